@@ -1,0 +1,67 @@
+"""The refusals and failures every room of Flo shares. Each message is a sentence for the person who reads it.
+
+A `Refusal` is an answer: the request changed nothing and the connection goes on. Its class gives the status
+of SPEC section 2's table and RESP's error word. The other errors stop a command line or the process.
+"""
+
+
+class FloError(Exception):
+    """Anything Flo raises on purpose."""
+
+
+class Refusal(FloError):
+    """A request that was understood far enough to be refused. `code` is RESP's error word."""
+
+    code = "ERR"
+
+
+class NotFound(Refusal):
+    """The thing named is not there."""
+
+
+class BadRequest(Refusal):
+    """Malformed, or asks for what Flo cannot do."""
+
+
+class Conflict(Refusal):
+    """A precondition failed. `version` is the version that stands, 0 where none applies."""
+
+    code = "CONFLICT"
+
+    def __init__(self, message: str, version: int = 0) -> None:
+        super().__init__(message)
+        self.version = version
+
+
+class WrongKind(Conflict):
+    """The operation is for another kind of value than the key holds."""
+
+    code = "WRONGTYPE"
+
+
+class Overloaded(Refusal):
+    """A limit is reached: retry later."""
+
+    code = "BUSY"
+
+
+class OutOfMemory(Overloaded):
+    """Writes that add are refused until memory is freed."""
+
+    code = "OOM"
+
+
+class LogFailed(FloError):
+    """The log could not be written or synced: memory no longer agrees with disk, so the process must end."""
+
+
+class LogDamaged(FloError):
+    """The data directory cannot be trusted as it is; the message says where and what to do."""
+
+
+class DirectoryInUse(FloError):
+    """Another process holds the data directory."""
+
+
+class ConfigError(FloError):
+    """A setting is wrong; the message names it, its source and what is allowed."""

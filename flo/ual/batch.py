@@ -1,0 +1,65 @@
+"""The batch: what one turn of the loop wrote, framed and checksummed as a chain.
+
+Layout of its header (docs/log-format.md, "Batch"), little-endian, 48 bytes:
+
+    0  magic "FLOB" | 4  u32 length of the records | 8  u64 first index | 16 u32 count | 20 u32 previous crc
+    24 u64 time, ms | 32 u64 durable index         | 40 u32 head crc    | 44 u32 crc   | 48 records
+
+head crc covers bytes 0-39 from the segment's seed; crc covers the records from the head crc.
+"""
+
+import struct
+from collections.abc import Sequence
+from typing import NamedTuple
+from zlib import crc32
+
+MAGIC = b"FLOB"
+_HEAD = struct.Struct("<4sIQIIQQ")
+_CRCS = struct.Struct("<II")
+HEADER_BYTES = _HEAD.size + _CRCS.size
+assert HEADER_BYTES == 48
+
+
+class BatchHeader(NamedTuple):
+    """A batch's header, decoded. `length` is of the records only."""
+
+    length: int
+    first: int
+    count: int
+    prev_crc: int
+    time: int
+    durable: int
+    head_crc: int
+    crc: int
+
+    @property
+    def last(self) -> int:
+        """The index of the last record; `first - 1` where there is none."""
+        return self.first + self.count - 1
+
+
+def pack_header(
+    records: Sequence[bytes], length: int, first: int, count: int, time: int, durable: int, prev_crc: int, seed: int
+) -> tuple[bytes, int]:
+    """The header for `records` (any cutting into pieces, `length` bytes in all) and the batch's crc."""
+    head = _HEAD.pack(MAGIC, length, first, count, prev_crc, time, durable)
+    head_crc = crc = crc32(head, seed)
+    for piece in records:
+        crc = crc32(piece, crc)
+    return head + _CRCS.pack(head_crc, crc), crc
+
+
+def read_header(data: bytes, seed: int, at: int = 0) -> BatchHeader | None:
+    """The header at offset `at` of `data`, or None where its magic or its crc does not hold."""
+    if len(data) < at + HEADER_BYTES or data[at : at + 4] != MAGIC:
+        return None
+    _, length, first, count, prev_crc, time, durable = _HEAD.unpack_from(data, at)
+    head_crc, crc = _CRCS.unpack_from(data, at + _HEAD.size)
+    if crc32(data[at : at + _HEAD.size], seed) != head_crc:
+        return None
+    return BatchHeader(length, first, count, prev_crc, time, durable, head_crc, crc)
+
+
+def body_is_intact(header: BatchHeader, body: bytes) -> bool:
+    """Whether `body` is what the header was written for."""
+    return len(body) == header.length and crc32(body, header.head_crc) == header.crc

@@ -1,0 +1,84 @@
+"""`flo check`: read a data directory without changing it, and say what is in it and what is wrong with it."""
+
+import os
+from typing import NamedTuple
+
+from flo.errors import LogDamaged
+from flo.ual import manifest
+from flo.ual.files import Files
+from flo.ual.record import KNOWN_TYPES, decode
+from flo.ual.segment import Segment
+
+
+class Report(NamedTuple):
+    """What a check found: `lines` for a person, `damage` one sentence a fault (empty: the log is whole)."""
+
+    lines: list[str]
+    damage: list[str]
+
+
+def check(directory: str, files: Files | None = None) -> Report:
+    """Verify the manifest, every header, every CRC, the order of indexes, every record's shape and the footers."""
+    files = files or Files()
+    lines: list[str] = []
+    damage: list[str] = []
+    try:
+        entries = manifest.read(files, directory)
+    except FileNotFoundError:
+        return Report([], [f"{directory} has no {manifest.NAME}: it is not a Flo data directory, or it lost it."])
+    except LogDamaged as e:
+        return Report([], [str(e)])
+    total = 0
+    for i, entry in enumerate(entries):
+        path = os.path.join(directory, entry.file)
+        try:
+            segment = Segment.load(files, path, entry.first, writable=False)
+        except LogDamaged as e:
+            damage.append(str(e))
+            continue
+        following = entries[i + 1].first if i + 1 < len(entries) else None
+        try:
+            count, text = _check_segment(segment, following, damage)
+        finally:
+            segment.close()
+        total += count
+        lines.append(f"{entry.file}  {text}")
+    lines.append(f"{len(entries)} segment{'s' * (len(entries) != 1)}, {total} records")
+    return Report(lines, damage)
+
+
+def _check_segment(segment: Segment, following: int | None, damage: list[str]) -> tuple[int, str]:
+    """Check one segment; `following` is the next one's first index, None for the open one."""
+    times: list[int] = []
+
+    def look(index: int, data: bytes, at: int) -> None:
+        record = decode(data, at)
+        if record.type not in KNOWN_TYPES:
+            raise LogDamaged(f"{segment.path}: index {index} has type {record.type:#04x}, which this Flo does not know.")
+        if record.prev >= index or any(lean >= index for lean in record.leans):
+            raise LogDamaged(f"{segment.path}: index {index} points at an index that is not before it.")
+        times.append(record.time)
+
+    try:
+        tail = segment.scan(look)
+    except LogDamaged as e:
+        damage.append(str(e))
+        return 0, "damaged"
+    count = tail.last - segment.first + 1
+    text = f"{count} records, {tail.end} bytes"
+    if following is not None:
+        if tail.last + 1 != following:
+            damage.append(
+                f"{segment.path} is damaged at byte {tail.end}: it ends at index {tail.last}, the next begins at {following}."
+            )
+            return count, text + ", sealed, DAMAGED"
+        return count, text + (", sealed" if segment.footer_is_intact() else ", sealed, footer to be made again")
+    claimed, dirty_end = segment.find_beyond(tail.end)
+    if claimed > tail.last:
+        damage.append(
+            f"{segment.path} is damaged at byte {tail.end}: index {tail.last + 1} does not read, and a batch behind it says everything "
+            f"up to {claimed} was on disk."
+        )
+        return count, text + ", open, DAMAGED"
+    torn = dirty_end - tail.end
+    return count, text + ", open" + (f", {torn} bytes of a torn tail that was never acknowledged" if torn else "")

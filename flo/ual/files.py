@@ -1,0 +1,119 @@
+"""The one door to the file system: every call the log makes on files goes through `Files`.
+
+It is injectable so that tests can tear a write, lose what was not synced, fail any call or crash at it. It
+knows nothing of what is in the files.
+"""
+
+import fcntl
+import os
+import sys
+from collections.abc import Sequence
+
+from flo.errors import DirectoryInUse
+
+# Where the ordinary sync leaves the drive's own cache unwritten (macOS), this fcntl flushes that as well.
+_FULL_SYNC: int | None = getattr(fcntl, "F_FULLFSYNC", None) if sys.platform == "darwin" else None
+_DATA_SYNC = getattr(os, "fdatasync", os.fsync)
+ZEROS = bytes(1 << 20)
+
+
+class Files:
+    """The real file system. Descriptors are plain ints; every failure is an `OSError`."""
+
+    def make_dir(self, path: str) -> None:
+        """Create `path` and its parents, readable by the owner only; syncs the parent so that it lasts."""
+        if not os.path.isdir(path):
+            os.makedirs(path, mode=0o700)
+            self.sync_dir(os.path.dirname(os.path.abspath(path)))
+
+    def names(self, path: str) -> list[str]:
+        """The names in directory `path`, sorted."""
+        return sorted(os.listdir(path))
+
+    def exists(self, path: str) -> bool:
+        return os.path.exists(path)
+
+    def create(self, path: str) -> int:
+        """Open `path` for reading and writing, new and empty."""
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+
+    def open(self, path: str, writable: bool = False) -> int:
+        """Open an existing `path`."""
+        return os.open(path, (os.O_RDWR if writable else os.O_RDONLY) | os.O_CLOEXEC)
+
+    def close(self, fd: int) -> None:
+        os.close(fd)
+
+    def size(self, fd: int) -> int:
+        return os.fstat(fd).st_size
+
+    def pread(self, fd: int, count: int, offset: int) -> bytes:
+        """`count` bytes at `offset`, fewer only at the end of the file."""
+        data = os.pread(fd, count, offset)
+        while len(data) < count:
+            more = os.pread(fd, count - len(data), offset + len(data))
+            if not more:
+                break
+            data += more
+        return data
+
+    def pwrite(self, fd: int, buffers: Sequence[bytes], offset: int) -> None:
+        """All of `buffers` (1,000 at most: the kernel's bound is 1,024) one after the other at `offset`."""
+        written = os.pwritev(fd, buffers, offset)
+        total = sum(map(len, buffers))
+        if written != total:  # a short write is legal, if rare; finish it
+            rest = memoryview(b"".join(buffers))[written:]
+            while rest:
+                count = os.pwrite(fd, rest, offset + written)
+                written += count
+                rest = rest[count:]
+
+    def sync(self, fd: int) -> None:
+        """Return once the file's bytes are on disk."""
+        if _FULL_SYNC is not None:
+            fcntl.fcntl(fd, _FULL_SYNC)
+        else:
+            _DATA_SYNC(fd)
+
+    def sync_dir(self, path: str) -> None:
+        """Return once the directory's entries (creations, renames, removals) are on disk."""
+        fd = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+
+    def reserve(self, fd: int, size: int) -> None:
+        """Give the file `size` bytes of disk, so that writing them later cannot find it full."""
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(fd, 0, size)
+        else:
+            for start in range(0, size, len(ZEROS)):
+                self.pwrite(fd, [ZEROS[: size - start]], start)
+
+    def truncate(self, fd: int, size: int) -> None:
+        os.ftruncate(fd, size)
+
+    def rename(self, old: str, new: str) -> None:
+        os.rename(old, new)
+
+    def remove(self, path: str) -> None:
+        os.unlink(path)
+
+    def lock(self, path: str) -> int:
+        """Take the directory lock at `path`, held until the descriptor is closed or the process ends.
+
+        Raises `DirectoryInUse`, naming the holder, when another process has it.
+        """
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            holder = os.pread(fd, 64, 0).decode("ascii", "replace").strip() or "an unknown process"
+            os.close(fd)
+            raise DirectoryInUse(
+                f"{os.path.dirname(path)} is in use by {holder}; stop it first, or choose another --data-dir."
+            ) from None
+        os.ftruncate(fd, 0)
+        os.pwrite(fd, b"process %d\n" % os.getpid(), 0)
+        return fd

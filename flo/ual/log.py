@@ -1,0 +1,418 @@
+"""The log: append records, commit them as one batch, read them back by index, roll from segment to segment.
+
+Durability, from SPEC section 3:
+
+    sync       commit returns when the batch is on disk
+    async      commit returns when it is written; one helper thread syncs at least every 100 ms
+    ephemeral  never synced; the directory is emptied at stop and start
+
+`committed` is the seam for replies: one computed at index N may leave once `committed >= N`. It is the durable
+index in `sync`, the written one otherwise, and would be the acknowledged one of a log that is kept elsewhere.
+"""
+
+import errno
+import os
+import threading
+import time as clock
+from collections.abc import Callable
+from itertools import accumulate
+
+from flo.errors import LogFailed, Overloaded
+from flo.ual import batch, manifest, recovery, spare
+from flo.ual.files import Files
+from flo.ual.manifest import ManifestEntry
+from flo.ual.record import Record, decode
+from flo.ual.segment import CAPACITY_MAX, HEADER_BYTES, OFFSET_BYTES, TRAILER_BYTES, Segment, file_name
+from flo.ual.spare import Spare
+
+SYNC, ASYNC, EPHEMERAL = "sync", "async", "ephemeral"
+DURABILITIES = (SYNC, ASYNC, EPHEMERAL)
+SEGMENT_BYTES = 64 << 20  # large enough that a roll (a few ms) is rare, small enough to compact one at a time
+FIRST_SEGMENT_BYTES = 4 << 20  # the first is written whole at the first start, which should not take a second
+ASYNC_SYNC_SECONDS = 0.1  # SPEC: synced at least every 100 ms
+RESERVE_RETRY_SECONDS = 0.25  # how often a full disk is asked again
+GATHER_BYTES_MIN = 64 << 10  # from here on the kernel gathers the records, which saves copying them once
+GATHER_PIECES_MAX = 900  # IOV_MAX is 1,024
+SEALED_OPEN_MAX = 256  # descriptors kept open on sealed segments
+LOCK_NAME = "LOCK"
+EPHEMERAL_NAME = "EPHEMERAL"
+_FULL = frozenset((errno.ENOSPC, errno.EDQUOT))
+
+
+class Log:
+    """An open log. Not safe for use from several threads; `pending` may be appended to directly by a hot path that
+    also advances `next_index` and `pending_bytes`."""
+
+    def __init__(
+        self,
+        directory: str,
+        apply: recovery.Apply,
+        *,
+        durability: str = SYNC,
+        segment_bytes: int = SEGMENT_BYTES,
+        files: Files | None = None,
+        on_notice: Callable[[str], None] | None = None,
+    ) -> None:
+        """Open or create the log in `directory` and hand every record in it to `apply(index, record)`.
+
+        Raises `DirectoryInUse`, `LogDamaged`, `LogFailed` or `OSError`. `on_notice` is told what recovery did.
+        """
+        assert durability in DURABILITIES
+        assert segment_bytes <= CAPACITY_MAX
+        self.directory = directory
+        self.durability = durability
+        self.files = files = files or Files()
+        self.pending: list[bytes] = []
+        self.pending_bytes = 0
+        self.batches = 0
+        self.bytes_written = 0
+        self.syncs = 0
+        self._segment_bytes = segment_bytes
+        self._notice = on_notice or (lambda _: None)
+        self._spare: Spare | None = None
+        self._reserve_at = 0.0
+        self._syncer: _Syncer | None = None
+        files.make_dir(directory)
+        self._lock = files.lock(os.path.join(directory, LOCK_NAME))
+        try:
+            self._settle_ephemeral()
+            if recovery.is_new(files, directory):
+                recovery.create(files, directory, min(segment_bytes, FIRST_SEGMENT_BYTES))
+            found = recovery.recover(files, directory, apply)
+        except BaseException:
+            files.close(self._lock)
+            raise
+        if found.cut_bytes:
+            self._notice(
+                f"cut {found.cut_bytes} bytes of a torn tail that was never acknowledged, behind index {found.segments[-1].last}"
+            )
+        self._segments = found.segments
+        self._open = found.segments[-1]
+        self._open_sealed: list[Segment] = found.segments[:-1]
+        self._limit_descriptors()
+        self.time = found.time
+        self.recovered_records = found.records
+        self.next_index = self._open.last + 1
+        self.written = self.durable = self._open.last
+        self._reserve_spare()
+        if durability == ASYNC:
+            self._syncer = _Syncer(files)
+
+    # -- appending ---------------------------------------------------------------------------------
+
+    @property
+    def committed(self) -> int:
+        """The index up to which replies may leave."""
+        return self.durable if self.durability == SYNC else self.written
+
+    @property
+    def accepts_adds(self) -> bool:
+        """Whether writes that add are accepted: the next segment is reserved."""
+        return self._spare is not None
+
+    def admit(self, size: int, adds: bool) -> None:
+        """Check that records of `size` bytes in all can be appended to the open batch.
+
+        Raises `Overloaded` when the disk has no room: for a write that adds, as soon as the next segment cannot be reserved;
+        for one that frees (a deletion, an ack), when what is left of the open segment is used up too.
+        """
+        if self._spare is None and not self._reserve_spare() and adds:
+            raise Overloaded(
+                f"the disk that holds {self.directory} is full: writes that add are refused until there is room; "
+                "reads and deletions go on. Free some space, or delete."
+            )
+        records = len(self.pending) + 1
+        needed = batch.HEADER_BYTES + self.pending_bytes + size + OFFSET_BYTES * records
+        if needed <= self._open.room:
+            return
+        needed += HEADER_BYTES + TRAILER_BYTES
+        if self._spare is not None and needed <= self._spare.capacity:
+            return
+        if needed > CAPACITY_MAX or not self._reserve_spare(needed):
+            raise Overloaded(
+                f"the disk that holds {self.directory} has no room for {size} bytes more. Free some space and try again."
+            )
+
+    def append(self, record: bytes) -> int:
+        """Add one record to the open batch; returns its index. `admit` must have been asked."""
+        self.pending.append(record)
+        self.pending_bytes += len(record)
+        index = self.next_index
+        self.next_index = index + 1
+        return index
+
+    def commit(self, time: int) -> None:
+        """Write the open batch, stamped with the engine's `time` (an empty one only stamps), and make it as durable as
+        the mode asks. Raises `LogFailed` where that fails: the process must end, since memory is ahead of disk."""
+        try:
+            self._commit(time)
+        except OSError as e:
+            raise LogFailed(f"the log in {self.directory} could not be written: {e}") from e
+
+    def _commit(self, time: int) -> None:
+        records = self.pending
+        segment = self._open
+        length = sum(map(len, records))
+        count = len(records)
+        size = batch.HEADER_BYTES + length
+        if size + OFFSET_BYTES * count > segment.room:
+            if not records and self._spare is None:
+                return  # a stamp is worth a batch, not the reserve that deletions have on a full disk
+            self._roll(size + OFFSET_BYTES * count)
+            segment = self._open
+        first = self.next_index - count
+        assert first == self.written + 1, "every index is in exactly one batch"
+        pieces = records
+        if length < GATHER_BYTES_MIN or count > GATHER_PIECES_MAX:
+            pieces = [b"".join(records)]
+        header, crc = batch.pack_header(pieces, length, first, count, time, self.durable, segment.crc, segment.seed)
+        self.files.pwrite(segment.fd, [header, *pieces], segment.tail)
+        offsets = segment.offsets
+        assert offsets is not None
+        offsets.extend(accumulate(map(len, records), initial=segment.tail + batch.HEADER_BYTES))
+        offsets.pop()  # accumulate also gives where the next one would begin
+        segment.tail += size
+        segment.crc = crc
+        segment.last = self.written = self.next_index - 1
+        self.time = time
+        self.batches += 1
+        self.bytes_written += size
+        self.pending = []
+        self.pending_bytes = 0
+        if self.durability == SYNC:
+            self.files.sync(segment.fd)
+            self.syncs += 1
+            self.durable = self.written
+        elif self._syncer is not None:
+            self.durable = max(self.durable, self._syncer.note(segment.fd, self.written))
+
+    # -- segments ----------------------------------------------------------------------------------
+
+    def _roll(self, needed: int) -> None:
+        """Make the spare the open segment. The order of steps is docs/log-format.md, "A roll"."""
+        old = self._open
+        needed += HEADER_BYTES + TRAILER_BYTES
+        if self._spare is None or self._spare.capacity < needed:
+            # admit() keeps this from being needed; a caller that did not ask gets an error here, before anything changed
+            self._reserve_at = 0.0
+            if not self._reserve_spare(needed):
+                raise OSError(errno.ENOSPC, f"no room for the next segment in {self.directory}")
+        if self.durability != EPHEMERAL and self.durable < self.written:
+            self._sync_now()
+        took, self._spare = self._spare, None
+        assert took is not None
+        first = old.last + 1
+        path = os.path.join(self.directory, file_name(first))
+        new = Segment.begin(self.files, path, took.fd, os.urandom(16), first, took.capacity)
+        self.files.rename(took.path, path)
+        self.files.sync_dir(self.directory)
+        self._segments.append(new)
+        manifest.write(
+            self.files,
+            self.directory,
+            [ManifestEntry(os.path.basename(segment.path), segment.first) for segment in self._segments],
+        )
+        old.seal()
+        self._open = new
+        self._open_sealed.append(old)
+        self._limit_descriptors()
+        self._reserve_spare()
+
+    def _next_capacity(self) -> int:
+        return min(self._segment_bytes, 2 * self._open.capacity)
+
+    def _reserve_spare(self, capacity: int = 0) -> bool:
+        """Have a spare of at least `capacity` bytes. False where the disk has no room; asked again at most every
+        RESERVE_RETRY_SECONDS."""
+        now = clock.monotonic()
+        if self._spare is None and now < self._reserve_at:
+            return False
+        capacity = max(capacity, self._next_capacity())
+        try:
+            if self._spare is None:
+                self._spare = Spare(self.files, self.directory, capacity)
+            else:
+                self._spare.grow(capacity)
+        except OSError as e:
+            if e.errno not in _FULL:
+                raise LogFailed(f"the next segment in {self.directory} could not be reserved: {e}") from e
+            self._reserve_at = now + RESERVE_RETRY_SECONDS
+            self._notice(f"the disk that holds {self.directory} is full: writes that add are refused")
+            return False
+        return True
+
+    def upkeep(self, idle: bool) -> bool:
+        """Do a slice of preparing the next segment: always when `idle`, else only when behind the open one's filling.
+
+        Returns whether there is more to do. Raises `LogFailed`.
+        """
+        ahead = self._spare
+        if ahead is None:
+            self._reserve_spare()
+            return False
+        if ahead.ready or self.durability == EPHEMERAL:
+            return False
+        behind = ahead.zeroed * self._open.capacity < 2 * self._open.tail * ahead.capacity
+        if idle or behind:
+            try:
+                ahead.zero_slice()
+            except OSError as e:
+                raise LogFailed(f"the next segment in {self.directory} could not be zeroed: {e}") from e
+        return not ahead.ready
+
+    def _limit_descriptors(self) -> None:
+        while len(self._open_sealed) > SEALED_OPEN_MAX:
+            self._open_sealed.pop(0).close()
+
+    # -- reading -----------------------------------------------------------------------------------
+
+    def read(self, index: int) -> Record | None:
+        """Record `index`, from the open batch or from disk; None where the log does not hold it (any more).
+
+        Raises `LogDamaged` where the bytes on disk are not a record, `LogFailed` where they cannot be read.
+        """
+        if index > self.written:
+            at = index - self.written - 1
+            return decode(self.pending[at]) if at < len(self.pending) else None
+        low, high = 0, len(self._segments)
+        while low + 1 < high:  # the last segment that starts at or before index
+            middle = (low + high) // 2
+            if self._segments[middle].first <= index:
+                low = middle
+            else:
+                high = middle
+        segment = self._segments[low]
+        if not segment.first <= index <= segment.last:
+            return None
+        try:
+            if segment.fd < 0:
+                segment.reopen()
+                self._open_sealed.append(segment)
+                self._limit_descriptors()
+            return decode(segment.read(index))
+        except OSError as e:
+            raise LogFailed(f"index {index} could not be read from {segment.path}: {e}") from e
+
+    # -- ending ------------------------------------------------------------------------------------
+
+    def _sync_now(self) -> None:
+        """Make everything written durable."""
+        if self._syncer is not None:
+            self._syncer.finish()
+        self.files.sync(self._open.fd)
+        self.syncs += 1
+        self.durable = self.written
+
+    def close(self) -> None:
+        """Sync, write the batch that claims everything durable, give the directory back. The open batch must have been
+        committed. Raises `LogFailed`."""
+        assert not self.pending, "commit before close"
+        try:
+            if self.durability != EPHEMERAL:
+                self._sync_now()
+                if batch.HEADER_BYTES <= self._open.room:
+                    self.commit(self.time)
+                    self._sync_now()
+        except OSError as e:
+            raise LogFailed(f"the log in {self.directory} could not be synced: {e}") from e
+        finally:
+            self.abandon()
+        if self.durability == EPHEMERAL:
+            self._empty_directory()
+
+    def abandon(self) -> None:
+        """Close every descriptor and write nothing: what a crash leaves."""
+        if self._syncer is not None:
+            self._syncer.stop()
+            self._syncer = None
+        if self._spare is not None:
+            self.files.close(self._spare.fd)
+            self._spare = None
+        for segment in self._segments:
+            segment.close()
+        if self._lock >= 0:
+            self.files.close(self._lock)
+            self._lock = -1
+
+    # -- ephemeral directories ---------------------------------------------------------------------
+
+    def _settle_ephemeral(self) -> None:
+        """Empty a directory that was ephemeral; refuse to make one of a directory that holds something durable."""
+        names = self.files.names(self.directory)
+        if EPHEMERAL_NAME in names:
+            self._empty_directory()
+        elif self.durability == EPHEMERAL and manifest.NAME in names:
+            raise LogFailed(
+                f"{self.directory} holds durable data, and durability 'ephemeral' would remove it at once. "
+                "Choose another --data-dir, or another durability."
+            )
+        if self.durability == EPHEMERAL:
+            self.files.close(self.files.create(os.path.join(self.directory, EPHEMERAL_NAME)))
+            self.files.sync_dir(self.directory)
+
+    def _empty_directory(self) -> None:
+        ours = (manifest.NAME, manifest.NEW_NAME)
+        for name in self.files.names(self.directory):
+            if name in ours or name.endswith(".seg"):
+                self.files.remove(os.path.join(self.directory, name))
+        self.files.remove(os.path.join(self.directory, EPHEMERAL_NAME))
+
+
+class _Syncer:
+    """The helper thread of `async`: syncs what was last noted, and starts no more often than every 100 ms.
+
+    Only it and `finish` sync while it lives, under one lock, so the descriptor cannot be closed under it.
+    """
+
+    def __init__(self, files: Files) -> None:
+        self._files = files
+        self._wake = threading.Event()
+        self._lock = threading.Lock()
+        self._target = (-1, 0)  # descriptor, index written through it
+        self._synced = 0
+        self._failure: OSError | None = None
+        self._stopping = False
+        self._thread = threading.Thread(target=self._run, name="flo-sync", daemon=True)
+        self._thread.start()
+
+    def note(self, fd: int, index: int) -> int:
+        """Records up to `index` were written to `fd`. Returns the index known durable; raises an earlier failure."""
+        if self._failure is not None:
+            raise self._failure
+        self._target = (fd, index)
+        self._wake.set()
+        return self._synced
+
+    def _run(self) -> None:
+        started = 0.0
+        while not self._stopping:
+            self._wake.wait()
+            pause = started + ASYNC_SYNC_SECONDS - clock.monotonic()
+            if pause > 0 and not self._stopping:
+                clock.sleep(pause)
+            self._wake.clear()
+            started = clock.monotonic()
+            with self._lock:
+                fd, index = self._target
+                if fd < 0:
+                    continue
+                try:
+                    self._files.sync(fd)
+                except OSError as e:
+                    self._failure = e
+                    return
+                self._synced = index
+
+    def finish(self) -> None:
+        """Let a sync that is under way end and forget the target: the caller syncs from here."""
+        with self._lock:
+            self._target = (-1, 0)
+        if self._failure is not None:
+            raise self._failure
+
+    def stop(self) -> None:
+        self._stopping = True
+        with self._lock:
+            self._target = (-1, 0)
+        self._wake.set()
+        self._thread.join()

@@ -1,0 +1,65 @@
+"""The manifest: which segments make up the log, in order; the last is open. Always replaced as a whole.
+
+Layout (docs/log-format.md, "The directory"): one line of JSON, one line `crc32 xxxxxxxx` of the first.
+"""
+
+import json
+import os
+from collections.abc import Sequence
+from typing import NamedTuple
+from zlib import crc32
+
+from flo.errors import LogDamaged
+from flo.ual.files import Files
+
+NAME = "MANIFEST"
+NEW_NAME = "MANIFEST.new"
+FORMAT = 1
+MANIFEST_BYTES_MAX = 64 << 20  # 100 bytes a segment of 64 MiB: a log of 40 TiB
+
+
+class ManifestEntry(NamedTuple):
+    """One segment: its file's name in the directory and the index of its first record."""
+
+    file: str
+    first: int
+
+
+def write(files: Files, directory: str, entries: Sequence[ManifestEntry]) -> None:
+    """Put a new manifest in place, atomically and durably."""
+    line = json.dumps(
+        {"flo": "data directory", "format": FORMAT, "segments": [entry._asdict() for entry in entries]}
+    ).encode()
+    text = line + b"\ncrc32 %08x\n" % crc32(line)
+    new = os.path.join(directory, NEW_NAME)
+    fd = files.create(new)
+    try:
+        files.pwrite(fd, [text], 0)
+        files.sync(fd)
+    finally:
+        files.close(fd)
+    files.rename(new, os.path.join(directory, NAME))
+    files.sync_dir(directory)
+
+
+def read(files: Files, directory: str) -> list[ManifestEntry]:
+    """The segments of the log, in order. Raises `LogDamaged` for one that cannot be trusted or is of another format."""
+    path = os.path.join(directory, NAME)
+    fd = files.open(path)
+    try:
+        data = files.pread(fd, MANIFEST_BYTES_MAX, 0)
+    finally:
+        files.close(fd)
+    line, _, rest = data.partition(b"\n")
+    if rest.strip() != b"crc32 %08x" % crc32(line):
+        raise LogDamaged(f"{path} is damaged: its checksum does not hold. Restore it from a backup.")
+    body = json.loads(line)
+    if body["format"] != FORMAT:
+        raise LogDamaged(
+            f"{path} says format {body['format']}, and this Flo knows format {FORMAT}. Use the Flo that wrote it or a later one."
+        )
+    entries = [ManifestEntry(str(item["file"]), int(item["first"])) for item in body["segments"]]
+    firsts = [entry.first for entry in entries]
+    if not entries or firsts != sorted(set(firsts)) or firsts[0] < 1:
+        raise LogDamaged(f"{path} lists no segments, or lists them out of order. Restore it from a backup.")
+    return entries

@@ -1,0 +1,108 @@
+"""The record: one entity's whole new state. Packing and reading its bytes; the law itself is in law.py.
+
+Layout (docs/log-format.md, "Record"), little-endian:
+
+    0  u32 length | 4  u8 type | 5  u8 shape | 6  u16 entity length | 8  u32 namespace
+    12 u64 time, ms | 20 u64 predecessor | 28 u64 x leans | entity | state
+
+The index is not in the bytes: it is the batch's first index plus the record's position.
+"""
+
+import struct
+from typing import NamedTuple
+
+from flo.errors import LogDamaged
+
+HEADER = struct.Struct("<IBBHIQQ")
+HEADER_BYTES = HEADER.size
+assert HEADER_BYTES == 28
+
+U32 = struct.Struct("<I")
+U64 = struct.Struct("<Q")
+
+LEANS_MASK = 0x0F
+GONE = 0x80  # in `shape`: the entity is no more
+
+# Families: the high nibble of a type. Entities of different families never meet.
+FAMILY_MASK = 0xF0
+FAMILY_WATERMARK = 0x00
+FAMILY_NAMESPACE = 0x10
+FAMILY_KV = 0x20
+
+WATERMARK = 0x01
+NAMESPACE = 0x10
+KV_STRING = 0x20
+KV_COUNTER = 0x21
+KV_JSON = 0x22
+KV_DEADLINE = 0x04  # added to the three above and to KV_TOUCH: the state begins with a u64 deadline
+KV_TOUCH = 0x28
+KV_GONE = 0x2F
+
+KNOWN_TYPES = frozenset(
+    (WATERMARK, NAMESPACE, KV_STRING, KV_COUNTER, KV_JSON, KV_TOUCH, KV_GONE)
+    + tuple(kind | KV_DEADLINE for kind in (KV_STRING, KV_COUNTER, KV_JSON, KV_TOUCH))
+)
+
+NAMESPACE_ID_MAX = (1 << 32) - 1
+ENTITY_BYTES_MAX = 65_535  # the u16 at offset 6
+
+
+class Record(NamedTuple):
+    """A record, decoded. `type` is one of the types above; `prev` is 0 where there is no predecessor."""
+
+    type: int
+    namespace: int
+    time: int
+    entity: bytes
+    state: bytes
+    prev: int = 0
+    leans: tuple[int, ...] = ()
+    gone: bool = False
+
+    @property
+    def family(self) -> int:
+        return self.type & FAMILY_MASK
+
+
+def encode(record: Record) -> bytes:
+    """The record's bytes."""
+    leans = record.leans
+    assert len(leans) <= LEANS_MASK, "a record leans on at most 15 others"
+    assert len(record.entity) <= ENTITY_BYTES_MAX, "an entity's name is at most 65,535 bytes"
+    return b"".join(
+        (
+            HEADER.pack(
+                HEADER_BYTES + 8 * len(leans) + len(record.entity) + len(record.state),
+                record.type,
+                len(leans) | (GONE if record.gone else 0),
+                len(record.entity),
+                record.namespace,
+                record.time,
+                record.prev,
+            ),
+            *map(U64.pack, leans),
+            record.entity,
+            record.state,
+        )
+    )
+
+
+def decode(data: bytes, at: int = 0) -> Record:
+    """The record at offset `at` of `data`. Raises `LogDamaged` where the lengths in it cannot be."""
+    try:
+        length, kind, shape, entity_length, namespace, time, prev = HEADER.unpack_from(data, at)
+    except struct.error as e:
+        raise LogDamaged(f"a record of {len(data) - at} bytes is shorter than a record's header") from e
+    leans: tuple[int, ...] = ()
+    start = at + HEADER_BYTES
+    if shape:
+        count = shape & LEANS_MASK
+        if count:
+            if start + 8 * count > at + length or at + length > len(data):
+                raise LogDamaged(f"a record of {length} bytes cannot hold its {count} leans")
+            leans = struct.unpack_from(f"<{count}Q", data, start)
+            start += 8 * count
+    middle, end = start + entity_length, at + length
+    if middle > end or end > len(data):
+        raise LogDamaged(f"a record says it is {length} bytes with an entity of {entity_length}, which cannot be")
+    return Record(kind, namespace, time, data[start:middle], data[middle:end], prev, leans, shape >= GONE)

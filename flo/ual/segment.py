@@ -1,0 +1,242 @@
+"""A segment: one file of the log, from its header to its footer, and reading records out of it by index.
+
+Layout (docs/log-format.md, "Segment"):
+
+    0     header: magic, random id, first index, capacity, crc; zeros to 4096
+    4096  batches
+          open: zeros to the capacity          sealed: the footer, and the file ends
+    footer: u32 offset of each record, then a trailer: magic "FLOF", u32 count, u32 last batch's crc,
+            u64 end of batches, u32 crc of the offsets and the trailer's first 20 bytes
+"""
+
+import os
+import struct
+import sys
+from array import array
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+from zlib import crc32
+
+from flo.errors import LogDamaged
+from flo.ual import batch
+from flo.ual.batch import BatchHeader
+from flo.ual.files import ZEROS, Files
+from flo.ual.record import HEADER_BYTES as RECORD_HEADER_BYTES
+from flo.ual.record import U32
+
+HEADER_MAGIC = b"FLOSEG1\0"
+_HEADER = struct.Struct("<8s16sQQ")
+HEADER_BYTES = 4096  # a page of its own, so that no batch ever rewrites a sector of it
+FOOTER_MAGIC = b"FLOF"
+_TRAILER = struct.Struct("<4sIIQ")
+TRAILER_BYTES = _TRAILER.size + U32.size
+assert TRAILER_BYTES == 24
+OFFSET_BYTES = 4
+CAPACITY_MAX = 1 << 31  # offsets are u32
+READ_AHEAD_BYTES = 512  # most records are smaller, so most reads are one system call
+
+
+def file_name(first: int) -> str:
+    """The file name of the segment that starts at index `first`."""
+    return f"{first:020d}.seg"
+
+
+def pack_header(identity: bytes, first: int, capacity: int) -> bytes:
+    """The header page of a segment with the random 16-byte `identity`."""
+    head = _HEADER.pack(HEADER_MAGIC, identity, first, capacity)
+    return (head + U32.pack(crc32(head))).ljust(HEADER_BYTES, b"\0")
+
+
+class Tail(NamedTuple):
+    """How far the batches of a segment continue the log."""
+
+    end: int  # file offset behind the last batch
+    last: int  # index of the last record, first - 1 for none
+    crc: int  # of the last batch, or the seed
+    time: int  # of the last batch, 0 for none
+
+
+class Segment:
+    """One segment file, open or sealed.
+
+    `offsets` holds the file offset of every record while the segment is open; in a sealed one they are read from the
+    footer, and `offsets` is None.
+    """
+
+    def __init__(self, files: Files, path: str, fd: int, identity: bytes, first: int, capacity: int) -> None:
+        self.files = files
+        self.path = path
+        self.first = first
+        self.capacity = capacity
+        self.seed = crc32(identity)
+        self.offsets: array[int] | None = array("I")
+        self.tail = HEADER_BYTES
+        self.crc = self.seed
+        self.last = first - 1
+        self._fd = fd
+        self._footer_at = 0
+
+    @classmethod
+    def create(cls, files: Files, directory: str, identity: bytes, first: int, capacity: int) -> "Segment":
+        """A new segment, written with zeros and its header, and synced; not yet in the manifest."""
+        path = os.path.join(directory, file_name(first))
+        fd = files.create(path)
+        files.reserve(fd, capacity)
+        for start in range(HEADER_BYTES, capacity, len(ZEROS)):
+            files.pwrite(fd, [ZEROS[: capacity - start]], start)
+        return cls.begin(files, path, fd, identity, first, capacity)
+
+    @classmethod
+    def begin(cls, files: Files, path: str, fd: int, identity: bytes, first: int, capacity: int) -> "Segment":
+        """Write and sync the header into the reserved file open as `fd`."""
+        files.pwrite(fd, [pack_header(identity, first, capacity)], 0)
+        files.sync(fd)
+        return cls(files, path, fd, identity, first, capacity)
+
+    @classmethod
+    def load(cls, files: Files, path: str, first: int, writable: bool) -> "Segment":
+        """An existing segment. Raises `LogDamaged` where the header does not hold or starts at another index."""
+        try:
+            fd = files.open(path, writable)
+        except FileNotFoundError:
+            raise LogDamaged(f"{path} is missing, though the manifest lists it. Restore it from a backup.") from None
+        head = files.pread(fd, HEADER_BYTES, 0)
+        size = _HEADER.size
+        if len(head) < size + 4 or head[:8] != HEADER_MAGIC or U32.unpack_from(head, size)[0] != crc32(head[:size]):
+            files.close(fd)
+            raise LogDamaged(f"{path} is damaged at byte 0: its header does not hold. Restore it from a backup.")
+        _, identity, said, capacity = _HEADER.unpack_from(head)
+        if said != first:
+            files.close(fd)
+            raise LogDamaged(f"{path} says it starts at index {said}, the manifest says {first}.")
+        return cls(files, path, fd, identity, first, capacity)
+
+    @property
+    def fd(self) -> int:
+        return self._fd
+
+    @property
+    def room(self) -> int:
+        """Bytes that batches may still take: the capacity less the footer that will be owed."""
+        assert self.offsets is not None
+        return self.capacity - self.tail - OFFSET_BYTES * len(self.offsets) - TRAILER_BYTES
+
+    def reopen(self) -> None:
+        """Open a sealed segment's file again for reading."""
+        self._fd = self.files.open(self.path)
+
+    def close(self) -> None:
+        if self._fd >= 0:
+            self.files.close(self._fd)
+            self._fd = -1
+
+    # -- scanning ----------------------------------------------------------------------------------
+
+    def batches(self) -> Iterator[tuple[BatchHeader, int, bytes]]:
+        """The batches that continue the log from the start: (header, file offset of the records, the records)."""
+        at, crc, expected, time = HEADER_BYTES, self.seed, self.first, 0
+        while True:
+            header = batch.read_header(self.files.pread(self._fd, batch.HEADER_BYTES, at), self.seed)
+            if header is None or header.prev_crc != crc or header.first != expected or header.time < time:
+                return
+            body = self.files.pread(self._fd, header.length, at + batch.HEADER_BYTES)
+            if not batch.body_is_intact(header, body):
+                return
+            yield header, at + batch.HEADER_BYTES, body
+            at += batch.HEADER_BYTES + header.length
+            crc, expected, time = header.crc, header.last + 1, header.time
+
+    def scan(self, apply: Callable[[int, bytes, int], None]) -> Tail:
+        """Call `apply(index, data, offset in data)` for every record; learn all offsets; return the tail."""
+        offsets = self.offsets = array("I")
+        tail = Tail(HEADER_BYTES, self.first - 1, self.seed, 0)
+        for header, base, body in self.batches():
+            at, index = 0, header.first
+            for index in range(header.first, header.first + header.count):
+                if at + RECORD_HEADER_BYTES > len(body):
+                    raise LogDamaged(f"{self.path} at byte {base + at}: the batch holds fewer records than it says.")
+                offsets.append(base + at)
+                apply(index, body, at)
+                at += max(U32.unpack_from(body, at)[0], RECORD_HEADER_BYTES)
+            if at != len(body):
+                raise LogDamaged(f"{self.path} at byte {base}: the batch's records do not add up to its length.")
+            tail = Tail(base + header.length, header.last, header.crc, header.time)
+        self.tail, self.last, self.crc = tail.end, tail.last, tail.crc
+        return tail
+
+    def find_beyond(self, start: int) -> tuple[int, int]:
+        """What lies at and after `start`: (the highest durable index a valid batch there claims, the end of the
+        bytes that are not zero, `start` where all are)."""
+        size = self.files.size(self._fd)
+        claimed, dirty_end, at = 0, start, start
+        while at < size:
+            window = self.files.pread(self._fd, len(ZEROS), at)
+            if not window:
+                break
+            filled = len(window.rstrip(b"\0"))
+            if filled:
+                dirty_end = at + filled
+            hit = window.find(batch.MAGIC)
+            while hit >= 0:
+                head = self.files.pread(self._fd, batch.HEADER_BYTES, at + hit)
+                header = batch.read_header(head, self.seed)
+                if header is not None and header.durable > claimed:
+                    body = self.files.pread(self._fd, header.length, at + hit + batch.HEADER_BYTES)
+                    if batch.body_is_intact(header, body):
+                        claimed = header.durable
+                hit = window.find(batch.MAGIC, hit + 1)
+            # a magic may straddle two windows
+            at += len(window) if len(window) < len(ZEROS) else len(window) - len(batch.MAGIC) + 1
+        return claimed, dirty_end
+
+    # -- sealing -----------------------------------------------------------------------------------
+
+    def _footer(self) -> bytes:
+        """The footer that the scanned or written batches call for."""
+        assert self.offsets is not None
+        column = _little_endian(self.offsets).tobytes()
+        trailer = _TRAILER.pack(FOOTER_MAGIC, len(self.offsets), self.crc, self.tail)
+        return column + trailer + U32.pack(crc32(trailer, crc32(column)))
+
+    def seal(self) -> None:
+        """Write the footer, drop the unused zeros, sync. The batches must be durable already."""
+        footer = self._footer()
+        self.files.pwrite(self._fd, [footer], self.tail)
+        self.files.truncate(self._fd, self.tail + len(footer))
+        self.files.sync(self._fd)
+        self._footer_at, self.offsets = self.tail, None
+
+    def footer_is_intact(self) -> bool:
+        """Whether the footer on disk is the one of the batches that were scanned; if so it is used from now on."""
+        footer = self._footer()
+        intact = (
+            self.files.size(self._fd) == self.tail + len(footer)
+            and self.files.pread(self._fd, len(footer), self.tail) == footer
+        )
+        if intact:
+            self._footer_at, self.offsets = self.tail, None
+        return intact
+
+    # -- reading -----------------------------------------------------------------------------------
+
+    def read(self, index: int) -> bytes:
+        """The bytes of record `index`, which must lie in this segment."""
+        assert self.first <= index <= self.last, f"index {index} is not in {self.path}"
+        if self.offsets is not None:
+            at = self.offsets[index - self.first]
+        else:
+            where = self._footer_at + OFFSET_BYTES * (index - self.first)
+            at = U32.unpack(self.files.pread(self._fd, OFFSET_BYTES, where))[0]
+        data = self.files.pread(self._fd, READ_AHEAD_BYTES, at)
+        length = int(U32.unpack_from(data)[0])
+        if length > len(data):
+            data += self.files.pread(self._fd, length - len(data), at + len(data))
+        return data[:length]
+
+
+def _little_endian(offsets: "array[int]") -> "array[int]":
+    if sys.byteorder == "little":
+        return offsets
+    swapped = offsets[:]
+    swapped.byteswap()
+    return swapped

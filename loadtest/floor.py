@@ -1,0 +1,144 @@
+"""The floor: the barest loop of Flo's design, as the yardstick for what CPython allows.
+
+Parse, dictionary, log, sync, reply; nothing else. No expiry, versions, namespaces, limits, state machine,
+recovery or checksums of single records, and any input it does not expect kills it. `compare.py` runs it
+beside Flo and Redis: what Flo loses against it is the price of features, what it loses against Redis is the
+price of the interpreter.
+
+    python3 loadtest/floor.py PORT LOGFILE [--nosync]
+
+Commands: SET key value, GET key, INCR key, PING, and what redis-benchmark and compare.py ask first
+(CONFIG GET, DBSIZE, FLUSHALL).
+"""
+
+import os
+import select
+import socket
+import struct
+import sys
+import zlib
+from collections.abc import Callable
+from contextlib import suppress
+
+LOG_BYTES = 256 << 20  # zeroed ahead, as Flo's segments are; a run that writes more wraps
+RECV_BYTES = 64 << 10
+TOKENS = tuple(b"$%d" % n for n in range(2048))  # longer arguments would need a careful parser
+HEADS = tuple(b"$%d\r\n" % n for n in range(2048))
+CRLF, OK, NIL, PONG = b"\r\n", b"+OK\r\n", b"$-1\r\n", b"+PONG\r\n"
+RECORD = struct.Struct("<IHHIQQ").pack  # length, type, key length, namespace, time, predecessor
+BATCH = struct.Struct("<IIQII").pack  # magic, length, first index, count, crc
+
+
+def execute(data: bytes, db: dict[bytes, bytes], log: Callable[[bytes], None], out: Callable[[bytes], None]) -> bytes:
+    """Run the whole requests in `data`; returns the unfinished rest."""
+    pieces = data.split(CRLF)
+    at, tokens = 0, TOKENS
+    with suppress(IndexError):  # the pieces end inside a request
+        while True:
+            name = pieces[at + 2]
+            key = pieces[at + 4]
+            if name == b"SET":
+                value = pieces[at + 6]
+                pieces[at + 7]  # noqa: B018 - an IndexError means the value's CRLF is not there yet
+                if pieces[at + 3] != tokens[len(key)] or pieces[at + 5] != tokens[len(value)]:
+                    raise ValueError(data)
+                log(RECORD(28 + len(key) + len(value), 16, len(key), 0, 0, 0) + key + value)
+                db[key] = value
+                out(OK)
+                at += 7
+            elif name == b"GET":
+                pieces[at + 5]  # noqa: B018
+                if pieces[at + 3] != tokens[len(key)]:
+                    raise ValueError(data)
+                found = db.get(key)
+                if found is None:
+                    out(NIL)
+                else:
+                    out(HEADS[len(found)] + found + CRLF)
+                at += 5
+            elif name == b"INCR":
+                pieces[at + 5]  # noqa: B018
+                value = b"%d" % (int(db.get(key, b"0")) + 1)
+                log(RECORD(28 + len(key) + len(value), 17, len(key), 0, 0, 0) + key + value)
+                db[key] = value
+                out(b":%b\r\n" % value)
+                at += 5
+            elif name == b"CONFIG":
+                pieces[at + 7]  # noqa: B018
+                out(b"*2\r\n$4\r\nsave\r\n$0\r\n\r\n")
+                at += 7
+            elif pieces[at] == b"*1":
+                out(PONG if name == b"PING" else b":%d\r\n" % len(db))
+                if name == b"FLUSHALL":
+                    db.clear()
+                at += 3
+            else:
+                raise ValueError(name)
+    if pieces[at:] and pieces[at] == b"*1" and len(pieces) - at > 3:
+        out(PONG if pieces[at + 2] == b"PING" else b":%d\r\n" % len(db))
+        at += 3
+    return CRLF.join(pieces[at:])
+
+
+def serve(port: int, path: str, sync: bool) -> None:
+    """Serve on 127.0.0.1:`port` until killed, appending to `path`."""
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC)
+    for start in range(0, LOG_BYTES if sync else 0, 1 << 20):
+        os.pwrite(fd, bytes(1 << 20), start)
+    os.fsync(fd)
+    listener = socket.create_server(("127.0.0.1", port), backlog=512)
+    listener.setblocking(False)
+    poller = select.epoll()
+    poller.register(listener.fileno(), select.EPOLLIN)
+    socks: dict[int, socket.socket] = {}
+    rest: dict[int, bytes] = {}
+    db: dict[bytes, bytes] = {}
+    records: list[bytes] = []
+    tail = crc = index = 0
+    print("floor ready", flush=True)
+    while True:
+        replies: list[tuple[socket.socket, list[bytes]]] = []
+        for ready, _ in poller.poll():
+            if ready == listener.fileno():
+                peer, _ = listener.accept()
+                peer.setblocking(False)
+                peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                socks[peer.fileno()] = peer
+                poller.register(peer.fileno(), select.EPOLLIN)
+                continue
+            peer = socks[ready]
+            data = peer.recv(RECV_BYTES)
+            if not data:
+                poller.unregister(ready)
+                socks.pop(ready).close()
+                rest.pop(ready, None)
+                continue
+            if ready in rest:
+                data = rest.pop(ready) + data
+            out: list[bytes] = []
+            left = execute(data, db, records.append, out.append)
+            if left:
+                rest[ready] = left
+            if out:
+                replies.append((peer, out))
+        if records:
+            body = b"".join(records)
+            crc = zlib.crc32(body, crc)
+            if tail + len(body) + 24 > LOG_BYTES:
+                tail = 0
+            tail += os.pwrite(fd, BATCH(0x4F4C46, len(body), index, len(records), crc) + body, tail)
+            index += len(records)
+            records.clear()
+            if sync:
+                os.fdatasync(fd)
+        for peer, out in replies:
+            data = b"".join(out)
+            sent = peer.send(data)
+            if sent != len(data):
+                peer.setblocking(True)
+                peer.sendall(data[sent:])
+                peer.setblocking(False)
+
+
+if __name__ == "__main__":
+    serve(int(sys.argv[1]), sys.argv[2], "--nosync" not in sys.argv)
