@@ -23,7 +23,7 @@ def check(directory: str, files: Files | None = None) -> Report:
     lines: list[str] = []
     damage: list[str] = []
     try:
-        entries = manifest.read(files, directory)
+        entries = manifest.read(files, directory).entries
     except FileNotFoundError:
         return Report([], [f"{directory} has no {manifest.NAME}: it is not a Flo data directory, or it lost it."])
     except LogDamaged as e:

@@ -86,6 +86,7 @@ class Log:
             self._notice(
                 f"cut {found.cut_bytes} bytes of a torn tail that was never acknowledged, behind index {found.segments[-1].last}"
             )
+        self.identity = found.identity
         self._segments = found.segments
         self._open = found.segments[-1]
         self._open_sealed: list[Segment] = found.segments[:-1]
@@ -210,6 +211,7 @@ class Log:
         manifest.write(
             self.files,
             self.directory,
+            self.identity,
             [ManifestEntry(os.path.basename(segment.path), segment.first) for segment in self._segments],
         )
         old.seal()

@@ -25,10 +25,17 @@ class ManifestEntry(NamedTuple):
     first: int
 
 
-def write(files: Files, directory: str, entries: Sequence[ManifestEntry]) -> None:
+class Manifest(NamedTuple):
+    """`id` is 32 hex digits, made once with the directory."""
+
+    id: str
+    entries: list[ManifestEntry]
+
+
+def write(files: Files, directory: str, identity: str, entries: Sequence[ManifestEntry]) -> None:
     """Put a new manifest in place, atomically and durably."""
     line = json.dumps(
-        {"flo": "data directory", "format": FORMAT, "segments": [entry._asdict() for entry in entries]}
+        {"flo": "data directory", "format": FORMAT, "id": identity, "segments": [entry._asdict() for entry in entries]}
     ).encode()
     text = line + b"\ncrc32 %08x\n" % crc32(line)
     new = os.path.join(directory, NEW_NAME)
@@ -42,7 +49,7 @@ def write(files: Files, directory: str, entries: Sequence[ManifestEntry]) -> Non
     files.sync_dir(directory)
 
 
-def read(files: Files, directory: str) -> list[ManifestEntry]:
+def read(files: Files, directory: str) -> Manifest:
     """The segments of the log, in order. Raises `LogDamaged` for one that cannot be trusted or is of another format."""
     path = os.path.join(directory, NAME)
     fd = files.open(path)
@@ -62,4 +69,4 @@ def read(files: Files, directory: str) -> list[ManifestEntry]:
     firsts = [entry.first for entry in entries]
     if not entries or firsts != sorted(set(firsts)) or firsts[0] < 1:
         raise LogDamaged(f"{path} lists no segments, or lists them out of order. Restore it from a backup.")
-    return entries
+    return Manifest(str(body["id"]), entries)

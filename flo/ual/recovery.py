@@ -22,6 +22,7 @@ Apply = Callable[[int, Record], None]
 class Recovered(NamedTuple):
     """What recovery found. `segments` are in order, the last one open for appending."""
 
+    identity: str  # of the directory
     segments: list[Segment]
     time: int  # of the last batch, 0 for an empty log
     cut_bytes: int  # length of the torn tail that was cut, 0 for none
@@ -32,7 +33,7 @@ def create(files: Files, directory: str, capacity: int) -> None:
     """Make a new, empty log in `directory`."""
     Segment.create(files, directory, os.urandom(16), 1, capacity).close()
     files.sync_dir(directory)
-    manifest.write(files, directory, [ManifestEntry(file_name(1), 1)])
+    manifest.write(files, directory, os.urandom(16).hex(), [ManifestEntry(file_name(1), 1)])
 
 
 def is_new(files: Files, directory: str) -> bool:
@@ -64,7 +65,7 @@ def recover(files: Files, directory: str, apply: Apply) -> Recovered:
 
     Raises `LogDamaged` where the log cannot be trusted; then nothing on disk was changed.
     """
-    entries = manifest.read(files, directory)
+    identity, entries = manifest.read(files, directory)
     listed = {entry.file for entry in entries}
     segments: list[Segment] = []
     time = cut_bytes = records = 0
@@ -95,7 +96,7 @@ def recover(files: Files, directory: str, apply: Apply) -> Recovered:
     for name in files.names(directory):
         if name.endswith(".seg") and name not in listed:
             files.remove(os.path.join(directory, name))  # a spare, or a roll that was cut short
-    return Recovered(segments, time, cut_bytes, records)
+    return Recovered(identity, segments, time, cut_bytes, records)
 
 
 def _damaged_sealed(segment: Segment, next_first: int) -> str:

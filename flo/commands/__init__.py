@@ -1,0 +1,1 @@
+"""Requests to engine operations to replies: one table a protocol."""

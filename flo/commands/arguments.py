@@ -1,0 +1,58 @@
+"""Reading command arguments: numbers, options, deadlines, patterns. Errors are in Redis's wording: clients match on it."""
+
+import re
+
+from flo.engine.kv import DEADLINE_MAX
+from flo.errors import BadRequest
+
+I64_MIN, I64_MAX = -(1 << 63), (1 << 63) - 1
+NOT_AN_INTEGER = "value is not an integer or out of range"
+SYNTAX = "syntax error"
+_INTEGER = re.compile(rb"-?(?:0|[1-9][0-9]{0,18})")
+
+
+def syntax_error() -> BadRequest:
+    """The options make no sense together."""
+    return BadRequest(SYNTAX)
+
+
+def integer(arg: bytes, low: int = I64_MIN, high: int = I64_MAX, message: str = NOT_AN_INTEGER) -> int:
+    """A decimal i64 within bounds. Raises `BadRequest(message)`."""
+    if not _INTEGER.fullmatch(arg) or arg == b"-0":
+        raise BadRequest(message)
+    value = int(arg)
+    if not low <= value <= high:
+        raise BadRequest(message)
+    return value
+
+
+def deadline(arg: bytes, unit_ms: int, base: int, name: str) -> int:
+    """The deadline, in Unix ms, of a time in `unit_ms` from `base` (0: an absolute time); it must be positive, as SET and its kin
+    demand. `name` is the command's, for the error."""
+    wrong = f"invalid expire time in '{name.lower()}' command"
+    value = integer(arg)
+    if value <= 0 or value > DEADLINE_MAX // unit_ms or value * unit_ms + base > DEADLINE_MAX:
+        raise BadRequest(wrong)
+    return value * unit_ms + base
+
+
+def pattern(arg: bytes) -> tuple[bytes, bool]:
+    """(prefix, True) of `prefix*`, (key, False) of an exact key; a backslash escapes. Raises `BadRequest` for any other pattern."""
+    literal = bytearray()
+    at = 0
+    while at < len(arg):
+        byte = arg[at]
+        if byte == 0x5C and at + 1 < len(arg):
+            literal.append(arg[at + 1])
+            at += 2
+            continue
+        if byte == 0x2A and not arg[at:].strip(b"*"):
+            return bytes(literal), True
+        if byte in b"*?[":
+            raise BadRequest(
+                f"only an exact key or a prefix followed by * is supported as a pattern, not {arg[:64].decode('utf-8', 'replace')!r}; "
+                "escape a literal *, ? or [ with a backslash"
+            )
+        literal.append(byte)
+        at += 1
+    return bytes(literal), False

@@ -1,0 +1,321 @@
+"""A RESP connection's session: its settings, its parser, and the execution of one request after another.
+
+It is fed bytes and puts replies on its peer's `out`; the peer sends them after the tick's commit. Execution stops where the
+input ends, where a job or a held reply must finish first (`halted`), or where it has had its turn (`yielded`).
+"""
+
+import traceback
+from time import monotonic, time
+
+from flo.commands import flat, table
+from flo.commands.host import Host, Peer, SlowEntry
+from flo.commands.table import Job, Later
+from flo.engine import Namespace
+from flo.errors import FloError, LogDamaged, LogFailed, Refusal
+from flo.proto import resp
+from flo.proto.resp import ProtocolError, RequestParser
+
+FLAT_BYTES_MIN = 14  # shorter input holds no request worth the flat path
+SLOW_ARGUMENTS_MAX = 32  # SLOWLOG keeps this many arguments, cut to this many bytes
+SLOW_ARGUMENT_BYTES_MAX = 128
+UNKNOWN_ARGUMENTS_SHOWN = 128  # bytes of arguments that the error for an unknown command repeats
+
+MULTI_REFUSAL = (
+    "Flo has no MULTI: nothing of this transaction was or will be run. Use CAS, one JSON document, or a plain pipeline "
+    "(redis-py: pipeline(transaction=False))"
+)
+
+
+class Fatal(Exception):
+    """Something failed after a record was appended: memory no longer agrees with the log, the process must end."""
+
+
+class RespSession:
+    """One RESP connection."""
+
+    def __init__(self, host: Host, peer: Peer) -> None:
+        self.host = host
+        self.peer = peer
+        self.namespace: Namespace = host.engine.namespace("default")
+        self.authenticated = host.secret is None
+        self.parser = RequestParser(self.authenticated)
+        self.v3 = False
+        self.nil = resp.NIL2
+        self.name = b""
+        self.library: dict[bytes, bytes] = {}
+        self.last_command = ""
+        self.refusing = False  # between a refused MULTI and its EXEC, DISCARD or RESET
+        self.replies = True  # CLIENT REPLY OFF
+        self.skip_next = False  # CLIENT REPLY SKIP
+        self.monitoring = False
+        self.flat = self.authenticated  # whether the flat path may be taken
+        self.halted = False  # execution stops here for this turn
+        self.yielded = False  # … because others wait; there is more to execute
+        self.job: Job | None = None
+        self.waiting = False  # for a held reply's timer
+        self.output_room = flat.OUTPUT_ROOM_BYTES
+
+    # -- fed by the connection ---------------------------------------------------------------------
+
+    @property
+    def busy(self) -> bool:
+        """Whether a request is under way that must end before the next one may start."""
+        return self.job is not None or self.waiting
+
+    def yield_turn(self) -> None:
+        """Stop executing: others wait."""
+        self.halted = self.yielded = True
+
+    def feed(self, data: bytes, output_room: int) -> int:
+        """Execute the requests in `data`, as far as they are whole and may run; returns how much of it was taken.
+
+        `output_room` is how many bytes of replies may be added before execution should stop.
+        """
+        self.halted = self.yielded = False
+        self.output_room = output_room
+        parser = self.parser
+        at, size = 0, len(data)
+        try:
+            if not parser.idle:
+                args, at = parser.parse(data, at)
+                if args is None:
+                    return at
+                self._run(args)
+            if self.flat and not self.halted and not self.host.monitors and size - at >= FLAT_BYTES_MIN:
+                at = flat.run(self, data, at)
+            while not self.halted:
+                args, at = parser.parse(data, at)
+                if args is None:
+                    break
+                self._run(args)
+        except ProtocolError as e:
+            self._protocol_error(e)
+            return size
+        return at
+
+    def body_room(self) -> memoryview | None:
+        """Where to receive the bytes of a large argument, if one is under way."""
+        return self.parser.body_room()
+
+    def body_received(self, count: int, output_room: int) -> None:
+        """`count` bytes were received there; executes the request if they made it whole."""
+        self.halted = self.yielded = False
+        self.output_room = output_room
+        try:
+            args = self.parser.body_received(count)
+        except ProtocolError as e:
+            self._protocol_error(e)
+            return
+        if args is not None:
+            self._run(args)
+
+    @property
+    def held(self) -> int:
+        """Bytes of memory that an unfinished request holds here."""
+        return self.parser.held
+
+    @property
+    def length_known(self) -> bool:
+        """Whether the unfinished request's present argument has its length."""
+        return self.parser.length_known
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether the parser keeps the start of a request."""
+        return not self.parser.idle
+
+    def resume(self) -> bool:
+        """Do one more slice of the job; returns whether it has ended, its reply then being out."""
+        job = self.job
+        assert job is not None
+        try:
+            next(job)
+            return False
+        except StopIteration as end:
+            pieces: list[bytes] = end.value
+        except Refusal as e:
+            pieces = [refusal(e)]
+        except FloError:
+            raise
+        except Exception:
+            self.host.log("error", "a job failed; its request was answered with an error", traceback=traceback.format_exc())
+            pieces = [resp.error("ERR internal error")]
+        self.job = None
+        if self.replies:
+            self.peer.out.extend(pieces)
+        return True
+
+    def end(self) -> None:
+        """The connection is gone."""
+        if self.job is not None:
+            self.job.close()
+            self.job = None
+        self.host.monitors.discard(self.peer)
+
+    # -- executing ---------------------------------------------------------------------------------
+
+    def _run(self, args: list[bytes]) -> None:
+        self.host.counters.commands += 1
+        self.execute(args)
+        if self.peer.out:
+            self.output_room -= len(self.peer.out[-1])
+        if not self.halted and (self.output_room < 0 or monotonic() > self.host.tick_deadline):
+            self.yield_turn()
+
+    def execute(self, args: list[bytes]) -> None:
+        """Run one request and put its reply out."""
+        host = self.host
+        appended = host.engine.log.next_index
+        started = monotonic()
+        try:
+            reply = self._dispatch(args)
+        except Refusal as e:
+            host.counters.errors += 1
+            reply = refusal(e)
+        except (LogFailed, LogDamaged):
+            raise
+        except Exception as e:
+            if host.engine.log.next_index != appended:
+                raise Fatal(f"{args[0][:32]!r} failed after it had appended to the log") from e
+            host.counters.errors += 1
+            host.log("error", "a command failed; its request was answered with an error", traceback=traceback.format_exc())
+            reply = resp.error("ERR internal error")
+        micros = int((monotonic() - started) * 1e6)
+        if 0 <= host.settings.slowlog_slower_than <= micros:
+            self._note_slow(micros, args)
+        if type(reply) is bytes:
+            if self.replies and not self.skip_next:
+                self.peer.out.append(reply)
+            elif self.skip_next and self.last_command != "client|reply":
+                self.skip_next = False
+        elif isinstance(reply, Later):
+            held = reply.reply
+            self.waiting = self.halted = True
+            self.peer.resume_after(reply.seconds, lambda: self._release(held))
+        else:
+            assert not isinstance(reply, bytes)
+            self.job = reply
+            self.halted = True
+
+    def _release(self, held: bytes) -> None:
+        self.waiting = False
+        self.peer.out.append(held)
+
+    def _dispatch(self, args: list[bytes]) -> table.Reply:
+        command = table.find(args[0])
+        if command is None:
+            return self._unknown(args)
+        if not self.authenticated and "no_auth" not in command.flags:
+            return resp.error("NOAUTH Authentication required.")
+        self.last_command = command.name.lower()
+        if self.refusing and command.name not in ("EXEC", "DISCARD", "RESET", "QUIT"):
+            self.host.counters.errors += 1
+            return resp.error(f"ERR {MULTI_REFUSAL}")
+        count = len(args)
+        if count != command.arity if command.arity > 0 else count < -command.arity:
+            self.host.counters.errors += 1
+            return wrong_arity(command.name)
+        if self.host.monitors and "no_monitor" not in command.flags:
+            self._tell_monitors(args)
+        return command.handler(self, args)
+
+    def _unknown(self, args: list[bytes]) -> bytes:
+        if not self.authenticated:
+            return resp.error("NOAUTH Authentication required.")
+        self.host.counters.errors += 1
+        name = args[0]
+        if name.upper() in (b"POST", b"HOST:"):
+            # a browser was made to send an HTTP request here: nothing more of it is read
+            self.host.log("warning", "closed a connection that sends HTTP in the place of commands", peer=self.peer.address)
+            self.peer.kill()
+            self.halted = True
+            return b""
+        if self.refusing:
+            return resp.error(f"ERR {MULTI_REFUSAL}")
+        shown = ""
+        for arg in args[1:]:
+            if len(shown) >= UNKNOWN_ARGUMENTS_SHOWN:
+                break
+            shown += f"'{_text(arg[: UNKNOWN_ARGUMENTS_SHOWN - len(shown)])}' "
+        return resp.error(f"ERR unknown command '{_text(name[:128])}', with args beginning with: {shown}")
+
+    def _protocol_error(self, e: ProtocolError) -> None:
+        self.host.counters.errors += 1
+        self.peer.out.append(resp.error(f"ERR Protocol error: {e}"))
+        self.halted = True
+        self.peer.close_after_replies()
+
+    # -- what commands change ----------------------------------------------------------------------
+
+    def set_protocol(self, v3: bool) -> None:
+        """HELLO 2 or 3."""
+        self.v3 = v3
+        self.nil = resp.NIL3 if v3 else resp.NIL2
+
+    def set_authenticated(self, value: bool) -> None:
+        """The secret was given, or is owed again."""
+        self.authenticated = self.parser.authenticated = value
+        self.settle()
+
+    def settle(self) -> None:
+        """Work out again whether the flat path may be taken."""
+        self.flat = self.authenticated and self.replies and not self.skip_next and not self.refusing
+
+    # -- telling -----------------------------------------------------------------------------------
+
+    def _tell_monitors(self, args: list[bytes]) -> None:
+        now = time()
+        words = " ".join(quoted(arg) for arg in args)
+        line = f"+{now:.6f} [0 {self.peer.address}] {words}\r\n".encode()
+        for peer in tuple(self.host.monitors):
+            peer.push(line)
+
+    def _note_slow(self, micros: int, args: list[bytes]) -> None:
+        host = self.host
+        kept = [
+            arg if len(arg) <= SLOW_ARGUMENT_BYTES_MAX else arg[:SLOW_ARGUMENT_BYTES_MAX] + b"... (%d more bytes)" % (len(arg) - SLOW_ARGUMENT_BYTES_MAX)
+            for arg in args[:SLOW_ARGUMENTS_MAX]
+        ]
+        if self.last_command in ("auth", "hello"):
+            kept = [args[0], b"(redacted)"]
+        host.slow.append(SlowEntry(host.slow_count, int(time()), micros, kept, self.peer.address, self.name))
+        host.slow_count += 1
+        while len(host.slow) > host.settings.slowlog_max_len:
+            host.slow.pop(0)
+
+    def describe(self) -> str:
+        """The line of CLIENT LIST and CLIENT INFO."""
+        peer = self.peer
+        flags = "O" if self.monitoring else "N"
+        return (
+            f"id={peer.id} addr={peer.address} laddr={peer.local_address} fd={peer.descriptor} name={_text(self.name)} "
+            f"age={int(peer.age_seconds)} idle={int(peer.idle_seconds)} flags={flags} db=0 sub=0 psub=0 ssub=0 multi=-1 watch=0 "
+            f"qbuf={peer.input_bytes} qbuf-free=0 argv-mem={self.held} multi-mem=0 rbs=0 rbp=0 obl=0 oll=0 omem={peer.output_bytes} "
+            f"tot-mem={peer.input_bytes + peer.output_bytes + self.held} events=r cmd={self.last_command or 'NULL'} user=default "
+            f"redir=-1 resp={3 if self.v3 else 2} lib-name={_text(self.library.get(b'LIB-NAME', b''))} "
+            f"lib-ver={_text(self.library.get(b'LIB-VER', b''))} namespace={self.namespace.name}"
+        )
+
+
+def refusal(e: Refusal) -> bytes:
+    """A refusal as RESP's error."""
+    return resp.error(f"{e.code} {e}")
+
+
+def wrong_arity(name: str) -> bytes:
+    """Redis's own wording: clients match on it."""
+    return resp.error(f"ERR wrong number of arguments for '{name.lower()}' command")
+
+
+def quoted(arg: bytes) -> str:
+    """An argument as MONITOR shows it: printable, in double quotes."""
+    shown = "".join(
+        {0x22: '\\"', 0x5C: "\\\\", 0x0A: "\\n", 0x0D: "\\r", 0x09: "\\t", 0x07: "\\a", 0x08: "\\b"}.get(byte)
+        or (chr(byte) if 0x20 <= byte < 0x7F else f"\\x{byte:02x}")
+        for byte in arg
+    )
+    return f'"{shown}"'
+
+
+def _text(data: bytes) -> str:
+    return data.decode("utf-8", "replace")

@@ -1,0 +1,82 @@
+"""The table of RESP commands: each one is data. Arity errors, COMMAND DOCS, MONITOR, docs/redis.md come from it.
+
+A handler takes the session and the arguments (the name first) and gives the whole reply as bytes; or a job, a generator that
+yields between slices of a long piece of work and returns the reply as a list of pieces; or a `Later`.
+"""
+
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from flo.commands.session import RespSession
+
+Job = Generator[None, None, list[bytes]]
+
+
+class Later(NamedTuple):
+    """A reply that is held back for some seconds, by a timer."""
+
+    seconds: float
+    reply: bytes
+
+
+Reply = bytes | Job | Later
+Handler = Callable[["RespSession", list[bytes]], Reply]
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """One command. `arity` counts the name, negative for "at least"; `keys` is (first, last, step) as COMMAND INFO has it."""
+
+    name: str
+    handler: Handler
+    arity: int
+    syntax: str
+    summary: str
+    group: str
+    since: str
+    flags: tuple[str, ...]
+    keys: tuple[int, int, int]
+    differs: str  # from Redis, and why; empty where it does not
+    refused: bool  # answers with a sentence that says what to use instead
+
+    @property
+    def resets(self) -> bool:
+        """Whether it may change what the flat path keeps at hand: the session's state, or the stores themselves."""
+        return "resets" in self.flags
+
+
+COMMANDS: dict[bytes, Command] = {}  # by upper-case name
+SPELLINGS: dict[bytes, Command] = {}  # by the spellings clients use, upper and lower case: one lookup on the hot path
+
+
+def command(
+    name: str,
+    arity: int,
+    syntax: str,
+    summary: str,
+    *,
+    group: str,
+    since: str = "1.0.0",
+    flags: str = "",
+    keys: tuple[int, int, int] = (0, 0, 0),
+    differs: str = "",
+    refused: bool = False,
+) -> Callable[[Handler], Handler]:
+    """Add a handler to the table. `flags` are Redis's (write, readonly, denyoom, fast, admin, no_auth, …) and `resets`."""
+
+    def add(handler: Handler) -> Handler:
+        entry = Command(name, handler, arity, syntax, summary, group, since, tuple(flags.split()), keys, differs, refused)
+        token = name.encode()
+        assert token not in COMMANDS, f"{name} is in the table twice"
+        COMMANDS[token] = SPELLINGS[token] = SPELLINGS[token.lower()] = entry
+        return handler
+
+    return add
+
+
+def find(token: bytes) -> Command | None:
+    """The command of that name, in any case."""
+    found = SPELLINGS.get(token)
+    return found if found is not None else COMMANDS.get(token.upper())

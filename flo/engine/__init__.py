@@ -1,0 +1,7 @@
+"""The database without a network: log, stores and clock, one method an operation."""
+
+from flo.engine.engine import Engine, EngineSettings
+from flo.engine.kv import KeyValue
+from flo.engine.namespace import Namespace
+
+__all__ = ["Engine", "EngineSettings", "KeyValue", "Namespace"]

@@ -1,0 +1,350 @@
+"""The engine: one log, one clock, and the namespaces whose stores the log's records made.
+
+The only way to change state is a record: `write` checks that it fits, appends it, applies it. Recovery applies the
+same records through the same `apply`, which uses neither a clock nor chance.
+
+Two ways to run it. In a program, each operation commits before it returns, or a `with engine.batch():` does for many.
+In the server (`manual=True`) the tick calls `tick()` before and `commit()` after all the operations of a turn.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from flo.engine.kv import KeyValue
+from flo.engine.namespace import DEFAULT, DEFAULT_ID, Namespace, check_name, hash_name
+from flo.errors import BadRequest, Conflict, LogDamaged, LogFailed, OutOfMemory, Overloaded
+from flo.store.ordered import OrderedKeys
+from flo.ual.files import Files
+from flo.ual.log import SEGMENT_BYTES, SYNC, Log
+from flo.ual.record import (
+    FAMILY_KV,
+    FAMILY_MASK,
+    HEADER_BYTES,
+    NAMESPACE,
+    NAMESPACE_ID_MAX,
+    U32,
+    U64,
+    WATERMARK,
+    Record,
+    encode,
+)
+
+SWEEP_KEYS = 200  # expired keys buried in one slice: 3 us each
+SWEEP_RETRY_MS = 1000  # how soon sweeping is tried again on a full disk
+FREE_ENTRIES = 4096  # entries of a dropped store freed in one slice: under a ms
+
+
+@dataclass(frozen=True)
+class EngineSettings:
+    """What an operator may choose; the server's settings table has the same, with their reasons."""
+
+    durability: str = SYNC
+    history_depth: int = 64
+    history_age: int = 24 * 3600 * 1000  # ms
+    max_memory: int = 0  # bytes; 0 for no bound
+    segment_bytes: int = SEGMENT_BYTES
+
+
+def wall_clock() -> int:
+    """Unix time in ms."""
+    return time.time_ns() // 1_000_000
+
+
+class Engine:
+    """A Flo database in `directory`. Use it from one thread; it is a context manager."""
+
+    def __init__(
+        self,
+        directory: str,
+        settings: EngineSettings | None = None,
+        *,
+        manual: bool = False,
+        clock: Callable[[], int] = wall_clock,
+        files: Files | None = None,
+        on_notice: Callable[[str], None] | None = None,
+    ) -> None:
+        """Open or create it. Raises `DirectoryInUse`, `LogDamaged`, `LogFailed` or `OSError`.
+
+        `clock` gives Unix ms and may go back: the engine's own clock does not, not even over a restart.
+        """
+        self.settings = settings or EngineSettings()
+        self.manual = manual
+        self.now = 0
+        self.stamp = False  # something expired was treated as gone: a batch must put the time of it on disk
+        self.memory_full = False
+        self.swept = 0  # keys found expired and buried
+        self._clock = clock
+        self._batching = False
+        self._broken = False
+        self._sweep_after = 0
+        self._garbage: list[list[Any]] = []
+        self._next_namespace_id = DEFAULT_ID + 1
+        self.namespaces: dict[str, Namespace] = {}
+        self._by_hash: dict[int, Namespace] = {}
+        self._by_id: dict[int, Namespace] = {}
+        self._bind(DEFAULT, DEFAULT_ID)
+        self._by_hash[0] = self._by_id[DEFAULT_ID]
+        self.log = Log(
+            directory,
+            self.apply,
+            durability=self.settings.durability,
+            segment_bytes=self.settings.segment_bytes,
+            files=files,
+            on_notice=on_notice,
+        )
+        self.now = self.log.time
+        self.tick()
+
+    def __enter__(self) -> "Engine":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # -- time and commit ---------------------------------------------------------------------------
+
+    def tick(self) -> None:
+        """Read the clock, once for all that follows: max(wall clock, what it was before)."""
+        now = self._clock()
+        if now > self.now:
+            self.now = now
+        if self.settings.max_memory:
+            self.memory_full = self.memory_used() > self.settings.max_memory
+
+    def commit(self) -> None:
+        """Make what was done since the last commit as durable as the settings say. Raises `LogFailed`."""
+        if self.log.pending or self.stamp:
+            self.log.commit(self.now)
+            self.stamp = False
+
+    @contextmanager
+    def batch(self) -> Iterator[None]:
+        """Commit the operations inside together, at its end."""
+        self._begin()
+        self._batching = True
+        try:
+            yield
+        finally:
+            self._batching = False
+            self._end()
+
+    def run(self, operation: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Call `operation` between a tick and a commit; what `flo.engine.kv.operation` does outside the server."""
+        if self._batching:
+            return operation(*args, **kwargs)
+        self._begin()
+        try:
+            return operation(*args, **kwargs)
+        finally:
+            self._end()
+
+    def _begin(self) -> None:
+        if self._broken:
+            raise LogFailed("this engine failed after it had changed its memory: close it and open the directory again.")
+        self.tick()
+
+    def _end(self) -> None:
+        self._broken = True
+        self.commit()
+        self.log.upkeep(idle=False)
+        self._broken = False
+
+    def upkeep(self, idle: bool) -> bool:
+        """Do a slice (about a ms) of what can wait: freeing, folding new keys into order, sweeping the expired, preparing the
+        next segment. Unless `idle`, only what is overdue. Returns whether a next call has more to do."""
+        more = self.log.upkeep(idle)
+        if self._garbage:
+            self._free_slice()
+            more = True
+        for namespace in self.namespaces.values():
+            ordered = namespace.kv.store.ordered
+            if ordered.overdue or (idle and ordered.pending):
+                ordered.fold()
+                more = True
+                break
+        return self.sweep() or more
+
+    def sweep(self) -> bool:
+        """Bury up to SWEEP_KEYS keys whose deadline has passed; returns whether there are more."""
+        room = SWEEP_KEYS
+        if self.now < self._sweep_after:
+            return False
+        try:
+            for namespace in self.namespaces.values():
+                room -= namespace.kv.sweep(room)
+                if room <= 0:
+                    return True
+        except Overloaded:  # not even a tombstone fits on the disk; the keys stay invisible meanwhile
+            self._sweep_after = self.now + SWEEP_RETRY_MS
+        return False
+
+    def next_due(self) -> int | None:
+        """The engine's time, in ms, at which there is next something to sweep; None for never."""
+        times = [due for namespace in self.namespaces.values() if (due := namespace.kv.store.deadlines.next_due())]
+        return max(min(times), self._sweep_after) if times else None
+
+    def close(self) -> None:
+        """Commit, sync and give the directory back. Raises `LogFailed`."""
+        if self._broken:
+            self.log.abandon()
+            return
+        self.commit()
+        self.log.close()
+
+    # -- the one way to change state ---------------------------------------------------------------
+
+    def admit(self, size: int, adds: bool) -> None:
+        """Check that records of `size` bytes may be appended. Raises `Overloaded` or `OutOfMemory`."""
+        if adds and self.memory_full:
+            raise OutOfMemory(
+                f"the {self.settings.max_memory} bytes of max_memory are used: writes that add are refused; "
+                "delete something, let keys expire, or raise max_memory"
+            )
+        self.log.admit(size, adds)
+
+    def write(self, record: Record) -> int:
+        """Append a record and apply it; returns its index. `admit` must have been asked for its size."""
+        index = self.log.append(encode(record))
+        self.apply(index, record)
+        return index
+
+    def apply(self, index: int, record: Record) -> None:
+        """What record `index` does to memory, live or replayed. Uses the record and nothing else."""
+        family = record.type & FAMILY_MASK
+        if family == FAMILY_KV:
+            namespace = self._by_id.get(record.namespace)
+            if namespace is None:
+                raise LogDamaged(f"index {index} belongs to namespace {record.namespace}, which does not exist.")
+            namespace.kv.apply(index, record)
+        elif record.type == NAMESPACE:
+            self._apply_namespace(record)
+        elif record.type == WATERMARK:
+            self._apply_watermark(index, record)
+        else:
+            raise LogDamaged(f"index {index} has type {record.type:#04x}, which this Flo does not know: a later one wrote it.")
+
+    def _apply_namespace(self, record: Record) -> None:
+        name, identity = record.entity.decode(), int(U32.unpack(record.state)[0])
+        self._next_namespace_id = max(self._next_namespace_id, identity + 1)
+        if record.gone:
+            namespace = self.namespaces.pop(name)
+            del self._by_hash[namespace.hash], self._by_id[namespace.id]
+            self._discard(namespace.kv)
+        else:
+            self._bind(name, identity)
+
+    def _apply_watermark(self, index: int, record: Record) -> None:
+        self._next_namespace_id = max(self._next_namespace_id, record.namespace + 1)
+        namespace = self._by_id.get(record.namespace)
+        if namespace is None:
+            return  # it was deleted since; the mark outlives it
+        assert U64.unpack(record.state)[0] == index, "so far every watermark drops all that came before it"
+        self._discard(namespace.kv)
+        namespace.kv.notify_all()
+
+    def _bind(self, name: str, identity: int) -> None:
+        namespace = Namespace(self, name, identity)
+        self.namespaces[name] = namespace
+        self._by_hash[namespace.hash] = namespace
+        self._by_id[identity] = namespace
+
+    # -- namespaces --------------------------------------------------------------------------------
+
+    @property
+    def kv(self) -> KeyValue:
+        """The keys of the namespace `default`."""
+        return self._by_id[DEFAULT_ID].kv
+
+    def namespace(self, name: str) -> Namespace:
+        """The namespace of that name. Raises `BadRequest` where there is none: never an invisible new one."""
+        found = self.namespaces.get(name)
+        if found is None:
+            raise BadRequest(f"there is no namespace {name!r}; create it first")
+        return found
+
+    def namespace_by_hash(self, value: int) -> Namespace:
+        """The namespace whose name has this FNV-1a hash; 0 is `default`. Raises `BadRequest`."""
+        found = self._by_hash.get(value)
+        if found is None:
+            raise BadRequest(f"no namespace is bound to the hash {value:#018x}; create it by name first")
+        return found
+
+    def create_namespace(self, name: str) -> Namespace:
+        """Bind a name, again and again without complaint. Raises `BadRequest`, or `Conflict` where its hash is taken."""
+        result: Namespace = self.run(self._create_namespace, name) if not self.manual else self._create_namespace(name)
+        return result
+
+    def _create_namespace(self, name: str) -> Namespace:
+        check_name(name)
+        if name not in self.namespaces:
+            taken = self._by_hash.get(hash_name(name))
+            if taken is not None or hash_name(name) == 0:
+                other = taken.name if taken else DEFAULT
+                raise Conflict(f"the name {name!r} has the same hash as {other!r}; choose another name")
+            if self._next_namespace_id > NAMESPACE_ID_MAX:
+                raise Conflict("this directory has used up its 4,294,967,295 namespaces; start a new directory")
+            record = Record(NAMESPACE, 0, self.now, name.encode(), U32.pack(self._next_namespace_id))
+            self.admit(HEADER_BYTES + len(name) + 4, adds=True)
+            self.write(record)
+        return self.namespaces[name]
+
+    def delete_namespace(self, name: str) -> None:
+        """Remove an empty namespace. Raises `BadRequest`, or `Conflict` while anything live is in it."""
+        self.run(self._delete_namespace, name) if not self.manual else self._delete_namespace(name)
+
+    def _delete_namespace(self, name: str) -> None:
+        namespace = self.namespace(name)
+        if namespace.id == DEFAULT_ID:
+            raise Conflict("the namespace 'default' cannot be deleted")
+        if not namespace.empty:
+            raise Conflict(f"the namespace {name!r} is not empty; delete what is in it first")
+        self.admit(2 * (HEADER_BYTES + len(name) + 8), adds=False)
+        self.drop(namespace)  # its history
+        self.write(Record(NAMESPACE, 0, self.now, name.encode(), U32.pack(namespace.id), gone=True))
+
+    def flush(self, namespaces: list[Namespace]) -> None:
+        """Drop everything in each of the namespaces: one record each."""
+        self.run(self._flush, namespaces) if not self.manual else self._flush(namespaces)
+
+    def _flush(self, namespaces: list[Namespace]) -> None:
+        self.admit(len(namespaces) * (HEADER_BYTES + 8), adds=False)
+        for namespace in namespaces:
+            self.drop(namespace)
+
+    def drop(self, namespace: Namespace) -> None:
+        """Write the watermark that kills all in `namespace` so far."""
+        self.write(Record(WATERMARK, namespace.id, self.now, b"", U64.pack(self.log.next_index)))
+
+    # -- memory ------------------------------------------------------------------------------------
+
+    def memory_used(self) -> int:
+        """Bytes accounted to what is stored."""
+        return sum(namespace.bytes for namespace in self.namespaces.values())
+
+    def _discard(self, kv: KeyValue) -> None:
+        """Empty a store. What it held is freed in slices: clearing a dict of a million takes a fifth of a second."""
+        store = kv.store
+        self._garbage.append([*store.notes, store.deadlines, store.buried, *leaves_of(store.ordered), *store.clear()])
+
+    def _free_slice(self) -> None:
+        heap, room = self._garbage[-1], FREE_ENTRIES
+        while heap and room > 0:
+            piece = heap[-1]
+            if isinstance(piece, (dict, list)) and len(piece) > FREE_ENTRIES:
+                if isinstance(piece, dict):
+                    for _ in range(FREE_ENTRIES):
+                        piece.popitem()
+                else:
+                    del piece[-FREE_ENTRIES:]
+                return
+            room -= len(heap.pop()) if isinstance(piece, (dict, list)) else FREE_ENTRIES
+        if not heap:
+            self._garbage.pop()
+
+
+def leaves_of(ordered: OrderedKeys) -> list[list[bytes]]:
+    """The lists that hold the keys of a dropped store."""
+    return [*ordered.leaves(), ordered.fresh]

@@ -1,0 +1,537 @@
+"""The key-value operations of one namespace (SPEC section 3, "Key-value").
+
+Each operation reads its key's live state, checks its preconditions, and writes one record a key. A refused one has changed
+nothing. A key whose deadline has passed is gone for all of them at once; a write to it first buries it, so that its
+history shows that it had died.
+
+Records (docs/log-format.md): the state of an expiring value begins with its u64 deadline; a touch leans on the record that
+holds the value.
+"""
+
+from collections.abc import Callable, Generator, Iterable, Sequence
+from functools import wraps
+from random import randrange
+from typing import TYPE_CHECKING, Any, Concatenate, NamedTuple, ParamSpec, TypeVar
+
+from flo.errors import BadRequest, Conflict, NotFound, WrongKind
+from flo.store import jsonpath
+from flo.store.kv import COUNTER, I64_MAX, I64_MIN, JSON, SHARD_MASK, SHARDS, STRING, Found, KvStore
+from flo.ual.record import (
+    ENTITY_BYTES_MAX,
+    HEADER_BYTES,
+    KV_DEADLINE,
+    KV_GONE,
+    KV_STRING,
+    KV_TOUCH,
+    U64,
+    Record,
+)
+
+if TYPE_CHECKING:
+    from flo.engine.engine import Engine
+
+KEY_BYTES_MAX = ENTITY_BYTES_MAX
+VALUE_BYTES_MAX = 16 << 20
+ATOMIC_KEYS_MAX = 10_000  # keys in one atomic request: they execute in one piece, and others wait
+SCAN_LIMIT_MAX = 1000
+DEADLINE_MAX = 1 << 53  # ms: 285,000 years; what every client's number type can hold
+RECORD_MARGIN_BYTES = HEADER_BYTES + 16  # a record besides its key and value: header, deadline, lean
+RANDOM_TRIES = 100
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def operation(method: "Callable[Concatenate[KeyValue, P], R]") -> "Callable[Concatenate[KeyValue, P], R]":
+    """Outside the server, run the method between a tick and a commit."""
+
+    @wraps(method)
+    def run(self: "KeyValue", *args: P.args, **kwargs: P.kwargs) -> R:
+        if self.engine.manual:
+            return method(self, *args, **kwargs)
+        result: R = self.engine.run(method, self, *args, **kwargs)
+        return result
+
+    return run
+
+
+class Version(NamedTuple):
+    """One version of a key in its history. A touch shows the value it left as it was."""
+
+    version: int
+    time: int
+    tombstone: bool
+    value: bytes
+
+
+class Watch:
+    """Someone waiting for a key. `notify` is called once, with the key's state, unless `cancel` came first."""
+
+    __slots__ = ("_known", "_notify", "_watches", "key")
+
+    def __init__(
+        self,
+        key: bytes,
+        known: int | None,
+        notify: Callable[[Found | None], None],
+        watches: dict[bytes, list["Watch"]],
+    ) -> None:
+        self.key = key
+        self._known = known  # the version already known; None waits for the key to exist
+        self._notify = notify
+        self._watches = watches
+        watches.setdefault(key, []).append(self)
+
+    def cancel(self) -> None:
+        """Wait no more. Harmless when it has been called already or has fired."""
+        waiting = self._watches.get(self.key)
+        if waiting and self in waiting:
+            waiting.remove(self)
+            if not waiting:
+                del self._watches[self.key]
+
+    def look(self, found: Found | None) -> None:
+        """The key changed to `found`: fire if that is what was waited for."""
+        if found is None and self._known is None:
+            return
+        self.cancel()
+        self._notify(found)
+
+
+class KeyValue:
+    """The keys of one namespace. Keys and values are bytes; deadlines and times are Unix ms; versions are log indexes."""
+
+    def __init__(self, engine: "Engine", namespace: int, store: KvStore) -> None:
+        self.engine = engine
+        self.namespace = namespace
+        self.store = store
+        self.watches: dict[bytes, list[Watch]] = {}
+
+    # -- records -----------------------------------------------------------------------------------
+
+    def apply(self, index: int, record: Record) -> None:
+        """What a record of this family does to the store, live or replayed."""
+        kind, key, state = record.type, record.entity, record.state
+        if kind == KV_GONE:
+            self.store.bury(index, key, record.time)
+        elif kind & KV_TOUCH == KV_TOUCH:
+            self.store.touch(index, key, U64.unpack(state)[0] if state else 0, record.leans[0])
+        elif kind & KV_DEADLINE:
+            self.store.put(index, key, state[8:], kind & 3, U64.unpack_from(state)[0])
+        else:
+            self.store.put(index, key, state, kind & 3, 0)
+        if self.watches:
+            for watch in tuple(self.watches.get(key, ())):
+                watch.look(self.store.find(key))
+
+    def notify_all(self) -> None:
+        """Everything was dropped: tell those who wait for a change."""
+        for watches in tuple(self.watches.values()):
+            for watch in tuple(watches):
+                watch.look(None)
+
+    def _write(self, key: bytes, value: bytes, kind: int, deadline: int) -> int:
+        """Write a value that was admitted; returns its version."""
+        self._bury_expired(key)
+        kind, state = KV_STRING | kind, value
+        if deadline:
+            kind, state = kind | KV_DEADLINE, U64.pack(deadline) + value
+        prev = self.store.predecessor(key)
+        return self.engine.write(Record(kind, self.namespace, self.engine.now, key, state, prev))
+
+    def _admit(self, key: bytes, value: bytes) -> None:
+        """Check the limits of one write that adds."""
+        check_key(key)
+        if len(value) > VALUE_BYTES_MAX:
+            raise BadRequest(f"the value is {len(value)} bytes; at most {VALUE_BYTES_MAX} are allowed")
+        self.engine.admit(2 * (RECORD_MARGIN_BYTES + len(key)) + len(value), adds=True)
+
+    def _touch(self, key: bytes, found: Found, deadline: int) -> int:
+        self.engine.admit(RECORD_MARGIN_BYTES + len(key), adds=True)
+        kind, state = (KV_TOUCH | KV_DEADLINE, U64.pack(deadline)) if deadline else (KV_TOUCH, b"")
+        return self.engine.write(
+            Record(kind, self.namespace, self.engine.now, key, state, found.version, (found.holder,))
+        )
+
+    def _bury(self, key: bytes) -> int:
+        """Write the deletion of a key that was admitted; returns its version."""
+        prev = self.store.predecessor(key)
+        return self.engine.write(Record(KV_GONE, self.namespace, self.engine.now, key, b"", prev, gone=True))
+
+    def _bury_expired(self, key: bytes) -> None:
+        deadline = self.store.deadline(key)
+        if deadline and deadline <= self.engine.now:
+            self._bury(key)
+
+    def _live(self, key: bytes) -> Found | None:
+        """The key's state, None where it is missing or expired."""
+        found = self.store.find(key)
+        if found is not None and found.deadline and found.deadline <= self.engine.now:
+            self.engine.stamp = True
+            return None
+        return found
+
+    def _check_version(self, key: bytes, found: Found | None, cas: int | None) -> None:
+        """Raise `Conflict` unless the key's version is `cas` (0: it must not exist; None: whatever)."""
+        version = found.version if found else 0
+        if cas is not None and cas != version:
+            stands = f"has version {version}" if found else "does not exist"
+            raise Conflict(f"the key {stands}, and the request expected {f'version {cas}' if cas else 'no key'}", version)
+
+    # -- reading -----------------------------------------------------------------------------------
+
+    @operation
+    def get(self, key: bytes) -> Found | None:
+        """The key's state, or None."""
+        return self._live(key)
+
+    @operation
+    def mget(self, keys: Sequence[bytes]) -> list[Found | None]:
+        """The states of `keys`, in their order."""
+        check_count(keys)
+        return [self._live(key) for key in keys]
+
+    @operation
+    def exists(self, key: bytes) -> bool:
+        """Whether the key is there."""
+        return self._live(key) is not None
+
+    def watch(self, key: bytes, notify: Callable[[Found | None], None], known: int | None = None) -> Watch | None:
+        """Call `notify(state)` once the key exists (`known` None), or once its version exceeds `known` (None for a
+        deletion). Where that is so already, `notify` is called now and None is returned; otherwise the `Watch`."""
+        found = self._live(key)
+        if found is not None and (known is None or found.version > known):
+            notify(found)
+            return None
+        if found is None and known:
+            notify(None)
+            return None
+        return Watch(key, known, notify, self.watches)
+
+    @operation
+    def history(self, key: bytes, limit: int = 10) -> list[Version]:
+        """Up to `limit` versions, newest first, deletions included, as far as they are kept. `[]` for none."""
+        settings, log = self.engine.settings, self.engine.log
+        at, replaced = self.store.predecessor(key), self.engine.now
+        versions: list[Version] = []
+        while at and len(versions) < min(limit, settings.history_depth):
+            record = log.read(at)
+            if record is None or record.entity != key or replaced + settings.history_age <= self.engine.now:
+                break
+            holder = log.read(record.leans[0]) if record.leans else record
+            value = b"" if record.gone or holder is None else holder.state
+            if holder is not None and holder.type & KV_DEADLINE and not record.gone:
+                value = value[8:]
+            versions.append(Version(at, record.time, record.gone, value))
+            replaced, at = record.time, record.prev
+        return versions
+
+    @operation
+    def random_key(self) -> bytes | None:
+        """Some live key, or None. Every shard is as likely as it is full, near enough."""
+        if not len(self.store):
+            return None
+        tries = RANDOM_TRIES
+        while tries:
+            shard = self.store.shards[randrange(SHARDS)]
+            if not shard:
+                tries -= len(self.store) > SHARDS  # a small store has empty shards: look on
+                continue
+            tries -= 1
+            # the start of a dict is its oldest key: go to a random place, within a bound
+            skip = randrange(min(len(shard), 64))
+            for key in shard:
+                if skip == 0:
+                    if self._live(key) is not None:
+                        return key
+                    break
+                skip -= 1
+        return None
+
+    # -- scanning ----------------------------------------------------------------------------------
+
+    def scan_job(self, prefix: bytes, after: bytes | None, limit: int) -> Generator[None, None, tuple[list[bytes], bool]]:
+        """The next live keys with `prefix`, ascending, after `after` (None: from the first): (keys, whether there may be
+        more). Looks at `limit` keys, so it may return fewer. Yields while it makes new keys findable, a slice at a time."""
+        wanted = self.store.ordered.added
+        while self.store.ordered.folded < wanted:
+            ordered = self.store.ordered
+            ordered.fold()
+            if ordered.folded < wanted:
+                yield
+                if self.store.ordered is not ordered:
+                    break  # flushed meanwhile
+        keys, more = self.store.ordered.page(prefix, after, limit)
+        return keys, more
+
+    def live_keys(self, keys: Iterable[bytes]) -> list[bytes]:
+        """Those of `keys` that are there."""
+        return [key for key in keys if self._live(key) is not None]
+
+    @operation
+    def scan(self, prefix: bytes = b"", after: bytes | None = None, limit: int = 100) -> tuple[list[bytes], bool]:
+        """Up to `limit` live keys with `prefix`, ascending, after the key `after`; and whether there may be more. Pass the
+        last key as `after` to go on."""
+        found: list[bytes] = []
+        while True:
+            keys, more = run_job(self.scan_job(prefix, after, limit - len(found)))
+            found += self.live_keys(keys)
+            if not more or len(found) >= limit:
+                return found, more
+            after = keys[-1]
+
+    # -- writing -----------------------------------------------------------------------------------
+
+    @operation
+    def put(
+        self,
+        key: bytes,
+        value: bytes,
+        *,
+        deadline: int = 0,
+        cas: int | None = None,
+        if_absent: bool = False,
+        if_present: bool = False,
+        keep_deadline: bool = False,
+    ) -> int:
+        """Set the key, whatever kind it was; returns the version. Clears the deadline unless given one (ms) or told to keep it.
+
+        `cas` is the version expected, 0 for a missing key. Raises `Conflict` where a condition does not hold.
+        """
+        self._admit(key, value)
+        found = self._live(key)
+        self._check_version(key, found, cas)
+        if if_absent and found is not None:
+            raise Conflict("the key exists already", found.version)
+        if if_present and found is None:
+            raise Conflict("the key does not exist")
+        if keep_deadline and found is not None:
+            deadline = found.deadline
+        return self._write(key, value, STRING, deadline)
+
+    @operation
+    def put_many(self, items: Sequence[tuple[bytes, bytes, int]]) -> list[int]:
+        """Set every (key, value, deadline), all or nothing; returns the versions."""
+        check_count(items)
+        size = 0
+        for key, value, _ in items:
+            self._admit(key, value)
+            size += 2 * (RECORD_MARGIN_BYTES + len(key)) + len(value)
+        self.engine.admit(size, adds=True)
+        return [self._write(key, value, STRING, deadline) for key, value, deadline in items]
+
+    @operation
+    def delete(self, key: bytes, cas: int | None = None) -> int:
+        """Delete the key; returns the version of its tombstone. Raises `NotFound`, `Conflict`."""
+        found = self._live(key)
+        self._check_version(key, found, cas)
+        if found is None:
+            raise NotFound("the key does not exist")
+        self.engine.admit(RECORD_MARGIN_BYTES + len(key), adds=False)
+        return self._bury(key)
+
+    @operation
+    def delete_many(self, keys: Sequence[bytes]) -> int:
+        """Delete those of `keys` that are there; returns how many were."""
+        check_count(keys)
+        self.engine.admit(sum(map(len, keys)) + RECORD_MARGIN_BYTES * len(keys), adds=False)
+        count = 0
+        for key in keys:
+            if self._live(key) is not None:
+                self._bury(key)
+                count += 1
+        return count
+
+    @operation
+    def touch(self, key: bytes, deadline: int, cas: int | None = None) -> int:
+        """Give the key a deadline (ms; 0 clears it) without rewriting its value; returns the new version. A deadline that is
+        not in the future deletes the key. Raises `NotFound`, `Conflict`."""
+        found = self._live(key)
+        self._check_version(key, found, cas)
+        if found is None:
+            raise NotFound("the key does not exist")
+        if deadline and deadline <= self.engine.now:
+            self.engine.admit(RECORD_MARGIN_BYTES + len(key), adds=False)
+            return self._bury(key)
+        return self._touch(key, found, deadline)
+
+    @operation
+    def persist(self, key: bytes, cas: int | None = None) -> int:
+        """Clear the key's deadline; returns the new version, or the old one where there was none to clear."""
+        found = self._live(key)
+        self._check_version(key, found, cas)
+        if found is None:
+            raise NotFound("the key does not exist")
+        return self._touch(key, found, 0) if found.deadline else found.version
+
+    @operation
+    def incr(self, key: bytes, delta: int = 1) -> tuple[int, int]:
+        """Add to a counter, missing counts as 0; returns (value, version). Keeps the deadline. Raises `WrongKind` for what is
+        no number, `Conflict` past 64 bits."""
+        check_key(key)
+        found = self._live(key)
+        value = 0
+        if found is not None:
+            current = canonical_i64(found.value) if found.kind != JSON else None
+            if current is None:
+                raise WrongKind("the value is not an integer or out of range", found.version)
+            value = current
+        value += delta
+        if not I64_MIN <= value <= I64_MAX:
+            raise Conflict("increment or decrement would overflow", found.version if found else 0)
+        text = b"%d" % value
+        self._admit(key, text)
+        return value, self._write(key, text, COUNTER, found.deadline if found else 0)
+
+    @operation
+    def update(self, key: bytes, change: Callable[[bytes | None], bytes | None]) -> bytes | None:
+        """Set the key to `change(its value, or None)`, keeping its deadline; None leaves it as it was. Raises `WrongKind` for a
+        JSON document, and whatever `change` raises."""
+        found = self._live(key)
+        if found is not None and found.kind == JSON:
+            raise WrongKind(WRONG_KIND_TEXT, found.version)
+        new = change(found.value if found else None)
+        if new is not None:
+            self._admit(key, new)
+            self._write(key, new, STRING, found.deadline if found else 0)
+        return new
+
+    @operation
+    def copy(self, source: bytes, target: bytes, *, replace: bool, move: bool) -> bool:
+        """Give `target` the value, kind and deadline of `source`; with `move`, `source` is deleted. False where `target` exists
+        and may not be replaced. Raises `NotFound`."""
+        found = self._live(source)
+        if found is None:
+            raise NotFound("no such key")
+        if source == target:
+            return replace
+        if not replace and self._live(target) is not None:
+            return False
+        self._admit(target, found.value)
+        if move:
+            self.engine.admit(2 * (RECORD_MARGIN_BYTES + len(target)) + len(found.value) + len(source), adds=True)
+        self._write(target, found.value, found.kind, found.deadline)
+        if move:
+            self._bury(source)
+        return True
+
+    # -- JSON --------------------------------------------------------------------------------------
+
+    def _document(self, key: bytes) -> Found | None:
+        found = self._live(key)
+        if found is not None and found.kind != JSON:
+            raise WrongKind(WRONG_KIND_TEXT, found.version)
+        return found
+
+    @operation
+    def json_get(self, key: bytes, path: bytes = b"$") -> tuple[bytes, int]:
+        """(text at `path`, version). Raises `NotFound` for the key or the path, `WrongKind`, `BadRequest`."""
+        found = self._document(key)
+        if found is None:
+            raise NotFound("the key does not exist")
+        return jsonpath.get(found.value, path), found.version
+
+    @operation
+    def json_type(self, key: bytes, path: bytes = b"$") -> str:
+        """The JSON type at `path`. Raises as `json_get` does."""
+        found = self._document(key)
+        if found is None:
+            raise NotFound("the key does not exist")
+        return jsonpath.kind_of(found.value, path)
+
+    @operation
+    def json_set(
+        self,
+        key: bytes,
+        path: bytes,
+        text: bytes,
+        *,
+        cas: int | None = None,
+        if_absent: bool = False,
+        if_present: bool = False,
+    ) -> int:
+        """Set the value at `path` of the document, or the document; returns the version. Keeps the deadline. The conditions
+        are about what is at `path`. Raises `NotFound` where the parent is missing, `Conflict`, `WrongKind`, `BadRequest`."""
+        found = self._document(key)
+        self._check_version(key, found, cas)
+        if if_absent or if_present:
+            there = found is not None and self._json_has(found.value, path)
+            if there == if_absent:
+                raise Conflict("the path exists already" if there else "the path does not exist", found.version if found else 0)
+        new = jsonpath.set_at(found.value if found else None, path, text)
+        self._admit(key, new)
+        return self._write(key, new, JSON, found.deadline if found else 0)
+
+    @staticmethod
+    def _json_has(text: bytes, path: bytes) -> bool:
+        try:
+            jsonpath.get(text, path)
+        except NotFound:
+            return False
+        return True
+
+    @operation
+    def json_delete(self, key: bytes, path: bytes = b"$", cas: int | None = None) -> int:
+        """Delete the value at `path`, or the document; returns the version. Raises `NotFound`, `Conflict`, `WrongKind`."""
+        found = self._document(key)
+        self._check_version(key, found, cas)
+        if found is None:
+            raise NotFound("the key does not exist")
+        left = jsonpath.delete_at(found.value, path)
+        if left is None:
+            self.engine.admit(RECORD_MARGIN_BYTES + len(key), adds=False)
+            return self._bury(key)
+        self._admit(key, left)
+        return self._write(key, left, JSON, found.deadline)
+
+    # -- expiry ------------------------------------------------------------------------------------
+
+    def sweep(self, limit: int) -> int:
+        """Bury up to `limit` keys whose deadline has passed; returns how many."""
+        keys = self.store.deadlines.due(self.engine.now, limit)
+        if keys:
+            self.engine.admit(sum(map(len, keys)) + RECORD_MARGIN_BYTES * len(keys), adds=False)
+            for key in keys:
+                self._bury(key)
+            self.engine.swept += len(keys)
+        return len(keys)
+
+
+WRONG_KIND_TEXT = "Operation against a key holding the wrong kind of value"
+
+
+def check_key(key: bytes) -> None:
+    """Raise `BadRequest` for a key over the limit."""
+    if len(key) > KEY_BYTES_MAX:
+        raise BadRequest(f"the key is {len(key)} bytes; at most {KEY_BYTES_MAX} are allowed")
+
+
+def check_count(items: Sequence[Any]) -> None:
+    """Raise `BadRequest` for more keys than one atomic request may have."""
+    if len(items) > ATOMIC_KEYS_MAX:
+        raise BadRequest(f"the request names {len(items)} keys; at most {ATOMIC_KEYS_MAX} are allowed in one")
+
+
+def canonical_i64(text: bytes) -> int | None:
+    """The i64 whose decimal text this is, None for anything else (no sign, zeros or spaces too many)."""
+    if not 1 <= len(text) <= 20:
+        return None
+    try:
+        value = int(text)
+    except ValueError:
+        return None
+    return value if b"%d" % value == text and I64_MIN <= value <= I64_MAX else None
+
+
+def run_job(job: Generator[None, None, R]) -> R:
+    """Run a sliced job to its end."""
+    while True:
+        try:
+            next(job)
+        except StopIteration as end:
+            result: R = end.value
+            return result
+
+
+__all__ = ["ATOMIC_KEYS_MAX", "KeyValue", "Version", "Watch", "run_job"]
+assert SHARD_MASK == SHARDS - 1

@@ -1,0 +1,54 @@
+"""A namespace: a name, its hash on the wire, its id in the log, and the stores that hold what is in it."""
+
+import re
+from typing import TYPE_CHECKING
+
+from flo.engine.kv import KeyValue
+from flo.errors import BadRequest
+from flo.store.kv import KvStore
+
+if TYPE_CHECKING:
+    from flo.engine.engine import Engine
+
+DEFAULT = "default"
+DEFAULT_ID = 0
+NAME_BYTES_MAX = 128
+_NAME = re.compile(r"[A-Za-z0-9._:-]{1,%d}" % NAME_BYTES_MAX)
+_FNV_OFFSET, _FNV_PRIME, _U64 = 0xCBF29CE484222325, 0x100000001B3, (1 << 64) - 1
+
+
+def hash_name(name: str) -> int:
+    """FNV-1a 64 of the name's UTF-8 bytes: what the binary protocol's header carries."""
+    value = _FNV_OFFSET
+    for byte in name.encode():
+        value = (value ^ byte) * _FNV_PRIME & _U64
+    return value
+
+
+def check_name(name: str) -> str:
+    """`name`, if a namespace may have it. Raises `BadRequest`."""
+    if not _NAME.fullmatch(name) or name in (".", ".."):
+        raise BadRequest(
+            f"{name!r} cannot name a namespace: use 1 to {NAME_BYTES_MAX} of letters, digits, '.', '_', ':' and '-'"
+        )
+    return name
+
+
+class Namespace:
+    """An isolated set of keys. `kv` has the operations on them."""
+
+    def __init__(self, engine: "Engine", name: str, identity: int) -> None:
+        self.name = name
+        self.id = identity
+        self.hash = hash_name(name)
+        self.kv = KeyValue(engine, identity, KvStore(engine.settings.history_age if engine.settings.history_depth > 1 else 0))
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing live is in it."""
+        return len(self.kv.store) == 0
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of memory accounted to it."""
+        return self.kv.store.bytes

@@ -1,0 +1,343 @@
+"""RESP2 and RESP3 (https://redis.io/docs/latest/develop/reference/protocol-spec): the careful request parser, replies.
+
+`RequestParser` is fed bytes cut anywhere and hands out whole requests. It is strict and complete; the flat parser in
+commands/flat.py handles what is common and leaves everything else to this one.
+
+A request is an array of bulk strings, or an inline command:
+
+    *<count>\\r\\n  ($<length>\\r\\n <bytes> \\r\\n) x count            SET key "a value"\\r\\n
+"""
+
+from collections.abc import Iterable, Mapping
+
+from flo.errors import FloError
+
+ARGUMENTS_MAX = 1_048_576
+REQUEST_BYTES_MAX = 32 << 20
+INLINE_BYTES_MAX = 64 << 10
+LENGTH_LINE_BYTES_MAX = 64 << 10  # how far the end of a `*` or `$` line is looked for; Redis's own bound
+UNAUTHENTICATED_ARGUMENTS_MAX = 16
+UNAUTHENTICATED_BYTES_MAX = 16 << 10
+BODY_BYTES_MIN = 32 << 10  # an argument from here on is received into a buffer of its own
+BODY_GROWTH_BYTES = 64 << 10  # that buffer's first size; it doubles as bytes arrive, never on the declared length alone
+ARGUMENT_OVERHEAD_BYTES = 41  # what a bytes object costs besides its bytes, and its place in a list
+
+CRLF = b"\r\n"
+OK = b"+OK\r\n"
+NIL2 = b"$-1\r\n"
+NIL_ARRAY2 = b"*-1\r\n"
+NIL3 = b"_\r\n"
+EMPTY_ARRAY = b"*0\r\n"
+EMPTY_BULK = b"$0\r\n\r\n"
+ZERO = b":0\r\n"
+ONE = b":1\r\n"
+
+
+class ProtocolError(FloError):
+    """Framing is lost: the message is answered as `-ERR Protocol error: …` and the connection closed."""
+
+
+class RequestParser:
+    """Requests out of a stream of bytes. After a `ProtocolError` it must not be fed again."""
+
+    __slots__ = ("_args", "_body", "_filled", "_length", "_missing", "_size", "authenticated", "searched")
+
+    def __init__(self, authenticated: bool = True) -> None:
+        self.authenticated = authenticated
+        self._args: list[bytes] = []
+        self._missing = 0  # arguments of the request under way still to come
+        self._length = -1  # of the argument under way, -1 before its `$` line
+        self._size = 0  # bytes of the request under way, as declared so far
+        self._body: bytearray | None = None  # a large argument under way; includes its CRLF
+        self._filled = 0
+        self.searched = 0  # how much of an unfinished line was searched already
+
+    @property
+    def idle(self) -> bool:
+        """Whether no request is under way in here."""
+        return not self._missing
+
+    @property
+    def length_known(self) -> bool:
+        """Whether an argument is under way whose length is known."""
+        return self._length >= 0
+
+    @property
+    def held(self) -> int:
+        """Bytes of memory held by the request under way."""
+        if not self._missing:
+            return 0
+        body = len(self._body) if self._body is not None else 0
+        return self._size + ARGUMENT_OVERHEAD_BYTES * len(self._args) if body == 0 else self._size - self._length + body
+
+    # -- a large argument, received in place -------------------------------------------------------
+
+    def body_room(self) -> memoryview | None:
+        """Where the next bytes of a large argument go; None where there is none under way. Release it before going on."""
+        body = self._body
+        if body is None:
+            return None
+        if self._filled == len(body):
+            body.extend(bytes(min(len(body), self._length + 2 - len(body))))
+        return memoryview(body)[self._filled :]
+
+    def body_received(self, count: int) -> list[bytes] | None:
+        """`count` bytes were put into `body_room()`; the request if that made it whole."""
+        self._filled += count
+        return self._finish_body()
+
+    def _finish_body(self) -> list[bytes] | None:
+        body = self._body
+        assert body is not None
+        if self._filled < self._length + 2:
+            return None
+        if body[-2:] != CRLF:
+            raise ProtocolError("expected CR and LF behind a bulk string")
+        del body[-2:]
+        self._args.append(bytes(body))
+        self._body = None
+        self._length = -1
+        self._missing -= 1
+        return None if self._missing else self._take()
+
+    def _take(self) -> list[bytes]:
+        args, self._args = self._args, []
+        self._size = 0
+        return args
+
+    # -- everything else ---------------------------------------------------------------------------
+
+    def parse(self, data: bytes, at: int) -> tuple[list[bytes] | None, int]:
+        """The next whole request in `data` from offset `at`, None where it is not whole yet; and how far `data` was taken.
+        Bytes not taken must be the start of what is passed next time. Raises `ProtocolError`."""
+        size = len(data)
+        if self._body is not None:
+            room = self.body_room()
+            while room is not None and at < size:
+                count = min(len(room), size - at)
+                room[:count] = data[at : at + count]
+                room.release()
+                at += count
+                args = self.body_received(count)
+                if args is not None:
+                    return args, at
+                room = self.body_room()
+            if room is not None:
+                room.release()
+            if self._body is not None:
+                return None, at
+        while not self._missing:
+            if at >= size:
+                return None, at
+            mark = data[at]
+            if mark != 0x2A:
+                args, at, whole = self._parse_inline(data, at)
+                if not whole or args:
+                    return args, at
+                continue
+            end = self._line_end(data, at, "too big mbulk count string")
+            if end < 0:
+                return None, at
+            count = _strict_int(data[at + 1 : end])
+            if count is None or count > ARGUMENTS_MAX:
+                raise ProtocolError("invalid multibulk length")
+            if count > UNAUTHENTICATED_ARGUMENTS_MAX and not self.authenticated:
+                raise ProtocolError("unauthenticated multibulk length")
+            at = end + 2
+            self._missing = max(count, 0)
+        while True:
+            if self._length < 0:
+                if at >= size:
+                    return None, at
+                if data[at] != 0x24:
+                    raise ProtocolError(f"expected '$', got '{_printable(data[at])}'")
+                end = self._line_end(data, at, "too big bulk count string")
+                if end < 0:
+                    return None, at
+                length = _strict_int(data[at + 1 : end])
+                if length is None or length < 0 or length > REQUEST_BYTES_MAX:
+                    raise ProtocolError("invalid bulk length")
+                self._size += length
+                if not self.authenticated and self._size > UNAUTHENTICATED_BYTES_MAX:
+                    raise ProtocolError("unauthenticated bulk length")
+                if self._size > REQUEST_BYTES_MAX:
+                    raise ProtocolError(f"the request is over {REQUEST_BYTES_MAX} bytes")
+                self._length = length
+                at = end + 2
+            length = self._length
+            stop = at + length
+            if stop + 2 > size:
+                if length >= BODY_BYTES_MIN:
+                    body = self._body = bytearray(min(length + 2, max(BODY_GROWTH_BYTES, 2 * (size - at))))
+                    self._filled = size - at
+                    body[: self._filled] = data[at:]
+                    return None, size
+                return None, at
+            if data[stop : stop + 2] != CRLF:
+                raise ProtocolError("expected CR and LF behind a bulk string")
+            self._args.append(data[at:stop])
+            at = stop + 2
+            self._length = -1
+            self._missing -= 1
+            if not self._missing:
+                return self._take(), at
+
+    def _line_end(self, data: bytes, at: int, too_big: str) -> int:
+        """The offset of the CR of the line at `at`, -1 where it has not come yet."""
+        end = data.find(CRLF, at + self.searched)
+        if end < 0:
+            if len(data) - at > LENGTH_LINE_BYTES_MAX:
+                raise ProtocolError(too_big)
+            self.searched = max(len(data) - at - 1, 0)  # the last byte may be the CR
+        else:
+            self.searched = 0
+        return end
+
+    def _parse_inline(self, data: bytes, at: int) -> tuple[list[bytes] | None, int, bool]:
+        """An inline command at `at`: (its arguments, where it ends, whether its line was whole)."""
+        if data[at] in b"$+-:":
+            raise ProtocolError(f"expected '*', got '{_printable(data[at])}'")
+        end = data.find(b"\n", at + self.searched)
+        limit = INLINE_BYTES_MAX if self.authenticated else UNAUTHENTICATED_BYTES_MAX
+        if (end if end >= 0 else len(data)) - at > limit:
+            raise ProtocolError("too big inline request")
+        if end < 0:
+            self.searched = len(data) - at
+            return None, at, False
+        self.searched = 0
+        args = split_inline(data[at:end].removesuffix(b"\r"))
+        if not self.authenticated and len(args) > UNAUTHENTICATED_ARGUMENTS_MAX:
+            raise ProtocolError("unauthenticated multibulk length")
+        return args or None, end + 1, True
+
+
+def _strict_int(text: bytes) -> int | None:
+    """A decimal without plus, spaces, underscores or needless zeros; None for anything else."""
+    if not 1 <= len(text) <= 20 or not text.removeprefix(b"-").isdigit():
+        return None
+    value = int(text)
+    return value if b"%d" % value == text else None
+
+
+def _printable(byte: int) -> str:
+    return chr(byte) if 0x20 <= byte < 0x7F else "\\x%02x" % byte
+
+
+_ESCAPES = {0x6E: b"\n", 0x72: b"\r", 0x74: b"\t", 0x62: b"\b", 0x61: b"\a"}
+
+
+def split_inline(line: bytes) -> list[bytes]:
+    """The arguments of an inline command: separated by white space, quoted with "…" (with \\n, \\xhh and the like) or '…'.
+    Raises `ProtocolError` for quotes that do not balance."""
+    if b'"' not in line and b"'" not in line:
+        return line.split()
+    args: list[bytes] = []
+    at, size = 0, len(line)
+    while True:
+        while at < size and line[at : at + 1].isspace():
+            at += 1
+        if at >= size:
+            return args
+        arg = bytearray()
+        quote = 0
+        while at < size:
+            byte = line[at]
+            if quote == 0:
+                if line[at : at + 1].isspace():
+                    break
+                if byte in b"\"'":
+                    quote = byte
+                else:
+                    arg.append(byte)
+            elif byte == 0x5C and quote == 0x22 and at + 1 < size:
+                following = line[at + 1]
+                if following == 0x78 and _is_hex(line[at + 2 : at + 4]):
+                    arg.append(int(line[at + 2 : at + 4], 16))
+                    at += 3
+                else:
+                    arg += _ESCAPES.get(following, line[at + 1 : at + 2])
+                    at += 1
+            elif byte == 0x5C and quote == 0x27 and line[at + 1 : at + 2] == b"'":
+                arg.append(0x27)
+                at += 1
+            elif byte == quote:
+                quote = 0
+                if at + 1 < size and not line[at + 1 : at + 2].isspace():
+                    raise ProtocolError("unbalanced quotes in request")
+            else:
+                arg.append(byte)
+            at += 1
+        if quote:
+            raise ProtocolError("unbalanced quotes in request")
+        args.append(bytes(arg))
+
+
+def _is_hex(text: bytes) -> bool:
+    return len(text) == 2 and all(byte in b"0123456789abcdefABCDEF" for byte in text)
+
+
+# -- replies ---------------------------------------------------------------------------------------
+# Each function gives the whole bytes of a reply; `v3` says whether the connection speaks RESP3.
+
+
+def simple(text: str) -> bytes:
+    """`+text`."""
+    return b"+%b\r\n" % text.encode()
+
+
+def error(text: str) -> bytes:
+    """`-text`, its first word the code. Line breaks become spaces: an error is one line."""
+    return b"-%b\r\n" % text.replace("\r", " ").replace("\n", " ").encode("utf-8", "replace")
+
+
+def integer(value: int) -> bytes:
+    """`:value`."""
+    return b":%d\r\n" % value
+
+
+def bulk(value: bytes) -> bytes:
+    """`$length`, value."""
+    return b"$%d\r\n%b\r\n" % (len(value), value)
+
+
+def bulk_or_nil(value: bytes | None, v3: bool) -> bytes:
+    """A bulk string, or nil for None."""
+    if value is None:
+        return NIL3 if v3 else NIL2
+    return bulk(value)
+
+
+def array(items: Iterable[bytes]) -> bytes:
+    """An array of replies."""
+    items = list(items)
+    return b"*%d\r\n" % len(items) + b"".join(items)
+
+
+def bulk_array(values: Iterable[bytes]) -> bytes:
+    """An array of bulk strings."""
+    return array([bulk(value) for value in values])
+
+
+def mapping(items: Mapping[bytes, bytes], v3: bool) -> bytes:
+    """A map of bulk string keys to replies: RESP3's `%`, in RESP2 an array of keys and values in turn."""
+    body = b"".join([bulk(key) + value for key, value in items.items()])
+    return (b"%%%d\r\n" % len(items) if v3 else b"*%d\r\n" % (2 * len(items))) + body
+
+
+def unordered(items: Iterable[bytes], v3: bool) -> bytes:
+    """A set of replies: RESP3's `~`, in RESP2 an array."""
+    items = list(items)
+    return (b"~%d\r\n" if v3 else b"*%d\r\n") % len(items) + b"".join(items)
+
+
+def boolean(value: bool, v3: bool) -> bytes:
+    """RESP3's `#t` and `#f`, in RESP2 1 and 0."""
+    if v3:
+        return b"#t\r\n" if value else b"#f\r\n"
+    return ONE if value else ZERO
+
+
+def verbatim(text: str, v3: bool) -> bytes:
+    """Text for a person: RESP3's `=` with format txt, in RESP2 a bulk string."""
+    data = text.encode()
+    return b"=%d\r\ntxt:%b\r\n" % (len(data) + 4, data) if v3 else bulk(data)

@@ -1,0 +1,90 @@
+"""Things with a deadline, found when it has passed: hours of seconds of sets.
+
+Adding and removing cost the same however many there are, nothing stale is left behind by a deadline that moves, and no
+single step sorts or resizes anything large: a heap of a million deadlines would do both.
+"""
+
+from heapq import heapify, heappop, heappush
+
+SECOND_MS = 1000
+HOUR_SECONDS = 3600
+SET_ITEMS = 16_384  # past it a second gets another set: growing one of a million would stall for 30 ms
+STALE_HOURS_MIN = 64
+
+_Second = list[set[bytes]]
+
+
+class Deadlines:
+    """A set of (deadline in ms, item). An item is due once its whole second has passed: at most 1 s late."""
+
+    __slots__ = ("_heap", "_hours", "count")
+
+    def __init__(self) -> None:
+        self._hours: dict[int, dict[int, _Second]] = {}
+        self._heap: list[int] = []  # of the hours; may name hours that have gone
+        self.count = 0
+
+    def add(self, deadline: int, item: bytes) -> None:
+        second = deadline // SECOND_MS
+        hour = second // HOUR_SECONDS
+        seconds = self._hours.get(hour)
+        if seconds is None:
+            seconds = self._hours[hour] = {}
+            heappush(self._heap, hour)
+        sets = seconds.get(second)
+        if sets is None:
+            seconds[second] = [{item}]
+        elif len(sets[-1]) < SET_ITEMS:
+            sets[-1].add(item)
+        else:
+            sets.append({item})
+        self.count += 1
+
+    def remove(self, deadline: int, item: bytes) -> None:
+        """Take out what was added with the same arguments."""
+        second = deadline // SECOND_MS
+        hour = second // HOUR_SECONDS
+        seconds = self._hours[hour]
+        sets = seconds[second]
+        for items in sets:
+            if item in items:
+                items.remove(item)
+                if not items:
+                    sets.remove(items)
+                break
+        self.count -= 1
+        if not sets:
+            del seconds[second]
+            if not seconds:
+                self._drop(hour)
+
+    def _drop(self, hour: int) -> None:
+        del self._hours[hour]
+        if len(self._heap) > 2 * len(self._hours) + STALE_HOURS_MIN:
+            self._heap = list(self._hours)
+            heapify(self._heap)
+
+    def next_due(self) -> int | None:
+        """When the first items become due, in ms; None where there are none."""
+        while self._heap:
+            seconds = self._hours.get(self._heap[0])
+            if seconds is not None:
+                return (min(seconds) + 1) * SECOND_MS
+            heappop(self._heap)
+        return None
+
+    def due(self, now: int, limit: int) -> list[bytes]:
+        """Up to `limit` items that are due at `now`. They stay until they are removed."""
+        found: list[bytes] = []
+        first = self.next_due()
+        if first is None or first > now:
+            return found
+        for second, sets in sorted(self._hours[self._heap[0]].items()):
+            if (second + 1) * SECOND_MS > now:
+                break
+            for items in sets:
+                for item in items:
+                    if len(found) >= limit:
+                        return found
+                    found.append(item)
+        return found
