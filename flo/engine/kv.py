@@ -8,6 +8,7 @@ Records (docs/log-format.md): the state of an expiring value begins with its u64
 holds the value.
 """
 
+from collections import OrderedDict
 from collections.abc import Callable, Generator, Iterable, Sequence
 from functools import wraps
 from random import randrange
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, NamedTuple, ParamSpec, TypeV
 
 from flo.errors import BadRequest, Conflict, NotFound, WrongKind
 from flo.store import jsonpath
-from flo.store.kv import COUNTER, I64_MAX, I64_MIN, JSON, SHARD_MASK, SHARDS, STRING, Found, KvStore
+from flo.store.kv import COUNTER, I64_MAX, I64_MIN, JSON, SHARDS, STRING, Found, KvStore
 from flo.ual.record import (
     ENTITY_BYTES_MAX,
     HEADER_BYTES,
@@ -37,6 +38,9 @@ SCAN_LIMIT_MAX = 1000
 DEADLINE_MAX = 1 << 53  # ms: 285,000 years; what every client's number type can hold
 RECORD_MARGIN_BYTES = HEADER_BYTES + 16  # a record besides its key and value: header, deadline, lean
 RANDOM_TRIES = 100
+CURSORS_MAX = 10_000  # scans under way at once that can go on where they were
+CURSOR_BYTES_MAX = 4 << 20
+CURSOR_MAX = 1 << 53
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -98,6 +102,32 @@ class Watch:
         self._notify(found)
 
 
+class Cursors:
+    """Positions of scans under numbers that any client can hold (below 2^53), good on any connection.
+
+    Only so many and so large are remembered; the oldest go first, and a scan with one that went starts over.
+    """
+
+    def __init__(self) -> None:
+        self._positions: OrderedDict[int, bytes] = OrderedDict()
+        self._bytes = 0
+        self._next = randrange(1, 1 << 32)  # a cursor from before a restart should not name somebody else's position
+
+    def remember(self, key: bytes) -> int:
+        """A number for "after `key`"."""
+        cursor = self._next
+        self._next = cursor + 1 if cursor + 1 < CURSOR_MAX else 1
+        self._positions[cursor] = key
+        self._bytes += len(key)
+        while len(self._positions) > CURSORS_MAX or self._bytes > CURSOR_BYTES_MAX:
+            self._bytes -= len(self._positions.popitem(last=False)[1])
+        return cursor
+
+    def position(self, cursor: int) -> bytes | None:
+        """The key a cursor stands behind; None where it is not known."""
+        return self._positions.get(cursor)
+
+
 class KeyValue:
     """The keys of one namespace. Keys and values are bytes; deadlines and times are Unix ms; versions are log indexes."""
 
@@ -106,6 +136,7 @@ class KeyValue:
         self.namespace = namespace
         self.store = store
         self.watches: dict[bytes, list[Watch]] = {}
+        self.cursors = Cursors()
 
     # -- records -----------------------------------------------------------------------------------
 
@@ -486,6 +517,12 @@ class KeyValue:
 
     # -- expiry ------------------------------------------------------------------------------------
 
+    @operation
+    def sweep_key(self, key: bytes) -> None:
+        """Bury the key if its deadline has passed: what was set with a time in the past leaves nothing to sweep."""
+        self.engine.admit(RECORD_MARGIN_BYTES + len(key), adds=False)
+        self._bury_expired(key)
+
     def sweep(self, limit: int) -> int:
         """Bury up to `limit` keys whose deadline has passed; returns how many."""
         keys = self.store.deadlines.due(self.engine.now, limit)
@@ -532,6 +569,3 @@ def run_job(job: Generator[None, None, R]) -> R:
             result: R = end.value
             return result
 
-
-__all__ = ["ATOMIC_KEYS_MAX", "KeyValue", "Version", "Watch", "run_job"]
-assert SHARD_MASK == SHARDS - 1

@@ -1,0 +1,295 @@
+"""Commands about the connection: greeting, secret, name, namespace, and other clients."""
+
+from flo.commands.arguments import integer, syntax_error
+from flo.commands.session import MULTI_REFUSAL, RespSession, wrong_arity
+from flo.commands.table import Later, Reply, command
+from flo.errors import BadRequest
+from flo.proto import resp
+from flo.proto.resp import OK, array, bulk, bulk_or_nil, error, mapping
+
+REDIS_VERSION = "7.4.0"  # what clients compare with when they choose commands
+AUTH_FAILURE_SECONDS = 1.0  # a failure's answer is held back, so that a secret cannot be guessed at the speed of the loop
+NO_PASSWORD = (
+    "ERR AUTH <password> called without any password configured for the default user. "
+    "Are you sure your configuration is correct?"
+)
+WRONG_PASSWORD = "WRONGPASS invalid username-password pair or user is disabled."
+
+
+@command("PING", -1, "[message]", "Answers PONG, or the message.", group="connection", flags="fast")
+def ping(session: RespSession, args: list[bytes]) -> Reply:
+    if len(args) > 2:
+        return wrong_arity("ping")
+    return bulk(args[1]) if len(args) == 2 else b"+PONG\r\n"
+
+
+@command("ECHO", 2, "message", "Answers the message.", group="connection", flags="fast")
+def echo(session: RespSession, args: list[bytes]) -> Reply:
+    return bulk(args[1])
+
+
+@command("QUIT", -1, "", "Closes the connection.", group="connection", flags="fast no_auth")
+def quit_(session: RespSession, args: list[bytes]) -> Reply:
+    session.halted = True
+    session.peer.close_after_replies()
+    return OK
+
+
+@command("RESET", 1, "", "Makes the connection as new: RESP2, the default namespace, the secret owed again.", group="connection", since="6.2.0", flags="fast no_auth resets")  # fmt: skip
+def reset(session: RespSession, args: list[bytes]) -> Reply:
+    session.set_protocol(False)
+    session.namespace = session.host.engine.namespace("default")
+    session.refusing = False
+    session.replies, session.skip_next = True, False
+    session.name = b""
+    if session.monitoring:
+        session.monitoring = False
+        session.host.monitors.discard(session.peer)
+    session.set_authenticated(session.host.secret is None)
+    return resp.simple("RESET")
+
+
+def _check_secret(session: RespSession, user: bytes, secret: bytes) -> bool:
+    from hmac import compare_digest
+
+    expected = session.host.secret
+    assert expected is not None
+    # both compared whatever the first says: the time taken tells nothing
+    right = compare_digest(secret, expected) & compare_digest(user, b"default")
+    if right:
+        session.set_authenticated(True)
+    else:
+        session.host.counters.auth_failures += 1
+        session.host.log("warning", "a client gave a wrong secret", peer=session.peer.address)
+    return right
+
+
+@command("AUTH", -2, "[username] password", "Gives the secret.", group="connection", flags="fast no_auth no_monitor resets", differs="one user, `default`; a wrong secret is answered after a second")  # fmt: skip
+def auth(session: RespSession, args: list[bytes]) -> Reply:
+    if len(args) > 3:
+        raise syntax_error()
+    user, secret = (args[1], args[2]) if len(args) == 3 else (b"default", args[1])
+    if session.host.secret is None:
+        if len(args) == 3 and user == b"default":
+            return OK
+        return error(NO_PASSWORD)
+    if _check_secret(session, user, secret):
+        return OK
+    return Later(AUTH_FAILURE_SECONDS, error(WRONG_PASSWORD))
+
+
+@command("HELLO", -1, "[protover [AUTH username password] [SETNAME name]]", "Chooses RESP2 or RESP3; tells about the server.", group="connection", since="6.0.0", flags="fast no_auth no_monitor resets")  # fmt: skip
+def hello(session: RespSession, args: list[bytes]) -> Reply:
+    v3, at = session.v3, 1
+    name: bytes | None = None
+    if len(args) > 1:
+        version = integer(args[1], message="Protocol version is not an integer or out of range")
+        if version not in (2, 3):
+            return error("NOPROTO unsupported protocol version")
+        v3, at = version == 3, 2
+    while at < len(args):
+        option = args[at].upper()
+        if option == b"AUTH" and at + 2 < len(args):
+            if session.host.secret is not None and not _check_secret(session, args[at + 1], args[at + 2]):
+                return Later(AUTH_FAILURE_SECONDS, error(WRONG_PASSWORD))
+            at += 3
+        elif option == b"SETNAME" and at + 1 < len(args):
+            name = _checked_name(args[at + 1])
+            at += 2
+        else:
+            return error(f"ERR Syntax error in HELLO option '{args[at][:64].decode('utf-8', 'replace')}'")
+    if not session.authenticated:
+        return error(
+            "NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO <proto> AUTH <user> <pass> "
+            "option can be used to authenticate the client and select the RESP protocol version at the same time"
+        )
+    if name is not None:
+        session.name = name
+    session.set_protocol(v3)
+    return mapping(
+        {
+            b"server": bulk(b"redis"),
+            b"version": bulk(REDIS_VERSION.encode()),
+            b"proto": resp.integer(3 if v3 else 2),
+            b"id": resp.integer(session.peer.id),
+            b"mode": bulk(b"standalone"),
+            b"role": bulk(b"master"),
+            b"modules": resp.EMPTY_ARRAY,
+        },
+        v3,
+    )
+
+
+@command("SELECT", 2, "0", "Redis's numbered databases: Flo has only 0, and namespaces by name.", group="connection", flags="fast", differs="only 0; USE changes the namespace")  # fmt: skip
+def select(session: RespSession, args: list[bytes]) -> Reply:
+    if integer(args[1]) != 0:
+        return error("ERR DB index is out of range: Flo has one numbered database and namespaces by name, see USE")
+    return OK
+
+
+@command("USE", 2, "namespace", "Changes the connection's namespace.", group="flo", since="flo 0.1", flags="fast resets")
+def use(session: RespSession, args: list[bytes]) -> Reply:
+    session.namespace = session.host.engine.namespace(args[1].decode("utf-8", "replace"))
+    return OK
+
+
+# -- CLIENT ----------------------------------------------------------------------------------------
+
+
+def _checked_name(name: bytes) -> bytes:
+    if any(byte <= 0x20 or byte > 0x7E for byte in name):
+        raise BadRequest("Client names cannot contain spaces, newlines or special characters.")
+    return name
+
+
+def _client_kill(session: RespSession, args: list[bytes]) -> bytes:
+    old_form = len(args) == 3
+    wanted: dict[bytes, bytes] = {}
+    skip_me = not old_form
+    if old_form:
+        wanted[b"ADDR"] = args[2]
+    elif len(args) % 2 == 1:
+        raise syntax_error()
+    else:
+        for at in range(2, len(args), 2):
+            option, value = args[at].upper(), args[at + 1]
+            if option == b"SKIPME" and value.lower() in (b"yes", b"no"):
+                skip_me = value.lower() == b"yes"
+            elif option == b"ID":
+                integer(value, 1, message="client-id should be greater than 0")
+                wanted[option] = value
+            elif option in (b"ADDR", b"LADDR", b"USER", b"TYPE"):
+                wanted[option] = value
+            else:
+                raise syntax_error()
+    killed = 0
+    for other in list(session.host.sessions()):
+        peer = other.peer
+        facts = {
+            b"ADDR": peer.address.encode(),
+            b"LADDR": peer.local_address.encode(),
+            b"ID": b"%d" % peer.id,
+            b"USER": b"default",
+            b"TYPE": b"normal",
+        }
+        if any(facts[option] != value for option, value in wanted.items()):
+            continue
+        if peer is session.peer:
+            if skip_me:
+                continue
+            session.halted = True
+            peer.close_after_replies()
+        else:
+            peer.kill()
+        killed += 1
+    if old_form:
+        return OK if killed else error("ERR No such client")
+    return resp.integer(killed)
+
+
+def _client_reply(session: RespSession, args: list[bytes]) -> bytes:
+    mode = args[2].upper()
+    if mode not in (b"ON", b"OFF", b"SKIP"):
+        raise syntax_error()
+    session.replies = mode != b"OFF"
+    session.skip_next = mode == b"SKIP"
+    session.last_command = "client|reply"
+    session.settle()
+    return OK if mode == b"ON" else b""
+
+
+@command("CLIENT", -2, "ID | SETNAME name | GETNAME | SETINFO attribute value | INFO | LIST | KILL … | NO-EVICT ON|OFF | NO-TOUCH ON|OFF | REPLY ON|OFF|SKIP | TRACKING OFF", "About this connection and the others.", group="connection", since="2.4.0", flags="admin resets", differs="other subcommands are unknown; TRACKING ON is refused: Flo pushes nothing to caches")  # fmt: skip
+def client(session: RespSession, args: list[bytes]) -> Reply:
+    sub, count = args[1].upper(), len(args)
+    peer = session.peer
+    exact = {b"ID": 2, b"GETNAME": 2, b"INFO": 2, b"SETNAME": 3, b"NO-EVICT": 3, b"NO-TOUCH": 3, b"REPLY": 3, b"SETINFO": 4}
+    if sub in exact and count != exact[sub]:
+        return wrong_arity(f"client|{sub.decode()}")
+    if sub == b"ID":
+        return resp.integer(peer.id)
+    if sub == b"GETNAME":
+        return bulk_or_nil(session.name or None, session.v3)
+    if sub == b"SETNAME":
+        session.name = _checked_name(args[2])
+        return OK
+    if sub == b"SETINFO":
+        attribute = args[2].upper()
+        if attribute not in (b"LIB-NAME", b"LIB-VER"):
+            return error(f"ERR Unrecognized option '{args[2][:64].decode('utf-8', 'replace')}'")
+        if any(byte <= 0x20 or byte > 0x7E for byte in args[3]):
+            return error(f"ERR {args[2].decode().lower()} cannot contain spaces, newlines or special characters.")
+        session.library[attribute] = args[3]
+        return OK
+    if sub == b"INFO":
+        return resp.verbatim(session.describe() + "\n", session.v3)
+    if sub == b"LIST":
+        return _client_list(session, args)
+    if sub == b"KILL" and count >= 3:
+        return _client_kill(session, args)
+    if sub in (b"NO-EVICT", b"NO-TOUCH"):
+        if args[2].upper() not in (b"ON", b"OFF"):
+            raise syntax_error()
+        return OK
+    if sub == b"REPLY":
+        return _client_reply(session, args)
+    if sub == b"TRACKING" and count >= 3:
+        if args[2].upper() == b"OFF":
+            return OK
+        return error("ERR CLIENT TRACKING ON is not supported: Flo pushes no invalidations; leave client-side caching off")
+    return error(f"ERR unknown subcommand '{args[1][:64].decode('utf-8', 'replace')}'. Try CLIENT HELP.") if sub != b"HELP" else array(
+        [resp.simple(line) for line in ("CLIENT ID", "CLIENT SETNAME name", "CLIENT GETNAME", "CLIENT SETINFO LIB-NAME|LIB-VER value",
+         "CLIENT INFO", "CLIENT LIST [TYPE normal] [ID id …]", "CLIENT KILL address | option value …", "CLIENT NO-EVICT ON|OFF",
+         "CLIENT NO-TOUCH ON|OFF", "CLIENT REPLY ON|OFF|SKIP", "CLIENT TRACKING OFF")]
+    )  # fmt: skip
+
+
+def _client_list(session: RespSession, args: list[bytes]) -> bytes:
+    wanted: set[int] | None = None
+    if len(args) > 2:
+        option = args[2].upper()
+        if option == b"ID" and len(args) > 3:
+            wanted = {integer(arg, 1, message="Invalid client ID") for arg in args[3:]}
+        elif option != b"TYPE" or len(args) != 4 or args[3].lower() not in (b"normal", b"master", b"replica", b"pubsub"):
+            raise syntax_error()
+        elif args[3].lower() != b"normal":
+            wanted = set()
+    lines = [other.describe() for other in session.host.sessions() if wanted is None or other.peer.id in wanted]
+    return resp.verbatim("".join(line + "\n" for line in lines), session.v3)
+
+
+# -- MULTI and its kin: refused, until the client is past its transaction -------------------------
+
+
+@command("MULTI", 1, "", "Refused.", group="transactions", since="1.2.0", flags="resets", refused=True, differs=MULTI_REFUSAL)
+def multi(session: RespSession, args: list[bytes]) -> Reply:
+    session.refusing = True
+    session.settle()
+    return error(f"ERR {MULTI_REFUSAL}")
+
+
+@command("EXEC", 1, "", "Refused.", group="transactions", since="1.2.0", flags="resets", refused=True, differs=MULTI_REFUSAL)
+def exec_(session: RespSession, args: list[bytes]) -> Reply:
+    if not session.refusing:
+        return error("ERR EXEC without MULTI")
+    session.refusing = False
+    session.settle()
+    return error(f"EXECABORT Transaction discarded: {MULTI_REFUSAL}")
+
+
+@command("DISCARD", 1, "", "Refused.", group="transactions", since="2.0.0", flags="resets", refused=True, differs=MULTI_REFUSAL)
+def discard(session: RespSession, args: list[bytes]) -> Reply:
+    if not session.refusing:
+        return error("ERR DISCARD without MULTI")
+    session.refusing = False
+    session.settle()
+    return OK
+
+
+@command("WATCH", -2, "key [key …]", "Refused.", group="transactions", since="2.2.0", refused=True, differs=MULTI_REFUSAL)
+def watch(session: RespSession, args: list[bytes]) -> Reply:
+    return error(f"ERR {MULTI_REFUSAL}")
+
+
+@command("UNWATCH", 1, "", "Answers OK: nothing is ever watched.", group="transactions", since="2.2.0")
+def unwatch(session: RespSession, args: list[bytes]) -> Reply:
+    return OK

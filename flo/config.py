@@ -1,0 +1,257 @@
+"""Settings: one table, from which flo.toml, the environment, the flags, CONFIG GET and docs/settings.md come.
+
+Precedence: flags > environment > flo.toml > defaults. `kv.history_depth` is FLO_KV_HISTORY_DEPTH in the environment; settings
+of `[server]` drop the section: FLO_PORT.
+"""
+
+import os
+import re
+import stat
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from difflib import get_close_matches
+from typing import Any
+
+from flo.errors import ConfigError
+from flo.ual.log import DURABILITIES, SEGMENT_BYTES
+
+LOG_LEVELS = ("debug", "info", "warning", "error")
+LOG_FORMATS = ("text", "json")
+SECRET_BYTES_MAX = 1024
+SEGMENT_BYTES_MIN = 4 << 20  # a tick may write 2 MiB before anyone asks whether the next segment has room for it
+_SIZE = re.compile(r"(\d{1,18})\s*(b|kb?|mb?|gb?|tb?)?", re.IGNORECASE)
+_SIZE_UNITS = {"": 1, "b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
+_DURATION = re.compile(r"(\d{1,12})\s*(ms|s|m|h|d|w)", re.IGNORECASE)
+_DURATION_UNITS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 604_800_000}
+
+
+def parse_int(low: int, high: int) -> Callable[[Any], int]:
+    """A parser of whole numbers from `low` to `high`."""
+
+    def parse(value: Any) -> int:
+        text = str(value).strip()
+        if isinstance(value, bool) or not re.fullmatch(r"-?\d{1,18}", text) or not low <= int(text) <= high:
+            raise ConfigError(f"a whole number from {low} to {high} is expected")
+        return int(text)
+
+    return parse
+
+
+def parse_size(low: int) -> Callable[[Any], int]:
+    """A parser of byte counts: 1048576, 64mb, 1gb; `low` at least, or 0."""
+
+    def parse(value: Any) -> int:
+        match = _SIZE.fullmatch(str(value).strip())
+        size = int(match[1]) * _SIZE_UNITS[(match[2] or "").lower()[:1]] if match else -1
+        if size != 0 and size < low:
+            raise ConfigError(f"a size such as 64mb or 1gb is expected, {low} bytes at least")
+        return size
+
+    return parse
+
+
+def parse_duration(value: Any) -> int:
+    """A time such as 500ms, 30s, 10m, 24h, 7d; in ms."""
+    match = _DURATION.fullmatch(str(value).strip())
+    if match is None:
+        raise ConfigError("a time such as 500ms, 30s, 10m, 24h or 7d is expected")
+    return int(match[1]) * _DURATION_UNITS[match[2].lower()]
+
+
+def parse_choice(choices: tuple[str, ...]) -> Callable[[Any], str]:
+    """A parser of one of some words."""
+
+    def parse(value: Any) -> str:
+        if value not in choices:
+            raise ConfigError(f"one of {', '.join(choices)} is expected")
+        return str(value)
+
+    return parse
+
+
+def parse_bool(value: Any) -> bool:
+    """true or false."""
+    words = {"true": True, "yes": True, "1": True, "on": True, "false": False, "no": False, "0": False, "off": False}
+    found = words.get(str(value).strip().lower())
+    if found is None:
+        raise ConfigError("true or false is expected")
+    return found
+
+
+def parse_text(value: Any) -> str:
+    """Any text."""
+    if not isinstance(value, str):
+        raise ConfigError("text is expected")
+    return value
+
+
+def setting(
+    default: Any,
+    parse: Callable[[Any], Any],
+    section: str,
+    summary: str,
+    *,
+    name: str = "",
+    shown: str = "",
+    redis: str = "",
+    live: bool = False,
+) -> Any:
+    """A row of the table. `shown` is the default as a person would write it; `redis` the name CONFIG GET also answers to; `live`
+    says that CONFIG SET may change it."""
+    return field(
+        default=default,
+        metadata={
+            "parse": parse,
+            "section": section,
+            "summary": summary,
+            "name": name,
+            "shown": shown or str(default).lower(),
+            "redis": redis,
+            "live": live,
+        },
+    )
+
+
+@dataclass
+class Settings:
+    """Every setting, by its attribute. `setting_rows()` gives the table itself."""
+
+    port: int = setting(9000, parse_int(0, 65535), "server", "The one TCP port for every protocol; 0 lets the kernel choose.", redis="port")
+    bind: str = setting("127.0.0.1", parse_text, "server", "The address to listen on. Only loopback clients are served until a secret is set.", redis="bind")  # fmt: skip
+    data_dir: str = setting("./data", parse_text, "server", "Where the log is kept. Locked while a server uses it.", redis="dir")
+    durability: str = setting("sync", parse_choice(DURABILITIES), "server", "sync: a write is answered once it is on disk. async: written at once, on disk within 100 ms. ephemeral: gone at stop.")  # fmt: skip
+    max_memory: int = setting(0, parse_size(1 << 20), "server", "Refuse writes that add once this much is stored; 0 for no bound. Nothing is ever evicted.", redis="maxmemory", live=True)  # fmt: skip
+    max_connections: int = setting(10_000, parse_int(1, 1_000_000), "server", "Connections served at once; one more is told so and closed.", redis="maxclients")  # fmt: skip
+    secret_file: str = setting("", parse_text, "server", "A file with the secret that clients must give, readable by its owner only; empty for none.")
+    insecure: bool = setting(False, parse_bool, "server", "Serve clients that are not on this machine without a secret.")
+    advertise: str = setting("", parse_text, "server", "host:port that CLUSTER commands give clients; empty for the address they reached.")
+    log_level: str = setting("info", parse_choice(LOG_LEVELS), "server", "The least important messages to print: debug, info, warning or error.", redis="loglevel", live=True)  # fmt: skip
+    log_format: str = setting("text", parse_choice(LOG_FORMATS), "server", "text for people, json for collectors; both on standard error.")
+    history_depth: int = setting(64, parse_int(1, 1_000_000), "kv", "Versions of a key that HISTORY shows, the present one included; 1 keeps no history.")  # fmt: skip
+    history_age: int = setting(86_400_000, parse_duration, "kv", "How long a version is kept after something replaced it.", shown="24h")
+    segment_bytes: int = setting(SEGMENT_BYTES, parse_size(SEGMENT_BYTES_MIN), "log", "The size of a log file. The next one's space is always reserved.", shown="64mb")  # fmt: skip
+    slowlog_slower_than: int = setting(10_000, parse_int(-1, 10**12), "resp", "SLOWLOG keeps commands that took this many microseconds; -1 for none.", redis="slowlog-log-slower-than", live=True)  # fmt: skip
+    slowlog_max_len: int = setting(128, parse_int(0, 10_000), "resp", "How many commands SLOWLOG keeps.", redis="slowlog-max-len", live=True)
+    latency_threshold: int = setting(20, parse_int(0, 10**9), "resp", "LATENCY keeps turns of the loop that took this many ms; 0 for none.", redis="latency-monitor-threshold", live=True)  # fmt: skip
+    input_bytes: int = setting(256 << 20, parse_size(1 << 20), "limits", "Unread input of all connections together; the one that goes past it is closed.", shown="256mb")  # fmt: skip
+    connection_input_bytes: int = setting(32 << 20, parse_size(1 << 16), "limits", "Unread input of one connection; past it, it is read again when there is room.", shown="32mb")  # fmt: skip
+    output_bytes: int = setting(1 << 20, parse_size(1 << 12), "limits", "Unsent output past which a connection's next requests wait.", shown="1mb")
+    header_timeout: int = setting(10_000, parse_duration, "limits", "How long a connection may take to show its protocol, finish a request's header, or authenticate.", shown="10s")  # fmt: skip
+    stall_timeout: int = setting(60_000, parse_duration, "limits", "How long a connection may take none of its output, or send nothing of a request under way.", shown="60s")  # fmt: skip
+
+
+@dataclass(frozen=True)
+class SettingRow:
+    """One setting, for documentation and look-up. `full_name` is section.name."""
+
+    attribute: str
+    section: str
+    name: str
+    summary: str
+    shown: str
+    redis: str
+    live: bool
+    parse: Callable[[Any], Any]
+
+    @property
+    def full_name(self) -> str:
+        return f"{self.section}.{self.name}"
+
+    @property
+    def environment(self) -> str:
+        """The environment variable that sets it."""
+        prefix = "" if self.section == "server" else f"{self.section.upper()}_"
+        return f"FLO_{prefix}{self.name.upper()}"
+
+
+def setting_rows() -> list[SettingRow]:
+    """The table of settings, in order."""
+    rows = []
+    for item in fields(Settings):
+        m = item.metadata
+        rows.append(
+            SettingRow(
+                item.name, m["section"], m["name"] or item.name, m["summary"], m["shown"], m["redis"], m["live"], m["parse"]
+            )
+        )
+    return rows
+
+
+def load(
+    path: str | None, environment: Mapping[str, str], flags: Mapping[str, Any], default_path: str = "flo.toml"
+) -> tuple[Settings, str | None]:
+    """The settings, and the file they were read from (None for none). `flags` maps attributes to text; None means not given.
+
+    `path` is what --config said; without it `default_path` is read where it exists. Raises `ConfigError`.
+    """
+    settings = Settings()
+    rows = setting_rows()
+    if path is None and os.path.exists(default_path):
+        path = default_path
+    if path is not None:
+        _from_file(settings, rows, path)
+    for row in rows:
+        if row.environment in environment:
+            assign(settings, row, environment[row.environment], f"the environment variable {row.environment}")
+    for row in rows:
+        value = flags.get(row.attribute)
+        if value is not None:
+            assign(settings, row, value, f"--{row.attribute.replace('_', '-')}")
+    return settings, path
+
+
+def _from_file(settings: Settings, rows: list[SettingRow], path: str) -> None:
+    import tomllib
+
+    try:
+        with open(path, "rb") as file:
+            tables = tomllib.load(file)
+    except OSError as e:
+        raise ConfigError(f"the configuration {path} cannot be read: {e.strerror}.") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as e:
+        raise ConfigError(f"the configuration {path} is not TOML: {e}.") from None
+    known = {row.full_name: row for row in rows}
+    for section, table in tables.items():
+        if not isinstance(table, dict):
+            raise ConfigError(f"{path}: {section!r} stands outside of a section; put it under [server].")
+        for name, value in table.items():
+            full = f"{section}.{name}"
+            if full not in known:
+                near = get_close_matches(full, known, 1)
+                hint = f" Did you mean {near[0]}?" if near else ""
+                raise ConfigError(f"{path}: {full} is not a setting.{hint} `flo server start --help` lists them.")
+            assign(settings, known[full], value, path)
+
+
+def assign(settings: Settings, row: SettingRow, value: Any, source: str) -> None:
+    """Set one setting from its text. Raises `ConfigError` naming the setting, its source, the value and what is allowed."""
+    try:
+        setattr(settings, row.attribute, row.parse(value))
+    except ConfigError as e:
+        raise ConfigError(f"{row.full_name} is {value!r} in {source}: {e}.") from None
+
+
+def read_secret(path: str) -> bytes | None:
+    """The secret in `path`, without the line's end; None for no path. Raises `ConfigError` for a file others can read."""
+    if not path:
+        return None
+    try:
+        with open(path, "rb") as file:
+            mode = os.fstat(file.fileno()).st_mode
+            secret = file.read(SECRET_BYTES_MAX + 1).rstrip(b"\r\n")
+    except OSError as e:
+        raise ConfigError(f"the secret file {path} cannot be read: {e.strerror}.") from None
+    if mode & (stat.S_IRWXG | stat.S_IRWXO):
+        raise ConfigError(f"the secret file {path} can be read by others (mode {stat.S_IMODE(mode):o}); run chmod 600 {path}.")
+    if not secret or len(secret) > SECRET_BYTES_MAX:
+        raise ConfigError(f"the secret file {path} must hold 1 to {SECRET_BYTES_MAX} bytes.")
+    return secret
+
+
+def size_text(size: int) -> str:
+    """A byte count for a person."""
+    for unit in ("b", "kb", "mb"):
+        if size < 1024 or size % 1024:
+            return f"{size}{unit}"
+        size //= 1024
+    return f"{size}gb"
