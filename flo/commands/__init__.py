@@ -1,1 +1,6 @@
 """Requests to engine operations to replies: one table a protocol."""
+
+
+def load_table() -> None:
+    """Fill the table of RESP commands: each module adds its own."""
+    from flo.commands import admin, connection, json, keys, refused  # noqa: F401

@@ -175,6 +175,7 @@ def run(session: "RespSession", data: bytes, start: int) -> int:
     store.bytes += grown
     counters = host.counters
     counters.commands += len(out) - answered
+    session.executed += 1
     counters.hits += gets - misses
     counters.misses += misses
     log.pending_bytes += 3 * (len(data) - start)  # an upper bound of what these requests appended

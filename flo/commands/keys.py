@@ -616,4 +616,3 @@ def history(session: RespSession, args: list[bytes]) -> Reply:
     )
 
 
-__all__ = ["ATOMIC_KEYS_MAX", "error", "live_text"]

@@ -11,7 +11,7 @@ from flo.commands import flat, table
 from flo.commands.host import Host, Peer, SlowEntry
 from flo.commands.table import Job, Later
 from flo.engine import Namespace
-from flo.errors import FloError, LogDamaged, LogFailed, Refusal
+from flo.errors import LogFailed, Refusal
 from flo.proto import resp
 from flo.proto.resp import ProtocolError, RequestParser
 
@@ -54,6 +54,7 @@ class RespSession:
         self.job: Job | None = None
         self.waiting = False  # for a held reply's timer
         self.output_room = flat.OUTPUT_ROOM_BYTES
+        self.executed = 0
 
     # -- fed by the connection ---------------------------------------------------------------------
 
@@ -135,7 +136,7 @@ class RespSession:
             pieces: list[bytes] = end.value
         except Refusal as e:
             pieces = [refusal(e)]
-        except FloError:
+        except LogFailed:
             raise
         except Exception:
             self.host.log("error", "a job failed; its request was answered with an error", traceback=traceback.format_exc())
@@ -156,6 +157,7 @@ class RespSession:
 
     def _run(self, args: list[bytes]) -> None:
         self.host.counters.commands += 1
+        self.executed += 1
         self.execute(args)
         if self.peer.out:
             self.output_room -= len(self.peer.out[-1])
@@ -172,7 +174,7 @@ class RespSession:
         except Refusal as e:
             host.counters.errors += 1
             reply = refusal(e)
-        except (LogFailed, LogDamaged):
+        except LogFailed:
             raise
         except Exception as e:
             if host.engine.log.next_index != appended:

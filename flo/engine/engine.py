@@ -10,7 +10,7 @@ In the server (`manual=True`) the tick calls `tick()` before and `commit()` afte
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from flo.engine.kv import KeyValue
@@ -323,6 +323,11 @@ class Engine:
     def memory_used(self) -> int:
         """Bytes accounted to what is stored."""
         return sum(namespace.bytes for namespace in self.namespaces.values())
+
+    def set_max_memory(self, value: int) -> None:
+        """Change the bound while running: bytes, 0 for none."""
+        self.settings = replace(self.settings, max_memory=value)
+        self.memory_full = bool(value) and self.memory_used() > value
 
     def _discard(self, kv: KeyValue) -> None:
         """Empty a store. What it held is freed in slices: clearing a dict of a million takes a fifth of a second."""

@@ -17,11 +17,13 @@ _Second = list[set[bytes]]
 class Deadlines:
     """A set of (deadline in ms, item). An item is due once its whole second has passed: at most 1 s late."""
 
-    __slots__ = ("_heap", "_hours", "count")
+    __slots__ = ("_heap", "_hours", "_next", "_next_known", "count")
 
     def __init__(self) -> None:
         self._hours: dict[int, dict[int, _Second]] = {}
         self._heap: list[int] = []  # of the hours; may name hours that have gone
+        self._next: int | None = None
+        self._next_known = True  # whether `_next` is what `next_due` answers; the loop asks it every turn
         self.count = 0
 
     def add(self, deadline: int, item: bytes) -> None:
@@ -39,6 +41,10 @@ class Deadlines:
         else:
             sets.append({item})
         self.count += 1
+        if self._next_known:
+            due = (second + 1) * SECOND_MS
+            if self._next is None or due < self._next:
+                self._next = due
 
     def remove(self, deadline: int, item: bytes) -> None:
         """Take out what was added with the same arguments."""
@@ -54,6 +60,8 @@ class Deadlines:
                 break
         self.count -= 1
         if not sets:
+            if self._next == (second + 1) * SECOND_MS:
+                self._next_known = False
             del seconds[second]
             if not seconds:
                 self._drop(hour)
@@ -66,12 +74,16 @@ class Deadlines:
 
     def next_due(self) -> int | None:
         """When the first items become due, in ms; None where there are none."""
+        if self._next_known:
+            return self._next
+        self._next, self._next_known = None, True
         while self._heap:
             seconds = self._hours.get(self._heap[0])
             if seconds is not None:
-                return (min(seconds) + 1) * SECOND_MS
+                self._next = (min(seconds) + 1) * SECOND_MS
+                break
             heappop(self._heap)
-        return None
+        return self._next
 
     def due(self, now: int, limit: int) -> list[bytes]:
         """Up to `limit` items that are due at `now`. They stay until they are removed."""
@@ -79,7 +91,7 @@ class Deadlines:
         first = self.next_due()
         if first is None or first > now:
             return found
-        for second, sets in sorted(self._hours[self._heap[0]].items()):
+        for second, sets in sorted(self._hours[first // SECOND_MS // HOUR_SECONDS].items()):
             if (second + 1) * SECOND_MS > now:
                 break
             for items in sets:

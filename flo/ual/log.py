@@ -17,7 +17,7 @@ import time as clock
 from collections.abc import Callable
 from itertools import accumulate
 
-from flo.errors import LogFailed, Overloaded
+from flo.errors import LogDamaged, LogFailed, Overloaded
 from flo.ual import batch, manifest, recovery, spare
 from flo.ual.files import Files
 from flo.ual.manifest import ManifestEntry
@@ -105,6 +105,11 @@ class Log:
     def committed(self) -> int:
         """The index up to which replies may leave."""
         return self.durable if self.durability == SYNC else self.written
+
+    @property
+    def segments(self) -> int:
+        """How many files the log is in."""
+        return len(self._segments)
 
     @property
     def accepts_adds(self) -> bool:
@@ -271,7 +276,7 @@ class Log:
     def read(self, index: int) -> Record | None:
         """Record `index`, from the open batch or from disk; None where the log does not hold it (any more).
 
-        Raises `LogDamaged` where the bytes on disk are not a record, `LogFailed` where they cannot be read.
+        Raises `LogDamaged` where the bytes on disk cannot be read or are not a record.
         """
         if index > self.written:
             at = index - self.written - 1
@@ -293,7 +298,7 @@ class Log:
                 self._limit_descriptors()
             return decode(segment.read(index))
         except OSError as e:
-            raise LogFailed(f"index {index} could not be read from {segment.path}: {e}") from e
+            raise LogDamaged(f"index {index} could not be read from {segment.path}: {e}") from e
 
     # -- ending ------------------------------------------------------------------------------------
 

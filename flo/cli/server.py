@@ -1,0 +1,87 @@
+"""`flo server start`."""
+
+import argparse
+import os
+import sys
+import time
+from typing import Any
+
+import flo
+from flo.config import SettingRow, load, setting_rows
+from flo.errors import FloError
+from flo.oplog import OperatorLog
+
+DURABILITY_TEXT = {
+    "sync": "a write is answered once it is on disk",
+    "async": "a write is on disk within 100 ms of its answer",
+    "ephemeral": "everything is gone when the server stops",
+}
+
+
+def add(commands: Any) -> None:
+    """Add the commands to the parser."""
+    group = commands.add_parser("server", help="run the server").add_subparsers(metavar="COMMAND", required=True)
+    start = group.add_parser(
+        "start",
+        help="start a server",
+        description="Start a server in the foreground. Flags win over the environment, the environment over flo.toml.",
+        epilog="Every other setting is in flo.toml (see docs/settings.md); kv.history_depth is FLO_KV_HISTORY_DEPTH in the environment.",
+    )
+    start.add_argument("--config", metavar="FILE", help="settings file (default: ./flo.toml, if there is one)")
+    for row in setting_rows():
+        if row.section == "server":
+            _add_flag(start, row)
+    start.set_defaults(run=run_start)
+
+
+def _add_flag(parser: argparse.ArgumentParser, row: SettingRow) -> None:
+    flag = "--" + row.name.replace("_", "-")
+    summary = f"{row.summary} Default: {row.shown or 'none'}.".replace("%", "%%")
+    if row.shown in ("true", "false"):
+        parser.add_argument(flag, dest=row.attribute, action="store_const", const="true", help=summary)
+    else:
+        parser.add_argument(flag, dest=row.attribute, metavar=row.name.rpartition("_")[2].upper(), help=summary)
+
+
+def run_start(args: argparse.Namespace) -> int:
+    """Serve until told to stop. Exit 1 with one line where it cannot start."""
+    from flo.server import Server
+
+    try:
+        settings, source = load(args.config, os.environ, vars(args))
+        oplog = OperatorLog(settings.log_level, settings.log_format)
+        began = time.monotonic()
+        server = Server(settings, oplog)
+    except (FloError, OSError) as e:
+        print(f"flo: {e}", file=sys.stderr)
+        return 1
+    took = time.monotonic() - began
+
+    def ready() -> None:
+        engine = server.engine
+        keys = sum(len(namespace.kv.store) for namespace in engine.namespaces.values())
+        where = f"{settings.bind}:{server.port}"
+        if settings.log_format == "json":
+            server.log(
+                "info", "listening", address=where, data_dir=os.path.abspath(settings.data_dir), durability=settings.durability,
+                keys=keys, records=engine.log.recovered_records, recovery_seconds=round(took, 3), pid=os.getpid(),
+                version=flo.__version__, config=source, descriptors=server.descriptor_limit,
+            )  # fmt: skip
+        else:
+            where_cli = f" -h {settings.bind}" if settings.bind not in ("127.0.0.1", "0.0.0.0") else ""
+            lines = [
+                f"Flo {flo.__version__} is listening on {where} (process {os.getpid()}, Python {sys.version.split()[0]})",
+                f"  data        {os.path.abspath(settings.data_dir)}: {keys} keys, {engine.log.recovered_records} records read in {took:.2f} s",
+                f"  durability  {settings.durability}: {DURABILITY_TEXT[settings.durability]}",
+                f"  clients     {settings.max_connections} at once; {server.descriptor_limit} file descriptors",
+                f"  try         redis-cli{where_cli} -p {server.port} SET hello world",
+                "  stop        Ctrl-C",
+            ]
+            if source:
+                lines.insert(1, f"  settings    {source}")
+            print("\n".join(lines), file=sys.stderr, flush=True)
+        if server.descriptor_limit < settings.max_connections:
+            server.log("warning", f"only {server.descriptor_limit} file descriptors may be open: fewer clients fit than max_connections says")
+
+    server.run(ready)
+    return 0

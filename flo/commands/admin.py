@@ -1,0 +1,580 @@
+"""Commands about the server: INFO, CONFIG, COMMAND, MONITOR, SLOWLOG, CLUSTER and what monitoring agents ask."""
+
+import os
+import platform
+import sys
+from binascii import crc_hqx
+from fnmatch import fnmatchcase
+from time import time_ns
+
+import flo
+from flo.commands import table
+from flo.commands.arguments import integer, syntax_error
+from flo.commands.connection import REDIS_VERSION
+from flo.commands.host import Host
+from flo.commands.session import RespSession, wrong_arity
+from flo.commands.table import Command, Reply, command
+from flo.config import assign, setting_rows
+from flo.errors import ConfigError
+from flo.proto import resp
+from flo.proto.resp import EMPTY_ARRAY, OK, ZERO, array, bulk, bulk_array, error, mapping, simple, unordered, verbatim
+from flo.store.kv import KEY_OVERHEAD_BYTES
+from flo.ual.log import ASYNC, SYNC
+
+CLUSTER_SLOTS = 16_384
+PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+NODE_ID_DIGITS = 40  # what cluster clients expect; the directory's id has 32
+
+
+def _unknown_subcommand(args: list[bytes]) -> bytes:
+    name = args[0].decode("latin-1").upper()
+    return error(f"ERR unknown subcommand '{args[1][:64].decode('utf-8', 'replace')}'. Try {name} HELP.")
+
+
+# -- INFO ------------------------------------------------------------------------------------------
+
+
+def resident_bytes() -> int:
+    """The process's resident memory, by the kernel's account."""
+    try:
+        with open("/proc/self/statm", "rb") as file:
+            return int(file.read().split()[1]) * PAGE_BYTES
+    except OSError:  # not Linux: the peak is the nearest there is
+        import resource
+
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return peak if sys.platform == "darwin" else peak * 1024
+
+
+def _human(size: int) -> str:
+    for unit in ("B", "K", "M", "G"):
+        if size < 1024:
+            return f"{size:.2f}{unit}" if unit != "B" else f"{size}B"
+        size /= 1024  # type: ignore[assignment]  # a float from here on, for the two decimals
+    return f"{size:.2f}T"
+
+
+def _info_server(host: Host) -> dict[str, object]:
+    return {
+        "redis_version": REDIS_VERSION,
+        "flo_version": flo.__version__,
+        "redis_mode": "standalone",
+        "os": f"{platform.system()} {platform.release()} {platform.machine()}",
+        "arch_bits": 64,
+        "python_version": platform.python_version(),
+        "process_id": os.getpid(),
+        "run_id": host.run_id,
+        "tcp_port": host.port,
+        "server_time_usec": time_ns() // 1000,
+        "uptime_in_seconds": int(host.uptime_seconds),
+        "uptime_in_days": int(host.uptime_seconds) // 86400,
+        "executable": sys.executable,
+    }
+
+
+def _info_clients(host: Host) -> dict[str, object]:
+    return {
+        "connected_clients": host.connections,
+        "cluster_connections": 0,
+        "maxclients": host.settings.max_connections,
+        "blocked_clients": 0,
+        "tracking_clients": 0,
+        "pubsub_clients": 0,
+    }
+
+
+def _info_memory(host: Host) -> dict[str, object]:
+    used, resident = host.engine.memory_used(), resident_bytes()
+    return {
+        "used_memory": used,
+        "used_memory_human": _human(used),
+        "used_memory_rss": resident,
+        "used_memory_rss_human": _human(resident),
+        "used_memory_dataset": used,
+        "maxmemory": host.settings.max_memory,
+        "maxmemory_human": _human(host.settings.max_memory),
+        "maxmemory_policy": "noeviction",
+        "mem_fragmentation_ratio": f"{resident / used:.2f}" if used else "0.00",
+        "mem_allocator": "python",
+    }
+
+
+def _info_persistence(host: Host) -> dict[str, object]:
+    log = host.engine.log
+    return {
+        "loading": int(host.loading),
+        "async_loading": 0,
+        "aof_enabled": int(log.durability in (SYNC, ASYNC)),
+        "aof_rewrite_in_progress": 0,
+        "aof_last_write_status": "ok" if log.accepts_adds else "err",
+        "rdb_changes_since_last_save": 0,
+        "rdb_bgsave_in_progress": 0,
+        "rdb_last_bgsave_status": "ok",
+        "flo_durability": log.durability,
+        "flo_log_last_index": log.written,
+        "flo_log_durable_index": log.durable,
+        "flo_log_segments": log.segments,
+        "flo_log_batches": log.batches,
+        "flo_log_bytes_written": log.bytes_written,
+        "flo_log_syncs": log.syncs,
+        "flo_log_accepts_adds": int(log.accepts_adds),
+    }
+
+
+def _info_stats(host: Host) -> dict[str, object]:
+    counters = host.counters
+    return {
+        "total_connections_received": counters.connections_received,
+        "total_commands_processed": counters.commands,
+        "total_net_input_bytes": counters.bytes_in,
+        "total_net_output_bytes": counters.bytes_out,
+        "rejected_connections": counters.connections_rejected,
+        "expired_keys": host.engine.swept,
+        "evicted_keys": 0,
+        "keyspace_hits": counters.hits,
+        "keyspace_misses": counters.misses,
+        "pubsub_channels": 0,
+        "pubsub_patterns": 0,
+        "total_error_replies": counters.errors,
+        "acl_access_denied_auth": counters.auth_failures,
+        "flo_unknown_protocol_connections": counters.unknown_protocol,
+    }
+
+
+def _info_replication(host: Host) -> dict[str, object]:
+    return {"role": "master", "connected_slaves": 0, "master_repl_offset": host.engine.log.written}
+
+
+def _info_cpu(host: Host) -> dict[str, object]:
+    times = os.times()
+    return {
+        "used_cpu_sys": f"{times.system:.6f}",
+        "used_cpu_user": f"{times.user:.6f}",
+        "used_cpu_sys_children": f"{times.children_system:.6f}",
+        "used_cpu_user_children": f"{times.children_user:.6f}",
+    }
+
+
+def _info_cluster(host: Host) -> dict[str, object]:
+    return {"cluster_enabled": 0}
+
+
+def _info_keyspace(host: Host) -> dict[str, object]:
+    lines: dict[str, object] = {}
+    for name, namespace in host.engine.namespaces.items():
+        store = namespace.kv.store
+        if len(store):
+            # Redis's agents look for db0; other namespaces are listed under their names
+            lines["db0" if name == "default" else f"ns_{name}"] = (
+                f"keys={len(store)},expires={store.deadlines.count},avg_ttl=0"
+            )
+    return lines
+
+
+INFO_SECTIONS = {
+    "server": _info_server,
+    "clients": _info_clients,
+    "memory": _info_memory,
+    "persistence": _info_persistence,
+    "stats": _info_stats,
+    "replication": _info_replication,
+    "cpu": _info_cpu,
+    "cluster": _info_cluster,
+    "keyspace": _info_keyspace,
+}
+
+
+@command("INFO", -1, "[section …]", "The server's state, for people and monitoring agents.", group="server", differs="fields of what Flo does not have are left out; its own begin with flo_")  # fmt: skip
+def info(session: RespSession, args: list[bytes]) -> Reply:
+    wanted = {arg.lower().decode("latin-1") for arg in args[1:]}
+    everything = not wanted or wanted & {"default", "all", "everything"}
+    parts = []
+    for name, section in INFO_SECTIONS.items():
+        if everything or name in wanted:
+            lines = [f"# {name.capitalize()}", *(f"{key}:{value}" for key, value in section(session.host).items())]
+            parts.append("\r\n".join(lines) + "\r\n")
+    return verbatim("\r\n".join(parts), session.v3)
+
+
+# -- CONFIG ----------------------------------------------------------------------------------------
+
+
+def _config_values(host: Host) -> dict[str, str]:
+    """Every name CONFIG GET knows: Flo's own, Redis's for the same thing, and what clients expect to find."""
+    values: dict[str, str] = {}
+    for row in setting_rows():
+        if row.attribute == "secret_file":
+            continue  # where the secret lies is nobody's business
+        value = getattr(host.settings, row.attribute)
+        if row.attribute == "port":
+            value = host.port
+        text = str(value).lower() if isinstance(value, bool) else str(value)
+        values[row.full_name] = text
+        if row.redis:
+            values[row.redis] = {"info": "notice"}.get(text, text) if row.redis == "loglevel" else text
+    durability = host.settings.durability
+    values |= {
+        "save": "",
+        "appendonly": "yes" if durability in (SYNC, ASYNC) else "no",
+        "appendfsync": {"sync": "always", "async": "everysec"}.get(durability, "no"),
+        "maxmemory-policy": "noeviction",
+        "databases": "1",
+        "timeout": "0",
+        "tcp-keepalive": "0",
+        "cluster-enabled": "no",
+        "proto-max-bulk-len": str(resp.REQUEST_BYTES_MAX),
+        "notify-keyspace-events": "",
+    }
+    return values
+
+
+def _config_set(session: RespSession, pairs: list[bytes]) -> bytes:
+    host = session.host
+    rows = {name: row for row in setting_rows() for name in (row.full_name, row.redis) if name}
+    known = _config_values(host)
+    changes = []
+    for at in range(0, len(pairs), 2):
+        name = pairs[at].decode("utf-8", "replace").lower()
+        if name not in rows:
+            if name in known:
+                return error(f"ERR CONFIG SET failed (possibly related to argument '{name}') - can't set immutable config")
+            return error(f"ERR Unknown option or number of arguments for CONFIG SET - '{name[:64]}'")
+        if not rows[name].live:
+            return error(f"ERR CONFIG SET failed (possibly related to argument '{name}') - can't set immutable config")
+        value = pairs[at + 1].decode("utf-8", "replace")
+        if name == "loglevel":
+            value = {"notice": "info", "verbose": "info"}.get(value, value)
+        changes.append((rows[name], value))
+    before = {row.attribute: getattr(host.settings, row.attribute) for row, _ in changes}
+    try:
+        for row, value in changes:
+            assign(host.settings, row, value, "CONFIG SET")
+    except ConfigError as e:
+        for attribute, old in before.items():
+            setattr(host.settings, attribute, old)
+        return error(f"ERR CONFIG SET failed - {e}")
+    host.engine.set_max_memory(host.settings.max_memory)
+    return OK
+
+
+@command("CONFIG", -2, "GET pattern … | SET name value … | RESETSTAT", "Reads settings; changes those that can change while running.", group="server", since="2.0.0", flags="admin", differs="Flo's settings by section.name, and by Redis's names where there is one; no REWRITE")  # fmt: skip
+def config(session: RespSession, args: list[bytes]) -> Reply:
+    sub = args[1].upper()
+    if sub == b"GET" and len(args) >= 3:
+        patterns = [arg.decode("utf-8", "replace").lower() for arg in args[2:]]
+        values = _config_values(session.host)
+        found = {k: v for k, v in values.items() if any(fnmatchcase(k, p) for p in patterns)}
+        return mapping({k.encode(): bulk(v.encode()) for k, v in found.items()}, session.v3)
+    if sub == b"SET" and len(args) >= 4 and len(args) % 2 == 0:
+        return _config_set(session, args[2:])
+    if sub == b"RESETSTAT" and len(args) == 2:
+        session.host.counters.reset()
+        session.host.engine.swept = 0
+        return OK
+    if sub in (b"GET", b"SET", b"RESETSTAT"):
+        return wrong_arity(f"config|{sub.decode()}")
+    return _unknown_subcommand(args)
+
+
+# -- COMMAND ---------------------------------------------------------------------------------------
+
+
+def _command_info(entry: Command, v3: bool) -> bytes:
+    first, last, step = entry.keys
+    flags = [flag for flag in entry.flags if flag not in ("resets", "no_monitor")]
+    categories = [f"@{entry.group}"] + [f"@{flag}" for flag in ("write", "fast", "admin") if flag in flags]
+    return array(
+        [
+            bulk(entry.name.lower().encode()),
+            resp.integer(entry.arity),
+            unordered([simple(flag) for flag in flags], v3),
+            resp.integer(first),
+            resp.integer(last),
+            resp.integer(step),
+            unordered([simple(category) for category in categories], v3),
+            EMPTY_ARRAY,
+            EMPTY_ARRAY,
+            EMPTY_ARRAY,
+        ]
+    )
+
+
+def _command_docs(entry: Command, v3: bool) -> bytes:
+    doc = {
+        b"summary": bulk((entry.differs if entry.refused else entry.summary).encode()),
+        b"since": bulk(entry.since.encode()),
+        b"group": bulk(entry.group.encode()),
+        b"complexity": bulk(b"O(1)" if "fast" in entry.flags else b"O(N)"),
+    }
+    if entry.syntax:
+        argument = {b"name": bulk(b"arguments"), b"type": bulk(b"string"), b"display_text": bulk(entry.syntax.encode())}
+        doc[b"arguments"] = array([mapping(argument, v3)])
+    return mapping(doc, v3)
+
+
+def _getkeys(args: list[bytes]) -> bytes:
+    entry = table.find(args[0])
+    if entry is None:
+        return error("ERR Invalid command specified")
+    count = len(args)
+    if count != entry.arity if entry.arity > 0 else count < -entry.arity:
+        return error("ERR Invalid number of arguments specified for command")
+    first, last, step = entry.keys
+    if not first:
+        return error("ERR The command has no key arguments")
+    end = last if last >= 0 else count + last
+    return bulk_array(args[first : end + 1 : step])
+
+
+@command("COMMAND", -1, "[COUNT | INFO [name …] | DOCS [name …] | LIST | GETKEYS command …]", "What commands there are.", group="server", since="2.8.13")  # fmt: skip
+def command_(session: RespSession, args: list[bytes]) -> Reply:
+    v3 = session.v3
+    served = {name: entry for name, entry in table.COMMANDS.items() if not entry.refused}
+    sub = args[1].upper() if len(args) > 1 else b"INFO"
+    if sub == b"COUNT":
+        return resp.integer(len(served))
+    if sub == b"LIST":
+        return bulk_array([name.lower() for name in served])
+    if sub == b"INFO":
+        if len(args) <= 2:
+            return array([_command_info(entry, v3) for entry in served.values()])
+        entries = [table.find(arg) for arg in args[2:]]
+        return array([_command_info(e, v3) if e else (session.nil if v3 else resp.NIL_ARRAY2) for e in entries])
+    if sub == b"DOCS":
+        wanted = [table.find(arg) for arg in args[2:]] if len(args) > 2 else list(served.values())
+        return mapping({e.name.lower().encode(): _command_docs(e, v3) for e in wanted if e}, v3)
+    if sub == b"GETKEYS" and len(args) > 2:
+        return _getkeys(args[2:])
+    return _unknown_subcommand(args)
+
+
+# -- watching --------------------------------------------------------------------------------------
+
+
+@command("MONITOR", 1, "", "Shows every command that is executed, by any client.", group="server", flags="admin no_monitor resets")
+def monitor(session: RespSession, args: list[bytes]) -> Reply:
+    session.monitoring = True
+    session.host.monitors.add(session.peer)
+    return OK
+
+
+@command("SLOWLOG", -2, "GET [count] | LEN | RESET", "Commands that took long.", group="server", since="2.2.12", flags="admin")
+def slowlog(session: RespSession, args: list[bytes]) -> Reply:
+    host, sub = session.host, args[1].upper()
+    if sub == b"LEN" and len(args) == 2:
+        return resp.integer(len(host.slow))
+    if sub == b"RESET" and len(args) == 2:
+        host.slow.clear()
+        return OK
+    if sub == b"GET" and len(args) <= 3:
+        count = integer(args[2], -1, message="count should be greater than or equal to -1") if len(args) == 3 else 10
+        newest = host.slow[::-1]
+        return array(
+            [
+                array(
+                    [
+                        resp.integer(entry.id),
+                        resp.integer(entry.when),
+                        resp.integer(entry.micros),
+                        bulk_array(entry.args),
+                        bulk(entry.peer.encode()),
+                        bulk(entry.name),
+                    ]
+                )
+                for entry in (newest if count < 0 else newest[:count])
+            ]
+        )
+    return _unknown_subcommand(args)
+
+
+@command("LATENCY", -2, "LATEST | HISTORY tick | RESET | DOCTOR", "Turns of the loop that took long.", group="server", since="2.8.13", flags="admin", differs="one event, `tick`")  # fmt: skip
+def latency(session: RespSession, args: list[bytes]) -> Reply:
+    host, sub = session.host, args[1].upper()
+    if sub == b"LATEST" and len(args) == 2:
+        if not host.latency:
+            return EMPTY_ARRAY
+        when, last = host.latency[-1]
+        worst = max(ms for _, ms in host.latency)
+        return array([array([bulk(b"tick"), resp.integer(when), resp.integer(last), resp.integer(worst)])])
+    if sub == b"HISTORY" and len(args) == 3:
+        items = host.latency if args[2].lower() == b"tick" else []
+        return array([array([resp.integer(when), resp.integer(ms)]) for when, ms in items])
+    if sub == b"RESET":
+        had = bool(host.latency)
+        host.latency.clear()
+        return resp.integer(int(had))
+    if sub == b"DOCTOR" and len(args) == 2:
+        if not host.latency:
+            text = f"No turn of the loop took {host.settings.latency_threshold} ms or longer."
+        else:
+            worst = max(ms for _, ms in host.latency)
+            text = (
+                f"{len(host.latency)} turns of the loop took {host.settings.latency_threshold} ms or longer, the longest {worst} ms. "
+                "SLOWLOG GET shows long commands; a slow disk shows as long turns without them."
+            )
+        return verbatim(text + "\n", session.v3)
+    return _unknown_subcommand(args)
+
+
+@command("MEMORY", -2, "USAGE key [SAMPLES count] | DOCTOR", "Memory that a key takes.", group="server", since="4.0.0", flags="readonly", keys=(2, 2, 1))  # fmt: skip
+def memory(session: RespSession, args: list[bytes]) -> Reply:
+    sub = args[1].upper()
+    if sub == b"USAGE" and len(args) in (3, 5):
+        found = session.namespace.kv.get(args[2])
+        if found is None:
+            return session.nil
+        return resp.integer(KEY_OVERHEAD_BYTES + len(args[2]) + len(found.value))
+    if sub == b"DOCTOR" and len(args) == 2:
+        return verbatim("Flo evicts nothing and keeps no caches to tune; see max_memory and INFO memory.\n", session.v3)
+    return _unknown_subcommand(args)
+
+
+@command("TIME", 1, "", "The server's time: seconds and microseconds.", group="server", since="2.6.0", flags="fast")
+def time_(session: RespSession, args: list[bytes]) -> Reply:
+    micros = time_ns() // 1000
+    return bulk_array([b"%d" % (micros // 1_000_000), b"%d" % (micros % 1_000_000)])
+
+
+@command("MODULE", -2, "LIST", "Redis modules: none.", group="server", since="4.0.0", flags="admin")
+def module(session: RespSession, args: list[bytes]) -> Reply:
+    return EMPTY_ARRAY if args[1].upper() == b"LIST" else _unknown_subcommand(args)
+
+
+@command("ACL", -2, "WHOAMI", "The user: `default`.", group="server", since="6.0.0")
+def acl(session: RespSession, args: list[bytes]) -> Reply:
+    return bulk(b"default") if args[1].upper() == b"WHOAMI" else _unknown_subcommand(args)
+
+
+# -- cluster ---------------------------------------------------------------------------------------
+
+
+def key_slot(key: bytes) -> int:
+    """The hash slot of a key (Redis cluster specification: CRC-16/XMODEM of the hash tag, or of the key)."""
+    start = key.find(b"{")
+    if start >= 0:
+        end = key.find(b"}", start + 1)
+        if end > start + 1:
+            key = key[start + 1 : end]
+    return crc_hqx(key, 0) % CLUSTER_SLOTS
+
+
+def _own_address(session: RespSession) -> tuple[str, int]:
+    text = session.host.settings.advertise or session.peer.local_address
+    name, _, port = text.rpartition(":")
+    return name.strip("[]"), int(port)
+
+
+@command("CLUSTER", -2, "INFO | MYID | SLOTS | SHARDS | NODES | KEYSLOT key", "One node that has every slot.", group="cluster", since="3.0.0")
+def cluster(session: RespSession, args: list[bytes]) -> Reply:
+    sub, v3 = args[1].upper(), session.v3
+    node = session.host.engine.log.identity.ljust(NODE_ID_DIGITS, "0").encode()
+    name, port = _own_address(session)
+    if sub == b"MYID":
+        return bulk(node)
+    if sub == b"INFO":
+        facts = {
+            "cluster_enabled": 0,
+            "cluster_state": "ok",
+            "cluster_slots_assigned": CLUSTER_SLOTS,
+            "cluster_slots_ok": CLUSTER_SLOTS,
+            "cluster_slots_pfail": 0,
+            "cluster_slots_fail": 0,
+            "cluster_known_nodes": 1,
+            "cluster_size": 1,
+            "cluster_current_epoch": 1,
+            "cluster_my_epoch": 1,
+        }
+        return verbatim("".join(f"{key}:{value}\r\n" for key, value in facts.items()), v3)
+    if sub == b"SLOTS":
+        return array(
+            [
+                array(
+                    [
+                        ZERO,
+                        resp.integer(CLUSTER_SLOTS - 1),
+                        array([bulk(name.encode()), resp.integer(port), bulk(node), EMPTY_ARRAY]),
+                    ]
+                )
+            ]
+        )
+    if sub == b"SHARDS":
+        me = {
+            b"id": bulk(node),
+            b"port": resp.integer(port),
+            b"ip": bulk(name.encode()),
+            b"endpoint": bulk(name.encode()),
+            b"role": bulk(b"master"),
+            b"replication-offset": resp.integer(session.host.engine.log.written),
+            b"health": bulk(b"online"),
+        }
+        slots = array([ZERO, resp.integer(CLUSTER_SLOTS - 1)])
+        return array([mapping({b"slots": slots, b"nodes": array([mapping(me, v3)])}, v3)])
+    if sub == b"NODES":
+        line = f"{node.decode()} {name}:{port}@{port + 10000} myself,master - 0 0 1 connected 0-{CLUSTER_SLOTS - 1}\n"
+        return verbatim(line, v3)
+    if sub == b"KEYSLOT" and len(args) == 3:
+        return resp.integer(key_slot(args[2]))
+    return _unknown_subcommand(args)
+
+
+@command("READONLY", 1, "", "Answers OK: there are no replicas to read from.", group="cluster", since="3.0.0", flags="fast")
+def readonly(session: RespSession, args: list[bytes]) -> Reply:
+    return OK
+
+
+@command("READWRITE", 1, "", "Answers OK.", group="cluster", since="3.0.0", flags="fast")
+def readwrite(session: RespSession, args: list[bytes]) -> Reply:
+    return OK
+
+
+@command("ASKING", 1, "", "Answers OK.", group="cluster", since="3.0.0", flags="fast")
+def asking(session: RespSession, args: list[bytes]) -> Reply:
+    return OK
+
+
+@command("WAIT", 3, "numreplicas timeout", "How many replicas have the writes: none, there are no replicas.", group="generic", since="3.0.0", differs="answers at once; in `sync` every answered write is on disk already")  # fmt: skip
+def wait(session: RespSession, args: list[bytes]) -> Reply:
+    integer(args[1], 0)
+    integer(args[2], 0, message="timeout is negative")
+    return ZERO
+
+
+# -- the whole of it -------------------------------------------------------------------------------
+
+
+def _flush_option(args: list[bytes]) -> None:
+    if len(args) > 2 or (len(args) == 2 and args[1].upper() not in (b"ASYNC", b"SYNC")):
+        raise syntax_error()
+
+
+@command("FLUSHDB", -1, "[ASYNC | SYNC]", "Deletes everything in this namespace, of every kind.", group="server", flags="write resets", differs="always at once, by one record; memory is freed little by little")  # fmt: skip
+def flushdb(session: RespSession, args: list[bytes]) -> Reply:
+    _flush_option(args)
+    session.host.engine.flush([session.namespace])
+    return OK
+
+
+@command("FLUSHALL", -1, "[ASYNC | SYNC]", "Deletes everything in every namespace.", group="server", flags="write resets", differs="always at once; memory is freed little by little")  # fmt: skip
+def flushall(session: RespSession, args: list[bytes]) -> Reply:
+    _flush_option(args)
+    engine = session.host.engine
+    engine.flush(list(engine.namespaces.values()))
+    return OK
+
+
+@command("SHUTDOWN", -1, "[NOSAVE | SAVE] [NOW] [FORCE]", "Finishes the turn, syncs, and stops the server.", group="server", flags="admin resets", differs="always keeps everything, whatever the options")  # fmt: skip
+def shutdown(session: RespSession, args: list[bytes]) -> Reply:
+    if any(arg.upper() not in (b"NOSAVE", b"SAVE", b"NOW", b"FORCE") for arg in args[1:]):
+        raise syntax_error()
+    session.host.log("info", "SHUTDOWN was sent", peer=session.peer.address)
+    session.halted = True
+    session.host.shutdown()
+    return b""
+
+
+@command("LOLWUT", -1, "[VERSION version]", "A picture, and the version.", group="server", since="5.0.0", flags="fast")
+def lolwut(session: RespSession, args: list[bytes]) -> Reply:
+    rows = ["~" * (8 + (at * 7) % 24) for at in range(5)]
+    return verbatim("\n".join(rows) + f"\nFlo ver. {flo.__version__}\n", session.v3)
+
+

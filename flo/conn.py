@@ -1,0 +1,527 @@
+"""A connection: its state machine, its buffers, its back-pressure. It moves bytes; what they mean is its session's affair.
+
+States, and what moves a connection from one to the next (`_CAUSES` is this table as code; a move outside it is a defect):
+
+    IDLE        nothing of a request has come
+    HEADER      a request has begun, the length of what follows is not known yet     at most header_timeout
+    BODY        the length is known, bytes are missing                               stall_timeout since the last byte
+    PROCESSING  input is parsed and executed; a job or a held reply waits here
+    WRITING     replies wait for the turn's commit
+    CLOSING     nothing more is read; what is owed is sent                           stall_timeout since the last byte sent
+    CLOSED      the socket is gone
+
+Output drains beside this machine: what the kernel does not take stays in `_unsent`, and the connection goes on reading. Past
+`output_bytes` of it, requests are no longer executed; their bytes are kept, up to `connection_input_bytes`; past that they
+are not read. Clients that send all before they read anything need this, and clients that never read are bounded by it.
+
+Small input is received into one buffer shared by all connections. A large argument is received where it will stay.
+"""
+
+import socket
+from collections import deque
+from collections.abc import Callable
+from time import monotonic
+from typing import Protocol
+
+from flo.loop import GONE, READ, WRITE, Reactor, Timer
+
+IDLE, HEADER, BODY, PROCESSING, WRITING, CLOSING, CLOSED = range(7)
+STATE_NAMES = ("IDLE", "HEADER", "BODY", "PROCESSING", "WRITING", "CLOSING", "CLOSED")
+INPUT, NEED_HEADER, NEED_BODY, ANSWERED, QUIET, SENT, END, GONE_AWAY = range(8)
+
+_CAUSES: dict[int, dict[int, tuple[int, str]]] = {
+    IDLE: {INPUT: (PROCESSING, "bytes came")},
+    HEADER: {INPUT: (PROCESSING, "more bytes came")},
+    BODY: {INPUT: (PROCESSING, "more bytes came")},
+    PROCESSING: {
+        INPUT: (PROCESSING, "a job ended and there is more input"),
+        ANSWERED: (WRITING, "requests were executed; their replies wait for the commit"),
+        NEED_HEADER: (HEADER, "input ends inside a header"),
+        NEED_BODY: (BODY, "input ends inside a body"),
+        QUIET: (IDLE, "input was used up and asked for no reply"),
+    },
+    WRITING: {
+        INPUT: (PROCESSING, "more input in the same turn"),
+        SENT: (IDLE, "the replies were handed to the kernel, or to what drains beside this machine"),
+        NEED_HEADER: (HEADER, "sent, and the next request has begun"),
+        NEED_BODY: (BODY, "sent, and the next request's body is under way"),
+    },
+    CLOSING: {
+        INPUT: (CLOSING, "ignored"),
+        ANSWERED: (CLOSING, "the last reply"),
+        SENT: (CLOSING, "more is owed"),
+        NEED_HEADER: (CLOSING, "ignored"),
+        NEED_BODY: (CLOSING, "ignored"),
+        QUIET: (CLOSING, "ignored"),
+        END: (CLOSING, "already"),
+    },
+    CLOSED: {GONE_AWAY: (CLOSED, "already"), END: (CLOSED, "already"), SENT: (CLOSED, "too late")},
+}
+for _state in (IDLE, HEADER, BODY, PROCESSING, WRITING):
+    _CAUSES[_state][END] = (CLOSING, "a protocol error, a limit, a timeout, QUIT, or the end of input")
+for _state in (IDLE, HEADER, BODY, PROCESSING, WRITING, CLOSING):
+    _CAUSES[_state][GONE_AWAY] = (CLOSED, "the peer is gone, or all that was owed is sent")
+
+ILLEGAL = -1
+NEXT = tuple(
+    tuple(_CAUSES[state][event][0] if event in _CAUSES[state] else ILLEGAL for event in range(8)) for state in range(7)
+)
+
+RECEIVE_BYTES = 64 << 10  # one turn's input of one connection: 2,300 SETs, about 2 ms
+RESUME_BYTES = 128 << 10  # of kept input executed in a turn: more than any inline command, so that it always gets on
+PUSH_BACKLOG_BYTES_MAX = 32 << 20  # of what MONITOR shows to a client that does not read it
+
+
+class Session(Protocol):
+    """What a protocol does with a connection's bytes."""
+
+    yielded: bool
+    executed: int  # requests so far
+    authenticated: bool
+
+    @property
+    def busy(self) -> bool:
+        """Whether something under way must end before more is executed."""
+
+    @property
+    def job(self) -> object | None:
+        """A job to be resumed in slices, if one is under way."""
+
+    @property
+    def held(self) -> int:
+        """Bytes of memory an unfinished request holds."""
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether the start of a request is kept here."""
+
+    @property
+    def length_known(self) -> bool:
+        """Whether the length of what is missing is known."""
+
+    def feed(self, data: bytes, output_room: int, /) -> int:
+        """Execute what is whole in `data`; returns how much was taken."""
+
+    def body_room(self) -> memoryview | None:
+        """Where to receive the bytes of a large argument."""
+
+    def body_received(self, count: int, output_room: int, /) -> None:
+        """They were."""
+
+    def resume(self) -> bool:
+        """One more slice of the job; whether it has ended."""
+
+    def describe(self) -> str:
+        """Its line in CLIENT LIST."""
+
+    def end(self) -> None:
+        """The connection is gone."""
+
+
+class Owner(Protocol):
+    """The server, as its connections see it."""
+
+    reactor: Reactor
+    receive_view: memoryview  # RECEIVE_BYTES, shared
+    output_limit: int
+    input_limit: int
+    header_seconds: float
+    stall_seconds: float
+    bytes_in: int
+    bytes_out: int
+
+    def hold_input(self, change: int) -> bool:
+        """`change` bytes of input are held more; False where all connections together may not hold them."""
+
+    def time_out_later(self, connection: "Connection") -> None:
+        """Ask `connection.check_time` every second until it answers False."""
+
+    def forget(self, connection: "Connection") -> None:
+        """It is closed."""
+
+
+class Connection:
+    """One client. Its session is set by the server, and may be replaced when the protocol is known."""
+
+    __slots__ = (
+        "_eof", "_events", "_executed", "_fd", "_held", "_input", "_last_input", "_owner", "_paused", "_queued", "_recv_into", "_send",
+        "_since", "_sock", "_started", "_timed", "_timers", "_touched", "_unsent", "_unsent_bytes", "address", "id", "local_address",
+        "must_authenticate", "out", "session", "state",
+    )  # fmt: skip
+
+    def __init__(self, owner: Owner, sock: socket.socket, identity: int, address: str, local_address: str) -> None:
+        self.id = identity
+        self.address = address
+        self.local_address = local_address
+        self.state = IDLE
+        self.out: list[bytes] = []
+        self.session: Session
+        self.must_authenticate = False  # while the secret is owed the connection has header_timeout in all
+        self._owner = owner
+        self._sock = sock
+        self._fd = sock.fileno()
+        self._recv_into = sock.recv_into
+        self._send = sock.send
+        self._input = bytearray()  # received and not executed
+        self._held = 0
+        self._unsent: deque[memoryview] = deque()
+        self._unsent_bytes = 0
+        self._events = READ
+        self._paused = False  # too much output is unsent: nothing is executed
+        self._eof = False
+        self._touched = False  # to be flushed this turn
+        self._queued = False  # on the run list
+        self._timed = False  # check_time is called
+        self._executed = 0  # what session.executed was when the unfinished request began
+        self._timers: list[Timer] = []
+        self._started = self._since = self._last_input = monotonic()
+        owner.reactor.register(self._fd, READ, self.on_events)
+
+    def _move(self, event: int) -> None:
+        state = NEXT[self.state][event]
+        assert state != ILLEGAL, f"connection {self.id}: event {event} in state {STATE_NAMES[self.state]}"
+        self.state = state
+
+    def begin(self, session: Session, must_authenticate: bool) -> None:
+        """Serve with `session`, which may only be a first one that finds out the protocol."""
+        self.session = session
+        self.must_authenticate = must_authenticate
+        if must_authenticate:
+            self._time()
+
+    # -- what commands ask -------------------------------------------------------------------------
+
+    @property
+    def age_seconds(self) -> float:
+        """Since it was accepted."""
+        return monotonic() - self._started
+
+    @property
+    def idle_seconds(self) -> float:
+        """Since it last sent something, to the second."""
+        return monotonic() - self._last_input
+
+    @property
+    def descriptor(self) -> int:
+        """The socket's file descriptor."""
+        return self._fd
+
+    @property
+    def input_bytes(self) -> int:
+        """Received and not executed."""
+        return len(self._input)
+
+    @property
+    def output_bytes(self) -> int:
+        """Answered and not taken by the kernel."""
+        return self._unsent_bytes
+
+    def push(self, data: bytes) -> None:
+        """Send something that answers no request under way."""
+        if self.state == CLOSED:
+            return
+        if self._unsent_bytes > PUSH_BACKLOG_BYTES_MAX:
+            self.kill()  # it does not read what it asked to be shown
+            return
+        self.out.append(data)
+        self._touch()
+
+    def resume_after(self, seconds: float, resume: Callable[[], None]) -> None:
+        """Call `resume` after that time, and go on with the input; not if the connection closes first."""
+
+        def fire() -> None:
+            self._timers.remove(timer)
+            resume()
+            self._settle()
+            self._queue()
+
+        timer = self._owner.reactor.call_later(seconds, fire)
+        self._timers.append(timer)
+
+    # -- input -------------------------------------------------------------------------------------
+
+    def on_events(self, events: int) -> None:
+        """The socket is ready."""
+        if events & WRITE:
+            self._drain()
+        if events & READ:
+            if self._events & READ and self.state != CLOSED:
+                self._receive()
+        elif events & GONE and self.state != CLOSED:
+            self.kill()
+
+    def _receive(self) -> None:
+        owner = self._owner
+        if self.state == BODY:
+            room = self.session.body_room()
+            if room is not None:
+                self._receive_body(room)
+                return
+        view = owner.receive_view
+        try:
+            count = self._recv_into(view)
+        except BlockingIOError:
+            return
+        except OSError:
+            self.kill()
+            return
+        if not count:
+            self._end_of_input()
+            return
+        owner.bytes_in += count
+        self._last_input = owner.reactor.deadline
+        if self._input or self._paused or self.session.busy or self._queued:
+            self._input += view[:count]
+            self._execute_kept()
+            return
+        data = bytes(view[:count])
+        self._move(INPUT)
+        taken = self.session.feed(data, self._output_room())
+        if taken < count and self.state == PROCESSING:
+            self._input += data[taken:] if taken else data
+        self._settle()
+
+    def _receive_body(self, room: memoryview) -> None:
+        owner = self._owner
+        try:
+            count = self._recv_into(room)
+        except BlockingIOError:
+            return
+        except OSError:
+            self.kill()
+            return
+        finally:
+            room.release()
+        if not count:
+            self._end_of_input()
+            return
+        owner.bytes_in += count
+        self._last_input = self._since = owner.reactor.deadline
+        self._move(INPUT)
+        self.session.body_received(count, self._output_room())
+        self._settle()
+
+    def _end_of_input(self) -> None:
+        self._eof = True
+        self._wait_for(self._events & ~READ)
+        if not (self._touched or self._queued or self._unsent or self.session.busy or self._paused):
+            self.kill()
+
+    def run_turn(self) -> None:
+        """From the run list: a slice of the job, or the kept input."""
+        self._queued = False
+        if self.state == CLOSED:
+            return
+        session = self.session
+        if session.job is not None:
+            if not session.resume():
+                self._queue()
+                return
+            self._settle()
+        self._execute_kept()
+        if self._eof and self.state != CLOSED and not self._touched:
+            self._close_if_done()
+
+    def _execute_kept(self) -> None:
+        if self._input and not self._paused and not self.session.busy and self.state != CLOSING:
+            whole = len(self._input) <= RESUME_BYTES
+            data = bytes(self._input) if whole else bytes(memoryview(self._input)[:RESUME_BYTES])
+            self._move(INPUT)
+            taken = self.session.feed(data, self._output_room())
+            del self._input[:taken]
+            if not whole and not self.session.yielded:
+                self._queue()
+        self._settle()
+
+    def _output_room(self) -> int:
+        return self._owner.output_limit - self._unsent_bytes
+
+    def _settle(self) -> None:
+        """After executing: note what is owed and held, and take the state that follows."""
+        if self.state == CLOSED:
+            return
+        session = self.session
+        if self.out:
+            self._touch()
+            if self.state == PROCESSING:
+                self._move(ANSWERED)
+        elif self.state == PROCESSING and not session.busy:
+            self._rest()
+        if session.yielded or session.job is not None:
+            session.yielded = False
+            self._queue()
+        held = len(self._input) + session.held
+        if held != self._held:
+            change, self._held = held - self._held, held
+            if not self._owner.hold_input(change) and change > 0:
+                self.refuse_input()
+                return
+            full = len(self._input) >= self._owner.input_limit
+            if full and self._events & READ:
+                self._wait_for(self._events & ~READ)
+            elif not full and not self._events & READ and not self._eof and self.state != CLOSING:
+                self._wait_for(self._events | READ)
+
+    def _rest(self) -> None:
+        """Executed and answered: what the kept input is the beginning of."""
+        if self._input or self.session.unfinished:
+            session = self.session
+            if session.length_known:
+                self._move(NEED_BODY)
+                self._since = self._last_input
+            else:
+                self._move(NEED_HEADER)
+                if session.executed != self._executed or not self._timed:
+                    self._since = self._last_input  # a header's time runs from its first byte, however many follow
+            self._executed = session.executed
+            self._time()
+        elif self.state == WRITING:
+            self._move(SENT)
+        else:
+            self._move(QUIET)
+
+    def _queue(self) -> None:
+        if not self._queued:
+            self._queued = True
+            self._owner.reactor.runnable.append(self)
+
+    def refuse_input(self) -> None:
+        """All connections together hold too much unread input: this one went past it."""
+        self._input.clear()
+        self.out.append(b"-BUSY the unread input of all connections is at its limit; try again later\r\n")
+        self.close_after_replies()
+
+    # -- output ------------------------------------------------------------------------------------
+
+    def _touch(self) -> None:
+        if not self._touched:
+            self._touched = True
+            self._owner.reactor.touched.append(self)
+
+    def flush(self) -> None:
+        """The turn is committed: send its replies."""
+        self._touched = False
+        if self.state == CLOSED:
+            return
+        out = self.out
+        data = out[0] if len(out) == 1 else b"".join(out)
+        out.clear()
+        sent = 0
+        if not self._unsent:
+            try:
+                sent = self._send(data)
+            except BlockingIOError:
+                pass
+            except OSError:
+                self.kill()
+                return
+            self._owner.bytes_out += sent
+        if sent != len(data):
+            if not self._unsent:
+                self._since = monotonic()
+                self._time()
+            self._unsent.append(memoryview(data)[sent:])
+            self._unsent_bytes += len(data) - sent
+            self._wait_for(self._events | WRITE)
+            self._paused = self._unsent_bytes > self._owner.output_limit
+        if self.state == WRITING:
+            self._rest()
+        elif self.state == CLOSING:
+            self._move(SENT)
+        self._close_if_done()
+
+    def _drain(self) -> None:
+        """The kernel takes output again."""
+        unsent = self._unsent
+        try:
+            while unsent:
+                count = self._send(unsent[0])
+                self._owner.bytes_out += count
+                self._unsent_bytes -= count
+                self._since = self._owner.reactor.deadline
+                if count < len(unsent[0]):
+                    unsent[0] = unsent[0][count:]
+                    break
+                unsent.popleft()
+        except BlockingIOError:
+            pass
+        except OSError:
+            self.kill()
+            return
+        if not unsent:
+            self._wait_for(self._events & ~WRITE)
+        if self._paused and self._unsent_bytes <= self._owner.output_limit:
+            self._paused = False
+            self._queue()
+        self._close_if_done()
+
+    def _wait_for(self, events: int) -> None:
+        if events != self._events:
+            self._events = events
+            self._owner.reactor.modify(self._fd, events)
+
+    # -- ending ------------------------------------------------------------------------------------
+
+    def close_after_replies(self) -> None:
+        """Execute and read nothing more; close once everything owed is sent."""
+        if self.state in (CLOSED, CLOSING):
+            return
+        self._move(END)
+        self._wait_for(self._events & ~READ)
+        self._input.clear()
+        self._since = monotonic()
+        self._time()
+        self._touch()
+
+    def _close_if_done(self) -> None:
+        if self._unsent or self.out:
+            return
+        if self.state == CLOSING or (self._eof and not self._queued and not self.session.busy):
+            self.kill()
+
+    def kill(self) -> None:
+        """Close now; what is owed is lost."""
+        if self.state == CLOSED:
+            return
+        self._move(GONE_AWAY)
+        for timer in self._timers:
+            timer.cancel()
+        self._owner.hold_input(-self._held)
+        self._held = 0
+        self._input = bytearray()
+        self._unsent.clear()
+        self._unsent_bytes = 0
+        self._owner.reactor.unregister(self._fd)
+        self.session.end()
+        self._sock.close()
+        self._owner.forget(self)
+
+    def _time(self) -> None:
+        """Have `_since` checked from here on."""
+        if not self._timed:
+            self._timed = True
+            self._owner.time_out_later(self)
+
+    def check_time(self, now: float) -> bool:
+        """Close if the state's time is up; returns whether to ask again."""
+        owner = self._owner
+        if self.state == CLOSED:
+            return False
+        if self.must_authenticate and not self.session.authenticated:
+            if now - self._started > owner.header_seconds:
+                self.kill()
+                return False
+            return True
+        if self.state == HEADER:
+            limit = owner.header_seconds
+        elif self.state == BODY or self._unsent:
+            limit = owner.stall_seconds
+        elif self.state == CLOSING:
+            limit = owner.stall_seconds
+        else:
+            self._timed = False
+            return False
+        if now - self._since > limit:
+            self.kill()
+            return False
+        return True

@@ -1,0 +1,229 @@
+"""The reactor: readiness, timers, and the phases of one turn, the tick.
+
+    poll ─▶ timers ─▶ read and execute ─▶ upkeep ─▶ commit ─▶ reply
+
+Timers come before the commit, so that what they write is in this turn's batch. A turn is bounded: each ready connection
+gets one buffer of input, all together get TICK_SECONDS; who is left waits on a list, goes first next turn, and that turn
+does not block in poll.
+
+The reactor knows nothing of protocols or stores. epoll where there is one, `selectors` elsewhere.
+"""
+
+import select
+import selectors
+from collections import deque
+from collections.abc import Callable
+from heapq import heapify, heappop, heappush
+from time import monotonic
+from typing import Protocol
+
+READ, WRITE, GONE = 1, 4, 24  # epoll's EPOLLIN, EPOLLOUT, EPOLLERR | EPOLLHUP; the other pollers are mapped onto them
+TICK_SECONDS = 0.005  # executing; a turn's commit comes on top. 5 ms is about 5,000 requests
+STALE_TIMERS_MIN = 256
+
+
+class Handler(Protocol):
+    """Called with the events of a descriptor."""
+
+    def __call__(self, events: int, /) -> None: ...
+
+
+class Runnable(Protocol):
+    """Something with work left from an earlier turn."""
+
+    def run_turn(self) -> None:
+        """Do a turn's worth of it."""
+
+
+class Flushable(Protocol):
+    """Something with replies that may leave once this turn is committed."""
+
+    def flush(self) -> None:
+        """Send them."""
+
+
+class Phases(Protocol):
+    """What the owner of the reactor does in each turn."""
+
+    def begin(self, now: float) -> None:
+        """The turn begins at monotonic time `now`."""
+
+    def upkeep(self, idle: bool) -> bool:
+        """Do a slice of background work; returns whether there is more."""
+
+    def commit(self) -> None:
+        """Make the turn durable: replies leave after this returns."""
+
+    def next_due(self) -> float | None:
+        """Seconds until the owner has something to do by itself; None for never."""
+
+    def end(self, started: float) -> None:
+        """The turn, which began at `started`, is over."""
+
+
+class Timer:
+    """A call to come. `cancel` it, or let it fire once."""
+
+    __slots__ = ("callback", "cancelled")
+
+    def __init__(self, callback: Callable[[], None]) -> None:
+        self.callback = callback
+        self.cancelled = False
+
+    def cancel(self) -> None:
+        """Do not call."""
+        self.cancelled = True
+
+
+class Reactor:
+    """One per process."""
+
+    def __init__(self, phases: Phases) -> None:
+        self.touched: list[Flushable] = []  # to be flushed after this turn's commit
+        self.runnable: deque[Runnable] = deque()  # to be run in the next turn
+        self.deadline = 0.0  # of this turn's executing, monotonic
+        self.stopping = False
+        self._phases = phases
+        self._poller = select.epoll() if hasattr(select, "epoll") else SelectorPoller()
+        self._handlers: dict[int, Handler] = {}
+        self._timers: list[tuple[float, int, Timer]] = []
+        self._timer_count = 0
+
+    # -- descriptors -------------------------------------------------------------------------------
+
+    def register(self, fd: int, events: int, handler: Handler) -> None:
+        """Call `handler(events)` when `fd` is ready for any of `events` (READ, WRITE); GONE is always told."""
+        self._poller.register(fd, events)
+        self._handlers[fd] = handler
+
+    def modify(self, fd: int, events: int) -> None:
+        """Change what is waited for."""
+        self._poller.modify(fd, events)
+
+    def unregister(self, fd: int) -> None:
+        """Wait for nothing of `fd` any more."""
+        self._poller.unregister(fd)
+        del self._handlers[fd]
+
+    # -- timers ------------------------------------------------------------------------------------
+
+    def call_later(self, seconds: float, callback: Callable[[], None]) -> Timer:
+        """Call `callback` in a turn that begins `seconds` from now or later."""
+        timer = Timer(callback)
+        self._timer_count += 1  # keeps timers of the same time in order, and out of comparison
+        heappush(self._timers, (monotonic() + seconds, self._timer_count, timer))
+        if len(self._timers) > STALE_TIMERS_MIN and sum(item[2].cancelled for item in self._timers) * 2 > len(self._timers):
+            self._timers = [item for item in self._timers if not item[2].cancelled]
+            heapify(self._timers)
+        return timer
+
+    def _run_timers(self, now: float) -> None:
+        timers = self._timers
+        while timers and timers[0][0] <= now:
+            timer = heappop(timers)[2]
+            if not timer.cancelled:
+                timer.callback()
+
+    def _timeout(self) -> float | None:
+        """How long poll may block, in seconds; None for as long as it takes."""
+        timers = self._timers
+        while timers and timers[0][2].cancelled:
+            heappop(timers)
+        due = self._phases.next_due()
+        if timers:
+            own = timers[0][0] - monotonic()
+            due = own if due is None else min(own, due)
+        return None if due is None else max(due, 0.0)
+
+    # -- the tick ----------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Turn until `stopping`, and then once more, so that what was read is committed and answered."""
+        phases, handlers, poll = self._phases, self._handlers, self._poller.poll
+        late: list[tuple[int, int]] = []  # ready, and not served for want of time
+        more = True  # background work
+        while not self.stopping:
+            busy = bool(late or self.runnable or more)
+            events = poll(0 if busy else self._timeout())
+            if late:
+                waiting = {fd for fd, _ in late}
+                events = late + [event for event in events if event[0] not in waiting]
+                late = []
+            idle = not events and not self.runnable
+            started = monotonic()
+            self.deadline = deadline = started + TICK_SECONDS
+            phases.begin(started)
+            if self._timers:
+                self._run_timers(started)
+            if self.runnable:
+                self._run_some(deadline)
+            for at, (fd, mask) in enumerate(events):
+                handler = handlers.get(fd)
+                if handler is not None:
+                    handler(mask)
+                if at & 7 == 7 and monotonic() > deadline:
+                    late = events[at + 1 :]
+                    break
+            more = phases.upkeep(idle)
+            phases.commit()
+            if self.touched:
+                touched, self.touched = self.touched, []
+                for item in touched:
+                    item.flush()
+            phases.end(started)
+
+    def _run_some(self, deadline: float) -> None:
+        """Give each runnable one turn, as far as half of the time goes: the rest is for those who have just become ready."""
+        half = deadline - TICK_SECONDS / 2
+        for _ in range(len(self.runnable)):
+            self.runnable.popleft().run_turn()
+            if monotonic() > half:
+                return
+
+    def close(self) -> None:
+        """Give the poller's descriptor back."""
+        self._poller.close()
+
+
+class SelectorPoller:
+    """epoll's interface over `selectors`, for systems that have none."""
+
+    def __init__(self) -> None:
+        self._selector = selectors.DefaultSelector()
+
+    @staticmethod
+    def _wanted(events: int) -> int:
+        wanted = (selectors.EVENT_READ if events & READ else 0) | (selectors.EVENT_WRITE if events & WRITE else 0)
+        return wanted
+
+    def register(self, fd: int, events: int) -> None:
+        """As `select.epoll.register`."""
+        if events:
+            self._selector.register(fd, self._wanted(events))
+
+    def modify(self, fd: int, events: int) -> None:
+        """As `select.epoll.modify`. `selectors` cannot wait for nothing, so such a descriptor is left out meanwhile."""
+        known = fd in self._selector.get_map()
+        if not events:
+            if known:
+                self._selector.unregister(fd)
+        elif known:
+            self._selector.modify(fd, self._wanted(events))
+        else:
+            self._selector.register(fd, self._wanted(events))
+
+    def unregister(self, fd: int) -> None:
+        """As `select.epoll.unregister`."""
+        if fd in self._selector.get_map():
+            self._selector.unregister(fd)
+
+    def poll(self, timeout: float | None = None) -> list[tuple[int, int]]:
+        """As `select.epoll.poll`."""
+        return [
+            (key.fd, (READ if ready & selectors.EVENT_READ else 0) | (WRITE if ready & selectors.EVENT_WRITE else 0))
+            for key, ready in self._selector.select(timeout)
+        ]
+
+    def close(self) -> None:
+        """As `select.epoll.close`."""
+        self._selector.close()

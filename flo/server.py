@@ -1,0 +1,400 @@
+"""The server: listens, accepts, finds out each connection's protocol, and gives the reactor's turns their phases.
+
+It is the host of the commands (flo.commands.host.Host) and the owner of the connections (flo.conn.Owner).
+"""
+
+import errno
+import os
+import resource
+import signal
+import socket
+from collections.abc import Callable, Iterable
+from time import monotonic, time
+
+from flo.commands import load_table
+from flo.commands.host import Counters, Peer, SlowEntry
+from flo.commands.session import Fatal, RespSession
+from flo.config import Settings, read_secret
+from flo.conn import RECEIVE_BYTES, Connection
+from flo.engine import Engine, EngineSettings
+from flo.errors import ConfigError, LogFailed
+from flo.loop import READ, Reactor
+from flo.oplog import LEVELS, OperatorLog
+from flo.proto.detect import Kind, detect, skip_blank
+
+EXIT_LOG_FAILED = 74  # EX_IOERR: the log failed; start again, and recovery gives exactly what was durable
+BACKLOG = 511
+ACCEPTS_PER_TURN = 64
+DESCRIPTORS_BESIDES = 64  # for the log, the listener and the poller
+TIME_CHECK_SECONDS = 1.0
+LATENCY_EVENTS_MAX = 160  # Redis keeps as many
+ACCEPT_PAUSE_SECONDS = 0.1  # before accepting is tried again when not even the reserve descriptor helped
+LOOPBACK_ONLY = (
+    b"-DENIED this Flo has no secret, so it serves clients on its own machine only. Set server.secret_file, or server.insecure "
+    b"= true if the network is trusted.\r\n"
+)
+FULL = b"-ERR max number of clients reached\r\n"
+NOT_HTTP = b"HTTP on this port is not here yet; this version serves RESP: use redis-cli or any Redis client.\n"
+BAD_REQUEST = 2  # the binary protocol's status
+BINARY_HEADER_BYTES = 32
+
+
+class Server:
+    """One server, one directory, one port."""
+
+    def __init__(self, settings: Settings, oplog: OperatorLog, clock: Callable[[], int] | None = None) -> None:
+        """Bind the port, lock and recover the directory. Raises `FloError` or `OSError`; nothing is left behind then."""
+        load_table()
+        self.settings = settings
+        self.oplog = oplog
+        self.secret = read_secret(settings.secret_file)
+        self.counters = Counters()
+        self.monitors: set[Peer] = set()
+        self.slow: list[SlowEntry] = []
+        self.slow_count = 0
+        self.latency: list[tuple[int, int]] = []
+        self.run_id = os.urandom(20).hex()
+        self.loading = False
+        self.tick_deadline = 0.0
+        self.receive_view = memoryview(bytearray(RECEIVE_BYTES))
+        self.output_limit = settings.output_bytes
+        self.input_limit = settings.connection_input_bytes
+        self.header_seconds = settings.header_timeout / 1000
+        self.stall_seconds = settings.stall_timeout / 1000
+        self.bytes_in = self.bytes_out = 0
+        self._input_held = 0
+        self._connections: dict[int, Connection] = {}
+        self._timed: set[Connection] = set()
+        self._next_id = 1
+        self._started = monotonic()
+        self._shutting_down = False
+        self.descriptor_limit = raise_descriptor_limit(settings.max_connections + DESCRIPTORS_BESIDES)
+        self._listener = _bind(settings)
+        self.port: int = self._listener.getsockname()[1]
+        try:
+            engine_settings = EngineSettings(
+                settings.durability, settings.history_depth, settings.history_age, settings.max_memory, settings.segment_bytes
+            )
+            options = {} if clock is None else {"clock": clock}
+            self.engine = Engine(settings.data_dir, engine_settings, manual=True, on_notice=self._notice, **options)
+        except BaseException:
+            self._listener.close()
+            raise
+        self.reactor = Reactor(self)
+        self._reserve = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+        self._wake_read, self._wake_write = socket.socketpair()
+        for end in (self._wake_read, self._wake_write):
+            end.setblocking(False)
+
+    def _notice(self, text: str) -> None:
+        self.log("warning", text)
+
+    # -- running -----------------------------------------------------------------------------------
+
+    def run(self, ready: Callable[[], None] = lambda: None) -> None:
+        """Serve until SIGTERM, SIGINT or SHUTDOWN; then sync and close. `ready` is called once connections are accepted.
+
+        Does not return where the log fails: the process ends at once with status 74, waiting replies unsent.
+        """
+        import gc
+
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._on_signal)
+        signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+        signal.set_wakeup_fd(self._wake_write.fileno(), warn_on_full_buffer=False)
+        self.reactor.register(self._wake_read.fileno(), READ, lambda _: None)
+        self._listener.listen(BACKLOG)
+        self.reactor.register(self._listener.fileno(), READ, self._accept)
+        # What was recovered is never garbage, and serving makes no cycles (tests/test_server.py holds that):
+        # a collection would only stall everyone.
+        gc.collect()
+        gc.freeze()
+        gc.disable()
+        ready()
+        try:
+            self.reactor.run()
+        except (LogFailed, Fatal) as e:
+            self.die(e)
+        self._close()
+
+    def die(self, e: BaseException) -> None:
+        """Memory is no longer what disk says: end at once, waiting replies unsent."""
+        import traceback
+
+        detail = "".join(traceback.format_exception(e)) if isinstance(e, Fatal) else ""
+        self.log("error", f"{e} The server ends now; start it again to have exactly what was on disk.", traceback=detail)
+        os._exit(EXIT_LOG_FAILED)
+
+    def _on_signal(self, number: int, _frame: object) -> None:
+        self.log("info", f"{signal.Signals(number).name}: finishing")
+        self.shutdown()
+
+    def shutdown(self) -> None:
+        """Finish the turn, sync, stop."""
+        self.reactor.stopping = True
+
+    def _close(self) -> None:
+        for connection in list(self._connections.values()):
+            connection.kill()
+        try:
+            self.engine.close()
+        except LogFailed as e:
+            self.die(e)
+        signal.set_wakeup_fd(-1)
+        self.reactor.close()
+        self._listener.close()
+        self._wake_read.close()
+        self._wake_write.close()
+        os.close(self._reserve)
+        self.log("info", "stopped; everything is on disk" if self.settings.durability != "ephemeral" else "stopped")
+
+    # -- the phases of a turn (flo.loop.Phases) ----------------------------------------------------
+
+    def begin(self, now: float) -> None:
+        """Read the clocks once for the turn."""
+        self.tick_deadline = self.reactor.deadline
+        self.engine.tick()
+
+    def upkeep(self, idle: bool) -> bool:
+        """A slice of what can wait."""
+        return self.engine.upkeep(idle)
+
+    def commit(self) -> None:
+        """One write, one sync. `log.committed` then covers every reply of this turn."""
+        self.engine.commit()
+        assert self.engine.log.committed == self.engine.log.next_index - 1, "a reply must not leave before its commit"
+
+    def next_due(self) -> float | None:
+        """Seconds until something expires."""
+        due = self.engine.next_due()
+        return None if due is None else max(due - time() * 1000, 1) / 1000
+
+    def end(self, started: float) -> None:
+        """Count, and keep what took long."""
+        counters = self.counters
+        counters.bytes_in += self.bytes_in
+        counters.bytes_out += self.bytes_out
+        self.bytes_in = self.bytes_out = 0
+        took = int((monotonic() - started) * 1000)
+        if took >= self.settings.latency_threshold > 0:
+            self.latency.append((int(time()), took))
+            del self.latency[:-LATENCY_EVENTS_MAX]
+
+    # -- connections -------------------------------------------------------------------------------
+
+    def _accept(self, _events: int) -> None:
+        for _ in range(ACCEPTS_PER_TURN):
+            try:
+                sock, address = self._listener.accept()
+            except BlockingIOError:
+                return
+            except OSError as e:
+                if e.errno in (errno.EMFILE, errno.ENFILE):
+                    self._accept_without_descriptors()
+                elif e.errno not in (errno.ECONNABORTED, errno.EINTR, errno.EPROTO):
+                    self.log("error", f"a connection could not be accepted: {e}")
+                return
+            self._welcome(sock, address)
+
+    def _accept_without_descriptors(self) -> None:
+        """Give up the reserve descriptor to tell the client why, rather than leave it waiting and the listener ready for ever."""
+        os.close(self._reserve)
+        try:
+            sock, _ = self._listener.accept()
+            self.counters.connections_rejected += 1
+            _tell_and_close(sock, FULL)
+        except OSError:
+            # somebody else took the descriptor: look again a little later
+            self.reactor.modify(self._listener.fileno(), 0)
+            self.reactor.call_later(ACCEPT_PAUSE_SECONDS, lambda: self.reactor.modify(self._listener.fileno(), READ))
+        try:
+            self._reserve = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            self._reserve = os.dup(2)
+        self.log("warning", "a connection was refused: the process has no file descriptors left")
+
+    def _welcome(self, sock: socket.socket, address: tuple[str, int]) -> None:
+        counters = self.counters
+        counters.connections_received += 1
+        if len(self._connections) >= self.settings.max_connections:
+            counters.connections_rejected += 1
+            _tell_and_close(sock, FULL)
+            return
+        if self.secret is None and not self.settings.insecure and not _is_loopback(address[0]):
+            counters.connections_rejected += 1
+            self.log("warning", "refused a client from another machine: there is no secret", peer=address[0])
+            _tell_and_close(sock, LOOPBACK_ONLY)
+            return
+        sock.setblocking(False)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        connection = Connection(self, sock, self._next_id, _address_text(address), _address_text(sock.getsockname()))
+        self._next_id += 1
+        self._connections[connection.id] = connection
+        connection.begin(FirstBytes(self, connection), self.secret is not None)
+
+    def hold_input(self, change: int) -> bool:
+        """Count unread input; False where all connections together hold too much."""
+        self._input_held += change
+        return self._input_held <= self.settings.input_bytes
+
+    def time_out_later(self, connection: Connection) -> None:
+        """Check the connection's time every second, until it says that it need not be."""
+        if not self._timed:
+            self.reactor.call_later(TIME_CHECK_SECONDS, self._check_times)
+        self._timed.add(connection)
+
+    def _check_times(self) -> None:
+        now = monotonic()
+        self._timed = {connection for connection in self._timed if connection.check_time(now)}
+        if self._timed:
+            self.reactor.call_later(TIME_CHECK_SECONDS, self._check_times)
+
+    def forget(self, connection: Connection) -> None:
+        """It is closed."""
+        del self._connections[connection.id]
+
+    # -- what commands ask (flo.commands.host.Host) ------------------------------------------------
+
+    @property
+    def uptime_seconds(self) -> float:
+        """Since the server started."""
+        return monotonic() - self._started
+
+    @property
+    def connections(self) -> int:
+        """How many clients are connected."""
+        return len(self._connections)
+
+    def sessions(self) -> Iterable[RespSession]:
+        """Every connected client whose protocol is known."""
+        return (c.session for c in list(self._connections.values()) if isinstance(c.session, RespSession))
+
+    def log(self, level: str, message: str, **details: object) -> None:
+        """Tell the operator."""
+        self.oplog.threshold = LEVELS[self.settings.log_level]
+        self.oplog.write(level, message, **details)
+
+
+class FirstBytes:
+    """The session of a connection that has not shown its protocol: it hands over to the one that speaks it."""
+
+    def __init__(self, server: Server, connection: Connection) -> None:
+        self._server = server
+        self._connection = connection
+        self.authenticated = server.secret is None
+        self.yielded = False
+        self.executed = 0
+        self.busy = False
+        self.job = None
+        self.held = 0
+        self.unfinished = False
+        self.length_known = False
+
+    def feed(self, data: bytes, output_room: int) -> int:
+        """Look at the first bytes; nothing is taken until they tell, but for blank lines."""
+        blank = skip_blank(data)
+        kind = detect(data[blank:])
+        if kind is None:
+            return blank
+        connection, server = self._connection, self._server
+        if kind in (Kind.RESP, Kind.INLINE):
+            session = RespSession(server, connection)
+            connection.session = session
+            return blank + session.feed(data[blank:], output_room)
+        if kind in (Kind.BINARY, Kind.BINARY_OTHER_VERSION):
+            return blank + self._refuse_binary(data[blank:], kind)
+        if kind is Kind.HTTP:
+            connection.out.append(
+                b"HTTP/1.1 501 Not Implemented\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: %d\r\n"
+                b"Connection: close\r\n\r\n%b" % (len(NOT_HTTP), NOT_HTTP)
+            )
+            connection.close_after_replies()
+            return len(data)
+        server.counters.unknown_protocol += 1
+        server.log("debug", f"closed a connection that speaks {kind.name}", peer=connection.address, first=data[:16].hex())
+        connection.kill()
+        return len(data)
+
+    def _refuse_binary(self, data: bytes, kind: Kind) -> int:
+        """One BAD_REQUEST with the request's id, then closed (SPEC section 2: response header)."""
+        if kind is Kind.BINARY and len(data) < BINARY_HEADER_BYTES:
+            self.length_known = True
+            return 0
+        text = (
+            b"the binary protocol is not here yet; this version serves RESP"
+            if kind is Kind.BINARY
+            else b"this server speaks version 1 of the binary protocol: the first four bytes are 46 4C 4F 01"
+        )
+        req_id = data[8:16].ljust(8, b"\0")
+        header = b"FLO\x01" + BAD_REQUEST.to_bytes(2, "little") + bytes(2) + req_id + len(text).to_bytes(4, "little") + bytes(4)
+        self._connection.out.append(header + text)
+        self._connection.close_after_replies()
+        return len(data)
+
+    def body_room(self) -> None:
+        """Never: a first line is small."""
+
+    def body_received(self, count: int, output_room: int) -> None:
+        """Never."""
+
+    def resume(self) -> bool:
+        """Never."""
+        return True
+
+    def describe(self) -> str:
+        """Not listed."""
+        return ""
+
+    def end(self) -> None:
+        """Nothing to give back."""
+
+
+def _bind(settings: Settings) -> socket.socket:
+    family = socket.AF_INET6 if ":" in settings.bind else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.setblocking(False)
+        listener.bind((settings.bind, settings.port))
+    except (OSError, OverflowError) as e:
+        listener.close()
+        if isinstance(e, OSError) and e.errno == errno.EADDRINUSE:
+            raise ConfigError(
+                f"port {settings.port} on {settings.bind} is in use by another process; stop it, or choose another --port."
+            ) from None
+        raise ConfigError(f"cannot listen on {settings.bind} port {settings.port}: {e}.") from None
+    return listener
+
+
+def raise_descriptor_limit(wanted: int) -> int:
+    """Raise the process's own descriptor limit to `wanted`, as far as it may; returns what it got."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    unlimited = resource.RLIM_INFINITY
+    if soft == unlimited or soft >= wanted:
+        return wanted if soft == unlimited else soft
+    target = wanted if hard == unlimited else min(wanted, hard)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (target, hard))
+    except (OSError, ValueError):
+        return soft
+    return target
+
+
+def _tell_and_close(sock: socket.socket, text: bytes) -> None:
+    try:
+        sock.setblocking(False)
+        sock.send(text)
+    except OSError:
+        pass
+    sock.close()
+
+
+def _is_loopback(host: str) -> bool:
+    return host.startswith("127.") or host in ("::1", "") or host.startswith("::ffff:127.")
+
+
+def _address_text(address: tuple[str, int]) -> str:
+    host, port = address[:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
