@@ -117,27 +117,102 @@ class Settings:
     """Every setting, by its attribute. `setting_rows()` gives the table itself."""
 
     port: int = setting(9000, parse_int(0, 65535), "server", "The one TCP port for every protocol; 0 lets the kernel choose.", redis="port")
-    bind: str = setting("127.0.0.1", parse_text, "server", "The address to listen on. Only loopback clients are served until a secret is set.", redis="bind")  # fmt: skip
+    bind: str = setting(
+        "127.0.0.1", parse_text, "server", "The address to listen on. Only loopback clients are served until a secret is set.", redis="bind"
+    )
     data_dir: str = setting("./data", parse_text, "server", "Where the log is kept. Locked while a server uses it.", redis="dir")
-    durability: str = setting("sync", parse_choice(DURABILITIES), "server", "sync: a write is answered once it is on disk. async: written at once, on disk within 100 ms. ephemeral: gone at stop.")  # fmt: skip
-    max_memory: int = setting(0, parse_size(1 << 20), "server", "Refuse writes that add once this much is stored; 0 for no bound. Nothing is ever evicted.", redis="maxmemory", live=True)  # fmt: skip
-    max_connections: int = setting(10_000, parse_int(1, 1_000_000), "server", "Connections served at once; one more is told so and closed.", redis="maxclients")  # fmt: skip
-    secret_file: str = setting("", parse_text, "server", "A file with the secret that clients must give, readable by its owner only; empty for none.")
+    durability: str = setting(
+        "sync",
+        parse_choice(DURABILITIES),
+        "server",
+        "sync: a write is answered once it is on disk. async: written at once, on disk within 100 ms. ephemeral: gone at stop.",
+    )
+    max_memory: int = setting(
+        0,
+        parse_size(1 << 20),
+        "server",
+        "Refuse writes that add once this much is stored; 0 for no bound. Nothing is ever evicted.",
+        redis="maxmemory",
+        live=True,
+    )
+    max_connections: int = setting(
+        10_000, parse_int(1, 1_000_000), "server", "Connections served at once; one more is told so and closed.", redis="maxclients"
+    )
+    secret_file: str = setting(
+        "", parse_text, "server", "A file with the secret that clients must give, readable by its owner only; empty for none."
+    )
     insecure: bool = setting(False, parse_bool, "server", "Serve clients that are not on this machine without a secret.")
     advertise: str = setting("", parse_text, "server", "host:port that CLUSTER commands give clients; empty for the address they reached.")
-    log_level: str = setting("info", parse_choice(LOG_LEVELS), "server", "The least important messages to print: debug, info, warning or error.", redis="loglevel", live=True)  # fmt: skip
+    log_level: str = setting(
+        "info",
+        parse_choice(LOG_LEVELS),
+        "server",
+        "The least important messages to print: debug, info, warning or error.",
+        redis="loglevel",
+        live=True,
+    )
     log_format: str = setting("text", parse_choice(LOG_FORMATS), "server", "text for people, json for collectors; both on standard error.")
-    history_depth: int = setting(64, parse_int(1, 1_000_000), "kv", "Versions of a key that HISTORY shows, the present one included; 1 keeps no history.")  # fmt: skip
+    history_depth: int = setting(
+        64, parse_int(1, 1_000_000), "kv", "Versions of a key that HISTORY shows, the present one included; 1 keeps no history."
+    )
     history_age: int = setting(86_400_000, parse_duration, "kv", "How long a version is kept after something replaced it.", shown="24h")
-    segment_bytes: int = setting(SEGMENT_BYTES, parse_size(SEGMENT_BYTES_MIN), "log", "The size of a log file. The next one's space is always reserved.", shown="64mb")  # fmt: skip
-    slowlog_slower_than: int = setting(10_000, parse_int(-1, 10**12), "resp", "SLOWLOG keeps commands that took this many microseconds; -1 for none.", redis="slowlog-log-slower-than", live=True)  # fmt: skip
-    slowlog_max_len: int = setting(128, parse_int(0, 10_000), "resp", "How many commands SLOWLOG keeps.", redis="slowlog-max-len", live=True)
-    latency_threshold: int = setting(20, parse_int(0, 10**9), "resp", "LATENCY keeps turns of the loop that took this many ms; 0 for none.", redis="latency-monitor-threshold", live=True)  # fmt: skip
-    input_bytes: int = setting(256 << 20, parse_size(1 << 20), "limits", "Unread input of all connections together; the one that goes past it is closed.", shown="256mb")  # fmt: skip
-    connection_input_bytes: int = setting(32 << 20, parse_size(1 << 16), "limits", "Unread input of one connection; past it, it is read again when there is room.", shown="32mb")  # fmt: skip
-    output_bytes: int = setting(1 << 20, parse_size(1 << 12), "limits", "Unsent output past which a connection's next requests wait.", shown="1mb")
-    header_timeout: int = setting(10_000, parse_duration, "limits", "How long a connection may take to show its protocol, finish a request's header, or authenticate.", shown="10s")  # fmt: skip
-    stall_timeout: int = setting(60_000, parse_duration, "limits", "How long a connection may take none of its output, or send nothing of a request under way.", shown="60s")  # fmt: skip
+    segment_bytes: int = setting(
+        SEGMENT_BYTES,
+        parse_size(SEGMENT_BYTES_MIN),
+        "log",
+        "The size of a log file. The next one's space is always reserved.",
+        shown="64mb",
+    )
+    slowlog_slower_than: int = setting(
+        10_000,
+        parse_int(-1, 10**12),
+        "resp",
+        "SLOWLOG keeps commands that took this many microseconds; -1 for none.",
+        redis="slowlog-log-slower-than",
+        live=True,
+    )
+    slowlog_max_len: int = setting(
+        128, parse_int(0, 10_000), "resp", "How many commands SLOWLOG keeps.", redis="slowlog-max-len", live=True
+    )
+    latency_threshold: int = setting(
+        20,
+        parse_int(0, 10**9),
+        "resp",
+        "LATENCY keeps turns of the loop that took this many ms; 0 for none.",
+        redis="latency-monitor-threshold",
+        live=True,
+    )
+    input_bytes: int = setting(
+        256 << 20,
+        parse_size(1 << 20),
+        "limits",
+        "Unread input of all connections together; the one that goes past it is closed.",
+        shown="256mb",
+    )
+    connection_input_bytes: int = setting(
+        32 << 20,
+        parse_size(1 << 16),
+        "limits",
+        "Unread input of one connection; past it, it is read again when there is room.",
+        shown="32mb",
+    )
+    output_bytes: int = setting(
+        1 << 20, parse_size(1 << 12), "limits", "Unsent output past which a connection's next requests wait.", shown="1mb"
+    )
+    header_timeout: int = setting(
+        10_000,
+        parse_duration,
+        "limits",
+        "How long a connection may take to show its protocol, finish a request's header, or authenticate.",
+        shown="10s",
+    )
+    stall_timeout: int = setting(
+        60_000,
+        parse_duration,
+        "limits",
+        "How long a connection may take none of its output, or send nothing of a request under way.",
+        shown="60s",
+    )
 
 
 @dataclass(frozen=True)
@@ -170,9 +245,7 @@ def setting_rows() -> list[SettingRow]:
     for item in fields(Settings):
         m = item.metadata
         rows.append(
-            SettingRow(
-                item.name, m["section"], m["name"] or item.name, m["summary"], m["shown"], m["redis"], m["live"], m["parse"]
-            )
+            SettingRow(item.name, m["section"], m["name"] or item.name, m["summary"], m["shown"], m["redis"], m["live"], m["parse"])
         )
     return rows
 

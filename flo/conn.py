@@ -19,7 +19,7 @@ Small input is received into one buffer shared by all connections. A large argum
 
 import socket
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from time import monotonic
 from typing import Protocol
 
@@ -63,9 +63,7 @@ for _state in (IDLE, HEADER, BODY, PROCESSING, WRITING, CLOSING):
     _CAUSES[_state][GONE_AWAY] = (CLOSED, "the peer is gone, or all that was owed is sent")
 
 ILLEGAL = -1
-NEXT = tuple(
-    tuple(_CAUSES[state][event][0] if event in _CAUSES[state] else ILLEGAL for event in range(8)) for state in range(7)
-)
+NEXT = tuple(tuple(_CAUSES[state][event][0] if event in _CAUSES[state] else ILLEGAL for event in range(8)) for state in range(7))
 
 RECEIVE_BYTES = 64 << 10  # one turn's input of one connection: 2,300 SETs, about 2 ms
 RESUME_BYTES = 128 << 10  # of kept input executed in a turn: more than any inline command, so that it always gets on
@@ -78,26 +76,11 @@ class Session(Protocol):
     yielded: bool
     executed: int  # requests so far
     authenticated: bool
-
-    @property
-    def busy(self) -> bool:
-        """Whether something under way must end before more is executed."""
-
-    @property
-    def job(self) -> object | None:
-        """A job to be resumed in slices, if one is under way."""
-
-    @property
-    def held(self) -> int:
-        """Bytes of memory an unfinished request holds."""
-
-    @property
-    def unfinished(self) -> bool:
-        """Whether the start of a request is kept here."""
-
-    @property
-    def length_known(self) -> bool:
-        """Whether the length of what is missing is known."""
+    busy: bool  # something under way must end before more is executed
+    job: Generator[None, None, list[bytes]] | None  # to be resumed in slices
+    held: int  # bytes of memory an unfinished request holds
+    unfinished: bool  # the start of a request is kept in the session
+    length_known: bool  # … and the length of what is missing is known
 
     def feed(self, data: bytes, output_room: int, /) -> int:
         """Execute what is whole in `data`; returns how much was taken."""
@@ -242,6 +225,9 @@ class Connection:
 
     def on_events(self, events: int) -> None:
         """The socket is ready."""
+        if events == READ and self._events & READ:
+            self._receive()
+            return
         if events & WRITE:
             self._drain()
         if events & READ:
@@ -350,7 +336,12 @@ class Connection:
         if session.yielded or session.job is not None:
             session.yielded = False
             self._queue()
-        held = len(self._input) + session.held
+        if self._input or session.held or self._held:
+            self._account()
+
+    def _account(self) -> None:
+        """Count the unread input, and read on or not by it."""
+        held = len(self._input) + self.session.held
         if held != self._held:
             change, self._held = held - self._held, held
             if not self._owner.hold_input(change) and change > 0:
@@ -428,7 +419,8 @@ class Connection:
             self._rest()
         elif self.state == CLOSING:
             self._move(SENT)
-        self._close_if_done()
+        if self._eof or self.state == CLOSING:
+            self._close_if_done()
 
     def _drain(self) -> None:
         """The kernel takes output again."""
@@ -514,9 +506,7 @@ class Connection:
             return True
         if self.state == HEADER:
             limit = owner.header_seconds
-        elif self.state == BODY or self._unsent:
-            limit = owner.stall_seconds
-        elif self.state == CLOSING:
+        elif self.state == BODY or self._unsent or self.state == CLOSING:
             limit = owner.stall_seconds
         else:
             self._timed = False

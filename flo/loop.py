@@ -193,8 +193,7 @@ class SelectorPoller:
 
     @staticmethod
     def _wanted(events: int) -> int:
-        wanted = (selectors.EVENT_READ if events & READ else 0) | (selectors.EVENT_WRITE if events & WRITE else 0)
-        return wanted
+        return (selectors.EVENT_READ if events & READ else 0) | (selectors.EVENT_WRITE if events & WRITE else 0)
 
     def register(self, fd: int, events: int) -> None:
         """As `select.epoll.register`."""

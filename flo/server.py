@@ -11,12 +11,14 @@ import socket
 from collections.abc import Callable, Iterable
 from time import monotonic, time
 
-from flo.commands import load_table
+from flo.commands import flat, load_table
 from flo.commands.host import Counters, Peer, SlowEntry
 from flo.commands.session import Fatal, RespSession
+from flo.commands.table import Job
 from flo.config import Settings, read_secret
 from flo.conn import RECEIVE_BYTES, Connection
 from flo.engine import Engine, EngineSettings
+from flo.engine.engine import wall_clock
 from flo.errors import ConfigError, LogFailed
 from flo.loop import READ, Reactor
 from flo.oplog import LEVELS, OperatorLog
@@ -42,7 +44,7 @@ BINARY_HEADER_BYTES = 32
 class Server:
     """One server, one directory, one port."""
 
-    def __init__(self, settings: Settings, oplog: OperatorLog, clock: Callable[[], int] | None = None) -> None:
+    def __init__(self, settings: Settings, oplog: OperatorLog, clock: Callable[[], int] = wall_clock) -> None:
         """Bind the port, lock and recover the directory. Raises `FloError` or `OSError`; nothing is left behind then."""
         load_table()
         self.settings = settings
@@ -56,6 +58,7 @@ class Server:
         self.run_id = os.urandom(20).hex()
         self.loading = False
         self.tick_deadline = 0.0
+        self.flat_context = flat.NO_CONTEXT
         self.receive_view = memoryview(bytearray(RECEIVE_BYTES))
         self.output_limit = settings.output_bytes
         self.input_limit = settings.connection_input_bytes
@@ -75,8 +78,7 @@ class Server:
             engine_settings = EngineSettings(
                 settings.durability, settings.history_depth, settings.history_age, settings.max_memory, settings.segment_bytes
             )
-            options = {} if clock is None else {"clock": clock}
-            self.engine = Engine(settings.data_dir, engine_settings, manual=True, on_notice=self._notice, **options)
+            self.engine = Engine(settings.data_dir, engine_settings, manual=True, on_notice=self._notice, clock=clock)
         except BaseException:
             self._listener.close()
             raise
@@ -153,6 +155,7 @@ class Server:
     def begin(self, now: float) -> None:
         """Read the clocks once for the turn."""
         self.tick_deadline = self.reactor.deadline
+        self.flat_context = flat.NO_CONTEXT
         self.engine.tick()
 
     def upkeep(self, idle: bool) -> bool:
@@ -285,7 +288,7 @@ class FirstBytes:
         self.yielded = False
         self.executed = 0
         self.busy = False
-        self.job = None
+        self.job: Job | None = None
         self.held = 0
         self.unfinished = False
         self.length_known = False
@@ -390,11 +393,9 @@ def _tell_and_close(sock: socket.socket, text: bytes) -> None:
 
 
 def _is_loopback(host: str) -> bool:
-    return host.startswith("127.") or host in ("::1", "") or host.startswith("::ffff:127.")
+    return host in ("::1", "") or host.startswith(("127.", "::ffff:127."))
 
 
 def _address_text(address: tuple[str, int]) -> str:
     host, port = address[:2]
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-

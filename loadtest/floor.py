@@ -39,7 +39,7 @@ def execute(data: bytes, db: dict[bytes, bytes], log: Callable[[bytes], None], o
             key = pieces[at + 4]
             if name == b"SET":
                 value = pieces[at + 6]
-                pieces[at + 7]  # noqa: B018 - an IndexError means the value's CRLF is not there yet
+                pieces[at + 7]
                 if pieces[at + 3] != tokens[len(key)] or pieces[at + 5] != tokens[len(value)]:
                     raise ValueError(data)
                 log(RECORD(28 + len(key) + len(value), 16, len(key), 0, 0, 0) + key + value)
@@ -47,7 +47,7 @@ def execute(data: bytes, db: dict[bytes, bytes], log: Callable[[bytes], None], o
                 out(OK)
                 at += 7
             elif name == b"GET":
-                pieces[at + 5]  # noqa: B018
+                pieces[at + 5]
                 if pieces[at + 3] != tokens[len(key)]:
                     raise ValueError(data)
                 found = db.get(key)
@@ -57,14 +57,14 @@ def execute(data: bytes, db: dict[bytes, bytes], log: Callable[[bytes], None], o
                     out(HEADS[len(found)] + found + CRLF)
                 at += 5
             elif name == b"INCR":
-                pieces[at + 5]  # noqa: B018
+                pieces[at + 5]
                 value = b"%d" % (int(db.get(key, b"0")) + 1)
                 log(RECORD(28 + len(key) + len(value), 17, len(key), 0, 0, 0) + key + value)
                 db[key] = value
                 out(b":%b\r\n" % value)
                 at += 5
             elif name == b"CONFIG":
-                pieces[at + 7]  # noqa: B018
+                pieces[at + 7]
                 out(b"*2\r\n$4\r\nsave\r\n$0\r\n\r\n")
                 at += 7
             elif pieces[at] == b"*1":

@@ -60,10 +60,10 @@ def run_start(args: argparse.Namespace) -> int:
     def ready() -> None:
         engine = server.engine
         keys = sum(len(namespace.kv.store) for namespace in engine.namespaces.values())
-        where = f"{settings.bind}:{server.port}"
+        where, directory = f"{settings.bind}:{server.port}", os.path.abspath(settings.data_dir)
         if settings.log_format == "json":
             server.log(
-                "info", "listening", address=where, data_dir=os.path.abspath(settings.data_dir), durability=settings.durability,
+                "info", "listening", address=where, data_dir=directory, durability=settings.durability,
                 keys=keys, records=engine.log.recovered_records, recovery_seconds=round(took, 3), pid=os.getpid(),
                 version=flo.__version__, config=source, descriptors=server.descriptor_limit,
             )  # fmt: skip
@@ -71,7 +71,7 @@ def run_start(args: argparse.Namespace) -> int:
             where_cli = f" -h {settings.bind}" if settings.bind not in ("127.0.0.1", "0.0.0.0") else ""
             lines = [
                 f"Flo {flo.__version__} is listening on {where} (process {os.getpid()}, Python {sys.version.split()[0]})",
-                f"  data        {os.path.abspath(settings.data_dir)}: {keys} keys, {engine.log.recovered_records} records read in {took:.2f} s",
+                f"  data        {directory}: {keys} keys, {engine.log.recovered_records} records read in {took:.2f} s",
                 f"  durability  {settings.durability}: {DURABILITY_TEXT[settings.durability]}",
                 f"  clients     {settings.max_connections} at once; {server.descriptor_limit} file descriptors",
                 f"  try         redis-cli{where_cli} -p {server.port} SET hello world",
@@ -81,7 +81,9 @@ def run_start(args: argparse.Namespace) -> int:
                 lines.insert(1, f"  settings    {source}")
             print("\n".join(lines), file=sys.stderr, flush=True)
         if server.descriptor_limit < settings.max_connections:
-            server.log("warning", f"only {server.descriptor_limit} file descriptors may be open: fewer clients fit than max_connections says")
+            server.log(
+                "warning", f"only {server.descriptor_limit} file descriptors may be open: fewer clients fit than max_connections says"
+            )
 
     server.run(ready)
     return 0

@@ -165,9 +165,7 @@ def _info_keyspace(host: Host) -> dict[str, object]:
         store = namespace.kv.store
         if len(store):
             # Redis's agents look for db0; other namespaces are listed under their names
-            lines["db0" if name == "default" else f"ns_{name}"] = (
-                f"keys={len(store)},expires={store.deadlines.count},avg_ttl=0"
-            )
+            lines["db0" if name == "default" else f"ns_{name}"] = f"keys={len(store)},expires={store.deadlines.count},avg_ttl=0"
     return lines
 
 
@@ -184,7 +182,14 @@ INFO_SECTIONS = {
 }
 
 
-@command("INFO", -1, "[section …]", "The server's state, for people and monitoring agents.", group="server", differs="fields of what Flo does not have are left out; its own begin with flo_")  # fmt: skip
+@command(
+    "INFO",
+    -1,
+    "[section …]",
+    "The server's state, for people and monitoring agents.",
+    group="server",
+    differs="fields of what Flo does not have are left out; its own begin with flo_",
+)
 def info(session: RespSession, args: list[bytes]) -> Reply:
     wanted = {arg.lower().decode("latin-1") for arg in args[1:]}
     everything = not wanted or wanted & {"default", "all", "everything"}
@@ -257,7 +262,16 @@ def _config_set(session: RespSession, pairs: list[bytes]) -> bytes:
     return OK
 
 
-@command("CONFIG", -2, "GET pattern … | SET name value … | RESETSTAT", "Reads settings; changes those that can change while running.", group="server", since="2.0.0", flags="admin", differs="Flo's settings by section.name, and by Redis's names where there is one; no REWRITE")  # fmt: skip
+@command(
+    "CONFIG",
+    -2,
+    "GET pattern … | SET name value … | RESETSTAT",
+    "Reads settings; changes those that can change while running.",
+    group="server",
+    since="2.0.0",
+    flags="admin",
+    differs="Flo's settings by section.name, and by Redis's names where there is one; no REWRITE",
+)
 def config(session: RespSession, args: list[bytes]) -> Reply:
     sub = args[1].upper()
     if sub == b"GET" and len(args) >= 3:
@@ -326,7 +340,14 @@ def _getkeys(args: list[bytes]) -> bytes:
     return bulk_array(args[first : end + 1 : step])
 
 
-@command("COMMAND", -1, "[COUNT | INFO [name …] | DOCS [name …] | LIST | GETKEYS command …]", "What commands there are.", group="server", since="2.8.13")  # fmt: skip
+@command(
+    "COMMAND",
+    -1,
+    "[COUNT | INFO [name …] | DOCS [name …] | LIST | GETKEYS command …]",
+    "What commands there are.",
+    group="server",
+    since="2.8.13",
+)
 def command_(session: RespSession, args: list[bytes]) -> Reply:
     v3 = session.v3
     served = {name: entry for name, entry in table.COMMANDS.items() if not entry.refused}
@@ -387,7 +408,16 @@ def slowlog(session: RespSession, args: list[bytes]) -> Reply:
     return _unknown_subcommand(args)
 
 
-@command("LATENCY", -2, "LATEST | HISTORY tick | RESET | DOCTOR", "Turns of the loop that took long.", group="server", since="2.8.13", flags="admin", differs="one event, `tick`")  # fmt: skip
+@command(
+    "LATENCY",
+    -2,
+    "LATEST | HISTORY tick | RESET | DOCTOR",
+    "Turns of the loop that took long.",
+    group="server",
+    since="2.8.13",
+    flags="admin",
+    differs="one event, `tick`",
+)
 def latency(session: RespSession, args: list[bytes]) -> Reply:
     host, sub = session.host, args[1].upper()
     if sub == b"LATEST" and len(args) == 2:
@@ -416,7 +446,16 @@ def latency(session: RespSession, args: list[bytes]) -> Reply:
     return _unknown_subcommand(args)
 
 
-@command("MEMORY", -2, "USAGE key [SAMPLES count] | DOCTOR", "Memory that a key takes.", group="server", since="4.0.0", flags="readonly", keys=(2, 2, 1))  # fmt: skip
+@command(
+    "MEMORY",
+    -2,
+    "USAGE key [SAMPLES count] | DOCTOR",
+    "Memory that a key takes.",
+    group="server",
+    since="4.0.0",
+    flags="readonly",
+    keys=(2, 2, 1),
+)
 def memory(session: RespSession, args: list[bytes]) -> Reply:
     sub = args[1].upper()
     if sub == b"USAGE" and len(args) in (3, 5):
@@ -464,7 +503,9 @@ def _own_address(session: RespSession) -> tuple[str, int]:
     return name.strip("[]"), int(port)
 
 
-@command("CLUSTER", -2, "INFO | MYID | SLOTS | SHARDS | NODES | KEYSLOT key", "One node that has every slot.", group="cluster", since="3.0.0")
+@command(
+    "CLUSTER", -2, "INFO | MYID | SLOTS | SHARDS | NODES | KEYSLOT key", "One node that has every slot.", group="cluster", since="3.0.0"
+)
 def cluster(session: RespSession, args: list[bytes]) -> Reply:
     sub, v3 = args[1].upper(), session.v3
     node = session.host.engine.log.identity.ljust(NODE_ID_DIGITS, "0").encode()
@@ -532,7 +573,15 @@ def asking(session: RespSession, args: list[bytes]) -> Reply:
     return OK
 
 
-@command("WAIT", 3, "numreplicas timeout", "How many replicas have the writes: none, there are no replicas.", group="generic", since="3.0.0", differs="answers at once; in `sync` every answered write is on disk already")  # fmt: skip
+@command(
+    "WAIT",
+    3,
+    "numreplicas timeout",
+    "How many replicas have the writes: none, there are no replicas.",
+    group="generic",
+    since="3.0.0",
+    differs="answers at once; in `sync` every answered write is on disk already",
+)
 def wait(session: RespSession, args: list[bytes]) -> Reply:
     integer(args[1], 0)
     integer(args[2], 0, message="timeout is negative")
@@ -547,14 +596,30 @@ def _flush_option(args: list[bytes]) -> None:
         raise syntax_error()
 
 
-@command("FLUSHDB", -1, "[ASYNC | SYNC]", "Deletes everything in this namespace, of every kind.", group="server", flags="write resets", differs="always at once, by one record; memory is freed little by little")  # fmt: skip
+@command(
+    "FLUSHDB",
+    -1,
+    "[ASYNC | SYNC]",
+    "Deletes everything in this namespace, of every kind.",
+    group="server",
+    flags="write resets",
+    differs="always at once, by one record; memory is freed little by little",
+)
 def flushdb(session: RespSession, args: list[bytes]) -> Reply:
     _flush_option(args)
     session.host.engine.flush([session.namespace])
     return OK
 
 
-@command("FLUSHALL", -1, "[ASYNC | SYNC]", "Deletes everything in every namespace.", group="server", flags="write resets", differs="always at once; memory is freed little by little")  # fmt: skip
+@command(
+    "FLUSHALL",
+    -1,
+    "[ASYNC | SYNC]",
+    "Deletes everything in every namespace.",
+    group="server",
+    flags="write resets",
+    differs="always at once; memory is freed little by little",
+)
 def flushall(session: RespSession, args: list[bytes]) -> Reply:
     _flush_option(args)
     engine = session.host.engine
@@ -562,7 +627,15 @@ def flushall(session: RespSession, args: list[bytes]) -> Reply:
     return OK
 
 
-@command("SHUTDOWN", -1, "[NOSAVE | SAVE] [NOW] [FORCE]", "Finishes the turn, syncs, and stops the server.", group="server", flags="admin resets", differs="always keeps everything, whatever the options")  # fmt: skip
+@command(
+    "SHUTDOWN",
+    -1,
+    "[NOSAVE | SAVE] [NOW] [FORCE]",
+    "Finishes the turn, syncs, and stops the server.",
+    group="server",
+    flags="admin resets",
+    differs="always keeps everything, whatever the options",
+)
 def shutdown(session: RespSession, args: list[bytes]) -> Reply:
     if any(arg.upper() not in (b"NOSAVE", b"SAVE", b"NOW", b"FORCE") for arg in args[1:]):
         raise syntax_error()
@@ -576,5 +649,3 @@ def shutdown(session: RespSession, args: list[bytes]) -> Reply:
 def lolwut(session: RespSession, args: list[bytes]) -> Reply:
     rows = ["~" * (8 + (at * 7) % 24) for at in range(5)]
     return verbatim("\n".join(rows) + f"\nFlo ver. {flo.__version__}\n", session.v3)
-
-

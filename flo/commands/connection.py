@@ -9,10 +9,7 @@ from flo.proto.resp import OK, array, bulk, bulk_or_nil, error, mapping
 
 REDIS_VERSION = "7.4.0"  # what clients compare with when they choose commands
 AUTH_FAILURE_SECONDS = 1.0  # a failure's answer is held back, so that a secret cannot be guessed at the speed of the loop
-NO_PASSWORD = (
-    "ERR AUTH <password> called without any password configured for the default user. "
-    "Are you sure your configuration is correct?"
-)
+NO_PASSWORD = "ERR AUTH <password> called without any password configured for the default user. Are you sure your configuration is correct?"
 WRONG_PASSWORD = "WRONGPASS invalid username-password pair or user is disabled."
 
 
@@ -35,7 +32,15 @@ def quit_(session: RespSession, args: list[bytes]) -> Reply:
     return OK
 
 
-@command("RESET", 1, "", "Makes the connection as new: RESP2, the default namespace, the secret owed again.", group="connection", since="6.2.0", flags="fast no_auth resets")  # fmt: skip
+@command(
+    "RESET",
+    1,
+    "",
+    "Makes the connection as new: RESP2, the default namespace, the secret owed again.",
+    group="connection",
+    since="6.2.0",
+    flags="fast no_auth resets",
+)
 def reset(session: RespSession, args: list[bytes]) -> Reply:
     session.set_protocol(False)
     session.namespace = session.host.engine.namespace("default")
@@ -64,7 +69,15 @@ def _check_secret(session: RespSession, user: bytes, secret: bytes) -> bool:
     return right
 
 
-@command("AUTH", -2, "[username] password", "Gives the secret.", group="connection", flags="fast no_auth no_monitor resets", differs="one user, `default`; a wrong secret is answered after a second")  # fmt: skip
+@command(
+    "AUTH",
+    -2,
+    "[username] password",
+    "Gives the secret.",
+    group="connection",
+    flags="fast no_auth no_monitor resets",
+    differs="one user, `default`; a wrong secret is answered after a second",
+)
 def auth(session: RespSession, args: list[bytes]) -> Reply:
     if len(args) > 3:
         raise syntax_error()
@@ -78,7 +91,15 @@ def auth(session: RespSession, args: list[bytes]) -> Reply:
     return Later(AUTH_FAILURE_SECONDS, error(WRONG_PASSWORD))
 
 
-@command("HELLO", -1, "[protover [AUTH username password] [SETNAME name]]", "Chooses RESP2 or RESP3; tells about the server.", group="connection", since="6.0.0", flags="fast no_auth no_monitor resets")  # fmt: skip
+@command(
+    "HELLO",
+    -1,
+    "[protover [AUTH username password] [SETNAME name]]",
+    "Chooses RESP2 or RESP3; tells about the server.",
+    group="connection",
+    since="6.0.0",
+    flags="fast no_auth no_monitor resets",
+)
 def hello(session: RespSession, args: list[bytes]) -> Reply:
     v3, at = session.v3, 1
     name: bytes | None = None
@@ -120,7 +141,15 @@ def hello(session: RespSession, args: list[bytes]) -> Reply:
     )
 
 
-@command("SELECT", 2, "0", "Redis's numbered databases: Flo has only 0, and namespaces by name.", group="connection", flags="fast", differs="only 0; USE changes the namespace")  # fmt: skip
+@command(
+    "SELECT",
+    2,
+    "0",
+    "Redis's numbered databases: Flo has only 0, and namespaces by name.",
+    group="connection",
+    flags="fast",
+    differs="only 0; USE changes the namespace",
+)
 def select(session: RespSession, args: list[bytes]) -> Reply:
     if integer(args[1]) != 0:
         return error("ERR DB index is out of range: Flo has one numbered database and namespaces by name, see USE")
@@ -198,7 +227,17 @@ def _client_reply(session: RespSession, args: list[bytes]) -> bytes:
     return OK if mode == b"ON" else b""
 
 
-@command("CLIENT", -2, "ID | SETNAME name | GETNAME | SETINFO attribute value | INFO | LIST | KILL … | NO-EVICT ON|OFF | NO-TOUCH ON|OFF | REPLY ON|OFF|SKIP | TRACKING OFF", "About this connection and the others.", group="connection", since="2.4.0", flags="admin resets", differs="other subcommands are unknown; TRACKING ON is refused: Flo pushes nothing to caches")  # fmt: skip
+@command(
+    "CLIENT",
+    -2,
+    "ID | SETNAME name | GETNAME | SETINFO attribute value | INFO | LIST | KILL … | NO-EVICT ON|OFF | NO-TOUCH ON|OFF | "
+    "REPLY ON|OFF|SKIP | TRACKING OFF",
+    "About this connection and the others.",
+    group="connection",
+    since="2.4.0",
+    flags="admin resets",
+    differs="other subcommands are unknown; TRACKING ON is refused: Flo pushes nothing to caches",
+)
 def client(session: RespSession, args: list[bytes]) -> Reply:
     sub, count = args[1].upper(), len(args)
     peer = session.peer
@@ -236,11 +275,28 @@ def client(session: RespSession, args: list[bytes]) -> Reply:
         if args[2].upper() == b"OFF":
             return OK
         return error("ERR CLIENT TRACKING ON is not supported: Flo pushes no invalidations; leave client-side caching off")
-    return error(f"ERR unknown subcommand '{args[1][:64].decode('utf-8', 'replace')}'. Try CLIENT HELP.") if sub != b"HELP" else array(
-        [resp.simple(line) for line in ("CLIENT ID", "CLIENT SETNAME name", "CLIENT GETNAME", "CLIENT SETINFO LIB-NAME|LIB-VER value",
-         "CLIENT INFO", "CLIENT LIST [TYPE normal] [ID id …]", "CLIENT KILL address | option value …", "CLIENT NO-EVICT ON|OFF",
-         "CLIENT NO-TOUCH ON|OFF", "CLIENT REPLY ON|OFF|SKIP", "CLIENT TRACKING OFF")]
-    )  # fmt: skip
+    return (
+        error(f"ERR unknown subcommand '{args[1][:64].decode('utf-8', 'replace')}'. Try CLIENT HELP.")
+        if sub != b"HELP"
+        else array(
+            [
+                resp.simple(line)
+                for line in (
+                    "CLIENT ID",
+                    "CLIENT SETNAME name",
+                    "CLIENT GETNAME",
+                    "CLIENT SETINFO LIB-NAME|LIB-VER value",
+                    "CLIENT INFO",
+                    "CLIENT LIST [TYPE normal] [ID id …]",
+                    "CLIENT KILL address | option value …",
+                    "CLIENT NO-EVICT ON|OFF",
+                    "CLIENT NO-TOUCH ON|OFF",
+                    "CLIENT REPLY ON|OFF|SKIP",
+                    "CLIENT TRACKING OFF",
+                )
+            ]
+        )
+    )
 
 
 def _client_list(session: RespSession, args: list[bytes]) -> bytes:

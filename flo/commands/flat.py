@@ -10,9 +10,10 @@ and log.
 
 import struct
 from time import monotonic
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from flo.commands.table import COMMANDS, SPELLINGS
+from flo.commands.table import SPELLINGS
+from flo.engine import KeyValue
 from flo.store.kv import COUNTER, FLAGS_SHIFT, FRAME_END_BYTES, I64_MAX, KEY_OVERHEAD_BYTES, PLAIN_MAX, SHARD_MASK
 from flo.ual.record import HEADER_BYTES, KV_COUNTER, KV_STRING
 
@@ -38,24 +39,42 @@ COUNTER_FLAG = COUNTER << FLAGS_SHIFT
 SHORT_COUNTER_ENTRY_MAX = 4 + 9 + FRAME_END_BYTES
 
 
+Context = tuple[Any, ...]
+NO_CONTEXT: Context = (None,)
+
+
+def context(kv: KeyValue) -> Context:
+    """What `run` needs of a namespace, looked up once a turn instead of once a buffer. It is good until the next commit, and
+    until a command that `resets`."""
+    store, engine = kv.store, kv.engine
+    log = engine.log
+    return (
+        kv,
+        store,
+        store.shards,
+        store.buried,
+        store.ordered.fresh.append,
+        log,
+        log.pending.append,
+        engine.now,
+        kv.namespace,
+        log.accepts_adds and not engine.memory_full and not kv.watches,
+    )
+
+
 def run(session: "RespSession", data: bytes, start: int) -> int:
     """Execute requests of `data` from offset `start` as far as the flat way goes; returns the offset reached, which is at a
     request's first byte. `session.halted` says whether execution has to stop there."""
     host = session.host
-    engine = host.engine
     kv = session.namespace.kv
-    store = kv.store
-    shards, buried = store.shards, store.buried
-    fresh = store.ordered.fresh
-    log = engine.log
-    push = log.pending.append
+    if host.flat_context[0] is not kv:
+        host.flat_context = context(kv)
+    _, store, shards, buried, grow, log, push, now, namespace, adds = host.flat_context
     index = log.next_index
-    now, namespace = engine.now, kv.namespace
     out = session.peer.out
     emit = out.append
     nil = session.nil
     tokens, counts, spellings = TOKENS, COUNTS, SPELLINGS
-    adds = log.accepts_adds and not engine.memory_full and not kv.watches
     room = session.output_room
     answered = len(out)
     grown = misses = gets = 0
@@ -91,17 +110,22 @@ def run(session: "RespSession", data: bytes, start: int) -> int:
                 elif (name == b"INCR" or name == b"incr") and adds:
                     shard = shards[hash(key) & 255]
                     entry = shard.get(key)
+                    if entry is None and (not buried or key not in buried):
+                        push(_pack_record(29 + len(key), KV_COUNTER, 0, len(key), namespace, now, NO_PREDECESSOR) + key + b"1")
+                        shard[key] = entry = b"$1\r\n1\r\n" + _pack_version(index | COUNTER_FLAG)
+                        grow(key)
+                        grown += KEY_OVERHEAD_BYTES + len(key) + len(entry)
+                        index += 1
+                        emit(b":1\r\n")
+                        at += 5
+                        continue
                     if entry is not None and entry[-1] == COUNTER:
                         digits = entry[4:-10] if len(entry) <= SHORT_COUNTER_ENTRY_MAX else entry[5:-10]
                         value = int(digits) + 1
                         if value <= I64_MAX:
                             digits = b"%d" % value
                             size = len(digits)
-                            push(
-                                _pack_record(28 + len(key) + size, KV_COUNTER, 0, len(key), namespace, now, entry[-8:-1])
-                                + key
-                                + digits
-                            )
+                            push(_pack_record(28 + len(key) + size, KV_COUNTER, 0, len(key), namespace, now, entry[-8:-1]) + key + digits)
                             changed = CRLF.join((tokens[size], digits, _pack_version(index | COUNTER_FLAG)))
                             shard[key] = changed
                             grown += len(changed) - len(entry)
@@ -121,24 +145,16 @@ def run(session: "RespSession", data: bytes, start: int) -> int:
                 entry = shard.get(key)
                 if entry is None:
                     if not buried or key not in buried:
-                        push(
-                            _pack_record(28 + len(key) + size, KV_STRING, 0, len(key), namespace, now, NO_PREDECESSOR)
-                            + key
-                            + text
-                        )
+                        push(_pack_record(28 + len(key) + size, KV_STRING, 0, len(key), namespace, now, NO_PREDECESSOR) + key + text)
                         shard[key] = entry = CRLF.join((token, text, _pack_version(index)))
-                        fresh.append(key)
+                        grow(key)
                         grown += KEY_OVERHEAD_BYTES + len(key) + len(entry)
                         index += 1
                         emit(OK)
                         at += 7
                         continue
                 elif entry[-1] < PLAIN_MAX:
-                    push(
-                        _pack_record(28 + len(key) + size, KV_STRING, 0, len(key), namespace, now, entry[-8:-1])
-                        + key
-                        + text
-                    )
+                    push(_pack_record(28 + len(key) + size, KV_STRING, 0, len(key), namespace, now, entry[-8:-1]) + key + text)
                     changed = CRLF.join((token, text, _pack_version(index)))
                     shard[key] = changed
                     grown += len(changed) - len(entry)
@@ -158,10 +174,14 @@ def run(session: "RespSession", data: bytes, start: int) -> int:
             log.next_index = index
             store.bytes += grown
             grown = 0
+            log.pending_bytes += 3 * (len(data) - start)
             session.execute(args)
             index = log.next_index
             at = end
-            if session.halted or command is None or command.resets:
+            if command is None or command.resets:
+                host.flat_context = NO_CONTEXT
+                break
+            if session.halted:
                 break
             if len(out) and len(out[-1]) > UNCOUNTED_BYTES:
                 room -= len(out[-1])
@@ -170,18 +190,21 @@ def run(session: "RespSession", data: bytes, start: int) -> int:
                 break
     except (IndexError, KeyError):
         pass  # an argument over FLAT_ARGUMENT_BYTES_MAX, or a count not in COUNTS: nothing of that request was done
-    log.next_index = index
     session.output_room = room
-    store.bytes += grown
+    session.executed += 1
+    if index != log.next_index:
+        log.next_index = index
+        log.pending_bytes += 3 * (len(data) - start)  # an upper bound of what these requests appended
+        store.bytes += grown
     counters = host.counters
     counters.commands += len(out) - answered
-    session.executed += 1
-    counters.hits += gets - misses
-    counters.misses += misses
-    log.pending_bytes += 3 * (len(data) - start)  # an upper bound of what these requests appended
+    if gets:
+        counters.hits += gets - misses
+        counters.misses += misses
+    if at == last and not pieces[last]:
+        return len(data)
     rest = pieces[at:]
     return len(data) - sum(map(len, rest)) - 2 * (len(rest) - 1)
 
 
 assert SHARD_MASK == 255  # written out above: a global name costs a lookup
-assert b"SET" in COMMANDS or not COMMANDS

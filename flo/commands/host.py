@@ -1,7 +1,7 @@
 """What commands may ask of the server around them and of their connection. server.py and conn.py are these."""
 
 from collections.abc import Callable, Iterable
-from typing import Protocol
+from typing import Any, Protocol
 
 from flo.config import Settings
 from flo.engine import Engine
@@ -111,6 +111,7 @@ class Host(Protocol):
     slow: list[SlowEntry]  # newest last
     slow_count: int
     latency: list[tuple[int, int]]  # (Unix seconds, ms) of ticks over the threshold, oldest first
+    flat_context: tuple[Any, ...]  # of commands/flat.py; NO_CONTEXT at the start of a turn
     tick_deadline: float  # monotonic seconds; past it a connection gives way to the others
 
     @property

@@ -7,7 +7,7 @@ from flo.engine.kv import check_count
 from flo.errors import BadRequest, Conflict, NotFound, WrongKind
 from flo.proto.resp import OK, ONE, ZERO, array, bulk
 
-_DIFFERS = "paths are $, .field, [\"field\"] and [index]; one match, answered bare"
+_DIFFERS = 'paths are $, .field, ["field"] and [index]; one match, answered bare'
 
 
 @command("JSON.GET", -2, "key [path]", "The JSON at a path.", group="json", keys=(1, 1, 1), flags="readonly", differs=_DIFFERS)
@@ -21,15 +21,22 @@ def json_get(session: RespSession, args: list[bytes]) -> Reply:
     return bulk(text)
 
 
-@command("JSON.SET", -4, "key path value [NX | XX]", "Set the JSON at a path.", group="json", keys=(1, 1, 1), flags="write denyoom", differs=_DIFFERS + "; a missing parent is an error that names it")  # fmt: skip
+@command(
+    "JSON.SET",
+    -4,
+    "key path value [NX | XX]",
+    "Set the JSON at a path.",
+    group="json",
+    keys=(1, 1, 1),
+    flags="write denyoom",
+    differs=_DIFFERS + "; a missing parent is an error that names it",
+)
 def json_set(session: RespSession, args: list[bytes]) -> Reply:
     option = args[4].upper() if len(args) == 5 else b""
     if len(args) > 5 or option not in (b"", b"NX", b"XX"):
         raise syntax_error()
     try:
-        session.namespace.kv.json_set(
-            args[1], args[2], args[3], if_absent=option == b"NX", if_present=option == b"XX"
-        )
+        session.namespace.kv.json_set(args[1], args[2], args[3], if_absent=option == b"NX", if_present=option == b"XX")
     except NotFound as e:
         # nil would read as a condition that did not hold; a write that could not be placed should be heard
         raise BadRequest(str(e)) from None
@@ -65,7 +72,16 @@ def json_type(session: RespSession, args: list[bytes]) -> Reply:
         return session.nil
 
 
-@command("JSON.MGET", -3, "key [key …] path", "The JSON at a path of several documents.", group="json", keys=(1, -2, 1), flags="readonly", differs=_DIFFERS)  # fmt: skip
+@command(
+    "JSON.MGET",
+    -3,
+    "key [key …] path",
+    "The JSON at a path of several documents.",
+    group="json",
+    keys=(1, -2, 1),
+    flags="readonly",
+    differs=_DIFFERS,
+)
 def json_mget(session: RespSession, args: list[bytes]) -> Reply:
     keys, path = args[1:-1], args[-1]
     check_count(keys)

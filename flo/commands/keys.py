@@ -5,10 +5,10 @@ from flo.commands.arguments import integer, syntax_error
 from flo.commands.session import RespSession
 from flo.commands.table import Job, Reply, command
 from flo.engine import KeyValue
-from flo.engine.kv import ATOMIC_KEYS_MAX, VALUE_BYTES_MAX, WRONG_KIND_TEXT, check_count
+from flo.engine.kv import DEADLINE_MAX, VALUE_BYTES_MAX, WRONG_KIND_TEXT, check_count
 from flo.errors import BadRequest, Conflict, NotFound, WrongKind
 from flo.proto import resp
-from flo.proto.resp import OK, ONE, ZERO, array, bulk, bulk_array, bulk_or_nil, error
+from flo.proto.resp import OK, ONE, ZERO, array, bulk, bulk_array, bulk_or_nil
 from flo.store.kv import COUNTER, JSON, STRING, Found
 
 REPLY_BYTES_MAX = 64 << 20  # of one MGET: past it a client should ask in parts
@@ -32,9 +32,15 @@ def live_text(session: RespSession, key: bytes) -> Found | None:
 
 
 @command(
-    "GET", 2, "key", "The string or counter at a key.", group="string", keys=(1, 1, 1), flags="readonly fast",
+    "GET",
+    2,
+    "key",
+    "The string or counter at a key.",
+    group="string",
+    keys=(1, 1, 1),
+    flags="readonly fast",
     differs="a JSON document is WRONGTYPE: use JSON.GET",
-)  # fmt: skip
+)
 def get(session: RespSession, args: list[bytes]) -> Reply:
     found = live_text(session, args[1])
     counters = session.host.counters
@@ -46,9 +52,14 @@ def get(session: RespSession, args: list[bytes]) -> Reply:
 
 
 @command(
-    "SET", -3, "key value [NX | XX] [GET] [EX seconds | PX milliseconds | EXAT unix-seconds | PXAT unix-milliseconds | KEEPTTL]",
-    "Set a key to a string.", group="string", keys=(1, 1, 1), flags="write denyoom",
-)  # fmt: skip
+    "SET",
+    -3,
+    "key value [NX | XX] [GET] [EX seconds | PX milliseconds | EXAT unix-seconds | PXAT unix-milliseconds | KEEPTTL]",
+    "Set a key to a string.",
+    group="string",
+    keys=(1, 1, 1),
+    flags="write denyoom",
+)
 def set_(session: RespSession, args: list[bytes]) -> Reply:
     kv = session.namespace.kv
     if len(args) == 3:
@@ -113,12 +124,23 @@ def setnx(session: RespSession, args: list[bytes]) -> Reply:
     return ONE
 
 
-@command("SETEX", 4, "key seconds value", "Set a key with a time to live.", group="string", since="2.0.0", keys=(1, 1, 1), flags="write denyoom")
+@command(
+    "SETEX", 4, "key seconds value", "Set a key with a time to live.", group="string", since="2.0.0", keys=(1, 1, 1), flags="write denyoom"
+)
 def setex(session: RespSession, args: list[bytes]) -> Reply:
     return _set_for(session, args, 1000)
 
 
-@command("PSETEX", 4, "key milliseconds value", "Set a key with a time to live in ms.", group="string", since="2.6.0", keys=(1, 1, 1), flags="write denyoom")  # fmt: skip
+@command(
+    "PSETEX",
+    4,
+    "key milliseconds value",
+    "Set a key with a time to live in ms.",
+    group="string",
+    since="2.6.0",
+    keys=(1, 1, 1),
+    flags="write denyoom",
+)
 def psetex(session: RespSession, args: list[bytes]) -> Reply:
     return _set_for(session, args, 1)
 
@@ -146,9 +168,15 @@ def getdel(session: RespSession, args: list[bytes]) -> Reply:
 
 
 @command(
-    "GETEX", -2, "key [EX seconds | PX milliseconds | EXAT unix-seconds | PXAT unix-milliseconds | PERSIST]",
-    "Answer a key's string and change its deadline.", group="string", since="6.2.0", keys=(1, 1, 1), flags="write fast",
-)  # fmt: skip
+    "GETEX",
+    -2,
+    "key [EX seconds | PX milliseconds | EXAT unix-seconds | PXAT unix-milliseconds | PERSIST]",
+    "Answer a key's string and change its deadline.",
+    group="string",
+    since="6.2.0",
+    keys=(1, 1, 1),
+    flags="write fast",
+)
 def getex(session: RespSession, args: list[bytes]) -> Reply:
     kv, now = session.namespace.kv, session.host.engine.now
     deadline: int | None = None
@@ -169,7 +197,16 @@ def getex(session: RespSession, args: list[bytes]) -> Reply:
     return bulk(found.value)
 
 
-@command("MGET", -2, "key [key …]", "The strings of several keys.", group="string", keys=(1, -1, 1), flags="readonly fast", differs="a JSON document answers nil, as every other kind does in Redis; at most 10,000 keys and 64 MiB of values at a time")  # fmt: skip
+@command(
+    "MGET",
+    -2,
+    "key [key …]",
+    "The strings of several keys.",
+    group="string",
+    keys=(1, -1, 1),
+    flags="readonly fast",
+    differs="a JSON document answers nil, as every other kind does in Redis; at most 10,000 keys and 64 MiB of values at a time",
+)
 def mget(session: RespSession, args: list[bytes]) -> Reply:
     keys = args[1:]
     pieces: list[bytes] = [b"*%d\r\n" % len(keys)]
@@ -188,7 +225,17 @@ def mget(session: RespSession, args: list[bytes]) -> Reply:
     return b"".join(pieces)
 
 
-@command("MSET", -3, "key value [key value …]", "Set several keys, all or none.", group="string", since="1.0.1", keys=(1, -1, 2), flags="write denyoom", differs="at most 10,000 keys at a time")  # fmt: skip
+@command(
+    "MSET",
+    -3,
+    "key value [key value …]",
+    "Set several keys, all or none.",
+    group="string",
+    since="1.0.1",
+    keys=(1, -1, 2),
+    flags="write denyoom",
+    differs="at most 10,000 keys at a time",
+)
 def mset(session: RespSession, args: list[bytes]) -> Reply:
     if len(args) % 2 == 0:
         raise BadRequest("wrong number of arguments for 'mset' command")
@@ -229,7 +276,16 @@ def getrange(session: RespSession, args: list[bytes]) -> Reply:
     return bulk(value[start : end + 1] if size and start <= end else b"")
 
 
-@command("SETRANGE", 4, "key offset value", "Overwrite a part of a key's string.", group="string", since="2.2.0", keys=(1, 1, 1), flags="write denyoom")  # fmt: skip
+@command(
+    "SETRANGE",
+    4,
+    "key offset value",
+    "Overwrite a part of a key's string.",
+    group="string",
+    since="2.2.0",
+    keys=(1, 1, 1),
+    flags="write denyoom",
+)
 def setrange(session: RespSession, args: list[bytes]) -> Reply:
     offset, part = integer(args[2]), args[3]
     if offset < 0:
@@ -268,12 +324,23 @@ def decr(session: RespSession, args: list[bytes]) -> Reply:
     return _add(session, args[1], -1)
 
 
-@command("INCRBY", 3, "key increment", "Add to a counter.", group="string", keys=(1, 1, 1), flags="write denyoom fast", differs=_COUNTER_DIFFERS)  # fmt: skip
+@command(
+    "INCRBY", 3, "key increment", "Add to a counter.", group="string", keys=(1, 1, 1), flags="write denyoom fast", differs=_COUNTER_DIFFERS
+)
 def incrby(session: RespSession, args: list[bytes]) -> Reply:
     return _add(session, args[1], integer(args[2]))
 
 
-@command("DECRBY", 3, "key decrement", "Take from a counter.", group="string", keys=(1, 1, 1), flags="write denyoom fast", differs=_COUNTER_DIFFERS)  # fmt: skip
+@command(
+    "DECRBY",
+    3,
+    "key decrement",
+    "Take from a counter.",
+    group="string",
+    keys=(1, 1, 1),
+    flags="write denyoom fast",
+    differs=_COUNTER_DIFFERS,
+)
 def decrby(session: RespSession, args: list[bytes]) -> Reply:
     delta = integer(args[2])
     if delta == arguments.I64_MIN:
@@ -281,7 +348,17 @@ def decrby(session: RespSession, args: list[bytes]) -> Reply:
     return _add(session, args[1], -delta)
 
 
-@command("INCRBYFLOAT", 3, "key increment", "Add a decimal number to a key.", group="string", since="2.6.0", keys=(1, 1, 1), flags="write denyoom fast", differs="the sum is exact in decimal; the key stays a string")  # fmt: skip
+@command(
+    "INCRBYFLOAT",
+    3,
+    "key increment",
+    "Add a decimal number to a key.",
+    group="string",
+    since="2.6.0",
+    keys=(1, 1, 1),
+    flags="write denyoom fast",
+    differs="the sum is exact in decimal; the key stays a string",
+)
 def incrbyfloat(session: RespSession, args: list[bytes]) -> Reply:
     from decimal import Context, Decimal, InvalidOperation
 
@@ -326,7 +403,17 @@ def del_(session: RespSession, args: list[bytes]) -> Reply:
     return _delete(session, args)
 
 
-@command("UNLINK", -2, "key [key …]", "Delete keys; the same as DEL.", group="generic", since="4.0.0", keys=(1, -1, 1), flags="write fast", differs="at most 10,000 keys at a time")  # fmt: skip
+@command(
+    "UNLINK",
+    -2,
+    "key [key …]",
+    "Delete keys; the same as DEL.",
+    group="generic",
+    since="4.0.0",
+    keys=(1, -1, 1),
+    flags="write fast",
+    differs="at most 10,000 keys at a time",
+)
 def unlink(session: RespSession, args: list[bytes]) -> Reply:
     return _delete(session, args)
 
@@ -337,12 +424,31 @@ def _count(session: RespSession, args: list[bytes]) -> bytes:
     return resp.integer(sum(map(session.namespace.kv.exists, keys)))
 
 
-@command("EXISTS", -2, "key [key …]", "How many of the keys exist.", group="generic", keys=(1, -1, 1), flags="readonly fast", differs="at most 10,000 keys at a time")  # fmt: skip
+@command(
+    "EXISTS",
+    -2,
+    "key [key …]",
+    "How many of the keys exist.",
+    group="generic",
+    keys=(1, -1, 1),
+    flags="readonly fast",
+    differs="at most 10,000 keys at a time",
+)
 def exists(session: RespSession, args: list[bytes]) -> Reply:
     return _count(session, args)
 
 
-@command("TOUCH", -2, "key [key …]", "How many of the keys exist.", group="generic", since="3.2.1", keys=(1, -1, 1), flags="readonly fast", differs="the same as EXISTS: Flo evicts nothing, so it keeps no last access")  # fmt: skip
+@command(
+    "TOUCH",
+    -2,
+    "key [key …]",
+    "How many of the keys exist.",
+    group="generic",
+    since="3.2.1",
+    keys=(1, -1, 1),
+    flags="readonly fast",
+    differs="the same as EXISTS: Flo evicts nothing, so it keeps no last access",
+)
 def touch(session: RespSession, args: list[bytes]) -> Reply:
     return _count(session, args)
 
@@ -378,7 +484,9 @@ def renamenx(session: RespSession, args: list[bytes]) -> Reply:
     return ONE if _rename(session, args, replace=False) else ZERO
 
 
-@command("COPY", -3, "source destination [DB 0] [REPLACE]", "Copy a key.", group="generic", since="6.2.0", keys=(1, 2, 1), flags="write denyoom")
+@command(
+    "COPY", -3, "source destination [DB 0] [REPLACE]", "Copy a key.", group="generic", since="6.2.0", keys=(1, 2, 1), flags="write denyoom"
+)
 def copy(session: RespSession, args: list[bytes]) -> Reply:
     replace = False
     at = 3
@@ -425,7 +533,7 @@ def _expire(session: RespSession, args: list[bytes], unit: int, absolute: bool, 
     if floor and value > 0:
         value = max(value // 1000, 1) * 1000  # the seeds: whole seconds, but a positive time never to none
     base = 0 if absolute else now
-    if abs(value) > arguments.DEADLINE_MAX // unit or value * unit + base > arguments.DEADLINE_MAX:
+    if abs(value) > DEADLINE_MAX // unit or value * unit + base > DEADLINE_MAX:
         raise BadRequest(f"invalid expire time in '{name.lower()}' command")
     deadline = value * unit + base
     found = kv.get(args[1])
@@ -443,22 +551,58 @@ def _expire(session: RespSession, args: list[bytes], unit: int, absolute: bool, 
     return ONE
 
 
-@command("EXPIRE", -3, f"key seconds {_EXPIRE_SYNTAX}", "Let a key expire after some seconds.", group="generic", keys=(1, 1, 1), flags="write fast")  # fmt: skip
+@command(
+    "EXPIRE",
+    -3,
+    f"key seconds {_EXPIRE_SYNTAX}",
+    "Let a key expire after some seconds.",
+    group="generic",
+    keys=(1, 1, 1),
+    flags="write fast",
+)
 def expire(session: RespSession, args: list[bytes]) -> Reply:
     return _expire(session, args, 1000, absolute=False)
 
 
-@command("PEXPIRE", -3, f"key milliseconds {_EXPIRE_SYNTAX}", "Let a key expire after some milliseconds.", group="generic", since="2.6.0", keys=(1, 1, 1), flags="write fast", differs="rounded down to whole seconds, but a positive time never to none")  # fmt: skip
+@command(
+    "PEXPIRE",
+    -3,
+    f"key milliseconds {_EXPIRE_SYNTAX}",
+    "Let a key expire after some milliseconds.",
+    group="generic",
+    since="2.6.0",
+    keys=(1, 1, 1),
+    flags="write fast",
+    differs="rounded down to whole seconds, but a positive time never to none",
+)
 def pexpire(session: RespSession, args: list[bytes]) -> Reply:
     return _expire(session, args, 1, absolute=False, floor=True)
 
 
-@command("EXPIREAT", -3, f"key unix-seconds {_EXPIRE_SYNTAX}", "Let a key expire at a time.", group="generic", since="1.2.0", keys=(1, 1, 1), flags="write fast")  # fmt: skip
+@command(
+    "EXPIREAT",
+    -3,
+    f"key unix-seconds {_EXPIRE_SYNTAX}",
+    "Let a key expire at a time.",
+    group="generic",
+    since="1.2.0",
+    keys=(1, 1, 1),
+    flags="write fast",
+)
 def expireat(session: RespSession, args: list[bytes]) -> Reply:
     return _expire(session, args, 1000, absolute=True)
 
 
-@command("PEXPIREAT", -3, f"key unix-milliseconds {_EXPIRE_SYNTAX}", "Let a key expire at a time in ms.", group="generic", since="2.6.0", keys=(1, 1, 1), flags="write fast")  # fmt: skip
+@command(
+    "PEXPIREAT",
+    -3,
+    f"key unix-milliseconds {_EXPIRE_SYNTAX}",
+    "Let a key expire at a time in ms.",
+    group="generic",
+    since="2.6.0",
+    keys=(1, 1, 1),
+    flags="write fast",
+)
 def pexpireat(session: RespSession, args: list[bytes]) -> Reply:
     return _expire(session, args, 1, absolute=True)
 
@@ -480,7 +624,9 @@ def _deadline(session: RespSession, key: bytes) -> int:
     return found.deadline or NEVER
 
 
-@command("TTL", 2, "key", "Seconds until a key expires; -1 for never, -2 for no key.", group="generic", keys=(1, 1, 1), flags="readonly fast")
+@command(
+    "TTL", 2, "key", "Seconds until a key expires; -1 for never, -2 for no key.", group="generic", keys=(1, 1, 1), flags="readonly fast"
+)
 def ttl(session: RespSession, args: list[bytes]) -> Reply:
     deadline = _deadline(session, args[1])
     return resp.integer(deadline if deadline < 0 else (deadline - session.host.engine.now + 500) // 1000)
@@ -492,7 +638,9 @@ def pttl(session: RespSession, args: list[bytes]) -> Reply:
     return resp.integer(deadline if deadline < 0 else deadline - session.host.engine.now)
 
 
-@command("EXPIRETIME", 2, "key", "When a key expires, in Unix seconds.", group="generic", since="7.0.0", keys=(1, 1, 1), flags="readonly fast")  # fmt: skip
+@command(
+    "EXPIRETIME", 2, "key", "When a key expires, in Unix seconds.", group="generic", since="7.0.0", keys=(1, 1, 1), flags="readonly fast"
+)
 def expiretime(session: RespSession, args: list[bytes]) -> Reply:
     deadline = _deadline(session, args[1])
     return resp.integer(deadline if deadline < 0 else (deadline + 500) // 1000)
@@ -506,7 +654,15 @@ def pexpiretime(session: RespSession, args: list[bytes]) -> Reply:
 # -- scanning --------------------------------------------------------------------------------------
 
 
-@command("KEYS", 2, "pattern", "Every key that matches.", group="generic", flags="readonly", differs="a pattern is an exact key or a prefix with *; cut into slices, so it is no snapshot; keys come in order")  # fmt: skip
+@command(
+    "KEYS",
+    2,
+    "pattern",
+    "Every key that matches.",
+    group="generic",
+    flags="readonly",
+    differs="a pattern is an exact key or a prefix with *; cut into slices, so it is no snapshot; keys come in order",
+)
 def keys(session: RespSession, args: list[bytes]) -> Reply:
     text, is_prefix = arguments.pattern(args[1])
     kv = session.namespace.kv
@@ -529,7 +685,16 @@ def _keys_job(kv: KeyValue, prefix: bytes) -> Job:
         yield
 
 
-@command("SCAN", -2, "cursor [MATCH pattern] [COUNT count] [TYPE type]", "Keys, a page at a time, in order.", group="generic", since="2.8.0", flags="readonly", differs="a pattern is an exact key or a prefix with *; keys come in order, each once; a cursor the server no longer knows starts over")  # fmt: skip
+@command(
+    "SCAN",
+    -2,
+    "cursor [MATCH pattern] [COUNT count] [TYPE type]",
+    "Keys, a page at a time, in order.",
+    group="generic",
+    since="2.8.0",
+    flags="readonly",
+    differs="a pattern is an exact key or a prefix with *; keys come in order, each once; a cursor the server no longer knows starts over",
+)
 def scan(session: RespSession, args: list[bytes]) -> Reply:
     cursor = integer(args[1], 0, (1 << 64) - 1, "invalid cursor") if len(args[1]) < 20 else 0
     match, is_prefix, count, kind = b"", True, 10, b""
@@ -576,7 +741,16 @@ def dbsize(session: RespSession, args: list[bytes]) -> Reply:
 # -- Flo's own -------------------------------------------------------------------------------------
 
 
-@command("CAS", -4, "key version value [EX seconds]", "Set a key if its version is the one given (0: if it does not exist); answers the new version.", group="flo", since="flo 0.1", keys=(1, 1, 1), flags="write denyoom")  # fmt: skip
+@command(
+    "CAS",
+    -4,
+    "key version value [EX seconds]",
+    "Set a key if its version is the one given (0: if it does not exist); answers the new version.",
+    group="flo",
+    since="flo 0.1",
+    keys=(1, 1, 1),
+    flags="write denyoom",
+)
 def cas(session: RespSession, args: list[bytes]) -> Reply:
     version = integer(args[2], 0)
     deadline = 0
@@ -587,7 +761,16 @@ def cas(session: RespSession, args: list[bytes]) -> Reply:
     return resp.integer(session.namespace.kv.put(args[1], args[3], cas=version, deadline=deadline))
 
 
-@command("GETV", 2, "key", "The version and the string of a key: what CAS needs.", group="flo", since="flo 0.1", keys=(1, 1, 1), flags="readonly fast")  # fmt: skip
+@command(
+    "GETV",
+    2,
+    "key",
+    "The version and the string of a key: what CAS needs.",
+    group="flo",
+    since="flo 0.1",
+    keys=(1, 1, 1),
+    flags="readonly fast",
+)
 def getv(session: RespSession, args: list[bytes]) -> Reply:
     found = session.namespace.kv.get(args[1])
     if found is None:
@@ -595,7 +778,16 @@ def getv(session: RespSession, args: list[bytes]) -> Reply:
     return array([resp.integer(found.version), bulk(found.value)])
 
 
-@command("HISTORY", -2, "key [LIMIT count]", "Versions of a key, newest first: [version, time in ms, value or nil for a deletion] each.", group="flo", since="flo 0.1", keys=(1, 1, 1), flags="readonly")  # fmt: skip
+@command(
+    "HISTORY",
+    -2,
+    "key [LIMIT count]",
+    "Versions of a key, newest first: [version, time in ms, value or nil for a deletion] each.",
+    group="flo",
+    since="flo 0.1",
+    keys=(1, 1, 1),
+    flags="readonly",
+)
 def history(session: RespSession, args: list[bytes]) -> Reply:
     limit = 10
     if len(args) == 4 and args[2].upper() == b"LIMIT":
@@ -614,5 +806,3 @@ def history(session: RespSession, args: list[bytes]) -> Reply:
             for item in session.namespace.kv.history(args[1], limit)
         ]
     )
-
-

@@ -52,16 +52,14 @@ class RespSession:
         self.halted = False  # execution stops here for this turn
         self.yielded = False  # … because others wait; there is more to execute
         self.job: Job | None = None
-        self.waiting = False  # for a held reply's timer
+        self.busy = False  # a job, or a held reply's timer, must end before the next request may start
         self.output_room = flat.OUTPUT_ROOM_BYTES
         self.executed = 0
+        self.unfinished = False  # whether the parser keeps the start of a request
+        self.length_known = False  # … and the length of what is missing
+        self.held = 0  # bytes of memory it keeps
 
     # -- fed by the connection ---------------------------------------------------------------------
-
-    @property
-    def busy(self) -> bool:
-        """Whether a request is under way that must end before the next one may start."""
-        return self.job is not None or self.waiting
 
     def yield_turn(self) -> None:
         """Stop executing: others wait."""
@@ -74,16 +72,23 @@ class RespSession:
         """
         self.halted = self.yielded = False
         self.output_room = output_room
-        parser = self.parser
         at, size = 0, len(data)
+        if self.flat and not self.unfinished and size >= FLAT_BYTES_MIN and not self.host.monitors:
+            at = flat.run(self, data, 0)
+            if at == size or self.halted:
+                return at
+        return self._feed_carefully(data, at)
+
+    def _feed_carefully(self, data: bytes, at: int) -> int:
+        """The plain way, through the parser; the flat path is tried again once a request that was under way is done."""
+        parser, size = self.parser, len(data)
         try:
             if not parser.idle:
                 args, at = parser.parse(data, at)
-                if args is None:
-                    return at
-                self._run(args)
-            if self.flat and not self.halted and not self.host.monitors and size - at >= FLAT_BYTES_MIN:
-                at = flat.run(self, data, at)
+                if args is not None:
+                    self._run(args)
+                    if self.flat and not self.halted and not self.host.monitors and size - at >= FLAT_BYTES_MIN:
+                        at = flat.run(self, data, at)
             while not self.halted:
                 args, at = parser.parse(data, at)
                 if args is None:
@@ -91,8 +96,15 @@ class RespSession:
                 self._run(args)
         except ProtocolError as e:
             self._protocol_error(e)
-            return size
+            at = size
+        self._note_unfinished()
         return at
+
+    def _note_unfinished(self) -> None:
+        parser = self.parser
+        self.unfinished = not parser.idle
+        self.length_known = parser.length_known
+        self.held = parser.held
 
     def body_room(self) -> memoryview | None:
         """Where to receive the bytes of a large argument, if one is under way."""
@@ -109,21 +121,7 @@ class RespSession:
             return
         if args is not None:
             self._run(args)
-
-    @property
-    def held(self) -> int:
-        """Bytes of memory that an unfinished request holds here."""
-        return self.parser.held
-
-    @property
-    def length_known(self) -> bool:
-        """Whether the unfinished request's present argument has its length."""
-        return self.parser.length_known
-
-    @property
-    def unfinished(self) -> bool:
-        """Whether the parser keeps the start of a request."""
-        return not self.parser.idle
+        self._note_unfinished()
 
     def resume(self) -> bool:
         """Do one more slice of the job; returns whether it has ended, its reply then being out."""
@@ -142,6 +140,7 @@ class RespSession:
             self.host.log("error", "a job failed; its request was answered with an error", traceback=traceback.format_exc())
             pieces = [resp.error("ERR internal error")]
         self.job = None
+        self.busy = False
         if self.replies:
             self.peer.out.extend(pieces)
         return True
@@ -192,15 +191,15 @@ class RespSession:
                 self.skip_next = False
         elif isinstance(reply, Later):
             held = reply.reply
-            self.waiting = self.halted = True
+            self.busy = self.halted = True
             self.peer.resume_after(reply.seconds, lambda: self._release(held))
         else:
             assert not isinstance(reply, bytes)
             self.job = reply
-            self.halted = True
+            self.busy = self.halted = True
 
     def _release(self, held: bytes) -> None:
-        self.waiting = False
+        self.busy = False
         self.peer.out.append(held)
 
     def _dispatch(self, args: list[bytes]) -> table.Reply:
@@ -275,7 +274,9 @@ class RespSession:
     def _note_slow(self, micros: int, args: list[bytes]) -> None:
         host = self.host
         kept = [
-            arg if len(arg) <= SLOW_ARGUMENT_BYTES_MAX else arg[:SLOW_ARGUMENT_BYTES_MAX] + b"... (%d more bytes)" % (len(arg) - SLOW_ARGUMENT_BYTES_MAX)
+            arg
+            if len(arg) <= SLOW_ARGUMENT_BYTES_MAX
+            else arg[:SLOW_ARGUMENT_BYTES_MAX] + b"... (%d more bytes)" % (len(arg) - SLOW_ARGUMENT_BYTES_MAX)
             for arg in args[:SLOW_ARGUMENTS_MAX]
         ]
         if self.last_command in ("auth", "hello"):

@@ -12,7 +12,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Generator, Iterable, Sequence
 from functools import wraps
 from random import randrange
-from typing import TYPE_CHECKING, Any, Concatenate, NamedTuple, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, NamedTuple, ParamSpec, TypeVar, cast
 
 from flo.errors import BadRequest, Conflict, NotFound, WrongKind
 from flo.store import jsonpath
@@ -56,7 +56,7 @@ def operation(method: "Callable[Concatenate[KeyValue, P], R]") -> "Callable[Conc
         result: R = self.engine.run(method, self, *args, **kwargs)
         return result
 
-    return run
+    return cast("Callable[Concatenate[KeyValue, P], R]", run)
 
 
 class Version(NamedTuple):
@@ -180,9 +180,7 @@ class KeyValue:
     def _touch(self, key: bytes, found: Found, deadline: int) -> int:
         self.engine.admit(RECORD_MARGIN_BYTES + len(key), adds=True)
         kind, state = (KV_TOUCH | KV_DEADLINE, U64.pack(deadline)) if deadline else (KV_TOUCH, b"")
-        return self.engine.write(
-            Record(kind, self.namespace, self.engine.now, key, state, found.version, (found.holder,))
-        )
+        return self.engine.write(Record(kind, self.namespace, self.engine.now, key, state, found.version, (found.holder,)))
 
     def _bury(self, key: bytes) -> int:
         """Write the deletion of a key that was admitted; returns its version."""
@@ -568,4 +566,3 @@ def run_job(job: Generator[None, None, R]) -> R:
         except StopIteration as end:
             result: R = end.value
             return result
-

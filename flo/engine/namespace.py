@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 DEFAULT = "default"
 DEFAULT_ID = 0
 NAME_BYTES_MAX = 128
-_NAME = re.compile(r"[A-Za-z0-9._:-]{1,%d}" % NAME_BYTES_MAX)
+_NAME = re.compile(rf"[A-Za-z0-9._:-]{{1,{NAME_BYTES_MAX}}}")
 _FNV_OFFSET, _FNV_PRIME, _U64 = 0xCBF29CE484222325, 0x100000001B3, (1 << 64) - 1
 
 
@@ -28,9 +28,7 @@ def hash_name(name: str) -> int:
 def check_name(name: str) -> str:
     """`name`, if a namespace may have it. Raises `BadRequest`."""
     if not _NAME.fullmatch(name) or name in (".", ".."):
-        raise BadRequest(
-            f"{name!r} cannot name a namespace: use 1 to {NAME_BYTES_MAX} of letters, digits, '.', '_', ':' and '-'"
-        )
+        raise BadRequest(f"{name!r} cannot name a namespace: use 1 to {NAME_BYTES_MAX} of letters, digits, '.', '_', ':' and '-'")
     return name
 
 

@@ -138,13 +138,13 @@ class RequestParser:
             end = self._line_end(data, at, "too big mbulk count string")
             if end < 0:
                 return None, at
-            count = _strict_int(data[at + 1 : end])
-            if count is None or count > ARGUMENTS_MAX:
+            declared = _strict_int(data[at + 1 : end])
+            if declared is None or declared > ARGUMENTS_MAX:
                 raise ProtocolError("invalid multibulk length")
-            if count > UNAUTHENTICATED_ARGUMENTS_MAX and not self.authenticated:
+            if declared > UNAUTHENTICATED_ARGUMENTS_MAX and not self.authenticated:
                 raise ProtocolError("unauthenticated multibulk length")
             at = end + 2
-            self._missing = max(count, 0)
+            self._missing = max(declared, 0)
         while True:
             if self._length < 0:
                 if at >= size:
@@ -220,7 +220,7 @@ def _strict_int(text: bytes) -> int | None:
 
 
 def _printable(byte: int) -> str:
-    return chr(byte) if 0x20 <= byte < 0x7F else "\\x%02x" % byte
+    return chr(byte) if 0x20 <= byte < 0x7F else f"\\x{byte:02x}"
 
 
 _ESCAPES = {0x6E: b"\n", 0x72: b"\r", 0x74: b"\t", 0x62: b"\b", 0x61: b"\a"}

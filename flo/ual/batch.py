@@ -25,7 +25,7 @@ class BatchHeader(NamedTuple):
 
     length: int
     first: int
-    count: int
+    records: int
     prev_crc: int
     time: int
     durable: int
@@ -35,7 +35,7 @@ class BatchHeader(NamedTuple):
     @property
     def last(self) -> int:
         """The index of the last record; `first - 1` where there is none."""
-        return self.first + self.count - 1
+        return self.first + self.records - 1
 
 
 def pack_header(

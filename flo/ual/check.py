@@ -68,9 +68,7 @@ def _check_segment(segment: Segment, following: int | None, damage: list[str]) -
     text = f"{count} records, {tail.end} bytes"
     if following is not None:
         if tail.last + 1 != following:
-            damage.append(
-                f"{segment.path} is damaged at byte {tail.end}: it ends at index {tail.last}, the next begins at {following}."
-            )
+            damage.append(f"{segment.path} is damaged at byte {tail.end}: it ends at index {tail.last}, the next begins at {following}.")
             return count, text + ", sealed, DAMAGED"
         return count, text + (", sealed" if segment.footer_is_intact() else ", sealed, footer to be made again")
     claimed, dirty_end = segment.find_beyond(tail.end)

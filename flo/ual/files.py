@@ -111,9 +111,7 @@ class Files:
         except OSError:
             holder = os.pread(fd, 64, 0).decode("ascii", "replace").strip() or "an unknown process"
             os.close(fd)
-            raise DirectoryInUse(
-                f"{os.path.dirname(path)} is in use by {holder}; stop it first, or choose another --data-dir."
-            ) from None
+            raise DirectoryInUse(f"{os.path.dirname(path)} is in use by {holder}; stop it first, or choose another --data-dir.") from None
         os.ftruncate(fd, 0)
         os.pwrite(fd, b"process %d\n" % os.getpid(), 0)
         return fd

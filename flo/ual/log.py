@@ -18,7 +18,7 @@ from collections.abc import Callable
 from itertools import accumulate
 
 from flo.errors import LogDamaged, LogFailed, Overloaded
-from flo.ual import batch, manifest, recovery, spare
+from flo.ual import batch, manifest, recovery
 from flo.ual.files import Files
 from flo.ual.manifest import ManifestEntry
 from flo.ual.record import Record, decode
@@ -83,9 +83,7 @@ class Log:
             files.close(self._lock)
             raise
         if found.cut_bytes:
-            self._notice(
-                f"cut {found.cut_bytes} bytes of a torn tail that was never acknowledged, behind index {found.segments[-1].last}"
-            )
+            self._notice(f"cut {found.cut_bytes} bytes of a torn tail that was never acknowledged, behind index {found.segments[-1].last}")
         self.identity = found.identity
         self._segments = found.segments
         self._open = found.segments[-1]
@@ -135,9 +133,7 @@ class Log:
         if self._spare is not None and needed <= self._spare.capacity:
             return
         if needed > CAPACITY_MAX or not self._reserve_spare(needed):
-            raise Overloaded(
-                f"the disk that holds {self.directory} has no room for {size} bytes more. Free some space and try again."
-            )
+            raise Overloaded(f"the disk that holds {self.directory} has no room for {size} bytes more. Free some space and try again.")
 
     def append(self, record: bytes) -> int:
         """Add one record to the open batch; returns its index. `admit` must have been asked."""
@@ -317,7 +313,7 @@ class Log:
         try:
             if self.durability != EPHEMERAL:
                 self._sync_now()
-                if batch.HEADER_BYTES <= self._open.room:
+                if self._open.room >= batch.HEADER_BYTES:
                     self.commit(self.time)
                     self._sync_now()
         except OSError as e:

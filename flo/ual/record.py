@@ -38,10 +38,8 @@ KV_DEADLINE = 0x04  # added to the three above and to KV_TOUCH: the state begins
 KV_TOUCH = 0x28
 KV_GONE = 0x2F
 
-KNOWN_TYPES = frozenset(
-    (WATERMARK, NAMESPACE, KV_STRING, KV_COUNTER, KV_JSON, KV_TOUCH, KV_GONE)
-    + tuple(kind | KV_DEADLINE for kind in (KV_STRING, KV_COUNTER, KV_JSON, KV_TOUCH))
-)
+_MAY_EXPIRE = frozenset((KV_STRING, KV_COUNTER, KV_JSON, KV_TOUCH))
+KNOWN_TYPES = _MAY_EXPIRE | {kind | KV_DEADLINE for kind in _MAY_EXPIRE} | {WATERMARK, NAMESPACE, KV_GONE}
 
 NAMESPACE_ID_MAX = (1 << 32) - 1
 ENTITY_BYTES_MAX = 65_535  # the u16 at offset 6

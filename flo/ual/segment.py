@@ -152,7 +152,7 @@ class Segment:
         tail = Tail(HEADER_BYTES, self.first - 1, self.seed, 0)
         for header, base, body in self.batches():
             at, index = 0, header.first
-            for index in range(header.first, header.first + header.count):
+            for index in range(header.first, header.last + 1):
                 if at + RECORD_HEADER_BYTES > len(body):
                     raise LogDamaged(f"{self.path} at byte {base + at}: the batch holds fewer records than it says.")
                 offsets.append(base + at)
@@ -209,10 +209,7 @@ class Segment:
     def footer_is_intact(self) -> bool:
         """Whether the footer on disk is the one of the batches that were scanned; if so it is used from now on."""
         footer = self._footer()
-        intact = (
-            self.files.size(self._fd) == self.tail + len(footer)
-            and self.files.pread(self._fd, len(footer), self.tail) == footer
-        )
+        intact = self.files.size(self._fd) == self.tail + len(footer) and self.files.pread(self._fd, len(footer), self.tail) == footer
         if intact:
             self._footer_at, self.offsets = self.tail, None
         return intact

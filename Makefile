@@ -1,0 +1,41 @@
+# make test   everything CI runs: ruff, mypy --strict, pytest (under ten minutes on two cores)
+# make long   the long versions: more rounds of faults, fuzzing and kills
+# make bench  Flo beside Redis and the floor, on this machine
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/installed
+
+.PHONY: test lint unit long bench tools docs clean
+
+test: lint unit
+
+$(STAMP): pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(PYTHON) -c "import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['project']['optional-dependencies']['test'], sep='\n')" > $(VENV)/requirements.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check -r $(VENV)/requirements.txt
+	touch $@
+
+tools: $(STAMP)
+	@sh tests/install_tools.sh
+
+lint: tools
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+unit: tools
+	$(BIN)/python -m pytest -m "not long"
+
+long: tools
+	$(BIN)/python -m pytest --long
+
+bench: tools
+	$(BIN)/python loadtest/compare.py
+
+docs: $(STAMP)
+	$(BIN)/python -m tests.generate_docs
+
+clean:
+	rm -rf $(VENV) tests/node/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,25 @@
+#!/bin/sh
+# The programs the tests use beside Python: installed where this may be done, named where it may not.
+# A test that lacks its program is SKIPPED and says which command installs it.
+set -u
+missing=""
+command -v redis-cli >/dev/null 2>&1 || missing="$missing redis-tools"
+command -v redis-server >/dev/null 2>&1 || missing="$missing redis-server"
+command -v mandoc >/dev/null 2>&1 || missing="$missing mandoc"
+command -v strace >/dev/null 2>&1 || missing="$missing strace"
+if [ -n "$missing" ]; then
+    if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
+        echo "installing$missing"
+        export DEBIAN_FRONTEND=noninteractive
+        { apt-get update -qq && apt-get install -y -qq --no-install-recommends $missing; } >/dev/null 2>&1 ||
+            echo "could not install$missing; the tests that need them will be skipped"
+    else
+        echo "the tests that need$missing will be skipped; to install: apt-get install$missing"
+    fi
+fi
+# ioredis and node-redis, where there is a Node
+if command -v npm >/dev/null 2>&1 && [ -f tests/node/package.json ] && [ ! -d tests/node/node_modules ]; then
+    (cd tests/node && npm install --silent --no-audit --no-fund --no-package-lock >/dev/null 2>&1) ||
+        echo "npm install failed; the tests of Node clients will be skipped"
+fi
+exit 0
