@@ -25,6 +25,7 @@ from flo.ual.record import (
     HEADER_BYTES,
     NAMESPACE,
     NAMESPACE_ID_MAX,
+    REGISTRY_ID,
     U32,
     U64,
     WATERMARK,
@@ -34,6 +35,7 @@ from flo.ual.record import (
 
 SWEEP_KEYS = 200  # expired keys buried in one slice: 3 us each
 SWEEP_RETRY_MS = 1000  # how soon sweeping is tried again on a full disk
+FREE_STEP = 256
 FREE_ENTRIES = 4096  # entries of a dropped store freed in one slice: under a ms
 
 
@@ -285,8 +287,8 @@ class Engine:
                 other = taken.name if taken else DEFAULT
                 raise Conflict(f"the name {name!r} has the same hash as {other!r}; choose another name")
             if self._next_namespace_id > NAMESPACE_ID_MAX:
-                raise Conflict("this directory has used up its 4,294,967,295 namespaces; start a new directory")
-            record = Record(NAMESPACE, 0, self.now, name.encode(), U32.pack(self._next_namespace_id))
+                raise Conflict("this directory has used up its 4,294,967,294 namespaces; start a new directory")
+            record = Record(NAMESPACE, REGISTRY_ID, self.now, name.encode(), U32.pack(self._next_namespace_id))
             self.admit(HEADER_BYTES + len(name) + 4, adds=True)
             self.write(record)
         return self.namespaces[name]
@@ -303,7 +305,7 @@ class Engine:
             raise Conflict(f"the namespace {name!r} is not empty; delete what is in it first")
         self.admit(2 * (HEADER_BYTES + len(name) + 8), adds=False)
         self.drop(namespace)  # its history
-        self.write(Record(NAMESPACE, 0, self.now, name.encode(), U32.pack(namespace.id), gone=True))
+        self.write(Record(NAMESPACE, REGISTRY_ID, self.now, name.encode(), U32.pack(namespace.id), gone=True))
 
     def flush(self, namespaces: list[Namespace]) -> None:
         """Drop everything in each of the namespaces: one record each."""
@@ -332,20 +334,25 @@ class Engine:
     def _discard(self, kv: KeyValue) -> None:
         """Empty a store. What it held is freed in slices: clearing a dict of a million takes a fifth of a second."""
         store = kv.store
-        self._garbage.append([*store.notes, store.deadlines, store.buried, *leaves_of(store.ordered), *store.clear()])
+        self._garbage.append([*store.notes, *store.deadlines.hours(), store.buried, *leaves_of(store.ordered), *store.clear()])
 
     def _free_slice(self) -> None:
         heap, room = self._garbage[-1], FREE_ENTRIES
         while heap and room > 0:
             piece = heap[-1]
-            if isinstance(piece, (dict, list)) and len(piece) > FREE_ENTRIES:
-                if isinstance(piece, dict):
-                    for _ in range(FREE_ENTRIES):
-                        piece.popitem()
-                else:
-                    del piece[-FREE_ENTRIES:]
-                return
-            room -= len(heap.pop()) if isinstance(piece, (dict, list)) else FREE_ENTRIES
+            count = min(len(piece), FREE_STEP)
+            if isinstance(piece, dict):
+                for _ in range(count):
+                    value = piece.popitem()[1]
+                    if isinstance(value, list):
+                        heap[:0] = value  # the sets of a second of deadlines
+            elif isinstance(piece, list):
+                del piece[len(piece) - count :]
+            else:
+                count = len(heap.pop())  # a set, of SET_ITEMS at most
+            if not piece and heap and heap[-1] is piece:
+                heap.pop()
+            room -= max(count, 1)
         if not heap:
             self._garbage.pop()
 

@@ -100,3 +100,7 @@ class Deadlines:
                         return found
                     found.append(item)
         return found
+
+    def hours(self) -> list[dict[int, _Second]]:
+        """What holds the items, for freeing it piece by piece."""
+        return list(self._hours.values())

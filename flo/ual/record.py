@@ -41,7 +41,8 @@ KV_GONE = 0x2F
 _MAY_EXPIRE = frozenset((KV_STRING, KV_COUNTER, KV_JSON, KV_TOUCH))
 KNOWN_TYPES = _MAY_EXPIRE | {kind | KV_DEADLINE for kind in _MAY_EXPIRE} | {WATERMARK, NAMESPACE, KV_GONE}
 
-NAMESPACE_ID_MAX = (1 << 32) - 1
+REGISTRY_ID = (1 << 32) - 1  # the namespace of records that belong to none: a watermark of one must not drop its registration
+NAMESPACE_ID_MAX = REGISTRY_ID - 1
 ENTITY_BYTES_MAX = 65_535  # the u16 at offset 6
 
 

@@ -1,0 +1,295 @@
+"""The engine against a plain Python model, step by step, with restarts, a clock the test moves, and the log's law.
+
+After every restart the state rebuilt from the log must equal the state before; and a replay of only what the law calls live
+must give the same keys (liveness: dropping what is dead changes nothing).
+"""
+
+import shutil
+import tempfile
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from flo.engine import Engine, EngineSettings
+from flo.engine.namespace import Namespace
+from flo.errors import BadRequest, Conflict, NotFound, WrongKind
+from flo.store.kv import COUNTER, JSON, STRING
+from flo.ual.law import survivors
+from flo.ual.record import Record
+
+KEYS = st.sampled_from([b"a", b"b", b"ab", b"abc", b"b\xff", b"", b"c" * 40])
+VALUES = st.sampled_from([b"", b"x", b"5", b"-7", b"9223372036854775807", b"\r\n", b"y" * 3000, b"05", b"\x00\xff"])
+START = 1_700_000_000_000
+
+
+class Item:
+    """What the model knows of a key."""
+
+    def __init__(self, value: bytes, kind: int, version: int, deadline: int = 0) -> None:
+        self.value, self.kind, self.version, self.deadline = value, kind, version, deadline
+
+
+def snapshot(engine: Engine) -> dict[str, dict[bytes, Any]]:
+    """Every key's state as the stores hold it, expired or not."""
+    return {
+        name: {key: namespace.kv.store.find(key) for shard in namespace.kv.store.shards for key in shard}
+        for name, namespace in engine.namespaces.items()
+    }
+
+
+class EngineModel(RuleBasedStateMachine):
+    """Random operations on two namespaces."""
+
+
+    @initialize()
+    def open(self) -> None:
+        self.directory = tempfile.mkdtemp(prefix="flo-model-")
+        self.wall = START
+        self.latest = START  # the highest time the engine has seen
+        self.model: dict[str, dict[bytes, Item]] = {"default": {}, "other": {}}
+        self.versions: dict[str, dict[bytes, list[tuple[int, bytes | None]]]] = {"default": {}, "other": {}}
+        self.engine = self._open()
+        self.engine.create_namespace("other")
+
+    def _open(self) -> Engine:
+        self.applied: dict[int, Record] = {}
+        engine = Engine(self.directory, EngineSettings(segment_bytes=1 << 16, history_depth=5), clock=lambda: self.wall)
+        self.latest = max(self.latest, self.wall)
+        return engine
+
+    def teardown(self) -> None:
+        if hasattr(self, "engine"):
+            self.engine.close()
+            shutil.rmtree(self.directory)
+
+    # -- the model ---------------------------------------------------------------------------------
+
+    def _ns(self, name: str) -> Namespace:
+        return self.engine.namespace(name)
+
+    def _now(self) -> int:
+        self.latest = max(self.latest, self.wall)
+        return self.latest
+
+    def _item(self, name: str, key: bytes) -> Item | None:
+        item = self.model[name].get(key)
+        return None if item is None or (item.deadline and item.deadline <= self._now()) else item
+
+    def _wrote(self, name: str, key: bytes, item: Item) -> None:
+        if self._item(name, key) is None and key in self.model[name]:
+            self.versions[name].setdefault(key, []).append((0, None))  # its expiry left a tombstone
+        self.model[name][key] = item
+        self.versions[name].setdefault(key, []).append((item.version, item.value))
+
+    def _gone(self, name: str, key: bytes, version: int) -> None:
+        del self.model[name][key]
+        self.versions[name].setdefault(key, []).append((version, None))
+
+    # -- operations --------------------------------------------------------------------------------
+
+    @rule(name=st.sampled_from(["default", "other"]), key=KEYS, value=VALUES, ttl=st.sampled_from([0, 0, 1, 5000]), keep=st.booleans())
+    def put(self, name: str, key: bytes, value: bytes, ttl: int, keep: bool) -> None:
+        old = self._item(name, key)
+        deadline = self._now() + ttl if ttl else 0
+        version = self._ns(name).kv.put(key, value, deadline=deadline, keep_deadline=keep)
+        if keep and old:
+            deadline = old.deadline
+        self._wrote(name, key, Item(value, STRING, version, deadline))
+
+    @rule(key=KEYS, value=VALUES, offset=st.integers(-1, 1), absent=st.booleans())
+    def put_if(self, key: bytes, value: bytes, offset: int, absent: bool) -> None:
+        old = self._item("default", key)
+        version = (old.version if old else 0) + offset
+        if version < 0:
+            return
+        kv = self._ns("default").kv
+        if offset == 0 and not (absent and old):
+            self._wrote("default", key, Item(value, STRING, kv.put(key, value, cas=version, if_absent=absent)))
+        else:
+            with pytest.raises(Conflict):
+                kv.put(key, value, cas=version, if_absent=absent)
+
+    @rule(name=st.sampled_from(["default", "other"]), key=KEYS)
+    def delete(self, name: str, key: bytes) -> None:
+        if self._item(name, key) is None:
+            with pytest.raises(NotFound):
+                self._ns(name).kv.delete(key)
+        else:
+            self._gone(name, key, self._ns(name).kv.delete(key))
+
+    @rule(key=KEYS, delta=st.sampled_from([1, -1, 10, 2**62]))
+    def incr(self, key: bytes, delta: int) -> None:
+        kv, old = self._ns("default").kv, self._item("default", key)
+        number: int | None = 0
+        if old is not None:
+            canonical = old.value in (b"5", b"-7", b"9223372036854775807") or old.kind == COUNTER
+            number = int(old.value) if canonical else None
+        if number is None:
+            with pytest.raises(WrongKind):
+                kv.incr(key, delta)
+        elif not -(2**63) <= number + delta < 2**63:
+            with pytest.raises(Conflict):
+                kv.incr(key, delta)
+        else:
+            value, version = kv.incr(key, delta)
+            assert value == number + delta
+            self._wrote("default", key, Item(b"%d" % value, COUNTER, version, old.deadline if old else 0))
+
+    @rule(key=KEYS, ttl=st.sampled_from([0, 1, 700, 5000, -10]))
+    def touch(self, key: bytes, ttl: int) -> None:
+        old = self._item("default", key)
+        deadline = self._now() + ttl if ttl else 0
+        if old is None:
+            with pytest.raises(NotFound):
+                self._ns("default").kv.touch(key, deadline)
+            return
+        version = self._ns("default").kv.touch(key, deadline)
+        if ttl < 0:
+            self._gone("default", key, version)
+        else:
+            self._wrote("default", key, Item(old.value, old.kind, version, deadline))
+
+    @rule(key=KEYS, field=st.sampled_from([b"$", b"$.n", b"$.l[0]"]), text=st.sampled_from([b'{"n":1,"l":[1,2]}', b"3", b'"s"']))
+    def json_set(self, key: bytes, field: bytes, text: bytes) -> None:
+        kv, old = self._ns("default").kv, self._item("default", key)
+        try:
+            version = kv.json_set(key, field, text)
+        except WrongKind:
+            assert old is not None and old.kind != JSON
+        except NotFound:
+            assert field != b"$"
+        else:
+            found = kv.get(key)
+            assert found is not None and found.version == version and found.kind == JSON
+            assert found.value == text if field == b"$" else found.value is not None
+            self._wrote("default", key, Item(found.value, JSON, version, old.deadline if old else 0))
+
+    @rule(source=KEYS, onto=KEYS, replace=st.booleans())
+    def rename(self, source: bytes, onto: bytes, replace: bool) -> None:
+        kv, old = self._ns("default").kv, self._item("default", source)
+        if old is None:
+            with pytest.raises(NotFound):
+                kv.copy(source, onto, replace=replace, move=True)
+            return
+        taken = self._item("default", onto) is not None
+        done = kv.copy(source, onto, replace=replace, move=True)
+        if source == onto:
+            return
+        assert done == (replace or not taken)
+        if done:
+            moved, dead = kv.get(onto), kv.history(source, 1)
+            assert moved is not None
+            self._wrote("default", onto, Item(old.value, old.kind, moved.version, old.deadline))
+            self._gone("default", source, dead[0].version)
+
+    @rule(items=st.lists(st.tuples(KEYS, VALUES), min_size=1, max_size=4))
+    def put_many(self, items: list[tuple[bytes, bytes]]) -> None:
+        versions = self._ns("other").kv.put_many([(key, value, 0) for key, value in items])
+        for (key, value), version in zip(items, versions, strict=True):
+            self._wrote("other", key, Item(value, STRING, version))
+
+    @rule(name=st.sampled_from(["default", "other"]))
+    def flush(self, name: str) -> None:
+        self.engine.flush([self._ns(name)])
+        self.model[name].clear()
+        self.versions[name].clear()
+
+    @rule(ms=st.sampled_from([0, 1, 500, 1500, 6000, -3000]))
+    def move_clock(self, ms: int) -> None:
+        self.wall += ms
+
+    @rule()
+    def sweep(self) -> None:
+        self.engine.tick()
+        self._now()
+        self.engine.sweep()
+        self.engine.commit()
+
+    @rule()
+    def fold(self) -> None:
+        while self.engine.upkeep(idle=True):
+            pass
+        self.engine.commit()
+
+    @rule(clean=st.booleans(), back=st.sampled_from([0, 10_000]))
+    def restart(self, clean: bool, back: int) -> None:
+        """Close, or vanish; the clock may step back meanwhile."""
+        self._check_live_replay()
+        before, now = snapshot(self.engine), self.engine.now
+        if clean:
+            self.engine.close()
+        else:
+            self.engine.log.abandon()
+        self.wall -= back
+        self.engine = self._open()
+        assert snapshot(self.engine) == before, (before, snapshot(self.engine))
+        assert self.engine.log.time <= now
+        self.latest = self.engine.now  # nothing that was shown can come back; what was not shown may have more time again
+
+    def _check_live_replay(self) -> None:
+        log = {index: self.engine.log.read(index) for index in range(1, self.engine.log.next_index)}
+        records = {index: record for index, record in log.items() if record is not None}
+        live, history = survivors(records, self.engine.now, 5, 86_400_000)
+        expected = snapshot(self.engine)
+        for kept in (live, live | history):
+            directory = tempfile.mkdtemp(prefix="flo-model-")
+            with Engine(directory, EngineSettings(segment_bytes=1 << 16, history_depth=5), clock=lambda: self.wall) as replayed:
+                for index in sorted(kept):
+                    replayed.apply(index, records[index])
+                assert snapshot(replayed) == expected
+            shutil.rmtree(directory)
+
+    # -- what must always hold ---------------------------------------------------------------------
+
+    @rule(key=KEYS)
+    def history(self, key: bytes) -> None:
+        expected = self.versions["default"].get(key, [])
+        shown = [(item.tombstone, item.value) for item in self._ns("default").kv.history(key, 3)]
+        model = [(value is None, value or b"") for _, value in expected[::-1]]
+        if self._item("default", key) is None and key in self.model["default"]:
+            # expired: swept or not, which only shows as a tombstone on top
+            assert shown in (model[:3], [(True, b""), *model][:3])
+        else:
+            assert shown == model[:3] or self._swept(shown, model)
+
+    @staticmethod
+    def _swept(shown: list[tuple[bool, bytes]], model: list[tuple[bool, bytes]]) -> bool:
+        """Equal but for tombstones of sweeps, which the model adds only when somebody writes again."""
+        return [item for item in shown if not item[0]] == [item for item in model if not item[0]][: sum(not item[0] for item in shown)]
+
+    @invariant()
+    @precondition(lambda self: hasattr(self, "engine"))
+    def same(self) -> None:
+        for name, keys in self.model.items():
+            kv = self._ns(name).kv
+            live = {key: item for key in keys if (item := self._item(name, key))}
+            for key in (b"a", b"b", b"ab", b"abc", b"b\xff", b"", b"c" * 40):
+                found, item = kv.get(key), live.get(key)
+                assert (found is None) == (item is None), (key, found)
+                assert kv.exists(key) == (item is not None)
+                if found and item:
+                    assert (found.value, found.version, found.kind, found.deadline) == (
+                        item.value,
+                        item.version,
+                        item.kind,
+                        item.deadline,
+                    )
+            assert kv.scan()[0] == sorted(live)
+            assert kv.scan(b"a", limit=2)[0] == sorted(key for key in live if key.startswith(b"a"))[:2]
+            assert (kv.random_key() in live) if live else kv.random_key() is None
+        with pytest.raises(BadRequest):
+            self.engine.namespace("nowhere")
+
+
+TestEngineModel = EngineModel.TestCase
+TestEngineModel.settings = settings(max_examples=60, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck))
+
+
+@pytest.mark.long
+class TestEngineModelLong(EngineModel.TestCase):  # type: ignore[misc, valid-type]
+    """The same, for longer."""
+
+    settings = settings(max_examples=1500, stateful_step_count=60, deadline=None, suppress_health_check=list(HealthCheck))
