@@ -1,0 +1,115 @@
+"""A RESP session with no socket: a peer that keeps what is sent, a host with an engine in a temporary directory."""
+
+import tempfile
+import types
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from flo.commands import flat, load_table
+from flo.commands.host import Counters, Peer
+from flo.commands.session import RespSession
+from flo.config import Settings
+from flo.engine import Engine, EngineSettings
+
+NOW = 1_700_000_000_000
+
+
+class FakePeer:
+    """Keeps replies; a held reply is released by `fire`."""
+
+    def __init__(self) -> None:
+        self.id = 1
+        self.out: list[bytes] = []
+        self.closed = False
+        self.later: list[Callable[[], None]] = []
+        self.address = self.local_address = "127.0.0.1:1"
+        self.age_seconds = self.idle_seconds = 0.0
+        self.descriptor = 3
+        self.input_bytes = self.output_bytes = 0
+
+    def push(self, data: bytes) -> None:
+        self.out.append(data)
+
+    def close_after_replies(self) -> None:
+        self.closed = True
+
+    def kill(self) -> None:
+        self.closed = True
+
+    def resume_after(self, seconds: float, resume: Callable[[], None]) -> None:
+        self.later.append(resume)
+
+
+class FakeHost:
+    """A host whose turn never ends by time."""
+
+    def __init__(self, directory: str | None = None) -> None:
+        load_table()
+        self.directory = directory or tempfile.mkdtemp(prefix="flo-fake-")
+        self.time = NOW
+        self.engine = Engine(self.directory, EngineSettings(segment_bytes=1 << 22), manual=True, clock=lambda: self.time)
+        self.settings = Settings(slowlog_slower_than=-1)
+        self.counters = Counters()
+        self.secret: bytes | None = None
+        self.port, self.run_id, self.loading = 1, "0" * 40, False
+        self.monitors: set[Peer] = set()
+        self.slow: list[Any] = []
+        self.slow_count = 0
+        self.latency: list[tuple[int, int]] = []
+        self.flat_context = flat.NO_CONTEXT
+        self.tick_deadline = float("inf")
+        self.uptime_seconds = 0.0
+        self.connections = 1
+        self.logged: list[str] = []
+
+    def sessions(self) -> list[Any]:
+        return []
+
+    def shutdown(self) -> None:
+        """Nothing to stop."""
+
+    def log(self, level: str, message: str, **details: object) -> None:
+        self.logged.append(f"{level} {message} {details}")
+
+    def tick(self) -> None:
+        """A new turn."""
+        self.engine.commit()
+        self.engine.tick()
+        self.flat_context = flat.NO_CONTEXT
+
+    def close(self) -> None:
+        """Close the engine and remove the directory."""
+        import shutil
+
+        self.engine.close()
+        shutil.rmtree(Path(self.directory))
+
+
+def session(host: FakeHost, plain: bool = False) -> RespSession:
+    """A session on `host`; a `plain` one never takes the flat path."""
+    made = RespSession(host, FakePeer())
+    if plain:
+        made.settle = types.MethodType(lambda self: None, made)  # type: ignore[method-assign]
+        made.flat = False
+    return made
+
+
+def feed(made: RespSession, data: bytes) -> bytes:
+    """Feed bytes and run what they start to its end; returns the replies. What is not taken is fed again with a later call, as
+    a connection would."""
+    rest = getattr(made, "_test_rest", b"") + data
+    replies = b""
+    while True:
+        taken = made.feed(rest, 1 << 40)
+        rest = rest[taken:]
+        while made.job is not None:
+            made.resume()
+        replies += b"".join(made.peer.out)
+        made.peer.out.clear()
+        if not made.yielded and not (made.halted and taken):
+            break
+        if not rest:
+            break
+    made.__dict__["_test_rest"] = rest
+    return replies

@@ -1,0 +1,68 @@
+"""Writes the parts of the documents that come from tables: docs/settings.md whole, and the table in docs/redis.md.
+
+`make docs` runs it; tests/test_docs.py holds the documents to it.
+"""
+
+from pathlib import Path
+
+from flo.commands import load_table
+from flo.commands.table import COMMANDS
+from flo.config import setting_rows
+
+DOCS = Path(__file__).parent.parent / "docs"
+BEGIN, END = "<!-- from the table of commands: make docs -->\n", "<!-- end of the table -->\n"
+
+
+def settings_page() -> str:
+    """docs/settings.md."""
+    lines = [
+        "# Settings",
+        "",
+        "Precedence: flags > environment > `flo.toml` > defaults. `flo.toml` is read from the working directory, or from where",
+        "`--config` says. Settings of `[server]` have a flag too: `data_dir` is `--data-dir`. Sizes are written `64mb`, `1gb`; times",
+        "`500ms`, `30s`, `24h`, `7d`. Those marked *live* can be changed with `CONFIG SET`.",
+        "",
+        "| in flo.toml | in the environment | default | |",
+        "|---|---|---|---|",
+    ]
+    for row in setting_rows():
+        live = " *live*" if row.live else ""
+        shown = f"`{row.shown}`" if row.shown else "none"
+        lines.append(f"| `[{row.section}]` `{row.name}` | `{row.environment}` | {shown} | {row.summary}{live} |")
+    lines += ["", "```toml", "[server]", "port = 9000", 'durability = "sync"', 'max_memory = "1gb"', "", "[kv]", "history_depth = 16", "```", ""]
+    return "\n".join(lines)
+
+
+def escaped(text: str) -> str:
+    """Text for a cell of a table."""
+    return text.replace("|", "\\|")
+
+
+def command_table() -> str:
+    """The tables of docs/redis.md, without their marks."""
+    load_table()
+    served = [entry for entry in COMMANDS.values() if not entry.refused]
+    refused: dict[tuple[str, str], list[str]] = {}
+    for entry in COMMANDS.values():
+        if entry.refused:
+            refused.setdefault((entry.group, entry.differs), []).append(entry.name)
+    lines = ["## Commands", "", "| command | | different from Redis |", "|---|---|---|"]
+    for entry in sorted(served, key=lambda e: (e.group, e.name)):
+        syntax = f" {escaped(entry.syntax)}" if entry.syntax else ""
+        lines.append(f"| `{entry.name}{syntax}` | {entry.summary} | {escaped(entry.differs)} |")
+    lines += ["", "## Refused", "", "| commands | what to use instead |", "|---|---|"]
+    for (_, sentence), names in refused.items():
+        lines.append(f"| {' '.join(f'`{name}`' for name in names)} | {sentence} |")
+    return "\n".join([*lines, ""])
+
+
+def redis_page(current: str) -> str:
+    """docs/redis.md with its table made again."""
+    head, _, rest = current.partition(BEGIN)
+    return head + BEGIN + command_table() + END + rest.partition(END)[2]
+
+
+if __name__ == "__main__":
+    (DOCS / "settings.md").write_text(settings_page())
+    page = DOCS / "redis.md"
+    page.write_text(redis_page(page.read_text()))

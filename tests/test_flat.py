@@ -1,0 +1,103 @@
+"""The flat path and its plain twin: the same requests give the same replies, the same memory and the same log."""
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from flo.store.kv import KvStore
+from flo.ual.record import Record
+from tests.fakes import FakeHost, feed, session
+from tests.processes import encode
+
+KEYS = st.sampled_from([b"a", b"b", b"key:000000000001", b"", b"k\r\n", b"c" * 2049])
+VALUES = st.one_of(
+    st.sampled_from(
+        [b"", b"x", b"5", b"9223372036854775807", b"-1", b"\r\n", b"$3\r\nabc", b"*2", b"v" * 2048, b"v" * 2049, b"w" * 40_000]
+    ),
+    st.binary(max_size=30),
+)
+REQUESTS = st.one_of(
+    st.tuples(st.sampled_from([b"SET", b"set", b"Set"]), KEYS, VALUES),
+    st.tuples(st.sampled_from([b"GET", b"get", b"INCR", b"incr", b"iNcR"]), KEYS),
+    st.tuples(st.just(b"SET"), KEYS, VALUES, st.sampled_from([b"EX", b"PX"]), st.sampled_from([b"1", b"100000", b"0"])),
+    st.tuples(st.sampled_from([b"DEL", b"TTL", b"PERSIST", b"EXISTS", b"TYPE", b"STRLEN"]), KEYS),
+    st.tuples(st.just(b"MGET"), KEYS, KEYS),
+    st.tuples(st.just(b"APPEND"), KEYS, VALUES),
+    st.tuples(st.just(b"JSON.SET"), KEYS, st.just(b"$"), st.sampled_from([b"1", b'{"a":1}', b"{"])),
+    st.sampled_from(
+        [(b"PING",), (b"FLUSHALL",), (b"HELLO", b"3"), (b"HELLO", b"2"), (b"NOSUCH", b"x"), (b"GET",), (b"KEYS", b"*"), (b"MULTI",),
+         (b"EXEC",), (b"CLIENT", b"REPLY", b"OFF"), (b"CLIENT", b"REPLY", b"ON"), (b"CLIENT", b"REPLY", b"SKIP"), (b"RESET",)]
+    ),
+)  # fmt: skip
+
+
+def contents(store: KvStore) -> tuple[object, ...]:
+    """All of a store that later answers depend on."""
+    ordered = sorted(key for shard in store.shards for key in shard)
+    return (
+        [dict(shard) for shard in store.shards],
+        [dict(notes) for notes in store.notes],
+        dict(store.buried),
+        ordered,
+        store.bytes,
+        store.deadlines.count,
+    )
+
+
+def log_of(host: FakeHost) -> list[Record | None]:
+    return [host.engine.log.read(index) for index in range(1, host.engine.log.next_index)]
+
+
+@settings(max_examples=400, deadline=None)
+@given(
+    turns=st.lists(st.tuples(st.lists(REQUESTS, max_size=12), st.integers(0, 3000), st.lists(st.integers(1, 200), max_size=4)), max_size=5)
+)
+def test_the_flat_path_is_its_plain_twin(turns: list[tuple[list[tuple[bytes, ...]], int, list[int]]]) -> None:
+    flat_host, plain_host = FakeHost(), FakeHost()
+    try:
+        one, other = session(flat_host), session(plain_host, plain=True)
+        for requests, ms, cuts in turns:
+            data = b"".join(encode(*request) for request in requests)
+            at = 0
+            mine = theirs = b""
+            for cut in [*cuts, len(data)]:
+                mine += feed(one, data[at : at + cut])
+                theirs += feed(other, data[at : at + cut])
+                at += cut
+            assert mine == theirs
+            assert contents(flat_host.engine.kv.store) == contents(plain_host.engine.kv.store)
+            for host in (flat_host, plain_host):
+                host.time += ms
+                host.tick()
+        assert log_of(flat_host) == log_of(plain_host)
+        assert flat_host.counters.hits == plain_host.counters.hits
+        assert flat_host.counters.misses == plain_host.counters.misses
+        scanned = [host.engine.kv.scan_job(b"", None, 100) for host in (flat_host, plain_host)]
+        from flo.engine.kv import run_job
+
+        assert run_job(scanned[0]) == run_job(scanned[1])
+    finally:
+        flat_host.close()
+        plain_host.close()
+
+
+def test_the_flat_path_is_taken() -> None:
+    """Were it never taken, the twin test could not fail."""
+    from flo.commands import flat
+
+    host = FakeHost()
+    try:
+        data = encode("SET", "k", "1") + encode("GET", "k") + encode("INCR", "n") + encode("INCR", "n")
+        assert flat.run(session(host), data, 0) == len(data)
+    finally:
+        host.close()
+
+
+def test_values_with_a_line_end_or_of_any_length_stay_whole() -> None:
+    host = FakeHost()
+    try:
+        made = session(host)
+        for size in (*range(40), 399, 400, 401, 2047, 2048, 2049, 32_767, 32_768, 70_000):
+            value = (b"a\r\n$1\r\n" * (size // 7 + 1))[:size]
+            assert feed(made, encode("SET", "k", value) + encode("GET", "k")) == b"+OK\r\n$%d\r\n%b\r\n" % (size, value)
+    finally:
+        host.close()

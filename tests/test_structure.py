@@ -1,0 +1,103 @@
+"""The shape of the code: what may import what, standard library only, and the connection's table of transitions."""
+
+import ast
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from flo import conn
+from tests.processes import ROOT
+
+# DESIGN.md, "The rooms". A room may import those it names, and what belongs to nobody: errors.
+ARROWS = {
+    "errors": set[str](),
+    "loop": set[str](),
+    "oplog": set[str](),
+    "proto": {"errors"},
+    "ual": {"errors"},
+    "store": {"errors"},
+    "engine": {"store", "ual", "errors"},
+    "config": {"ual", "errors"},
+    "conn": {"loop"},
+    "commands": {"proto", "engine", "errors", "config", "store", "ual"},
+    "server": {"loop", "conn", "commands", "proto", "engine", "config", "errors", "oplog"},
+    "cli": {"server", "client", "engine", "ual", "config", "errors", "oplog"},
+    "__main__": {"cli"},
+    "__init__": {"engine"},
+}
+# The two exceptions inside `commands`: the flat path knows how an entry and a record are laid out (DESIGN, "Fast"), and INFO
+# shows the log's modes and a key's cost.
+LAYOUT_READERS = {"flat.py": {"store", "ual"}, "keys.py": {"store"}, "admin.py": {"store", "ual"}}
+
+
+def imports(path: Path) -> Iterator[str]:
+    """The modules a file imports, by full name."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            assert node.module
+            if node.module == "flo":
+                yield from (f"flo.{alias.name}" for alias in node.names)
+            else:
+                yield node.module
+
+
+def sources() -> list[Path]:
+    return sorted((ROOT / "flo").rglob("*.py"))
+
+
+def test_runtime_code_imports_the_standard_library_only() -> None:
+    for path in sources():
+        for name in imports(path):
+            top = name.split(".")[0]
+            assert top == "flo" or top in sys.stdlib_module_names, f"{path} imports {name}"
+
+
+def test_arrows_point_one_way() -> None:
+    for path in sources():
+        parts = path.relative_to(ROOT / "flo").parts
+        room = parts[0].removesuffix(".py")
+        allowed = ARROWS[room] | {room}
+        if room == "commands":
+            allowed = allowed - {"store", "ual"} | LAYOUT_READERS.get(parts[-1], set())
+        for name in imports(path):
+            target = name.split(".")
+            if target[0] == "flo" and len(target) > 1 and target[1] in ARROWS:
+                assert target[1] in allowed, f"{path} imports {name}: an arrow that points back"
+
+
+def test_stores_and_protocols_do_no_io_and_ask_no_clock() -> None:
+    for room in ("proto", "store"):
+        for path in sorted((ROOT / "flo" / room).glob("*.py")):
+            for name in imports(path):
+                assert name not in ("os", "socket", "time", "random", "select", "threading"), f"{path} imports {name}"
+
+
+def test_every_file_says_what_it_owns() -> None:
+    for path in sources():
+        text = ast.get_docstring(ast.parse(path.read_text()))
+        assert text and len(text) > 15, f"{path} has no opening lines"
+
+
+def test_public_functions_have_docstrings() -> None:
+    """Handlers in the table of commands have their summary there instead."""
+    for path in sources():
+        for node in ast.walk(ast.parse(path.read_text())):
+            if not isinstance(node, (ast.FunctionDef, ast.ClassDef)) or node.name.startswith("_"):
+                continue
+            decorated = any(isinstance(d, ast.Call) and getattr(d.func, "id", "") == "command" for d in node.decorator_list)
+            small = len(node.body) <= 6
+            assert ast.get_docstring(node) or decorated or small, f"{path}:{node.lineno} {node.name} has no docstring"
+
+
+def test_the_transition_table_is_closed() -> None:
+    """Every state can be left, CLOSED is final, and each move has its cause in words."""
+    for state in range(7):
+        for event, (target, cause) in conn._CAUSES[state].items():
+            assert conn.NEXT[state][event] == target
+            assert cause
+    assert {target for target, _ in conn._CAUSES[conn.CLOSED].values()} == {conn.CLOSED}
+    for state in range(6):
+        assert conn.NEXT[state][conn.GONE_AWAY] == conn.CLOSED
