@@ -260,9 +260,27 @@ class Connection:
             self._input += view[:count]
             self._execute_kept()
             return
+        # from here on the common case: nothing kept, nothing owed. _move, _settle and _touch stand here in full, since a
+        # call costs as much as a dictionary lookup and this runs once a request
         data = bytes(view[:count])
-        self._move(INPUT)
-        taken = self.session.feed(data, self._output_room())
+        session = self.session
+        self.state = state = NEXT[self.state][INPUT]
+        assert state != ILLEGAL
+        taken = session.feed(data, owner.output_limit - self._unsent_bytes)
+        if (
+            taken == count
+            and self.out
+            and self.state == PROCESSING
+            and not session.busy
+            and not session.yielded
+            and not session.unfinished
+            and not self._held
+        ):
+            self.state = WRITING
+            if not self._touched:
+                self._touched = True
+                owner.reactor.touched.append(self)
+            return
         if taken < count and self.state == PROCESSING:
             self._input += data[taken:] if taken else data
         self._settle()
@@ -407,6 +425,9 @@ class Connection:
                 self.kill()
                 return
             self._owner.bytes_out += sent
+            if sent == len(data) and self.state == WRITING and not self._input and not self._eof and not self.session.unfinished:
+                self.state = IDLE  # the common case of what follows
+                return
         if sent != len(data):
             if not self._unsent:
                 self._since = monotonic()

@@ -96,6 +96,7 @@ class Server:
     def run(self, ready: Callable[[], None] = lambda: None) -> None:
         """Serve until SIGTERM, SIGINT or SHUTDOWN; then sync and close. `ready` is called once connections are accepted.
 
+        Raises `ConfigError` where the port has been taken meanwhile.
         Does not return where the log fails: the process ends at once with status 74, waiting replies unsent.
         """
         import gc
@@ -105,7 +106,11 @@ class Server:
         signal.signal(signal.SIGPIPE, signal.SIG_IGN)
         signal.set_wakeup_fd(self._wake_write.fileno(), warn_on_full_buffer=False)
         self.reactor.register(self._wake_read.fileno(), READ, lambda _: None)
-        self._listener.listen(BACKLOG)
+        try:
+            self._listener.listen(BACKLOG)
+        except OSError as e:  # somebody else has begun to listen there while this one recovered
+            self._close()
+            raise _cannot_listen(self.settings, e) from None
         self.reactor.register(self._listener.fileno(), READ, self._accept)
         # What was recovered is never garbage, and serving makes no cycles (tests/test_server.py holds that):
         # a collection would only stall everyone.
@@ -118,6 +123,7 @@ class Server:
         except (LogFailed, Fatal) as e:
             self.die(e)
         self._close()
+        self.log("info", "stopped; everything is on disk" if self.settings.durability != "ephemeral" else "stopped")
 
     def die(self, e: BaseException) -> None:
         """Memory is no longer what disk says: end at once, waiting replies unsent."""
@@ -148,7 +154,6 @@ class Server:
         self._wake_read.close()
         self._wake_write.close()
         os.close(self._reserve)
-        self.log("info", "stopped; everything is on disk" if self.settings.durability != "ephemeral" else "stopped")
 
     # -- the phases of a turn (flo.loop.Phases) ----------------------------------------------------
 
@@ -361,12 +366,14 @@ def _bind(settings: Settings) -> socket.socket:
         listener.bind((settings.bind, settings.port))
     except (OSError, OverflowError) as e:
         listener.close()
-        if isinstance(e, OSError) and e.errno == errno.EADDRINUSE:
-            raise ConfigError(
-                f"port {settings.port} on {settings.bind} is in use by another process; stop it, or choose another --port."
-            ) from None
-        raise ConfigError(f"cannot listen on {settings.bind} port {settings.port}: {e}.") from None
+        raise _cannot_listen(settings, e) from None
     return listener
+
+
+def _cannot_listen(settings: Settings, e: Exception) -> ConfigError:
+    if isinstance(e, OSError) and e.errno == errno.EADDRINUSE:
+        return ConfigError(f"port {settings.port} on {settings.bind} is in use by another process; stop it, or choose another --port.")
+    return ConfigError(f"cannot listen on {settings.bind} port {settings.port}: {e}.")
 
 
 def raise_descriptor_limit(wanted: int) -> int:

@@ -29,7 +29,19 @@ def settings_page() -> str:
         live = " *live*" if row.live else ""
         shown = f"`{row.shown}`" if row.shown else "none"
         lines.append(f"| `[{row.section}]` `{row.name}` | `{row.environment}` | {shown} | {row.summary}{live} |")
-    lines += ["", "```toml", "[server]", "port = 9000", 'durability = "sync"', 'max_memory = "1gb"', "", "[kv]", "history_depth = 16", "```", ""]
+    lines += [
+        "",
+        "```toml",
+        "[server]",
+        "port = 9000",
+        'durability = "sync"',
+        'max_memory = "1gb"',
+        "",
+        "[kv]",
+        "history_depth = 16",
+        "```",
+        "",
+    ]
     return "\n".join(lines)
 
 

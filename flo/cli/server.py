@@ -85,5 +85,9 @@ def run_start(args: argparse.Namespace) -> int:
                 "warning", f"only {server.descriptor_limit} file descriptors may be open: fewer clients fit than max_connections says"
             )
 
-    server.run(ready)
+    try:
+        server.run(ready)
+    except FloError as e:
+        print(f"flo: {e}", file=sys.stderr)
+        return 1
     return 0

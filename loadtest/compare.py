@@ -1,0 +1,215 @@
+"""Flo beside Redis and beside the floor: ratios of paired, alternating slices, on this machine, in one run.
+
+    python3 loadtest/compare.py [--python PATH …] [--rounds 5] [--seconds 1.5] [--commands set,get,incr] [--depths 1,16]
+                                [--durability sync,async,ephemeral] [--floor-only] [--json FILE]
+
+Starts redis-server (appendfsync always for `sync`, everysec for `async`, no AOF for `ephemeral`), Flo on each Python given,
+and floor.py on the first, each on its own port and directory; loads each with redis-benchmark (50 clients, one million keys)
+in slices that alternate, so that a noisy moment hits all. A row's ratio is the median of the rounds' ratios, Flo's rate over
+the other's in the same round; behind it the lowest and highest. CPU is the server's own, user and system, in us a request.
+"""
+
+import argparse
+import contextlib
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT))
+
+from tests.processes import FloProcess, RedisProcess, free_port, wait_until  # noqa: E402
+
+CLIENTS = 50
+KEYS = 1_000_000
+REDIS_FLAGS = {
+    "sync": ("--appendfsync", "always"),
+    "async": ("--appendfsync", "everysec"),
+    "ephemeral": ("--appendonly", "no"),
+}
+STOLEN_MAX = 0.05  # a round with more stolen CPU than this says nothing
+
+
+@dataclass
+class Target:
+    """A server under load."""
+
+    name: str
+    port: int
+    pid: int
+
+
+@dataclass
+class Row:
+    """One command at one depth: each target's rates and CPU costs, round by round."""
+
+    command: str
+    depth: int
+    rates: dict[str, list[float]] = field(default_factory=dict)
+    cpu_us: dict[str, list[float]] = field(default_factory=dict)
+
+
+def cpu_seconds(pid: int) -> float:
+    """CPU time a process has used, user and system."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def stolen() -> tuple[int, int]:
+    """(ticks stolen by the hypervisor, all ticks) since boot."""
+    ticks = [int(text) for text in Path("/proc/stat").read_text().splitlines()[0].split()[1:]]
+    return ticks[7], sum(ticks[:8])
+
+
+def sync_latency(directory: str) -> tuple[float, float]:
+    """(median, 99th percentile) in us of a 4 KiB write and fdatasync on written zeros, where the servers write."""
+    fd, path = tempfile.mkstemp(dir=directory)
+    try:
+        os.pwrite(fd, bytes(4 << 20), 0)
+        os.fsync(fd)
+        times = []
+        for at in range(500):
+            os.pwrite(fd, b"x" * 4096, at * 4096)
+            began = time.perf_counter()
+            os.fdatasync(fd)
+            times.append((time.perf_counter() - began) * 1e6)
+        times.sort()
+        return times[250], times[495]
+    finally:
+        os.close(fd)
+        os.unlink(path)
+
+
+def load(target: Target, command: str, depth: int, requests: int) -> tuple[float, float]:
+    """One slice: (requests a second, the server's CPU us a request)."""
+    before = cpu_seconds(target.pid)
+    began = time.perf_counter()
+    result = subprocess.run(
+        [
+            "redis-benchmark", "-h", "127.0.0.1", "-p", str(target.port), "-c", str(CLIENTS), "-r", str(KEYS), "-P", str(depth),
+            "-n", str(requests), "-t", command, "--csv",
+        ],
+        capture_output=True, text=True, timeout=120, check=True,
+    )  # fmt: skip
+    took = time.perf_counter() - began
+    lines = [line for line in result.stdout.splitlines() if line.startswith('"') and not line.startswith('"test"')]
+    rate = float(lines[-1].split(",")[1].strip('"')) if lines else requests / took
+    return rate, (cpu_seconds(target.pid) - before) / requests * 1e6
+
+
+@contextlib.contextmanager
+def floor(python: str, directory: Path, sync: bool) -> Iterator[Target]:
+    """floor.py on a port."""
+    port = free_port()
+    command = [python, str(ROOT / "loadtest" / "floor.py"), str(port), str(directory / "floor.log"), *([] if sync else ["--nosync"])]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    try:
+        assert process.stdout is not None
+        wait_until(process.stdout.readline, "the floor")
+        yield Target("floor", port, process.pid)
+    finally:
+        process.kill()
+        process.wait()
+
+
+def compare(durability: str, pythons: list[str], args: argparse.Namespace) -> dict[str, object]:
+    """Start everything, alternate, report one durability."""
+    with contextlib.ExitStack() as stack:
+        directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="flo-compare-", ignore_cleanup_errors=True)))
+        (directory / "redis").mkdir()
+        targets = []
+        if not args.no_redis:
+            redis = stack.enter_context(RedisProcess(directory / "redis", *REDIS_FLAGS[durability]))
+            targets.append(Target("redis", redis.port, redis.process.pid))
+        for python in pythons:
+            name = f"flo-{subprocess.run([python, '-V'], capture_output=True, text=True, check=True).stdout.split()[1]}"
+            flo = stack.enter_context(FloProcess(directory / name, "--durability", durability, python=python))
+            targets.append(Target(name, flo.port, flo.pid))
+        targets.append(stack.enter_context(floor(pythons[0], directory, durability == "sync")))
+        median, worst = sync_latency(str(directory))
+        print(f"\n{durability}: fdatasync of 4 KiB {median:.0f} us median, {worst:.0f} us p99; {CLIENTS} clients, {KEYS:,} keys")
+        rows = [Row(command, depth) for command in args.commands.split(",") for depth in map(int, args.depths.split(","))]
+        dropped = 0
+        for row in rows:
+            requests = {}
+            for target in targets:  # also fills the keys that GET finds
+                if row.command == "get":
+                    load(target, "set", 16, KEYS // 4)
+                rate, _ = load(target, row.command, row.depth, 20_000 * row.depth)
+                requests[target.name] = max(int(rate * args.seconds), 20_000)
+            for _ in range(args.rounds):
+                stolen_before, all_before = stolen()
+                measured = {t.name: load(t, row.command, row.depth, requests[t.name]) for t in targets}
+                stolen_after, all_after = stolen()
+                if (stolen_after - stolen_before) / max(all_after - all_before, 1) > STOLEN_MAX:
+                    dropped += 1
+                    continue
+                for name, (rate, cpu) in measured.items():
+                    row.rates.setdefault(name, []).append(rate)
+                    row.cpu_us.setdefault(name, []).append(cpu)
+            print_row(row, [t.name for t in targets], header=row is rows[0])
+        print(f"rounds dropped for more than {STOLEN_MAX:.0%} stolen CPU: {dropped}")
+        return {"durability": durability, "sync_us": [median, worst], "dropped": dropped, "rows": [vars(row) for row in rows]}
+
+
+def ratio(row: Row, name: str, other: str) -> tuple[float, float, float]:
+    """(median, lowest, highest) of the rounds' ratios."""
+    ratios = [a / b for a, b in zip(row.rates[name], row.rates[other], strict=True)]
+    return statistics.median(ratios), min(ratios), max(ratios)
+
+
+def print_row(row: Row, names: list[str], header: bool) -> None:
+    """One line a Flo: its ratios and every target's rate and cost."""
+    if header:
+        print(
+            f"{'':22}{'':14}"
+            + "".join(f"{f'over {other}':>24}" for other in ("redis", "floor") if other in names)
+            + "     k/s and CPU us a request"
+        )
+    if not row.rates:
+        print(f"{row.command.upper():5} depth {row.depth:<3} every round was dropped")
+        return
+    rates = "  ".join(
+        f"{name} {statistics.median(row.rates[name]) / 1000:.0f} ({statistics.median(row.cpu_us[name]):.1f})" for name in names
+    )
+    for name in names:
+        if name.startswith("flo-"):
+            cells = ""
+            for other in ("redis", "floor"):
+                if other in names:
+                    middle, low, high = ratio(row, name, other)
+                    cells += f"{middle:10.2f} [{low:.2f}..{high:.2f}]".rjust(24)
+            print(f"{row.command.upper():5} depth {row.depth:<3} {name:<20}{cells}     {rates}", flush=True)
+
+
+def main() -> int:
+    """Run the comparison."""
+    parser = argparse.ArgumentParser(description="Flo beside Redis and the floor, in paired alternating slices.")
+    parser.add_argument("--python", action="append", help="a Python to run Flo on; may be given several times (default: this one)")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=1.5, help="length of a slice")
+    parser.add_argument("--commands", default="set,get,incr")
+    parser.add_argument("--depths", default="1,16")
+    parser.add_argument("--durability", default="sync")
+    parser.add_argument("--no-redis", action="store_true", help="compare with the floor only")
+    parser.add_argument("--json", help="write every figure to this file")
+    args = parser.parse_args()
+    if shutil.which("redis-benchmark") is None or (not args.no_redis and shutil.which("redis-server") is None):
+        print("redis-benchmark and redis-server are needed: apt-get install redis-tools redis-server", file=sys.stderr)
+        return 1
+    results = [compare(durability, args.python or [sys.executable], args) for durability in args.durability.split(",")]
+    if args.json:
+        Path(args.json).write_text(json.dumps(results, indent=1))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
