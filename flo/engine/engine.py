@@ -16,7 +16,7 @@ from typing import Any
 from flo.engine.kv import KeyValue
 from flo.engine.namespace import DEFAULT, DEFAULT_ID, Namespace, check_name, hash_name
 from flo.errors import BadRequest, Conflict, LogDamaged, LogFailed, OutOfMemory, Overloaded
-from flo.store.ordered import OrderedKeys
+from flo.store.ordered import WAITING_MIN, OrderedKeys
 from flo.ual.files import Files
 from flo.ual.log import SEGMENT_BYTES, SYNC, Log
 from flo.ual.record import (
@@ -162,9 +162,10 @@ class Engine:
             self._free_slice()
             more = True
         for namespace in self.namespaces.values():
-            ordered = namespace.kv.store.ordered
-            if ordered.overdue or (idle and ordered.pending):
-                ordered.fold()
+            store = namespace.kv.store
+            waiting = store.ordered.waiting
+            if (idle and store.ordered.pending) or (waiting > WAITING_MIN and waiting > 2 * len(store)):
+                store.ordered.fold()
                 more = True
                 break
         return self.sweep() or more

@@ -13,7 +13,8 @@ from collections.abc import Callable
 
 LEAF_KEYS = 512  # a leaf is split past twice this; sorting one takes about 0.1 ms
 FOLD_SLICE = 1000  # keys folded at a time: about 1 ms
-FRESH_MAX = 1 << 20  # past it folding no longer waits for idle time, so that keys made and deleted can't pile up
+WAITING_MIN = 1 << 20  # past it, and past twice the keys there are, folding does not wait for idle time: keys that are made and
+# deleted again must not pile up
 DEAD_MIN = 4096  # fewer dead keys than this are not worth visiting every leaf
 
 
@@ -50,9 +51,9 @@ class OrderedKeys:
         return bool(self.fresh or self._backlog or self._sweep_at >= 0 or self._many_dead())
 
     @property
-    def overdue(self) -> bool:
-        """Whether folding should not wait for idle time."""
-        return len(self.fresh) + len(self._backlog) > FRESH_MAX
+    def waiting(self) -> int:
+        """How many keys are not folded yet."""
+        return len(self.fresh) + len(self._backlog)
 
     def _many_dead(self) -> bool:
         return self.dead > DEAD_MIN and self.dead > len(self._leaves) * LEAF_KEYS // 2
