@@ -237,9 +237,9 @@ class Connection:
             self.kill()
 
     def _receive(self) -> None:
-        owner = self._owner
+        owner, session = self._owner, self.session
         if self.state == BODY:
-            room = self.session.body_room()
+            room = session.body_room()
             if room is not None:
                 self._receive_body(room)
                 return
@@ -256,14 +256,13 @@ class Connection:
             return
         owner.bytes_in += count
         self._last_input = owner.reactor.deadline
-        if self._input or self._paused or self.session.busy or self._queued:
+        if self._input or self._paused or self._queued or session.busy:
             self._input += view[:count]
             self._execute_kept()
             return
         # from here on the common case: nothing kept, nothing owed. _move, _settle and _touch stand here in full, since a
         # call costs as much as a dictionary lookup and this runs once a request
         data = bytes(view[:count])
-        session = self.session
         self.state = state = NEXT[self.state][INPUT]
         assert state != ILLEGAL
         taken = session.feed(data, owner.output_limit - self._unsent_bytes)

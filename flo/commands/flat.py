@@ -130,7 +130,7 @@ def run(session: "RespSession", data: bytes, start: int) -> int:
                             shard[key] = changed
                             grown += len(changed) - len(entry)
                             index += 1
-                            emit(b":%b\r\n" % digits)
+                            emit(b":" + digits + CRLF)
                             at += 5
                             continue
             elif head == b"*3" and (name == b"SET" or name == b"set") and pieces[at + 1] == b"$3" and adds:
