@@ -126,11 +126,13 @@ class Owner(Protocol):
 class Connection:
     """One client. Its session is set by the server, and may be replaced when the protocol is known."""
 
+    # fmt: off
     __slots__ = (
-        "_eof", "_events", "_executed", "_fd", "_held", "_input", "_last_input", "_owner", "_paused", "_queued", "_recv_into", "_send",
-        "_since", "_sock", "_started", "_timed", "_timers", "_touched", "_unsent", "_unsent_bytes", "address", "id", "local_address",
-        "must_authenticate", "out", "session", "state",
-    )  # fmt: skip
+        "_eof", "_events", "_executed", "_fd", "_held", "_input", "_last_input", "_owed_since", "_owner", "_paused", "_queued",
+        "_recv_into", "_send", "_sent_at", "_since", "_sock", "_started", "_timed", "_timers", "_touched", "_unsent",
+        "_unsent_bytes", "address", "id", "local_address", "must_authenticate", "out", "session", "state",
+    )
+    # fmt: on
 
     def __init__(self, owner: Owner, sock: socket.socket, identity: int, address: str, local_address: str) -> None:
         self.id = identity
@@ -157,7 +159,7 @@ class Connection:
         self._timed = False  # check_time is called
         self._executed = 0  # what session.executed was when the unfinished request began
         self._timers: list[Timer] = []
-        self._started = self._since = self._last_input = monotonic()
+        self._started = self._since = self._sent_at = self._owed_since = self._last_input = monotonic()
         owner.reactor.register(self._fd, READ, self.on_events)
 
     def _move(self, event: int) -> None:
@@ -171,6 +173,12 @@ class Connection:
         self.must_authenticate = must_authenticate
         if must_authenticate:
             self._time()
+
+    def owe_secret(self) -> None:
+        """The secret is owed from now on."""
+        self.must_authenticate = True
+        self._owed_since = monotonic()
+        self._time()
 
     # -- what commands ask -------------------------------------------------------------------------
 
@@ -429,7 +437,7 @@ class Connection:
                 return
         if sent != len(data):
             if not self._unsent:
-                self._since = monotonic()
+                self._sent_at = monotonic()
                 self._time()
             self._unsent.append(memoryview(data)[sent:])
             self._unsent_bytes += len(data) - sent
@@ -450,7 +458,7 @@ class Connection:
                 count = self._send(unsent[0])
                 self._owner.bytes_out += count
                 self._unsent_bytes -= count
-                self._since = self._owner.reactor.deadline
+                self._sent_at = self._owner.reactor.deadline
                 if count < len(unsent[0]):
                     unsent[0] = unsent[0][count:]
                     break
@@ -505,6 +513,7 @@ class Connection:
         self._unsent_bytes = 0
         self._owner.reactor.unregister(self._fd)
         self.session.end()
+        self.session = NO_SESSION  # a session knows its connection: a cycle, and nothing collects those
         self._sock.close()
         self._owner.forget(self)
 
@@ -520,18 +529,56 @@ class Connection:
         if self.state == CLOSED:
             return False
         if self.must_authenticate and not self.session.authenticated:
-            if now - self._started > owner.header_seconds:
+            if now - self._owed_since > owner.header_seconds:
                 self.kill()
                 return False
             return True
-        if self.state == HEADER:
-            limit = owner.header_seconds
-        elif self.state == BODY or self._unsent or self.state == CLOSING:
-            limit = owner.stall_seconds
-        else:
-            self._timed = False
-            return False
-        if now - self._since > limit:
+        if self._unsent and now - self._sent_at > owner.stall_seconds:
             self.kill()
             return False
+        if self._paused or self._queued:
+            self._since = now  # its input waits for us: that time is not the client's
+        elif self.state in (HEADER, BODY, CLOSING):
+            limit = owner.header_seconds if self.state == HEADER else owner.stall_seconds
+            if now - self._since > limit:
+                self.kill()
+                return False
+        elif not self._unsent:
+            self._timed = False
+            return False
         return True
+
+
+class NoSession:
+    """The session of a closed connection."""
+
+    def __init__(self) -> None:
+        self.yielded = self.busy = self.unfinished = self.length_known = False
+        self.authenticated = True
+        self.executed = self.held = 0
+        self.job: Generator[None, None, list[bytes]] | None = None
+
+    def feed(self, data: bytes, output_room: int, /) -> int:
+        """Nothing is executed."""
+        return len(data)
+
+    def body_room(self) -> memoryview | None:
+        """Nothing is received."""
+        return None
+
+    def body_received(self, count: int, output_room: int, /) -> None:
+        """Nothing is received."""
+
+    def resume(self) -> bool:
+        """Nothing is under way."""
+        return True
+
+    def describe(self) -> str:
+        """Not listed."""
+        return ""
+
+    def end(self) -> None:
+        """It has ended."""
+
+
+NO_SESSION = NoSession()

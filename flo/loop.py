@@ -73,6 +73,11 @@ class Timer:
     def cancel(self) -> None:
         """Do not call."""
         self.cancelled = True
+        self.callback = _nothing  # it may hold what holds this timer, and nothing collects cycles
+
+
+def _nothing() -> None:
+    """What a timer that is over would call."""
 
 
 class Reactor:
@@ -121,8 +126,8 @@ class Reactor:
         timers = self._timers
         while timers and timers[0][0] <= now:
             timer = heappop(timers)[2]
-            if not timer.cancelled:
-                timer.callback()
+            callback, timer.callback = timer.callback, _nothing
+            callback()
 
     def _timeout(self) -> float | None:
         """How long poll may block, in seconds; None for as long as it takes."""

@@ -23,11 +23,13 @@ from flo.errors import ConfigError, LogFailed
 from flo.loop import READ, Reactor
 from flo.oplog import LEVELS, OperatorLog
 from flo.proto.detect import Kind, detect, skip_blank
+from flo.proto.resp import UNAUTHENTICATED_BYTES_MAX
+from flo.ual.log import SEALED_OPEN_MAX
 
 EXIT_LOG_FAILED = 74  # EX_IOERR: the log failed; start again, and recovery gives exactly what was durable
 BACKLOG = 511
 ACCEPTS_PER_TURN = 64
-DESCRIPTORS_BESIDES = 64  # for the log, the listener and the poller
+DESCRIPTORS_BESIDES = SEALED_OPEN_MAX + 64  # for the log's segments; for the rest of the log, the listener and the poller
 TIME_CHECK_SECONDS = 1.0
 LATENCY_EVENTS_MAX = 160  # Redis keeps as many
 ACCEPT_PAUSE_SECONDS = 0.1  # before accepting is tried again when not even the reserve descriptor helped
@@ -72,6 +74,9 @@ class Server:
         self._started = monotonic()
         self._shutting_down = False
         self.descriptor_limit = raise_descriptor_limit(settings.max_connections + DESCRIPTORS_BESIDES)
+        # clients must not take the descriptors that the log needs to roll: past this, they are told that there is no room
+        room = max(self.descriptor_limit - DESCRIPTORS_BESIDES, self.descriptor_limit // 2)
+        self.connection_limit = min(settings.max_connections, room)
         self._listener = _bind(settings)
         self.port: int = self._listener.getsockname()[1]
         try:
@@ -105,7 +110,7 @@ class Server:
             signal.signal(number, self._on_signal)
         signal.signal(signal.SIGPIPE, signal.SIG_IGN)
         signal.set_wakeup_fd(self._wake_write.fileno(), warn_on_full_buffer=False)
-        self.reactor.register(self._wake_read.fileno(), READ, lambda _: None)
+        self.reactor.register(self._wake_read.fileno(), READ, self._woken)
         try:
             self._listener.listen(BACKLOG)
         except OSError as e:  # somebody else has begun to listen there while this one recovered
@@ -132,6 +137,9 @@ class Server:
         detail = "".join(traceback.format_exception(e)) if isinstance(e, Fatal) else ""
         self.log("error", f"{e} The server ends now; start it again to have exactly what was on disk.", traceback=detail)
         os._exit(EXIT_LOG_FAILED)
+
+    def _woken(self, _events: int) -> None:
+        self._wake_read.recv(64)
 
     def _on_signal(self, number: int, _frame: object) -> None:
         self.log("info", f"{signal.Signals(number).name}: finishing")
@@ -224,7 +232,7 @@ class Server:
     def _welcome(self, sock: socket.socket, address: tuple[str, int]) -> None:
         counters = self.counters
         counters.connections_received += 1
-        if len(self._connections) >= self.settings.max_connections:
+        if len(self._connections) >= self.connection_limit:
             counters.connections_rejected += 1
             _tell_and_close(sock, FULL)
             return
@@ -303,6 +311,8 @@ class FirstBytes:
         blank = skip_blank(data)
         kind = detect(data[blank:])
         if kind is None:
+            if not self.authenticated and len(data) > UNAUTHENTICATED_BYTES_MAX:
+                self._connection.kill()
             return blank
         connection, server = self._connection, self._server
         if kind in (Kind.RESP, Kind.INLINE):
@@ -326,7 +336,6 @@ class FirstBytes:
     def _refuse_binary(self, data: bytes, kind: Kind) -> int:
         """One BAD_REQUEST with the request's id, then closed (SPEC section 2: response header)."""
         if kind is Kind.BINARY and len(data) < BINARY_HEADER_BYTES:
-            self.length_known = True
             return 0
         text = (
             b"the binary protocol is not here yet; this version serves RESP"

@@ -31,6 +31,9 @@ class FakePeer:
     def push(self, data: bytes) -> None:
         self.out.append(data)
 
+    def owe_secret(self) -> None:
+        """No time passes here."""
+
     def close_after_replies(self) -> None:
         self.closed = True
 

@@ -20,7 +20,7 @@ ARROWS = {
     "config": {"ual", "errors"},
     "conn": {"loop"},
     "commands": {"proto", "engine", "errors", "config", "store", "ual"},
-    "server": {"loop", "conn", "commands", "proto", "engine", "config", "errors", "oplog"},
+    "server": {"loop", "conn", "commands", "proto", "engine", "config", "errors", "oplog", "ual"},
     "cli": {"server", "client", "engine", "ual", "config", "errors", "oplog"},
     "__main__": {"cli"},
     "__init__": {"engine"},

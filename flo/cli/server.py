@@ -73,14 +73,14 @@ def run_start(args: argparse.Namespace) -> int:
                 f"Flo {flo.__version__} is listening on {where} (process {os.getpid()}, Python {sys.version.split()[0]})",
                 f"  data        {directory}: {keys} keys, {engine.log.recovered_records} records read in {took:.2f} s",
                 f"  durability  {settings.durability}: {DURABILITY_TEXT[settings.durability]}",
-                f"  clients     {settings.max_connections} at once; {server.descriptor_limit} file descriptors",
+                f"  clients     {server.connection_limit} at once; {server.descriptor_limit} file descriptors",
                 f"  try         redis-cli{where_cli} -p {server.port} SET hello world",
                 "  stop        Ctrl-C",
             ]
             if source:
                 lines.insert(1, f"  settings    {source}")
             print("\n".join(lines), file=sys.stderr, flush=True)
-        if server.descriptor_limit < settings.max_connections:
+        if server.connection_limit < settings.max_connections:
             server.log(
                 "warning", f"only {server.descriptor_limit} file descriptors may be open: fewer clients fit than max_connections says"
             )

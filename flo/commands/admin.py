@@ -372,7 +372,14 @@ def command_(session: RespSession, args: list[bytes]) -> Reply:
 # -- watching --------------------------------------------------------------------------------------
 
 
-@command("MONITOR", 1, "", "Shows every command that is executed, by any client.", group="server", flags="admin no_monitor resets")
+@command(
+    "MONITOR",
+    1,
+    "",
+    "Shows every command that is executed, by any client; arguments over 1 KiB are cut.",
+    group="server",
+    flags="admin no_monitor resets",
+)
 def monitor(session: RespSession, args: list[bytes]) -> Reply:
     session.monitoring = True
     session.host.monitors.add(session.peer)

@@ -51,6 +51,8 @@ def reset(session: RespSession, args: list[bytes]) -> Reply:
         session.monitoring = False
         session.host.monitors.discard(session.peer)
     session.set_authenticated(session.host.secret is None)
+    if not session.authenticated:
+        session.peer.owe_secret()
     return resp.simple("RESET")
 
 

@@ -191,7 +191,7 @@ def run(session: "RespSession", data: bytes, start: int) -> int:
     except (IndexError, KeyError):
         pass  # an argument over FLAT_ARGUMENT_BYTES_MAX, or a count not in COUNTS: nothing of that request was done
     session.output_room = room
-    session.executed += 1
+    session.executed += at > 0
     if index != log.next_index:
         log.next_index = index
         log.pending_bytes += 3 * (len(data) - start)  # an upper bound of what these requests appended

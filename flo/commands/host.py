@@ -44,6 +44,9 @@ class Peer(Protocol):
     def push(self, data: bytes) -> None:
         """Send something that is not a reply to a request under way."""
 
+    def owe_secret(self) -> None:
+        """The secret is owed from now on: close unless it is given in time."""
+
     def close_after_replies(self) -> None:
         """Read no more; close once everything is sent."""
 

@@ -18,6 +18,7 @@ from flo.proto.resp import ProtocolError, RequestParser
 FLAT_BYTES_MIN = 14  # shorter input holds no request worth the flat path
 SLOW_ARGUMENTS_MAX = 32  # SLOWLOG keeps this many arguments, cut to this many bytes
 SLOW_ARGUMENT_BYTES_MAX = 128
+MONITOR_ARGUMENT_BYTES_MAX = 1024  # quoting costs 0.2 us a byte, and everyone waits for it
 UNKNOWN_ARGUMENTS_SHOWN = 128  # bytes of arguments that the error for an unknown command repeats
 
 MULTI_REFUSAL = (
@@ -52,6 +53,7 @@ class RespSession:
         self.halted = False  # execution stops here for this turn
         self.yielded = False  # … because others wait; there is more to execute
         self.job: Job | None = None
+        self._job_skipped = False  # CLIENT REPLY SKIP was for the job
         self.busy = False  # a job, or a held reply's timer, must end before the next request may start
         self.output_room = flat.OUTPUT_ROOM_BYTES
         self.executed = 0
@@ -75,6 +77,8 @@ class RespSession:
         at, size = 0, len(data)
         if self.flat and not self.unfinished and size >= FLAT_BYTES_MIN and not self.host.monitors:
             at = flat.run(self, data, 0)
+            if at:
+                self.parser.searched = 0  # what it had searched of an unfinished line is done
             if at == size or self.halted:
                 return at
         return self._feed_carefully(data, at)
@@ -89,6 +93,7 @@ class RespSession:
                     self._run(args)
                     if self.flat and not self.halted and not self.host.monitors and size - at >= FLAT_BYTES_MIN:
                         at = flat.run(self, data, at)
+                        parser.searched = 0
             while not self.halted:
                 args, at = parser.parse(data, at)
                 if args is None:
@@ -141,7 +146,7 @@ class RespSession:
             pieces = [resp.error("ERR internal error")]
         self.job = None
         self.busy = False
-        if self.replies:
+        if self.replies and not self._job_skipped:
             self.peer.out.extend(pieces)
         return True
 
@@ -168,6 +173,10 @@ class RespSession:
         host = self.host
         appended = host.engine.log.next_index
         started = monotonic()
+        skipped = self.skip_next
+        if skipped:
+            self.skip_next = False
+            self.settle()
         try:
             reply = self._dispatch(args)
         except Refusal as e:
@@ -185,17 +194,16 @@ class RespSession:
         if 0 <= host.settings.slowlog_slower_than <= micros:
             self._note_slow(micros, args)
         if type(reply) is bytes:
-            if self.replies and not self.skip_next:
+            if self.replies and not skipped:
                 self.peer.out.append(reply)
-            elif self.skip_next and self.last_command != "client|reply":
-                self.skip_next = False
         elif isinstance(reply, Later):
-            held = reply.reply
+            held = b"" if skipped else reply.reply
             self.busy = self.halted = True
             self.peer.resume_after(reply.seconds, lambda: self._release(held))
         else:
             assert not isinstance(reply, bytes)
             self.job = reply
+            self._job_skipped = skipped
             self.busy = self.halted = True
 
     def _release(self, held: bytes) -> None:
@@ -311,7 +319,9 @@ def wrong_arity(name: str) -> bytes:
 
 
 def quoted(arg: bytes) -> str:
-    """An argument as MONITOR shows it: printable, in double quotes."""
+    """An argument as MONITOR shows it: printable, in double quotes, cut where it is long."""
+    if len(arg) > MONITOR_ARGUMENT_BYTES_MAX:
+        arg = arg[:MONITOR_ARGUMENT_BYTES_MAX] + b"... (%d more bytes)" % (len(arg) - MONITOR_ARGUMENT_BYTES_MAX)
     shown = "".join(
         {0x22: '\\"', 0x5C: "\\\\", 0x0A: "\\n", 0x0D: "\\r", 0x09: "\\t", 0x07: "\\a", 0x08: "\\b"}.get(byte)
         or (chr(byte) if 0x20 <= byte < 0x7F else f"\\x{byte:02x}")

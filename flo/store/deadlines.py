@@ -27,6 +27,7 @@ class Deadlines:
         self.count = 0
 
     def add(self, deadline: int, item: bytes) -> None:
+        """Put an item in."""
         second = deadline // SECOND_MS
         hour = second // HOUR_SECONDS
         seconds = self._hours.get(hour)

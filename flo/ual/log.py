@@ -12,6 +12,7 @@ index in `sync`, the written one otherwise, and would be the acknowledged one of
 
 import errno
 import os
+import resource
 import threading
 import time as clock
 from collections.abc import Callable
@@ -87,6 +88,7 @@ class Log:
         self.identity = found.identity
         self._segments = found.segments
         self._open = found.segments[-1]
+        self._sealed_open_max = min(SEALED_OPEN_MAX, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 4)
         self._open_sealed: list[Segment] = found.segments[:-1]
         self._limit_descriptors()
         self.time = found.time
@@ -264,7 +266,7 @@ class Log:
         return not ahead.ready
 
     def _limit_descriptors(self) -> None:
-        while len(self._open_sealed) > SEALED_OPEN_MAX:
+        while len(self._open_sealed) > self._sealed_open_max:
             self._open_sealed.pop(0).close()
 
     # -- reading -----------------------------------------------------------------------------------
