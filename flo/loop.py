@@ -20,6 +20,7 @@ from typing import Protocol
 READ, WRITE, GONE = 1, 4, 24  # epoll's EPOLLIN, EPOLLOUT, EPOLLERR | EPOLLHUP; the other pollers are mapped onto them
 TICK_SECONDS = 0.005  # executing; a turn's commit comes on top. 5 ms is about 5,000 requests
 STALE_TIMERS_MIN = 256
+POLL_SECONDS_MAX = 86_400.0  # epoll takes 24.8 days at most; what is due later is waited for again
 
 
 class Handler(Protocol):
@@ -138,7 +139,7 @@ class Reactor:
         if timers:
             own = timers[0][0] - monotonic()
             due = own if due is None else min(own, due)
-        return None if due is None else max(due, 0.0)
+        return None if due is None else min(max(due, 0.0), POLL_SECONDS_MAX)
 
     # -- the tick ----------------------------------------------------------------------------------
 

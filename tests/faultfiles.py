@@ -45,7 +45,7 @@ class Plan:
 class Inode:
     """A file's bytes, whatever its name."""
 
-    def __init__(self, data: bytes = b"", durable: bytes = b"", dirty: Iterable[int] = ()) -> None:
+    def __init__(self, data: bytes | bytearray = b"", durable: bytes | bytearray = b"", dirty: Iterable[int] = ()) -> None:
         self.data = bytearray(data)
         self.durable = bytearray(durable)
         self.dirty = set(dirty)  # sectors in which `data` may differ from `durable`

@@ -43,7 +43,6 @@ def snapshot(engine: Engine) -> dict[str, dict[bytes, Any]]:
 class EngineModel(RuleBasedStateMachine):
     """Random operations on two namespaces."""
 
-
     @initialize()
     def open(self) -> None:
         self.directory = tempfile.mkdtemp(prefix="flo-model-")

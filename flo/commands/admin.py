@@ -15,7 +15,7 @@ from flo.commands.host import Host
 from flo.commands.session import RespSession, wrong_arity
 from flo.commands.table import Command, Reply, command
 from flo.config import assign, setting_rows
-from flo.errors import ConfigError
+from flo.errors import BadRequest, ConfigError
 from flo.proto import resp
 from flo.proto.resp import EMPTY_ARRAY, OK, ZERO, array, bulk, bulk_array, error, mapping, simple, unordered, verbatim
 from flo.store.kv import KEY_OVERHEAD_BYTES
@@ -347,6 +347,7 @@ def _getkeys(args: list[bytes]) -> bytes:
     "What commands there are.",
     group="server",
     since="2.8.13",
+    subcommands={b"COUNT": 2, b"GETKEYS": -3},
 )
 def command_(session: RespSession, args: list[bytes]) -> Reply:
     v3 = session.v3
@@ -360,7 +361,7 @@ def command_(session: RespSession, args: list[bytes]) -> Reply:
         if len(args) <= 2:
             return array([_command_info(entry, v3) for entry in served.values()])
         entries = [table.find(arg) for arg in args[2:]]
-        return array([_command_info(e, v3) if e else (session.nil if v3 else resp.NIL_ARRAY2) for e in entries])
+        return array([_command_info(e, v3) if e else session.nil for e in entries])
     if sub == b"DOCS":
         wanted = [table.find(arg) for arg in args[2:]] if len(args) > 2 else list(served.values())
         return mapping({e.name.lower().encode(): _command_docs(e, v3) for e in wanted if e}, v3)
@@ -386,7 +387,16 @@ def monitor(session: RespSession, args: list[bytes]) -> Reply:
     return OK
 
 
-@command("SLOWLOG", -2, "GET [count] | LEN | RESET", "Commands that took long.", group="server", since="2.2.12", flags="admin")
+@command(
+    "SLOWLOG",
+    -2,
+    "GET [count] | LEN | RESET",
+    "Commands that took long.",
+    group="server",
+    since="2.2.12",
+    flags="admin",
+    subcommands={b"LEN": 2, b"RESET": 2},
+)
 def slowlog(session: RespSession, args: list[bytes]) -> Reply:
     host, sub = session.host, args[1].upper()
     if sub == b"LEN" and len(args) == 2:
@@ -424,6 +434,7 @@ def slowlog(session: RespSession, args: list[bytes]) -> Reply:
     since="2.8.13",
     flags="admin",
     differs="one event, `tick`",
+    subcommands={b"LATEST": 2, b"HISTORY": 3, b"DOCTOR": 2},
 )
 def latency(session: RespSession, args: list[bytes]) -> Reply:
     host, sub = session.host, args[1].upper()
@@ -460,12 +471,16 @@ def latency(session: RespSession, args: list[bytes]) -> Reply:
     "Memory that a key takes.",
     group="server",
     since="4.0.0",
-    flags="readonly",
-    keys=(2, 2, 1),
+    subcommands={b"USAGE": -3, b"DOCTOR": 2},
 )
 def memory(session: RespSession, args: list[bytes]) -> Reply:
     sub = args[1].upper()
-    if sub == b"USAGE" and len(args) in (3, 5):
+    if sub == b"USAGE":
+        if len(args) > 3:
+            if len(args) != 5 or args[3].upper() != b"SAMPLES":
+                raise syntax_error()
+            if integer(args[4]) < 0:
+                raise syntax_error()
         found = session.namespace.kv.get(args[2])
         if found is None:
             return session.nil
@@ -486,7 +501,15 @@ def module(session: RespSession, args: list[bytes]) -> Reply:
     return EMPTY_ARRAY if args[1].upper() == b"LIST" else _unknown_subcommand(args)
 
 
-@command("ACL", -2, "WHOAMI", "The user: `default`.", group="server", since="6.0.0")
+@command(
+    "ACL",
+    -2,
+    "WHOAMI",
+    "The user: `default`.",
+    group="server",
+    since="6.0.0",
+    subcommands={b"WHOAMI": 2},
+)
 def acl(session: RespSession, args: list[bytes]) -> Reply:
     return bulk(b"default") if args[1].upper() == b"WHOAMI" else _unknown_subcommand(args)
 
@@ -511,7 +534,13 @@ def _own_address(session: RespSession) -> tuple[str, int]:
 
 
 @command(
-    "CLUSTER", -2, "INFO | MYID | SLOTS | SHARDS | NODES | KEYSLOT key", "One node that has every slot.", group="cluster", since="3.0.0"
+    "CLUSTER",
+    -2,
+    "INFO | MYID | SLOTS | SHARDS | NODES | KEYSLOT key",
+    "One node that has every slot.",
+    group="cluster",
+    since="3.0.0",
+    subcommands={b"KEYSLOT": 3, b"MYID": 2, b"INFO": 2, b"SLOTS": 2, b"SHARDS": 2, b"NODES": 2},
 )
 def cluster(session: RespSession, args: list[bytes]) -> Reply:
     sub, v3 = args[1].upper(), session.v3
@@ -591,7 +620,8 @@ def asking(session: RespSession, args: list[bytes]) -> Reply:
 )
 def wait(session: RespSession, args: list[bytes]) -> Reply:
     integer(args[1], 0)
-    integer(args[2], 0, message="timeout is negative")
+    if integer(args[2], message="timeout is not an integer or out of range") < 0:
+        raise BadRequest("timeout is negative")
     return ZERO
 
 
@@ -652,7 +682,7 @@ def shutdown(session: RespSession, args: list[bytes]) -> Reply:
     return b""
 
 
-@command("LOLWUT", -1, "[VERSION version]", "A picture, and the version.", group="server", since="5.0.0", flags="fast")
+@command("LOLWUT", -1, "[VERSION version]", "A picture, and the version.", group="server", since="5.0.0", flags="readonly fast")
 def lolwut(session: RespSession, args: list[bytes]) -> Reply:
     rows = ["~" * (8 + (at * 7) % 24) for at in range(5)]
     return verbatim("\n".join(rows) + f"\nFlo ver. {flo.__version__}\n", session.v3)

@@ -8,6 +8,7 @@ from flo.proto import resp
 from flo.proto.resp import OK, array, bulk, bulk_or_nil, error, mapping
 
 REDIS_VERSION = "7.4.0"  # what clients compare with when they choose commands
+CLIENT_TYPES = (b"normal", b"master", b"replica", b"pubsub")
 AUTH_FAILURE_SECONDS = 1.0  # a failure's answer is held back, so that a secret cannot be guessed at the speed of the loop
 NO_PASSWORD = "ERR AUTH <password> called without any password configured for the default user. Are you sure your configuration is correct?"
 WRONG_PASSWORD = "WRONGPASS invalid username-password pair or user is disabled."
@@ -85,8 +86,8 @@ def auth(session: RespSession, args: list[bytes]) -> Reply:
         raise syntax_error()
     user, secret = (args[1], args[2]) if len(args) == 3 else (b"default", args[1])
     if session.host.secret is None:
-        if len(args) == 3 and user == b"default":
-            return OK
+        if len(args) == 3:
+            return OK if user == b"default" else error(WRONG_PASSWORD)
         return error(NO_PASSWORD)
     if _check_secret(session, user, secret):
         return OK
@@ -189,8 +190,12 @@ def _client_kill(session: RespSession, args: list[bytes]) -> bytes:
             elif option == b"ID":
                 integer(value, 1, message="client-id should be greater than 0")
                 wanted[option] = value
+            elif option == b"USER" and value != b"default":
+                raise BadRequest(f"No such user '{value[:64].decode('utf-8', 'replace')}'")
+            elif option == b"TYPE" and value.lower() not in CLIENT_TYPES:
+                raise BadRequest(f"Unknown client type '{value[:64].decode('utf-8', 'replace')}'")
             elif option in (b"ADDR", b"LADDR", b"USER", b"TYPE"):
-                wanted[option] = value
+                wanted[option] = value.lower() if option == b"TYPE" else value
             else:
                 raise syntax_error()
     killed = 0
@@ -239,13 +244,16 @@ def _client_reply(session: RespSession, args: list[bytes]) -> bytes:
     since="2.4.0",
     flags="admin resets",
     differs="other subcommands are unknown; TRACKING ON is refused: Flo pushes nothing to caches",
+    subcommands={
+        **dict.fromkeys((b"ID", b"GETNAME", b"INFO"), 2),
+        **dict.fromkeys((b"SETNAME", b"NO-EVICT", b"NO-TOUCH", b"REPLY"), 3),
+        b"SETINFO": 4,
+        b"KILL": -3,
+        b"TRACKING": -3,
+    },
 )
 def client(session: RespSession, args: list[bytes]) -> Reply:
-    sub, count = args[1].upper(), len(args)
-    peer = session.peer
-    exact = {b"ID": 2, b"GETNAME": 2, b"INFO": 2, b"SETNAME": 3, b"NO-EVICT": 3, b"NO-TOUCH": 3, b"REPLY": 3, b"SETINFO": 4}
-    if sub in exact and count != exact[sub]:
-        return wrong_arity(f"client|{sub.decode()}")
+    sub, peer = args[1].upper(), session.peer
     if sub == b"ID":
         return resp.integer(peer.id)
     if sub == b"GETNAME":
@@ -265,7 +273,7 @@ def client(session: RespSession, args: list[bytes]) -> Reply:
         return resp.verbatim(session.describe() + "\n", session.v3)
     if sub == b"LIST":
         return _client_list(session, args)
-    if sub == b"KILL" and count >= 3:
+    if sub == b"KILL":
         return _client_kill(session, args)
     if sub in (b"NO-EVICT", b"NO-TOUCH"):
         if args[2].upper() not in (b"ON", b"OFF"):
@@ -273,9 +281,11 @@ def client(session: RespSession, args: list[bytes]) -> Reply:
         return OK
     if sub == b"REPLY":
         return _client_reply(session, args)
-    if sub == b"TRACKING" and count >= 3:
+    if sub == b"TRACKING":
         if args[2].upper() == b"OFF":
             return OK
+        if args[2].upper() != b"ON":
+            raise syntax_error()
         return error("ERR CLIENT TRACKING ON is not supported: Flo pushes no invalidations; leave client-side caching off")
     return (
         error(f"ERR unknown subcommand '{args[1][:64].decode('utf-8', 'replace')}'. Try CLIENT HELP.")
@@ -306,8 +316,8 @@ def _client_list(session: RespSession, args: list[bytes]) -> bytes:
     if len(args) > 2:
         option = args[2].upper()
         if option == b"ID" and len(args) > 3:
-            wanted = {integer(arg, 1, message="Invalid client ID") for arg in args[3:]}
-        elif option != b"TYPE" or len(args) != 4 or args[3].lower() not in (b"normal", b"master", b"replica", b"pubsub"):
+            wanted = {integer(arg, 0, message="Invalid client ID") for arg in args[3:]}
+        elif option != b"TYPE" or len(args) != 4 or args[3].lower() not in CLIENT_TYPES:
             raise syntax_error()
         elif args[3].lower() != b"normal":
             wanted = set()

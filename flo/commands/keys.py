@@ -68,6 +68,8 @@ def set_(session: RespSession, args: list[bytes]) -> Reply:
     now = session.host.engine.now
     absent = present = want_old = keep = False
     deadline = 0
+    expiry: bytes = b""
+    amount = b""
     at = 3
     while at < len(args):
         option = args[at].upper()
@@ -78,14 +80,16 @@ def set_(session: RespSession, args: list[bytes]) -> Reply:
             present = True
         elif option == b"GET":
             want_old = True
-        elif option == b"KEEPTTL" and not deadline:
+        elif option == b"KEEPTTL" and not expiry:
             keep = True
-        elif option in _EXPIRY_OPTIONS and at < len(args) and not deadline and not keep:
-            unit, absolute = _EXPIRY_OPTIONS[option]
-            deadline = arguments.deadline(args[at], unit, 0 if absolute else now, "set")
+        elif option in _EXPIRY_OPTIONS and at < len(args) and expiry in (b"", option) and not keep:
+            expiry, amount = option, args[at]
             at += 1
         else:
             raise syntax_error()
+    if expiry:
+        unit, absolute = _EXPIRY_OPTIONS[expiry]
+        deadline = arguments.deadline(amount, unit, 0 if absolute else now, "set")
     old = live_text(session, args[1]) if want_old else None
     try:
         _put(kv, args[1], args[2], deadline, now, if_absent=absent, if_present=present, keep_deadline=keep)
@@ -522,9 +526,9 @@ _EXPIRE_SYNTAX = "[NX | XX | GT | LT]"
 def _expire(session: RespSession, args: list[bytes], unit: int, absolute: bool, floor: bool = False) -> bytes:
     kv, now, name = session.namespace.kv, session.host.engine.now, args[0].decode("latin-1")
     options = {arg.upper() for arg in args[3:]}
-    unknown = options - {b"NX", b"XX", b"GT", b"LT"}
-    if unknown:
-        raise BadRequest(f"Unsupported option {min(unknown).decode('utf-8', 'replace').lower()}")
+    for arg in args[3:]:
+        if arg.upper() not in (b"NX", b"XX", b"GT", b"LT"):
+            raise BadRequest(f"Unsupported option {arg[:64].decode('utf-8', 'replace')}")
     if b"NX" in options and len(options) > 1:
         raise BadRequest("NX and XX, GT or LT options at the same time are not compatible")
     if {b"GT", b"LT"} <= options:
@@ -533,7 +537,7 @@ def _expire(session: RespSession, args: list[bytes], unit: int, absolute: bool, 
     if floor and value > 0:
         value = max(value // 1000, 1) * 1000  # the seeds: whole seconds, but a positive time never to none
     base = 0 if absolute else now
-    if abs(value) > DEADLINE_MAX // unit or value * unit + base > DEADLINE_MAX:
+    if value * unit < arguments.I64_MIN or value * unit + base > DEADLINE_MAX:
         raise BadRequest(f"invalid expire time in '{name.lower()}' command")
     deadline = value * unit + base
     found = kv.get(args[1])

@@ -224,6 +224,11 @@ class RespSession:
         if count != command.arity if command.arity > 0 else count < -command.arity:
             self.host.counters.errors += 1
             return wrong_arity(command.name)
+        if command.subcommands:
+            wanted = command.subcommands.get(args[1].upper() if count > 1 else b"", 0)
+            if wanted and (count != wanted if wanted > 0 else count < -wanted):
+                self.host.counters.errors += 1
+                return wrong_arity(f"{command.name}|{args[1].decode()}")
         if self.host.monitors and "no_monitor" not in command.flags:
             self._tell_monitors(args)
         return command.handler(self, args)

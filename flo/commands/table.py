@@ -39,6 +39,7 @@ class Command:
     flags: tuple[str, ...]
     keys: tuple[int, int, int]
     differs: str  # from Redis, and why; empty where it does not
+    subcommands: dict[bytes, int]  # arity of each, by upper-case name; wrong ones are refused before the handler
     refused: bool  # answers with a sentence that says what to use instead
 
     @property
@@ -62,12 +63,15 @@ def command(
     flags: str = "",
     keys: tuple[int, int, int] = (0, 0, 0),
     differs: str = "",
+    subcommands: dict[bytes, int] | None = None,
     refused: bool = False,
 ) -> Callable[[Handler], Handler]:
     """Add a handler to the table. `flags` are Redis's (write, readonly, denyoom, fast, admin, no_auth, …) and `resets`."""
 
     def add(handler: Handler) -> Handler:
-        entry = Command(name, handler, arity, syntax, summary, group, since, tuple(flags.split()), keys, differs, refused)
+        entry = Command(
+            name, handler, arity, syntax, summary, group, since, tuple(flags.split()), keys, differs, subcommands or {}, refused
+        )
         token = name.encode()
         assert token not in COMMANDS, f"{name} is in the table twice"
         COMMANDS[token] = SPELLINGS[token] = SPELLINGS[token.lower()] = entry
