@@ -1,5 +1,6 @@
 """The RESP request parser: round trips, every split, hostile input."""
 
+import contextlib
 import random
 import re
 
@@ -130,10 +131,8 @@ def test_mutated_requests_raise_nothing_else(long_run: bool) -> None:
                 del data[at : at + chance.randint(1, 5)]
             else:
                 data[at:at] = chance.choice([b"\r\n", b"$", b"*", b"-1", b"\0", b"999999999999"])
-        try:
+        with contextlib.suppress(ProtocolError):
             parse_all(bytes(data), [chance.randint(0, len(data))])
-        except ProtocolError:
-            pass
 
 
 @pytest.mark.parametrize(

@@ -75,27 +75,28 @@ class Log:
         self._syncer: _Syncer | None = None
         files.make_dir(directory)
         self._lock = files.lock(os.path.join(directory, LOCK_NAME))
+        self._segments: list[Segment] = []
         try:
             self._settle_ephemeral()
             if recovery.is_new(files, directory):
                 recovery.create(files, directory, min(segment_bytes, FIRST_SEGMENT_BYTES))
             found = recovery.recover(files, directory, apply)
+            self._segments = found.segments
+            self._open = found.segments[-1]
+            self._sealed_open_max = min(SEALED_OPEN_MAX, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 4)
+            self._open_sealed = found.segments[:-1]
+            self._limit_descriptors()
+            self._reserve_spare()
         except BaseException:
-            files.close(self._lock)
+            self.abandon()
             raise
         if found.cut_bytes:
-            self._notice(f"cut {found.cut_bytes} bytes of a torn tail that was never acknowledged, behind index {found.segments[-1].last}")
+            self._notice(f"cut {found.cut_bytes} bytes of a torn tail that was never acknowledged, behind index {self._open.last}")
         self.identity = found.identity
-        self._segments = found.segments
-        self._open = found.segments[-1]
-        self._sealed_open_max = min(SEALED_OPEN_MAX, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 4)
-        self._open_sealed: list[Segment] = found.segments[:-1]
-        self._limit_descriptors()
         self.time = found.time
         self.recovered_records = found.records
         self.next_index = self._open.last + 1
         self.written = self.durable = self._open.last
-        self._reserve_spare()
         if durability == ASYNC:
             self._syncer = _Syncer(files)
 
@@ -356,11 +357,14 @@ class Log:
             self.files.sync_dir(self.directory)
 
     def _empty_directory(self) -> None:
+        """Remove the log. The mark that it may be removed goes last, when the rest is gone for good."""
         ours = (manifest.NAME, manifest.NEW_NAME)
         for name in self.files.names(self.directory):
             if name in ours or name.endswith(".seg"):
                 self.files.remove(os.path.join(self.directory, name))
+        self.files.sync_dir(self.directory)
         self.files.remove(os.path.join(self.directory, EPHEMERAL_NAME))
+        self.files.sync_dir(self.directory)
 
 
 class _Syncer:

@@ -89,13 +89,16 @@ def recover(files: Files, directory: str, apply: Apply) -> Recovered:
         cut_bytes = _mend_tail(files, segments[-1])
         for segment in unsealed:  # a crash came between the roll's manifest and its footer
             segment.seal()
+        for name in files.names(directory):
+            if name.endswith(".seg") and name not in listed:
+                files.remove(os.path.join(directory, name))  # a spare, or a roll that was cut short
+        # A process may have ended between the rename of the manifest and the sync of its directory: what is built on that
+        # manifest from here on must not be lost with it.
+        manifest.write(files, directory, identity, entries)
     except BaseException:
         for segment in segments:
             segment.close()
         raise
-    for name in files.names(directory):
-        if name.endswith(".seg") and name not in listed:
-            files.remove(os.path.join(directory, name))  # a spare, or a roll that was cut short
     return Recovered(identity, segments, time, cut_bytes, records)
 
 
@@ -123,6 +126,11 @@ def _mend_tail(files: Files, segment: Segment) -> int:
     short_by = segment.capacity - files.size(segment.fd)
     if short_by > 0:  # a seal that was never in a manifest cannot be; a file someone cut short can
         files.reserve(segment.fd, segment.capacity)
+    # What no batch claims to be durable is written again: after a failed sync the page cache may hold bytes that the disk
+    # does not have and that another sync would not write.
+    if segment.unclaimed_from < segment.tail:
+        unsure = files.pread(segment.fd, segment.tail - segment.unclaimed_from, segment.unclaimed_from)
+        files.pwrite(segment.fd, [unsure], segment.unclaimed_from)
     files.sync(segment.fd)
     assert segment.tail >= HEADER_BYTES
     return dirty_end - segment.tail

@@ -13,6 +13,7 @@ import os
 import struct
 import sys
 from array import array
+from collections import deque
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 from zlib import crc32
@@ -73,6 +74,7 @@ class Segment:
         self.tail = HEADER_BYTES
         self.crc = self.seed
         self.last = first - 1
+        self.unclaimed_from = HEADER_BYTES  # after a scan: from here on no batch in it says that these bytes are on disk
         self._fd = fd
         self._footer_at = 0
 
@@ -81,10 +83,14 @@ class Segment:
         """A new segment, written with zeros and its header, and synced; not yet in the manifest."""
         path = os.path.join(directory, file_name(first))
         fd = files.create(path)
-        files.reserve(fd, capacity)
-        for start in range(HEADER_BYTES, capacity, len(ZEROS)):
-            files.pwrite(fd, [ZEROS[: capacity - start]], start)
-        return cls.begin(files, path, fd, identity, first, capacity)
+        try:
+            files.reserve(fd, capacity)
+            for start in range(HEADER_BYTES, capacity, len(ZEROS)):
+                files.pwrite(fd, [ZEROS[: capacity - start]], start)
+            return cls.begin(files, path, fd, identity, first, capacity)
+        except BaseException:
+            files.close(fd)
+            raise
 
     @classmethod
     def begin(cls, files: Files, path: str, fd: int, identity: bytes, first: int, capacity: int) -> "Segment":
@@ -100,15 +106,17 @@ class Segment:
             fd = files.open(path, writable)
         except FileNotFoundError:
             raise LogDamaged(f"{path} is missing, though the manifest lists it. Restore it from a backup.") from None
-        head = files.pread(fd, HEADER_BYTES, 0)
-        size = _HEADER.size
-        if len(head) < size + 4 or head[:8] != HEADER_MAGIC or U32.unpack_from(head, size)[0] != crc32(head[:size]):
+        try:
+            head = files.pread(fd, HEADER_BYTES, 0)
+            size = _HEADER.size
+            if len(head) < size + 4 or head[:8] != HEADER_MAGIC or U32.unpack_from(head, size)[0] != crc32(head[:size]):
+                raise LogDamaged(f"{path} is damaged at byte 0: its header does not hold. Restore it from a backup.")
+            _, identity, said, capacity = _HEADER.unpack_from(head)
+            if said != first:
+                raise LogDamaged(f"{path} says it starts at index {said}, the manifest says {first}.")
+        except BaseException:
             files.close(fd)
-            raise LogDamaged(f"{path} is damaged at byte 0: its header does not hold. Restore it from a backup.")
-        _, identity, said, capacity = _HEADER.unpack_from(head)
-        if said != first:
-            files.close(fd)
-            raise LogDamaged(f"{path} says it starts at index {said}, the manifest says {first}.")
+            raise
         return cls(files, path, fd, identity, first, capacity)
 
     @property
@@ -150,7 +158,11 @@ class Segment:
         """Call `apply(index, data, offset in data)` for every record; learn all offsets; return the tail."""
         offsets = self.offsets = array("I")
         tail = Tail(HEADER_BYTES, self.first - 1, self.seed, 0)
+        unclaimed: deque[tuple[int, int]] = deque()  # (last index, where it starts) of batches no later one claims durable
         for header, base, body in self.batches():
+            while unclaimed and unclaimed[0][0] <= header.durable:
+                unclaimed.popleft()
+            unclaimed.append((header.last, base - batch.HEADER_BYTES))
             at, index = 0, header.first
             for index in range(header.first, header.last + 1):
                 if at + RECORD_HEADER_BYTES > len(body):
@@ -162,6 +174,7 @@ class Segment:
                 raise LogDamaged(f"{self.path} at byte {base}: the batch's records do not add up to its length.")
             tail = Tail(base + header.length, header.last, header.crc, header.time)
         self.tail, self.last, self.crc = tail.end, tail.last, tail.crc
+        self.unclaimed_from = unclaimed[0][1] if unclaimed else tail.end
         return tail
 
     def find_beyond(self, start: int) -> tuple[int, int]:
