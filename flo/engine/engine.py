@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
-from flo.engine.kv import KeyValue
+from flo.engine.kv import RECORD_MARGIN_BYTES, KeyValue
 from flo.engine.namespace import DEFAULT, DEFAULT_ID, Namespace, check_name, hash_name
 from flo.errors import BadRequest, Conflict, LogDamaged, LogFailed, OutOfMemory, Overloaded
 from flo.store.ordered import WAITING_MIN, OrderedKeys
@@ -22,7 +22,6 @@ from flo.ual.log import SEGMENT_BYTES, SYNC, Log
 from flo.ual.record import (
     FAMILY_KV,
     FAMILY_MASK,
-    HEADER_BYTES,
     NAMESPACE,
     NAMESPACE_ID_MAX,
     REGISTRY_ID,
@@ -290,7 +289,7 @@ class Engine:
             if self._next_namespace_id > NAMESPACE_ID_MAX:
                 raise Conflict("this directory has used up its 4,294,967,294 namespaces; start a new directory")
             record = Record(NAMESPACE, REGISTRY_ID, self.now, name.encode(), U32.pack(self._next_namespace_id))
-            self.admit(HEADER_BYTES + len(name) + 4, adds=True)
+            self.admit(RECORD_MARGIN_BYTES + len(name), adds=True)
             self.write(record)
         return self.namespaces[name]
 
@@ -304,7 +303,7 @@ class Engine:
             raise Conflict("the namespace 'default' cannot be deleted")
         if not namespace.empty:
             raise Conflict(f"the namespace {name!r} is not empty; delete what is in it first")
-        self.admit(2 * (HEADER_BYTES + len(name) + 8), adds=False)
+        self.admit(2 * (RECORD_MARGIN_BYTES + len(name)), adds=False)
         self.drop(namespace)  # its history
         self.write(Record(NAMESPACE, REGISTRY_ID, self.now, name.encode(), U32.pack(namespace.id), gone=True))
 
@@ -313,7 +312,7 @@ class Engine:
         self.run(self._flush, namespaces) if not self.manual else self._flush(namespaces)
 
     def _flush(self, namespaces: list[Namespace]) -> None:
-        self.admit(len(namespaces) * (HEADER_BYTES + 8), adds=False)
+        self.admit(len(namespaces) * RECORD_MARGIN_BYTES, adds=False)
         for namespace in namespaces:
             self.drop(namespace)
 

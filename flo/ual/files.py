@@ -21,10 +21,15 @@ class Files:
     """The real file system. Descriptors are plain ints; every failure is an `OSError`."""
 
     def make_dir(self, path: str) -> None:
-        """Create `path` and its parents, readable by the owner only; syncs the parent so that it lasts."""
-        if not os.path.isdir(path):
-            os.makedirs(path, mode=0o700)
-            self.sync_dir(os.path.dirname(os.path.abspath(path)))
+        """Create `path` and its parents, readable by the owner only; syncs each one's parent, so that they last."""
+        missing = []
+        path = os.path.abspath(path)
+        while not os.path.isdir(path):
+            missing.append(path)
+            path = os.path.dirname(path)
+        for path in reversed(missing):
+            os.mkdir(path, mode=0o700)
+            self.sync_dir(os.path.dirname(path))
 
     def names(self, path: str) -> list[str]:
         """The names in directory `path`, sorted."""

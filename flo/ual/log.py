@@ -37,7 +37,6 @@ GATHER_PIECES_MAX = 900  # IOV_MAX is 1,024
 SEALED_OPEN_MAX = 256  # descriptors kept open on sealed segments
 LOCK_NAME = "LOCK"
 EPHEMERAL_NAME = "EPHEMERAL"
-_FULL = frozenset((errno.ENOSPC, errno.EDQUOT))
 
 
 class Log:
@@ -81,6 +80,7 @@ class Log:
             if recovery.is_new(files, directory):
                 recovery.create(files, directory, min(segment_bytes, FIRST_SEGMENT_BYTES))
             found = recovery.recover(files, directory, apply)
+            self.identity = found.identity
             self._segments = found.segments
             self._open = found.segments[-1]
             self._sealed_open_max = min(SEALED_OPEN_MAX, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 4)
@@ -92,7 +92,6 @@ class Log:
             raise
         if found.cut_bytes:
             self._notice(f"cut {found.cut_bytes} bytes of a torn tail that was never acknowledged, behind index {self._open.last}")
-        self.identity = found.identity
         self.time = found.time
         self.recovered_records = found.records
         self.next_index = self._open.last + 1
@@ -212,17 +211,15 @@ class Log:
         self.files.rename(took.path, path)
         self.files.sync_dir(self.directory)
         self._segments.append(new)
-        manifest.write(
-            self.files,
-            self.directory,
-            self.identity,
-            [ManifestEntry(os.path.basename(segment.path), segment.first) for segment in self._segments],
-        )
+        manifest.write(self.files, self.directory, self.identity, self._entries())
         old.seal()
         self._open = new
         self._open_sealed.append(old)
         self._limit_descriptors()
         self._reserve_spare()
+
+    def _entries(self) -> list[ManifestEntry]:
+        return [ManifestEntry(os.path.basename(segment.path), segment.first) for segment in self._segments]
 
     def _next_capacity(self) -> int:
         return min(self._segment_bytes, 2 * self._open.capacity)
@@ -236,11 +233,12 @@ class Log:
         capacity = max(capacity, self._next_capacity())
         try:
             if self._spare is None:
+                manifest.reserve(self.files, self.directory, self.identity, self._entries())
                 self._spare = Spare(self.files, self.directory, capacity)
             else:
                 self._spare.grow(capacity)
         except OSError as e:
-            if e.errno not in _FULL:
+            if e.errno not in recovery.FULL_DISK:
                 raise LogFailed(f"the next segment in {self.directory} could not be reserved: {e}") from e
             self._reserve_at = now + RESERVE_RETRY_SECONDS
             self._notice(f"the disk that holds {self.directory} is full: writes that add are refused")

@@ -15,6 +15,7 @@ from flo.ual.files import Files
 NAME = "MANIFEST"
 NEW_NAME = "MANIFEST.new"
 FORMAT = 1
+ENTRY_BYTES_MAX = 128  # {"file": "<20 digits>.seg", "first": <20 digits>},
 MANIFEST_BYTES_MAX = 64 << 20  # 100 bytes a segment of 64 MiB: a log of 40 TiB
 
 
@@ -34,19 +35,33 @@ class Manifest(NamedTuple):
 
 def write(files: Files, directory: str, identity: str, entries: Sequence[ManifestEntry]) -> None:
     """Put a new manifest in place, atomically and durably."""
-    line = json.dumps(
-        {"flo": "data directory", "format": FORMAT, "id": identity, "segments": [entry._asdict() for entry in entries]}
-    ).encode()
-    text = line + b"\ncrc32 %08x\n" % crc32(line)
+    text = _text(identity, entries)
     new = os.path.join(directory, NEW_NAME)
-    fd = files.create(new)
+    fd = files.open(new, writable=True) if files.exists(new) else files.create(new)
     try:
         files.pwrite(fd, [text], 0)
+        files.truncate(fd, len(text))
         files.sync(fd)
     finally:
         files.close(fd)
     files.rename(new, os.path.join(directory, NAME))
     files.sync_dir(directory)
+
+
+def _text(identity: str, entries: Sequence[ManifestEntry]) -> bytes:
+    line = json.dumps(
+        {"flo": "data directory", "format": FORMAT, "id": identity, "segments": [entry._asdict() for entry in entries]}
+    ).encode()
+    return line + b"\ncrc32 %08x\n" % crc32(line)
+
+
+def reserve(files: Files, directory: str, identity: str, entries: Sequence[ManifestEntry]) -> None:
+    """Give the next manifest, which will have one entry more, its disk space now. Raises `OSError` (ENOSPC)."""
+    fd = files.create(os.path.join(directory, NEW_NAME))
+    try:
+        files.reserve(fd, len(_text(identity, entries)) + ENTRY_BYTES_MAX)
+    finally:
+        files.close(fd)
 
 
 def read(files: Files, directory: str) -> Manifest:

@@ -5,6 +5,7 @@ claims it is a torn tail that was never acknowledged: zeroed, synced, reported. 
 corruption: refuse, say where, change nothing.
 """
 
+import errno
 import os
 from collections.abc import Callable
 from typing import NamedTuple
@@ -16,6 +17,7 @@ from flo.ual.manifest import ManifestEntry
 from flo.ual.record import Record, decode
 from flo.ual.segment import HEADER_BYTES, Segment, file_name
 
+FULL_DISK = frozenset((errno.ENOSPC, errno.EDQUOT))
 Apply = Callable[[int, Record], None]
 
 
@@ -94,12 +96,27 @@ def recover(files: Files, directory: str, apply: Apply) -> Recovered:
                 files.remove(os.path.join(directory, name))  # a spare, or a roll that was cut short
         # A process may have ended between the rename of the manifest and the sync of its directory: what is built on that
         # manifest from here on must not be lost with it.
-        manifest.write(files, directory, identity, entries)
+        _settle_manifest(files, directory, identity, entries)
     except BaseException:
         for segment in segments:
             segment.close()
         raise
     return Recovered(identity, segments, time, cut_bytes, records)
+
+
+def _settle_manifest(files: Files, directory: str, identity: str, entries: list[ManifestEntry]) -> None:
+    """Make the manifest that was read durable, by putting it in place anew; on a full disk by syncing it where it is."""
+    try:
+        manifest.write(files, directory, identity, entries)
+    except OSError as e:
+        if e.errno not in FULL_DISK:
+            raise
+        fd = files.open(os.path.join(directory, manifest.NAME), writable=True)
+        try:
+            files.sync(fd)
+        finally:
+            files.close(fd)
+        files.sync_dir(directory)
 
 
 def _damaged_sealed(segment: Segment, next_first: int) -> str:
