@@ -1,0 +1,81 @@
+"""Directories written by each released format, which later code must open: tests/golden/format-N.
+
+format-1 was written with segments of 16 KiB and a clock that began at 1,700,000,000,000: every record type is in it.
+"""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from flo.engine import Engine, EngineSettings
+from flo.errors import LogDamaged
+from flo.ual.check import check
+from flo.ual.record import KNOWN_TYPES, KV_COUNTER, KV_DEADLINE, KV_JSON, KV_TOUCH
+from tests.processes import ROOT
+
+GOLDEN = Path(__file__).parent / "golden"
+START = 1_700_000_000_000
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> str:
+    """A copy of format-1."""
+    return str(shutil.copytree(GOLDEN / "format-1", tmp_path / "data"))
+
+
+def test_format_1_opens(directory: str) -> None:
+    assert check(directory).damage == []
+    with Engine(directory, EngineSettings(segment_bytes=1 << 14), clock=lambda: START) as engine:
+        kv = engine.kv
+        string, counter, expiring = kv.get(b"string"), kv.get(b"counter"), kv.get(b"expiring")
+        assert string and (string.value, string.version, string.deadline) == (b"second value", 8, START + 20_000_000_000_000)
+        assert counter and (counter.value, kv.incr(b"counter")[0]) == (b"42", 43)
+        assert expiring and expiring.deadline == START + 10_000_000_000_000
+        assert kv.json_get(b"document") == (b'{"items":3,"status":"shipped"}', 6)
+        assert kv.get(b"gone") is None
+        assert [item.tombstone for item in kv.history(b"gone")] == [True, False]
+        assert [item.value for item in kv.history(b"string")] == [b"second value", b"second value", b"value"]
+        assert len(kv.scan(b"fill:")[0]) == 60
+        assert sorted(engine.namespaces) == ["default", "flushed", "jobs"]
+        found = engine.namespace("jobs").kv.get(b"\x00\xff")
+        assert found and found.value == b"\r\n"
+        assert engine.namespace("flushed").empty
+        assert engine.now == START + 60_000, "the clock does not go back behind the log"
+
+
+def test_every_record_type_is_in_it(directory: str) -> None:
+    engine = Engine(directory, clock=lambda: START)
+    types = {record.type for index in range(1, engine.log.next_index) if (record := engine.log.read(index))}
+    engine.log.abandon()
+    # an expiring counter or document, and a touch that clears, differ from these by the same bit
+    assert types >= KNOWN_TYPES - {KV_COUNTER | KV_DEADLINE, KV_JSON | KV_DEADLINE, KV_TOUCH}
+
+
+def test_a_later_format_is_refused_with_what_to_do(directory: str) -> None:
+    from zlib import crc32
+
+    path = Path(directory) / "MANIFEST"
+    line = path.read_bytes().splitlines()[0].replace(b'"format": 1', b'"format": 2')
+    path.write_bytes(line + b"\ncrc32 %08x\n" % crc32(line))
+    with pytest.raises(LogDamaged, match="says format 2, and this Flo knows format 1"):
+        Engine(directory)
+
+
+def test_check_says_what_is_there_and_what_is_wrong(directory: str) -> None:
+    command = [sys.executable, "-m", "flo", "check", directory]
+    whole = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
+    assert whole.returncode == 0
+    assert whole.stdout.splitlines()[-2:] == ["3 segments, 78 records", "whole"]
+    segment = sorted(Path(directory).glob("0*.seg"))[0]
+    data = bytearray(segment.read_bytes())
+    data[5000] ^= 1
+    segment.write_bytes(data)
+    damaged = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
+    assert damaged.returncode == 1
+    assert f"DAMAGED: {segment} is damaged at byte" in damaged.stderr
+    missing = subprocess.run([*command[:-1], directory + "/none"], capture_output=True, text=True, cwd=ROOT, check=False)
+    assert missing.returncode == 1
+    assert "has no MANIFEST" in missing.stderr
