@@ -20,7 +20,7 @@ PATH_BYTES_MAX = 4096
 Step = str | int
 
 _STEP = re.compile(
-    r"""\.(?P<field>[^.\[\]"'\s]+) | \[\s*(?P<index>-?\d{1,10})\s*\] | \[\s*(?P<quoted>"(?:[^"\\]|\\.)*")\s*\]
+    r"""\.(?P<field>[^.\[\]"'\s*]+) | \[\s*(?P<index>-?\d{1,10})\s*\] | \[\s*(?P<quoted>"(?:[^"\\]|\\.)*")\s*\]
       | \[\s*'(?P<single>[^'\\]*)'\s*\]""",
     re.VERBOSE,
 )
@@ -79,7 +79,7 @@ def parse(text: bytes) -> Any:
             raise BadRequest(f"the JSON document has a number of more than {INTEGER_DIGITS_MAX:,} digits")
         if check_depth:
             steps = array("b", bare.translate(_DEPTH_STEPS, _BRACKETS_ONLY))
-            if max(accumulate(steps)) > DEPTH_MAX:
+            if max(accumulate(steps), default=0) > DEPTH_MAX:
                 raise BadRequest(f"the JSON document is nested deeper than {DEPTH_MAX} levels")
     value = _loads(text)
     if _SURROGATE.search(text):
