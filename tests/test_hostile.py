@@ -350,7 +350,7 @@ def test_random_and_mutated_input_kills_and_hangs_nothing(flo: FloProcess, make:
 
 
 def test_what_fuzzing_takes_is_given_back(flo: FloProcess) -> None:
-    """The third repeat of the same strings leaves the process as large as the second did."""
+    """Repeating the same strings, the process comes to a size that two more repeats do not raise."""
 
     def settled() -> tuple[int, int]:
         with flo.connect() as client:
@@ -367,17 +367,20 @@ def test_what_fuzzing_takes_is_given_back(flo: FloProcess) -> None:
             wait_until(quiet, "the end of background work")
             return flo.rss_bytes(), flo.descriptors()
 
-    sizes, descriptors = [], []
-    for _ in range(3):
+    # malloc takes a few repeats to find its size, sooner or later by how the pieces fall; a leak never finds one
+    sizes, descriptors = [settled()[0]], set()
+    for _ in range(8):
         fuzzer = Fuzzer(flo, 7)
         fuzzer.run(8_000, random_string)
         fuzzer.run(8_000, mutated)
         size, count = settled()
         sizes.append(size)
-        descriptors.append(count)
-    assert descriptors[2] == descriptors[1]
-    # each written record keeps its place in the segment (4 bytes) and malloc does not give back every page: 1 MiB covers both
-    assert sizes[2] <= sizes[1] + MIB, sizes
+        descriptors.add(count)
+        if len(sizes) > 3 and size <= sizes[-2] + MIB // 16 and sizes[-2] <= sizes[-3] + MIB // 16:
+            break
+    else:
+        raise AssertionError(f"it grows with every repeat: {sizes}")
+    assert len(descriptors) == 1
 
 
 def test_connections_leave_nothing_behind(flo: FloProcess) -> None:
