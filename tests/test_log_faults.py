@@ -402,6 +402,43 @@ def test_a_crash_at_every_call(long_run: bool) -> None:
     assert crash_suite(seeds=20 if long_run else 3) > 500
 
 
+HUGE: Op = ("put", "default", b"huge", b"H" * 40_000)
+
+
+def test_a_first_write_larger_than_the_segment(long_run: bool) -> None:
+    """A roll from a segment without records: the next one begins at the same index, so it has the same name."""
+    ops = [HUGE, ("put", "default", b"a", b"1"), ("put", "default", b"larger", b"H" * 70_000), ("delete", "default", b"huge")]
+    assert crash_suite(ops=ops, seeds=20 if long_run else 5) > 100
+    durable = sim()
+    with open_engine(durable) as engine:
+        perform(engine, HUGE)
+    model = Model().after(HUGE, START)
+    engine, _ = reopen(durable, [model], "a first write larger than the segment")
+    entries = manifest.read(durable, DIR).entries
+    assert len({entry.first for entry in entries}) == len(entries)
+    engine.close()
+
+
+@pytest.mark.parametrize("durability", [SYNC, ASYNC])
+def test_a_first_large_write_keeps_the_clock(monkeypatch: pytest.MonkeyPatch, durability: str) -> None:
+    """The segment that such a roll leaves may hold stamps: the time they put on disk stays there, at whatever call it ends."""
+    monkeypatch.setattr(log_module, "_Syncer", StepSyncer)
+    late = START + 1000 * STEP
+    after = Model().after(HUGE, START)
+    base = sim()
+    engine = open_engine(base, durability=durability)
+    engine.log.commit(late)
+    engine.close()
+    probe = base.crash(Random(0), "keep")
+    assert live(probe, [HUGE], durability=durability).error is None
+    for at in range(1, probe.calls + 1):
+        files = base.crash(Random(0), "keep", Plan(crash_at=at))
+        live(files, [HUGE], durability=durability)
+        for mode in MODES:
+            engine, _ = reopen(files.crash(Random(at), mode), [Model(), after], f"crash at call {at} ({probe.trace[at - 1]}), {mode}")
+            assert engine.now >= late, f"crash at call {at} ({probe.trace[at - 1]}), {mode}: the clock went back"
+
+
 CHANGING = ("create", "pwrite", "sync", "sync_dir", "reserve", "truncate", "rename", "remove", "lock")
 
 

@@ -131,7 +131,7 @@ class Log:
         needed = batch.HEADER_BYTES + self.pending_bytes + size + OFFSET_BYTES * records
         if needed <= self._open.room:
             return
-        needed += HEADER_BYTES + TRAILER_BYTES
+        needed += HEADER_BYTES + TRAILER_BYTES + batch.HEADER_BYTES
         if self._spare is not None and needed <= self._spare.capacity:
             return
         if needed > CAPACITY_MAX or not self._reserve_spare(needed):
@@ -195,26 +195,37 @@ class Log:
     def _roll(self, needed: int) -> None:
         """Make the spare the open segment. The order of steps is docs/log-format.md, "A roll"."""
         old = self._open
-        needed += HEADER_BYTES + TRAILER_BYTES
+        needed += HEADER_BYTES + TRAILER_BYTES + batch.HEADER_BYTES
         if self._spare is None or self._spare.capacity < needed:
             # admit() keeps this from being needed; a caller that did not ask gets an error here, before anything changed
             self._reserve_at = 0.0
             if not self._reserve_spare(needed):
                 raise OSError(errno.ENOSPC, f"no room for the next segment in {self.directory}")
-        if self.durability != EPHEMERAL and self.durable < self.written:
+        empty = old.last < old.first  # it holds stamps at most
+        if self.durability != EPHEMERAL and (empty or self.durable < self.written):
             self._sync_now()
         took, self._spare = self._spare, None
         assert took is not None
         first = old.last + 1
         path = os.path.join(self.directory, file_name(first))
         new = Segment.begin(self.files, path, took.fd, os.urandom(16), first, took.capacity)
+        if empty:
+            # it would have the old one's name, and takes its place: with the clock, which the old one may have stamped
+            header, crc = batch.pack_header([], 0, first, 0, self.time, self.durable, new.crc, new.seed)
+            self.files.pwrite(new.fd, [header], new.tail)
+            self.files.sync(new.fd)
+            new.tail, new.crc = new.tail + len(header), crc
         self.files.rename(took.path, path)
         self.files.sync_dir(self.directory)
-        self._segments.append(new)
-        manifest.write(self.files, self.directory, self.identity, self._entries())
-        old.seal()
+        if empty:
+            self._segments[-1] = new
+            old.close()
+        else:
+            self._segments.append(new)
+            manifest.write(self.files, self.directory, self.identity, self._entries())
+            old.seal()
+            self._open_sealed.append(old)
         self._open = new
-        self._open_sealed.append(old)
         self._limit_descriptors()
         self._reserve_spare()
 
