@@ -199,6 +199,7 @@ class Settings:
     output_bytes: int = setting(
         1 << 20, parse_size(1 << 12), "limits", "Unsent output past which a connection's next requests wait.", shown="1mb"
     )
+    waiters: int = setting(100_000, parse_int(1, 10_000_000), "limits", "Requests that may wait at once; one more is refused.")
     header_timeout: int = setting(
         10_000,
         parse_duration,

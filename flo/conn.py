@@ -19,7 +19,7 @@ Small input is received into one buffer shared by all connections. A large argum
 
 import socket
 from collections import deque
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from time import monotonic
 from typing import Protocol
 
@@ -77,10 +77,13 @@ class Session(Protocol):
     executed: int  # requests so far
     authenticated: bool
     busy: bool  # something under way must end before more is executed
-    job: Generator[None, None, list[bytes]] | None  # to be resumed in slices
     held: int  # bytes of memory an unfinished request holds
     unfinished: bool  # the start of a request is kept in the session
     length_known: bool  # … and the length of what is missing is known
+
+    @property
+    def job(self) -> object:
+        """Something to be resumed in slices, or None."""
 
     def feed(self, data: bytes, output_room: int, /) -> int:
         """Execute what is whole in `data`; returns how much was taken."""
@@ -93,6 +96,9 @@ class Session(Protocol):
 
     def resume(self) -> bool:
         """One more slice of the job; whether it has ended."""
+
+    def overload(self) -> bytes:
+        """The last answer where the unread input of all connections is at its limit."""
 
     def describe(self) -> str:
         """Its line in CLIENT LIST."""
@@ -404,7 +410,7 @@ class Connection:
     def refuse_input(self) -> None:
         """All connections together hold too much unread input: this one went past it."""
         self._input.clear()
-        self.out.append(b"-BUSY the unread input of all connections is at its limit; try again later\r\n")
+        self.out.append(self.session.overload())
         self.close_after_replies()
 
     # -- output ------------------------------------------------------------------------------------
@@ -556,7 +562,7 @@ class NoSession:
         self.yielded = self.busy = self.unfinished = self.length_known = False
         self.authenticated = True
         self.executed = self.held = 0
-        self.job: Generator[None, None, list[bytes]] | None = None
+        self.job = None
 
     def feed(self, data: bytes, output_room: int, /) -> int:
         """Nothing is executed."""
@@ -572,6 +578,10 @@ class NoSession:
     def resume(self) -> bool:
         """Nothing is under way."""
         return True
+
+    def overload(self) -> bytes:
+        """Nothing is answered."""
+        return b""
 
     def describe(self) -> str:
         """Not listed."""

@@ -45,6 +45,22 @@ class Overloaded(Refusal):
     code = "BUSY"
 
 
+class Unauthorized(Refusal):
+    """The secret is owed, or was wrong."""
+
+    code = "NOAUTH"
+
+
+class InternalError(Refusal):
+    """A defect of the server: its log has the details."""
+
+
+class NotLeader(Refusal):
+    """Another node leads; the message is its address, if it is known."""
+
+    code = "CLUSTERDOWN"
+
+
 class OutOfMemory(Overloaded):
     """Writes that add are refused until memory is freed."""
 
@@ -65,3 +81,7 @@ class DirectoryInUse(FloError):
 
 class ConfigError(FloError):
     """A setting is wrong; the message names it, its source and what is allowed."""
+
+
+class Fatal(FloError):
+    """Something failed after a record was appended: memory no longer agrees with the log, the process must end."""

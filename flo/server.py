@@ -12,16 +12,18 @@ from collections.abc import Callable, Iterable
 from time import monotonic, time
 
 from flo.commands import flat, load_table
+from flo.commands.binary import load_handlers
+from flo.commands.binary.session import BinarySession
 from flo.commands.host import Counters, Peer, SlowEntry
-from flo.commands.session import Fatal, RespSession
-from flo.commands.table import Job
+from flo.commands.session import RespSession
 from flo.config import Settings, read_secret
 from flo.conn import RECEIVE_BYTES, Connection
 from flo.engine import Engine, EngineSettings
 from flo.engine.engine import wall_clock
-from flo.errors import ConfigError, LogFailed
-from flo.loop import READ, Reactor
+from flo.errors import ConfigError, Fatal, LogFailed
+from flo.loop import READ, Reactor, Timer
 from flo.oplog import LEVELS, OperatorLog
+from flo.proto.binary import REQUEST_BYTES
 from flo.proto.detect import Kind, detect, skip_blank
 from flo.proto.resp import UNAUTHENTICATED_BYTES_MAX
 from flo.ual.log import SEALED_OPEN_MAX
@@ -39,8 +41,6 @@ LOOPBACK_ONLY = (
 )
 FULL = b"-ERR max number of clients reached\r\n"
 NOT_HTTP = b"HTTP on this port is not here yet; this version serves RESP: use redis-cli or any Redis client.\n"
-BAD_REQUEST = 2  # the binary protocol's status
-BINARY_HEADER_BYTES = 32
 
 
 class Server:
@@ -49,6 +49,7 @@ class Server:
     def __init__(self, settings: Settings, oplog: OperatorLog, clock: Callable[[], int] = wall_clock) -> None:
         """Bind the port, lock and recover the directory. Raises `FloError` or `OSError`; nothing is left behind then."""
         load_table()
+        load_handlers()
         self.settings = settings
         self.oplog = oplog
         self.secret = read_secret(settings.secret_file)
@@ -59,6 +60,7 @@ class Server:
         self.latency: list[tuple[int, int]] = []
         self.run_id = os.urandom(20).hex()
         self.loading = False
+        self.waiting = 0
         self.tick_deadline = 0.0
         self.flat_context = flat.NO_CONTEXT
         self.receive_view = memoryview(bytearray(RECEIVE_BYTES))
@@ -117,7 +119,7 @@ class Server:
             self._close()
             raise _cannot_listen(self.settings, e) from None
         self.reactor.register(self._listener.fileno(), READ, self._accept)
-        # What was recovered is never garbage, and serving makes no cycles (tests/test_server.py holds that):
+        # What was recovered is never garbage, and serving makes no cycles (tests/test_hostile.py holds that):
         # a collection would only stall everyone.
         gc.collect()
         gc.freeze()
@@ -281,9 +283,19 @@ class Server:
         """How many clients are connected."""
         return len(self._connections)
 
-    def sessions(self) -> Iterable[RespSession]:
+    def sessions(self) -> Iterable[RespSession | BinarySession]:
         """Every connected client whose protocol is known."""
-        return (c.session for c in list(self._connections.values()) if isinstance(c.session, RespSession))
+        return (c.session for c in list(self._connections.values()) if isinstance(c.session, (RespSession, BinarySession)))
+
+    def call_later(self, seconds: float, callback: Callable[[], None]) -> Timer:
+        """Call `callback` in a turn that begins so many seconds from now."""
+        return self.reactor.call_later(seconds, callback)
+
+    def namespace_deleted(self) -> None:
+        """A namespace is gone: RESP sessions in it may not take the flat path to what is left of it."""
+        for session in self.sessions():
+            if isinstance(session, RespSession):
+                session.settle()
 
     def log(self, level: str, message: str, **details: object) -> None:
         """Tell the operator."""
@@ -301,7 +313,7 @@ class FirstBytes:
         self.yielded = False
         self.executed = 0
         self.busy = False
-        self.job: Job | None = None
+        self.job = None
         self.held = 0
         self.unfinished = False
         self.length_known = False
@@ -316,11 +328,15 @@ class FirstBytes:
             return blank
         connection, server = self._connection, self._server
         if kind in (Kind.RESP, Kind.INLINE):
-            session = RespSession(server, connection)
+            session: RespSession | BinarySession = RespSession(server, connection)
             connection.session = session
             return blank + session.feed(data[blank:], output_room)
         if kind in (Kind.BINARY, Kind.BINARY_OTHER_VERSION):
-            return blank + self._refuse_binary(data[blank:], kind)
+            if kind is Kind.BINARY_OTHER_VERSION and len(data) - blank < REQUEST_BYTES:
+                return blank  # its id is wanted for the answer
+            session = BinarySession(server, connection)
+            connection.session = session
+            return blank + session.feed(data[blank:], output_room)
         if kind is Kind.HTTP:
             connection.out.append(
                 b"HTTP/1.1 501 Not Implemented\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: %d\r\n"
@@ -333,21 +349,6 @@ class FirstBytes:
         connection.kill()
         return len(data)
 
-    def _refuse_binary(self, data: bytes, kind: Kind) -> int:
-        """One BAD_REQUEST with the request's id, then closed (SPEC section 2: response header)."""
-        if kind is Kind.BINARY and len(data) < BINARY_HEADER_BYTES:
-            return 0
-        text = (
-            b"the binary protocol is not here yet; this version serves RESP"
-            if kind is Kind.BINARY
-            else b"this server speaks version 1 of the binary protocol: the first four bytes are 46 4C 4F 01"
-        )
-        req_id = data[8:16].ljust(8, b"\0")
-        header = b"FLO\x01" + BAD_REQUEST.to_bytes(2, "little") + bytes(2) + req_id + len(text).to_bytes(4, "little") + bytes(4)
-        self._connection.out.append(header + text)
-        self._connection.close_after_replies()
-        return len(data)
-
     def body_room(self) -> None:
         """Never: a first line is small."""
 
@@ -357,6 +358,10 @@ class FirstBytes:
     def resume(self) -> bool:
         """Never."""
         return True
+
+    def overload(self) -> bytes:
+        """Its protocol is not known."""
+        return b""
 
     def describe(self) -> str:
         """Not listed."""

@@ -44,6 +44,18 @@ class FakePeer:
         self.later.append(resume)
 
 
+class FakeTimer:
+    """A call that comes when a test says so."""
+
+    def __init__(self, seconds: float, callback: Callable[[], None]) -> None:
+        self.seconds = seconds
+        self.callback = callback
+        self.cancelled = False
+
+    def cancel(self) -> None:
+        self.cancelled = True
+
+
 class FakeHost:
     """A host whose turn never ends by time."""
 
@@ -56,6 +68,8 @@ class FakeHost:
         self.counters = Counters()
         self.secret: bytes | None = None
         self.port, self.run_id, self.loading = 1, "0" * 40, False
+        self.waiting = 0
+        self.timers: list[FakeTimer] = []
         self.monitors: set[Peer] = set()
         self.slow: list[Any] = []
         self.slow_count = 0
@@ -68,6 +82,13 @@ class FakeHost:
 
     def sessions(self) -> list[Any]:
         return []
+
+    def call_later(self, seconds: float, callback: Callable[[], None]) -> "FakeTimer":
+        self.timers.append(FakeTimer(seconds, callback))
+        return self.timers[-1]
+
+    def namespace_deleted(self) -> None:
+        """There are no other sessions."""
 
     def shutdown(self) -> None:
         """Nothing to stop."""

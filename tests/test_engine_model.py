@@ -199,6 +199,7 @@ class EngineModel(RuleBasedStateMachine):
     @rule(ms=st.sampled_from([0, 1, 500, 1500, 6000, -3000]))
     def move_clock(self, ms: int) -> None:
         self.wall += ms
+        self._now()  # the engine sees it too: every rule is followed by reads
 
     @rule()
     def sweep(self) -> None:

@@ -1,6 +1,6 @@
 """The flat path and its plain twin: the same requests give the same replies, the same memory and the same log."""
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from flo.store.kv import KvStore
@@ -48,6 +48,7 @@ def log_of(host: FakeHost) -> list[Record | None]:
 
 
 @settings(max_examples=400, deadline=None)
+@example(turns=[([(b"GET", b"a"), (b"FLUSHALL",), (b"SET", b"a", b""), (b"KEYS", b"*")], 0, [24])])  # the flush in two pieces
 @given(
     turns=st.lists(st.tuples(st.lists(REQUESTS, max_size=12), st.integers(0, 3000), st.lists(st.integers(1, 200), max_size=4)), max_size=5)
 )

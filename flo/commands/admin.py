@@ -11,7 +11,7 @@ import flo
 from flo.commands import table
 from flo.commands.arguments import integer, syntax_error
 from flo.commands.connection import REDIS_VERSION
-from flo.commands.host import Host
+from flo.commands.host import Host, resident_bytes
 from flo.commands.session import RespSession, wrong_arity
 from flo.commands.table import Command, Reply, command
 from flo.config import assign, setting_rows
@@ -22,7 +22,6 @@ from flo.store.kv import KEY_OVERHEAD_BYTES
 from flo.ual.log import ASYNC, SYNC
 
 CLUSTER_SLOTS = 16_384
-PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 NODE_ID_DIGITS = 40  # what cluster clients expect; the directory's id has 32
 
 
@@ -32,18 +31,6 @@ def _unknown_subcommand(args: list[bytes]) -> bytes:
 
 
 # -- INFO ------------------------------------------------------------------------------------------
-
-
-def resident_bytes() -> int:
-    """The process's resident memory, by the kernel's account."""
-    try:
-        with open("/proc/self/statm", "rb") as file:
-            return int(file.read().split()[1]) * PAGE_BYTES
-    except OSError:  # not Linux: the peak is the nearest there is
-        import resource
-
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        return peak if sys.platform == "darwin" else peak * 1024
 
 
 def _human(size: int) -> str:
@@ -77,7 +64,7 @@ def _info_clients(host: Host) -> dict[str, object]:
         "connected_clients": host.connections,
         "cluster_connections": 0,
         "maxclients": host.settings.max_connections,
-        "blocked_clients": 0,
+        "blocked_clients": host.waiting,
         "tracking_clients": 0,
         "pubsub_clients": 0,
     }

@@ -13,7 +13,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from flo.commands.table import SPELLINGS
-from flo.engine import KeyValue
+from flo.engine import Namespace
 from flo.store.kv import COUNTER, FLAGS_SHIFT, FRAME_END_BYTES, I64_MAX, KEY_OVERHEAD_BYTES, PLAIN_MAX, SHARD_MASK
 from flo.ual.record import HEADER_BYTES, KV_COUNTER, KV_STRING
 
@@ -43,9 +43,10 @@ Context = tuple[Any, ...]
 NO_CONTEXT: Context = (None,)
 
 
-def context(kv: KeyValue) -> Context:
+def context(namespace: Namespace) -> Context:
     """What `run` needs of a namespace, looked up once a turn instead of once a buffer. It is good until the next commit, and
-    until a command that `resets`."""
+    until a command that `resets`. The binary protocol's flat path uses the same."""
+    kv = namespace.kv
     store, engine = kv.store, kv.engine
     log = engine.log
     return (
@@ -59,6 +60,7 @@ def context(kv: KeyValue) -> Context:
         engine.now,
         kv.namespace,
         log.accepts_adds and not engine.memory_full and not kv.watches,
+        namespace.wire,
     )
 
 
@@ -68,8 +70,8 @@ def run(session: "RespSession", data: bytes, start: int) -> int:
     host = session.host
     kv = session.namespace.kv
     if host.flat_context[0] is not kv:
-        host.flat_context = context(kv)
-    _, store, shards, buried, grow, log, push, now, namespace, adds = host.flat_context
+        host.flat_context = context(session.namespace)
+    _, store, shards, buried, grow, log, push, now, namespace, adds, _ = host.flat_context
     index = log.next_index
     out = session.peer.out
     emit = out.append

@@ -1,10 +1,14 @@
 """What commands may ask of the server around them and of their connection. server.py and conn.py are these."""
 
+import os
+import sys
 from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
 from flo.config import Settings
 from flo.engine import Engine
+
+PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 
 class Peer(Protocol):
@@ -89,6 +93,13 @@ class SlowEntry:
         self.name = name
 
 
+class Timer(Protocol):
+    """A call to come."""
+
+    def cancel(self) -> None:
+        """Do not make it."""
+
+
 class ClientSession(Protocol):
     """A session as CLIENT LIST sees it."""
 
@@ -114,6 +125,7 @@ class Host(Protocol):
     slow: list[SlowEntry]  # newest last
     slow_count: int
     latency: list[tuple[int, int]]  # (Unix seconds, ms) of ticks over the threshold, oldest first
+    waiting: int  # requests of all binary connections that wait
     flat_context: tuple[Any, ...]  # of commands/flat.py; NO_CONTEXT at the start of a turn
     tick_deadline: float  # monotonic seconds; past it a connection gives way to the others
 
@@ -128,8 +140,47 @@ class Host(Protocol):
     def sessions(self) -> Iterable[ClientSession]:
         """Every connected client."""
 
+    def call_later(self, seconds: float, callback: Callable[[], None]) -> Timer:
+        """Call `callback` in a turn that begins so many seconds from now."""
+
+    def namespace_deleted(self) -> None:
+        """A namespace is gone: sessions that use it must find that out."""
+
     def shutdown(self) -> None:
         """Finish the tick, sync, stop."""
 
     def log(self, level: str, message: str, **details: object) -> None:
         """Tell the operator."""
+
+
+def client_line(
+    peer: Peer,
+    *,
+    flags: str,
+    held: int,
+    command: str,
+    protocol: str,
+    name: str = "",
+    library: tuple[str, str] = ("", ""),
+    namespace: str = "",
+) -> str:
+    """A connection's line in CLIENT LIST, in Redis's fields and one of Flo's."""
+    return (
+        f"id={peer.id} addr={peer.address} laddr={peer.local_address} fd={peer.descriptor} name={name} "
+        f"age={int(peer.age_seconds)} idle={int(peer.idle_seconds)} flags={flags} db=0 sub=0 psub=0 ssub=0 multi=-1 watch=0 "
+        f"qbuf={peer.input_bytes} qbuf-free=0 argv-mem={held} multi-mem=0 rbs=0 rbp=0 obl=0 oll=0 omem={peer.output_bytes} "
+        f"tot-mem={peer.input_bytes + peer.output_bytes + held} events=r cmd={command or 'NULL'} user=default "
+        f"redir=-1 resp={protocol} lib-name={library[0]} lib-ver={library[1]} namespace={namespace}"
+    )
+
+
+def resident_bytes() -> int:
+    """The process's resident memory, by the kernel's account."""
+    try:
+        with open("/proc/self/statm", "rb") as file:
+            return int(file.read().split()[1]) * PAGE_BYTES
+    except OSError:  # not Linux: the peak is the nearest there is
+        import resource
+
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return peak if sys.platform == "darwin" else peak * 1024

@@ -5,7 +5,7 @@ from flo.commands.arguments import integer, syntax_error
 from flo.commands.session import RespSession
 from flo.commands.table import Job, Reply, command
 from flo.engine import KeyValue
-from flo.engine.kv import DEADLINE_MAX, VALUE_BYTES_MAX, WRONG_KIND_TEXT, check_count
+from flo.engine.kv import DEADLINE_MAX, HISTORY_BYTES_MAX, VALUE_BYTES_MAX, WRONG_KIND_TEXT, check_count
 from flo.errors import BadRequest, Conflict, NotFound, WrongKind
 from flo.proto import resp
 from flo.proto.resp import OK, ONE, ZERO, array, bulk, bulk_array, bulk_or_nil
@@ -798,15 +798,13 @@ def history(session: RespSession, args: list[bytes]) -> Reply:
         limit = integer(args[3], 1, 1_000_000)
     elif len(args) != 2:
         raise syntax_error()
-    return array(
-        [
-            array(
-                [
-                    resp.integer(item.version),
-                    resp.integer(item.time),
-                    bulk_or_nil(None if item.tombstone else item.value, session.v3),
-                ]
-            )
-            for item in session.namespace.kv.history(args[1], limit)
-        ]
-    )
+    return _history(session, args[1], limit)
+
+
+def _history(session: RespSession, key: bytes, limit: int) -> Job:
+    versions = yield from session.namespace.kv.history_job(key, limit, HISTORY_BYTES_MAX)
+    items = [
+        array([resp.integer(item.version), resp.integer(item.time), bulk_or_nil(None if item.tombstone else item.value, session.v3)])
+        for item in versions
+    ]
+    return [array(items)]

@@ -8,10 +8,10 @@ import traceback
 from time import monotonic, time
 
 from flo.commands import flat, table
-from flo.commands.host import Host, Peer, SlowEntry
+from flo.commands.host import Host, Peer, SlowEntry, client_line
 from flo.commands.table import Job, Later
 from flo.engine import Namespace
-from flo.errors import LogFailed, Refusal
+from flo.errors import BadRequest, Fatal, LogFailed, Refusal
 from flo.proto import resp
 from flo.proto.resp import ProtocolError, RequestParser
 
@@ -19,16 +19,13 @@ FLAT_BYTES_MIN = 14  # shorter input holds no request worth the flat path
 SLOW_ARGUMENTS_MAX = 32  # SLOWLOG keeps this many arguments, cut to this many bytes
 SLOW_ARGUMENT_BYTES_MAX = 128
 MONITOR_ARGUMENT_BYTES_MAX = 1024  # quoting costs 0.2 us a byte, and everyone waits for it
+NEED_NO_NAMESPACE = ("USE", "INFO", "CONFIG", "FLUSHALL", "SHUTDOWN")
 UNKNOWN_ARGUMENTS_SHOWN = 128  # bytes of arguments that the error for an unknown command repeats
 
 MULTI_REFUSAL = (
     "Flo has no MULTI: nothing of this transaction was or will be run. Use CAS, one JSON document, or a plain pipeline "
     "(redis-py: pipeline(transaction=False))"
 )
-
-
-class Fatal(Exception):
-    """Something failed after a record was appended: memory no longer agrees with the log, the process must end."""
 
 
 class RespSession:
@@ -229,8 +226,12 @@ class RespSession:
             if wanted and (count != wanted if wanted > 0 else count < -wanted):
                 self.host.counters.errors += 1
                 return wrong_arity(f"{command.name}|{args[1].decode()}")
+        if self.namespace.deleted and command.group != "connection" and command.name not in NEED_NO_NAMESPACE:
+            self._find_namespace_again()
         if self.host.monitors and "no_monitor" not in command.flags:
             self._tell_monitors(args)
+        if command.resets:
+            self.host.flat_context = flat.NO_CONTEXT  # the flat path may follow in this same turn
         return command.handler(self, args)
 
     def _unknown(self, args: list[bytes]) -> bytes:
@@ -253,6 +254,14 @@ class RespSession:
             shown += f"'{_text(arg[: UNKNOWN_ARGUMENTS_SHOWN - len(shown)])}' "
         return resp.error(f"ERR unknown command '{_text(name[:128])}', with args beginning with: {shown}")
 
+    def _find_namespace_again(self) -> None:
+        """The namespace was deleted while this connection used it. One of the same name may have been made since."""
+        found = self.host.engine.namespaces.get(self.namespace.name)
+        if found is None:
+            raise BadRequest(f"the namespace {self.namespace.name!r} was deleted; choose another with USE")
+        self.namespace = found
+        self.settle()
+
     def _protocol_error(self, e: ProtocolError) -> None:
         self.host.counters.errors += 1
         self.peer.out.append(resp.error(f"ERR Protocol error: {e}"))
@@ -273,7 +282,7 @@ class RespSession:
 
     def settle(self) -> None:
         """Work out again whether the flat path may be taken."""
-        self.flat = self.authenticated and self.replies and not self.skip_next and not self.refusing
+        self.flat = self.authenticated and self.replies and not self.skip_next and not self.refusing and not self.namespace.deleted
 
     # -- telling -----------------------------------------------------------------------------------
 
@@ -301,16 +310,20 @@ class RespSession:
 
     def describe(self) -> str:
         """The line of CLIENT LIST and CLIENT INFO."""
-        peer = self.peer
-        flags = "O" if self.monitoring else "N"
-        return (
-            f"id={peer.id} addr={peer.address} laddr={peer.local_address} fd={peer.descriptor} name={_text(self.name)} "
-            f"age={int(peer.age_seconds)} idle={int(peer.idle_seconds)} flags={flags} db=0 sub=0 psub=0 ssub=0 multi=-1 watch=0 "
-            f"qbuf={peer.input_bytes} qbuf-free=0 argv-mem={self.held} multi-mem=0 rbs=0 rbp=0 obl=0 oll=0 omem={peer.output_bytes} "
-            f"tot-mem={peer.input_bytes + peer.output_bytes + self.held} events=r cmd={self.last_command or 'NULL'} user=default "
-            f"redir=-1 resp={3 if self.v3 else 2} lib-name={_text(self.library.get(b'LIB-NAME', b''))} "
-            f"lib-ver={_text(self.library.get(b'LIB-VER', b''))} namespace={self.namespace.name}"
+        return client_line(
+            self.peer,
+            flags="O" if self.monitoring else "N",
+            held=self.held,
+            command=self.last_command,
+            protocol="3" if self.v3 else "2",
+            name=_text(self.name),
+            library=(_text(self.library.get(b"LIB-NAME", b"")), _text(self.library.get(b"LIB-VER", b""))),
+            namespace=self.namespace.name,
         )
+
+    def overload(self) -> bytes:
+        """The last reply of a connection whose unread input went past what all may hold."""
+        return resp.error("BUSY the unread input of all connections is at its limit; try again later")
 
 
 def refusal(e: Refusal) -> bytes:

@@ -234,7 +234,9 @@ class Engine:
         if record.gone:
             namespace = self.namespaces.pop(name)
             del self._by_hash[namespace.hash], self._by_id[namespace.id]
+            namespace.deleted = True
             self._discard(namespace.kv)
+            namespace.kv.notify_all(ended=True)
         else:
             self._bind(name, identity)
 

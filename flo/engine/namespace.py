@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from flo.engine.kv import KeyValue
 from flo.errors import BadRequest
 from flo.store.kv import KvStore
+from flo.ual.record import U64
 
 if TYPE_CHECKING:
     from flo.engine.engine import Engine
@@ -39,6 +40,8 @@ class Namespace:
         self.name = name
         self.id = identity
         self.hash = hash_name(name)
+        self.wire = U64.pack(self.hash if identity != DEFAULT_ID else 0)  # as most clients write it in a header
+        self.deleted = False
         self.kv = KeyValue(engine, identity, KvStore(engine.settings.history_age if engine.settings.history_depth > 1 else 0))
 
     @property

@@ -1,0 +1,6 @@
+"""The binary protocol's sessions and handlers."""
+
+
+def load_handlers() -> None:
+    """Fill the table of handlers: each module adds its own."""
+    from flo.commands.binary import kv, system  # noqa: F401

@@ -1,0 +1,197 @@
+"""The key-value operations over the binary protocol (SPEC section 2.3)."""
+
+from collections.abc import Generator
+
+from flo.commands.binary.session import BinarySession, Waiter
+from flo.commands.binary.table import WAITING, Reply, handles
+from flo.engine import KeyValue
+from flo.engine.kv import DEADLINE_MAX
+from flo.errors import BadRequest, NotFound
+from flo.proto.binary import VERSION, Request
+from flo.proto.operations import LIST_BYTES_MAX, MGET_KEYS_MAX
+from flo.proto.shapes import shape
+from flo.store.kv import Found
+
+MISSING = "the key does not exist"
+_version = VERSION.pack
+
+
+def _kv(session: BinarySession, request: Request) -> KeyValue:
+    return session.host.engine.namespace_by_hash(request.namespace_hash).kv
+
+
+def _deadline(session: BinarySession, seconds: int) -> int:
+    """The deadline of a ttl; 0 for none."""
+    if not seconds:
+        return 0
+    deadline = session.host.engine.now + seconds * 1000
+    if deadline > DEADLINE_MAX:
+        raise BadRequest(f"a ttl of {seconds} seconds ends after the last deadline Flo can keep, 2^53 ms")
+    return deadline
+
+
+def _found(found: Found | None) -> bytes:
+    if found is None:
+        raise NotFound(MISSING)
+    return _version(found.version) + found.value
+
+
+@handles("kv_get")
+def get(session: BinarySession, request: Request) -> Reply:
+    kv, options, key = _kv(session, request), request.options, request.key
+    if "wait" not in options and "block" not in options:
+        if "cas_version" in options:
+            raise BadRequest("kv_get takes cas_version only with block, as the version already known")
+        found = kv.get(key)
+        counters = session.host.counters
+        if found is None:
+            counters.misses += 1
+        else:
+            counters.hits += 1
+        return _found(found)
+    if "wait" in options and "block" in options:
+        raise BadRequest("kv_get takes wait or block, not both")
+    if "wait" in options:
+        if "cas_version" in options:
+            raise BadRequest("kv_get takes cas_version only with block, as the version already known")
+        known, milliseconds = None, options["wait"]
+    else:
+        present = kv.get(key)
+        known, milliseconds = options.get("cas_version", present.version if present else 0), options["block"]
+
+    def timed_out(waiter: Waiter) -> None:
+        found = kv.get(key)
+        waiter.answer(NotFound(MISSING) if found is None else _found(found))
+
+    waiter = Waiter(session, request, milliseconds, timed_out)
+    watch = kv.watch(key, lambda found: waiter.answer(NotFound(MISSING) if found is None else _found(found)), known)
+    if watch is not None:
+        waiter.waits_for(watch.cancel)
+    return WAITING
+
+
+@handles("kv_put")
+def put(session: BinarySession, request: Request) -> Reply:
+    options = request.options
+    if "if_absent" in options and "if_present" in options:
+        raise BadRequest("kv_put takes if_absent or if_present, not both")
+    return _version(
+        _kv(session, request).put(
+            request.key,
+            request.value,
+            deadline=_deadline(session, options.get("ttl", 0)),
+            cas=options.get("cas_version"),
+            if_absent="if_absent" in options,
+            if_present="if_present" in options,
+        )
+    )
+
+
+@handles("kv_cas")
+def cas(session: BinarySession, request: Request) -> Reply:
+    options = request.options
+    deadline = _deadline(session, options.get("ttl", 0))
+    return _version(_kv(session, request).put(request.key, request.value, deadline=deadline, cas=options["cas_version"]))
+
+
+@handles("kv_delete")
+def delete(session: BinarySession, request: Request) -> Reply:
+    return _version(_kv(session, request).delete(request.key, request.options.get("cas_version")))
+
+
+@handles("kv_exists")
+def exists(session: BinarySession, request: Request) -> Reply:
+    return b"\1" if _kv(session, request).exists(request.key) else b"\0"
+
+
+@handles("kv_incr")
+def incr(session: BinarySession, request: Request) -> Reply:
+    value, version = _kv(session, request).incr(request.key, request.options.get("delta", 1))
+    return shape(request.operation.answer).encode(value, version)
+
+
+@handles("kv_touch")
+def touch(session: BinarySession, request: Request) -> Reply:
+    deadline = _deadline(session, request.options["ttl"])
+    return _version(_kv(session, request).touch(request.key, deadline, request.options.get("cas_version")))
+
+
+@handles("kv_persist")
+def persist(session: BinarySession, request: Request) -> Reply:
+    return _version(_kv(session, request).persist(request.key, request.options.get("cas_version")))
+
+
+@handles("kv_scan")
+def scan(session: BinarySession, request: Request) -> Generator[None, None, bytes]:
+    """The cursor is the last key looked at, behind a byte that says so: it needs no memory here, and is good on any connection,
+    after a restart as well."""
+    kv, options = _kv(session, request), request.options
+    cursor: bytes | None = options.get("cursor")
+    if cursor and cursor[:1] != CURSOR_MARK:
+        raise BadRequest("the option cursor is not one that kv_scan gave")
+    after = cursor[1:] if cursor else None
+    keys, more = yield from kv.scan_job(request.key, after, options.get("limit", request.operation.limits[0]))
+    items: list[tuple[bytes, bytes]] = []
+    last = keys[-1] if keys else b""
+    size = 0
+    for key, found in zip(keys, kv.mget(keys), strict=True):
+        if found is None:
+            continue
+        value = b"" if "keys_only" in options else found.value
+        if items and size + len(key) + len(value) > LIST_BYTES_MAX:
+            last, more = items[-1][0], True
+            break
+        items.append((key, value))
+        size += len(key) + len(value)
+    return shape(request.operation.answer).encode(more, CURSOR_MARK + last if more else b"", items)
+
+
+CURSOR_MARK = b"k"
+
+
+@handles("kv_batch_put")
+def batch_put(session: BinarySession, request: Request) -> Reply:
+    (items,) = shape(request.operation.value).decode(request.value)
+    deadlines: dict[int, int] = {}
+    for _, _, ttl in items:
+        if ttl not in deadlines:
+            deadlines[ttl] = _deadline(session, ttl)
+    versions = _kv(session, request).put_many([(key, value, deadlines[ttl]) for key, value, ttl in items])
+    return shape(request.operation.answer).encode(versions)
+
+
+@handles("kv_history")
+def history(session: BinarySession, request: Request) -> Generator[None, None, bytes]:
+    limit = request.options.get("limit", request.operation.limits[0])
+    versions = yield from _kv(session, request).history_job(request.key, limit, LIST_BYTES_MAX)
+    return shape(request.operation.answer).encode(versions)
+
+
+@handles("kv_mget")
+def mget(session: BinarySession, request: Request) -> Reply:
+    (keys,) = shape(request.operation.value).decode(request.value)
+    if len(keys) > MGET_KEYS_MAX:
+        raise BadRequest(f"the request names {len(keys)} keys; kv_mget takes {MGET_KEYS_MAX} at most")
+    found = _kv(session, request).mget(keys)
+    size = sum(len(item.value) for item in found if item is not None)
+    if size > LIST_BYTES_MAX:
+        raise BadRequest(f"the values are {size} bytes together; kv_mget answers {LIST_BYTES_MAX} at most: ask for fewer keys")
+    return shape(request.operation.answer).encode([(False, 0, b"") if item is None else (True, item.version, item.value) for item in found])
+
+
+@handles("kv_json_get")
+def json_get(session: BinarySession, request: Request) -> Reply:
+    text, version = _kv(session, request).json_get(request.key, request.options.get("path", b"$"))
+    return _version(version) + text
+
+
+@handles("kv_json_set")
+def json_set(session: BinarySession, request: Request) -> Reply:
+    options = request.options
+    return _version(_kv(session, request).json_set(request.key, options.get("path", b"$"), request.value, cas=options.get("cas_version")))
+
+
+@handles("kv_json_del")
+def json_delete(session: BinarySession, request: Request) -> Reply:
+    options = request.options
+    return _version(_kv(session, request).json_delete(request.key, options.get("path", b"$"), options.get("cas_version")))

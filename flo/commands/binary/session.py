@@ -1,0 +1,255 @@
+"""A binary connection's session: requests in the order they came, answers as they are ready.
+
+It is fed bytes and puts answers on its peer's `out`; the peer sends them after the tick's commit. A request that has to wait
+becomes a `Waiter` and holds up nothing; one that is long becomes a job, and the requests behind it wait.
+"""
+
+import traceback
+from collections.abc import Callable
+from time import monotonic
+from types import GeneratorType
+from typing import cast
+
+from flo.commands.binary import flat
+from flo.commands.binary.table import HANDLERS, Answer, Reply, Slices
+from flo.commands.host import Host, Peer, Timer, client_line
+from flo.commands.table import Later
+from flo.errors import Fatal, InternalError, LogFailed, Overloaded, Refusal, Unauthorized
+from flo.proto import binary
+from flo.proto.binary import (
+    ACCEPTS_COMPRESSED,
+    COMPRESSED,
+    PAYLOAD_BYTES_MAX,
+    REQUEST_BYTES,
+    UNAUTHENTICATED_BYTES_MAX,
+    Frame,
+    FrameReader,
+    FramingLost,
+    Request,
+    encode_refusal,
+    encode_response,
+)
+
+BEFORE_AUTHENTICATION = ("ping", "auth")
+INPUT_FULL = "the unread input of all connections is at its limit; try again later"
+
+
+class Waiter:
+    """A request that waits for something. It is answered once, or cancelled."""
+
+    __slots__ = ("_cancel", "_request", "_session", "_timer")
+
+    def __init__(self, session: "BinarySession", request: Request, milliseconds: int, timed_out: Callable[["Waiter"], None]) -> None:
+        """Wait for `milliseconds`, 0 for as long as it takes; then `timed_out` is called and must answer. Raises `Overloaded`."""
+        host = session.host
+        if host.waiting >= host.settings.waiters:
+            raise Overloaded(f"{host.waiting} requests wait already, which is limits.waiters; retry later")
+        self._session = session
+        self._request = request
+        self._timer: Timer | None = host.call_later(milliseconds / 1000, lambda: timed_out(self)) if milliseconds else None
+        self._cancel: Callable[[], None] | None = None
+        host.waiting += 1
+        session.waiters.add(self)
+
+    def waits_for(self, cancel: Callable[[], None]) -> None:
+        """`cancel` takes back what was asked for, when the wait ends otherwise."""
+        self._cancel = cancel
+
+    def answer(self, reply: bytes | Refusal) -> None:
+        """Answer with a payload or a refusal."""
+        self.end()
+        self._session.peer.push(self._session.encode(self._request, reply))
+
+    def end(self) -> None:
+        """Wait no more, unanswered."""
+        self._session.waiters.discard(self)
+        self._session.host.waiting -= 1
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._cancel is not None:
+            self._cancel()
+
+
+class BinarySession:
+    """One binary connection."""
+
+    def __init__(self, host: Host, peer: Peer) -> None:
+        self.host = host
+        self.peer = peer
+        self.authenticated = host.secret is None
+        self.reader = FrameReader(REQUEST_BYTES, PAYLOAD_BYTES_MAX if self.authenticated else UNAUTHENTICATED_BYTES_MAX)
+        self.waiters: set[Waiter] = set()
+        self.last_operation = ""
+        self.halted = False  # execution stops here for this turn
+        self.yielded = False  # … because others wait; there is more to execute
+        self.job: Slices | None = None
+        self._job_request: Request | None = None
+        self.busy = False  # a job, or a held answer's timer, must end before the next request may start
+        self.output_room = flat.OUTPUT_ROOM_BYTES
+        self.executed = 0
+        self.unfinished = False  # whether the reader keeps the start of a request
+        self.length_known = False
+        self.held = 0
+
+    # -- fed by the connection ---------------------------------------------------------------------
+
+    def yield_turn(self) -> None:
+        """Stop executing: others wait."""
+        self.halted = self.yielded = True
+
+    def feed(self, data: bytes, output_room: int) -> int:
+        """Execute the requests in `data`, as far as they are whole and may run; returns how much of it was taken."""
+        self.halted = self.yielded = False
+        self.output_room = output_room
+        at, size, reader = 0, len(data), self.reader
+        try:
+            while True:
+                if self.authenticated and not self.unfinished:
+                    at = flat.run(self, data, at)
+                    if at == size or self.halted:
+                        break
+                frame, at = reader.parse(data, at)
+                if frame is None:
+                    break
+                self.unfinished = False
+                self._execute(frame)
+                if self.halted:
+                    break
+        except FramingLost as e:
+            self._framing_lost(e)
+            at = size
+        self._note_unfinished()
+        return at
+
+    def _note_unfinished(self) -> None:
+        self.unfinished = self.length_known = not self.reader.idle
+        self.held = self.reader.held
+
+    def _framing_lost(self, e: FramingLost) -> None:
+        self.host.counters.errors += 1
+        self.halted = True
+        self.peer.out.append(encode_response(e.status, e.req_id, str(e).encode()))
+        self.peer.close_after_replies()
+
+    def body_room(self) -> memoryview | None:
+        """Where to receive the bytes of a payload, if one is under way."""
+        return self.reader.body_room()
+
+    def body_received(self, count: int, output_room: int) -> None:
+        """`count` bytes were received there; executes the request if they made it whole."""
+        self.halted = self.yielded = False
+        self.output_room = output_room
+        frame = self.reader.body_received(count)
+        if frame is not None:
+            self._execute(frame)
+        self._note_unfinished()
+
+    def overload(self) -> bytes:
+        """The last answer of a connection whose unread input went past what all may hold."""
+        return encode_response(binary.OVERLOADED, 0, INPUT_FULL.encode())
+
+    def describe(self) -> str:
+        """The line of CLIENT LIST."""
+        return client_line(self.peer, flags="N", held=self.held, command=self.last_operation, protocol="flo")
+
+    def end(self) -> None:
+        """The connection is gone: its waits end with it."""
+        if self.job is not None:
+            self.job.close()
+            self.job = None
+        for waiter in tuple(self.waiters):
+            waiter.end()
+
+    # -- executing ---------------------------------------------------------------------------------
+
+    def _execute(self, frame: Frame) -> None:
+        """Run one request, from its bytes to its answer, its job or its waiter."""
+        host, out = self.host, self.peer.out
+        host.counters.commands += 1
+        self.executed += 1
+        try:
+            request = binary.split_request(frame)
+        except Refusal as e:
+            host.counters.errors += 1
+            out.append(encode_refusal(e, int.from_bytes(frame.header[8:16], "little")))
+            return
+        self._attempt(request, lambda: self._start(request))
+        host.flat_context = flat.NO_CONTEXT  # it may have changed what the flat paths keep at hand
+        if out:
+            self.output_room -= len(out[-1])
+        if not self.halted and (self.output_room < 0 or monotonic() > host.tick_deadline):
+            self.yield_turn()
+
+    def _start(self, request: Request) -> Reply:
+        name = self.last_operation = request.operation.name
+        if not self.authenticated and name not in BEFORE_AUTHENTICATION:
+            raise Unauthorized("this server has a secret: give it with auth (0x03) first")
+        if request.flags & COMPRESSED:
+            return self._inflated(request)
+        return HANDLERS[request.operation.code](self, request)
+
+    def _inflated(self, request: Request) -> Slices:
+        operation = request.operation
+        limit = binary.value_limit(operation) if self.authenticated else UNAUTHENTICATED_BYTES_MAX
+        value = yield from binary.inflate(request.value, limit)
+        reply = HANDLERS[operation.code](self, request._replace(value=value))
+        return (yield from reply) if isinstance(reply, GeneratorType) else cast(Answer, reply)
+
+    def resume(self) -> bool:
+        """Do one more slice of the job; returns whether it has ended, its answer then being out."""
+        assert self.job is not None and self._job_request is not None
+        return self._attempt(self._job_request, self._slice)
+
+    def _slice(self) -> Reply:
+        assert self.job is not None
+        try:
+            next(self.job)
+        except StopIteration as end:
+            return cast(Answer, end.value)
+        return self.job
+
+    def _attempt(self, request: Request, step: Callable[[], Reply]) -> bool:
+        """Take one step of a request; returns whether that was its last. What it raises becomes the answer, unless it had
+        appended to the log: then memory and disk no longer agree, and the process must end."""
+        host = self.host
+        appended = host.engine.log.next_index
+        answer: Answer
+        try:
+            reply = step()
+            if isinstance(reply, GeneratorType) and self.job is None:
+                self.job, self._job_request = reply, request
+                reply = self._slice()  # most need no second
+            if isinstance(reply, GeneratorType):
+                self.busy = self.halted = True
+                return False
+            answer = self.encode(request, reply) if isinstance(reply, bytes) else cast(Answer, reply)
+        except Refusal as e:
+            host.counters.errors += 1
+            answer = encode_refusal(e, request.req_id)
+        except LogFailed:
+            raise
+        except Exception as e:
+            if host.engine.log.next_index != appended:
+                raise Fatal(f"{request.operation.name} failed after it had appended to the log") from e
+            host.counters.errors += 1
+            host.log("error", "an operation failed; its request was answered with an error", traceback=traceback.format_exc())
+            answer = encode_refusal(InternalError("internal error: the server's log has the details"), request.req_id)
+        self.job = self._job_request = None
+        self.busy = False
+        if isinstance(answer, bytes):
+            self.peer.out.append(answer)
+        elif isinstance(answer, Later):
+            held = answer.reply
+            self.busy = self.halted = True
+            self.peer.resume_after(answer.seconds, lambda: self._release(held))
+        return True
+
+    def _release(self, held: bytes) -> None:
+        self.busy = False
+        self.peer.out.append(held)
+
+    def encode(self, request: Request, reply: bytes | Refusal) -> bytes:
+        """The response to a request."""
+        if isinstance(reply, Refusal):
+            return encode_refusal(reply, request.req_id)
+        return encode_response(binary.OK, request.req_id, reply, compress=bool(request.flags & ACCEPTS_COMPRESSED))

@@ -1,0 +1,140 @@
+"""The system, namespace and cluster operations over the binary protocol (SPEC section 2.3)."""
+
+import json
+import os
+import platform
+from collections.abc import Generator
+
+import flo
+from flo.commands.binary.session import BinarySession
+from flo.commands.binary.table import Reply, handles
+from flo.commands.host import Host, resident_bytes
+from flo.commands.secret import FAILURE_SECONDS, is_right
+from flo.commands.table import Later
+from flo.engine import Namespace
+from flo.errors import BadRequest, Unauthorized
+from flo.proto.binary import PAYLOAD_BYTES_MAX, Request, encode_refusal
+from flo.proto.shapes import shape
+
+ALONE = "this server stands alone: it has no cluster to join or leave"
+
+
+@handles("ping")
+def ping(session: BinarySession, request: Request) -> Reply:
+    return request.value
+
+
+@handles("auth")
+def auth(session: BinarySession, request: Request) -> Reply:
+    if session.host.secret is None:
+        raise BadRequest("this server has no secret, so there is nothing to authenticate with")
+    if not is_right(session.host, session.peer, request.value):
+        return Later(FAILURE_SECONDS, encode_refusal(Unauthorized("the secret is wrong"), request.req_id))
+    session.authenticated = True
+    session.reader.limit = PAYLOAD_BYTES_MAX
+    return b""
+
+
+def _name(request: Request) -> str:
+    try:
+        return request.key.decode()
+    except UnicodeDecodeError:
+        raise BadRequest(f"the name {request.key!r} of a namespace is not UTF-8") from None
+
+
+@handles("namespace_create")
+def namespace_create(session: BinarySession, request: Request) -> Reply:
+    session.host.engine.create_namespace(_name(request))
+    return b""
+
+
+@handles("namespace_list")
+def namespace_list(session: BinarySession, request: Request) -> Reply:
+    return shape(request.operation.answer).encode(sorted(name.encode() for name in session.host.engine.namespaces))
+
+
+@handles("namespace_delete")
+def namespace_delete(session: BinarySession, request: Request) -> Generator[None, None, bytes]:
+    """Keys whose deadline has passed are not live: they are swept first, in slices."""
+    engine = session.host.engine
+    namespace = engine.namespace(_name(request))
+    while not namespace.deleted and namespace.kv.sweep(SWEEP_KEYS) == SWEEP_KEYS:
+        yield
+    engine.delete_namespace(namespace.name)
+    session.host.namespace_deleted()
+    return b""
+
+
+SWEEP_KEYS = 200
+
+
+@handles("namespace_info")
+def namespace_info(session: BinarySession, request: Request) -> Reply:
+    return _json(describe_namespace(session.host.engine.namespace(_name(request))))
+
+
+def describe_namespace(namespace: Namespace) -> dict[str, object]:
+    """What namespace_info tells. Keys include those expired and not swept yet."""
+    store = namespace.kv.store
+    return {
+        "name": namespace.name,
+        "hash": f"{namespace.hash:#018x}",
+        "keys": len(store),
+        "keys_with_deadline": store.deadlines.count,
+        "bytes": namespace.bytes,
+    }
+
+
+@handles("cluster_join")
+@handles("cluster_leave")
+def cluster_join(session: BinarySession, request: Request) -> Reply:
+    raise BadRequest(ALONE)
+
+
+@handles("cluster_status")
+def cluster_status(session: BinarySession, request: Request) -> Reply:
+    return _json(describe_server(session.host, session.peer.local_address))
+
+
+def describe_server(host: Host, address: str) -> dict[str, object]:
+    """What cluster_status tells; `flo server status` prints it."""
+    engine, log, counters = host.engine, host.engine.log, host.counters
+    return {
+        "mode": "standalone",
+        "version": flo.__version__,
+        "python": platform.python_version(),
+        "pid": os.getpid(),
+        "address": host.settings.advertise or address,
+        "data_dir": os.path.abspath(host.settings.data_dir),
+        "uptime_seconds": int(host.uptime_seconds),
+        "loading": host.loading,
+        "durability": log.durability,
+        "accepts_writes": bool(log.accepts_adds and not engine.memory_full),
+        "connections": host.connections,
+        "waiting": host.waiting,
+        "requests": counters.commands,
+        "refused": counters.errors,
+        "namespaces": len(engine.namespaces),
+        "keys": sum(len(namespace.kv.store) for namespace in engine.namespaces.values()),
+        "bytes": engine.memory_used(),
+        "resident_bytes": resident_bytes(),
+        "max_memory": host.settings.max_memory,
+        "log": {
+            "last_index": log.written,
+            "durable_index": log.durable,
+            "segments": log.segments,
+            "batches": log.batches,
+            "bytes_written": log.bytes_written,
+            "syncs": log.syncs,
+        },
+    }
+
+
+@handles("cluster_partition_table")
+def cluster_partition_table(session: BinarySession, request: Request) -> Reply:
+    leader = session.host.settings.advertise or session.peer.local_address
+    return _json({"partitions": [{"id": 0, "leader": leader, "replicas": [leader]}]})
+
+
+def _json(value: object) -> bytes:
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode()

@@ -1,0 +1,41 @@
+"""Which function answers which operation of the binary protocol.
+
+A handler takes the session and the request, checked against its row in flo.proto.operations, and gives the payload of an OK
+answer; or a job, a generator that yields between slices and returns the payload; or a `Later`; or WAITING, where a waiter
+will answer. It raises a `Refusal` for anything else.
+"""
+
+from collections.abc import Callable, Generator
+from typing import TYPE_CHECKING, Final
+
+from flo.commands.table import Later
+from flo.proto.binary import Request
+from flo.proto.operations import BY_NAME
+
+if TYPE_CHECKING:
+    from flo.commands.binary.session import BinarySession
+
+
+class Waiting:
+    """The type of WAITING."""
+
+
+WAITING: Final = Waiting()
+Answer = bytes | Later | Waiting
+Slices = Generator[None, None, Answer]
+Reply = Answer | Slices
+Handler = Callable[["BinarySession", Request], Reply]
+
+HANDLERS: dict[int, Handler] = {}  # by the operation's first code
+
+
+def handles(name: str) -> Callable[[Handler], Handler]:
+    """Add a handler for the operation of that name."""
+
+    def add(handler: Handler) -> Handler:
+        code = BY_NAME[name].code
+        assert code not in HANDLERS, f"{name} is handled twice"
+        HANDLERS[code] = handler
+        return handler
+
+    return add

@@ -1,0 +1,423 @@
+"""The binary protocol's bytes, both directions: server and client use this module (SPEC section 2, docs/wire-protocol.md).
+
+Request, 32 bytes and a payload; all little-endian:
+
+    0  magic "FLO\\x01" | 4  u16 opcode | 6  u16 flags | 8  u64 req_id | 16 u32 payload length
+    20 u64 namespace hash | 28 u16 key length | 30 u16 options length | payload: key, value, options
+
+Response, 24 bytes and a payload:
+
+    0  magic | 4  u16 status | 6  u16 flags | 8  u64 req_id | 16 u32 payload length | 20 4 zero bytes | payload
+
+Option: u8 type, u16 length, value. A payload's buffer grows as bytes arrive, never on the declared length alone.
+"""
+
+import struct
+import zlib
+from collections.abc import Generator, Mapping
+from typing import Any, NamedTuple
+
+from flo.errors import (
+    BadRequest,
+    Conflict,
+    FloError,
+    InternalError,
+    NotFound,
+    NotLeader,
+    Overloaded,
+    Refusal,
+    Unauthorized,
+)
+from flo.proto.operations import BY_CODE, OPTION_BY_CODE, OPTION_BY_NAME, Operation
+from flo.proto.shapes import number, shape
+
+MAGIC = b"FLO\x01"
+REQUEST = struct.Struct("<4sHHQIQHH")
+RESPONSE = struct.Struct("<4sHHQI4x")
+REQUEST_BYTES = REQUEST.size
+RESPONSE_BYTES = RESPONSE.size
+assert (REQUEST_BYTES, RESPONSE_BYTES) == (32, 24)
+OPTION = struct.Struct("<BH")
+ID = struct.Struct("<QQ")
+VERSION = struct.Struct("<Q")
+
+COMPRESSED = 1  # flag: the value (request) or the payload (response) is zlib-compressed
+ACCEPTS_COMPRESSED = 2  # request flag: a compressed payload may be answered
+FLAGS_KNOWN = COMPRESSED | ACCEPTS_COMPRESSED
+
+PAYLOAD_BYTES_MAX = 32 << 20  # SPEC section 3: a request
+VALUE_BYTES_MAX = 16 << 20
+UNAUTHENTICATED_BYTES_MAX = 16 << 10
+COMPRESS_BYTES_MIN, COMPRESS_BYTES_MAX = 1 << 10, 1 << 20  # of a response: less is not worth it, more holds up the others
+COMPRESS_LEVEL = 1  # 100 MB/s and more: the network this saves is rarely worth a slower one
+INFLATE_STEP_BYTES = 1 << 20  # of a compressed value inflated in one piece: about 3 ms
+BODY_GROWTH_BYTES = 64 << 10  # a payload buffer's first size; it doubles as bytes arrive
+
+OK, NOT_FOUND, BAD_REQUEST, CONFLICT, UNAUTHORIZED, OVERLOADED, INTERNAL_ERROR, NOT_LEADER = range(8)
+STATUS_NAMES = ("OK", "NOT_FOUND", "BAD_REQUEST", "CONFLICT", "UNAUTHORIZED", "OVERLOADED", "INTERNAL_ERROR", "NOT_LEADER")
+# In the order in which a refusal's class is looked for: a subclass stands for its base.
+REFUSALS: tuple[tuple[int, type[Refusal]], ...] = (
+    (NOT_FOUND, NotFound),
+    (BAD_REQUEST, BadRequest),
+    (CONFLICT, Conflict),
+    (UNAUTHORIZED, Unauthorized),
+    (OVERLOADED, Overloaded),
+    (INTERNAL_ERROR, InternalError),
+    (NOT_LEADER, NotLeader),
+)
+_ERROR_OF = dict(REFUSALS)
+_FNV_OFFSET, _FNV_PRIME, _U64 = 0xCBF29CE484222325, 0x100000001B3, (1 << 64) - 1
+
+Buffer = bytes | memoryview
+
+
+class FramingLost(FloError):
+    """The stream cannot be followed past this point: answer BAD_REQUEST (or `status`) with `req_id`, and close."""
+
+    def __init__(self, message: str, req_id: int = 0, status: int = BAD_REQUEST) -> None:
+        super().__init__(message)
+        self.req_id = req_id
+        self.status = status
+
+
+class Frame(NamedTuple):
+    """One message as it stood in the stream."""
+
+    header: bytes
+    payload: Buffer
+
+
+class Request(NamedTuple):
+    """One request, taken apart. `options` maps names to values: int, bytes, str, (ms, seq), or True for an empty one."""
+
+    operation: Operation
+    flags: int
+    req_id: int
+    namespace_hash: int
+    key: bytes
+    value: bytes
+    options: dict[str, Any]
+
+
+class Response(NamedTuple):
+    """One response. `payload` is inflated."""
+
+    status: int
+    req_id: int
+    payload: bytes
+
+
+def namespace_hash(name: str) -> int:
+    """FNV-1a 64 of a namespace's name in UTF-8: what the header carries."""
+    value = _FNV_OFFSET
+    for byte in name.encode():
+        value = (value ^ byte) * _FNV_PRIME & _U64
+    return value
+
+
+# -- framing ---------------------------------------------------------------------------------------
+
+
+class FrameReader:
+    """Whole messages out of a stream of bytes that may be cut anywhere. After `FramingLost` it must not be fed again."""
+
+    __slots__ = ("_body", "_filled", "_header", "_header_bytes", "_length", "limit")
+
+    def __init__(self, header_bytes: int, limit: int = PAYLOAD_BYTES_MAX) -> None:
+        """`header_bytes` says which direction is read: REQUEST_BYTES or RESPONSE_BYTES. `limit` bounds a payload."""
+        self._header_bytes = header_bytes
+        self.limit = limit
+        self._header = b""  # of the message whose payload is under way
+        self._body: bytearray | None = None
+        self._length = 0
+        self._filled = 0
+
+    @property
+    def idle(self) -> bool:
+        """Whether no message is under way in here."""
+        return self._body is None
+
+    @property
+    def held(self) -> int:
+        """Bytes of memory held by the message under way."""
+        return len(self._body) if self._body is not None else 0
+
+    def body_room(self) -> memoryview | None:
+        """Where the next bytes of a payload go; None where none is under way. Release it before going on."""
+        body = self._body
+        if body is None:
+            return None
+        if self._filled == len(body):
+            body.extend(bytes(min(max(len(body), BODY_GROWTH_BYTES), self._length - len(body))))
+        return memoryview(body)[self._filled :]
+
+    def body_received(self, count: int) -> Frame | None:
+        """`count` bytes were put into `body_room()`; the message if that made it whole."""
+        self._filled += count
+        if self._filled < self._length:
+            return None
+        body, self._body = self._body, None
+        assert body is not None
+        return Frame(self._header, memoryview(body))
+
+    def parse(self, data: bytes, at: int) -> tuple[Frame | None, int]:
+        """The next whole message in `data` from offset `at`, None where it is not whole yet; and how far `data` was taken.
+        Bytes not taken, less than a header, must be the start of what is passed next time. Raises `FramingLost`."""
+        size = len(data)
+        while self._body is not None and at < size:
+            room = self.body_room()
+            assert room is not None
+            count = min(len(room), size - at)
+            room[:count] = data[at : at + count]
+            room.release()
+            at += count
+            frame = self.body_received(count)
+            if frame is not None:
+                return frame, at
+        if size - at < self._header_bytes:
+            if MAGIC[: size - at] != data[at : at + 4]:
+                raise _not_magic(data[at : at + 4])
+            return None, at
+        header = data[at : at + self._header_bytes]
+        if header[:4] != MAGIC:
+            raise _not_magic(header[:4], int.from_bytes(header[8:16], "little"))
+        length = int.from_bytes(header[16:20], "little")
+        if length > self.limit:
+            raise FramingLost(
+                f"the payload says it is {length} bytes; at most {self.limit} are allowed"
+                + (" before the secret is given" if self.limit == UNAUTHENTICATED_BYTES_MAX else "")
+                + ". The connection is closed",
+                int.from_bytes(header[8:16], "little"),
+            )
+        at += self._header_bytes
+        end = at + length
+        if end <= size:
+            return Frame(header, data[at:end]), end
+        self._header, self._length, self._filled = header, length, size - at
+        self._body = bytearray(min(length, max(BODY_GROWTH_BYTES, 2 * (size - at))))
+        self._body[: self._filled] = data[at:]
+        return None, size
+
+
+def _not_magic(found: bytes, req_id: int = 0) -> FramingLost:
+    if found[:3] == MAGIC[:3] and len(found) > 3:
+        return FramingLost(
+            f"version {found[3]} of the binary protocol is not spoken here; this is version 1: 46 4C 4F 01. The connection is closed",
+            req_id,
+        )
+    return FramingLost(f"a message begins with 46 4C 4F 01, not with {found.hex(' ').upper()}. The connection is closed", req_id)
+
+
+# -- requests --------------------------------------------------------------------------------------
+
+
+def split_request(frame: Frame) -> Request:
+    """Take a request apart and check everything that its operation's row says, but for the layout of its value, which may
+    still be compressed. Raises `BadRequest`."""
+    _, opcode, flags, req_id, _, namespace, key_length, options_length = REQUEST.unpack(frame.header)
+    payload = frame.payload
+    operation = BY_CODE.get(opcode)
+    if operation is None:
+        raise BadRequest(f"{opcode:#04x} is not an operation of this server; docs/wire-protocol.md lists them")
+    if flags & ~FLAGS_KNOWN:
+        raise BadRequest(f"the flags are {flags:#06x}; only bit 0 (compressed value) and bit 1 (accepts compressed) are known")
+    middle = len(payload) - options_length
+    if key_length > middle:
+        raise BadRequest(
+            f"the key of {key_length} bytes and the options of {options_length} do not fit the payload of {len(payload)} bytes"
+        )
+    options = decode_options(operation, bytes(payload[middle:])) if options_length else {}
+    for name in operation.required:
+        if name not in options:
+            raise BadRequest(f"{operation.name} needs the option {name} ({OPTION_BY_NAME[name].code:#04x})")
+    if key_length and not operation.key:
+        raise BadRequest(f"{operation.name} takes no key, and one of {key_length} bytes was sent")
+    if middle > key_length and not operation.value:
+        raise BadRequest(f"{operation.name} takes no value, and one of {middle - key_length} bytes was sent")
+    if middle - key_length > value_limit(operation):
+        raise BadRequest(f"the value is {middle - key_length} bytes; {operation.name} takes {value_limit(operation)} at most")
+    return Request(operation, flags, req_id, namespace, bytes(payload[:key_length]), bytes(payload[key_length:middle]), options)
+
+
+def value_limit(operation: Operation) -> int:
+    """The most bytes its value may have, inflated. One that is a list may be as long as a request."""
+    return PAYLOAD_BYTES_MAX if operation.layout else VALUE_BYTES_MAX
+
+
+def decode_options(operation: Operation, data: bytes) -> dict[str, Any]:
+    """The options in `data`, by name. Raises `BadRequest` naming what is unknown, repeated, misplaced or of a wrong length."""
+    options: dict[str, Any] = {}
+    at, size = 0, len(data)
+    while at < size:
+        if size - at < OPTION.size:
+            raise BadRequest(f"the options end inside the head of one: {size - at} bytes are left")
+        code, length = OPTION.unpack_from(data, at)
+        at += OPTION.size
+        option = OPTION_BY_CODE.get(code)
+        if option is None:
+            raise BadRequest(f"{code:#04x} is not an option of this server; docs/wire-protocol.md lists them")
+        if option.name not in operation.options:
+            takes = ", ".join(operation.options) or "none"
+            raise BadRequest(f"{operation.name} does not take the option {option.name} ({code:#04x}); it takes {takes}")
+        if option.name in options:
+            raise BadRequest(f"the option {option.name} ({code:#04x}) is given twice")
+        if length > size - at:
+            raise BadRequest(f"the option {option.name} ({code:#04x}) says it is {length} bytes, and {size - at} are left")
+        value = _decode_option(option.form, data[at : at + length])
+        if value is None:
+            raise BadRequest(f"the option {option.name} ({code:#04x}) is {length} bytes, which is no {option.form}")
+        options[option.name] = value
+        at += length
+    if operation.limits and not 1 <= options.get("limit", 1) <= operation.limits[1]:
+        raise BadRequest(f"the option limit is {options['limit']}; {operation.name} takes 1 to {operation.limits[1]}")
+    return options
+
+
+def _decode_option(form: str, data: bytes) -> Any:
+    if form == "bytes":
+        return data
+    if form == "text":
+        try:
+            return data.decode()
+        except UnicodeDecodeError:
+            return None
+    if form == "empty":
+        return None if data else True
+    if form == "id":
+        return ID.unpack(data) if len(data) == ID.size else None
+    unpack = number(form)
+    return unpack.unpack(data)[0] if len(data) == unpack.size else None
+
+
+def inflate(value: bytes, limit: int) -> Generator[None, None, bytes]:
+    """Inflate a compressed value, yielding between pieces of INFLATE_STEP_BYTES, so that no one waits for it. Raises
+    `BadRequest` where it is no zlib stream, or past `limit` bytes: no more than that is ever held."""
+    stream = zlib.decompressobj()
+    pieces: list[bytes] = []
+    size = 0
+    while not stream.eof:
+        try:
+            piece = stream.decompress(value, min(INFLATE_STEP_BYTES, limit + 1 - size))
+        except zlib.error as e:
+            raise BadRequest(f"the value's flag says zlib, and it is not: {e}") from None
+        value = stream.unconsumed_tail
+        pieces.append(piece)
+        size += len(piece)
+        if size > limit:
+            raise BadRequest(f"the value inflates to more than {limit} bytes")
+        if not piece and not value and not stream.eof:
+            raise BadRequest("the value's zlib stream ends early")
+        if not stream.eof and size < limit:
+            yield
+    if stream.unused_data:
+        raise BadRequest(f"{len(stream.unused_data)} bytes follow the value's zlib stream")
+    return b"".join(pieces)
+
+
+def encode_options(operation: Operation, options: Mapping[str, Any]) -> bytes:
+    """The option section. None means absent. Raises `BadRequest` for a value that does not fit."""
+    parts: list[bytes] = []
+    for name, value in options.items():
+        if value is None or value is False:
+            continue
+        option = OPTION_BY_NAME[name]
+        assert name in operation.options, f"{operation.name} takes no {name}"
+        if option.form == "bytes":
+            data = bytes(value)
+        elif option.form == "text":
+            data = value.encode()
+        elif option.form == "empty":
+            data = b""
+        elif option.form == "id":
+            data = ID.pack(*value)
+        else:
+            try:
+                data = number(option.form).pack(value)
+            except struct.error:
+                raise BadRequest(f"{name} does not fit {option.form}: {value!r}") from None
+        if len(data) > 0xFFFF:
+            raise BadRequest(f"the option {name} is {len(data)} bytes; at most 65,535 are allowed")
+        parts += (OPTION.pack(option.code, len(data)), data)
+    return b"".join(parts)
+
+
+def encode_request(
+    operation: Operation,
+    req_id: int,
+    namespace: int = 0,
+    key: bytes = b"",
+    value: bytes = b"",
+    options: Mapping[str, Any] | None = None,
+    *,
+    compress: bool = False,
+    accept_compressed: bool = False,
+) -> bytes:
+    """A request's bytes. `namespace` is the hash of its name. Raises `BadRequest` for what the wire cannot carry."""
+    section = encode_options(operation, options) if options else b""
+    if len(key) > 0xFFFF:
+        raise BadRequest(f"the key is {len(key)} bytes; at most 65,535 are allowed")
+    if len(section) > 0xFFFF:
+        raise BadRequest(f"the options are {len(section)} bytes; at most 65,535 are allowed")
+    if compress:
+        value = zlib.compress(value)
+    size = len(key) + len(value) + len(section)
+    if size > PAYLOAD_BYTES_MAX:
+        raise BadRequest(f"the request is {size} bytes; at most {PAYLOAD_BYTES_MAX} are allowed")
+    flags = (COMPRESSED if compress else 0) | (ACCEPTS_COMPRESSED if accept_compressed else 0)
+    head = REQUEST.pack(MAGIC, operation.code, flags, req_id, size, namespace, len(key), len(section))
+    return b"".join((head, key, value, section))
+
+
+# -- responses -------------------------------------------------------------------------------------
+
+
+def encode_response(status: int, req_id: int, payload: bytes = b"", *, compress: bool = False) -> bytes:
+    """A response's bytes. `compress` says that the client accepts it; done where it is worth it."""
+    flags = 0
+    if compress and COMPRESS_BYTES_MIN < len(payload) <= COMPRESS_BYTES_MAX:
+        smaller = zlib.compress(payload, COMPRESS_LEVEL)
+        if len(smaller) < len(payload):
+            payload, flags = smaller, COMPRESSED
+    return RESPONSE.pack(MAGIC, status, flags, req_id, len(payload)) + payload
+
+
+def encode_refusal(e: Refusal, req_id: int) -> bytes:
+    """The response that a refusal is."""
+    status = next((status for status, kind in REFUSALS if isinstance(e, kind)), BAD_REQUEST)
+    sentence = str(e).encode("utf-8", "replace")
+    if isinstance(e, Conflict):
+        sentence = VERSION.pack(e.version) + sentence
+    return encode_response(status, req_id, sentence)
+
+
+def split_response(frame: Frame, limit: int = 64 << 20) -> Response:
+    """Take a response apart; inflates up to `limit` bytes. Raises `FramingLost` for what no server of version 1 sends."""
+    _, status, flags, req_id, _ = RESPONSE.unpack(frame.header)
+    if status >= len(STATUS_NAMES) or flags & ~COMPRESSED:
+        raise FramingLost(f"the answer has status {status} and flags {flags:#06x}, which version 1 does not", req_id)
+    payload = bytes(frame.payload)
+    if flags & COMPRESSED:
+        job = inflate(payload, limit)
+        try:
+            while True:
+                next(job)
+        except StopIteration as end:
+            payload = end.value
+        except BadRequest as e:
+            raise FramingLost(f"the answer cannot be inflated: {e}", req_id) from None
+    return Response(status, req_id, payload)
+
+
+def error_of(response: Response) -> Refusal:
+    """The refusal that a response whose status is not OK stands for."""
+    payload, version = response.payload, 0
+    if response.status == CONFLICT and len(payload) >= VERSION.size:
+        version, payload = VERSION.unpack_from(payload)[0], payload[VERSION.size :]
+    sentence = payload.decode("utf-8", "replace")
+    kind = _ERROR_OF[response.status]
+    return Conflict(sentence, version) if kind is Conflict else kind(sentence)
+
+
+def decode_answer(operation: Operation, payload: bytes) -> tuple[Any, ...]:
+    """The values in the payload of an OK answer, as the operation's row lays them out. Raises `BadRequest`."""
+    return shape(operation.answer).decode(payload)

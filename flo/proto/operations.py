@@ -1,0 +1,253 @@
+"""The binary protocol's operations and options, as data (SPEC sections 2.2 and 2.3).
+
+The server's dispatch and checks, the client, docs/wire-protocol.md and flo-protocol(7) all come from these two tables. The
+layouts of values and answers are in the language of shapes.py.
+"""
+
+from dataclasses import dataclass
+
+LIST_BYTES_MAX = 16 << 20  # answers that list stop near this, after one item at least
+SCAN_LIMIT_MAX = 1000
+MGET_KEYS_MAX = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """One type of option. `form`: u8, u32, u64, i64, empty, bytes, text (UTF-8), or id (ms u64, seq u64)."""
+
+    code: int
+    name: str
+    form: str
+    summary: str
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One operation.
+
+    `key` and `value` say what the request's key and value are; an empty `key` or `value` must be empty in the request. A
+    `value` is a layout where `layout` is set. `answer` is the layout of the payload of status OK. `limits` gives, for the option
+    `limit`, (default, most). `plain` operations are about no namespace: the header's hash is ignored.
+    """
+
+    code: int
+    name: str
+    key: str
+    value: str
+    answer: str
+    summary: str
+    options: tuple[str, ...] = ()
+    required: tuple[str, ...] = ()
+    layout: bool = False
+    limits: tuple[int, int] = (0, 0)
+    plain: bool = False
+    waits: bool = False
+    also: int = 0  # a second code, of a later edition of the protocol
+    refusals: str = ""  # what it answers besides OK, beyond BAD_REQUEST
+
+
+OPTIONS = (
+    Option(0x01, "ttl", "u64", "seconds until the key expires; 0 for never"),
+    Option(0x02, "cas_version", "u64", "the version the key must have; 0: it must not exist"),
+    Option(0x06, "block", "u32", "wait up to so many ms for a change; 0 for as long as it takes"),
+    Option(0x10, "if_absent", "empty", "only where the key does not exist"),
+    Option(0x11, "if_present", "empty", "only where the key exists"),
+    Option(0x12, "limit", "u32", "at most so many items"),
+    Option(0x13, "cursor", "bytes", "where to go on: the cursor of the answer before"),
+    Option(0x14, "keys_only", "empty", "leave the values out: every blob is empty"),
+    Option(0x15, "wait", "u32", "wait up to so many ms for the key to exist; 0 for as long as it takes"),
+    Option(0x18, "delta", "i64", "what to add; 1 where it is absent"),
+    Option(0x19, "path", "bytes", "a JSON path; `$`, the document, where it is absent"),
+)
+
+OPERATIONS = (
+    Operation(0x00, "ping", "", "anything", "value rest", "Echoes its value.", plain=True),
+    Operation(
+        0x03,
+        "auth",
+        "",
+        "the secret",
+        "",
+        "Gives the secret, where the server has one.",
+        plain=True,
+        refusals="UNAUTHORIZED, after a second, for a wrong one",
+    ),
+    Operation(
+        0x70,
+        "namespace_create",
+        "its name",
+        "",
+        "",
+        "Binds a name to its hash; once or again.",
+        plain=True,
+        refusals="CONFLICT where another name has the hash",
+    ),
+    Operation(0x71, "namespace_list", "", "", "count u32, (namespace name)*", "Names every namespace, in order.", plain=True),
+    Operation(
+        0x72,
+        "namespace_delete",
+        "its name",
+        "",
+        "",
+        "Deletes an empty namespace.",
+        plain=True,
+        refusals="CONFLICT while anything live is in it, and for `default`",
+    ),
+    Operation(0x73, "namespace_info", "its name", "", "info json", "Tells what is in a namespace.", plain=True),
+    Operation(
+        0x10,
+        "kv_get",
+        "key",
+        "",
+        "version u64, value rest",
+        "Reads a key. A counter is its decimal text, a document its JSON text.",
+        ("wait", "block", "cas_version"),
+        waits=True,
+        also=0x101,
+        refusals="NOT_FOUND",
+    ),
+    Operation(
+        0x11,
+        "kv_put",
+        "key",
+        "value",
+        "version u64",
+        "Sets a key, whatever it held. Clears its deadline unless given one.",
+        ("ttl", "cas_version", "if_absent", "if_present"),
+        also=0x100,
+        refusals="CONFLICT",
+    ),
+    Operation(
+        0x12,
+        "kv_delete",
+        "key",
+        "",
+        "version u64",
+        "Deletes a key; answers the version of its tombstone.",
+        ("cas_version",),
+        also=0x103,
+        refusals="NOT_FOUND, CONFLICT",
+    ),
+    Operation(
+        0x13,
+        "kv_scan",
+        "prefix, may be empty",
+        "",
+        "has_more u8, cursor blob, count u32, (key name, value blob)*",
+        "Lists the keys with a prefix, ascending.",
+        ("limit", "cursor", "keys_only"),
+        limits=(100, SCAN_LIMIT_MAX),
+        also=0x104,
+    ),
+    Operation(
+        0x14,
+        "kv_batch_put",
+        "",
+        "count u32, (key name, value blob, ttl u64)*",
+        "count u32, (version u64)*",
+        "Sets up to 10,000 keys, all or nothing. A ttl of 0 is none.",
+        layout=True,
+    ),
+    Operation(
+        0x15,
+        "kv_history",
+        "key",
+        "",
+        "count u32, (version u64, time i64, tombstone u8, value blob)*",
+        "Lists a key's versions, newest first, deletions included, as far as they are kept.",
+        ("limit",),
+        limits=(10, SCAN_LIMIT_MAX),
+        also=0x105,
+    ),
+    Operation(
+        0x16,
+        "kv_cas",
+        "key",
+        "value",
+        "version u64",
+        "Sets a key if it has the version given.",
+        ("cas_version", "ttl"),
+        ("cas_version",),
+        refusals="CONFLICT",
+    ),
+    Operation(
+        0x102,
+        "kv_mget",
+        "",
+        "count u16, (key name)*",
+        "count u16, (found u8, version u64, value blob)*",
+        "Reads up to 256 keys, in their order. More than 16 MiB of values are refused.",
+        layout=True,
+    ),
+    Operation(
+        0x10B,
+        "kv_incr",
+        "key",
+        "",
+        "value i64, version u64",
+        "Adds to a counter; a missing one counts as 0. Keeps the deadline.",
+        ("delta",),
+        refusals="CONFLICT for what is no number, and past 64 bits",
+    ),
+    Operation(
+        0x10C,
+        "kv_json_get",
+        "key",
+        "",
+        "version u64, value rest",
+        "Reads a document, or what is at a path of it.",
+        ("path",),
+        refusals="NOT_FOUND for the key or the path; CONFLICT for what is no document",
+    ),
+    Operation(
+        0x10D,
+        "kv_json_set",
+        "key",
+        "a JSON text",
+        "version u64",
+        "Sets a document, or what is at a path of it.",
+        ("path", "cas_version"),
+        refusals="NOT_FOUND for the parent; CONFLICT",
+    ),
+    Operation(
+        0x10E,
+        "kv_json_del",
+        "key",
+        "",
+        "version u64",
+        "Deletes a document, or what is at a path of it.",
+        ("path", "cas_version"),
+        refusals="NOT_FOUND; CONFLICT",
+    ),
+    Operation(
+        0x113,
+        "kv_touch",
+        "key",
+        "",
+        "version u64",
+        "Gives a key a deadline, or with ttl 0 takes it away.",
+        ("ttl", "cas_version"),
+        ("ttl",),
+        refusals="NOT_FOUND, CONFLICT",
+    ),
+    Operation(
+        0x114,
+        "kv_persist",
+        "key",
+        "",
+        "version u64",
+        "Takes a key's deadline away.",
+        ("cas_version",),
+        refusals="NOT_FOUND, CONFLICT",
+    ),
+    Operation(0x115, "kv_exists", "key", "", "exists u8", "1 where the key is there, else 0."),
+    Operation(0xC0, "cluster_join", "", "anything", "", "Refused: this server stands alone.", plain=True, refusals="BAD_REQUEST always"),
+    Operation(0xC1, "cluster_leave", "", "anything", "", "Refused: this server stands alone.", plain=True, refusals="BAD_REQUEST always"),
+    Operation(0xC2, "cluster_status", "", "", "status json", "Tells about the server.", plain=True),
+    Operation(0xC3, "cluster_partition_table", "", "", "table json", "One partition, held by this server.", plain=True),
+)
+
+OPTION_BY_CODE = {option.code: option for option in OPTIONS}
+OPTION_BY_NAME = {option.name: option for option in OPTIONS}
+BY_NAME = {operation.name: operation for operation in OPERATIONS}
+BY_CODE = {operation.code: operation for operation in OPERATIONS} | {o.also: o for o in OPERATIONS if o.also}
