@@ -32,12 +32,20 @@ class Handler(Protocol):
 class Runnable(Protocol):
     """Something with work left from an earlier turn."""
 
+    @property
+    def descriptor(self) -> int:
+        """Whose failure it is."""
+
     def run_turn(self) -> None:
         """Do a turn's worth of it."""
 
 
 class Flushable(Protocol):
     """Something with replies that may leave once this turn is committed."""
+
+    @property
+    def descriptor(self) -> int:
+        """Whose failure it is."""
 
     def flush(self) -> None:
         """Send them."""
@@ -57,6 +65,9 @@ class Phases(Protocol):
 
     def next_due(self) -> float | None:
         """Seconds until the owner has something to do by itself; None for never."""
+
+    def failed(self, e: Exception, fd: int) -> None:
+        """What was called for descriptor `fd` (-1: a timer's) raised `e`. Raise here to end the loop."""
 
     def end(self, started: float) -> None:
         """The turn, which began at `started`, is over."""
@@ -128,7 +139,10 @@ class Reactor:
         while timers and timers[0][0] <= now:
             timer = heappop(timers)[2]
             callback, timer.callback = timer.callback, _nothing
-            callback()
+            try:
+                callback()
+            except Exception as e:
+                self._phases.failed(e, -1)
 
     def _timeout(self) -> float | None:
         """How long poll may block, in seconds; None for as long as it takes."""
@@ -166,7 +180,10 @@ class Reactor:
             for at, (fd, mask) in enumerate(events):
                 handler = handlers.get(fd)
                 if handler is not None:
-                    handler(mask)
+                    try:
+                        handler(mask)
+                    except Exception as e:  # one client's defect is not the others'
+                        phases.failed(e, fd)
                 if at & 7 == 7 and monotonic() > deadline:
                     late = events[at + 1 :]
                     break
@@ -175,14 +192,21 @@ class Reactor:
             if self.touched:
                 touched, self.touched = self.touched, []
                 for item in touched:
-                    item.flush()
+                    try:
+                        item.flush()
+                    except Exception as e:
+                        phases.failed(e, item.descriptor)
             phases.end(started)
 
     def _run_some(self, deadline: float) -> None:
         """Give each runnable one turn, as far as half of the time goes: the rest is for those who have just become ready."""
         half = deadline - TICK_SECONDS / 2
         for _ in range(len(self.runnable)):
-            self.runnable.popleft().run_turn()
+            item = self.runnable.popleft()
+            try:
+                item.run_turn()
+            except Exception as e:
+                self._phases.failed(e, item.descriptor)
             if monotonic() > half:
                 return
 

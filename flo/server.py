@@ -8,6 +8,7 @@ import os
 import resource
 import signal
 import socket
+import traceback
 from collections.abc import Callable, Iterable
 from time import monotonic, time
 
@@ -134,8 +135,6 @@ class Server:
 
     def die(self, e: BaseException) -> None:
         """Memory is no longer what disk says: end at once, waiting replies unsent."""
-        import traceback
-
         detail = "".join(traceback.format_exception(e)) if isinstance(e, Fatal) else ""
         self.log("error", f"{e} The server ends now; start it again to have exactly what was on disk.", traceback=detail)
         os._exit(EXIT_LOG_FAILED)
@@ -197,6 +196,18 @@ class Server:
         if took >= self.settings.latency_threshold > 0:
             self.latency.append((int(time()), took))
             del self.latency[:-LATENCY_EVENTS_MAX]
+
+    def failed(self, e: Exception, fd: int) -> None:
+        """A defect outside of any request's own handling. Where nothing of this turn was appended, the connection it came from
+        is closed and the server stays up; otherwise memory and log may no longer agree, and the process ends."""
+        if isinstance(e, (LogFailed, Fatal)):
+            raise e
+        if self.engine.log.pending:
+            raise Fatal(f"a defect, with records appended and not committed: {e!r}") from e
+        self.log("error", "a defect; its connection was closed", traceback="".join(traceback.format_exception(e)))
+        for connection in tuple(self._connections.values()):
+            if connection.descriptor == fd:
+                connection.kill()
 
     # -- connections -------------------------------------------------------------------------------
 

@@ -268,7 +268,7 @@ def decode_options(operation: Operation, data: bytes) -> dict[str, Any]:
             raise BadRequest(f"the option {option.name} ({code:#04x}) is {length} bytes, which is no {option.form}")
         options[option.name] = value
         at += length
-    if operation.limits and not 1 <= options.get("limit", 1) <= operation.limits[1]:
+    if "limit" in options and not 1 <= options["limit"] <= operation.limits[1]:
         raise BadRequest(f"the option limit is {options['limit']}; {operation.name} takes 1 to {operation.limits[1]}")
     return options
 

@@ -172,8 +172,8 @@ class BinarySession:
         except Refusal as e:
             host.counters.errors += 1
             out.append(encode_refusal(e, int.from_bytes(frame.header[8:16], "little")))
-            return
-        self._attempt(request, lambda: self._start(request))
+        else:
+            self._attempt(request, lambda: self._start(request))
         host.flat_context = flat.NO_CONTEXT  # it may have changed what the flat paths keep at hand
         if out:
             self.output_room -= len(out[-1])
