@@ -1,5 +1,6 @@
 # make test   everything CI runs: ruff, mypy --strict, pytest (under ten minutes on two cores)
 # make long   the long versions: more rounds of faults, fuzzing and kills
+# make dist   dist/flo.pyz, the whole of Flo as one file
 # make bench  Flo beside Redis and the floor, on this machine
 
 PYTHON ?= python3
@@ -7,7 +8,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 
-.PHONY: test lint unit long bench tools docs clean
+.PHONY: test lint unit long bench tools dist docs clean
 
 test: lint unit
 
@@ -34,8 +35,11 @@ long: tools
 bench: tools
 	$(BIN)/python loadtest/compare.py
 
+dist:
+	$(PYTHON) contrib/build_pyz.py
+
 docs: $(STAMP)
 	$(BIN)/python -m tests.generate_docs
 
 clean:
-	rm -rf $(VENV) tests/node/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf dist $(VENV) tests/node/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,16 +1,17 @@
 """Flo: key-value, queues, streams, time series and durable actions over one append-only log.
 
-`flo.Engine(path)` is the database in-process, with no server. The names below are imported when first
+`flo.Client(url)` speaks to a server; `flo.Engine(path)` is the database in-process, with none. The names below are imported when first
 asked for, so that `python3 -m flo --help` does not pay for the engine.
 """
 
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from flo.client import Client as Client
     from flo.engine import Engine as Engine
 
 __version__ = "0.1.0"
-__all__ = ["Engine", "__version__"]
+__all__ = ["Client", "Engine", "__version__"]
 
 
 def __getattr__(name: str) -> Any:
@@ -18,4 +19,8 @@ def __getattr__(name: str) -> Any:
         from flo.engine import Engine
 
         return Engine
+    if name == "Client":
+        from flo.client import Client
+
+        return Client
     raise AttributeError(f"module 'flo' has no attribute {name!r}")

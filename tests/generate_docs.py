@@ -74,7 +74,52 @@ def redis_page(current: str) -> str:
     return head + BEGIN + command_table() + END + rest.partition(END)[2]
 
 
+def operation_tables() -> str:
+    """The tables of docs/wire-protocol.md, without their marks."""
+    from flo.proto.operations import BY_NAME, OPERATIONS, OPTION_BY_NAME, OPTIONS
+
+    lines = ["## Operations", ""]
+    groups = (("System", ("ping", "auth", "namespace_", "cluster_")), ("Keys", ("kv_",)))
+    covered = 0
+    for title, prefixes in groups:
+        lines += [f"### {title}", "", "| operation | code | key | value | options | answer | refused as |", "|---|---|---|---|---|---|---|"]
+        for operation in OPERATIONS:
+            if not operation.name.startswith(prefixes):
+                continue
+            covered += 1
+            code = f"{operation.code:#05x}" if operation.code > 0xFF else f"{operation.code:#04x}"
+            options = ", ".join(f"{name}{' (required)' if name in operation.required else ''}" for name in operation.options)
+            value = f"`{operation.value}`" if operation.layout else operation.value
+            answer = f"`{operation.answer}`" if operation.answer else "empty"
+            lines.append(
+                f"| `{operation.name}` | {code} | {operation.key or '—'} | {value or '—'} | {options or '—'} | {answer} | {operation.refusals or '—'} |"
+            )
+        lines += [
+            "",
+            *(f"- `{o.name}`: {o.summary}{' *any namespace*' if o.plain else ''}" for o in OPERATIONS if o.name.startswith(prefixes)),
+            "",
+        ]
+    assert covered == len(BY_NAME), "an operation belongs to no group of the page"
+    lines += ["## Options", "", "| type | name | form | | taken by |", "|---|---|---|---|---|"]
+    for option in OPTIONS:
+        takers = ", ".join(o.name for o in OPERATIONS if option.name in o.options)
+        lines.append(f"| {option.code:#04x} | {option.name} | {option.form} | {option.summary} | {takers} |")
+    assert OPTION_BY_NAME
+    return "\n".join([*lines, ""])
+
+
+OPERATIONS_BEGIN, OPERATIONS_END = "<!-- from the tables of operations: make docs -->\n", "<!-- end of the tables -->\n"
+
+
+def wire_page(current: str) -> str:
+    """docs/wire-protocol.md with its tables made again."""
+    head, _, rest = current.partition(OPERATIONS_BEGIN)
+    return head + OPERATIONS_BEGIN + operation_tables() + OPERATIONS_END + rest.partition(OPERATIONS_END)[2]
+
+
 if __name__ == "__main__":
     (DOCS / "settings.md").write_text(settings_page())
     page = DOCS / "redis.md"
     page.write_text(redis_page(page.read_text()))
+    page = DOCS / "wire-protocol.md"
+    page.write_text(wire_page(page.read_text()))

@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 
-from tests.generate_docs import DOCS, redis_page, settings_page
+from tests.generate_docs import DOCS, redis_page, settings_page, wire_page
 from tests.processes import ROOT, FloProcess
 
 
@@ -14,6 +14,8 @@ def test_tables_are_current() -> None:
     assert (DOCS / "settings.md").read_text() == settings_page(), "run `make docs`"
     page = (DOCS / "redis.md").read_text()
     assert page == redis_page(page), "run `make docs`"
+    page = (DOCS / "wire-protocol.md").read_text()
+    assert page == wire_page(page), "run `make docs`"
 
 
 def test_links_lead_somewhere() -> None:

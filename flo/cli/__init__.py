@@ -1,33 +1,52 @@
-"""The command line: `flo server start`, `flo check`. Exit 0 done, 1 refused or not found, 2 usage, 3 cannot connect."""
+"""The command line. Exit 0 done, 1 refused or not found, 2 usage, 3 cannot connect.
+
+Each group of commands is a module, imported only when one of its commands is run: `flo --help` pays for none of them.
+"""
 
 import argparse
 import sys
+from importlib import import_module
 
 import flo
 
+GROUPS = {
+    "server": "run a server, or ask one how it is",
+    "ping": "ask a server whether it is there",
+    "kv": "read and write keys",
+    "ns": "create, list and delete namespaces",
+    "check": "read a data directory and say whether it is whole",
+}
+EXIT_DONE, EXIT_REFUSED, EXIT_USAGE, EXIT_CANNOT_CONNECT, EXIT_INTERRUPTED = 0, 1, 2, 3, 130
 
-def build_parser() -> argparse.ArgumentParser:
-    """The whole command line; each module adds its commands."""
-    from flo.cli import check, server
 
+def build_parser(wanted: set[str] | None = None) -> argparse.ArgumentParser:
+    """The command line, with the commands of the `wanted` groups (None: of all)."""
     parser = argparse.ArgumentParser(
-        prog="flo", description="A durable Redis-compatible store over one append-only log. `flo server start` runs it."
+        prog="flo",
+        description="A durable Redis-compatible store over one append-only log. `flo server start` runs it.",
+        epilog="`flo COMMAND --help` tells more. Exit status: 0 done, 1 refused or not found, 2 wrong usage, 3 cannot connect.",
     )
     parser.add_argument("--version", action="version", version=f"flo {flo.__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    server.add(commands)
-    check.add(commands)
+    for name, summary in GROUPS.items():
+        if wanted is None or name in wanted:
+            import_module(f"flo.cli.{name}").add(commands, summary)
+        else:
+            commands.add_parser(name, help=summary)
     return parser
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command; returns the exit status."""
-    args = build_parser().parse_args(argv)
+    argv = sys.argv[1:] if argv is None else argv
+    first = next((word for word in argv if not word.startswith("-")), "")
+    args = build_parser({first}).parse_args(argv)
     try:
         status: int = args.run(args)
+        sys.stdout.flush()
     except KeyboardInterrupt:
-        return 130
+        return EXIT_INTERRUPTED
     except BrokenPipeError:
         sys.stderr.close()
-        return 1
+        return EXIT_REFUSED
     return status

@@ -5,11 +5,11 @@ import sys
 from typing import Any
 
 
-def add(commands: Any) -> None:
+def add(commands: Any, summary: str) -> None:
     """Add the command to the parser."""
     parser = commands.add_parser(
         "check",
-        help="read a data directory and say whether it is whole",
+        help=summary,
         description="Verify every checksum, the order of indexes and the manifest of a data directory. Changes nothing; exits 1 "
         "where something is damaged.",
     )

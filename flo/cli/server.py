@@ -1,15 +1,20 @@
-"""`flo server start`."""
+"""`flo server start` and `flo server status`."""
 
 import argparse
 import os
 import sys
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import flo
+from flo.cli.output import duration_text, print_json, size_text
+from flo.cli.remote import command
 from flo.config import SettingRow, load, setting_rows
 from flo.errors import FloError
 from flo.oplog import OperatorLog
+
+if TYPE_CHECKING:
+    from flo.client import Client
 
 DURABILITY_TEXT = {
     "sync": "a write is answered once it is on disk",
@@ -18,9 +23,12 @@ DURABILITY_TEXT = {
 }
 
 
-def add(commands: Any) -> None:
+def add(commands: Any, summary: str) -> None:
     """Add the commands to the parser."""
-    group = commands.add_parser("server", help="run the server").add_subparsers(metavar="COMMAND", required=True)
+    group = commands.add_parser("server", help=summary, description="Run a server, or ask one how it is.").add_subparsers(
+        metavar="COMMAND", required=True
+    )
+    command(group, "status", show_status, "say how a server is: where, for how long, how much, how busy")
     start = group.add_parser(
         "start",
         help="start a server",
@@ -90,4 +98,30 @@ def run_start(args: argparse.Namespace) -> int:
     except FloError as e:
         print(f"flo: {e}", file=sys.stderr)
         return 1
+    return 0
+
+
+def show_status(client: "Client", args: argparse.Namespace) -> int:
+    """Print what the server tells about itself."""
+    status = client.status()
+    if args.format == "json":
+        print_json(status)
+        return 0
+    log = status["log"]
+    bound = f" of {size_text(status['max_memory'])}" if status["max_memory"] else ""
+    rows = {
+        "version": f"Flo {status['version']} on Python {status['python']}, process {status['pid']}",
+        "address": status["address"],
+        "up": duration_text(status["uptime_seconds"]) + (", loading" if status["loading"] else ""),
+        "data": status["data_dir"],
+        "durability": f"{status['durability']}: {DURABILITY_TEXT[status['durability']]}",
+        "writes": "accepted" if status["accepts_writes"] else "REFUSED: disk or memory is full",
+        "clients": f"{status['connections']} connected, {status['waiting']} requests waiting",
+        "requests": f"{status['requests']} since the start, {status['refused']} refused",
+        "stored": f"{status['keys']} keys in {status['namespaces']} namespaces, {size_text(status['bytes'])}{bound}",
+        "memory": f"{size_text(status['resident_bytes'])} resident",
+        "log": f"{log['segments']} segments, index {log['last_index']}, {log['syncs']} syncs",
+    }
+    for name, text in rows.items():
+        print(f"{name}\t{text}" if args.format == "raw" else f"{name:<12}{text}")
     return 0

@@ -1,0 +1,270 @@
+"""Requests as values: what to send, and what to make of the answer. No socket in here.
+
+A `Call` is made by a function below, run by `flo.Client` (one by one, or many at once by `Client.run_many`), and could be run by an
+asyncio client as well: `encode` gives its bytes, `finish` takes the response.
+
+    version, entry = client.run_many([kv_put("a", b"1"), kv_get("a")])
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Generic, NamedTuple, TypeVar
+
+from flo.errors import BadRequest, NotFound
+from flo.proto import binary
+from flo.proto.binary import Response, decode_answer, encode_request, error_of
+from flo.proto.operations import BY_NAME
+from flo.proto.shapes import shape
+
+T = TypeVar("T")
+Text = str | bytes  # text goes over the wire as UTF-8
+COMPRESS_BYTES_MIN = 1 << 10  # a shorter value is not worth it
+
+
+class Entry(NamedTuple):
+    """What a key holds, and its version."""
+
+    version: int
+    value: bytes
+
+
+class Page(NamedTuple):
+    """One answer of a scan. `cursor` is where the next goes on, empty at the end."""
+
+    items: list[tuple[bytes, bytes]]
+    cursor: bytes
+
+
+class HistoryItem(NamedTuple):
+    """One version of a key: `time` in Unix ms; a deletion is a `tombstone`."""
+
+    version: int
+    time: int
+    tombstone: bool
+    value: bytes
+
+
+class Counter(NamedTuple):
+    """A counter's value and its version."""
+
+    value: int
+    version: int
+
+
+class Call(Generic[T]):
+    """One request. `decode` turns the values of an OK answer into the result; `missing`, where it is given, makes NOT_FOUND a
+    result instead of an error. `waits` is how long, in ms, the server may hold the answer; 0 for ever, None not at all."""
+
+    __slots__ = ("_decode", "_key", "_missing", "_options", "_value", "operation", "waits")
+
+    def __init__(
+        self,
+        name: str,
+        decode: Callable[..., T],
+        key: Text = b"",
+        value: Text = b"",
+        options: Mapping[str, Any] | None = None,
+        missing: Callable[[], T] | None = None,
+        waits: int | None = None,
+    ) -> None:
+        self.operation = BY_NAME[name]
+        self._decode = decode
+        self._key = data(key)
+        self._value = data(value)
+        self._options = options
+        self._missing = missing
+        self.waits = waits
+
+    def encode(self, req_id: int, namespace_hash: int, compress: bool = False) -> bytes:
+        """The request's bytes. Raises `BadRequest` for what the wire cannot carry."""
+        return encode_request(
+            self.operation,
+            req_id,
+            0 if self.operation.plain else namespace_hash,
+            self._key,
+            self._value,
+            self._options,
+            compress=compress and len(self._value) >= COMPRESS_BYTES_MIN,
+            accept_compressed=compress,
+        )
+
+    def finish(self, response: Response) -> T:
+        """The result. Raises the refusal that the response is, if it is one."""
+        if response.status == binary.OK:
+            return self._decode(*decode_answer(self.operation, response.payload))
+        error = error_of(response)
+        if self._missing is not None and isinstance(error, NotFound):
+            return self._missing()
+        raise error
+
+
+def data(text: Text) -> bytes:
+    """Text as UTF-8; bytes as they are."""
+    return text.encode() if isinstance(text, str) else bytes(text)
+
+
+def _nothing() -> None:
+    return None
+
+
+def _same(value: T) -> T:
+    return value
+
+
+# -- system and namespaces -------------------------------------------------------------------------
+
+
+def ping(value: Text = b"") -> Call[bytes]:
+    """Echo."""
+    return Call("ping", _same, value=value)
+
+
+def auth(secret: Text) -> Call[None]:
+    """Give the secret. Refused as `Unauthorized` after a second."""
+    return Call("auth", _nothing, value=secret)
+
+
+def status() -> Call[dict[str, Any]]:
+    """About the server: docs/wire-protocol.md, "JSON answers"."""
+    return Call("cluster_status", _same)
+
+
+def partition_table() -> Call[dict[str, Any]]:
+    """One partition, on this server."""
+    return Call("cluster_partition_table", _same)
+
+
+def namespace_create(name: str) -> Call[None]:
+    """Bind a name, once or again."""
+    return Call("namespace_create", _nothing, name)
+
+
+def namespace_list() -> Call[list[str]]:
+    """Every namespace's name."""
+    return Call("namespace_list", lambda names: [name.decode() for name in names])
+
+
+def namespace_delete(name: str) -> Call[None]:
+    """Delete an empty namespace. Refused as `Conflict` while anything is in it."""
+    return Call("namespace_delete", _nothing, name)
+
+
+def namespace_info(name: str) -> Call[dict[str, Any]]:
+    """What is in a namespace."""
+    return Call("namespace_info", _same, name)
+
+
+# -- keys ------------------------------------------------------------------------------------------
+
+
+def kv_get(key: Text) -> Call[Entry | None]:
+    """The key's value and version, None where it is missing."""
+    return Call("kv_get", Entry, key, missing=_nothing)
+
+
+def kv_wait(key: Text, timeout_ms: int = 0) -> Call[Entry | None]:
+    """`kv_get` once the key exists, or after that time; 0 waits for ever."""
+    return Call("kv_get", Entry, key, options={"wait": timeout_ms}, missing=_nothing, waits=timeout_ms)
+
+
+def kv_changed(key: Text, timeout_ms: int = 0, known: int | None = None) -> Call[Entry | None]:
+    """`kv_get` once its version is over `known` (None: what it is now), or after that time; None for a deletion."""
+    return Call("kv_get", Entry, key, options={"block": timeout_ms, "cas_version": known}, missing=_nothing, waits=timeout_ms)
+
+
+def kv_put(
+    key: Text,
+    value: Text,
+    *,
+    ttl: int | None = None,
+    cas: int | None = None,
+    if_absent: bool = False,
+    if_present: bool = False,
+) -> Call[int]:
+    """Set the key; the result is its version. `ttl` is in seconds; `cas` the version expected, 0 for a missing key."""
+    options = {"ttl": ttl, "cas_version": cas, "if_absent": if_absent, "if_present": if_present}
+    return Call("kv_put", _same, key, value, options)
+
+
+def kv_cas(key: Text, value: Text, version: int, *, ttl: int | None = None) -> Call[int]:
+    """Set the key if it has that version, 0 for a missing key."""
+    return Call("kv_cas", _same, key, value, {"cas_version": version, "ttl": ttl})
+
+
+def kv_delete(key: Text, *, cas: int | None = None) -> Call[int | None]:
+    """Delete the key; the version of its tombstone, None where it was missing."""
+    return Call[int | None]("kv_delete", _same, key, options={"cas_version": cas}, missing=_nothing)
+
+
+def kv_exists(key: Text) -> Call[bool]:
+    """Whether the key is there."""
+    return Call("kv_exists", bool, key)
+
+
+def kv_incr(key: Text, delta: int = 1) -> Call[Counter]:
+    """Add to a counter."""
+    return Call("kv_incr", Counter, key, options={"delta": delta})
+
+
+def kv_touch(key: Text, ttl: int, *, cas: int | None = None) -> Call[int]:
+    """Give the key so many seconds, 0 for ever. Refused as `NotFound`."""
+    return Call("kv_touch", _same, key, options={"ttl": ttl, "cas_version": cas})
+
+
+def kv_persist(key: Text, *, cas: int | None = None) -> Call[int]:
+    """Take the key's deadline away. Refused as `NotFound`."""
+    return Call("kv_persist", _same, key, options={"cas_version": cas})
+
+
+def kv_scan(prefix: Text = b"", *, limit: int | None = None, cursor: bytes = b"", keys_only: bool = False) -> Call[Page]:
+    """One page of the keys with a prefix, ascending."""
+
+    def page(more: int, cursor: bytes, items: list[tuple[bytes, bytes]]) -> Page:
+        return Page(items, cursor if more else b"")
+
+    return Call("kv_scan", page, prefix, options={"limit": limit, "cursor": cursor or None, "keys_only": keys_only})
+
+
+def kv_mget(keys: Iterable[Text]) -> Call[list[Entry | None]]:
+    """Up to 256 keys at once, in their order."""
+
+    def entries(items: list[tuple[int, int, bytes]]) -> list[Entry | None]:
+        return [Entry(version, value) if found else None for found, version, value in items]
+
+    return Call("kv_mget", entries, value=_layout("kv_mget", [data(key) for key in keys]))
+
+
+def kv_batch_put(items: Iterable[tuple[Text, Text] | tuple[Text, Text, int]]) -> Call[list[int]]:
+    """Set every (key, value) or (key, value, ttl in seconds), all or nothing; their versions."""
+    rows = [(data(item[0]), data(item[1]), item[2] if len(item) > 2 else 0) for item in items]
+    return Call[list[int]]("kv_batch_put", _same, value=_layout("kv_batch_put", rows))
+
+
+def kv_history(key: Text, limit: int | None = None) -> Call[list[HistoryItem]]:
+    """The key's versions, newest first."""
+
+    def items(rows: list[tuple[int, int, int, bytes]]) -> list[HistoryItem]:
+        return [HistoryItem(version, time, bool(tombstone), value) for version, time, tombstone, value in rows]
+
+    return Call("kv_history", items, key, options={"limit": limit})
+
+
+def json_get(key: Text, path: Text = b"$") -> Call[Entry]:
+    """The JSON text at a path of the document. Refused as `NotFound`, `Conflict`."""
+    return Call("kv_json_get", Entry, key, options={"path": data(path)})
+
+
+def json_set(key: Text, value: Text, path: Text = b"$", *, cas: int | None = None) -> Call[int]:
+    """Set the JSON text at a path; the document's version."""
+    return Call("kv_json_set", _same, key, value, {"path": data(path), "cas_version": cas})
+
+
+def json_delete(key: Text, path: Text = b"$", *, cas: int | None = None) -> Call[int]:
+    """Delete what is at a path; the version."""
+    return Call("kv_json_del", _same, key, options={"path": data(path), "cas_version": cas})
+
+
+def _layout(name: str, rows: Sequence[Any]) -> bytes:
+    try:
+        return shape(BY_NAME[name].value).encode(rows)
+    except BadRequest as e:
+        raise BadRequest(f"{name}: {e}") from None

@@ -1,0 +1,146 @@
+"""What every command that speaks to a server shares: its flags, its connection, and errors that say what to do."""
+
+import argparse
+import os
+import socket
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from flo.cli import EXIT_CANNOT_CONNECT, EXIT_REFUSED
+
+if TYPE_CHECKING:
+    from flo.client import Client
+
+FIRST_ANSWER_SECONDS = 3.0  # a Flo server answers a ping at once; whatever else listens there gets no longer
+PROBE_SECONDS = 1.0
+VALUE_BYTES_MAX = 16 << 20
+
+Action = Callable[["Client", argparse.Namespace], int]
+
+
+def remote_flags() -> argparse.ArgumentParser:
+    """The flags of every command that speaks to a server, as a parent parser."""
+    flags = argparse.ArgumentParser(add_help=False)
+    group = flags.add_argument_group("server")
+    environment = os.environ
+    group.add_argument("--host", default=environment.get("FLO_HOST", "127.0.0.1"), help="its address. Default: %(default)s")
+    group.add_argument("--port", type=_port, default=environment.get("FLO_PORT", "9000"), help="its port. Default: %(default)s")
+    group.add_argument("-n", "--namespace", default=environment.get("FLO_NAMESPACE", "default"), help="the namespace. Default: %(default)s")
+    group.add_argument(
+        "--secret-file", metavar="FILE", default=environment.get("FLO_SECRET_FILE", ""), help="a file with the server's secret"
+    )
+    group.add_argument("--timeout", type=float, default=30.0, metavar="SECONDS", help="how long to wait for an answer. Default: 30")
+    group.add_argument(
+        "--format",
+        choices=("text", "json", "raw"),
+        default="text",
+        help="text for people, json for programs, raw for bytes as they are. Default: text",
+    )
+    return flags
+
+
+def _port(text: str) -> int:
+    if not text.isdigit() or not 0 < int(text) < 65536:
+        raise argparse.ArgumentTypeError(f"{text!r} is no port: a number from 1 to 65535 is expected")
+    return int(text)
+
+
+def command(commands: Any, name: str, action: Action, summary: str, epilog: str = "") -> argparse.ArgumentParser:
+    """Add a command that speaks to a server; the caller adds its own arguments."""
+    parser: argparse.ArgumentParser = commands.add_parser(
+        name, help=summary, description=summary[:1].upper() + summary[1:] + ".", epilog=epilog or None, parents=[remote_flags()]
+    )
+    parser.set_defaults(run=lambda args: run(action, args))
+    return parser
+
+
+def run(action: Action, args: argparse.Namespace) -> int:
+    """Connect, act, and turn what goes wrong into one line and an exit status."""
+    from flo.client import Disconnected
+    from flo.errors import FloError, Unauthorized
+
+    try:
+        client = _client(args)
+        client.timeout = min(args.timeout, FIRST_ANSWER_SECONDS)
+        try:
+            client.connect()
+            if client.secret is None:
+                client.ping()
+        except Disconnected as e:
+            return fail(f"{e}{_hint(args.host, args.port)}", EXIT_CANNOT_CONNECT)
+        client.timeout = args.timeout
+        with client:
+            return action(client, args)
+    except Unauthorized as e:
+        return fail(f"{e}" if args.secret_file else f"{e}; name the file that holds it with --secret-file")
+    except Disconnected as e:
+        return fail(str(e), EXIT_CANNOT_CONNECT)
+    except FloError as e:
+        return fail(str(e))
+
+
+def _client(args: argparse.Namespace) -> "Client":
+    from flo.client import Client
+    from flo.config import read_secret
+
+    host = f"[{args.host}]" if ":" in args.host else args.host
+    return Client(f"flo://{host}:{args.port}", namespace=args.namespace, secret=read_secret(args.secret_file), timeout=args.timeout)
+
+
+def fail(sentence: str, status: int = EXIT_REFUSED) -> int:
+    """Say what went wrong; returns the exit status."""
+    print(f"flo: {sentence}", file=sys.stderr)
+    return status
+
+
+def _hint(host: str, port: int) -> str:
+    """What to do about a server that does not answer as Flo does."""
+    found = identify(host, port)
+    if found is None:
+        return f". Is a server running there? `flo server start --port {port}` starts one."
+    return f". {found}"
+
+
+def identify(host: str, port: int) -> str | None:
+    """A sentence about what listens there, by what it says by itself and to a line; None where nothing can be reached."""
+    try:
+        with socket.create_connection((host, port), PROBE_SECONDS) as sock:
+            sock.settimeout(PROBE_SECONDS)
+            said = b""
+            for line in (b"PING\r\n", b"\r\n"):
+                try:
+                    sock.sendall(line)
+                    said = sock.recv(128)
+                except TimeoutError:
+                    continue
+                break
+    except OSError:
+        return None
+    shown = said.split(b"\n")[0].strip()[:60].decode("utf-8", "replace")
+    if said.startswith((b"+PONG", b"-")):
+        return f"A Redis server, or something else that speaks RESP, answered there ({shown}); Flo's own port is wanted."
+    if said.startswith(b"HTTP/") or said.lower().startswith(b"<"):
+        return f"A web server answered there ({shown}); Flo's own port is wanted."
+    if said.startswith(b"SSH-"):
+        return f"An SSH server answered there ({shown}); Flo's own port is wanted."
+    if said:
+        return f"Something else answered there: {shown!r}; Flo's own port is wanted."
+    return "Something listens there and says nothing; it is no Flo server."
+
+
+def argument(text: str) -> bytes:
+    """A key or value from the command line, byte for byte."""
+    return os.fsencode(text)
+
+
+def value_argument(text: str) -> bytes:
+    """A value from the command line, or all of standard input for `-`. Raises `BadRequest` for one no server takes."""
+    if text != "-":
+        return argument(text)
+    from flo.errors import BadRequest
+
+    data = sys.stdin.buffer.read(VALUE_BYTES_MAX + 1)
+    if len(data) > VALUE_BYTES_MAX:
+        raise BadRequest(f"standard input holds more than {VALUE_BYTES_MAX} bytes, the most a value may have")
+    return data

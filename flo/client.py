@@ -1,0 +1,337 @@
+"""`flo.Client`: a blocking client of the binary protocol, over one connection that is made when first needed.
+
+    with flo.Client("flo://127.0.0.1:9000/orders") as client:
+        version = client.kv.put("order:1", b"new")
+        client.kv.cas("order:1", b"paid", version)
+
+What to send and what to make of answers is in flo.calls; this module moves the bytes. A refusal is raised as its class in
+flo.errors; where the connection fails or the time is up, `Disconnected` or `TimedOut` is raised, the connection is closed (what was under
+way may or may not have been done), and the next call makes a new one. Use a client from one thread.
+"""
+
+import select
+import socket
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from time import monotonic
+from types import TracebackType
+from typing import Any, TypeVar
+from urllib.parse import unquote, urlsplit
+
+from flo import calls
+from flo.calls import Call, Counter, Entry, HistoryItem, Page, Text
+from flo.errors import BadRequest, FloError, Refusal
+from flo.proto.binary import RESPONSE_BYTES, FrameReader, FramingLost, Response, namespace_hash, split_response
+
+T = TypeVar("T")
+DEFAULT_URL = "flo://127.0.0.1:9000/default"
+DEFAULT_PORT = 9000
+RECEIVE_BYTES = 256 << 10
+SEND_BYTES = 1 << 20  # offered to the kernel at once, before looking for answers
+RESPONSE_BYTES_MAX = 64 << 20  # lists stop near 16 MiB, after one item of up to 16 MiB
+SCAN_PAGE = 1000
+
+
+class Disconnected(FloError):
+    """The connection could not be made, or was lost. What was under way may or may not have been done."""
+
+
+class TimedOut(Disconnected):
+    """The answer did not come in time."""
+
+
+class Address:
+    """`flo://[:secret@]host[:port][/namespace]`, taken apart."""
+
+    def __init__(self, url: str) -> None:
+        """Raises `BadRequest` for what is no such URL."""
+        try:
+            parts = urlsplit(url)
+            port = parts.port
+        except ValueError as e:
+            raise BadRequest(f"{url!r} is no address of a server: {e}") from None
+        path = parts.path.strip("/")
+        if parts.scheme != "flo" or not parts.hostname or parts.query or parts.fragment or "/" in path:
+            raise BadRequest(f"{_without_secret(url)!r} is no address of a server; flo://[:secret@]host[:port][/namespace] is expected")
+        self.host = parts.hostname
+        self.port = DEFAULT_PORT if port is None else port
+        self.namespace = unquote(path) or "default"
+        self.secret = unquote(parts.password) if parts.password else None
+
+
+def _without_secret(url: str) -> str:
+    head, at, tail = url.rpartition("@")
+    return f"{head.partition('://')[0]}://…@{tail}" if at else url
+
+
+class Client:
+    """One connection to a server, in one namespace. `client.kv` has the operations on keys, `client.namespaces` those on namespaces."""
+
+    def __init__(
+        self,
+        url: str = DEFAULT_URL,
+        *,
+        namespace: str | None = None,
+        secret: Text | None = None,
+        connect_timeout: float = 5.0,
+        timeout: float = 30.0,
+        compress: bool = False,
+    ) -> None:
+        """`namespace` and `secret` win over the URL's. `timeout`, in seconds, bounds each call (a waiting one gets it on top of what
+        it waits for). `compress` sends large values and takes large answers zlib-compressed. Raises `BadRequest` for a wrong URL."""
+        address = Address(url)
+        self.host, self.port = address.host, address.port
+        self.namespace = namespace if namespace is not None else address.namespace
+        self.connect_timeout = connect_timeout
+        self.timeout = timeout
+        self.compress = compress
+        self.secret = secret if secret is not None else address.secret
+        self._hash = 0 if self.namespace == "default" else namespace_hash(self.namespace)
+        self._sock: socket.socket | None = None
+        self._reader = FrameReader(RESPONSE_BYTES, RESPONSE_BYTES_MAX)
+        self._rest = b""  # received, less than a header
+        self._first = True  # nothing was received on this connection
+        self._next_id = 1
+        self.kv = KeyCalls(self)
+        self.namespaces = NamespaceCalls(self)
+
+    def __enter__(self) -> "Client":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connection. The client may be used again."""
+        if self._sock is not None:
+            self._sock.close()
+            self._sock = None
+
+    # -- running calls -----------------------------------------------------------------------------
+
+    def run(self, call: Call[T]) -> T:
+        """Send one request and wait for its result. Raises a `Refusal`, `Disconnected` or `TimedOut`."""
+        (response,) = self._exchange([call])
+        return call.finish(response)
+
+    def run_many(self, many: Sequence[Call[Any]]) -> list[Any]:
+        """Send all requests at once and wait for every answer: one round trip. The results are in the order of the calls; a
+        refused one's is its `Refusal`, not raised. Raises `Disconnected` or `TimedOut`."""
+        results: list[Any] = []
+        for call, response in zip(many, self._exchange(many), strict=True):
+            try:
+                results.append(call.finish(response))
+            except Refusal as e:
+                results.append(e)
+        return results
+
+    def ping(self, value: Text = b"") -> bytes:
+        """Echo: the server is there."""
+        return self.run(calls.ping(value))
+
+    def status(self) -> dict[str, Any]:
+        """About the server."""
+        return self.run(calls.status())
+
+    def connect(self) -> None:
+        """Connect now, rather than with the first call; gives the secret. Raises `Disconnected`, `Unauthorized`."""
+        if self._sock is not None:
+            return
+        try:
+            self._sock = socket.create_connection((self.host, self.port), self.connect_timeout)
+        except OSError as e:
+            raise Disconnected(f"cannot connect to {self.host} port {self.port}: {e}") from None
+        self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._sock.setblocking(False)
+        self._reader = FrameReader(RESPONSE_BYTES, RESPONSE_BYTES_MAX)
+        self._rest, self._first = b"", True
+        if self.secret is not None:
+            call = calls.auth(self.secret)
+            try:
+                call.finish(self._exchange([call])[0])
+            except BaseException:
+                self.close()
+                raise
+
+    def _exchange(self, many: Sequence[Call[Any]]) -> list[Response]:
+        """Send and receive at the same time: a server does not read for ever from one who does not read."""
+        if not many:
+            return []
+        self.connect()
+        places: dict[int, int] = {}
+        requests: list[bytes] = []
+        for place, call in enumerate(many):
+            requests.append(call.encode(self._next_id, self._hash, self.compress))
+            places[self._next_id] = place
+            self._next_id = self._next_id + 1 & (1 << 64) - 1
+        waits = [call.waits for call in many if call.waits is not None]
+        seconds = None if 0 in waits else self.timeout + max(waits, default=0) / 1000
+        try:
+            return self._move(memoryview(b"".join(requests)), places, None if seconds is None else monotonic() + seconds)
+        except (OSError, FramingLost) as e:
+            self.close()
+            raise Disconnected(f"the connection to {self.host} port {self.port} was lost: {e}") from None
+        except BaseException:
+            self.close()
+            raise
+
+    def _move(self, unsent: memoryview, places: dict[int, int], deadline: float | None) -> list[Response]:
+        sock = self._sock
+        assert sock is not None
+        responses: list[Response | None] = [None] * len(places)
+        missing = len(places)
+        poller = select.poll()
+        while missing:
+            if unsent:
+                with suppress(BlockingIOError):
+                    unsent = unsent[sock.send(unsent[:SEND_BYTES]) :]
+            poller.register(sock, select.POLLIN | (select.POLLOUT if unsent else 0))
+            left = None if deadline is None else max(deadline - monotonic(), 0) * 1000
+            if not poller.poll(left):
+                raise TimedOut(f"{self.host} port {self.port} did not answer within {self.timeout:g} s")
+            try:
+                data = sock.recv(RECEIVE_BYTES)
+            except BlockingIOError:
+                continue
+            if not data:
+                raise Disconnected(f"{self.host} port {self.port} closed the connection")
+            missing -= self._take(data, places, responses)
+        return [response for response in responses if response is not None]
+
+    def _take(self, data: bytes, places: dict[int, int], responses: list[Response | None]) -> int:
+        """Sort the whole responses in what was received; returns how many there were."""
+        if self._first and data[:1] == b"-":
+            # a server that cannot serve us says why before it knows our protocol
+            raise Disconnected(data[1:].split(b"\r\n")[0].decode("utf-8", "replace"))
+        self._first = False
+        data, at, count = self._rest + data, 0, 0
+        while True:
+            frame, at = self._reader.parse(data, at)
+            if frame is None:
+                self._rest = data[at:]
+                return count
+            response = split_response(frame, RESPONSE_BYTES_MAX)
+            place = places.get(response.req_id)
+            if place is None:
+                # the server's last word on a connection that it gives up
+                raise Disconnected(response.payload.decode("utf-8", "replace"))
+            if responses[place] is None:
+                count += 1
+            responses[place] = response
+
+
+class KeyCalls:
+    """The operations on keys. Keys and values are bytes, or text in UTF-8."""
+
+    def __init__(self, client: Client) -> None:
+        self._run = client.run
+
+    def get(self, key: Text) -> Entry | None:
+        """The key's (version, value), None where it is missing."""
+        return self._run(calls.kv_get(key))
+
+    def wait(self, key: Text, timeout_ms: int = 0) -> Entry | None:
+        """`get`, once the key exists; None if it does not within that time. 0 waits for ever."""
+        return self._run(calls.kv_wait(key, timeout_ms))
+
+    def changed(self, key: Text, timeout_ms: int = 0, known: int | None = None) -> Entry | None:
+        """`get`, once the key's version is over `known` (None: what it is now), or after that time; None for a deletion."""
+        return self._run(calls.kv_changed(key, timeout_ms, known))
+
+    def put(
+        self,
+        key: Text,
+        value: Text,
+        *,
+        ttl: int | None = None,
+        cas: int | None = None,
+        if_absent: bool = False,
+        if_present: bool = False,
+    ) -> int:
+        """Set the key; returns its version. `ttl` in seconds. Raises `Conflict` where a condition does not hold."""
+        return self._run(calls.kv_put(key, value, ttl=ttl, cas=cas, if_absent=if_absent, if_present=if_present))
+
+    def cas(self, key: Text, value: Text, version: int, *, ttl: int | None = None) -> int:
+        """Set the key if it has that version (0: it must not exist); returns the new one. Raises `Conflict`."""
+        return self._run(calls.kv_cas(key, value, version, ttl=ttl))
+
+    def delete(self, key: Text, *, cas: int | None = None) -> int | None:
+        """Delete the key; the version of its tombstone, None where it was missing."""
+        return self._run(calls.kv_delete(key, cas=cas))
+
+    def exists(self, key: Text) -> bool:
+        """Whether the key is there."""
+        return self._run(calls.kv_exists(key))
+
+    def incr(self, key: Text, delta: int = 1) -> Counter:
+        """Add to a counter; (value, version). Raises `Conflict` for what is no number, and past 64 bits."""
+        return self._run(calls.kv_incr(key, delta))
+
+    def touch(self, key: Text, ttl: int, *, cas: int | None = None) -> int:
+        """Give the key so many seconds, 0 for ever; its version. Raises `NotFound`."""
+        return self._run(calls.kv_touch(key, ttl, cas=cas))
+
+    def persist(self, key: Text, *, cas: int | None = None) -> int:
+        """Take the key's deadline away; its version. Raises `NotFound`."""
+        return self._run(calls.kv_persist(key, cas=cas))
+
+    def scan_page(self, prefix: Text = b"", *, limit: int | None = None, cursor: bytes = b"", keys_only: bool = False) -> Page:
+        """One page of the keys with a prefix, ascending."""
+        return self._run(calls.kv_scan(prefix, limit=limit, cursor=cursor, keys_only=keys_only))
+
+    def scan(self, prefix: Text = b"", *, keys_only: bool = False) -> Iterator[tuple[bytes, bytes]]:
+        """Every (key, value) with a prefix, ascending, page by page. What is written meanwhile may or may not be seen."""
+        cursor = b""
+        while True:
+            page = self.scan_page(prefix, limit=SCAN_PAGE, cursor=cursor, keys_only=keys_only)
+            yield from page.items
+            cursor = page.cursor
+            if not cursor:
+                return
+
+    def mget(self, keys: Iterable[Text]) -> list[Entry | None]:
+        """Up to 256 keys at once, in their order."""
+        return self._run(calls.kv_mget(keys))
+
+    def batch_put(self, items: Iterable[tuple[Text, Text] | tuple[Text, Text, int]]) -> list[int]:
+        """Set every (key, value) or (key, value, ttl), all or nothing; their versions."""
+        return self._run(calls.kv_batch_put(items))
+
+    def history(self, key: Text, limit: int | None = None) -> list[HistoryItem]:
+        """The key's versions, newest first."""
+        return self._run(calls.kv_history(key, limit))
+
+    def json_get(self, key: Text, path: Text = b"$") -> Entry:
+        """(version, JSON text at the path). Raises `NotFound`, `Conflict`."""
+        return self._run(calls.json_get(key, path))
+
+    def json_set(self, key: Text, value: Text, path: Text = b"$", *, cas: int | None = None) -> int:
+        """Set the JSON text at the path; the document's version."""
+        return self._run(calls.json_set(key, value, path, cas=cas))
+
+    def json_delete(self, key: Text, path: Text = b"$", *, cas: int | None = None) -> int:
+        """Delete what is at the path; the version."""
+        return self._run(calls.json_delete(key, path, cas=cas))
+
+
+class NamespaceCalls:
+    """The operations on namespaces."""
+
+    def __init__(self, client: Client) -> None:
+        self._run = client.run
+
+    def create(self, name: str) -> None:
+        """Create a namespace; no error where there is one."""
+        self._run(calls.namespace_create(name))
+
+    def list(self) -> list[str]:
+        """Every namespace's name."""
+        return self._run(calls.namespace_list())
+
+    def delete(self, name: str) -> None:
+        """Delete an empty namespace. Raises `Conflict` while anything is in it."""
+        self._run(calls.namespace_delete(name))
+
+    def info(self, name: str) -> dict[str, Any]:
+        """What is in a namespace."""
+        return self._run(calls.namespace_info(name))
