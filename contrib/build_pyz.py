@@ -13,7 +13,6 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 SHEBANG = b"#!/usr/bin/env python3\n"
-MAIN = b'import sys\n\nfrom flo.cli import main\n\nsys.exit(main())\n'
 EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest a zip file can say
 FILE_MODE = 0o100644 << 16
 
@@ -21,11 +20,12 @@ FILE_MODE = 0o100644 << 16
 def build(out: Path) -> None:
     """Write the archive to `out`, executable."""
     files = {str(path.relative_to(ROOT)): path.read_bytes() for path in sorted((ROOT / "flo").rglob("*")) if _belongs(path)}
+    main = (ROOT / "contrib" / "pyz_main.py").read_bytes()
     out.parent.mkdir(parents=True, exist_ok=True)
     with open(out, "wb") as file:
         file.write(SHEBANG)
         with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
-            for name, data in {"__main__.py": MAIN, **files}.items():
+            for name, data in {"__main__.py": main, **files}.items():
                 entry = zipfile.ZipInfo(name, EPOCH)
                 entry.external_attr = FILE_MODE
                 entry.create_system = 3  # Unix, wherever it is built

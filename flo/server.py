@@ -8,7 +8,6 @@ import os
 import resource
 import signal
 import socket
-import traceback
 from collections.abc import Callable, Iterable
 from time import monotonic, time
 
@@ -21,7 +20,7 @@ from flo.config import Settings, read_secret
 from flo.conn import RECEIVE_BYTES, Connection
 from flo.engine import Engine, EngineSettings
 from flo.engine.engine import wall_clock
-from flo.errors import ConfigError, Fatal, LogFailed
+from flo.errors import ConfigError, Fatal, LogFailed, trace_of
 from flo.loop import READ, Reactor, Timer
 from flo.oplog import LEVELS, OperatorLog
 from flo.proto.binary import REQUEST_BYTES
@@ -135,7 +134,7 @@ class Server:
 
     def die(self, e: BaseException) -> None:
         """Memory is no longer what disk says: end at once, waiting replies unsent."""
-        detail = "".join(traceback.format_exception(e)) if isinstance(e, Fatal) else ""
+        detail = trace_of(e) if isinstance(e, Fatal) else ""
         self.log("error", f"{e} The server ends now; start it again to have exactly what was on disk.", traceback=detail)
         os._exit(EXIT_LOG_FAILED)
 
@@ -204,7 +203,7 @@ class Server:
             raise e
         if self.engine.log.pending:
             raise Fatal(f"a defect, with records appended and not committed: {e!r}") from e
-        self.log("error", "a defect; its connection was closed", traceback="".join(traceback.format_exception(e)))
+        self.log("error", "a defect; its connection was closed", traceback=trace_of(e))
         for connection in tuple(self._connections.values()):
             if connection.descriptor == fd:
                 connection.kill()

@@ -1,12 +1,16 @@
 """Flo beside Redis and beside the floor: ratios of paired, alternating slices, on this machine, in one run.
 
     python3 loadtest/compare.py [--python PATH …] [--rounds 5] [--seconds 1.5] [--commands set,get,incr] [--depths 1,16]
-                                [--durability sync,async,ephemeral] [--floor-only] [--json FILE]
+                                [--durability sync,async,ephemeral] [--no-redis] [--json FILE]
+    python3 loadtest/compare.py --binary …        Flo's binary protocol beside its own RESP
 
 Starts redis-server (appendfsync always for `sync`, everysec for `async`, no AOF for `ephemeral`), Flo on each Python given,
 and floor.py on the first, each on its own port and directory; loads each with redis-benchmark (50 clients, one million keys)
 in slices that alternate, so that a noisy moment hits all. A row's ratio is the median of the rounds' ratios, Flo's rate over
 the other's in the same round; behind it the lowest and highest. CPU is the server's own, user and system, in us a request.
+
+With --binary, both protocols of one Flo are loaded by generator.py, which has its requests encoded beforehand; each row says how far it was
+from the generator's own ceiling.
 """
 
 import argparse
@@ -160,6 +164,55 @@ def compare(durability: str, pythons: list[str], args: argparse.Namespace) -> di
         return {"durability": durability, "sync_us": [median, worst], "dropped": dropped, "rows": [vars(row) for row in rows]}
 
 
+def generate(target: Target, protocol: str, command: str, depth: int, seconds: float) -> tuple[float, float, float]:
+    """One slice by generator.py: (requests a second, the server's CPU us a request, the generator's ceiling)."""
+    command = "put" if command == "set" else command
+    before = cpu_seconds(target.pid)
+    result = subprocess.run(
+        [
+            sys.executable, str(ROOT / "loadtest" / "generator.py"), str(target.port), "--protocol", protocol, "--command", command,
+            "--depth", str(depth), "--seconds", str(seconds), "--clients", str(CLIENTS), "--keys", str(KEYS),
+        ],
+        capture_output=True, text=True, timeout=120, check=True,
+    )  # fmt: skip
+    told = json.loads(result.stdout)
+    return told["rate"], (cpu_seconds(target.pid) - before) / told["sent"] * 1e6, told["ceiling"]
+
+
+def compare_protocols(pythons: list[str], args: argparse.Namespace) -> dict[str, object]:
+    """The binary protocol beside RESP, on one server: `sync`."""
+    rows: list[dict[str, object]] = []
+    with contextlib.ExitStack() as stack:
+        directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="flo-compare-", ignore_cleanup_errors=True)))
+        print(f"binary over RESP, sync; {CLIENTS} clients, {KEYS:,} keys; k/s, the server's CPU us a request, the generator's ceiling")
+        for python in pythons:
+            name = f"flo-{subprocess.run([python, '-V'], capture_output=True, text=True, check=True).stdout.split()[1]}"
+            flo = stack.enter_context(FloProcess(directory / name, python=python))
+            target = Target(name, flo.port, flo.pid)
+            for command in args.commands.split(","):
+                for depth in map(int, args.depths.split(",")):
+                    for protocol in ("resp", "binary"):
+                        generate(target, protocol, "set" if command == "get" else command, depth, 0.3)  # what GET finds; warms up
+                    measured: dict[str, list[tuple[float, float, float]]] = {"resp": [], "binary": []}
+                    for _ in range(args.rounds):
+                        stolen_before, all_before = stolen()
+                        pair = {protocol: generate(target, protocol, command, depth, args.seconds) for protocol in measured}
+                        stolen_after, all_after = stolen()
+                        if (stolen_after - stolen_before) / max(all_after - all_before, 1) <= STOLEN_MAX:
+                            for protocol, figures in pair.items():
+                                measured[protocol].append(figures)
+                    ratios = [b[0] / r[0] for b, r in zip(measured["binary"], measured["resp"], strict=True)]
+                    middle = {p: [statistics.median(f[at] for f in figures) for at in range(3)] for p, figures in measured.items()}
+                    shown = "  ".join(f"{p} {m[0] / 1000:.0f} ({m[1]:.2f}, {m[2] / 1000:.0f})" for p, m in middle.items())
+                    print(
+                        f"{command.upper():5} depth {depth:<3} {name:<12} {statistics.median(ratios):6.2f} "
+                        f"[{min(ratios):.2f}..{max(ratios):.2f}]     {shown}",
+                        flush=True,
+                    )
+                    rows.append({"command": command, "depth": depth, "python": name, "ratios": ratios, "measured": measured})
+    return {"protocols": rows}
+
+
 def ratio(row: Row, name: str, other: str) -> tuple[float, float, float]:
     """(median, lowest, highest) of the rounds' ratios."""
     ratios = [a / b for a, b in zip(row.rates[name], row.rates[other], strict=True)]
@@ -200,8 +253,14 @@ def main() -> int:
     parser.add_argument("--depths", default="1,16")
     parser.add_argument("--durability", default="sync")
     parser.add_argument("--no-redis", action="store_true", help="compare with the floor only")
+    parser.add_argument("--binary", action="store_true", help="Flo's binary protocol beside its own RESP")
     parser.add_argument("--json", help="write every figure to this file")
     args = parser.parse_args()
+    if args.binary:
+        protocols = compare_protocols(args.python or [sys.executable], args)
+        if args.json:
+            Path(args.json).write_text(json.dumps(protocols, indent=1))
+        return 0
     if shutil.which("redis-benchmark") is None or (not args.no_redis and shutil.which("redis-server") is None):
         print("redis-benchmark and redis-server are needed: apt-get install redis-tools redis-server", file=sys.stderr)
         return 1

@@ -91,9 +91,8 @@ def operation_tables() -> str:
             options = ", ".join(f"{name}{' (required)' if name in operation.required else ''}" for name in operation.options)
             value = f"`{operation.value}`" if operation.layout else operation.value
             answer = f"`{operation.answer}`" if operation.answer else "empty"
-            lines.append(
-                f"| `{operation.name}` | {code} | {operation.key or '—'} | {value or '—'} | {options or '—'} | {answer} | {operation.refusals or '—'} |"
-            )
+            cells = (f"`{operation.name}`", code, operation.key, value, options, answer, operation.refusals)
+            lines.append(f"| {' | '.join(cell or '—' for cell in cells)} |")
         lines += [
             "",
             *(f"- `{o.name}`: {o.summary}{' *any namespace*' if o.plain else ''}" for o in OPERATIONS if o.name.startswith(prefixes)),

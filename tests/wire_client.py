@@ -346,7 +346,9 @@ def options(
             parts.append(option(kind, number.to_bytes(size, "little")))
     if delta is not None:
         parts.append(option(Opt.DELTA, delta.to_bytes(8, "little", signed=True)))
-    parts += [option(kind) for kind, given in ((Opt.IF_ABSENT, if_absent), (Opt.IF_PRESENT, if_present), (Opt.KEYS_ONLY, keys_only)) if given]
+    parts += [
+        option(kind) for kind, given in ((Opt.IF_ABSENT, if_absent), (Opt.IF_PRESENT, if_present), (Opt.KEYS_ONLY, keys_only)) if given
+    ]
     if cursor is not None:
         parts.append(option(Opt.CURSOR, cursor))
     if path is not None:
@@ -523,13 +525,16 @@ def _bytes(text: str | bytes) -> bytes:
 
 
 class Client:
-    """A connection. Not for several threads at once.
+    """A connection. Not for several threads at once. `namespace` is that of calls which name none.
 
     Reads while it writes, so that a long pipeline cannot end with both sides waiting for the other to read.
     """
 
-    def __init__(self, port: int, *, host: str = "127.0.0.1", timeout: float = 10, secret: bytes | None = None) -> None:
+    def __init__(
+        self, port: int, *, host: str = "127.0.0.1", timeout: float = 10, secret: bytes | None = None, namespace: str | None = None
+    ) -> None:
         self.timeout = timeout
+        self.namespace = namespace
         self.sock = socket.create_connection((host, port), timeout)
         self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.sock.setblocking(False)
@@ -573,7 +578,7 @@ class Client:
             raise ValueError(f"the id {req_id} is under way")
         self.calls[req_id] = call
         flags = (COMPRESSED if compress else 0) | (ACCEPT_COMPRESSED if accept else 0)
-        return req_id, request(call, req_id, namespace_hash(namespace), flags)
+        return req_id, request(call, req_id, namespace_hash(self.namespace if namespace is None else namespace), flags)
 
     def finish(self, call: Call[T], req_id: int) -> T:
         """The answer of a call started before."""

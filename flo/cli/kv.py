@@ -1,4 +1,4 @@
-"""`flo kv`: keys."""
+"""`flo kv`: reading and writing keys."""
 
 import argparse
 import sys

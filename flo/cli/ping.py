@@ -1,4 +1,4 @@
-"""`flo ping`."""
+"""`flo ping`: is a server there, and how soon does it answer?"""
 
 import argparse
 from time import perf_counter

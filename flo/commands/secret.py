@@ -1,7 +1,5 @@
 """Checking the secret a client gives: the same for every protocol (SPEC section 8)."""
 
-from hmac import compare_digest
-
 from flo.commands.host import Host, Peer
 
 FAILURE_SECONDS = 1.0  # a wrong one is answered after this, so that a secret cannot be guessed at the speed of the loop
@@ -9,6 +7,8 @@ FAILURE_SECONDS = 1.0  # a wrong one is answered after this, so that a secret ca
 
 def is_right(host: Host, peer: Peer, secret: bytes, user: bytes = b"default") -> bool:
     """Whether they are the server's; a failure is counted and logged."""
+    from hmac import compare_digest  # it brings OpenSSL along
+
     expected = host.secret
     assert expected is not None
     # both compared whatever the first says: the time taken tells nothing

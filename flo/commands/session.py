@@ -4,14 +4,13 @@ It is fed bytes and puts replies on its peer's `out`; the peer sends them after 
 input ends, where a job or a held reply must finish first (`halted`), or where it has had its turn (`yielded`).
 """
 
-import traceback
 from time import monotonic, time
 
 from flo.commands import flat, table
 from flo.commands.host import Host, Peer, SlowEntry, client_line
 from flo.commands.table import Job, Later
 from flo.engine import Namespace
-from flo.errors import BadRequest, Fatal, LogFailed, Refusal
+from flo.errors import BadRequest, Fatal, LogFailed, Refusal, trace_of
 from flo.proto import resp
 from flo.proto.resp import ProtocolError, RequestParser
 
@@ -138,8 +137,8 @@ class RespSession:
             pieces = [refusal(e)]
         except LogFailed:
             raise
-        except Exception:
-            self.host.log("error", "a job failed; its request was answered with an error", traceback=traceback.format_exc())
+        except Exception as e:
+            self.host.log("error", "a job failed; its request was answered with an error", traceback=trace_of(e))
             pieces = [resp.error("ERR internal error")]
         self.job = None
         self.busy = False
@@ -185,7 +184,7 @@ class RespSession:
             if host.engine.log.next_index != appended:
                 raise Fatal(f"{args[0][:32]!r} failed after it had appended to the log") from e
             host.counters.errors += 1
-            host.log("error", "a command failed; its request was answered with an error", traceback=traceback.format_exc())
+            host.log("error", "a command failed; its request was answered with an error", traceback=trace_of(e))
             reply = resp.error("ERR internal error")
         micros = int((monotonic() - started) * 1e6)
         if 0 <= host.settings.slowlog_slower_than <= micros:

@@ -4,7 +4,6 @@ It is fed bytes and puts answers on its peer's `out`; the peer sends them after 
 becomes a `Waiter` and holds up nothing; one that is long becomes a job, and the requests behind it wait.
 """
 
-import traceback
 from collections.abc import Callable
 from time import monotonic
 from types import GeneratorType
@@ -14,7 +13,7 @@ from flo.commands.binary import flat
 from flo.commands.binary.table import HANDLERS, Answer, Reply, Slices
 from flo.commands.host import Host, Peer, Timer, client_line
 from flo.commands.table import Later
-from flo.errors import Fatal, InternalError, LogFailed, Overloaded, Refusal, Unauthorized
+from flo.errors import Fatal, InternalError, LogFailed, Overloaded, Refusal, Unauthorized, trace_of
 from flo.proto import binary
 from flo.proto.binary import (
     ACCEPTS_COMPRESSED,
@@ -74,10 +73,12 @@ class BinarySession:
     """One binary connection."""
 
     def __init__(self, host: Host, peer: Peer) -> None:
+        flat.prepare()
         self.host = host
         self.peer = peer
         self.authenticated = host.secret is None
         self.reader = FrameReader(REQUEST_BYTES, PAYLOAD_BYTES_MAX if self.authenticated else UNAUTHENTICATED_BYTES_MAX)
+        self.flat = self.authenticated  # whether the flat path may be taken
         self.waiters: set[Waiter] = set()
         self.last_operation = ""
         self.halted = False  # execution stops here for this turn
@@ -100,20 +101,27 @@ class BinarySession:
     def feed(self, data: bytes, output_room: int) -> int:
         """Execute the requests in `data`, as far as they are whole and may run; returns how much of it was taken."""
         self.halted = self.yielded = False
+        if self.flat and not self.unfinished:
+            at = flat.run(self, data, 0, output_room)
+            if at == len(data) or self.halted:
+                return at
+            return self._feed_carefully(data, at)
         self.output_room = output_room
-        at, size, reader = 0, len(data), self.reader
+        return self._feed_carefully(data, 0)
+
+    def _feed_carefully(self, data: bytes, at: int) -> int:
+        """The plain way, through the reader; the flat path is tried again behind each request."""
+        size, reader = len(data), self.reader
         try:
-            while True:
-                if self.authenticated and not self.unfinished:
-                    at = flat.run(self, data, at)
-                    if at == size or self.halted:
-                        break
+            while not self.halted:
                 frame, at = reader.parse(data, at)
                 if frame is None:
                     break
                 self.unfinished = False
                 self._execute(frame)
-                if self.halted:
+                if not self.halted and self.flat:
+                    at = flat.run(self, data, at, self.output_room)
+                if at == size:
                     break
         except FramingLost as e:
             self._framing_lost(e)
@@ -143,6 +151,11 @@ class BinarySession:
         if frame is not None:
             self._execute(frame)
         self._note_unfinished()
+
+    def set_authenticated(self) -> None:
+        """The secret was given."""
+        self.authenticated = self.flat = True
+        self.reader.limit = PAYLOAD_BYTES_MAX
 
     def overload(self) -> bytes:
         """The last answer of a connection whose unread input went past what all may hold."""
@@ -232,7 +245,7 @@ class BinarySession:
             if host.engine.log.next_index != appended:
                 raise Fatal(f"{request.operation.name} failed after it had appended to the log") from e
             host.counters.errors += 1
-            host.log("error", "an operation failed; its request was answered with an error", traceback=traceback.format_exc())
+            host.log("error", "an operation failed; its request was answered with an error", traceback=trace_of(e))
             answer = encode_refusal(InternalError("internal error: the server's log has the details"), request.req_id)
         self.job = self._job_request = None
         self.busy = False

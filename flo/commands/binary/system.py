@@ -13,7 +13,7 @@ from flo.commands.secret import FAILURE_SECONDS, is_right
 from flo.commands.table import Later
 from flo.engine import Namespace
 from flo.errors import BadRequest, Unauthorized
-from flo.proto.binary import PAYLOAD_BYTES_MAX, Request, encode_refusal
+from flo.proto.binary import Request, encode_refusal
 from flo.proto.shapes import shape
 
 ALONE = "this server stands alone: it has no cluster to join or leave"
@@ -30,8 +30,7 @@ def auth(session: BinarySession, request: Request) -> Reply:
         raise BadRequest("this server has no secret, so there is nothing to authenticate with")
     if not is_right(session.host, session.peer, request.value):
         return Later(FAILURE_SECONDS, encode_refusal(Unauthorized("the secret is wrong"), request.req_id))
-    session.authenticated = True
-    session.reader.limit = PAYLOAD_BYTES_MAX
+    session.set_authenticated()
     return b""
 
 
