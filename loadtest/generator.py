@@ -5,9 +5,9 @@
 
 Each client sends a batch of `depth` requests, waits for all their answers, and sends the next; the loop does nothing but send, receive
 and count. It prints one JSON object: `rate` in requests a second; `busy`, the share of the time in which the generator itself had work;
-and `ceiling`, the rate at
-which it would have no time left: rate / busy. `sent` counts those before the clock started as well. A rate near the ceiling measures the generator, not the server.
-Answers are counted by their length, and every batch's is checked against what it must begin with.
+`ceiling`, the rate at which it would have no time left, rate / busy; `sent`, which counts those before the clock started as well. A rate
+near the ceiling measures the generator, not the server. Answers are counted by their length, and every batch's is checked against what
+it must begin with.
 """
 
 import argparse
