@@ -53,7 +53,10 @@ class FloProcess:
         environment: dict[str, str] | None = None,
         wrapper: Sequence[str] = (),
         start: bool = True,
+        program: Sequence[str] = ("-m", "flo"),
     ) -> None:
+        """`program` is what the Python runs: this checkout, or an archive of it."""
+        self.program = list(program)
         self.directory = directory
         self.flags = flags
         self.python = python
@@ -69,7 +72,18 @@ class FloProcess:
         """Start it and wait until it serves."""
         with self.log_path.open("wb") as log:
             self.process = subprocess.Popen(
-                [*self.wrapper, self.python, "-m", "flo", "server", "start", "--port", "0", "--data-dir", str(self.directory), *self.flags],
+                [
+                    *self.wrapper,
+                    self.python,
+                    *self.program,
+                    "server",
+                    "start",
+                    "--port",
+                    "0",
+                    "--data-dir",
+                    str(self.directory),
+                    *self.flags,
+                ],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,

@@ -469,6 +469,7 @@ class KeyValue:
     @operation
     def json_get(self, key: bytes, path: bytes = b"$") -> tuple[bytes, int]:
         """(text at `path`, version). Raises `NotFound` for the key or the path, `WrongKind`, `BadRequest`."""
+        jsonpath.parse_path(path)  # what is malformed is that whatever the key holds
         found = self._document(key)
         if found is None:
             raise NotFound("the key does not exist")
@@ -495,8 +496,13 @@ class KeyValue:
     ) -> int:
         """Set the value at `path` of the document, or the document; returns the version. Keeps the deadline. The conditions
         are about what is at `path`. Raises `NotFound` where the parent is missing, `Conflict`, `WrongKind`, `BadRequest`."""
-        found = self._document(key)
-        self._check_version(key, found, cas)
+        try:
+            found = self._document(key)
+            self._check_version(key, found, cas)
+        except Conflict:
+            jsonpath.parse_path(path)  # what is malformed is that whatever the key holds
+            jsonpath.parse(text)
+            raise
         if if_absent or if_present:
             there = found is not None and self._json_has(found.value, path)
             if there == if_absent:
@@ -516,6 +522,7 @@ class KeyValue:
     @operation
     def json_delete(self, key: bytes, path: bytes = b"$", cas: int | None = None) -> int:
         """Delete the value at `path`, or the document; returns the version. Raises `NotFound`, `Conflict`, `WrongKind`."""
+        jsonpath.parse_path(path)
         found = self._document(key)
         self._check_version(key, found, cas)
         if found is None:

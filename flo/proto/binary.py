@@ -175,9 +175,7 @@ class FrameReader:
             if frame is not None:
                 return frame, at
         if size - at < self._header_bytes:
-            if MAGIC[: size - at] != data[at : at + 4]:
-                raise _not_magic(data[at : at + 4])
-            return None, at
+            return None, at  # also where it cannot be a header any more: the answer repeats an id that has not come
         header = data[at : at + self._header_bytes]
         if header[:4] != MAGIC:
             raise _not_magic(header[:4], int.from_bytes(header[8:16], "little"))
@@ -199,7 +197,7 @@ class FrameReader:
         return None, size
 
 
-def _not_magic(found: bytes, req_id: int = 0) -> FramingLost:
+def _not_magic(found: bytes, req_id: int) -> FramingLost:
     if found[:3] == MAGIC[:3] and len(found) > 3:
         return FramingLost(
             f"version {found[3]} of the binary protocol is not spoken here; this is version 1: 46 4C 4F 01. The connection is closed",

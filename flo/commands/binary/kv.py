@@ -1,12 +1,13 @@
 """The key-value operations over the binary protocol (SPEC section 2.3)."""
 
 from collections.abc import Generator
+from contextlib import suppress
 
 from flo.commands.binary.session import BinarySession, Waiter
 from flo.commands.binary.table import WAITING, Reply, handles
 from flo.engine import KeyValue
 from flo.engine.kv import DEADLINE_MAX
-from flo.errors import BadRequest, NotFound
+from flo.errors import BadRequest, NotFound, Overloaded
 from flo.proto.binary import VERSION, Request
 from flo.proto.operations import LIST_BYTES_MAX, MGET_KEYS_MAX
 from flo.proto.shapes import shape
@@ -67,7 +68,16 @@ def get(session: BinarySession, request: Request) -> Reply:
     watch = kv.watch(key, lambda found: waiter.answer(NotFound(MISSING) if found is None else _found(found)), known)
     if watch is not None:
         waiter.waits_for(watch.cancel)
+        deadline = kv.store.deadline(key)
+        if deadline:  # the sweep would come up to a second later
+            expiry = session.host.call_later((deadline - session.host.engine.now) / 1000 + 0.001, lambda: _expire(kv, key))
+            waiter.waits_for(expiry.cancel)
     return WAITING
+
+
+def _expire(kv: KeyValue, key: bytes) -> None:
+    with suppress(Overloaded):  # on a full disk those who wait learn of it when there is room
+        kv.sweep_key(key)
 
 
 @handles("kv_put")

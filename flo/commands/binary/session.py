@@ -28,15 +28,16 @@ from flo.proto.binary import (
     encode_refusal,
     encode_response,
 )
+from flo.proto.operations import BY_NAME
 
-BEFORE_AUTHENTICATION = ("ping", "auth")
+BEFORE_AUTHENTICATION = tuple(BY_NAME[name].code.to_bytes(2, "little") for name in ("ping", "auth"))
 INPUT_FULL = "the unread input of all connections is at its limit; try again later"
 
 
 class Waiter:
     """A request that waits for something. It is answered once, or cancelled."""
 
-    __slots__ = ("_cancel", "_request", "_session", "_timer")
+    __slots__ = ("_cancels", "_request", "_session", "_timer")
 
     def __init__(self, session: "BinarySession", request: Request, milliseconds: int, timed_out: Callable[["Waiter"], None]) -> None:
         """Wait for `milliseconds`, 0 for as long as it takes; then `timed_out` is called and must answer. Raises `Overloaded`."""
@@ -46,13 +47,13 @@ class Waiter:
         self._session = session
         self._request = request
         self._timer: Timer | None = host.call_later(milliseconds / 1000, lambda: timed_out(self)) if milliseconds else None
-        self._cancel: Callable[[], None] | None = None
+        self._cancels: list[Callable[[], None]] = []
         host.waiting += 1
         session.waiters.add(self)
 
     def waits_for(self, cancel: Callable[[], None]) -> None:
-        """`cancel` takes back what was asked for, when the wait ends otherwise."""
-        self._cancel = cancel
+        """`cancel` takes back something that was asked for, when the wait ends. Harmless where that has come."""
+        self._cancels.append(cancel)
 
     def answer(self, reply: bytes | Refusal) -> None:
         """Answer with a payload or a refusal."""
@@ -65,8 +66,8 @@ class Waiter:
         self._session.host.waiting -= 1
         if self._timer is not None:
             self._timer.cancel()
-        if self._cancel is not None:
-            self._cancel()
+        for cancel in self._cancels:
+            cancel()
 
 
 class BinarySession:
@@ -181,6 +182,8 @@ class BinarySession:
         host.counters.commands += 1
         self.executed += 1
         try:
+            if not self.authenticated and frame.header[4:6] not in BEFORE_AUTHENTICATION:
+                raise Unauthorized("this server has a secret: give it with auth (0x03) first")
             request = binary.split_request(frame)
         except Refusal as e:
             host.counters.errors += 1
@@ -194,9 +197,7 @@ class BinarySession:
             self.yield_turn()
 
     def _start(self, request: Request) -> Reply:
-        name = self.last_operation = request.operation.name
-        if not self.authenticated and name not in BEFORE_AUTHENTICATION:
-            raise Unauthorized("this server has a secret: give it with auth (0x03) first")
+        self.last_operation = request.operation.name
         if request.flags & COMPRESSED:
             return self._inflated(request)
         return HANDLERS[request.operation.code](self, request)

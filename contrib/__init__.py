@@ -1,0 +1,1 @@
+"""What operators and packagers use beside the program itself."""
