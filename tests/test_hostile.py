@@ -22,6 +22,8 @@ from pathlib import Path
 
 import pytest
 
+from flo.proto.binary import encode_request
+from flo.proto.operations import BY_NAME
 from tests.processes import ROOT, FloProcess, ReplyError, RespClient, encode, wait_until
 
 HEADER_MS = 500
@@ -435,6 +437,11 @@ class Collecting:
         return int(match[1])
 
 
+def binary(name: str, key: bytes = b"", value: bytes = b"", **options: int) -> bytes:
+    """A binary request."""
+    return encode_request(BY_NAME[name], 1, 0, key, value, options)
+
+
 VISITS = {
     "nothing": b"",
     "PING": encode("PING"),
@@ -453,6 +460,17 @@ VISITS = {
     "half a request": b"*1\r\n$4\r\nPI",
     "half a large one": b"*1\r\n$100000\r\n" + b"x" * 50_000,
     "binary": b"FLO\x01" + bytes(28),
+    "binary writes": binary("kv_put", b"k", b"v") * 100 + binary("kv_get", b"k") * 3 + binary("kv_incr", b"n"),
+    "binary refusals": binary("kv_incr", b"d") + binary("kv_cas", b"k", b"v", cas_version=9) + b"FLO\x01\xff\xff" + bytes(26),
+    "binary waits": binary("kv_get", b"none", wait=0) + binary("kv_get", b"k", block=50_000) + binary("kv_get", b"none", wait=1),
+    "a wait that is answered": binary("kv_get", b"soon", wait=0) + binary("kv_put", b"soon", b"v") + binary("kv_delete", b"soon"),
+    "a wait for an expiry": binary("kv_put", b"t", b"v", ttl=100) + binary("kv_get", b"t", block=0),
+    "binary jobs": binary("kv_scan", b"")
+    + binary("kv_history", b"k")
+    + binary("namespace_create", b"x")
+    + binary("namespace_delete", b"x"),
+    "half a binary request": binary("kv_put", b"k", bytes(100_000))[:50_000],
+    "no binary request": b"FLO\x01" + bytes(28) + b"x" * 32,
     "HTTP": b"GET / HTTP/1.1\r\n\r\n",
     "nobody": b"\xff",
     "POST": b"POST /\r\n",
@@ -654,29 +672,30 @@ SENDERS = pytest.mark.parametrize("send", [exchange, send_slowly])
 Sender = Callable[[FloProcess, bytes], bytes]
 
 
-def binary_refusal(answer: bytes) -> tuple[int, bytes]:
-    """The request id and the sentence of a lone BAD_REQUEST."""
+def lone_response(answer: bytes) -> tuple[int, int, bytes]:
+    """The status, the request id and the payload of a lone binary response."""
     magic, status, flags, req_id, length, zeros = struct.unpack_from("<4sHHQI4s", answer)
-    assert (magic, status, flags, zeros) == (b"FLO\x01", 2, 0, bytes(4))
+    assert (magic, flags, zeros) == (b"FLO\x01", 0, bytes(4))
     assert len(answer) == 24 + length
-    return req_id, answer[24:]
+    return status, req_id, answer[24:]
 
 
 @SENDERS
 @pytest.mark.parametrize("blank", [b"", b"\r\n\n\r"])
 def test_detection_binary(shared_flo: FloProcess, send: Sender, blank: bytes) -> None:
-    request = b"FLO\x01" + struct.pack("<HHQI", 0, 0, 0x1122334455667788, 0) + bytes(12)
-    assert len(request) == 32
-    req_id, sentence = binary_refusal(send(shared_flo, blank + request))
-    assert req_id == 0x1122334455667788
-    assert sentence.decode()
+    ping = b"FLO\x01" + struct.pack("<HHQI", 0, 0, 0x1122334455667788, 4) + bytes(12) + b"echo"
+    with dial(shared_flo, 10) as sock:
+        for piece in [blank + ping] if send is exchange else [bytes([byte]) for byte in blank + ping]:
+            sock.sendall(piece)
+        sock.shutdown(socket.SHUT_WR)
+        assert lone_response(read_to_end(sock)) == (0, 0x1122334455667788, b"echo")
 
 
 @SENDERS
 @pytest.mark.parametrize("version", [0, 2, 0x7F, 0xFF])
 def test_detection_binary_of_another_version(shared_flo: FloProcess, send: Sender, version: int) -> None:
-    _, sentence = binary_refusal(send(shared_flo, b"FLO" + bytes([version]) + bytes(28)))
-    assert b"version 1" in sentence
+    status, _, sentence = lone_response(send(shared_flo, b"FLO" + bytes([version]) + bytes(28)))
+    assert status == 2 and b"version 1" in sentence
 
 
 @SENDERS

@@ -78,12 +78,14 @@ class KvStore:
     def clear(self) -> list[dict[bytes, bytes]]:
         """Forget every key; returns what held them, for the caller to free piece by piece."""
         old: list[dict[bytes, bytes]] = getattr(self, "shards", [])
-        self.shards: list[dict[bytes, bytes]] = [{} for _ in range(SHARDS)]
+        shards: list[dict[bytes, bytes]] = [{} for _ in range(SHARDS)]
+        self.shards = shards
         self.notes: list[dict[bytes, tuple[int, int]]] = [{} for _ in range(SHARDS)]
         # deleted key -> (index, time) of its deletion, oldest first; a plain dict finds its first slowly after deletions
         self.buried: OrderedDict[bytes, tuple[int, int]] = OrderedDict()
         self.deadlines = Deadlines()
-        self.ordered = OrderedKeys(self.__contains__)
+        # not through self: a store that is dropped with its namespace must be in no cycle, since nothing collects those
+        self.ordered = OrderedKeys(lambda key: key in shards[hash(key) & SHARD_MASK])
         self.bytes = 0  # of memory, accounted
         return old
 

@@ -66,7 +66,8 @@ class Waiter:
         self._session.host.waiting -= 1
         if self._timer is not None:
             self._timer.cancel()
-        for cancel in self._cancels:
+        cancels, self._cancels = self._cancels, []  # what is waited for knows this waiter: a cycle, and nothing collects those
+        for cancel in cancels:
             cancel()
 
 
