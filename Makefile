@@ -40,6 +40,7 @@ dist:
 
 docs: $(STAMP)
 	$(BIN)/python -m tests.generate_docs
+	$(BIN)/python -m tests.generate_man
 
 clean:
 	rm -rf dist $(VENV) tests/node/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,12 +1,21 @@
 """The documents say what the code does: tables are current, the README's session gives the README's answers."""
 
+import os
 import re
 import shutil
 import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from flo.config import setting_rows
+from flo.proto.binary import encode_request, encode_response, namespace_hash
+from flo.proto.operations import BY_NAME, OPERATIONS, OPTIONS
 from tests.generate_docs import DOCS, redis_page, settings_page, wire_page
+from tests.generate_man import MAN, commands
+from tests.generate_man import page as man_page
 from tests.processes import ROOT, FloProcess
 
 
@@ -16,6 +25,120 @@ def test_tables_are_current() -> None:
     assert page == redis_page(page), "run `make docs`"
     page = (DOCS / "wire-protocol.md").read_text()
     assert page == wire_page(page), "run `make docs`"
+
+
+PAGES = sorted(MAN.glob("*.[1-9]"))
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
+def test_manual_pages_are_current(path: Path) -> None:
+    text = path.read_text()
+    assert text == man_page(text), "run `make docs`"
+
+
+@pytest.mark.skipif(shutil.which("mandoc") is None, reason="mandoc is missing: apt-get install mandoc")
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
+def test_manual_pages_are_clean_and_fit_80_columns(path: Path) -> None:
+    lint = subprocess.run(["mandoc", "-Tlint", str(path)], capture_output=True, text=True)
+    complaints = [line for line in lint.stdout.splitlines() if "referenced manual not found" not in line]  # they are not installed
+    assert not complaints
+    shown = subprocess.run(["mandoc", "-Tascii", "-Owidth=78", str(path)], capture_output=True, text=True, check=True).stdout
+    wide = [line for line in (re.sub(".\b", "", line).expandtabs() for line in shown.splitlines()) if len(line) > 80]
+    assert not wide
+
+
+def test_every_command_setting_operation_and_option_is_in_the_manual() -> None:
+    """And the other way round: the pages name no others."""
+    flo_1, flo_toml_5, protocol_7 = (path.read_text() for path in (MAN / "flo.1", MAN / "flo.toml.5", MAN / "flo-protocol.7"))
+    named = set(re.findall(r"^\.It Cm ([a-z]+(?: [a-z]+)?)(?: Oo| Ar|$)", flo_1, re.MULTILINE))
+    assert named == {name for name, _ in commands()}
+    rows = setting_rows()
+    assert set(re.findall(r"^\.It Cm (\w+)$", flo_toml_5, re.MULTILINE)) == {row.name for row in rows}
+    assert set(re.findall(r"^\.Ev (\w+) \.$", flo_toml_5, re.MULTILINE)) == {row.environment for row in rows}
+    items = set(re.findall(r"^\.It Cm (\w+) 0x", protocol_7, re.MULTILINE))
+    assert items == {o.name for o in OPERATIONS} | {o.name for o in OPTIONS}
+    wire = (DOCS / "wire-protocol.md").read_text()
+    assert set(re.findall(r"^\| `(\w+)` \| 0x", wire, re.MULTILINE)) == {o.name for o in OPERATIONS}
+    assert set(re.findall(r"`((?:kv|namespace|cluster)_\w+)`", wire)) <= {o.name for o in OPERATIONS}
+
+
+@pytest.fixture
+def nine_thousand(tmp_path: Path) -> Iterator[tuple[FloProcess, Path]]:
+    """A server for the examples, and a directory with a `flo` that speaks to it."""
+    with FloProcess(tmp_path / "data") as server:
+        program = tmp_path / "flo"
+        program.write_text(f'#!/bin/sh\nexec {sys.executable} -m flo "$@"\n')
+        program.chmod(0o755)
+        yield server, program
+
+
+def test_the_examples_of_the_manual_are_true(nine_thousand: tuple[FloProcess, Path]) -> None:
+    server, program = nine_thousand
+    text = (MAN / "flo.1").read_text()
+    sessions = re.findall(r"^\.Bd -literal.*?\n(.*?)^\.Ed", text, re.MULTILINE | re.DOTALL)
+    assert len(sessions) >= 3
+    ran = run_session("".join(sessions), server, program)
+    one_liners = re.findall(r"^\.Dl (flo .*)$", text, re.MULTILINE)
+    assert one_liners
+    for line in one_liners:
+        command = line.replace("./data", str(server.directory))
+        if "check" in line:
+            server.stop()
+        assert shell(command, server, program).returncode == 0, line
+        ran += 1
+    assert ran >= 10
+
+
+def shell(command: str, server: FloProcess, program: Path) -> subprocess.CompletedProcess[str]:
+    """Run a line of an example."""
+    environment = os.environ | {"FLO_PORT": str(server.port), "PATH": f"{program.parent}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT)}
+    return subprocess.run(
+        ["sh", "-c", command], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment, cwd=program.parent, timeout=30
+    )
+
+
+def run_session(text: str, server: FloProcess, program: Path) -> int:
+    """Run the lines that begin with `$ ` and compare what they print with the lines behind; returns how many there were."""
+    count = 0
+    for part in re.split(r"^\$ ", text, flags=re.MULTILINE)[1:]:
+        command, _, expected = part.partition("\n")
+        assert shell(command, server, program).stdout.rstrip("\n") == expected.rstrip("\n"), command
+        count += 1
+    return count
+
+
+def test_the_hex_on_the_protocols_page_is_true() -> None:
+    text = (DOCS / "wire-protocol.md").read_text()
+    request, response = (bytes.fromhex(line) for line in re.search(r"```\n(46 4C.*?)\n```", text, re.DOTALL)[1].split("\n"))  # type: ignore[index]
+    assert request == encode_request(BY_NAME["kv_put"], 7, 0, b"hello", b"world")
+    assert response == encode_response(0, 7, (1).to_bytes(8, "little"))
+    longer = encode_request(BY_NAME["kv_put"], 7, 0, b"hello", b"world", {"ttl": 60})
+    tail = re.search(r"`(01 08 00 3C[ 0]*)`", text)
+    assert tail and longer.endswith(bytes.fromhex(tail[1]))
+    assert f"`{namespace_hash('default'):#018x}`" in text and f"`{namespace_hash('x'):#018x}`" in text
+
+
+@pytest.mark.parametrize("page", [ROOT / "README.md", *sorted(DOCS.glob("*.md"))], ids=lambda path: path.name)
+def test_python_examples_run(page: Path, nine_thousand: tuple[FloProcess, Path]) -> None:
+    """Every block of Python in the documents, against a server where it names one."""
+    server, program = nine_thousand
+    for block in re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL):
+        script = block.replace(":9000", f":{server.port}").replace("port=9000", f"port={server.port}")
+        result = subprocess.run(
+            [sys.executable, "-c", script],
+            capture_output=True,
+            text=True,
+            timeout=30,
+            cwd=program.parent,
+            env=os.environ | {"PYTHONPATH": str(ROOT)},
+        )
+        expected = [line.split("  # ")[1] for line in block.splitlines() if line.lstrip().startswith("print(") and "  # " in line]
+        raises = re.search(r"# raises (\S+)", block)
+        if raises:
+            assert raises[1] in result.stderr, result.stderr
+        else:
+            assert result.returncode == 0, result.stderr
+            assert result.stdout.splitlines() == expected
 
 
 def test_links_lead_somewhere() -> None:

@@ -1,0 +1,206 @@
+"""Writes the parts of the manual pages that come from tables: the commands, the settings, the protocol's codes.
+
+`make docs` runs it; tests/test_docs.py holds the pages to it, and mandoc to their form.
+"""
+
+import argparse
+import os
+import re
+import textwrap
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from flo.cli import GROUPS, build_parser
+from flo.config import setting_rows
+from flo.proto.binary import STATUS_NAMES
+from flo.proto.operations import OPERATIONS, OPTIONS
+
+MAN = Path(__file__).parent.parent / "man"
+LINE_WIDTH = 78
+REMOTE_TITLE = "server"  # the group of flags that commands which speak to a server share
+STATUS_TEXT = (
+    "The payload is the operation's answer.",
+    "The thing named is not there.",
+    "Malformed, not understood, over a limit, or naming a namespace that does not exist.",
+    "A precondition failed: a version, a kind of value, a number out of range.",
+    "The secret is owed, or was wrong.",
+    "A limit is reached: retry later.",
+    "A defect of the server.",
+    "Another node leads. A server that stands alone never says so.",
+)
+
+
+def roff(text: str) -> str:
+    """Text for mdoc: each sentence on lines of its own, nothing escaped or taken for a request by accident."""
+    lines: list[str] = []
+    for sentence in re.split(r"(?<=[.?!]) +", text.replace("\\", "\\e")):
+        lines += textwrap.wrap(sentence, LINE_WIDTH, break_long_words=False, break_on_hyphens=False)
+    return "\n".join("\\&" + line if line[:1] in (".", "'") else line for line in lines)
+
+
+def word(text: str) -> str:
+    """One argument of a macro."""
+    text = text.replace("\\", "\\e").replace('"', "\\(dq")
+    # punctuation alone would be taken for a delimiter
+    return f'"{text}"' if " " in text else text
+
+
+def commands() -> Iterator[tuple[str, argparse.ArgumentParser]]:
+    """Every command with its parser: `kv get`, `ping`, …"""
+    parser = build_parser()
+    for group in GROUPS:
+        found = _choices(parser)[group]
+        inner = _choices(found)
+        if inner:
+            yield from ((f"{group} {name}", sub) for name, sub in inner.items())
+        else:
+            yield group, found
+
+
+def _choices(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            return dict(action.choices)
+    return {}
+
+
+def _own(parser: argparse.ArgumentParser, remote: bool) -> Iterator[argparse.Action]:
+    """Its flags and arguments: those it shares with the other commands that speak to a server, or its own."""
+    shared = [action for group in parser._action_groups if group.title == REMOTE_TITLE for action in group._group_actions]
+    for action in parser._actions:
+        if not isinstance(action, argparse._HelpAction) and (action in shared) == remote:
+            yield action
+
+
+def _flag(action: argparse.Action) -> str:
+    names = " , ".join(f"Fl {name.removeprefix('-')}" for name in action.option_strings)
+    return names if action.nargs == 0 else f"{names} Ar {_metavar(action)}"
+
+
+def _metavar(action: argparse.Action) -> str:
+    if action.choices and not action.metavar:
+        return word("|".join(map(str, action.choices)))
+    return word(str(action.metavar or action.dest.upper()).lower())
+
+
+def _summary(action: argparse.Action, parser: argparse.ArgumentParser) -> str:
+    text = (action.help or "") % {"default": action.default, "prog": parser.prog}
+    first = text.partition(" ")[0]
+    if ":" not in first:  # "sync: …" and "host:port …" stay as they are
+        text = text[:1].upper() + text[1:]
+    return roff(text + ("" if text.endswith(".") else "."))
+
+
+def remote_flags() -> str:
+    """The flags of every command that speaks to a server."""
+    parser = dict(commands())["ping"]
+    lines = [".Bl -tag -width Ds"]
+    for action in _own(parser, remote=True):
+        lines += [f".It {_flag(action)}", _summary(action, parser)]
+    return "\n".join([*lines, ".El"])
+
+
+def command_list() -> str:
+    """Every command with its own flags and arguments."""
+    lines = [".Bl -tag -width Ds"]
+    for name, parser in commands():
+        arguments = ""
+        flags = [action for action in _own(parser, remote=False) if action.option_strings]
+        for action in _own(parser, remote=False):
+            if not action.option_strings:
+                shown = f"Ar {_metavar(action)}" + (" ..." if action.nargs == "+" else "")
+                arguments += f" Oo {shown} Oc" if action.nargs == "?" else f" {shown}"
+        lines += [f".It Cm {name}{' Oo Ar options Oc' if flags else ''}{arguments}", roff(str(parser.description or ""))]
+        own = list(_own(parser, remote=False))
+        if any(action.help for action in own):
+            lines += [".Bl -tag -width Ds -compact"]
+            for action in own:
+                if action.help:
+                    shown = _flag(action) if action.option_strings else f"Ar {_metavar(action)}"
+                    lines += [f".It {shown}", _summary(action, parser)]
+            lines += [".El"]
+    return "\n".join([*lines, ".El"])
+
+
+def settings() -> str:
+    """Every setting, by section."""
+    lines: list[str] = []
+    section = ""
+    for row in setting_rows():
+        if row.section != section:
+            if section:
+                lines.append(".El")
+            section = row.section
+            lines += [f".Ss Section {section}", ".Bl -tag -width Ds"]
+        default = f"Default: {row.shown}." if row.shown else "Default: none."
+        live = ["Live."] if row.live else []
+        lines += [
+            f".It Cm {row.name}",
+            roff(row.summary),
+            default,
+            *live,
+            "In the environment:",
+            f".Ev {row.environment} .",
+        ]
+    return "\n".join([*lines, ".El"])
+
+
+def statuses() -> str:
+    """Every status of the binary protocol."""
+    lines = [".Bl -tag -width INTERNAL_ERROR"]
+    for number, (name, text) in enumerate(zip(STATUS_NAMES, STATUS_TEXT, strict=True)):
+        lines += [f".It {number} {name}", roff(text)]
+    return "\n".join([*lines, ".El"])
+
+
+def operations() -> str:
+    """Every operation of the binary protocol."""
+    lines = [".Bl -tag -width Ds"]
+    for o in OPERATIONS:
+        also = f" , {o.also:#05x}" if o.also else ""
+        lines += [f".It Cm {o.name} {o.code:#04x}{also}", roff(o.summary)]
+        rows = [
+            ("Key", o.key),
+            ("Value", o.value),
+            ("Options", ", ".join(o.options)),
+            ("Answer", o.answer or "empty"),
+            ("Refused as", o.refusals),
+        ]
+        for title, text in rows:
+            if text:
+                lines += [".br", roff(f"{title}: {text}" + ("" if text.endswith(".") else "."))]
+    return "\n".join([*lines, ".El"])
+
+
+def options() -> str:
+    """Every option of the binary protocol."""
+    lines = [".Bl -tag -width Ds"]
+    for option in OPTIONS:
+        lines += [f".It Cm {option.name} {option.code:#04x} , {option.form}", roff(option.summary[:1].upper() + option.summary[1:] + ".")]
+    return "\n".join([*lines, ".El"])
+
+
+PARTS: dict[str, Callable[[], str]] = {
+    "remote flags": remote_flags,
+    "commands": command_list,
+    "settings": settings,
+    "statuses": statuses,
+    "operations": operations,
+    "options": options,
+}
+
+
+def page(current: str) -> str:
+    """A page with its generated parts made again."""
+    kept = {name: os.environ.pop(name) for name in [n for n in os.environ if n.startswith("FLO_")]}  # they change defaults
+    try:
+        return re.sub(
+            r'(\.\\" begin: make docs \((.*?)\)\n).*?(\.\\" end\n)', lambda m: f"{m[1]}{PARTS[m[2]]()}\n{m[3]}", current, flags=re.DOTALL
+        )
+    finally:
+        os.environ.update(kept)
+
+
+if __name__ == "__main__":
+    for path in sorted(MAN.glob("*.[1-9]")):
+        path.write_text(page(path.read_text()))
