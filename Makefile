@@ -1,5 +1,6 @@
 # make test   everything CI runs: ruff, mypy --strict, pytest (under ten minutes on two cores)
 # make long   the long versions: more rounds of faults, fuzzing and kills
+# make locust users of both protocols, each answer checked
 # make dist   dist/flo.pyz, the whole of Flo as one file
 # make bench  Flo beside Redis and the floor, on this machine
 
@@ -8,7 +9,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 
-.PHONY: test lint unit long bench tools dist docs clean
+.PHONY: test lint unit long bench locust tools dist docs clean
 
 test: lint unit
 
@@ -34,6 +35,9 @@ long: tools
 
 bench: tools
 	$(BIN)/python loadtest/compare.py
+
+locust: tools
+	$(BIN)/locust -f loadtest/locustfile.py --headless --only-summary -u 50 -r 50 -t 20s
 
 dist:
 	$(PYTHON) contrib/build_pyz.py
