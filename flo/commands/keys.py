@@ -9,7 +9,7 @@ from flo.engine.kv import DEADLINE_MAX, HISTORY_BYTES_MAX, VALUE_BYTES_MAX, WRON
 from flo.errors import BadRequest, Conflict, NotFound, WrongKind
 from flo.proto import resp
 from flo.proto.resp import OK, ONE, ZERO, array, bulk, bulk_array, bulk_or_nil
-from flo.store.kv import COUNTER, JSON, STRING, Found
+from flo.store.kv import COUNTER, JSON, PLAIN_MAX, SHARD_MASK, STRING, VERSION_BYTES, Found, frame
 
 REPLY_BYTES_MAX = 64 << 20  # of one MGET: past it a client should ask in parts
 SCAN_COUNT_MAX = 10_000  # keys one SCAN looks at, whatever COUNT says: others wait meanwhile
@@ -215,15 +215,22 @@ def mget(session: RespSession, args: list[bytes]) -> Reply:
     keys = args[1:]
     pieces: list[bytes] = [b"*%d\r\n" % len(keys)]
     total = misses = 0
-    for found in session.namespace.kv.mget(keys):
-        if found is None or found.kind == JSON:
+    check_count(keys)
+    kv, nil = session.namespace.kv, session.nil
+    shards = kv.store.shards
+    for key in keys:
+        entry = shards[hash(key) & SHARD_MASK].get(key)
+        if entry is not None and entry[-1] >= PLAIN_MAX:  # a document, or something with a deadline
+            found = kv.get(key)
+            entry = None if found is None or found.kind == JSON else frame(found.value, 0, 0)
+        if entry is None:
             misses += 1
-            pieces.append(session.nil)
+            pieces.append(nil)
         else:
-            total += len(found.value)
+            total += len(entry)
             if total > REPLY_BYTES_MAX:
                 raise BadRequest(f"the values of these keys are over {REPLY_BYTES_MAX} bytes together; ask for fewer at a time")
-            pieces.append(bulk(found.value))
+            pieces.append(entry[:-VERSION_BYTES])
     session.host.counters.misses += misses
     session.host.counters.hits += len(keys) - misses
     return b"".join(pieces)
@@ -425,7 +432,7 @@ def unlink(session: RespSession, args: list[bytes]) -> Reply:
 def _count(session: RespSession, args: list[bytes]) -> bytes:
     keys = args[1:]
     check_count(keys)
-    return resp.integer(sum(map(session.namespace.kv.exists, keys)))
+    return resp.integer(len(session.namespace.kv.live_keys(keys)))
 
 
 @command(

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, NamedTuple, ParamSpec, TypeV
 
 from flo.errors import BadRequest, Conflict, NotFound, WrongKind
 from flo.store import jsonpath
-from flo.store.kv import COUNTER, I64_MAX, I64_MIN, JSON, SHARDS, STRING, Found, KvStore
+from flo.store.kv import COUNTER, I64_MAX, I64_MIN, JSON, NOTED, SHARD_MASK, SHARDS, STRING, Found, KvStore
 from flo.ual.record import (
     ENTITY_BYTES_MAX,
     HEADER_BYTES,
@@ -308,8 +308,13 @@ class KeyValue:
         return keys, more
 
     def live_keys(self, keys: Iterable[bytes]) -> list[bytes]:
-        """Those of `keys` that are there."""
-        return [key for key in keys if self._live(key) is not None]
+        """Those of `keys` that are there. Written out, since KEYS, SCAN and EXISTS ask for thousands at once."""
+        shards, mask, noted = self.store.shards, SHARD_MASK, NOTED
+        return [
+            key
+            for key in keys
+            if (entry := shards[hash(key) & mask].get(key)) is not None and (entry[-1] < noted or self._live(key) is not None)
+        ]
 
     @operation
     def scan(self, prefix: bytes = b"", after: bytes | None = None, limit: int = 100) -> tuple[list[bytes], bool]:
