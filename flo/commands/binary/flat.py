@@ -52,8 +52,9 @@ MISSING_HEAD, MISSING_TAIL = _MISSING[:8], _MISSING[16:]
 
 
 # How requests with one tail are laid out: (rows, stride, key length, value length, namespace). `rows` takes a buffer of such
-# requests to (head, id, tail, key, value) of each; `stride` is the bytes of one. Plain tuples: they unpack fastest.
-Rows = Callable[[bytes | memoryview], Iterator[tuple[bytes, bytes, bytes, bytes, bytes]]]
+# requests to (head, id, tail, key) of each, with the value where there is one; `stride` is the bytes of one. Plain tuples
+# unpack fastest.
+Rows = Callable[[bytes | memoryview], Iterator[tuple[bytes, ...]]]
 Layout = tuple[Rows, int, int, int, bytes]
 LAYOUTS: dict[bytes, Layout] = {}
 
@@ -65,7 +66,8 @@ def layout_of(tail: bytes) -> Layout | None:
     size, namespace, key_length, options_length = _TAIL.unpack(tail)
     if options_length or key_length > size or size > FLAT_PAYLOAD_BYTES_MAX:
         return None
-    rows: Rows = struct.Struct(f"<8s8s16s{key_length}s{size - key_length}s").iter_unpack
+    value = f"{size - key_length}s" if size > key_length else ""
+    rows: Rows = struct.Struct(f"<8s8s16s{key_length}s{value}").iter_unpack
     if len(LAYOUTS) >= LAYOUTS_MAX:
         LAYOUTS.clear()
     made = LAYOUTS[tail] = (rows, REQUEST_BYTES + size, key_length, size - key_length, namespace)
@@ -134,21 +136,19 @@ def run(session: "BinarySession", data: bytes, start: int, room: int) -> int:
         rows, stride, key_length, value_length, its_namespace = layout
         if its_namespace != wire:
             break
-        if stride == total and not at:
-            requests = rows(data)
-        else:
-            count = (total - at) // stride
-            if not count:
-                break
-            if count > 64:
-                count = 64
-            requests = rows(memoryview(data)[at : at + count * stride])
+        count = (total - at) // stride
+        if not count:
+            break
+        if count > 64:
+            count = 64
+        size = count * stride
+        requests = rows(data if size == total else memoryview(data)[at : at + size])
         head = data[at : at + 8]
         before = len(out)
         if head == GET:
             if value_length:
                 break
-            for this, req_id, its_tail, key, _ in requests:
+            for this, req_id, its_tail, key in requests:
                 if this != head or its_tail != tail:
                     break
                 entry = shards[hash(key) & 255].get(key)
@@ -156,7 +156,7 @@ def run(session: "BinarySession", data: bytes, start: int, room: int) -> int:
                     misses += 1
                     emit(MISSING_HEAD + req_id + MISSING_TAIL)
                     continue
-                if entry[-1] >= PLAIN_MAX:
+                if entry[-1] >= 2:  # PLAIN_MAX
                     break
                 length = len(entry)
                 if length > 400:
@@ -175,6 +175,8 @@ def run(session: "BinarySession", data: bytes, start: int, room: int) -> int:
         elif not adds:
             break
         elif head == PUT:
+            if not value_length:
+                break
             token = tokens[value_length]
             for this, req_id, its_tail, key, text in requests:
                 if this != head or its_tail != tail:
@@ -200,7 +202,7 @@ def run(session: "BinarySession", data: bytes, start: int, room: int) -> int:
         elif head == INCR:
             if value_length:
                 break
-            for this, req_id, its_tail, key, _ in requests:
+            for this, req_id, its_tail, key in requests:
                 if this != head or its_tail != tail:
                     break
                 shard = shards[hash(key) & 255]
@@ -261,4 +263,4 @@ def pack_head(req_id: bytes, entry: bytes, payload_length: int) -> bytes:
 
 
 # written out above: a global name costs a lookup
-assert SHARD_MASK == 255 and ENTRY_BYTES_MAX == 2066 and REQUEST_BYTES == 32 and UNCOUNTED_BYTES == 400 and RUN_MAX == 64
+assert SHARD_MASK == 255 and ENTRY_BYTES_MAX == 2066 and REQUEST_BYTES == 32 and UNCOUNTED_BYTES == 400 and RUN_MAX == 64 and PLAIN_MAX == 2
