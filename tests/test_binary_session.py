@@ -318,3 +318,15 @@ def test_a_deleted_namespace_is_not_written_to_by_sessions_that_used_it(host: Fa
         (response,) = send(session, 4, name, b"k", b"v" if name == "kv_put" else b"", namespace=other)
         assert response.status == binary.BAD_REQUEST
     host.close()
+
+
+def test_a_request_under_way_is_not_taken_for_the_lone_one(host: FakeHost) -> None:
+    """Behind a request of the plain path comes the start of a kv_get that is as long as both together."""
+    session = made(host)
+    send(session, 1, "kv_put", b"k" * 48, b"v")
+    exists = encode_request(BY_NAME["kv_exists"], 2, 0, b"k" * 8)
+    get = encode_request(BY_NAME["kv_get"], 3, 0, b"k" * 48)
+    cut = len(get) - len(exists)
+    assert [r.req_id for r in responses(feed(session, exists + get[:cut]))] == [2]
+    assert [(r.req_id, r.payload[8:]) for r in responses(feed(session, get[cut:]))] == [(3, b"v")]
+    host.close()

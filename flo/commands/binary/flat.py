@@ -106,20 +106,23 @@ def run(session: "BinarySession", data: bytes, start: int, room: int) -> int:
     session.output_room = room
     if layout is None:
         return at
+    rows, stride, key_length, value_length, its_namespace = layout
     host = session.host
-    if host.flat_context[-1] != layout[4]:
+    if host.flat_context[-1] != its_namespace:
         try:
-            found = context(host.engine.namespace_by_hash(int.from_bytes(layout[4], "little")))
+            found = context(host.engine.namespace_by_hash(int.from_bytes(its_namespace, "little")))
         except BadRequest:
             return at  # the plain way says so
-        host.flat_context = (*found[:-1], layout[4])  # `default` goes by two hashes
-    if layout[1] == total and data[:8] == GET and not layout[3]:
+        host.flat_context = (*found[:-1], its_namespace)  # `default` goes by two hashes
+    head = data[at : at + 8]
+    size = total - at
+    if head == GET and stride == size and not value_length:
         # A lone kv_get, as an unpipelined client sends it: the loop below for one, without what only a loop needs.
-        key = data[32:]
+        key = data[at + 32 :]
         entry = host.flat_context[2][hash(key) & 255].get(key)
         if entry is not None and entry[-1] < PLAIN_MAX and len(entry) < 400:
             pack, payload_length, offset = ANSWERS[len(entry)]
-            session.peer.out.append(pack(ANSWERED, data[8:16], payload_length, entry[-8:-1], entry[offset:-10]))
+            session.peer.out.append(pack(ANSWERED, data[at + 8 : at + 16], payload_length, entry[-8:-1], entry[offset:-10]))
             session.executed += 1
             counters = host.counters
             counters.commands += 1
@@ -133,17 +136,14 @@ def run(session: "BinarySession", data: bytes, start: int, room: int) -> int:
     answered = len(out)
     grown = misses = gets = 0
     while True:
-        rows, stride, key_length, value_length, its_namespace = layout
-        if its_namespace != wire:
-            break
-        count = (total - at) // stride
-        if not count:
-            break
-        if count > 64:
-            count = 64
-        size = count * stride
+        if stride != size:
+            count = size // stride
+            if not count:
+                break
+            if count > 64:
+                count = 64
+            size = count * stride
         requests = rows(data if size == total else memoryview(data)[at : at + size])
-        head = data[at : at + 8]
         before = len(out)
         if head == GET:
             if value_length:
@@ -220,9 +220,9 @@ def run(session: "BinarySession", data: bytes, start: int, room: int) -> int:
                     if value > I64_MAX:
                         break
                     digits = b"%d" % value
-                    size = len(digits)
-                    push(_pack_record(stride - 4 + size, KV_COUNTER, 0, key_length, namespace, now, entry[-8:-1]) + key + digits)
-                    changed = CRLF.join((tokens[size], digits, _pack_version(index | COUNTER_FLAG)))
+                    length = len(digits)
+                    push(_pack_record(stride - 4 + length, KV_COUNTER, 0, key_length, namespace, now, entry[-8:-1]) + key + digits)
+                    changed = CRLF.join((tokens[length], digits, _pack_version(index | COUNTER_FLAG)))
                     shard[key] = changed
                     grown += len(changed) - len(entry)
                 else:
@@ -242,6 +242,11 @@ def run(session: "BinarySession", data: bytes, start: int, room: int) -> int:
         layout = LAYOUTS.get(tail) or layout_of(tail)
         if layout is None:
             break
+        rows, stride, key_length, value_length, its_namespace = layout
+        if its_namespace != wire:
+            break
+        head = data[at : at + 8]
+        size = total - at
     session.output_room = room
     if index != first_index:
         log.next_index = index
