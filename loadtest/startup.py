@@ -1,0 +1,65 @@
+"""How long flo.pyz takes from exec to its first PONG, in an empty directory, and to print its help; on each Python given.
+
+make dist && python3 loadtest/startup.py [PYTHON …]
+"""
+
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT))
+
+from tests.processes import free_port  # noqa: E402
+
+RUNS = 7
+PYZ = ROOT / "dist" / "flo.pyz"
+
+
+def first_pong(python: str) -> float:
+    """Seconds from exec to the first PONG."""
+    port = free_port()
+    with tempfile.TemporaryDirectory(prefix="flo-startup-") as directory:
+        began = time.perf_counter()
+        command = [python, str(PYZ), "server", "start", "--port", str(port), "--data-dir", f"{directory}/data"]
+        server = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+        try:
+            while server.poll() is None:
+                try:
+                    with socket.create_connection(("127.0.0.1", port)) as client:
+                        client.sendall(b"PING\r\n")
+                        if client.recv(100) == b"+PONG\r\n":
+                            return time.perf_counter() - began
+                except OSError:
+                    time.sleep(0.001)
+            raise SystemExit(f"the server ended with {server.returncode}")
+        finally:
+            server.terminate()
+            server.wait()
+
+
+def help_text(python: str) -> float:
+    """Seconds to print the help."""
+    began = time.perf_counter()
+    subprocess.run([python, str(PYZ), "--help"], stdout=subprocess.DEVNULL, check=True)
+    return time.perf_counter() - began
+
+
+def main() -> int:
+    """Print medians and worst."""
+    if not PYZ.exists():
+        print("dist/flo.pyz is missing: make dist", file=sys.stderr)
+        return 1
+    for python in sys.argv[1:] or [sys.executable]:
+        for name, measure in (("first PONG", first_pong), ("--help", help_text)):
+            times = sorted(measure(python) * 1000 for _ in range(RUNS))
+            version = subprocess.run([python, "-V"], capture_output=True, text=True, check=True).stdout.strip()
+            print(f"{version}: {name:<10} {times[RUNS // 2]:.0f} ms median, {times[-1]:.0f} ms worst of {RUNS}", flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
