@@ -67,6 +67,7 @@ NEXT = tuple(tuple(_CAUSES[state][event][0] if event in _CAUSES[state] else ILLE
 
 RECEIVE_BYTES = 64 << 10  # one turn's input of one connection: 2,300 SETs, about 2 ms
 RESUME_BYTES = 128 << 10  # of kept input executed in a turn: more than any inline command, so that it always gets on
+LINGER_SECONDS = 2.0  # what a peer gets to read our last words and close
 PUSH_BACKLOG_BYTES_MAX = 32 << 20  # of what MONITOR shows to a client that does not read it
 
 
@@ -134,7 +135,7 @@ class Connection:
 
     # fmt: off
     __slots__ = (
-        "_eof", "_events", "_executed", "_fd", "_held", "_input", "_last_input", "_owed_since", "_owner", "_paused", "_queued",
+        "_eof", "_events", "_executed", "_fd", "_held", "_input", "_last_input", "_lingering", "_owed_since", "_owner", "_paused", "_queued",
         "_recv_into", "_send", "_sent_at", "_since", "_sock", "_started", "_timed", "_timers", "_touched", "_unsent",
         "_unsent_bytes", "address", "id", "local_address", "must_authenticate", "out", "session", "state",
     )
@@ -160,6 +161,7 @@ class Connection:
         self._events = READ
         self._paused = False  # too much output is unsent: nothing is executed
         self._eof = False
+        self._lingering = False  # CLOSING, everything is sent, the peer has not closed yet
         self._touched = False  # to be flushed this turn
         self._queued = False  # on the run list
         self._timed = False  # check_time is called
@@ -252,6 +254,9 @@ class Connection:
 
     def _receive(self) -> None:
         owner, session = self._owner, self.session
+        if self._lingering:
+            self._receive_nothing()
+            return
         if self.state == BODY:
             room = session.body_room()
             if room is not None:
@@ -297,6 +302,16 @@ class Connection:
         if taken < count and self.state == PROCESSING:
             self._input += data[taken:] if taken else data
         self._settle()
+
+    def _receive_nothing(self) -> None:
+        try:
+            if self._recv_into(self._owner.receive_view):
+                return
+        except BlockingIOError:
+            return
+        except OSError:
+            pass
+        self.kill()
 
     def _receive_body(self, room: memoryview) -> None:
         owner = self._owner
@@ -502,8 +517,22 @@ class Connection:
     def _close_if_done(self) -> None:
         if self._unsent or self.out:
             return
-        if self.state == CLOSING or (self._eof and not self._queued and not self.session.busy):
+        if self._eof and (self.state == CLOSING or (not self._queued and not self.session.busy)):
             self.kill()
+        elif self.state == CLOSING and not self._lingering:
+            self._linger()
+
+    def _linger(self) -> None:
+        """All that was owed is sent. Closing a socket with bytes unread makes the kernel reset the connection, and the peer may
+        lose our last words; so say that nothing more comes, and read into the void until the peer closes too."""
+        self._lingering = True
+        self._since = monotonic()
+        try:
+            self._sock.shutdown(socket.SHUT_WR)
+        except OSError:
+            self.kill()
+            return
+        self._wait_for(READ)
 
     def kill(self) -> None:
         """Close now; what is owed is lost."""
@@ -545,7 +574,7 @@ class Connection:
         if self._paused or self._queued:
             self._since = now  # its input waits for us: that time is not the client's
         elif self.state in (HEADER, BODY, CLOSING):
-            limit = owner.header_seconds if self.state == HEADER else owner.stall_seconds
+            limit = LINGER_SECONDS if self._lingering else owner.header_seconds if self.state == HEADER else owner.stall_seconds
             if now - self._since > limit:
                 self.kill()
                 return False

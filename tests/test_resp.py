@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flo.proto import resp
+from flo.proto.detect import detect
 from flo.proto.resp import ProtocolError, RequestParser, split_inline
 from tests.processes import encode
 
@@ -158,3 +159,13 @@ def test_replies_in_both_versions() -> None:
     assert resp.verbatim("x", True) == b"=5\r\ntxt:x\r\n"
     assert resp.bulk_or_nil(None, True) == b"_\r\n"
     assert resp.error("ERR a\r\nb") == b"-ERR a  b\r\n"
+
+
+@pytest.mark.parametrize(
+    "line", [b"FLOOD\r\n", b"PING\r\n", b"GET /x HTTP/1.1\r\n", b"FLO\r\n", b"x" * 15 + b"\r\n", b"*1\r\n", b"FLO\x01"]
+)
+def test_a_protocol_is_found_wherever_the_first_bytes_are_cut(line: bytes) -> None:
+    whole = detect(line)
+    assert whole is not None
+    for cut in range(len(line)):
+        assert detect(line[:cut]) in (None, whole), line[:cut]

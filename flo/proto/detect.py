@@ -52,7 +52,7 @@ def detect(data: bytes) -> Kind | None:
 def _line(data: bytes) -> Kind | None:
     """Inline command or HTTP: the end of the first line tells."""
     end = data.find(b"\n")
-    line = data if end < 0 else data[:end].rstrip(b"\r")
+    line = (data if end < 0 else data[:end]).rstrip(b"\r")  # the line's end may come in two pieces
     if any(byte < 0x20 and byte != 0x09 for byte in line[:16]) or len(line) > INLINE_BYTES_MAX:
         return Kind.UNKNOWN
     if end < 0:

@@ -4,29 +4,30 @@ Adding and removing cost the same however many there are, nothing stale is left 
 single step sorts or resizes anything large: a heap of a million deadlines would do both.
 """
 
+from collections.abc import Hashable
 from heapq import heapify, heappop, heappush
+from typing import Generic, TypeVar
 
+T = TypeVar("T", bound=Hashable)
 SECOND_MS = 1000
 HOUR_SECONDS = 3600
 SET_ITEMS = 16_384  # past it a second gets another set: growing one of a million would stall for 30 ms
 STALE_HOURS_MIN = 64
 
-_Second = list[set[bytes]]
 
-
-class Deadlines:
+class Deadlines(Generic[T]):
     """A set of (deadline in ms, item). An item is due once its whole second has passed: at most 1 s late."""
 
     __slots__ = ("_heap", "_hours", "_next", "_next_known", "count")
 
     def __init__(self) -> None:
-        self._hours: dict[int, dict[int, _Second]] = {}
+        self._hours: dict[int, dict[int, list[set[T]]]] = {}
         self._heap: list[int] = []  # of the hours; may name hours that have gone
         self._next: int | None = None
         self._next_known = True  # whether `_next` is what `next_due` answers; the loop asks it every turn
         self.count = 0
 
-    def add(self, deadline: int, item: bytes) -> None:
+    def add(self, deadline: int, item: T) -> None:
         """Put an item in."""
         second = deadline // SECOND_MS
         hour = second // HOUR_SECONDS
@@ -47,18 +48,21 @@ class Deadlines:
             if self._next is None or due < self._next:
                 self._next = due
 
-    def remove(self, deadline: int, item: bytes) -> None:
-        """Take out what was added with the same arguments."""
+    def remove(self, deadline: int, item: T) -> bool:
+        """Take out what was added with the same arguments; returns whether it was there."""
         second = deadline // SECOND_MS
         hour = second // HOUR_SECONDS
-        seconds = self._hours[hour]
-        sets = seconds[second]
+        seconds = self._hours.get(hour)
+        sets = seconds.get(second, []) if seconds is not None else []
         for items in sets:
             if item in items:
                 items.remove(item)
                 if not items:
                     sets.remove(items)
                 break
+        else:
+            return False
+        assert seconds is not None
         self.count -= 1
         if not sets:
             if self._next == (second + 1) * SECOND_MS:
@@ -66,6 +70,7 @@ class Deadlines:
             del seconds[second]
             if not seconds:
                 self._drop(hour)
+        return True
 
     def _drop(self, hour: int) -> None:
         del self._hours[hour]
@@ -86,9 +91,9 @@ class Deadlines:
             heappop(self._heap)
         return self._next
 
-    def due(self, now: int, limit: int) -> list[bytes]:
+    def due(self, now: int, limit: int) -> list[T]:
         """Up to `limit` items that are due at `now`. They stay until they are removed."""
-        found: list[bytes] = []
+        found: list[T] = []
         first = self.next_due()
         if first is None or first > now:
             return found
@@ -102,6 +107,6 @@ class Deadlines:
                     found.append(item)
         return found
 
-    def hours(self) -> list[dict[int, _Second]]:
+    def hours(self) -> list[dict[int, list[set[T]]]]:
         """What holds the items, for freeing it piece by piece."""
         return list(self._hours.values())

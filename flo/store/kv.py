@@ -83,7 +83,7 @@ class KvStore:
         self.notes: list[dict[bytes, tuple[int, int]]] = [{} for _ in range(SHARDS)]
         # deleted key -> (index, time) of its deletion, oldest first; a plain dict finds its first slowly after deletions
         self.buried: OrderedDict[bytes, tuple[int, int]] = OrderedDict()
-        self.deadlines = Deadlines()
+        self.deadlines: Deadlines[bytes] = Deadlines()
         # not through self: a store that is dropped with its namespace must be in no cycle, since nothing collects those
         self.ordered = OrderedKeys(lambda key: key in shards[hash(key) & SHARD_MASK])
         self.bytes = 0  # of memory, accounted

@@ -11,7 +11,7 @@ apart: the chain of predecessors, by depth and age. Compaction needs to know no 
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from flo.ual.record import FAMILY_WATERMARK, U64, WATERMARK, Record
+from flo.ual.record import FAMILY_CONTAINED, FAMILY_WATERMARK, U64, WATERMARK, Record, container_of
 
 Entity = tuple[int, int, bytes]  # family, namespace, entity
 
@@ -27,6 +27,14 @@ def entity_of(record: Record) -> Entity:
     return (record.family, record.namespace, record.entity)
 
 
+def scopes_of(record: Record) -> tuple[bytes, ...]:
+    """The entities of the watermarks that may drop this record: all of the namespace, its family, its container."""
+    family = bytes((record.family,))
+    if record.family < FAMILY_CONTAINED or not record.entity:
+        return b"", family
+    return b"", family, family + container_of(record.entity)
+
+
 def survivors(log: Mapping[int, Record], now: int, depth: int, age: int) -> Survivors:
     """What the law keeps of `log`, a whole log from its first record, by index.
 
@@ -34,19 +42,18 @@ def survivors(log: Mapping[int, Record], now: int, depth: int, age: int) -> Surv
     ms, how long a version is kept after something replaced it, counted back from `now` (ms).
     """
     latest: dict[Entity, int] = {}
-    marks: dict[tuple[int, int], int] = {}  # (namespace, family; -1 for every family) -> dead below
+    marks: dict[tuple[int, bytes], int] = {}  # (namespace, scope) -> dead below
     for index in sorted(log):
         record = log[index]
         latest[entity_of(record)] = index
         if record.type == WATERMARK:
-            scope = (record.namespace, record.entity[0] if record.entity else -1)
+            scope = (record.namespace, record.entity)
             marks[scope] = max(marks.get(scope, 0), U64.unpack(record.state)[0])
 
     def dropped(index: int, record: Record) -> bool:
         if record.family == FAMILY_WATERMARK:
             return False  # a mark shadows what may lie in an older segment: the latest of its scope stays
-        below = max(marks.get((record.namespace, -1), 0), marks.get((record.namespace, record.family), 0))
-        return index < below
+        return any(index < marks.get((record.namespace, scope), 0) for scope in scopes_of(record))
 
     live: set[int] = set()
     history: set[int] = set()

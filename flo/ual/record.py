@@ -17,6 +17,7 @@ HEADER = struct.Struct("<IBBHIQQ")
 HEADER_BYTES = HEADER.size
 assert HEADER_BYTES == 28
 
+U16 = struct.Struct("<H")
 U32 = struct.Struct("<I")
 U64 = struct.Struct("<Q")
 
@@ -28,6 +29,10 @@ FAMILY_MASK = 0xF0
 FAMILY_WATERMARK = 0x00
 FAMILY_NAMESPACE = 0x10
 FAMILY_KV = 0x20
+# From here on an entity begins with its container: u16 length, name. A watermark may drop one container's members.
+FAMILY_CONTAINED = 0x30
+FAMILY_QUEUE = 0x30  # messages of a queue
+FAMILY_QUEUE_SIDE = 0x40  # what else there is of a queue, and what a purge leaves
 
 WATERMARK = 0x01
 NAMESPACE = 0x10
@@ -38,12 +43,34 @@ KV_DEADLINE = 0x04  # added to the three above and to KV_TOUCH: the state begins
 KV_TOUCH = 0x28
 KV_GONE = 0x2F
 
+QUEUE_MESSAGE = 0x30
+QUEUE_LEASE = 0x31
+QUEUE_BACK = 0x32
+QUEUE_DEAD = 0x33
+QUEUE_GONE = 0x3F
+QUEUE_CONFIG = 0x40
+QUEUE_DEDUP = 0x41
+QUEUE_EVICTED = 0x42
+QUEUE_DEDUP_GONE = 0x4F
+
 _MAY_EXPIRE = frozenset((KV_STRING, KV_COUNTER, KV_JSON, KV_TOUCH))
 KNOWN_TYPES = _MAY_EXPIRE | {kind | KV_DEADLINE for kind in _MAY_EXPIRE} | {WATERMARK, NAMESPACE, KV_GONE}
+KNOWN_TYPES |= {QUEUE_MESSAGE, QUEUE_LEASE, QUEUE_BACK, QUEUE_DEAD, QUEUE_GONE}
+KNOWN_TYPES |= {QUEUE_CONFIG, QUEUE_DEDUP, QUEUE_EVICTED, QUEUE_DEDUP_GONE}
 
 REGISTRY_ID = (1 << 32) - 1  # the namespace of records that belong to none: a watermark of one must not drop its registration
 NAMESPACE_ID_MAX = REGISTRY_ID - 1
 ENTITY_BYTES_MAX = 65_535  # the u16 at offset 6
+
+
+def container(name: bytes) -> bytes:
+    """What an entity in the container `name` begins with."""
+    return U16.pack(len(name)) + name
+
+
+def container_of(entity: bytes) -> bytes:
+    """What `entity`, of a family from FAMILY_CONTAINED on, begins with: its container's length and name."""
+    return entity[: 2 + U16.unpack_from(entity)[0]]
 
 
 class Record(NamedTuple):
