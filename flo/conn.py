@@ -135,8 +135,8 @@ class Connection:
 
     # fmt: off
     __slots__ = (
-        "_eof", "_events", "_executed", "_fd", "_held", "_input", "_last_input", "_lingering", "_owed_since", "_owner", "_paused", "_queued",
-        "_recv_into", "_send", "_sent_at", "_since", "_sock", "_started", "_timed", "_timers", "_touched", "_unsent",
+        "_eof", "_events", "_executed", "_fd", "_held", "_input", "_last_input", "_lingering", "_owed_since", "_owner", "_paused",
+        "_queued", "_recv_into", "_send", "_sent_at", "_since", "_sock", "_started", "_timed", "_timers", "_touched", "_unsent",
         "_unsent_bytes", "address", "id", "local_address", "must_authenticate", "out", "session", "state",
     )
     # fmt: on

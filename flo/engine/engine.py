@@ -8,6 +8,7 @@ In the server (`manual=True`) the tick calls `tick()` before and `commit()` afte
 """
 
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -15,13 +16,17 @@ from typing import Any
 
 from flo.engine.kv import RECORD_MARGIN_BYTES, KeyValue
 from flo.engine.namespace import DEFAULT, DEFAULT_ID, Namespace, check_name, hash_name
+from flo.engine.queue import Queues
 from flo.errors import BadRequest, Conflict, LogDamaged, LogFailed, OutOfMemory, Overloaded
 from flo.store.ordered import WAITING_MIN, OrderedKeys
+from flo.store.queue import QueueStore
 from flo.ual.files import Files
 from flo.ual.log import SEGMENT_BYTES, SYNC, Log
 from flo.ual.record import (
     FAMILY_KV,
     FAMILY_MASK,
+    FAMILY_QUEUE,
+    FAMILY_QUEUE_SIDE,
     NAMESPACE,
     NAMESPACE_ID_MAX,
     REGISTRY_ID,
@@ -167,7 +172,11 @@ class Engine:
                 store.ordered.fold()
                 more = True
                 break
-        return self.sweep() or more
+        more = self.sweep() or more
+        for namespace in self.namespaces.values():
+            if namespace.queues.store.queues:
+                more = namespace.queues.sweep() or more
+        return more
 
     def sweep(self) -> bool:
         """Bury up to SWEEP_KEYS keys whose deadline has passed; returns whether there are more."""
@@ -185,8 +194,15 @@ class Engine:
 
     def next_due(self) -> int | None:
         """The engine's time, in ms, at which there is next something to sweep; None for never."""
-        times = [due for namespace in self.namespaces.values() if (due := namespace.kv.store.deadlines.next_due())]
-        return max(min(times), self._sweep_after) if times else None
+        times: list[int] = []
+        for namespace in self.namespaces.values():
+            due = namespace.kv.store.deadlines.next_due()
+            if due is not None:
+                times.append(max(due, self._sweep_after))
+            due = namespace.queues.next_due() if namespace.queues.store.queues else None
+            if due is not None:
+                times.append(due)
+        return min(times, default=None)
 
     def close(self) -> None:
         """Commit, sync and give the directory back. Raises `LogFailed`."""
@@ -221,6 +237,11 @@ class Engine:
             if namespace is None:
                 raise LogDamaged(f"index {index} belongs to namespace {record.namespace}, which does not exist.")
             namespace.kv.apply(index, record)
+        elif family in (FAMILY_QUEUE, FAMILY_QUEUE_SIDE):
+            namespace = self._by_id.get(record.namespace)
+            if namespace is None:
+                raise LogDamaged(f"index {index} belongs to namespace {record.namespace}, which does not exist.")
+            namespace.queues.apply(index, record)
         elif record.type == NAMESPACE:
             self._apply_namespace(record)
         elif record.type == WATERMARK:
@@ -235,8 +256,9 @@ class Engine:
             namespace = self.namespaces.pop(name)
             del self._by_hash[namespace.hash], self._by_id[namespace.id]
             namespace.deleted = True
-            self._discard(namespace.kv)
+            self._discard(namespace)
             namespace.kv.notify_all(ended=True)
+            namespace.queues.end_all()
         else:
             self._bind(name, identity)
 
@@ -246,7 +268,10 @@ class Engine:
         if namespace is None:
             return  # it was deleted since; the mark outlives it
         assert U64.unpack(record.state)[0] == index, "so far every watermark drops all that came before it"
-        self._discard(namespace.kv)
+        if record.entity:
+            namespace.queues.apply_watermark(record.entity)
+            return
+        self._discard(namespace)
         namespace.kv.notify_all()
 
     def _bind(self, name: str, identity: int) -> None:
@@ -256,6 +281,11 @@ class Engine:
         self._by_id[identity] = namespace
 
     # -- namespaces --------------------------------------------------------------------------------
+
+    @property
+    def queues(self) -> Queues:
+        """The queues of the namespace `default`."""
+        return self._by_id[DEFAULT_ID].queues
 
     @property
     def kv(self) -> KeyValue:
@@ -333,10 +363,12 @@ class Engine:
         self.settings = replace(self.settings, max_memory=value)
         self.memory_full = bool(value) and self.memory_used() > value
 
-    def _discard(self, kv: KeyValue) -> None:
-        """Empty a store. What it held is freed in slices: clearing a dict of a million takes a fifth of a second."""
-        store = kv.store
+    def _discard(self, namespace: Namespace) -> None:
+        """Empty the stores. What they held is freed in slices: clearing a dict of a million takes a fifth of a second."""
+        store, queues = namespace.kv.store, namespace.queues
         self._garbage.append([*store.notes, *store.deadlines.hours(), store.buried, *leaves_of(store.ordered), *store.clear()])
+        self._garbage.append(queues.store.pieces())
+        queues.store = QueueStore()
 
     def _free_slice(self) -> None:
         heap, room = self._garbage[-1], FREE_ENTRIES
@@ -350,6 +382,9 @@ class Engine:
                         heap[:0] = value  # the sets of a second of deadlines
             elif isinstance(piece, list):
                 del piece[len(piece) - count :]
+            elif isinstance(piece, deque):
+                for _ in range(count):
+                    piece.pop()
             else:
                 count = len(heap.pop())  # a set, of SET_ITEMS at most
             if not piece and heap and heap[-1] is piece:

@@ -4,6 +4,7 @@ import re
 from typing import TYPE_CHECKING
 
 from flo.engine.kv import KeyValue
+from flo.engine.queue import Queues
 from flo.errors import BadRequest
 from flo.store.kv import KvStore
 from flo.ual.record import U64
@@ -34,7 +35,7 @@ def check_name(name: str) -> str:
 
 
 class Namespace:
-    """An isolated set of keys. `kv` has the operations on them."""
+    """An isolated set of keys and queues. `kv` and `queues` have the operations on them."""
 
     def __init__(self, engine: "Engine", name: str, identity: int) -> None:
         self.name = name
@@ -42,14 +43,15 @@ class Namespace:
         self.hash = hash_name(name)
         self.wire = U64.pack(self.hash if identity != DEFAULT_ID else 0)  # as most clients write it in a header
         self.deleted = False
+        self.queues = Queues(engine, identity)
         self.kv = KeyValue(engine, identity, KvStore(engine.settings.history_age if engine.settings.history_depth > 1 else 0))
 
     @property
     def empty(self) -> bool:
         """Whether nothing live is in it."""
-        return len(self.kv.store) == 0
+        return len(self.kv.store) == 0 and self.queues.empty
 
     @property
     def bytes(self) -> int:
         """Bytes of memory accounted to it."""
-        return self.kv.store.bytes
+        return self.kv.store.bytes + self.queues.store.bytes

@@ -50,6 +50,7 @@ class Timers:
         while near and near[0][0] <= now and len(found) < limit:
             entry = heappop(near)
             if self._deadline_of(entry[1]) == entry[0]:
+                self._far.remove(*entry)  # one that was taken out and put in again with the same deadline is in both
                 found.append(entry)
         return found
 

@@ -1,0 +1,690 @@
+"""The queues of one namespace: at-least-once delivery with leases (SPEC section 3, "Queues").
+
+A message's seq is the index of the record that brought it; its payload is read from there. Each transition is a record:
+message, lease, back, dead, gone. What time does alone (a lease that runs out, a delay that ends) is no record: the message is
+ready again, and only its next delivery, or its death, is written.
+
+Takers, those who wait for a message, are served in the order they came, in the same turn and batch as what feeds them.
+"""
+
+import struct
+from collections import OrderedDict
+from collections.abc import Callable, Generator, Iterable, Sequence
+from functools import wraps
+from itertools import chain, islice
+from typing import TYPE_CHECKING, Any, Concatenate, NamedTuple, ParamSpec, TypeVar, cast
+
+from flo.errors import BadRequest, LogDamaged, Overloaded
+from flo.store.queue import (
+    DEAD_MAX,
+    DEDUP_MS,
+    DELAYED,
+    LAPSED,
+    LEASED,
+    UNSET,
+    Queue,
+    QueueStore,
+    attempts_of,
+    kind_of,
+    priority_of,
+    queue_of,
+)
+from flo.ual.record import (
+    FAMILY_QUEUE,
+    FAMILY_QUEUE_SIDE,
+    HEADER_BYTES,
+    QUEUE_BACK,
+    QUEUE_CONFIG,
+    QUEUE_DEAD,
+    QUEUE_DEDUP,
+    QUEUE_DEDUP_GONE,
+    QUEUE_EVICTED,
+    QUEUE_GONE,
+    QUEUE_LEASE,
+    QUEUE_MESSAGE,
+    U64,
+    WATERMARK,
+    Record,
+    container,
+    container_of,
+)
+
+if TYPE_CHECKING:
+    from flo.engine.engine import Engine
+
+PAYLOAD_BYTES_MAX = 16 << 20
+NAME_BYTES_MAX = 32_000  # with a deduplication key of as much, an entity still fits its 65,535 bytes
+DEDUP_BYTES_MAX = 32_000
+DEQUEUE_MAX = 100
+LIST_MAX = 1000
+MANY_MAX = 10_000  # messages in one atomic request
+LIST_BYTES_MAX = 16 << 20
+DEADLINE_MAX = 1 << 53
+PRIORITY_MAX = 255
+TRANSITION_BYTES = HEADER_BYTES + 60  # a lease, return or death besides its queue's name
+RIPEN_SLICE = 500  # messages whose time has come, handled at once: 3 ms where each is a death
+SWEEP_RETRY_MS = 1000
+WALK_SLICE = 4096  # ready messages looked at in one slice
+PEEK_SLICE = 256  # payloads read in one slice: 2.5 us each from a warm cache
+
+_MESSAGE = struct.Struct("<BQ")  # priority, not before; the payload follows
+_TRANSITION = struct.Struct("<BIQ")  # priority, attempts, deadline or not before
+_DEAD = struct.Struct("<BI")  # priority, attempts
+_CONFIG = struct.Struct("<II")  # lease, most attempts
+_DEDUP = struct.Struct("<QQ")  # seq, until
+CONFIG_MARK, DEDUP_MARK, EVICTED_MARK = b"c", b"d", b"e"
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class Message(NamedTuple):
+    """A message as it is delivered or shown. `time` is when it was put in, ms; of a dead letter, when it died."""
+
+    seq: int
+    priority: int
+    attempts: int
+    time: int
+    payload: bytes
+
+
+Receipt = tuple[int, int]  # seq, attempt; attempt 0 means whoever holds it now
+
+
+def operation(method: "Callable[Concatenate[Queues, P], R]") -> "Callable[Concatenate[Queues, P], R]":
+    """Outside the server, run the method between a tick and a commit."""
+
+    @wraps(method)
+    def run(self: "Queues", *args: P.args, **kwargs: P.kwargs) -> R:
+        if self.engine.manual:
+            return method(self, *args, **kwargs)
+        result: R = self.engine.run(method, self, *args, **kwargs)
+        return result
+
+    return cast("Callable[Concatenate[Queues, P], R]", run)
+
+
+class Taker:
+    """Someone waiting for messages of one or several queues. `deliver` is called once, with the queue's name and what was
+    leased, unless `cancel` came first."""
+
+    __slots__ = ("_queues", "_takers", "acknowledge", "count", "deliver", "lease")
+
+    def __init__(
+        self,
+        takers: dict[bytes, "OrderedDict[Taker, None]"],
+        queues: Sequence[bytes],
+        count: int,
+        lease: int,
+        acknowledge: bool,
+        deliver: Callable[[bytes, list[Message]], None],
+    ) -> None:
+        self._takers = takers
+        self._queues = queues
+        self.count = count
+        self.lease = lease
+        self.acknowledge = acknowledge
+        self.deliver = deliver
+        for name in queues:
+            takers.setdefault(name, OrderedDict())[self] = None
+
+    def cancel(self) -> None:
+        """Wait no more. Harmless where it is over already."""
+        for name in self._queues:
+            waiting = self._takers.get(name)
+            if waiting is not None:
+                waiting.pop(self, None)
+                if not waiting:
+                    del self._takers[name]
+
+
+class Queues:
+    """The queues of one namespace. Names and payloads are bytes; times are Unix ms; leases and delays ms."""
+
+    def __init__(self, engine: "Engine", namespace: int) -> None:
+        self.engine = engine
+        self.namespace = namespace
+        self.store = QueueStore()
+        self.takers: dict[bytes, OrderedDict[Taker, None]] = {}
+        self._sweep_after = 0
+
+    # -- records -----------------------------------------------------------------------------------
+
+    def apply(self, index: int, record: Record) -> None:
+        """What a record of the two families does to the store, live or replayed."""
+        kind, entity, state, store = record.type, record.entity, record.state, self.store
+        head = container_of(entity)
+        name = head[2:]
+        if record.family == FAMILY_QUEUE:
+            seq = int(U64.unpack_from(entity, len(head))[0])
+            if kind == QUEUE_MESSAGE:
+                store.message(seq, name, *_MESSAGE.unpack_from(state))
+            elif kind == QUEUE_LEASE:
+                store.lease(seq, name, *_TRANSITION.unpack(state))
+            elif kind == QUEUE_BACK:
+                store.back(seq, name, *_TRANSITION.unpack(state))
+            elif kind == QUEUE_DEAD:
+                priority, attempts = _DEAD.unpack(state)
+                store.die(seq, name, priority, attempts, record.time)
+            else:
+                store.remove(seq, name)
+        elif kind == QUEUE_CONFIG:
+            store.configure(name, *_CONFIG.unpack(state))
+        elif kind == QUEUE_DEDUP:
+            store.deduplicate(name, entity[len(head) + 1 :], *_DEDUP.unpack(state))
+        elif kind == QUEUE_DEDUP_GONE:
+            store.forget_dedup(name, entity[len(head) + 1 :])
+        elif kind == QUEUE_EVICTED:
+            store.evict(name, U64.unpack(state)[0])
+
+    def apply_watermark(self, scope: bytes) -> None:
+        """A queue's messages, or all else of it, are gone."""
+        name = scope[3:]
+        if scope[0] == FAMILY_QUEUE:
+            self.store.purge(name)
+        else:
+            self.store.drop(name)
+
+    def _record(self, kind: int, name: bytes, seq: int, state: bytes, gone: bool = False) -> int:
+        """Write a transition of a message."""
+        entity = container(name) + U64.pack(seq)
+        leans = () if gone else (seq,)
+        return self.engine.write(Record(kind, self.namespace, self.engine.now, entity, state, 0, leans, gone))
+
+    def _side(self, kind: int, name: bytes, mark: bytes, state: bytes, gone: bool = False) -> None:
+        """Write something else about a queue."""
+        self.engine.write(Record(kind, self.namespace, self.engine.now, container(name) + mark, state, gone=gone))
+
+    def _message(self, name: bytes, payload: bytes, priority: int, not_before: int) -> int:
+        seq = self.engine.log.next_index
+        state = _MESSAGE.pack(priority, not_before) + payload
+        return self.engine.write(Record(QUEUE_MESSAGE, self.namespace, self.engine.now, container(name) + U64.pack(seq), state))
+
+    # -- putting in --------------------------------------------------------------------------------
+
+    @operation
+    def enqueue(self, name: bytes, payload: bytes, *, priority: int = 0, delay: int = 0, dedup: bytes | None = None) -> int:
+        """Put a message in; returns its seq. `dedup`: within 300 s of the first message with that key, its seq is returned and
+        nothing is added, acknowledged or not."""
+        check_name(name)
+        _check_payload(payload)
+        if not 0 <= priority <= PRIORITY_MAX:
+            raise BadRequest(f"the priority is {priority}; it is 0 to {PRIORITY_MAX}, and lower goes first")
+        now = self.engine.now
+        not_before = _deadline(now, delay, "delay") if delay else 0
+        size = 2 * TRANSITION_BYTES + len(name) + len(payload)
+        if dedup is not None:
+            if len(dedup) > DEDUP_BYTES_MAX:
+                raise BadRequest(f"the deduplication key is {len(dedup)} bytes; at most {DEDUP_BYTES_MAX} are allowed")
+            queue = self.store.find(name)
+            known = queue.dedup.get(dedup) if queue is not None else None
+            if known is not None:
+                if known[1] > now:
+                    return known[0]
+                self.engine.stamp = True
+            size += TRANSITION_BYTES + len(name) + len(dedup)
+        self.engine.admit(size, adds=True)
+        seq = self._message(name, payload, priority, not_before)
+        if dedup is not None:
+            self._side(QUEUE_DEDUP, name, DEDUP_MARK + dedup, _DEDUP.pack(seq, now + DEDUP_MS))
+        self._serve(name)
+        return seq
+
+    @operation
+    def enqueue_many(self, name: bytes, payloads: Sequence[bytes]) -> int:
+        """Put messages in, all or none, the first to be delivered first; returns how many are ready then."""
+        check_name(name)
+        if len(payloads) > MANY_MAX:
+            raise BadRequest(f"the request has {len(payloads)} messages; at most {MANY_MAX} are allowed in one")
+        size = 0
+        for payload in payloads:
+            _check_payload(payload)
+            size += len(payload)
+        self.engine.admit(size + len(payloads) * (TRANSITION_BYTES + len(name)), adds=True)
+        for payload in payloads:
+            self._message(name, payload, 0, 0)
+        ready = self.store.open(name).ready  # as Redis counts: before those who wait take theirs
+        self._serve(name)
+        return ready
+
+    # -- taking out --------------------------------------------------------------------------------
+
+    @operation
+    def dequeue(self, name: bytes, count: int = 1, *, lease: int | None = None, acknowledge: bool = False) -> list[Message]:
+        """Lease up to `count` messages, for `lease` ms or the queue's own time; each delivery counts as an attempt. With
+        `acknowledge` they are gone at once: at most once. Stops near 16 MiB, after one message at least."""
+        check_name(name)
+        if lease is not None:
+            _deadline(self.engine.now, lease, "lease")
+        self._settle()
+        return self._take(name, count, lease, acknowledge)
+
+    def _settle(self) -> None:
+        """Let time do what it has to before somebody looks. A server does a slice here, and the rest turn by turn."""
+        due = self.store.timers.next_due()
+        while due is not None and due <= self.engine.now and self.sweep() and not self.engine.manual:
+            pass
+
+    def _take(self, name: bytes, count: int, lease: int | None, acknowledge: bool) -> list[Message]:
+        store, queue = self.store, self.store.find(name)
+        found: list[Message] = []
+        if queue is None:
+            return found
+        size = 0
+        deadline = self.engine.now + (queue.lease_ms if lease is None else lease)
+        self.engine.admit(count * (TRANSITION_BYTES + len(name)), adds=False)
+        while len(found) < count and (seq := store.first(queue)):
+            record = self._read(seq)
+            payload = record.state[_MESSAGE.size :]
+            size += len(payload)
+            if found and size > LIST_BYTES_MAX:
+                break
+            state = store.state(seq)
+            assert state is not None
+            priority, attempts = priority_of(state), attempts_of(state) + 1
+            queue.lanes[priority].pop()
+            if acknowledge:
+                self._record(QUEUE_GONE, name, seq, b"", gone=True)
+            else:
+                self._record(QUEUE_LEASE, name, seq, _TRANSITION.pack(priority, attempts, deadline))
+            found.append(Message(seq, priority, attempts, record.time, payload))
+        return found
+
+    def _read(self, seq: int) -> Record:
+        record = self.engine.log.read(seq)
+        if record is None:
+            raise LogDamaged(f"message {seq} is in its queue and not in the log")
+        return record
+
+    def take(
+        self,
+        names: Sequence[bytes],
+        count: int,
+        deliver: Callable[[bytes, list[Message]], None],
+        *,
+        lease: int | None = None,
+        acknowledge: bool = False,
+    ) -> Taker | None:
+        """Lease messages of the first of `names` that has any, and `deliver` them now (None is returned); or as soon as one of
+        them has, to each taker in turn."""
+        self._settle()
+        for name in names:
+            check_name(name)
+            found = self._take(name, count, lease, acknowledge)
+            if found:
+                deliver(name, found)
+                return None
+        return Taker(self.takers, list(dict.fromkeys(names)), count, -1 if lease is None else lease, acknowledge, deliver)
+
+    def end_all(self) -> None:
+        """The namespace is gone: who waits is told that nothing comes."""
+        while self.takers:
+            taker = next(iter(next(iter(self.takers.values()))))
+            taker.cancel()
+            taker.deliver(b"", [])
+
+    def _serve(self, name: bytes) -> None:
+        """Messages may be ready: give them to those who wait, one after the other."""
+        waiting = self.takers.get(name)
+        if not waiting:
+            return
+        queue = self.store.find(name)
+        try:
+            while waiting and queue is not None and self.store.first(queue):
+                taker = next(iter(waiting))
+                lease = None if taker.lease < 0 else taker.lease
+                found = self._take(name, taker.count, lease, taker.acknowledge)
+                taker.cancel()
+                taker.deliver(name, found)
+        except Overloaded:
+            return  # not even leases fit on the disk: they wait until there is room
+
+    # -- receipts ----------------------------------------------------------------------------------
+
+    def _held(self, name: bytes, receipts: Iterable[Receipt]) -> list[tuple[int, int]]:
+        """(seq, state) of the receipts that stand: the message is leased, and its attempt is the one given. One whose lease has
+        run out still stands, until it is delivered again."""
+        queue = self.store.find(name)
+        found: dict[int, int] = {}
+        if queue is not None:
+            for seq, attempt in receipts:
+                state = self.store.state(seq)
+                if (
+                    state is not None
+                    and kind_of(state) in (LEASED, LAPSED)
+                    and queue_of(state) == queue.number
+                    and attempt in (0, attempts_of(state))
+                ):
+                    found[seq] = state
+        return list(found.items())
+
+    @operation
+    def ack(self, name: bytes, receipts: Sequence[Receipt]) -> int:
+        """Remove messages that were done; returns how many of the receipts stood."""
+        check_receipts(receipts)
+        held = self._held(name, receipts)
+        self.engine.admit(len(held) * (TRANSITION_BYTES + len(name)), adds=False)
+        for seq, _ in held:
+            self._record(QUEUE_GONE, name, seq, b"", gone=True)
+        return len(held)
+
+    @operation
+    def nack(self, name: bytes, receipts: Sequence[Receipt], *, delay: int = 0, dead: bool = False) -> int:
+        """Give messages back to their place, at once or after `delay` ms, or to the dead letters: where `dead` says so, or where
+        the attempts are spent. Returns how many of the receipts stood."""
+        check_receipts(receipts)
+        not_before = _deadline(self.engine.now, delay, "delay") if delay else 0
+        held = self._held(name, receipts)
+        self.engine.admit(2 * len(held) * (TRANSITION_BYTES + len(name)), adds=False)
+        queue = self.store.find(name)
+        for seq, state in held:
+            assert queue is not None
+            limit = queue.attempts_limit
+            if dead or (limit and attempts_of(state) >= limit):
+                self._bury(queue, seq, state)
+            else:
+                self._record(QUEUE_BACK, name, seq, _TRANSITION.pack(priority_of(state), attempts_of(state), not_before))
+        self._serve(name)
+        return len(held)
+
+    @operation
+    def touch(self, name: bytes, receipts: Sequence[Receipt], lease: int | None = None) -> int:
+        """Let leases end `lease` ms from now, or the queue's own time; returns how many of the receipts stood."""
+        check_receipts(receipts)
+        held = self._held(name, receipts)
+        queue = self.store.find(name)
+        self.engine.admit(len(held) * (TRANSITION_BYTES + len(name)), adds=False)
+        for seq, state in held:
+            assert queue is not None
+            deadline = _deadline(self.engine.now, queue.lease_ms if lease is None else lease, "lease")
+            self._record(QUEUE_LEASE, name, seq, _TRANSITION.pack(priority_of(state), attempts_of(state), deadline))
+        return len(held)
+
+    # -- dead letters ------------------------------------------------------------------------------
+
+    def _bury(self, queue: Queue, seq: int, state: int) -> None:
+        """Make a message a dead letter; the oldest one falls off where there are too many."""
+        self._record(QUEUE_DEAD, queue.name, seq, _DEAD.pack(priority_of(state), attempts_of(state)))
+        if len(queue.dead) > DEAD_MAX:
+            self._record(QUEUE_GONE, queue.name, next(iter(queue.dead)), b"", gone=True)
+            self._side(QUEUE_EVICTED, queue.name, EVICTED_MARK, U64.pack(queue.evicted + 1))
+
+    @operation
+    def dead_letters(self, name: bytes, limit: int = LIST_MAX) -> list[Message]:
+        """Up to `limit` dead letters, oldest first; stops near 16 MiB."""
+        check_name(name)
+        self._settle()
+        queue = self.store.find(name)
+        found: list[Message] = []
+        size = 0
+        for seq, dead in islice(queue.dead.items(), limit) if queue is not None else ():
+            payload = self._read(seq).state[_MESSAGE.size :]
+            size += len(payload)
+            if found and size > LIST_BYTES_MAX:
+                break
+            found.append(Message(seq, dead.priority, dead.attempts, dead.time, payload))
+        return found
+
+    @operation
+    def requeue(self, name: bytes, seqs: Sequence[int]) -> int:
+        """Put dead letters back into their queue, their attempts forgotten; returns how many there were."""
+        check_receipts(seqs)
+        queue = self.store.find(name)
+        there = [seq for seq in dict.fromkeys(seqs) if queue is not None and seq in queue.dead]
+        self.engine.admit(len(there) * (TRANSITION_BYTES + len(name)), adds=False)
+        for seq in there:
+            assert queue is not None
+            self._record(QUEUE_BACK, name, seq, _TRANSITION.pack(queue.dead[seq].priority, 0, 0))
+        self._serve(name)
+        return len(there)
+
+    @operation
+    def delete_dead(self, name: bytes, seqs: Sequence[int] | None = None) -> int:
+        """Delete dead letters, all of them for None; returns how many."""
+        queue = self.store.find(name)
+        if queue is None:
+            return 0
+        if seqs is None:
+            seqs = list(queue.dead)
+        check_receipts(seqs)
+        there = [seq for seq in dict.fromkeys(seqs) if seq in queue.dead]
+        self.engine.admit(len(there) * (TRANSITION_BYTES + len(name)), adds=False)
+        for seq in there:
+            self._record(QUEUE_GONE, name, seq, b"", gone=True)
+        return len(there)
+
+    # -- the queue itself --------------------------------------------------------------------------
+
+    @operation
+    def configure(self, name: bytes, *, lease: int | None = None, attempts: int | None = None) -> None:
+        """Set the queue's own lease (ms) or most attempts (0 for no bound); None leaves it as it is. Messages whose last lease has
+        run out are dead letters at once where their attempts are spent by the new bound: a restart would find them so."""
+        check_name(name)
+        self._settle()
+        if lease is not None and not 1 <= lease < UNSET:
+            raise BadRequest(f"the lease is {lease} ms; it is 1 to {UNSET - 1}")
+        if attempts is not None and not 0 <= attempts < UNSET:
+            raise BadRequest(f"the most attempts are {attempts}; they are 0, for no bound, to {UNSET - 1}")
+        queue = self.store.find(name)
+        state = _CONFIG.pack(
+            (queue.lease if queue else UNSET) if lease is None else lease,
+            (queue.attempts_max if queue else UNSET) if attempts is None else attempts,
+        )
+        spent = self._spent(queue, attempts) if queue is not None and attempts else []
+        self.engine.admit(2 * (len(spent) + 1) * (TRANSITION_BYTES + len(name)), adds=True)
+        self._side(QUEUE_CONFIG, name, CONFIG_MARK, state)
+        for seq, message in spent:
+            assert queue is not None
+            self._bury(queue, seq, message)
+
+    def _spent(self, queue: Queue, limit: int) -> list[tuple[int, int]]:
+        """(seq, state) of the messages whose lease has run out after `limit` attempts or more."""
+        found: dict[int, int] = {}
+        for lane in queue.lanes.values():
+            for seq in chain(lane.back, lane.fresh):
+                state = self.store.state(seq)
+                if state is not None and kind_of(state) == LAPSED and queue_of(state) == queue.number and attempts_of(state) >= limit:
+                    found[seq] = state
+        return sorted(found.items())
+
+    @operation
+    def peek(self, name: bytes, limit: int = 1) -> list[Message]:
+        """Up to `limit` ready messages in the order of their delivery, left where they are; stops near 16 MiB."""
+        check_name(name)
+        self._settle()
+        queue = self.store.find(name)
+        return self._show(islice(self.store.ready(queue), limit)) if queue is not None else []
+
+    def _show(self, seqs: Iterable[int]) -> list[Message]:
+        found: list[Message] = []
+        size = 0
+        for seq in seqs:
+            record, state = self._read(seq), self.store.state(seq)
+            assert state is not None
+            size += len(record.state)
+            if found and size > LIST_BYTES_MAX:
+                break
+            found.append(Message(seq, priority_of(state), attempts_of(state), record.time, record.state[_MESSAGE.size :]))
+        return found
+
+    @operation
+    def ready_count(self, name: bytes) -> int:
+        """How many messages of the queue are ready."""
+        self._settle()
+        queue = self.store.find(name)
+        return queue.ready if queue is not None else 0
+
+    @operation
+    def stats(self, name: bytes) -> dict[str, object]:
+        """What queue_stats tells."""
+        self._settle()
+        queue = self.store.find(name)
+        if queue is None:
+            queue = Queue(name, 0)
+        return {
+            "ready": queue.ready,
+            "delayed": queue.counts[DELAYED],
+            "leased": queue.counts[LEASED],
+            "dead": len(queue.dead),
+            "dead_evicted": queue.evicted,
+            "waiting": len(self.takers.get(name, ())),
+            "lease_ms": queue.lease_ms,
+            "max_attempts": queue.attempts_limit,
+        }
+
+    def names(self) -> list[bytes]:
+        """Every queue that holds something or is configured, in order."""
+        return sorted(name for name, queue in self.store.queues.items() if not queue.empty or self._configured(queue))
+
+    @staticmethod
+    def _configured(queue: Queue) -> bool:
+        return queue.lease != UNSET or queue.attempts_max != UNSET
+
+    def exists(self, name: bytes) -> bool:
+        """Whether the queue holds something or is configured."""
+        queue = self.store.find(name)
+        return queue is not None and (not queue.empty or self._configured(queue))
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing live is in any queue."""
+        return not any(self.exists(name) for name in self.store.queues)
+
+    @operation
+    def purge(self, name: bytes) -> int:
+        """Remove every message, dead letters apart; returns how many there were."""
+        check_name(name)
+        queue = self.store.find(name)
+        if queue is None or not any(queue.counts):
+            return 0
+        count = sum(queue.counts)
+        dead = list(queue.dead.items())
+        self.engine.admit((1 + len(dead)) * (TRANSITION_BYTES + len(name)), adds=False)
+        self._mark(FAMILY_QUEUE, name)
+        for seq, letter in dead:
+            # the watermark took them too: they are written anew behind it, with the time they died
+            entity = container(name) + U64.pack(seq)
+            state = _DEAD.pack(letter.priority, letter.attempts)
+            self.engine.write(Record(QUEUE_DEAD, self.namespace, letter.time, entity, state, 0, (seq,)))
+        return count
+
+    @operation
+    def delete(self, name: bytes) -> bool:
+        """Remove the queue with all that is in it and its configuration; returns whether there was one."""
+        check_name(name)
+        if not self.exists(name):
+            return False
+        self.engine.admit(2 * (TRANSITION_BYTES + len(name)), adds=False)
+        self._mark(FAMILY_QUEUE, name)
+        self._mark(FAMILY_QUEUE_SIDE, name)
+        return True
+
+    def _mark(self, family: int, name: bytes) -> None:
+        """Write the watermark that kills what the queue has of a family so far."""
+        scope = bytes((family,)) + container(name)
+        self.engine.write(Record(WATERMARK, self.namespace, self.engine.now, scope, U64.pack(self.engine.log.next_index)))
+
+    # -- time --------------------------------------------------------------------------------------
+
+    def next_due(self) -> int | None:
+        """When there is next something for `sweep`, in ms; None for never."""
+        times = [due for due in (self.store.timers.next_due(), self.store.windows[0][0] if self.store.windows else None) if due is not None]
+        return max(min(times), self._sweep_after) if times else None
+
+    def sweep(self) -> bool:
+        """Do a slice of what time brings: leases and delays that ended, deduplication windows that are over. Returns whether there
+        is more."""
+        engine, store = self.engine, self.store
+        if engine.now < self._sweep_after:
+            return False
+        more = store.timers.move(engine.now)
+        due = store.timers.due(engine.now, RIPEN_SLICE)
+        more |= len(due) == RIPEN_SLICE
+        try:
+            names = set()
+            for at, (_, seq) in enumerate(due):
+                state = store.state(seq)
+                assert state is not None
+                queue = store.numbers.get(queue_of(state))
+                limit = queue.attempts_limit if queue is not None else 0
+                if queue is not None and kind_of(state) == LEASED and limit and attempts_of(state) >= limit:
+                    try:
+                        engine.admit(2 * (TRANSITION_BYTES + len(queue.name)), adds=False)
+                    except Overloaded:
+                        for deadline, other in due[at:]:
+                            store.timers.add(deadline, other)
+                        raise
+                    self._bury(queue, seq, state)
+                else:
+                    store.ripen(seq)
+                    engine.stamp = True
+                    if queue is not None:
+                        names.add(queue.name)
+            more |= store.free(RIPEN_SLICE)
+            while store.windows and store.windows[0][0] <= engine.now:
+                until, name, key = store.windows.popleft()
+                queue = store.find(name)
+                if queue is not None and queue.dedup.get(key, (0, 0))[1] == until:
+                    engine.admit(TRANSITION_BYTES + len(name) + len(key), adds=False)
+                    self._side(QUEUE_DEDUP_GONE, name, DEDUP_MARK + key, b"", gone=True)
+        except Overloaded:  # not even this fits on the disk: it waits until there is room
+            self._sweep_after = engine.now + SWEEP_RETRY_MS
+            return False
+        for name in names:
+            self._serve(name)
+        return more
+
+
+def check_name(name: bytes) -> None:
+    """Raise `BadRequest` for a queue's name over the limit."""
+    if len(name) > NAME_BYTES_MAX:
+        raise BadRequest(f"the queue's name is {len(name)} bytes; at most {NAME_BYTES_MAX} are allowed")
+
+
+def _check_payload(payload: bytes) -> None:
+    if len(payload) > PAYLOAD_BYTES_MAX:
+        raise BadRequest(f"the message is {len(payload)} bytes; at most {PAYLOAD_BYTES_MAX} are allowed")
+
+
+def check_receipts(items: Sequence[Any]) -> None:
+    """Raise `BadRequest` for more messages than one request may name."""
+    if len(items) > MANY_MAX:
+        raise BadRequest(f"the request names {len(items)} messages; at most {MANY_MAX} are allowed in one")
+
+
+def _deadline(now: int, after: int, what: str) -> int:
+    if after < 0 or now + after > DEADLINE_MAX:
+        raise BadRequest(f"the {what} is {after} ms, which ends after the last time Flo can keep, 2^53 ms")
+    return now + after
+
+
+def peek_job(queues: Queues, name: bytes, first: int, last: int) -> Generator[None, None, list[Message]]:
+    """The ready messages from position `first` to `last` in the order of their delivery, in slices. What changes meanwhile may
+    be seen or not."""
+    queue = queues.store.find(name)
+    found: list[Message] = []
+    seqs: list[int] = []
+    at = size = 0
+    if queue is None:
+        return found
+    for looked, seq in enumerate(queues.store.snapshot(queue), 1):
+        if looked % WALK_SLICE == 0:
+            yield
+        if queues.store.is_ready(seq, queue):
+            if at >= first:
+                seqs.append(seq)
+            at += 1
+            if at > last:
+                break
+    for read, seq in enumerate(seqs):
+        if read and read % PEEK_SLICE == 0:
+            yield
+        state = queues.store.state(seq)
+        if state is None or not queues.store.is_ready(seq, queue):
+            continue
+        record = queues._read(seq)
+        size += len(record.state)
+        if found and size > LIST_BYTES_MAX:
+            break
+        found.append(Message(seq, priority_of(state), attempts_of(state), record.time, record.state[_MESSAGE.size :]))
+    return found

@@ -1,0 +1,314 @@
+"""Queues against a plain model, with restarts, crashes and moved clocks: nothing lost, nothing held by two, nothing acknowledged
+twice, order by (priority, seq), attempts exact; and what the record law keeps is enough to rebuild them."""
+
+import shutil
+import tempfile
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from flo.engine import Engine, EngineSettings
+from flo.engine import queue as engine_queue
+from flo.engine.queue import Message
+from flo.store.queue import DEDUP_MS, LEASE_MS, Queue, attempts_of, deadline_of, kind_of, priority_of
+from flo.ual.law import survivors
+
+NAMES = st.sampled_from([b"a", b"b", b""])
+NOW = 1_700_000_000_000
+
+
+@dataclass
+class Item:
+    """A message, as it should be."""
+
+    queue: bytes
+    payload: bytes
+    priority: int
+    time: int
+    state: str  # ready, delayed, leased, lapsed, dead
+    attempts: int = 0
+    deadline: int = 0
+    died: int = 0
+
+
+def snapshot(engine: Engine) -> Any:
+    """Everything that must be the same after a rebuild, once time has done what it has to."""
+    store = engine.queues.store
+    while engine.queues.sweep():
+        pass
+    messages = {
+        seq: (kind_of(s), priority_of(s), attempts_of(s), deadline_of(s), store.numbers[(s >> 30) & 0xFFFFFFFF].name)
+        for shard in store.shards
+        for seq, s in shard.items()
+        if (s >> 30) & 0xFFFFFFFF in store.numbers
+    }
+
+    def queue(q: Queue) -> Any:
+        return (q.lease, q.attempts_max, q.counts, list(q.dead.items()), q.evicted, dict(q.dedup), list(store.ready(q)))
+
+    shown = {name: queue(q) for name, q in store.queues.items() if not q.empty or q.dedup or engine.queues.exists(name)}
+    return messages, shown
+
+
+class QueueModel(RuleBasedStateMachine):
+    """Every operation, on the engine and on the model."""
+
+    @initialize()
+    def open(self) -> None:
+        self.wall = NOW
+        self.latest = 0
+        self.directory = tempfile.mkdtemp(prefix="flo-queue-")
+        self.items: dict[int, Item] = {}
+        self.dedup: dict[tuple[bytes, bytes], tuple[int, int]] = {}
+        self.limits: dict[bytes, tuple[int, int]] = {}  # queue -> (lease, attempts)
+        self.receipts: list[tuple[bytes, int, int]] = []
+        self.engine = self._open()
+
+    def _open(self) -> Engine:
+        return Engine(self.directory, EngineSettings(segment_bytes=1 << 16), clock=lambda: self.wall)
+
+    def teardown(self) -> None:
+        if hasattr(self, "engine"):
+            self.engine.close()
+            shutil.rmtree(self.directory)
+
+    # -- the model ---------------------------------------------------------------------------------
+
+    def _now(self) -> int:
+        """The time now, and what it has done."""
+        self.latest = max(self.latest, self.wall)
+        for item in self.items.values():
+            if item.deadline and item.deadline <= self.latest and item.state in ("delayed", "leased"):
+                limit = self.limits.get(item.queue, (LEASE_MS, 5))[1]
+                if item.state == "leased" and limit and item.attempts >= limit:
+                    item.state, item.died = "dead", self.latest
+                else:
+                    item.state = "ready" if item.state == "delayed" else "lapsed"
+                item.deadline = 0
+        return self.latest
+
+    def _ready(self, name: bytes) -> list[int]:
+        found = [(item.priority, seq) for seq, item in self.items.items() if item.queue == name and item.state in ("ready", "lapsed")]
+        return [seq for _, seq in sorted(found)]
+
+    def _dead(self, name: bytes) -> list[int]:
+        return sorted(
+            (seq for seq, item in self.items.items() if item.queue == name and item.state == "dead"), key=lambda s: self.items[s].died
+        )
+
+    def _stands(self, name: bytes, seq: int, attempt: int) -> bool:
+        item = self.items.get(seq)
+        return bool(item and item.queue == name and item.state in ("leased", "lapsed") and attempt in (0, item.attempts))
+
+    # -- operations --------------------------------------------------------------------------------
+
+    @rule(
+        name=NAMES,
+        priority=st.sampled_from([0, 0, 0, 1, 255]),
+        delay=st.sampled_from([0, 0, 1, 700, 40_000]),
+        key=st.sampled_from([None, None, b"x", b""]),
+    )
+    def enqueue(self, name: bytes, priority: int, delay: int, key: bytes | None) -> None:
+        now = self._now()
+        payload = b"%d" % len(self.items)
+        known = self.dedup.get((name, key)) if key is not None else None
+        seq = self.engine.queues.enqueue(name, payload, priority=priority, delay=delay, dedup=key)
+        if known and known[1] > now:
+            assert seq == known[0]
+            return
+        assert seq not in self.items
+        if key is not None:
+            self.dedup[(name, key)] = (seq, now + DEDUP_MS)
+        self.items[seq] = Item(name, payload, priority, now, "delayed" if delay else "ready", 0, now + delay if delay else 0)
+
+    @rule(name=NAMES, count=st.integers(1, 4))
+    def push(self, name: bytes, count: int) -> None:
+        now = self._now()
+        first = self.engine.log.next_index
+        ready = self.engine.queues.enqueue_many(name, [b"p%d" % at for at in range(count)])
+        # the stamp of something that ran out may have been a record of its own before
+        seqs = range(self.engine.log.next_index - count, self.engine.log.next_index)
+        assert seqs[0] >= first
+        for at, seq in enumerate(seqs):
+            self.items[seq] = Item(name, b"p%d" % at, 0, now, "ready")
+        assert ready == len(self._ready(name))
+
+    @rule(name=NAMES, count=st.integers(1, 3), lease=st.sampled_from([None, 1, 500, 60_000]), acknowledge=st.booleans())
+    def dequeue(self, name: bytes, count: int, lease: int | None, acknowledge: bool) -> None:
+        now = self._now()
+        expected = self._ready(name)[:count]
+        found = self.engine.queues.dequeue(name, count, lease=lease, acknowledge=acknowledge)
+        assert [m.seq for m in found] == expected
+        for message in found:
+            item = self.items[message.seq]
+            item.attempts += 1
+            assert message == Message(message.seq, item.priority, item.attempts, item.time, item.payload)
+            if acknowledge:
+                del self.items[message.seq]
+                continue
+            own = self.limits.get(name, (LEASE_MS, 5))[0]
+            item.state, item.deadline = "leased", now + (own if lease is None else lease)
+            self.receipts.append((name, message.seq, item.attempts))
+
+    @precondition(lambda self: bool(getattr(self, "receipts", None)))
+    @rule(
+        data=st.data(),
+        what=st.sampled_from(["ack", "ack", "nack", "nack", "touch"]),
+        delay=st.sampled_from([0, 0, 600]),
+        dead=st.booleans(),
+    )
+    def use(self, data: st.DataObject, what: str, delay: int, dead: bool) -> None:
+        """Acknowledge, give back or extend by a receipt, old or new, once or twice."""
+        now = self._now()
+        name, seq, attempt = data.draw(st.sampled_from(self.receipts))
+        name = data.draw(st.sampled_from([name, name, name, b"b"]))
+        attempt = data.draw(st.sampled_from([attempt, attempt, 0, attempt + 1]))
+        stands = self._stands(name, seq, attempt)
+        queues, receipts = self.engine.queues, [(seq, attempt)] * data.draw(st.integers(1, 2))
+        item = self.items.get(seq)
+        if what == "ack":
+            assert queues.ack(name, receipts) == stands
+            if stands:
+                del self.items[seq]
+        elif what == "touch":
+            lease = delay or None
+            assert queues.touch(name, receipts, lease) == stands
+            if stands and item:
+                item.state, item.deadline = "leased", now + (lease or self.limits.get(name, (LEASE_MS, 5))[0])
+        else:
+            assert queues.nack(name, receipts, delay=delay, dead=dead) == stands
+            if stands and item:
+                limit = self.limits.get(name, (LEASE_MS, 5))[1]
+                if dead or (limit and item.attempts >= limit):
+                    item.state, item.died, item.deadline = "dead", now, 0
+                else:
+                    item.state, item.deadline = ("delayed", now + delay) if delay else ("ready", 0)
+
+    @rule(name=NAMES, lease=st.sampled_from([None, 1000, LEASE_MS]), attempts=st.sampled_from([None, 0, 1, 2]))
+    def configure(self, name: bytes, lease: int | None, attempts: int | None) -> None:
+        self._now()
+        self.engine.queues.configure(name, lease=lease, attempts=attempts)
+        old = self.limits.get(name, (LEASE_MS, 5))
+        self.limits[name] = (old[0] if lease is None else lease, old[1] if attempts is None else attempts)
+        for item in self.items.values():
+            if attempts and item.queue == name and item.state == "lapsed" and item.attempts >= attempts:
+                item.state, item.died = "dead", self.latest
+
+    @rule(name=NAMES, data=st.data(), requeue=st.booleans())
+    def dead_letters(self, name: bytes, data: st.DataObject, requeue: bool) -> None:
+        self._now()
+        dead = self._dead(name)
+        shown = self.engine.queues.dead_letters(name)
+        assert sorted(m.seq for m in shown) == sorted(dead)
+        assert [m.time for m in shown] == [self.items[m.seq].died for m in shown]
+        chosen = data.draw(st.lists(st.sampled_from([*dead, 999_999]), max_size=3))
+        there = {seq for seq in chosen if seq in dead}
+        if requeue:
+            assert self.engine.queues.requeue(name, chosen) == len(there)
+            for seq in there:
+                item = self.items[seq]
+                item.state, item.attempts, item.deadline = "ready", 0, 0
+        else:
+            assert self.engine.queues.delete_dead(name, chosen) == len(there)
+            for seq in there:
+                del self.items[seq]
+
+    @rule(name=NAMES, delete=st.booleans())
+    def purge(self, name: bytes, delete: bool) -> None:
+        self._now()
+        gone = [seq for seq, item in self.items.items() if item.queue == name and (delete or item.state != "dead")]
+        if delete:
+            there = bool(gone) or self._configured(name)
+            assert self.engine.queues.delete(name) == there
+            if there:
+                self.limits.pop(name, None)
+                self.dedup = {key: value for key, value in self.dedup.items() if key[0] != name}
+        else:
+            assert self.engine.queues.purge(name) == len(gone)
+        for seq in gone:
+            del self.items[seq]
+
+    def _configured(self, name: bytes) -> bool:
+        queue = self.engine.queues.store.find(name)
+        return queue is not None and (queue.lease, queue.attempts_max) != (0xFFFFFFFF, 0xFFFFFFFF)
+
+    @rule(ms=st.sampled_from([1, 400, 1000, 31_000, 301_000, -5000]))
+    def move_clock(self, ms: int) -> None:
+        self.wall += ms
+        self._now()
+
+    @rule(crash=st.booleans())
+    def restart(self, crash: bool) -> None:
+        before = snapshot(self.engine)
+        self.engine.commit()
+        if crash:
+            self.engine.log.abandon()
+        else:
+            self.engine.close()
+        self.engine = self._open()
+        self.latest = self.engine.now  # what was shown cannot come back; a time that nothing was shown at may
+        assert snapshot(self.engine) == before
+        self._check_law()
+
+    def _check_law(self) -> None:
+        """Replaying only what is live gives the same queues."""
+        log = {index: self.engine.log.read(index) for index in range(1, self.engine.log.next_index)}
+        records = {index: record for index, record in log.items() if record is not None}
+        live, _ = survivors(records, self.engine.now, 1, 0)
+        directory = tempfile.mkdtemp(prefix="flo-queue-")
+        with Engine(directory, EngineSettings(segment_bytes=1 << 16), clock=lambda: self.wall, manual=True) as replayed:
+            replayed.now = self.engine.now
+            for index in sorted(live):
+                replayed.apply(index, records[index])
+            assert snapshot(replayed) == snapshot(self.engine)
+        shutil.rmtree(directory)
+
+    # -- what must always hold ---------------------------------------------------------------------
+
+    @invariant()
+    @precondition(lambda self: hasattr(self, "engine"))
+    def same(self) -> None:
+        self._now()
+        for name in (b"a", b"b", b""):
+            queues = self.engine.queues
+            stats = queues.stats(name)
+            count = {
+                state: sum(i.queue == name and i.state == state for i in self.items.values()) for state in ("delayed", "leased", "dead")
+            }
+            assert (stats["delayed"], stats["leased"], stats["dead"]) == (count["delayed"], count["leased"], count["dead"])
+            expected = self._ready(name)
+            assert [m.seq for m in queues.peek(name, 1000)] == expected
+            assert stats["ready"] == len(expected) == queues.ready_count(name)
+            for message in queues.peek(name, 1000):
+                item = self.items[message.seq]
+                assert (message.attempts, message.payload) == (item.attempts, item.payload)
+
+
+TestQueueModel = QueueModel.TestCase
+TestQueueModel.settings = settings(max_examples=60, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck))
+
+
+@pytest.mark.long
+class TestQueueModelLong(QueueModel.TestCase):  # type: ignore[misc, valid-type]
+    """The same, for longer."""
+
+    settings = settings(max_examples=1500, stateful_step_count=60, deadline=None, suppress_health_check=list(HealthCheck))
+
+
+def test_dead_letters_are_bounded_and_counted(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine_queue, "DEAD_MAX", 5)
+    with Engine(str(tmp_path), EngineSettings(segment_bytes=1 << 16)) as engine:
+        queues = engine.queues
+        for _ in range(8):
+            queues.enqueue(b"q", b"x")
+        taken = queues.dequeue(b"q", 8)
+        assert queues.nack(b"q", [(m.seq, m.attempts) for m in taken], dead=True) == 8
+        assert [m.seq for m in queues.dead_letters(b"q")] == [m.seq for m in taken[3:]]
+        assert queues.stats(b"q")["dead_evicted"] == 3
+    with Engine(str(tmp_path), EngineSettings(segment_bytes=1 << 16)) as engine:
+        assert engine.queues.stats(b"q")["dead_evicted"] == 3
+        assert len(engine.queues.dead_letters(b"q")) == 5
