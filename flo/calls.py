@@ -9,7 +9,7 @@ asyncio client as well: `encode` gives its bytes, `finish` takes the response.
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Generic, NamedTuple, TypeVar
 
-from flo.errors import BadRequest, NotFound
+from flo.errors import BadRequest, FloError, NotFound
 from flo.proto import binary
 from flo.proto.binary import Response, decode_answer, encode_request, error_of
 from flo.proto.operations import BY_NAME
@@ -50,6 +50,10 @@ class Counter(NamedTuple):
     version: int
 
 
+class NotAnAnswer(FloError):
+    """The payload of an OK answer is not laid out as the operation's is: no Flo server sent it."""
+
+
 class Call(Generic[T]):
     """One request. `decode` turns the values of an OK answer into the result; `missing`, where it is given, makes NOT_FOUND a
     result instead of an error. `waits` is how long, in ms, the server may hold the answer; 0 for ever, None not at all."""
@@ -88,9 +92,13 @@ class Call(Generic[T]):
         )
 
     def finish(self, response: Response) -> T:
-        """The result. Raises the refusal that the response is, if it is one."""
+        """The result. Raises the refusal that the response is, if it is one, or `NotAnAnswer`."""
         if response.status == binary.OK:
-            return self._decode(*decode_answer(self.operation, response.payload))
+            try:
+                values = decode_answer(self.operation, response.payload)
+            except BadRequest as e:
+                raise NotAnAnswer(str(e)) from None
+            return self._decode(*values)
         error = error_of(response)
         if self._missing is not None and isinstance(error, NotFound):
             return self._missing()
@@ -98,8 +106,11 @@ class Call(Generic[T]):
 
 
 def data(text: Text) -> bytes:
-    """Text as UTF-8; bytes as they are."""
-    return text.encode() if isinstance(text, str) else bytes(text)
+    """Text as UTF-8; bytes as they are. Raises `BadRequest` for text that has none."""
+    try:
+        return text.encode() if isinstance(text, str) else bytes(text)
+    except UnicodeError:
+        raise BadRequest(f"{text!r} cannot be written in UTF-8") from None
 
 
 def _nothing() -> None:

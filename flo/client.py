@@ -12,14 +12,13 @@ way may or may not have been done), and the next call makes a new one. Use a cli
 import select
 import socket
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
 from time import monotonic
 from types import TracebackType
 from typing import Any, TypeVar
 from urllib.parse import unquote, urlsplit
 
 from flo import calls
-from flo.calls import Call, Counter, Entry, HistoryItem, Page, Text
+from flo.calls import Call, Counter, Entry, HistoryItem, NotAnAnswer, Page, Text
 from flo.errors import BadRequest, FloError, Refusal
 from flo.proto.binary import RESPONSE_BYTES, FrameReader, FramingLost, Response, namespace_hash, split_response
 
@@ -30,6 +29,8 @@ RECEIVE_BYTES = 256 << 10
 SEND_BYTES = 1 << 20  # offered to the kernel at once, before looking for answers
 RESPONSE_BYTES_MAX = 64 << 20  # lists stop near 16 MiB, after one item of up to 16 MiB
 SCAN_PAGE = 1000
+TIMEOUT_MAX = 1e9  # seconds: thirty years
+POLL_SECONDS_MAX = 3600.0  # one poll; the kernel takes 24 days at most
 
 
 class Disconnected(FloError):
@@ -48,8 +49,8 @@ class Address:
         try:
             parts = urlsplit(url)
             port = parts.port
-        except ValueError as e:
-            raise BadRequest(f"{url!r} is no address of a server: {e}") from None
+        except ValueError:
+            raise BadRequest(f"{_without_secret(url)!r} is no address of a server: its host or port makes no sense") from None
         path = parts.path.strip("/")
         if parts.scheme != "flo" or not parts.hostname or parts.query or parts.fragment or "/" in path:
             raise BadRequest(f"{_without_secret(url)!r} is no address of a server; flo://[:secret@]host[:port][/namespace] is expected")
@@ -80,13 +81,18 @@ class Client:
         """`namespace` and `secret` win over the URL's. `timeout`, in seconds, bounds each call (a waiting one gets it on top of what
         it waits for). `compress` sends large values and takes large answers zlib-compressed. Raises `BadRequest` for a wrong URL."""
         address = Address(url)
+        if not 0 < timeout < TIMEOUT_MAX or not 0 < connect_timeout < TIMEOUT_MAX:
+            raise BadRequest(f"the timeouts are {connect_timeout} and {timeout}; they are seconds, more than 0 and under {TIMEOUT_MAX}")
         self.host, self.port = address.host, address.port
         self.namespace = namespace if namespace is not None else address.namespace
         self.connect_timeout = connect_timeout
         self.timeout = timeout
         self.compress = compress
         self.secret = secret if secret is not None else address.secret
-        self._hash = 0 if self.namespace == "default" else namespace_hash(self.namespace)
+        try:
+            self._hash = 0 if self.namespace == "default" else namespace_hash(self.namespace)
+        except UnicodeError:
+            raise BadRequest(f"the namespace {self.namespace!r} is no text") from None
         self._sock: socket.socket | None = None
         self._reader = FrameReader(RESPONSE_BYTES, RESPONSE_BYTES_MAX)
         self._rest = b""  # received, less than a header
@@ -112,7 +118,14 @@ class Client:
     def run(self, call: Call[T]) -> T:
         """Send one request and wait for its result. Raises a `Refusal`, `Disconnected` or `TimedOut`."""
         (response,) = self._exchange([call])
-        return call.finish(response)
+        return self._finish(call, response)
+
+    def _finish(self, call: Call[T], response: Response) -> T:
+        try:
+            return call.finish(response)
+        except (NotAnAnswer, UnicodeError, RecursionError) as e:
+            self.close()
+            raise Disconnected(f"{self.host} port {self.port} answered what {call.operation.name} does not: {e}") from None
 
     def run_many(self, many: Sequence[Call[Any]]) -> list[Any]:
         """Send all requests at once and wait for every answer: one round trip. The results are in the order of the calls; a
@@ -120,7 +133,7 @@ class Client:
         results: list[Any] = []
         for call, response in zip(many, self._exchange(many), strict=True):
             try:
-                results.append(call.finish(response))
+                results.append(self._finish(call, response))
             except Refusal as e:
                 results.append(e)
         return results
@@ -139,7 +152,7 @@ class Client:
             return
         try:
             self._sock = socket.create_connection((self.host, self.port), self.connect_timeout)
-        except OSError as e:
+        except (OSError, UnicodeError) as e:
             raise Disconnected(f"cannot connect to {self.host} port {self.port}: {e}") from None
         self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._sock.setblocking(False)
@@ -148,7 +161,7 @@ class Client:
         if self.secret is not None:
             call = calls.auth(self.secret)
             try:
-                call.finish(self._exchange([call])[0])
+                self._finish(call, self._exchange([call])[0])
             except BaseException:
                 self.close()
                 raise
@@ -183,12 +196,18 @@ class Client:
         poller = select.poll()
         while missing:
             if unsent:
-                with suppress(BlockingIOError):
+                try:
                     unsent = unsent[sock.send(unsent[:SEND_BYTES]) :]
+                except BlockingIOError:
+                    pass
+                except OSError:
+                    unsent = unsent[:0]  # the server has closed: what it said last is still to be read
             poller.register(sock, select.POLLIN | (select.POLLOUT if unsent else 0))
-            left = None if deadline is None else max(deadline - monotonic(), 0) * 1000
-            if not poller.poll(left):
+            left = POLL_SECONDS_MAX if deadline is None else deadline - monotonic()
+            if left <= 0:
                 raise TimedOut(f"{self.host} port {self.port} did not answer within {self.timeout:g} s")
+            if not poller.poll(min(left, POLL_SECONDS_MAX) * 1000):
+                continue
             try:
                 data = sock.recv(RECEIVE_BYTES)
             except BlockingIOError:
@@ -215,8 +234,9 @@ class Client:
             if place is None:
                 # the server's last word on a connection that it gives up
                 raise Disconnected(response.payload.decode("utf-8", "replace"))
-            if responses[place] is None:
-                count += 1
+            if responses[place] is not None:
+                raise Disconnected(f"{self.host} port {self.port} answered the same request twice")
+            count += 1
             responses[place] = response
 
 

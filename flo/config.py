@@ -163,6 +163,9 @@ class Settings:
         "The size of a log file. The next one's space is always reserved.",
         shown="64mb",
     )
+    auto_ack: bool = setting(
+        False, parse_bool, "resp", "RPOP and BRPOP acknowledge as they deliver: at most once, as Redis does. CLIENT AUTOACK changes it."
+    )
     slowlog_slower_than: int = setting(
         10_000,
         parse_int(-1, 10**12),
@@ -200,6 +203,8 @@ class Settings:
         1 << 20, parse_size(1 << 12), "limits", "Unsent output past which a connection's next requests wait.", shown="1mb"
     )
     waiters: int = setting(100_000, parse_int(1, 10_000_000), "limits", "Requests that may wait at once; one more is refused.")
+    connection_waiters: int = setting(5000, parse_int(1, 1_000_000), "limits", "The same of one connection.")
+    namespaces: int = setting(1000, parse_int(1, 100_000), "limits", "Namespaces; one more is refused. Each costs about 40 KB.")
     header_timeout: int = setting(
         10_000,
         parse_duration,

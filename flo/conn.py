@@ -86,6 +86,17 @@ class Session(Protocol):
     def job(self) -> object:
         """Something to be resumed in slices, or None."""
 
+    @property
+    def due(self) -> object:
+        """Something that waited and can be answered now; or what is false."""
+
+    def answer_due(self, output_room: int, /) -> None:
+        """Put out the answers of what waited, as far as there is room."""
+
+    @property
+    def blocked(self) -> object:
+        """Something that is waited for, which ends with the input; or None."""
+
     def feed(self, data: bytes, output_room: int, /) -> int:
         """Execute what is whole in `data`; returns how much was taken."""
 
@@ -135,9 +146,38 @@ class Connection:
 
     # fmt: off
     __slots__ = (
-        "_eof", "_events", "_executed", "_fd", "_held", "_input", "_last_input", "_lingering", "_owed_since", "_owner", "_paused",
-        "_queued", "_recv_into", "_send", "_sent_at", "_since", "_sock", "_started", "_timed", "_timers", "_touched", "_unsent",
-        "_unsent_bytes", "address", "id", "local_address", "must_authenticate", "out", "session", "state",
+        "_eof",
+        "_events",
+        "_executed",
+        "_fd",
+        "_held",
+        "_input",
+        "_last_input",
+        "_lingering",
+        "_overflowed",
+        "_owed_since",
+        "_owner",
+        "_paused",
+        "_pushed",
+        "_queued",
+        "_recv_into",
+        "_send",
+        "_sent_at",
+        "_since",
+        "_sock",
+        "_started",
+        "_timed",
+        "_timers",
+        "_touched",
+        "_unsent",
+        "_unsent_bytes",
+        "address",
+        "id",
+        "local_address",
+        "must_authenticate",
+        "out",
+        "session",
+        "state",
     )
     # fmt: on
 
@@ -161,6 +201,8 @@ class Connection:
         self._events = READ
         self._paused = False  # too much output is unsent: nothing is executed
         self._eof = False
+        self._pushed = 0  # bytes in `out` that answer no request under way
+        self._overflowed = False  # more than it may leave unread
         self._lingering = False  # CLOSING, everything is sent, the peer has not closed yet
         self._touched = False  # to be flushed this turn
         self._queued = False  # on the run list
@@ -219,11 +261,19 @@ class Connection:
         """Send something that answers no request under way."""
         if self.state == CLOSED:
             return
-        if self._unsent_bytes > PUSH_BACKLOG_BYTES_MAX:
-            self.kill()  # it does not read what it asked to be shown
-            return
-        self.out.append(data)
+        if self._unsent_bytes + self._pushed > PUSH_BACKLOG_BYTES_MAX:
+            self._overflowed = True  # it does not read what it asked to be shown; flush ends it, when nobody is in the middle of it
+        else:
+            self.out.append(data)
+            self._pushed += len(data)
         self._touch()
+
+    def wake(self) -> None:
+        """What the session waited for has come: send its reply, go on with the input."""
+        if self.state != CLOSED:
+            self._settle()
+            self._touch()
+            self._queue()
 
     def resume_after(self, seconds: float, resume: Callable[[], None]) -> None:
         """Call `resume` after that time, and go on with the input; not if the connection closes first."""
@@ -257,7 +307,7 @@ class Connection:
         if self._lingering:
             self._receive_nothing()
             return
-        if self.state == BODY:
+        if self.state == BODY and not self._input and not self._paused:  # else these bytes come behind the kept ones
             room = session.body_room()
             if room is not None:
                 self._receive_body(room)
@@ -336,7 +386,7 @@ class Connection:
     def _end_of_input(self) -> None:
         self._eof = True
         self._wait_for(self._events & ~READ)
-        if not (self._touched or self._queued or self._unsent or self.session.busy or self._paused):
+        if self.session.blocked is not None or not (self._touched or self._queued or self._unsent or self.session.busy or self._paused):
             self.kill()
 
     def run_turn(self) -> None:
@@ -351,6 +401,8 @@ class Connection:
                 return
             self._settle()
         self._execute_kept()
+        if self.state != CLOSED and session.due:
+            self._touch()
         if self._eof and self.state != CLOSED and not self._touched:
             self._close_if_done()
 
@@ -441,6 +493,12 @@ class Connection:
         if self.state == CLOSED:
             return
         out = self.out
+        if self._overflowed:
+            self.kill()
+            return
+        self._pushed = 0
+        if self.session.due:
+            self._answer_due()
         data = out[0] if len(out) == 1 else b"".join(out)
         out.clear()
         sent = 0
@@ -471,6 +529,14 @@ class Connection:
         if self._eof or self.state == CLOSING:
             self._close_if_done()
 
+    def _answer_due(self) -> None:
+        """Answer those that waited, as far as there is room for it."""
+        room = self._output_room()
+        if room > 0:
+            self.session.answer_due(room)
+            if self.session.due:
+                self._queue()  # the rest has its turn
+
     def _drain(self) -> None:
         """The kernel takes output again."""
         unsent = self._unsent
@@ -494,6 +560,8 @@ class Connection:
         if self._paused and self._unsent_bytes <= self._owner.output_limit:
             self._paused = False
             self._queue()
+        if self.session.due:
+            self._touch()
         self._close_if_done()
 
     def _wait_for(self, events: int) -> None:
@@ -591,7 +659,7 @@ class NoSession:
         self.yielded = self.busy = self.unfinished = self.length_known = False
         self.authenticated = True
         self.executed = self.held = 0
-        self.job = None
+        self.job = self.blocked = self.due = None
 
     def feed(self, data: bytes, output_room: int, /) -> int:
         """Nothing is executed."""
@@ -607,6 +675,9 @@ class NoSession:
     def resume(self) -> bool:
         """Nothing is under way."""
         return True
+
+    def answer_due(self, output_room: int, /) -> None:
+        """Nothing waits."""
 
     def overload(self) -> bytes:
         """Nothing is answered."""

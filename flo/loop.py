@@ -76,14 +76,18 @@ class Phases(Protocol):
 class Timer:
     """A call to come. `cancel` it, or let it fire once."""
 
-    __slots__ = ("callback", "cancelled")
+    __slots__ = ("_stale", "callback", "cancelled")
 
-    def __init__(self, callback: Callable[[], None]) -> None:
+    def __init__(self, callback: Callable[[], None], stale: list[int]) -> None:
+        """`stale[0]` counts the cancelled ones that are still in the heap."""
         self.callback = callback
         self.cancelled = False
+        self._stale = stale
 
     def cancel(self) -> None:
         """Do not call."""
+        if not self.cancelled and self.callback is not _nothing:
+            self._stale[0] += 1
         self.cancelled = True
         self.callback = _nothing  # it may hold what holds this timer, and nothing collects cycles
 
@@ -105,6 +109,7 @@ class Reactor:
         self._handlers: dict[int, Handler] = {}
         self._timers: list[tuple[float, int, Timer]] = []
         self._timer_count = 0
+        self._stale = [0]
 
     # -- descriptors -------------------------------------------------------------------------------
 
@@ -126,18 +131,20 @@ class Reactor:
 
     def call_later(self, seconds: float, callback: Callable[[], None]) -> Timer:
         """Call `callback` in a turn that begins `seconds` from now or later."""
-        timer = Timer(callback)
+        timer = Timer(callback, self._stale)
         self._timer_count += 1  # keeps timers of the same time in order, and out of comparison
         heappush(self._timers, (monotonic() + seconds, self._timer_count, timer))
-        if len(self._timers) > STALE_TIMERS_MIN and sum(item[2].cancelled for item in self._timers) * 2 > len(self._timers):
-            self._timers = [item for item in self._timers if not item[2].cancelled]
+        if self._stale[0] > STALE_TIMERS_MIN and self._stale[0] * 2 > len(self._timers):
+            self._timers[:] = [item for item in self._timers if not item[2].cancelled]
             heapify(self._timers)
+            self._stale[0] = 0
         return timer
 
     def _run_timers(self, now: float) -> None:
         timers = self._timers
-        while timers and timers[0][0] <= now:
+        while timers and timers[0][0] <= now and monotonic() <= self.deadline:  # the rest in the next turn, which does not block
             timer = heappop(timers)[2]
+            self._stale[0] -= timer.cancelled
             callback, timer.callback = timer.callback, _nothing
             try:
                 callback()
@@ -149,6 +156,7 @@ class Reactor:
         timers = self._timers
         while timers and timers[0][2].cancelled:
             heappop(timers)
+            self._stale[0] -= 1
         due = self._phases.next_due()
         if timers:
             own = timers[0][0] - monotonic()

@@ -39,6 +39,7 @@ LOOPBACK_ONLY = (
     b"-DENIED this Flo has no secret, so it serves clients on its own machine only. Set server.secret_file, or server.insecure "
     b"= true if the network is trusted.\r\n"
 )
+ID_END = 16  # of a binary header: where the request's id ends
 FULL = b"-ERR max number of clients reached\r\n"
 NOT_HTTP = b"HTTP on this port is not here yet; this version serves RESP: use redis-cli or any Redis client.\n"
 
@@ -61,6 +62,7 @@ class Server:
         self.run_id = os.urandom(20).hex()
         self.loading = False
         self.waiting = 0
+        self.inflating = False
         self.tick_deadline = 0.0
         self.flat_context = flat.NO_CONTEXT
         self.receive_view = memoryview(bytearray(RECEIVE_BYTES))
@@ -302,7 +304,8 @@ class Server:
         return self.reactor.call_later(seconds, callback)
 
     def namespace_deleted(self) -> None:
-        """A namespace is gone: RESP sessions in it may not take the flat path to what is left of it."""
+        """A namespace is gone: nobody may take the flat path to what is left of it."""
+        self.flat_context = flat.NO_CONTEXT
         for session in self.sessions():
             if isinstance(session, RespSession):
                 session.settle()
@@ -323,7 +326,7 @@ class FirstBytes:
         self.yielded = False
         self.executed = 0
         self.busy = False
-        self.job = None
+        self.job = self.blocked = self.due = None
         self.held = 0
         self.unfinished = False
         self.length_known = False
@@ -342,8 +345,10 @@ class FirstBytes:
             connection.session = session
             return blank + session.feed(data[blank:], output_room)
         if kind in (Kind.BINARY, Kind.BINARY_OTHER_VERSION):
-            if kind is Kind.BINARY_OTHER_VERSION and len(data) - blank < REQUEST_BYTES:
-                return blank  # its id is wanted for the answer
+            if kind is Kind.BINARY_OTHER_VERSION:
+                if len(data) - blank < ID_END:
+                    return blank  # its id is wanted for the answer
+                data = data.ljust(blank + REQUEST_BYTES, b"\0")
             session = BinarySession(server, connection)
             connection.session = session
             return blank + session.feed(data[blank:], output_room)
@@ -368,6 +373,9 @@ class FirstBytes:
     def resume(self) -> bool:
         """Never."""
         return True
+
+    def answer_due(self, output_room: int) -> None:
+        """Nothing waits."""
 
     def overload(self) -> bytes:
         """Its protocol is not known."""

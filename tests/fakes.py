@@ -31,6 +31,9 @@ class FakePeer:
     def push(self, data: bytes) -> None:
         self.out.append(data)
 
+    def wake(self) -> None:
+        """There is no connection to go on with."""
+
     def owe_secret(self) -> None:
         """No time passes here."""
 
@@ -69,6 +72,7 @@ class FakeHost:
         self.secret: bytes | None = None
         self.port, self.run_id, self.loading = 1, "0" * 40, False
         self.waiting = 0
+        self.inflating = False
         self.timers: list[FakeTimer] = []
         self.monitors: set[Peer] = set()
         self.slow: list[Any] = []

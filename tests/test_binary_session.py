@@ -39,6 +39,9 @@ def feed(session: BinarySession, data: bytes) -> bytes:
         if not (session.halted and taken) or not rest:
             break
     session.__dict__["_test_rest"] = rest
+    session.answer_due(1 << 40)
+    answers += b"".join(session.peer.out)
+    session.peer.out.clear()
     return answers
 
 
@@ -209,7 +212,10 @@ def send(
 
 
 def out(session: BinarySession) -> list[Response]:
-    """Responses that came since."""
+    """Responses that came since, as at the end of a turn."""
+    while session.host.engine.notify():
+        pass
+    session.answer_due(1 << 40)
     data = b"".join(session.peer.out)
     session.peer.out.clear()
     return responses(data)

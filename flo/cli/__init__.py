@@ -4,8 +4,10 @@ Each group of commands is a module, imported only when one of its commands is ru
 """
 
 import argparse
+import os
 import sys
 from importlib import import_module
+from io import TextIOWrapper
 
 import flo
 
@@ -40,6 +42,11 @@ def main(argv: list[str] | None = None) -> int:
     """Run one command; returns the exit status."""
     argv = sys.argv[1:] if argv is None else argv
     first = next((word for word in argv if not word.startswith("-")), "")
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a terminal that cannot show a letter shows its number
+    if sys.stdout is None:
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - closed before we began: there is nowhere to print to
     args = build_parser({first}).parse_args(argv)
     try:
         status: int = args.run(args)
@@ -47,6 +54,11 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
     except BrokenPipeError:
-        sys.stderr.close()
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or the interpreter complains when it flushes at exit
+        return EXIT_REFUSED
+    except OSError as e:
+        if sys.stderr is not None:
+            print(f"flo: {e}", file=sys.stderr)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return EXIT_REFUSED
     return status

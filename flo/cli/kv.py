@@ -5,7 +5,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from flo.cli.output import json_bytes, line, print_bytes, print_json, print_text, shown, time_text
-from flo.cli.remote import argument, command, fail, value_argument
+from flo.cli.remote import I64, U32, U64, argument, command, fail, value_argument, whole
 
 if TYPE_CHECKING:
     from flo.client import Client
@@ -25,27 +25,27 @@ def add(commands: Any, summary: str) -> None:
     put = command(group, "set", set_key, "set a key")
     _key(put)
     put.add_argument("value", metavar="VALUE", help="the value; - reads it from standard input")
-    put.add_argument("--ttl", type=int, metavar="SECONDS", help="let it expire")
-    put.add_argument("--cas", type=int, metavar="VERSION", help="only if the key is at this version; 0: if it does not exist")
+    put.add_argument("--ttl", type=U64, metavar="SECONDS", help="let it expire")
+    put.add_argument("--cas", type=U64, metavar="VERSION", help="only if the key is at this version; 0: if it does not exist")
     only = put.add_mutually_exclusive_group()
     only.add_argument("--if-absent", action="store_true", help="only if the key does not exist")
     only.add_argument("--if-present", action="store_true", help="only if the key exists")
     delete = command(group, "delete", delete_keys, "delete keys")
     delete.add_argument("keys", metavar="KEY", nargs="+")
-    delete.add_argument("--cas", type=int, metavar="VERSION", help="only at this version")
+    delete.add_argument("--cas", type=U64, metavar="VERSION", help="only at this version")
     listing = command(group, "list", list_keys, "list the keys with a prefix, in order")
     listing.add_argument("prefix", metavar="PREFIX", nargs="?", default="")
-    listing.add_argument("--limit", type=int, default=LIST_LIMIT, help="how many; 0 for all. Default: %(default)s")
+    listing.add_argument("--limit", type=U32, default=LIST_LIMIT, help="how many; 0 for all. Default: %(default)s")
     listing.add_argument("--values", action="store_true", help="show the values too")
     history = command(group, "history", show_history, "show the versions of a key, newest first")
     _key(history)
-    history.add_argument("--limit", type=int, default=10, help="how many. Default: %(default)s")
+    history.add_argument("--limit", type=whole(1, 1000), default=10, help="how many. Default: %(default)s")
     incr = command(group, "incr", increment, "add to a counter")
     _key(incr)
-    incr.add_argument("delta", metavar="DELTA", nargs="?", type=int, default=1, help="what to add. Default: 1")
+    incr.add_argument("delta", metavar="DELTA", nargs="?", type=I64, default=1, help="what to add. Default: 1")
     touch = command(group, "touch", touch_key, "give a key a time to live")
     _key(touch)
-    touch.add_argument("ttl", metavar="SECONDS", type=int, help="0 for ever")
+    touch.add_argument("ttl", metavar="SECONDS", type=U64, help="0 for ever")
     persist = command(group, "persist", persist_key, "let a key live for ever")
     _key(persist)
     exists = command(group, "exists", key_exists, "say whether a key is there: exit 0 or 1")

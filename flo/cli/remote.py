@@ -30,7 +30,7 @@ def remote_flags() -> argparse.ArgumentParser:
     group.add_argument(
         "--secret-file", metavar="FILE", default=environment.get("FLO_SECRET_FILE", ""), help="a file with the server's secret"
     )
-    group.add_argument("--timeout", type=float, default=30.0, metavar="SECONDS", help="how long to wait for an answer. Default: 30")
+    group.add_argument("--timeout", type=_seconds, default=30.0, metavar="SECONDS", help="how long to wait for an answer. Default: 30")
     group.add_argument(
         "--format",
         choices=("text", "json", "raw"),
@@ -44,6 +44,34 @@ def _port(text: str) -> int:
     if not text.isdigit() or not 0 < int(text) < 65536:
         raise argparse.ArgumentTypeError(f"{text!r} is no port: a number from 1 to 65535 is expected")
     return int(text)
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < 1e9:
+        raise argparse.ArgumentTypeError(f"{text!r} is no time: seconds, more than 0, are expected")
+    return seconds
+
+
+def whole(low: int, high: int) -> Callable[[str], int]:
+    """An argument's type: a whole number from `low` to `high`."""
+
+    def parse(text: str) -> int:
+        try:
+            number = int(text)
+        except ValueError:
+            number = low - 1
+        if not low <= number <= high:
+            raise argparse.ArgumentTypeError(f"{text!r} is no whole number from {low} to {high}")
+        return number
+
+    return parse
+
+
+U32, U64, I64 = whole(0, (1 << 32) - 1), whole(0, (1 << 64) - 1), whole(-(1 << 63), (1 << 63) - 1)
 
 
 def command(commands: Any, name: str, action: Action, summary: str, epilog: str = "") -> argparse.ArgumentParser:
@@ -84,8 +112,9 @@ def _client(args: argparse.Namespace) -> "Client":
     from flo.client import Client
     from flo.config import read_secret
 
-    host = f"[{args.host}]" if ":" in args.host else args.host
-    return Client(f"flo://{host}:{args.port}", namespace=args.namespace, secret=read_secret(args.secret_file), timeout=args.timeout)
+    client = Client(namespace=args.namespace, secret=read_secret(args.secret_file), timeout=args.timeout)
+    client.host, client.port = args.host, args.port
+    return client
 
 
 def fail(sentence: str, status: int = EXIT_REFUSED) -> int:
@@ -108,18 +137,21 @@ def identify(host: str, port: int) -> str | None:
         with socket.create_connection((host, port), PROBE_SECONDS) as sock:
             sock.settimeout(PROBE_SECONDS)
             said = b""
-            for line in (b"PING\r\n", b"\r\n"):
+            for line in (b"INFO server\r\n", b"\r\n"):
                 try:
                     sock.sendall(line)
-                    said = sock.recv(128)
+                    said = sock.recv(4096)
                 except TimeoutError:
                     continue
                 break
-    except OSError:
+    except (OSError, UnicodeError):
         return None
     shown = said.split(b"\n")[0].strip()[:60].decode("utf-8", "replace")
-    if said.startswith((b"+PONG", b"-")):
-        return f"A Redis server, or something else that speaks RESP, answered there ({shown}); Flo's own port is wanted."
+    if b"flo_version:" in said:
+        return "A Flo server is there and does not answer in time; try a longer --timeout."
+    if said.startswith((b"$", b"-")):
+        version = next((line for line in said.decode("utf-8", "replace").split() if line.startswith("redis_version")), shown)
+        return f"A Redis server, or something else that speaks RESP, answered there ({version}); Flo's own port is wanted."
     if said.startswith(b"HTTP/") or said.lower().startswith(b"<"):
         return f"A web server answered there ({shown}); Flo's own port is wanted."
     if said.startswith(b"SSH-"):
@@ -140,6 +172,8 @@ def value_argument(text: str) -> bytes:
         return argument(text)
     from flo.errors import BadRequest
 
+    if sys.stdin is None:
+        raise BadRequest("- reads standard input, which is closed")
     data = sys.stdin.buffer.read(VALUE_BYTES_MAX + 1)
     if len(data) > VALUE_BYTES_MAX:
         raise BadRequest(f"standard input holds more than {VALUE_BYTES_MAX} bytes, the most a value may have")

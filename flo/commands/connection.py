@@ -47,6 +47,7 @@ def reset(session: RespSession, args: list[bytes]) -> Reply:
     session.namespace = session.host.engine.namespace("default")
     session.refusing = False
     session.replies, session.skip_next = True, False
+    session.auto_ack, session.last_receipts = session.host.settings.auto_ack, []
     session.name = b""
     if session.monitoring:
         session.monitoring = False
@@ -231,7 +232,7 @@ def _client_reply(session: RespSession, args: list[bytes]) -> bytes:
     "CLIENT",
     -2,
     "ID | SETNAME name | GETNAME | SETINFO attribute value | INFO | LIST | KILL … | NO-EVICT ON|OFF | NO-TOUCH ON|OFF | "
-    "REPLY ON|OFF|SKIP | TRACKING OFF",
+    "REPLY ON|OFF|SKIP | TRACKING OFF | AUTOACK ON|OFF",
     "About this connection and the others.",
     group="connection",
     since="2.4.0",
@@ -239,7 +240,7 @@ def _client_reply(session: RespSession, args: list[bytes]) -> bytes:
     differs="other subcommands are unknown; TRACKING ON is refused: Flo pushes nothing to caches",
     subcommands={
         **dict.fromkeys((b"ID", b"GETNAME", b"INFO"), 2),
-        **dict.fromkeys((b"SETNAME", b"NO-EVICT", b"NO-TOUCH", b"REPLY"), 3),
+        **dict.fromkeys((b"SETNAME", b"NO-EVICT", b"NO-TOUCH", b"REPLY", b"AUTOACK"), 3),
         b"SETINFO": 4,
         b"KILL": -3,
         b"TRACKING": -3,
@@ -249,6 +250,12 @@ def client(session: RespSession, args: list[bytes]) -> Reply:
     sub, peer = args[1].upper(), session.peer
     if sub == b"ID":
         return resp.integer(peer.id)
+    if sub == b"AUTOACK":
+        word = args[2].upper()
+        if word not in (b"ON", b"OFF"):
+            raise syntax_error()
+        session.auto_ack = word == b"ON"
+        return OK
     if sub == b"GETNAME":
         return bulk_or_nil(session.name or None, session.v3)
     if sub == b"SETNAME":

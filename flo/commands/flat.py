@@ -47,6 +47,7 @@ def context(namespace: Namespace) -> Context:
     """What `run` needs of a namespace, looked up once a turn instead of once a buffer. It is good until the next commit, and
     until a command that `resets`. The binary protocol's flat path uses the same."""
     kv = namespace.kv
+    kv.engine.busy.add(namespace)  # its records do not come through Engine.apply
     store, engine = kv.store, kv.engine
     log = engine.log
     return (

@@ -57,6 +57,9 @@ class Peer(Protocol):
     def kill(self) -> None:
         """Close now."""
 
+    def wake(self) -> None:
+        """What the session waited for has come: send its reply, go on with the input."""
+
     def resume_after(self, seconds: float, resume: Callable[[], None]) -> None:
         """Call `resume` after that time, unless the connection closes first."""
 
@@ -125,7 +128,8 @@ class Host(Protocol):
     slow: list[SlowEntry]  # newest last
     slow_count: int
     latency: list[tuple[int, int]]  # (Unix seconds, ms) of ticks over the threshold, oldest first
-    waiting: int  # requests of all binary connections that wait
+    waiting: int  # requests of all connections that wait
+    inflating: bool  # one large value at a time: what they inflate to was not sent
     flat_context: tuple[Any, ...]  # of commands/flat.py; NO_CONTEXT at the start of a turn
     tick_deadline: float  # monotonic seconds; past it a connection gives way to the others
 

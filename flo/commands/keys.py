@@ -432,7 +432,11 @@ def unlink(session: RespSession, args: list[bytes]) -> Reply:
 def _count(session: RespSession, args: list[bytes]) -> bytes:
     keys = args[1:]
     check_count(keys)
-    return resp.integer(len(session.namespace.kv.live_keys(keys)))
+    kv, queues = session.namespace.kv, session.namespace.queues
+    count = len(kv.live_keys(keys))
+    if count < len(keys) and queues.store.queues:
+        count += sum(queues.exists(key) for key in keys if not kv.exists(key))
+    return resp.integer(count)
 
 
 @command(
@@ -470,6 +474,8 @@ KIND_NAMES = {STRING: "string", COUNTER: "string", JSON: "ReJSON-RL"}
 @command("TYPE", 2, "key", "What kind of value a key holds.", group="generic", keys=(1, 1, 1), flags="readonly fast")
 def type_(session: RespSession, args: list[bytes]) -> Reply:
     found = session.namespace.kv.get(args[1])
+    if found is None and session.namespace.queues.exists(args[1]):
+        return resp.simple("list")
     return resp.simple(KIND_NAMES[found.kind] if found else "none")
 
 

@@ -4,13 +4,15 @@ It is fed bytes and puts replies on its peer's `out`; the peer sends them after 
 input ends, where a job or a held reply must finish first (`halted`), or where it has had its turn (`yielded`).
 """
 
+from collections.abc import Callable
 from time import monotonic, time
+from types import GeneratorType
 
 from flo.commands import flat, table
 from flo.commands.host import Host, Peer, SlowEntry, client_line
-from flo.commands.table import Job, Later
+from flo.commands.table import Blocked, Job, Later
 from flo.engine import Namespace
-from flo.errors import BadRequest, Fatal, LogFailed, Refusal, trace_of
+from flo.errors import BadRequest, Fatal, LogFailed, Overloaded, Refusal, trace_of
 from flo.proto import resp
 from flo.proto.resp import ProtocolError, RequestParser
 
@@ -25,6 +27,44 @@ MULTI_REFUSAL = (
     "Flo has no MULTI: nothing of this transaction was or will be run. Use CAS, one JSON document, or a plain pipeline "
     "(redis-py: pipeline(transaction=False))"
 )
+
+
+class Block:
+    """A RESP request that waits; the requests behind it wait too. It is answered once, or cancelled."""
+
+    __slots__ = ("_cancel", "_session", "_timer")
+
+    def __init__(self, session: "RespSession", seconds: float, cancel: Callable[[], None], timed_out: Callable[[], bytes]) -> None:
+        host = session.host
+        if host.waiting >= host.settings.waiters:
+            cancel()
+            raise Overloaded(f"{host.waiting} requests wait already, which is limits.waiters; retry later")
+        self._session = session
+        self._cancel = cancel
+        host.waiting += 1
+        self._timer = host.call_later(seconds, lambda: self.answer(timed_out())) if seconds else None
+
+    def answer(self, reply: bytes) -> None:
+        """What was waited for came, or the time is up."""
+        session = self._session
+        self.end()
+        session.busy = False
+        if session.replies:
+            session.peer.out.append(reply)
+        session.peer.wake()
+
+    def end(self) -> None:
+        """Wait no more, unanswered."""
+        cancel, self._cancel = self._cancel, _nothing  # what is waited for knows this: a cycle, and nothing collects those
+        self._session.blocked = None
+        self._session.host.waiting -= 1
+        if self._timer is not None:
+            self._timer.cancel()
+        cancel()
+
+
+def _nothing() -> None:
+    """What an ended wait has to cancel."""
 
 
 class RespSession:
@@ -45,6 +85,10 @@ class RespSession:
         self.replies = True  # CLIENT REPLY OFF
         self.skip_next = False  # CLIENT REPLY SKIP
         self.monitoring = False
+        self.blocked: Block | None = None
+        self.due: None = None
+        self.last_receipts: list[bytes] = []  # of the messages this connection took last
+        self.auto_ack = host.settings.auto_ack
         self.flat = self.authenticated  # whether the flat path may be taken
         self.halted = False  # execution stops here for this turn
         self.yielded = False  # … because others wait; there is more to execute
@@ -128,6 +172,7 @@ class RespSession:
         """Do one more slice of the job; returns whether it has ended, its reply then being out."""
         job = self.job
         assert job is not None
+        self.host.flat_context = flat.NO_CONTEXT
         try:
             next(job)
             return False
@@ -151,6 +196,8 @@ class RespSession:
         if self.job is not None:
             self.job.close()
             self.job = None
+        if self.blocked is not None:
+            self.blocked.end()
         self.host.monitors.discard(self.peer)
 
     # -- executing ---------------------------------------------------------------------------------
@@ -196,11 +243,19 @@ class RespSession:
             held = b"" if skipped else reply.reply
             self.busy = self.halted = True
             self.peer.resume_after(reply.seconds, lambda: self._release(held))
-        else:
-            assert not isinstance(reply, bytes)
+        elif isinstance(reply, GeneratorType):
             self.job = reply
             self._job_skipped = skipped
             self.busy = self.halted = True
+        else:
+            assert isinstance(reply, Blocked) and self.blocked is not None
+
+    def block(self, seconds: float, cancel: Callable[[], None], timed_out: Callable[[], bytes]) -> Block:
+        """Hold the connection until `answer` is called on what this returns, or for so many seconds (0: for ever), when the
+        reply is `timed_out()`. `cancel` takes back what was asked for. Raises `Overloaded`."""
+        self.blocked = Block(self, seconds, cancel, timed_out)
+        self.busy = self.halted = True
+        return self.blocked
 
     def _release(self, held: bytes) -> None:
         self.busy = False
@@ -319,6 +374,9 @@ class RespSession:
             library=(_text(self.library.get(b"LIB-NAME", b"")), _text(self.library.get(b"LIB-VER", b""))),
             namespace=self.namespace.name,
         )
+
+    def answer_due(self, output_room: int) -> None:
+        """What waits here is answered by what it waits for."""
 
     def overload(self) -> bytes:
         """The last reply of a connection whose unread input went past what all may hold."""

@@ -6,7 +6,7 @@ yields between slices of a long piece of work and returns the reply as a list of
 
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 if TYPE_CHECKING:
     from flo.commands.session import RespSession
@@ -21,7 +21,12 @@ class Later(NamedTuple):
     reply: bytes
 
 
-Reply = bytes | Job | Later
+class Blocked:
+    """The type of BLOCKED: the reply comes when what is waited for does; `RespSession.block` has arranged it."""
+
+
+BLOCKED: Final = Blocked()
+Reply = bytes | Job | Later | Blocked
 Handler = Callable[["RespSession", list[bytes]], Reply]
 
 

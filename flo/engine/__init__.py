@@ -3,5 +3,6 @@
 from flo.engine.engine import Engine, EngineSettings
 from flo.engine.kv import KeyValue
 from flo.engine.namespace import Namespace
+from flo.engine.queue import Queues
 
-__all__ = ["Engine", "EngineSettings", "KeyValue", "Namespace"]
+__all__ = ["Engine", "EngineSettings", "KeyValue", "Namespace", "Queues"]

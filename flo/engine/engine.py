@@ -38,6 +38,7 @@ from flo.ual.record import (
 )
 
 SWEEP_KEYS = 200  # expired keys buried in one slice: 3 us each
+NOTIFY_SLICE = 1000  # who wait for a key, told in one turn: 2 us each
 SWEEP_RETRY_MS = 1000  # how soon sweeping is tried again on a full disk
 FREE_STEP = 256
 FREE_ENTRIES = 4096  # entries of a dropped store freed in one slice: under a ms
@@ -87,7 +88,9 @@ class Engine:
         self._broken = False
         self._sweep_after = 0
         self._garbage: list[list[Any]] = []
+        self.changed: set[KeyValue] = set()  # those with somebody to tell
         self._next_namespace_id = DEFAULT_ID + 1
+        self.busy: set[Namespace] = set()  # those that may have something to be done by time or in the background
         self.namespaces: dict[str, Namespace] = {}
         self._by_hash: dict[int, Namespace] = {}
         self._by_id: dict[int, Namespace] = {}
@@ -156,16 +159,22 @@ class Engine:
         self._broken = True
         self.commit()
         self.log.upkeep(idle=False)
+        while self.notify():
+            pass
         self._broken = False
 
     def upkeep(self, idle: bool) -> bool:
         """Do a slice (about a ms) of what can wait: freeing, folding new keys into order, sweeping the expired, preparing the
         next segment. Unless `idle`, only what is overdue. Returns whether a next call has more to do."""
-        more = self.log.upkeep(idle)
+        more = self.notify()
+        more = self.log.upkeep(idle) or more
         if self._garbage:
             self._free_slice()
             more = True
-        for namespace in self.namespaces.values():
+        for namespace in tuple(self.busy):
+            if namespace.quiet:
+                self.busy.discard(namespace)
+                continue
             store = namespace.kv.store
             waiting = store.ordered.waiting
             if (idle and store.ordered.pending) or (waiting > WAITING_MIN and waiting > 2 * len(store)):
@@ -173,9 +182,19 @@ class Engine:
                 more = True
                 break
         more = self.sweep() or more
-        for namespace in self.namespaces.values():
+        for namespace in tuple(self.busy):
             if namespace.queues.store.queues:
                 more = namespace.queues.sweep() or more
+        return more
+
+    def notify(self) -> bool:
+        """Tell a slice of those who wait for keys that have changed; returns whether there are more."""
+        more = False
+        for kv in tuple(self.changed):
+            if kv.notify(NOTIFY_SLICE):
+                more = True
+            else:
+                self.changed.discard(kv)
         return more
 
     def sweep(self) -> bool:
@@ -184,7 +203,7 @@ class Engine:
         if self.now < self._sweep_after:
             return False
         try:
-            for namespace in self.namespaces.values():
+            for namespace in tuple(self.busy):
                 room -= namespace.kv.sweep(room)
                 if room <= 0:
                     return True
@@ -195,7 +214,7 @@ class Engine:
     def next_due(self) -> int | None:
         """The engine's time, in ms, at which there is next something to sweep; None for never."""
         times: list[int] = []
-        for namespace in self.namespaces.values():
+        for namespace in self.busy:
             due = namespace.kv.store.deadlines.next_due()
             if due is not None:
                 times.append(max(due, self._sweep_after))
@@ -236,11 +255,13 @@ class Engine:
             namespace = self._by_id.get(record.namespace)
             if namespace is None:
                 raise LogDamaged(f"index {index} belongs to namespace {record.namespace}, which does not exist.")
+            self.busy.add(namespace)
             namespace.kv.apply(index, record)
         elif family in (FAMILY_QUEUE, FAMILY_QUEUE_SIDE):
             namespace = self._by_id.get(record.namespace)
             if namespace is None:
                 raise LogDamaged(f"index {index} belongs to namespace {record.namespace}, which does not exist.")
+            self.busy.add(namespace)
             namespace.queues.apply(index, record)
         elif record.type == NAMESPACE:
             self._apply_namespace(record)
@@ -254,6 +275,7 @@ class Engine:
         self._next_namespace_id = max(self._next_namespace_id, identity + 1)
         if record.gone:
             namespace = self.namespaces.pop(name)
+            self.busy.discard(namespace)
             del self._by_hash[namespace.hash], self._by_id[namespace.id]
             namespace.deleted = True
             self._discard(namespace)

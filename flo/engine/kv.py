@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any, Concatenate, NamedTuple, ParamSpec, TypeV
 
 from flo.errors import BadRequest, Conflict, NotFound, WrongKind
 from flo.store import jsonpath
-from flo.store.kv import COUNTER, I64_MAX, I64_MIN, JSON, NOTED, SHARD_MASK, SHARDS, STRING, Found, KvStore
+from flo.store.deadlines import SECOND_MS
+from flo.store.kv import COUNTER, I64_MAX, I64_MIN, JSON, NOTED, SHARD_MASK, SHARDS, STRING, Found, KvStore, entry_value_bytes
 from flo.ual.record import (
     ENTITY_BYTES_MAX,
     HEADER_BYTES,
@@ -38,6 +39,7 @@ SCAN_LIMIT_MAX = 1000
 DEADLINE_MAX = 1 << 53  # ms: 285,000 years; what every client's number type can hold
 RECORD_MARGIN_BYTES = HEADER_BYTES + 20  # a record besides its key and value: header, deadline, lean, its offset in the footer
 HISTORY_SLICE = 64  # versions read from the log in one slice: 10 us each from a warm cache
+HISTORY_SLICE_BYTES = 1 << 20
 HISTORY_BYTES_MAX = 16 << 20  # of values in one answer
 RANDOM_TRIES = 100
 CURSORS_MAX = 10_000  # scans under way at once that can go on where they were
@@ -71,37 +73,40 @@ class Version(NamedTuple):
 
 
 class Watch:
-    """Someone waiting for a key. `notify` is called once, with the key's state, unless `cancel` came first."""
+    """Someone waiting for a key. `notify` is called once, when what it waits for is so, unless `cancel` came first; not in the
+    middle of the change, but in the same turn or, where many wait, the next ones."""
 
-    __slots__ = ("_known", "_notify", "_watches", "key")
+    __slots__ = ("_home", "_known", "_notify", "_watches", "key")
 
     def __init__(
         self,
         key: bytes,
         known: int | None,
-        notify: Callable[[Found | None], None],
-        watches: dict[bytes, list["Watch"]],
+        notify: Callable[[], None],
+        watches: dict[bytes, dict["Watch", None]],
     ) -> None:
         self.key = key
         self._known = known  # the version already known; None waits for the key to exist
         self._notify = notify
         self._watches = watches
-        watches.setdefault(key, []).append(self)
+        self._home = watches.setdefault(key, {})
+        self._home[self] = None
 
     def cancel(self) -> None:
         """Wait no more. Harmless when it has been called already or has fired."""
-        waiting = self._watches.get(self.key)
-        if waiting and self in waiting:
-            waiting.remove(self)
-            if not waiting:
-                del self._watches[self.key]
+        home = self._home
+        home.pop(self, None)
+        if not home and self._watches.get(self.key) is home:
+            del self._watches[self.key]
 
-    def look(self, found: Found | None, ended: bool = False) -> None:
-        """The key changed to `found`: fire if that is what was waited for, or if nothing more will come."""
-        if found is None and self._known is None and not ended:
+    def look(self, found: Found | None, ended: bool) -> None:
+        """The key changed, and is now `found`: fire if that is what was waited for, or if nothing more will come. It has been
+        taken out of its home."""
+        if ended or (found is None if self._known is not None else False) or (found is not None and found.version > (self._known or 0)):
+            self._notify()
             return
-        self.cancel()
-        self._notify(found)
+        self._home = self._watches.setdefault(self.key, {})
+        self._home[self] = None
 
 
 class Cursors:
@@ -137,7 +142,9 @@ class KeyValue:
         self.engine = engine
         self.namespace = namespace
         self.store = store
-        self.watches: dict[bytes, list[Watch]] = {}
+        self.watches: dict[bytes, dict[Watch, None]] = {}
+        self.changed: list[tuple[bytes, dict[Watch, None]]] = []  # keys with those who wait for them and were not told yet
+        self.ended = False  # the namespace is gone: nothing more comes
         self.cursors = Cursors()
 
     # -- records -----------------------------------------------------------------------------------
@@ -154,14 +161,29 @@ class KeyValue:
         else:
             self.store.put(index, key, state, kind & 3, 0)
         if self.watches:
-            for watch in tuple(self.watches.get(key, ())):
-                watch.look(self.store.find(key))
+            waiting = self.watches.pop(key, None)
+            if waiting:
+                self.changed.append((key, waiting))
+                self.engine.changed.add(self)
 
     def notify_all(self, ended: bool = False) -> None:
         """Everything was dropped: tell those who wait for a change, and where the namespace has `ended`, everyone."""
-        for watches in tuple(self.watches.values()):
-            for watch in tuple(watches):
-                watch.look(None, ended)
+        self.ended = ended
+        self.changed += self.watches.items()
+        self.watches.clear()
+        self.engine.changed.add(self)
+
+    def notify(self, most: int) -> bool:
+        """Have up to `most` of those whose key has changed look at it; returns whether there are more."""
+        while self.changed and most > 0:
+            key, waiting = self.changed[-1]
+            found = None if self.ended else self._live(key)
+            while waiting and most > 0:
+                waiting.popitem()[0].look(found, self.ended)
+                most -= 1
+            if not waiting:
+                self.changed.pop()
+        return bool(self.changed)
 
     def _write(self, key: bytes, value: bytes, kind: int, deadline: int) -> int:
         """Write a value that was admitted; returns its version."""
@@ -227,15 +249,13 @@ class KeyValue:
         """Whether the key is there."""
         return self._live(key) is not None
 
-    def watch(self, key: bytes, notify: Callable[[Found | None], None], known: int | None = None) -> Watch | None:
-        """Call `notify(state)` once the key exists (`known` None), or once its version exceeds `known` (None for a
-        deletion). Where that is so already, `notify` is called now and None is returned; otherwise the `Watch`."""
+    def watch(self, key: bytes, notify: Callable[[], None], known: int | None = None) -> Watch | None:
+        """Call `notify` once the key exists (`known` None), or once its version exceeds `known`, or it is deleted. None where that
+        is so already."""
         found = self._live(key)
         if found is not None and (known is None or found.version > known):
-            notify(found)
             return None
         if found is None and known:
-            notify(None)
             return None
         return Watch(key, known, notify, self.watches)
 
@@ -249,7 +269,7 @@ class KeyValue:
         settings, log = self.engine.settings, self.engine.log
         at, replaced = self.store.predecessor(key), self.engine.now
         versions: list[Version] = []
-        size = 0
+        size = unseen = 0
         while at and len(versions) < min(limit, settings.history_depth):
             record = log.read(at)
             if record is None or record.entity != key or replaced + settings.history_age <= self.engine.now:
@@ -263,7 +283,9 @@ class KeyValue:
                 break
             versions.append(Version(at, record.time, record.gone, value))
             replaced, at = record.time, record.prev
-            if len(versions) % HISTORY_SLICE == 0:
+            unseen += len(value)
+            if len(versions) % HISTORY_SLICE == 0 or unseen > HISTORY_SLICE_BYTES:
+                unseen = 0
                 yield
         return versions
 
@@ -547,15 +569,30 @@ class KeyValue:
         self.engine.admit(RECORD_MARGIN_BYTES + len(key), adds=False)
         self._bury_expired(key)
 
+    def sweep_at_once(self, limit: int) -> int:
+        """`sweep`, to the millisecond rather than by whole seconds that have passed."""
+        now = self.engine.now
+        keys = [key for key in self.store.deadlines.due(now + SECOND_MS, limit) if self.store.deadline(key) <= now]
+        self._sweep(keys)
+        return len(keys)
+
+    def value_bytes(self, keys: Iterable[bytes]) -> int:
+        """How long the values of `keys` are together, expired ones included, without copying any."""
+        entries = (self.store.shards[hash(key) & SHARD_MASK].get(key) for key in keys)
+        return sum(entry_value_bytes(entry) for entry in entries if entry is not None)
+
     def sweep(self, limit: int) -> int:
         """Bury up to `limit` keys whose deadline has passed; returns how many."""
         keys = self.store.deadlines.due(self.engine.now, limit)
+        self._sweep(keys)
+        return len(keys)
+
+    def _sweep(self, keys: list[bytes]) -> None:
         if keys:
             self.engine.admit(sum(map(len, keys)) + RECORD_MARGIN_BYTES * len(keys), adds=False)
             for key in keys:
                 self._bury(key)
             self.engine.swept += len(keys)
-        return len(keys)
 
 
 WRONG_KIND_TEXT = "Operation against a key holding the wrong kind of value"

@@ -47,6 +47,12 @@ class Namespace:
         self.kv = KeyValue(engine, identity, KvStore(engine.settings.history_age if engine.settings.history_depth > 1 else 0))
 
     @property
+    def quiet(self) -> bool:
+        """Whether neither time nor background work has anything to do here until the next record."""
+        store, queues = self.kv.store, self.queues.store
+        return not (store.ordered.pending or store.deadlines.count or queues.garbage or queues.windows) and queues.timers.next_due() is None
+
+    @property
     def empty(self) -> bool:
         """Whether nothing live is in it."""
         return len(self.kv.store) == 0 and self.queues.empty

@@ -67,14 +67,14 @@ class Shape:
                 raise BadRequest(f"{name} does not fit {kind}: {shown}") from None
         return b"".join(parts)
 
-    def decode(self, data: bytes) -> tuple[Any, ...]:
-        """The values in `data`. Raises `BadRequest` where it is too short, too long, or no JSON."""
-        values, at = self._decode(data, 0)
+    def decode(self, data: bytes, most: int = 1 << 32) -> tuple[Any, ...]:
+        """The values in `data`. Raises `BadRequest` where it is too short, too long, no JSON, or a list of more than `most`."""
+        values, at = self._decode(data, 0, most)
         if at != len(data):
             raise BadRequest(f"{len(data) - at} bytes are left over behind the layout `{self.text}`")
         return values
 
-    def _decode(self, data: bytes, at: int) -> tuple[tuple[Any, ...], int]:
+    def _decode(self, data: bytes, at: int, most: int) -> tuple[tuple[Any, ...], int]:
         values: list[Any] = []
         for name, kind, group in self._items:
             if kind in ("rest", "json"):
@@ -87,10 +87,12 @@ class Shape:
             number = unpack.unpack_from(data, at)[0]
             at += unpack.size
             if group is not None:
+                if number > most:
+                    raise BadRequest(f"{name} is {number}; at most {most} are allowed in one request")
                 single = len(group._items) == 1
                 items = []
                 for _ in range(number):  # each takes a byte at least, so this ends with the data whatever the number says
-                    item, at = group._decode(data, at)
+                    item, at = group._decode(data, at, most)
                     items.append(item[0] if single else item)
                 values.append(items)
             elif kind in _LENGTHS:

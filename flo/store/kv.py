@@ -62,6 +62,11 @@ def entry_value(entry: bytes) -> bytes:
     return entry[entry.index(10) + 1 : -FRAME_END_BYTES]
 
 
+def entry_value_bytes(entry: bytes) -> int:
+    """How long the value in an entry is."""
+    return int(entry[1 : entry.index(13)])
+
+
 def entry_version(entry: bytes) -> int:
     """The version in an entry."""
     return int(VERSION.unpack_from(entry, len(entry) - VERSION_BYTES)[0]) & VERSION_MASK

@@ -6,7 +6,7 @@ from contextlib import suppress
 from flo.commands.binary.session import BinarySession, Waiter
 from flo.commands.binary.table import WAITING, Reply, handles
 from flo.engine import KeyValue
-from flo.engine.kv import DEADLINE_MAX
+from flo.engine.kv import ATOMIC_KEYS_MAX, DEADLINE_MAX
 from flo.errors import BadRequest, NotFound, Overloaded
 from flo.proto.binary import VERSION, Request
 from flo.proto.operations import LIST_BYTES_MAX, MGET_KEYS_MAX
@@ -60,18 +60,15 @@ def get(session: BinarySession, request: Request) -> Reply:
         present = kv.get(key)
         known, milliseconds = options.get("cas_version", present.version if present else 0), options["block"]
 
-    def timed_out(waiter: Waiter) -> None:
-        found = kv.get(key)
-        waiter.answer(NotFound(MISSING) if found is None else _found(found))
-
-    waiter = Waiter(session, request, milliseconds, timed_out)
-    watch = kv.watch(key, lambda found: waiter.answer(NotFound(MISSING) if found is None else _found(found)), known)
-    if watch is not None:
-        waiter.waits_for(watch.cancel)
+    waiter = Waiter(session, request, milliseconds, lambda: _found(kv.get(key)))
+    watch = kv.watch(key, waiter.ready, known)
+    if watch is None:
+        waiter.ready()
+    else:
+        waiter.ends_with(watch.cancel)
         deadline = kv.store.deadline(key)
         if deadline:  # the sweep would come up to a second later
-            expiry = session.host.call_later((deadline - session.host.engine.now) / 1000 + 0.001, lambda: _expire(kv, key))
-            waiter.waits_for(expiry.cancel)
+            waiter.ends_with(session.host.call_later((deadline - session.host.engine.now) / 1000 + 0.001, lambda: _expire(kv, key)).cancel)
     return WAITING
 
 
@@ -141,27 +138,36 @@ def scan(session: BinarySession, request: Request) -> Generator[None, None, byte
         raise BadRequest("the option cursor is not one that kv_scan gave")
     after = cursor[1:] if cursor else None
     keys, more = yield from kv.scan_job(request.key, after, options.get("limit", request.operation.limits[0]))
-    items: list[tuple[bytes, bytes]] = []
     last = keys[-1] if keys else b""
-    size = 0
-    for key, found in zip(keys, kv.mget(keys), strict=True):
-        if found is None:
-            continue
-        value = b"" if "keys_only" in options else found.value
-        if items and size + len(key) + len(value) > LIST_BYTES_MAX:
+    items: list[tuple[bytes, bytes]] = []
+    if "keys_only" in options:
+        items = [(key, b"") for key in kv.live_keys(keys)]
+        keys = []
+    size = unseen = 0
+    for key in keys:
+        entry = kv.value_bytes((key,))
+        if items and size + entry + len(key) > LIST_BYTES_MAX:
             last, more = items[-1][0], True
             break
-        items.append((key, value))
-        size += len(key) + len(value)
+        found = kv.get(key)
+        if found is None:
+            continue
+        items.append((key, found.value))
+        size += entry + len(key)
+        unseen += entry
+        if unseen > SLICE_BYTES:
+            unseen = 0
+            yield
     return shape(request.operation.answer).encode(more, CURSOR_MARK + last if more else b"", items)
 
 
 CURSOR_MARK = b"k"
+SLICE_BYTES = 1 << 20  # of values copied in one slice
 
 
 @handles("kv_batch_put")
 def batch_put(session: BinarySession, request: Request) -> Reply:
-    (items,) = shape(request.operation.value).decode(request.value)
+    (items,) = shape(request.operation.value).decode(request.value, ATOMIC_KEYS_MAX)
     deadlines: dict[int, int] = {}
     for _, _, ttl in items:
         if ttl not in deadlines:
@@ -179,13 +185,11 @@ def history(session: BinarySession, request: Request) -> Generator[None, None, b
 
 @handles("kv_mget")
 def mget(session: BinarySession, request: Request) -> Reply:
-    (keys,) = shape(request.operation.value).decode(request.value)
-    if len(keys) > MGET_KEYS_MAX:
-        raise BadRequest(f"the request names {len(keys)} keys; kv_mget takes {MGET_KEYS_MAX} at most")
-    found = _kv(session, request).mget(keys)
-    size = sum(len(item.value) for item in found if item is not None)
+    (keys,) = shape(request.operation.value).decode(request.value, MGET_KEYS_MAX)
+    size = _kv(session, request).value_bytes(keys)
     if size > LIST_BYTES_MAX:
         raise BadRequest(f"the values are {size} bytes together; kv_mget answers {LIST_BYTES_MAX} at most: ask for fewer keys")
+    found = _kv(session, request).mget(keys)
     return shape(request.operation.answer).encode([(False, 0, b"") if item is None else (True, item.version, item.value) for item in found])
 
 

@@ -4,6 +4,7 @@ It is fed bytes and puts answers on its peer's `out`; the peer sends them after 
 becomes a `Waiter` and holds up nothing; one that is long becomes a job, and the requests behind it wait.
 """
 
+from collections import deque
 from collections.abc import Callable
 from time import monotonic
 from types import GeneratorType
@@ -11,7 +12,7 @@ from typing import cast
 
 from flo.commands.binary import flat
 from flo.commands.binary.table import HANDLERS, Answer, Reply, Slices
-from flo.commands.host import Host, Peer, Timer, client_line
+from flo.commands.host import Host, Peer, client_line
 from flo.commands.table import Later
 from flo.errors import Fatal, InternalError, LogFailed, Overloaded, Refusal, Unauthorized, trace_of
 from flo.proto import binary
@@ -31,44 +32,73 @@ from flo.proto.binary import (
 from flo.proto.operations import BY_NAME
 
 BEFORE_AUTHENTICATION = tuple(BY_NAME[name].code.to_bytes(2, "little") for name in ("ping", "auth"))
+DUE_SLICE = 500  # waits answered in one turn of a connection: 3 us each
 INPUT_FULL = "the unread input of all connections is at its limit; try again later"
 
 
 class Waiter:
-    """A request that waits for something. It is answered once, or cancelled."""
+    """A request that waits for something. It is answered once, or ended.
 
-    __slots__ = ("_cancels", "_request", "_session", "_timer")
+    What ends the wait only notes it (`ready`); the answer is made when its connection sends, as far as that has room: a thousand
+    waits for one large value would otherwise be a thousand copies of it.
+    """
 
-    def __init__(self, session: "BinarySession", request: Request, milliseconds: int, timed_out: Callable[["Waiter"], None]) -> None:
-        """Wait for `milliseconds`, 0 for as long as it takes; then `timed_out` is called and must answer. Raises `Overloaded`."""
+    __slots__ = ("_answer", "_cancels", "_over", "_session", "request")
+
+    def __init__(self, session: "BinarySession", request: Request, milliseconds: int, answer: Callable[[], bytes]) -> None:
+        """Wait for `milliseconds`, 0 for as long as it takes. `answer()` gives the payload, or raises the refusal, when the wait is
+        over. Raises `Overloaded`."""
         host = session.host
         if host.waiting >= host.settings.waiters:
             raise Overloaded(f"{host.waiting} requests wait already, which is limits.waiters; retry later")
+        if len(session.waiters) >= host.settings.connection_waiters:
+            raise Overloaded(
+                f"{len(session.waiters)} requests of this connection wait already, which is limits.connection_waiters; open another"
+            )
         self._session = session
-        self._request = request
-        self._timer: Timer | None = host.call_later(milliseconds / 1000, lambda: timed_out(self)) if milliseconds else None
+        self.request = request
+        self._answer = answer
         self._cancels: list[Callable[[], None]] = []
+        self._over = False
         host.waiting += 1
-        session.waiters.add(self)
+        session.waiters[self] = None
+        if milliseconds:
+            self.ends_with(host.call_later(milliseconds / 1000, self.ready).cancel)
 
-    def waits_for(self, cancel: Callable[[], None]) -> None:
+    def ends_with(self, cancel: Callable[[], None]) -> None:
         """`cancel` takes back something that was asked for, when the wait ends. Harmless where that has come."""
         self._cancels.append(cancel)
 
-    def answer(self, reply: bytes | Refusal) -> None:
-        """Answer with a payload or a refusal."""
-        self.end()
-        self._session.peer.push(self._session.encode(self._request, reply))
+    def ready(self) -> None:
+        """What was waited for has come, or the time is up."""
+        if not self._over:
+            self.end()
+            self._session.due.append(self)
+            self._session.peer.wake()
+
+    def reply(self) -> bytes | Refusal:
+        """The answer."""
+        answer, self._answer = self._answer, _no_answer  # it knows the session: a cycle
+        try:
+            return answer()
+        except Refusal as e:
+            return e
 
     def end(self) -> None:
-        """Wait no more, unanswered."""
-        self._session.waiters.discard(self)
+        """Wait no more."""
+        if self._over:
+            return
+        self._over = True
+        self._session.waiters.pop(self, None)
         self._session.host.waiting -= 1
-        if self._timer is not None:
-            self._timer.cancel()
         cancels, self._cancels = self._cancels, []  # what is waited for knows this waiter: a cycle, and nothing collects those
         for cancel in cancels:
             cancel()
+
+
+def _no_answer() -> bytes:
+    """Of a waiter that has been answered."""
+    raise InternalError("answered already")
 
 
 class BinarySession:
@@ -81,12 +111,14 @@ class BinarySession:
         self.authenticated = host.secret is None
         self.reader = FrameReader(REQUEST_BYTES, PAYLOAD_BYTES_MAX if self.authenticated else UNAUTHENTICATED_BYTES_MAX)
         self.flat = self.authenticated  # whether the flat path may be taken
-        self.waiters: set[Waiter] = set()
+        self.waiters: dict[Waiter, None] = {}
+        self.due: deque[Waiter] = deque()  # to be answered
         self.last_operation = ""
         self.halted = False  # execution stops here for this turn
         self.yielded = False  # … because others wait; there is more to execute
         self.job: Slices | None = None
         self._job_request: Request | None = None
+        self.blocked = None  # a wait holds up nothing here
         self.busy = False  # a job, or a held answer's timer, must end before the next request may start
         self.output_room = flat.OUTPUT_ROOM_BYTES
         self.executed = 0
@@ -163,17 +195,29 @@ class BinarySession:
         """The last answer of a connection whose unread input went past what all may hold."""
         return encode_response(binary.OVERLOADED, 0, INPUT_FULL.encode())
 
+    def answer_due(self, output_room: int) -> None:
+        """Answer what waited, as far as there is room and time for it."""
+        due, out = self.due, self.peer.out
+        for _ in range(min(len(due), DUE_SLICE)):
+            if output_room < 0:
+                return
+            waiter = due.popleft()
+            response = self.encode(waiter.request, waiter.reply())
+            output_room -= len(response)
+            out.append(response)
+
     def describe(self) -> str:
         """The line of CLIENT LIST."""
         return client_line(self.peer, flags="N", held=self.held, command=self.last_operation, protocol="flo")
 
     def end(self) -> None:
         """The connection is gone: its waits end with it."""
-        if self.job is not None:
-            self.job.close()
-            self.job = None
+        job, self.job = self.job, None
+        if job is not None and not getattr(job, "gi_running", False):
+            job.close()
         for waiter in tuple(self.waiters):
             waiter.end()
+        self.due.clear()
 
     # -- executing ---------------------------------------------------------------------------------
 
@@ -206,13 +250,21 @@ class BinarySession:
     def _inflated(self, request: Request) -> Slices:
         operation = request.operation
         limit = binary.value_limit(operation) if self.authenticated else UNAUTHENTICATED_BYTES_MAX
-        value = yield from binary.inflate(request.value, limit)
+        host = self.host
+        while host.inflating:  # one at a time: together they would take what nobody sent
+            yield
+        host.inflating = True
+        try:
+            value = yield from binary.inflate(request.value, limit)
+        finally:
+            host.inflating = False
         reply = HANDLERS[operation.code](self, request._replace(value=value))
         return (yield from reply) if isinstance(reply, GeneratorType) else cast(Answer, reply)
 
     def resume(self) -> bool:
         """Do one more slice of the job; returns whether it has ended, its answer then being out."""
         assert self.job is not None and self._job_request is not None
+        self.host.flat_context = flat.NO_CONTEXT  # it may change what the flat paths keep at hand
         return self._attempt(self._job_request, self._slice)
 
     def _slice(self) -> Reply:

@@ -12,7 +12,7 @@ from flo.commands.host import Host, resident_bytes
 from flo.commands.secret import FAILURE_SECONDS, is_right
 from flo.commands.table import Later
 from flo.engine import Namespace
-from flo.errors import BadRequest, Unauthorized
+from flo.errors import BadRequest, Overloaded, Unauthorized
 from flo.proto.binary import Request, encode_refusal
 from flo.proto.shapes import shape
 
@@ -43,7 +43,10 @@ def _name(request: Request) -> str:
 
 @handles("namespace_create")
 def namespace_create(session: BinarySession, request: Request) -> Reply:
-    session.host.engine.create_namespace(_name(request))
+    engine, name, limit = session.host.engine, _name(request), session.host.settings.namespaces
+    if name not in engine.namespaces and len(engine.namespaces) >= limit:
+        raise Overloaded(f"there are {limit} namespaces, which is limits.namespaces; delete one, or raise the limit")
+    engine.create_namespace(name)
     return b""
 
 
@@ -57,7 +60,7 @@ def namespace_delete(session: BinarySession, request: Request) -> Generator[None
     """Keys whose deadline has passed are not live: they are swept first, in slices."""
     engine = session.host.engine
     namespace = engine.namespace(_name(request))
-    while not namespace.deleted and namespace.kv.sweep(SWEEP_KEYS) == SWEEP_KEYS:
+    while not namespace.deleted and namespace.kv.sweep_at_once(SWEEP_KEYS):
         yield
     engine.delete_namespace(namespace.name)
     session.host.namespace_deleted()
