@@ -17,9 +17,12 @@ are not read. Clients that send all before they read anything need this, and cli
 Small input is received into one buffer shared by all connections. A large argument is received where it will stay.
 """
 
+import fcntl
 import socket
+import sys
 from collections import deque
 from collections.abc import Callable
+from termios import TIOCOUTQ
 from time import monotonic
 from typing import Protocol
 
@@ -146,38 +149,10 @@ class Connection:
 
     # fmt: off
     __slots__ = (
-        "_eof",
-        "_events",
-        "_executed",
-        "_fd",
-        "_held",
-        "_input",
-        "_last_input",
-        "_lingering",
-        "_overflowed",
-        "_owed_since",
-        "_owner",
-        "_paused",
-        "_pushed",
-        "_queued",
-        "_recv_into",
-        "_send",
-        "_sent_at",
-        "_since",
-        "_sock",
-        "_started",
-        "_timed",
-        "_timers",
-        "_touched",
-        "_unsent",
-        "_unsent_bytes",
-        "address",
-        "id",
-        "local_address",
-        "must_authenticate",
-        "out",
-        "session",
-        "state",
+        "_eof", "_events", "_executed", "_fd", "_held", "_input", "_kernel_queue", "_last_input", "_lingering", "_overflowed",
+        "_owed_since", "_owner", "_paused", "_pushed", "_queued", "_recv_into", "_send", "_sent_at", "_since", "_sock",
+        "_started", "_timed", "_timers", "_touched", "_unsent", "_unsent_bytes", "address", "id", "local_address",
+        "must_authenticate", "out", "session", "state",
     )
     # fmt: on
 
@@ -201,6 +176,7 @@ class Connection:
         self._events = READ
         self._paused = False  # too much output is unsent: nothing is executed
         self._eof = False
+        self._kernel_queue = 0  # bytes the peer had not taken of what the kernel did, when last looked
         self._pushed = 0  # bytes in `out` that answer no request under way
         self._overflowed = False  # more than it may leave unread
         self._lingering = False  # CLOSING, everything is sent, the peer has not closed yet
@@ -517,6 +493,7 @@ class Connection:
         if sent != len(data):
             if not self._unsent:
                 self._sent_at = monotonic()
+                self._kernel_queue = 1 << 62  # not looked yet
                 self._time()
             self._unsent.append(memoryview(data)[sent:])
             self._unsent_bytes += len(data) - sent
@@ -636,9 +613,15 @@ class Connection:
                 self.kill()
                 return False
             return True
-        if self._unsent and now - self._sent_at > owner.stall_seconds:
-            self.kill()
-            return False
+        if self._unsent:
+            # the kernel says that it takes more only when a good part of its own megabytes has gone: so ask what the peer took
+            queued = queued_in_kernel(self._sock)
+            if queued < self._kernel_queue:
+                self._sent_at = now
+            self._kernel_queue = queued
+            if now - self._sent_at > owner.stall_seconds:
+                self.kill()
+                return False
         if self._paused or self._queued:
             self._since = now  # its input waits for us: that time is not the client's
         elif self.state in (HEADER, BODY, CLOSING):
@@ -650,6 +633,14 @@ class Connection:
             self._timed = False
             return False
         return True
+
+
+def queued_in_kernel(sock: socket.socket) -> int:
+    """Bytes the kernel has of ours that the peer has not acknowledged; 0 where the system does not say."""
+    try:
+        return int.from_bytes(fcntl.ioctl(sock, TIOCOUTQ, bytes(4)), sys.byteorder)
+    except OSError:
+        return 0
 
 
 class NoSession:

@@ -46,10 +46,29 @@ def test_format_1_opens(directory: str) -> None:
         assert engine.now == START + 60_000, "the clock does not go back behind the log"
 
 
-def test_every_record_type_is_in_it(directory: str) -> None:
-    engine = Engine(directory, clock=lambda: START)
-    types = {record.type for index in range(1, engine.log.next_index) if (record := engine.log.read(index))}
-    engine.log.abandon()
+def test_queues_of_format_1_open(tmp_path: Path) -> None:
+    """Written as format-1 was, when queues came: leases of 11 days, delays of 316 years."""
+    directory = str(shutil.copytree(GOLDEN / "format-1-queues", tmp_path / "queues"))
+    assert check(directory).damage == []
+    with Engine(directory, EngineSettings(segment_bytes=1 << 14), clock=lambda: START) as engine:
+        queues = engine.queues
+        stats = queues.stats(b"jobs")
+        assert (stats["ready"], stats["delayed"], stats["leased"], stats["dead"]) == (6, 2, 1, 1)
+        assert (stats["lease_ms"], stats["max_attempts"]) == (10**9, 2)
+        assert [(m.seq, m.attempts) for m in queues.peek(b"jobs", 20)] == [(3, 1), (13, 0), (2, 0), (4, 0), (6, 0), (8, 0)]
+        assert [(m.seq, m.time, m.payload) for m in queues.dead_letters(b"jobs")] == [(5, START + 300_001, b"payload 4")]
+        assert queues.ack(b"jobs", [(10, 1)]) == 1, "its lease stands"
+        assert queues.enqueue(b"jobs", b"x", dedup=b"key2") == 13
+        assert (queues.stats(b"full")["dead"], queues.stats(b"full")["dead_evicted"]) == (1, 1)
+        assert not queues.exists(b"gone")
+
+
+def test_every_record_type_is_in_them(directory: str, tmp_path: Path) -> None:
+    types: set[int] = set()
+    for path in (directory, str(shutil.copytree(GOLDEN / "format-1-queues", tmp_path / "queues"))):
+        engine = Engine(path, clock=lambda: START)
+        types |= {record.type for index in range(1, engine.log.next_index) if (record := engine.log.read(index))}
+        engine.log.abandon()
     # an expiring counter or document, and a touch that clears, differ from these by the same bit
     assert types >= KNOWN_TYPES - {KV_COUNTER | KV_DEADLINE, KV_JSON | KV_DEADLINE, KV_TOUCH}
 

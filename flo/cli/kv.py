@@ -1,6 +1,7 @@
 """`flo kv`: reading and writing keys."""
 
 import argparse
+import json
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -127,8 +128,7 @@ def list_keys(client: "Client", args: argparse.Namespace) -> int:
         for key, value in page.items:
             if args.format == "json":
                 item = {"key": json_bytes(key)} | ({"value": json_bytes(value)} if args.values else {})
-                print("" if first else ",", end="\n ")
-                print(_json_text(item), end="")
+                print_bytes(b"\n " if first else b",\n ", json.dumps(item, ensure_ascii=False).encode())
             elif args.format == "raw":
                 print_bytes(key + (b"\t" + value if args.values else b""), b"\n")
             else:
@@ -143,12 +143,6 @@ def list_keys(client: "Client", args: argparse.Namespace) -> int:
     elif cursor and args.format == "text":
         print(f"(there are more: --limit 0 lists all; these are the first {args.limit})", file=sys.stderr)
     return 0
-
-
-def _json_text(value: Any) -> str:
-    import json
-
-    return json.dumps(value, ensure_ascii=False)
 
 
 def show_history(client: "Client", args: argparse.Namespace) -> int:
@@ -228,8 +222,6 @@ def json_get(client: "Client", args: argparse.Namespace) -> int:
     """Print JSON."""
     entry = client.kv.json_get(argument(args.key), argument(args.path))
     if args.format == "json":
-        import json
-
         print_json({"key": json_bytes(argument(args.key)), "version": entry.version, "value": json.loads(entry.value)})
     elif args.format == "raw":
         print_bytes(entry.value)

@@ -16,8 +16,8 @@ def json_bytes(data: bytes) -> Any:
 
 
 def print_json(value: Any) -> None:
-    """One line of JSON."""
-    print(json.dumps(value, ensure_ascii=False))
+    """One line of JSON, in UTF-8 whatever the terminal speaks."""
+    print_bytes(json.dumps(value, ensure_ascii=False).encode("utf-8", "replace"), b"\n")
 
 
 def print_bytes(data: bytes, end: bytes = b"") -> None:

@@ -261,7 +261,7 @@ class Queues:
 
     def _settle(self) -> None:
         """Let time do what it has to before somebody looks. A server does a slice here, and the rest turn by turn."""
-        due = self.store.timers.next_due()
+        due = self.next_due()
         while due is not None and due <= self.engine.now and self.sweep() and not self.engine.manual:
             pass
 

@@ -187,10 +187,12 @@ class QueueStore:
     """`message`, `lease`, `back`, `die`, `remove`, `purge`, `configure` and so on are what records do, replayed or live."""
 
     def __init__(self) -> None:
-        self.shards: list[dict[int, int]] = [{} for _ in range(SHARDS)]
+        shards: list[dict[int, int]] = [{} for _ in range(SHARDS)]
+        self.shards = shards
         self.queues: dict[bytes, Queue] = {}
         self.numbers: dict[int, Queue] = {}
-        self.timers = Timers(self.deadline)
+        # not through self: a store that is dropped with its namespace must be in no cycle, since nothing collects those
+        self.timers = Timers(lambda seq: shards[seq & SHARD_MASK].get(seq, 0) >> DEADLINE_SHIFT)
         self.garbage: list[deque[int] | list[int]] = []  # seqs of purged messages, to be forgotten in slices
         self.windows: deque[tuple[int, bytes, bytes]] = deque()  # (until, queue, dedup key), in the order they end
         self.bytes = 0
@@ -205,11 +207,6 @@ class QueueStore:
     def state(self, seq: int) -> int | None:
         """A message's state, None where there is none, or a dead letter."""
         return self.shards[seq & SHARD_MASK].get(seq)
-
-    def deadline(self, seq: int) -> int:
-        """When a message's lease or delay ends; 0 for none."""
-        state = self.shards[seq & SHARD_MASK].get(seq)
-        return 0 if state is None else state >> DEADLINE_SHIFT
 
     def first(self, queue: Queue) -> int:
         """The seq that is delivered next; 0 where none is ready."""
