@@ -54,6 +54,24 @@ class NotAnAnswer(FloError):
     """The payload of an OK answer is not laid out as the operation's is: no Flo server sent it."""
 
 
+class Message(NamedTuple):
+    """A message of a queue. `time` is when it was put in, Unix ms; of a dead letter, when it died."""
+
+    seq: int
+    priority: int
+    attempts: int
+    time: int
+    payload: bytes
+
+    @property
+    def receipt(self) -> tuple[int, int]:
+        """What acknowledges this delivery, and no later one."""
+        return self.seq, self.attempts
+
+
+Receipt = Message | tuple[int, int] | int  # an int is a seq, and means whoever holds it now
+
+
 class Call(Generic[T]):
     """One request. `decode` turns the values of an OK answer into the result; `missing`, where it is given, makes NOT_FOUND a
     result instead of an error. `waits` is how long, in ms, the server may hold the answer; 0 for ever, None not at all."""
@@ -272,6 +290,86 @@ def json_set(key: Text, value: Text, path: Text = b"$", *, cas: int | None = Non
 def json_delete(key: Text, path: Text = b"$", *, cas: int | None = None) -> Call[int]:
     """Delete what is at a path; the version."""
     return Call("kv_json_del", _same, key, options={"path": data(path), "cas_version": cas})
+
+
+# -- queues ----------------------------------------------------------------------------------------
+
+
+def _messages(rows: list[tuple[int, int, int, int, bytes]]) -> list[Message]:
+    return [Message(*row) for row in rows]
+
+
+def _receipts(receipts: Iterable[Receipt]) -> list[tuple[int, int]]:
+    return [r.receipt if isinstance(r, Message) else (r, 0) if isinstance(r, int) else r for r in receipts]
+
+
+def queue_enqueue(
+    queue: Text, payload: Text, *, priority: int | None = None, delay: int | None = None, dedup: Text | None = None
+) -> Call[int]:
+    """Put a message in; its seq. `delay` is in ms."""
+    options = {"priority": priority, "delay": delay, "dedup_key": None if dedup is None else data(dedup)}
+    return Call("queue_enqueue", _same, queue, payload, options)
+
+
+def queue_dequeue(queue: Text, limit: int | None = None, *, lease: int | None = None, block: int | None = None) -> Call[list[Message]]:
+    """Lease messages. `lease` is in ms; so is `block`, which waits for the first, 0 for ever."""
+    return Call("queue_dequeue", _messages, queue, options={"limit": limit, "lease": lease, "block": block}, waits=block)
+
+
+def queue_ack(queue: Text, receipts: Iterable[Receipt]) -> Call[int]:
+    """Remove messages that are done; how many of the receipts stood."""
+    return Call[int]("queue_ack", _same, queue, _layout("queue_ack", _receipts(receipts)))
+
+
+def queue_nack(queue: Text, receipts: Iterable[Receipt], *, delay: int | None = None, dead: bool = False) -> Call[int]:
+    """Give messages back, or to the dead letters; how many of the receipts stood."""
+    options = {"delay": delay, "to_dlq": dead}
+    return Call[int]("queue_nack", _same, queue, _layout("queue_nack", _receipts(receipts)), options)
+
+
+def queue_touch(queue: Text, receipts: Iterable[Receipt], lease: int | None = None) -> Call[int]:
+    """Let leases end later; how many of the receipts stood."""
+    return Call[int]("queue_touch", _same, queue, _layout("queue_touch", _receipts(receipts)), {"lease": lease})
+
+
+def queue_peek(queue: Text, limit: int | None = None) -> Call[list[Message]]:
+    """The messages that are ready, in the order of their delivery."""
+    return Call("queue_peek", _messages, queue, options={"limit": limit})
+
+
+def queue_dead_letters(queue: Text, limit: int | None = None) -> Call[list[Message]]:
+    """Dead letters, oldest first."""
+    return Call("queue_dlq_list", _messages, queue, options={"limit": limit})
+
+
+def queue_requeue(queue: Text, seqs: Iterable[int]) -> Call[int]:
+    """Put dead letters back; how many there were."""
+    return Call[int]("queue_dlq_requeue", _same, queue, _layout("queue_dlq_requeue", list(seqs)))
+
+
+def queue_delete_dead(queue: Text, seqs: Iterable[int] | None = None) -> Call[int]:
+    """Delete dead letters, all for None; how many."""
+    return Call[int]("queue_dlq_delete", _same, queue, b"" if seqs is None else _layout("queue_dlq_requeue", list(seqs)))
+
+
+def queue_stats(queue: Text) -> Call[dict[str, Any]]:
+    """Counts and configuration."""
+    return Call("queue_stats", _same, queue)
+
+
+def queue_purge(queue: Text) -> Call[int]:
+    """Remove every message; how many there were."""
+    return Call[int]("queue_purge", _same, queue)
+
+
+def queue_list(limit: int | None = None, cursor: bytes = b"") -> Call[dict[str, Any]]:
+    """The queues with their stats, a page at a time: docs/wire-protocol.md, "Queues"."""
+    return Call("queue_list", _same, options={"limit": limit, "cursor": cursor or None})
+
+
+def queue_configure(queue: Text, *, lease: int | None = None, max_attempts: int | None = None) -> Call[None]:
+    """Set a queue's own lease (ms) or most attempts."""
+    return Call("queue_configure", _nothing, queue, options={"lease": lease, "max_attempts": max_attempts})
 
 
 def _layout(name: str, rows: Sequence[Any]) -> bytes:

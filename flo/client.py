@@ -11,6 +11,7 @@ way may or may not have been done), and the next call makes a new one. Use a cli
 
 import select
 import socket
+from base64 import b64decode
 from collections.abc import Iterable, Iterator, Sequence
 from time import monotonic
 from types import TracebackType
@@ -18,7 +19,7 @@ from typing import Any, TypeVar
 from urllib.parse import unquote, urlsplit
 
 from flo import calls
-from flo.calls import Call, Counter, Entry, HistoryItem, NotAnAnswer, Page, Text
+from flo.calls import Call, Counter, Entry, HistoryItem, Message, NotAnAnswer, Page, Receipt, Text
 from flo.errors import BadRequest, FloError, Refusal
 from flo.proto.binary import RESPONSE_BYTES, FrameReader, FramingLost, Response, namespace_hash, split_response
 
@@ -99,6 +100,7 @@ class Client:
         self._first = True  # nothing was received on this connection
         self._next_id = 1
         self.kv = KeyCalls(self)
+        self.queues = QueueCalls(self)
         self.namespaces = NamespaceCalls(self)
 
     def __enter__(self) -> "Client":
@@ -332,6 +334,73 @@ class KeyCalls:
     def json_delete(self, key: Text, path: Text = b"$", *, cas: int | None = None) -> int:
         """Delete what is at the path; the version."""
         return self._run(calls.json_delete(key, path, cas=cas))
+
+
+class QueueCalls:
+    """The operations on queues. A receipt is a `Message`, (seq, attempt), or a seq for whoever holds it now."""
+
+    def __init__(self, client: Client) -> None:
+        self._run = client.run
+
+    def enqueue(
+        self, queue: Text, payload: Text, *, priority: int | None = None, delay: int | None = None, dedup: Text | None = None
+    ) -> int:
+        """Put a message in; its seq. `delay` is in ms; lower priorities go first."""
+        return self._run(calls.queue_enqueue(queue, payload, priority=priority, delay=delay, dedup=dedup))
+
+    def dequeue(self, queue: Text, limit: int | None = None, *, lease: int | None = None, block: int | None = None) -> list[Message]:
+        """Lease up to `limit` messages (1). `block` waits so many ms for the first, 0 for ever."""
+        return self._run(calls.queue_dequeue(queue, limit, lease=lease, block=block))
+
+    def ack(self, queue: Text, *receipts: Receipt) -> int:
+        """Remove messages that are done; how many of the receipts stood."""
+        return self._run(calls.queue_ack(queue, receipts))
+
+    def nack(self, queue: Text, *receipts: Receipt, delay: int | None = None, dead: bool = False) -> int:
+        """Give messages back, after `delay` ms, or to the dead letters; how many of the receipts stood."""
+        return self._run(calls.queue_nack(queue, receipts, delay=delay, dead=dead))
+
+    def touch(self, queue: Text, *receipts: Receipt, lease: int | None = None) -> int:
+        """Let leases end `lease` ms from now; how many of the receipts stood."""
+        return self._run(calls.queue_touch(queue, receipts, lease))
+
+    def peek(self, queue: Text, limit: int | None = None) -> list[Message]:
+        """The messages that are ready, in the order of their delivery."""
+        return self._run(calls.queue_peek(queue, limit))
+
+    def dead_letters(self, queue: Text, limit: int | None = None) -> list[Message]:
+        """Dead letters, oldest first."""
+        return self._run(calls.queue_dead_letters(queue, limit))
+
+    def requeue(self, queue: Text, seqs: Iterable[int]) -> int:
+        """Put dead letters back; how many there were."""
+        return self._run(calls.queue_requeue(queue, seqs))
+
+    def delete_dead(self, queue: Text, seqs: Iterable[int] | None = None) -> int:
+        """Delete dead letters, all for None; how many."""
+        return self._run(calls.queue_delete_dead(queue, seqs))
+
+    def stats(self, queue: Text) -> dict[str, Any]:
+        """Counts and configuration."""
+        return self._run(calls.queue_stats(queue))
+
+    def purge(self, queue: Text) -> int:
+        """Remove every message; how many there were."""
+        return self._run(calls.queue_purge(queue))
+
+    def configure(self, queue: Text, *, lease: int | None = None, max_attempts: int | None = None) -> None:
+        """Set a queue's own lease (ms) or most attempts (0 for no bound)."""
+        self._run(calls.queue_configure(queue, lease=lease, max_attempts=max_attempts))
+
+    def list(self) -> Iterator[dict[str, Any]]:
+        """Every queue with its stats."""
+        cursor = b""
+        while True:
+            page = self._run(calls.queue_list(SCAN_PAGE, cursor))
+            yield from page["queues"]
+            cursor = b64decode(page["cursor"])
+            if not cursor:
+                return
 
 
 class NamespaceCalls:

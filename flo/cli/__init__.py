@@ -15,6 +15,7 @@ GROUPS = {
     "server": "run a server, or ask one how it is",
     "ping": "ask a server whether it is there",
     "kv": "read and write keys",
+    "queue": "put messages into queues, take and acknowledge them",
     "ns": "create, list and delete namespaces",
     "check": "read a data directory and say whether it is whole",
 }

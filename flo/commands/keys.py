@@ -406,7 +406,10 @@ def incrbyfloat(session: RespSession, args: list[bytes]) -> Reply:
 
 
 def _delete(session: RespSession, args: list[bytes]) -> bytes:
-    return resp.integer(session.namespace.kv.delete_many(args[1:]))
+    kv, queues = session.namespace.kv, session.namespace.queues
+    names = [key for key in dict.fromkeys(args[1:]) if queues.exists(key) and not kv.exists(key)] if queues.store.queues else []
+    count = kv.delete_many(args[1:])
+    return resp.integer(count + sum(map(queues.delete, names)))
 
 
 @command("DEL", -2, "key [key …]", "Delete keys.", group="generic", keys=(1, -1, 1), flags="write", differs="at most 10,000 keys at a time")
@@ -637,7 +640,7 @@ def _deadline(session: RespSession, key: bytes) -> int:
     """The key's deadline in ms, or NEVER, or MISSING."""
     found = session.namespace.kv.get(key)
     if found is None:
-        return MISSING
+        return NEVER if session.namespace.queues.exists(key) else MISSING
     return found.deadline or NEVER
 
 
@@ -732,9 +735,21 @@ def scan(session: RespSession, args: list[bytes]) -> Reply:
             raise syntax_error()
         at += 2
     kv = session.namespace.kv
+    if kind == b"list":
+        return _scan_queues(session, cursor, match, is_prefix, min(count, SCAN_COUNT_MAX))
     if not is_prefix:
         return array([bulk(b"0"), bulk_array(_of_kind(kv, kv.live_keys([match]), kind))])
     return _scan_job(kv, cursor, match, min(count, SCAN_COUNT_MAX), kind)
+
+
+def _scan_queues(session: RespSession, cursor: int, match: bytes, is_prefix: bool, count: int) -> bytes:
+    """Queues by name; there are few beside keys."""
+    cursors = session.namespace.kv.cursors
+    after = cursors.position(cursor) if cursor else None
+    names = [name for name in session.namespace.queues.names() if (name.startswith(match) if is_prefix else name == match)]
+    names = [name for name in names if after is None or name > after]
+    following = cursors.remember(names[count - 1]) if len(names) > count else 0
+    return array([bulk(b"%d" % following), bulk_array(names[:count])])
 
 
 def _scan_job(kv: KeyValue, cursor: int, prefix: bytes, count: int, kind: bytes) -> Job:
