@@ -83,6 +83,8 @@ def describe_namespace(namespace: Namespace) -> dict[str, object]:
         "hash": f"{namespace.hash:#018x}",
         "keys": len(store),
         "keys_with_deadline": store.deadlines.count,
+        "queues": len(namespace.queues.names()),
+        "messages": sum(sum(queue.counts) + len(queue.dead) for queue in namespace.queues.store.queues.values()),
         "bytes": namespace.bytes,
     }
 
