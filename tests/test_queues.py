@@ -4,6 +4,7 @@ and workers that die."""
 import json
 import multiprocessing
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -18,7 +19,7 @@ import redis
 
 from flo import Client, calls
 from flo.errors import BadRequest
-from tests.processes import ROOT, FloProcess, ReplyError, encode, wait_until
+from tests.processes import ROOT, FloProcess, RedisProcess, ReplyError, encode, wait_until
 
 
 @pytest.fixture
@@ -309,3 +310,32 @@ def test_workers_and_the_server_die_and_no_message_is_lost(tmp_path: Path, long_
             attempts = [attempt for _, attempt in deliveries]
             assert len(set(attempts)) == len(attempts), "the same delivery twice"
         assert len(again) <= 20 * 8 * 4, "each second delivery traces to a lease that was cut off"
+
+
+def test_with_auto_ack_a_queue_answers_as_a_redis_list(tmp_path: Path, redis_server: RedisProcess) -> None:
+    """The same random commands to both; the answers are compared one by one."""
+    chance = random.Random(7)
+    with (
+        FloProcess(tmp_path / "data", environment={"FLO_RESP_AUTO_ACK": "true"}) as flo,
+        flo.connect() as mine,
+        redis_server.connect() as theirs,
+    ):
+        theirs.command("FLUSHALL")
+        for number in range(4000):
+            queue = chance.choice(["a", "b", "c"])
+            command = chance.choice(
+                [
+                    ("LPUSH", queue, *(f"{number}.{at}" for at in range(chance.randrange(1, 4)))),
+                    ("RPOP", queue),
+                    ("RPOP", queue, chance.randrange(4)),
+                    ("LLEN", queue),
+                    ("LRANGE", queue, chance.randrange(-6, 6), chance.randrange(-6, 6)),
+                    ("LRANGE", queue, 0, -1),
+                    ("TYPE", queue),
+                    ("EXISTS", "a", "b", "c", queue),
+                    ("TTL", queue),
+                    ("BRPOP", queue, "b", "0.001") if number % 100 == 0 else ("LLEN", "b"),
+                    ("DEL", queue) if number % 20 == 0 else ("LLEN", "c"),
+                ]
+            )
+            assert mine.command(*command) == theirs.command(*command), (number, command)

@@ -66,6 +66,8 @@ def rpop(session: RespSession, args: list[bytes]) -> Reply:
     if len(args) > 3:
         return wrong_arity("rpop")
     count = integer(args[2], 0, message="value is out of range, must be positive") if len(args) == 3 else 1
+    if not count:
+        return EMPTY_ARRAY if _queues(session).ready_count(args[1]) else _nil_array(session)
     found = _queues(session).dequeue(args[1], min(count, POP_MAX), acknowledge=session.auto_ack)
     _delivered(session, found)
     if len(args) == 2:
