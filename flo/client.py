@@ -156,6 +156,10 @@ class Client:
             self._sock = socket.create_connection((self.host, self.port), self.connect_timeout)
         except (OSError, UnicodeError) as e:
             raise Disconnected(f"cannot connect to {self.host} port {self.port}: {e}") from None
+        if self._sock.getsockname() == self._sock.getpeername():
+            # where nobody listens on a port that the kernel may also choose for us, TCP connects us to ourselves in the end
+            self.close()
+            raise Disconnected(f"cannot connect to {self.host} port {self.port}: nobody listens there")
         self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._sock.setblocking(False)
         self._reader = FrameReader(RESPONSE_BYTES, RESPONSE_BYTES_MAX)

