@@ -249,7 +249,7 @@ def main() -> int:
     parser.add_argument("--python", action="append", help="a Python to run Flo on; may be given several times (default: this one)")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=1.5, help="length of a slice")
-    parser.add_argument("--commands", default="set,get,incr")
+    parser.add_argument("--commands", type=str.lower, default="set,get,incr")
     parser.add_argument("--depths", default="1,16")
     parser.add_argument("--durability", default="sync")
     parser.add_argument("--no-redis", action="store_true", help="compare with the floor only")

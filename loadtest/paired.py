@@ -45,6 +45,9 @@ def main() -> int:
                 FloProcess(directory / name / "data", python=args.python, environment=environment, program=program)
             )
             targets.append(Target(name, server.port, server.pid))
+        if args.command == "get":
+            for target in targets:
+                generate(target, args.protocol, "set", args.depth, args.seconds)  # what it finds
         costs: list[tuple[float, ...]] = []
         for run in range(args.runs + 1):
             pair = [generate(target, args.protocol, args.command, args.depth, args.seconds)[1] for target in targets]

@@ -2,7 +2,7 @@
 
 The twin of commands/flat.py, for the same reason and under the same rule: what does not fit (another operation, options,
 flags, a key with a deadline, a missing piece) is left to the plain way, which gives the same answer: FrameReader,
-BinarySession and flo.engine.kv. tests/test_binary_flat.py holds the two equal, in answers, memory and log.
+BinarySession and flo.engine.kv. tests/test_binary_session.py holds the two equal, in answers, memory and log.
 
 The sixteen bytes of a header behind the request's id (payload length, namespace, key length, options length) say how the
 whole request is laid out. So they are looked up in `LAYOUTS`, which gives a compiled format that takes headers, keys and values
@@ -76,7 +76,7 @@ def layout_of(tail: bytes) -> Layout | None:
 
 # How the answer to a kv_get is made from an entry (`$<length>\\r\\n<value>\\r\\n<version>`, flo.store.kv), by the entry's length:
 # (pack, payload length, where the value begins). `pack` takes head, id, payload length, the version's seven bytes, value.
-ValueAnswer = tuple[Callable[..., bytes], int, int]
+ValueAnswer = tuple[Callable[..., bytes], bytes, int]
 ANSWERS: list[ValueAnswer] = []
 ENTRY_BYTES_MAX = 2066  # that of a value of FLAT_PAYLOAD_BYTES_MAX
 assert FLAT_PAYLOAD_BYTES_MAX + 3 + len(b"%d" % FLAT_PAYLOAD_BYTES_MAX) + FRAME_END_BYTES + 1 == ENTRY_BYTES_MAX
@@ -93,7 +93,7 @@ def _value_answer(entry_bytes: int) -> ValueAnswer:
     while len(b"%d" % (entry_bytes - 3 - digits - FRAME_END_BYTES)) > digits:
         digits += 1
     length = max(entry_bytes - 3 - digits - FRAME_END_BYTES, 0)
-    return struct.Struct(f"<8s8sIxxxx7sx{length}s").pack, 8 + length, 3 + digits
+    return struct.Struct(f"<8s8s8s7sx{length}s").pack, (8 + length).to_bytes(8, "little"), 3 + digits
 
 
 def run(session: "BinarySession", data: bytes, start: int, room: int) -> int:
@@ -116,25 +116,16 @@ def run(session: "BinarySession", data: bytes, start: int, room: int) -> int:
         host.flat_context = (*found[:-1], its_namespace)  # `default` goes by two hashes
     head = data[at : at + 8]
     size = total - at
-    if head == GET and stride == size and not value_length:
-        # A lone kv_get, as an unpipelined client sends it: the loop below for one, without what only a loop needs.
-        key = data[at + 32 :]
-        entry = host.flat_context[2][hash(key) & 255].get(key)
-        if entry is not None and entry[-1] < PLAIN_MAX and len(entry) < 400:
-            pack, payload_length, offset = ANSWERS[len(entry)]
-            session.peer.out.append(pack(ANSWERED, data[at + 8 : at + 16], payload_length, entry[-8:-1], entry[offset:-10]))
-            session.executed += 1
-            counters = host.counters
-            counters.commands += 1
-            counters.hits += 1
-            return total
+    if stride == size and _lone(session, data[at + 8 :] if at else data[8:], head, key_length, value_length):
+        return total
     _, store, shards, buried, grow, log, push, now, namespace, adds, wire = host.flat_context
     first_index = index = log.next_index
     out = session.peer.out
     emit = out.append
-    tokens, answers = TOKENS, ANSWERS
+    tokens, answers, answered_head = TOKENS, ANSWERS, ANSWERED
     answered = len(out)
-    grown = misses = gets = 0
+    grown = misses = gets = length = 0
+    pack, payload_length, offset = answers[0]
     while True:
         if stride != size:
             count = size // stride
@@ -158,19 +149,23 @@ def run(session: "BinarySession", data: bytes, start: int, room: int) -> int:
                     continue
                 if entry[-1] >= 2:  # PLAIN_MAX
                     break
-                length = len(entry)
-                if length > 400:
-                    room -= length
-                    if length > 2066:
+                if len(entry) != length:  # mostly they are of one size
+                    length = len(entry)
+                    if length > 2066:  # ENTRY_BYTES_MAX
+                        room -= length
                         offset = entry.index(10) + 1
                         emit(pack_head(req_id, entry, length - offset - 2) + entry[offset:-10])
                         if room < 0:
                             break
+                        length = 0
                         continue
-                    if room < 0:
-                        break
-                pack, payload_length, offset = answers[length]
-                emit(pack(ANSWERED, req_id, payload_length, entry[-8:-1], entry[offset:-10]))
+                    pack, payload_length, offset = answers[length]
+                    if length > 400:  # UNCOUNTED_BYTES
+                        room -= length
+                        if room < 0:
+                            break
+                        length = 0  # the next of this size is counted as well
+                emit(pack(answered_head, req_id, payload_length, entry[-8:-1], entry[offset:-10]))
             gets += len(out) - before
         elif not adds:
             break
@@ -220,9 +215,9 @@ def run(session: "BinarySession", data: bytes, start: int, room: int) -> int:
                     if value > I64_MAX:
                         break
                     digits = b"%d" % value
-                    length = len(digits)
-                    push(_pack_record(stride - 4 + length, KV_COUNTER, 0, key_length, namespace, now, entry[-8:-1]) + key + digits)
-                    changed = CRLF.join((tokens[length], digits, _pack_version(index | COUNTER_FLAG)))
+                    size = len(digits)
+                    push(_pack_record(stride - 4 + size, KV_COUNTER, 0, key_length, namespace, now, entry[-8:-1]) + key + digits)
+                    changed = CRLF.join((tokens[size], digits, _pack_version(index | COUNTER_FLAG)))
                     shard[key] = changed
                     grown += len(changed) - len(entry)
                 else:
@@ -260,6 +255,52 @@ def run(session: "BinarySession", data: bytes, start: int, room: int) -> int:
         counters.hits += gets - misses
         counters.misses += misses
     return at
+
+
+def _lone(session: "BinarySession", data: bytes, head: bytes, key_length: int, value_length: int) -> bool:
+    """Execute the one request of a buffer, as an unpipelined client sends it, if its key is there and plain: the loops of `run`
+    for one, without what only a loop needs, which is a fifth of their cost. `data` is the request behind `head`. Says whether
+    it did; otherwise nothing was done."""
+    host = session.host
+    _, store, shards, _, _, log, push, now, namespace, adds, _ = host.flat_context
+    key = data[24 : 24 + key_length] if value_length else data[24:]
+    shard = shards[hash(key) & 255]
+    entry = shard.get(key)
+    if entry is None or entry[-1] >= 2:  # PLAIN_MAX
+        return False
+    if head == GET:
+        length = len(entry)
+        if value_length or length > UNCOUNTED_BYTES:
+            return False
+        pack, payload_length, offset = ANSWERS[length]
+        session.peer.out.append(pack(ANSWERED, data[:8], payload_length, entry[-8:-1], entry[offset:-10]))
+        host.counters.hits += 1
+    else:
+        if not adds:
+            return False
+        index = log.next_index
+        if head == PUT and value_length:
+            text = data[24 + key_length :]
+            push(_pack_record(28 + key_length + value_length, KV_STRING, 0, key_length, namespace, now, entry[-8:-1]) + data[24:])
+            shard[key] = changed = CRLF.join((TOKENS[value_length], text, _pack_version(index)))
+            session.peer.out.append(_VERSION_RESPONSE(ANSWERED, data[:8], 8, index))
+        elif head == INCR and entry[-1] == COUNTER and not value_length:
+            value = int(entry[4:-10] if len(entry) <= SHORT_COUNTER_ENTRY_MAX else entry[5:-10]) + 1
+            if value > I64_MAX:
+                return False
+            text = b"%d" % value
+            length = len(text)
+            push(_pack_record(28 + key_length + length, KV_COUNTER, 0, key_length, namespace, now, entry[-8:-1]) + key + text)
+            shard[key] = changed = CRLF.join((TOKENS[length], text, _pack_version(index | COUNTER_FLAG)))
+            session.peer.out.append(_COUNTER_RESPONSE(ANSWERED, data[:8], 16, value, index))
+        else:
+            return False
+        log.next_index = index + 1
+        log.pending_bytes += 3 * len(data)  # an upper bound of what it appended
+        store.bytes += len(changed) - len(entry)
+    session.executed += 1
+    host.counters.commands += 1
+    return True
 
 
 def pack_head(req_id: bytes, entry: bytes, payload_length: int) -> bytes:
