@@ -19,6 +19,12 @@ class NotFound(Refusal):
     """The thing named is not there."""
 
 
+class NoGroup(NotFound):
+    """The stream has no such consumer group, or there is no stream."""
+
+    code = "NOGROUP"
+
+
 class BadRequest(Refusal):
     """Malformed, or asks for what Flo cannot do."""
 
@@ -31,6 +37,12 @@ class Conflict(Refusal):
     def __init__(self, message: str, version: int = 0) -> None:
         super().__init__(message)
         self.version = version
+
+
+class GroupExists(Conflict):
+    """The stream has a consumer group of that name."""
+
+    code = "BUSYGROUP"
 
 
 class WrongKind(Conflict):

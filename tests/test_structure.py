@@ -27,9 +27,17 @@ ARROWS = {
     "__main__": {"cli"},
     "__init__": {"engine", "client"},
 }
-# The two exceptions inside `commands`: the flat path knows how an entry and a record are laid out (DESIGN, "Fast"), and INFO
-# shows the log's modes and a key's cost.
-LAYOUT_READERS = {"flat.py": {"store", "ual"}, "keys.py": {"store"}, "kv.py": {"store"}, "admin.py": {"store", "ual"}}
+# The exceptions inside `commands`: the flat path knows how an entry and a record are laid out (DESIGN, "Fast"), INFO
+# shows the log's modes and a key's cost, and XINFO what a stream and a group are.
+LAYOUT_READERS = {
+    "flat.py": {"store", "ual"},
+    "keys.py": {"store"},
+    "kv.py": {"store"},
+    "admin.py": {"store", "ual"},
+    "streams.py": {"store"},
+    "groups.py": {"store"},
+    "stream.py": {"store"},
+}
 
 
 def imports(path: Path) -> Iterator[str]:

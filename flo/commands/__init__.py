@@ -3,4 +3,4 @@
 
 def load_table() -> None:
     """Fill the table of RESP commands: each module adds its own."""
-    from flo.commands import admin, connection, json, keys, queues, refused  # noqa: F401
+    from flo.commands import admin, connection, groups, json, keys, queues, refused, streams  # noqa: F401

@@ -406,10 +406,24 @@ def incrbyfloat(session: RespSession, args: list[bytes]) -> Reply:
 
 
 def _delete(session: RespSession, args: list[bytes]) -> bytes:
-    kv, queues = session.namespace.kv, session.namespace.queues
-    names = [key for key in dict.fromkeys(args[1:]) if queues.exists(key) and not kv.exists(key)] if queues.store.queues else []
-    count = kv.delete_many(args[1:])
-    return resp.integer(count + sum(map(queues.delete, names)))
+    others = [(key, _other_kind(session, key)) for key in dict.fromkeys(args[1:])] if _has_others(session) else []
+    others = [(key, kind) for key, kind in others if kind and not session.namespace.kv.exists(key)]
+    count = session.namespace.kv.delete_many(args[1:])
+    for key, kind in others:
+        count += session.namespace.queues.delete(key) if kind == "list" else session.namespace.streams.delete(key)
+    return resp.integer(count)
+
+
+def _has_others(session: RespSession) -> bool:
+    """Whether anything but keys is in the namespace."""
+    return bool(session.namespace.queues.store.queues or session.namespace.streams.store.streams)
+
+
+def _other_kind(session: RespSession, key: bytes) -> str:
+    """What TYPE says of a name that no key has: `list` for a queue, `stream`; empty for none."""
+    if session.namespace.queues.exists(key):
+        return "list"
+    return "stream" if session.namespace.streams.exists(key) else ""
 
 
 @command("DEL", -2, "key [key …]", "Delete keys.", group="generic", keys=(1, -1, 1), flags="write", differs="at most 10,000 keys at a time")
@@ -435,10 +449,10 @@ def unlink(session: RespSession, args: list[bytes]) -> Reply:
 def _count(session: RespSession, args: list[bytes]) -> bytes:
     keys = args[1:]
     check_count(keys)
-    kv, queues = session.namespace.kv, session.namespace.queues
+    kv = session.namespace.kv
     count = len(kv.live_keys(keys))
-    if count < len(keys) and queues.store.queues:
-        count += sum(queues.exists(key) for key in keys if not kv.exists(key))
+    if count < len(keys) and _has_others(session):
+        count += sum(bool(_other_kind(session, key)) for key in keys if not kv.exists(key))
     return resp.integer(count)
 
 
@@ -477,9 +491,7 @@ KIND_NAMES = {STRING: "string", COUNTER: "string", JSON: "ReJSON-RL"}
 @command("TYPE", 2, "key", "What kind of value a key holds.", group="generic", keys=(1, 1, 1), flags="readonly fast")
 def type_(session: RespSession, args: list[bytes]) -> Reply:
     found = session.namespace.kv.get(args[1])
-    if found is None and session.namespace.queues.exists(args[1]):
-        return resp.simple("list")
-    return resp.simple(KIND_NAMES[found.kind] if found else "none")
+    return resp.simple(KIND_NAMES[found.kind] if found else _other_kind(session, args[1]) or "none")
 
 
 def _rename(session: RespSession, args: list[bytes], replace: bool) -> bool:
@@ -640,7 +652,7 @@ def _deadline(session: RespSession, key: bytes) -> int:
     """The key's deadline in ms, or NEVER, or MISSING."""
     found = session.namespace.kv.get(key)
     if found is None:
-        return NEVER if session.namespace.queues.exists(key) else MISSING
+        return NEVER if _other_kind(session, key) else MISSING
     return found.deadline or NEVER
 
 
@@ -735,19 +747,19 @@ def scan(session: RespSession, args: list[bytes]) -> Reply:
             raise syntax_error()
         at += 2
     kv = session.namespace.kv
-    if kind == b"list":
-        return _scan_queues(session, cursor, match, is_prefix, min(count, SCAN_COUNT_MAX))
+    if kind in (b"list", b"stream"):
+        names = session.namespace.queues.names() if kind == b"list" else session.namespace.streams.names()
+        return _scan_names(session, names, cursor, match, is_prefix, min(count, SCAN_COUNT_MAX))
     if not is_prefix:
         return array([bulk(b"0"), bulk_array(_of_kind(kv, kv.live_keys([match]), kind))])
     return _scan_job(kv, cursor, match, min(count, SCAN_COUNT_MAX), kind)
 
 
-def _scan_queues(session: RespSession, cursor: int, match: bytes, is_prefix: bool, count: int) -> bytes:
-    """Queues by name; there are few beside keys."""
+def _scan_names(session: RespSession, names: list[bytes], cursor: int, match: bytes, is_prefix: bool, count: int) -> bytes:
+    """Queues or streams by name; there are few beside keys."""
     cursors = session.namespace.kv.cursors
     after = cursors.position(cursor) if cursor else None
-    names = [name for name in session.namespace.queues.names() if (name.startswith(match) if is_prefix else name == match)]
-    names = [name for name in names if after is None or name > after]
+    names = [name for name in names if (name.startswith(match) if is_prefix else name == match) and (after is None or name > after)]
     following = cursors.remember(names[count - 1]) if len(names) > count else 0
     return array([bulk(b"%d" % following), bulk_array(names[:count])])
 

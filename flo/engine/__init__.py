@@ -4,5 +4,6 @@ from flo.engine.engine import Engine, EngineSettings
 from flo.engine.kv import KeyValue
 from flo.engine.namespace import Namespace
 from flo.engine.queue import Queues
+from flo.engine.stream import Streams
 
-__all__ = ["Engine", "EngineSettings", "KeyValue", "Namespace", "Queues"]
+__all__ = ["Engine", "EngineSettings", "KeyValue", "Namespace", "Queues", "Streams"]

@@ -17,9 +17,11 @@ from typing import Any
 from flo.engine.kv import RECORD_MARGIN_BYTES, KeyValue
 from flo.engine.namespace import DEFAULT, DEFAULT_ID, Namespace, check_name, hash_name
 from flo.engine.queue import Queues
+from flo.engine.stream import Streams
 from flo.errors import BadRequest, Conflict, LogDamaged, LogFailed, OutOfMemory, Overloaded
 from flo.store.ordered import WAITING_MIN, OrderedKeys
 from flo.store.queue import QueueStore
+from flo.store.stream import StreamStore
 from flo.ual.files import Files
 from flo.ual.log import SEGMENT_BYTES, SYNC, Log
 from flo.ual.record import (
@@ -27,6 +29,9 @@ from flo.ual.record import (
     FAMILY_MASK,
     FAMILY_QUEUE,
     FAMILY_QUEUE_SIDE,
+    FAMILY_STREAM,
+    FAMILY_STREAM_GROUP,
+    FAMILY_STREAM_SIDE,
     NAMESPACE,
     NAMESPACE_ID_MAX,
     REGISTRY_ID,
@@ -40,6 +45,8 @@ from flo.ual.record import (
 SWEEP_KEYS = 200  # expired keys buried in one slice: 3 us each
 NOTIFY_SLICE = 1000  # who wait for a key, told in one turn: 2 us each
 SWEEP_RETRY_MS = 1000  # how soon sweeping is tried again on a full disk
+QUEUE_FAMILIES = (FAMILY_QUEUE, FAMILY_QUEUE_SIDE)
+STREAM_FAMILIES = (FAMILY_STREAM, FAMILY_STREAM_SIDE, FAMILY_STREAM_GROUP)
 FREE_STEP = 256
 FREE_ENTRIES = 4096  # entries of a dropped store freed in one slice: under a ms
 
@@ -88,7 +95,7 @@ class Engine:
         self._broken = False
         self._sweep_after = 0
         self._garbage: list[list[Any]] = []
-        self.changed: set[KeyValue] = set()  # those with somebody to tell
+        self.changed: set[KeyValue | Streams] = set()  # those with somebody to tell
         self._next_namespace_id = DEFAULT_ID + 1
         self.busy: set[Namespace] = set()  # those that may have something to be done by time or in the background
         self.namespaces: dict[str, Namespace] = {}
@@ -185,16 +192,18 @@ class Engine:
         for namespace in tuple(self.busy):
             if namespace.queues.store.queues:
                 more = namespace.queues.sweep() or more
+            if namespace.streams.store.streams or namespace.streams.store.garbage:
+                more = namespace.streams.sweep() or more
         return more
 
     def notify(self) -> bool:
-        """Tell a slice of those who wait for keys that have changed; returns whether there are more."""
+        """Tell a slice of those who wait for keys or streams that have changed; returns whether there are more."""
         more = False
-        for kv in tuple(self.changed):
-            if kv.notify(NOTIFY_SLICE):
+        for stores in tuple(self.changed):
+            if stores.notify(NOTIFY_SLICE):
                 more = True
             else:
-                self.changed.discard(kv)
+                self.changed.discard(stores)
         return more
 
     def sweep(self) -> bool:
@@ -219,6 +228,9 @@ class Engine:
             if due is not None:
                 times.append(max(due, self._sweep_after))
             due = namespace.queues.next_due() if namespace.queues.store.queues else None
+            if due is not None:
+                times.append(due)
+            due = namespace.streams.next_due() if namespace.streams.store.streams else None
             if due is not None:
                 times.append(due)
         return min(times, default=None)
@@ -251,24 +263,25 @@ class Engine:
     def apply(self, index: int, record: Record) -> None:
         """What record `index` does to memory, live or replayed. Uses the record and nothing else."""
         family = record.type & FAMILY_MASK
-        if family == FAMILY_KV:
+        if family >= FAMILY_KV:
             namespace = self._by_id.get(record.namespace)
             if namespace is None:
                 raise LogDamaged(f"index {index} belongs to namespace {record.namespace}, which does not exist.")
             self.busy.add(namespace)
-            namespace.kv.apply(index, record)
-        elif family in (FAMILY_QUEUE, FAMILY_QUEUE_SIDE):
-            namespace = self._by_id.get(record.namespace)
-            if namespace is None:
-                raise LogDamaged(f"index {index} belongs to namespace {record.namespace}, which does not exist.")
-            self.busy.add(namespace)
-            namespace.queues.apply(index, record)
+            if family == FAMILY_KV:
+                namespace.kv.apply(index, record)
+            elif family in QUEUE_FAMILIES:
+                namespace.queues.apply(index, record)
+            elif family in STREAM_FAMILIES:
+                namespace.streams.apply(index, record)
+            else:
+                raise unknown_type(index, record)
         elif record.type == NAMESPACE:
             self._apply_namespace(record)
         elif record.type == WATERMARK:
             self._apply_watermark(index, record)
         else:
-            raise LogDamaged(f"index {index} has type {record.type:#04x}, which this Flo does not know: a later one wrote it.")
+            raise unknown_type(index, record)
 
     def _apply_namespace(self, record: Record) -> None:
         name, identity = record.entity.decode(), int(U32.unpack(record.state)[0])
@@ -281,6 +294,7 @@ class Engine:
             self._discard(namespace)
             namespace.kv.notify_all(ended=True)
             namespace.queues.end_all()
+            namespace.streams.end_all()
         else:
             self._bind(name, identity)
 
@@ -289,12 +303,17 @@ class Engine:
         namespace = self._by_id.get(record.namespace)
         if namespace is None:
             return  # it was deleted since; the mark outlives it
-        assert U64.unpack(record.state)[0] == index, "so far every watermark drops all that came before it"
+        below = U64.unpack(record.state)[0]
+        if record.entity and record.entity[0] in STREAM_FAMILIES:
+            namespace.streams.apply_watermark(record.entity, below)
+            return
+        assert below == index, "only streams are trimmed: every other watermark drops all that came before it"
         if record.entity:
             namespace.queues.apply_watermark(record.entity)
             return
         self._discard(namespace)
         namespace.kv.notify_all()
+        namespace.streams.groups.end_all()
 
     def _bind(self, name: str, identity: int) -> None:
         namespace = Namespace(self, name, identity)
@@ -310,6 +329,11 @@ class Engine:
         return self._by_id[DEFAULT_ID].queues
 
     @property
+    def streams(self) -> Streams:
+        """The streams of the namespace `default`."""
+        return self._by_id[DEFAULT_ID].streams
+
+    @property
     def kv(self) -> KeyValue:
         """The keys of the namespace `default`."""
         return self._by_id[DEFAULT_ID].kv
@@ -320,6 +344,10 @@ class Engine:
         if found is None:
             raise BadRequest(f"there is no namespace {name!r}; create it first")
         return found
+
+    def namespace_by_id(self, identity: int) -> Namespace:
+        """The namespace with this id in the log, which must exist."""
+        return self._by_id[identity]
 
     def namespace_by_hash(self, value: int) -> Namespace:
         """The namespace whose name has this FNV-1a hash; 0 is `default`. Raises `BadRequest`."""
@@ -387,10 +415,12 @@ class Engine:
 
     def _discard(self, namespace: Namespace) -> None:
         """Empty the stores. What they held is freed in slices: clearing a dict of a million takes a fifth of a second."""
-        store, queues = namespace.kv.store, namespace.queues
+        store, queues, streams = namespace.kv.store, namespace.queues, namespace.streams
         self._garbage.append([*store.notes, *store.deadlines.hours(), store.buried, *leaves_of(store.ordered), *store.clear()])
         self._garbage.append(queues.store.pieces())
         queues.store = QueueStore()
+        self._garbage.append(streams.store.pieces())
+        streams.store = StreamStore()
 
     def _free_slice(self) -> None:
         heap, room = self._garbage[-1], FREE_ENTRIES
@@ -414,6 +444,11 @@ class Engine:
             room -= max(count, 1)
         if not heap:
             self._garbage.pop()
+
+
+def unknown_type(index: int, record: Record) -> LogDamaged:
+    """A record of a later Flo."""
+    return LogDamaged(f"index {index} has type {record.type:#04x}, which this Flo does not know: a later one wrote it.")
 
 
 def leaves_of(ordered: OrderedKeys) -> list[list[bytes]]:

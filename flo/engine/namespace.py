@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from flo.engine.kv import KeyValue
 from flo.engine.queue import Queues
+from flo.engine.stream import Streams
 from flo.errors import BadRequest
 from flo.store.kv import KvStore
 from flo.ual.record import U64
@@ -35,7 +36,7 @@ def check_name(name: str) -> str:
 
 
 class Namespace:
-    """An isolated set of keys and queues. `kv` and `queues` have the operations on them."""
+    """An isolated set of keys, queues and streams. `kv`, `queues` and `streams` have the operations on them."""
 
     def __init__(self, engine: "Engine", name: str, identity: int) -> None:
         self.name = name
@@ -44,20 +45,23 @@ class Namespace:
         self.wire = U64.pack(self.hash if identity != DEFAULT_ID else 0)  # as most clients write it in a header
         self.deleted = False
         self.queues = Queues(engine, identity)
+        self.streams = Streams(engine, identity)
         self.kv = KeyValue(engine, identity, KvStore(engine.settings.history_age if engine.settings.history_depth > 1 else 0))
 
     @property
     def quiet(self) -> bool:
         """Whether neither time nor background work has anything to do here until the next record."""
-        store, queues = self.kv.store, self.queues.store
-        return not (store.ordered.pending or store.deadlines.count or queues.garbage or queues.windows) and queues.timers.next_due() is None
+        store, queues, streams = self.kv.store, self.queues.store, self.streams.store
+        if store.ordered.pending or store.deadlines.count or queues.garbage or queues.windows or streams.garbage or streams.ages.count:
+            return False
+        return queues.timers.next_due() is None and streams.timers.next_due() is None
 
     @property
     def empty(self) -> bool:
         """Whether nothing live is in it."""
-        return len(self.kv.store) == 0 and self.queues.empty
+        return len(self.kv.store) == 0 and self.queues.empty and self.streams.empty
 
     @property
     def bytes(self) -> int:
         """Bytes of memory accounted to it."""
-        return self.kv.store.bytes + self.queues.store.bytes
+        return self.kv.store.bytes + self.queues.store.bytes + self.streams.store.bytes

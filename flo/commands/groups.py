@@ -1,0 +1,416 @@
+"""Commands on consumer groups, as Redis has them: XGROUP, XREADGROUP, XACK, XPENDING, XCLAIM, XAUTOCLAIM, XINFO."""
+
+from flo.commands.arguments import integer, syntax_error
+from flo.commands.session import RespSession
+from flo.commands.streams import (
+    by_stream,
+    entry,
+    field_array,
+    need_stream,
+    nil_array,
+    range_end,
+    range_start,
+    read_options,
+    started,
+    stream_id,
+    stream_info,
+    streams_of,
+    xinfo_stream,
+)
+from flo.commands.table import BLOCKED, Job, Reply, command
+from flo.engine.group import READ_MAX, Delivery, Groups, lag
+from flo.engine.stream import id_text
+from flo.errors import BadRequest, NoGroup
+from flo.proto import resp
+from flo.proto.resp import EMPTY_ARRAY, OK, array, bulk
+from flo.store.group import NOT_COUNTED, Group, Pending
+from flo.store.stream import ID_MAX, Stream
+
+FULL_COUNT = 10  # of each list in XINFO STREAM FULL, where COUNT does not say
+FULL_COUNT_MAX = 1000
+PENDING_COUNT_MAX = 10_000  # deliveries one XPENDING shows, whatever its count says
+CLAIM_COUNT = 100
+
+
+def _groups(session: RespSession) -> Groups:
+    return streams_of(session).groups
+
+
+def _delivery(session: RespSession, found: Delivery) -> bytes:
+    """A record as XREADGROUP shows it; nil for the fields of one that was deleted meanwhile."""
+    name = id_text(found.ident)
+    shown = nil_array(session) if found.payload is None else field_array(found.kind, found.payload)
+    return b"*2\r\n" + bulk(name) + shown
+
+
+def _deliveries(session: RespSession, found: list[Delivery]) -> bytes:
+    return array([_delivery(session, one) for one in found])
+
+
+# -- groups and consumers --------------------------------------------------------------------------
+
+
+@command(
+    "XGROUP",
+    -2,
+    "CREATE stream group id | $ [MKSTREAM] [ENTRIESREAD n] | SETID stream group id | $ [ENTRIESREAD n] | DESTROY stream group | "
+    "CREATECONSUMER stream group consumer | DELCONSUMER stream group consumer",
+    "Make, move and delete groups and their consumers.",
+    group="stream",
+    since="5.0.0",
+    keys=(2, 2, 1),
+    flags="write",
+    subcommands={b"CREATE": -5, b"SETID": -5, b"DESTROY": 4, b"CREATECONSUMER": 5, b"DELCONSUMER": 5},
+    differs="DELCONSUMER with many deliveries is cut into slices",
+)
+def xgroup(session: RespSession, args: list[bytes]) -> Reply:
+    sub = args[1].upper()
+    groups = _groups(session)
+    if sub in (b"CREATE", b"SETID"):
+        name, group = args[2], args[3]
+        make, read, at = False, NOT_COUNTED, 5
+        while at < len(args):
+            word = args[at].upper()
+            if word == b"MKSTREAM" and sub == b"CREATE":
+                make = True
+            elif word == b"ENTRIESREAD" and at + 1 < len(args):
+                at += 1
+                read = integer(args[at])
+                if read < 0 and read != NOT_COUNTED:
+                    raise BadRequest("value for ENTRIESREAD must be positive or -1")
+            else:
+                raise syntax_error()
+            at += 1
+        start = None if args[4] == b"$" else stream_id(args[4])
+        if sub == b"CREATE":
+            groups.create(name, group, start, make_stream=make, read=read)
+        else:
+            groups.set_cursor(name, group, start, read)
+        return OK
+    if sub == b"DESTROY":
+        return resp.integer(groups.destroy(args[2], args[3]))
+    if sub == b"CREATECONSUMER":
+        return resp.integer(groups.create_consumer(args[2], args[3], args[4]))
+    if sub == b"DELCONSUMER":
+        return started(_delete_consumer(groups, args[2], args[3], args[4]))
+    raise BadRequest(f"unknown subcommand '{args[1][:128].decode('utf-8', 'replace')}'. Try XGROUP HELP.")
+
+
+def _delete_consumer(groups: Groups, name: bytes, group: bytes, consumer: bytes) -> Job:
+    count = yield from groups.delete_consumer(name, group, consumer)
+    return [resp.integer(count)]
+
+
+# -- reading ---------------------------------------------------------------------------------------
+
+
+@command(
+    "XREADGROUP",
+    -7,
+    "GROUP group consumer [COUNT count] [BLOCK milliseconds] [NOACK] STREAMS stream [stream …] id [id …]",
+    "Deliver records of a group: > those it has not delivered yet, an id what is pending with the consumer behind it.",
+    group="stream",
+    since="5.0.0",
+    flags="write blocking movablekeys",
+    differs=f"at most {READ_MAX:,} records of a stream; a group made by Flo's own operations delivers what ran out first",
+)
+def xreadgroup(session: RespSession, args: list[bytes]) -> Reply:
+    if args[1].upper() != b"GROUP":
+        raise BadRequest("Missing GROUP option for XREADGROUP")
+    group, consumer = args[2], args[3]
+    options = read_options(args, 4, grouped=True)
+    groups = _groups(session)
+    after: list[int | None] = []
+    for name, arg in zip(options.names, options.ids, strict=True):
+        if arg == b"$":
+            raise BadRequest(
+                "The $ ID is meaningless in the context of XREADGROUP: you want to read the history of this consumer by specifying a "
+                "proper ID, or use the > ID to get new messages. The $ ID would just return an empty result set."
+            )
+        after.append(None if arg == b">" else stream_id(arg))
+        groups.need(name, group, " in XREADGROUP with GROUP option")
+    count = min(options.limit, READ_MAX)
+    rows: list[tuple[bytes, bytes]] = []
+    for name, ident in zip(options.names, after, strict=True):
+        if ident is None:
+            found = groups.read(name, group, consumer, count, acknowledge=options.no_ack)
+            if not found:
+                continue
+        else:
+            found = groups.history(name, group, consumer, ident, count) if ident < ID_MAX else []
+        rows.append((name, _deliveries(session, found)))
+    if rows or options.block is None or any(ident is not None for ident in after):
+        return by_stream(session, rows)
+
+    def deliver(name: bytes, found: list[Delivery] | None) -> None:
+        if found is None:
+            block.answer(resp.error("NOGROUP the consumer group this client was blocked on no longer exists"))
+        else:
+            block.answer(by_stream(session, [(name, _deliveries(session, found))]))
+
+    reader = groups.wait([(name, group) for name in options.names], consumer, count, deliver, acknowledge=options.no_ack)
+    block = session.block(options.block, reader.cancel, lambda: nil_array(session))
+    return BLOCKED
+
+
+@command(
+    "XACK",
+    -4,
+    "stream group id [id …]",
+    "Deliveries are done; answers how many there were.",
+    group="stream",
+    since="5.0.0",
+    keys=(1, 1, 1),
+    flags="write fast",
+)
+def xack(session: RespSession, args: list[bytes]) -> Reply:
+    return resp.integer(_groups(session).ack(args[1], args[2], [stream_id(arg) for arg in args[3:]]))
+
+
+# -- what is pending -------------------------------------------------------------------------------
+
+
+@command(
+    "XPENDING",
+    -3,
+    "stream group [[IDLE milliseconds] start end count [consumer]]",
+    "What is delivered and not acknowledged: a summary, or the deliveries.",
+    group="stream",
+    since="5.0.0",
+    keys=(1, 1, 1),
+    flags="readonly",
+    differs=f"shows at most {PENDING_COUNT_MAX:,}",
+)
+def xpending(session: RespSession, args: list[bytes]) -> Reply:
+    if len(args) == 3:
+        return _pending_summary(session, _groups(session).need(args[1], args[2])[1])
+    at, idle = 3, 0
+    if args[3].upper() == b"IDLE" and len(args) > 4:
+        idle = integer(args[4])
+        at = 5
+    if not 3 <= len(args) - at <= 4:
+        raise syntax_error()
+    start, end = range_start(args[at]), range_end(args[at + 1])
+    count = integer(args[at + 2])
+    consumer = args[at + 3] if len(args) - at == 4 else None
+    groups = _groups(session)
+    groups.need(args[1], args[2])
+    if count <= 0:
+        return EMPTY_ARRAY
+    return started(_pending_job(groups, args[1], args[2], (start, end, min(count, PENDING_COUNT_MAX)), consumer, idle))
+
+
+def _pending_summary(session: RespSession, group: Group) -> bytes:
+    first, last = group.order.first(), group.order.last()
+    if first is None or last is None:
+        return array([resp.integer(0), session.nil, session.nil, nil_array(session)])
+    # in the order of names, as Redis has it
+    counts = [array([bulk(c.name), bulk(b"%d" % len(c.order))]) for _, c in sorted(group.consumers.items()) if c.order]
+    return array([resp.integer(len(group.pending)), bulk(id_text(first)), bulk(id_text(last)), array(counts)])
+
+
+def _pending_job(groups: Groups, name: bytes, group: bytes, within: tuple[int, int, int], consumer: bytes | None, idle: int) -> Job:
+    found = yield from groups.pending(name, group, *within, consumer, idle)
+    now = groups.engine.now
+    return [array([_pending_row(ident, pending, now) for ident, pending in found])]
+
+
+def _pending_row(ident: int, pending: Pending, now: int) -> bytes:
+    idle, deliveries = resp.integer(max(now - pending.time, 0)), resp.integer(pending.deliveries)
+    return array([bulk(id_text(ident)), bulk(pending.consumer), idle, deliveries])
+
+
+# -- claiming --------------------------------------------------------------------------------------
+
+
+@command(
+    "XCLAIM",
+    -6,
+    "stream group consumer min-idle id [id …] [IDLE ms] [TIME unix-ms] [RETRYCOUNT n] [FORCE] [JUSTID] [LASTID id]",
+    "Have deliveries that are idle with another consumer.",
+    group="stream",
+    since="5.0.0",
+    keys=(1, 1, 1),
+    flags="write fast",
+)
+def xclaim(session: RespSession, args: list[bytes]) -> Reply:
+    name, group, consumer = args[1:4]
+    groups = _groups(session)
+    groups.need(name, group)
+    min_idle = max(integer(args[4], message="Invalid min-idle-time argument for XCLAIM"), 0)
+    at = 5
+    ids: list[int] = []
+    while at < len(args) and args[at][:1].isdigit():
+        ids.append(stream_id(args[at]))
+        at += 1
+    if not ids:
+        stream_id(args[5])  # refuses it
+    now = groups.engine.now
+    time: int | None = None
+    deliveries: int | None = None
+    force = just_id = False
+    last = 0
+    while at < len(args):
+        word, more = args[at].upper(), at + 1 < len(args)
+        if word in (b"FORCE", b"JUSTID"):
+            force, just_id = force or word == b"FORCE", just_id or word == b"JUSTID"
+            at += 1
+            continue
+        if not more:
+            raise BadRequest(f"Unrecognized XCLAIM option '{args[at][:128].decode('utf-8', 'replace')}'")
+        value = args[at + 1]
+        if word == b"IDLE":
+            time = now - integer(value, message="Invalid IDLE option argument for XCLAIM")
+        elif word == b"TIME":
+            time = integer(value, message="Invalid TIME option argument for XCLAIM")
+        elif word == b"RETRYCOUNT":
+            deliveries = integer(value, 0, (1 << 32) - 1, "Invalid RETRYCOUNT option argument for XCLAIM")
+        elif word == b"LASTID":
+            last = stream_id(value)
+        else:
+            raise BadRequest(f"Unrecognized XCLAIM option '{args[at][:128].decode('utf-8', 'replace')}'")
+        at += 2
+    if time is not None:
+        time = min(max(time, 0), now)
+    claimed, _ = groups.claim(
+        name, group, consumer, ids, min_idle=min_idle, time=time, deliveries=deliveries, force=force, count=not just_id, last=last
+    )
+    return _claimed(session, claimed, just_id)
+
+
+def _claimed(session: RespSession, found: list[Delivery], just_id: bool) -> bytes:
+    return array([bulk(id_text(one.ident)) for one in found]) if just_id else _deliveries(session, found)
+
+
+@command(
+    "XAUTOCLAIM",
+    -6,
+    "stream group consumer min-idle start [COUNT count] [JUSTID]",
+    "Have what is idle with other consumers, from an id on; answers where to go on, what was claimed, and ids that are gone.",
+    group="stream",
+    since="6.2.0",
+    keys=(1, 1, 1),
+    flags="write fast",
+    differs=f"at most {READ_MAX:,} at a time",
+)
+def xautoclaim(session: RespSession, args: list[bytes]) -> Reply:
+    name, group, consumer = args[1:4]
+    min_idle = max(integer(args[4], message="Invalid min-idle-time argument for XAUTOCLAIM"), 0)
+    start = range_start(args[5])
+    count, just_id, at = CLAIM_COUNT, False, 6
+    while at < len(args):
+        word = args[at].upper()
+        if word == b"COUNT" and at + 1 < len(args):
+            at += 1
+            count = integer(args[at], 1, (1 << 63) // 16, "COUNT must be > 0")
+        elif word == b"JUSTID":
+            just_id = True
+        else:
+            raise syntax_error()
+        at += 1
+    following, claimed, gone = _groups(session).claim_idle(name, group, consumer, min_idle, start, min(count, READ_MAX), count=not just_id)
+    return array([bulk(id_text(following)), _claimed(session, claimed, just_id), array([bulk(id_text(ident)) for ident in gone])])
+
+
+# -- XINFO -----------------------------------------------------------------------------------------
+
+
+@command(
+    "XINFO",
+    -2,
+    "STREAM stream [FULL [COUNT count]] | GROUPS stream | CONSUMERS stream group",
+    "Tell about a stream, its groups, their consumers.",
+    group="stream",
+    since="5.0.0",
+    keys=(2, 2, 1),
+    flags="readonly",
+    subcommands={b"STREAM": -3, b"GROUPS": 3, b"CONSUMERS": 4},
+    differs="after a restart a consumer's idle time begins anew",
+)
+def xinfo(session: RespSession, args: list[bytes]) -> Reply:
+    sub = args[1].upper()
+    if sub == b"STREAM":
+        if len(args) == 3:
+            return xinfo_stream(session, args[2])
+        if args[3].upper() != b"FULL" or len(args) not in (4, 6) or (len(args) == 6 and args[4].upper() != b"COUNT"):
+            raise syntax_error()
+        count = integer(args[5]) if len(args) == 6 else FULL_COUNT
+        return _xinfo_full(session, args[2], FULL_COUNT_MAX if count <= 0 else min(count, FULL_COUNT_MAX))
+    if sub == b"GROUPS":
+        stream = need_stream(session, args[2])
+        return array([_group_info(session, stream, group) for _, group in sorted(stream.groups.items()) if group.declared])
+    if sub == b"CONSUMERS":
+        stream = need_stream(session, args[2])
+        found = stream.group(args[3])
+        if found is None:
+            group, name = (arg[:128].decode("utf-8", "replace") for arg in (args[3], args[2]))
+            raise NoGroup(f"No such consumer group '{group}' for key name '{name}'")
+        return array([_consumer_info(session, found, name) for name in sorted(found.consumers)])
+    raise BadRequest(f"unknown subcommand '{args[1][:128].decode('utf-8', 'replace')}'. Try XINFO HELP.")
+
+
+def _or_nil(session: RespSession, value: int | None) -> bytes:
+    return session.nil if value is None or value == NOT_COUNTED else resp.integer(value)
+
+
+def _group_info(session: RespSession, stream: Stream, group: Group) -> bytes:
+    info = {
+        b"name": bulk(group.name),
+        b"consumers": resp.integer(len(group.consumers)),
+        b"pending": resp.integer(len(group.pending)),
+        b"last-delivered-id": bulk(id_text(group.last)),
+        b"entries-read": _or_nil(session, group.read),
+        b"lag": _or_nil(session, lag(stream, group)),
+    }
+    return resp.mapping(info, session.v3)
+
+
+def _consumer_info(session: RespSession, group: Group, name: bytes) -> bytes:
+    consumer, now = group.consumers[name], session.namespace.streams.engine.now
+    info = {
+        b"name": bulk(name),
+        b"pending": resp.integer(len(consumer.order)),
+        b"idle": resp.integer(now - consumer.seen),
+        b"inactive": resp.integer(now - consumer.active if consumer.active >= 0 else -1),
+    }
+    return resp.mapping(info, session.v3)
+
+
+def _xinfo_full(session: RespSession, name: bytes, count: int) -> bytes:
+    stream = need_stream(session, name)
+    info = stream_info(session, stream)
+    info[b"entries"] = array(map(entry, streams_of(session).read(name, limit=count)))
+    groups: list[bytes] = []
+    for _, group in sorted(stream.groups.items()):
+        if not group.declared:
+            continue
+        pending = [(ident, group.pending[ident]) for _, ident in zip(range(count), group.order.start(0), strict=False)]
+        rows = [array([bulk(id_text(i)), bulk(p.consumer), resp.integer(p.time), resp.integer(p.deliveries)]) for i, p in pending]
+        details = {
+            b"name": bulk(group.name),
+            b"last-delivered-id": bulk(id_text(group.last)),
+            b"entries-read": _or_nil(session, group.read),
+            b"lag": _or_nil(session, lag(stream, group)),
+            b"pel-count": resp.integer(len(group.pending)),
+            b"pel": array(rows),
+            b"consumers": array([_full_consumer(session, group, name, count) for name in sorted(group.consumers)[:FULL_COUNT_MAX]]),
+        }
+        groups.append(resp.mapping(details, session.v3))
+    info[b"groups"] = array(groups)
+    return resp.mapping(info, session.v3)
+
+
+def _full_consumer(session: RespSession, group: Group, name: bytes, count: int) -> bytes:
+    consumer = group.consumers[name]
+    ids = [ident for _, ident in zip(range(count), consumer.order.start(0), strict=False)]
+    rows = [array([bulk(id_text(i)), resp.integer(group.pending[i].time), resp.integer(group.pending[i].deliveries)]) for i in ids]
+    return resp.mapping(
+        {
+            b"name": bulk(name),
+            b"seen-time": resp.integer(consumer.seen),
+            b"active-time": resp.integer(consumer.active),
+            b"pel-count": resp.integer(len(consumer.order)),
+            b"pel": array(rows),
+        },
+        session.v3,
+    )

@@ -1,0 +1,713 @@
+"""The consumer groups of one namespace's streams (SPEC section 3, "Streams").
+
+A group is a cursor and the records that were delivered and not acknowledged. Two kinds of group share everything but their defaults: one
+made by Flo's own operations redelivers what is not acknowledged in time, and sets aside what fails too often; one made by XGROUP does
+neither by itself, as Redis's.
+
+Each delivery is a record (*pending*), each acknowledgement another; a delivery that runs out is none: the record goes to whoever reads
+next, and only that is written. What is pending does not keep its record: a trim takes that away, and the delivery ends when it is looked
+at next.
+"""
+
+import struct
+from collections import OrderedDict
+from collections.abc import Callable, Generator, Iterable, Sequence
+from functools import wraps
+from itertools import islice
+from typing import TYPE_CHECKING, Concatenate, NamedTuple, ParamSpec, TypeVar, cast
+
+from flo.errors import BadRequest, GroupExists, NoGroup, NotFound, Overloaded
+from flo.store.group import ACK_TIMEOUT_MS, DEAD_MAX, DELIVERIES_DEFAULT, NOT_COUNTED, Consumer, Dead, Group, Pending
+from flo.store.stream import ID_MAX, SEQ_BITS, SEQ_MASK, Stream
+from flo.ual.record import (
+    FAMILY_STREAM_GROUP,
+    HEADER_BYTES,
+    STREAM_CONSUMER,
+    STREAM_CONSUMER_GONE,
+    STREAM_DEAD,
+    STREAM_GROUP,
+    STREAM_GROUP_GONE,
+    STREAM_PENDING,
+    STREAM_PENDING_GONE,
+    U64,
+    Record,
+    container,
+    container_of,
+)
+
+if TYPE_CHECKING:
+    from flo.engine.stream import Streams
+
+MANY_MAX = 10_000  # ids in one request
+GROUP_BYTES_MAX = CONSUMER_BYTES_MAX = 16_000
+GROUPS_MAX = 1000  # of a stream: deleting it is a record for each
+CONSUMERS_MAX = 100_000  # of a group
+READ_MAX = 1000  # records in one read: two system calls and a record each
+LIST_BYTES_MAX = 16 << 20
+DELIVERY_BYTES = HEADER_BYTES + 80  # a record about a delivery, besides names
+RIPEN_SLICE = 500
+DISMISS_SLICE = 500  # deliveries ended in one slice when a consumer is deleted
+DEADLINE_MAX = 1 << 53
+
+_ID = struct.Struct("<QQ")  # ms, seq
+_GROUP = struct.Struct("<QQqBIIQ")  # cursor ms, seq; records before it; made by (0 XGROUP, 1 Flo); ack timeout; most deliveries; evicted
+_PENDING = struct.Struct("<QIQ")  # time, deliveries, deadline; the consumer follows
+_DEAD = struct.Struct("<I")  # deliveries; the consumer follows
+GROUP_MARK, CONSUMER_MARK, PENDING_MARK = b"g", b"c", b"p"
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class Delivery(NamedTuple):
+    """A record as a group delivers it. A `payload` of None: it was deleted from the stream since it was delivered first."""
+
+    ident: int
+    kind: int
+    deliveries: int
+    payload: bytes | None
+
+
+def operation(method: "Callable[Concatenate[Groups, P], R]") -> "Callable[Concatenate[Groups, P], R]":
+    """Outside the server, run the method between a tick and a commit."""
+
+    @wraps(method)
+    def run(self: "Groups", *args: P.args, **kwargs: P.kwargs) -> R:
+        if self.engine.manual:
+            return method(self, *args, **kwargs)
+        result: R = self.engine.run(method, self, *args, **kwargs)
+        return result
+
+    return cast("Callable[Concatenate[Groups, P], R]", run)
+
+
+Key = tuple[bytes, bytes]  # stream, group
+
+
+class Reader:
+    """Someone waiting for records of one or several groups. `deliver` is called once, with the stream's name and what was delivered
+    (None: that group is gone), unless `cancel` came first."""
+
+    __slots__ = ("_keys", "_readers", "acknowledge", "consumer", "count", "deliver")
+
+    def __init__(
+        self,
+        readers: dict[Key, "OrderedDict[Reader, None]"],
+        keys: Sequence[Key],
+        consumer: bytes,
+        count: int,
+        acknowledge: bool,
+        deliver: Callable[[bytes, list[Delivery] | None], None],
+    ) -> None:
+        self._readers = readers
+        self._keys = keys
+        self.consumer = consumer
+        self.count = count
+        self.acknowledge = acknowledge
+        self.deliver = deliver
+        for key in keys:
+            readers.setdefault(key, OrderedDict())[self] = None
+
+    def cancel(self) -> None:
+        """Wait no more. Harmless where it is over already."""
+        for key in self._keys:
+            waiting = self._readers.get(key)
+            if waiting is not None:
+                waiting.pop(self, None)
+                if not waiting:
+                    del self._readers[key]
+
+
+class Groups:
+    """The groups of one namespace's streams. Names are bytes, ids ints, times ms."""
+
+    def __init__(self, streams: "Streams") -> None:
+        self.streams = streams
+        self.engine = streams.engine
+        self.namespace = streams.namespace
+        self.takers: dict[Key, OrderedDict[Reader, None]] = {}
+
+    # -- records -----------------------------------------------------------------------------------
+
+    def apply(self, record: Record, name: bytes, rest: bytes) -> None:
+        """What a record about a group does to the store. `name` is its container's; `rest` the entity behind it."""
+        kind, state, store = record.type, record.state, self.streams.store
+        if kind == STREAM_GROUP:
+            ms, seq, read, own, ack_timeout, max_deliver, evicted = _GROUP.unpack(state)
+            group = store.open_group(name, rest[1:])
+            group.declare(ms << SEQ_BITS | seq, read, bool(own), ack_timeout, max_deliver, evicted)
+            return
+        if kind == STREAM_GROUP_GONE:
+            store.drop_group(name, rest[1:])
+            return
+        head = container_of(name)
+        stream, group_name = head[2:], name[len(head) :]
+        if kind == STREAM_CONSUMER:
+            store.consume(stream, group_name, rest[1:], record.time)
+        elif kind == STREAM_CONSUMER_GONE:
+            store.dismiss(stream, group_name, rest[1:])
+        else:
+            ms, seq = _ID.unpack_from(rest, 1)
+            ident = ms << SEQ_BITS | seq
+            if kind == STREAM_PENDING:
+                store.pend(stream, group_name, ident, Pending(state[_PENDING.size :], *_PENDING.unpack_from(state)))
+            elif kind == STREAM_DEAD:
+                deliveries = _DEAD.unpack_from(state)[0]
+                store.die(stream, group_name, ident, Dead(state[_DEAD.size :], deliveries, record.time))
+            else:
+                store.end(stream, group_name, ident)
+
+    def apply_watermark(self, name: bytes) -> None:
+        """A group's consumers and deliveries are gone."""
+        head = container_of(name)
+        self.streams.store.clear_group(head[2:], name[len(head) :])
+
+    def _write(self, kind: int, name: bytes, group: bytes, rest: bytes, state: bytes, gone: bool = False) -> None:
+        """Write a record of the group's own container."""
+        entity = container(container(name) + group) + rest
+        self.engine.write(Record(kind, self.namespace, self.engine.now, entity, state, gone=gone))
+
+    def _pending(self, name: bytes, group: bytes, ident: int, pending: Pending) -> None:
+        state = _PENDING.pack(pending.time, pending.deliveries, pending.deadline) + pending.consumer
+        self._write(STREAM_PENDING, name, group, PENDING_MARK + _ID.pack(ident >> SEQ_BITS, ident & SEQ_MASK), state)
+
+    def _end(self, name: bytes, group: bytes, ident: int) -> None:
+        rest = PENDING_MARK + _ID.pack(ident >> SEQ_BITS, ident & SEQ_MASK)
+        self._write(STREAM_PENDING_GONE, name, group, rest, b"", gone=True)
+
+    def _group(
+        self, name: bytes, group: bytes, last: int, read: int, own: bool, ack_timeout: int, max_deliver: int, evicted: int = 0
+    ) -> None:
+        state = _GROUP.pack(last >> SEQ_BITS, last & SEQ_MASK, read, own, ack_timeout, max_deliver, evicted)
+        self.engine.write(Record(STREAM_GROUP, self.namespace, self.engine.now, container(name) + GROUP_MARK + group, state))
+
+    def _move(self, name: bytes, group: Group, last: int, read: int, evicted: int | None = None) -> None:
+        """Write the group with its cursor there."""
+        evicted = group.evicted if evicted is None else evicted
+        self._group(name, group.name, last, read, group.own, group.ack_timeout, group.max_deliver, evicted)
+
+    # -- finding -----------------------------------------------------------------------------------
+
+    def find(self, name: bytes, group: bytes) -> tuple[Stream, Group] | None:
+        """The stream and its group; None where one of them is missing."""
+        stream = self.streams.store.find(name)
+        found = stream.group(group) if stream is not None else None
+        return (stream, found) if stream is not None and found is not None else None
+
+    def need(self, name: bytes, group: bytes, suffix: str = "") -> tuple[Stream, Group]:
+        """The same. Raises `NoGroup`, worded as Redis words it."""
+        found = self.find(name, group)
+        if found is None:
+            raise NoGroup(f"No such key '{_text(name)}' or consumer group '{_text(group)}'{suffix}")
+        return found
+
+    def _need_stream(self, name: bytes) -> Stream:
+        stream = self.streams.store.find(name)
+        if stream is None:
+            raise NotFound(
+                "The XGROUP subcommand requires the key to exist. Note that for CREATE you may want to use the MKSTREAM option to create "
+                "an empty stream automatically."
+            )
+        return stream
+
+    def _need_group(self, name: bytes, group: bytes) -> tuple[Stream, Group]:
+        stream = self._need_stream(name)
+        found = stream.group(group)
+        if found is None:
+            raise NoGroup(f"No such consumer group '{_text(group)}' for key name '{_text(name)}'")
+        return stream, found
+
+    # -- groups and consumers ----------------------------------------------------------------------
+
+    @operation
+    def create(
+        self,
+        name: bytes,
+        group: bytes,
+        start: int | None = 0,
+        *,
+        make_stream: bool = False,
+        own: bool = False,
+        read: int = NOT_COUNTED,
+        ack_timeout: int = ACK_TIMEOUT_MS,
+        max_deliver: int = DELIVERIES_DEFAULT,
+    ) -> None:
+        """Make a group that delivers what has a higher id than `start` (None: what comes from now on). `own` groups redeliver after
+        `ack_timeout` ms (0: never), and set aside after `max_deliver` deliveries (0: never). Raises `NotFound` where there is no stream
+        and none is to be made, `GroupExists`."""
+        _check_group(group)
+        stream = self.streams.store.find(name)
+        if stream is None and not make_stream:
+            self._need_stream(name)
+        if stream is not None and stream.group(group) is not None:
+            raise GroupExists("Consumer Group name already exists")
+        if stream is not None and len(stream.groups) >= GROUPS_MAX:
+            raise BadRequest(f"the stream has {len(stream.groups)} groups; at most {GROUPS_MAX} are allowed")
+        if stream is None:
+            self.streams.declare(name)
+        self.engine.admit(DELIVERY_BYTES + len(name) + len(group), adds=True)
+        last = start if start is not None else stream.last if stream is not None else 0
+        if not own:
+            ack_timeout = max_deliver = 0
+        self._group(name, group, last, read, own, ack_timeout, max_deliver)
+
+    @operation
+    def set_cursor(self, name: bytes, group: bytes, last: int | None, read: int = NOT_COUNTED) -> None:
+        """Deliver from another id on; None for what comes from now on. Raises `NotFound`, `NoGroup`."""
+        stream, found = self._need_group(name, group)
+        self.engine.admit(DELIVERY_BYTES + len(name) + len(group), adds=False)
+        self._move(name, found, stream.last if last is None else last, read)
+        self.serve(name)
+
+    @operation
+    def destroy(self, name: bytes, group: bytes) -> bool:
+        """Delete a group with all it knows; returns whether there was one. Raises `NotFound` where there is no stream."""
+        stream = self._need_stream(name)
+        if stream.group(group) is None:
+            return False
+        self.engine.admit(2 * (DELIVERY_BYTES + len(name) + len(group)), adds=False)
+        self.streams.mark(FAMILY_STREAM_GROUP, container(name) + group)
+        self.engine.write(Record(STREAM_GROUP_GONE, self.namespace, self.engine.now, container(name) + GROUP_MARK + group, b"", gone=True))
+        self._end_waits((name, group))
+        return True
+
+    @operation
+    def create_consumer(self, name: bytes, group: bytes, consumer: bytes) -> bool:
+        """Make a consumer; returns whether it is new. Raises `NotFound`, `NoGroup`."""
+        _, found = self._need_group(name, group)
+        if consumer in found.consumers:
+            return False
+        self._consumer(name, found, consumer)
+        return True
+
+    def _consumer(self, name: bytes, group: Group, consumer: bytes) -> Consumer:
+        """The consumer, made where it is missing."""
+        found = group.consumers.get(consumer)
+        if found is None:
+            if len(consumer) > CONSUMER_BYTES_MAX:
+                raise BadRequest(f"the consumer's name is {len(consumer)} bytes; at most {CONSUMER_BYTES_MAX} are allowed")
+            if len(group.consumers) >= CONSUMERS_MAX:
+                raise BadRequest(f"the group has {len(group.consumers)} consumers; at most {CONSUMERS_MAX} are allowed: delete some")
+            self.engine.admit(DELIVERY_BYTES + len(name) + len(group.name) + len(consumer), adds=True)
+            self._write(STREAM_CONSUMER, name, group.name, CONSUMER_MARK + consumer, U64.pack(self.engine.now))
+            found = group.consumers[consumer]
+        found.seen = self.engine.now
+        return found
+
+    def delete_consumer(self, name: bytes, group: bytes, consumer: bytes) -> Generator[None, None, int]:
+        """Delete a consumer and what is pending with it, in slices; returns how many deliveries ended. Raises `NotFound`, `NoGroup`."""
+        _, found = self._need_group(name, group)
+        count = 0
+        while consumer in found.consumers and not found.gone:
+            there = found.consumers[consumer]
+            ids = list(islice(there.order.start(0), DISMISS_SLICE))
+            self.engine.admit((len(ids) + 1) * (DELIVERY_BYTES + len(name) + len(group) + len(consumer)), adds=False)
+            for ident in ids:
+                self._end(name, group, ident)
+            count += len(ids)
+            if not there.order:
+                self._write(STREAM_CONSUMER_GONE, name, group, CONSUMER_MARK + consumer, b"", gone=True)
+                break
+            yield
+        return count
+
+    # -- reading -----------------------------------------------------------------------------------
+
+    def available(self, stream: Stream, group: Group) -> bool:
+        """Whether a read would deliver something."""
+        return bool(group.lapsed) or bool(stream.chunks and stream.chunks[-1].last() > group.last)
+
+    @operation
+    def read(
+        self, name: bytes, group: bytes, consumer: bytes, count: int, *, acknowledge: bool = False, create: bool = False
+    ) -> list[Delivery]:
+        """Deliver up to `count` records: first those whose delivery ran out, then new ones. With `acknowledge` they are done at once.
+        With `create` the stream and the group are made where they are missing. Stops near 16 MiB. Raises `NoGroup`."""
+        if create and self.find(name, group) is None:
+            self.create(name, group, 0, make_stream=True, own=True)
+        stream, found = self.need(name, group)
+        self._settle()
+        self._consumer(name, found, consumer)
+        return self._take(name, stream, found, consumer, count, acknowledge)
+
+    def _take(self, name: bytes, stream: Stream, group: Group, consumer: bytes, count: int, acknowledge: bool) -> list[Delivery]:
+        now = self.engine.now
+        count = min(count, READ_MAX)
+        names = len(name) + len(group.name) + len(consumer)
+        fresh = stream.ascending(group.last + 1, ID_MAX, count) if stream.last > group.last else []
+        lapsed = list(islice(group.lapsed.start(0), count)) if group.lapsed else []
+        if not fresh and not lapsed:
+            return []
+        self.engine.admit((len(fresh) + len(lapsed) + 1) * (DELIVERY_BYTES + names), adds=False)
+        deadline = now + group.ack_timeout if group.ack_timeout else 0
+        found: list[Delivery] = []
+        size = 0
+        for ident in lapsed:
+            index = stream.find(ident)
+            if not index:
+                self._end(name, group.name, ident)  # it was trimmed away meanwhile
+                continue
+            record = self.streams.load(ident, index)
+            size += len(record.payload)
+            if found and size > LIST_BYTES_MAX:
+                break
+            deliveries = group.pending[ident].deliveries + 1
+            if acknowledge:
+                self._end(name, group.name, ident)
+            else:
+                self._pending(name, group.name, ident, Pending(consumer, now, deliveries, deadline))
+            found.append(Delivery(ident, record.kind, deliveries, record.payload))
+        last, read = group.last, group.read
+        for ident, index in fresh[: count - len(found)]:
+            record = self.streams.load(ident, index)
+            size += len(record.payload)
+            if found and size > LIST_BYTES_MAX:
+                break
+            if not acknowledge:
+                self._pending(name, group.name, ident, Pending(consumer, now, 1, deadline))
+            found.append(Delivery(ident, record.kind, 1, record.payload))
+            read = read + 1 if read != NOT_COUNTED and not tombstones(stream, ident) else distance(stream, ident)
+            last = ident
+        if last != group.last:
+            self._move(name, group, last, read)
+        if found:
+            group.consumers[consumer].active = now
+        return found
+
+    @operation
+    def history(self, name: bytes, group: bytes, consumer: bytes, after: int, count: int) -> list[Delivery]:
+        """Up to `count` of what is pending with a consumer behind an id, delivered to it once more. Raises `NoGroup`."""
+        stream, found = self.need(name, group)
+        there = self._consumer(name, found, consumer)
+        ids = list(islice(there.order.start(after + 1), min(count, READ_MAX)))
+        self.engine.admit((len(ids) + 1) * (DELIVERY_BYTES + len(name) + len(group) + len(consumer)), adds=False)
+        now = self.engine.now
+        answer: list[Delivery] = []
+        size = 0
+        for ident in ids:
+            index = stream.find(ident)
+            pending = found.pending[ident]
+            if not index:
+                answer.append(Delivery(ident, 0, pending.deliveries, None))
+                continue
+            record = self.streams.load(ident, index)
+            size += len(record.payload)
+            if answer and size > LIST_BYTES_MAX:
+                break
+            deadline = now + found.ack_timeout if found.ack_timeout else 0
+            self._pending(name, group, ident, Pending(consumer, now, pending.deliveries + 1, deadline))
+            answer.append(Delivery(ident, record.kind, pending.deliveries + 1, record.payload))
+        return answer
+
+    def wait(
+        self,
+        keys: Sequence[Key],
+        consumer: bytes,
+        count: int,
+        deliver: Callable[[bytes, list[Delivery] | None], None],
+        *,
+        acknowledge: bool = False,
+    ) -> Reader:
+        """Deliver as soon as one of the groups has something, to each reader in turn. None of them has now."""
+        return Reader(self.takers, list(dict.fromkeys(keys)), consumer, count, acknowledge, deliver)
+
+    def serve(self, name: bytes) -> None:
+        """There may be records of this stream for those who wait: give them out, one reader after the other."""
+        if not self.takers:
+            return
+        stream = self.streams.store.find(name)
+        for group in tuple(stream.groups.values()) if stream is not None else ():
+            waiting = self.takers.get((name, group.name))
+            try:
+                while waiting and stream is not None and self.available(stream, group):
+                    reader = next(iter(waiting))
+                    self._consumer(name, group, reader.consumer)
+                    found = self._take(name, stream, group, reader.consumer, reader.count, reader.acknowledge)
+                    if not found:
+                        continue  # what was available had been trimmed away; it is not any more
+                    reader.cancel()
+                    reader.deliver(name, found)
+            except Overloaded:
+                return  # not even deliveries fit on the disk: they wait until there is room
+
+    def ended(self, name: bytes) -> None:
+        """A stream is gone: who waits for its groups is told."""
+        for key in [key for key in self.takers if key[0] == name]:
+            self._end_waits(key)
+
+    def _end_waits(self, key: Key) -> None:
+        for reader in tuple(self.takers.get(key, ())):
+            reader.cancel()
+            reader.deliver(key[0], None)
+
+    def end_all(self) -> None:
+        """The namespace is gone."""
+        for key in tuple(self.takers):
+            self._end_waits(key)
+
+    # -- deliveries --------------------------------------------------------------------------------
+
+    @operation
+    def ack(self, name: bytes, group: bytes, ids: Sequence[int], *, need: bool = False) -> int:
+        """Deliveries are done; returns how many there were. A dead letter is deleted by it. Raises `NoGroup` where `need` says so."""
+        check_ids(ids)
+        found = self.need(name, group) if need else self.find(name, group)
+        if found is None:
+            return 0
+        there = [ident for ident in dict.fromkeys(ids) if ident in found[1].pending or ident in found[1].dead]
+        self.engine.admit(len(there) * (DELIVERY_BYTES + len(name) + len(group)), adds=False)
+        for ident in there:
+            self._end(name, group, ident)
+        return len(there)
+
+    @operation
+    def nack(self, name: bytes, group: bytes, ids: Sequence[int], *, delay: int = 0, consumer: bytes | None = None) -> int:
+        """Give deliveries back, to whoever reads next, at once or after `delay` ms; where they are spent, to the dead letters. A dead
+        letter goes back with its deliveries forgotten. Only those with `consumer`, where it is given. Returns how many. Raises
+        `NoGroup`."""
+        check_ids(ids)
+        _, found = self.need(name, group)
+        now = self.engine.now
+        deadline = _deadline(now, delay, "delay")
+        there = self._with(found, ids, consumer)
+        letters = [ident for ident in dict.fromkeys(ids) if ident in found.dead and consumer is None]
+        consumers = sum(len(found.pending[ident].consumer) for ident in there) + sum(len(found.dead[ident].consumer) for ident in letters)
+        self.engine.admit(3 * ((len(there) + len(letters) + 1) * (DELIVERY_BYTES + len(name) + len(group)) + consumers), adds=False)
+        for ident in there:
+            pending = found.pending[ident]
+            if found.max_deliver and pending.deliveries >= found.max_deliver:
+                self._bury(name, found, ident)
+            else:
+                self._pending(name, group, ident, pending._replace(deadline=deadline))
+        for ident in letters:
+            self._pending(name, group, ident, Pending(found.dead[ident].consumer, now, 0, deadline))
+        self._settle()
+        self.serve(name)
+        return len(there) + len(letters)
+
+    @operation
+    def touch(self, name: bytes, group: bytes, ids: Sequence[int], *, lease: int | None = None, consumer: bytes | None = None) -> int:
+        """Let deliveries run out `lease` ms from now, or the group's own time; returns how many there were. Raises `NoGroup`."""
+        check_ids(ids)
+        _, found = self.need(name, group)
+        after = found.ack_timeout if lease is None else lease
+        deadline = _deadline(self.engine.now, after, "lease") if after else 0
+        there = self._with(found, ids, consumer)
+        consumers = sum(len(found.pending[ident].consumer) for ident in there)
+        self.engine.admit(len(there) * (DELIVERY_BYTES + len(name) + len(group)) + consumers, adds=False)
+        for ident in there:
+            self._pending(name, group, ident, found.pending[ident]._replace(time=self.engine.now, deadline=deadline))
+        return len(there)
+
+    @staticmethod
+    def _with(group: Group, ids: Iterable[int], consumer: bytes | None) -> list[int]:
+        """Those of `ids` that are pending, with that consumer if one is given."""
+        return [i for i in dict.fromkeys(ids) if i in group.pending and consumer in (None, group.pending[i].consumer)]
+
+    @operation
+    def claim(
+        self,
+        name: bytes,
+        group: bytes,
+        consumer: bytes,
+        ids: Sequence[int],
+        *,
+        min_idle: int = 0,
+        time: int | None = None,
+        deliveries: int | None = None,
+        force: bool = False,
+        count: bool = True,
+        last: int = 0,
+    ) -> tuple[list[Delivery], list[int]]:
+        """Have deliveries that are idle for `min_idle` ms at least with this consumer. `time` is when they are said to have been
+        delivered, now if None; `deliveries` how often, one more than before if None and `count`. `force` makes those that are not
+        pending. The cursor moves to `last` if it is behind. Returns what was claimed, and the ids that are not in the stream any more:
+        those deliveries end. Raises `NoGroup`."""
+        check_ids(ids)
+        stream, found = self.need(name, group)
+        now = self.engine.now
+        self.engine.admit((len(ids) + 2) * (DELIVERY_BYTES + len(name) + len(group) + len(consumer)), adds=False)
+        if last > found.last:
+            self._move(name, found, last, found.read)
+        self._consumer(name, found, consumer)
+        claimed: list[Delivery] = []
+        gone: list[int] = []
+        size = 0
+        for ident in ids:
+            pending = found.pending.get(ident)
+            index = stream.find(ident)
+            if not index:
+                if pending is not None:
+                    self._end(name, group, ident)
+                    gone.append(ident)
+                continue
+            if pending is None:
+                if not force or ident in found.dead:
+                    continue
+                pending = Pending(consumer, 0, 0, 0)
+            elif min_idle and now - pending.time < min_idle:
+                continue
+            record = self.streams.load(ident, index)
+            size += len(record.payload)
+            if claimed and size > LIST_BYTES_MAX:
+                break
+            times = deliveries if deliveries is not None else pending.deliveries + count
+            since = now if time is None else min(time, now)
+            deadline = now + found.ack_timeout if found.ack_timeout else 0
+            self._pending(name, group, ident, Pending(consumer, since, times, deadline))
+            claimed.append(Delivery(ident, record.kind, times, record.payload))
+        if claimed:
+            found.consumers[consumer].active = now
+        return claimed, gone
+
+    @operation
+    def claim_idle(
+        self, name: bytes, group: bytes, consumer: bytes, min_idle: int, start: int, limit: int, *, count: bool = True
+    ) -> tuple[int, list[Delivery], list[int]]:
+        """Claim up to `limit` of the deliveries from an id on that are idle; looks at ten times as many at most. Returns where to go on
+        (0: it came to the end), what was claimed, and the ids that are not in the stream any more. Raises `NoGroup`."""
+        _, found = self.need(name, group)
+        ids: list[int] = []
+        following = 0
+        for looked, ident in enumerate(found.order.start(start)):
+            if len(ids) >= limit or looked >= 10 * limit:
+                following = ident
+                break
+            if self.engine.now - found.pending[ident].time >= min_idle:
+                ids.append(ident)
+        claimed, gone = self.claim(name, group, consumer, ids, min_idle=min_idle, count=count)
+        if len(claimed) + len(gone) < len(ids):
+            following = ids[len(claimed) + len(gone)]  # the answer was full
+        return following, claimed, gone
+
+    def pending(
+        self,
+        name: bytes,
+        group: bytes,
+        start: int = 0,
+        end: int = ID_MAX,
+        limit: int = READ_MAX,
+        consumer: bytes | None = None,
+        idle: int = 0,
+    ) -> Generator[None, None, list[tuple[int, Pending]]]:
+        """Up to `limit` deliveries between two ids, of one consumer or all, idle for that many ms; in slices."""
+        _, found = self.need(name, group)
+        answer: list[tuple[int, Pending]] = []
+        if consumer is not None and consumer not in found.consumers:
+            return answer
+        while len(answer) < limit:
+            order = found.order if consumer is None else found.consumers[consumer].order
+            ids = list(islice(order.start(start), READ_MAX))
+            for ident in ids:
+                pending = found.pending[ident]
+                if ident > end or len(answer) >= limit:
+                    return answer
+                if self.engine.now - pending.time >= idle:
+                    answer.append((ident, pending))
+            if len(ids) < READ_MAX:
+                break
+            start = ids[-1] + 1
+            yield
+            if found.gone or not found.declared or (consumer is not None and consumer not in found.consumers):
+                break
+        return answer
+
+    # -- time --------------------------------------------------------------------------------------
+
+    def _settle(self) -> None:
+        """Have the deadlines up to now looked at."""
+        while self.sweep():
+            pass
+
+    def sweep(self) -> bool:
+        """Look at a slice of the deliveries that have run out: they go to whoever reads next, or to the dead letters. Returns whether
+        there are more. Raises `Overloaded`."""
+        engine, store = self.engine, self.streams.store
+        more = store.timers.move(engine.now)
+        due = store.timers.due(engine.now, RIPEN_SLICE)
+        names: dict[bytes, None] = {}
+        for at, (deadline, item) in enumerate(due):
+            group = store.numbers[item >> 2 * SEQ_BITS]
+            ident = item & ID_MAX
+            if group.gone:
+                continue
+            name = group.stream
+            if group.max_deliver and group.pending[ident].deliveries >= group.max_deliver:
+                try:
+                    engine.admit(3 * (DELIVERY_BYTES + len(name) + len(group.name) + CONSUMER_BYTES_MAX), adds=False)
+                except Overloaded:
+                    for later, other in due[at:]:
+                        store.timers.add(later, other)
+                    raise
+                self._bury(name, group, ident)
+            else:
+                group.lapse(ident)
+                engine.stamp = True
+                names[name] = None
+            assert deadline <= engine.now
+        for name in names:
+            self.serve(name)
+        return more or len(due) == RIPEN_SLICE
+
+    def _bury(self, name: bytes, group: Group, ident: int) -> None:
+        """Make a delivery a dead letter; the oldest one falls off where there are too many."""
+        pending = group.pending[ident]
+        rest = PENDING_MARK + _ID.pack(ident >> SEQ_BITS, ident & SEQ_MASK)
+        self._write(STREAM_DEAD, name, group.name, rest, _DEAD.pack(pending.deliveries) + pending.consumer)
+        if len(group.dead) > DEAD_MAX:
+            self._end(name, group.name, next(iter(group.dead)))
+            self._move(name, group, group.last, group.read, group.evicted + 1)
+
+
+def tombstones(stream: Stream, after: int) -> bool:
+    """Whether a record between an id and the stream's last was deleted by itself, as far as the highest such id tells."""
+    return bool(stream.count and stream.max_deleted) and after <= stream.max_deleted <= stream.last
+
+
+def distance(stream: Stream, ident: int) -> int:
+    """How many records the stream ever had up to an id, where that can be told; else NOT_COUNTED. As Redis 7 does."""
+    if not stream.added:
+        return 0
+    if not stream.count and ident <= stream.last:
+        return stream.added
+    if ident == stream.last:
+        return stream.added
+    if ident > stream.last:
+        return NOT_COUNTED
+    if stream.max_deleted < stream.first:  # nothing is missing from here on
+        if ident < stream.first:
+            return stream.added - stream.count
+        if ident == stream.first:
+            return stream.added - stream.count + 1
+    return NOT_COUNTED
+
+
+def lag(stream: Stream, group: Group) -> int | None:
+    """How many records the group has not been given yet, where that can be told."""
+    if not stream.added:
+        return 0
+    if group.read != NOT_COUNTED and not tombstones(stream, group.last):
+        return stream.added - group.read
+    read = distance(stream, group.last)
+    return None if read == NOT_COUNTED else stream.added - read
+
+
+def check_ids(ids: Sequence[int]) -> None:
+    """Raise `BadRequest` for more records than one request may name."""
+    if len(ids) > MANY_MAX:
+        raise BadRequest(f"the request names {len(ids)} records; at most {MANY_MAX} are allowed in one")
+
+
+def _check_group(group: bytes) -> None:
+    if len(group) > GROUP_BYTES_MAX:
+        raise BadRequest(f"the group's name is {len(group)} bytes; at most {GROUP_BYTES_MAX} are allowed")
+
+
+def _deadline(now: int, after: int, what: str) -> int:
+    if now + after > DEADLINE_MAX:
+        raise BadRequest(f"the {what} is {after} ms, which ends after the last time Flo can keep, 2^53 ms")
+    return now + after
+
+
+def _text(name: bytes) -> str:
+    return name[:128].decode("utf-8", "replace")

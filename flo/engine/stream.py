@@ -1,0 +1,497 @@
+"""The streams of one namespace: records under ids that only grow (SPEC section 3, "Streams"). Groups are in engine/group.py.
+
+A record's entity is its id; its payload is read from the log. It carries its number among all the stream ever had, so that a trim needs no
+record but a watermark: all below an index are dead. Only what the records that are left cannot say (the last id of an empty stream, the
+highest deleted id, the bounds) is a record of the stream's own, its *state*.
+
+Those who read and wait are all woken in the turn of the append; each then reads for itself.
+"""
+
+import struct
+from collections.abc import Callable, Generator, Sequence
+from functools import wraps
+from typing import TYPE_CHECKING, Concatenate, NamedTuple, ParamSpec, TypeVar, cast
+
+from flo.engine.group import Groups, check_ids
+from flo.errors import BadRequest, Conflict, LogDamaged, Overloaded
+from flo.store.stream import ID_HALF_MAX, ID_MAX, SEQ_BITS, SEQ_MASK, Stream, StreamStore
+from flo.ual.record import (
+    FAMILY_STREAM,
+    FAMILY_STREAM_GROUP,
+    FAMILY_STREAM_SIDE,
+    HEADER,
+    HEADER_BYTES,
+    STREAM_RECORD,
+    STREAM_RECORD_GONE,
+    STREAM_STATE,
+    U64,
+    WATERMARK,
+    Record,
+    container,
+    container_of,
+)
+
+if TYPE_CHECKING:
+    from flo.engine.engine import Engine
+
+PAYLOAD_BYTES_MAX = 16 << 20
+NAME_BYTES_MAX = 32_000  # with a group's and a consumer's name, an entity still fits its 65,535 bytes
+LIST_BYTES_MAX = 16 << 20
+READ_SLICE = 256  # records read in one slice: 3 us each from a warm cache
+SIDE_BYTES = HEADER_BYTES + 80  # a record about a stream, besides names
+SWEEP_SLICE = 100  # streams whose age is looked at in one slice
+SWEEP_RETRY_MS = 1000
+TIME_MAX = 1 << 53
+
+RAW, FIELDS = 0, 1  # what a payload is: bytes, or a list of fields (flo.proto.fields)
+
+ID = struct.Struct("<QQ")  # ms, seq
+_RECORD_STATE = struct.Struct("<BQ")  # kind, number among all; the payload follows
+_STATE = struct.Struct("<QQQQQQQQ")  # last ms, last seq, added, highest deleted ms, seq, most records, most ms, most bytes
+STATE_MARK = b"s"
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class StreamRecord(NamedTuple):
+    """A record as it is read. `kind` is RAW or FIELDS."""
+
+    ident: int
+    kind: int
+    payload: bytes
+
+
+class Bounds(NamedTuple):
+    """What a trim keeps; None for no bound. With `approximate` only whole chunks go, `limit` records at most (0: no limit)."""
+
+    max_len: int | None = None
+    max_age: int | None = None  # ms
+    max_bytes: int | None = None
+    min_id: int | None = None
+    approximate: bool = False
+    limit: int = 0
+
+
+def operation(method: "Callable[Concatenate[Streams, P], R]") -> "Callable[Concatenate[Streams, P], R]":
+    """Outside the server, run the method between a tick and a commit."""
+
+    @wraps(method)
+    def run(self: "Streams", *args: P.args, **kwargs: P.kwargs) -> R:
+        if self.engine.manual:
+            return method(self, *args, **kwargs)
+        result: R = self.engine.run(method, self, *args, **kwargs)
+        return result
+
+    return cast("Callable[Concatenate[Streams, P], R]", run)
+
+
+def id_text(ident: int) -> bytes:
+    """`ms-seq`."""
+    return b"%d-%d" % (ident >> SEQ_BITS, ident & SEQ_MASK)
+
+
+def shown(name: bytes) -> str:
+    """A name in an error."""
+    return repr(name[:64].decode("utf-8", "replace"))
+
+
+class Watch:
+    """Someone waiting for records behind an id, in one or several streams. `notify` is called once, in the turn in which there is one,
+    unless `cancel` came first."""
+
+    __slots__ = ("_homes", "_notify", "_watches", "after")
+
+    def __init__(self, watches: dict[bytes, dict["Watch", None]], after: dict[bytes, int], notify: Callable[[], None]) -> None:
+        self.after = after
+        self._notify = notify
+        self._watches = watches
+        self._homes: dict[bytes, dict[Watch, None]] = {}
+        for name in after:
+            self.wait(name)
+
+    def wait(self, name: bytes) -> None:
+        """Be among those who wait for a stream."""
+        home = self._homes[name] = self._watches.setdefault(name, {})
+        home[self] = None
+
+    def cancel(self) -> None:
+        """Wait no more. Harmless where it is over already."""
+        homes, self._homes = self._homes, {}
+        for name, home in homes.items():
+            home.pop(self, None)
+            if not home and self._watches.get(name) is home:
+                del self._watches[name]
+
+    def fire(self) -> None:
+        """What was waited for is there, or will never be."""
+        self.cancel()
+        self._notify()
+
+
+class Streams:
+    """The streams of one namespace. Names and payloads are bytes; ids are ints (flo.store.stream)."""
+
+    def __init__(self, engine: "Engine", namespace: int) -> None:
+        self.engine = engine
+        self.namespace = namespace
+        self.store = StreamStore()
+        self.groups = Groups(self)
+        self.watches: dict[bytes, dict[Watch, None]] = {}
+        self._changed: list[tuple[bytes, dict[Watch, None]]] = []  # streams with those who wait and were not told yet
+        self._sweep_after = 0
+
+    # -- records -----------------------------------------------------------------------------------
+
+    def apply(self, index: int, record: Record) -> None:
+        """What a record of the three families does to the store, live or replayed."""
+        kind, entity = record.type, record.entity
+        head = container_of(entity)
+        name = head[2:]
+        if kind == STREAM_RECORD:
+            ms, seq = ID.unpack_from(entity, len(head))
+            _, added = _RECORD_STATE.unpack_from(record.state)
+            self.store.append(index, name, ms << SEQ_BITS | seq, added, len(record.state) - _RECORD_STATE.size)
+        elif kind == STREAM_RECORD_GONE:
+            ms, seq = ID.unpack_from(entity, len(head))
+            self.store.remove(name, ms << SEQ_BITS | seq)
+        elif kind == STREAM_STATE:
+            last_ms, last_seq, added, deleted_ms, deleted_seq, *bounds = _STATE.unpack(record.state)
+            self.store.declare(name, last_ms << SEQ_BITS | last_seq, added, deleted_ms << SEQ_BITS | deleted_seq, *bounds)
+        else:
+            self.groups.apply(record, name, entity[len(head) :])
+
+    def apply_watermark(self, scope: bytes, index: int) -> None:
+        """A stream's records below an index are gone; or all else of it; or what is in one of its groups."""
+        name = scope[3:]
+        if scope[0] == FAMILY_STREAM:
+            self.store.trim(name, index)
+        elif scope[0] == FAMILY_STREAM_SIDE:
+            self.store.undeclare(name)
+        else:
+            self.groups.apply_watermark(name)
+
+    def _state(self, name: bytes, stream: Stream | None, **changes: int) -> None:
+        """Write the stream's state as it is, changed so."""
+        values = {
+            "last": stream.last if stream else 0,
+            "added": stream.added if stream else 0,
+            "max_deleted": stream.max_deleted if stream else 0,
+            "max_len": stream.max_len if stream else 0,
+            "max_age": stream.max_age if stream else 0,
+            "max_bytes": stream.max_bytes if stream else 0,
+        } | changes
+        last, deleted = values["last"], values["max_deleted"]
+        state = _STATE.pack(
+            last >> SEQ_BITS,
+            last & SEQ_MASK,
+            values["added"],
+            deleted >> SEQ_BITS,
+            deleted & SEQ_MASK,
+            values["max_len"],
+            values["max_age"],
+            values["max_bytes"],
+        )
+        self.engine.write(Record(STREAM_STATE, self.namespace, self.engine.now, container(name) + STATE_MARK, state))
+
+    def mark(self, family: int, name: bytes, index: int = 0) -> None:
+        """Write the watermark that kills what a container has of a family below `index`, or (0) so far."""
+        scope = bytes((family,)) + container(name)
+        self.engine.write(Record(WATERMARK, self.namespace, self.engine.now, scope, U64.pack(index or self.engine.log.next_index)))
+
+    # -- appending ---------------------------------------------------------------------------------
+
+    @operation
+    def append(
+        self,
+        name: bytes,
+        payload: bytes,
+        kind: int = RAW,
+        *,
+        ms: int | None = None,
+        seq: int | None = None,
+        create: bool = True,
+        bounds: Bounds | None = None,
+    ) -> int | None:
+        """Append a record; returns its id, or None where there is no stream and `create` is false. The id is the clock's, or `ms` with
+        the next seq, or `ms` and `seq`; it has to be higher than all before. `bounds` are what the stream is trimmed to behind it."""
+        engine, store = self.engine, self.store
+        stream = store.streams.get(name)
+        if stream is None or not stream.exists:
+            if not create:
+                return None
+            _check_name(name)
+            last = added = 0
+        else:
+            last, added = stream.last, stream.added
+        size = len(payload)
+        if size > PAYLOAD_BYTES_MAX:
+            raise BadRequest(f"the record is {size} bytes; at most {PAYLOAD_BYTES_MAX} are allowed")
+        if ms is None:
+            ident = engine.now << SEQ_BITS
+            if ident <= last:
+                ident = last + 1
+                if ident > ID_MAX:
+                    raise BadRequest("The stream has exhausted the last possible ID, unable to add more items")
+        else:
+            ident = _given_id(ms, seq, last)
+        # The record's bytes are made here rather than by engine.write: this runs once a record, at half the cost.
+        entity = container(name) + ID.pack(ident >> SEQ_BITS, ident & SEQ_MASK)
+        length = HEADER_BYTES + len(entity) + _RECORD_STATE.size + size
+        engine.admit(length + 4 * (SIDE_BYTES + len(name)), adds=True)  # trimming is two, by each of two bounds
+        state = _RECORD_STATE.pack(kind, added + 1)
+        index = engine.log.append(
+            HEADER.pack(length, STREAM_RECORD, 0, len(entity), self.namespace, engine.now, 0) + entity + state + payload
+        )
+        stream = store.append(index, name, ident, added + 1, size)
+        if bounds is not None:
+            self._trim(stream, bounds)
+        if stream.max_len or stream.max_bytes or stream.max_age:
+            engine.busy.add(engine.namespace_by_id(self.namespace))  # its age is looked at
+            self._keep(stream)
+        if self.watches:
+            self._tell(name)
+        if self.groups.takers:
+            self.groups.serve(name)
+        return ident
+
+    def _keep(self, stream: Stream) -> None:
+        """Trim by the stream's own bounds."""
+        now = self.engine.now
+        if stream.max_age and stream.count and stream.chunks[0].ms[0] + stream.max_age >= now and not (stream.max_len or stream.max_bytes):
+            return
+        self._trim(stream, Bounds(stream.max_len or None, stream.max_age or None, stream.max_bytes or None))
+
+    # -- trimming and deleting ---------------------------------------------------------------------
+
+    def _place(self, stream: Stream, bounds: Bounds) -> tuple[int, int]:
+        """The place of the first record that stays."""
+        place = (0, 0)
+        if bounds.max_len is not None:
+            place = stream.place_of_count(bounds.max_len)
+        if bounds.max_bytes is not None:
+            place = max(place, stream.place_of_bytes(bounds.max_bytes))
+        if bounds.max_age is not None:
+            place = max(place, stream.place(max(self.engine.now - bounds.max_age, 0) << SEQ_BITS))
+        if bounds.min_id is not None:
+            place = max(place, stream.place(bounds.min_id))
+        if bounds.approximate:
+            at = place[0]
+            while bounds.limit and stream.before(at, 0) > bounds.limit:
+                at -= 1
+            place = (at, 0)
+        return place
+
+    def _trim(self, stream: Stream, bounds: Bounds) -> int:
+        """Remove what is before the place; returns how many. Two records at most, which must have been admitted."""
+        at, place = self._place(stream, bounds)
+        count = stream.before(at, place)
+        if count:
+            if at < len(stream.chunks):
+                self.mark(FAMILY_STREAM, stream.name, stream.chunks[at].indexes[place])
+            else:
+                self._state(stream.name, stream)
+                self.mark(FAMILY_STREAM, stream.name)
+        return count
+
+    @operation
+    def trim(self, name: bytes, bounds: Bounds, *, dry_run: bool = False) -> int:
+        """Remove the oldest records as far as `bounds` say; returns how many, with `dry_run` how many it would."""
+        stream = self.store.find(name)
+        if stream is None:
+            return 0
+        if dry_run:
+            return stream.before(*self._place(stream, bounds))
+        self.engine.admit(2 * (SIDE_BYTES + len(name)), adds=False)
+        return self._trim(stream, bounds)
+
+    @operation
+    def delete_records(self, name: bytes, ids: Sequence[int]) -> int:
+        """Delete records by id; returns how many there were."""
+        check_ids(ids)
+        stream = self.store.find(name)
+        there = [ident for ident in dict.fromkeys(ids) if stream is not None and stream.find(ident)]
+        if stream is None or not there:
+            return 0
+        self.engine.admit((len(there) + 1) * (SIDE_BYTES + len(name)), adds=False)
+        self._state(name, stream, max_deleted=max(stream.max_deleted, *there))
+        for ident in there:
+            entity = container(name) + ID.pack(ident >> SEQ_BITS, ident & SEQ_MASK)
+            self.engine.write(Record(STREAM_RECORD_GONE, self.namespace, self.engine.now, entity, b"", gone=True))
+        return len(there)
+
+    # -- the stream itself -------------------------------------------------------------------------
+
+    @operation
+    def create(self, name: bytes, *, max_len: int = 0, max_age: int = 0, max_bytes: int = 0) -> None:
+        """Make an empty stream that keeps so many records, ms, bytes; 0 for no bound. Raises `Conflict` where it exists."""
+        if self.store.find(name) is not None:
+            raise Conflict(f"the stream {shown(name)} exists already")
+        if max_age > TIME_MAX:
+            raise BadRequest(f"the age is {max_age} ms; at most 2^53 are allowed")
+        self.declare(name, max_len=max_len, max_age=max_age, max_bytes=max_bytes)
+
+    def declare(self, name: bytes, **bounds: int) -> None:
+        """Write the state of a stream that is not there."""
+        _check_name(name)
+        self.engine.admit(SIDE_BYTES + len(name), adds=True)
+        self._state(name, None, **bounds)
+
+    @operation
+    def delete(self, name: bytes) -> bool:
+        """Remove the stream with its groups; returns whether there was one."""
+        stream = self.store.find(name)
+        if stream is None:
+            return False
+        groups = tuple(stream.groups)
+        self.engine.admit((len(groups) + 2) * SIDE_BYTES + sum(map(len, groups)) + (len(groups) + 2) * len(name), adds=False)
+        for group in groups:
+            self.mark(FAMILY_STREAM_GROUP, container(name) + group)
+        self.mark(FAMILY_STREAM_SIDE, name)
+        self.mark(FAMILY_STREAM, name)
+        self.groups.ended(name)
+        return True
+
+    def exists(self, name: bytes) -> bool:
+        """Whether there is such a stream."""
+        return self.store.find(name) is not None
+
+    def names(self) -> list[bytes]:
+        """Every stream, in order."""
+        return sorted(name for name, stream in self.store.streams.items() if stream.exists)
+
+    @property
+    def empty(self) -> bool:
+        """Whether there is no stream."""
+        return not any(stream.exists for stream in self.store.streams.values())
+
+    def length(self, name: bytes) -> int:
+        """How many records the stream has."""
+        stream = self.store.find(name)
+        return stream.count if stream is not None else 0
+
+    # -- reading -----------------------------------------------------------------------------------
+
+    def load(self, ident: int, index: int) -> StreamRecord:
+        """A record's payload, from the log."""
+        record = self.engine.log.read(index)
+        if record is None:
+            raise LogDamaged(f"the record {id_text(ident).decode()}, index {index}, is in its stream and not in the log")
+        kind, _ = _RECORD_STATE.unpack_from(record.state)
+        return StreamRecord(ident, kind, record.state[_RECORD_STATE.size :])
+
+    def read(self, name: bytes, start: int = 0, end: int = ID_MAX, limit: int = READ_SLICE, *, reverse: bool = False) -> list[StreamRecord]:
+        """Up to `limit` records from id `start` to `end`, both included, from the other end with `reverse`; stops near 16 MiB, after
+        one record at least."""
+        stream = self.store.find(name)
+        if stream is None:
+            return []
+        found: list[StreamRecord] = []
+        size = 0
+        for ident, index in stream.descending(start, end, limit) if reverse else stream.ascending(start, end, limit):
+            record = self.load(ident, index)
+            size += len(record.payload)
+            if found and size > LIST_BYTES_MAX:
+                break
+            found.append(record)
+        return found
+
+    def read_job(self, name: bytes, start: int, end: int, limit: int, reverse: bool) -> Generator[None, None, list[StreamRecord]]:
+        """`read` in slices, for any number of records. What is appended or deleted meanwhile may be seen or not."""
+        found: list[StreamRecord] = []
+        size = 0
+        while True:
+            part = self.read(name, start, end, min(limit - len(found), READ_SLICE), reverse=reverse)
+            for record in part:
+                size += len(record.payload)
+                if found and size > LIST_BYTES_MAX:
+                    return found
+                found.append(record)
+            if not part or len(found) >= limit:
+                return found
+            if reverse:
+                end = part[-1].ident - 1
+            else:
+                start = part[-1].ident + 1
+            if start > end:
+                return found
+            yield
+
+    def watch(self, after: dict[bytes, int], notify: Callable[[], None]) -> Watch:
+        """Call `notify` when one of the streams has a record whose id is higher than the one given for it. There is none yet."""
+        return Watch(self.watches, after, notify)
+
+    def _tell(self, name: bytes) -> None:
+        waiting = self.watches.pop(name, None)
+        if waiting:
+            self._changed.append((name, waiting))
+            self.engine.changed.add(self)
+
+    def notify(self, most: int) -> bool:
+        """Have up to `most` of those who wait look; returns whether there are more."""
+        while self._changed and most > 0:
+            name, waiting = self._changed[-1]
+            stream = self.store.find(name)
+            last = stream.chunks[-1].last() if stream is not None and stream.chunks else 0
+            while waiting and most > 0:
+                watch, _ = waiting.popitem()
+                most -= 1
+                if last > watch.after[name]:
+                    watch.fire()
+                else:
+                    watch.wait(name)
+            if not waiting:
+                self._changed.pop()
+        return bool(self._changed)
+
+    def end_all(self) -> None:
+        """The namespace is gone: who waits is told that nothing comes."""
+        for waiting in [*self.watches.values(), *(waiting for _, waiting in self._changed)]:
+            for watch in tuple(waiting):
+                watch.fire()
+        self._changed.clear()
+        self.groups.end_all()
+
+    # -- time --------------------------------------------------------------------------------------
+
+    def next_due(self) -> int | None:
+        """When there is next something for `sweep`, in ms; None for never."""
+        times = [due for due in (self.store.timers.next_due(), self.store.ages.next_due()) if due is not None]
+        return max(min(times), self._sweep_after) if times else None
+
+    def sweep(self) -> bool:
+        """Do a slice of what time brings: ages, deadlines of pending records. Returns whether there is more."""
+        engine, store = self.engine, self.store
+        if engine.now < self._sweep_after:
+            return False
+        more = store.free(READ_SLICE)
+        try:
+            aged = store.aged(engine.now, SWEEP_SLICE)
+            for stream in aged:
+                engine.admit(2 * (SIDE_BYTES + len(stream.name)), adds=False)
+                self._trim(stream, Bounds(max_age=stream.max_age))
+                store.age_looked_at(stream)
+            return self.groups.sweep() or len(aged) == SWEEP_SLICE or more
+        except Overloaded:  # not even this fits on the disk: it waits until there is room
+            self._sweep_after = engine.now + SWEEP_RETRY_MS
+            return False
+
+
+def _given_id(ms: int, seq: int | None, last: int) -> int:
+    """The id that was asked for, if it may follow `last`."""
+    if seq is None:
+        ident = max(ms << SEQ_BITS, 1)
+        if ident <= last and ms == last >> SEQ_BITS and last & SEQ_MASK < ID_HALF_MAX:
+            ident = last + 1
+    else:
+        ident = ms << SEQ_BITS | seq
+    if not ident:
+        raise BadRequest("The ID specified in XADD must be greater than 0-0")
+    if ident <= last:
+        raise BadRequest("The ID specified in XADD is equal or smaller than the target stream top item")
+    return ident
+
+
+def _check_name(name: bytes) -> None:
+    if len(name) > NAME_BYTES_MAX:
+        raise BadRequest(f"the stream's name is {len(name)} bytes; at most {NAME_BYTES_MAX} are allowed")

@@ -1,0 +1,437 @@
+"""The streams of one namespace: where each record is in the log, and what else their records say.
+
+An **id** is one int here, `ms << 64 | seq`; `flo.engine.stream` reads and writes `ms-seq`.
+
+    Stream.chunks   the records, ascending, in chunks; none is empty
+    Chunk           four arrays, one item a record: ms u64, seq u64, index in the log u64, payload's length u32
+
+That is 28 bytes a record; what it holds is read from the log. Any id is found by two bisections, so the middle of a stream costs
+what its ends do. Indexes ascend as ids do, so what a trim removes is everything below an index.
+"""
+
+from array import array
+from bisect import bisect_left, bisect_right
+
+from flo.store.deadlines import Deadlines
+from flo.store.group import Dead, Group, Pending
+from flo.store.timers import Timers
+
+SEQ_BITS = 64
+SEQ_MASK = ID_HALF_MAX = (1 << SEQ_BITS) - 1
+ID_MAX = (1 << 2 * SEQ_BITS) - 1
+CHUNK_RECORDS = 512  # a deletion in the middle moves so many at most, in under a us
+
+# By sys.getsizeof and the growth of RSS over a million records.
+RECORD_BYTES = 34
+STREAM_BYTES = 1500
+
+
+class Chunk:
+    """Neighbouring records of a stream."""
+
+    __slots__ = ("bytes", "indexes", "ms", "seqs", "sizes")
+
+    def __init__(self) -> None:
+        self.ms = array("Q")
+        self.seqs = array("Q")
+        self.indexes = array("Q")
+        self.sizes = array("I")
+        self.bytes = 0  # of payloads
+
+    def __len__(self) -> int:
+        return len(self.ms)
+
+    def first(self) -> int:
+        """Its lowest id."""
+        return self.ms[0] << SEQ_BITS | self.seqs[0]
+
+    def last(self) -> int:
+        """Its highest id."""
+        return self.ms[-1] << SEQ_BITS | self.seqs[-1]
+
+    def id_at(self, at: int) -> int:
+        """The id at a place."""
+        return self.ms[at] << SEQ_BITS | self.seqs[at]
+
+    def place(self, ident: int) -> int:
+        """Where the first record with this id or a higher one is."""
+        ms = ident >> SEQ_BITS
+        low = bisect_left(self.ms, ms)
+        return bisect_left(self.seqs, ident & SEQ_MASK, low, bisect_right(self.ms, ms, low))
+
+    def drop(self, start: int, end: int) -> int:
+        """Remove the records between two places; returns the bytes they had."""
+        size = sum(self.sizes[start:end])
+        self.bytes -= size
+        del self.ms[start:end], self.seqs[start:end], self.indexes[start:end], self.sizes[start:end]
+        return size
+
+
+class Stream:
+    """One stream. `last`, `added` and `max_deleted` outlive the records they came from."""
+
+    # fmt: off
+    __slots__ = (
+        "added", "age_due", "bytes", "chunks", "count", "declared", "groups", "last", "max_age", "max_bytes", "max_deleted", "max_len",
+        "name",
+    )
+    # fmt: on
+
+    def __init__(self, name: bytes) -> None:
+        self.name = name
+        self.chunks: list[Chunk] = []
+        self.count = 0
+        self.bytes = 0  # of payloads
+        self.last = 0  # the highest id it ever had
+        self.added = 0  # records it ever had
+        self.max_deleted = 0  # the highest id that was deleted by itself; 0 for none
+        self.declared = False  # it is there without records as well
+        self.max_len = self.max_age = self.max_bytes = 0  # what it keeps; 0 for no bound; age in ms
+        self.age_due = 0  # when its age is looked at next; 0 for never
+        self.groups: dict[bytes, Group] = {}
+
+    @property
+    def exists(self) -> bool:
+        """Whether it is there, to those who ask."""
+        return self.declared or self.count > 0
+
+    @property
+    def first(self) -> int:
+        """The lowest id, 0 where it is empty."""
+        return self.chunks[0].first() if self.chunks else 0
+
+    def group(self, name: bytes) -> Group | None:
+        """The group of that name."""
+        found = self.groups.get(name)
+        return found if found is not None and found.declared else None
+
+    # -- looking -----------------------------------------------------------------------------------
+
+    def place(self, ident: int) -> tuple[int, int]:
+        """(chunk, place in it) of the first record with this id or a higher one; (number of chunks, 0) where there is none."""
+        at = max(bisect_right(self.chunks, ident, key=Chunk.first) - 1, 0)
+        if at == len(self.chunks):
+            return at, 0
+        place = self.chunks[at].place(ident)
+        return (at, place) if place < len(self.chunks[at]) else (at + 1, 0)
+
+    def find(self, ident: int) -> int:
+        """The index of the record with this id; 0 where there is none."""
+        at, place = self.place(ident)
+        if at < len(self.chunks) and self.chunks[at].id_at(place) == ident:
+            return self.chunks[at].indexes[place]
+        return 0
+
+    def ascending(self, start: int, end: int, limit: int) -> list[tuple[int, int]]:
+        """(id, index) of up to `limit` records from id `start` to `end`, both included."""
+        found: list[tuple[int, int]] = []
+        at, place = self.place(start)
+        while at < len(self.chunks) and len(found) < limit:
+            chunk = self.chunks[at]
+            stop = min(len(chunk), place + limit - len(found))
+            for ms, seq, index in zip(chunk.ms[place:stop], chunk.seqs[place:stop], chunk.indexes[place:stop], strict=True):
+                ident = ms << SEQ_BITS | seq
+                if ident > end:
+                    return found
+                found.append((ident, index))
+            at, place = at + 1, 0
+        return found
+
+    def descending(self, start: int, end: int, limit: int) -> list[tuple[int, int]]:
+        """(id, index) of up to `limit` records from id `end` down to `start`, both included."""
+        found: list[tuple[int, int]] = []
+        at, place = self.place(end + 1)
+        while len(found) < limit:
+            if place == 0:
+                at -= 1
+                if at < 0:
+                    break
+                place = len(self.chunks[at])
+            chunk = self.chunks[at]
+            place -= 1
+            ident = chunk.id_at(place)
+            if ident < start:
+                break
+            found.append((ident, chunk.indexes[place]))
+        return found
+
+    def place_of_count(self, keep: int) -> tuple[int, int]:
+        """The place of the first of the last `keep` records."""
+        surplus = max(self.count - keep, 0)
+        at = 0
+        while at < len(self.chunks) and surplus >= len(self.chunks[at]):
+            surplus -= len(self.chunks[at])
+            at += 1
+        return at, surplus
+
+    def place_of_bytes(self, keep: int) -> tuple[int, int]:
+        """The place of the first record that stays if the payloads that stay are to be `keep` bytes at most."""
+        surplus = self.bytes - keep
+        at = 0
+        while at < len(self.chunks) and 0 < surplus >= self.chunks[at].bytes:
+            surplus -= self.chunks[at].bytes
+            at += 1
+        if surplus <= 0 or at == len(self.chunks):
+            return at, 0
+        for place, size in enumerate(self.chunks[at].sizes):
+            if surplus <= 0:
+                return at, place
+            surplus -= size
+        return at + 1, 0
+
+    def before(self, at: int, place: int) -> int:
+        """How many records are before a place."""
+        return sum(map(len, self.chunks[:at])) + place
+
+    # -- what records do ---------------------------------------------------------------------------
+
+    def append(self, index: int, ident: int, added: int, size: int) -> None:
+        """Record `index` brought the record with this id, the `added`th ever; its payload has `size` bytes."""
+        chunks = self.chunks
+        chunk = chunks[-1] if chunks else None
+        if chunk is None or len(chunk.ms) >= CHUNK_RECORDS:
+            chunk = Chunk()
+            chunks.append(chunk)
+        chunk.ms.append(ident >> SEQ_BITS)
+        chunk.seqs.append(ident & SEQ_MASK)
+        chunk.indexes.append(index)
+        chunk.sizes.append(size)
+        chunk.bytes += size
+        self.count += 1
+        self.bytes += size
+        self.last = ident
+        self.added = added
+
+    def remove(self, ident: int) -> None:
+        """The record with this id is gone."""
+        at, place = self.place(ident)
+        if at < len(self.chunks) and self.chunks[at].id_at(place) == ident:
+            chunk = self.chunks[at]
+            self.bytes -= chunk.drop(place, place + 1)
+            self.count -= 1
+            if not chunk.ms:
+                del self.chunks[at]
+
+    def drop_below(self, index: int) -> None:
+        """Every record whose index is lower is gone."""
+        chunks = self.chunks
+        whole = bisect_left(chunks, index, key=lambda chunk: chunk.indexes[-1])
+        for chunk in chunks[:whole]:
+            self.count -= len(chunk)
+            self.bytes -= chunk.bytes
+        del chunks[:whole]
+        if chunks:
+            place = bisect_left(chunks[0].indexes, index)
+            if place:
+                self.count -= place
+                self.bytes -= chunks[0].drop(0, place)
+
+
+class StreamStore:
+    """The streams by name, and what time brings to them. The methods that change it are what records do, replayed or live."""
+
+    def __init__(self) -> None:
+        numbers: dict[int, Group] = {}
+        self.streams: dict[bytes, Stream] = {}
+        self.numbers = numbers  # of groups, those that are gone and not freed yet included
+        # not through self: a store that is dropped with its namespace must be in no cycle, since nothing collects those
+        self.timers = Timers(lambda item: _deadline(numbers, item))
+        self.ages: Deadlines[bytes] = Deadlines()  # streams that keep records for a time, by when the oldest is over it
+        self.garbage: list[Group] = []  # to be freed in slices
+        self.bytes = 0
+        self._next_number = 1
+
+    def find(self, name: bytes) -> Stream | None:
+        """The stream of that name, if it is there to those who ask."""
+        found = self.streams.get(name)
+        return found if found is not None and found.exists else None
+
+    def open(self, name: bytes) -> Stream:
+        """What there is of the stream of that name, made where there is nothing."""
+        found = self.streams.get(name)
+        if found is None:
+            found = self.streams[name] = Stream(name)
+            self.bytes += STREAM_BYTES + len(name)
+        return found
+
+    def open_group(self, name: bytes, group: bytes) -> Group:
+        """What there is of a group, made where there is nothing: its consumers' records may come before its own."""
+        stream = self.open(name)
+        found = stream.groups.get(group)
+        if found is None:
+            found = stream.groups[group] = Group(name, group, self._next_number)
+            self.numbers[self._next_number] = found
+            self._next_number += 1
+            self.bytes += STREAM_BYTES + len(group)
+        return found
+
+    # -- records and the stream itself ---------------------------------------------------------------
+
+    def append(self, index: int, name: bytes, ident: int, added: int, size: int) -> Stream:
+        """A record was appended."""
+        stream = self.streams.get(name)
+        if stream is None:
+            stream = self.open(name)
+        stream.append(index, ident, added, size)
+        self.bytes += RECORD_BYTES
+        if stream.max_age and not stream.age_due:
+            self._watch_age(stream)
+        return stream
+
+    def remove(self, name: bytes, ident: int) -> None:
+        """A record was deleted."""
+        stream = self.streams.get(name)
+        if stream is not None:
+            count = stream.count
+            stream.remove(ident)
+            self.bytes -= RECORD_BYTES * (count - stream.count)
+            self._forget_if_nothing(stream)
+
+    def declare(self, name: bytes, last: int, added: int, max_deleted: int, max_len: int, max_age: int, max_bytes: int) -> None:
+        """The stream is there without records as well, with these counts and bounds."""
+        stream = self.open(name)
+        stream.declared = True
+        stream.last, stream.added, stream.max_deleted = max(last, stream.last), max(added, stream.added), max_deleted
+        stream.max_len, stream.max_age, stream.max_bytes = max_len, max_age, max_bytes
+        if stream.age_due:
+            self.ages.remove(stream.age_due, name)
+            stream.age_due = 0
+        self._watch_age(stream)
+
+    def trim(self, name: bytes, index: int) -> None:
+        """The records below an index are gone."""
+        stream = self.streams.get(name)
+        if stream is not None:
+            count = stream.count
+            stream.drop_below(index)
+            self.bytes -= RECORD_BYTES * (count - stream.count)
+            self._forget_if_nothing(stream)
+
+    def undeclare(self, name: bytes) -> None:
+        """What there was of the stream besides records is gone; its groups' members have gone before."""
+        stream = self.streams.get(name)
+        if stream is None:
+            return
+        stream.declared = False
+        stream.max_len = stream.max_age = stream.max_bytes = stream.max_deleted = stream.last = stream.added = 0
+        if stream.age_due:
+            self.ages.remove(stream.age_due, name)
+            stream.age_due = 0
+        for group in tuple(stream.groups):
+            self.drop_group(name, group)
+        self._forget_if_nothing(stream)
+
+    def _forget_if_nothing(self, stream: Stream) -> None:
+        if not stream.exists and not stream.groups and self.streams.get(stream.name) is stream:
+            del self.streams[stream.name]
+            self.bytes -= STREAM_BYTES + len(stream.name)
+            if stream.age_due:
+                self.ages.remove(stream.age_due, stream.name)
+                stream.age_due = 0
+
+    def _watch_age(self, stream: Stream) -> None:
+        if stream.max_age and stream.count:
+            stream.age_due = stream.chunks[0].ms[0] + stream.max_age
+            self.ages.add(stream.age_due, stream.name)
+
+    def aged(self, now: int, limit: int) -> list[Stream]:
+        """Up to `limit` streams whose age is to be looked at; `age_looked_at` says that it was."""
+        return [self.streams[name] for name in self.ages.due(now, limit)]
+
+    def age_looked_at(self, stream: Stream) -> None:
+        """Look again when what is the oldest now is over the age."""
+        if stream.age_due:
+            self.ages.remove(stream.age_due, stream.name)
+            stream.age_due = 0
+            self._watch_age(stream)
+
+    # -- groups --------------------------------------------------------------------------------------
+
+    def pend(self, name: bytes, group: bytes, ident: int, pending: Pending) -> None:
+        """A record is pending with a consumer of a group, or the consumer has changed."""
+        opened = self.open_group(name, group)
+        self.bytes += self._settle(opened, ident)
+        self.bytes += opened.pend(ident, pending)
+        if pending.deadline:
+            self.timers.add(pending.deadline, opened.number << 2 * SEQ_BITS | ident)
+
+    def end(self, name: bytes, group: bytes, ident: int) -> None:
+        """A record is pending no more, nor a dead letter."""
+        opened = self.open_group(name, group)
+        self.bytes += self._settle(opened, ident)
+        self._forget_group_if_nothing(name, opened)
+
+    def die(self, name: bytes, group: bytes, ident: int, dead: Dead) -> None:
+        """A record became a dead letter of the group."""
+        opened = self.open_group(name, group)
+        self.bytes += self._settle(opened, ident)
+        self.bytes += opened.die(ident, dead)
+
+    def _settle(self, group: Group, ident: int) -> int:
+        """Forget what a group knew of a record; returns the change in bytes."""
+        pending = group.pending.get(ident)
+        if pending is not None and pending.deadline:
+            self.timers.remove(pending.deadline, group.number << 2 * SEQ_BITS | ident)
+        return group.forget(ident)
+
+    def consume(self, name: bytes, group: bytes, consumer: bytes, time: int) -> None:
+        """The group has a consumer."""
+        self.bytes += self.open_group(name, group).consume(consumer, time)
+
+    def dismiss(self, name: bytes, group: bytes, consumer: bytes) -> None:
+        """The group has it no more."""
+        opened = self.open_group(name, group)
+        self.bytes += opened.dismiss(consumer)
+        self._forget_group_if_nothing(name, opened)
+
+    def clear_group(self, name: bytes, group: bytes) -> None:
+        """A group's consumers and pending records are gone. They are freed in slices; an empty one takes their place."""
+        stream = self.streams.get(name)
+        old = stream.groups.pop(group, None) if stream is not None else None
+        if stream is None or old is None:
+            return
+        self.garbage.append(old)
+        old.gone = True
+        self.bytes -= old.bytes + STREAM_BYTES + len(group)
+        if old.declared:
+            self.open_group(name, group).take_after(old)
+        self._forget_if_nothing(stream)
+
+    def drop_group(self, name: bytes, group: bytes) -> None:
+        """The group is gone."""
+        stream = self.streams.get(name)
+        found = stream.groups.get(group) if stream is not None else None
+        if found is not None:
+            found.declared = False
+            self._forget_group_if_nothing(name, found)
+
+    def _forget_group_if_nothing(self, name: bytes, group: Group) -> None:
+        stream = self.streams[name]
+        if not group.declared and not group.pending and not group.consumers and not group.dead and stream.groups.get(group.name) is group:
+            del stream.groups[group.name], self.numbers[group.number]
+            self.bytes -= group.bytes + STREAM_BYTES + len(group.name)
+            self._forget_if_nothing(stream)
+
+    def free(self, most: int) -> bool:
+        """Forget up to `most` pending records of groups that are gone; returns whether there are more."""
+        while self.garbage and most > 0:
+            group = self.garbage[-1]
+            while group.pending and most > 0:
+                ident, pending = group.pending.popitem()
+                if pending.deadline:
+                    self.timers.remove(pending.deadline, group.number << 2 * SEQ_BITS | ident)
+                most -= 1
+            if not group.pending:
+                del self.numbers[group.number]
+                self.garbage.pop()
+        return bool(self.garbage)
+
+    def pieces(self) -> list[object]:
+        """What holds the pending records, for freeing a store that was dropped piece by piece."""
+        return [*(group.pending for group in self.numbers.values()), *self.timers.pieces(), *self.ages.hours()]
+
+
+def _deadline(numbers: dict[int, Group], item: int) -> int:
+    group = numbers.get(item >> 2 * SEQ_BITS)
+    pending = group.pending.get(item & ID_MAX) if group is not None else None
+    return pending.deadline if pending is not None else 0
