@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from flo.errors import BadRequest, FloError, NotFound
-from flo.proto import binary
+from flo.proto import binary, fields
 from flo.proto.binary import Response, decode_answer, encode_request, error_of
 from flo.proto.operations import BY_NAME
 from flo.proto.shapes import shape
@@ -67,6 +67,46 @@ class Message(NamedTuple):
     def receipt(self) -> tuple[int, int]:
         """What acknowledges this delivery, and no later one."""
         return self.seq, self.attempts
+
+
+class StreamId(NamedTuple):
+    """A record's place in its stream; `str()` of one is `ms-seq`."""
+
+    ms: int
+    seq: int
+
+    def __str__(self) -> str:
+        return f"{self.ms}-{self.seq}"
+
+
+Id = StreamId | tuple[int, int] | str  # text is `ms-seq`, or `ms` for its first
+
+
+class StreamRecord(NamedTuple):
+    """A record of a stream. `kind` is 0 for bytes, 1 for a list of fields; `deliveries` is how often a group delivered it."""
+
+    id: StreamId
+    kind: int
+    payload: bytes
+    deliveries: int = 0
+
+    @property
+    def fields(self) -> list[tuple[bytes, bytes]]:
+        """What XADD gave; bytes are the field `data`."""
+        if self.kind == 0:
+            return [(b"data", self.payload)]
+        items = fields.unpack(self.payload)
+        return list(zip(items[::2], items[1::2], strict=True))
+
+
+class StreamInfo(NamedTuple):
+    """What a stream has. `last` is the highest id it ever had; ids are 0-0 where there is none."""
+
+    first: StreamId
+    last: StreamId
+    records: int
+    size: int  # bytes of payloads
+    groups: int
 
 
 Receipt = Message | tuple[int, int] | int  # an int is a seq, and means whoever holds it now
@@ -370,6 +410,164 @@ def queue_list(limit: int | None = None, cursor: bytes = b"") -> Call[dict[str, 
 def queue_configure(queue: Text, *, lease: int | None = None, max_attempts: int | None = None) -> Call[None]:
     """Set a queue's own lease (ms) or most attempts."""
     return Call("queue_configure", _nothing, queue, options={"lease": lease, "max_attempts": max_attempts})
+
+
+# -- streams ---------------------------------------------------------------------------------------
+
+
+def stream_id(ident: Id) -> StreamId:
+    """An id, from any way to write one. Raises `BadRequest`."""
+    if not isinstance(ident, str):
+        return StreamId(*ident)
+    ms, dash, seq = ident.partition("-")
+    if not (ms.isascii() and ms.isdigit() and ((seq.isascii() and seq.isdigit()) or not dash)):
+        raise BadRequest(f"{ident!r} is no id of a stream: ms-seq is expected")
+    return StreamId(int(ms), int(seq or 0))
+
+
+def _optional_id(ident: Id | None) -> StreamId | None:
+    return None if ident is None else stream_id(ident)
+
+
+def _records(rows: list[tuple[int, int, int, bytes]]) -> list[StreamRecord]:
+    return [StreamRecord(StreamId(ms, seq), kind, payload) for ms, seq, kind, payload in rows]
+
+
+def _deliveries(rows: list[tuple[int, int, int, int, bytes]]) -> list[StreamRecord]:
+    return [StreamRecord(StreamId(ms, seq), kind, payload, deliveries) for ms, seq, kind, deliveries, payload in rows]
+
+
+def _ids(name: str, ids: Iterable["Id | StreamRecord"]) -> bytes:
+    return _layout(name, [one.id if isinstance(one, StreamRecord) else stream_id(one) for one in ids])
+
+
+def stream_append(stream: Text, payload: Text) -> Call[StreamId]:
+    """Append a record; its id."""
+    return Call("stream_append", StreamId, stream, payload)
+
+
+def stream_read(
+    stream: Text,
+    start: Id | None = None,
+    end: Id | None = None,
+    *,
+    tail: bool = False,
+    limit: int | None = None,
+    block: int | None = None,
+) -> Call[list[StreamRecord]]:
+    """Records by id, both ends included. `tail` is what comes from now on; `block` waits so many ms for the first, 0 for ever."""
+    options = {"start": _optional_id(start), "end": _optional_id(end), "tail": tail, "limit": limit, "block": block}
+    return Call("stream_read", _records, stream, options=options, waits=block)
+
+
+def stream_create(stream: Text, *, max_len: int | None = None, max_age: int | None = None, max_bytes: int | None = None) -> Call[None]:
+    """Make an empty stream that keeps so many records, seconds, bytes. Refused as `Conflict` where it exists."""
+    return Call("stream_create", _nothing, stream, options={"max_len": max_len, "max_age": max_age, "max_bytes": max_bytes})
+
+
+def stream_info(stream: Text) -> Call[StreamInfo]:
+    """What the stream has; zeros where there is none."""
+
+    def info(first_ms: int, first_seq: int, last_ms: int, last_seq: int, count: int, size: int, groups: int) -> StreamInfo:
+        return StreamInfo(StreamId(first_ms, first_seq), StreamId(last_ms, last_seq), count, size, groups)
+
+    return Call("stream_info", info, stream)
+
+
+def stream_trim(
+    stream: Text,
+    *,
+    start: Id | None = None,
+    max_len: int | None = None,
+    max_age: int | None = None,
+    max_bytes: int | None = None,
+    dry_run: bool = False,
+) -> Call[int]:
+    """Remove the oldest records: before `start`, past so many records, seconds, bytes; how many."""
+    options = {"start": _optional_id(start), "max_len": max_len, "max_age": max_age, "max_bytes": max_bytes, "dry_run": dry_run}
+    return Call[int]("stream_trim", _same, stream, options=options)
+
+
+def stream_delete(stream: Text) -> Call[None]:
+    """Delete a stream with its groups."""
+    return Call("stream_delete", _nothing, stream)
+
+
+def stream_list(limit: int | None = None, cursor: bytes = b"") -> Call[dict[str, Any]]:
+    """The streams, a page at a time: docs/wire-protocol.md, "Streams"."""
+    return Call("stream_list", _same, options={"limit": limit, "cursor": cursor or None})
+
+
+def group_create(
+    stream: Text,
+    group: Text,
+    *,
+    start: Id | None = None,
+    tail: bool = False,
+    ack_timeout: int | None = None,
+    max_deliver: int | None = None,
+) -> Call[None]:
+    """Make a group, and the stream. `ack_timeout` is in ms. Refused as `Conflict` where it exists."""
+    options = {
+        "group": data(group),
+        "start": _optional_id(start),
+        "tail": tail,
+        "ack_timeout": ack_timeout,
+        "max_deliver": max_deliver,
+    }
+    return Call("stream_group_create", _nothing, stream, options=options)
+
+
+def group_read(
+    stream: Text, group: Text, consumer: Text, *, limit: int | None = None, block: int | None = None, no_ack: bool = False
+) -> Call[list[StreamRecord]]:
+    """Deliver records to a consumer. `block` waits so many ms for the first, 0 for ever."""
+    options = {"group": data(group), "consumer": data(consumer), "limit": limit, "block": block, "no_ack": no_ack}
+    return Call("stream_group_read", _deliveries, stream, options=options, waits=block)
+
+
+def group_ack(stream: Text, group: Text, ids: Iterable[Id | StreamRecord]) -> Call[int]:
+    """Deliveries are done; how many there were."""
+    return Call[int]("stream_group_ack", _same, stream, _ids("stream_group_ack", ids), {"group": data(group)})
+
+
+def group_nack(
+    stream: Text, group: Text, ids: Iterable[Id | StreamRecord], *, delay: int | None = None, consumer: Text | None = None
+) -> Call[int]:
+    """Give deliveries back, after `delay` ms; how many there were."""
+    options = {"group": data(group), "delay": delay, "consumer": None if consumer is None else data(consumer)}
+    return Call[int]("stream_group_nack", _same, stream, _ids("stream_group_nack", ids), options)
+
+
+def group_touch(
+    stream: Text, group: Text, ids: Iterable[Id | StreamRecord], *, lease: int | None = None, consumer: Text | None = None
+) -> Call[int]:
+    """Let deliveries run out `lease` ms from now; how many there were."""
+    options = {"group": data(group), "lease": lease, "consumer": None if consumer is None else data(consumer)}
+    return Call[int]("stream_group_touch", _same, stream, _ids("stream_group_touch", ids), options)
+
+
+def group_claim(
+    stream: Text, group: Text, consumer: Text, *, min_idle: int | None = None, limit: int | None = None
+) -> Call[list[StreamRecord]]:
+    """Deliver to this consumer what is pending with others for `min_idle` ms at least."""
+    options = {"group": data(group), "consumer": data(consumer), "min_idle": min_idle, "limit": limit}
+    return Call("stream_group_claim", _deliveries, stream, options=options)
+
+
+def group_pending(stream: Text, group: Text) -> Call[dict[str, Any]]:
+    """What is delivered and not acknowledged, and the dead letters."""
+    return Call("stream_group_pending", _same, stream, options={"group": data(group)})
+
+
+def group_info(stream: Text, group: Text) -> Call[dict[str, Any]]:
+    """About a group and its consumers."""
+    return Call("stream_group_info", _same, stream, options={"group": data(group)})
+
+
+def group_delete(stream: Text, group: Text) -> Call[None]:
+    """Delete a group."""
+    return Call("stream_group_delete", _nothing, stream, options={"group": data(group)})
 
 
 def _layout(name: str, rows: Sequence[Any]) -> bytes:

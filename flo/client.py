@@ -9,6 +9,7 @@ flo.errors; where the connection fails or the time is up, `Disconnected` or `Tim
 way may or may not have been done), and the next call makes a new one. Use a client from one thread.
 """
 
+import builtins  # a method is called list
 import select
 import socket
 from base64 import b64decode
@@ -19,7 +20,21 @@ from typing import Any, TypeVar
 from urllib.parse import unquote, urlsplit
 
 from flo import calls
-from flo.calls import Call, Counter, Entry, HistoryItem, Message, NotAnAnswer, Page, Receipt, Text
+from flo.calls import (
+    Call,
+    Counter,
+    Entry,
+    HistoryItem,
+    Id,
+    Message,
+    NotAnAnswer,
+    Page,
+    Receipt,
+    StreamId,
+    StreamInfo,
+    StreamRecord,
+    Text,
+)
 from flo.errors import BadRequest, FloError, Refusal
 from flo.proto.binary import RESPONSE_BYTES, FrameReader, FramingLost, Response, namespace_hash, split_response
 
@@ -67,7 +82,7 @@ def _without_secret(url: str) -> str:
 
 
 class Client:
-    """One connection to a server, in one namespace. `client.kv` has the operations on keys, `client.namespaces` those on namespaces."""
+    """One connection to a server, in one namespace. `client.kv`, `.queues`, `.streams` and `.namespaces` have the operations."""
 
     def __init__(
         self,
@@ -101,6 +116,7 @@ class Client:
         self._next_id = 1
         self.kv = KeyCalls(self)
         self.queues = QueueCalls(self)
+        self.streams = StreamCalls(self)
         self.namespaces = NamespaceCalls(self)
 
     def __enter__(self) -> "Client":
@@ -405,6 +421,143 @@ class QueueCalls:
             cursor = b64decode(page["cursor"])
             if not cursor:
                 return
+
+
+class StreamCalls:
+    """The operations on streams and their groups. An id is a `StreamId`, (ms, seq), or the text `ms-seq`."""
+
+    def __init__(self, client: Client) -> None:
+        self._run = client.run
+
+    def append(self, stream: Text, payload: Text) -> StreamId:
+        """Append a record; its id."""
+        return self._run(calls.stream_append(stream, payload))
+
+    def read(
+        self,
+        stream: Text,
+        start: Id | None = None,
+        end: Id | None = None,
+        *,
+        tail: bool = False,
+        limit: int | None = None,
+        block: int | None = None,
+    ) -> list[StreamRecord]:
+        """Up to `limit` records (100) by id, both ends included. `tail` is what comes from now on; `block` waits so many ms for the
+        first, 0 for ever."""
+        return self._run(calls.stream_read(stream, start, end, tail=tail, limit=limit, block=block))
+
+    def scan(self, stream: Text, start: Id | None = None, end: Id | None = None) -> Iterator[StreamRecord]:
+        """Every record from `start` to `end`, page by page."""
+        while True:
+            page = self.read(stream, start, end, limit=SCAN_PAGE)
+            yield from page
+            if not page:
+                return
+            start = after(page[-1].id)
+
+    def follow(self, stream: Text, start: Id | None = None) -> Iterator[StreamRecord]:
+        """Every record from `start` (None: from now) on, and those that come, for ever."""
+        if start is None:
+            start = after(self.info(stream).last)
+        while True:
+            page = self.read(stream, start, limit=SCAN_PAGE, block=0)
+            yield from page
+            if page:
+                start = after(page[-1].id)
+
+    def create(self, stream: Text, *, max_len: int | None = None, max_age: int | None = None, max_bytes: int | None = None) -> None:
+        """Make an empty stream that keeps so many records, seconds, bytes. Raises `Conflict` where it exists."""
+        self._run(calls.stream_create(stream, max_len=max_len, max_age=max_age, max_bytes=max_bytes))
+
+    def info(self, stream: Text) -> StreamInfo:
+        """What the stream has; zeros where there is none."""
+        return self._run(calls.stream_info(stream))
+
+    def trim(
+        self,
+        stream: Text,
+        *,
+        start: Id | None = None,
+        max_len: int | None = None,
+        max_age: int | None = None,
+        max_bytes: int | None = None,
+        dry_run: bool = False,
+    ) -> int:
+        """Remove the oldest records: before `start`, past so many records, seconds, bytes; how many."""
+        call = calls.stream_trim(stream, start=start, max_len=max_len, max_age=max_age, max_bytes=max_bytes, dry_run=dry_run)
+        return self._run(call)
+
+    def delete(self, stream: Text) -> None:
+        """Delete a stream with its groups."""
+        self._run(calls.stream_delete(stream))
+
+    def list(self) -> Iterator[dict[str, Any]]:
+        """Every stream with what is in it."""
+        cursor = b""
+        while True:
+            page = self._run(calls.stream_list(SCAN_PAGE, cursor))
+            yield from page["streams"]
+            cursor = b64decode(page["cursor"])
+            if not cursor:
+                return
+
+    def group_create(
+        self,
+        stream: Text,
+        group: Text,
+        *,
+        start: Id | None = None,
+        tail: bool = False,
+        ack_timeout: int | None = None,
+        max_deliver: int | None = None,
+    ) -> None:
+        """Make a group, and the stream. It begins with the first record, at `start`, or with `tail` with what comes from now on.
+        `ack_timeout` (ms; 30,000; 0 for never) is when what is not acknowledged goes to another; `max_deliver` (10; 0 for never) how
+        often. Raises `Conflict` where it exists."""
+        self._run(calls.group_create(stream, group, start=start, tail=tail, ack_timeout=ack_timeout, max_deliver=max_deliver))
+
+    def group_read(
+        self, stream: Text, group: Text, consumer: Text, *, limit: int | None = None, block: int | None = None, no_ack: bool = False
+    ) -> "builtins.list[StreamRecord]":
+        """Deliver up to `limit` records (100) to a consumer. `block` waits so many ms for the first, 0 for ever; with `no_ack` they
+        are done as they are delivered."""
+        return self._run(calls.group_read(stream, group, consumer, limit=limit, block=block, no_ack=no_ack))
+
+    def ack(self, stream: Text, group: Text, *ids: Id | StreamRecord) -> int:
+        """Deliveries are done; how many there were."""
+        return self._run(calls.group_ack(stream, group, ids))
+
+    def nack(self, stream: Text, group: Text, *ids: Id | StreamRecord, delay: int | None = None, consumer: Text | None = None) -> int:
+        """Give deliveries back, after `delay` ms; how many there were."""
+        return self._run(calls.group_nack(stream, group, ids, delay=delay, consumer=consumer))
+
+    def touch(self, stream: Text, group: Text, *ids: Id | StreamRecord, lease: int | None = None, consumer: Text | None = None) -> int:
+        """Let deliveries run out `lease` ms from now, or the group's own time; how many there were."""
+        return self._run(calls.group_touch(stream, group, ids, lease=lease, consumer=consumer))
+
+    def claim(
+        self, stream: Text, group: Text, consumer: Text, *, min_idle: int | None = None, limit: int | None = None
+    ) -> "builtins.list[StreamRecord]":
+        """Deliver to this consumer what is pending with others for `min_idle` ms at least."""
+        return self._run(calls.group_claim(stream, group, consumer, min_idle=min_idle, limit=limit))
+
+    def pending(self, stream: Text, group: Text) -> dict[str, Any]:
+        """What is delivered and not acknowledged, and the dead letters."""
+        return self._run(calls.group_pending(stream, group))
+
+    def group_info(self, stream: Text, group: Text) -> dict[str, Any]:
+        """About a group and its consumers."""
+        return self._run(calls.group_info(stream, group))
+
+    def group_delete(self, stream: Text, group: Text) -> None:
+        """Delete a group."""
+        self._run(calls.group_delete(stream, group))
+
+
+def after(ident: StreamId) -> StreamId:
+    """The next id there can be."""
+    return StreamId(ident.ms, ident.seq + 1) if ident.seq < (1 << 64) - 1 else StreamId(ident.ms + 1, 0)
 
 
 class NamespaceCalls:

@@ -16,6 +16,7 @@ GROUPS = {
     "ping": "ask a server whether it is there",
     "kv": "read and write keys",
     "queue": "put messages into queues, take and acknowledge them",
+    "stream": "append records, read and follow them, in groups or alone",
     "ns": "create, list and delete namespaces",
     "check": "read a data directory and say whether it is whole",
 }

@@ -1,5 +1,7 @@
 """Commands on consumer groups, as Redis has them: XGROUP, XREADGROUP, XACK, XPENDING, XCLAIM, XAUTOCLAIM, XINFO."""
 
+from contextlib import suppress
+
 from flo.commands.arguments import integer, syntax_error
 from flo.commands.session import RespSession
 from flo.commands.streams import (
@@ -79,7 +81,7 @@ def xgroup(session: RespSession, args: list[bytes]) -> Reply:
                 if read < 0 and read != NOT_COUNTED:
                     raise BadRequest("value for ENTRIESREAD must be positive or -1")
             else:
-                raise syntax_error()
+                raise _wrong_arguments(args)
             at += 1
         start = None if args[4] == b"$" else stream_id(args[4])
         if sub == b"CREATE":
@@ -93,7 +95,17 @@ def xgroup(session: RespSession, args: list[bytes]) -> Reply:
         return resp.integer(groups.create_consumer(args[2], args[3], args[4]))
     if sub == b"DELCONSUMER":
         return started(_delete_consumer(groups, args[2], args[3], args[4]))
-    raise BadRequest(f"unknown subcommand '{args[1][:128].decode('utf-8', 'replace')}'. Try XGROUP HELP.")
+    raise _unknown_subcommand(args)
+
+
+def _unknown_subcommand(args: list[bytes]) -> BadRequest:
+    name, sub = (arg[:128].decode("utf-8", "replace") for arg in args[:2])
+    return BadRequest(f"unknown subcommand '{sub}'. Try {name.upper()} HELP.")
+
+
+def _wrong_arguments(args: list[bytes]) -> BadRequest:
+    name, sub = (arg[:128].decode("utf-8", "replace") for arg in args[:2])
+    return BadRequest(f"unknown subcommand or wrong number of arguments for '{sub}'. Try {name.upper()} HELP.")
 
 
 def _delete_consumer(groups: Groups, name: bytes, group: bytes, consumer: bytes) -> Job:
@@ -115,10 +127,10 @@ def _delete_consumer(groups: Groups, name: bytes, group: bytes, consumer: bytes)
     differs=f"at most {READ_MAX:,} records of a stream; a group made by Flo's own operations delivers what ran out first",
 )
 def xreadgroup(session: RespSession, args: list[bytes]) -> Reply:
-    if args[1].upper() != b"GROUP":
+    options = read_options(args)
+    if options.group is None:
         raise BadRequest("Missing GROUP option for XREADGROUP")
-    group, consumer = args[2], args[3]
-    options = read_options(args, 4, grouped=True)
+    group, consumer = options.group
     groups = _groups(session)
     after: list[int | None] = []
     for name, arg in zip(options.names, options.ids, strict=True):
@@ -185,14 +197,16 @@ def xpending(session: RespSession, args: list[bytes]) -> Reply:
     if len(args) == 3:
         return _pending_summary(session, _groups(session).need(args[1], args[2])[1])
     at, idle = 3, 0
-    if args[3].upper() == b"IDLE" and len(args) > 4:
-        idle = integer(args[4])
-        at = 5
-    if not 3 <= len(args) - at <= 4:
+    if not 6 <= len(args) <= 9:
         raise syntax_error()
+    if args[3].upper() == b"IDLE":
+        idle = integer(args[4])
+        if len(args) < 8:
+            raise syntax_error()
+        at = 5
     start, end = range_start(args[at]), range_end(args[at + 1])
     count = integer(args[at + 2])
-    consumer = args[at + 3] if len(args) - at == 4 else None
+    consumer = args[at + 3] if len(args) - at > 3 else None
     groups = _groups(session)
     groups.need(args[1], args[2])
     if count <= 0:
@@ -240,11 +254,10 @@ def xclaim(session: RespSession, args: list[bytes]) -> Reply:
     min_idle = max(integer(args[4], message="Invalid min-idle-time argument for XCLAIM"), 0)
     at = 5
     ids: list[int] = []
-    while at < len(args) and args[at][:1].isdigit():
-        ids.append(stream_id(args[at]))
-        at += 1
-    if not ids:
-        stream_id(args[5])  # refuses it
+    with suppress(BadRequest):  # what is no id is an option
+        while at < len(args):
+            ids.append(stream_id(args[at]))
+            at += 1
     now = groups.engine.now
     time: int | None = None
     deliveries: int | None = None
@@ -333,7 +346,7 @@ def xinfo(session: RespSession, args: list[bytes]) -> Reply:
         if len(args) == 3:
             return xinfo_stream(session, args[2])
         if args[3].upper() != b"FULL" or len(args) not in (4, 6) or (len(args) == 6 and args[4].upper() != b"COUNT"):
-            raise syntax_error()
+            raise _wrong_arguments(args)
         count = integer(args[5]) if len(args) == 6 else FULL_COUNT
         return _xinfo_full(session, args[2], FULL_COUNT_MAX if count <= 0 else min(count, FULL_COUNT_MAX))
     if sub == b"GROUPS":
@@ -346,11 +359,16 @@ def xinfo(session: RespSession, args: list[bytes]) -> Reply:
             group, name = (arg[:128].decode("utf-8", "replace") for arg in (args[3], args[2]))
             raise NoGroup(f"No such consumer group '{group}' for key name '{name}'")
         return array([_consumer_info(session, found, name) for name in sorted(found.consumers)])
-    raise BadRequest(f"unknown subcommand '{args[1][:128].decode('utf-8', 'replace')}'. Try XINFO HELP.")
+    raise _unknown_subcommand(args)
 
 
-def _or_nil(session: RespSession, value: int | None) -> bytes:
-    return session.nil if value is None or value == NOT_COUNTED else resp.integer(value)
+def _read_so_far(session: RespSession, group: Group) -> bytes:
+    return session.nil if group.read == NOT_COUNTED else resp.integer(group.read)
+
+
+def _lag(session: RespSession, stream: Stream, group: Group) -> bytes:
+    value = lag(stream, group)
+    return session.nil if value is None else resp.integer(value)
 
 
 def _group_info(session: RespSession, stream: Stream, group: Group) -> bytes:
@@ -359,8 +377,8 @@ def _group_info(session: RespSession, stream: Stream, group: Group) -> bytes:
         b"consumers": resp.integer(len(group.consumers)),
         b"pending": resp.integer(len(group.pending)),
         b"last-delivered-id": bulk(id_text(group.last)),
-        b"entries-read": _or_nil(session, group.read),
-        b"lag": _or_nil(session, lag(stream, group)),
+        b"entries-read": _read_so_far(session, group),
+        b"lag": _lag(session, stream, group),
     }
     return resp.mapping(info, session.v3)
 
@@ -389,10 +407,10 @@ def _xinfo_full(session: RespSession, name: bytes, count: int) -> bytes:
         details = {
             b"name": bulk(group.name),
             b"last-delivered-id": bulk(id_text(group.last)),
-            b"entries-read": _or_nil(session, group.read),
-            b"lag": _or_nil(session, lag(stream, group)),
+            b"entries-read": _read_so_far(session, group),
+            b"lag": _lag(session, stream, group),
             b"pel-count": resp.integer(len(group.pending)),
-            b"pel": array(rows),
+            b"pending": array(rows),
             b"consumers": array([_full_consumer(session, group, name, count) for name in sorted(group.consumers)[:FULL_COUNT_MAX]]),
         }
         groups.append(resp.mapping(details, session.v3))
@@ -410,7 +428,7 @@ def _full_consumer(session: RespSession, group: Group, name: bytes, count: int) 
             b"seen-time": resp.integer(consumer.seen),
             b"active-time": resp.integer(consumer.active),
             b"pel-count": resp.integer(len(consumer.order)),
-            b"pel": array(rows),
+            b"pending": array(rows),
         },
         session.v3,
     )

@@ -240,14 +240,12 @@ def xlen(session: RespSession, args: list[bytes]) -> Reply:
 
 def _range(session: RespSession, args: list[bytes], start: int, end: int, reverse: bool) -> Reply:
     limit = ID_MAX
-    if len(args) > 4:
-        if len(args) != 6 or args[4].upper() != b"COUNT":
+    for at in range(4, len(args), 2):
+        if args[at].upper() != b"COUNT" or at + 1 == len(args):
             raise syntax_error()
-        limit = integer(args[5])
-        if not streams_of(session).exists(args[1]):
-            return EMPTY_ARRAY
-        if limit <= 0:
-            return nil_array(session)
+        limit = integer(args[at + 1])
+    if limit <= 0:
+        return nil_array(session) if streams_of(session).exists(args[1]) else EMPTY_ARRAY
     return started(_range_job(streams_of(session), args[1], start, end, limit, reverse))
 
 
@@ -287,21 +285,27 @@ def xrevrange(session: RespSession, args: list[bytes]) -> Reply:
 
 
 class ReadOptions(NamedTuple):
-    """What XREAD and XREADGROUP have in common: how many a stream (ID_MAX: all), how long to wait (None: not at all), streams, ids."""
+    """What XREAD and XREADGROUP have in common: how many a stream (ID_MAX: all), how long to wait (None: not at all), streams, ids; and
+    what only the latter has."""
 
     limit: int
     block: float | None
     names: list[bytes]
     ids: list[bytes]
-    no_ack: bool = False
+    no_ack: bool
+    group: tuple[bytes, bytes] | None  # and its consumer
 
 
-def read_options(args: list[bytes], at: int, grouped: bool) -> ReadOptions:
-    """Read the options from `at` on, up to the streams and their ids."""
-    name = args[0].lower().decode("utf-8", "replace")
-    count, block, no_ack = ID_MAX, None, False
+def read_options(args: list[bytes]) -> ReadOptions:
+    """Read the options, up to the streams and their ids."""
+    name = args[0].upper().decode("utf-8", "replace")
+    grouped = name == "XREADGROUP"
+    count, block, no_ack, at = ID_MAX, None, False, 1
+    group = None
     while at < len(args):
-        word, more = args[at].upper(), at + 1 < len(args)
+        word, more = args[at].upper(), len(args) - at - 1
+        if word in (b"GROUP", b"NOACK") and not grouped:
+            raise BadRequest(f"The {word.decode()} option is only supported by XREADGROUP. You called XREAD instead.")
         if word == b"COUNT" and more:
             count = integer(args[at + 1])
             count = count if count > 0 else ID_MAX
@@ -312,15 +316,18 @@ def read_options(args: list[bytes], at: int, grouped: bool) -> ReadOptions:
                 raise BadRequest("timeout is negative")
             block = wait / 1000
             at += 2
-        elif grouped and word == b"NOACK":
+        elif word == b"NOACK":
             no_ack = True
             at += 1
+        elif word == b"GROUP" and more >= 2:
+            group = args[at + 1], args[at + 2]
+            at += 3
         elif word == b"STREAMS" and more:
             rest = args[at + 1 :]
             if len(rest) % 2:
-                symbols = "ID, '>'" if grouped else "ID, '+', or '$'"
-                raise BadRequest(f"Unbalanced '{name}' list of streams: for each stream key an {symbols} must be specified.")
-            return ReadOptions(count, block, rest[: len(rest) // 2], rest[len(rest) // 2 :], no_ack)
+                symbol = ">" if grouped else "$"
+                raise BadRequest(f"Unbalanced {name} list of streams: for each stream key an ID or '{symbol}' must be specified.")
+            return ReadOptions(count, block, rest[: len(rest) // 2], rest[len(rest) // 2 :], no_ack, group)
         else:
             raise syntax_error()
     raise syntax_error()
@@ -337,7 +344,7 @@ def read_options(args: list[bytes], at: int, grouped: bool) -> ReadOptions:
     differs="stops near 16 MiB a stream; cut into slices, so it is no snapshot",
 )
 def xread(session: RespSession, args: list[bytes]) -> Reply:
-    options = read_options(args, 1, grouped=False)
+    options = read_options(args)
     streams = streams_of(session)
     after: dict[bytes, int] = {}
     for name, arg in zip(options.names, options.ids, strict=True):

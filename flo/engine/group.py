@@ -327,6 +327,11 @@ class Groups:
             self.create(name, group, 0, make_stream=True, own=True)
         stream, found = self.need(name, group)
         self._settle()
+        if not self.available(stream, found):
+            there = found.consumers.get(consumer)
+            if there is not None:
+                there.seen = self.engine.now
+            return []  # asking makes no consumer, nor a record
         self._consumer(name, found, consumer)
         return self._take(name, stream, found, consumer, count, acknowledge)
 
@@ -529,7 +534,6 @@ class Groups:
         self.engine.admit((len(ids) + 2) * (DELIVERY_BYTES + len(name) + len(group) + len(consumer)), adds=False)
         if last > found.last:
             self._move(name, found, last, found.read)
-        self._consumer(name, found, consumer)
         claimed: list[Delivery] = []
         gone: list[int] = []
         size = 0
@@ -544,13 +548,15 @@ class Groups:
             if pending is None:
                 if not force or ident in found.dead:
                     continue
-                pending = Pending(consumer, 0, 0, 0)
+                pending = Pending(consumer, 0, 1, 0)  # as Redis counts
             elif min_idle and now - pending.time < min_idle:
                 continue
             record = self.streams.load(ident, index)
             size += len(record.payload)
             if claimed and size > LIST_BYTES_MAX:
                 break
+            if not claimed:
+                self._consumer(name, found, consumer)
             times = deliveries if deliveries is not None else pending.deliveries + count
             since = now if time is None else min(time, now)
             deadline = now + found.ack_timeout if found.ack_timeout else 0

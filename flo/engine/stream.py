@@ -216,6 +216,8 @@ class Streams:
         """Append a record; returns its id, or None where there is no stream and `create` is false. The id is the clock's, or `ms` with
         the next seq, or `ms` and `seq`; it has to be higher than all before. `bounds` are what the stream is trimmed to behind it."""
         engine, store = self.engine, self.store
+        if ms == 0 == seq:
+            raise BadRequest("The ID specified in XADD must be greater than 0-0")
         stream = store.streams.get(name)
         if stream is None or not stream.exists:
             if not create:
@@ -485,8 +487,6 @@ def _given_id(ms: int, seq: int | None, last: int) -> int:
             ident = last + 1
     else:
         ident = ms << SEQ_BITS | seq
-    if not ident:
-        raise BadRequest("The ID specified in XADD must be greater than 0-0")
     if ident <= last:
         raise BadRequest("The ID specified in XADD is equal or smaller than the target stream top item")
     return ident

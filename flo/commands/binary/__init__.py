@@ -3,4 +3,4 @@
 
 def load_handlers() -> None:
     """Fill the table of handlers: each module adds its own."""
-    from flo.commands.binary import kv, queue, system  # noqa: F401
+    from flo.commands.binary import kv, queue, stream, system  # noqa: F401

@@ -1,8 +1,6 @@
 """The queue operations over the binary protocol (SPEC section 2.3)."""
 
-import json
-from base64 import b64encode
-
+from flo.commands.binary.names import json_payload, json_text, page
 from flo.commands.binary.session import BinarySession, Waiter
 from flo.commands.binary.table import WAITING, Reply, handles
 from flo.engine import Queues
@@ -116,7 +114,7 @@ def dlq_delete(session: BinarySession, request: Request) -> Reply:
 
 @handles("queue_stats")
 def stats(session: BinarySession, request: Request) -> Reply:
-    return _json(_queues(session, request).stats(request.key))
+    return json_payload(_queues(session, request).stats(request.key))
 
 
 @handles("queue_purge")
@@ -132,26 +130,9 @@ def configure(session: BinarySession, request: Request) -> Reply:
 
 @handles("queue_list")
 def queue_list(session: BinarySession, request: Request) -> Reply:
-    """The cursor is the last name, behind a byte that says so."""
-    queues, cursor = _queues(session, request), request.options.get("cursor", b"")
-    if cursor and cursor[:1] != CURSOR_MARK:
-        raise BadRequest("the option cursor is not one that queue_list gave")
-    names = [name for name in queues.names() if not cursor or name > cursor[1:]]
-    limit = _limit(request)
-    shown: list[dict[str, object]] = [{"name": _text(name), **queues.stats(name)} for name in names[:limit]]
-    following = b64encode(CURSOR_MARK + names[limit - 1]).decode() if len(names) > limit else ""
-    return _json({"queues": shown, "cursor": following})
+    queues = _queues(session, request)
+    names, following = page(request, queues.names(), CURSOR_MARK)
+    return json_payload({"queues": [{"name": json_text(name), **queues.stats(name)} for name in names], "cursor": following})
 
 
 CURSOR_MARK = b"q"
-
-
-def _text(data: bytes) -> object:
-    try:
-        return data.decode()
-    except UnicodeDecodeError:
-        return {"base64": b64encode(data).decode()}
-
-
-def _json(value: object) -> bytes:
-    return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode()

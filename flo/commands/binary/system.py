@@ -1,11 +1,11 @@
 """The system, namespace and cluster operations over the binary protocol (SPEC section 2.3)."""
 
-import json
 import os
 import platform
 from collections.abc import Generator
 
 import flo
+from flo.commands.binary.names import json_payload
 from flo.commands.binary.session import BinarySession
 from flo.commands.binary.table import Reply, handles
 from flo.commands.host import Host, resident_bytes
@@ -72,7 +72,7 @@ SWEEP_KEYS = 200
 
 @handles("namespace_info")
 def namespace_info(session: BinarySession, request: Request) -> Reply:
-    return _json(describe_namespace(session.host.engine.namespace(_name(request))))
+    return json_payload(describe_namespace(session.host.engine.namespace(_name(request))))
 
 
 def describe_namespace(namespace: Namespace) -> dict[str, object]:
@@ -85,6 +85,8 @@ def describe_namespace(namespace: Namespace) -> dict[str, object]:
         "keys_with_deadline": store.deadlines.count,
         "queues": len(namespace.queues.names()),
         "messages": sum(sum(queue.counts) + len(queue.dead) for queue in namespace.queues.store.queues.values()),
+        "streams": len(namespace.streams.names()),
+        "records": sum(stream.count for stream in namespace.streams.store.streams.values()),
         "bytes": namespace.bytes,
     }
 
@@ -97,7 +99,7 @@ def cluster_join(session: BinarySession, request: Request) -> Reply:
 
 @handles("cluster_status")
 def cluster_status(session: BinarySession, request: Request) -> Reply:
-    return _json(describe_server(session.host, session.peer.local_address))
+    return json_payload(describe_server(session.host, session.peer.local_address))
 
 
 def describe_server(host: Host, address: str) -> dict[str, object]:
@@ -137,8 +139,4 @@ def describe_server(host: Host, address: str) -> dict[str, object]:
 @handles("cluster_partition_table")
 def cluster_partition_table(session: BinarySession, request: Request) -> Reply:
     leader = session.host.settings.advertise or session.peer.local_address
-    return _json({"partitions": [{"id": 0, "leader": leader, "replicas": [leader]}]})
-
-
-def _json(value: object) -> bytes:
-    return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode()
+    return json_payload({"partitions": [{"id": 0, "leader": leader, "replicas": [leader]}]})

@@ -1,0 +1,277 @@
+"""The stream operations over the binary protocol (SPEC section 2.3)."""
+
+from itertools import islice
+
+from flo.commands.binary.names import json_payload, json_text, page
+from flo.commands.binary.session import BinarySession, Waiter
+from flo.commands.binary.table import WAITING, Reply, handles
+from flo.engine import Streams
+from flo.engine.group import MANY_MAX, Delivery, lag
+from flo.engine.stream import Bounds, StreamRecord, id_text
+from flo.errors import BadRequest, NoGroup, Refusal
+from flo.proto.binary import Request
+from flo.proto.operations import DELIVERIES, IDS, RECORDS
+from flo.proto.shapes import number, shape
+from flo.store.group import ACK_TIMEOUT_MS, DELIVERIES_DEFAULT, NOT_COUNTED
+from flo.store.stream import SEQ_BITS, SEQ_MASK, Stream
+
+SECOND_MS = 1000
+SHOWN_MAX = 1000  # deliveries, dead letters and consumers in one JSON answer
+
+_count = number("u32").pack
+
+
+def _streams(session: BinarySession, request: Request) -> Streams:
+    return session.host.engine.namespace_by_hash(request.namespace_hash).streams
+
+
+def _limit(request: Request) -> int:
+    return int(request.options.get("limit", request.operation.limits[0]))
+
+
+def _ident(pair: tuple[int, int]) -> int:
+    return pair[0] << SEQ_BITS | pair[1]
+
+
+def _ids(request: Request) -> list[int]:
+    return [_ident(pair) for pair in shape(IDS).decode(request.value, MANY_MAX)[0]]
+
+
+def _pair(ident: int) -> tuple[int, int]:
+    return ident >> SEQ_BITS, ident & SEQ_MASK
+
+
+def _records(found: list[StreamRecord]) -> bytes:
+    return shape(RECORDS).encode([(*_pair(record.ident), record.kind, record.payload) for record in found])
+
+
+def _deliveries(found: list[Delivery]) -> bytes:
+    return shape(DELIVERIES).encode([(*_pair(one.ident), one.kind, one.deliveries, one.payload or b"") for one in found])
+
+
+# -- records ---------------------------------------------------------------------------------------
+
+
+@handles("stream_append")
+def append(session: BinarySession, request: Request) -> Reply:
+    ident = _streams(session, request).append(request.key, request.value)
+    assert ident is not None
+    return shape(request.operation.answer).encode(*_pair(ident))
+
+
+@handles("stream_read")
+def read(session: BinarySession, request: Request) -> Reply:
+    streams, options, name, limit = _streams(session, request), request.options, request.key, _limit(request)
+    if "tail" in options and "start" in options:
+        raise BadRequest("stream_read takes start or tail, not both")
+    start, end = _ident(options.get("start", (0, 0))), _ident(options.get("end", (SEQ_MASK, SEQ_MASK)))
+    if "tail" in options:
+        stream = streams.store.find(name)
+        start = stream.last + 1 if stream is not None else 0
+    found = streams.read(name, start, end, limit)
+    if found or "block" not in options:
+        return _records(found)
+    waiter = Waiter(session, request, options["block"], lambda: _records(streams.read(name, start, end, limit)))
+    waiter.ends_with(streams.watch({name: max(start - 1, 0)}, waiter.ready).cancel)
+    return WAITING
+
+
+@handles("stream_create")
+def create(session: BinarySession, request: Request) -> Reply:
+    options = request.options
+    bounds = {name: options.get(name, 0) for name in ("max_len", "max_bytes")}
+    _streams(session, request).create(request.key, max_age=options.get("max_age", 0) * SECOND_MS, **bounds)
+    return b""
+
+
+@handles("stream_info")
+def info(session: BinarySession, request: Request) -> Reply:
+    stream = _streams(session, request).store.find(request.key) or Stream(request.key)
+    groups = sum(group.declared for group in stream.groups.values())
+    return shape(request.operation.answer).encode(*_pair(stream.first), *_pair(stream.last), stream.count, stream.bytes, groups)
+
+
+@handles("stream_trim")
+def trim(session: BinarySession, request: Request) -> Reply:
+    options = request.options
+    if not {"start", "max_len", "max_age", "max_bytes"} & options.keys():
+        raise BadRequest("stream_trim needs one of the options start, max_len, max_age, max_bytes: what is to stay")
+    bounds = Bounds(
+        options.get("max_len"),
+        options["max_age"] * SECOND_MS if "max_age" in options else None,
+        options.get("max_bytes"),
+        _ident(options["start"]) if "start" in options else None,
+    )
+    removed = _streams(session, request).trim(request.key, bounds, dry_run="dry_run" in options)
+    return shape(request.operation.answer).encode(removed)
+
+
+@handles("stream_delete")
+def delete(session: BinarySession, request: Request) -> Reply:
+    _streams(session, request).delete(request.key)
+    return b""
+
+
+@handles("stream_list")
+def stream_list(session: BinarySession, request: Request) -> Reply:
+    streams = _streams(session, request)
+    names, following = page(request, streams.names(), CURSOR_MARK)
+    return json_payload({"streams": [_described(streams.store.streams[name]) for name in names], "cursor": following})
+
+
+CURSOR_MARK = b"s"
+
+
+def _described(stream: Stream) -> dict[str, object]:
+    return {
+        "name": json_text(stream.name),
+        "count": stream.count,
+        "bytes": stream.bytes,
+        "first_id": id_text(stream.first).decode(),
+        "last_id": id_text(stream.last).decode(),
+        "groups": [json_text(name) for name, group in sorted(stream.groups.items()) if group.declared],
+        "max_len": stream.max_len,
+        "max_age_ms": stream.max_age,
+        "max_bytes": stream.max_bytes,
+    }
+
+
+# -- groups ----------------------------------------------------------------------------------------
+
+
+@handles("stream_group_create")
+def group_create(session: BinarySession, request: Request) -> Reply:
+    options = request.options
+    if "tail" in options and "start" in options:
+        raise BadRequest("stream_group_create takes start or tail, not both")
+    start = None if "tail" in options else max(_ident(options.get("start", (0, 0))) - 1, 0)
+    _streams(session, request).groups.create(
+        request.key,
+        options["group"],
+        start,
+        make_stream=True,
+        own=True,
+        ack_timeout=options.get("ack_timeout", ACK_TIMEOUT_MS),
+        max_deliver=options.get("max_deliver", DELIVERIES_DEFAULT),
+    )
+    return b""
+
+
+@handles("stream_group_read")
+def group_read(session: BinarySession, request: Request) -> Reply:
+    groups, options, name, limit = _streams(session, request).groups, request.options, request.key, _limit(request)
+    group, consumer, no_ack = options["group"], options["consumer"], "no_ack" in options
+    found = groups.read(name, group, consumer, limit, acknowledge=no_ack, create=True)
+    if found or "block" not in options:
+        return _deliveries(found)
+    gone: list[Refusal] = []
+
+    def deliver(_name: bytes, delivered: list[Delivery] | None) -> None:
+        if delivered is None:
+            gone.append(NoGroup("the group was deleted while this waited for it"))
+        else:
+            found.extend(delivered)
+        waiter.ready()
+
+    def answer() -> bytes:
+        if gone:
+            raise gone[0]
+        return _deliveries(found)
+
+    waiter = Waiter(session, request, options["block"], answer)
+    waiter.ends_with(groups.wait([(name, group)], consumer, limit, deliver, acknowledge=no_ack).cancel)
+    return WAITING
+
+
+@handles("stream_group_ack")
+def group_ack(session: BinarySession, request: Request) -> Reply:
+    return _count(_streams(session, request).groups.ack(request.key, request.options["group"], _ids(request), need=True))
+
+
+@handles("stream_group_nack")
+def group_nack(session: BinarySession, request: Request) -> Reply:
+    options, groups = request.options, _streams(session, request).groups
+    ids, delay, consumer = _ids(request), options.get("delay", 0), options.get("consumer")
+    return _count(groups.nack(request.key, options["group"], ids, delay=delay, consumer=consumer))
+
+
+@handles("stream_group_touch")
+def group_touch(session: BinarySession, request: Request) -> Reply:
+    options, groups = request.options, _streams(session, request).groups
+    lease = options.get("lease")
+    if lease == 0:
+        raise BadRequest("the option lease is 0 ms; it is 1 at least")
+    return _count(groups.touch(request.key, options["group"], _ids(request), lease=lease, consumer=options.get("consumer")))
+
+
+@handles("stream_group_claim")
+def group_claim(session: BinarySession, request: Request) -> Reply:
+    options, groups = request.options, _streams(session, request).groups
+    idle = options.get("min_idle", 0)
+    _, found, _ = groups.claim_idle(request.key, options["group"], options["consumer"], idle, 0, _limit(request))
+    return _deliveries(found)
+
+
+@handles("stream_group_pending")
+def group_pending(session: BinarySession, request: Request) -> Reply:
+    _, group = _streams(session, request).groups.need(request.key, request.options["group"])
+    now = session.host.engine.now
+    pending = [(ident, group.pending[ident]) for ident in islice(group.order.start(0), SHOWN_MAX)]
+    return json_payload(
+        {
+            "group": json_text(group.name),
+            "pending_count": len(group.pending),
+            "pending": [
+                {
+                    "id": id_text(ident).decode(),
+                    "consumer": json_text(one.consumer),
+                    "delivered_at": one.time,
+                    "idle_ms": max(now - one.time, 0),
+                    "deliveries": one.deliveries,
+                    "deadline": one.deadline,
+                }
+                for ident, one in pending
+            ],
+            "dead_count": len(group.dead),
+            "dead_evicted": group.evicted,
+            "dead": [
+                {"id": id_text(ident).decode(), "consumer": json_text(dead.consumer), "deliveries": dead.deliveries, "died_at": dead.time}
+                for ident, dead in islice(group.dead.items(), SHOWN_MAX)
+            ],
+        }
+    )
+
+
+@handles("stream_group_info")
+def group_info(session: BinarySession, request: Request) -> Reply:
+    groups = _streams(session, request).groups
+    stream, group = groups.need(request.key, request.options["group"])
+    now = session.host.engine.now
+    return json_payload(
+        {
+            "name": json_text(group.name),
+            "made_by": "flo" if group.own else "xgroup",
+            "last_id": id_text(group.last).decode(),
+            "entries_read": None if group.read == NOT_COUNTED else group.read,
+            "lag": lag(stream, group),
+            "pending": len(group.pending),
+            "dead": len(group.dead),
+            "dead_evicted": group.evicted,
+            "waiting": len(groups.takers.get((stream.name, group.name), ())),
+            "ack_timeout_ms": group.ack_timeout,
+            "max_deliver": group.max_deliver,
+            "consumer_count": len(group.consumers),
+            "consumers": [
+                {"name": json_text(name), "pending": len(one.order), "idle_ms": now - one.seen}
+                for name, one in islice(sorted(group.consumers.items()), SHOWN_MAX)
+            ],
+        }
+    )
+
+
+@handles("stream_group_delete")
+def group_delete(session: BinarySession, request: Request) -> Reply:
+    groups, group = _streams(session, request).groups, request.options["group"]
+    groups.need(request.key, group)
+    groups.destroy(request.key, group)
+    return b""
