@@ -46,15 +46,18 @@ def word(text: str) -> str:
 
 
 def commands() -> Iterator[tuple[str, argparse.ArgumentParser]]:
-    """Every command with its parser: `kv get`, `ping`, …"""
+    """Every command with its parser: `kv get`, `ping`, `stream group read`, …"""
     parser = build_parser()
     for group in GROUPS:
-        found = _choices(parser)[group]
-        inner = _choices(found)
-        if inner:
-            yield from ((f"{group} {name}", sub) for name, sub in inner.items())
-        else:
-            yield group, found
+        yield from _leaves(group, _choices(parser)[group])
+
+
+def _leaves(name: str, parser: argparse.ArgumentParser) -> Iterator[tuple[str, argparse.ArgumentParser]]:
+    inner = _choices(parser)
+    if not inner:
+        yield name, parser
+    for word, sub in inner.items():
+        yield from _leaves(f"{name} {word}", sub)
 
 
 def _choices(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:

@@ -50,7 +50,7 @@ def test_manual_pages_are_clean_and_fit_80_columns(path: Path) -> None:
 def test_every_command_setting_operation_and_option_is_in_the_manual() -> None:
     """And the other way round: the pages name no others."""
     flo_1, flo_toml_5, protocol_7 = (path.read_text() for path in (MAN / "flo.1", MAN / "flo.toml.5", MAN / "flo-protocol.7"))
-    named = set(re.findall(r"^\.It Cm ([a-z]+(?: [a-z]+)?)(?: Oo| Ar|$)", flo_1, re.MULTILINE))
+    named = set(re.findall(r"^\.It Cm ([a-z]+(?: [a-z]+)*)(?: Oo| Ar|$)", flo_1, re.MULTILINE))
     assert named == {name for name, _ in commands()}
     rows = setting_rows()
     assert set(re.findall(r"^\.It Cm (\w+)$", flo_toml_5, re.MULTILINE)) == {row.name for row in rows}
