@@ -79,7 +79,12 @@ def operation_tables() -> str:
     from flo.proto.operations import BY_NAME, OPERATIONS, OPTION_BY_NAME, OPTIONS
 
     lines = ["## Operations", ""]
-    groups = (("System", ("ping", "auth", "namespace_", "cluster_")), ("Keys", ("kv_",)), ("Queues", ("queue_",)), ("Streams", ("stream_",)))
+    groups = (
+        ("System", ("ping", "auth", "namespace_", "cluster_")),
+        ("Keys", ("kv_",)),
+        ("Queues", ("queue_",)),
+        ("Streams", ("stream_",)),
+    )
     covered = 0
     for title, prefixes in groups:
         lines += [f"### {title}", "", "| operation | code | key | value | options | answer | refused as |", "|---|---|---|---|---|---|---|"]

@@ -376,7 +376,8 @@ class StreamStore:
 
     def consume(self, name: bytes, group: bytes, consumer: bytes, time: int) -> None:
         """The group has a consumer."""
-        self.bytes += self.open_group(name, group).consume(consumer, time)
+        opened = self.open_group(name, group)  # which changes `bytes` too
+        self.bytes += opened.consume(consumer, time)
 
     def dismiss(self, name: bytes, group: bytes, consumer: bytes) -> None:
         """The group has it no more."""
