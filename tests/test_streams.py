@@ -11,11 +11,11 @@ import pytest
 import redis
 
 from flo import errors
-from flo.calls import StreamId, StreamRecord, group_read, stream_append, stream_read
+from flo.calls import Call, StreamId, StreamRecord, group_read, stream_append, stream_read
 from flo.client import Client
 from flo.engine import Engine
 from flo.proto import fields
-from tests.processes import FloProcess, ReplyError, wait_until
+from tests.processes import FloProcess, ReplyError, encode, wait_until
 
 
 @pytest.fixture
@@ -153,21 +153,21 @@ def test_readers_of_a_stream_are_all_woken_and_those_of_a_group_in_turn(flo: Flo
     readers = [flo.connect() for _ in range(3)]
     client.streams.group_create("s", "g")
     for at, one in enumerate(watchers):
-        one.send_command("XREAD", "BLOCK", "0", "STREAMS", "other", "s", "$", "$")
+        one.send(encode("XREAD", "BLOCK", "0", "STREAMS", "other", "s", "$", "$"))
         wait_until(lambda at=at: client.status()["waiting"] == at + 1, "a watcher to wait")  # type: ignore[misc]
     for at, one in enumerate(readers):
-        one.send_command("XREADGROUP", "GROUP", "g", "c%d" % at, "COUNT", "1", "BLOCK", "0", "STREAMS", "s", ">")
+        one.send(encode("XREADGROUP", "GROUP", "g", f"c{at}", "COUNT", "1", "BLOCK", "0", "STREAMS", "s", ">"))
         wait_until(lambda at=at: client.status()["waiting"] == at + 4, "a reader to wait")  # type: ignore[misc]
     ids = [str(client.streams.append("s", b"%d" % number)).encode() for number in range(2)]
     for one in watchers:
-        assert one.read() == [[b"s", [[ids[0], [b"data", b"0"]]]]]
+        assert one.reply() == [[b"s", [[ids[0], [b"data", b"0"]]]]]
     for at in range(2):
-        assert readers[at].read() == [[b"s", [[ids[at], [b"data", b"%d" % at]]]]]
+        assert readers[at].reply() == [[b"s", [[ids[at], [b"data", b"%d" % at]]]]]
     assert client.status()["waiting"] == 1
     client.streams.group_delete("s", "g")
-    gone = readers[2].read()
+    gone = readers[2].reply()
     assert isinstance(gone, ReplyError) and str(gone).startswith("NOGROUP ")
-    readers[2].send_command("XREAD", "BLOCK", "0", "STREAMS", "s", "$")
+    readers[2].send(encode("XREAD", "BLOCK", "0", "STREAMS", "s", "$"))
     wait_until(lambda: client.status()["waiting"] == 1, "it to wait")
     readers[2].close()
     wait_until(lambda: client.status()["waiting"] == 0, "its wait to end with its connection")
@@ -177,7 +177,7 @@ def test_readers_of_a_stream_are_all_woken_and_those_of_a_group_in_turn(flo: Flo
 
 def test_a_blocked_binary_request_holds_up_nothing(client: Client, flo: FloProcess) -> None:
     with Client(f"flo://127.0.0.1:{flo.port}") as other:
-        waits = [stream_read("s", tail=True, block=5000), group_read("s", "g", "c", limit=1, block=5000), stream_append("s", b"now")]
+        waits: list[Call[Any]] = [stream_read("s", tail=True, block=5000), group_read("s", "g", "c", limit=1, block=5000), stream_append("s", b"now")]
         found, delivered, ident = other.run_many(waits)
         assert [r.id for r in found] == [r.id for r in delivered] == [ident]
     assert client.streams.read("s", tail=True, block=1) == []
@@ -185,12 +185,12 @@ def test_a_blocked_binary_request_holds_up_nothing(client: Client, flo: FloProce
 
 def test_a_pipeline_behind_a_blocked_read_keeps_its_order(flo: FloProcess, client: Client) -> None:
     with flo.connect() as resp:
-        resp.send_command("XREAD", "BLOCK", "0", "STREAMS", "s", "$")
-        resp.send_command("XLEN", "s")
+        resp.send(encode("XREAD", "BLOCK", "0", "STREAMS", "s", "$"))
+        resp.send(encode("XLEN", "s"))
         wait_until(lambda: client.status()["waiting"] == 1, "it to wait")
         ident = client.streams.append("s", b"x")
-        assert resp.read() == [[b"s", [[str(ident).encode(), [b"data", b"x"]]]]]
-        assert resp.read() == 1
+        assert resp.reply() == [[b"s", [[str(ident).encode(), [b"data", b"x"]]]]]
+        assert resp.reply() == 1
 
 
 def test_streams_and_groups_survive_a_kill(flo: FloProcess, client: Client) -> None:
