@@ -4,6 +4,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from flo.store.kv import KvStore
+from flo.store.stream import ID_MAX
 from flo.ual.record import Record
 from tests.fakes import FakeHost, feed, session
 from tests.processes import encode
@@ -15,6 +16,8 @@ VALUES = st.one_of(
     ),
     st.binary(max_size=30),
 )
+QUEUES = st.sampled_from([b"q", b"q", b"", b"q\r\n"])
+SEQS = st.builds(lambda seq, attempt: b"%d" % seq + (b"-%d" % attempt if attempt else b""), st.integers(1, 30), st.integers(0, 2))
 REQUESTS = st.one_of(
     st.tuples(st.sampled_from([b"SET", b"set", b"Set"]), KEYS, VALUES),
     st.tuples(st.sampled_from([b"GET", b"get", b"INCR", b"incr", b"iNcR"]), KEYS),
@@ -23,8 +26,16 @@ REQUESTS = st.one_of(
     st.tuples(st.just(b"MGET"), KEYS, KEYS),
     st.tuples(st.just(b"APPEND"), KEYS, VALUES),
     st.tuples(st.just(b"JSON.SET"), KEYS, st.just(b"$"), st.sampled_from([b"1", b'{"a":1}', b"{"])),
+    st.tuples(st.sampled_from([b"LPUSH", b"lpush", b"QENQUEUE"]), QUEUES, VALUES),
+    st.tuples(st.sampled_from([b"RPOP", b"rpop", b"QDEQUEUE", b"LLEN", b"QSTATS", b"DEL"]), QUEUES),
+    st.tuples(st.just(b"QACK"), QUEUES, st.one_of(SEQS, SEQS, st.sampled_from([b"x", b"01", b"1-", b"1-01", b"9" * 19, b"-1"]))),
+    st.tuples(st.just(b"QNACK"), QUEUES, SEQS),
+    st.tuples(st.just(b"XADD"), QUEUES, st.just(b"*"), st.sampled_from([b"data", b"f", b""]), VALUES),
+    st.tuples(st.just(b"XADD"), QUEUES, st.sampled_from([b"*", b"2-1", b"99999999999999-1"]), st.just(b"f"), VALUES),
+    st.tuples(st.sampled_from([b"XLEN", b"XINFO"]), QUEUES),
+    st.tuples(st.just(b"XTRIM"), QUEUES, st.just(b"MAXLEN"), st.just(b"1")),
     st.sampled_from(
-        [(b"PING",), (b"FLUSHALL",), (b"HELLO", b"3"), (b"HELLO", b"2"), (b"NOSUCH", b"x"), (b"GET",), (b"KEYS", b"*"), (b"MULTI",),
+        [(b"PING",), (b"QLAST",), (b"CLIENT", b"AUTOACK", b"ON"), (b"CLIENT", b"AUTOACK", b"OFF"), (b"FLUSHALL",), (b"HELLO", b"3"), (b"HELLO", b"2"), (b"NOSUCH", b"x"), (b"GET",), (b"KEYS", b"*"), (b"MULTI",),
          (b"EXEC",), (b"CLIENT", b"REPLY", b"OFF"), (b"CLIENT", b"REPLY", b"ON"), (b"CLIENT", b"REPLY", b"SKIP"), (b"RESET",)]
     ),
 )  # fmt: skip
@@ -40,6 +51,18 @@ def contents(store: KvStore) -> tuple[object, ...]:
         ordered,
         store.bytes,
         store.deadlines.count,
+    )
+
+
+def queues_and_streams(host: FakeHost) -> tuple[object, ...]:
+    """The same of the other stores."""
+    queues, streams = host.engine.queues.store, host.engine.streams.store
+    return (
+        [dict(shard) for shard in queues.shards],
+        {name: (queue.counts, list(queues.ready(queue)), list(queue.dead)) for name, queue in queues.queues.items()},
+        queues.bytes,
+        {name: (stream.last, stream.added, stream.ascending(0, ID_MAX, 1000)) for name, stream in streams.streams.items()},
+        streams.bytes,
     )
 
 
@@ -66,6 +89,7 @@ def test_the_flat_path_is_its_plain_twin(turns: list[tuple[list[tuple[bytes, ...
                 at += cut
             assert mine == theirs
             assert contents(flat_host.engine.kv.store) == contents(plain_host.engine.kv.store)
+            assert queues_and_streams(flat_host) == queues_and_streams(plain_host)
             for host in (flat_host, plain_host):
                 host.time += ms
                 host.tick()

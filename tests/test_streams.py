@@ -177,7 +177,11 @@ def test_readers_of_a_stream_are_all_woken_and_those_of_a_group_in_turn(flo: Flo
 
 def test_a_blocked_binary_request_holds_up_nothing(client: Client, flo: FloProcess) -> None:
     with Client(f"flo://127.0.0.1:{flo.port}") as other:
-        waits: list[Call[Any]] = [stream_read("s", tail=True, block=5000), group_read("s", "g", "c", limit=1, block=5000), stream_append("s", b"now")]
+        waits: list[Call[Any]] = [
+            stream_read("s", tail=True, block=5000),
+            group_read("s", "g", "c", limit=1, block=5000),
+            stream_append("s", b"now"),
+        ]
         found, delivered, ident = other.run_many(waits)
         assert [r.id for r in found] == [r.id for r in delivered] == [ident]
     assert client.streams.read("s", tail=True, block=1) == []

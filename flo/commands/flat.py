@@ -12,6 +12,7 @@ import struct
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
+from flo.commands.quick import QUICK
 from flo.commands.table import SPELLINGS
 from flo.engine import Namespace
 from flo.store.kv import COUNTER, FLAGS_SHIFT, FRAME_END_BYTES, I64_MAX, KEY_OVERHEAD_BYTES, PLAIN_MAX, SHARD_MASK
@@ -173,6 +174,23 @@ def run(session: "RespSession", data: bytes, start: int) -> int:
             args = pieces[at + 2 : end : 2]
             if [tokens[len(arg)] for arg in args] != pieces[at + 1 : end : 2]:
                 break
+            quick = QUICK.get(name) if count > 1 else None
+            if quick is not None:
+                if index != log.next_index:
+                    log.next_index = index
+                    log.pending_bytes += 3 * (len(data) - start)
+                    store.bytes += grown
+                    grown = 0
+                reply = quick(session, args)
+                index = log.next_index
+                if reply is not None:
+                    emit(reply)
+                    at = end
+                    room -= len(reply)
+                    if room < 0 or monotonic() > host.tick_deadline:
+                        session.yield_turn()
+                        break
+                    continue
             command = spellings.get(args[0])
             log.next_index = index
             store.bytes += grown

@@ -35,7 +35,7 @@ def receipt(arg: bytes) -> Receipt:
 
 
 def _delivered(session: RespSession, messages: list[Message]) -> None:
-    session.last_receipts = [b"%d-%d" % (message.seq, message.attempts) for message in messages]
+    session.last_receipts = [(message.seq, message.attempts) for message in messages]
 
 
 @command(
@@ -299,7 +299,7 @@ def qtouch(session: RespSession, args: list[bytes]) -> Reply:
     "QLAST", 1, "", "The receipts of the last messages this connection took, as seq-attempt.", group="flo", since="flo 0.1", flags="fast"
 )
 def qlast(session: RespSession, args: list[bytes]) -> Reply:
-    return bulk_array(session.last_receipts)
+    return bulk_array(b"%d-%d" % receipt for receipt in session.last_receipts)
 
 
 @command("QSTATS", 2, "queue", "Counts and configuration of a queue.", group="flo", since="flo 0.1", keys=(1, 1, 1), flags="readonly fast")

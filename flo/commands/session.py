@@ -87,7 +87,7 @@ class RespSession:
         self.monitoring = False
         self.blocked: Block | None = None
         self.due: None = None
-        self.last_receipts: list[bytes] = []  # of the messages this connection took last
+        self.last_receipts: list[tuple[int, int]] = []  # of the messages this connection took last
         self.auto_ack = host.settings.auto_ack
         self.flat = self.authenticated  # whether the flat path may be taken
         self.halted = False  # execution stops here for this turn

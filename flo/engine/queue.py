@@ -21,6 +21,7 @@ from flo.store.queue import (
     DELAYED,
     LAPSED,
     LEASED,
+    SHARD_MASK,
     UNSET,
     Queue,
     QueueStore,
@@ -32,6 +33,8 @@ from flo.store.queue import (
 from flo.ual.record import (
     FAMILY_QUEUE,
     FAMILY_QUEUE_SIDE,
+    GONE,
+    HEADER,
     HEADER_BYTES,
     QUEUE_BACK,
     QUEUE_CONFIG,
@@ -67,6 +70,7 @@ SWEEP_RETRY_MS = 1000
 WALK_SLICE = 4096  # ready messages looked at in one slice
 PEEK_SLICE = 256  # payloads read in one slice: 2.5 us each from a warm cache
 
+_HEADER, _SEQ = HEADER.pack, U64.pack
 _MESSAGE = struct.Struct("<BQ")  # priority, not before; the payload follows
 _TRANSITION = struct.Struct("<BIQ")  # priority, attempts, deadline or not before
 _DEAD = struct.Struct("<BI")  # priority, attempts
@@ -185,20 +189,50 @@ class Queues:
         else:
             self.store.drop(name)
 
-    def _record(self, kind: int, name: bytes, seq: int, state: bytes, gone: bool = False) -> int:
-        """Write a transition of a message."""
-        entity = container(name) + U64.pack(seq)
-        leans = () if gone else (seq,)
-        return self.engine.write(Record(kind, self.namespace, self.engine.now, entity, state, 0, leans, gone))
+    # What runs once a message is written here in full rather than by engine.write, at a third of the cost: the record's bytes, and the
+    # same step of the store that `apply` takes.
+
+    def _append(self, kind: int, queue: Queue, seq: int, state: bytes) -> None:
+        """Append a record of a message that leans on it, or (no `state`) says that it is gone; what it does to the store is the
+        caller's next line."""
+        engine, head, number = self.engine, queue.head, _SEQ(seq)
+        entity_length = len(head) + 8
+        length = HEADER_BYTES + entity_length
+        if state:
+            header = _HEADER(length + 8 + len(state), kind, 1, entity_length, self.namespace, engine.now, 0)
+            engine.log.append(b"".join((header, number, head, number, state)))
+        else:
+            engine.log.append(b"".join((_HEADER(length, kind, GONE, entity_length, self.namespace, engine.now, 0), head, number)))
+        engine.busy.add(engine.namespace_by_id(self.namespace))
+
+    def _lease(self, queue: Queue, seq: int, priority: int, attempts: int, deadline: int) -> None:
+        self._append(QUEUE_LEASE, queue, seq, _TRANSITION.pack(priority, attempts, deadline))
+        self.store.lease(seq, queue.name, priority, attempts, deadline)
+
+    def _back(self, queue: Queue, seq: int, priority: int, attempts: int, not_before: int) -> None:
+        self._append(QUEUE_BACK, queue, seq, _TRANSITION.pack(priority, attempts, not_before))
+        self.store.back(seq, queue.name, priority, attempts, not_before)
+
+    def _gone(self, queue: Queue, seq: int) -> None:
+        self._append(QUEUE_GONE, queue, seq, b"")
+        self.store.remove(seq, queue.name)
+
+    def _message(self, queue: Queue, payload: bytes, priority: int, not_before: int) -> int:
+        engine, head = self.engine, queue.head
+        seq = engine.log.next_index
+        length = HEADER_BYTES + len(head) + 8 + _MESSAGE.size + len(payload)
+        header = _HEADER(length, QUEUE_MESSAGE, 0, len(head) + 8, self.namespace, engine.now, 0)
+        engine.log.append(b"".join((header, head, _SEQ(seq), _MESSAGE.pack(priority, not_before), payload)))
+        if not_before:
+            engine.busy.add(engine.namespace_by_id(self.namespace))
+            self.store.message(seq, queue.name, priority, not_before)
+        else:
+            self.store.push(seq, queue, priority)
+        return seq
 
     def _side(self, kind: int, name: bytes, mark: bytes, state: bytes, gone: bool = False) -> None:
         """Write something else about a queue."""
         self.engine.write(Record(kind, self.namespace, self.engine.now, container(name) + mark, state, gone=gone))
-
-    def _message(self, name: bytes, payload: bytes, priority: int, not_before: int) -> int:
-        seq = self.engine.log.next_index
-        state = _MESSAGE.pack(priority, not_before) + payload
-        return self.engine.write(Record(QUEUE_MESSAGE, self.namespace, self.engine.now, container(name) + U64.pack(seq), state))
 
     # -- putting in --------------------------------------------------------------------------------
 
@@ -224,7 +258,7 @@ class Queues:
                 self.engine.stamp = True
             size += TRANSITION_BYTES + len(name) + len(dedup)
         self.engine.admit(size, adds=True)
-        seq = self._message(name, payload, priority, not_before)
+        seq = self._message(self.store.open(name), payload, priority, not_before)
         if dedup is not None:
             self._side(QUEUE_DEDUP, name, DEDUP_MARK + dedup, _DEDUP.pack(seq, now + DEDUP_MS))
         self._serve(name)
@@ -241,9 +275,10 @@ class Queues:
             _check_payload(payload)
             size += len(payload)
         self.engine.admit(size + len(payloads) * (TRANSITION_BYTES + len(name)), adds=True)
+        queue = self.store.open(name)
         for payload in payloads:
-            self._message(name, payload, 0, 0)
-        ready = self.store.open(name).ready  # as Redis counts: before those who wait take theirs
+            self._message(queue, payload, 0, 0)
+        ready = queue.ready  # as Redis counts: before those who wait take theirs
         self._serve(name)
         return ready
 
@@ -284,9 +319,9 @@ class Queues:
             priority, attempts = priority_of(state), attempts_of(state) + 1
             queue.lanes[priority].pop()
             if acknowledge:
-                self._record(QUEUE_GONE, name, seq, b"", gone=True)
+                self._gone(queue, seq)
             else:
-                self._record(QUEUE_LEASE, name, seq, _TRANSITION.pack(priority, attempts, deadline))
+                self._lease(queue, seq, priority, attempts, deadline)
             found.append(Message(seq, priority, attempts, record.time, payload))
         return found
 
@@ -339,6 +374,48 @@ class Queues:
         except Overloaded:
             return  # not even leases fit on the disk: they wait until there is room
 
+    # -- one message, in short ------------------------------------------------------------------------
+    # What queues live by, as flo.commands.quick has it: each does what its long twin does where nothing is in the way, or nothing.
+
+    def push(self, name: bytes, payload: bytes) -> int:
+        """`enqueue`; 0 where the long way has to be taken."""
+        queue, engine = self.store.queues.get(name), self.engine
+        if queue is None or self.takers or engine.memory_full or not engine.log.fits(2 * TRANSITION_BYTES + len(name) + len(payload)):
+            return 0
+        return self._message(queue, payload, 0, 0)
+
+    def pop(self, name: bytes, acknowledge: bool) -> tuple[int, int, bytes] | None:
+        """`dequeue` of one: (seq, attempts, payload); None where the long way has to be taken, or nothing is ready."""
+        store, engine = self.store, self.engine
+        queue = store.queues.get(name)
+        if queue is None or not engine.log.fits(2 * TRANSITION_BYTES + len(name)):
+            return None
+        if not store.timers.quiet(engine.now) or (store.windows and store.windows[0][0] <= engine.now):
+            return None
+        seq = store.first(queue)
+        data = engine.log.read_bytes(seq) if seq else None
+        if data is None:
+            return None
+        state = store.shards[seq & SHARD_MASK][seq]
+        priority, attempts = priority_of(state), attempts_of(state) + 1
+        queue.lanes[priority].pop()
+        if acknowledge:
+            self._gone(queue, seq)
+        else:
+            self._lease(queue, seq, priority, attempts, engine.now + queue.lease_ms)
+        return seq, attempts, data[HEADER_BYTES + len(queue.head) + 8 + _MESSAGE.size :]
+
+    def ack_one(self, name: bytes, seq: int, attempt: int) -> int:
+        """`ack` of one receipt; -1 where the long way has to be taken."""
+        queue = self.store.queues.get(name)
+        if queue is None or not self.engine.log.fits(TRANSITION_BYTES + len(name)):
+            return -1
+        state = self.store.shards[seq & SHARD_MASK].get(seq)
+        if state is None or kind_of(state) < LEASED or queue_of(state) != queue.number or attempt not in (0, attempts_of(state)):
+            return 0
+        self._gone(queue, seq)
+        return 1
+
     # -- receipts ----------------------------------------------------------------------------------
 
     def _held(self, name: bytes, receipts: Iterable[Receipt]) -> list[tuple[int, int]]:
@@ -364,8 +441,10 @@ class Queues:
         check_receipts(receipts)
         held = self._held(name, receipts)
         self.engine.admit(len(held) * (TRANSITION_BYTES + len(name)), adds=False)
+        queue = self.store.find(name)
         for seq, _ in held:
-            self._record(QUEUE_GONE, name, seq, b"", gone=True)
+            assert queue is not None
+            self._gone(queue, seq)
         return len(held)
 
     @operation
@@ -383,7 +462,7 @@ class Queues:
             if dead or (limit and attempts_of(state) >= limit):
                 self._bury(queue, seq, state)
             else:
-                self._record(QUEUE_BACK, name, seq, _TRANSITION.pack(priority_of(state), attempts_of(state), not_before))
+                self._back(queue, seq, priority_of(state), attempts_of(state), not_before)
         self._serve(name)
         return len(held)
 
@@ -397,16 +476,18 @@ class Queues:
         for seq, state in held:
             assert queue is not None
             deadline = _deadline(self.engine.now, queue.lease_ms if lease is None else lease, "lease")
-            self._record(QUEUE_LEASE, name, seq, _TRANSITION.pack(priority_of(state), attempts_of(state), deadline))
+            self._lease(queue, seq, priority_of(state), attempts_of(state), deadline)
         return len(held)
 
     # -- dead letters ------------------------------------------------------------------------------
 
     def _bury(self, queue: Queue, seq: int, state: int) -> None:
         """Make a message a dead letter; the oldest one falls off where there are too many."""
-        self._record(QUEUE_DEAD, queue.name, seq, _DEAD.pack(priority_of(state), attempts_of(state)))
+        priority, attempts = priority_of(state), attempts_of(state)
+        self._append(QUEUE_DEAD, queue, seq, _DEAD.pack(priority, attempts))
+        self.store.die(seq, queue.name, priority, attempts, self.engine.now)
         if len(queue.dead) > DEAD_MAX:
-            self._record(QUEUE_GONE, queue.name, next(iter(queue.dead)), b"", gone=True)
+            self._gone(queue, next(iter(queue.dead)))
             self._side(QUEUE_EVICTED, queue.name, EVICTED_MARK, U64.pack(queue.evicted + 1))
 
     @operation
@@ -434,7 +515,7 @@ class Queues:
         self.engine.admit(len(there) * (TRANSITION_BYTES + len(name)), adds=False)
         for seq in there:
             assert queue is not None
-            self._record(QUEUE_BACK, name, seq, _TRANSITION.pack(queue.dead[seq].priority, 0, 0))
+            self._back(queue, seq, queue.dead[seq].priority, 0, 0)
         self._serve(name)
         return len(there)
 
@@ -450,7 +531,7 @@ class Queues:
         there = [seq for seq in dict.fromkeys(seqs) if seq in queue.dead]
         self.engine.admit(len(there) * (TRANSITION_BYTES + len(name)), adds=False)
         for seq in there:
-            self._record(QUEUE_GONE, name, seq, b"", gone=True)
+            self._gone(queue, seq)
         return len(there)
 
     # -- the queue itself --------------------------------------------------------------------------

@@ -237,15 +237,8 @@ class Streams:
                     raise BadRequest("The stream has exhausted the last possible ID, unable to add more items")
         else:
             ident = _given_id(ms, seq, last)
-        # The record's bytes are made here rather than by engine.write: this runs once a record, at half the cost.
-        entity = container(name) + ID.pack(ident >> SEQ_BITS, ident & SEQ_MASK)
-        length = HEADER_BYTES + len(entity) + _RECORD_STATE.size + size
-        engine.admit(length + 4 * (SIDE_BYTES + len(name)), adds=True)  # trimming is two, by each of two bounds
-        state = _RECORD_STATE.pack(kind, added + 1)
-        index = engine.log.append(
-            HEADER.pack(length, STREAM_RECORD, 0, len(entity), self.namespace, engine.now, 0) + entity + state + payload
-        )
-        stream = store.append(index, name, ident, added + 1, size)
+        engine.admit(size + 5 * (SIDE_BYTES + len(name)), adds=True)  # trimming is two more records, by each of two bounds
+        stream = self._append(store.open(name), ident, added + 1, kind, payload)
         if bounds is not None:
             self._trim(stream, bounds)
         if stream.max_len or stream.max_bytes or stream.max_age:
@@ -255,6 +248,32 @@ class Streams:
             self._tell(name)
         if self.groups.takers:
             self.groups.serve(name)
+        return ident
+
+    def _append(self, stream: Stream, ident: int, added: int, kind: int, payload: bytes) -> Stream:
+        """Write a record. Its bytes are made here rather than by engine.write: this runs once a record, at a third of the cost."""
+        engine = self.engine
+        head = stream.head
+        length = HEADER_BYTES + len(head) + ID.size + _RECORD_STATE.size + len(payload)
+        header = HEADER.pack(length, STREAM_RECORD, 0, len(head) + ID.size, self.namespace, engine.now, 0)
+        name = ID.pack(ident >> SEQ_BITS, ident & SEQ_MASK)
+        index = engine.log.append(b"".join((header, head, name, _RECORD_STATE.pack(kind, added), payload)))
+        return self.store.append(index, stream.name, ident, added, len(payload))
+
+    def add(self, name: bytes, payload: bytes, kind: int) -> int:
+        """`append` under the clock's id, where nothing is in the way, as flo.commands.quick has it; 0 where the long way has to be
+        taken, and nothing is done."""
+        stream, engine = self.store.streams.get(name), self.engine
+        if stream is None or not stream.count or self.watches or self.groups.takers or engine.memory_full:
+            return 0
+        if stream.max_len or stream.max_bytes or stream.max_age or not engine.log.fits(len(payload) + SIDE_BYTES + len(name)):
+            return 0
+        ident = engine.now << SEQ_BITS
+        if ident <= stream.last:
+            ident = stream.last + 1
+            if ident > ID_MAX:
+                return 0
+        self._append(stream, ident, stream.added + 1, kind, payload)
         return ident
 
     def _keep(self, stream: Stream) -> None:

@@ -121,10 +121,11 @@ class Dead(NamedTuple):
 class Queue:
     """One queue. Its counts are of messages as they are now, time included as far as `QueueStore.ripen` has come."""
 
-    __slots__ = ("attempts_max", "counts", "dead", "dedup", "evicted", "lanes", "lease", "name", "number", "order", "plain")
+    __slots__ = ("attempts_max", "counts", "dead", "dedup", "evicted", "head", "lanes", "lease", "name", "number", "order", "plain")
 
     def __init__(self, name: bytes, number: int) -> None:
         self.name = name
+        self.head = len(name).to_bytes(2, "little") + name  # what its entities begin with in the log
         self.lease = UNSET
         self.attempts_max = UNSET
         self.dead: OrderedDict[int, Dead] = OrderedDict()  # oldest first
@@ -259,16 +260,32 @@ class QueueStore:
         if not_before:
             self._set(seq, queue, DELAYED, priority, 0, not_before)
             return
+        self.push(seq, queue, priority)
+
+    def push(self, seq: int, queue: Queue, priority: int = 0) -> None:
+        """`message`, ready at once, into a queue that is there."""
         state = queue.plain.get(priority)
         if state is None:
             state = queue.plain[priority] = pack(READY, priority, 0, queue.number, 0)
         self.shards[seq & SHARD_MASK][seq] = state
         queue.counts[READY] += 1
-        queue.lane(priority).push(seq)
+        lane = queue.lanes.get(priority)
+        if lane is None:
+            lane = queue.lane(priority)
+        lane.push(seq)
         self.bytes += MESSAGE_BYTES
 
     def lease(self, seq: int, name: bytes, priority: int, attempts: int, deadline: int) -> None:
         """A message was delivered, or its lease extended."""
+        queue = self.queues.get(name)
+        shard = self.shards[seq & SHARD_MASK]
+        state = shard.get(seq, 0)
+        if queue is not None and state >> QUEUE_SHIFT == queue.number and deadline:  # no deadline so far: the common case in short
+            queue.counts[state & KIND_MASK] -= 1
+            queue.counts[LEASED] += 1
+            shard[seq] = pack(LEASED, priority, min(attempts, ATTEMPTS_MAX), queue.number, deadline)
+            self.timers.add(deadline, seq)
+            return
         self._forget(seq)
         self._set(seq, self.open(name), LEASED, priority, attempts, deadline)
 

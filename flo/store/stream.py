@@ -72,13 +72,14 @@ class Stream:
 
     # fmt: off
     __slots__ = (
-        "added", "age_due", "bytes", "chunks", "count", "declared", "groups", "last", "max_age", "max_bytes", "max_deleted", "max_len",
-        "name",
+        "added", "age_due", "bytes", "chunks", "count", "declared", "groups", "head", "last", "max_age", "max_bytes", "max_deleted",
+        "max_len", "name",
     )
     # fmt: on
 
     def __init__(self, name: bytes) -> None:
         self.name = name
+        self.head = len(name).to_bytes(2, "little") + name  # what its entities begin with in the log
         self.chunks: list[Chunk] = []
         self.count = 0
         self.bytes = 0  # of payloads

@@ -54,6 +54,11 @@ class Timers:
                 found.append(entry)
         return found
 
+    def quiet(self, now: int) -> bool:
+        """Whether nothing is to be done at `now`: what `next_due` says, for those who ask often."""
+        far = self._far.next_due()
+        return not (self._near and self._near[0][0] <= now) and (far is None or far - AHEAD_MS > now)
+
     def next_due(self) -> int | None:
         """When there is next something to do, in ms; None for never."""
         far = self._far.next_due()

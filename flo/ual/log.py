@@ -137,6 +137,11 @@ class Log:
         if needed > CAPACITY_MAX or not self._reserve_spare(needed):
             raise Overloaded(f"the disk that holds {self.directory} has no room for {size} bytes more. Free some space and try again.")
 
+    def fits(self, size: int) -> bool:
+        """Whether a record of `size` bytes fits what is open, and writes that add are accepted: `admit` would say nothing."""
+        needed = batch.HEADER_BYTES + self.pending_bytes + size + OFFSET_BYTES * (len(self.pending) + 1)
+        return self._spare is not None and needed <= self._open.room
+
     def append(self, record: bytes) -> int:
         """Add one record to the open batch; returns its index. `admit` must have been asked."""
         self.pending.append(record)
@@ -286,25 +291,32 @@ class Log:
 
         Raises `LogDamaged` where the bytes on disk cannot be read or are not a record.
         """
+        data = self.read_bytes(index)
+        return decode(data) if data is not None else None
+
+    def read_bytes(self, index: int) -> bytes | None:
+        """The same, not decoded."""
         if index > self.written:
             at = index - self.written - 1
-            return decode(self.pending[at]) if at < len(self.pending) else None
-        low, high = 0, len(self._segments)
-        while low + 1 < high:  # the last segment that starts at or before index
-            middle = (low + high) // 2
-            if self._segments[middle].first <= index:
-                low = middle
-            else:
-                high = middle
-        segment = self._segments[low]
-        if not segment.first <= index <= segment.last:
-            return None
+            return self.pending[at] if at < len(self.pending) else None
+        segment = self._open
+        if index < segment.first:
+            low, high = 0, len(self._segments)
+            while low + 1 < high:  # the last segment that starts at or before index
+                middle = (low + high) // 2
+                if self._segments[middle].first <= index:
+                    low = middle
+                else:
+                    high = middle
+            segment = self._segments[low]
+            if not segment.first <= index <= segment.last:
+                return None
         try:
             if segment.fd < 0:
                 segment.reopen()
                 self._open_sealed.append(segment)
                 self._limit_descriptors()
-            return decode(segment.read(index))
+            return segment.read(index)
         except OSError as e:
             raise LogDamaged(f"index {index} could not be read from {segment.path}: {e}") from e
 

@@ -35,6 +35,7 @@ assert TRAILER_BYTES == 24
 OFFSET_BYTES = 4
 CAPACITY_MAX = 1 << 31  # offsets are u32
 READ_AHEAD_BYTES = 512  # most records are smaller, so most reads are one system call
+PAGE_OFFSETS = 1024  # of a sealed segment's footer kept at hand: neighbours are read one after the other
 
 
 def file_name(first: int) -> str:
@@ -77,6 +78,8 @@ class Segment:
         self.unclaimed_from = HEADER_BYTES  # after a scan: from here on no batch in it says that these bytes are on disk
         self._fd = fd
         self._footer_at = 0
+        self._page: array[int] = array("I")  # offsets of a sealed one that were read last
+        self._page_first = -1  # the first of them
 
     @classmethod
     def create(cls, files: Files, directory: str, identity: bytes, first: int, capacity: int) -> "Segment":
@@ -137,6 +140,7 @@ class Segment:
         if self._fd >= 0:
             self.files.close(self._fd)
             self._fd = -1
+            self._page, self._page_first = array("I"), -1
 
     # -- scanning ----------------------------------------------------------------------------------
 
@@ -229,14 +233,29 @@ class Segment:
 
     # -- reading -----------------------------------------------------------------------------------
 
+    def _read_page(self, first: int) -> None:
+        """Have the offsets from the `first` on at hand."""
+        size = OFFSET_BYTES * min(PAGE_OFFSETS, self.last + 1 - self.first - first)
+        data = self.files.pread(self._fd, size, self._footer_at + OFFSET_BYTES * first)
+        if len(data) != size:
+            raise LogDamaged(f"{self.path}: {len(data)} bytes of its footer could be read where {size} should be.")
+        self._page, self._page_first = _little_endian(array("I", data)), first
+
     def read(self, index: int) -> bytes:
         """The bytes of record `index`, which must lie in this segment."""
         assert self.first <= index <= self.last, f"index {index} is not in {self.path}"
-        if self.offsets is not None:
-            at = self.offsets[index - self.first]
-        else:
-            where = self._footer_at + OFFSET_BYTES * (index - self.first)
-            at = U32.unpack(self.files.pread(self._fd, OFFSET_BYTES, where))[0]
+        offsets, place = self.offsets, index - self.first
+        if offsets is None:
+            first = place - place % PAGE_OFFSETS
+            if first != self._page_first:
+                self._read_page(first)
+            offsets, place = self._page, place - first
+        at = offsets[place]
+        if place + 1 < len(offsets):
+            size = offsets[place + 1] - at  # the record, and a batch's header at most
+            if size <= READ_AHEAD_BYTES:
+                data = self.files.pread(self._fd, size, at)
+                return data[: U32.unpack_from(data)[0]]
         data = self.files.pread(self._fd, READ_AHEAD_BYTES, at)
         length = int(U32.unpack_from(data)[0])
         if length > len(data):

@@ -1,0 +1,98 @@
+"""The short way of what queues and streams live by: one message pushed, popped, acknowledged, one record added.
+
+The flat path calls these with a request's arguments, between its own lanes and the handlers. One gives the whole reply, or None where
+something is in the way (somebody waits, a time has come, an option): then it has done nothing, and the command's handler, its twin,
+is asked. tests/test_flat.py holds the two equal.
+"""
+
+import struct
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from flo.engine.stream import FIELDS, RAW, id_text
+
+if TYPE_CHECKING:
+    from flo.commands.session import RespSession
+
+Quick = Callable[["RespSession", list[bytes]], bytes | None]
+QUICK: dict[bytes, Quick] = {}  # by the spellings clients use, upper and lower case
+
+_ONE_FIELD = struct.Struct("<HH")  # flo.proto.fields: how many there are, the first one's name
+_VALUE = struct.Struct("<I")
+
+
+def quick(name: bytes) -> Callable[[Quick], Quick]:
+    """Add one to the table."""
+
+    def add(function: Quick) -> Quick:
+        QUICK[name] = QUICK[name.lower()] = function
+        return function
+
+    return add
+
+
+@quick(b"LPUSH")
+def lpush(session: "RespSession", args: list[bytes]) -> bytes | None:
+    if len(args) != 3:
+        return None
+    queues, name = session.namespace.queues, args[1]
+    return b":%d\r\n" % queues.store.queues[name].ready if queues.push(name, args[2]) else None
+
+
+@quick(b"QENQUEUE")
+def qenqueue(session: "RespSession", args: list[bytes]) -> bytes | None:
+    seq = session.namespace.queues.push(args[1], args[2]) if len(args) == 3 else 0
+    return b":%d\r\n" % seq if seq else None
+
+
+@quick(b"RPOP")
+def rpop(session: "RespSession", args: list[bytes]) -> bytes | None:
+    found = session.namespace.queues.pop(args[1], session.auto_ack) if len(args) == 2 else None
+    if found is None:
+        return None
+    seq, attempts, payload = found
+    session.last_receipts = [(seq, attempts)]
+    return b"$%d\r\n%b\r\n" % (len(payload), payload)
+
+
+@quick(b"QDEQUEUE")
+def qdequeue(session: "RespSession", args: list[bytes]) -> bytes | None:
+    found = session.namespace.queues.pop(args[1], False) if len(args) == 2 else None
+    if found is None:
+        return None
+    seq, attempts, payload = found
+    session.last_receipts = [(seq, attempts)]
+    return b"*1\r\n*3\r\n:%d\r\n$%d\r\n%b\r\n:%d\r\n" % (seq, len(payload), payload, attempts)
+
+
+@quick(b"QACK")
+def qack(session: "RespSession", args: list[bytes]) -> bytes | None:
+    if len(args) != 3:
+        return None
+    seq, dash, attempt = args[2].partition(b"-")
+    # whole numbers of a usual size, written as usual: the handler knows the others
+    if (
+        not seq.isdigit()
+        or seq[:1] == b"0"
+        or len(seq) > 18
+        or (dash and (not attempt.isdigit() or attempt[:1] == b"0" or len(attempt) > 9))
+    ):
+        return None
+    count = session.namespace.queues.ack_one(args[1], int(seq), int(attempt) if dash else 0)
+    return b":%d\r\n" % count if count >= 0 else None
+
+
+@quick(b"XADD")
+def xadd(session: "RespSession", args: list[bytes]) -> bytes | None:
+    if len(args) != 5 or args[2] != b"*":
+        return None
+    field, value = args[3], args[4]
+    if field == b"data":
+        ident = session.namespace.streams.add(args[1], value, RAW)
+    else:
+        payload = b"".join((_ONE_FIELD.pack(1, len(field)), field, _VALUE.pack(len(value)), value))
+        ident = session.namespace.streams.add(args[1], payload, FIELDS)
+    if not ident:
+        return None
+    name = id_text(ident)
+    return b"$%d\r\n%b\r\n" % (len(name), name)
