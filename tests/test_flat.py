@@ -35,7 +35,8 @@ REQUESTS = st.one_of(
     st.tuples(st.sampled_from([b"XLEN", b"XINFO"]), QUEUES),
     st.tuples(st.just(b"XTRIM"), QUEUES, st.just(b"MAXLEN"), st.just(b"1")),
     st.sampled_from(
-        [(b"PING",), (b"QLAST",), (b"CLIENT", b"AUTOACK", b"ON"), (b"CLIENT", b"AUTOACK", b"OFF"), (b"FLUSHALL",), (b"HELLO", b"3"), (b"HELLO", b"2"), (b"NOSUCH", b"x"), (b"GET",), (b"KEYS", b"*"), (b"MULTI",),
+        [(b"PING",), (b"QLAST",), (b"CLIENT", b"AUTOACK", b"ON"), (b"CLIENT", b"AUTOACK", b"OFF"),
+         (b"FLUSHALL",), (b"HELLO", b"3"), (b"HELLO", b"2"), (b"NOSUCH", b"x"), (b"GET",), (b"KEYS", b"*"), (b"MULTI",),
          (b"EXEC",), (b"CLIENT", b"REPLY", b"OFF"), (b"CLIENT", b"REPLY", b"ON"), (b"CLIENT", b"REPLY", b"SKIP"), (b"RESET",)]
     ),
 )  # fmt: skip

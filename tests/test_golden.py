@@ -12,6 +12,9 @@ import pytest
 
 from flo.engine import Engine, EngineSettings
 from flo.errors import LogDamaged
+from flo.proto import fields
+from flo.store.group import Dead, Pending
+from flo.store.stream import SEQ_BITS
 from flo.ual.check import check
 from flo.ual.record import KNOWN_TYPES, KV_COUNTER, KV_DEADLINE, KV_JSON, KV_TOUCH
 from tests.processes import ROOT
@@ -63,9 +66,33 @@ def test_queues_of_format_1_open(tmp_path: Path) -> None:
         assert not queues.exists(b"gone")
 
 
+def test_streams_of_format_1_open(tmp_path: Path) -> None:
+    """Written as format-1 was, when streams came: ack timeouts of 11 days."""
+    directory = str(shutil.copytree(GOLDEN / "format-1-streams", tmp_path / "streams"))
+    assert check(directory).damage == []
+    with Engine(directory, EngineSettings(segment_bytes=1 << 14), clock=lambda: START) as engine:
+        streams = engine.streams
+        assert streams.names() == [b"bounded", b"empty", b"events"]
+        times = [START + 30, START + 40, START + 60, START + 70, START + 80]
+        ids = [ms << SEQ_BITS for ms in times]
+        records = streams.read(b"events")
+        assert [record.ident for record in records] == [*ids, ids[-1] + 1]
+        assert records[0].payload == b"payload 2"
+        assert fields.unpack(records[-1].payload) == [b"a", b"1"]
+        stream, group = streams.groups.need(b"events", b"workers")
+        assert (stream.added, stream.max_deleted) == (9, START + 50 << SEQ_BITS)
+        assert group.pending == {ids[2]: Pending(b"ada", START + 80, 1, START + 80 + 10**9)}
+        assert dict(group.dead) == {ids[1]: Dead(b"bob", 2, START + 80)}
+        assert list(group.consumers) == [b"ada", b"bob", b"idle"]
+        assert sorted(stream.groups) == [b"redis", b"workers"]
+        assert [record.payload for record in streams.read(b"bounded")] == [b"2", b"3"]
+        assert (streams.length(b"empty"), streams.store.streams[b"empty"].last) == (0, 7 << SEQ_BITS | 7)
+        assert streams.append(b"empty", b"y", ms=7) == 7 << SEQ_BITS | 8
+
+
 def test_every_record_type_is_in_them(directory: str, tmp_path: Path) -> None:
     types: set[int] = set()
-    for path in (directory, str(shutil.copytree(GOLDEN / "format-1-queues", tmp_path / "queues"))):
+    for path in (directory, *(str(shutil.copytree(GOLDEN / f"format-1-{name}", tmp_path / name)) for name in ("queues", "streams"))):
         engine = Engine(path, clock=lambda: START)
         types |= {record.type for index in range(1, engine.log.next_index) if (record := engine.log.read(index))}
         engine.log.abandon()
