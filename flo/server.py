@@ -174,8 +174,13 @@ class Server:
         self.engine.tick()
 
     def upkeep(self, idle: bool) -> bool:
-        """A slice of what can wait."""
-        return self.engine.upkeep(idle)
+        """A slice of what can wait. A defect in it belongs to no connection that could be closed: the process ends."""
+        try:
+            return self.engine.upkeep(idle)
+        except (LogFailed, Fatal):
+            raise
+        except Exception as e:
+            raise Fatal(f"a defect, in what is done in the background: {e!r}") from e
 
     def commit(self) -> None:
         """One write, one sync. `log.committed` then covers every reply of this turn."""

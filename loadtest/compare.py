@@ -3,6 +3,7 @@
     python3 loadtest/compare.py [--python PATH …] [--rounds 5] [--seconds 1.5] [--commands set,get,incr] [--depths 1,16]
                                 [--durability sync,async,ephemeral] [--no-redis] [--json FILE]
     python3 loadtest/compare.py --binary …        Flo's binary protocol beside its own RESP
+    python3 loadtest/compare.py --queues …        queues and streams, beside Redis's lists and streams, and beanstalkd: work.py
 
 Starts redis-server (appendfsync always for `sync`, everysec for `async`, no AOF for `ephemeral`), Flo on each Python given,
 and floor.py on the first, each on its own port and directory; loads each with redis-benchmark (50 clients, one million keys)
@@ -29,6 +30,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
+if __name__ == "__main__":
+    sys.modules["loadtest.compare"] = sys.modules["__main__"]
 
 from tests.processes import FloProcess, RedisProcess, free_port, wait_until  # noqa: E402
 
@@ -92,14 +95,14 @@ def sync_latency(directory: str) -> tuple[float, float]:
         os.unlink(path)
 
 
-def load(target: Target, command: str, depth: int, requests: int) -> tuple[float, float]:
-    """One slice: (requests a second, the server's CPU us a request)."""
+def load(target: Target, command: str | tuple[str, ...], depth: int, requests: int) -> tuple[float, float]:
+    """One slice: (requests a second, the server's CPU us a request). `command` is one of redis-benchmark's tests, or words to send."""
     before = cpu_seconds(target.pid)
     began = time.perf_counter()
     result = subprocess.run(
         [
             "redis-benchmark", "-h", "127.0.0.1", "-p", str(target.port), "-c", str(CLIENTS), "-r", str(KEYS), "-P", str(depth),
-            "-n", str(requests), "-t", command, "--csv",
+            "-n", str(requests), "--csv", *(("-t", command) if isinstance(command, str) else command),
         ],
         capture_output=True, text=True, timeout=120, check=True,
     )  # fmt: skip
@@ -254,12 +257,20 @@ def main() -> int:
     parser.add_argument("--durability", default="sync")
     parser.add_argument("--no-redis", action="store_true", help="compare with the floor only")
     parser.add_argument("--binary", action="store_true", help="Flo's binary protocol beside its own RESP")
+    parser.add_argument("--queues", action="store_true", help="queues and streams")
     parser.add_argument("--json", help="write every figure to this file")
     args = parser.parse_args()
     if args.binary:
         protocols = compare_protocols(args.python or [sys.executable], args)
         if args.json:
             Path(args.json).write_text(json.dumps(protocols, indent=1))
+        return 0
+    if args.queues:
+        from loadtest.work import compare_work  # it imports this module
+
+        work = compare_work(args.python or [sys.executable], args)
+        if args.json:
+            Path(args.json).write_text(json.dumps(work, indent=1))
         return 0
     if shutil.which("redis-benchmark") is None or (not args.no_redis and shutil.which("redis-server") is None):
         print("redis-benchmark and redis-server are needed: apt-get install redis-tools redis-server", file=sys.stderr)

@@ -7,8 +7,8 @@ price of the interpreter.
 
     python3 loadtest/floor.py PORT LOGFILE [--nosync]
 
-Commands: SET key value, GET key, INCR key, PING, and what redis-benchmark and compare.py ask first
-(CONFIG GET, DBSIZE, FLUSHALL).
+Commands: SET key value, GET key, INCR key; LPUSH, RPOP (leases), QENQUEUE, QDEQUEUE, QACK of one message of one queue; XADD * of one
+field to one stream; PING, and what redis-benchmark and compare.py ask first (CONFIG GET, DBSIZE, FLUSHALL).
 """
 
 import os
@@ -17,6 +17,7 @@ import socket
 import struct
 import sys
 import zlib
+from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 
@@ -27,6 +28,59 @@ HEADS = tuple(b"$%d\r\n" % n for n in range(2048))
 CRLF, OK, NIL, PONG = b"\r\n", b"+OK\r\n", b"$-1\r\n", b"+PONG\r\n"
 RECORD = struct.Struct("<IHHIQQ").pack  # length, type, key length, namespace, time, predecessor
 BATCH = struct.Struct("<IIQII").pack  # magic, length, first index, count, crc
+
+
+class Queue:
+    """One queue's messages, whatever its name, and one stream's ids."""
+
+    def __init__(self) -> None:
+        self.seq = 0
+        self.ready: deque[tuple[int, bytes]] = deque()
+        self.leased: dict[int, bytes] = {}
+        self.ids: list[tuple[int, int]] = []
+
+
+QUEUE = Queue()
+
+
+def execute_queue(name: bytes, pieces: list[bytes], at: int, log: Callable[[bytes], None], out: Callable[[bytes], None]) -> int:
+    """Run one command on the queue or the stream; returns where the next one is, -1 for another command."""
+    queue = QUEUE
+    key = pieces[at + 4]
+    if name in (b"LPUSH", b"QENQUEUE"):
+        value = pieces[at + 6]
+        pieces[at + 7]
+        queue.seq += 1
+        log(RECORD(28 + len(key) + len(value), 48, len(key), 0, 0, queue.seq) + key + value)
+        queue.ready.append((queue.seq, value))
+        out(b":%d\r\n" % (len(queue.ready) if name == b"LPUSH" else queue.seq))
+        return at + 7
+    if name in (b"RPOP", b"QDEQUEUE"):
+        pieces[at + 5]
+        seq, value = queue.ready.popleft()
+        queue.leased[seq] = value
+        log(RECORD(28 + len(key), 49, len(key), 0, 0, seq) + key)
+        lone = HEADS[len(value)] + value + CRLF
+        out(lone if name == b"RPOP" else b"*1\r\n*3\r\n:%d\r\n%b:1\r\n" % (seq, lone))
+        return at + 5
+    if name == b"QACK":
+        receipt = pieces[at + 6]
+        pieces[at + 7]
+        seq = int(receipt.partition(b"-")[0])
+        del queue.leased[seq]
+        log(RECORD(28 + len(key), 63, len(key), 0, 0, seq) + key)
+        out(b":1\r\n")
+        return at + 7
+    if name == b"XADD":
+        field, value = pieces[at + 8], pieces[at + 10]
+        pieces[at + 11]
+        queue.seq += 1
+        log(RECORD(28 + len(key) + len(field) + len(value), 80, len(key), 0, 0, queue.seq) + key + field + value)
+        queue.ids.append((queue.seq, len(value)))
+        ident = b"1700000000000-%d" % queue.seq
+        out(HEADS[len(ident)] + ident + CRLF)
+        return at + 11
+    return -1
 
 
 def execute(data: bytes, db: dict[bytes, bytes], log: Callable[[bytes], None], out: Callable[[bytes], None]) -> bytes:
@@ -67,6 +121,8 @@ def execute(data: bytes, db: dict[bytes, bytes], log: Callable[[bytes], None], o
                 pieces[at + 7]
                 out(b"*2\r\n$4\r\nsave\r\n$0\r\n\r\n")
                 at += 7
+            elif (end := execute_queue(name, pieces, at, log, out)) > 0:
+                at = end
             elif pieces[at] == b"*1":
                 out(PONG if name == b"PING" else b":%d\r\n" % len(db))
                 if name == b"FLUSHALL":

@@ -15,6 +15,7 @@ from flo.calls import Call, StreamId, StreamRecord, group_read, stream_append, s
 from flo.client import Client
 from flo.engine import Engine
 from flo.proto import fields
+from flo.ual.record import STREAM_CONSUMER
 from tests.processes import FloProcess, ReplyError, encode, wait_until
 
 
@@ -279,3 +280,134 @@ def test_what_is_refused_says_why(shared_flo: FloProcess, request_: tuple[str, .
     with shared_flo.connect() as client:
         reply = client.command(*request_)
         assert isinstance(reply, ReplyError) and says in str(reply), reply
+
+
+# -- what a review found: each of these ended the server, or lied ------------------------------------
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> Iterator[Engine]:
+    """An engine whose clock the test moves: `engine.wall[0]`."""
+    wall = [1_700_000_000_000]
+    with Engine(str(tmp_path / "engine"), clock=lambda: wall[0]) as found:
+        found.wall = wall  # type: ignore[attr-defined]
+        yield found
+
+
+def test_deadlines_at_the_end_of_an_hour(engine: Engine) -> None:
+    hour = 3_600_000
+    engine.wall[0] = 472_223 * hour - 700  # type: ignore[attr-defined]
+    engine.streams.append(b"s", b"x")
+    engine.streams.groups.create(b"s", b"g", 0, own=True, ack_timeout=200)
+    engine.streams.groups.read(b"s", b"g", b"c", 1)
+    engine.queues.enqueue(b"q", b"x")
+    engine.queues.dequeue(b"q", lease=200)
+    engine.kv.put(b"k", b"v", deadline=472_223 * hour - 500)
+    for step in (300, 500, 2000, 3000):
+        engine.wall[0] += step  # type: ignore[attr-defined]
+        engine.tick()
+        with engine.batch():
+            while engine.upkeep(True):
+                pass
+    assert [one.deliveries for one in engine.streams.groups.read(b"s", b"g", b"d", 1)] == [2]
+    assert [message.attempts for message in engine.queues.dequeue(b"q")] == [2]
+    assert not engine.kv.exists(b"k")
+
+
+def test_a_flush_ends_what_is_done_in_slices(flo: FloProcess) -> None:
+    with flo.connect() as one, flo.connect() as other:
+        one.command("XGROUP", "CREATE", "s", "g", "0", "MKSTREAM")
+        for _ in range(20):
+            one.send(encode("XADD", "s", "*", "f", "v") * 1000)
+            assert all(isinstance(one.reply(), bytes) for _ in range(1000))
+        for _ in range(20):
+            one.command("XREADGROUP", "GROUP", "g", "c", "COUNT", "1000", "STREAMS", "s", ">")
+        for job in (("XGROUP", "DELCONSUMER", "s", "g", "c"), ("XPENDING", "s", "g", "-", "+", "10000")):
+            one.send(encode(*job))
+            other.send(encode("FLUSHALL"))
+            assert other.reply() == b"OK"
+            assert isinstance(one.reply(), (int, list, ReplyError))
+        assert one.command("PING") == b"PONG"
+    assert flo.stop() == 0
+    flo.start()
+
+
+def test_counters_stay_at_their_most(flo: FloProcess) -> None:
+    with flo.connect() as client:
+        client.command("XADD", "s", "1-1", "f", "v")
+        client.command("XGROUP", "CREATE", "s", "g", "0", "ENTRIESREAD", str((1 << 63) - 1))
+        assert len(client.command("XREADGROUP", "GROUP", "g", "c", "STREAMS", "s", ">")) == 1
+        client.command("XCLAIM", "s", "g", "c", "0", "1-1", "RETRYCOUNT", str((1 << 32) - 1))
+        for _ in range(2):
+            assert len(client.command("XREADGROUP", "GROUP", "g", "c", "STREAMS", "s", "0")) == 1
+        assert client.command("XPENDING", "s", "g", "-", "+", "1")[0][3] == (1 << 32) - 1
+        top = "18446744073709551615-18446744073709551615"
+        client.command("XADD", "s", top, "f", "v")
+        assert client.command("XREAD", "STREAMS", "s", top) is None
+        assert isinstance(client.command("XADD", "s", "*", "f", "v"), ReplyError)
+
+
+def test_spent_and_oldest_dead_letter_given_back_together(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("flo.engine.group.DEAD_MAX", 2)
+    streams, groups = engine.streams, engine.streams.groups
+    ids = [streams.append(b"s", b"x") for _ in range(3)]
+    groups.create(b"s", b"g", 0, own=True, max_deliver=1)
+    groups.read(b"s", b"g", b"c", 3)
+    assert groups.nack(b"s", b"g", [ids[0] or 0, ids[1] or 0]) == 2
+    assert groups.nack(b"s", b"g", [ids[2] or 0, ids[0] or 0]) == 2
+    assert [one.deliveries for one in groups.read(b"s", b"g", b"d", 3)] == [1]
+
+
+def test_a_consumer_that_is_needed_again_has_a_record(engine: Engine) -> None:
+    streams, groups = engine.streams, engine.streams.groups
+    ident = streams.append(b"s", b"x") or 0
+    groups.create(b"s", b"g", 0, own=True, max_deliver=1)
+    groups.read(b"s", b"g", b"c", 1)
+    groups.nack(b"s", b"g", [ident])
+    with engine.batch():
+        list(groups.delete_consumer(b"s", b"g", b"c"))
+    groups.nack(b"s", b"g", [ident])
+    groups.ack(b"s", b"g", [ident])
+    found = groups.need(b"s", b"g")[1]
+    kinds = [record.type for index in range(1, engine.log.next_index) if (record := engine.log.read(index))]
+    assert list(found.consumers) == [b"c"] and kinds.count(STREAM_CONSUMER) == 2
+
+
+def test_records_trimmed_away_do_not_hide_those_behind_them(engine: Engine) -> None:
+    streams, groups = engine.streams, engine.streams.groups
+    ids = [streams.append(b"s", b"%d" % number) or 0 for number in range(3)]
+    groups.create(b"s", b"g", 0, own=True, ack_timeout=1000)
+    groups.read(b"s", b"g", b"c", 3)
+    engine.wall[0] += 5000  # type: ignore[attr-defined]
+    streams.delete_records(b"s", ids[:2])
+    assert [one.payload for one in groups.read(b"s", b"g", b"d", 1)] == [b"2"]
+
+
+def test_a_refused_request_has_changed_nothing(engine: Engine) -> None:
+    streams, groups = engine.streams, engine.streams.groups
+    streams.append(b"s", b"x")
+    groups.create(b"s", b"g", 0)
+    before = engine.log.next_index
+    long = b"n" * 16_001
+    for refused in (
+        lambda: groups.read(b"s", b"new", long, 1, create=True),
+        lambda: groups.read(b"s", b"g", long, 1),
+        lambda: groups.history(b"s", b"g", long, 0, 1),
+        lambda: groups.claim(b"s", b"g", long, [1], force=True, last=99),
+        lambda: groups.wait([(b"s", b"g")], long, 1, lambda *_: None),
+        lambda: groups.create_consumer(b"s", b"g", long),
+        lambda: groups.create(b"t" * 32_001, b"g", 0, make_stream=True),
+    ):
+        with pytest.raises(errors.BadRequest, match="name is"):
+            refused()
+    assert engine.log.next_index == before
+
+
+def test_claims_go_past_those_that_are_busy(client: Client) -> None:
+    for number in range(30):
+        client.streams.append("s", b"%d" % number)
+    client.streams.group_read("s", "g", "a", limit=30)
+    wait_until(lambda: client.streams.pending("s", "g")["pending"][0]["idle_ms"] > 300, "them to be idle")
+    busy = client.streams.claim("s", "g", "b", limit=20)
+    assert len(busy) == 20
+    assert [r.payload for r in client.streams.claim("s", "g", "c", min_idle=300, limit=1)] == [b"20"]

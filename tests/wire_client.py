@@ -74,6 +74,27 @@ class Op(IntEnum):
     KV_EXISTS = 0x115
 
 
+class StreamOp(IntEnum):
+    """The codes of the operations on streams."""
+
+    STREAM_APPEND = 0x30
+    STREAM_READ = 0x31
+    STREAM_CREATE = 0x32
+    STREAM_INFO = 0x33
+    STREAM_TRIM = 0x34
+    STREAM_GROUP_CREATE = 0x35
+    STREAM_GROUP_READ = 0x36
+    STREAM_GROUP_ACK = 0x37
+    STREAM_GROUP_NACK = 0x38
+    STREAM_GROUP_TOUCH = 0x39
+    STREAM_GROUP_PENDING = 0x3A
+    STREAM_GROUP_CLAIM = 0x3B
+    STREAM_GROUP_INFO = 0x3C
+    STREAM_GROUP_DELETE = 0x3D
+    STREAM_LIST = 0x3E
+    STREAM_DELETE = 0x3F
+
+
 class Opt(IntEnum):
     """The types of the options."""
 
@@ -88,6 +109,26 @@ class Opt(IntEnum):
     WAIT = 0x15
     DELTA = 0x18
     PATH = 0x19
+
+
+class StreamOpt(IntEnum):
+    """The types of the options that the operations on streams take, and those on keys do not."""
+
+    DELAY = 0x04
+    GROUP = 0x07
+    LEASE = 0x16
+    START = 0x20
+    END = 0x21
+    TAIL = 0x22
+    MAX_LEN = 0x23
+    MAX_AGE = 0x24
+    MAX_BYTES = 0x25
+    DRY_RUN = 0x26
+    CONSUMER = 0x30
+    NO_ACK = 0x31
+    ACK_TIMEOUT = 0x32
+    MAX_DELIVER = 0x33
+    MIN_IDLE = 0x34
 
 
 class ProtocolError(Exception):
@@ -159,6 +200,47 @@ class Number(NamedTuple):
 
     value: int
     version: int
+
+
+class Id(NamedTuple):
+    """The id of a record; they compare as the page says: by ms, then by seq."""
+
+    ms: int
+    seq: int
+
+    def next(self) -> "Id":
+        """Where a reader goes on: seq one higher."""
+        return Id(self.ms, self.seq + 1) if self.seq < 2**64 - 1 else Id(self.ms + 1, 0)
+
+    def __str__(self) -> str:
+        return f"{self.ms}-{self.seq}"
+
+
+class Record(NamedTuple):
+    """A record of a stream, of `stream_read`."""
+
+    id: Id
+    kind: int
+    payload: bytes
+
+
+class Delivery(NamedTuple):
+    """A record as it was delivered to a consumer."""
+
+    id: Id
+    kind: int
+    deliveries: int
+    payload: bytes
+
+
+class StreamInfo(NamedTuple):
+    """The answer of `stream_info`."""
+
+    first: Id
+    last: Id
+    records: int
+    bytes: int
+    groups: int
 
 
 @dataclass(frozen=True)
@@ -311,6 +393,73 @@ def read_number(data: bytes) -> Number:
     return number
 
 
+def read_u32(data: bytes) -> int:
+    """One u32: `acked`, `given_back`, `touched`."""
+    reader = Reader(data)
+    number = reader.number(4)
+    reader.end()
+    return number
+
+
+def read_u64(data: bytes) -> int:
+    """One u64: `removed`."""
+    reader = Reader(data)
+    number = reader.number(8)
+    reader.end()
+    return number
+
+
+def _id(reader: Reader) -> Id:
+    return Id(reader.number(8), reader.number(8))
+
+
+def _kind(reader: Reader) -> int:
+    kind = reader.number(1)
+    if kind > 1:
+        raise ProtocolError(f"{kind} is no kind of a record")
+    return kind
+
+
+def read_id(data: bytes) -> Id:
+    """`ms u64, seq u64`"""
+    reader = Reader(data)
+    answer = _id(reader)
+    reader.end()
+    return answer
+
+
+def read_records(data: bytes) -> list[Record]:
+    """`count u32, (ms u64, seq u64, kind u8, payload blob)*`"""
+    reader = Reader(data)
+    records = [Record(_id(reader), _kind(reader), reader.blob()) for _ in range(reader.number(4))]
+    reader.end()
+    return records
+
+
+def read_deliveries(data: bytes) -> list[Delivery]:
+    """`count u32, (ms u64, seq u64, kind u8, deliveries u32, payload blob)*`"""
+    reader = Reader(data)
+    records = [Delivery(_id(reader), _kind(reader), reader.number(4), reader.blob()) for _ in range(reader.number(4))]
+    reader.end()
+    return records
+
+
+def read_stream_info(data: bytes) -> StreamInfo:
+    """`first_ms u64, first_seq u64, last_ms u64, last_seq u64, count u64, bytes u64, groups u32`"""
+    reader = Reader(data)
+    info = StreamInfo(_id(reader), _id(reader), reader.number(8), reader.number(8), reader.number(4))
+    reader.end()
+    return info
+
+
+def read_fields(payload: bytes) -> list[tuple[bytes, bytes]]:
+    """The fields of a record of kind 1: count u16, then of each its name (u16 length, bytes) and its value (u32 length, bytes)."""
+    reader = Reader(payload)
+    fields = [(reader.name(), reader.blob()) for _ in range(reader.number(2))]
+    reader.end()
+    return fields
+
+
 # Requests
 
 
@@ -354,6 +503,60 @@ def options(
     if path is not None:
         parts.append(option(Opt.PATH, path.encode() if isinstance(path, str) else path))
     return b"".join(parts)
+
+
+def stream_options(
+    *,
+    block: int | None = None,
+    limit: int | None = None,
+    cursor: bytes | None = None,
+    delay: int | None = None,
+    lease: int | None = None,
+    group: bytes | None = None,
+    consumer: bytes | None = None,
+    start: Id | None = None,
+    end: Id | None = None,
+    tail: bool = False,
+    max_len: int | None = None,
+    max_age: int | None = None,
+    max_bytes: int | None = None,
+    dry_run: bool = False,
+    no_ack: bool = False,
+    ack_timeout: int | None = None,
+    max_deliver: int | None = None,
+    min_idle: int | None = None,
+) -> bytes:
+    """The options given, of those that operations on streams take, encoded."""
+    parts = [options(block=block, limit=limit, cursor=cursor)]
+    parts += [
+        option(kind, number.to_bytes(size, "little"))
+        for kind, number, size in (
+            (StreamOpt.DELAY, delay, 8),
+            (StreamOpt.LEASE, lease, 4),
+            (StreamOpt.MAX_LEN, max_len, 8),
+            (StreamOpt.MAX_AGE, max_age, 8),
+            (StreamOpt.MAX_BYTES, max_bytes, 8),
+            (StreamOpt.ACK_TIMEOUT, ack_timeout, 4),
+            (StreamOpt.MAX_DELIVER, max_deliver, 4),
+            (StreamOpt.MIN_IDLE, min_idle, 8),
+        )
+        if number is not None
+    ]
+    parts += [option(kind, data) for kind, data in ((StreamOpt.GROUP, group), (StreamOpt.CONSUMER, consumer)) if data is not None]
+    parts += [option(kind, id_bytes(at)) for kind, at in ((StreamOpt.START, start), (StreamOpt.END, end)) if at is not None]
+    flags = ((StreamOpt.TAIL, tail), (StreamOpt.DRY_RUN, dry_run), (StreamOpt.NO_ACK, no_ack))
+    parts += [option(kind) for kind, given in flags if given]
+    return b"".join(parts)
+
+
+def id_bytes(at: Id) -> bytes:
+    """An id, ms u64 and seq u64: the page has it so in answers and values, and only names the form `id` of options."""
+    return struct.pack("<QQ", *at)
+
+
+def ids_bytes(ids: Sequence[Id]) -> bytes:
+    """`count u32, (ms u64, seq u64)*`"""
+    return struct.pack("<I", len(ids)) + b"".join(map(id_bytes, ids))
 
 
 def name(data: bytes) -> bytes:
@@ -518,6 +721,125 @@ def kv_persist(key: bytes, *, cas_version: int | None = None) -> Call[int]:
 def kv_exists(key: bytes) -> Call[bool]:
     """Whether the key is there."""
     return Call(Op.KV_EXISTS, read_exists, key)
+
+
+def stream_append(stream: bytes, payload: bytes) -> Call[Id]:
+    """Appends a record."""
+    return Call(StreamOp.STREAM_APPEND, read_id, stream, payload)
+
+
+def stream_read(
+    stream: bytes,
+    *,
+    start: Id | None = None,
+    end: Id | None = None,
+    tail: bool = False,
+    limit: int | None = None,
+    block: int | None = None,
+) -> Call[list[Record]]:
+    """Reads records by id, oldest first; `block` waits for the first, in milliseconds."""
+    given = stream_options(start=start, end=end, tail=tail, limit=limit, block=block)
+    return Call(StreamOp.STREAM_READ, read_records, stream, options=given)
+
+
+def stream_create(stream: bytes, *, max_len: int | None = None, max_age: int | None = None, max_bytes: int | None = None) -> Call[None]:
+    """Makes an empty stream, with bounds."""
+    return Call(StreamOp.STREAM_CREATE, read_empty, stream, options=stream_options(max_len=max_len, max_age=max_age, max_bytes=max_bytes))
+
+
+def stream_info(stream: bytes) -> Call[StreamInfo]:
+    """Tells about a stream."""
+    return Call(StreamOp.STREAM_INFO, read_stream_info, stream)
+
+
+def stream_trim(
+    stream: bytes,
+    *,
+    start: Id | None = None,
+    max_len: int | None = None,
+    max_age: int | None = None,
+    max_bytes: int | None = None,
+    dry_run: bool = False,
+) -> Call[int]:
+    """Removes the oldest records."""
+    given = stream_options(start=start, max_len=max_len, max_age=max_age, max_bytes=max_bytes, dry_run=dry_run)
+    return Call(StreamOp.STREAM_TRIM, read_u64, stream, options=given)
+
+
+def stream_group_create(
+    stream: bytes,
+    group: bytes,
+    *,
+    start: Id | None = None,
+    tail: bool = False,
+    ack_timeout: int | None = None,
+    max_deliver: int | None = None,
+) -> Call[None]:
+    """Makes a group, and the stream."""
+    given = stream_options(group=group, start=start, tail=tail, ack_timeout=ack_timeout, max_deliver=max_deliver)
+    return Call(StreamOp.STREAM_GROUP_CREATE, read_empty, stream, options=given)
+
+
+def stream_group_read(
+    stream: bytes, group: bytes, consumer: bytes, *, limit: int | None = None, block: int | None = None, no_ack: bool = False
+) -> Call[list[Delivery]]:
+    """Delivers records to a consumer."""
+    given = stream_options(group=group, consumer=consumer, limit=limit, block=block, no_ack=no_ack)
+    return Call(StreamOp.STREAM_GROUP_READ, read_deliveries, stream, options=given)
+
+
+def stream_group_ack(stream: bytes, group: bytes, ids: Sequence[Id]) -> Call[int]:
+    """Ends deliveries."""
+    return Call(StreamOp.STREAM_GROUP_ACK, read_u32, stream, ids_bytes(ids), stream_options(group=group))
+
+
+def stream_group_nack(
+    stream: bytes, group: bytes, ids: Sequence[Id], *, delay: int | None = None, consumer: bytes | None = None
+) -> Call[int]:
+    """Gives deliveries back."""
+    given = stream_options(group=group, delay=delay, consumer=consumer)
+    return Call(StreamOp.STREAM_GROUP_NACK, read_u32, stream, ids_bytes(ids), given)
+
+
+def stream_group_touch(
+    stream: bytes, group: bytes, ids: Sequence[Id], *, lease: int | None = None, consumer: bytes | None = None
+) -> Call[int]:
+    """Lets deliveries run out later."""
+    given = stream_options(group=group, lease=lease, consumer=consumer)
+    return Call(StreamOp.STREAM_GROUP_TOUCH, read_u32, stream, ids_bytes(ids), given)
+
+
+def stream_group_pending(stream: bytes, group: bytes) -> Call[Any]:
+    """Tells what is delivered and not acknowledged."""
+    return Call(StreamOp.STREAM_GROUP_PENDING, read_json, stream, options=stream_options(group=group))
+
+
+def stream_group_claim(
+    stream: bytes, group: bytes, consumer: bytes, *, min_idle: int | None = None, limit: int | None = None
+) -> Call[list[Delivery]]:
+    """Delivers to this consumer what is pending."""
+    given = stream_options(group=group, consumer=consumer, min_idle=min_idle, limit=limit)
+    return Call(StreamOp.STREAM_GROUP_CLAIM, read_deliveries, stream, options=given)
+
+
+def stream_group_info(stream: bytes, group: bytes) -> Call[Any]:
+    """Tells about a group."""
+    return Call(StreamOp.STREAM_GROUP_INFO, read_json, stream, options=stream_options(group=group))
+
+
+def stream_group_delete(stream: bytes, group: bytes) -> Call[None]:
+    """Deletes a group."""
+    return Call(StreamOp.STREAM_GROUP_DELETE, read_empty, stream, options=stream_options(group=group))
+
+
+def stream_list(*, limit: int | None = None, cursor: bytes | None = None) -> Call[Any]:
+    """Names the streams."""
+    return Call(StreamOp.STREAM_LIST, read_json, options=stream_options(limit=limit, cursor=cursor))
+
+
+def stream_delete(stream: bytes) -> Call[None]:
+    """Deletes a stream with its groups."""
+    return Call(StreamOp.STREAM_DELETE, read_empty, stream)
 
 
 def _bytes(text: str | bytes) -> bytes:

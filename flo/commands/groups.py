@@ -1,11 +1,14 @@
 """Commands on consumer groups, as Redis has them: XGROUP, XREADGROUP, XACK, XPENDING, XCLAIM, XAUTOCLAIM, XINFO."""
 
+from collections.abc import Callable
 from contextlib import suppress
+from itertools import islice
 
 from flo.commands.arguments import integer, syntax_error
-from flo.commands.session import RespSession
+from flo.commands.session import RespSession, refusal
 from flo.commands.streams import (
     by_stream,
+    counted,
     entry,
     field_array,
     need_stream,
@@ -20,16 +23,18 @@ from flo.commands.streams import (
     xinfo_stream,
 )
 from flo.commands.table import BLOCKED, Job, Reply, command
-from flo.engine.group import READ_MAX, Delivery, Groups, lag
+from flo.engine.group import MANY_SLICE, READ_MAX, Delivery, Groups, check_ids, lag
 from flo.engine.stream import id_text
-from flo.errors import BadRequest, NoGroup
+from flo.errors import BadRequest, NoGroup, Refusal
 from flo.proto import resp
 from flo.proto.resp import EMPTY_ARRAY, OK, array, bulk
 from flo.store.group import NOT_COUNTED, Group, Pending
 from flo.store.stream import ID_MAX, Stream
 
+REPLY_BYTES_MAX = 16 << 20  # of one XREADGROUP: no further stream is read behind it
 FULL_COUNT = 10  # of each list in XINFO STREAM FULL, where COUNT does not say
 FULL_COUNT_MAX = 1000
+FULL_ROWS_MAX = 10_000  # consumers and deliveries that one XINFO STREAM FULL shows
 PENDING_COUNT_MAX = 10_000  # deliveries one XPENDING shows, whatever its count says
 CLAIM_COUNT = 100
 
@@ -124,7 +129,7 @@ def _delete_consumer(groups: Groups, name: bytes, group: bytes, consumer: bytes)
     group="stream",
     since="5.0.0",
     flags="write blocking movablekeys",
-    differs=f"at most {READ_MAX:,} records of a stream; a group made by Flo's own operations delivers what ran out first",
+    differs=f"at most {READ_MAX:,} records at a time; a group made by Flo's own operations delivers what ran out first",
 )
 def xreadgroup(session: RespSession, args: list[bytes]) -> Reply:
     options = read_options(args)
@@ -143,20 +148,25 @@ def xreadgroup(session: RespSession, args: list[bytes]) -> Reply:
         groups.need(name, group, " in XREADGROUP with GROUP option")
     count = min(options.limit, READ_MAX)
     rows: list[tuple[bytes, bytes]] = []
+    left, room = READ_MAX, REPLY_BYTES_MAX  # of all streams together: others wait meanwhile
     for name, ident in zip(options.names, after, strict=True):
+        if left <= 0 or room <= 0:
+            break
         if ident is None:
-            found = groups.read(name, group, consumer, count, acknowledge=options.no_ack)
+            found = groups.read(name, group, consumer, min(count, left), acknowledge=options.no_ack)
             if not found:
                 continue
         else:
-            found = groups.history(name, group, consumer, ident, count) if ident < ID_MAX else []
+            found = groups.history(name, group, consumer, ident, min(count, left)) if ident < ID_MAX else []
         rows.append((name, _deliveries(session, found)))
+        left -= len(found)
+        room -= len(rows[-1][1])
     if rows or options.block is None or any(ident is not None for ident in after):
         return by_stream(session, rows)
 
-    def deliver(name: bytes, found: list[Delivery] | None) -> None:
-        if found is None:
-            block.answer(resp.error("NOGROUP the consumer group this client was blocked on no longer exists"))
+    def deliver(name: bytes, found: list[Delivery] | Refusal) -> None:
+        if isinstance(found, Refusal):
+            block.answer(refusal(found))
         else:
             block.answer(by_stream(session, [(name, _deliveries(session, found))]))
 
@@ -176,7 +186,9 @@ def xreadgroup(session: RespSession, args: list[bytes]) -> Reply:
     flags="write fast",
 )
 def xack(session: RespSession, args: list[bytes]) -> Reply:
-    return resp.integer(_groups(session).ack(args[1], args[2], [stream_id(arg) for arg in args[3:]]))
+    ids = [stream_id(arg) for arg in args[3:]]
+    groups = _groups(session)
+    return counted(ids, lambda some: groups.ack(args[1], args[2], some))
 
 
 # -- what is pending -------------------------------------------------------------------------------
@@ -285,10 +297,25 @@ def xclaim(session: RespSession, args: list[bytes]) -> Reply:
         at += 2
     if time is not None:
         time = min(max(time, 0), now)
-    claimed, _ = groups.claim(
-        name, group, consumer, ids, min_idle=min_idle, time=time, deliveries=deliveries, force=force, count=not just_id, last=last
-    )
-    return _claimed(session, claimed, just_id)
+
+    def claim(some: list[int]) -> list[Delivery]:
+        moved = last if some is first else 0
+        return groups.claim(
+            name, group, consumer, some, min_idle=min_idle, time=time, deliveries=deliveries, force=force, count=not just_id, last=moved
+        )[0]
+
+    check_ids(ids)
+    slices = [ids[at : at + MANY_SLICE] for at in range(0, len(ids), MANY_SLICE)] or [[]]
+    first = slices[0]
+    return started(_claim_job(session, claim, slices, just_id))
+
+
+def _claim_job(session: RespSession, claim: Callable[[list[int]], list[Delivery]], slices: list[list[int]], just_id: bool) -> Job:
+    found = claim(slices[0])
+    for some in slices[1:]:
+        yield
+        found += claim(some)
+    return [_claimed(session, found, just_id)]
 
 
 def _claimed(session: RespSession, found: list[Delivery], just_id: bool) -> bytes:
@@ -348,7 +375,7 @@ def xinfo(session: RespSession, args: list[bytes]) -> Reply:
         if args[3].upper() != b"FULL" or len(args) not in (4, 6) or (len(args) == 6 and args[4].upper() != b"COUNT"):
             raise _wrong_arguments(args)
         count = integer(args[5]) if len(args) == 6 else FULL_COUNT
-        return _xinfo_full(session, args[2], FULL_COUNT_MAX if count <= 0 else min(count, FULL_COUNT_MAX))
+        return started(_xinfo_full(session, args[2], FULL_COUNT_MAX if count <= 0 else min(count, FULL_COUNT_MAX)))
     if sub == b"GROUPS":
         stream = need_stream(session, args[2])
         return array([_group_info(session, stream, group) for _, group in sorted(stream.groups.items()) if group.declared])
@@ -394,16 +421,27 @@ def _consumer_info(session: RespSession, group: Group, name: bytes) -> bytes:
     return resp.mapping(info, session.v3)
 
 
-def _xinfo_full(session: RespSession, name: bytes, count: int) -> bytes:
+def _xinfo_full(session: RespSession, name: bytes, count: int) -> Job:
+    """At most FULL_ROWS_MAX consumers and deliveries in all; a slice a group."""
     stream = need_stream(session, name)
     info = stream_info(session, stream)
     info[b"entries"] = array(map(entry, streams_of(session).read(name, limit=count)))
     groups: list[bytes] = []
-    for _, group in sorted(stream.groups.items()):
-        if not group.declared:
+    left = FULL_ROWS_MAX
+    for group_name in sorted(stream.groups):
+        group = stream.groups.get(group_name)
+        if group is None or not group.declared:
             continue
-        pending = [(ident, group.pending[ident]) for _, ident in zip(range(count), group.order.start(0), strict=False)]
+        pending = [(ident, group.pending[ident]) for ident in islice(group.order.start(0), min(count, left))]
+        left -= len(pending)
         rows = [array([bulk(id_text(i)), bulk(p.consumer), resp.integer(p.time), resp.integer(p.deliveries)]) for i, p in pending]
+        consumers: list[bytes] = []
+        for consumer in sorted(group.consumers):
+            if left <= 0:
+                break
+            shown = min(count, left - 1)
+            consumers.append(_full_consumer(session, group, consumer, shown))
+            left -= 1 + min(shown, len(group.consumers[consumer].order))
         details = {
             b"name": bulk(group.name),
             b"last-delivered-id": bulk(id_text(group.last)),
@@ -411,16 +449,18 @@ def _xinfo_full(session: RespSession, name: bytes, count: int) -> bytes:
             b"lag": _lag(session, stream, group),
             b"pel-count": resp.integer(len(group.pending)),
             b"pending": array(rows),
-            b"consumers": array([_full_consumer(session, group, name, count) for name in sorted(group.consumers)[:FULL_COUNT_MAX]]),
+            b"consumers": array(consumers),
         }
         groups.append(resp.mapping(details, session.v3))
+        if len(groups) % 8 == 0:
+            yield
     info[b"groups"] = array(groups)
-    return resp.mapping(info, session.v3)
+    return [resp.mapping(info, session.v3)]
 
 
 def _full_consumer(session: RespSession, group: Group, name: bytes, count: int) -> bytes:
     consumer = group.consumers[name]
-    ids = [ident for _, ident in zip(range(count), consumer.order.start(0), strict=False)]
+    ids = list(islice(consumer.order.start(0), count))
     rows = [array([bulk(id_text(i)), resp.integer(group.pending[i].time), resp.integer(group.pending[i].deliveries)]) for i in ids]
     return resp.mapping(
         {

@@ -173,6 +173,7 @@ class RespSession:
         job = self.job
         assert job is not None
         self.host.flat_context = flat.NO_CONTEXT
+        appended = self.host.engine.log.next_index
         try:
             next(job)
             return False
@@ -183,6 +184,8 @@ class RespSession:
         except LogFailed:
             raise
         except Exception as e:
+            if self.host.engine.log.next_index != appended:
+                raise Fatal(f"a job of {self.last_command} failed after it had appended to the log") from e
             self.host.log("error", "a job failed; its request was answered with an error", traceback=trace_of(e))
             pieces = [resp.error("ERR internal error")]
         self.job = None

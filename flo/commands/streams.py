@@ -1,13 +1,14 @@
 """Commands on the records of streams, as Redis has them: XADD, XREAD, ranges, trims, XINFO STREAM. Groups are in groups.py."""
 
 import struct
-from collections.abc import Generator, Iterable
+from collections.abc import Callable, Generator, Iterable
 from typing import NamedTuple
 
 from flo.commands.arguments import integer, syntax_error
 from flo.commands.session import RespSession, wrong_arity
 from flo.commands.table import BLOCKED, Job, Reply, command
 from flo.engine import Streams
+from flo.engine.group import MANY_SLICE, check_ids
 from flo.engine.stream import FIELDS, RAW, Bounds, StreamRecord, id_text
 from flo.errors import BadRequest, NotFound
 from flo.proto import fields, resp
@@ -15,6 +16,8 @@ from flo.proto.resp import EMPTY_ARRAY, NIL3, NIL_ARRAY2, array, bulk
 from flo.store.stream import CHUNK_RECORDS, ID_HALF_MAX, ID_MAX, SEQ_BITS, Stream
 
 INVALID_ID = "Invalid stream ID specified as stream command argument"
+REPLY_BYTES_MAX = 16 << 20  # of one XREAD: no further stream is read behind it
+READ_SLICE = 256  # records that XREAD reads in one slice
 DATA = b"data"  # the one field of a record that is bytes to the binary protocol
 LIMIT_DEFAULT = 100 * CHUNK_RECORDS  # records that a trim with ~ removes at once
 NO_KEY = "no such key"
@@ -38,6 +41,20 @@ def started(job: Job) -> Reply:
         pieces: list[bytes] = end.value
         return b"".join(pieces)
     return job
+
+
+def counted(ids: list[int], step: Callable[[list[int]], int]) -> Reply:
+    """How many of the ids `step` counts, given a slice of them at a time."""
+    check_ids(ids)
+    return resp.integer(step(ids)) if len(ids) <= MANY_SLICE else started(_count_job(ids, step))
+
+
+def _count_job(ids: list[int], step: Callable[[list[int]], int]) -> Job:
+    count = 0
+    for at in range(0, len(ids), MANY_SLICE):
+        count += step(ids[at : at + MANY_SLICE])
+        yield
+    return [resp.integer(count)]
 
 
 # -- ids -------------------------------------------------------------------------------------------
@@ -218,7 +235,8 @@ def xtrim(session: RespSession, args: list[bytes]) -> Reply:
     flags="write fast",
 )
 def xdel(session: RespSession, args: list[bytes]) -> Reply:
-    return resp.integer(streams_of(session).delete_records(args[1], [stream_id(arg) for arg in args[2:]]))
+    ids = [stream_id(arg) for arg in args[2:]]
+    return counted(ids, lambda some: streams_of(session).delete_records(args[1], some))
 
 
 @command(
@@ -341,7 +359,7 @@ def read_options(args: list[bytes]) -> ReadOptions:
     group="stream",
     since="5.0.0",
     flags="readonly blocking movablekeys",
-    differs="stops near 16 MiB a stream; cut into slices, so it is no snapshot",
+    differs="stops near 16 MiB; cut into slices, so it is no snapshot",
 )
 def xread(session: RespSession, args: list[bytes]) -> Reply:
     options = read_options(args)
@@ -362,16 +380,23 @@ def xread(session: RespSession, args: list[bytes]) -> Reply:
         return started(_xread_job(session, after, options.limit))
     count = min(options.limit, READ_WAITING_MAX)
 
-    def notify() -> None:
-        rows = [(name, streams.read(name, ident + 1, limit=count)) for name, ident in after.items()]
-        block.answer(by_stream(session, [(name, array(map(entry, found))) for name, found in rows if found]))
+    def notify() -> int:
+        rows: list[tuple[bytes, bytes]] = []
+        left = count
+        for name, ident in after.items():
+            found = streams.read(name, ident + 1, limit=left) if left and ident < ID_MAX else []
+            if found:
+                rows.append((name, array(map(entry, found))))
+                left -= len(found)
+        block.answer(by_stream(session, rows))
+        return count - left
 
     watch = streams.watch(after, notify)
     block = session.block(options.block, watch.cancel, lambda: nil_array(session))
     return BLOCKED
 
 
-READ_WAITING_MAX = 1000  # records that one who waited is given of a stream, whatever COUNT says
+READ_WAITING_MAX = 1000  # records that one who waited is given, whatever COUNT says
 
 
 def _has(streams: Streams, name: bytes, after: int) -> bool:
@@ -381,10 +406,18 @@ def _has(streams: Streams, name: bytes, after: int) -> bool:
 
 def _xread_job(session: RespSession, after: dict[bytes, int], count: int) -> Generator[None, None, list[bytes]]:
     rows: list[tuple[bytes, bytes]] = []
+    room, looked = REPLY_BYTES_MAX, 0
     for name, ident in after.items():
-        found = yield from streams_of(session).read_job(name, min(ident + 1, ID_MAX), ID_MAX, count, False)
+        if ident >= ID_MAX or room <= 0:
+            continue
+        if looked >= READ_SLICE:
+            looked = 0
+            yield
+        found = yield from streams_of(session).read_job(name, ident + 1, ID_MAX, count, False)
+        looked += 1 + len(found)
         if found:
             rows.append((name, array(map(entry, found))))
+            room -= len(rows[-1][1])
     return [by_stream(session, rows)]
 
 

@@ -1,9 +1,10 @@
 """The database without a network: log, stores and clock, one method an operation."""
 
 from flo.engine.engine import Engine, EngineSettings
+from flo.engine.group import Groups
 from flo.engine.kv import KeyValue
 from flo.engine.namespace import Namespace
 from flo.engine.queue import Queues
 from flo.engine.stream import Streams
 
-__all__ = ["Engine", "EngineSettings", "KeyValue", "Namespace", "Queues", "Streams"]
+__all__ = ["Engine", "EngineSettings", "Groups", "KeyValue", "Namespace", "Queues", "Streams"]

@@ -255,7 +255,10 @@ class Engine:
         self.log.admit(size, adds)
 
     def write(self, record: Record) -> int:
-        """Append a record and apply it; returns its index. `admit` must have been asked for its size."""
+        """Append a record and apply it; returns its index. `admit` must have been asked for its size. Raises `BadRequest` where its
+        namespace is gone: a job may outlive it."""
+        if record.type >= FAMILY_KV and record.namespace not in self._by_id:
+            raise BadRequest("the namespace was deleted")
         index = self.log.append(encode(record))
         self.apply(index, record)
         return index

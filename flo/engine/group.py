@@ -16,7 +16,7 @@ from functools import wraps
 from itertools import islice
 from typing import TYPE_CHECKING, Concatenate, NamedTuple, ParamSpec, TypeVar, cast
 
-from flo.errors import BadRequest, GroupExists, NoGroup, NotFound, Overloaded
+from flo.errors import BadRequest, GroupExists, NoGroup, NotFound, Overloaded, Refusal
 from flo.store.group import ACK_TIMEOUT_MS, DEAD_MAX, DELIVERIES_DEFAULT, NOT_COUNTED, Consumer, Dead, Group, Pending
 from flo.store.stream import ID_MAX, SEQ_BITS, SEQ_MASK, Stream
 from flo.ual.record import (
@@ -39,9 +39,12 @@ if TYPE_CHECKING:
     from flo.engine.stream import Streams
 
 MANY_MAX = 10_000  # ids in one request
+MANY_SLICE = 500  # of them dealt with at once: 15 us each
+U32_MAX, I64_MAX = (1 << 32) - 1, (1 << 63) - 1
+NAME_BYTES_MAX = 32_000  # of a stream; with the next two, an entity still fits its 65,535 bytes
 GROUP_BYTES_MAX = CONSUMER_BYTES_MAX = 16_000
 GROUPS_MAX = 1000  # of a stream: deleting it is a record for each
-CONSUMERS_MAX = 100_000  # of a group
+CONSUMERS_MAX = 10_000  # of a group: telling about them sorts them
 READ_MAX = 1000  # records in one read: two system calls and a record each
 LIST_BYTES_MAX = 16 << 20
 DELIVERY_BYTES = HEADER_BYTES + 80  # a record about a delivery, besides names
@@ -84,20 +87,24 @@ def operation(method: "Callable[Concatenate[Groups, P], R]") -> "Callable[Concat
 Key = tuple[bytes, bytes]  # stream, group
 
 
+Delivered = list["Delivery"] | Refusal
+Waiting = dict[bytes, dict[bytes, "OrderedDict[Reader, None]"]]  # by stream, by group
+
+
 class Reader:
-    """Someone waiting for records of one or several groups. `deliver` is called once, with the stream's name and what was delivered
-    (None: that group is gone), unless `cancel` came first."""
+    """Someone waiting for records of one or several groups. `deliver` is called once, with the stream's name and what was delivered,
+    or why nothing will be, unless `cancel` came first."""
 
     __slots__ = ("_keys", "_readers", "acknowledge", "consumer", "count", "deliver")
 
     def __init__(
         self,
-        readers: dict[Key, "OrderedDict[Reader, None]"],
+        readers: Waiting,
         keys: Sequence[Key],
         consumer: bytes,
         count: int,
         acknowledge: bool,
-        deliver: Callable[[bytes, list[Delivery] | None], None],
+        deliver: Callable[[bytes, Delivered], None],
     ) -> None:
         self._readers = readers
         self._keys = keys
@@ -105,17 +112,20 @@ class Reader:
         self.count = count
         self.acknowledge = acknowledge
         self.deliver = deliver
-        for key in keys:
-            readers.setdefault(key, OrderedDict())[self] = None
+        for name, group in keys:
+            readers.setdefault(name, {}).setdefault(group, OrderedDict())[self] = None
 
     def cancel(self) -> None:
         """Wait no more. Harmless where it is over already."""
-        for key in self._keys:
-            waiting = self._readers.get(key)
+        for name, group in self._keys:
+            groups = self._readers.get(name, {})
+            waiting = groups.get(group)
             if waiting is not None:
                 waiting.pop(self, None)
                 if not waiting:
-                    del self._readers[key]
+                    del groups[group]
+                    if not groups:
+                        del self._readers[name]
 
 
 class Groups:
@@ -125,7 +135,8 @@ class Groups:
         self.streams = streams
         self.engine = streams.engine
         self.namespace = streams.namespace
-        self.takers: dict[Key, OrderedDict[Reader, None]] = {}
+        self.takers: Waiting = {}
+        self.unserved: set[bytes] = set()  # streams whose readers wait for room on the disk
 
     # -- records -----------------------------------------------------------------------------------
 
@@ -235,7 +246,8 @@ class Groups:
         """Make a group that delivers what has a higher id than `start` (None: what comes from now on). `own` groups redeliver after
         `ack_timeout` ms (0: never), and set aside after `max_deliver` deliveries (0: never). Raises `NotFound` where there is no stream
         and none is to be made, `GroupExists`."""
-        _check_group(group)
+        check_names(group)
+        check_stream_name(name)
         stream = self.streams.store.find(name)
         if stream is None and not make_stream:
             self._need_stream(name)
@@ -243,9 +255,9 @@ class Groups:
             raise GroupExists("Consumer Group name already exists")
         if stream is not None and len(stream.groups) >= GROUPS_MAX:
             raise BadRequest(f"the stream has {len(stream.groups)} groups; at most {GROUPS_MAX} are allowed")
+        self.engine.admit(2 * (DELIVERY_BYTES + len(name)) + len(group), adds=True)
         if stream is None:
             self.streams.declare(name)
-        self.engine.admit(DELIVERY_BYTES + len(name) + len(group), adds=True)
         last = start if start is not None else stream.last if stream is not None else 0
         if not own:
             ack_timeout = max_deliver = 0
@@ -268,27 +280,31 @@ class Groups:
         self.engine.admit(2 * (DELIVERY_BYTES + len(name) + len(group)), adds=False)
         self.streams.mark(FAMILY_STREAM_GROUP, container(name) + group)
         self.engine.write(Record(STREAM_GROUP_GONE, self.namespace, self.engine.now, container(name) + GROUP_MARK + group, b"", gone=True))
-        self._end_waits((name, group))
+        self._end_waits(name, group)
         return True
 
     @operation
     def create_consumer(self, name: bytes, group: bytes, consumer: bytes) -> bool:
         """Make a consumer; returns whether it is new. Raises `NotFound`, `NoGroup`."""
+        check_names(group, consumer)
         _, found = self._need_group(name, group)
         if consumer in found.consumers:
             return False
+        self.engine.admit(self._size(name, found, consumer), adds=True)
         self._consumer(name, found, consumer)
         return True
 
+    @staticmethod
+    def _size(name: bytes, group: Group, consumer: bytes = b"") -> int:
+        """What a record about a delivery takes on disk, at most."""
+        return DELIVERY_BYTES + len(name) + len(group.name) + len(consumer)
+
     def _consumer(self, name: bytes, group: Group, consumer: bytes) -> Consumer:
-        """The consumer, made where it is missing."""
+        """The consumer, made where it is missing: a record, which must have been admitted. Raises `BadRequest` for one too many."""
         found = group.consumers.get(consumer)
         if found is None:
-            if len(consumer) > CONSUMER_BYTES_MAX:
-                raise BadRequest(f"the consumer's name is {len(consumer)} bytes; at most {CONSUMER_BYTES_MAX} are allowed")
             if len(group.consumers) >= CONSUMERS_MAX:
                 raise BadRequest(f"the group has {len(group.consumers)} consumers; at most {CONSUMERS_MAX} are allowed: delete some")
-            self.engine.admit(DELIVERY_BYTES + len(name) + len(group.name) + len(consumer), adds=True)
             self._write(STREAM_CONSUMER, name, group.name, CONSUMER_MARK + consumer, U64.pack(self.engine.now))
             found = group.consumers[consumer]
         found.seen = self.engine.now
@@ -298,10 +314,10 @@ class Groups:
         """Delete a consumer and what is pending with it, in slices; returns how many deliveries ended. Raises `NotFound`, `NoGroup`."""
         _, found = self._need_group(name, group)
         count = 0
-        while consumer in found.consumers and not found.gone:
+        while consumer in found.consumers:
             there = found.consumers[consumer]
             ids = list(islice(there.order.start(0), DISMISS_SLICE))
-            self.engine.admit((len(ids) + 1) * (DELIVERY_BYTES + len(name) + len(group) + len(consumer)), adds=False)
+            self.engine.admit((len(ids) + 1) * self._size(name, found, consumer), adds=False)
             for ident in ids:
                 self._end(name, group, ident)
             count += len(ids)
@@ -309,6 +325,9 @@ class Groups:
                 self._write(STREAM_CONSUMER_GONE, name, group, CONSUMER_MARK + consumer, b"", gone=True)
                 break
             yield
+            again = self.find(name, group)
+            if again is None or again[1] is not found:
+                break  # the group went meanwhile
         return count
 
     # -- reading -----------------------------------------------------------------------------------
@@ -323,27 +342,29 @@ class Groups:
     ) -> list[Delivery]:
         """Deliver up to `count` records: first those whose delivery ran out, then new ones. With `acknowledge` they are done at once.
         With `create` the stream and the group are made where they are missing. Stops near 16 MiB. Raises `NoGroup`."""
+        check_names(group, consumer)
         if create and self.find(name, group) is None:
             self.create(name, group, 0, make_stream=True, own=True)
         stream, found = self.need(name, group)
         self._settle()
-        if not self.available(stream, found):
-            there = found.consumers.get(consumer)
-            if there is not None:
-                there.seen = self.engine.now
-            return []  # asking makes no consumer, nor a record
-        self._consumer(name, found, consumer)
-        return self._take(name, stream, found, consumer, count, acknowledge)
+        there = found.consumers.get(consumer)
+        if there is not None:
+            there.seen = self.engine.now  # asking for nothing makes no consumer, nor a record
+        answer: list[Delivery] = []
+        while not answer and self.available(stream, found):
+            answer = self._take(name, stream, found, consumer, count, acknowledge)
+        return answer
 
     def _take(self, name: bytes, stream: Stream, group: Group, consumer: bytes, count: int, acknowledge: bool) -> list[Delivery]:
+        """Deliver. Nothing only where all that was looked at had been trimmed away; it is not available any more then."""
         now = self.engine.now
-        count = min(count, READ_MAX)
-        names = len(name) + len(group.name) + len(consumer)
+        count = min(max(count, 1), READ_MAX)
         fresh = stream.ascending(group.last + 1, ID_MAX, count) if stream.last > group.last else []
         lapsed = list(islice(group.lapsed.start(0), count)) if group.lapsed else []
         if not fresh and not lapsed:
             return []
-        self.engine.admit((len(fresh) + len(lapsed) + 1) * (DELIVERY_BYTES + names), adds=False)
+        self.engine.admit((len(fresh) + len(lapsed) + 2) * self._size(name, group, consumer), adds=False)
+        there = self._consumer(name, group, consumer)
         deadline = now + group.ack_timeout if group.ack_timeout else 0
         found: list[Delivery] = []
         size = 0
@@ -356,7 +377,7 @@ class Groups:
             size += len(record.payload)
             if found and size > LIST_BYTES_MAX:
                 break
-            deliveries = group.pending[ident].deliveries + 1
+            deliveries = min(group.pending[ident].deliveries + 1, U32_MAX)
             if acknowledge:
                 self._end(name, group.name, ident)
             else:
@@ -371,21 +392,23 @@ class Groups:
             if not acknowledge:
                 self._pending(name, group.name, ident, Pending(consumer, now, 1, deadline))
             found.append(Delivery(ident, record.kind, 1, record.payload))
-            read = read + 1 if read != NOT_COUNTED and not tombstones(stream, ident) else distance(stream, ident)
+            read = min(read + 1, I64_MAX) if read != NOT_COUNTED and not tombstones(stream, ident) else distance(stream, ident)
             last = ident
         if last != group.last:
             self._move(name, group, last, read)
         if found:
-            group.consumers[consumer].active = now
+            there.active = now
         return found
 
     @operation
     def history(self, name: bytes, group: bytes, consumer: bytes, after: int, count: int) -> list[Delivery]:
         """Up to `count` of what is pending with a consumer behind an id, delivered to it once more. Raises `NoGroup`."""
+        check_names(group, consumer)
         stream, found = self.need(name, group)
+        self.engine.admit(self._size(name, found, consumer), adds=False)
         there = self._consumer(name, found, consumer)
         ids = list(islice(there.order.start(after + 1), min(count, READ_MAX)))
-        self.engine.admit((len(ids) + 1) * (DELIVERY_BYTES + len(name) + len(group) + len(consumer)), adds=False)
+        self.engine.admit((len(ids) + 1) * self._size(name, found, consumer), adds=False)
         now = self.engine.now
         answer: list[Delivery] = []
         size = 0
@@ -400,8 +423,9 @@ class Groups:
             if answer and size > LIST_BYTES_MAX:
                 break
             deadline = now + found.ack_timeout if found.ack_timeout else 0
-            self._pending(name, group, ident, Pending(consumer, now, pending.deliveries + 1, deadline))
-            answer.append(Delivery(ident, record.kind, pending.deliveries + 1, record.payload))
+            deliveries = min(pending.deliveries + 1, U32_MAX)
+            self._pending(name, group, ident, Pending(consumer, now, deliveries, deadline))
+            answer.append(Delivery(ident, record.kind, deliveries, record.payload))
         return answer
 
     def wait(
@@ -409,46 +433,56 @@ class Groups:
         keys: Sequence[Key],
         consumer: bytes,
         count: int,
-        deliver: Callable[[bytes, list[Delivery] | None], None],
+        deliver: Callable[[bytes, Delivered], None],
         *,
         acknowledge: bool = False,
     ) -> Reader:
         """Deliver as soon as one of the groups has something, to each reader in turn. None of them has now."""
+        for _, group in keys:
+            check_names(group, consumer)
         return Reader(self.takers, list(dict.fromkeys(keys)), consumer, count, acknowledge, deliver)
 
     def serve(self, name: bytes) -> None:
         """There may be records of this stream for those who wait: give them out, one reader after the other."""
-        if not self.takers:
+        groups = self.takers.get(name)
+        if not groups:
             return
-        stream = self.streams.store.find(name)
-        for group in tuple(stream.groups.values()) if stream is not None else ():
-            waiting = self.takers.get((name, group.name))
-            try:
-                while waiting and stream is not None and self.available(stream, group):
-                    reader = next(iter(waiting))
-                    self._consumer(name, group, reader.consumer)
-                    found = self._take(name, stream, group, reader.consumer, reader.count, reader.acknowledge)
-                    if not found:
-                        continue  # what was available had been trimmed away; it is not any more
+        for group_name in tuple(groups):
+            found = self.find(name, group_name)
+            waiting = groups.get(group_name)
+            while waiting and found is not None and self.available(*found):
+                reader = next(iter(waiting))
+                try:
+                    delivered: Delivered = self._take(name, *found, reader.consumer, reader.count, reader.acknowledge)
+                except Overloaded:
+                    # not even deliveries fit on the disk: they wait until there is room
+                    self.unserved.add(name)
+                    self.streams.sweep_later()
+                    return
+                except Refusal as e:
+                    delivered = e
+                if delivered:  # else what was available had been trimmed away; it is not any more
                     reader.cancel()
-                    reader.deliver(name, found)
-            except Overloaded:
-                return  # not even deliveries fit on the disk: they wait until there is room
+                    reader.deliver(name, delivered)
 
     def ended(self, name: bytes) -> None:
         """A stream is gone: who waits for its groups is told."""
-        for key in [key for key in self.takers if key[0] == name]:
-            self._end_waits(key)
+        for group in tuple(self.takers.get(name, ())):
+            self._end_waits(name, group)
 
-    def _end_waits(self, key: Key) -> None:
-        for reader in tuple(self.takers.get(key, ())):
+    def _end_waits(self, name: bytes, group: bytes) -> None:
+        for reader in tuple(self.takers.get(name, {}).get(group, ())):
             reader.cancel()
-            reader.deliver(key[0], None)
+            reader.deliver(name, NoGroup("the consumer group this client was blocked on no longer exists"))
 
     def end_all(self) -> None:
-        """The namespace is gone."""
-        for key in tuple(self.takers):
-            self._end_waits(key)
+        """The namespace is gone, or all that was in it."""
+        for name in tuple(self.takers):
+            self.ended(name)
+
+    def waiting(self, name: bytes, group: bytes) -> int:
+        """How many wait for a group."""
+        return len(self.takers.get(name, {}).get(group, ()))
 
     # -- deliveries --------------------------------------------------------------------------------
 
@@ -476,16 +510,18 @@ class Groups:
         deadline = _deadline(now, delay, "delay")
         there = self._with(found, ids, consumer)
         letters = [ident for ident in dict.fromkeys(ids) if ident in found.dead and consumer is None]
-        consumers = sum(len(found.pending[ident].consumer) for ident in there) + sum(len(found.dead[ident].consumer) for ident in letters)
-        self.engine.admit(3 * ((len(there) + len(letters) + 1) * (DELIVERY_BYTES + len(name) + len(group)) + consumers), adds=False)
+        consumers = [found.pending[ident].consumer for ident in there] + [found.dead[ident].consumer for ident in letters]
+        self.engine.admit(3 * sum(self._size(name, found, consumer) for consumer in consumers), adds=False)
+        for ident in letters:
+            # its consumer may have been deleted since
+            self._consumer(name, found, found.dead[ident].consumer)
+            self._pending(name, group, ident, Pending(found.dead[ident].consumer, now, 0, deadline))
         for ident in there:
             pending = found.pending[ident]
             if found.max_deliver and pending.deliveries >= found.max_deliver:
                 self._bury(name, found, ident)
             else:
                 self._pending(name, group, ident, pending._replace(deadline=deadline))
-        for ident in letters:
-            self._pending(name, group, ident, Pending(found.dead[ident].consumer, now, 0, deadline))
         self._settle()
         self.serve(name)
         return len(there) + len(letters)
@@ -529,9 +565,13 @@ class Groups:
         pending. The cursor moves to `last` if it is behind. Returns what was claimed, and the ids that are not in the stream any more:
         those deliveries end. Raises `NoGroup`."""
         check_ids(ids)
+        check_names(group, consumer)
         stream, found = self.need(name, group)
         now = self.engine.now
-        self.engine.admit((len(ids) + 2) * (DELIVERY_BYTES + len(name) + len(group) + len(consumer)), adds=False)
+        ids = [i for i in ids if i in found.pending or (force and i not in found.dead and stream.find(i))]
+        self.engine.admit((len(ids) + 2) * self._size(name, found, consumer), adds=False)
+        if ids and consumer not in found.consumers and len(found.consumers) >= CONSUMERS_MAX:
+            self._consumer(name, found, consumer)  # refuses it, before anything is written
         if last > found.last:
             self._move(name, found, last, found.read)
         claimed: list[Delivery] = []
@@ -546,8 +586,6 @@ class Groups:
                     gone.append(ident)
                 continue
             if pending is None:
-                if not force or ident in found.dead:
-                    continue
                 pending = Pending(consumer, 0, 1, 0)  # as Redis counts
             elif min_idle and now - pending.time < min_idle:
                 continue
@@ -557,7 +595,7 @@ class Groups:
                 break
             if not claimed:
                 self._consumer(name, found, consumer)
-            times = deliveries if deliveries is not None else pending.deliveries + count
+            times = deliveries if deliveries is not None else min(pending.deliveries + count, U32_MAX)
             since = now if time is None else min(time, now)
             deadline = now + found.ack_timeout if found.ack_timeout else 0
             self._pending(name, group, ident, Pending(consumer, since, times, deadline))
@@ -614,15 +652,17 @@ class Groups:
                 break
             start = ids[-1] + 1
             yield
-            if found.gone or not found.declared or (consumer is not None and consumer not in found.consumers):
-                break
+            again = self.find(name, group)
+            if again is None or again[1] is not found or (consumer is not None and consumer not in found.consumers):
+                break  # it went meanwhile
         return answer
 
     # -- time --------------------------------------------------------------------------------------
 
     def _settle(self) -> None:
-        """Have the deadlines up to now looked at."""
-        while self.sweep():
+        """Let time do what it has to before somebody looks. A server does a slice here, and the rest turn by turn."""
+        store, now = self.streams.store, self.engine.now
+        while not store.timers.quiet(now) and self.sweep() and not self.engine.manual:
             pass
 
     def sweep(self) -> bool:
@@ -631,7 +671,8 @@ class Groups:
         engine, store = self.engine, self.streams.store
         more = store.timers.move(engine.now)
         due = store.timers.due(engine.now, RIPEN_SLICE)
-        names: dict[bytes, None] = {}
+        names: dict[bytes, None] = dict.fromkeys(self.unserved)
+        self.unserved.clear()
         for at, (deadline, item) in enumerate(due):
             group = store.numbers[item >> 2 * SEQ_BITS]
             ident = item & ID_MAX
@@ -644,6 +685,7 @@ class Groups:
                 except Overloaded:
                     for later, other in due[at:]:
                         store.timers.add(later, other)
+                    self.unserved.update(names)
                     raise
                 self._bury(name, group, ident)
             else:
@@ -698,15 +740,29 @@ def lag(stream: Stream, group: Group) -> int | None:
     return None if read == NOT_COUNTED else stream.added - read
 
 
+def unread(stream: Stream, group: Group) -> int:
+    """How many records there are behind the group's cursor."""
+    return stream.count - stream.before(*stream.place(group.last + 1))
+
+
 def check_ids(ids: Sequence[int]) -> None:
     """Raise `BadRequest` for more records than one request may name."""
     if len(ids) > MANY_MAX:
         raise BadRequest(f"the request names {len(ids)} records; at most {MANY_MAX} are allowed in one")
 
 
-def _check_group(group: bytes) -> None:
+def check_names(group: bytes, consumer: bytes = b"") -> None:
+    """Raise `BadRequest` for names over the limit."""
     if len(group) > GROUP_BYTES_MAX:
         raise BadRequest(f"the group's name is {len(group)} bytes; at most {GROUP_BYTES_MAX} are allowed")
+    if len(consumer) > CONSUMER_BYTES_MAX:
+        raise BadRequest(f"the consumer's name is {len(consumer)} bytes; at most {CONSUMER_BYTES_MAX} are allowed")
+
+
+def check_stream_name(name: bytes) -> None:
+    """Raise `BadRequest` for a stream's name over the limit."""
+    if len(name) > NAME_BYTES_MAX:
+        raise BadRequest(f"the stream's name is {len(name)} bytes; at most {NAME_BYTES_MAX} are allowed")
 
 
 def _deadline(now: int, after: int, what: str) -> int:

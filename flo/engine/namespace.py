@@ -52,7 +52,9 @@ class Namespace:
     def quiet(self) -> bool:
         """Whether neither time nor background work has anything to do here until the next record."""
         store, queues, streams = self.kv.store, self.queues.store, self.streams.store
-        if store.ordered.pending or store.deadlines.count or queues.garbage or queues.windows or streams.garbage or streams.ages.count:
+        if store.ordered.pending or store.deadlines.count or queues.garbage or queues.windows:
+            return False
+        if streams.garbage or streams.ages.count or self.streams.groups.unserved:
             return False
         return queues.timers.next_due() is None and streams.timers.next_due() is None
 

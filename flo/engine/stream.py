@@ -12,7 +12,7 @@ from collections.abc import Callable, Generator, Sequence
 from functools import wraps
 from typing import TYPE_CHECKING, Concatenate, NamedTuple, ParamSpec, TypeVar, cast
 
-from flo.engine.group import Groups, check_ids
+from flo.engine.group import Groups, check_ids, check_stream_name
 from flo.errors import BadRequest, Conflict, LogDamaged, Overloaded
 from flo.store.stream import ID_HALF_MAX, ID_MAX, SEQ_BITS, SEQ_MASK, Stream, StreamStore
 from flo.ual.record import (
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     from flo.engine.engine import Engine
 
 PAYLOAD_BYTES_MAX = 16 << 20
-NAME_BYTES_MAX = 32_000  # with a group's and a consumer's name, an entity still fits its 65,535 bytes
 LIST_BYTES_MAX = 16 << 20
 READ_SLICE = 256  # records read in one slice: 3 us each from a warm cache
 SIDE_BYTES = HEADER_BYTES + 80  # a record about a stream, besides names
@@ -102,7 +101,7 @@ class Watch:
 
     __slots__ = ("_homes", "_notify", "_watches", "after")
 
-    def __init__(self, watches: dict[bytes, dict["Watch", None]], after: dict[bytes, int], notify: Callable[[], None]) -> None:
+    def __init__(self, watches: dict[bytes, dict["Watch", None]], after: dict[bytes, int], notify: Callable[[], int | None]) -> None:
         self.after = after
         self._notify = notify
         self._watches = watches
@@ -123,10 +122,10 @@ class Watch:
             if not home and self._watches.get(name) is home:
                 del self._watches[name]
 
-    def fire(self) -> None:
-        """What was waited for is there, or will never be."""
+    def fire(self) -> int:
+        """What was waited for is there, or will never be. Returns how many records were read for it."""
         self.cancel()
-        self._notify()
+        return self._notify() or 0
 
 
 class Streams:
@@ -222,7 +221,7 @@ class Streams:
         if stream is None or not stream.exists:
             if not create:
                 return None
-            _check_name(name)
+            check_stream_name(name)
             last = added = 0
         else:
             last, added = stream.last, stream.added
@@ -293,14 +292,12 @@ class Streams:
         if bounds.max_bytes is not None:
             place = max(place, stream.place_of_bytes(bounds.max_bytes))
         if bounds.max_age is not None:
-            place = max(place, stream.place(max(self.engine.now - bounds.max_age, 0) << SEQ_BITS))
+            oldest = max(self.engine.now - bounds.max_age, 0) << SEQ_BITS
+            place = max(place, stream.place(oldest) if bounds.max_age else (len(stream.chunks), 0))  # 0 leaves nothing
         if bounds.min_id is not None:
             place = max(place, stream.place(bounds.min_id))
         if bounds.approximate:
-            at = place[0]
-            while bounds.limit and stream.before(at, 0) > bounds.limit:
-                at -= 1
-            place = (at, 0)
+            place = stream.place_of_whole(place[0], bounds.limit) if bounds.limit else (place[0], 0)
         return place
 
     def _trim(self, stream: Stream, bounds: Bounds) -> int:
@@ -354,7 +351,7 @@ class Streams:
 
     def declare(self, name: bytes, **bounds: int) -> None:
         """Write the state of a stream that is not there."""
-        _check_name(name)
+        check_stream_name(name)
         self.engine.admit(SIDE_BYTES + len(name), adds=True)
         self._state(name, None, **bounds)
 
@@ -438,8 +435,9 @@ class Streams:
                 return found
             yield
 
-    def watch(self, after: dict[bytes, int], notify: Callable[[], None]) -> Watch:
-        """Call `notify` when one of the streams has a record whose id is higher than the one given for it. There is none yet."""
+    def watch(self, after: dict[bytes, int], notify: Callable[[], int | None]) -> Watch:
+        """Call `notify` when one of the streams has a record whose id is higher than the one given for it. There is none yet. It says
+        how many records it has read."""
         return Watch(self.watches, after, notify)
 
     def _tell(self, name: bytes) -> None:
@@ -449,7 +447,7 @@ class Streams:
             self.engine.changed.add(self)
 
     def notify(self, most: int) -> bool:
-        """Have up to `most` of those who wait look; returns whether there are more."""
+        """Have those who wait look, until about `most` looked or records were read; returns whether there are more."""
         while self._changed and most > 0:
             name, waiting = self._changed[-1]
             stream = self.store.find(name)
@@ -458,7 +456,7 @@ class Streams:
                 watch, _ = waiting.popitem()
                 most -= 1
                 if last > watch.after[name]:
-                    watch.fire()
+                    most -= watch.fire()
                 else:
                     watch.wait(name)
             if not waiting:
@@ -478,7 +476,13 @@ class Streams:
     def next_due(self) -> int | None:
         """When there is next something for `sweep`, in ms; None for never."""
         times = [due for due in (self.store.timers.next_due(), self.store.ages.next_due()) if due is not None]
+        if self.groups.unserved:
+            times.append(self._sweep_after)
         return max(min(times), self._sweep_after) if times else None
+
+    def sweep_later(self) -> None:
+        """There is no room on the disk: sweep again in a while."""
+        self._sweep_after = self.engine.now + SWEEP_RETRY_MS
 
     def sweep(self) -> bool:
         """Do a slice of what time brings: ages, deadlines of pending records. Returns whether there is more."""
@@ -494,7 +498,7 @@ class Streams:
                 store.age_looked_at(stream)
             return self.groups.sweep() or len(aged) == SWEEP_SLICE or more
         except Overloaded:  # not even this fits on the disk: it waits until there is room
-            self._sweep_after = engine.now + SWEEP_RETRY_MS
+            self.sweep_later()
             return False
 
 
@@ -509,8 +513,3 @@ def _given_id(ms: int, seq: int | None, last: int) -> int:
     if ident <= last:
         raise BadRequest("The ID specified in XADD is equal or smaller than the target stream top item")
     return ident
-
-
-def _check_name(name: bytes) -> None:
-    if len(name) > NAME_BYTES_MAX:
-        raise BadRequest(f"the stream's name is {len(name)} bytes; at most {NAME_BYTES_MAX} are allowed")

@@ -97,7 +97,8 @@ class Deadlines(Generic[T]):
         first = self.next_due()
         if first is None or first > now:
             return found
-        for second, sets in sorted(self._hours[first // SECOND_MS // HOUR_SECONDS].items()):
+        hour = (first // SECOND_MS - 1) // HOUR_SECONDS  # that second's own: it is due when the next one, of another hour maybe, begins
+        for second, sets in sorted(self._hours[hour].items()):
             if (second + 1) * SECOND_MS > now:
                 break
             for items in sets:

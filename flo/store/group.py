@@ -8,7 +8,7 @@
 Ids are ints, as in store/stream.py.
 """
 
-from bisect import bisect_left, bisect_right, insort
+from bisect import bisect_left, bisect_right
 from collections import OrderedDict
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -54,10 +54,10 @@ class SortedIds:
         return self.count
 
     def add(self, ident: int) -> None:
-        """Put in an id that is not there."""
+        """Put an id in, if it is not there."""
         chunks = self._chunks
-        self.count += 1
         if not chunks or ident > chunks[-1][-1]:
+            self.count += 1
             if chunks and len(chunks[-1]) < IDS_CHUNK:
                 chunks[-1].append(ident)
             else:
@@ -65,7 +65,11 @@ class SortedIds:
             return
         at = max(bisect_right(chunks, ident, key=_first) - 1, 0)
         chunk = chunks[at]
-        insort(chunk, ident)
+        place = bisect_left(chunk, ident)
+        if place < len(chunk) and chunk[place] == ident:
+            return
+        self.count += 1
+        chunk.insert(place, ident)
         if len(chunk) > 2 * IDS_CHUNK:
             chunks.insert(at + 1, chunk[IDS_CHUNK:])
             del chunk[IDS_CHUNK:]

@@ -166,7 +166,9 @@ class Stream:
         return at, surplus
 
     def place_of_bytes(self, keep: int) -> tuple[int, int]:
-        """The place of the first record that stays if the payloads that stay are to be `keep` bytes at most."""
+        """The place of the first record that stays if the payloads that stay are to be `keep` bytes at most; 0 leaves nothing."""
+        if not keep:
+            return len(self.chunks), 0
         surplus = self.bytes - keep
         at = 0
         while at < len(self.chunks) and 0 < surplus >= self.chunks[at].bytes:
@@ -179,6 +181,15 @@ class Stream:
                 return at, place
             surplus -= size
         return at + 1, 0
+
+    def place_of_whole(self, at: int, limit: int) -> tuple[int, int]:
+        """The start of the chunk `at`, or of an earlier one where more than `limit` records would be before it."""
+        count = 0
+        for number in range(at):
+            count += len(self.chunks[number])
+            if count > limit:
+                return number, 0
+        return at, 0
 
     def before(self, at: int, place: int) -> int:
         """How many records are before a place."""
@@ -430,7 +441,7 @@ class StreamStore:
 
     def pieces(self) -> list[object]:
         """What holds the pending records, for freeing a store that was dropped piece by piece."""
-        return [*(group.pending for group in self.numbers.values()), *self.timers.pieces(), *self.ages.hours()]
+        return [self.streams, *(group.pending for group in self.numbers.values()), *self.timers.pieces(), *self.ages.hours()]
 
 
 def _deadline(numbers: dict[int, Group], item: int) -> int:

@@ -41,7 +41,8 @@ class Timers:
             there = self._far.remove(deadline, item)
             assert there, f"item {item} is not where its deadline {deadline} says"
             heappush(self._near, (deadline, item))
-        return len(items) == MOVE_SLICE
+        far = self._far.next_due()
+        return far is not None and far - AHEAD_MS <= now
 
     def due(self, now: int, limit: int) -> list[tuple[int, int]]:
         """Take out up to `limit` that are due at `now`, in order. What is near must have been moved."""
@@ -49,7 +50,8 @@ class Timers:
         near = self._near
         while near and near[0][0] <= now and len(found) < limit:
             entry = heappop(near)
-            if self._deadline_of(entry[1]) == entry[0]:
+            # one whose deadline was moved away and back again is in the heap twice: equal ones come out one after the other
+            if self._deadline_of(entry[1]) == entry[0] and (not found or found[-1] != entry):
                 self._far.remove(*entry)  # one that was taken out and put in again with the same deadline is in both
                 found.append(entry)
         return found

@@ -6,6 +6,8 @@ from base64 import b64encode
 from flo.errors import BadRequest
 from flo.proto.binary import Request
 
+NAMESPACE_DELETED = "the namespace was deleted while this waited"
+
 
 def json_text(data: bytes) -> object:
     """Bytes in JSON: a string where they are UTF-8, else {"base64": …}."""

@@ -1,11 +1,11 @@
 """The queue operations over the binary protocol (SPEC section 2.3)."""
 
-from flo.commands.binary.names import json_payload, json_text, page
+from flo.commands.binary.names import NAMESPACE_DELETED, json_payload, json_text, page
 from flo.commands.binary.session import BinarySession, Waiter
 from flo.commands.binary.table import WAITING, Reply, handles
 from flo.engine import Queues
 from flo.engine.queue import MANY_MAX, Message
-from flo.errors import BadRequest
+from flo.errors import BadRequest, NotFound
 from flo.proto.binary import Request
 from flo.proto.operations import MESSAGES, SEQS
 from flo.proto.shapes import number, shape
@@ -61,8 +61,15 @@ def dequeue(session: BinarySession, request: Request) -> Reply:
     taker = queues.take([request.key], limit, deliver, lease=lease)
     if taker is None:
         return _messages(found)
+    namespace = session.host.engine.namespace_by_hash(request.namespace_hash)
+
+    def answer() -> bytes:
+        if namespace.deleted:
+            raise NotFound(NAMESPACE_DELETED)
+        return _messages(found)
+
     try:
-        waiter = Waiter(session, request, request.options["block"], lambda: _messages(found))
+        waiter = Waiter(session, request, request.options["block"], answer)
     except BaseException:
         taker.cancel()
         raise

@@ -198,8 +198,8 @@ class BinarySession:
     def answer_due(self, output_room: int) -> None:
         """Answer what waited, as far as there is room and time for it."""
         due, out = self.due, self.peer.out
-        for _ in range(min(len(due), DUE_SLICE)):
-            if output_room < 0:
+        for count in range(min(len(due), DUE_SLICE)):
+            if output_room < 0 or (count and monotonic() > self.host.tick_deadline):
                 return
             waiter = due.popleft()
             response = self.encode(waiter.request, waiter.reply())

@@ -1,18 +1,19 @@
 """The stream operations over the binary protocol (SPEC section 2.3)."""
 
+from collections.abc import Callable
 from itertools import islice
 
-from flo.commands.binary.names import json_payload, json_text, page
+from flo.commands.binary.names import NAMESPACE_DELETED, json_payload, json_text, page
 from flo.commands.binary.session import BinarySession, Waiter
-from flo.commands.binary.table import WAITING, Reply, handles
-from flo.engine import Streams
-from flo.engine.group import MANY_MAX, Delivery, lag
+from flo.commands.binary.table import WAITING, Reply, Slices, handles
+from flo.engine import Groups, Streams
+from flo.engine.group import MANY_MAX, MANY_SLICE, Delivery, check_names, check_stream_name, unread
 from flo.engine.stream import Bounds, StreamRecord, id_text
-from flo.errors import BadRequest, NoGroup, Refusal
+from flo.errors import BadRequest, NotFound, Refusal
 from flo.proto.binary import Request
 from flo.proto.operations import DELIVERIES, IDS, RECORDS
 from flo.proto.shapes import number, shape
-from flo.store.group import ACK_TIMEOUT_MS, DELIVERIES_DEFAULT, NOT_COUNTED
+from flo.store.group import ACK_TIMEOUT_MS, DELIVERIES_DEFAULT
 from flo.store.stream import SEQ_BITS, SEQ_MASK, Stream
 
 SECOND_MS = 1000
@@ -22,6 +23,8 @@ _count = number("u32").pack
 
 
 def _streams(session: BinarySession, request: Request) -> Streams:
+    check_stream_name(request.key)
+    check_names(request.options.get("group", b""), request.options.get("consumer", b""))
     return session.host.engine.namespace_by_hash(request.namespace_hash).streams
 
 
@@ -62,6 +65,7 @@ def append(session: BinarySession, request: Request) -> Reply:
 @handles("stream_read")
 def read(session: BinarySession, request: Request) -> Reply:
     streams, options, name, limit = _streams(session, request), request.options, request.key, _limit(request)
+    namespace = session.host.engine.namespace_by_hash(request.namespace_hash)
     if "tail" in options and "start" in options:
         raise BadRequest("stream_read takes start or tail, not both")
     start, end = _ident(options.get("start", (0, 0))), _ident(options.get("end", (SEQ_MASK, SEQ_MASK)))
@@ -71,7 +75,13 @@ def read(session: BinarySession, request: Request) -> Reply:
     found = streams.read(name, start, end, limit)
     if found or "block" not in options:
         return _records(found)
-    waiter = Waiter(session, request, options["block"], lambda: _records(streams.read(name, start, end, limit)))
+
+    def answer() -> bytes:
+        if namespace.deleted:
+            raise NotFound(NAMESPACE_DELETED)
+        return _records(streams.read(name, start, end, limit))
+
+    waiter = Waiter(session, request, options["block"], answer)
     waiter.ends_with(streams.watch({name: max(start - 1, 0)}, waiter.ready).cancel)
     return WAITING
 
@@ -166,9 +176,9 @@ def group_read(session: BinarySession, request: Request) -> Reply:
         return _deliveries(found)
     gone: list[Refusal] = []
 
-    def deliver(_name: bytes, delivered: list[Delivery] | None) -> None:
-        if delivered is None:
-            gone.append(NoGroup("the group was deleted while this waited for it"))
+    def deliver(_name: bytes, delivered: list[Delivery] | Refusal) -> None:
+        if isinstance(delivered, Refusal):
+            gone.append(delivered)
         else:
             found.extend(delivered)
         waiter.ready()
@@ -185,14 +195,15 @@ def group_read(session: BinarySession, request: Request) -> Reply:
 
 @handles("stream_group_ack")
 def group_ack(session: BinarySession, request: Request) -> Reply:
-    return _count(_streams(session, request).groups.ack(request.key, request.options["group"], _ids(request), need=True))
+    groups, name, group = _streams(session, request).groups, request.key, request.options["group"]
+    return _counted(_ids(request), lambda ids: groups.ack(name, group, ids, need=True))
 
 
 @handles("stream_group_nack")
 def group_nack(session: BinarySession, request: Request) -> Reply:
     options, groups = request.options, _streams(session, request).groups
-    ids, delay, consumer = _ids(request), options.get("delay", 0), options.get("consumer")
-    return _count(groups.nack(request.key, options["group"], ids, delay=delay, consumer=consumer))
+    name, group, delay, consumer = request.key, options["group"], options.get("delay", 0), options.get("consumer")
+    return _counted(_ids(request), lambda ids: groups.nack(name, group, ids, delay=delay, consumer=consumer))
 
 
 @handles("stream_group_touch")
@@ -201,14 +212,34 @@ def group_touch(session: BinarySession, request: Request) -> Reply:
     lease = options.get("lease")
     if lease == 0:
         raise BadRequest("the option lease is 0 ms; it is 1 at least")
-    return _count(groups.touch(request.key, options["group"], _ids(request), lease=lease, consumer=options.get("consumer")))
+    name, group, consumer = request.key, options["group"], options.get("consumer")
+    return _counted(_ids(request), lambda ids: groups.touch(name, group, ids, lease=lease, consumer=consumer))
+
+
+def _counted(ids: list[int], step: Callable[[list[int]], int]) -> Reply:
+    """How many of the ids `step` counts, given a slice of them at a time."""
+    return _count(step(ids)) if len(ids) <= MANY_SLICE else _count_job(ids, step)
+
+
+def _count_job(ids: list[int], step: Callable[[list[int]], int]) -> Slices:
+    count = 0
+    for at in range(0, len(ids), MANY_SLICE):
+        count += step(ids[at : at + MANY_SLICE])
+        yield
+    return _count(count)
 
 
 @handles("stream_group_claim")
 def group_claim(session: BinarySession, request: Request) -> Reply:
     options, groups = request.options, _streams(session, request).groups
-    idle = options.get("min_idle", 0)
-    _, found, _ = groups.claim_idle(request.key, options["group"], options["consumer"], idle, 0, _limit(request))
+    return _claim_job(groups, request.key, options["group"], options["consumer"], options.get("min_idle", 0), _limit(request))
+
+
+def _claim_job(groups: Groups, name: bytes, group: bytes, consumer: bytes, idle: int, limit: int) -> Slices:
+    start, found = groups.claim_idle(name, group, consumer, idle, 0, limit)[:2]
+    while start and not found:
+        yield
+        start, found = groups.claim_idle(name, group, consumer, idle, start, limit)[:2]
     return _deliveries(found)
 
 
@@ -252,12 +283,11 @@ def group_info(session: BinarySession, request: Request) -> Reply:
             "name": json_text(group.name),
             "made_by": "flo" if group.own else "xgroup",
             "last_id": id_text(group.last).decode(),
-            "entries_read": None if group.read == NOT_COUNTED else group.read,
-            "lag": lag(stream, group),
+            "lag": unread(stream, group),
             "pending": len(group.pending),
             "dead": len(group.dead),
             "dead_evicted": group.evicted,
-            "waiting": len(groups.takers.get((stream.name, group.name), ())),
+            "waiting": groups.waiting(stream.name, group.name),
             "ack_timeout_ms": group.ack_timeout,
             "max_deliver": group.max_deliver,
             "consumer_count": len(group.consumers),
