@@ -15,8 +15,11 @@ from typing import TYPE_CHECKING, Any
 from flo.commands.quick import QUICK
 from flo.commands.table import SPELLINGS
 from flo.engine import Namespace
+from flo.engine.stream import FIELDS
+from flo.proto.resp import bulk
 from flo.store.kv import COUNTER, FLAGS_SHIFT, FRAME_END_BYTES, I64_MAX, KEY_OVERHEAD_BYTES, PLAIN_MAX, SHARD_MASK
-from flo.ual.record import HEADER_BYTES, KV_COUNTER, KV_STRING
+from flo.store.stream import SEQ_MASK
+from flo.ual.record import HEADER_BYTES, KV_COUNTER, KV_STRING, QUEUE_MESSAGE, STREAM_RECORD
 
 if TYPE_CHECKING:
     from flo.commands.session import RespSession
@@ -35,6 +38,10 @@ _pack_record = _RECORD.pack
 _pack_version = struct.Struct("<Q").pack
 assert _RECORD.size == HEADER_BYTES
 NO_PREDECESSOR = bytes(7)
+AT_ONCE = bytes(9)  # flo.engine.queue: priority 0, no delay
+# flo.engine.stream and flo.proto.fields: ms, seq, kind, number among all, one field, its name's length; behind the name its value's
+_pack_added = struct.Struct("<QQBQHH").pack
+_pack_size = struct.Struct("<I").pack
 COUNTER_FLAG = COUNTER << FLAGS_SHIFT
 # `$n\r\n` before a counter's text takes 4 bytes up to 9 digits and 5 from there on
 SHORT_COUNTER_ENTRY_MAX = 4 + 9 + FRAME_END_BYTES
@@ -62,6 +69,9 @@ def context(namespace: Namespace) -> Context:
         engine.now,
         kv.namespace,
         log.accepts_adds and not engine.memory_full and not kv.watches,
+        namespace.queues.store,
+        namespace.streams.store,
+        (namespace.queues.takers, namespace.streams.watches, namespace.streams.groups.takers),
         namespace.wire,
     )
 
@@ -73,7 +83,7 @@ def run(session: "RespSession", data: bytes, start: int) -> int:
     kv = session.namespace.kv
     if host.flat_context[0] is not kv:
         host.flat_context = context(session.namespace)
-    _, store, shards, buried, grow, log, push, now, namespace, adds, _ = host.flat_context
+    _, store, shards, buried, grow, log, push, now, namespace, adds, queues, streams, (takers, watches, readers), _ = host.flat_context
     index = log.next_index
     out = session.peer.out
     emit = out.append
@@ -111,6 +121,27 @@ def run(session: "RespSession", data: bytes, start: int) -> int:
                                 break
                         continue
                     gets -= 1  # the plain way counts it
+                elif name == b"RPOP" or name == b"rpop":
+                    if index != log.next_index:
+                        log.next_index = index
+                        log.pending_bytes += 3 * (len(data) - start)
+                        store.bytes += grown
+                        grown = 0
+                    found = session.namespace.queues.pop(key, session.auto_ack)
+                    index = log.next_index
+                    if found is not None:
+                        session.last_receipts = [found[:2]]
+                        emit(
+                            CRLF.join((tokens[len(found[2])], found[2], b""))
+                            if len(found[2]) <= FLAT_ARGUMENT_BYTES_MAX
+                            else bulk(found[2])
+                        )
+                        at += 5
+                        room -= len(found[2])
+                        if room < 0 or monotonic() > host.tick_deadline:
+                            session.yield_turn()
+                            break
+                        continue
                 elif (name == b"INCR" or name == b"incr") and adds:
                     shard = shards[hash(key) & 255]
                     entry = shard.get(key)
@@ -166,7 +197,60 @@ def run(session: "RespSession", data: bytes, start: int) -> int:
                     emit(OK)
                     at += 7
                     continue
-            # Any other command, or a key that is not plain: the plain way, still without its parser.
+            elif head == b"*3" and (name == b"LPUSH" or name == b"lpush") and pieces[at + 1] == b"$5" and adds and not takers:
+                if at + 6 >= last:
+                    break
+                text = pieces[at + 6]
+                size = len(text)
+                if pieces[at + 3] != tokens[len(key)] or pieces[at + 5] != tokens[size]:
+                    break
+                queue = queues.queues.get(key)
+                if queue is not None:
+                    entity = queue.head + _pack_version(index)
+                    length = len(entity)
+                    push(
+                        _pack_record(37 + length + size, QUEUE_MESSAGE, 0, length, namespace, now, NO_PREDECESSOR) + entity + AT_ONCE + text
+                    )
+                    queues.push(index, queue)
+                    index += 1
+                    emit(b":%d\r\n" % queue.ready)
+                    at += 7
+                    continue
+            elif head == b"*5" and (name == b"XADD" or name == b"xadd") and pieces[at + 6] == b"*" and adds and not watches and not readers:
+                if at + 10 >= last:
+                    break
+                field = pieces[at + 8]
+                text = pieces[at + 10]
+                size = len(field)
+                stream = streams.streams.get(key)
+                if (
+                    stream is not None
+                    and stream.last >> 64 <= now
+                    and stream.plain
+                    and field != b"data"
+                    and pieces[at + 1] == b"$4"
+                    and pieces[at + 3] == tokens[len(key)]
+                    and pieces[at + 5] == b"$1"
+                    and pieces[at + 7] == tokens[size]
+                    and pieces[at + 9] == tokens[len(text)]
+                ):
+                    seq = (stream.last & SEQ_MASK) + 1 if stream.last >> 64 == now else 0
+                    added = stream.added + 1
+                    if seq <= SEQ_MASK:
+                        length = len(stream.head) + 16
+                        record = _pack_record(45 + length + size + len(text), STREAM_RECORD, 0, length, namespace, now, NO_PREDECESSOR)
+                        push(
+                            b"".join(
+                                (record, stream.head, _pack_added(now, seq, FIELDS, added, 1, size), field, _pack_size(len(text)), text)
+                            )
+                        )
+                        streams.add(stream, index, now << 64 | seq, added, 8 + size + len(text))
+                        index += 1
+                        name = b"%d-%d" % (now, seq)
+                        emit(CRLF.join((tokens[len(name)], name, b"")))
+                        at += 11
+                        continue
+            # Any other command, or what is not plain: the plain way, still without its parser.
             count = counts[head]
             end = at + 2 * count + 1
             if end > last:

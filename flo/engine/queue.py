@@ -16,11 +16,15 @@ from typing import TYPE_CHECKING, Any, Concatenate, NamedTuple, ParamSpec, TypeV
 
 from flo.errors import BadRequest, LogDamaged, Overloaded
 from flo.store.queue import (
+    ATTEMPTS_MAX,
+    ATTEMPTS_SHIFT,
     DEAD_MAX,
     DEDUP_MS,
     DELAYED,
     LAPSED,
     LEASED,
+    PRIORITY_MASK,
+    PRIORITY_SHIFT,
     SHARD_MASK,
     UNSET,
     Queue,
@@ -387,22 +391,31 @@ class Queues:
     def pop(self, name: bytes, acknowledge: bool) -> tuple[int, int, bytes] | None:
         """`dequeue` of one: (seq, attempts, payload); None where the long way has to be taken, or nothing is ready."""
         store, engine = self.store, self.engine
+        log, now = engine.log, engine.now
         queue = store.queues.get(name)
-        if queue is None or not engine.log.fits(2 * TRANSITION_BYTES + len(name)):
+        if queue is None or not log.fits(2 * TRANSITION_BYTES + len(name)):
             return None
-        if not store.timers.quiet(engine.now) or (store.windows and store.windows[0][0] <= engine.now):
+        if not store.timers.quiet(now) or (store.windows and store.windows[0][0] <= now):
             return None
         seq = store.first(queue)
-        data = engine.log.read_bytes(seq) if seq else None
+        data = log.read_bytes(seq) if seq else None
         if data is None:
             return None
         state = store.shards[seq & SHARD_MASK][seq]
-        priority, attempts = priority_of(state), attempts_of(state) + 1
+        priority, attempts = state >> PRIORITY_SHIFT & PRIORITY_MASK, (state >> ATTEMPTS_SHIFT & ATTEMPTS_MAX) + 1
         queue.lanes[priority].pop()
         if acknowledge:
             self._gone(queue, seq)
         else:
-            self._lease(queue, seq, priority, attempts, engine.now + queue.lease_ms)
+            head, number, deadline = queue.head, _SEQ(seq), now + queue.lease_ms
+            length = len(head) + 8
+            size = HEADER_BYTES + 8 + length + _TRANSITION.size
+            header = _HEADER(size, QUEUE_LEASE, 1, length, self.namespace, now, 0)
+            log.pending.append(b"".join((header, number, head, number, _TRANSITION.pack(priority, attempts, deadline))))
+            log.pending_bytes += size
+            log.next_index += 1
+            engine.busy.add(engine.namespace_by_id(self.namespace))
+            store.lease(seq, name, priority, attempts, deadline)
         return seq, attempts, data[HEADER_BYTES + len(queue.head) + 8 + _MESSAGE.size :]
 
     def ack_one(self, name: bytes, seq: int, attempt: int) -> int:

@@ -263,9 +263,9 @@ class Streams:
         """`append` under the clock's id, where nothing is in the way, as flo.commands.quick has it; 0 where the long way has to be
         taken, and nothing is done."""
         stream, engine = self.store.streams.get(name), self.engine
-        if stream is None or not stream.count or self.watches or self.groups.takers or engine.memory_full:
+        if stream is None or not stream.plain or self.watches or self.groups.takers or engine.memory_full:
             return 0
-        if stream.max_len or stream.max_bytes or stream.max_age or not engine.log.fits(len(payload) + SIDE_BYTES + len(name)):
+        if not engine.log.fits(len(payload) + SIDE_BYTES + len(name)):
             return 0
         ident = engine.now << SEQ_BITS
         if ident <= stream.last:

@@ -214,6 +214,11 @@ class QueueStore:
         shards, number = self.shards, queue.number
         for priority in queue.order:
             lane = queue.lanes[priority]
+            fresh = lane.fresh
+            if fresh and not lane.back:  # nothing came back: the common case in short
+                seq = fresh[0]
+                if shards[seq & SHARD_MASK].get(seq, -1) == queue.plain.get(priority):
+                    return seq
             while seq := lane.first():
                 state = shards[seq & SHARD_MASK].get(seq)
                 if state is not None and state & KIND_MASK in DELIVERABLE and queue_of(state) == number:
@@ -283,7 +288,9 @@ class QueueStore:
         if queue is not None and state >> QUEUE_SHIFT == queue.number and deadline:  # no deadline so far: the common case in short
             queue.counts[state & KIND_MASK] -= 1
             queue.counts[LEASED] += 1
-            shard[seq] = pack(LEASED, priority, min(attempts, ATTEMPTS_MAX), queue.number, deadline)
+            attempts = min(attempts, ATTEMPTS_MAX)
+            # `pack`, in full
+            shard[seq] = LEASED | priority << 2 | attempts << 10 | queue.number << QUEUE_SHIFT | deadline << DEADLINE_SHIFT
             self.timers.add(deadline, seq)
             return
         self._forget(seq)

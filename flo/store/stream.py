@@ -97,6 +97,11 @@ class Stream:
         return self.declared or self.count > 0
 
     @property
+    def plain(self) -> bool:
+        """Whether it has records and no bounds."""
+        return self.count > 0 and not (self.max_len or self.max_bytes or self.max_age)
+
+    @property
     def first(self) -> int:
         """The lowest id, 0 where it is empty."""
         return self.chunks[0].first() if self.chunks else 0
@@ -284,11 +289,15 @@ class StreamStore:
         stream = self.streams.get(name)
         if stream is None:
             stream = self.open(name)
-        stream.append(index, ident, added, size)
-        self.bytes += RECORD_BYTES
+        self.add(stream, index, ident, added, size)
         if stream.max_age and not stream.age_due:
             self._watch_age(stream)
         return stream
+
+    def add(self, stream: Stream, index: int, ident: int, added: int, size: int) -> None:
+        """`append`, to a stream that is there and keeps no age."""
+        stream.append(index, ident, added, size)
+        self.bytes += RECORD_BYTES
 
     def remove(self, name: bytes, ident: int) -> None:
         """A record was deleted."""

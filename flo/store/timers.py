@@ -17,17 +17,14 @@ MOVE_SLICE = 1000  # moved at once: 2 ms
 class Timers:
     """A set of items with a deadline in ms each, which its owner knows; an item is in here once, or stale in the heap."""
 
-    __slots__ = ("_deadline_of", "_far", "_near")
+    __slots__ = ("_deadline_of", "_far", "_near", "add")
 
     def __init__(self, deadline_of: Callable[[int], int]) -> None:
         """`deadline_of(item)` gives an item's deadline as it is now, 0 where it has none any more."""
         self._far: Deadlines[int] = Deadlines()
+        self.add = self._far.add  # put an item in: (deadline, item)
         self._near: list[tuple[int, int]] = []
         self._deadline_of = deadline_of
-
-    def add(self, deadline: int, item: int) -> None:
-        """Put an item in."""
-        self._far.add(deadline, item)
 
     def remove(self, deadline: int, item: int) -> None:
         """Take out what was added with the same arguments; one that is in the heap is passed over when its time comes."""

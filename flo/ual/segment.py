@@ -35,6 +35,7 @@ assert TRAILER_BYTES == 24
 OFFSET_BYTES = 4
 CAPACITY_MAX = 1 << 31  # offsets are u32
 READ_AHEAD_BYTES = 512  # most records are smaller, so most reads are one system call
+BLOCK_BYTES = 16 << 10  # read ahead where neighbours are read one after the other
 PAGE_OFFSETS = 1024  # of a sealed segment's footer kept at hand: neighbours are read one after the other
 
 
@@ -80,6 +81,9 @@ class Segment:
         self._footer_at = 0
         self._page: array[int] = array("I")  # offsets of a sealed one that were read last
         self._page_first = -1  # the first of them
+        self._block = b""  # what was read ahead
+        self._block_at = 0
+        self._read_end = 0  # where the last small record that was read ended
 
     @classmethod
     def create(cls, files: Files, directory: str, identity: bytes, first: int, capacity: int) -> "Segment":
@@ -140,7 +144,7 @@ class Segment:
         if self._fd >= 0:
             self.files.close(self._fd)
             self._fd = -1
-            self._page, self._page_first = array("I"), -1
+            self._page, self._page_first, self._block = array("I"), -1, b""
 
     # -- scanning ----------------------------------------------------------------------------------
 
@@ -241,6 +245,23 @@ class Segment:
             raise LogDamaged(f"{self.path}: {len(data)} bytes of its footer could be read where {size} should be.")
         self._page, self._page_first = _little_endian(array("I", data)), first
 
+    def _read_small(self, at: int, size: int) -> bytes:
+        """A record of up to `size` bytes. Where one is read after the other, as queues and streams are, a block is read ahead: what is
+        in it was written, and never changes."""
+        start = at - self._block_at
+        if not 0 <= start <= len(self._block) - size:
+            ahead = at - self._read_end
+            if 0 <= ahead <= size:
+                self._block, self._block_at = self.files.pread(self._fd, min(BLOCK_BYTES, self.tail - at), at), at
+                start = 0
+            else:
+                self._read_end = at + size
+                data = self.files.pread(self._fd, size, at)
+                return data[: U32.unpack_from(data)[0]]
+        self._read_end = at + size
+        block = self._block
+        return block[start : start + U32.unpack_from(block, start)[0]]
+
     def read(self, index: int) -> bytes:
         """The bytes of record `index`, which must lie in this segment."""
         assert self.first <= index <= self.last, f"index {index} is not in {self.path}"
@@ -254,8 +275,7 @@ class Segment:
         if place + 1 < len(offsets):
             size = offsets[place + 1] - at  # the record, and a batch's header at most
             if size <= READ_AHEAD_BYTES:
-                data = self.files.pread(self._fd, size, at)
-                return data[: U32.unpack_from(data)[0]]
+                return self._read_small(at, size)
         data = self.files.pread(self._fd, READ_AHEAD_BYTES, at)
         length = int(U32.unpack_from(data)[0])
         if length > len(data):

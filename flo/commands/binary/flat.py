@@ -118,7 +118,7 @@ def run(session: "BinarySession", data: bytes, start: int, room: int) -> int:
     size = total - at
     if stride == size and _lone(session, data[at + 8 :] if at else data[8:], head, key_length, value_length):
         return total
-    _, store, shards, buried, grow, log, push, now, namespace, adds, wire = host.flat_context
+    _, store, shards, buried, grow, log, push, now, namespace, adds, _, _, _, wire = host.flat_context
     first_index = index = log.next_index
     out = session.peer.out
     emit = out.append
@@ -262,7 +262,7 @@ def _lone(session: "BinarySession", data: bytes, head: bytes, key_length: int, v
     for one, without what only a loop needs, which is a fifth of their cost. `data` is the request behind `head`. Says whether
     it did; otherwise nothing was done."""
     host = session.host
-    _, store, shards, _, _, log, push, now, namespace, adds, _ = host.flat_context
+    _, store, shards, _, _, log, push, now, namespace, adds, *_ = host.flat_context
     key = data[24 : 24 + key_length] if value_length else data[24:]
     shard = shards[hash(key) & 255]
     entry = shard.get(key)
