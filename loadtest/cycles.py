@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Generator
 
 PAYLOAD = b"x" * 64
+SILENCE_SECONDS = 10
 SETTLE_SECONDS = 0.2  # before counting begins
 
 
@@ -108,8 +109,8 @@ class Connection:
         self.sock.sendall(data)
         return cycles
 
-    def readable(self) -> int:
-        """Take what came; returns how many cycles ended with it: 0 or 1."""
+    def readable(self, goes_on: bool = True) -> int:
+        """Take what came; returns how many cycles ended with it: 0 or 1. The next request follows, if it `goes_on`."""
         data = self.sock.recv(1 << 18)
         if not data:
             raise SystemExit("the server closed a connection")
@@ -118,8 +119,8 @@ class Connection:
             return 0
         lines = self.received.split(b"\r\n")
         check(len(lines) == self.wanted + 1 and not lines[-1], lines)
-        self.received = b""
-        return self._send(self.client.send(lines[:-1]))
+        self.received, self.wanted = b"", 0
+        return self._send(self.client.send(lines[:-1])) if goes_on else 0
 
 
 def main() -> int:
@@ -146,12 +147,18 @@ def main() -> int:
     done = counted = 0
     now = began
     while now < end:
-        for descriptor, _ in poller.poll():
+        ready = poller.poll(SILENCE_SECONDS)
+        check(bool(ready), [b"nothing, for %d seconds: is the queue empty?" % SILENCE_SECONDS])
+        for descriptor, _ in ready:
             done += by_descriptor[descriptor].readable()
         now = time.perf_counter()
         if now < settled:
             counted, began = done, now
-    print(json.dumps({"rate": (done - counted) * args.depth / (now - began), "done": done * args.depth}))
+    rate = (done - counted) * args.depth / (now - began)
+    while any(one.wanted for one in connections):  # nobody is left with an answer under way
+        for descriptor, _ in poller.poll():
+            by_descriptor[descriptor].readable(goes_on=False)
+    print(json.dumps({"rate": rate, "done": done * args.depth}))
     return 0
 
 
