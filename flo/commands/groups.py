@@ -65,8 +65,6 @@ def _deliveries(session: RespSession, found: list[Delivery]) -> bytes:
     "Make, move and delete groups and their consumers.",
     group="stream",
     since="5.0.0",
-    keys=(2, 2, 1),
-    flags="write",
     subcommands={b"CREATE": -5, b"SETID": -5, b"DESTROY": 4, b"CREATECONSUMER": 5, b"DELCONSUMER": 5},
     differs="DELCONSUMER with many deliveries is cut into slices",
 )
@@ -362,8 +360,6 @@ def xautoclaim(session: RespSession, args: list[bytes]) -> Reply:
     "Tell about a stream, its groups, their consumers.",
     group="stream",
     since="5.0.0",
-    keys=(2, 2, 1),
-    flags="readonly",
     subcommands={b"STREAM": -3, b"GROUPS": 3, b"CONSUMERS": 4},
     differs="after a restart a consumer's idle time begins anew",
 )

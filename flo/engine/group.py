@@ -15,6 +15,7 @@ from collections.abc import Callable, Generator, Iterable, Sequence
 from functools import wraps
 from itertools import islice
 from typing import TYPE_CHECKING, Concatenate, NamedTuple, ParamSpec, TypeVar, cast
+from weakref import proxy
 
 from flo.errors import BadRequest, GroupExists, NoGroup, NotFound, Overloaded, Refusal
 from flo.store.group import ACK_TIMEOUT_MS, DEAD_MAX, DELIVERIES_DEFAULT, NOT_COUNTED, Consumer, Dead, Group, Pending
@@ -131,8 +132,10 @@ class Reader:
 class Groups:
     """The groups of one namespace's streams. Names are bytes, ids ints, times ms."""
 
+    streams: "Streams"
+
     def __init__(self, streams: "Streams") -> None:
-        self.streams = streams
+        self.streams = proxy(streams)  # a namespace that is deleted must be in no cycle, since nothing collects those
         self.engine = streams.engine
         self.namespace = streams.namespace
         self.takers: Waiting = {}

@@ -155,6 +155,7 @@ class Queues:
         self.store = QueueStore()
         self.takers: dict[bytes, OrderedDict[Taker, None]] = {}
         self._sweep_after = 0
+        self._quiet_at = -1  # the time at which nothing was due, and so nothing will be
 
     # -- records -----------------------------------------------------------------------------------
 
@@ -393,10 +394,12 @@ class Queues:
         store, engine = self.store, self.engine
         log, now = engine.log, engine.now
         queue = store.queues.get(name)
-        if queue is None or not log.fits(2 * TRANSITION_BYTES + len(name)):
+        if queue is None or not log.accepts_adds:
             return None
-        if not store.timers.quiet(now) or (store.windows and store.windows[0][0] <= now):
-            return None
+        if now != self._quiet_at:
+            if not store.timers.quiet(now) or (store.windows and store.windows[0][0] <= now):
+                return None
+            self._quiet_at = now  # what is added from here on is due later
         seq = store.first(queue)
         data = log.read_bytes(seq) if seq else None
         if data is None:

@@ -6,7 +6,7 @@ from itertools import islice
 from flo.commands.binary.names import NAMESPACE_DELETED, json_payload, json_text, page
 from flo.commands.binary.session import BinarySession, Waiter
 from flo.commands.binary.table import WAITING, Reply, Slices, handles
-from flo.engine import Groups, Streams
+from flo.engine import Streams
 from flo.engine.group import MANY_MAX, MANY_SLICE, Delivery, check_names, check_stream_name, unread
 from flo.engine.stream import Bounds, StreamRecord, id_text
 from flo.errors import BadRequest, NotFound, Refusal
@@ -195,25 +195,25 @@ def group_read(session: BinarySession, request: Request) -> Reply:
 
 @handles("stream_group_ack")
 def group_ack(session: BinarySession, request: Request) -> Reply:
-    groups, name, group = _streams(session, request).groups, request.key, request.options["group"]
-    return _counted(_ids(request), lambda ids: groups.ack(name, group, ids, need=True))
+    streams, name, group = _streams(session, request), request.key, request.options["group"]
+    return _counted(_ids(request), lambda ids: streams.groups.ack(name, group, ids, need=True))
 
 
 @handles("stream_group_nack")
 def group_nack(session: BinarySession, request: Request) -> Reply:
-    options, groups = request.options, _streams(session, request).groups
+    options, streams = request.options, _streams(session, request)
     name, group, delay, consumer = request.key, options["group"], options.get("delay", 0), options.get("consumer")
-    return _counted(_ids(request), lambda ids: groups.nack(name, group, ids, delay=delay, consumer=consumer))
+    return _counted(_ids(request), lambda ids: streams.groups.nack(name, group, ids, delay=delay, consumer=consumer))
 
 
 @handles("stream_group_touch")
 def group_touch(session: BinarySession, request: Request) -> Reply:
-    options, groups = request.options, _streams(session, request).groups
+    options, streams = request.options, _streams(session, request)
     lease = options.get("lease")
     if lease == 0:
         raise BadRequest("the option lease is 0 ms; it is 1 at least")
     name, group, consumer = request.key, options["group"], options.get("consumer")
-    return _counted(_ids(request), lambda ids: groups.touch(name, group, ids, lease=lease, consumer=consumer))
+    return _counted(_ids(request), lambda ids: streams.groups.touch(name, group, ids, lease=lease, consumer=consumer))
 
 
 def _counted(ids: list[int], step: Callable[[list[int]], int]) -> Reply:
@@ -231,15 +231,15 @@ def _count_job(ids: list[int], step: Callable[[list[int]], int]) -> Slices:
 
 @handles("stream_group_claim")
 def group_claim(session: BinarySession, request: Request) -> Reply:
-    options, groups = request.options, _streams(session, request).groups
-    return _claim_job(groups, request.key, options["group"], options["consumer"], options.get("min_idle", 0), _limit(request))
+    options, streams = request.options, _streams(session, request)
+    return _claim_job(streams, request.key, options["group"], options["consumer"], options.get("min_idle", 0), _limit(request))
 
 
-def _claim_job(groups: Groups, name: bytes, group: bytes, consumer: bytes, idle: int, limit: int) -> Slices:
-    start, found = groups.claim_idle(name, group, consumer, idle, 0, limit)[:2]
+def _claim_job(streams: Streams, name: bytes, group: bytes, consumer: bytes, idle: int, limit: int) -> Slices:
+    start, found = streams.groups.claim_idle(name, group, consumer, idle, 0, limit)[:2]
     while start and not found:
         yield
-        start, found = groups.claim_idle(name, group, consumer, idle, start, limit)[:2]
+        start, found = streams.groups.claim_idle(name, group, consumer, idle, start, limit)[:2]
     return _deliveries(found)
 
 
