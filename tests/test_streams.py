@@ -251,7 +251,7 @@ def test_the_command_line(flo: FloProcess) -> None:
     assert run("group", "ack", "s", "g", first) == "acknowledged 1 record\n"
     assert run("group", "nack", "s", "g", "1-1") == "gave back 0 records\n"
     assert run("group", "read", "s", "g", "c", "--format", "json").startswith('[{"id": "')
-    assert f"{second}\tc\tdelivered 1 times" in run("group", "pending", "s", "g")
+    assert f"{second}\tc\tdelivered once" in run("group", "pending", "s", "g")
     assert "pending         1" in run("group", "info", "s", "g")
     assert run("group", "claim", "s", "g", "d").startswith(f"{second}\t2\t")
     assert "nothing to deliver" in run("group", "read", "s", "g", "c", status=1)
@@ -262,6 +262,7 @@ def test_the_command_line(flo: FloProcess) -> None:
     assert run("ls").split()[:2] == ["s", "1"]
     assert run("create", "kept", "--max-len", "5") == "OK\n"
     assert "exists already" in run("create", "kept", status=1)
+    assert "say what is to stay" in run("trim", "s", status=2)
     assert run("delete", "s") == "OK\n"
     assert "is no id" in run("read", "s", "--start", "x", status=2)
 

@@ -66,20 +66,24 @@ def run_start(args: argparse.Namespace) -> int:
     took = time.monotonic() - began
 
     def ready() -> None:
+        """Say that it is there, and what it holds."""
         engine = server.engine
         keys = sum(len(namespace.kv.store) for namespace in engine.namespaces.values())
+        queues = sum(len(namespace.queues.names()) for namespace in engine.namespaces.values())
+        streams = sum(len(namespace.streams.names()) for namespace in engine.namespaces.values())
+        held = f"{keys} keys, {queues} queues, {streams} streams"
         where, directory = f"{settings.bind}:{server.port}", os.path.abspath(settings.data_dir)
         if settings.log_format == "json":
             server.log(
                 "info", "listening", address=where, data_dir=directory, durability=settings.durability,
-                keys=keys, records=engine.log.recovered_records, recovery_seconds=round(took, 3), pid=os.getpid(),
-                version=flo.__version__, config=source, descriptors=server.descriptor_limit,
+                keys=keys, queues=queues, streams=streams, records=engine.log.recovered_records, recovery_seconds=round(took, 3),
+                pid=os.getpid(), version=flo.__version__, config=source, descriptors=server.descriptor_limit,
             )  # fmt: skip
         else:
             where_cli = f" -h {settings.bind}" if settings.bind not in ("127.0.0.1", "0.0.0.0") else ""
             lines = [
                 f"Flo {flo.__version__} is listening on {where} (process {os.getpid()}, Python {sys.version.split()[0]})",
-                f"  data        {directory}: {keys} keys, {engine.log.recovered_records} records read in {took:.2f} s",
+                f"  data        {directory}: {held}; {engine.log.recovered_records} records read in {took:.2f} s",
                 f"  durability  {settings.durability}: {DURABILITY_TEXT[settings.durability]}",
                 f"  clients     {server.connection_limit} at once; {server.descriptor_limit} file descriptors",
                 f"  try         redis-cli{where_cli} -p {server.port} SET hello world",

@@ -180,6 +180,8 @@ def create_stream(client: "Client", args: argparse.Namespace) -> int:
 
 def trim_stream(client: "Client", args: argparse.Namespace) -> int:
     """Trim, or say what would go."""
+    if args.start is args.max_len is args.max_age is args.max_bytes is None:
+        return fail("say what is to stay: --max-len, --max-age, --max-bytes or --start", 2)
     removed = client.streams.trim(
         argument(args.stream),
         start=args.start,
@@ -278,7 +280,8 @@ def group_pending(client: "Client", args: argparse.Namespace) -> int:
         print_json(found)
         return 0
     for one in found["pending"]:
-        print(f"{one['id']}\t{_name(one['consumer'])}\tdelivered {one['deliveries']} times, {one['idle_ms']} ms ago")
+        times = "once" if one["deliveries"] == 1 else f"{one['deliveries']} times"
+        print(f"{one['id']}\t{_name(one['consumer'])}\tdelivered {times}, {one['idle_ms']} ms ago")
     for one in found["dead"]:
         print(f"{one['id']}\t{_name(one['consumer'])}\tdead after {one['deliveries']} deliveries")
     return 0

@@ -16,6 +16,7 @@ from flo.commands.quick import QUICK
 from flo.commands.table import SPELLINGS
 from flo.engine import Namespace
 from flo.engine.stream import FIELDS
+from flo.errors import Fatal
 from flo.proto.resp import bulk
 from flo.store.kv import COUNTER, FLAGS_SHIFT, FRAME_END_BYTES, I64_MAX, KEY_OVERHEAD_BYTES, PLAIN_MAX, SHARD_MASK
 from flo.store.stream import SEQ_MASK
@@ -293,8 +294,10 @@ def run(session: "RespSession", data: bytes, start: int) -> int:
             if room < 0 or monotonic() > host.tick_deadline:
                 session.yield_turn()
                 break
-    except (IndexError, KeyError):
-        pass  # an argument over FLAT_ARGUMENT_BYTES_MAX, or a count not in COUNTS: nothing of that request was done
+    except (IndexError, KeyError) as e:
+        # an argument over FLAT_ARGUMENT_BYTES_MAX, or a count not in COUNTS: nothing of that request was done, unless it is a defect
+        if log.next_index > index or log.written + len(log.pending) + 1 != index:
+            raise Fatal("a request failed in the flat path after it had appended to the log") from e
     session.output_room = room
     session.executed += at > 0
     if index != log.next_index:

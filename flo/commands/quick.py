@@ -1,4 +1,5 @@
-"""The short way of what queues and streams live by: one message pushed, popped, acknowledged, one record added.
+"""The short way of what queues and streams live by, where flat.py has no lane for it: one message put in, leased, acknowledged, one
+record of bytes added.
 
 The flat path calls these with a request's arguments, between its own lanes and the handlers. One gives the whole reply, or None where
 something is in the way (somebody waits, a time has come, an option): then it has done nothing, and the command's handler, its twin,
@@ -31,28 +32,10 @@ def quick(name: bytes) -> Callable[[Quick], Quick]:
     return add
 
 
-@quick(b"LPUSH")
-def lpush(session: "RespSession", args: list[bytes]) -> bytes | None:
-    if len(args) != 3:
-        return None
-    queues, name = session.namespace.queues, args[1]
-    return b":%d\r\n" % queues.store.queues[name].ready if queues.push(name, args[2]) else None
-
-
 @quick(b"QENQUEUE")
 def qenqueue(session: "RespSession", args: list[bytes]) -> bytes | None:
     seq = session.namespace.queues.push(args[1], args[2]) if len(args) == 3 else 0
     return b":%d\r\n" % seq if seq else None
-
-
-@quick(b"RPOP")
-def rpop(session: "RespSession", args: list[bytes]) -> bytes | None:
-    found = session.namespace.queues.pop(args[1], session.auto_ack) if len(args) == 2 else None
-    if found is None:
-        return None
-    seq, attempts, payload = found
-    session.last_receipts = [(seq, attempts)]
-    return b"$%d\r\n%b\r\n" % (len(payload), payload)
 
 
 @quick(b"QDEQUEUE")

@@ -408,10 +408,10 @@ class Groups:
         """Up to `count` of what is pending with a consumer behind an id, delivered to it once more. Raises `NoGroup`."""
         check_names(group, consumer)
         stream, found = self.need(name, group)
-        self.engine.admit(self._size(name, found, consumer), adds=False)
-        there = self._consumer(name, found, consumer)
-        ids = list(islice(there.order.start(after + 1), min(count, READ_MAX)))
+        there = found.consumers.get(consumer)
+        ids = list(islice(there.order.start(after + 1), min(count, READ_MAX))) if there is not None else []
         self.engine.admit((len(ids) + 1) * self._size(name, found, consumer), adds=False)
+        self._consumer(name, found, consumer)
         now = self.engine.now
         answer: list[Delivery] = []
         size = 0
