@@ -1,9 +1,12 @@
 """The flat path and its plain twin: the same requests give the same replies, the same memory and the same log."""
 
+import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from flo.errors import Fatal
 from flo.store.kv import KvStore
+from flo.store.queue import QueueStore
 from flo.store.stream import ID_MAX
 from flo.ual.record import Record
 from tests.fakes import FakeHost, feed, session
@@ -125,5 +128,27 @@ def test_values_with_a_line_end_or_of_any_length_stay_whole() -> None:
         for size in (*range(40), 399, 400, 401, 2047, 2048, 2049, 32_767, 32_768, 70_000):
             value = (b"a\r\n$1\r\n" * (size // 7 + 1))[:size]
             assert feed(made, encode("SET", "k", value) + encode("GET", "k")) == b"+OK\r\n$%d\r\n%b\r\n" % (size, value)
+    finally:
+        host.close()
+
+
+def test_a_defect_after_an_append_ends_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It must not look like a request that does not fit the flat way, which would be tried again."""
+    host = FakeHost()
+
+    def broken(*_: object) -> None:
+        raise KeyError("a defect")
+
+    try:
+        made = session(host)
+        feed(made, encode("LPUSH", "q", "x"))
+        host.tick()
+        for method, request in (("push", encode("LPUSH", "q", "y")), ("lease", encode("RPOP", "q"))):
+            with monkeypatch.context() as patch:
+                patch.setattr(QueueStore, method, broken)
+                with pytest.raises(Fatal, match="after it had appended"):
+                    feed(made, request)
+            host.engine.log.pending.clear()
+            host.engine.log.next_index = host.engine.log.written + 1
     finally:
         host.close()

@@ -12,11 +12,11 @@ at next.
 import struct
 from collections import OrderedDict
 from collections.abc import Callable, Generator, Iterable, Sequence
-from functools import wraps
 from itertools import islice
-from typing import TYPE_CHECKING, Concatenate, NamedTuple, ParamSpec, TypeVar, cast
+from typing import TYPE_CHECKING, NamedTuple
 from weakref import proxy
 
+from flo.engine.operation import operation
 from flo.errors import BadRequest, GroupExists, NoGroup, NotFound, Overloaded, Refusal
 from flo.store.group import ACK_TIMEOUT_MS, DEAD_MAX, DELIVERIES_DEFAULT, NOT_COUNTED, Consumer, Dead, Group, Pending
 from flo.store.stream import ID_MAX, SEQ_BITS, SEQ_MASK, Stream
@@ -59,9 +59,6 @@ _PENDING = struct.Struct("<QIQ")  # time, deliveries, deadline; the consumer fol
 _DEAD = struct.Struct("<I")  # deliveries; the consumer follows
 GROUP_MARK, CONSUMER_MARK, PENDING_MARK = b"g", b"c", b"p"
 
-P = ParamSpec("P")
-R = TypeVar("R")
-
 
 class Delivery(NamedTuple):
     """A record as a group delivers it. A `payload` of None: it was deleted from the stream since it was delivered first."""
@@ -70,19 +67,6 @@ class Delivery(NamedTuple):
     kind: int
     deliveries: int
     payload: bytes | None
-
-
-def operation(method: "Callable[Concatenate[Groups, P], R]") -> "Callable[Concatenate[Groups, P], R]":
-    """Outside the server, run the method between a tick and a commit."""
-
-    @wraps(method)
-    def run(self: "Groups", *args: P.args, **kwargs: P.kwargs) -> R:
-        if self.engine.manual:
-            return method(self, *args, **kwargs)
-        result: R = self.engine.run(method, self, *args, **kwargs)
-        return result
-
-    return cast("Callable[Concatenate[Groups, P], R]", run)
 
 
 Key = tuple[bytes, bytes]  # stream, group

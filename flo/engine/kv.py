@@ -11,9 +11,9 @@ holds the value.
 import os
 from collections import OrderedDict
 from collections.abc import Callable, Generator, Iterable, Sequence
-from functools import wraps
-from typing import TYPE_CHECKING, Any, Concatenate, NamedTuple, ParamSpec, TypeVar, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
+from flo.engine.operation import operation
 from flo.errors import BadRequest, Conflict, NotFound, WrongKind
 from flo.store import jsonpath
 from flo.store.deadlines import SECOND_MS
@@ -46,21 +46,7 @@ CURSORS_MAX = 10_000  # scans under way at once that can go on where they were
 CURSOR_BYTES_MAX = 4 << 20
 CURSOR_MAX = 1 << 53
 
-P = ParamSpec("P")
 R = TypeVar("R")
-
-
-def operation(method: "Callable[Concatenate[KeyValue, P], R]") -> "Callable[Concatenate[KeyValue, P], R]":
-    """Outside the server, run the method between a tick and a commit."""
-
-    @wraps(method)
-    def run(self: "KeyValue", *args: P.args, **kwargs: P.kwargs) -> R:
-        if self.engine.manual:
-            return method(self, *args, **kwargs)
-        result: R = self.engine.run(method, self, *args, **kwargs)
-        return result
-
-    return cast("Callable[Concatenate[KeyValue, P], R]", run)
 
 
 class Version(NamedTuple):

@@ -10,10 +10,10 @@ Takers, those who wait for a message, are served in the order they came, in the 
 import struct
 from collections import OrderedDict
 from collections.abc import Callable, Generator, Iterable, Sequence
-from functools import wraps
 from itertools import chain, islice
-from typing import TYPE_CHECKING, Any, Concatenate, NamedTuple, ParamSpec, TypeVar, cast
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from flo.engine.operation import operation
 from flo.errors import BadRequest, LogDamaged, Overloaded
 from flo.store.queue import (
     ATTEMPTS_MAX,
@@ -82,9 +82,6 @@ _CONFIG = struct.Struct("<II")  # lease, most attempts
 _DEDUP = struct.Struct("<QQ")  # seq, until
 CONFIG_MARK, DEDUP_MARK, EVICTED_MARK = b"c", b"d", b"e"
 
-P = ParamSpec("P")
-R = TypeVar("R")
-
 
 class Message(NamedTuple):
     """A message as it is delivered or shown. `time` is when it was put in, ms; of a dead letter, when it died."""
@@ -97,19 +94,6 @@ class Message(NamedTuple):
 
 
 Receipt = tuple[int, int]  # seq, attempt; attempt 0 means whoever holds it now
-
-
-def operation(method: "Callable[Concatenate[Queues, P], R]") -> "Callable[Concatenate[Queues, P], R]":
-    """Outside the server, run the method between a tick and a commit."""
-
-    @wraps(method)
-    def run(self: "Queues", *args: P.args, **kwargs: P.kwargs) -> R:
-        if self.engine.manual:
-            return method(self, *args, **kwargs)
-        result: R = self.engine.run(method, self, *args, **kwargs)
-        return result
-
-    return cast("Callable[Concatenate[Queues, P], R]", run)
 
 
 class Taker:

@@ -9,10 +9,10 @@ Those who read and wait are all woken in the turn of the append; each then reads
 
 import struct
 from collections.abc import Callable, Generator, Sequence
-from functools import wraps
-from typing import TYPE_CHECKING, Concatenate, NamedTuple, ParamSpec, TypeVar, cast
+from typing import TYPE_CHECKING, NamedTuple
 
 from flo.engine.group import Groups, check_ids, check_stream_name
+from flo.engine.operation import operation
 from flo.errors import BadRequest, Conflict, LogDamaged, Overloaded
 from flo.store.stream import ID_HALF_MAX, ID_MAX, SEQ_BITS, SEQ_MASK, Stream, StreamStore
 from flo.ual.record import (
@@ -49,9 +49,6 @@ _RECORD_STATE = struct.Struct("<BQ")  # kind, number among all; the payload foll
 _STATE = struct.Struct("<QQQQQQQQ")  # last ms, last seq, added, highest deleted ms, seq, most records, most ms, most bytes
 STATE_MARK = b"s"
 
-P = ParamSpec("P")
-R = TypeVar("R")
-
 
 class StreamRecord(NamedTuple):
     """A record as it is read. `kind` is RAW or FIELDS."""
@@ -70,19 +67,6 @@ class Bounds(NamedTuple):
     min_id: int | None = None
     approximate: bool = False
     limit: int = 0
-
-
-def operation(method: "Callable[Concatenate[Streams, P], R]") -> "Callable[Concatenate[Streams, P], R]":
-    """Outside the server, run the method between a tick and a commit."""
-
-    @wraps(method)
-    def run(self: "Streams", *args: P.args, **kwargs: P.kwargs) -> R:
-        if self.engine.manual:
-            return method(self, *args, **kwargs)
-        result: R = self.engine.run(method, self, *args, **kwargs)
-        return result
-
-    return cast("Callable[Concatenate[Streams, P], R]", run)
 
 
 def id_text(ident: int) -> bytes:
