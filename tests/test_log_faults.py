@@ -110,6 +110,9 @@ class Model:
 
     do_history = do_get
 
+    def do_compact(self, now: int) -> None:
+        """Nothing that anybody can see."""
+
     def do_sweep(self, now: int) -> None:
         """A key is swept when the whole second of its deadline has passed."""
         for keys in self.spaces.values():
@@ -148,6 +151,8 @@ def perform(engine: Engine, op: Op) -> Any:
         return engine.run(engine.sweep)
     if name == "upkeep":
         return engine.run(engine.upkeep, idle=True)
+    if name == "compact":
+        return engine.compact()
     kv = engine.namespace(args[0]).kv
     if name == "put":
         return kv.put(args[1], args[2], deadline=args[3] if len(args) > 3 else 0)
@@ -442,14 +447,15 @@ def test_a_first_large_write_keeps_the_clock(monkeypatch: pytest.MonkeyPatch, du
 CHANGING = ("create", "pwrite", "sync", "sync_dir", "reserve", "truncate", "rename", "remove", "lock")
 
 
-def test_a_crash_at_every_call_of_recovery(long_run: bool) -> None:
-    """A crash, and another one while recovery repairs what the first left. (Between two calls that change nothing, a crash finds
-    the same disk: only the others are crashed at.)"""
-    total, _ = whole_life()
+def recovery_suite(ops: Sequence[Op], stride: int) -> int:
+    """Crash at every `stride`-th call, and again while recovery repairs what the first left. (Between two calls that change nothing, a
+    crash finds the same disk: only the others are crashed at.) Returns how many crashes there were."""
+    total = sim()
+    live(total, ops)
     tried = 0
-    for at in range(1, total.calls + 1, 1 if long_run else 3):
+    for at in range(1, total.calls + 1, stride):
         files = sim(Plan(crash_at=at, how=TORN, seed=at))
-        life = live(files, OPS)
+        life = live(files, ops)
         for mode in ("keep", "reorder"):
             rng = Random(at)
             image = files.crash(rng, mode)
@@ -465,7 +471,12 @@ def test_a_crash_at_every_call_of_recovery(long_run: bool) -> None:
                 for again in ("keep", "reorder"):
                     survive(second.crash(rng, again), life.allowed, f"{context}, {again}", rng)
                     tried += 1
-    assert tried > 500
+    return tried
+
+
+def test_a_crash_at_every_call_of_recovery(long_run: bool) -> None:
+    """Crashes while recovery works."""
+    assert recovery_suite(OPS, 1 if long_run else 3) > 500
 
 
 # -- (ii) async ------------------------------------------------------------------------------------
@@ -678,6 +689,9 @@ def fill(files: SimFiles, ops: Sequence[Op], context: str) -> tuple[Engine, Mode
             if op[0] not in ("sweep", "upkeep") or held(engine) == expected(after):  # a sweep waits where there is no room
                 model = after
         except Overloaded:
+            refused += 1
+        except OSError as e:
+            assert op[0] == "compact" and e.errno == errno.ENOSPC, f"{context}: {op[0]} failed: {e}"
             refused += 1
         except LogFailed as e:
             raise AssertionError(f"{context}: {op[0]} was accepted and then failed: {e}") from e
@@ -1184,11 +1198,12 @@ RANDOM_OPS = st.one_of(
     st.tuples(st.just("history"), SPACES, KEYS),
     st.tuples(st.just("sweep")),
     st.tuples(st.just("upkeep")),
+    st.tuples(st.just("compact")),
 )
 LIVES = st.lists(
     st.tuples(
         st.lists(RANDOM_OPS, max_size=12),
-        st.integers(1, 90),  # the call to crash at
+        st.integers(1, 150),  # the call to crash at
         st.sampled_from([BEFORE, TORN, AFTER]),
         st.sampled_from(MODES),
         st.integers(0, 1 << 16),

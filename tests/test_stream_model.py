@@ -438,11 +438,14 @@ class StreamModel(RuleBasedStateMachine):
         self.wall += ms
         self._now()
 
-    @rule(crash=st.booleans())
-    def restart(self, crash: bool) -> None:
+    @rule(crash=st.booleans(), compact=st.booleans())
+    def restart(self, crash: bool, compact: bool) -> None:
         self._now()
         before = snapshot(self.engine)
         self.engine.commit()
+        if compact:
+            self.engine.compact()
+            assert snapshot(self.engine) == before
         if crash:
             self.engine.log.abandon()
         else:
@@ -455,7 +458,7 @@ class StreamModel(RuleBasedStateMachine):
     def _check_law(self) -> None:
         """Replaying only what is live gives the same streams."""
         log = {index: self.engine.log.read(index) for index in range(1, self.engine.log.next_index)}
-        records = {index: record for index, record in log.items() if record is not None}
+        records = {index: record for index, record in log.items() if record is not None}  # some were compacted away
         live, _ = survivors(records, self.engine.now, 1, 0)
         directory = tempfile.mkdtemp(prefix="flo-stream-")
         with Engine(directory, EngineSettings(segment_bytes=1 << 16), clock=lambda: self.wall, manual=True) as replayed:

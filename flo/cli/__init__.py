@@ -18,6 +18,7 @@ GROUPS = {
     "queue": "put messages into queues, take and acknowledge them",
     "stream": "append records, read and follow them, in groups or alone",
     "ns": "create, list and delete namespaces",
+    "compact": "rewrite a log without what is no longer needed of it",
     "check": "read a data directory and say whether it is whole",
 }
 EXIT_DONE, EXIT_REFUSED, EXIT_USAGE, EXIT_CANNOT_CONNECT, EXIT_INTERRUPTED = 0, 1, 2, 3, 130

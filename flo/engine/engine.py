@@ -22,6 +22,7 @@ from flo.errors import BadRequest, Conflict, LogDamaged, LogFailed, OutOfMemory,
 from flo.store.ordered import WAITING_MIN, OrderedKeys
 from flo.store.queue import QueueStore
 from flo.store.stream import StreamStore
+from flo.ual.compaction import compact, remove_replaced
 from flo.ual.files import Files
 from flo.ual.log import SEGMENT_BYTES, SYNC, Log
 from flo.ual.record import (
@@ -242,6 +243,27 @@ class Engine:
             return
         self.commit()
         self.log.close()
+
+    # -- compaction --------------------------------------------------------------------------------
+
+    def compact(self, should_stop: Callable[[], bool] = lambda: False) -> None:
+        """Rewrite the log as what the record law keeps of it, here and now; a server has a process of its own do it. Raises `Overloaded`
+        or `OSError` where the disk has no room, `LogDamaged`, `Stopped`; what was done so far stays."""
+        self.commit()
+        log, settings = self.log, self.settings
+        log.roll()
+        for replacement in compact(
+            log.files,
+            log.directory,
+            log.sources(),
+            now=self.now,
+            depth=settings.history_depth,
+            age=settings.history_age,
+            should_stop=should_stop,
+        ):
+            log.adopt(replacement)
+            remove_replaced(log.files, log.directory, replacement.sources)
+        log.note_compacted()
 
     # -- the one way to change state ---------------------------------------------------------------
 

@@ -5,7 +5,9 @@ from typing import NamedTuple
 
 from flo.errors import LogDamaged
 from flo.ual import manifest
+from flo.ual.base import Base
 from flo.ual.files import Files
+from flo.ual.manifest import ManifestEntry
 from flo.ual.record import KNOWN_TYPES, decode
 from flo.ual.segment import Segment
 
@@ -31,6 +33,11 @@ def check(directory: str, files: Files | None = None) -> Report:
     total = 0
     for i, entry in enumerate(entries):
         path = os.path.join(directory, entry.file)
+        if entry.is_base:
+            count, text = _check_base(files, directory, entry, entries[i + 1].first, damage)
+            total += count
+            lines.append(f"{entry.file}  {text}")
+            continue
         try:
             segment = Segment.load(files, path, entry.first, writable=False)
         except LogDamaged as e:
@@ -47,20 +54,54 @@ def check(directory: str, files: Files | None = None) -> Report:
     return Report(lines, damage)
 
 
+def _check_base(files: Files, directory: str, entry: ManifestEntry, following: int, damage: list[str]) -> tuple[int, str]:
+    """Check one base; `following` is the first index behind it."""
+    try:
+        base = Base(files, directory, entry)
+    except LogDamaged as e:
+        damage.append(str(e))
+        return 0, "damaged"
+    counts = []
+    try:
+        for file in (base.live, base.history):
+            if file is None:
+                continue
+            last = base.first - 1
+            count = 0
+            for block, rows, indexes, offsets in file.blocks():
+                for index, at in zip(indexes, offsets, strict=True):
+                    if not last < index <= base.last:
+                        raise LogDamaged(f"{file.path} is damaged at byte {block.at}: index {index} is out of order.")
+                    last = index
+                    _look(file.path, index, rows, at)
+                count += block.records
+            if count != file.records:
+                raise LogDamaged(f"{file.path} holds {count} records where its footer says {file.records}.")
+            counts.append(count)
+        if base.last + 1 != following:
+            raise LogDamaged(f"{base.path} ends at index {base.last}, the next begins at {following}.")
+    except LogDamaged as e:
+        damage.append(str(e))
+        return sum(counts), "compacted, DAMAGED"
+    finally:
+        base.close()
+    text = f"{counts[0]} records, {base.size} bytes, compacted from {base.last + 1 - base.first}"
+    return sum(counts), text + (f", and {counts[1]} of history" if len(counts) > 1 else "")
+
+
+def _look(path: str, index: int, data: bytes, at: int) -> None:
+    """Raise `LogDamaged` for a record that cannot be."""
+    record = decode(data, at)
+    if record.type not in KNOWN_TYPES:
+        raise LogDamaged(f"{path}: index {index} has type {record.type:#04x}, which this Flo does not know.")
+    if record.prev >= index or any(lean >= index for lean in record.leans):
+        raise LogDamaged(f"{path}: index {index} points at an index that is not before it.")
+
+
 def _check_segment(segment: Segment, following: int | None, damage: list[str]) -> tuple[int, str]:
     """Check one segment; `following` is the next one's first index, None for the open one."""
-    times: list[int] = []
-
-    def look(index: int, data: bytes, at: int) -> None:
-        record = decode(data, at)
-        if record.type not in KNOWN_TYPES:
-            raise LogDamaged(f"{segment.path}: index {index} has type {record.type:#04x}, which this Flo does not know.")
-        if record.prev >= index or any(lean >= index for lean in record.leans):
-            raise LogDamaged(f"{segment.path}: index {index} points at an index that is not before it.")
-        times.append(record.time)
-
     try:
-        tail = segment.scan(look)
+        tail = segment.scan(lambda index, data, at: _look(segment.path, index, data, at))
     except LogDamaged as e:
         damage.append(str(e))
         return 0, "damaged"

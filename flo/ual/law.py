@@ -4,14 +4,27 @@ The latest record of an entity is its state; what it leans on is live with it; a
 its scope below an index; the rest is dead. An entity is (family, namespace, entity bytes). History is kept
 apart: the chain of predecessors, by depth and age. Compaction needs to know no more than this.
 
-`store/` must agree: applying only the live records gives the same state as applying all of them.
-`tests/test_law.py` holds that for every record type.
+`store/` must agree: applying only the live records gives the same state as applying all of them. `survivors` says it plainly;
+`Judge` says the same of a log too large to hold, record by record, the newest first; tests/test_compaction.py holds them equal.
 """
 
+import struct
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from flo.ual.record import FAMILY_CONTAINED, FAMILY_WATERMARK, U64, WATERMARK, Record, container_of
+from flo.ual.record import (
+    FAMILY_CONTAINED,
+    FAMILY_MASK,
+    FAMILY_WATERMARK,
+    GONE,
+    HEADER,
+    HEADER_BYTES,
+    LEANS_MASK,
+    U64,
+    WATERMARK,
+    Record,
+    container_of,
+)
 
 Entity = tuple[int, int, bytes]  # family, namespace, entity
 
@@ -63,8 +76,8 @@ def survivors(log: Mapping[int, Record], now: int, depth: int, age: int) -> Surv
             continue
         if not record.gone:
             _keep(index, log, live)
-        elif depth > 1 and record.time + age > now:
-            history.add(index)  # the end of the chain, from which the deleted entity's history is reached
+        elif depth > 1 and record.prev and record.time + age > now:
+            _keep(index, log, history)  # the end of the chain, from which the deleted entity's history is reached
         replaced, at, kept = record.time, record.prev, 1
         while at and kept < depth and replaced + age > now:
             older = log.get(at)
@@ -83,3 +96,65 @@ def _keep(index: int, log: Mapping[int, Record], into: set[int]) -> None:
         if at not in into and at in log:
             into.add(at)
             pending.extend(log[at].leans)
+
+
+DEAD, HISTORY, LIVE = 0, 1, 2
+_FAMILIES = [bytes((kind & FAMILY_MASK,)) for kind in range(256)]
+
+
+class Judge:
+    """`survivors`, one record at a time from the newest to the oldest: who leans on a record, or comes behind it in its chain, and
+    every watermark that may drop it, has been seen before it. Its memory is one set item an entity, not one a record."""
+
+    def __init__(self, now: int, depth: int, age: int) -> None:
+        """As for `survivors`."""
+        self._now = now
+        self._depth = depth
+        self._age = age
+        self._seen: set[bytes] = set()  # family, namespace, entity
+        self._needed: dict[int, int] = {}  # index -> what leans on it is kept as
+        self._chain: dict[int, int] = {}  # index -> the how-manieth version of its entity it is
+        self._marks: dict[tuple[int, bytes], int] = {}
+
+    def judge(self, index: int, data: bytes, at: int) -> int:
+        """DEAD, HISTORY or LIVE: what becomes of the record at offset `at` of `data`."""
+        _, kind, shape, entity_length, namespace, time, prev = HEADER.unpack_from(data, at)
+        leans = shape & LEANS_MASK
+        start = at + HEADER_BYTES + 8 * leans
+        entity = data[start : start + entity_length]
+        family = kind & FAMILY_MASK
+        key = _FAMILIES[kind] + data[at + 8 : at + 12] + entity
+        verdict = self._needed.pop(index, DEAD) if self._needed else DEAD
+        version = self._chain.pop(index, 0) if self._chain else 0
+        latest = key not in self._seen
+        if latest:
+            self._seen.add(key)
+        if kind == WATERMARK:
+            scope, below = (namespace, entity), U64.unpack_from(data, start + entity_length)[0]
+            self._marks[scope] = max(self._marks.get(scope, 0), below)
+        if (latest or version) and not (self._marks and self._dropped(index, family, namespace, entity)):
+            young = time + self._age > self._now
+            if version:
+                verdict = verdict or HISTORY
+            if latest:
+                version = 1
+                if not shape & GONE:
+                    verdict = LIVE
+                elif self._depth > 1 and prev and young:
+                    verdict = verdict or HISTORY
+            if prev and version < self._depth and young:
+                self._chain[prev] = min(version + 1, self._chain.get(prev, self._depth))
+        if leans and verdict:
+            for lean in struct.unpack_from(f"<{leans}Q", data, at + HEADER_BYTES):
+                self._needed[lean] = max(verdict, self._needed.get(lean, DEAD))
+        return verdict
+
+    def _dropped(self, index: int, family: int, namespace: int, entity: bytes) -> bool:
+        if family == FAMILY_WATERMARK:
+            return False
+        marks, head = self._marks, bytes((family,))
+        if index < marks.get((namespace, b""), 0) or index < marks.get((namespace, head), 0):
+            return True
+        if family < FAMILY_CONTAINED or not entity:
+            return False
+        return index < marks.get((namespace, head + container_of(entity)), 0)

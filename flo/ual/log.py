@@ -20,6 +20,8 @@ from itertools import accumulate
 
 from flo.errors import LogDamaged, LogFailed, Overloaded
 from flo.ual import batch, manifest, recovery
+from flo.ual.base import Base
+from flo.ual.compaction import Replacement, Source, remove_replaced, sources_of
 from flo.ual.files import Files
 from flo.ual.manifest import ManifestEntry
 from flo.ual.record import Record, decode
@@ -34,6 +36,8 @@ ASYNC_SYNC_SECONDS = 0.1  # SPEC: synced at least every 100 ms
 RESERVE_RETRY_SECONDS = 0.25  # how often a full disk is asked again
 GATHER_BYTES_MIN = 64 << 10  # from here on the kernel gathers the records, which saves copying them once
 GATHER_PIECES_MAX = 900  # IOV_MAX is 1,024
+COMPACT_BYTES_MIN = 64 << 20  # a smaller log is not worth a process
+COMPACT_GROWTH = 2
 SEALED_OPEN_MAX = 256  # descriptors kept open on sealed segments
 LOCK_NAME = "LOCK"
 EPHEMERAL_NAME = "EPHEMERAL"
@@ -74,17 +78,18 @@ class Log:
         self._syncer: _Syncer | None = None
         files.make_dir(directory)
         self._lock = files.lock(os.path.join(directory, LOCK_NAME))
-        self._segments: list[Segment] = []
+        self._segments: list[Segment | Base] = []
         try:
             self._settle_ephemeral()
             if recovery.is_new(files, directory):
                 recovery.create(files, directory, min(segment_bytes, FIRST_SEGMENT_BYTES))
             found = recovery.recover(files, directory, apply)
             self.identity = found.identity
-            self._segments = found.segments
-            self._open = found.segments[-1]
+            self.compacted_bytes = found.compacted
+            self._segments = [*found.sealed, found.open]
+            self._open = found.open
             self._sealed_open_max = min(SEALED_OPEN_MAX, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 4)
-            self._open_sealed = found.segments[:-1]
+            self._open_sealed = found.sealed
             self._limit_descriptors()
             self._reserve_spare()
         except BaseException:
@@ -227,7 +232,7 @@ class Log:
             old.close()
         else:
             self._segments.append(new)
-            manifest.write(self.files, self.directory, self.identity, self._entries())
+            manifest.write(self.files, self.directory, self.identity, self._entries(), self.compacted_bytes)
             old.seal()
             self._open_sealed.append(old)
         self._open = new
@@ -235,7 +240,10 @@ class Log:
         self._reserve_spare()
 
     def _entries(self) -> list[ManifestEntry]:
-        return [ManifestEntry(os.path.basename(segment.path), segment.first) for segment in self._segments]
+        return [
+            segment.entry if isinstance(segment, Base) else ManifestEntry(os.path.basename(segment.path), segment.first)
+            for segment in self._segments
+        ]
 
     def _next_capacity(self) -> int:
         return min(self._segment_bytes, 2 * self._open.capacity)
@@ -249,7 +257,7 @@ class Log:
         capacity = max(capacity, self._next_capacity())
         try:
             if self._spare is None:
-                manifest.reserve(self.files, self.directory, self.identity, self._entries())
+                manifest.reserve(self.files, self.directory, self.identity, self._entries(), self.compacted_bytes)
                 self._spare = Spare(self.files, self.directory, capacity)
             else:
                 self._spare.grow(capacity)
@@ -280,6 +288,88 @@ class Log:
                 raise LogFailed(f"the next segment in {self.directory} could not be zeroed: {e}") from e
         return not ahead.ready
 
+    # -- compaction --------------------------------------------------------------------------------
+
+    @property
+    def size(self) -> int:
+        """Bytes of the log as far as it is written."""
+        return sum(segment.size for segment in self._segments)
+
+    @property
+    def has_grown(self) -> bool:
+        """Whether compaction is worth its while: the log is over COMPACT_BYTES_MIN, and over twice what it was after the last one."""
+        return len(self._segments) > 1 and self.size > max(COMPACT_BYTES_MIN, COMPACT_GROWTH * self.compacted_bytes)
+
+    def roll(self) -> None:
+        """Begin a new segment, so that everything so far is sealed. Everything must be committed. Raises `Overloaded`, `LogFailed`."""
+        assert not self.pending, "a roll comes between batches"
+        if self._open.last < self._open.first:
+            return
+        self._reserve_at = 0.0
+        if self._spare is None and not self._reserve_spare():
+            raise Overloaded(f"the disk that holds {self.directory} has no room for another segment. Free some space and try again.")
+        try:
+            self._roll(0)
+        except OSError as e:
+            raise LogFailed(f"the log in {self.directory} could not be written: {e}") from e
+
+    def sources(self) -> list[Source]:
+        """What can be compacted now."""
+        return sources_of(self._entries())
+
+    def adopt(self, replacement: Replacement) -> None:
+        """Have a base in place of what it was made from, from here on and after any crash. The files it replaces are the caller's to
+        remove. Raises `OSError` or `LogDamaged` with nothing changed and the base removed, `LogFailed` where that cannot be known."""
+        old, entry = replacement
+        entries = self._entries()
+        at = entries.index(old[0]) if old[0] in entries else -1
+        if at < 0 or entries[at : at + len(old)] != old or at + len(old) >= len(entries):
+            raise LogDamaged(f"{entry.file} was made from files that the log in {self.directory} does not consist of")
+        base = None
+        try:
+            base = Base(self.files, self.directory, entry)
+            self._write_manifest([*entries[:at], entry, *entries[at + len(old) :]])
+        except (OSError, LogDamaged):
+            if base is not None:
+                base.close()
+            remove_replaced(self.files, self.directory, [entry])
+            raise
+        replaced = self._segments[at : at + len(old)]
+        self._segments[at : at + len(old)] = [base]
+        for segment in replaced:
+            if segment in self._open_sealed:
+                self._open_sealed.remove(segment)
+            segment.close()
+        self._open_sealed.append(base)
+        self._limit_descriptors()
+
+    def note_compacted(self) -> None:
+        """A pass is done: growth counts from here. Raises as `adopt`."""
+        self.compacted_bytes = self.size
+        self._write_manifest(self._entries())
+
+    def _write_manifest(self, entries: list[ManifestEntry]) -> None:
+        try:
+            manifest.write(self.files, self.directory, self.identity, entries, self.compacted_bytes)
+        except OSError as e:
+            if e.errno in recovery.FULL_DISK and manifest.read(self.files, self.directory).entries != entries:
+                raise
+            raise LogFailed(f"the manifest in {self.directory} could not be written: {e}") from e
+        finally:
+            self._reserve_manifest(entries)
+
+    def _reserve_manifest(self, entries: list[ManifestEntry]) -> None:
+        """A manifest was written that was not a roll's: the next roll is owed its space again, or there is no spare to roll into."""
+        if self._spare is None:
+            return
+        try:
+            manifest.reserve(self.files, self.directory, self.identity, entries, self.compacted_bytes)
+        except OSError as e:
+            if e.errno not in recovery.FULL_DISK:
+                raise LogFailed(f"the next manifest in {self.directory} could not be reserved: {e}") from e
+            spare, self._spare = self._spare, None
+            spare.discard()
+
     def _limit_descriptors(self) -> None:
         while len(self._open_sealed) > self._sealed_open_max:
             self._open_sealed.pop(0).close()
@@ -299,7 +389,7 @@ class Log:
         if index > self.written:
             at = index - self.written - 1
             return self.pending[at] if at < len(self.pending) else None
-        segment = self._open
+        segment: Segment | Base = self._open
         if index < segment.first:
             low, high = 0, len(self._segments)
             while low + 1 < high:  # the last segment that starts at or before index
@@ -381,7 +471,7 @@ class Log:
         """Remove the log. The mark that it may be removed goes last, when the rest is gone for good."""
         ours = (manifest.NAME, manifest.NEW_NAME)
         for name in self.files.names(self.directory):
-            if name in ours or name.endswith(".seg"):
+            if name in ours or name.endswith(recovery.FILE_ENDS):
                 self.files.remove(os.path.join(self.directory, name))
         self.files.sync_dir(self.directory)
         self.files.remove(os.path.join(self.directory, EPHEMERAL_NAME))

@@ -1,4 +1,4 @@
-"""The manifest: which segments make up the log, in order; the last is open. Always replaced as a whole.
+"""The manifest: which segments and bases make up the log, in order; the last is a segment, open. Always replaced as a whole.
 
 Layout (docs/log-format.md, "The directory"): one line of JSON, one line `crc32 xxxxxxxx` of the first.
 """
@@ -15,27 +15,41 @@ from flo.ual.files import Files
 NAME = "MANIFEST"
 NEW_NAME = "MANIFEST.new"
 FORMAT = 1
-ENTRY_BYTES_MAX = 128  # {"file": "<20 digits>.seg", "first": <20 digits>},
+FORMAT_BASES = 2  # where compaction has made bases: an earlier Flo could not read them
+FORMATS = (FORMAT, FORMAT_BASES)
+ENTRY_BYTES_MAX = 320  # a base's, the longer kind: two names of 55 bytes, two numbers of 20 digits
 MANIFEST_BYTES_MAX = 64 << 20  # 100 bytes a segment of 64 MiB: a log of 40 TiB
 
 
 class ManifestEntry(NamedTuple):
-    """One segment: its file's name in the directory and the index of its first record."""
+    """One segment or base: its file's name in the directory and the index of its first record."""
 
     file: str
     first: int
+    last: int = 0  # of a base: the last index of its range; 0 for a segment
+    history: str = ""  # of a base: the file of what is history only, if there is any
+
+    @property
+    def is_base(self) -> bool:
+        return self.last > 0
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The names of its files."""
+        return (self.file, self.history) if self.history else (self.file,)
 
 
 class Manifest(NamedTuple):
-    """`id` is 32 hex digits, made once with the directory."""
+    """`id` is 32 hex digits, made once with the directory. `compacted` is how many bytes the log had when it was last compacted."""
 
     id: str
     entries: list[ManifestEntry]
+    compacted: int = 0
 
 
-def write(files: Files, directory: str, identity: str, entries: Sequence[ManifestEntry]) -> None:
+def write(files: Files, directory: str, identity: str, entries: Sequence[ManifestEntry], compacted: int = 0) -> None:
     """Put a new manifest in place, atomically and durably."""
-    text = _text(identity, entries)
+    text = _text(identity, entries, compacted)
     new = os.path.join(directory, NEW_NAME)
     fd = files.open(new, writable=True) if files.exists(new) else files.create(new)
     try:
@@ -48,18 +62,27 @@ def write(files: Files, directory: str, identity: str, entries: Sequence[Manifes
     files.sync_dir(directory)
 
 
-def _text(identity: str, entries: Sequence[ManifestEntry]) -> bytes:
-    line = json.dumps(
-        {"flo": "data directory", "format": FORMAT, "id": identity, "segments": [entry._asdict() for entry in entries]}
-    ).encode()
+def _text(identity: str, entries: Sequence[ManifestEntry], compacted: int) -> bytes:
+    segments = [
+        {"file": entry.file, "first": entry.first, "last": entry.last, "history": entry.history}
+        if entry.is_base
+        else {"file": entry.file, "first": entry.first}
+        for entry in entries
+    ]
+    body: dict[str, object] = {"flo": "data directory", "format": FORMAT, "id": identity, "segments": segments}
+    if any(entry.is_base for entry in entries):
+        body["format"] = FORMAT_BASES
+    if compacted:
+        body["compacted"] = compacted
+    line = json.dumps(body).encode()
     return line + b"\ncrc32 %08x\n" % crc32(line)
 
 
-def reserve(files: Files, directory: str, identity: str, entries: Sequence[ManifestEntry]) -> None:
+def reserve(files: Files, directory: str, identity: str, entries: Sequence[ManifestEntry], compacted: int = 0) -> None:
     """Give the next manifest, which will have one entry more, its disk space now. Raises `OSError` (ENOSPC)."""
     fd = files.create(os.path.join(directory, NEW_NAME))
     try:
-        files.reserve(fd, len(_text(identity, entries)) + ENTRY_BYTES_MAX)
+        files.reserve(fd, len(_text(identity, entries, compacted)) + ENTRY_BYTES_MAX)
     finally:
         files.close(fd)
 
@@ -76,12 +99,16 @@ def read(files: Files, directory: str) -> Manifest:
     if rest.strip() != b"crc32 %08x" % crc32(line):
         raise LogDamaged(f"{path} is damaged: its checksum does not hold. Restore it from a backup.")
     body = json.loads(line)
-    if body["format"] != FORMAT:
+    if body["format"] not in FORMATS:
+        known = " and ".join(map(str, FORMATS))
         raise LogDamaged(
-            f"{path} says format {body['format']}, and this Flo knows format {FORMAT}. Use the Flo that wrote it or a later one."
+            f"{path} says format {body['format']}, and this Flo knows formats {known}. Use the Flo that wrote it or a later one."
         )
-    entries = [ManifestEntry(str(item["file"]), int(item["first"])) for item in body["segments"]]
+    entries = [
+        ManifestEntry(str(item["file"]), int(item["first"]), int(item.get("last", 0)), str(item.get("history", "")))
+        for item in body["segments"]
+    ]
     firsts = [entry.first for entry in entries]
-    if not entries or firsts != sorted(set(firsts)) or firsts[0] < 1:
+    if not entries or firsts != sorted(set(firsts)) or firsts[0] < 1 or entries[-1].is_base:
         raise LogDamaged(f"{path} lists no segments, or lists them out of order. Restore it from a backup.")
-    return Manifest(str(body["id"]), entries)
+    return Manifest(str(body["id"]), entries, int(body.get("compacted", 0)))

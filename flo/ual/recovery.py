@@ -8,24 +8,29 @@ corruption: refuse, say where, change nothing.
 import errno
 import os
 from collections.abc import Callable
+from itertools import pairwise
 from typing import NamedTuple
 
 from flo.errors import LogDamaged
 from flo.ual import manifest, spare
+from flo.ual.base import Base
 from flo.ual.files import ZEROS, Files
 from flo.ual.manifest import ManifestEntry
 from flo.ual.record import Record, decode
 from flo.ual.segment import HEADER_BYTES, Segment, file_name
 
 FULL_DISK = frozenset((errno.ENOSPC, errno.EDQUOT))
+FILE_ENDS = (".seg", ".base", ".hist")
 Apply = Callable[[int, Record], None]
 
 
 class Recovered(NamedTuple):
-    """What recovery found. `segments` are in order, the last one open for appending."""
+    """What recovery found: what is `sealed`, in order, and the segment that is open for appending."""
 
     identity: str  # of the directory
-    segments: list[Segment]
+    sealed: list[Segment | Base]
+    open: Segment
+    compacted: int  # bytes the log had when it was last compacted
     time: int  # of the last batch, 0 for an empty log
     cut_bytes: int  # length of the torn tail that was cut, 0 for none
     records: int
@@ -67,9 +72,10 @@ def recover(files: Files, directory: str, apply: Apply) -> Recovered:
 
     Raises `LogDamaged` where the log cannot be trusted; then nothing on disk was changed.
     """
-    identity, entries = manifest.read(files, directory)
-    listed = {entry.file for entry in entries}
-    segments: list[Segment] = []
+    identity, entries, compacted = manifest.read(files, directory)
+    listed = {name for entry in entries for name in entry.files}
+    sealed: list[Segment | Base] = []
+    segment: Segment | None = None
     time = cut_bytes = records = 0
 
     def apply_bytes(index: int, data: bytes, at: int) -> None:
@@ -77,37 +83,52 @@ def recover(files: Files, directory: str, apply: Apply) -> Recovered:
 
     unsealed: list[Segment] = []
     try:
-        for i, entry in enumerate(entries):
+        for entry, following in pairwise((*entries, None)):
+            assert entry is not None
+            if entry.is_base:
+                assert following is not None, "the manifest ends with a segment"
+                base = Base(files, directory, entry)
+                sealed.append(base)
+                base.live.scan(apply_bytes)
+                time = max(time, base.time)
+                records += base.live.records
+                if entry.last + 1 != following.first:
+                    raise LogDamaged(_damaged_sealed(base.path, base.size, entry.last, following.first))
+                continue
             segment = Segment.load(files, os.path.join(directory, entry.file), entry.first, writable=True)
-            segments.append(segment)
+            if following is not None:
+                sealed.append(segment)
             tail = segment.scan(apply_bytes)
             time = max(time, tail.time)
             records += tail.last - entry.first + 1
-            if i + 1 < len(entries):
-                if tail.last + 1 != entries[i + 1].first:
-                    raise LogDamaged(_damaged_sealed(segment, entries[i + 1].first))
+            if following is not None:
+                if tail.last + 1 != following.first:
+                    raise LogDamaged(_damaged_sealed(segment.path, segment.tail, segment.last, following.first))
                 if not segment.footer_is_intact():
                     unsealed.append(segment)
-        cut_bytes = _mend_tail(files, segments[-1])
-        for segment in unsealed:  # a crash came between the roll's manifest and its footer
-            segment.seal()
-        for name in files.names(directory):
-            if name.endswith(".seg") and name not in listed:
-                files.remove(os.path.join(directory, name))  # a spare, or a roll that was cut short
+        assert segment is not None, "a manifest lists one segment at least"
+        cut_bytes = _mend_tail(files, segment)
+        for other in unsealed:  # a crash came between the roll's manifest and its footer
+            other.seal()
         # A process may have ended between the rename of the manifest and the sync of its directory: what is built on that
-        # manifest from here on must not be lost with it.
-        _settle_manifest(files, directory, identity, entries)
+        # manifest, or removed because it does not list it, must not be undone with it.
+        _settle_manifest(files, directory, identity, entries, compacted)
+        for name in files.names(directory):
+            if name.endswith(FILE_ENDS) and name not in listed:
+                files.remove(os.path.join(directory, name))  # a spare, a roll or a compaction that was cut short, or what one replaced
     except BaseException:
-        for segment in segments:
+        for item in sealed:
+            item.close()
+        if segment is not None:
             segment.close()
         raise
-    return Recovered(identity, segments, time, cut_bytes, records)
+    return Recovered(identity, sealed, segment, compacted, time, cut_bytes, records)
 
 
-def _settle_manifest(files: Files, directory: str, identity: str, entries: list[ManifestEntry]) -> None:
+def _settle_manifest(files: Files, directory: str, identity: str, entries: list[ManifestEntry], compacted: int) -> None:
     """Make the manifest that was read durable, by putting it in place anew; on a full disk by syncing it where it is."""
     try:
-        manifest.write(files, directory, identity, entries)
+        manifest.write(files, directory, identity, entries, compacted)
     except OSError as e:
         if e.errno not in FULL_DISK:
             raise
@@ -119,10 +140,10 @@ def _settle_manifest(files: Files, directory: str, identity: str, entries: list[
         files.sync_dir(directory)
 
 
-def _damaged_sealed(segment: Segment, next_first: int) -> str:
+def _damaged_sealed(path: str, at: int, last: int, next_first: int) -> str:
     return (
-        f"{segment.path} is damaged at byte {segment.tail}: it ends at index {segment.last}, and the next segment begins at "
-        f"{next_first}. `flo check` tells more; restore the directory from a backup."
+        f"{path} is damaged at byte {at}: it ends at index {last}, and the next segment begins at {next_first}. "
+        "`flo check` tells more; restore the directory from a backup."
     )
 
 

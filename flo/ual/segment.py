@@ -131,6 +131,11 @@ class Segment:
         return self._fd
 
     @property
+    def size(self) -> int:
+        """Bytes it takes once it is sealed, as far as it is written."""
+        return self.tail + OFFSET_BYTES * (self.last + 1 - self.first) + TRAILER_BYTES
+
+    @property
     def room(self) -> int:
         """Bytes that batches may still take: the capacity less the footer that will be owed."""
         assert self.offsets is not None

@@ -1,0 +1,44 @@
+"""`flo compact DIR`: rewrite a log as what is still needed of it."""
+
+import argparse
+import os
+import sys
+from typing import Any
+
+from flo.cli.output import size_text
+
+
+def add(commands: Any, summary: str) -> None:
+    """Add the command to the parser."""
+    parser = commands.add_parser(
+        "compact",
+        help=summary,
+        description="Rewrite the log in a data directory without what was overwritten, deleted or trimmed. Versions, history within "
+        "its depth and age, and everything else that is live stay as they are. No server may be using the directory.",
+    )
+    parser.add_argument("directory", metavar="DIR", help="the data directory")
+    parser.add_argument("--config", metavar="FILE", help="settings file, for kv.history_depth and kv.history_age (default: ./flo.toml)")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Say what became of it. Exit 1 with one line where it could not be done."""
+    from flo.config import load
+    from flo.engine import Engine, EngineSettings
+    from flo.errors import FloError
+    from flo.ual import manifest
+
+    if not os.path.exists(os.path.join(args.directory, manifest.NAME)):
+        print(f"flo: {args.directory} has no {manifest.NAME}: it is not a Flo data directory.", file=sys.stderr)
+        return 1
+    try:
+        settings, _ = load(args.config, os.environ, {})
+        chosen = EngineSettings(history_depth=settings.history_depth, history_age=settings.history_age)
+        with Engine(args.directory, chosen) as engine:
+            before = engine.log.size
+            engine.compact()
+            print(f"{args.directory}: {size_text(before)} before, {size_text(engine.log.size)} now")
+    except (FloError, OSError) as e:
+        print(f"flo: {e}", file=sys.stderr)
+        return 1
+    return 0

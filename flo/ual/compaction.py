@@ -1,0 +1,257 @@
+"""Compaction: sealed segments and older bases become bases that hold only what the record law keeps, under the same indexes.
+
+Two passes over everything but the open segment. The first goes backwards and decides about every record (law.Judge). The second
+goes forwards, a group of neighbours at a time: their live records into one file, what is history only into another, synced; then
+the group is *adopted*: one new manifest names the base in place of the files it was made from, and only then are those removed.
+
+Groups are adopted in order, oldest first: what shadows a dead record (a later version, a deletion, a watermark) is behind it,
+and must not go before it is gone. So a pass may end between any two groups, and needs disk space for one group only.
+
+Nothing here changes what is open: the process that holds the directory's lock adopts, whoever made the base.
+"""
+
+import errno
+import heapq
+import os
+import struct
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing
+from itertools import pairwise
+from typing import NamedTuple
+
+from flo.errors import LogDamaged
+from flo.ual import base
+from flo.ual.base import Base, BaseFile, BaseWriter
+from flo.ual.files import Files
+from flo.ual.law import DEAD, HISTORY, LIVE, Judge
+from flo.ual.manifest import ManifestEntry
+from flo.ual.record import GONE, U32
+from flo.ual.segment import Segment
+
+GROUP_KEPT_BYTES = 64 << 20  # a base is about as large as a segment, so that the next pass needs room for no more
+GROUP_READ_BYTES = 256 << 20  # of the files that make one group
+
+_HEAD = struct.Struct("<IBB")  # of a record: length, type, shape
+
+Row = tuple[int, bytes, int]  # index, bytes that hold the record, its offset in them
+
+
+class Stopped(Exception):
+    """The pass was told to end before it was done."""
+
+
+class Source(NamedTuple):
+    """A file (or two) to be compacted."""
+
+    entry: ManifestEntry
+    last: int  # the last index of its range
+
+
+class Replacement(NamedTuple):
+    """A group that was rewritten: `entry` is to take the place of `sources`."""
+
+    sources: list[ManifestEntry]
+    entry: ManifestEntry
+
+
+class _Verdicts:
+    """What becomes of a source's records, newest first, and how many bytes that makes."""
+
+    def __init__(self) -> None:
+        self.column = bytearray()
+        self.bytes = [0, 0, 0]  # by verdict
+        self.counts = [0, 0, 0]
+        self.tombstones = 0  # of those that are history
+
+
+def sources_of(entries: Sequence[ManifestEntry]) -> list[Source]:
+    """What can be compacted of the log that a manifest lists: all but the open segment."""
+    return [Source(entry, following.first - 1) for entry, following in pairwise(entries)]
+
+
+def compact(
+    files: Files,
+    directory: str,
+    sources: Sequence[Source],
+    *,
+    now: int,
+    depth: int,
+    age: int,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> Iterator[Replacement]:
+    """Rewrite `sources`, which must begin with the log's first record. Each `Replacement` must have been adopted, durably, before the
+    next is asked for. `now`, `depth` and `age` are `law.survivors`'. Raises `LogDamaged`, `OSError`, `Stopped`; files that were not
+    adopted are removed."""
+    judge = Judge(now, depth, age)
+    verdicts = [_Verdicts() for _ in sources]
+    for source, verdict in zip(reversed(sources), reversed(verdicts), strict=True):
+        column, sizes, counts, decide = verdict.column, verdict.bytes, verdict.counts, judge.judge
+        with closing(_rows(files, directory, source, backwards=True)) as rows:
+            for seen, (index, data, at) in enumerate(rows):
+                if seen & 0xFFF == 0 and should_stop():
+                    raise Stopped
+                kept = decide(index, data, at)
+                column.append(kept)
+                length, _, shape = _HEAD.unpack_from(data, at)
+                sizes[kept] += length
+                counts[kept] += 1
+                if kept == HISTORY and shape & GONE:
+                    verdict.tombstones += 1
+    for group, judged in _groups(files, directory, sources, verdicts):
+        yield _rewrite(files, directory, group, judged, should_stop)
+
+
+def _groups(
+    files: Files, directory: str, sources: Sequence[Source], verdicts: Sequence[_Verdicts]
+) -> Iterator[tuple[list[Source], list[_Verdicts]]]:
+    """Neighbours that make one base each. What holds nothing dead stays as it is."""
+    group: list[Source] = []
+    judged: list[_Verdicts] = []
+    kept = read = 0
+    for source, verdict in zip(sources, verdicts, strict=True):
+        size = sum(verdict.bytes)
+        keeps = size - verdict.bytes[DEAD]
+        if group and (kept + keeps > GROUP_KEPT_BYTES or read + size > GROUP_READ_BYTES):
+            yield group, judged
+            group, judged, kept, read = [], [], 0, 0
+        if not group and _is_clean(files, directory, source, verdict):
+            continue
+        group.append(source)
+        judged.append(verdict)
+        kept, read = kept + keeps, read + size
+    if group:
+        yield group, judged
+
+
+def _is_clean(files: Files, directory: str, source: Source, verdict: _Verdicts) -> bool:
+    """Whether rewriting the source would change nothing: all of it is live, or it is a base whose history is what it was."""
+    if verdict.counts[DEAD]:
+        return False
+    if not source.entry.is_base:
+        return not verdict.counts[HISTORY]
+    opened = Base(files, directory, source.entry)
+    try:
+        return bool(opened.live.records == verdict.counts[LIVE] + verdict.tombstones)
+    finally:
+        opened.close()
+
+
+# -- reading ---------------------------------------------------------------------------------------
+
+
+def _rows(files: Files, directory: str, source: Source, backwards: bool) -> Generator[Row, None, None]:
+    """The records of a source in order of index, every checksum checked. Raises `LogDamaged`."""
+    if source.entry.is_base:
+        yield from _base_rows(files, directory, source.entry, backwards)
+        return
+    segment = Segment.load(files, os.path.join(directory, source.entry.file), source.entry.first, writable=False)
+    try:
+        places = [(header, at) for header, at, _ in segment.batches()]
+        last = places[-1][0].last if places else segment.first - 1
+        if last != source.last:
+            raise LogDamaged(f"{segment.path} ends at index {last} where {source.last} should be: it is damaged, or not sealed yet.")
+        for header, place in reversed(places) if backwards else places:
+            body = files.pread(segment.fd, header.length, place)
+            rows: list[Row] = []
+            at = 0
+            for index in range(header.first, header.last + 1):
+                rows.append((index, body, at))
+                at += U32.unpack_from(body, at)[0]
+            yield from reversed(rows) if backwards else rows
+    finally:
+        segment.close()
+
+
+def _base_rows(files: Files, directory: str, entry: ManifestEntry, backwards: bool) -> Iterator[Row]:
+    opened = Base(files, directory, entry)
+    try:
+        if opened.history is None:
+            yield from _file_rows(opened.live, backwards)
+        else:
+            both = (_file_rows(opened.live, backwards), _file_rows(opened.history, backwards))
+            yield from heapq.merge(*both, key=_index_of, reverse=backwards)
+    finally:
+        opened.close()
+
+
+def _index_of(row: Row) -> int:
+    return row[0]
+
+
+def _file_rows(file: BaseFile, backwards: bool) -> Iterator[Row]:
+    for number in range(len(file) - 1, -1, -1) if backwards else range(len(file)):
+        _, rows, indexes, offsets = file.block(number)
+        found = [(index, rows, at) for index, at in zip(indexes, offsets, strict=True)]
+        yield from reversed(found) if backwards else found
+
+
+# -- writing ---------------------------------------------------------------------------------------
+
+
+def _rewrite(
+    files: Files,
+    directory: str,
+    group: Sequence[Source],
+    judged: Sequence[_Verdicts],
+    should_stop: Callable[[], bool],
+) -> Replacement:
+    """Write the base of a group, whole and durable, its names too."""
+    first, last = group[0].entry.first, group[-1].last
+    time = max(_time_of(files, directory, source) for source in group)
+    token = os.urandom(4).hex()
+    writers: dict[int, BaseWriter] = {}
+
+    def writer(verdict: int) -> BaseWriter:
+        found = writers.get(verdict)
+        if found is None:
+            name = base.file_name(first, last, token, verdict == HISTORY)
+            found = writers[verdict] = BaseWriter(files, os.path.join(directory, name), first, last, time)
+        return found
+
+    try:
+        writer(LIVE)
+        for source, verdict in zip(group, judged, strict=True):
+            column = verdict.column
+            with closing(_rows(files, directory, source, backwards=False)) as rows:
+                for seen, (index, data, at) in enumerate(rows):
+                    if seen & 0xFFF == 0 and should_stop():
+                        raise Stopped
+                    kept = column[-1 - seen]
+                    if kept:
+                        length, _, shape = _HEAD.unpack_from(data, at)
+                        if shape & GONE:
+                            kept = LIVE  # a deleted key's history is found from its deletion, which recovery has to see
+                        writer(kept).add(index, data[at : at + length])
+        for each in writers.values():
+            each.finish()
+        files.sync_dir(directory)
+    except (OSError, LogDamaged, Stopped):
+        for each in writers.values():
+            each.discard()
+        raise
+    history = os.path.basename(writers[HISTORY].path) if HISTORY in writers else ""
+    return Replacement([source.entry for source in group], ManifestEntry(os.path.basename(writers[LIVE].path), first, last, history))
+
+
+def _time_of(files: Files, directory: str, source: Source) -> int:
+    """The time of a source's last batch: the clock must not go back when the batches are gone."""
+    if source.entry.is_base:
+        opened = BaseFile(files, os.path.join(directory, source.entry.file), source.entry.first, source.last)
+        opened.close()
+        return int(opened.time)
+    segment = Segment.load(files, os.path.join(directory, source.entry.file), source.entry.first, writable=False)
+    try:
+        return max((header.time for header, _, _ in segment.batches()), default=0)
+    finally:
+        segment.close()
+
+
+def remove_replaced(files: Files, directory: str, replaced: Sequence[ManifestEntry]) -> None:
+    """Remove the files of entries that the manifest on disk does not name any more. One that is gone already is no matter."""
+    for entry in replaced:
+        for name in entry.files:
+            try:
+                files.remove(os.path.join(directory, name))
+            except OSError as e:
+                if e.errno != errno.ENOENT:
+                    raise

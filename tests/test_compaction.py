@@ -1,0 +1,298 @@
+"""Compaction: it keeps what the record law keeps, under the same indexes, and nothing else; `tests/test_log_faults.py` crashes it."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from random import Random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from flo.engine import Engine, EngineSettings
+from flo.engine.engine import wall_clock
+from flo.errors import LogDamaged
+from flo.ual import manifest
+from flo.ual.base import BaseFile
+from flo.ual.check import check
+from flo.ual.compaction import Stopped
+from flo.ual.files import Files
+from flo.ual.law import DEAD, HISTORY, LIVE, Judge, survivors
+from flo.ual.record import (
+    FAMILY_QUEUE,
+    KV_GONE,
+    KV_STRING,
+    KV_TOUCH,
+    QUEUE_GONE,
+    QUEUE_LEASE,
+    QUEUE_MESSAGE,
+    U64,
+    WATERMARK,
+    Record,
+    container,
+    encode,
+)
+from tests.processes import ROOT
+
+SEGMENT_BYTES = 64 << 10
+START = 1_700_000_000_000
+
+
+class Clock:
+    """Moved by the test."""
+
+    now = START
+
+    def __call__(self) -> int:
+        return self.now
+
+
+def open_engine(directory: Path, depth: int = 64, clock: Clock | None = None) -> Engine:
+    return Engine(str(directory), EngineSettings(segment_bytes=SEGMENT_BYTES, history_depth=depth), clock=clock or Clock())
+
+
+def size_of(directory: Path) -> int:
+    """Bytes of the log's files, those that are reserved and not written left out."""
+    return sum(path.stat().st_size for path in directory.iterdir() if path.suffix in (".base", ".hist"))
+
+
+# -- the law ---------------------------------------------------------------------------------------
+
+
+@st.composite
+def logs(draw: st.DrawFn) -> dict[int, Record]:
+    """Any log at all: leans and predecessors that lead anywhere before, watermarks of every scope, gaps."""
+    log: dict[int, Record] = {}
+    index = time = 0
+    for _ in range(draw(st.integers(0, 25))):
+        index += draw(st.integers(1, 2))
+        time += draw(st.integers(0, 3))
+        kind = draw(st.sampled_from([KV_STRING, KV_TOUCH, KV_GONE, QUEUE_MESSAGE, QUEUE_LEASE, QUEUE_GONE, WATERMARK]))
+        namespace = draw(st.integers(0, 1))
+        before = sorted(log)
+        points = st.sampled_from(before) if before else st.just(0)
+        prev = draw(st.one_of(st.just(0), points))
+        leans = tuple(draw(st.lists(points, max_size=2))) if before else ()
+        name = draw(st.sampled_from([b"a", b"b"]))
+        if kind == WATERMARK:
+            scope = draw(st.sampled_from([b"", bytes((FAMILY_QUEUE,)), bytes((FAMILY_QUEUE,)) + container(b"a")]))
+            log[index] = Record(kind, namespace, time, scope, U64.pack(draw(st.integers(0, index))))
+        else:
+            entity = container(name) + b"x" if kind & 0xF0 == FAMILY_QUEUE else name
+            log[index] = Record(kind, namespace, time, entity, b"", prev, leans, kind in (KV_GONE, QUEUE_GONE))
+    return log
+
+
+@settings(max_examples=1500, deadline=None)
+@given(log=logs(), now=st.integers(0, 60), depth=st.integers(1, 4), age=st.integers(0, 30))
+def test_the_judge_says_what_the_law_says(log: dict[int, Record], now: int, depth: int, age: int) -> None:
+    """From the newest to the oldest, for any log."""
+    judge = Judge(now, depth, age)
+    verdicts = {}
+    for index in sorted(log, reverse=True):
+        data = b"pad" + encode(log[index])
+        verdicts[index] = judge.judge(index, data, 3)
+    live, history = survivors(log, now, depth, age)
+    assert verdicts == {index: LIVE if index in live else HISTORY if index in history else DEAD for index in log}
+
+
+# -- what is kept ----------------------------------------------------------------------------------
+
+
+def fill(engine: Engine, rounds: int = 20) -> None:
+    """Keys overwritten and deleted, queues and streams worked through."""
+    rng = Random(1)
+    for number in range(rounds):
+        with engine.batch():
+            for i in range(100):
+                engine.kv.put(b"key-%d" % i, rng.randbytes(100))
+            engine.kv.delete(b"key-%d" % number)
+            for i in range(50):
+                engine.queues.enqueue(b"jobs", b"payload-%d-%d" % (number, i), priority=i % 3)
+            taken = engine.queues.dequeue(b"jobs", 40)
+            engine.queues.ack(b"jobs", [(message.seq, message.attempts) for message in taken[:35]])
+            for i in range(50):
+                engine.streams.append(b"events", b"event-%d-%d" % (number, i))
+
+
+def shown(engine: Engine) -> dict[str, object]:
+    """What clients see."""
+    keys = [b"key-%d" % i for i in range(100)]
+    return {
+        "values": engine.kv.mget(keys),
+        "history": [engine.kv.history(key, 64) for key in keys],
+        "ready": engine.queues.peek(b"jobs", 10_000),
+        "stats": engine.queues.stats(b"jobs"),
+        "events": engine.streams.read(b"events", 0, (1 << 128) - 1, 1000),
+    }
+
+
+@pytest.mark.parametrize("depth", [1, 3, 64])
+def test_the_same_before_and_after(tmp_path: Path, depth: int) -> None:
+    """Versions, history, order, leases, ids: all as before, at once, after a restart, and after another pass over the bases."""
+    with open_engine(tmp_path, depth) as engine:
+        fill(engine)
+        before = shown(engine)
+        engine.compact()
+        assert shown(engine) == before
+        assert engine.log.next_index > 4000
+    for _ in range(2):
+        assert check(str(tmp_path)).damage == []
+        with open_engine(tmp_path, depth) as engine:
+            assert shown(engine) == before
+            engine.kv.put(b"another", b"one")
+            engine.compact()
+            assert shown(engine) == before
+
+
+def test_dead_records_are_gone_and_their_bytes_too(tmp_path: Path) -> None:
+    """20 rounds of overwriting leave one version each; a pass with nothing dead rewrites nothing."""
+    with open_engine(tmp_path, depth=1) as engine:
+        for _ in range(20):
+            with engine.batch():
+                for i in range(500):
+                    engine.kv.put(b"key-%04d" % i, b"v" * 64)
+        engine.compact()
+        live = 500 * (28 + 8 + 64)
+        assert live < size_of(tmp_path) < 1.5 * live
+        assert engine.log.read(1) is None
+        names = {path.name: path.stat().st_mtime_ns for path in tmp_path.glob("*.base")}
+        engine.compact()
+        assert names == {path.name: path.stat().st_mtime_ns for path in tmp_path.glob("*.base")}
+    with open_engine(tmp_path, depth=1) as engine:
+        assert engine.log.recovered_records == 500
+
+
+def test_recovery_reads_only_what_is_live(tmp_path: Path) -> None:
+    """History is apart: it is found when asked for, not before; a deleted key's too."""
+    clock = Clock()
+    with open_engine(tmp_path, clock=clock) as engine:
+        for i in range(30):
+            engine.kv.put(b"key", b"%d" % i)
+            engine.kv.put(b"gone", b"%d" % i)
+        engine.kv.delete(b"gone")
+        before = engine.kv.history(b"key", 64), engine.kv.history(b"gone", 64)
+        assert [len(history) for history in before] == [30, 31]
+        engine.compact()
+    with open_engine(tmp_path, clock=clock) as engine:
+        assert engine.log.recovered_records == 2
+        assert (engine.kv.history(b"key", 64), engine.kv.history(b"gone", 64)) == before
+        clock.now += 25 * 3600 * 1000
+        engine.kv.put(b"key", b"new")
+        engine.compact()
+        assert len(engine.kv.history(b"key", 64)) == 1 + 1  # the one just replaced is young
+        assert engine.kv.history(b"gone", 64) == []
+    assert check(str(tmp_path)).damage == []
+
+
+def test_the_clock_does_not_go_back_over_a_compaction(tmp_path: Path) -> None:
+    """The batches that had stamped it are gone; the base remembers."""
+    clock = Clock()
+    with open_engine(tmp_path, clock=clock) as engine:
+        engine.kv.put(b"short", b"v", deadline=START + 1000)
+        clock.now += 2000
+        assert engine.kv.get(b"short") is None
+        engine.compact()
+    clock.now = START
+    with open_engine(tmp_path, clock=clock) as engine:
+        assert engine.now >= START + 2000
+        assert engine.kv.get(b"short") is None
+
+
+def test_a_pass_that_is_stopped_leaves_all_as_it_was(tmp_path: Path) -> None:
+    """At any point."""
+    with open_engine(tmp_path) as engine:
+        fill(engine)
+        before = shown(engine)
+        for calls in range(1, 8):
+            left = iter([False] * calls)
+            with pytest.raises(Stopped):
+                engine.compact(lambda left=left: next(left, True))  # type: ignore[misc]
+            assert shown(engine) == before
+            listed = {name for entry in manifest.read(Files(), str(tmp_path)).entries for name in entry.files}
+            assert {path.name for path in tmp_path.iterdir() if path.suffix in (".base", ".hist")} <= listed
+        engine.compact()
+        assert shown(engine) == before
+    assert check(str(tmp_path)).damage == []
+
+
+# -- damage ----------------------------------------------------------------------------------------
+
+
+def test_every_flipped_bit_of_a_base_is_found(tmp_path: Path) -> None:
+    """By `flo check`, and by recovery where it reads: the header's padding alone means nothing."""
+    source = tmp_path / "source"
+    with open_engine(source) as engine:
+        for i in range(40):
+            engine.kv.put(b"key-%d" % (i % 10), b"v" * 50)
+        engine.compact()
+    rng = Random(2)
+    for suffix in (".base", ".hist"):
+        name = next(source.glob("*" + suffix)).name
+        size = (source / name).stat().st_size
+        for at in [0, 8, 30, 44, 51, 64, 70, 92, *rng.sample(range(96, size), 60), size - 1, size - 20]:
+            damaged = tmp_path / "damaged"
+            shutil.copytree(source, damaged)
+            with (damaged / name).open("r+b") as file:
+                file.seek(at)
+                byte = file.read(1)[0]
+                file.seek(at)
+                file.write(bytes((byte ^ 1 << rng.randrange(8),)))
+            assert check(str(damaged)).damage, f"{suffix}, byte {at}"
+            if suffix == ".base":
+                with pytest.raises(LogDamaged):
+                    open_engine(damaged)
+            shutil.rmtree(damaged)
+
+
+def test_without_the_blocks_checksum_a_flip_is_not_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The control of the test above."""
+    monkeypatch.setattr(BaseFile, "_is_intact", lambda *_: True)
+    with pytest.raises((AssertionError, pytest.fail.Exception)):
+        test_every_flipped_bit_of_a_base_is_found(tmp_path)
+
+
+def test_missing_and_cut_bases_are_found(tmp_path: Path) -> None:
+    with open_engine(tmp_path) as engine:
+        fill(engine, 3)
+        engine.compact()
+    path = next(tmp_path.glob("*.base"))
+    whole = path.read_bytes()
+    for size in (0, 10, 63, 64, len(whole) // 2, len(whole) - 1):
+        path.write_bytes(whole[:size])
+        assert check(str(tmp_path)).damage
+        with pytest.raises(LogDamaged):
+            open_engine(tmp_path)
+    path.unlink()
+    with pytest.raises(LogDamaged, match="missing"):
+        open_engine(tmp_path)
+    path.write_bytes(whole)
+    open_engine(tmp_path).close()
+
+
+# -- the command -----------------------------------------------------------------------------------
+
+
+def test_flo_compact(tmp_path: Path) -> None:
+    """`flo compact DIR`, and what it says where it cannot."""
+    clock, directory = Clock(), tmp_path / "data"
+    clock.now = wall_clock()  # the command looks at the real one, and history has an age
+    with open_engine(directory, clock=clock) as engine:
+        fill(engine)
+        before = shown(engine)
+
+    def run() -> subprocess.CompletedProcess[str]:
+        environment = os.environ | {"PYTHONPATH": str(ROOT)}
+        return subprocess.run(
+            [sys.executable, "-m", "flo", "compact", str(directory)], env=environment, cwd=tmp_path, capture_output=True, text=True
+        )
+
+    done = run()
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "before" in done.stdout and "now" in done.stdout
+    with open_engine(directory, clock=clock) as engine:
+        assert shown(engine) == before
+        held = run()
+    assert held.returncode == 1 and "in use" in held.stderr and "Traceback" not in held.stderr

@@ -1,0 +1,198 @@
+"""Compaction under faults: a crash at every call of rewriting, adopting and removing, failing calls, a full disk, and every rule of it
+taken out once. The disk, the model and what a crash must leave are those of tests/test_log_faults.py."""
+
+import errno
+from random import Random
+
+import pytest
+
+from flo.engine import Engine
+from flo.errors import FloError, LogFailed, Overloaded
+from flo.ual import manifest
+from flo.ual.base import BaseFile
+from flo.ual.compaction import Replacement, remove_replaced
+from flo.ual.log import Log
+from tests.faultfiles import Plan, SimFiles
+from tests.test_log_faults import (
+    DIR,
+    START,
+    STEP,
+    Clock,
+    Model,
+    Op,
+    check_whole,
+    crash_suite,
+    expected,
+    held,
+    live,
+    open_engine,
+    perform,
+    recovery_suite,
+    sim,
+    survive,
+    without,
+)
+
+FAR = START + 100_000 * STEP
+OPS: list[Op] = [
+    ("put", "default", b"a", b"1"),
+    ("create", "other"),
+    ("put_many", "default", [(b"m%d" % i, b"v" * (i * 60), FAR if i % 3 == 0 else 0) for i in range(8)]),
+    ("touch", "default", b"a", FAR),
+    ("put", "other", b"big", b"B" * 9000),
+    ("delete", "default", b"m3"),
+    ("put", "default", b"m1", b"again" * 1500),  # a roll
+    ("incr", "default", b"count", -7),
+    ("compact",),
+    ("put", "default", b"a", b"2"),
+    ("delete", "default", b"m1"),
+    ("flush", ["other"]),
+    ("compact",),  # of a base and a segment
+    ("put", "other", b"behind", b"it"),
+]
+CALLS = ("create", "open", "pread", "pwrite", "sync", "sync_dir", "truncate", "rename", "remove", "size", "close")
+
+
+def test_a_crash_at_every_call(long_run: bool) -> None:
+    """Whatever call is the last, what was acknowledged survives it."""
+    assert crash_suite(ops=OPS, seeds=20 if long_run else 3) > 500
+
+
+def test_a_crash_at_every_call_of_recovery_after_one(long_run: bool) -> None:
+    """What a compaction that was cut short has left is tidied away by a recovery that may be cut short too."""
+    assert recovery_suite(OPS, 1 if long_run else 4) > 500
+
+
+def prepared() -> tuple[SimFiles, Engine, Model]:
+    """An engine with a base and a segment to compact."""
+    files = sim()
+    clock, model = Clock(), Model()
+    engine = open_engine(files, clock)
+    for op in OPS[:-2]:
+        clock.now += STEP
+        model = model.after(op, clock.now)
+        perform(engine, op)
+    return files, engine, model
+
+
+def tidy(files: SimFiles) -> bool:
+    """Whether there are no bases but those of the manifest."""
+    listed = {name for entry in manifest.read(files, DIR).entries for name in entry.files}
+    return {name for name in files.names(DIR) if name.endswith((".base", ".hist"))} <= listed
+
+
+@pytest.mark.parametrize("error", [errno.EIO, errno.ENOSPC])
+def test_a_failing_call(error: int) -> None:
+    """EIO and ENOSPC at every call: the pass is given up and the engine goes on as if there had been none, or, where what is on disk
+    cannot be known, it ends; nothing is lost either way."""
+    files, engine, _ = prepared()
+    before = dict(files.counts)
+    engine.compact()
+    counts = dict(files.counts)
+    given_up = ended = 0
+    for name in CALLS:
+        for n in range(before.get(name, 0) + 1, counts.get(name, 0) + 1):
+            context = f"{errno.errorcode[error]} at {name} {n}"
+            files, engine, model = prepared()
+            files.plan = Plan(fail={(name, n): error})
+            try:
+                engine.compact()
+            except LogFailed:
+                ended += 1
+            except (OSError, FloError, Overloaded):
+                given_up += 1
+                assert tidy(files) or name in ("close", "remove"), context
+            else:
+                # no room for the next spare: the pass goes on, writes that add are refused meanwhile
+                assert name in ("close", "remove") or not engine.log.accepts_adds, f"{context}: nobody noticed"
+            files.plan = Plan()
+            rng = Random(n)
+            allowed = [model]
+            survive(files.crash(rng, "lose"), allowed, context + ", power cut", rng)
+            survive(files.crash(rng, "keep"), allowed, context + ", process ended", rng)
+            if not engine._broken:
+                assert held(engine) == expected(model), context
+    assert given_up > 20 and (ended > 0 or error == errno.ENOSPC)
+
+
+def test_every_size_of_a_full_disk(long_run: bool) -> None:
+    """However little room there is, a pass either fits or leaves all as it was; the engine goes on."""
+    refused = done = 0
+    for room in range(0, 40_000, 200 if long_run else 1500):
+        files, engine, model = prepared()
+        files.capacity = files.used + room
+        try:
+            engine.compact()
+            done += 1
+        except (OSError, Overloaded):
+            refused += 1
+        context = f"{room} bytes free"
+        assert held(engine) == expected(model), context
+        assert tidy(files), context
+        files.capacity = None
+        engine.compact()
+        assert held(engine) == expected(model), context
+        engine.close()
+        check_whole(files, context)
+    assert refused > 2 and done > 2
+
+
+# -- the suite sees every rule ---------------------------------------------------------------------
+
+
+def test_taking_out_nothing_passes() -> None:
+    """The control of those below."""
+    crash_suite(without("none"), ops=OPS, stride=2, seeds=1)
+
+
+@pytest.mark.parametrize(
+    ("method", "caller"),
+    [
+        ("sync", "finish"),  # of a base before it is adopted
+        ("sync_dir", "_rewrite"),  # of its name before the manifest names it
+        ("sync_dir", "write"),  # of the manifest's name before what it replaces is removed
+    ],
+)
+def test_the_suite_sees_a_missing_sync(method: str, caller: str) -> None:
+    """Each sync is there for a reason that the crashes find."""
+    with pytest.raises(AssertionError):
+        crash_suite(without(method, caller), ops=OPS, seeds=12)
+
+
+def test_the_suite_sees_files_removed_before_their_base_is_adopted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a base was made from goes when the manifest that names the base is durable, and not before."""
+    adopt = Log.adopt
+
+    def hasty(self: Log, replacement: Replacement) -> None:
+        remove_replaced(self.files, self.directory, replacement.sources)
+        adopt(self, replacement)
+
+    monkeypatch.setattr(Log, "adopt", hasty)
+    with pytest.raises(AssertionError):
+        crash_suite(ops=OPS)
+
+
+def test_the_suite_sees_files_that_are_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pass that fails removes what it wrote."""
+    remove = SimFiles.remove
+
+    def keep(self: SimFiles, path: str) -> None:
+        if not path.endswith(".base"):
+            remove(self, path)
+
+    monkeypatch.setattr(SimFiles, "remove", keep)
+    with pytest.raises(AssertionError):
+        test_every_size_of_a_full_disk(False)
+
+
+def test_a_life_without_faults() -> None:
+    """The operations do compact, and the model agrees."""
+    files = sim()
+    life = live(files, OPS)
+    assert life.error is None
+    entries = manifest.read(files, DIR).entries
+    assert [entry.is_base for entry in entries] == [True, False]
+    assert files.open_files == []
+    opened = BaseFile(files, f"{DIR}/{entries[0].file}", entries[0].first, entries[0].last)
+    assert 0 < opened.records < entries[0].last
+    opened.close()
