@@ -16,17 +16,18 @@ from flo.commands.binary import load_handlers
 from flo.commands.binary.session import BinarySession
 from flo.commands.host import Counters, Peer, SlowEntry
 from flo.commands.session import RespSession
+from flo.compactor import Compactor
 from flo.config import Settings, read_secret
 from flo.conn import RECEIVE_BYTES, Connection
 from flo.engine import Engine, EngineSettings
 from flo.engine.engine import wall_clock
-from flo.errors import ConfigError, Fatal, LogFailed, trace_of
+from flo.errors import ConfigError, Fatal, LogFailed, Overloaded, trace_of
 from flo.loop import READ, Reactor, Timer
 from flo.oplog import LEVELS, OperatorLog
 from flo.proto.binary import REQUEST_BYTES
 from flo.proto.detect import Kind, detect, skip_blank
 from flo.proto.resp import UNAUTHENTICATED_BYTES_MAX
-from flo.ual.log import SEALED_OPEN_MAX
+from flo.ual.log import COMPACTS, SEALED_OPEN_MAX
 
 EXIT_LOG_FAILED = 74  # EX_IOERR: the log failed; start again, and recovery gives exactly what was durable
 BACKLOG = 511
@@ -92,6 +93,8 @@ class Server:
             self._listener.close()
             raise
         self.reactor = Reactor(self)
+        self.compactor = Compactor(self.engine.log, settings.history_depth, settings.history_age, self, self.log)
+        self._compaction_wanted = False
         self._reserve = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
         self._wake_read, self._wake_write = socket.socketpair()
         for end in (self._wake_read, self._wake_write):
@@ -113,6 +116,8 @@ class Server:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._on_signal)
         signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+        signal.signal(signal.SIGUSR1, self._on_compact)
+        self.engine.log.announce(COMPACTS)
         signal.set_wakeup_fd(self._wake_write.fileno(), warn_on_full_buffer=False)
         self.reactor.register(self._wake_read.fileno(), READ, self._woken)
         try:
@@ -147,6 +152,9 @@ class Server:
         self.log("info", f"{signal.Signals(number).name}: finishing")
         self.shutdown()
 
+    def _on_compact(self, _number: int, _frame: object) -> None:
+        self._compaction_wanted = True
+
     def shutdown(self) -> None:
         """Finish the turn, sync, stop."""
         self.reactor.stopping = True
@@ -155,6 +163,7 @@ class Server:
         for connection in list(self._connections.values()):
             connection.kill()
         try:
+            self.compactor.stop()
             self.engine.close()
         except LogFailed as e:
             self.die(e)
@@ -176,11 +185,32 @@ class Server:
     def upkeep(self, idle: bool) -> bool:
         """A slice of what can wait. A defect in it belongs to no connection that could be closed: the process ends."""
         try:
+            if self._compaction_wanted:
+                self._compaction_wanted = False
+                self._compact()
+            self.compactor.consider(self.engine.now)
             return self.engine.upkeep(idle)
         except (LogFailed, Fatal):
             raise
         except Exception as e:
             raise Fatal(f"a defect, in what is done in the background: {e!r}") from e
+
+    def _compact(self) -> None:
+        """Compact all there is, at somebody's wish."""
+        try:
+            self.engine.commit()
+            self.engine.log.roll()
+        except Overloaded as e:
+            self.log("warning", str(e))
+        self.compactor.start(self.engine.now)
+
+    def watch(self, fd: int, handler: Callable[[int], None]) -> None:
+        """Call `handler` when `fd` can be read (flo.compactor.Watcher)."""
+        self.reactor.register(fd, READ, handler)
+
+    def unwatch(self, fd: int) -> None:
+        """Call it no more."""
+        self.reactor.unregister(fd)
 
     def commit(self) -> None:
         """One write, one sync. `log.committed` then covers every reply of this turn."""

@@ -14,7 +14,8 @@ def add(commands: Any, summary: str) -> None:
         "compact",
         help=summary,
         description="Rewrite the log in a data directory without what was overwritten, deleted or trimmed. Versions, history within "
-        "its depth and age, and everything else that is live stay as they are. No server may be using the directory.",
+        "its depth and age, and everything else that is live stay as they are. A server that is using the directory is asked to do it, and "
+        "its log tells when it is done.",
     )
     parser.add_argument("directory", metavar="DIR", help="the data directory")
     parser.add_argument("--config", metavar="FILE", help="settings file, for kv.history_depth and kv.history_age (default: ./flo.toml)")
@@ -23,10 +24,13 @@ def add(commands: Any, summary: str) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Say what became of it. Exit 1 with one line where it could not be done."""
+    import signal
+
     from flo.config import load
     from flo.engine import Engine, EngineSettings
-    from flo.errors import FloError
+    from flo.errors import DirectoryInUse, FloError
     from flo.ual import manifest
+    from flo.ual.log import COMPACTS, LOCK_NAME
 
     if not os.path.exists(os.path.join(args.directory, manifest.NAME)):
         print(f"flo: {args.directory} has no {manifest.NAME}: it is not a Flo data directory.", file=sys.stderr)
@@ -38,6 +42,15 @@ def run(args: argparse.Namespace) -> int:
             before = engine.log.size
             engine.compact()
             print(f"{args.directory}: {size_text(before)} before, {size_text(engine.log.size)} now")
+    except DirectoryInUse as e:
+        with open(os.path.join(args.directory, LOCK_NAME)) as lock:
+            holder, _, knows = lock.readline().strip().partition(", ")
+        number = holder.removeprefix("process ")
+        if knows != COMPACTS or not number.isdigit():  # a program that has the directory open, and would die of the signal
+            print(f"flo: {e}", file=sys.stderr)
+            return 1
+        os.kill(int(number), signal.SIGUSR1)
+        print(f"{args.directory}: the server with process id {number} was asked to compact it")
     except (FloError, OSError) as e:
         print(f"flo: {e}", file=sys.stderr)
         return 1

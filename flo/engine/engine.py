@@ -252,6 +252,7 @@ class Engine:
         self.commit()
         log, settings = self.log, self.settings
         log.roll()
+        last = log.next_index - 1
         for replacement in compact(
             log.files,
             log.directory,
@@ -263,7 +264,7 @@ class Engine:
         ):
             log.adopt(replacement)
             remove_replaced(log.files, log.directory, replacement.sources)
-        log.note_compacted()
+        log.note_compacted(last)
 
     # -- the one way to change state ---------------------------------------------------------------
 

@@ -31,6 +31,8 @@ from flo.ual.spare import Spare
 SYNC, ASYNC, EPHEMERAL = "sync", "async", "ephemeral"
 DURABILITIES = (SYNC, ASYNC, EPHEMERAL)
 SEGMENT_BYTES = 64 << 20  # large enough that a roll (a few ms) is rare, small enough to compact one at a time
+SMALL_SEGMENT_BYTES = 16 << 20
+RESERVED_SHARE = 4  # past the size above, a segment is a quarter of the log at most: two of them are reserved and may be empty
 FIRST_SEGMENT_BYTES = 4 << 20  # the first is written whole at the first start, which should not take a second
 ASYNC_SYNC_SECONDS = 0.1  # SPEC: synced at least every 100 ms
 RESERVE_RETRY_SECONDS = 0.25  # how often a full disk is asked again
@@ -40,6 +42,7 @@ COMPACT_BYTES_MIN = 64 << 20  # a smaller log is not worth a process
 COMPACT_GROWTH = 2
 SEALED_OPEN_MAX = 256  # descriptors kept open on sealed segments
 LOCK_NAME = "LOCK"
+COMPACTS = "SIGUSR1 compacts"  # in LOCK, behind the process id: the process that holds it knows this signal
 EPHEMERAL_NAME = "EPHEMERAL"
 
 
@@ -246,7 +249,8 @@ class Log:
         ]
 
     def _next_capacity(self) -> int:
-        return min(self._segment_bytes, 2 * self._open.capacity)
+        share = max(SMALL_SEGMENT_BYTES, self.size // RESERVED_SHARE)
+        return min(self._segment_bytes, 2 * self._open.capacity, share)
 
     def _reserve_spare(self, capacity: int = 0) -> bool:
         """Have a spare of at least `capacity` bytes. False where the disk has no room; asked again at most every
@@ -343,9 +347,20 @@ class Log:
         self._open_sealed.append(base)
         self._limit_descriptors()
 
-    def note_compacted(self) -> None:
-        """A pass is done: growth counts from here. Raises as `adopt`."""
-        self.compacted_bytes = self.size
+    def announce(self, text: str) -> None:
+        """Say something about this process to those who find the directory locked."""
+        self.files.pwrite(self._lock, [b"process %d, %s\n" % (os.getpid(), text.encode())], 0)
+
+    def tidy(self) -> None:
+        """Remove bases that no manifest names: a compaction that was killed left them, or what it replaced."""
+        listed = {name for entry in self._entries() for name in entry.files}
+        for name in self.files.names(self.directory):
+            if name.endswith(recovery.BASE_ENDS) and name not in listed:
+                self.files.remove(os.path.join(self.directory, name))
+
+    def note_compacted(self, last: int) -> None:
+        """A pass over everything up to index `last` is done: growth counts from what that has become. Raises as `adopt`."""
+        self.compacted_bytes = sum(segment.size for segment in self._segments if segment.last <= last)
         self._write_manifest(self._entries())
 
     def _write_manifest(self, entries: list[ManifestEntry]) -> None:

@@ -20,7 +20,8 @@ from flo.ual.record import Record, decode
 from flo.ual.segment import HEADER_BYTES, Segment, file_name
 
 FULL_DISK = frozenset((errno.ENOSPC, errno.EDQUOT))
-FILE_ENDS = (".seg", ".base", ".hist")
+BASE_ENDS = (".base", ".hist")
+FILE_ENDS = (".seg", *BASE_ENDS)
 Apply = Callable[[int, Record], None]
 
 

@@ -1,0 +1,169 @@
+"""Starts the process that compacts the server's log, and adopts what it makes. The process itself is flo.ual.rewriter.
+
+A pass begins when the log has grown (`Log.has_grown`, looked at after each roll) or when it is asked for. One runs at a time; it is given
+up when it fails or the server stops, and what it had not handed over is removed.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from time import monotonic
+from typing import Protocol
+
+from flo.errors import LogDamaged
+from flo.ual.compaction import Replacement
+from flo.ual.log import Log
+from flo.ual.manifest import ManifestEntry
+
+LINE_BYTES_MAX = 1 << 20  # of what the process says: the names of the files of one group
+
+
+class Watcher(Protocol):
+    """The part of the reactor that tells when the process has said something."""
+
+    def watch(self, fd: int, handler: Callable[[int], None]) -> None:
+        """Call `handler` when `fd` can be read."""
+
+    def unwatch(self, fd: int) -> None:
+        """Call it no more."""
+
+
+class Compactor:
+    """One per server."""
+
+    def __init__(self, log: Log, depth: int, age: int, watcher: Watcher, tell: Callable[[str, str], None]) -> None:
+        """`depth` and `age` are of the history that is kept; `tell(level, sentence)` reaches the operator."""
+        self.passes = 0  # that were finished
+        self.failures = 0
+        self._log = log
+        self._depth = depth
+        self._age = age
+        self._watcher = watcher
+        self._tell = tell
+        self._segments_seen = 0
+        self._process: subprocess.Popen[bytes] | None = None
+        self._ending: list[subprocess.Popen[bytes]] = []  # done, and not reaped yet
+        self._said = b""
+        self._done = False
+        self._error = ""
+        self._started = 0.0
+        self._size_before = 0
+        self._last = 0  # the last index of the pass
+
+    @property
+    def running(self) -> bool:
+        """Whether a pass is under way."""
+        return self._process is not None
+
+    def consider(self, now: int) -> None:
+        """Start a pass if the log has grown. Cheap: looks only where there is another segment than last time."""
+        if self._ending:
+            # not waited for: at idle priority even its last ms may take long
+            self._ending = [process for process in self._ending if process.poll() is None]
+        if self._log.segments != self._segments_seen:
+            self._segments_seen = self._log.segments
+            if self._process is None and self._log.has_grown:
+                self.start(now)
+
+    def start(self, now: int) -> None:
+        """Start a pass over what is sealed; `now` is the engine's time, ms."""
+        if self._process is not None or not self._log.sources():
+            return
+        root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))  # a directory, or the archive Flo runs from
+        arguments = [sys.executable, "-m", "flo.ual.rewriter", self._log.directory, str(now), str(self._depth), str(self._age)]
+        try:
+            # a session of its own: Ctrl-C is for the server, which then ends the pass
+            self._process = subprocess.Popen(
+                arguments,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                env=os.environ | {"PYTHONPATH": root},
+                start_new_session=True,
+            )
+        except OSError as e:
+            self.failures += 1
+            self._tell("warning", f"the log could not be compacted: no process could be started: {e}")
+            return
+        assert self._process.stdout is not None
+        self._said, self._done, self._error = b"", False, ""
+        self._started, self._size_before = monotonic(), self._log.size
+        self._last = self._log.sources()[-1].last
+        self._watcher.watch(self._process.stdout.fileno(), self._heard)
+
+    def _heard(self, _events: int) -> None:
+        process = self._process
+        assert process is not None and process.stdout is not None
+        data = os.read(process.stdout.fileno(), 1 << 16)
+        self._said += data
+        while b"\n" in self._said:
+            line, _, self._said = self._said.partition(b"\n")
+            self._act(json.loads(line))
+            if self._process is None:
+                return
+        if not data:
+            self._end()
+        elif len(self._said) > LINE_BYTES_MAX:
+            self.stop("it said what cannot be understood")
+
+    def _act(self, message: dict[str, object]) -> None:
+        process = self._process
+        assert process is not None and process.stdin is not None
+        if "entry" in message:
+            sources, entry = message["sources"], message["entry"]
+            assert isinstance(sources, list) and isinstance(entry, list)
+            try:
+                self._log.adopt(Replacement([ManifestEntry(*source) for source in sources], ManifestEntry(*entry)))
+                process.stdin.write(b"adopted\n")
+                process.stdin.flush()
+            except (OSError, LogDamaged) as e:
+                self.stop(str(e))
+        elif "done" in message:
+            self._done = True
+        else:
+            self._error = str(message.get("error"))
+
+    def _end(self) -> None:
+        """It has closed its output: it has ended, or is about to."""
+        done, error = self._done, self._error
+        self._close()
+        self._log.tidy()
+        took = monotonic() - self._started
+        if not done:
+            self.failures += 1
+            self._segments_seen = self._log.segments  # tried again after the next roll
+            self._tell("warning", f"the log could not be compacted, and stays as it is: {error or 'the process ended before it was done'}")
+            return
+        try:
+            self._log.note_compacted(self._last)
+        except OSError as e:
+            self._tell("warning", f"the compaction could not be noted: {e}")
+        self.passes += 1
+        self._segments_seen = 0  # what came meanwhile may be worth another pass
+        self._tell("info", f"compacted the log in {took:.1f} s: {self._size_before} bytes before, {self._log.size} now")
+
+    def stop(self, why: str = "") -> None:
+        """Give the pass up, if there is one. What was adopted stays."""
+        if self._process is None:
+            return
+        process = self._process
+        process.send_signal(signal.SIGKILL)
+        self._close()
+        process.wait()
+        self._log.tidy()
+        self._segments_seen = self._log.segments
+        if why:
+            self.failures += 1
+            self._tell("warning", f"the log could not be compacted, and stays as it is: {why}")
+
+    def _close(self) -> None:
+        process, self._process = self._process, None
+        assert process is not None and process.stdin is not None and process.stdout is not None
+        self._watcher.unwatch(process.stdout.fileno())
+        process.stdout.close()
+        with suppress(OSError):  # it had gone before it read what was said to it
+            process.stdin.close()
+        self._ending.append(process)

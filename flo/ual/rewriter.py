@@ -1,0 +1,57 @@
+"""The process that compacts beside a server: `python -m flo.ual.rewriter DIR NOW DEPTH AGE`, started by flo.compactor.
+
+It runs at idle priority, reads what is sealed and writes bases; what is open, and the manifest, are the server's. Lines of JSON on
+standard output, each answered by a line on standard input before it goes on:
+
+    {"sources": [entry, …], "entry": entry}   a base is there: adopt it. Then it removes what the base replaces
+    {"done": true}                            (not answered)
+    {"error": "a sentence"}                   (not answered)
+
+It ends when its standard input does: the server has gone, or wants it to stop.
+"""
+
+import json
+import os
+import select
+import sys
+
+from flo.errors import FloError
+from flo.ual import manifest
+from flo.ual.compaction import Stopped, compact, remove_replaced, sources_of
+from flo.ual.files import Files
+
+NICENESS = 19
+
+
+def main(directory: str, now: int, depth: int, age: int) -> int:
+    """Compact what the manifest in `directory` lists. Returns the exit status."""
+    os.nice(NICENESS)
+    if hasattr(os, "SCHED_IDLE"):
+        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+
+    def told_to_stop() -> bool:
+        return bool(select.select([sys.stdin], [], [], 0)[0])  # nothing is sent unasked: it has ended
+
+    files = Files()
+    try:
+        sources = sources_of(manifest.read(files, directory).entries)
+        for replacement in compact(files, directory, sources, now=now, depth=depth, age=age, should_stop=told_to_stop):
+            _say({"sources": replacement.sources, "entry": replacement.entry})
+            if not sys.stdin.readline():
+                return 1
+            remove_replaced(files, directory, replacement.sources)
+        _say({"done": True})
+    except Stopped:
+        return 1
+    except (FloError, OSError) as e:
+        _say({"error": str(e)})
+        return 1
+    return 0
+
+
+def _say(message: dict[str, object]) -> None:
+    print(json.dumps(message), flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1], *map(int, sys.argv[2:])))

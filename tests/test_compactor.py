@@ -1,0 +1,154 @@
+"""A server that compacts: by itself when its log has grown, when it is asked to, beside its clients; and what is left when the server
+or the process that compacts dies in the middle."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from flo.ual import manifest
+from flo.ual.check import check
+from flo.ual.files import Files
+from tests.processes import ROOT, FloProcess, wait_until
+
+SETTINGS = {"FLO_LOG_SEGMENT_BYTES": "4mb", "FLO_KV_HISTORY_DEPTH": "1"}
+VALUE_BYTES = 256 << 10
+KEYS = 10
+
+
+def server(directory: Path) -> FloProcess:
+    return FloProcess(directory, environment=SETTINGS)
+
+
+def bases(directory: Path) -> set[str]:
+    """The files of bases that are there."""
+    return {path.name for path in directory.iterdir() if path.suffix in (".base", ".hist")}
+
+
+def listed(directory: Path) -> set[str]:
+    """Those that the manifest names."""
+    entries = manifest.read(Files(), str(directory)).entries
+    return {name for entry in entries if entry.is_base for name in entry.files}
+
+
+def overwrite(flo: FloProcess, rounds: int) -> None:
+    """Set every key so many times."""
+    with flo.connect() as client:
+        for number in range(rounds):
+            value = b"%d" % (number % 10) * VALUE_BYTES
+            assert client.pipeline(*((b"SET", b"key-%d" % i, value) for i in range(KEYS))) == [b"OK"] * KEYS
+
+
+def info(flo: FloProcess, field: str) -> str:
+    """A line of INFO persistence."""
+    with flo.connect() as client:
+        text = client.command("INFO", "persistence").decode()
+    lines: dict[str, str] = dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
+    return lines[field]
+
+
+def ask(directory: Path) -> subprocess.CompletedProcess[str]:
+    """`flo compact`."""
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    return subprocess.run(
+        [sys.executable, "-m", "flo", "compact", str(directory)], env=environment, cwd=directory, capture_output=True, text=True
+    )
+
+
+def test_a_log_that_grows_is_compacted(tmp_path: Path) -> None:
+    """Past 64 MiB, by itself, while it is written to; and all is there after a kill."""
+    with server(tmp_path) as flo:
+        overwrite(flo, 40)  # 100 MiB of 2.5 that are live
+        wait_until(lambda: "compacted the log" in flo.output(), "a compaction")
+        overwrite(flo, 1)
+        wait_until(lambda: bases(tmp_path) == listed(tmp_path) != set(), "the files that were replaced being gone")
+        assert int(info(flo, "flo_log_size")) < 60 << 20
+        flo.kill()
+        assert check(str(tmp_path)).damage == []
+        flo.start()
+        with flo.connect() as client:
+            assert client.command("DBSIZE") == KEYS
+            assert client.pipeline(*(("GET", f"key-{i}") for i in range(KEYS))) == [b"0" * VALUE_BYTES] * KEYS
+
+
+def test_a_server_is_asked_to_compact(tmp_path: Path) -> None:
+    """`flo compact DIR` of a directory that is in use asks; what was acknowledged and what waits in the turn is kept."""
+    with server(tmp_path) as flo:
+        overwrite(flo, 3)
+        asked = ask(tmp_path)
+        assert (asked.returncode, asked.stderr) == (0, "")
+        assert f"process id {flo.pid}" in asked.stdout
+        wait_until(lambda: "compacted the log" in flo.output(), "a compaction")
+        assert int(info(flo, "flo_log_size")) < 1.1 * KEYS * VALUE_BYTES
+        with flo.connect() as client:
+            assert client.command("GET", "key-1") == b"2" * VALUE_BYTES
+        assert flo.stop() == 0
+    assert check(str(tmp_path)).damage == []
+
+
+@contextmanager
+def held_up(flo: FloProcess) -> Iterator[int]:
+    """A pass whose process stands still in the middle; gives its id. Ends it."""
+    assert ask(flo.directory).returncode == 0
+    children = Path(f"/proc/{flo.pid}/task/{flo.pid}/children")
+    pid = int(wait_until(lambda: children.read_text().split(), "the process that compacts")[0])
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield pid
+    finally:
+        if Path(f"/proc/{pid}").exists():
+            os.kill(pid, signal.SIGKILL)
+
+
+def gone(pid: int) -> bool:
+    """Whether a process has ended (a zombie has)."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except OSError:
+        return True
+
+
+def test_the_process_that_compacts_is_killed(tmp_path: Path) -> None:
+    """The server says so, keeps all, and another pass works."""
+    with server(tmp_path) as flo:
+        overwrite(flo, 10)
+        with held_up(flo) as pid:
+            os.kill(pid, signal.SIGKILL)
+            wait_until(lambda: "could not be compacted" in flo.output(), "a warning")
+        assert bases(tmp_path) == listed(tmp_path)
+        overwrite(flo, 1)
+        assert ask(tmp_path).returncode == 0
+        wait_until(lambda: "compacted the log" in flo.output(), "a compaction")
+        with flo.connect() as client:
+            assert client.command("GET", "key-9") == b"0" * VALUE_BYTES
+
+
+def test_a_server_stops_in_the_middle_of_a_pass(tmp_path: Path) -> None:
+    """At once, and leaves neither a process nor files."""
+    with server(tmp_path) as flo:
+        overwrite(flo, 10)
+        with held_up(flo) as pid:
+            assert flo.stop() == 0
+            assert gone(pid)
+        assert bases(tmp_path) == listed(tmp_path)
+        assert check(str(tmp_path)).damage == []
+
+
+def test_a_server_is_killed_in_the_middle_of_a_pass(tmp_path: Path) -> None:
+    """The process that compacts ends by itself, and touches nothing of the next server's."""
+    with server(tmp_path) as flo:
+        overwrite(flo, 10)
+        with held_up(flo) as pid:
+            flo.kill()
+            flo.start()
+            overwrite(flo, 1)
+            os.kill(pid, signal.SIGCONT)
+            wait_until(lambda: gone(pid), "the end of the process that compacted for a dead server")
+        assert ask(tmp_path).returncode == 0
+        wait_until(lambda: "compacted the log" in flo.output(), "a compaction")
+        with flo.connect() as client:
+            assert client.pipeline(*(("GET", f"key-{i}") for i in range(KEYS))) == [b"0" * VALUE_BYTES] * KEYS
+    assert check(str(tmp_path)).damage == []
