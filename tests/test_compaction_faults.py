@@ -60,7 +60,7 @@ def test_a_crash_at_every_call(long_run: bool) -> None:
 
 def test_a_crash_at_every_call_of_recovery_after_one(long_run: bool) -> None:
     """What a compaction that was cut short has left is tidied away by a recovery that may be cut short too."""
-    assert recovery_suite(OPS, 1 if long_run else 4) > 500
+    assert recovery_suite(OPS, 1 if long_run else 7) > 500
 
 
 def prepared() -> tuple[SimFiles, Engine, Model]:

@@ -411,7 +411,7 @@ def collect(*_):
     global count
     count += 1
     print(f"collection {{count}} found {{gc.collect()}}", file=sys.stderr, flush=True)
-signal.signal(signal.SIGUSR1, collect)
+signal.signal(signal.SIGUSR2, collect)
 sys.exit(flo.cli.main(sys.argv[3:]))
 """
 
@@ -432,7 +432,7 @@ class Collecting:
         """How many objects were in cycles, once every client is gone."""
         wait_until(lambda: self.server.descriptors() == self.descriptors, "the end of the connections")
         self.collections += 1
-        os.kill(self.server.pid, signal.SIGUSR1)
+        os.kill(self.server.pid, signal.SIGUSR2)
         match = wait_until(lambda: re.search(rf"collection {self.collections} found (\d+)", self.server.output()), "the collection")
         return int(match[1])
 
