@@ -23,6 +23,12 @@ FULL_DISK = frozenset((errno.ENOSPC, errno.EDQUOT))
 BASE_ENDS = (".base", ".hist")
 FILE_ENDS = (".seg", *BASE_ENDS)
 Apply = Callable[[int, Record], None]
+ApplyPlain = Callable[[int, bytes, int], bool]
+
+
+def decline(_index: int, _data: bytes, _at: int) -> bool:
+    """Take no record undecoded."""
+    return False
 
 
 class Recovered(NamedTuple):
@@ -68,8 +74,9 @@ def _holds_batches(files: Files, path: str) -> bool:
         segment.close()
 
 
-def recover(files: Files, directory: str, apply: Apply) -> Recovered:
-    """Read the whole log, calling `apply(index, record)` for each record in order; repair its tail.
+def recover(files: Files, directory: str, apply: Apply, apply_plain: ApplyPlain = decline) -> Recovered:
+    """Read the whole log, calling `apply(index, record)` for each record in order, unless `apply_plain(index, data, offset in data)` has
+    taken it; repair its tail.
 
     Raises `LogDamaged` where the log cannot be trusted; then nothing on disk was changed.
     """
@@ -80,7 +87,8 @@ def recover(files: Files, directory: str, apply: Apply) -> Recovered:
     time = cut_bytes = records = 0
 
     def apply_bytes(index: int, data: bytes, at: int) -> None:
-        apply(index, decode(data, at))
+        if not apply_plain(index, data, at):
+            apply(index, decode(data, at))
 
     unsealed: list[Segment] = []
     try:
