@@ -26,7 +26,7 @@ class Watcher(Protocol):
     """The part of the reactor that tells when the process has said something."""
 
     def watch(self, fd: int, handler: Callable[[int], None]) -> None:
-        """Call `handler` when `fd` can be read."""
+        """Call `handler` when `fd` can be read, in a turn, and after its commit: adopting may use up what the commit was promised."""
 
     def unwatch(self, fd: int) -> None:
         """Call it no more."""
@@ -47,6 +47,7 @@ class Compactor:
         self._segments_seen = 0
         self._process: subprocess.Popen[bytes] | None = None
         self._ending: list[subprocess.Popen[bytes]] = []  # done, and not reaped yet
+        self._untidy = False  # one was killed: what it left is removed once it is gone
         self._said = b""
         self._done = False
         self._error = ""
@@ -55,15 +56,14 @@ class Compactor:
         self._last = 0  # the last index of the pass
 
     @property
-    def running(self) -> bool:
-        """Whether a pass is under way."""
-        return self._process is not None
+    def busy(self) -> bool:
+        """Whether a pass is under way, or its process has not quite ended."""
+        return self._process is not None or bool(self._ending)
 
     def consider(self, now: int) -> None:
         """Start a pass if the log has grown. Cheap: looks only where there is another segment than last time."""
         if self._ending:
-            # not waited for: at idle priority even its last ms may take long
-            self._ending = [process for process in self._ending if process.poll() is None]
+            self._reap()
         if self._log.segments != self._segments_seen:
             self._segments_seen = self._log.segments
             if self._process is None and self._log.has_grown:
@@ -71,10 +71,10 @@ class Compactor:
 
     def start(self, now: int) -> None:
         """Start a pass over what is sealed; `now` is the engine's time, ms."""
-        if self._process is not None or not self._log.sources():
+        if self._process is not None or self._ending or not self._log.sources():
             return
         root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))  # a directory, or the archive Flo runs from
-        arguments = [sys.executable, "-m", "flo.ual.rewriter", self._log.directory, str(now), str(self._depth), str(self._age)]
+        arguments = [sys.executable, "-P", "-m", "flo.ual.rewriter", self._log.directory, str(now), str(self._depth), str(self._age)]
         try:
             # a session of its own: Ctrl-C is for the server, which then ends the pass
             self._process = subprocess.Popen(
@@ -91,7 +91,6 @@ class Compactor:
         assert self._process.stdout is not None
         self._said, self._done, self._error = b"", False, ""
         self._started, self._size_before = monotonic(), self._log.size
-        self._last = self._log.sources()[-1].last
         self._watcher.watch(self._process.stdout.fileno(), self._heard)
 
     def _heard(self, _events: int) -> None:
@@ -101,7 +100,10 @@ class Compactor:
         self._said += data
         while b"\n" in self._said:
             line, _, self._said = self._said.partition(b"\n")
-            self._act(json.loads(line))
+            try:
+                self._act(json.loads(line))
+            except (ValueError, TypeError, AssertionError):
+                self.stop(f"the process said {line[:100]!r}, which cannot be understood")
             if self._process is None:
                 return
         if not data:
@@ -122,7 +124,7 @@ class Compactor:
             except (OSError, LogDamaged) as e:
                 self.stop(str(e))
         elif "done" in message:
-            self._done = True
+            self._done, self._last = True, int(str(message["done"]))
         else:
             self._error = str(message.get("error"))
 
@@ -149,15 +151,27 @@ class Compactor:
         """Give the pass up, if there is one. What was adopted stays."""
         if self._process is None:
             return
-        process = self._process
-        process.send_signal(signal.SIGKILL)
+        self._process.send_signal(signal.SIGKILL)
         self._close()
-        process.wait()
-        self._log.tidy()
+        self._untidy = True
         self._segments_seen = self._log.segments
         if why:
             self.failures += 1
             self._tell("warning", f"the log could not be compacted, and stays as it is: {why}")
+
+    def close(self) -> None:
+        """Give a pass up, and return when nothing of it is left."""
+        self.stop()
+        for process in self._ending:
+            process.wait()
+        self._reap()
+
+    def _reap(self) -> None:
+        # not waited for while the server serves: at idle priority even a process's last ms may take long
+        self._ending = [process for process in self._ending if process.poll() is None]
+        if self._untidy and not self._ending:
+            self._untidy = False
+            self._log.tidy()
 
     def _close(self) -> None:
         process, self._process = self._process, None

@@ -95,6 +95,7 @@ class Server:
         self.reactor = Reactor(self)
         self.compactor = Compactor(self.engine.log, settings.history_depth, settings.history_age, self, self.log)
         self._compaction_wanted = False
+        self._after_commit: list[Callable[[int], None]] = []
         self._reserve = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
         self._wake_read, self._wake_write = socket.socketpair()
         for end in (self._wake_read, self._wake_write):
@@ -163,7 +164,7 @@ class Server:
         for connection in list(self._connections.values()):
             connection.kill()
         try:
-            self.compactor.stop()
+            self.compactor.close()
             self.engine.close()
         except LogFailed as e:
             self.die(e)
@@ -185,10 +186,10 @@ class Server:
     def upkeep(self, idle: bool) -> bool:
         """A slice of what can wait. A defect in it belongs to no connection that could be closed: the process ends."""
         try:
-            if self._compaction_wanted:
+            self.compactor.consider(self.engine.now)
+            if self._compaction_wanted and not self.compactor.busy:
                 self._compaction_wanted = False
                 self._compact()
-            self.compactor.consider(self.engine.now)
             return self.engine.upkeep(idle)
         except (LogFailed, Fatal):
             raise
@@ -205,8 +206,8 @@ class Server:
         self.compactor.start(self.engine.now)
 
     def watch(self, fd: int, handler: Callable[[int], None]) -> None:
-        """Call `handler` when `fd` can be read (flo.compactor.Watcher)."""
-        self.reactor.register(fd, READ, handler)
+        """Call `handler` when `fd` can be read, after the turn's commit (flo.compactor.Watcher)."""
+        self.reactor.register(fd, READ, lambda _: self._after_commit.append(handler))
 
     def unwatch(self, fd: int) -> None:
         """Call it no more."""
@@ -223,7 +224,11 @@ class Server:
         return None if due is None else max(due - time() * 1000, 1) / 1000
 
     def end(self, started: float) -> None:
-        """Count, and keep what took long."""
+        """Hear what the compactor says, count, and keep what took long."""
+        if self._after_commit and not self.engine.log.pending:
+            handlers, self._after_commit = self._after_commit, []
+            for handler in handlers:
+                handler(READ)
         counters = self.counters
         counters.bytes_in += self.bytes_in
         counters.bytes_out += self.bytes_out

@@ -259,20 +259,24 @@ class Engine:
         or `OSError` where the disk has no room, `LogDamaged`, `Stopped`; what was done so far stays."""
         self.commit()
         log, settings = self.log, self.settings
-        log.roll()
-        last = log.next_index - 1
-        for replacement in compact(
-            log.files,
-            log.directory,
-            log.sources(),
-            now=self.now,
-            depth=settings.history_depth,
-            age=settings.history_age,
-            should_stop=should_stop,
-        ):
-            log.adopt(replacement)
-            remove_replaced(log.files, log.directory, replacement.sources)
-        log.note_compacted(last)
+        try:
+            log.roll()
+            last = log.next_index - 1
+            for replacement in compact(
+                log.files,
+                log.directory,
+                log.sources(),
+                now=self.now,
+                depth=settings.history_depth,
+                age=settings.history_age,
+                should_stop=should_stop,
+            ):
+                log.adopt(replacement)
+                remove_replaced(log.files, log.directory, replacement.sources)
+            log.note_compacted(last)
+        except LogFailed:
+            self._broken = True
+            raise
 
     # -- the one way to change state ---------------------------------------------------------------
 
@@ -300,7 +304,9 @@ class Engine:
         if family >= FAMILY_KV:
             namespace = self._by_id.get(record.namespace)
             if namespace is None:
-                raise LogDamaged(f"index {index} belongs to namespace {record.namespace}, which does not exist.")
+                # a replay of a log whose compaction was cut short: the namespace was deleted, and its creation is gone already
+                self._next_namespace_id = max(self._next_namespace_id, record.namespace + 1)
+                return
             self.busy.add(namespace)
             if family == FAMILY_KV:
                 namespace.kv.apply(index, record)
@@ -334,7 +340,9 @@ class Engine:
         name, identity = record.entity.decode(), int(U32.unpack(record.state)[0])
         self._next_namespace_id = max(self._next_namespace_id, identity + 1)
         if record.gone:
-            namespace = self.namespaces.pop(name)
+            namespace = self.namespaces.pop(name, None)
+            if namespace is None:
+                return  # as above
             self.busy.discard(namespace)
             del self._by_hash[namespace.hash], self._by_id[namespace.id]
             namespace.deleted = True

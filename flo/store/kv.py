@@ -155,7 +155,10 @@ class KvStore:
     def touch(self, index: int, key: bytes, deadline: int, holder: int) -> None:
         """Record `index` gave the key this deadline; its value is still that of record `holder`."""
         at = hash(key) & SHARD_MASK
-        old = self.shards[at][key]
+        old = self.shards[at].get(key)
+        if old is None:
+            # a replay of a log whose compaction was cut short: the touch is dead, and the value it was of is gone already
+            return
         if old[-1] & NOTED:
             self._unnote(at, key)
         self._note(at, key, deadline, holder)

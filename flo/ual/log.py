@@ -19,7 +19,7 @@ from collections.abc import Callable
 from itertools import accumulate
 
 from flo.errors import LogDamaged, LogFailed, Overloaded
-from flo.ual import batch, manifest, recovery
+from flo.ual import batch, manifest, recovery, spare
 from flo.ual.base import Base
 from flo.ual.compaction import Replacement, Source, remove_replaced, sources_of
 from flo.ual.files import Files
@@ -354,10 +354,10 @@ class Log:
         self.files.pwrite(self._lock, [b"process %d, %s\n" % (os.getpid(), text.encode())], 0)
 
     def tidy(self) -> None:
-        """Remove bases that no manifest names: a compaction that was killed left them, or what it replaced."""
+        """Remove what no manifest names: a compaction that was killed left it, or was to remove it."""
         listed = {name for entry in self._entries() for name in entry.files}
         for name in self.files.names(self.directory):
-            if name.endswith(recovery.BASE_ENDS) and name not in listed:
+            if name.endswith(recovery.FILE_ENDS) and name not in listed and name != spare.NAME:
                 self.files.remove(os.path.join(self.directory, name))
 
     def note_compacted(self, last: int) -> None:
@@ -384,8 +384,8 @@ class Log:
         except OSError as e:
             if e.errno not in recovery.FULL_DISK:
                 raise LogFailed(f"the next manifest in {self.directory} could not be reserved: {e}") from e
-            spare, self._spare = self._spare, None
-            spare.discard()
+            reserved, self._spare = self._spare, None
+            reserved.discard()
 
     def _limit_descriptors(self) -> None:
         while len(self._open_sealed) > self._sealed_open_max:

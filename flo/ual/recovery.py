@@ -20,8 +20,7 @@ from flo.ual.record import Record, decode
 from flo.ual.segment import HEADER_BYTES, Segment, file_name
 
 FULL_DISK = frozenset((errno.ENOSPC, errno.EDQUOT))
-BASE_ENDS = (".base", ".hist")
-FILE_ENDS = (".seg", *BASE_ENDS)
+FILE_ENDS = (".seg", ".base", ".hist")
 Apply = Callable[[int, Record], None]
 ApplyPlain = Callable[[int, bytes, int], bool]
 

@@ -4,7 +4,7 @@ It runs at idle priority, reads what is sealed and writes bases; what is open, a
 standard output, each answered by a line on standard input before it goes on:
 
     {"sources": [entry, …], "entry": entry}   a base is there: adopt it. Then it removes what the base replaces
-    {"done": true}                            (not answered)
+    {"done": last index that was looked at}   (not answered)
     {"error": "a sentence"}                   (not answered)
 
 It ends when its standard input does: the server has gone, or wants it to stop.
@@ -14,6 +14,7 @@ import json
 import os
 import select
 import sys
+from contextlib import suppress
 
 from flo.errors import FloError
 from flo.ual import manifest
@@ -25,9 +26,10 @@ NICENESS = 19
 
 def main(directory: str, now: int, depth: int, age: int) -> int:
     """Compact what the manifest in `directory` lists. Returns the exit status."""
-    os.nice(NICENESS)
-    if hasattr(os, "SCHED_IDLE"):
-        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+    with suppress(OSError):  # a sandbox may not allow it
+        os.nice(NICENESS)
+        if hasattr(os, "SCHED_IDLE"):
+            os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
 
     def told_to_stop() -> bool:
         return bool(select.select([sys.stdin], [], [], 0)[0])  # nothing is sent unasked: it has ended
@@ -40,7 +42,7 @@ def main(directory: str, now: int, depth: int, age: int) -> int:
             if not sys.stdin.readline():
                 return 1
             remove_replaced(files, directory, replacement.sources)
-        _say({"done": True})
+        _say({"done": sources[-1].last if sources else 0})
     except Stopped:
         return 1
     except (FloError, OSError) as e:
