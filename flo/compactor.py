@@ -37,8 +37,6 @@ class Compactor:
 
     def __init__(self, log: Log, depth: int, age: int, watcher: Watcher, tell: Callable[[str, str], None]) -> None:
         """`depth` and `age` are of the history that is kept; `tell(level, sentence)` reaches the operator."""
-        self.passes = 0  # that were finished
-        self.failures = 0
         self._log = log
         self._depth = depth
         self._age = age
@@ -85,7 +83,6 @@ class Compactor:
                 start_new_session=True,
             )
         except OSError as e:
-            self.failures += 1
             self._tell("warning", f"the log could not be compacted: no process could be started: {e}")
             return
         assert self._process.stdout is not None
@@ -102,7 +99,7 @@ class Compactor:
             line, _, self._said = self._said.partition(b"\n")
             try:
                 self._act(json.loads(line))
-            except (ValueError, TypeError, AssertionError):
+            except (ValueError, TypeError, LookupError, AssertionError):
                 self.stop(f"the process said {line[:100]!r}, which cannot be understood")
             if self._process is None:
                 return
@@ -113,7 +110,7 @@ class Compactor:
 
     def _act(self, message: dict[str, object]) -> None:
         process = self._process
-        assert process is not None and process.stdin is not None
+        assert process is not None and process.stdin is not None and isinstance(message, dict)
         if "entry" in message:
             sources, entry = message["sources"], message["entry"]
             assert isinstance(sources, list) and isinstance(entry, list)
@@ -132,10 +129,9 @@ class Compactor:
         """It has closed its output: it has ended, or is about to."""
         done, error = self._done, self._error
         self._close()
-        self._log.tidy()
+        self._tidy()
         took = monotonic() - self._started
         if not done:
-            self.failures += 1
             self._segments_seen = self._log.segments  # tried again after the next roll
             self._tell("warning", f"the log could not be compacted, and stays as it is: {error or 'the process ended before it was done'}")
             return
@@ -143,7 +139,6 @@ class Compactor:
             self._log.note_compacted(self._last)
         except OSError as e:
             self._tell("warning", f"the compaction could not be noted: {e}")
-        self.passes += 1
         self._segments_seen = 0  # what came meanwhile may be worth another pass
         self._tell("info", f"compacted the log in {took:.1f} s: {self._size_before} bytes before, {self._log.size} now")
 
@@ -156,7 +151,6 @@ class Compactor:
         self._untidy = True
         self._segments_seen = self._log.segments
         if why:
-            self.failures += 1
             self._tell("warning", f"the log could not be compacted, and stays as it is: {why}")
 
     def close(self) -> None:
@@ -171,7 +165,13 @@ class Compactor:
         self._ending = [process for process in self._ending if process.poll() is None]
         if self._untidy and not self._ending:
             self._untidy = False
+            self._tidy()
+
+    def _tidy(self) -> None:
+        try:
             self._log.tidy()
+        except OSError as e:  # the next recovery tries again
+            self._tell("warning", f"what a compaction left could not be removed: {e}")
 
     def _close(self) -> None:
         process, self._process = self._process, None

@@ -228,7 +228,12 @@ class Server:
         if self._after_commit and not self.engine.log.pending:
             handlers, self._after_commit = self._after_commit, []
             for handler in handlers:
-                handler(READ)
+                try:
+                    handler(READ)
+                except (LogFailed, Fatal):
+                    raise
+                except Exception as e:
+                    raise Fatal(f"a defect, in what adopts compacted files: {e!r}") from e
         counters = self.counters
         counters.bytes_in += self.bytes_in
         counters.bytes_out += self.bytes_out

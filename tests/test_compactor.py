@@ -5,10 +5,14 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
+
+from flo.compactor import Compactor
+from flo.engine import Engine, EngineSettings
 from flo.ual import manifest
 from flo.ual.check import check
 from flo.ual.files import Files
@@ -152,3 +156,34 @@ def test_a_server_is_killed_in_the_middle_of_a_pass(tmp_path: Path) -> None:
         with flo.connect() as client:
             assert client.pipeline(*(("GET", f"key-{i}") for i in range(KEYS))) == [b"0" * VALUE_BYTES] * KEYS
     assert check(str(tmp_path)).damage == []
+
+
+@pytest.mark.parametrize("said", ["not json", "[1]", "7", '{"entry": 1}', '{"entry": ["a", 1, 2, ""], "sources": [["b", 1, 0, ""]]}'])
+def test_a_process_that_says_nonsense_ends_its_pass_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: str) -> None:
+    """Whatever it says, the log stays as it is and the next pass may begin."""
+    handlers: dict[int, Callable[[int], None]] = {}
+
+    class Watched:
+        def watch(self, fd: int, handler: Callable[[int], None]) -> None:
+            handlers[fd] = handler
+
+        def unwatch(self, fd: int) -> None:
+            del handlers[fd]
+
+    script = tmp_path / "python"
+    script.write_text(f"#!/bin/sh\necho '{said}'\nread answer\n")
+    script.chmod(0o700)
+    monkeypatch.setattr(sys, "executable", str(script))
+    told: list[tuple[str, str]] = []
+    with Engine(str(tmp_path / "data"), EngineSettings(segment_bytes=1 << 16)) as engine:
+        engine.kv.put(b"key", b"value")
+        engine.log.roll()
+        compactor = Compactor(engine.log, 1, 0, Watched(), lambda level, text: told.append((level, text)))
+        compactor.start(engine.now)
+        next(iter(handlers.values()))(1)
+        compactor.close()
+        assert not compactor.busy and not handlers
+        assert told and told[0][0] == "warning" and "could not be compacted" in told[0][1]
+        found = engine.kv.get(b"key")
+        assert found is not None and found.value == b"value"
+    assert check(str(tmp_path / "data")).damage == []

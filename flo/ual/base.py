@@ -304,9 +304,9 @@ class Base:
 
     def reopen(self) -> None:
         """Open the files again for reading."""
-        self.live.reopen()
         if self.history is not None:
-            self.history.reopen()
+            self.history.reopen()  # first: `fd`, which says whether it is open, is the other's
+        self.live.reopen()
 
 
 def _to_bytes(column: "array[int]") -> bytes:

@@ -31,7 +31,7 @@ from flo.ual.spare import Spare
 SYNC, ASYNC, EPHEMERAL = "sync", "async", "ephemeral"
 DURABILITIES = (SYNC, ASYNC, EPHEMERAL)
 SEGMENT_BYTES = 64 << 20  # large enough that a roll (a few ms) is rare, small enough to compact one at a time
-SMALL_SEGMENT_BYTES = 16 << 20
+SMALL_SEGMENT_BYTES = 16 << 20  # smaller ones would roll several times a second under full load
 RESERVED_SHARE = 4  # past the size above, a segment is a quarter of the log at most: two of them are reserved and may be empty
 FIRST_SEGMENT_BYTES = 4 << 20  # the first is written whole at the first start, which should not take a second
 ASYNC_SYNC_SECONDS = 0.1  # SPEC: synced at least every 100 ms
@@ -39,7 +39,7 @@ RESERVE_RETRY_SECONDS = 0.25  # how often a full disk is asked again
 GATHER_BYTES_MIN = 64 << 10  # from here on the kernel gathers the records, which saves copying them once
 GATHER_PIECES_MAX = 900  # IOV_MAX is 1,024
 COMPACT_BYTES_MIN = 64 << 20  # a smaller log is not worth a process
-COMPACT_GROWTH = 2
+COMPACT_GROWTH = 2  # each byte written is then rewritten about twice, and at most half of the log is dead for long
 SEALED_OPEN_MAX = 256  # descriptors kept open on sealed segments
 LOCK_NAME = "LOCK"
 COMPACTS = "SIGUSR1 compacts"  # in LOCK, behind the process id: the process that holds it knows this signal
