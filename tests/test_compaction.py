@@ -12,28 +12,41 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flo.engine import Engine, EngineSettings
+from flo.engine import engine as engine_module
 from flo.engine.engine import wall_clock
+from flo.engine.stream import Bounds
 from flo.errors import LogDamaged
-from flo.ual import manifest
-from flo.ual.base import BaseFile
+from flo.store.kv import KvStore
+from flo.store.queue import QUEUE_MASK, QUEUE_SHIFT
+from flo.ual import block, manifest
+from flo.ual.base import BaseFile, BaseWriter
+from flo.ual.block import Records
 from flo.ual.check import check
 from flo.ual.compaction import Stopped
 from flo.ual.files import Files
-from flo.ual.law import DEAD, HISTORY, LIVE, Judge, survivors
+from flo.ual.law import CURRENT, DEAD, HISTORY, LIVE, Judge, entity_of, survivors
 from flo.ual.record import (
     FAMILY_QUEUE,
+    KV_COUNTER,
+    KV_DEADLINE,
     KV_GONE,
     KV_STRING,
     KV_TOUCH,
+    MESSAGE_STATE,
     QUEUE_GONE,
     QUEUE_LEASE,
     QUEUE_MESSAGE,
+    RECORD_STATE,
+    STREAM_ID,
+    STREAM_RECORD,
     U64,
     WATERMARK,
     Record,
     container,
     encode,
 )
+from flo.ual.recovery import PlainLoader
+from tests.faultfiles import SimFiles
 from tests.processes import ROOT
 
 SEGMENT_BYTES = 64 << 10
@@ -95,7 +108,14 @@ def test_the_judge_says_what_the_law_says(log: dict[int, Record], now: int, dept
         data = b"pad" + encode(log[index])
         verdicts[index] = judge.judge(index, data, 3)
     live, history = survivors(log, now, depth, age)
-    assert verdicts == {index: LIVE if index in live else HISTORY if index in history else DEAD for index in log}
+    assert {index: min(verdict, LIVE) for index, verdict in verdicts.items()} == {
+        index: LIVE if index in live else HISTORY if index in history else DEAD for index in log
+    }
+    leaned_on = {lean for index in live | history for lean in log[index].leans}
+    latest = {entity_of(record): index for index, record in sorted(log.items())}.values()
+    marks = {index for index, record in log.items() if record.type == WATERMARK}
+    current = {index for index in latest if index in live and index not in leaned_on and not log[index].gone} - marks
+    assert {index for index, verdict in verdicts.items() if verdict == CURRENT} == current
 
 
 # -- what is kept ----------------------------------------------------------------------------------
@@ -249,7 +269,7 @@ def test_every_flipped_bit_of_a_base_is_found(tmp_path: Path) -> None:
 
 def test_without_the_blocks_checksum_a_flip_is_not_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The control of the test above."""
-    monkeypatch.setattr(BaseFile, "_is_intact", lambda *_: True)
+    monkeypatch.setattr(block, "is_intact", lambda *_: True)
     with pytest.raises((AssertionError, pytest.fail.Exception)):
         test_every_flipped_bit_of_a_base_is_found(tmp_path)
 
@@ -298,39 +318,114 @@ def test_flo_compact(tmp_path: Path) -> None:
     assert held.returncode == 1 and "in use" in held.stderr and "Traceback" not in held.stderr
 
 
-def test_records_taken_undecoded_make_the_same_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The short way of recovery against its plain twin: entries, notes, order, accounted bytes."""
+def memory_of(engine: Engine) -> list[object]:
+    """Everything the stores hold, in a form that can be compared."""
+    found: list[object] = []
+    for name, space in sorted(engine.namespaces.items()):
+        store, queues, streams = space.kv.store, space.queues.store, space.streams.store
+        found.append(
+            (
+                name,
+                {key: shard[key] for shard in store.shards for key in shard},
+                {key: note[key] for note in store.notes for key in note},
+                dict(store.buried),
+                sorted(set(filter(store.__contains__, store.ordered.fresh))),
+                (store.bytes, queues.bytes, streams.bytes),
+                {seq: (state & ~(QUEUE_MASK << QUEUE_SHIFT)) for shard in queues.shards for seq, state in shard.items()},
+                {
+                    queue.name: (queue.counts, list(queues.ready(queue)), dict(queue.dead), queue.evicted, queue.lease, queue.dedup)
+                    for queue in queues.queues.values()
+                },
+                {
+                    stream.name: (
+                        [(chunk.ms, chunk.seqs, chunk.indexes, chunk.sizes, chunk.bytes) for chunk in stream.chunks],
+                        (stream.count, stream.bytes, stream.last, stream.added, stream.max_deleted, stream.age_due),
+                        {group.name: dict(group.pending) for group in stream.groups.values()},
+                    )
+                    for stream in streams.streams.values()
+                },
+            )
+        )
+    return found
 
-    def memory() -> list[object]:
-        with open_engine(tmp_path) as engine:
-            stores = [space.kv.store for _, space in sorted(engine.namespaces.items())]
-            return [
-                (
-                    {key: shard[key] for shard in store.shards for key in shard},
-                    {key: note[key] for note in store.notes for key in note},
-                    dict(store.buried),
-                    store.ordered.fresh,
-                    store.bytes,
-                    len(engine.busy),
-                )
-                for store in stores
-            ]
 
+def test_many_records_taken_at_once_make_the_same_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The short ways of recovery against their plain twin: entries, notes, lanes, chunks, accounted bytes; before a compaction, behind
+    one, behind another with a tail, and with one that was cut short."""
     with open_engine(tmp_path) as engine:
-        fill(engine, 5)
-        other = engine.create_namespace("other").kv
-        other.put(b"a", b"")
-        other.incr(b"count")
-        other.json_set(b"doc", b"$", b"[1]")
-        other.put(b"deadline", b"v", deadline=START + 99_000)
-        other.touch(b"a", START + 99_000)
-        other.put(b"a", b"\r\n")
-    short = memory()
-    monkeypatch.setattr(Engine, "_apply_plain", lambda *_: False)
-    assert memory() == short
+        fill(engine, 12)
+        other = engine.create_namespace("other")
+        other.kv.put(b"a", b"")
+        other.kv.incr(b"count")
+        other.kv.json_set(b"doc", b"$", b"[1]")
+        other.kv.put(b"deadline", b"v", deadline=START + 99_000)
+        other.kv.touch(b"a", START + 99_000)
+        other.kv.put(b"a", b"\r\n")
+        for i in range(40):
+            other.queues.enqueue(b"q%d" % (i % 3), b"p", delay=1000 if i % 7 == 0 else 0, priority=i % 2)
+            other.streams.append(b"s%d" % (i % 12), b"payload")
+        other.queues.dequeue(b"q1", 3)
+        other.streams.trim(b"s1", Bounds(max_len=1))
+        other.queues.purge(b"q2")
+        other.queues.enqueue(b"q2", b"again")
+
+    def compare() -> None:
+        with open_engine(tmp_path) as engine:
+            short = memory_of(engine)
+        with monkeypatch.context() as patch:
+            patch.setattr(engine_module, "Loading", lambda apply, _find: PlainLoader(apply))
+            patch.setattr(KvStore, "settle", lambda _self: None)
+            with open_engine(tmp_path) as engine:
+                assert memory_of(engine) == short
+
+    compare()
     with open_engine(tmp_path) as engine:
         engine.compact()
-    monkeypatch.undo()
-    compacted = memory()
-    monkeypatch.setattr(Engine, "_apply_plain", lambda *_: False)
-    assert memory() == compacted
+    compare()
+    with open_engine(tmp_path) as engine:
+        fill(engine, 3)
+        engine.kv.delete(b"key-50")
+        engine.kv.put(b"key-51", b"v", deadline=START + 99_000)
+    compare()
+    with open_engine(tmp_path) as engine:
+        engine.compact()
+        engine.kv.put(b"key-50", b"back")
+    compare()
+    monkeypatch.setattr(block, "MARSHAL_READS_PIECES", False)
+    compare()
+
+
+def test_blocks_give_back_what_they_were_given() -> None:
+    """Records of every kind, each found by its index, in order, however the block lays them out."""
+    rng = Random(5)
+    rows: list[tuple[int, bytes, bool]] = []
+    for index in sorted(rng.sample(range(1, 10_000), 3000)):
+        name = rng.choice([b"a", b"", b"long" * 9])
+        payload = rng.randbytes(rng.choice([0, 1, 300]))
+        entity, state = name, payload
+        kind = rng.choice([KV_STRING, KV_COUNTER, KV_STRING | KV_DEADLINE, KV_GONE, QUEUE_MESSAGE, STREAM_RECORD, QUEUE_LEASE, WATERMARK])
+        if kind == QUEUE_MESSAGE:
+            entity = container(name) + U64.pack(index)
+            state = MESSAGE_STATE.pack(rng.randrange(2), rng.choice([0, 0, 5])) + payload
+        elif kind == STREAM_RECORD:
+            entity, state = container(name) + STREAM_ID.pack(index, 0), RECORD_STATE.pack(0, index) + payload
+        leans = (index - 1,) if kind == QUEUE_LEASE else ()
+        record = Record(kind, rng.randrange(2), index * 3, entity, state, rng.choice([0, index - 1]), leans, kind == KV_GONE)
+        rows.append((index, encode(record), rng.random() < 0.9))
+    files = SimFiles()
+    files.make_dir("/d")
+    writer = BaseWriter(files, "/d/base", 1, 10_000, 7)
+    for index, data, current in rows:
+        writer.add(index, data, current)
+    writer.finish()
+    opened = BaseFile(files, "/d/base", 1, 10_000)
+    assert [row for number in range(len(opened)) for row in opened.rows(number)] == [(index, data) for index, data, _ in rows]
+    kept = {index: data for index, data, _ in rows}
+    order = [*kept, *rng.sample(range(10_000), 500)]
+    for index in order:
+        assert opened.read(index) == kept.get(index)
+    values = sum(read.values for read in opened.blocks())
+    grouped = sum(len(group.indexes if isinstance(group, Records) else group.seqs) for read in opened.blocks() for group in read.groups())
+    assert values > 50 and grouped > 100, "the short forms are used at all"
+    for read in opened.blocks():
+        assert block.read_pieces(read.data[read.values_at : read.others_at]) == read.pieces()

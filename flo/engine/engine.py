@@ -7,6 +7,7 @@ Two ways to run it. In a program, each operation commits before it returns, or a
 In the server (`manual=True`) the tick calls `tick()` before and `commit()` after all the operations of a turn.
 """
 
+import gc
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -15,11 +16,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from flo.engine.kv import RECORD_MARGIN_BYTES, KeyValue
+from flo.engine.loading import Loading
 from flo.engine.namespace import DEFAULT, DEFAULT_ID, Namespace, check_name, hash_name
 from flo.engine.queue import Queues
 from flo.engine.stream import Streams
 from flo.errors import BadRequest, Conflict, LogDamaged, LogFailed, OutOfMemory, Overloaded
-from flo.store.kv import KIND_MASK
 from flo.store.ordered import WAITING_MIN, OrderedKeys
 from flo.store.queue import QueueStore
 from flo.store.stream import StreamStore
@@ -34,11 +35,6 @@ from flo.ual.record import (
     FAMILY_STREAM,
     FAMILY_STREAM_GROUP,
     FAMILY_STREAM_SIDE,
-    HEADER,
-    HEADER_BYTES,
-    KV_COUNTER,
-    KV_JSON,
-    KV_STRING,
     NAMESPACE,
     NAMESPACE_ID_MAX,
     REGISTRY_ID,
@@ -54,7 +50,6 @@ NOTIFY_SLICE = 1000  # who wait for a key, told in one turn: 2 us each
 SWEEP_RETRY_MS = 1000  # how soon sweeping is tried again on a full disk
 QUEUE_FAMILIES = (FAMILY_QUEUE, FAMILY_QUEUE_SIDE)
 STREAM_FAMILIES = (FAMILY_STREAM, FAMILY_STREAM_SIDE, FAMILY_STREAM_GROUP)
-PLAIN_VALUES = (KV_STRING, KV_COUNTER, KV_JSON)
 FREE_STEP = 256
 FREE_ENTRIES = 4096  # entries of a dropped store freed in one slice: under a ms
 
@@ -111,17 +106,30 @@ class Engine:
         self._by_id: dict[int, Namespace] = {}
         self._bind(DEFAULT, DEFAULT_ID)
         self._by_hash[0] = self._by_id[DEFAULT_ID]
-        self.log = Log(
-            directory,
-            self.apply,
-            apply_plain=self._apply_plain,
-            durability=self.settings.durability,
-            segment_bytes=self.settings.segment_bytes,
-            files=files,
-            on_notice=on_notice,
-        )
+        self.log = self._open_log(directory, files, on_notice)
         self.now = self.log.time
         self.tick()
+
+    def _open_log(self, directory: str, files: Files | None, on_notice: Callable[[str], None] | None) -> Log:
+        collects = gc.isenabled()
+        gc.disable()  # nothing that a start makes is garbage: to look for some takes half as long as making it
+        try:
+            log = Log(
+                directory,
+                self.apply,
+                loader=Loading(self.apply, self._by_id.get),
+                durability=self.settings.durability,
+                segment_bytes=self.settings.segment_bytes,
+                files=files,
+                on_notice=on_notice,
+            )
+            for namespace in self.namespaces.values():
+                namespace.kv.store.settle()
+                self.busy.add(namespace)
+        finally:
+            if collects:
+                gc.enable()
+        return log
 
     def __enter__(self) -> "Engine":
         return self
@@ -322,19 +330,6 @@ class Engine:
             self._apply_watermark(index, record)
         else:
             raise unknown_type(index, record)
-
-    def _apply_plain(self, index: int, data: bytes, at: int) -> bool:
-        """`apply` for values without a deadline, which most records of most logs are, as they lie in the log: half the time of a start.
-        False for all else. tests/test_engine_model.py restarts by it."""
-        length, kind, shape, key_length, number, _, _ = HEADER.unpack_from(data, at)
-        namespace = self._by_id.get(number)
-        start, end = at + HEADER_BYTES, at + length
-        middle = start + key_length
-        if kind not in PLAIN_VALUES or shape or namespace is None or not middle <= end <= len(data):
-            return False
-        namespace.kv.store.put(index, data[start:middle], data[middle:end], kind & KIND_MASK, 0)
-        self.busy.add(namespace)
-        return True
 
     def _apply_namespace(self, record: Record) -> None:
         name, identity = record.entity.decode(), int(U32.unpack(record.state)[0])

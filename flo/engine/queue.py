@@ -40,6 +40,7 @@ from flo.ual.record import (
     GONE,
     HEADER,
     HEADER_BYTES,
+    MESSAGE_STATE,
     QUEUE_BACK,
     QUEUE_CONFIG,
     QUEUE_DEAD,
@@ -75,7 +76,6 @@ WALK_SLICE = 4096  # ready messages looked at in one slice
 PEEK_SLICE = 256  # payloads read in one slice: 2.5 us each from a warm cache
 
 _HEADER, _SEQ = HEADER.pack, U64.pack
-_MESSAGE = struct.Struct("<BQ")  # priority, not before; the payload follows
 _TRANSITION = struct.Struct("<BIQ")  # priority, attempts, deadline or not before
 _DEAD = struct.Struct("<BI")  # priority, attempts
 _CONFIG = struct.Struct("<II")  # lease, most attempts
@@ -151,7 +151,7 @@ class Queues:
         if record.family == FAMILY_QUEUE:
             seq = int(U64.unpack_from(entity, len(head))[0])
             if kind == QUEUE_MESSAGE:
-                store.message(seq, name, *_MESSAGE.unpack_from(state))
+                store.message(seq, name, *MESSAGE_STATE.unpack_from(state))
             elif kind == QUEUE_LEASE:
                 store.lease(seq, name, *_TRANSITION.unpack(state))
             elif kind == QUEUE_BACK:
@@ -209,9 +209,9 @@ class Queues:
     def _message(self, queue: Queue, payload: bytes, priority: int, not_before: int) -> int:
         engine, head = self.engine, queue.head
         seq = engine.log.next_index
-        length = HEADER_BYTES + len(head) + 8 + _MESSAGE.size + len(payload)
+        length = HEADER_BYTES + len(head) + 8 + MESSAGE_STATE.size + len(payload)
         header = _HEADER(length, QUEUE_MESSAGE, 0, len(head) + 8, self.namespace, engine.now, 0)
-        engine.log.append(b"".join((header, head, _SEQ(seq), _MESSAGE.pack(priority, not_before), payload)))
+        engine.log.append(b"".join((header, head, _SEQ(seq), MESSAGE_STATE.pack(priority, not_before), payload)))
         if not_before:
             engine.busy.add(engine.namespace_by_id(self.namespace))
             self.store.message(seq, queue.name, priority, not_before)
@@ -299,7 +299,7 @@ class Queues:
         self.engine.admit(count * (TRANSITION_BYTES + len(name)), adds=False)
         while len(found) < count and (seq := store.first(queue)):
             record = self._read(seq)
-            payload = record.state[_MESSAGE.size :]
+            payload = record.state[MESSAGE_STATE.size :]
             size += len(payload)
             if found and size > LIST_BYTES_MAX:
                 break
@@ -403,7 +403,7 @@ class Queues:
             log.next_index += 1
             engine.busy.add(engine.namespace_by_id(self.namespace))
             store.lease(seq, name, priority, attempts, deadline)
-        return seq, attempts, data[HEADER_BYTES + len(queue.head) + 8 + _MESSAGE.size :]
+        return seq, attempts, data[HEADER_BYTES + len(queue.head) + 8 + MESSAGE_STATE.size :]
 
     def ack_one(self, name: bytes, seq: int, attempt: int) -> int:
         """`ack` of one receipt; -1 where the long way has to be taken."""
@@ -499,7 +499,7 @@ class Queues:
         found: list[Message] = []
         size = 0
         for seq, dead in islice(queue.dead.items(), limit) if queue is not None else ():
-            payload = self._read(seq).state[_MESSAGE.size :]
+            payload = self._read(seq).state[MESSAGE_STATE.size :]
             size += len(payload)
             if found and size > LIST_BYTES_MAX:
                 break
@@ -585,7 +585,7 @@ class Queues:
             size += len(record.state)
             if found and size > LIST_BYTES_MAX:
                 break
-            found.append(Message(seq, priority_of(state), attempts_of(state), record.time, record.state[_MESSAGE.size :]))
+            found.append(Message(seq, priority_of(state), attempts_of(state), record.time, record.state[MESSAGE_STATE.size :]))
         return found
 
     @operation
@@ -767,5 +767,5 @@ def peek_job(queues: Queues, name: bytes, first: int, last: int) -> Generator[No
         size += len(record.state)
         if found and size > LIST_BYTES_MAX:
             break
-        found.append(Message(seq, priority_of(state), attempts_of(state), record.time, record.state[_MESSAGE.size :]))
+        found.append(Message(seq, priority_of(state), attempts_of(state), record.time, record.state[MESSAGE_STATE.size :]))
     return found

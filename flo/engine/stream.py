@@ -21,6 +21,8 @@ from flo.ual.record import (
     FAMILY_STREAM_SIDE,
     HEADER,
     HEADER_BYTES,
+    RECORD_STATE,
+    STREAM_ID,
     STREAM_RECORD,
     STREAM_RECORD_GONE,
     STREAM_STATE,
@@ -44,8 +46,6 @@ TIME_MAX = 1 << 53
 
 RAW, FIELDS = 0, 1  # what a payload is: bytes, or a list of fields (flo.proto.fields)
 
-ID = struct.Struct("<QQ")  # ms, seq
-_RECORD_STATE = struct.Struct("<BQ")  # kind, number among all; the payload follows
 _STATE = struct.Struct("<QQQQQQQQ")  # last ms, last seq, added, highest deleted ms, seq, most records, most ms, most bytes
 STATE_MARK = b"s"
 
@@ -132,11 +132,11 @@ class Streams:
         head = container_of(entity)
         name = head[2:]
         if kind == STREAM_RECORD:
-            ms, seq = ID.unpack_from(entity, len(head))
-            _, added = _RECORD_STATE.unpack_from(record.state)
-            self.store.append(index, name, ms << SEQ_BITS | seq, added, len(record.state) - _RECORD_STATE.size)
+            ms, seq = STREAM_ID.unpack_from(entity, len(head))
+            _, added = RECORD_STATE.unpack_from(record.state)
+            self.store.append(index, name, ms << SEQ_BITS | seq, added, len(record.state) - RECORD_STATE.size)
         elif kind == STREAM_RECORD_GONE:
-            ms, seq = ID.unpack_from(entity, len(head))
+            ms, seq = STREAM_ID.unpack_from(entity, len(head))
             self.store.remove(name, ms << SEQ_BITS | seq)
         elif kind == STREAM_STATE:
             last_ms, last_seq, added, deleted_ms, deleted_seq, *bounds = _STATE.unpack(record.state)
@@ -237,10 +237,10 @@ class Streams:
         """Write a record. Its bytes are made here rather than by engine.write: this runs once a record, at a third of the cost."""
         engine = self.engine
         head = stream.head
-        length = HEADER_BYTES + len(head) + ID.size + _RECORD_STATE.size + len(payload)
-        header = HEADER.pack(length, STREAM_RECORD, 0, len(head) + ID.size, self.namespace, engine.now, 0)
-        name = ID.pack(ident >> SEQ_BITS, ident & SEQ_MASK)
-        index = engine.log.append(b"".join((header, head, name, _RECORD_STATE.pack(kind, added), payload)))
+        length = HEADER_BYTES + len(head) + STREAM_ID.size + RECORD_STATE.size + len(payload)
+        header = HEADER.pack(length, STREAM_RECORD, 0, len(head) + STREAM_ID.size, self.namespace, engine.now, 0)
+        name = STREAM_ID.pack(ident >> SEQ_BITS, ident & SEQ_MASK)
+        index = engine.log.append(b"".join((header, head, name, RECORD_STATE.pack(kind, added), payload)))
         return self.store.append(index, stream.name, ident, added, len(payload))
 
     def add(self, name: bytes, payload: bytes, kind: int) -> int:
@@ -318,7 +318,7 @@ class Streams:
         self.engine.admit((len(there) + 1) * (SIDE_BYTES + len(name)), adds=False)
         self._state(name, stream, max_deleted=max(stream.max_deleted, *there))
         for ident in there:
-            entity = container(name) + ID.pack(ident >> SEQ_BITS, ident & SEQ_MASK)
+            entity = container(name) + STREAM_ID.pack(ident >> SEQ_BITS, ident & SEQ_MASK)
             self.engine.write(Record(STREAM_RECORD_GONE, self.namespace, self.engine.now, entity, b"", gone=True))
         return len(there)
 
@@ -379,8 +379,8 @@ class Streams:
         record = self.engine.log.read(index)
         if record is None:
             raise LogDamaged(f"the record {id_text(ident).decode()}, index {index}, is in its stream and not in the log")
-        kind, _ = _RECORD_STATE.unpack_from(record.state)
-        return StreamRecord(ident, kind, record.state[_RECORD_STATE.size :])
+        kind, _ = RECORD_STATE.unpack_from(record.state)
+        return StreamRecord(ident, kind, record.state[RECORD_STATE.size :])
 
     def read(self, name: bytes, start: int = 0, end: int = ID_MAX, limit: int = READ_SLICE, *, reverse: bool = False) -> list[StreamRecord]:
         """Up to `limit` records from id `start` to `end`, both included, from the other end with `reverse`; stops near 16 MiB, after

@@ -89,10 +89,14 @@ class KvStore:
         # deleted key -> (index, time) of its deletion, oldest first; a plain dict finds its first slowly after deletions
         self.buried: OrderedDict[bytes, tuple[int, int]] = OrderedDict()
         self.deadlines: Deadlines[bytes] = Deadlines()
-        # not through self: a store that is dropped with its namespace must be in no cycle, since nothing collects those
-        self.ordered = OrderedKeys(lambda key: key in shards[hash(key) & SHARD_MASK])
+        self.ordered = self._new_order()
         self.bytes = 0  # of memory, accounted
         return old
+
+    def _new_order(self) -> OrderedKeys:
+        shards = self.shards
+        # not through self: a store that is dropped with its namespace must be in no cycle, since nothing collects those
+        return OrderedKeys(lambda key: key in shards[hash(key) & SHARD_MASK])
 
     def __len__(self) -> int:
         """Keys, those whose deadline has passed and that were not swept yet included."""
@@ -151,6 +155,30 @@ class KvStore:
             entry = frame(value, index, kind)
         shard[key] = entry
         self.bytes += len(entry)
+
+    def load(self, pieces: list[bytes], special: bool) -> None:
+        """Values without a deadline, as a base of the log holds them: key, entry, key, entry, and so on. `special` says that there may be
+        deadlines or deleted keys. Order and accounting are left to `settle`."""
+        shards = self.shards
+        if not special:
+            for key, entry in zip(pieces[::2], pieces[1::2], strict=True):
+                shards[hash(key) & SHARD_MASK][key] = entry
+            return
+        for key, entry in zip(pieces[::2], pieces[1::2], strict=True):
+            at = hash(key) & SHARD_MASK
+            if key in self.notes[at]:
+                self._unnote(at, key)
+            self.buried.pop(key, None)
+            shards[at][key] = entry
+
+    def settle(self) -> None:
+        """Account for everything and put every key down for ordering: the end of a start."""
+        size = sum(map(len, self.notes)) * NOTE_OVERHEAD_BYTES
+        ordered = self.ordered = self._new_order()
+        for shard in self.shards:
+            ordered.fresh += shard
+            size += KEY_OVERHEAD_BYTES * len(shard) + sum(map(len, shard)) + sum(map(len, shard.values()))
+        self.bytes = size
 
     def touch(self, index: int, key: bytes, deadline: int, holder: int) -> None:
         """Record `index` gave the key this deadline; its value is still that of record `holder`."""

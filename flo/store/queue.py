@@ -17,6 +17,7 @@ those that came back in a heap. A message that leaves without being popped (ackn
 and is passed over. Purging gives the queue another number: what bears the old one is nobody's, and is freed in slices.
 """
 
+from array import array
 from collections import OrderedDict, deque
 from collections.abc import Iterator
 from heapq import heappop, heappush, merge
@@ -279,6 +280,24 @@ class QueueStore:
             lane = queue.lane(priority)
         lane.push(seq)
         self.bytes += MESSAGE_BYTES
+
+    def extend(self, name: bytes, priority: int, seqs: "array[int]") -> None:
+        """`message` for many, ready at once, in order of seq."""
+        queue = self.open(name)
+        state = queue.plain.get(priority)
+        if state is None:
+            state = queue.plain[priority] = pack(READY, priority, 0, queue.number, 0)
+        shards = self.shards
+        for seq in seqs:
+            shards[seq & SHARD_MASK][seq] = state
+        queue.counts[READY] += len(seqs)
+        lane = queue.lane(priority)
+        if not lane.fresh or seqs[0] > lane.fresh[-1]:
+            lane.fresh.extend(seqs)
+        else:
+            for seq in seqs:
+                lane.push(seq)
+        self.bytes += MESSAGE_BYTES * len(seqs)
 
     def lease(self, seq: int, name: bytes, priority: int, attempts: int, deadline: int) -> None:
         """A message was delivered, or its lease extended."""

@@ -219,6 +219,26 @@ class Stream:
         self.last = ident
         self.added = added
 
+    def extend(self, indexes: "array[int]", ms: "array[int]", seqs: "array[int]", sizes: "array[int]", added: int) -> None:
+        """`append` for many, in order; `added` is the last one's. What the stream itself says of its counts may have come before."""
+        chunks, at = self.chunks, 0
+        while at < len(ms):
+            if not chunks or len(chunks[-1].ms) >= CHUNK_RECORDS:
+                chunks.append(Chunk())
+            chunk = chunks[-1]
+            end = at + CHUNK_RECORDS - len(chunk.ms)
+            chunk.ms += ms[at:end]
+            chunk.seqs += seqs[at:end]
+            chunk.indexes += indexes[at:end]
+            chunk.sizes += sizes[at:end]
+            size = sum(sizes[at:end])
+            chunk.bytes += size
+            self.bytes += size
+            at = end
+        self.count += len(ms)
+        self.last = max(self.last, ms[-1] << SEQ_BITS | seqs[-1])
+        self.added = max(self.added, added)
+
     def remove(self, ident: int) -> None:
         """The record with this id is gone."""
         at, place = self.place(ident)
@@ -298,6 +318,14 @@ class StreamStore:
         """`append`, to a stream that is there and keeps no age."""
         stream.append(index, ident, added, size)
         self.bytes += RECORD_BYTES
+
+    def extend(self, name: bytes, indexes: "array[int]", ms: "array[int]", seqs: "array[int]", sizes: "array[int]", added: int) -> None:
+        """`append` for many records of one stream."""
+        stream = self.open(name)
+        stream.extend(indexes, ms, seqs, sizes, added)
+        self.bytes += RECORD_BYTES * len(ms)
+        if not stream.age_due:
+            self._watch_age(stream)
 
     def remove(self, name: bytes, ident: int) -> None:
         """A record was deleted."""

@@ -4,55 +4,39 @@ A base is two files of the same layout: `*.base` holds what is live, which recov
 is read when somebody asks for it. Layout (docs/log-format.md, "Base"), little-endian:
 
     0   header: magic, random id, first and last index of the range, time of its last batch, crc; zeros to 64
-    64  blocks: header: magic "FLOK", u32 bytes of rows, u32 count, u64 first index, u64 last index, u32 crc
-                rows:   the records, as in a segment
-                u64 index of each, u32 offset of each in the rows
-        footer: u64 offset of each block, u64 its first index; then a trailer: magic "FLOT", u32 blocks, u64 records,
-                u64 offset of the footer, u32 crc of the footer and the trailer's first 24 bytes
+    64  blocks (flo.ual.block)
+        footer: of each block: u64 offset, u64 its first index, u64 bytes of the part that a start reads
+        trailer: magic "FLOT", u32 blocks, u64 records, u64 offset of the footer, u32 crc of the footer and the trailer's first 24 bytes
 
-A block's crc covers its header's first 28 bytes, rows and columns, from the id's crc. The file is whole or it is not there: it is
-synced before a manifest names it, and never written again.
+The file is whole or it is not there: it is synced before a manifest names it, and never written again.
 """
 
 import os
 import struct
-import sys
 from array import array
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import NamedTuple
 from zlib import crc32
 
 from flo.errors import LogDamaged
+from flo.ual import block
+from flo.ual.block import BLOCK_HEADER_BYTES, COLUMN_BYTES, PIECE_HEAD_BYTES, Block, Builder, from_bytes, take_row, to_bytes, value_row
 from flo.ual.files import Files
 from flo.ual.manifest import ManifestEntry
 from flo.ual.record import U32
 
-MAGIC = b"FLOBASE1"
+MAGIC = b"FLOBASE2"
 _HEADER = struct.Struct("<8s16sQQQ")
 HEADER_BYTES = 64
-BLOCK_MAGIC = b"FLOK"
-_BLOCK = struct.Struct("<4sIIQQ")
-BLOCK_HEADER_BYTES = _BLOCK.size + U32.size
-assert BLOCK_HEADER_BYTES == 32
-COLUMN_BYTES = 12  # of a record: its index, its offset
 FOOTER_MAGIC = b"FLOT"
 _TRAILER = struct.Struct("<4sIQQ")
 TRAILER_BYTES = _TRAILER.size + U32.size
-ENTRY_BYTES = 16  # of a block, in the footer
-BLOCK_ROWS_BYTES = 128 << 10  # a block is full past this, or with so many records: what is read to find one record
-BLOCK_RECORDS = 1024
+ENTRY_BYTES = 24  # of a block, in the footer
 SYNC_BYTES = 1 << 20  # a large sync would hold up those of the log
-
-
-class Block(NamedTuple):
-    """Where a block is, and what its header says."""
-
-    at: int  # of its rows in the file
-    length: int  # of its rows
-    records: int
-    first: int
-    last: int
+READ_BYTES = 1 << 10  # most records are smaller, so most reads are one system call
+READ_AHEAD_BYTES = 64 << 10  # where neighbours are read one after the other
+LOAD_BYTES = 1 << 20  # blocks that lie together are read together
 
 
 def file_name(first: int, last: int, token: str, history: bool) -> str:
@@ -70,11 +54,8 @@ class BaseWriter:
         self.path = path
         self.records = 0
         self.size = HEADER_BYTES
-        self._blocks = array("Q")  # offset, first index of each
-        self._rows: list[bytes] = []
-        self._indexes = array("Q")
-        self._offsets = array("I")
-        self._length = 0
+        self._blocks = array("Q")  # three of each, as in the footer
+        self._builder = Builder()
         self._unsynced = 0
         identity = os.urandom(16)
         self._seed = crc32(identity)
@@ -86,26 +67,19 @@ class BaseWriter:
             self.discard()
             raise
 
-    def add(self, index: int, data: bytes) -> None:
-        """The next record."""
-        self._indexes.append(index)
-        self._offsets.append(self._length)
-        self._rows.append(data)
-        self._length += len(data)
-        if self._length >= BLOCK_ROWS_BYTES or len(self._rows) >= BLOCK_RECORDS:
+    def add(self, index: int, data: bytes, current: bool = False) -> None:
+        """The next record; `current` where it is live and nothing leans on it."""
+        self._builder.add(index, data, current)
+        if self._builder.full:
             self._flush()
 
     def _flush(self) -> None:
-        if not self._rows:
+        if not self._builder.count:
             return
-        rows = b"".join(self._rows)
-        indexes, offsets = _to_bytes(self._indexes), _to_bytes(self._offsets)
-        head = _BLOCK.pack(BLOCK_MAGIC, len(rows), len(self._rows), self._indexes[0], self._indexes[-1])
-        crc = crc32(offsets, crc32(indexes, crc32(rows, crc32(head, self._seed))))
-        self._blocks.extend((self.size, self._indexes[0]))
-        self._write([head + U32.pack(crc), rows, indexes, offsets])
-        self.records += len(self._rows)
-        self._rows, self._indexes, self._offsets, self._length = [], array("Q"), array("I"), 0
+        self.records += self._builder.count
+        first, loaded, rest = self._builder.build(self._seed)
+        self._blocks.extend((self.size, first, len(loaded)))
+        self._write([loaded, rest])
 
     def _write(self, pieces: list[bytes]) -> None:
         self.files.pwrite(self.fd, pieces, self.size)
@@ -119,8 +93,8 @@ class BaseWriter:
     def finish(self) -> None:
         """Write the footer and sync: the file is whole. Its name is not durable yet."""
         self._flush()
-        footer = _to_bytes(self._blocks)
-        trailer = _TRAILER.pack(FOOTER_MAGIC, len(self._blocks) // 2, self.records, self.size)
+        footer = to_bytes(self._blocks)
+        trailer = _TRAILER.pack(FOOTER_MAGIC, len(self._blocks) // 3, self.records, self.size)
         self._write([footer, trailer + U32.pack(crc32(trailer, crc32(footer)))])
         self.files.sync(self.fd)
         self.close()
@@ -137,6 +111,19 @@ class BaseWriter:
         self.files.remove(self.path)
 
 
+class _Page(NamedTuple):
+    """Where the records of one block are."""
+
+    number: int  # of the block
+    at: int  # of the block in the file
+    indexes: "array[int]"
+    places: "array[int]"
+    values: int  # how many values there are
+    namespace: int  # of the values
+    others_at: int  # what has a lower place is a value
+    end: int  # what has a higher place is behind a checksum of its own
+
+
 class BaseFile:
     """One file of a base, open for reading."""
 
@@ -144,8 +131,9 @@ class BaseFile:
         """Open it. Raises `LogDamaged` where its header or footer does not hold or is of another range."""
         self.files = files
         self.path = path
-        self._page: tuple[array[int], array[int], int, int] | None = None  # indexes, offsets, where the rows begin, their length
-        self._page_at = -1
+        self._page: _Page | None = None
+        self._ahead, self._ahead_at = b"", 0  # what was read ahead
+        self._read_end = 0  # where the last record that was read ended
         try:
             self.fd = files.open(path)
         except FileNotFoundError:
@@ -176,82 +164,117 @@ class BaseFile:
         footer = files.pread(self.fd, blocks * ENTRY_BYTES, self.footer_at)
         if U32.unpack_from(trailer, _TRAILER.size)[0] != crc32(trailer[: _TRAILER.size], crc32(footer)):
             raise LogDamaged(sentence)
-        table = _from_bytes("Q", footer)
-        self._offsets, self._firsts = table[0::2], table[1::2]
+        table = from_bytes("Q", footer)
+        self._offsets, self._firsts, self._loaded = table[0::3], table[1::3], table[2::3]
         self.size = size
-
-    def blocks(self) -> Iterator[tuple[Block, bytes, "array[int]", "array[int]"]]:
-        """Every block: (block, its rows, their indexes, their offsets), checked. Raises `LogDamaged`."""
-        for number in range(len(self._offsets)):
-            yield self.block(number)
-
-    def block(self, number: int) -> tuple[Block, bytes, "array[int]", "array[int]"]:
-        """The block of that number, checked."""
-        at = self._offsets[number]
-        end = self._offsets[number + 1] if number + 1 < len(self._offsets) else self.footer_at
-        data = self.files.pread(self.fd, end - at, at)
-        block = self._block_header(data, at)
-        columns = BLOCK_HEADER_BYTES + block.length
-        if len(data) != columns + COLUMN_BYTES * block.records or not self._is_intact(data):
-            raise LogDamaged(f"{self.path} is damaged at byte {at}: a block's checksum does not hold. Restore it from a backup.")
-        middle = columns + 8 * block.records
-        return block, data[BLOCK_HEADER_BYTES:columns], _from_bytes("Q", data[columns:middle]), _from_bytes("I", data[middle:])
 
     def __len__(self) -> int:
         """How many blocks there are."""
         return len(self._offsets)
 
-    def _is_intact(self, data: bytes) -> bool:
-        crc = crc32(memoryview(data)[BLOCK_HEADER_BYTES:], crc32(data[: _BLOCK.size], self.seed))
-        return crc == int(U32.unpack_from(data, _BLOCK.size)[0])
+    def _end_of(self, number: int) -> int:
+        return self._offsets[number + 1] if number + 1 < len(self._offsets) else self.footer_at
 
-    def _block_header(self, data: bytes, at: int) -> Block:
-        if len(data) < BLOCK_HEADER_BYTES or data[:4] != BLOCK_MAGIC:
-            raise LogDamaged(f"{self.path} is damaged at byte {at}: there is no block. Restore it from a backup.")
-        _, length, count, first, last = _BLOCK.unpack_from(data)
-        return Block(at + BLOCK_HEADER_BYTES, length, count, first, last)
+    def blocks(self) -> Iterator[Block]:
+        """Every block, as far as a start reads it. Raises `LogDamaged`."""
+        number = 0
+        while number < len(self):
+            start = self._offsets[number]
+            last = number  # of those that are read together: up to LOAD_BYTES, with nothing between them
+            while (
+                last + 1 < len(self)
+                and self._offsets[last] + self._loaded[last] == self._offsets[last + 1]
+                and self._offsets[last + 1] + self._loaded[last + 1] - start <= LOAD_BYTES
+            ):
+                last += 1
+            data = self.files.pread(self.fd, self._offsets[last] + self._loaded[last] - start, start)
+            for each in range(number, last + 1):
+                at = self._offsets[each] - start
+                yield Block(data[at : at + self._loaded[each]], self.seed, self.path, start + at)
+            number = last + 1
 
-    def scan(self, apply: Callable[[int, bytes, int], None]) -> None:
-        """Call `apply(index, data, offset in data)` for every record."""
-        for _, rows, indexes, offsets in self.blocks():
-            for index, offset in zip(indexes, offsets, strict=True):
-                apply(index, rows, offset)
+    def rows(self, number: int) -> list[tuple[int, bytes]]:
+        """(index, bytes) of every record of a block, in order, everything checked. Raises `LogDamaged`."""
+        at, loaded = self._offsets[number], self._loaded[number]
+        data = self.files.pread(self.fd, self._end_of(number) - at, at)
+        read = Block(data[:loaded], self.seed, self.path, at)
+        if len(data) != loaded + read.grouped_bytes:
+            raise LogDamaged(f"{self.path} is damaged at byte {at}: a block is cut short. Restore it from a backup.")
+        return list(read.rows(data[loaded:]))
 
     def read(self, index: int) -> bytes | None:
         """The bytes of record `index`, None where it is not kept."""
         number = bisect_right(self._firsts, index) - 1
         if number < 0:
             return None
-        if number != self._page_at or self._page is None:
-            self._read_page(number)
-            assert self._page is not None
-        indexes, offsets, rows_at, length = self._page
-        place = bisect_left(indexes, index)
-        if place == len(indexes) or indexes[place] != index:
+        page = self._page
+        if page is None or number != page.number:
+            page = self._page = self._read_page(number)
+        at = bisect_left(page.indexes, index)
+        if at == len(page.indexes) or page.indexes[at] != index:
             return None
-        start = offsets[place]
-        end = offsets[place + 1] if place + 1 < len(offsets) else length
-        data = self.files.pread(self.fd, end - start, rows_at + start)
-        if len(data) != end - start:
-            raise LogDamaged(f"{self.path}: {len(data)} bytes of index {index} could be read where {end - start} should be.")
+        place = page.places[at]
+        if place < page.others_at:
+            return self._read_value(page, index, at, place)
+        start = page.at + place
+        if place < page.end:
+            data = self._read_ahead(start, 0)
+            return data[: U32.unpack_from(data)[0]]
+        return take_row(self.path, index, self._read_ahead(start, 4), 0)
+
+    def _read_value(self, page: _Page, index: int, at: int, place: int) -> bytes:
+        number = sum(1 for other in page.places[:at] if other < page.others_at)
+        columns = page.at + BLOCK_HEADER_BYTES + COLUMN_BYTES * len(page.indexes)
+        time = self._pread(8, columns + 8 * number, index)
+        prev = self._pread(8, columns + 8 * (page.values + number), index)
+        start = page.at + place
+        head = self._pread(PIECE_HEAD_BYTES, start, index)
+        key_length = U32.unpack_from(head, 1)[0]
+        pieces = self._pread(key_length + PIECE_HEAD_BYTES, start + PIECE_HEAD_BYTES, index)
+        key = pieces[:key_length]
+        entry = self._pread(U32.unpack_from(pieces, key_length + 1)[0], start + PIECE_HEAD_BYTES + len(pieces), index)
+        return value_row(key, entry, page.namespace, *(int.from_bytes(each, "little") for each in (time, prev)))
+
+    def _pread(self, size: int, at: int, index: int) -> bytes:
+        data = self.files.pread(self.fd, size, at)
+        if len(data) != size:
+            raise LogDamaged(f"{self.path}: {len(data)} bytes of index {index} could be read where {size} should be.")
         return data
 
-    def _read_page(self, number: int) -> None:
+    def _read_ahead(self, start: int, before: int) -> bytes:
+        """The record at offset `start`, which has `before` bytes in front of its length, with whatever follows."""
+        at = start - self._ahead_at
+        have = len(self._ahead) - at
+        if at < 0 or have < before + 4 or have < before + U32.unpack_from(self._ahead, at + before)[0]:
+            size = READ_AHEAD_BYTES if start == self._read_end else READ_BYTES
+            data = self.files.pread(self.fd, size, start)
+            if len(data) < before + 4:
+                raise LogDamaged(f"{self.path} is damaged at byte {start}: it ends there. Restore it from a backup.")
+            length = before + int(U32.unpack_from(data, before)[0])
+            if length > len(data):
+                data += self.files.pread(self.fd, length - len(data), start + len(data))
+            self._ahead, self._ahead_at, at = data, start, 0
+        end = at + before + int(U32.unpack_from(self._ahead, at + before)[0])
+        self._read_end = self._ahead_at + end
+        return self._ahead[at:end]
+
+    def _read_page(self, number: int) -> _Page:
         """Have a block's columns at hand."""
         at = self._offsets[number]
-        block = self._block_header(self.files.pread(self.fd, BLOCK_HEADER_BYTES, at), at)
-        data = self.files.pread(self.fd, COLUMN_BYTES * block.records, block.at + block.length)
-        if len(data) != COLUMN_BYTES * block.records:
+        head = self.files.pread(self.fd, BLOCK_HEADER_BYTES, at)
+        records, values, namespace, others_at = block.read_head(head, self.path, at)
+        data = self.files.pread(self.fd, COLUMN_BYTES * records, at + BLOCK_HEADER_BYTES)
+        if len(data) != COLUMN_BYTES * records:
             raise LogDamaged(f"{self.path} is damaged at byte {at}: its columns are cut short. Restore it from a backup.")
-        middle = 8 * block.records
-        self._page = (_from_bytes("Q", data[:middle]), _from_bytes("I", data[middle:]), block.at, block.length)
-        self._page_at = number
+        middle = 8 * records
+        indexes, places = from_bytes("Q", data[:middle]), from_bytes("I", data[middle:])
+        return _Page(number, at, indexes, places, values, namespace, others_at, self._loaded[number])
 
     def close(self) -> None:
         """Give the descriptor back."""
         if self.fd >= 0:
             self.files.close(self.fd)
-            self.fd, self._page, self._page_at = -1, None, -1
+            self.fd, self._page, self._ahead = -1, None, b""
 
     def reopen(self) -> None:
         """Open the file again for reading."""
@@ -307,17 +330,3 @@ class Base:
         if self.history is not None:
             self.history.reopen()  # first: `fd`, which says whether it is open, is the other's
         self.live.reopen()
-
-
-def _to_bytes(column: "array[int]") -> bytes:
-    if sys.byteorder != "little":
-        column = column[:]
-        column.byteswap()
-    return column.tobytes()
-
-
-def _from_bytes(code: str, data: bytes) -> "array[int]":
-    column = array(code, data)
-    if sys.byteorder != "little":
-        column.byteswap()
-    return column

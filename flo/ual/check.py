@@ -8,7 +8,8 @@ from flo.ual import manifest
 from flo.ual.base import Base
 from flo.ual.files import Files
 from flo.ual.manifest import ManifestEntry
-from flo.ual.record import KNOWN_TYPES, decode
+from flo.ual.record import KNOWN_TYPES, Record, decode
+from flo.ual.recovery import PlainLoader
 from flo.ual.segment import Segment
 
 
@@ -68,13 +69,13 @@ def _check_base(files: Files, directory: str, entry: ManifestEntry, following: i
                 continue
             last = base.first - 1
             count = 0
-            for block, rows, indexes, offsets in file.blocks():
-                for index, at in zip(indexes, offsets, strict=True):
+            for number in range(len(file)):
+                for index, data in file.rows(number):
                     if not last < index <= base.last:
-                        raise LogDamaged(f"{file.path} is damaged at byte {block.at}: index {index} is out of order.")
+                        raise LogDamaged(f"{file.path} is damaged: index {index} is out of order.")
                     last = index
-                    _look(file.path, index, rows, at)
-                count += block.records
+                    _look(file.path, index, data)
+                    count += 1
             if count != file.records:
                 raise LogDamaged(f"{file.path} holds {count} records where its footer says {file.records}.")
             counts.append(count)
@@ -89,9 +90,12 @@ def _check_base(files: Files, directory: str, entry: ManifestEntry, following: i
     return sum(counts), text + (f", and {counts[1]} of history" if len(counts) > 1 else "")
 
 
-def _look(path: str, index: int, data: bytes, at: int) -> None:
+def _look(path: str, index: int, data: bytes) -> None:
     """Raise `LogDamaged` for a record that cannot be."""
-    record = decode(data, at)
+    _look_at(path, index, decode(data))
+
+
+def _look_at(path: str, index: int, record: Record) -> None:
     if record.type not in KNOWN_TYPES:
         raise LogDamaged(f"{path}: index {index} has type {record.type:#04x}, which this Flo does not know.")
     if record.prev >= index or any(lean >= index for lean in record.leans):
@@ -101,7 +105,7 @@ def _look(path: str, index: int, data: bytes, at: int) -> None:
 def _check_segment(segment: Segment, following: int | None, damage: list[str]) -> tuple[int, str]:
     """Check one segment; `following` is the next one's first index, None for the open one."""
     try:
-        tail = segment.scan(lambda index, data, at: _look(segment.path, index, data, at))
+        tail = segment.scan(PlainLoader(lambda index, record: _look_at(segment.path, index, record)).batch)
     except LogDamaged as e:
         damage.append(str(e))
         return 0, "damaged"

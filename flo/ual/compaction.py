@@ -23,7 +23,7 @@ from flo.errors import LogDamaged
 from flo.ual import base
 from flo.ual.base import Base, BaseFile, BaseWriter
 from flo.ual.files import Files
-from flo.ual.law import DEAD, HISTORY, LIVE, Judge
+from flo.ual.law import CURRENT, DEAD, HISTORY, LIVE, Judge
 from flo.ual.manifest import ManifestEntry
 from flo.ual.record import GONE, U32
 from flo.ual.segment import Segment
@@ -59,8 +59,8 @@ class _Verdicts:
 
     def __init__(self) -> None:
         self.column = bytearray()
-        self.bytes = [0, 0, 0]  # by verdict
-        self.counts = [0, 0, 0]
+        self.bytes = [0, 0, 0, 0]  # by verdict
+        self.counts = [0, 0, 0, 0]
         self.tombstones = 0  # of those that are history
 
 
@@ -104,7 +104,8 @@ def compact(
 def _groups(
     files: Files, directory: str, sources: Sequence[Source], verdicts: Sequence[_Verdicts]
 ) -> Iterator[tuple[list[Source], list[_Verdicts]]]:
-    """Neighbours that make one base each. What holds nothing dead stays as it is."""
+    """Neighbours that make one base each. A base that holds nothing dead stays as it is; a segment never does, since a start reads a base
+    in a third of the time."""
     group: list[Source] = []
     judged: list[_Verdicts] = []
     kept = read = 0
@@ -124,14 +125,12 @@ def _groups(
 
 
 def _is_clean(files: Files, directory: str, source: Source, verdict: _Verdicts) -> bool:
-    """Whether rewriting the source would change nothing: all of it is live, or it is a base whose history is what it was."""
-    if verdict.counts[DEAD]:
+    """Whether rewriting the source would change nothing: it is a base, all of it live, but for a history that is what it was."""
+    if verdict.counts[DEAD] or not source.entry.is_base:
         return False
-    if not source.entry.is_base:
-        return not verdict.counts[HISTORY]
     opened = Base(files, directory, source.entry)
     try:
-        return bool(opened.live.records == verdict.counts[LIVE] + verdict.tombstones)
+        return bool(opened.live.records == verdict.counts[LIVE] + verdict.counts[CURRENT] + verdict.tombstones)
     finally:
         opened.close()
 
@@ -180,8 +179,7 @@ def _index_of(row: Row) -> int:
 
 def _file_rows(file: BaseFile, backwards: bool) -> Iterator[Row]:
     for number in range(len(file) - 1, -1, -1) if backwards else range(len(file)):
-        _, rows, indexes, offsets = file.block(number)
-        found = [(index, rows, at) for index, at in zip(indexes, offsets, strict=True)]
+        found = [(index, data, 0) for index, data in file.rows(number)]
         yield from reversed(found) if backwards else found
 
 
@@ -199,17 +197,17 @@ def _rewrite(
     first, last = group[0].entry.first, group[-1].last
     time = max(_time_of(files, directory, source) for source in group)
     token = os.urandom(4).hex()
-    writers: dict[int, BaseWriter] = {}
+    writers: dict[bool, BaseWriter] = {}
 
-    def writer(verdict: int) -> BaseWriter:
-        found = writers.get(verdict)
+    def writer(history: bool) -> BaseWriter:
+        found = writers.get(history)
         if found is None:
-            name = base.file_name(first, last, token, verdict == HISTORY)
-            found = writers[verdict] = BaseWriter(files, os.path.join(directory, name), first, last, time)
+            name = base.file_name(first, last, token, history)
+            found = writers[history] = BaseWriter(files, os.path.join(directory, name), first, last, time)
         return found
 
     try:
-        writer(LIVE)
+        writer(history=False)
         for source, verdict in zip(group, judged, strict=True):
             column = verdict.column
             with closing(_rows(files, directory, source, backwards=False)) as rows:
@@ -221,7 +219,7 @@ def _rewrite(
                         length, _, shape = _HEAD.unpack_from(data, at)
                         if shape & GONE:
                             kept = LIVE  # a deleted key's history is found from its deletion, which recovery has to see
-                        writer(kept).add(index, data[at : at + length])
+                        writer(kept == HISTORY).add(index, data[at : at + length], kept == CURRENT)
         for each in writers.values():
             each.finish()
         files.sync_dir(directory)
@@ -229,8 +227,8 @@ def _rewrite(
         for each in writers.values():
             each.discard()
         raise
-    history = os.path.basename(writers[HISTORY].path) if HISTORY in writers else ""
-    return Replacement([source.entry for source in group], ManifestEntry(os.path.basename(writers[LIVE].path), first, last, history))
+    history = os.path.basename(writers[True].path) if True in writers else ""
+    return Replacement([source.entry for source in group], ManifestEntry(os.path.basename(writers[False].path), first, last, history))
 
 
 def _time_of(files: Files, directory: str, source: Source) -> int:

@@ -98,7 +98,8 @@ def _keep(index: int, log: Mapping[int, Record], into: set[int]) -> None:
             pending.extend(log[at].leans)
 
 
-DEAD, HISTORY, LIVE = 0, 1, 2
+DEAD, HISTORY, LIVE, CURRENT = 0, 1, 2, 3
+# CURRENT is live too: its entity's latest, and nothing leans on it, so that it may be applied after all that is only LIVE.
 _FAMILIES = [bytes((kind & FAMILY_MASK,)) for kind in range(256)]
 
 
@@ -117,14 +118,14 @@ class Judge:
         self._marks: dict[tuple[int, bytes], int] = {}
 
     def judge(self, index: int, data: bytes, at: int) -> int:
-        """DEAD, HISTORY or LIVE: what becomes of the record at offset `at` of `data`."""
+        """DEAD, HISTORY, LIVE or CURRENT: what becomes of the record at offset `at` of `data`."""
         _, kind, shape, entity_length, namespace, time, prev = HEADER.unpack_from(data, at)
         leans = shape & LEANS_MASK
         start = at + HEADER_BYTES + 8 * leans
         entity = data[start : start + entity_length]
         family = kind & FAMILY_MASK
         key = _FAMILIES[kind] + data[at + 8 : at + 12] + entity
-        verdict = self._needed.pop(index, DEAD) if self._needed else DEAD
+        leaned_on = verdict = self._needed.pop(index, DEAD) if self._needed else DEAD
         version = self._chain.pop(index, 0) if self._chain else 0
         latest = key not in self._seen
         if latest:
@@ -139,14 +140,14 @@ class Judge:
             if latest:
                 version = 1
                 if not shape & GONE:
-                    verdict = LIVE
+                    verdict = LIVE if leaned_on or kind == WATERMARK else CURRENT
                 elif self._depth > 1 and prev and young:
                     verdict = verdict or HISTORY
             if prev and version < self._depth and young:
                 self._chain[prev] = min(version + 1, self._chain.get(prev, self._depth))
         if leans and verdict:
             for lean in struct.unpack_from(f"<{leans}Q", data, at + HEADER_BYTES):
-                self._needed[lean] = max(verdict, self._needed.get(lean, DEAD))
+                self._needed[lean] = max(min(verdict, LIVE), self._needed.get(lean, DEAD))
         return verdict
 
     def _dropped(self, index: int, family: int, namespace: int, entity: bytes) -> bool:

@@ -55,14 +55,13 @@ class Log:
         directory: str,
         apply: recovery.Apply,
         *,
-        apply_plain: recovery.ApplyPlain = recovery.decline,
+        loader: recovery.Loader | None = None,
         durability: str = SYNC,
         segment_bytes: int = SEGMENT_BYTES,
         files: Files | None = None,
         on_notice: Callable[[str], None] | None = None,
     ) -> None:
-        """Open or create the log in `directory` and hand every record in it to `apply_plain(index, data, offset)`, which takes those that
-        it can apply undecoded, or to `apply(index, record)`.
+        """Open or create the log in `directory` and hand every record in it to `apply(index, record)`, or many at a time to `loader`.
 
         Raises `DirectoryInUse`, `LogDamaged`, `LogFailed` or `OSError`. `on_notice` is told what recovery did.
         """
@@ -88,7 +87,7 @@ class Log:
             self._settle_ephemeral()
             if recovery.is_new(files, directory):
                 recovery.create(files, directory, min(segment_bytes, FIRST_SEGMENT_BYTES))
-            found = recovery.recover(files, directory, apply, apply_plain)
+            found = recovery.recover(files, directory, loader or recovery.PlainLoader(apply))
             self.identity = found.identity
             self.compacted_bytes = found.compacted
             self._segments = [*found.sealed, found.open]

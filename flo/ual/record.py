@@ -73,6 +73,11 @@ KNOWN_TYPES |= {QUEUE_CONFIG, QUEUE_DEDUP, QUEUE_EVICTED, QUEUE_DEDUP_GONE}
 KNOWN_TYPES |= {STREAM_RECORD, STREAM_RECORD_GONE, STREAM_STATE, STREAM_GROUP, STREAM_GROUP_GONE}
 KNOWN_TYPES |= {STREAM_CONSUMER, STREAM_PENDING, STREAM_DEAD, STREAM_CONSUMER_GONE, STREAM_PENDING_GONE}
 
+# What a base looks at of two states (flo.ual.block); all others are the engine's alone.
+MESSAGE_STATE = struct.Struct("<BQ")  # of a QUEUE_MESSAGE: priority, not before; the payload follows
+STREAM_ID = struct.Struct("<QQ")  # of a STREAM_RECORD, behind its container: ms, seq
+RECORD_STATE = struct.Struct("<BQ")  # of a STREAM_RECORD: kind, number among all; the payload follows
+
 REGISTRY_ID = (1 << 32) - 1  # the namespace of records that belong to none: a watermark of one must not drop its registration
 NAMESPACE_ID_MAX = REGISTRY_ID - 1
 ENTITY_BYTES_MAX = 65_535  # the u16 at offset 6

@@ -9,25 +9,59 @@ import errno
 import os
 from collections.abc import Callable
 from itertools import pairwise
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from flo.errors import LogDamaged
 from flo.ual import manifest, spare
-from flo.ual.base import Base
+from flo.ual.base import Base, BaseFile
+from flo.ual.block import Messages, Records
 from flo.ual.files import ZEROS, Files
 from flo.ual.manifest import ManifestEntry
-from flo.ual.record import Record, decode
+from flo.ual.record import HEADER_BYTES as RECORD_HEADER_BYTES
+from flo.ual.record import U32, Record, decode
 from flo.ual.segment import HEADER_BYTES, Segment, file_name
 
 FULL_DISK = frozenset((errno.ENOSPC, errno.EDQUOT))
 FILE_ENDS = (".seg", ".base", ".hist")
 Apply = Callable[[int, Record], None]
-ApplyPlain = Callable[[int, bytes, int], bool]
 
 
-def decline(_index: int, _data: bytes, _at: int) -> bool:
-    """Take no record undecoded."""
-    return False
+class Loader(Protocol):
+    """What is handed the log, from its first record to its last."""
+
+    def batch(self, first: int, count: int, body: bytes) -> list[int]:
+        """The `count` records in `body`, the first of index `first`. Returns their offsets in it; raises `LogDamaged` where they do not
+        add up to it."""
+
+    def other(self, index: int, record: Record) -> None:
+        """A record of a base."""
+
+    def values(self, namespace: int, pieces: list[bytes]) -> None:
+        """Values of a base (flo.ual.block)."""
+
+    def group(self, group: Messages | Records) -> None:
+        """A group of a base (flo.ual.block)."""
+
+
+class PlainLoader:
+    """Takes everything as records, one by one."""
+
+    def __init__(self, apply: Apply) -> None:
+        """`apply(index, record)` is called for every one."""
+        self.other = apply
+
+    def batch(self, first: int, count: int, body: bytes) -> list[int]:
+        """As in Loader."""
+        places, at = [], 0
+        for index in range(first, first + count):
+            if at + RECORD_HEADER_BYTES > len(body):
+                raise LogDamaged("the batch holds fewer records than it says.")
+            places.append(at)
+            self.other(index, decode(body, at))
+            at += max(U32.unpack_from(body, at)[0], RECORD_HEADER_BYTES)
+        if at != len(body):
+            raise LogDamaged("the batch's records do not add up to its length.")
+        return places
 
 
 class Recovered(NamedTuple):
@@ -73,9 +107,8 @@ def _holds_batches(files: Files, path: str) -> bool:
         segment.close()
 
 
-def recover(files: Files, directory: str, apply: Apply, apply_plain: ApplyPlain = decline) -> Recovered:
-    """Read the whole log, calling `apply(index, record)` for each record in order, unless `apply_plain(index, data, offset in data)` has
-    taken it; repair its tail.
+def recover(files: Files, directory: str, loader: Loader | PlainLoader) -> Recovered:
+    """Read the whole log into `loader`; repair its tail.
 
     Raises `LogDamaged` where the log cannot be trusted; then nothing on disk was changed.
     """
@@ -84,11 +117,6 @@ def recover(files: Files, directory: str, apply: Apply, apply_plain: ApplyPlain 
     sealed: list[Segment | Base] = []
     segment: Segment | None = None
     time = cut_bytes = records = 0
-
-    def apply_bytes(index: int, data: bytes, at: int) -> None:
-        if not apply_plain(index, data, at):
-            apply(index, decode(data, at))
-
     unsealed: list[Segment] = []
     try:
         for entry, following in pairwise((*entries, None)):
@@ -97,7 +125,7 @@ def recover(files: Files, directory: str, apply: Apply, apply_plain: ApplyPlain 
                 assert following is not None, "the manifest ends with a segment"
                 base = Base(files, directory, entry)
                 sealed.append(base)
-                base.live.scan(apply_bytes)
+                _load(base.live, loader)
                 time = max(time, base.time)
                 records += base.live.records
                 if entry.last + 1 != following.first:
@@ -106,7 +134,7 @@ def recover(files: Files, directory: str, apply: Apply, apply_plain: ApplyPlain 
             segment = Segment.load(files, os.path.join(directory, entry.file), entry.first, writable=True)
             if following is not None:
                 sealed.append(segment)
-            tail = segment.scan(apply_bytes)
+            tail = segment.scan(loader.batch)
             time = max(time, tail.time)
             records += tail.last - entry.first + 1
             if following is not None:
@@ -131,6 +159,22 @@ def recover(files: Files, directory: str, apply: Apply, apply_plain: ApplyPlain 
             segment.close()
         raise
     return Recovered(identity, sealed, segment, compacted, time, cut_bytes, records)
+
+
+def _load(file: BaseFile, loader: Loader | PlainLoader) -> None:
+    """Hand a base to `loader`. In each block what others lean on, and watermarks, come first."""
+    if isinstance(loader, PlainLoader):
+        for number in range(len(file)):
+            for index, data in file.rows(number):
+                loader.other(index, decode(data))
+        return
+    for block in file.blocks():
+        for index, at in block.others():
+            loader.other(index, decode(block.data, at))
+        if block.values:
+            loader.values(block.namespace, block.pieces())
+        for group in block.groups():
+            loader.group(group)
 
 
 def _settle_manifest(files: Files, directory: str, identity: str, entries: list[ManifestEntry], compacted: int) -> None:

@@ -22,7 +22,6 @@ from flo.errors import LogDamaged
 from flo.ual import batch
 from flo.ual.batch import BatchHeader
 from flo.ual.files import ZEROS, Files
-from flo.ual.record import HEADER_BYTES as RECORD_HEADER_BYTES
 from flo.ual.record import U32
 
 HEADER_MAGIC = b"FLOSEG1\0"
@@ -167,8 +166,8 @@ class Segment:
             at += batch.HEADER_BYTES + header.length
             crc, expected, time = header.crc, header.last + 1, header.time
 
-    def scan(self, apply: Callable[[int, bytes, int], None]) -> Tail:
-        """Call `apply(index, data, offset in data)` for every record; learn all offsets; return the tail."""
+    def scan(self, take: Callable[[int, int, bytes], list[int]]) -> Tail:
+        """Call `take(first index, count, records)` for every batch, which returns the records' offsets; return the tail."""
         offsets = self.offsets = array("I")
         tail = Tail(HEADER_BYTES, self.first - 1, self.seed, 0)
         unclaimed: deque[tuple[int, int]] = deque()  # (last index, where it starts) of batches no later one claims durable
@@ -176,15 +175,10 @@ class Segment:
             while unclaimed and unclaimed[0][0] <= header.durable:
                 unclaimed.popleft()
             unclaimed.append((header.last, base - batch.HEADER_BYTES))
-            at, index = 0, header.first
-            for index in range(header.first, header.last + 1):
-                if at + RECORD_HEADER_BYTES > len(body):
-                    raise LogDamaged(f"{self.path} at byte {base + at}: the batch holds fewer records than it says.")
-                offsets.append(base + at)
-                apply(index, body, at)
-                at += max(U32.unpack_from(body, at)[0], RECORD_HEADER_BYTES)
-            if at != len(body):
-                raise LogDamaged(f"{self.path} at byte {base}: the batch's records do not add up to its length.")
+            try:
+                offsets.extend([base + at for at in take(header.first, header.records, body)])
+            except LogDamaged as e:
+                raise LogDamaged(f"{self.path} is damaged at byte {base}: {e}") from None
             tail = Tail(base + header.length, header.last, header.crc, header.time)
         self.tail, self.last, self.crc = tail.end, tail.last, tail.crc
         self.unclaimed_from = unclaimed[0][1] if unclaimed else tail.end

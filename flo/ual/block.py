@@ -1,0 +1,366 @@
+"""A block of a base: up to 1,024 records, laid out so that a store takes most of them without looking at each.
+
+Layout (docs/log-format.md, "Block"), little-endian; places count from the block's start:
+
+    0   header: magic "FLOK", u32 records, u32 values, u32 namespace of the values, u32 bytes of the values, of the others, of the
+        groups, of the grouped records, u64 first index, u64 last index, u32 crc
+    52  u64 index of each record, u32 place of each
+        u64 time of each value, u64 predecessor of each value
+        values: what the key-value store holds: "[", u32 twice how many, then for each its key and its entry, as "s", u32 length, bytes
+        others: records as in a segment
+        groups: neighbours of one queue or stream, as columns
+        (so far a start reads; the crc is of all this)
+        grouped records: for each u32 crc, then the record as in a segment; a start has no need of them
+
+A value is a record of a string, counter or document without a deadline; a group, messages of one queue that are ready and of one
+priority, or records of one stream. Both are only what is *current*: live, and leaned on by nothing, so that it does not matter in which
+order they are applied once the others are. The form of the values is the one that `marshal` reads, which makes a million objects in a
+tenth of a second; `read_pieces` is the same in Python, for the day it does not.
+"""
+
+import marshal
+import struct
+import sys
+from array import array
+from collections.abc import Iterator
+from typing import NamedTuple
+from zlib import crc32
+
+from flo.errors import LogDamaged
+from flo.ual.record import (
+    HEADER,
+    HEADER_BYTES,
+    KV_COUNTER,
+    KV_JSON,
+    KV_STRING,
+    MESSAGE_STATE,
+    QUEUE_MESSAGE,
+    RECORD_STATE,
+    STREAM_ID,
+    STREAM_RECORD,
+    U16,
+    U32,
+)
+
+MAGIC = b"FLOK"
+_HEAD = struct.Struct("<4sIIIIIIIQQ")
+BLOCK_HEADER_BYTES = _HEAD.size + U32.size
+assert BLOCK_HEADER_BYTES == 52
+COLUMN_BYTES = 12  # of a record: its index, its place
+VALUE_COLUMN_BYTES = 16  # of a value besides: its time, its predecessor
+_GROUP = struct.Struct("<BBHIIQ")  # type, priority, length of the name, namespace, records, the last one's number in its stream; the name
+LOADED_BYTES = 128 << 10  # a block is full past this much of what a start reads
+GROUPED_BYTES = 1 << 20  # or this much of what it does not
+RECORDS_MAX = 1024  # or with so many: what is looked through to find one
+GROUP_MIN = 4  # fewer are not worth a group
+
+VALUE_TYPES = (KV_STRING, KV_COUNTER, KV_JSON)
+_KIND_MASK = 0x03
+_FLAGS_SHIFT = 56  # of a value's entry: index, u56; flags, u8 (flo.store.kv)
+_INDEX_MASK = (1 << _FLAGS_SHIFT) - 1
+_ENTRY_END = 10  # CR, LF, index and flags
+_VERSION = struct.Struct("<Q")
+_LIST, _PIECE = ord("["), ord("s")
+_PIECE_HEAD = struct.Struct("<BI")
+PIECE_HEAD_BYTES = _PIECE_HEAD.size
+
+
+class Messages(NamedTuple):
+    """Ready messages of one queue and priority, ascending."""
+
+    namespace: int
+    name: bytes
+    priority: int
+    seqs: "array[int]"
+
+
+class Records(NamedTuple):
+    """Records of one stream, ascending. `added` is the last one's number among all that were ever in it."""
+
+    namespace: int
+    name: bytes
+    indexes: "array[int]"
+    ms: "array[int]"
+    seqs: "array[int]"
+    sizes: "array[int]"  # of payloads
+    added: int
+
+
+class Block:
+    """A block as far as a start reads it. Its parts are taken out when they are asked for."""
+
+    def __init__(self, data: bytes, seed: int, path: str, at: int) -> None:
+        """`data` from offset `at` of the file. Raises `LogDamaged` where its checksum does not hold."""
+        self.data = data
+        self.path = path
+        self.at = at
+        if len(data) < BLOCK_HEADER_BYTES or data[:4] != MAGIC:
+            raise LogDamaged(f"{path} is damaged at byte {at}: there is no block. Restore it from a backup.")
+        head = _HEAD.unpack_from(data)
+        _, self.records, self.values, self.namespace, values, others, groups, self.grouped_bytes, self.first, self.last = head
+        self.values_at = BLOCK_HEADER_BYTES + COLUMN_BYTES * self.records + VALUE_COLUMN_BYTES * self.values
+        self.others_at = self.values_at + values
+        self.groups_at = self.others_at + others
+        self.end = self.groups_at + groups
+        if len(data) != self.end or not is_intact(data, seed):
+            raise LogDamaged(f"{path} is damaged at byte {at}: a block's checksum does not hold. Restore it from a backup.")
+
+    def indexes(self) -> "array[int]":
+        """Of all its records, ascending."""
+        return from_bytes("Q", self.data[BLOCK_HEADER_BYTES : BLOCK_HEADER_BYTES + 8 * self.records])
+
+    def places(self) -> "array[int]":
+        """Of all its records."""
+        start = BLOCK_HEADER_BYTES + 8 * self.records
+        return from_bytes("I", self.data[start : start + 4 * self.records])
+
+    def pieces(self) -> list[bytes]:
+        """Key, entry, key, entry, and so on."""
+        if not self.values:
+            return []
+        pieces = self.data[self.values_at : self.others_at]
+        found: list[bytes] = marshal.loads(pieces) if MARSHAL_READS_PIECES else read_pieces(pieces)
+        return found
+
+    def others(self) -> list[tuple[int, int]]:
+        """(index, offset in `data`) of what is neither a value nor in a group, in order."""
+        start, end = self.others_at, self.groups_at
+        if start == end:
+            return []
+        return [(index, place) for index, place in zip(self.indexes(), self.places(), strict=True) if start <= place < end]
+
+    def groups(self) -> list[Messages | Records]:
+        """What queues and streams take as a whole."""
+        found: list[Messages | Records] = []
+        data, at = self.data, self.groups_at
+        while at < self.end:
+            kind, priority, length, namespace, count, added = _GROUP.unpack_from(data, at)
+            at += _GROUP.size
+            name = data[at : at + length]
+            at += length
+            columns: list[array[int]] = []
+            for code, size in ("Q", 8), ("Q", 8), ("Q", 8), ("I", 4):
+                columns.append(from_bytes(code, data[at : at + size * count]))
+                at += size * count
+                if kind == QUEUE_MESSAGE:
+                    break
+            if kind == QUEUE_MESSAGE:
+                found.append(Messages(namespace, name, priority, columns[0]))
+            else:
+                indexes, ms, seqs, sizes = columns
+                found.append(Records(namespace, name, indexes, ms, seqs, sizes, added))
+        return found
+
+    def rows(self, grouped: bytes) -> Iterator[tuple[int, bytes]]:
+        """(index, bytes) of every record, in order; `grouped` is what follows the part that a start reads. Everything is checked
+        against everything else. Raises `LogDamaged`."""
+        pieces, times, predecessors = self.pieces(), self._times(), self._predecessors()
+        number = 0
+        seen: dict[int, bytes] = {}
+        for index, place in zip(self.indexes(), self.places(), strict=True):
+            if place < self.others_at:
+                row = self._value(index, pieces[2 * number], pieces[2 * number + 1], times[number], predecessors[number])
+                number += 1
+            elif place < self.end:
+                row = self.data[place : place + U32.unpack_from(self.data, place)[0]]
+            else:
+                row = seen[index] = take_row(self.path, index, grouped, place - self.end)
+            yield index, row
+        builder = Builder()
+        for index, row in seen.items():
+            builder.add(index, row, current=True)
+        if seen and builder.columns(minimum=0) != self.groups():
+            raise LogDamaged(f"{self.path} is damaged at byte {self.at}: a group's columns are not those of its records.")
+
+    def _times(self) -> "array[int]":
+        start = self.values_at - VALUE_COLUMN_BYTES * self.values
+        return from_bytes("Q", self.data[start : start + 8 * self.values])
+
+    def _predecessors(self) -> "array[int]":
+        return from_bytes("Q", self.data[self.values_at - 8 * self.values : self.values_at])
+
+    def _value(self, index: int, key: bytes, entry: bytes, time: int, prev: int) -> bytes:
+        if _VERSION.unpack_from(entry, len(entry) - 8)[0] & _INDEX_MASK != index:
+            raise LogDamaged(f"{self.path} is damaged at byte {self.at}: the value of index {index} is another's.")
+        return value_row(key, entry, self.namespace, time, prev)
+
+
+def read_head(data: bytes, path: str, at: int) -> tuple[int, int, int, int]:
+    """(records, values, the values' namespace, where the others begin) from the header at offset `at` of a file."""
+    if len(data) < BLOCK_HEADER_BYTES or data[:4] != MAGIC:
+        raise LogDamaged(f"{path} is damaged at byte {at}: there is no block. Restore it from a backup.")
+    _, records, values, namespace, values_bytes, *_ = _HEAD.unpack_from(data)
+    return records, values, namespace, BLOCK_HEADER_BYTES + COLUMN_BYTES * records + VALUE_COLUMN_BYTES * values + values_bytes
+
+
+def value_row(key: bytes, entry: bytes, namespace: int, time: int, prev: int) -> bytes:
+    """The record that a value's key and entry came from."""
+    value = entry[entry.index(10) + 1 : -_ENTRY_END]
+    kind = KV_STRING | entry[-1] & _KIND_MASK
+    return HEADER.pack(HEADER_BYTES + len(key) + len(value), kind, 0, len(key), namespace, time, prev) + key + value
+
+
+def take_row(path: str, index: int, data: bytes, start: int) -> bytes:
+    """The record behind the checksum at offset `start` of `data`. Raises `LogDamaged`."""
+    if start + 8 <= len(data):
+        crc, length = U32.unpack_from(data, start)[0], U32.unpack_from(data, start + 4)[0]
+        row = data[start + 4 : start + 4 + length]
+        if len(row) == length and crc32(row) == crc:
+            return row
+    raise LogDamaged(f"{path} is damaged: the checksum of index {index} does not hold. Restore it from a backup.")
+
+
+class Builder:
+    """Collects the records of one block."""
+
+    def __init__(self) -> None:
+        self._clear()
+
+    def _clear(self) -> None:
+        self.count = 0
+        self.loaded_bytes = self.grouped_bytes = 0
+        self._namespace = -1  # of the values
+        self._values: list[tuple[int, bytes]] = []
+        self._others: list[tuple[int, bytes]] = []
+        self._groups: dict[tuple[int, int, int, bytes], list[tuple[int, bytes]]] = {}
+
+    @property
+    def full(self) -> bool:
+        """Whether it is time to build."""
+        return self.count >= RECORDS_MAX or self.loaded_bytes >= LOADED_BYTES or self.grouped_bytes >= GROUPED_BYTES
+
+    def add(self, index: int, data: bytes, current: bool) -> None:
+        """The next record."""
+        self.count += 1
+        _, kind, shape, entity_length, namespace, _, _ = HEADER.unpack_from(data)
+        if current and not shape:
+            if kind in VALUE_TYPES and self._namespace in (-1, namespace):
+                self._namespace = namespace
+                self._values.append((index, data))
+                self.loaded_bytes += len(data)
+                return
+            if kind == STREAM_RECORD or (kind == QUEUE_MESSAGE and not MESSAGE_STATE.unpack_from(data, HEADER_BYTES + entity_length)[1]):
+                name = data[HEADER_BYTES + 2 : HEADER_BYTES + 2 + U16.unpack_from(data, HEADER_BYTES)[0]]
+                priority = data[HEADER_BYTES + entity_length] if kind == QUEUE_MESSAGE else 0
+                self._groups.setdefault((kind, priority, namespace, name), []).append((index, data))
+                self.grouped_bytes += len(data)
+                return
+        self._others.append((index, data))
+        self.loaded_bytes += len(data)
+
+    def columns(self, minimum: int) -> list[Messages | Records]:
+        """The groups, of at least `minimum` records; those of fewer become others."""
+        found: list[Messages | Records] = []
+        for key in [key for key, rows in self._groups.items() if len(rows) < minimum]:
+            self._others += self._groups.pop(key)
+        self._others.sort()
+        for (kind, priority, namespace, name), rows in self._groups.items():
+            indexes = array("Q", [index for index, _ in rows])
+            if kind == QUEUE_MESSAGE:
+                found.append(Messages(namespace, name, priority, indexes))
+                continue
+            at = HEADER_BYTES + 2 + len(name)
+            idents = [STREAM_ID.unpack_from(data, at) for _, data in rows]
+            behind = at + STREAM_ID.size + RECORD_STATE.size
+            sizes = array("I", [len(data) - behind for _, data in rows])
+            added = RECORD_STATE.unpack_from(rows[-1][1], at + STREAM_ID.size)[1]
+            ms, seqs = array("Q", [ms for ms, _ in idents]), array("Q", [seq for _, seq in idents])
+            found.append(Records(namespace, name, indexes, ms, seqs, sizes, added))
+        return found
+
+    def build(self, seed: int) -> tuple[int, bytes, bytes]:
+        """(first index, the part a start reads, the rest) of the block; then it is empty again."""
+        groups = b"".join(_pack_group(group) for group in self.columns(GROUP_MIN))
+        count, values = self.count, len(self._values)
+        at = BLOCK_HEADER_BYTES + COLUMN_BYTES * count + VALUE_COLUMN_BYTES * values
+        places: list[tuple[int, int]] = []
+        pieces: list[bytes] = []
+        times, predecessors = array("Q"), array("Q")
+        if values:
+            pieces.append(_PIECE_HEAD.pack(_LIST, 2 * values))
+        size = len(pieces) * PIECE_HEAD_BYTES
+        for index, data in self._values:
+            places.append((index, at + size))
+            _, kind, _, key_length, _, time, prev = HEADER.unpack_from(data)
+            times.append(time)
+            predecessors.append(prev)
+            middle = HEADER_BYTES + key_length
+            entry = b"$%d\r\n%b\r\n%b" % (len(data) - middle, data[middle:], _VERSION.pack(index | (kind & _KIND_MASK) << _FLAGS_SHIFT))
+            pieces += (_PIECE_HEAD.pack(_PIECE, key_length), data[HEADER_BYTES:middle], _PIECE_HEAD.pack(_PIECE, len(entry)), entry)
+            size += 2 * PIECE_HEAD_BYTES + key_length + len(entry)
+        values_bytes = size
+        at += size
+        for index, data in self._others:
+            places.append((index, at))
+            at += len(data)
+        others = b"".join([data for _, data in self._others])
+        at += len(groups)
+        end = at
+        grouped: list[bytes] = []
+        for rows in self._groups.values():
+            for index, data in rows:
+                places.append((index, at))
+                grouped += (U32.pack(crc32(data)), data)
+                at += 4 + len(data)
+        places.sort()
+        first, last = places[0][0], places[-1][0]
+        namespace = max(self._namespace, 0)
+        head = _HEAD.pack(MAGIC, count, values, namespace, values_bytes, len(others), len(groups), at - end, first, last)
+        columns = [array("Q", [index for index, _ in places]), array("I", [place for _, place in places]), times, predecessors]
+        body = b"".join((*map(to_bytes, columns), *pieces, others, groups))
+        self._clear()
+        return first, b"".join((head, U32.pack(crc32(body, crc32(head, seed))), body)), b"".join(grouped)
+
+
+def _pack_group(group: Messages | Records) -> bytes:
+    if isinstance(group, Messages):
+        head = _GROUP.pack(QUEUE_MESSAGE, group.priority, len(group.name), group.namespace, len(group.seqs), 0)
+        return head + group.name + to_bytes(group.seqs)
+    head = _GROUP.pack(STREAM_RECORD, 0, len(group.name), group.namespace, len(group.indexes), group.added)
+    return b"".join((head, group.name, *map(to_bytes, (group.indexes, group.ms, group.seqs, group.sizes))))
+
+
+def is_intact(data: bytes, seed: int) -> bool:
+    """Whether the checksum of the part that a start reads holds."""
+    crc = crc32(memoryview(data)[BLOCK_HEADER_BYTES:], crc32(data[: _HEAD.size], seed))
+    return crc == int(U32.unpack_from(data, _HEAD.size)[0])
+
+
+def read_pieces(data: bytes) -> list[bytes]:
+    """What `marshal.loads` gives for the values of a block, in plain steps."""
+    found = []
+    at = PIECE_HEAD_BYTES
+    while at < len(data):
+        length = _PIECE_HEAD.unpack_from(data, at)[1]
+        at += PIECE_HEAD_BYTES
+        found.append(data[at : at + length])
+        at += length
+    return found
+
+
+def _marshal_reads_pieces() -> bool:
+    sample = [b"key", b"", bytes(300)]
+    data = _PIECE_HEAD.pack(_LIST, len(sample)) + b"".join(_PIECE_HEAD.pack(_PIECE, len(piece)) + piece for piece in sample)
+    try:
+        return bool(marshal.loads(data) == sample)
+    except (ValueError, EOFError, TypeError):
+        return False
+
+
+MARSHAL_READS_PIECES = _marshal_reads_pieces()  # its form may change between versions of Python, and has not since it is there
+
+
+def to_bytes(column: "array[int]") -> bytes:
+    """A column's bytes, little-endian."""
+    if sys.byteorder != "little":
+        column = column[:]
+        column.byteswap()
+    return column.tobytes()
+
+
+def from_bytes(code: str, data: bytes) -> "array[int]":
+    """The column with these bytes."""
+    column = array(code, data)
+    if sys.byteorder != "little":
+        column.byteswap()
+    return column
