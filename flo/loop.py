@@ -198,13 +198,31 @@ class Reactor:
             more = phases.upkeep(idle)
             phases.commit()
             if self.touched:
-                touched, self.touched = self.touched, []
-                for item in touched:
-                    try:
-                        item.flush()
-                    except Exception as e:
-                        phases.failed(e, item.descriptor)
+                self._flush()
             phases.end(started)
+
+    def serve_aside(self) -> None:
+        """Serve who is ready and answer them, without the phases of a turn and without waiting: for a start that takes long."""
+        started = monotonic()
+        self.deadline = started + TICK_SECONDS
+        self._run_timers(started)
+        self._run_some(self.deadline)
+        for fd, mask in self._poller.poll(0):
+            handler = self._handlers.get(fd)
+            if handler is not None:
+                try:
+                    handler(mask)
+                except Exception as e:
+                    self._phases.failed(e, fd)
+        self._flush()
+
+    def _flush(self) -> None:
+        touched, self.touched = self.touched, []
+        for item in touched:
+            try:
+                item.flush()
+            except Exception as e:
+                self._phases.failed(e, item.descriptor)
 
     def _run_some(self, deadline: float) -> None:
         """Give each runnable one turn, as far as half of the time goes: the rest is for those who have just become ready."""

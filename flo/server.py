@@ -15,6 +15,7 @@ from flo.commands import flat, load_table
 from flo.commands.binary import load_handlers
 from flo.commands.binary.session import BinarySession
 from flo.commands.host import Counters, Peer, SlowEntry
+from flo.commands.loading import BinaryLoading, Progress, RespLoading
 from flo.commands.session import RespSession
 from flo.compactor import Compactor
 from flo.config import Settings, read_secret
@@ -32,8 +33,10 @@ from flo.ual.log import COMPACTS, SEALED_OPEN_MAX
 EXIT_LOG_FAILED = 74  # EX_IOERR: the log failed; start again, and recovery gives exactly what was durable
 BACKLOG = 511
 ACCEPTS_PER_TURN = 64
-DESCRIPTORS_BESIDES = SEALED_OPEN_MAX + 64  # for the log's segments; for the rest of the log, the listener and the poller
+DESCRIPTORS_BESIDES = 2 * SEALED_OPEN_MAX + 64  # for the log's segments; for the rest of the log, the listener and the poller
 TIME_CHECK_SECONDS = 1.0
+LOADING_SECONDS = 1.0  # a start that takes longer listens meanwhile
+SERVE_ASIDE_SECONDS = 0.05  # how often it then looks at its clients
 LATENCY_EVENTS_MAX = 160  # Redis keeps as many
 ACCEPT_PAUSE_SECONDS = 0.1  # before accepting is tried again when not even the reserve descriptor helped
 LOOPBACK_ONLY = (
@@ -48,8 +51,16 @@ NOT_HTTP = b"HTTP on this port is not here yet; this version serves RESP: use re
 class Server:
     """One server, one directory, one port."""
 
-    def __init__(self, settings: Settings, oplog: OperatorLog, clock: Callable[[], int] = wall_clock) -> None:
-        """Bind the port, lock and recover the directory. Raises `FloError` or `OSError`; nothing is left behind then."""
+    def __init__(
+        self,
+        settings: Settings,
+        oplog: OperatorLog,
+        clock: Callable[[], int] = wall_clock,
+        on_progress: Callable[[Progress], None] = lambda _: None,
+    ) -> None:
+        """Bind the port, lock and recover the directory. Raises `FloError` or `OSError`; nothing is left behind then.
+
+        Where recovery takes longer than LOADING_SECONDS, clients are accepted meanwhile and told, and `on_progress` is called."""
         load_table()
         load_handlers()
         self.settings = settings
@@ -62,6 +73,9 @@ class Server:
         self.latency: list[tuple[int, int]] = []
         self.run_id = os.urandom(20).hex()
         self.loading = False
+        self.progress = Progress()
+        self._on_progress = on_progress
+        self._served_at = self.progress.began + LOADING_SECONDS  # monotonic; when clients are first, or were last, served while loading
         self.waiting = 0
         self.inflating = False
         self.tick_deadline = 0.0
@@ -78,31 +92,61 @@ class Server:
         self._next_id = 1
         self._started = monotonic()
         self._shutting_down = False
+        self._listening = False
         self.descriptor_limit = raise_descriptor_limit(settings.max_connections + DESCRIPTORS_BESIDES)
         # clients must not take the descriptors that the log needs to roll: past this, they are told that there is no room
         room = max(self.descriptor_limit - DESCRIPTORS_BESIDES, self.descriptor_limit // 2)
         self.connection_limit = min(settings.max_connections, room)
         self._listener = _bind(settings)
         self.port: int = self._listener.getsockname()[1]
+        self.reactor = Reactor(self)
+        self._reserve = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
         try:
             engine_settings = EngineSettings(
                 settings.durability, settings.history_depth, settings.history_age, settings.max_memory, settings.segment_bytes
             )
-            self.engine = Engine(settings.data_dir, engine_settings, manual=True, on_notice=self._notice, clock=clock)
+            self.engine = Engine(
+                settings.data_dir, engine_settings, manual=True, on_notice=self._notice, on_progress=self._load_on, clock=clock
+            )
         except BaseException:
+            for connection in list(self._connections.values()):
+                connection.kill()
+            self.reactor.close()
             self._listener.close()
+            os.close(self._reserve)
             raise
-        self.reactor = Reactor(self)
+        self.loading = False
         self.compactor = Compactor(self.engine.log, settings.history_depth, settings.history_age, self, self.log)
         self._compaction_wanted = False
         self._after_commit: list[Callable[[int], None]] = []
-        self._reserve = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
         self._wake_read, self._wake_write = socket.socketpair()
         for end in (self._wake_read, self._wake_write):
             end.setblocking(False)
 
     def _notice(self, text: str) -> None:
         self.log("warning", text)
+
+    def _load_on(self, done: int, total: int) -> None:
+        """So much of the log is read. Where it takes long, tell those who ask."""
+        progress = self.progress
+        progress.done, progress.total = done, total
+        now = monotonic()
+        if now < self._served_at + (SERVE_ASIDE_SECONDS if self.loading else 0):
+            return
+        self._served_at = now
+        if not self.loading:
+            self.loading = True
+            self._listen()
+        self.reactor.serve_aside()
+        self._on_progress(progress)
+
+    def _listen(self) -> None:
+        try:
+            self._listener.listen(BACKLOG)
+        except OSError as e:  # somebody else has begun to listen there while this one recovered
+            raise _cannot_listen(self.settings, e) from None
+        self.reactor.register(self._listener.fileno(), READ, self._accept)
+        self._listening = True
 
     # -- running -----------------------------------------------------------------------------------
 
@@ -121,12 +165,12 @@ class Server:
         self.engine.log.announce(COMPACTS)
         signal.set_wakeup_fd(self._wake_write.fileno(), warn_on_full_buffer=False)
         self.reactor.register(self._wake_read.fileno(), READ, self._woken)
-        try:
-            self._listener.listen(BACKLOG)
-        except OSError as e:  # somebody else has begun to listen there while this one recovered
-            self._close()
-            raise _cannot_listen(self.settings, e) from None
-        self.reactor.register(self._listener.fileno(), READ, self._accept)
+        if not self._listening:
+            try:
+                self._listen()
+            except ConfigError:
+                self._close()
+                raise
         # What was recovered is never garbage, and serving makes no cycles (tests/test_hostile.py holds that):
         # a collection would only stall everyone.
         gc.collect()
@@ -248,7 +292,7 @@ class Server:
         is closed and the server stays up; otherwise memory and log may no longer agree, and the process ends."""
         if isinstance(e, (LogFailed, Fatal)):
             raise e
-        if self.engine.log.pending:
+        if not self.loading and self.engine.log.pending:
             raise Fatal(f"a defect, with records appended and not committed: {e!r}") from e
         self.log("error", "a defect; its connection was closed", traceback=trace_of(e))
         for connection in tuple(self._connections.values()):
@@ -385,6 +429,10 @@ class FirstBytes:
                 self._connection.kill()
             return blank
         connection, server = self._connection, self._server
+        waiting = self._while_loading(kind) if server.loading else None
+        if waiting is not None:
+            connection.session = waiting
+            return blank + waiting.feed(data[blank:], output_room)
         if kind in (Kind.RESP, Kind.INLINE):
             session: RespSession | BinarySession = RespSession(server, connection)
             connection.session = session
@@ -398,9 +446,12 @@ class FirstBytes:
             connection.session = session
             return blank + session.feed(data[blank:], output_room)
         if kind is Kind.HTTP:
+            status, text = b"501 Not Implemented", NOT_HTTP
+            if server.loading:
+                status, text = b"503 Service Unavailable", server.progress.sentence().encode() + b"\n"
             connection.out.append(
-                b"HTTP/1.1 501 Not Implemented\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: %d\r\n"
-                b"Connection: close\r\n\r\n%b" % (len(NOT_HTTP), NOT_HTTP)
+                b"HTTP/1.1 %b\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%b"
+                % (status, len(text), text)
             )
             connection.close_after_replies()
             return len(data)
@@ -408,6 +459,22 @@ class FirstBytes:
         server.log("debug", f"closed a connection that speaks {kind.name}", peer=connection.address, first=data[:16].hex())
         connection.kill()
         return len(data)
+
+    def _while_loading(self, kind: Kind) -> RespLoading | BinaryLoading | None:
+        """What answers as long as the log is being read. Then the connection begins anew."""
+        server, connection = self._server, self._connection
+
+        def proceed() -> FirstBytes | None:
+            if server.loading:
+                return None
+            connection.session = FirstBytes(server, connection)
+            return connection.session
+
+        if kind in (Kind.RESP, Kind.INLINE):
+            return RespLoading(connection, server.progress, self.authenticated, proceed)
+        if kind is Kind.BINARY:
+            return BinaryLoading(connection, server.progress, self.authenticated, proceed)
+        return None
 
     def body_room(self) -> None:
         """Never: a first line is small."""

@@ -221,6 +221,11 @@ class SimFiles(Files):
         self._leave()
         return sorted(os.path.basename(entry) for entry in self.entries if os.path.dirname(entry) == path)
 
+    def size_of(self, path: str) -> int:
+        self._enter("size_of", path)
+        self._leave()
+        return len(self.entries[path].data) if path in self.entries else 0
+
     def exists(self, path: str) -> bool:
         self._enter("exists", path)
         self._leave()

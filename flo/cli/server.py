@@ -15,7 +15,9 @@ from flo.oplog import OperatorLog
 
 if TYPE_CHECKING:
     from flo.client import Client
+    from flo.commands.loading import Progress
 
+TELL_SECONDS = 5.0
 DURABILITY_TEXT = {
     "sync": "a write is answered once it is on disk",
     "async": "a write is on disk within 100 ms of its answer",
@@ -59,7 +61,7 @@ def run_start(args: argparse.Namespace) -> int:
         settings, source = load(args.config, os.environ, vars(args))
         oplog = OperatorLog(settings.log_level, settings.log_format)
         began = time.monotonic()
-        server = Server(settings, oplog)
+        server = Server(settings, oplog, on_progress=_Teller(oplog, sys.stderr.isatty() and settings.log_format != "json").tell)
     except (FloError, OSError) as e:
         print(f"flo: {e}", file=sys.stderr)
         return 1
@@ -103,6 +105,25 @@ def run_start(args: argparse.Namespace) -> int:
         print(f"flo: {e}", file=sys.stderr)
         return 1
     return 0
+
+
+class _Teller:
+    """Says how far a long start has come: on a terminal in a line that is written over, else in the log every TELL_SECONDS."""
+
+    def __init__(self, oplog: OperatorLog, terminal: bool) -> None:
+        self._oplog = oplog
+        self._terminal = terminal
+        self._told = 0.0
+
+    def tell(self, progress: "Progress") -> None:
+        """It has come so far."""
+        now = time.monotonic()
+        left = f"{progress.percent:.0f} % of {size_text(progress.total)}, about {progress.seconds_left} s left"
+        if self._terminal:
+            print(f"\r\033[K  loading     {left}", end="\r", file=sys.stderr, flush=True)
+        elif now >= self._told + TELL_SECONDS:
+            self._told = now
+            self._oplog.write("info", f"loading: {left}", bytes=progress.done, total=progress.total)
 
 
 def show_status(client: "Client", args: argparse.Namespace) -> int:

@@ -82,9 +82,11 @@ class Engine:
         clock: Callable[[], int] = wall_clock,
         files: Files | None = None,
         on_notice: Callable[[str], None] | None = None,
+        on_progress: Callable[[int, int], None] | None = None,
     ) -> None:
         """Open or create it. Raises `DirectoryInUse`, `LogDamaged`, `LogFailed` or `OSError`.
 
+        `on_notice` is told in a sentence what a start had to do, `on_progress` how many bytes of the log it has read, and of how many.
         `clock` gives Unix ms and may go back: the engine's own clock does not, not even over a restart.
         """
         self.settings = settings or EngineSettings()
@@ -106,11 +108,17 @@ class Engine:
         self._by_id: dict[int, Namespace] = {}
         self._bind(DEFAULT, DEFAULT_ID)
         self._by_hash[0] = self._by_id[DEFAULT_ID]
-        self.log = self._open_log(directory, files, on_notice)
+        self.log = self._open_log(directory, files, on_notice, on_progress)
         self.now = self.log.time
         self.tick()
 
-    def _open_log(self, directory: str, files: Files | None, on_notice: Callable[[str], None] | None) -> Log:
+    def _open_log(
+        self,
+        directory: str,
+        files: Files | None,
+        on_notice: Callable[[str], None] | None,
+        on_progress: Callable[[int, int], None] | None,
+    ) -> Log:
         collects = gc.isenabled()
         gc.disable()  # nothing that a start makes is garbage: to look for some takes half as long as making it
         try:
@@ -122,6 +130,7 @@ class Engine:
                 segment_bytes=self.settings.segment_bytes,
                 files=files,
                 on_notice=on_notice,
+                on_progress=on_progress,
             )
             for namespace in self.namespaces.values():
                 namespace.kv.store.settle()

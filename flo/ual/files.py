@@ -38,6 +38,13 @@ class Files:
     def exists(self, path: str) -> bool:
         return os.path.exists(path)
 
+    def size_of(self, path: str) -> int:
+        """Bytes of the file `path`; 0 where there is none."""
+        try:
+            return os.stat(path).st_size
+        except FileNotFoundError:
+            return 0
+
     def create(self, path: str) -> int:
         """Open `path` for reading and writing, new and empty."""
         return os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)

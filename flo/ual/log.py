@@ -40,7 +40,7 @@ GATHER_BYTES_MIN = 64 << 10  # from here on the kernel gathers the records, whic
 GATHER_PIECES_MAX = 900  # IOV_MAX is 1,024
 COMPACT_BYTES_MIN = 64 << 20  # a smaller log is not worth a process
 COMPACT_GROWTH = 2  # each byte written is then rewritten about twice, and at most half of the log is dead for long
-SEALED_OPEN_MAX = 256  # descriptors kept open on sealed segments
+SEALED_OPEN_MAX = 128  # files kept open of what is sealed; a base has two descriptors
 LOCK_NAME = "LOCK"
 COMPACTS = "SIGUSR1 compacts"  # in LOCK, behind the process id: the process that holds it knows this signal
 EPHEMERAL_NAME = "EPHEMERAL"
@@ -60,10 +60,12 @@ class Log:
         segment_bytes: int = SEGMENT_BYTES,
         files: Files | None = None,
         on_notice: Callable[[str], None] | None = None,
+        on_progress: Callable[[int, int], None] | None = None,
     ) -> None:
         """Open or create the log in `directory` and hand every record in it to `apply(index, record)`, or many at a time to `loader`.
 
-        Raises `DirectoryInUse`, `LogDamaged`, `LogFailed` or `OSError`. `on_notice` is told what recovery did.
+        Raises `DirectoryInUse`, `LogDamaged`, `LogFailed` or `OSError`. `on_notice` is told what recovery did,
+        `on_progress` how many bytes it has read, and of how many.
         """
         assert durability in DURABILITIES
         assert segment_bytes <= CAPACITY_MAX
@@ -87,13 +89,13 @@ class Log:
             self._settle_ephemeral()
             if recovery.is_new(files, directory):
                 recovery.create(files, directory, min(segment_bytes, FIRST_SEGMENT_BYTES))
-            found = recovery.recover(files, directory, loader or recovery.PlainLoader(apply))
+            found = recovery.recover(files, directory, loader or recovery.PlainLoader(apply), on_progress)
             self.identity = found.identity
             self.compacted_bytes = found.compacted
             self._segments = [*found.sealed, found.open]
             self._open = found.open
-            self._sealed_open_max = min(SEALED_OPEN_MAX, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 4)
-            self._open_sealed = found.sealed
+            self._sealed_open_max = min(SEALED_OPEN_MAX, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 8)
+            self._open_sealed = [item for item in found.sealed if item.fd >= 0]
             self._limit_descriptors()
             self._reserve_spare()
         except BaseException:

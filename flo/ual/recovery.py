@@ -23,6 +23,8 @@ from flo.ual.segment import HEADER_BYTES, Segment, file_name
 
 FULL_DISK = frozenset((errno.ENOSPC, errno.EDQUOT))
 FILE_ENDS = (".seg", ".base", ".hist")
+PROGRESS_BYTES = 1 << 20  # 10 ms of reading
+OPEN_MAX = 32  # files left open for reading; two descriptors each at most
 Apply = Callable[[int, Record], None]
 
 
@@ -107,8 +109,25 @@ def _holds_batches(files: Files, path: str) -> bool:
         segment.close()
 
 
-def recover(files: Files, directory: str, loader: Loader | PlainLoader) -> Recovered:
-    """Read the whole log into `loader`; repair its tail.
+class _Progress:
+    """Tells how much has been read, each PROGRESS_BYTES."""
+
+    def __init__(self, files: Files, directory: str, entries: list[ManifestEntry], tell: Callable[[int, int], None] | None) -> None:
+        self._tell = tell
+        self._done = self._told = self._total = 0
+        if tell is not None:
+            self._total = sum(files.size_of(os.path.join(directory, entry.file)) for entry in entries)
+
+    def add(self, size: int) -> None:
+        """So many bytes more."""
+        self._done += size
+        if self._tell is not None and self._done - self._told >= PROGRESS_BYTES:
+            self._told = self._done
+            self._tell(self._done, self._total)
+
+
+def recover(files: Files, directory: str, loader: Loader | PlainLoader, on_progress: Callable[[int, int], None] | None = None) -> Recovered:
+    """Read the whole log into `loader`; repair its tail. `on_progress(bytes read, bytes in all)` is called now and then.
 
     Raises `LogDamaged` where the log cannot be trusted; then nothing on disk was changed.
     """
@@ -118,6 +137,12 @@ def recover(files: Files, directory: str, loader: Loader | PlainLoader) -> Recov
     segment: Segment | None = None
     time = cut_bytes = records = 0
     unsealed: list[Segment] = []
+    progress = _Progress(files, directory, entries, on_progress)
+
+    def take(first: int, count: int, body: bytes) -> list[int]:
+        progress.add(len(body))
+        return loader.batch(first, count, body)
+
     try:
         for entry, following in pairwise((*entries, None)):
             assert entry is not None
@@ -125,22 +150,25 @@ def recover(files: Files, directory: str, loader: Loader | PlainLoader) -> Recov
                 assert following is not None, "the manifest ends with a segment"
                 base = Base(files, directory, entry)
                 sealed.append(base)
-                _load(base.live, loader)
+                _load(base.live, loader, progress)
                 time = max(time, base.time)
                 records += base.live.records
                 if entry.last + 1 != following.first:
                     raise LogDamaged(_damaged_sealed(base.path, base.size, entry.last, following.first))
+                _spare_descriptor(base, sealed)
                 continue
             segment = Segment.load(files, os.path.join(directory, entry.file), entry.first, writable=True)
             if following is not None:
                 sealed.append(segment)
-            tail = segment.scan(loader.batch)
+            tail = segment.scan(take)
             time = max(time, tail.time)
             records += tail.last - entry.first + 1
             if following is not None:
                 if tail.last + 1 != following.first:
                     raise LogDamaged(_damaged_sealed(segment.path, segment.tail, segment.last, following.first))
-                if not segment.footer_is_intact():
+                if segment.footer_is_intact():
+                    _spare_descriptor(segment, sealed)
+                else:
                     unsealed.append(segment)
         assert segment is not None, "a manifest lists one segment at least"
         cut_bytes = _mend_tail(files, segment)
@@ -161,7 +189,13 @@ def recover(files: Files, directory: str, loader: Loader | PlainLoader) -> Recov
     return Recovered(identity, sealed, segment, compacted, time, cut_bytes, records)
 
 
-def _load(file: BaseFile, loader: Loader | PlainLoader) -> None:
+def _spare_descriptor(item: Segment | Base, sealed: list[Segment | Base]) -> None:
+    """Close a file that was read, where there are many: it is opened again when something in it is asked for."""
+    if len(sealed) > OPEN_MAX:
+        item.close()
+
+
+def _load(file: BaseFile, loader: Loader | PlainLoader, progress: _Progress) -> None:
     """Hand a base to `loader`. In each block what others lean on, and watermarks, come first."""
     if isinstance(loader, PlainLoader):
         for number in range(len(file)):
@@ -169,6 +203,7 @@ def _load(file: BaseFile, loader: Loader | PlainLoader) -> None:
                 loader.other(index, decode(data))
         return
     for block in file.blocks():
+        progress.add(len(block.data) + block.grouped_bytes)
         for index, at in block.others():
             loader.other(index, decode(block.data, at))
         if block.values:

@@ -1,0 +1,201 @@
+"""The session of a connection that came while the log is being read: it says so, to every request, in the protocol that it is spoken to.
+
+There is no engine yet, so nothing here may ask for one. Once everything is read, the connection's next request gets the session it would
+have had. Redis's clients know `-LOADING` and the fields of INFO (ioredis waits by them).
+"""
+
+from collections.abc import Callable
+from time import monotonic, time
+from typing import Any
+
+import flo
+from flo.commands.host import Peer
+from flo.proto import binary, resp
+from flo.proto.binary import PAYLOAD_BYTES_MAX, REQUEST_BYTES, FrameReader, FramingLost, encode_response
+from flo.proto.resp import ProtocolError, RequestParser
+
+
+class Progress:
+    """How far a start has come."""
+
+    def __init__(self) -> None:
+        self.began = monotonic()
+        self.began_at = int(time())
+        self.done = 0  # bytes of the log
+        self.total = 0
+
+    @property
+    def percent(self) -> float:
+        """0 to 100."""
+        return min(100.0 * self.done / self.total, 100.0) if self.total else 0.0
+
+    @property
+    def seconds_left(self) -> int:
+        """What is left at the speed so far, at least 1."""
+        if not self.done:
+            return 1
+        return max(1, round((monotonic() - self.began) * max(self.total - self.done, 0) / self.done))
+
+    def sentence(self) -> str:
+        """What a client is told."""
+        return f"Flo is reading its log: {self.percent:.0f} % of {self.total} bytes; try again in about {self.seconds_left} s"
+
+    def info(self) -> bytes:
+        """INFO as far as there is something to tell."""
+        return "\r\n".join(
+            (
+                "# Server",
+                "redis_version:7.4.0",
+                f"flo_version:{flo.__version__}",
+                "redis_mode:standalone",
+                "",
+                "# Persistence",
+                "loading:1",
+                "async_loading:0",
+                f"loading_start_time:{self.began_at}",
+                f"loading_total_bytes:{self.total}",
+                f"loading_loaded_bytes:{min(self.done, self.total)}",
+                f"loading_loaded_perc:{self.percent:.2f}",
+                f"loading_eta_seconds:{self.seconds_left}",
+                "",
+            )
+        ).encode()
+
+
+class _LoadingSession:
+    """What both protocols' have in common."""
+
+    def __init__(self, peer: Peer, progress: Progress, authenticated: bool, proceed: Callable[[], Any]) -> None:
+        """`proceed` puts the session in place that the connection is to have, and gives it; None while the log is still being read."""
+        self.peer = peer
+        self.progress = progress
+        self.authenticated = authenticated  # not owing a secret
+        self._proceed = proceed
+        self.yielded = self.busy = self.unfinished = self.length_known = False
+        self.job = self.blocked = self.due = None
+        self.executed = 0
+        self.held = 0
+
+    def feed(self, data: bytes, output_room: int) -> int:
+        """Answer the requests in `data`, as far as they are whole."""
+        at = 0
+        if not self.unfinished:
+            session = self._proceed()
+            if session is not None:
+                taken: int = session.feed(data, output_room)
+                return taken
+        while at < len(data) and output_room >= 0:
+            answer, at = self._answer(data, at)
+            if answer is None:
+                break
+            self.executed += 1
+            output_room -= len(answer)
+            self.peer.out.append(answer)
+        self.yielded = output_room < 0
+        self._note_unfinished()
+        return at
+
+    def _answer(self, data: bytes, at: int) -> tuple[bytes | None, int]:
+        """(the answer to the request that begins or goes on at an offset, where it ends); None where it is not whole."""
+        raise NotImplementedError
+
+    def _note_unfinished(self) -> None:
+        raise NotImplementedError
+
+    def resume(self) -> bool:
+        """Never: nothing takes long."""
+        return True
+
+    def answer_due(self, output_room: int) -> None:
+        """Nothing waits."""
+
+    def overload(self) -> bytes:
+        """Rather than hold more input."""
+        return b""
+
+    def describe(self) -> str:
+        """Not listed."""
+        return ""
+
+    def end(self) -> None:
+        """Nothing to give back."""
+
+
+class RespLoading(_LoadingSession):
+    """RESP."""
+
+    def __init__(self, peer: Peer, progress: Progress, authenticated: bool, proceed: Callable[[], Any]) -> None:
+        super().__init__(peer, progress, authenticated, proceed)
+        self._parser = RequestParser(authenticated)
+
+    def _answer(self, data: bytes, at: int) -> tuple[bytes | None, int]:
+        try:
+            args, at = self._parser.parse(data, at)
+        except ProtocolError as e:
+            return self._protocol_error(e), len(data)
+        return (None if args is None else self._reply(args)), at
+
+    def _protocol_error(self, e: ProtocolError) -> bytes:
+        self.peer.close_after_replies()
+        return resp.error(f"ERR Protocol error: {e}")
+
+    def _reply(self, args: list[bytes]) -> bytes:
+        name = args[0].upper()
+        if name == b"QUIT":
+            self.peer.close_after_replies()
+            return resp.OK
+        if name == b"INFO" and self.authenticated:
+            return resp.bulk(self.progress.info())
+        return resp.error(f"LOADING {self.progress.sentence()}")
+
+    def _note_unfinished(self) -> None:
+        parser = self._parser
+        self.unfinished, self.length_known, self.held = not parser.idle, parser.length_known, parser.held
+
+    def body_room(self) -> memoryview | None:
+        """Where to receive the bytes of a large argument."""
+        return self._parser.body_room()
+
+    def body_received(self, count: int, output_room: int) -> None:
+        """They were."""
+        try:
+            args = self._parser.body_received(count)
+            if args is not None:
+                self.peer.out.append(self._reply(args))
+        except ProtocolError as e:
+            self.peer.out.append(self._protocol_error(e))
+        self._note_unfinished()
+
+
+class BinaryLoading(_LoadingSession):
+    """The binary protocol: OVERLOADED, which clients retry."""
+
+    def __init__(self, peer: Peer, progress: Progress, authenticated: bool, proceed: Callable[[], Any]) -> None:
+        super().__init__(peer, progress, authenticated, proceed)
+        self._reader = FrameReader(REQUEST_BYTES, PAYLOAD_BYTES_MAX if authenticated else resp.UNAUTHENTICATED_BYTES_MAX)
+
+    def _answer(self, data: bytes, at: int) -> tuple[bytes | None, int]:
+        try:
+            frame, at = self._reader.parse(data, at)
+        except FramingLost as e:
+            self.peer.close_after_replies()
+            return encode_response(e.status, e.req_id, str(e).encode()), len(data)
+        return (None if frame is None else self._reply(frame.header)), at
+
+    def _reply(self, header: bytes) -> bytes:
+        return encode_response(binary.OVERLOADED, int.from_bytes(header[8:16], "little"), self.progress.sentence().encode())
+
+    def _note_unfinished(self) -> None:
+        self.unfinished = self.length_known = not self._reader.idle
+        self.held = self._reader.held
+
+    def body_room(self) -> memoryview | None:
+        """Where to receive the bytes of a payload."""
+        return self._reader.body_room()
+
+    def body_received(self, count: int, output_room: int) -> None:
+        """They were."""
+        frame = self._reader.body_received(count)
+        if frame is not None:
+            self.peer.out.append(self._reply(frame.header))
+        self._note_unfinished()
