@@ -79,18 +79,19 @@ class _LoadingSession:
     def feed(self, data: bytes, output_room: int) -> int:
         """Answer the requests in `data`, as far as they are whole."""
         at = 0
-        if not self.unfinished:
-            session = self._proceed()
-            if session is not None:
-                taken: int = session.feed(data, output_room)
-                return taken
         while at < len(data) and output_room >= 0:
+            if not self.unfinished:
+                session = self._proceed()
+                if session is not None:
+                    taken: int = session.feed(data[at:] if at else data, output_room)
+                    return at + taken
             answer, at = self._answer(data, at)
             if answer is None:
                 break
             self.executed += 1
             output_room -= len(answer)
             self.peer.out.append(answer)
+            self._note_unfinished()
         self.yielded = output_room < 0
         self._note_unfinished()
         return at
