@@ -56,11 +56,12 @@ class Server:
         settings: Settings,
         oplog: OperatorLog,
         clock: Callable[[], int] = wall_clock,
-        on_progress: Callable[[Progress], None] = lambda _: None,
+        on_progress: Callable[[int, int, int], None] = lambda *_: None,
     ) -> None:
         """Bind the port, lock and recover the directory. Raises `FloError` or `OSError`; nothing is left behind then.
 
-        Where recovery takes longer than LOADING_SECONDS, clients are accepted meanwhile and told, and `on_progress` is called."""
+        Where recovery takes longer than LOADING_SECONDS, clients are accepted meanwhile and told, and `on_progress(bytes of the log
+        read, bytes in all, seconds left)` is called."""
         load_table()
         load_handlers()
         self.settings = settings
@@ -138,7 +139,7 @@ class Server:
             self.loading = True
             self._listen()
         self.reactor.serve_aside()
-        self._on_progress(progress)
+        self._on_progress(done, total, progress.seconds_left)
 
     def _listen(self) -> None:
         try:

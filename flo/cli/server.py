@@ -15,7 +15,6 @@ from flo.oplog import OperatorLog
 
 if TYPE_CHECKING:
     from flo.client import Client
-    from flo.commands.loading import Progress
 
 TELL_SECONDS = 5.0
 DURABILITY_TEXT = {
@@ -115,15 +114,15 @@ class _Teller:
         self._terminal = terminal
         self._told = 0.0
 
-    def tell(self, progress: "Progress") -> None:
-        """It has come so far."""
+    def tell(self, done: int, total: int, seconds_left: int) -> None:
+        """So many bytes of so many are read."""
         now = time.monotonic()
-        left = f"{progress.percent:.0f} % of {size_text(progress.total)}, about {progress.seconds_left} s left"
+        left = f"{100 * min(done, total) / max(total, 1):.0f} % of {size_text(total)}, about {seconds_left} s left"
         if self._terminal:
             print(f"\r\033[K  loading     {left}", end="\r", file=sys.stderr, flush=True)
         elif now >= self._told + TELL_SECONDS:
             self._told = now
-            self._oplog.write("info", f"loading: {left}", bytes=progress.done, total=progress.total)
+            self._oplog.write("info", f"loading: {left}", bytes=done, total=total)
 
 
 def show_status(client: "Client", args: argparse.Namespace) -> int:

@@ -89,7 +89,21 @@ class Engine:
         `on_notice` is told in a sentence what a start had to do, `on_progress` how many bytes of the log it has read, and of how many.
         `clock` gives Unix ms and may go back: the engine's own clock does not, not even over a restart.
         """
-        self.settings = settings or EngineSettings()
+        self._prepare(settings or EngineSettings(), manual, clock)
+        self.log = self._open_log(directory, files, on_notice, on_progress)
+        self.now = self.log.time
+        self.tick()
+
+    @classmethod
+    def without_log(cls, settings: EngineSettings | None = None) -> "Engine":
+        """An engine for looking at: records are applied to it, and nothing else can be done with it. `flo check` rebuilds the stores so."""
+        engine = cls.__new__(cls)
+        engine._prepare(settings or EngineSettings(), False, wall_clock)
+        return engine
+
+    def _prepare(self, settings: EngineSettings, manual: bool, clock: Callable[[], int]) -> None:
+        """Be empty."""
+        self.settings = settings
         self.manual = manual
         self.now = 0
         self.stamp = False  # something expired was treated as gone: a batch must put the time of it on disk
@@ -108,9 +122,6 @@ class Engine:
         self._by_id: dict[int, Namespace] = {}
         self._bind(DEFAULT, DEFAULT_ID)
         self._by_hash[0] = self._by_id[DEFAULT_ID]
-        self.log = self._open_log(directory, files, on_notice, on_progress)
-        self.now = self.log.time
-        self.tick()
 
     def _open_log(
         self,
