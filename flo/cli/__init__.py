@@ -19,6 +19,7 @@ GROUPS = {
     "stream": "append records, read and follow them, in groups or alone",
     "ns": "create, list and delete namespaces",
     "compact": "rewrite a log without what is no longer needed of it",
+    "backup": "copy a data directory, also while a server is using it",
     "check": "read a data directory and say whether it is whole",
 }
 EXIT_DONE, EXIT_REFUSED, EXIT_USAGE, EXIT_CANNOT_CONNECT, EXIT_INTERRUPTED = 0, 1, 2, 3, 130

@@ -1,8 +1,11 @@
-"""`flo check DIR`: is the log whole?"""
+"""`flo check DIR`: is the log whole? With `--repair`, make it one that opens."""
 
 import argparse
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from flo.engine import Engine
 
 
 def add(commands: Any, summary: str) -> None:
@@ -10,21 +13,113 @@ def add(commands: Any, summary: str) -> None:
     parser = commands.add_parser(
         "check",
         help=summary,
-        description="Verify every checksum, the order of indexes and the manifest of a data directory. Changes nothing; exits 1 "
-        "where something is damaged.",
+        description="Verify every checksum, the order of indexes and the manifest of a data directory, and rebuild from it what a server "
+        "would hold. Changes nothing, unless told to repair; exits 1 where something is damaged.",
     )
     parser.add_argument("directory", metavar="DIR", help="the data directory")
+    parser.add_argument(
+        "--repair",
+        action="store_true",
+        help="where something is damaged, copy the damaged files to DIR/damaged-..., then cut the log at the last good batch before the "
+        "damage, or, in a compacted file, leave out what cannot be read. No server may be using DIR",
+    )
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print what was found."""
-    from flo.ual.check import check
+    """Print what was found, and what was done about it."""
+    damage = _look(args.directory)
+    if not args.repair or not damage:
+        return 1 if damage else 0
+    return _repair(args.directory)
 
-    report = check(args.directory)
+
+def _look(directory: str) -> list[str]:
+    """Check, rebuild, and print; returns what is damaged."""
+    from array import array
+    from bisect import bisect_left
+
+    from flo.engine import Engine
+    from flo.ual.check import check
+    from flo.ual.record import Record
+
+    engine = Engine.without_log()
+    indexes = array("Q")  # of what a start would apply, ascending
+
+    def apply(index: int, record: Record) -> None:
+        indexes.append(index)
+        engine.apply(index, record)
+
+    try:
+        report = check(directory, apply=apply)
+        damage = list(report.damage)
+    except Exception as e:
+        # every record is what was written; that the stores cannot take them is a defect of this program, and worth a sentence too
+        print(f"DAMAGED: behind index {indexes[-1] if indexes else 0} the stores cannot be rebuilt: {e!r}", file=sys.stderr)
+        return [str(e)]
     for line in report.lines:
         print(line)
-    for sentence in report.damage:
+    if not damage:
+        for line in _contents(engine):
+            print(line)
+
+        def is_kept(index: int) -> bool:
+            at = bisect_left(indexes, index)
+            return at < len(indexes) and indexes[at] == index
+
+        damage += [
+            f"message {seq} of queue {queue.name!r} in namespace {namespace.name!r} has no record in the log."
+            for namespace, queue, seq in engine.unreadable(is_kept)
+        ]
+    for sentence in damage:
         print(f"DAMAGED: {sentence}", file=sys.stderr)
-    print("whole" if not report.damage else f"{len(report.damage)} faults", file=sys.stderr if report.damage else sys.stdout)
-    return 1 if report.damage else 0
+    print("whole" if not damage else f"{len(damage)} faults", file=sys.stderr if damage else sys.stdout)
+    return damage
+
+
+def _contents(engine: "Engine") -> list[str]:
+    """What is in each namespace."""
+    lines = []
+    for name, namespace in sorted(engine.namespaces.items()):
+        queues, streams = namespace.queues.store, namespace.streams.store
+        messages = sum(sum(queue.counts) for queue in queues.queues.values())
+        dead = sum(len(queue.dead) for queue in queues.queues.values())
+        records = sum(stream.count for stream in streams.streams.values())
+        lines.append(
+            f"{name}: {len(namespace.kv.store)} keys, {len(queues.queues)} queues with {messages} messages and {dead} dead letters, "
+            f"{len(streams.streams)} streams with {records} records"
+        )
+    return lines
+
+
+def _repair(directory: str) -> int:
+    """Repair, check again, and say what was done."""
+    import os
+
+    from flo.engine import Engine, EngineSettings
+    from flo.engine.engine import wall_clock
+    from flo.errors import FloError
+    from flo.ual.files import Files
+    from flo.ual.log import LOCK_NAME
+    from flo.ual.repair import repair
+
+    files = Files()
+    try:
+        lock = files.lock(os.path.join(directory, LOCK_NAME))
+        try:
+            done = repair(files, directory, wall_clock())
+        finally:
+            files.close(lock)
+        for line in done.lines:
+            print(f"repaired: {line}")
+        if done.aside:
+            print(f"what was there before is in {done.aside}")
+        if done.holes:
+            with Engine(directory, EngineSettings()) as engine:
+                lost = engine.forget_unreadable(done.holes)
+            print(f"{lost} messages whose payload was lost are acknowledged")
+    except (FloError, OSError) as e:
+        print(f"flo: {e}", file=sys.stderr)
+        return 1
+    print("checking again")
+    return 1 if _look(directory) else 0

@@ -10,7 +10,7 @@ In the server (`manual=True`) the tick calls `tick()` before and `commit()` afte
 import gc
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -22,7 +22,7 @@ from flo.engine.queue import Queues
 from flo.engine.stream import Streams
 from flo.errors import BadRequest, Conflict, LogDamaged, LogFailed, OutOfMemory, Overloaded
 from flo.store.ordered import WAITING_MIN, OrderedKeys
-from flo.store.queue import QueueStore
+from flo.store.queue import Queue, QueueStore, queue_of
 from flo.store.stream import StreamStore
 from flo.ual.compaction import compact, remove_replaced
 from flo.ual.files import Files
@@ -50,6 +50,7 @@ NOTIFY_SLICE = 1000  # who wait for a key, told in one turn: 2 us each
 SWEEP_RETRY_MS = 1000  # how soon sweeping is tried again on a full disk
 QUEUE_FAMILIES = (FAMILY_QUEUE, FAMILY_QUEUE_SIDE)
 STREAM_FAMILIES = (FAMILY_STREAM, FAMILY_STREAM_SIDE, FAMILY_STREAM_GROUP)
+FORGET_SLICE = 1000  # lost messages forgotten in one batch
 FREE_STEP = 256
 FREE_ENTRIES = 4096  # entries of a dropped store freed in one slice: under a ms
 
@@ -471,6 +472,33 @@ class Engine:
     def drop(self, namespace: Namespace) -> None:
         """Write the watermark that kills all in `namespace` so far."""
         self.write(Record(WATERMARK, namespace.id, self.now, b"", U64.pack(self.log.next_index)))
+
+    def unreadable(self, is_kept: Callable[[int], bool]) -> list[tuple[Namespace, Queue, int]]:
+        """The messages whose payload the log does not have, by `is_kept(index)`: (namespace, queue, seq)."""
+        found = []
+        for namespace in self.namespaces.values():
+            store = namespace.queues.store
+            for shard in store.shards:
+                for seq, state in shard.items():
+                    queue = store.numbers.get(queue_of(state))
+                    if queue is not None and not is_kept(seq):
+                        found.append((namespace, queue, seq))
+            for queue in store.queues.values():
+                found += [(namespace, queue, seq) for seq in queue.dead if not is_kept(seq)]
+        return found
+
+    def forget_unreadable(self, holes: Sequence[tuple[int, int]]) -> int:
+        """Acknowledge the messages whose payload was lost in one of the ranges of indexes; returns how many."""
+
+        def is_kept(index: int) -> bool:
+            return not any(first <= index <= last for first, last in holes) or self.log.read_bytes(index) is not None
+
+        lost = self.unreadable(is_kept)
+        for start in range(0, len(lost), FORGET_SLICE):
+            with self.batch():
+                for namespace, queue, seq in lost[start : start + FORGET_SLICE]:
+                    namespace.queues.forget(queue, seq)
+        return len(lost)
 
     # -- memory ------------------------------------------------------------------------------------
 

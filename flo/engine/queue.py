@@ -206,6 +206,11 @@ class Queues:
         self._append(QUEUE_GONE, queue, seq, b"")
         self.store.remove(seq, queue.name)
 
+    def forget(self, queue: Queue, seq: int) -> None:
+        """A message's payload was lost: it is no more."""
+        self.engine.admit(TRANSITION_BYTES + len(queue.name), adds=False)
+        self._gone(queue, seq)
+
     def _message(self, queue: Queue, payload: bytes, priority: int, not_before: int) -> int:
         engine, head = self.engine, queue.head
         seq = engine.log.next_index

@@ -45,6 +45,25 @@ def file_name(first: int, last: int, token: str, history: bool) -> str:
     return f"{first:020d}-{last:020d}-{token}.{'hist' if history else 'base'}"
 
 
+def read_header_loosely(data: bytes) -> tuple[int, int]:
+    """(time of the last batch, seed of the checksums) from the start of a file, whatever else is wrong with it."""
+    if len(data) < _HEADER.size:
+        return 0, 0
+    _, identity, _, _, time = _HEADER.unpack_from(data)
+    intact = U32.unpack_from(data.ljust(HEADER_BYTES, b"\0"), _HEADER.size)[0] == crc32(data[: _HEADER.size])
+    return (time if intact else 0), crc32(identity)
+
+
+def read_trailer_loosely(data: bytes) -> int | None:
+    """How many records the end of a file says there are; None where it does not hold."""
+    if len(data) < TRAILER_BYTES or data[-TRAILER_BYTES:][:4] != FOOTER_MAGIC:
+        return None
+    trailer = data[-TRAILER_BYTES:]
+    _, blocks, records, at = _TRAILER.unpack_from(trailer)
+    footer = data[at : at + blocks * ENTRY_BYTES]
+    return records if U32.unpack_from(trailer, _TRAILER.size)[0] == crc32(trailer[: _TRAILER.size], crc32(footer)) else None
+
+
 class BaseWriter:
     """Writes one file of a base, record by record, in order of index."""
 

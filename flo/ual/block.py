@@ -154,23 +154,36 @@ class Block:
     def rows(self, grouped: bytes) -> Iterator[tuple[int, bytes]]:
         """(index, bytes) of every record, in order; `grouped` is what follows the part that a start reads. Everything is checked
         against everything else. Raises `LogDamaged`."""
-        pieces, times, predecessors = self.pieces(), self._times(), self._predecessors()
-        number = 0
         seen: dict[int, bytes] = {}
-        for index, place in zip(self.indexes(), self.places(), strict=True):
-            if place < self.others_at:
-                row = self._value(index, pieces[2 * number], pieces[2 * number + 1], times[number], predecessors[number])
-                number += 1
-            elif place < self.end:
-                row = self.data[place : place + U32.unpack_from(self.data, place)[0]]
-            else:
-                row = seen[index] = take_row(self.path, index, grouped, place - self.end)
+        for (index, row), place in zip(self.rows_that_read(grouped), self.places(), strict=True):
+            if row is None:
+                raise LogDamaged(f"{self.path} is damaged: the checksum of index {index} does not hold. Restore it from a backup.")
+            if place >= self.end:
+                seen[index] = row
             yield index, row
         builder = Builder()
         for index, row in seen.items():
             builder.add(index, row, current=True)
         if seen and builder.columns(minimum=0) != self.groups():
             raise LogDamaged(f"{self.path} is damaged at byte {self.at}: a group's columns are not those of its records.")
+
+    def rows_that_read(self, grouped: bytes) -> Iterator[tuple[int, bytes | None]]:
+        """(index, bytes) of every record, in order; None for one whose own checksum does not hold."""
+        pieces, times, predecessors = self.pieces(), self._times(), self._predecessors()
+        number = 0
+        for index, place in zip(self.indexes(), self.places(), strict=True):
+            row: bytes | None
+            if place < self.others_at:
+                row = self._value(index, pieces[2 * number], pieces[2 * number + 1], times[number], predecessors[number])
+                number += 1
+            elif place < self.end:
+                row = self.data[place : place + U32.unpack_from(self.data, place)[0]]
+            else:
+                try:
+                    row = take_row(self.path, index, grouped, place - self.end)
+                except LogDamaged:
+                    row = None
+            yield index, row
 
     def _times(self) -> "array[int]":
         start = self.values_at - VALUE_COLUMN_BYTES * self.values
@@ -191,6 +204,14 @@ def read_head(data: bytes, path: str, at: int) -> tuple[int, int, int, int]:
         raise LogDamaged(f"{path} is damaged at byte {at}: there is no block. Restore it from a backup.")
     _, records, values, namespace, values_bytes, *_ = _HEAD.unpack_from(data)
     return records, values, namespace, BLOCK_HEADER_BYTES + COLUMN_BYTES * records + VALUE_COLUMN_BYTES * values + values_bytes
+
+
+def loaded_bytes(head: bytes) -> int:
+    """How long the part that a start reads is, by a header. Raises `LogDamaged`."""
+    if len(head) < BLOCK_HEADER_BYTES:
+        raise LogDamaged("there is no block")
+    _, records, values, _, values_bytes, others, groups, _, _, _ = _HEAD.unpack_from(head)
+    return int(BLOCK_HEADER_BYTES + COLUMN_BYTES * records + VALUE_COLUMN_BYTES * values + values_bytes + others + groups)
 
 
 def value_row(key: bytes, entry: bytes, namespace: int, time: int, prev: int) -> bytes:

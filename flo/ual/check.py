@@ -1,6 +1,7 @@
 """`flo check`: read a data directory without changing it, and say what is in it and what is wrong with it."""
 
 import os
+from collections.abc import Callable
 from typing import NamedTuple
 
 from flo.errors import LogDamaged
@@ -20,8 +21,9 @@ class Report(NamedTuple):
     damage: list[str]
 
 
-def check(directory: str, files: Files | None = None) -> Report:
-    """Verify the manifest, every header, every CRC, the order of indexes, every record's shape and the footers."""
+def check(directory: str, files: Files | None = None, apply: Callable[[int, Record], None] = lambda *_: None) -> Report:
+    """Verify the manifest, every header, every CRC, the order of indexes, every record's shape and the footers. `apply` is called for
+    every record that a start would apply."""
     files = files or Files()
     lines: list[str] = []
     damage: list[str] = []
@@ -35,7 +37,7 @@ def check(directory: str, files: Files | None = None) -> Report:
     for i, entry in enumerate(entries):
         path = os.path.join(directory, entry.file)
         if entry.is_base:
-            count, text = _check_base(files, directory, entry, entries[i + 1].first, damage)
+            count, text = _check_base(files, directory, entry, entries[i + 1].first, damage, apply)
             total += count
             lines.append(f"{entry.file}  {text}")
             continue
@@ -46,7 +48,7 @@ def check(directory: str, files: Files | None = None) -> Report:
             continue
         following = entries[i + 1].first if i + 1 < len(entries) else None
         try:
-            count, text = _check_segment(segment, following, damage)
+            count, text = _check_segment(segment, following, damage, apply)
         finally:
             segment.close()
         total += count
@@ -55,7 +57,9 @@ def check(directory: str, files: Files | None = None) -> Report:
     return Report(lines, damage)
 
 
-def _check_base(files: Files, directory: str, entry: ManifestEntry, following: int, damage: list[str]) -> tuple[int, str]:
+def _check_base(
+    files: Files, directory: str, entry: ManifestEntry, following: int, damage: list[str], apply: Callable[[int, Record], None]
+) -> tuple[int, str]:
     """Check one base; `following` is the first index behind it."""
     try:
         base = Base(files, directory, entry)
@@ -74,8 +78,10 @@ def _check_base(files: Files, directory: str, entry: ManifestEntry, following: i
                     if not last < index <= base.last:
                         raise LogDamaged(f"{file.path} is damaged: index {index} is out of order.")
                     last = index
-                    _look(file.path, index, data)
+                    record = _look(file.path, index, decode(data))
                     count += 1
+                    if file is base.live:
+                        apply(index, record)
             if count != file.records:
                 raise LogDamaged(f"{file.path} holds {count} records where its footer says {file.records}.")
             counts.append(count)
@@ -90,22 +96,19 @@ def _check_base(files: Files, directory: str, entry: ManifestEntry, following: i
     return sum(counts), text + (f", and {counts[1]} of history" if len(counts) > 1 else "")
 
 
-def _look(path: str, index: int, data: bytes) -> None:
-    """Raise `LogDamaged` for a record that cannot be."""
-    _look_at(path, index, decode(data))
-
-
-def _look_at(path: str, index: int, record: Record) -> None:
+def _look(path: str, index: int, record: Record) -> Record:
+    """The record. Raises `LogDamaged` for one that cannot be."""
     if record.type not in KNOWN_TYPES:
         raise LogDamaged(f"{path}: index {index} has type {record.type:#04x}, which this Flo does not know.")
     if record.prev >= index or any(lean >= index for lean in record.leans):
         raise LogDamaged(f"{path}: index {index} points at an index that is not before it.")
+    return record
 
 
-def _check_segment(segment: Segment, following: int | None, damage: list[str]) -> tuple[int, str]:
+def _check_segment(segment: Segment, following: int | None, damage: list[str], apply: Callable[[int, Record], None]) -> tuple[int, str]:
     """Check one segment; `following` is the next one's first index, None for the open one."""
     try:
-        tail = segment.scan(PlainLoader(lambda index, record: _look_at(segment.path, index, record)).batch)
+        tail = segment.scan(PlainLoader(lambda index, record: apply(index, _look(segment.path, index, record))).batch)
     except LogDamaged as e:
         damage.append(str(e))
         return 0, "damaged"

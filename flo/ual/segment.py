@@ -113,16 +113,21 @@ class Segment:
         except FileNotFoundError:
             raise LogDamaged(f"{path} is missing, though the manifest lists it. Restore it from a backup.") from None
         try:
-            head = files.pread(fd, HEADER_BYTES, 0)
-            size = _HEADER.size
-            if len(head) < size + 4 or head[:8] != HEADER_MAGIC or U32.unpack_from(head, size)[0] != crc32(head[:size]):
-                raise LogDamaged(f"{path} is damaged at byte 0: its header does not hold. Restore it from a backup.")
-            _, identity, said, capacity = _HEADER.unpack_from(head)
-            if said != first:
-                raise LogDamaged(f"{path} says it starts at index {said}, the manifest says {first}.")
+            return cls.attach(files, path, fd, first)
         except BaseException:
             files.close(fd)
             raise
+
+    @classmethod
+    def attach(cls, files: Files, path: str, fd: int, first: int) -> "Segment":
+        """The segment in the file that is open as `fd`. Raises `LogDamaged` as `load`."""
+        head = files.pread(fd, HEADER_BYTES, 0)
+        size = _HEADER.size
+        if len(head) < size + 4 or head[:8] != HEADER_MAGIC or U32.unpack_from(head, size)[0] != crc32(head[:size]):
+            raise LogDamaged(f"{path} is damaged at byte 0: its header does not hold. Restore it from a backup.")
+        _, identity, said, capacity = _HEADER.unpack_from(head)
+        if said != first:
+            raise LogDamaged(f"{path} says it starts at index {said}, the manifest says {first}.")
         return cls(files, path, fd, identity, first, capacity)
 
     @property

@@ -1,0 +1,268 @@
+"""`flo check --repair`: make a damaged log one that opens, having put all that is taken out of it aside.
+
+A log is cut at its first damage in a segment: what is left is a state that once was. Damage in a base is another matter, since a base
+holds what was written over years: there what reads is kept, record by record, and what follows too; the records that are lost are named.
+
+Everything that is taken out is first copied, whole files, to `damaged-<ms>` in the directory. Nothing is changed before that is on disk,
+and a repair that is cut short can be made again.
+"""
+
+import errno
+import os
+from typing import NamedTuple
+
+from flo.errors import LogDamaged
+from flo.ual import base, block, manifest
+from flo.ual.base import Base, BaseWriter
+from flo.ual.block import BLOCK_HEADER_BYTES, Block
+from flo.ual.files import ZEROS, Files
+from flo.ual.manifest import ManifestEntry
+from flo.ual.record import HEADER
+from flo.ual.segment import HEADER_BYTES, Segment
+
+COPY_BYTES = 1 << 20
+CAPACITY = 4 << 20  # of a segment that begins anew
+
+
+class Hole(NamedTuple):
+    """A range of indexes in which records were lost."""
+
+    first: int
+    last: int
+
+
+class Repaired(NamedTuple):
+    """What was done: `lines` for a person; `holes`, where records of a base are gone; `aside`, where everything lies now, "" for none."""
+
+    lines: list[str]
+    holes: list[Hole]
+    aside: str
+
+
+class _Plan(NamedTuple):
+    """What a log is to become."""
+
+    entries: list[ManifestEntry]
+    aside: list[str]  # files to be put aside
+    lines: list[str]
+    holes: list[Hole]
+
+
+def repair(files: Files, directory: str, now: int) -> Repaired:
+    """Repair the log in `directory`, which nobody else may have open; `now` (ms) names the directory for what is put aside.
+
+    Raises `LogDamaged` where the manifest cannot be read, `OSError` with the log as it was, but for what a second call makes good.
+    """
+    identity, entries, compacted = manifest.read(files, directory)
+    writers: list[BaseWriter] = []
+    plan = _Plan([], [], [], [])
+    cut: Segment | ManifestEntry | None = None
+    try:
+        for number, entry in enumerate(entries):
+            following = entries[number + 1].first if number + 1 < len(entries) else None
+            if entry.is_base:
+                _mend_base(files, directory, entry, plan, writers)
+                continue
+            cut = _look_at_segment(files, directory, entry, following)
+            if cut is None:
+                plan.entries.append(entry)
+                continue
+            last = cut.last if isinstance(cut, Segment) else entry.first - 1
+            plan.lines.append(f"cut behind index {last}, in {entry.file}: what followed is put aside")
+            plan.aside.extend(name for behind in entries[number:] for name in behind.files)
+            plan.entries.append(entry)
+            break
+        if not plan.aside:
+            return Repaired([], [], "")
+        aside = _put_aside(files, directory, plan.aside, now)
+        if cut is not None:
+            _cut(files, directory, cut)
+        manifest.write(files, directory, identity, plan.entries, compacted)
+    except BaseException:
+        for writer in writers:
+            writer.discard()
+        if isinstance(cut, Segment):
+            cut.close()
+        raise
+    kept = {name for entry in plan.entries for name in entry.files}
+    for name in plan.aside:
+        if name not in kept:
+            _remove(files, os.path.join(directory, name))
+    return Repaired(plan.lines, plan.holes, aside)
+
+
+# -- segments --------------------------------------------------------------------------------------
+
+
+def _look_at_segment(files: Files, directory: str, entry: ManifestEntry, following: int | None) -> Segment | ManifestEntry | None:
+    """None where the segment is whole; else the segment, scanned as far as it reads, or its entry where not even its header does."""
+    try:
+        segment = Segment.load(files, os.path.join(directory, entry.file), entry.first, writable=True)
+    except LogDamaged:
+        return entry
+    whole = False
+    try:
+        for header, at, _ in segment.batches():
+            segment.last, segment.tail = header.last, at + header.length
+        if following is not None:
+            whole = segment.last + 1 == following
+        else:
+            whole = segment.find_beyond(segment.tail)[0] <= segment.last
+    finally:
+        if whole:
+            segment.close()
+    return None if whole else segment
+
+
+def _cut(files: Files, directory: str, cut: Segment | ManifestEntry) -> None:
+    """Have the segment end where it last read, so that it can be appended to; or begin it anew."""
+    if isinstance(cut, ManifestEntry):
+        Segment.create(files, directory, os.urandom(16), cut.first, CAPACITY).close()
+        files.sync_dir(directory)
+        return
+    try:
+        size = files.size(cut.fd)
+        for at in range(cut.tail, size, len(ZEROS)):
+            files.pwrite(cut.fd, [ZEROS[: size - at]], at)
+        if size < HEADER_BYTES:
+            files.reserve(cut.fd, cut.capacity)
+        files.sync(cut.fd)
+    finally:
+        cut.close()
+
+
+# -- bases -----------------------------------------------------------------------------------------
+
+
+def _mend_base(files: Files, directory: str, entry: ManifestEntry, plan: _Plan, writers: list[BaseWriter]) -> None:
+    """Put the base into the plan: as it is, or what reads of it in a new one, which is written here."""
+    if _is_whole(files, directory, entry):
+        plan.entries.append(entry)
+        return
+    token = os.urandom(4).hex()
+    names: list[str] = []
+    for name, history in ((entry.file, False), (entry.history, True)):
+        if not name:
+            names.append("")
+            continue
+        time, rows, holes = _salvage(files, os.path.join(directory, name), entry)
+        new = base.file_name(entry.first, entry.last, token, history)
+        writer = BaseWriter(files, os.path.join(directory, new), entry.first, entry.last, time)
+        writers.append(writer)
+        for index, data in sorted(rows.items()):
+            writer.add(index, data)
+        writer.finish()
+        names.append(new)
+        if holes:
+            places = ", ".join(f"{hole.first} to {hole.last}" for hole in holes[:5]) + (" and so on" if len(holes) > 5 else "")
+            kind = "history" if history else "live records"
+            plan.lines.append(f"{name}: {len(rows)} {kind} kept; some are lost between the indexes {places}")
+            if not history:
+                plan.holes.extend(holes)
+        else:
+            plan.lines.append(f"{name}: all {len(rows)} records kept, in a new file")
+    files.sync_dir(directory)
+    plan.aside.extend(entry.files)
+    plan.entries.append(ManifestEntry(names[0], entry.first, entry.last, names[1]))
+
+
+def _is_whole(files: Files, directory: str, entry: ManifestEntry) -> bool:
+    try:
+        opened = Base(files, directory, entry)
+    except LogDamaged:
+        return False
+    try:
+        for file in (opened.live, opened.history):
+            if file is not None:
+                for number in range(len(file)):
+                    file.rows(number)
+    except LogDamaged:
+        return False
+    finally:
+        opened.close()
+    return True
+
+
+def _salvage(files: Files, path: str, entry: ManifestEntry) -> tuple[int, dict[int, bytes], list[Hole]]:
+    """(the time of the range, every record that reads, between which of them some are lost) of a file of a base."""
+    try:
+        fd = files.open(path)
+    except FileNotFoundError:
+        return 0, {}, [Hole(entry.first, entry.last)]
+    try:
+        data = files.pread(fd, files.size(fd), 0)
+    finally:
+        files.close(fd)
+    time, seed = base.read_header_loosely(data)
+    rows: dict[int, bytes] = {}
+    holes: list[Hole] = []
+    at = last = 0
+    last = entry.first - 1
+    broken = False
+    while True:
+        at = data.find(block.MAGIC, at)
+        if at < 0:
+            break
+        found = _block_at(data, at, seed, path)
+        if found is None:
+            broken, at = True, at + 1
+            continue
+        if broken or found.first <= last:
+            holes.append(Hole(last + 1, found.first - 1))
+            broken = False
+        end = found.end
+        for index, row in found.rows_that_read(data[at + end : at + end + found.grouped_bytes]):
+            if row is None:
+                holes.append(Hole(index, index))
+            else:
+                rows[index] = row
+        last = found.last
+        at += end + found.grouped_bytes
+    trailer = base.read_trailer_loosely(data)
+    if broken or trailer is None or trailer != len(rows) + sum(1 for hole in holes if hole.first == hole.last):
+        holes.append(Hole(last + 1, entry.last))
+    time = max([time, *(HEADER.unpack_from(row)[5] for row in rows.values())])  # the clock must not go back
+    return time, rows, [hole for hole in holes if hole.first <= hole.last]
+
+
+def _block_at(data: bytes, at: int, seed: int, path: str) -> Block | None:
+    try:
+        length = block.loaded_bytes(data[at : at + BLOCK_HEADER_BYTES])
+        return Block(data[at : at + length], seed, path, at)
+    except LogDamaged:
+        return None
+
+
+# -- putting aside ---------------------------------------------------------------------------------
+
+
+def _put_aside(files: Files, directory: str, names: list[str], now: int) -> str:
+    """Copy files into a directory of their own, the manifest too; returns its path."""
+    aside = os.path.join(directory, f"damaged-{now}")
+    files.make_dir(aside)
+    for name in (*names, manifest.NAME):
+        try:
+            fd = files.open(os.path.join(directory, name))
+        except FileNotFoundError:
+            continue
+        try:
+            target = files.create(os.path.join(aside, name))
+            try:
+                size = files.size(fd)
+                for at in range(0, size, COPY_BYTES):
+                    files.pwrite(target, [files.pread(fd, min(COPY_BYTES, size - at), at)], at)
+                files.sync(target)
+            finally:
+                files.close(target)
+        finally:
+            files.close(fd)
+    files.sync_dir(aside)
+    return aside
+
+
+def _remove(files: Files, path: str) -> None:
+    try:
+        files.remove(path)
+    except OSError as e:
+        if e.errno != errno.ENOENT:
+            raise

@@ -1,0 +1,209 @@
+"""`flo backup`: a copy made while a server writes and compacts holds everything answered before; no fault leaves half of one."""
+
+import errno
+import shutil
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from flo.engine import Engine, EngineSettings
+from flo.errors import LogDamaged
+from flo.ual import backup as module
+from flo.ual import manifest
+from flo.ual.backup import BackupFailed, backup
+from flo.ual.check import check
+from flo.ual.files import Files
+from tests.faultfiles import Plan, SimCrash, SimFiles
+from tests.processes import ROOT, FloProcess, wait_until
+from tests.test_log_faults import DIR, SEGMENT_BYTES, START, Clock
+
+OUT = "/copy"
+CALLS = ("create", "open", "pread", "pwrite", "sync", "sync_dir", "truncate", "rename", "size", "close", "make_dir", "names", "exists")
+
+
+def filled() -> SimFiles:
+    """A disk with a base, sealed segments and an open one; everything durable."""
+    files = SimFiles()
+    files.make_dir("/")
+    with open_at(files, DIR) as engine:
+        for i in range(60):
+            engine.kv.put(b"key-%d" % (i % 20), b"%d" % i * 30)
+        engine.compact()
+        for i in range(120):
+            engine.queues.enqueue(b"jobs", b"job %d" % i * 20)
+    return files
+
+
+def open_at(files: SimFiles, directory: str) -> Engine:
+    return Engine(directory, EngineSettings(segment_bytes=SEGMENT_BYTES), clock=Clock(), files=files)
+
+
+def shown(files: SimFiles, directory: str) -> object:
+    """What clients would see."""
+    with open_at(files, directory) as engine:
+        keys, _ = engine.kv.scan()
+        return [engine.kv.get(key) for key in keys], [engine.kv.history(key) for key in keys], engine.queues.peek(b"jobs", 1000)
+
+
+def test_a_copy_is_what_was_there() -> None:
+    """Values, history, messages; also after a power cut right behind it."""
+    files = filled()
+    before = shown(files, DIR)
+    with open_at(files, DIR) as engine:
+        copied = backup(files, DIR, OUT)
+        assert copied.last == engine.log.next_index - 1
+    assert not files.open_files
+    assert shown(files, OUT) == before
+    for mode in ("lose", "keep", "reorder"):
+        image = files.crash(Random(1), mode)
+        assert check(OUT, image).damage == []
+        assert shown(image, OUT) == before
+
+
+def test_a_crash_at_every_call() -> None:
+    """There is no copy, or a whole one; the source is what it was."""
+    files = filled()
+    before = shown(files, DIR)
+    probe = files.crash(Random(0), "keep")
+    backup(probe, DIR, OUT)
+    partial = 0
+    for at in range(1, probe.calls + 1):
+        for mode in ("lose", "keep", "reorder"):
+            image = files.crash(Random(at), "keep", Plan(crash_at=at, seed=at))
+            with pytest.raises(SimCrash):
+                backup(image, DIR, OUT)
+            left = image.crash(Random(at), mode)
+            if left.exists(f"{OUT}/{manifest.NAME}"):
+                assert check(OUT, left).damage == [], f"call {at}, {mode}"
+                assert shown(left, OUT) == before
+            else:
+                partial += 1
+            assert shown(left, DIR) == before
+    assert partial > 100
+
+
+@pytest.mark.parametrize("rule", ["sync", "manifest first"])
+def test_the_suite_sees_a_rule_taken_out(rule: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the sync of what was copied, or with the manifest before it, half a copy passes for one."""
+    if rule == "sync":
+        plain = SimFiles.sync
+
+        def sync(self: SimFiles, fd: int) -> None:
+            if sys._getframe(1).f_code is not module._copy.__code__:
+                plain(self, fd)
+
+        monkeypatch.setattr(SimFiles, "sync", sync)
+    else:
+        copy = module._copy
+
+        def early(files: Files, fd: int, path: str, end: int) -> int:
+            found = manifest.read(files, DIR)
+            manifest.write(files, OUT, found.id, found.entries)
+            return copy(files, fd, path, end)
+
+        monkeypatch.setattr(module, "_copy", early)
+    with pytest.raises((AssertionError, LogDamaged, FileNotFoundError)):
+        test_a_crash_at_every_call()
+
+
+@pytest.mark.parametrize("error", [errno.EIO, errno.ENOSPC])
+def test_a_failing_call(error: int) -> None:
+    """Nothing is left of the copy, and it can be made again."""
+    files = filled()
+    probe = files.crash(Random(0), "keep")
+    before = dict(probe.counts)
+    backup(probe, DIR, OUT)
+    tried = 0
+    for name in CALLS:
+        for n in range(before.get(name, 0) + 1, probe.counts.get(name, 0) + 1):
+            image = files.crash(Random(0), "keep")
+            image.plan = Plan(fail={(name, image.counts.get(name, 0) + n - before.get(name, 0)): error})
+            try:
+                backup(image, DIR, OUT)
+            except OSError as e:
+                assert e.errno == error
+                image.plan = Plan()
+                assert not image.exists(OUT) or not image.names(OUT) or name == "close", f"{name} {n}"
+            tried += 1
+    assert tried > 50
+
+
+def test_a_compaction_in_between(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The manifest changes, and files go, between its being read and their being opened: it begins anew."""
+    files = filled()
+    before = shown(files, DIR)
+    with open_at(files, DIR) as engine:
+        plain, due = files.open, [True]
+
+        def open_late(path: str, writable: bool = False) -> int:
+            if due and path.endswith(".seg"):
+                due.clear()
+                engine.compact()
+            return plain(path, writable)
+
+        monkeypatch.setattr(files, "open", open_late)
+        backup(files, DIR, OUT)
+        assert not due
+    assert check(OUT, files).damage == []
+    assert shown(files, OUT) == before
+
+
+def test_what_is_refused(tmp_path: Path) -> None:
+    """A place that holds something, a directory that is none, a log that lacks a file."""
+    files = Files()
+    with pytest.raises(BackupFailed, match="not a Flo data directory"):
+        backup(files, str(tmp_path), str(tmp_path / "out"))
+    with Engine(str(tmp_path / "data")) as engine:
+        engine.kv.put(b"a", b"b")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "file").touch()
+    with pytest.raises(BackupFailed, match="not empty"):
+        backup(files, str(tmp_path / "data"), str(tmp_path / "full"))
+    next((tmp_path / "data").glob("0*.seg")).unlink()
+    with pytest.raises(BackupFailed, match="is missing"):
+        backup(files, str(tmp_path / "data"), str(tmp_path / "out"))
+    assert START
+
+
+def test_beside_a_server(tmp_path: Path) -> None:
+    """Writers go on, the log rolls and compacts; each copy has everything that was acknowledged when it began, and opens."""
+    with FloProcess(tmp_path / "data") as flo:
+        acknowledged = [0, 0]
+        stop = threading.Event()
+
+        def write(number: int) -> None:
+            with flo.connect() as client:
+                while not stop.is_set():
+                    count = acknowledged[number] + 1
+                    client.pipeline(*(("SET", f"{number}:{i}", f"{count}:" + "x" * 200) for i in range(50)))
+                    client.command("LPUSH", f"q{number}", str(count))
+                    acknowledged[number] = count
+
+        threads = [threading.Thread(target=write, args=(number,)) for number in range(2)]
+        for thread in threads:
+            thread.start()
+        try:
+            for copy in range(4):
+                wait_until(lambda copy=copy: min(acknowledged) > 20 * (copy + 1), "writes")  # type: ignore[misc]
+                subprocess.run([sys.executable, "-m", "flo", "compact", str(tmp_path / "data")], cwd=ROOT, check=True, capture_output=True)
+                before = list(acknowledged)
+                out = tmp_path / f"copy{copy}"
+                done = subprocess.run(
+                    [sys.executable, "-m", "flo", "backup", str(tmp_path / "data"), str(out)], cwd=ROOT, capture_output=True, text=True
+                )
+                assert done.returncode == 0, done.stderr
+                assert "is whole" in done.stdout
+                with Engine(str(out)) as engine:
+                    for number in range(2):
+                        found = engine.kv.get(b"%d:49" % number)
+                        assert found is not None and int(found.value.split(b":")[0]) >= before[number]
+                        assert int(str(engine.queues.stats(b"q%d" % number)["ready"])) >= before[number]
+                shutil.rmtree(out)
+        finally:
+            stop.set()
+            for thread in threads:
+                thread.join()
