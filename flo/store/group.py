@@ -20,7 +20,7 @@ NOT_COUNTED = -1  # of `Group.read`: how many records came before its cursor is 
 IDS_CHUNK = 512
 
 # By sys.getsizeof and the growth of RSS over a million pending records.
-PENDING_BYTES = 420
+PENDING_BYTES = 235
 CONSUMER_BYTES = 500
 
 

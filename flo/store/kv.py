@@ -32,8 +32,8 @@ FLAGS_SHIFT = 56
 VERSION_MASK = (1 << FLAGS_SHIFT) - 1
 FRAME_END_BYTES = 2 + VERSION_BYTES  # CR, LF, version
 # A short bytes object and its place in a dict, by sys.getsizeof and the growth of RSS over a million keys.
-KEY_OVERHEAD_BYTES = 33 + 33 + 100
-NOTE_OVERHEAD_BYTES = 330  # the tuple, its ints, its place in a dict and in a set of deadlines
+KEY_OVERHEAD_BYTES = 130
+NOTE_OVERHEAD_BYTES = 300  # the tuple, its ints, its place in a dict and in a set of deadlines
 BURIED_MAX = 100_000  # deleted keys whose history can still be asked for; the oldest are forgotten first
 
 VERSION = struct.Struct("<Q")

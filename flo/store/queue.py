@@ -28,6 +28,7 @@ from flo.store.timers import Timers
 
 READY, DELAYED, LEASED, LAPSED = 0, 1, 2, 3
 DELIVERABLE = (READY, LAPSED)
+TIMED = (DELAYED, LEASED)
 KIND_MASK = 3
 PRIORITY_SHIFT, PRIORITY_MASK = 2, 0xFF
 ATTEMPTS_SHIFT, ATTEMPTS_MAX = 10, (1 << 20) - 1
@@ -43,9 +44,11 @@ DEDUP_MS = 300_000
 UNSET = 0xFFFFFFFF  # in a configuration: the default
 
 # By sys.getsizeof and the growth of RSS over a million messages.
-MESSAGE_BYTES = 150
+MESSAGE_BYTES = 78  # its seq, its places in a shard and a lane; the state of most is shared
+TIMED_BYTES = 82  # a state of its own, and its place among the timers
+DEAD_BYTES = 300
 QUEUE_BYTES = 1500
-DEDUP_BYTES = 400
+DEDUP_BYTES = 290
 
 
 def pack(kind: int, priority: int, attempts: int, queue: int, deadline: int) -> int:
@@ -311,6 +314,7 @@ class QueueStore:
             # `pack`, in full
             shard[seq] = LEASED | priority << 2 | attempts << 10 | queue.number << QUEUE_SHIFT | deadline << DEADLINE_SHIFT
             self.timers.add(deadline, seq)
+            self.bytes += TIMED_BYTES
             return
         self._forget(seq)
         self._set(seq, self.open(name), LEASED, priority, attempts, deadline)
@@ -319,7 +323,8 @@ class QueueStore:
         """A message was given back, or came back from the dead letters."""
         queue = self.open(name)
         self._forget(seq)
-        queue.dead.pop(seq, None)
+        if queue.dead.pop(seq, None) is not None:
+            self.bytes -= DEAD_BYTES
         if not_before:
             self._set(seq, queue, DELAYED, priority, attempts, not_before)
         else:
@@ -330,21 +335,22 @@ class QueueStore:
         """A message became a dead letter."""
         self._forget(seq)
         self.open(name).dead[seq] = Dead(priority, attempts, time)
-        self.bytes += MESSAGE_BYTES
+        self.bytes += DEAD_BYTES
 
     def remove(self, seq: int, name: bytes) -> None:
         """A message was acknowledged, or a dead letter deleted."""
         self._forget(seq)
         queue = self.queues.get(name)
         if queue is not None and queue.dead.pop(seq, None) is not None:
-            self.bytes -= MESSAGE_BYTES
+            self.bytes -= DEAD_BYTES
 
     def purge(self, name: bytes) -> None:
         """Everything in the queue so far is gone, dead letters too."""
         queue = self.queues.get(name)
         if queue is None:
             return
-        self.bytes -= MESSAGE_BYTES * (sum(queue.counts) + len(queue.dead))
+        self.bytes -= MESSAGE_BYTES * sum(queue.counts) + TIMED_BYTES * (queue.counts[DELAYED] + queue.counts[LEASED])
+        self.bytes -= DEAD_BYTES * len(queue.dead)
         queue.dead = OrderedDict()
         del self.numbers[queue.number]
         for lane in queue.start(self._next_number):
@@ -392,6 +398,8 @@ class QueueStore:
         self.shards[seq & SHARD_MASK][seq] = pack(kind, priority, min(attempts, ATTEMPTS_MAX), queue.number, deadline)
         queue.counts[kind] += 1
         self.bytes += MESSAGE_BYTES
+        if kind in TIMED:
+            self.bytes += TIMED_BYTES
         if deadline:
             self.timers.add(deadline, seq)
 
@@ -405,7 +413,7 @@ class QueueStore:
         queue = self.numbers.get(queue_of(state))
         if queue is not None:  # else it was purged, and was not counted since
             queue.counts[state & KIND_MASK] -= 1
-            self.bytes -= MESSAGE_BYTES
+            self.bytes -= MESSAGE_BYTES + (TIMED_BYTES if state & KIND_MASK in TIMED else 0)
 
     # -- what time does ----------------------------------------------------------------------------
 
@@ -419,6 +427,7 @@ class QueueStore:
             return
         kind = LAPSED if state & KIND_MASK == LEASED else READY
         queue.counts[state & KIND_MASK] -= 1
+        self.bytes -= TIMED_BYTES
         queue.counts[kind] += 1
         priority = priority_of(state)
         shard[seq] = pack(kind, priority, attempts_of(state), queue.number, 0)
