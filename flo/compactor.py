@@ -1,7 +1,7 @@
 """Starts the process that compacts the server's log, and adopts what it makes. The process itself is flo.ual.rewriter.
 
-A pass begins when the log has grown (`Log.has_grown`, looked at after each roll) or when it is asked for. One runs at a time; it is given
-up when it fails or the server stops, and what it had not handed over is removed.
+A pass begins when the log has grown (`Log.has_grown`, looked at after each roll), when the disk is full, or when it is asked for. One
+runs at a time; it is given up when it fails or the server stops, and what it had not handed over is removed.
 """
 
 import json
@@ -19,6 +19,7 @@ from flo.ual.compaction import Replacement
 from flo.ual.log import Log
 from flo.ual.manifest import ManifestEntry
 
+FULL_RETRY_SECONDS = 60.0  # a pass that found no room is tried again
 LINE_BYTES_MAX = 1 << 20  # of what the process says: the names of the files of one group
 
 
@@ -51,6 +52,7 @@ class Compactor:
         self._error = ""
         self._started = 0.0
         self._size_before = 0
+        self._full_again = 0.0  # monotonic; when a full disk is next a reason to begin
         self._last = 0  # the last index of the pass
 
     @property
@@ -65,6 +67,11 @@ class Compactor:
         if self._log.segments != self._segments_seen:
             self._segments_seen = self._log.segments
             if self._process is None and self._log.has_grown:
+                self.start(now)
+        if not self._log.accepts_adds and self._process is None and monotonic() >= self._full_again:
+            # the disk is full: what is dead in the log may be all the room there is
+            self._full_again = monotonic() + FULL_RETRY_SECONDS
+            if self._log.segments > 1:
                 self.start(now)
 
     def start(self, now: int) -> None:
