@@ -69,6 +69,7 @@ ILLEGAL = -1
 NEXT = tuple(tuple(_CAUSES[state][event][0] if event in _CAUSES[state] else ILLEGAL for event in range(8)) for state in range(7))
 
 RECEIVE_BYTES = 64 << 10  # one turn's input of one connection: 2,300 SETs, about 2 ms
+SEND_BYTES = 256 << 10  # sent to one connection in a turn: up to 2 ms, for the kernel copies it to the reader
 RESUME_BYTES = 128 << 10  # of kept input executed in a turn: more than any inline command, so that it always gets on
 LINGER_SECONDS = 2.0  # what a peer gets to read our last words and close
 PUSH_BACKLOG_BYTES_MAX = 32 << 20  # of what MONITOR shows to a client that does not read it
@@ -232,6 +233,11 @@ class Connection:
     def output_bytes(self) -> int:
         """Answered and not taken by the kernel."""
         return self._unsent_bytes
+
+    @property
+    def owed_bytes(self) -> int:
+        """Answered and not sent, this turn's replies included."""
+        return self._unsent_bytes + sum(map(len, self.out))
 
     def push(self, data: bytes) -> None:
         """Send something that answers no request under way."""
@@ -475,12 +481,18 @@ class Connection:
         self._pushed = 0
         if self.session.due:
             self._answer_due()
-        data = out[0] if len(out) == 1 else b"".join(out)
+        if len(out) == 1:
+            data = out[0]
+        elif (size := sum(map(len, out))) <= SEND_BYTES:
+            data = b"".join(out)
+        else:
+            data = b""
+            self._owe(out, size)
         out.clear()
         sent = 0
         if not self._unsent:
             try:
-                sent = self._send(data)
+                sent = self._send(data if len(data) <= SEND_BYTES else memoryview(data)[:SEND_BYTES])
             except BlockingIOError:
                 pass
             except OSError:
@@ -492,19 +504,29 @@ class Connection:
                 return
         if sent != len(data):
             if not self._unsent:
-                self._sent_at = monotonic()
-                self._kernel_queue = 1 << 62  # not looked yet
-                self._time()
+                self._begin_to_owe()
             self._unsent.append(memoryview(data)[sent:])
             self._unsent_bytes += len(data) - sent
-            self._wait_for(self._events | WRITE)
-            self._paused = self._unsent_bytes > self._owner.output_limit
+        self._paused = self._unsent_bytes > self._owner.output_limit
         if self.state == WRITING:
             self._rest()
         elif self.state == CLOSING:
             self._move(SENT)
         if self._eof or self.state == CLOSING:
             self._close_if_done()
+
+    def _owe(self, pieces: list[bytes], size: int) -> None:
+        """Keep replies of `size` bytes, too large to be joined, to be sent as the kernel takes them."""
+        if not self._unsent:
+            self._begin_to_owe()
+        self._unsent.extend(map(memoryview, pieces))
+        self._unsent_bytes += size
+
+    def _begin_to_owe(self) -> None:
+        self._sent_at = monotonic()
+        self._kernel_queue = 1 << 62  # not looked yet
+        self._time()
+        self._wait_for(self._events | WRITE)
 
     def _answer_due(self) -> None:
         """Answer those that waited, as far as there is room for it."""
@@ -516,10 +538,11 @@ class Connection:
 
     def _drain(self) -> None:
         """The kernel takes output again."""
-        unsent = self._unsent
+        unsent, left = self._unsent, SEND_BYTES
         try:
-            while unsent:
-                count = self._send(unsent[0])
+            while unsent and left > 0:
+                count = self._send(unsent[0][:left])
+                left -= count
                 self._owner.bytes_out += count
                 self._unsent_bytes -= count
                 self._sent_at = self._owner.reactor.deadline

@@ -4,7 +4,7 @@
 
 Timers come before the commit, so that what they write is in this turn's batch. A turn is bounded: each ready connection
 gets one buffer of input, all together get TICK_SECONDS; who is left waits on a list, goes first next turn, and that turn
-does not block in poll.
+does not block in poll. So is its sending, by FLUSH_SECONDS.
 
 The reactor knows nothing of protocols or stores. epoll where there is one, `selectors` elsewhere.
 """
@@ -17,9 +17,15 @@ from heapq import heapify, heappop, heappush
 from time import monotonic
 from typing import Protocol
 
+from flo.waits import Waits
+
 READ, WRITE, GONE = 1, 4, 24  # epoll's EPOLLIN, EPOLLOUT, EPOLLERR | EPOLLHUP; the other pollers are mapped onto them
 TICK_SECONDS = 0.005  # executing; a turn's commit comes on top. 5 ms is about 5,000 requests
+FLUSH_SECONDS = 0.005  # sending: 1 to 10 MiB
+SMALL_OUTPUT_BYTES = 64 << 10  # sent at once whatever else is owed: 20 us
+LOOK = 7  # the clock is looked at after each 8 connections; after each one, where the last turn was late
 STALE_TIMERS_MIN = 256
+POLL_AT_ONCE_SECONDS = 20e-6  # a poll that took less has not waited
 POLL_SECONDS_MAX = 86_400.0  # epoll takes 24.8 days at most; what is due later is waited for again
 
 
@@ -46,6 +52,10 @@ class Flushable(Protocol):
     @property
     def descriptor(self) -> int:
         """Whose failure it is."""
+
+    @property
+    def owed_bytes(self) -> int:
+        """How much there is to send."""
 
     def flush(self) -> None:
         """Send them."""
@@ -104,12 +114,14 @@ class Reactor:
         self.runnable: deque[Runnable] = deque()  # to be run in the next turn
         self.deadline = 0.0  # of this turn's executing, monotonic
         self.stopping = False
+        self.waits = Waits()  # from readable (at the earliest) to sent; one that blocked, from when what it waited for came
         self._phases = phases
         self._poller = select.epoll() if hasattr(select, "epoll") else SelectorPoller()
         self._handlers: dict[int, Handler] = {}
         self._timers: list[tuple[float, int, Timer]] = []
         self._timer_count = 0
         self._stale = [0]
+        self._look = LOOK
 
     # -- descriptors -------------------------------------------------------------------------------
 
@@ -169,22 +181,29 @@ class Reactor:
         """Turn until `stopping`, and then once more, so that what was read is committed and answered."""
         phases, handlers, poll = self._phases, self._handlers, self._poller.poll
         late: list[tuple[int, int]] = []  # ready, and not served for want of time
+        late_since = started = 0.0  # when the first of them was found ready; when this turn began
         more = True  # background work
         while not self.stopping:
-            busy = bool(late or self.runnable or more)
+            busy = bool(late or self.runnable or more or self.touched)
+            asked = monotonic()
             events = poll(0 if busy else self._timeout())
+            overdue = len(late)
             if late:
                 waiting = {fd for fd, _ in late}
                 events = late + [event for event in events if event[0] not in waiting]
                 late = []
             idle = not events and not self.runnable
-            started = monotonic()
+            before, started = started, monotonic()
+            # who is ready at once may have been so since the last turn looked
+            since = before if started - asked < POLL_AT_ONCE_SECONDS else started
             self.deadline = deadline = started + TICK_SECONDS
+            ready_since = late_since if overdue else since
             phases.begin(started)
             if self._timers:
                 self._run_timers(started)
             if self.runnable:
                 self._run_some(deadline)
+            look = self._look
             for at, (fd, mask) in enumerate(events):
                 handler = handlers.get(fd)
                 if handler is not None:
@@ -192,13 +211,20 @@ class Reactor:
                         handler(mask)
                     except Exception as e:  # one client's defect is not the others'
                         phases.failed(e, fd)
-                if at & 7 == 7 and monotonic() > deadline:
+                if at & look == look and monotonic() > deadline:
                     late = events[at + 1 :]
+                    late_since = ready_since if at + 1 < overdue else since
                     break
             more = phases.upkeep(idle)
             phases.commit()
             if self.touched:
-                self._flush()
+                served = self._flush()
+                ended = monotonic()
+                overdue = min(overdue, served)
+                if overdue:
+                    self.waits.add(ended - ready_since, overdue)
+                if served > overdue:
+                    self.waits.add(ended - since, served - overdue)
             phases.end(started)
 
     def serve_aside(self) -> None:
@@ -216,13 +242,27 @@ class Reactor:
                     self._phases.failed(e, fd)
         self._flush()
 
-    def _flush(self) -> None:
+    def _flush(self) -> int:
+        """Send what is owed; returns to how many. Past FLUSH_SECONDS, those with much to send wait for the next turn: what is small
+        does not stand behind it."""
         touched, self.touched = self.touched, []
-        for item in touched:
+        deadline, look = monotonic() + FLUSH_SECONDS, self._look
+        kept: list[Flushable] = []
+        late = False
+        for at, item in enumerate(touched):
+            if late and item.owed_bytes > SMALL_OUTPUT_BYTES:
+                kept.append(item)
+                continue
             try:
                 item.flush()
             except Exception as e:
                 self._phases.failed(e, item.descriptor)
+            if at & look == look and not late:
+                late = monotonic() > deadline
+        self._look = 0 if late else LOOK
+        if kept:
+            self.touched = kept + self.touched
+        return len(touched) - len(kept)
 
     def _run_some(self, deadline: float) -> None:
         """Give each runnable one turn, as far as half of the time goes: the rest is for those who have just become ready."""

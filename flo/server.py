@@ -101,6 +101,7 @@ class Server:
         self._listener = _bind(settings)
         self.port: int = self._listener.getsockname()[1]
         self.reactor = Reactor(self)
+        self.waits = self.reactor.waits
         self._reserve = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
         try:
             engine_settings = EngineSettings(
@@ -379,6 +380,11 @@ class Server:
     def uptime_seconds(self) -> float:
         """Since the server started."""
         return monotonic() - self._started
+
+    @property
+    def compacting(self) -> bool:
+        """Whether the log is being compacted."""
+        return self.compactor.busy
 
     @property
     def connections(self) -> int:

@@ -11,6 +11,7 @@ from flo.commands.host import Counters, Peer
 from flo.commands.session import RespSession
 from flo.config import Settings
 from flo.engine import Engine, EngineSettings
+from flo.waits import Waits
 
 NOW = 1_700_000_000_000
 
@@ -82,6 +83,8 @@ class FakeHost:
         self.tick_deadline = float("inf")
         self.uptime_seconds = 0.0
         self.connections = 1
+        self.compacting = False
+        self.waits = Waits()
         self.logged: list[str] = []
 
     def sessions(self) -> list[Any]:

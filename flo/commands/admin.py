@@ -92,7 +92,7 @@ def _info_persistence(host: Host) -> dict[str, object]:
         "loading": int(host.loading),
         "async_loading": 0,
         "aof_enabled": int(log.durability in (SYNC, ASYNC)),
-        "aof_rewrite_in_progress": 0,
+        "aof_rewrite_in_progress": int(host.compacting),
         "aof_last_write_status": "ok" if log.accepts_adds else "err",
         "rdb_changes_since_last_save": 0,
         "rdb_bgsave_in_progress": 0,
@@ -111,7 +111,7 @@ def _info_persistence(host: Host) -> dict[str, object]:
 
 
 def _info_stats(host: Host) -> dict[str, object]:
-    counters = host.counters
+    counters, waits = host.counters, host.waits
     return {
         "total_connections_received": counters.connections_received,
         "total_commands_processed": counters.commands,
@@ -127,6 +127,10 @@ def _info_stats(host: Host) -> dict[str, object]:
         "total_error_replies": counters.errors,
         "acl_access_denied_auth": counters.auth_failures,
         "flo_unknown_protocol_connections": counters.unknown_protocol,
+        "flo_wait_p50_usec": waits.quantile(0.5),
+        "flo_wait_p99_usec": waits.quantile(0.99),
+        "flo_wait_p999_usec": waits.quantile(0.999),
+        "flo_wait_max_usec": waits.longest,
     }
 
 
@@ -272,6 +276,7 @@ def config(session: RespSession, args: list[bytes]) -> Reply:
         return _config_set(session, args[2:])
     if sub == b"RESETSTAT" and len(args) == 2:
         session.host.counters.reset()
+        session.host.waits.clear()
         session.host.engine.swept = 0
         return OK
     if sub in (b"GET", b"SET", b"RESETSTAT"):

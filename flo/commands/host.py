@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 from flo.config import Settings
 from flo.engine import Engine
+from flo.waits import Waits
 
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
@@ -131,11 +132,16 @@ class Host(Protocol):
     waiting: int  # requests of all connections that wait
     inflating: bool  # one large value at a time: what they inflate to was not sent
     flat_context: tuple[Any, ...]  # of commands/flat.py; NO_CONTEXT at the start of a turn
+    waits: Waits  # of all clients, from readable to sent
     tick_deadline: float  # monotonic seconds; past it a connection gives way to the others
 
     @property
     def uptime_seconds(self) -> float:
         """Since the server started."""
+
+    @property
+    def compacting(self) -> bool:
+        """Whether the log is being compacted."""
 
     @property
     def connections(self) -> int:
