@@ -1,5 +1,6 @@
 # make test   everything CI runs: ruff, mypy --strict, pytest (under ten minutes on two cores)
 # make long   the long versions: more rounds of faults, fuzzing and kills
+# make soak   ten minutes of everything at once, with kills, compactions and clock steps, against a model
 # make locust users of both protocols, each answer checked
 # make dist   dist/flo.pyz, the whole of Flo as one file
 # make bench  Flo beside Redis and the floor, on this machine
@@ -9,7 +10,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 
-.PHONY: test lint unit long bench locust tools dist docs clean
+.PHONY: test lint unit long soak bench locust tools dist docs clean
 
 test: lint unit
 
@@ -32,6 +33,9 @@ unit: tools
 
 long: tools
 	$(BIN)/python -m pytest --long
+
+soak: tools
+	$(BIN)/python loadtest/soak.py --seconds 600
 
 bench: tools
 	$(BIN)/python loadtest/compare.py

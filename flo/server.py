@@ -267,7 +267,7 @@ class Server:
     def next_due(self) -> float | None:
         """Seconds until something expires."""
         due = self.engine.next_due()
-        return None if due is None else max(due - time() * 1000, 1) / 1000
+        return None if due is None else max(due - self.engine.clock(), 1) / 1000
 
     def end(self, started: float) -> None:
         """Hear what the compactor says, count, and keep what took long."""

@@ -58,7 +58,7 @@ def holds(engine: Engine) -> tuple[int, int, int]:
             assert found.value == written(number) and key == b"key-%d" % (number % 30)
         for item in engine.kv.history(key):
             assert item.tombstone or key == b"touched" or item.value == written(int(item.value.split(b"|")[0]))
-    engine._clock.now += 60_000  # type: ignore[attr-defined]
+    engine.clock.now += 60_000  # type: ignore[attr-defined]
     messages = engine.queues.dequeue(b"jobs", 100)
     assert all(message.payload.startswith(b"job-") for message in messages)
     records = engine.streams.read(b"events", 0, (1 << 128) - 1, 1000)

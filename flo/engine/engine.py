@@ -110,7 +110,7 @@ class Engine:
         self.stamp = False  # something expired was treated as gone: a batch must put the time of it on disk
         self.memory_full = False
         self.swept = 0  # keys found expired and buried
-        self._clock = clock
+        self.clock = clock
         self._batching = False
         self._broken = False
         self._sweep_after = 0
@@ -162,7 +162,7 @@ class Engine:
 
     def tick(self) -> None:
         """Read the clock, once for all that follows: max(wall clock, what it was before)."""
-        now = self._clock()
+        now = self.clock()
         if now > self.now:
             self.now = now
         if self.settings.max_memory:

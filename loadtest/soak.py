@@ -1,0 +1,477 @@
+"""Soak: mixed load over every primitive, with kills, stops, compactions and clock steps, against a model; stops by itself.
+
+    python3 loadtest/soak.py [--seconds 600] [--kills N] [--seed N] [--python PATH]
+
+Each worker is the only client of its keys, queues or streams, so it knows what the server must hold; of a request that was under way when
+the server died it knows that it was done or not done, nothing between. Whatever disagrees ends the run with exit status 1 and the seed.
+With --kills it ends after so many ends of the server.
+"""
+
+import argparse
+import mmap
+import random
+import shutil
+import signal
+import struct
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT))
+
+from tests.processes import FloProcess, ReplyError, RespClient  # noqa: E402
+
+KEYS = 300  # of one worker
+RECORDS_KEPT = 300  # of a stream
+LEASE_MS = 5_000
+STEP_SECONDS = 3_600  # of the clock, at most, either way
+LIFE_SECONDS = 0.6  # of a server, about
+Word = bytes | str | int
+
+SERVER = """
+import mmap, struct, sys, time
+from flo import server
+with open({clock!r}, "r+b") as file:
+    offset = mmap.mmap(file.fileno(), 8)
+plain = server.Server
+def clock():
+    return time.time_ns() // 1_000_000 + struct.unpack("<q", offset[:8])[0]
+server.Server = lambda *args, **kwargs: plain(*args, clock=clock, **kwargs)
+from flo.cli import main
+sys.exit(main())
+"""
+
+
+class Gone(Exception):
+    """The server ended while a request was under way."""
+
+
+class Wrong(Exception):
+    """The server does not hold what it must."""
+
+
+def need(condition: object, sentence: str) -> None:
+    """Raise `Wrong` where something is not so."""
+    if not condition:
+        raise Wrong(sentence)
+
+
+class Worker:
+    """One client. `step` does something and checks it; `resolve` finds out what became of what was under way; `finish` checks all."""
+
+    def __init__(self, soak: "Soak", number: int) -> None:
+        self.soak = soak
+        self.number = number
+        self.random = random.Random(f"{soak.seed}/{type(self).__name__}/{number}")
+        self.client: RespClient | None = None
+        self.steps = 0
+
+    def call(self, *args: Word) -> Any:
+        """One request. Raises `Gone`, or `Wrong` for an error reply."""
+        assert self.client is not None
+        try:
+            reply = self.client.command(*args)
+        except (OSError, ValueError) as e:
+            raise Gone from e
+        need(not isinstance(reply, ReplyError), f"{args[:3]} was answered with {reply!r}")
+        return reply
+
+    def run(self) -> None:
+        """Until the soak is over; its end is `soak.end`'s to find."""
+        try:
+            while not self.soak.over.is_set():
+                self.connect()
+                if self.client is None:
+                    return
+                try:
+                    self.resolve()
+                    while not self.soak.over.is_set():
+                        self.step()
+                        self.steps += 1
+                except Gone:
+                    pass
+        except BaseException as e:
+            self.soak.fail(self, e)
+
+    def connect(self) -> None:
+        """To the server that runs, or the next one."""
+        if self.client is not None:
+            self.client.sock.close()
+            self.client = None
+        while not self.soak.over.is_set() or self.soak.final:
+            port = self.soak.port
+            try:
+                self.client = RespClient(port, 30)
+                return
+            except OSError:
+                self.soak.changed.wait(0.05)
+
+    def step(self) -> None:
+        raise NotImplementedError
+
+    def resolve(self) -> None:
+        raise NotImplementedError
+
+    def finish(self) -> None:
+        raise NotImplementedError
+
+
+class KeyWorker(Worker):
+    """Values, counters, CAS, deletions, several at once."""
+
+    def __init__(self, soak: "Soak", number: int) -> None:
+        super().__init__(soak, number)
+        self.held: dict[bytes, bytes] = {}
+        self.under_way: dict[bytes, bytes | None] = {}  # what keys become, all or none; None: they go
+
+    def key(self) -> bytes:
+        return b"k%d:%d" % (self.number, self.random.randrange(KEYS))
+
+    def write(self, change: dict[bytes, bytes | None], *args: Word) -> Any:
+        self.under_way = change
+        reply = self.call(*args)
+        self.take(change)
+        return reply
+
+    def take(self, change: dict[bytes, bytes | None]) -> None:
+        for key, value in change.items():
+            if value is None:
+                self.held.pop(key, None)
+            else:
+                self.held[key] = value
+        self.under_way = {}
+
+    def step(self) -> None:
+        key, value = self.key(), b"%d:" % self.steps + b"x" * self.random.choice((0, 10, 200, 3000))
+        kind = self.random.randrange(12)
+        if kind < 4:
+            self.write({key: value}, "SET", key, value)
+        elif kind < 5:
+            change: dict[bytes, bytes | None] = {self.key(): b"%d:%d" % (self.steps, i) for i in range(5)}
+            self.write(change, "MSET", *(word for item in change.items() for word in item if word is not None))
+        elif kind < 6:
+            had = key in self.held
+            need(self.write({key: None}, "DEL", key) == had, f"DEL {key!r} told another count")
+        elif kind < 8:
+            counter = b"k%d:counter" % self.number
+            count = int(self.held.get(counter, b"0")) + 1
+            need(self.write({counter: b"%d" % count}, "INCR", counter) == count, "INCR gave another number")
+        elif kind < 9:
+            if key in self.held:
+                held, version = self.call("GETV", key)[1], self.call("GETV", key)[0]
+                need(held == self.held[key], f"GETV {key!r}")
+                need(self.write({key: value}, "CAS", key, version, value) > version, "CAS gave no later version")
+        elif kind < 10:
+            self.write({key: value}, "SET", key, value, "EX", 10_000_000)
+        else:
+            self.look(key)
+
+    def look(self, key: bytes) -> None:
+        found = self.call("GET", key)
+        need(found == self.held.get(key), f"{key!r} is {found!r:.60}, and must be {self.held.get(key)!r:.60}")
+
+    def resolve(self) -> None:
+        change = self.under_way
+        found = {key: self.call("GET", key) for key in change}
+        if change and found == change:
+            self.take(change)
+        for key, value in found.items():
+            need(value == self.held.get(key), f"{key!r} is neither what it was nor what it was to become, or one of several is not")
+        self.under_way = {}
+
+    def finish(self) -> None:
+        self.resolve()
+        for number in range(KEYS):
+            self.look(b"k%d:%d" % (self.number, number))
+
+
+class QueueWorker(Worker):
+    """Messages that are put in, leased, acknowledged; each is delivered until it is acknowledged, and never after."""
+
+    def __init__(self, soak: "Soak", number: int) -> None:
+        super().__init__(soak, number)
+        self.queue = b"q%d" % number
+        self.there: set[bytes] = set()  # put in and not acknowledged
+        self.maybe: set[bytes] = set()  # put in or acknowledged, perhaps
+        self.done: set[bytes] = set()
+        self.taken: dict[bytes, bytes] = {}  # payload -> receipt
+        self.configured = False
+        self.put = 0  # enqueues, so that no payload is put in twice
+
+    def step(self) -> None:
+        if not self.configured:
+            self.call("QCONFIG", self.queue, "MAXATTEMPTS", 0)
+            self.configured = True
+        kind = self.random.randrange(8)
+        if kind < 3 and len(self.there) < 2000:
+            self.put += 1
+            payloads = [b"%d:%d:%d" % (self.number, self.put, i) for i in range(self.random.choice((1, 1, 5)))]
+            self.maybe |= set(payloads)
+            if len(payloads) == 1 and self.random.random() < 0.5:
+                self.call("QENQUEUE", self.queue, payloads[0], "DELAY", 200, "PRIORITY", self.random.randrange(3))
+            else:
+                self.call("LPUSH", self.queue, *payloads)
+            self.maybe -= set(payloads)
+            self.there |= set(payloads)
+        elif kind < 6:
+            self.receive(self.call("QDEQUEUE", self.queue, "COUNT", 5, "LEASE", LEASE_MS))
+        elif self.taken:
+            payloads = self.random.sample(sorted(self.taken), min(len(self.taken), 4))
+            receipts = [self.taken.pop(payload) for payload in payloads]
+            if self.random.random() < 0.15:
+                self.call("QNACK", self.queue, *receipts)
+                return
+            self.there -= set(payloads)
+            self.maybe |= set(payloads)
+            if self.call("QACK", self.queue, *receipts) == len(receipts):  # else a receipt was of an earlier delivery
+                self.maybe -= set(payloads)
+                self.done |= set(payloads)
+
+    def receive(self, messages: list[Any]) -> list[bytes]:
+        for seq, payload, attempts in messages:
+            need(payload not in self.done, f"{payload!r} was acknowledged and is delivered again")
+            need(payload in self.there or payload in self.maybe, f"{payload!r} was never put in")
+            self.maybe.discard(payload)
+            self.there.add(payload)
+            self.taken[payload] = b"%d-%d" % (seq, attempts)
+        return [payload for _, payload, _ in messages]
+
+    def resolve(self) -> None:
+        self.taken = {}  # what it holds comes back when the lease is over
+
+    def finish(self) -> None:
+        found: set[bytes] = set()
+        while messages := self.call("QDEQUEUE", self.queue, "COUNT", 100, "LEASE", 10_000_000):
+            found |= set(self.receive(messages))
+        missing = self.there - found
+        need(not missing, f"{len(missing)} messages of {self.queue!r} were acknowledged to be there and are not: {sorted(missing)[:3]}")
+
+
+class StreamWorker(Worker):
+    """Records appended, read in order, delivered to a group, trimmed."""
+
+    def __init__(self, soak: "Soak", number: int) -> None:
+        super().__init__(soak, number)
+        self.stream = b"s%d" % number
+        self.records: list[tuple[bytes, bytes]] = []  # id, payload: those that are there, in order
+        self.under_way = b""  # the payload of an append
+        self.appended = 0
+        self.trimming = False
+        self.grouped = False
+        self.delivered: set[bytes] = set()
+        self.acknowledged: set[bytes] = set()
+
+    def step(self) -> None:
+        if not self.grouped:
+            self.ensure_group()
+        kind = self.random.randrange(10)
+        if kind < 5:
+            self.appended += 1
+            self.under_way = b"%d:%d" % (self.number, self.appended)
+            ident = self.call("XADD", self.stream, "*", "data", self.under_way)
+            self.records.append((ident, self.under_way))
+            self.under_way = b""
+        elif kind < 6 and len(self.records) > 2 * RECORDS_KEPT:
+            self.trimming = True
+            self.call("XTRIM", self.stream, "MAXLEN", RECORDS_KEPT)
+            self.trimming = False
+            del self.records[:-RECORDS_KEPT]
+        elif kind < 8:
+            self.deliver(20)
+        else:
+            self.look(50)
+
+    def ensure_group(self) -> None:
+        assert self.client is not None
+        try:
+            self.client.command("XGROUP", "CREATE", self.stream, "g", "0", "MKSTREAM")  # or it is there
+        except (OSError, ValueError) as e:
+            raise Gone from e
+        self.grouped = True
+
+    def deliver(self, count: int) -> int:
+        reply = self.call("XREADGROUP", "GROUP", "g", "c", "COUNT", count, "STREAMS", self.stream, ">")
+        entries = reply[0][1] if reply else []
+        known = dict(self.records)
+        for ident, fields in entries:
+            need(ident not in self.delivered, f"{ident!r} is new to the group for the second time")
+            need(ident in known and known[ident] == fields[1], f"{ident!r} was delivered and is not what was appended")
+            self.delivered.add(ident)
+        done = [ident for ident, _ in entries if self.random.random() < 0.7]
+        if done:
+            need(self.call("XACK", self.stream, "g", *done) == len(done), "XACK told another count")
+            self.acknowledged |= set(done)
+        return len(entries)
+
+    def look(self, count: int) -> None:
+        found = self.call("XREVRANGE", self.stream, "+", "-", "COUNT", count)
+        expected = [(ident, [b"data", payload]) for ident, payload in reversed(self.records[-count:])]
+        need([tuple(entry) for entry in found] == expected, f"the last records of {self.stream!r} are not those that were appended")
+
+    def resolve(self) -> None:
+        found = [(ident, fields[1]) for ident, fields in self.call("XRANGE", self.stream, "-", "+")]
+        if self.under_way and found and found[-1][1] == self.under_way:
+            self.records.append(found[-1])
+        self.under_way = b""
+        if self.trimming and len(found) < len(self.records):
+            del self.records[:-RECORDS_KEPT]
+        self.trimming = False
+        need(found == self.records, f"{self.stream!r} holds {len(found)} records, and must hold {len(self.records)}")
+        if self.grouped:  # what was delivered and not heard of is pending
+            self.ensure_group()
+            pending = self.call("XREADGROUP", "GROUP", "g", "c", "COUNT", 10_000, "STREAMS", self.stream, "0")
+            idents = {ident for ident, _ in pending[0][1]} if pending else set()
+            self.delivered |= idents
+            again = idents & self.acknowledged
+            need(not again, f"{len(again)} records were acknowledged and are pending again")
+
+    def finish(self) -> None:
+        self.resolve()
+        while self.deliver(100):
+            pass
+        missing = {ident for ident, _ in self.records} - self.delivered
+        need(not missing, f"{len(missing)} records of {self.stream!r} were never delivered: {sorted(missing)[:3]}")
+
+
+class Soak:
+    """The server, its lives, and the workers."""
+
+    def __init__(self, seed: int, python: str) -> None:
+        self.seed = seed
+        self.random = random.Random(seed)
+        self.directory = Path(tempfile.mkdtemp(prefix="flo-soak-"))
+        clock = self.directory / "clock"
+        clock.write_bytes(bytes(8))
+        with clock.open("r+b") as file:
+            self._offset = mmap.mmap(file.fileno(), 8)
+        self._ms = self._highest = 0
+        self.over = threading.Event()
+        self.changed = threading.Event()
+        self.final = False
+        self.failures: list[str] = []
+        self.port = 0
+        self.ends = {"killed": 0, "stopped": 0, "compactions": 0, "steps": 0}
+        self.server = FloProcess(self.directory / "data", program=("-c", SERVER.format(clock=str(clock))), python=python, start=False)
+        self.workers: list[Worker] = [kind(self, number) for kind in (KeyWorker, QueueWorker, StreamWorker) for number in range(2)]
+
+    def fail(self, worker: Worker, e: BaseException) -> None:
+        """Something is wrong: end."""
+        self.failures.append(f"{type(worker).__name__} {worker.number}, step {worker.steps}: {type(e).__name__}: {e}")
+        self.over.set()
+
+    def step_clock(self, ms: int) -> None:
+        """Move the server's wall clock."""
+        self._ms += ms
+        self._highest = max(self._highest, self._ms)
+        self._offset[:8] = struct.pack("<q", self._ms)
+
+    def run(self, seconds: float, kills: int) -> None:
+        """Lives of the server until the time is over, or the kills are done."""
+        end = time.monotonic() + seconds
+        threads = [threading.Thread(target=worker.run) for worker in self.workers]
+        try:
+            self._start()
+            for thread in threads:
+                thread.start()
+            while time.monotonic() < end and not self.over.is_set() and (not kills or self.ends["killed"] < kills):
+                self._live(min(self.random.expovariate(1 / LIFE_SECONDS), max(end - time.monotonic(), 0)))
+            self.over.set()
+            for thread in threads:
+                thread.join()
+            if not self.failures:
+                self._finish()
+        finally:
+            self.over.set()
+            for thread in threads:
+                if thread.ident is not None:
+                    thread.join()
+            for worker in self.workers:
+                if worker.client is not None:
+                    worker.client.sock.close()
+            self.server.__exit__(None, None, None)
+            if not self.failures:
+                shutil.rmtree(self.directory)
+
+    def _start(self) -> None:
+        self.server.start()
+        self.port = self.server.port
+        self.changed.set()
+
+    def _live(self, seconds: float) -> None:
+        """Let the server live, and end it."""
+        if self.random.random() < 0.3:
+            self.step_clock(self.random.randrange(-STEP_SECONDS, STEP_SECONDS) * 1000)
+            self.ends["steps"] += 1
+        self.over.wait(seconds)
+        if self.random.random() < 0.7:
+            assert self.server.process is not None
+            self.server.process.send_signal(signal.SIGUSR1)
+            self.ends["compactions"] += 1
+            self.over.wait(self.random.random() * 0.4)  # so that some are done, and some under way
+        if not self.server.alive():
+            raise Wrong(f"the server ended by itself: {self.server.output()[-2000:]}")
+        self.changed.clear()
+        if self.random.random() < 0.85:
+            self.server.kill()
+            self.ends["killed"] += 1
+        else:
+            status = self.server.stop()
+            self.ends["stopped"] += 1
+            if status:
+                raise Wrong(f"the server stopped with {status}: {self.server.output()[-2000:]}")
+        if self.random.random() < 0.1:
+            self._check()
+        self._start()
+
+    def _check(self) -> None:
+        done = subprocess.run(
+            [sys.executable, "-m", "flo", "check", str(self.directory / "data")], cwd=ROOT, capture_output=True, text=True
+        )
+        need(done.returncode == 0, f"flo check: {done.stdout[-500:]}{done.stderr[-500:]}")
+
+    def _finish(self) -> None:
+        """Have every lease run out, and look at everything; then once more after a stop."""
+        self.final = True
+        self.step_clock(self._highest - self._ms + STEP_SECONDS * 1000)  # the server's time has not gone back meanwhile
+        for last in (False, True):
+            for worker in self.workers:
+                worker.connect()
+                try:
+                    if last and isinstance(worker, QueueWorker):
+                        continue  # its messages are leased now
+                    worker.finish()
+                except (Wrong, Gone) as e:
+                    self.fail(worker, e)
+            need(self.server.stop() == 0, "the server did not stop")
+            self._check()
+            if not last:
+                self._start()
+
+
+def main() -> int:
+    """Run, and say what was done."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", type=float, default=600)
+    parser.add_argument("--kills", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=random.randrange(1 << 32))
+    parser.add_argument("--python", default=sys.executable)
+    args = parser.parse_args()
+    soak = Soak(args.seed, args.python)
+    try:
+        soak.run(args.seconds, args.kills)
+    except Wrong as e:
+        soak.failures.append(str(e))
+    steps = {f"{type(worker).__name__} {worker.number}": worker.steps for worker in soak.workers}
+    print(f"seed {args.seed}: {soak.ends}; steps {steps}")
+    for failure in soak.failures:
+        print(f"WRONG: {failure} (the directory is {soak.directory})")
+    return 1 if soak.failures else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
