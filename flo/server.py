@@ -57,11 +57,12 @@ class Server:
         oplog: OperatorLog,
         clock: Callable[[], int] = wall_clock,
         on_progress: Callable[[int, int, int], None] = lambda *_: None,
+        listener: socket.socket | None = None,
     ) -> None:
         """Bind the port, lock and recover the directory. Raises `FloError` or `OSError`; nothing is left behind then.
 
         Where recovery takes longer than LOADING_SECONDS, clients are accepted meanwhile and told, and `on_progress(bytes of the log
-        read, bytes in all, seconds left)` is called."""
+        read, bytes in all, seconds left)` is called. `listener` is a socket that somebody else has bound."""
         load_table()
         load_handlers()
         self.settings = settings
@@ -98,7 +99,8 @@ class Server:
         # clients must not take the descriptors that the log needs to roll: past this, they are told that there is no room
         room = max(self.descriptor_limit - DESCRIPTORS_BESIDES, self.descriptor_limit // 2)
         self.connection_limit = min(settings.max_connections, room)
-        self._listener = _bind(settings)
+        self.on_stopping: Callable[[], None] = lambda: None  # called once, when the end begins
+        self._listener = listener or _bind(settings)
         self.port: int = self._listener.getsockname()[1]
         self.reactor = Reactor(self)
         self.waits = self.reactor.waits
@@ -204,6 +206,8 @@ class Server:
 
     def shutdown(self) -> None:
         """Finish the turn, sync, stop."""
+        if not self.reactor.stopping:
+            self.on_stopping()
         self.reactor.stopping = True
 
     def _close(self) -> None:

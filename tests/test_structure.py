@@ -25,7 +25,8 @@ ARROWS = {
     "compactor": {"ual", "errors"},
     "commands": {"proto", "engine", "errors", "config", "store", "ual", "waits"},
     "server": {"loop", "conn", "compactor", "commands", "proto", "engine", "config", "errors", "oplog", "ual"},
-    "cli": {"server", "client", "calls", "engine", "ual", "config", "errors", "oplog"},
+    "systemd": {"errors"},
+    "cli": {"systemd", "server", "client", "calls", "engine", "ual", "config", "errors", "oplog"},
     "__main__": {"cli"},
     "__init__": {"engine", "client"},
 }

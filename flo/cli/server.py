@@ -12,6 +12,7 @@ from flo.cli.remote import command
 from flo.config import SettingRow, load, setting_rows
 from flo.errors import FloError
 from flo.oplog import OperatorLog
+from flo.systemd import EXTEND_USEC, Notifier, activated_socket
 
 if TYPE_CHECKING:
     from flo.client import Client
@@ -56,11 +57,14 @@ def run_start(args: argparse.Namespace) -> int:
     """Serve until told to stop. Exit 1 with one line where it cannot start."""
     from flo.server import Server
 
+    manager = Notifier(os.environ)
     try:
+        listener = activated_socket(os.environ)
         settings, source = load(args.config, os.environ, vars(args))
         oplog = OperatorLog(settings.log_level, settings.log_format)
         began = time.monotonic()
-        server = Server(settings, oplog, on_progress=_Teller(oplog, sys.stderr.isatty() and settings.log_format != "json").tell)
+        teller = _Teller(oplog, sys.stderr.isatty() and settings.log_format != "json", manager)
+        server = Server(settings, oplog, on_progress=teller.tell, listener=listener)
     except (FloError, OSError) as e:
         print(f"flo: {e}", file=sys.stderr)
         return 1
@@ -73,7 +77,8 @@ def run_start(args: argparse.Namespace) -> int:
         queues = sum(len(namespace.queues.names()) for namespace in engine.namespaces.values())
         streams = sum(len(namespace.streams.names()) for namespace in engine.namespaces.values())
         held = f"{keys} keys, {queues} queues, {streams} streams"
-        where, directory = f"{settings.bind}:{server.port}", os.path.abspath(settings.data_dir)
+        where = f"{settings.bind}:{server.port}" if listener is None else f"{listener.getsockname()[0]}:{server.port}"
+        directory = os.path.abspath(settings.data_dir)
         if settings.log_format == "json":
             server.log(
                 "info", "listening", address=where, data_dir=directory, durability=settings.durability,
@@ -98,6 +103,16 @@ def run_start(args: argparse.Namespace) -> int:
                 "warning", f"only {server.descriptor_limit} file descriptors may be open: fewer clients fit than max_connections says"
             )
 
+        manager.tell("READY=1", f"STATUS=Serving on {where}: {held}")
+        if manager.watchdog_seconds:
+            watched()
+
+    def watched() -> None:
+        """The loop turns: say so, and again in half the time that is allowed."""
+        manager.tell("WATCHDOG=1")
+        server.call_later(manager.watchdog_seconds / 2, watched)
+
+    server.on_stopping = lambda: manager.tell("STOPPING=1")
     try:
         server.run(ready)
     except FloError as e:
@@ -109,7 +124,8 @@ def run_start(args: argparse.Namespace) -> int:
 class _Teller:
     """Says how far a long start has come: on a terminal in a line that is written over, else in the log every TELL_SECONDS."""
 
-    def __init__(self, oplog: OperatorLog, terminal: bool) -> None:
+    def __init__(self, oplog: OperatorLog, terminal: bool, manager: Notifier) -> None:
+        self._manager = manager
         self._oplog = oplog
         self._terminal = terminal
         self._told = 0.0
@@ -118,6 +134,7 @@ class _Teller:
         """So many bytes of so many are read."""
         now = time.monotonic()
         left = f"{100 * min(done, total) / max(total, 1):.0f} % of {size_text(total)}, about {seconds_left} s left"
+        self._manager.tell(f"STATUS=Reading the log: {left}", f"EXTEND_TIMEOUT_USEC={EXTEND_USEC}")
         if self._terminal:
             print(f"\r\033[K  loading     {left}", end="\r", file=sys.stderr, flush=True)
         elif now >= self._told + TELL_SECONDS:
