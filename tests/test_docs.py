@@ -1,5 +1,6 @@
 """The documents say what the code does: tables are current, the README's session gives the README's answers."""
 
+import ast
 import os
 import re
 import shutil
@@ -166,3 +167,42 @@ def test_the_readme_session_is_true(flo: FloProcess) -> None:
             ["redis-cli", "--no-raw", "-p", str(flo.port)], input=prompt[1] + "\n", capture_output=True, text=True, check=True
         ).stdout.strip()
         assert shown.splitlines() == expected, prompt[1]
+
+
+# -- docs/operations.md ----------------------------------------------------------------------------
+
+
+def said_to_operators() -> set[str]:
+    """What each line of the operator's log begins with, as far as the source says it: up to the first thing that is filled in."""
+    found = set()
+    for path in (ROOT / "flo").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
+                continue
+            at = {"log": 1, "_tell": 1, "write": 1, "_notice": 0, "notice": 0}.get(node.func.attr, -1)
+            if at < 0 or len(node.args) <= at:
+                continue
+            text = node.args[at]
+            if isinstance(text, ast.JoinedStr):
+                text = text.values[0]
+            if isinstance(text, ast.Constant) and isinstance(text.value, str) and len(text.value) > 6:
+                found.add(text.value)
+    return found
+
+
+def test_every_line_of_the_log_is_explained() -> None:
+    page = (ROOT / "docs" / "operations.md").read_text()
+    known = re.findall(r"`([^`]+)`", page)
+    lines = said_to_operators()
+    assert len(lines) > 15
+    for line in lines:
+        assert any(line.startswith(word.split("…")[0].strip()) for word in known if len(word.split("…")[0]) > 4), line
+
+
+def test_every_field_of_our_own_is_explained(shared_flo: FloProcess) -> None:
+    page = (ROOT / "docs" / "operations.md").read_text()
+    with shared_flo.connect() as client:
+        fields = re.findall(r"^(flo_\w+):", client.command("INFO").decode(), re.MULTILINE)
+    assert len(fields) > 12
+    for field in fields:
+        assert f"`{field}`" in page, field
