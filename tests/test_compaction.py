@@ -185,6 +185,19 @@ def test_dead_records_are_gone_and_their_bytes_too(tmp_path: Path) -> None:
         assert engine.log.recovered_records == 500
 
 
+def test_many_passes_do_not_make_many_files(tmp_path: Path) -> None:
+    """Small bases are merged, though nothing in them is dead."""
+    with open_engine(tmp_path, depth=1) as engine:
+        for number in range(60):
+            engine.kv.put(b"key-%d" % number, b"v" * 100)
+            engine.compact()
+            assert len(list(tmp_path.glob("*.base"))) <= 9
+        expected = {b"key-%d" % number: number for number in range(60)}
+        assert {key: engine.kv.get(key) is not None for key in expected} == dict.fromkeys(expected, True)
+    with open_engine(tmp_path, depth=1) as engine:
+        assert len(engine.kv.scan(limit=100)[0]) == 60
+
+
 def test_recovery_reads_only_what_is_live(tmp_path: Path) -> None:
     """History is apart: it is found when asked for, not before; a deleted key's too."""
     clock = Clock()

@@ -30,6 +30,8 @@ from flo.ual.segment import Segment
 
 GROUP_KEPT_BYTES = 64 << 20  # a base is about as large as a segment, so that the next pass needs room for no more
 GROUP_READ_BYTES = 256 << 20  # of the files that make one group
+SMALL_BASE_BYTES = 8 << 20
+CROWD_MIN = 8  # so many small bases in a row are merged: each byte is then rewritten few times, and there are never many files
 
 _HEAD = struct.Struct("<IBB")  # of a record: length, type, shape
 
@@ -109,19 +111,34 @@ def _groups(
     group: list[Source] = []
     judged: list[_Verdicts] = []
     kept = read = 0
-    for source, verdict in zip(sources, verdicts, strict=True):
+    crowd = _crowds(sources, verdicts)
+    for number, (source, verdict) in enumerate(zip(sources, verdicts, strict=True)):
         size = sum(verdict.bytes)
         keeps = size - verdict.bytes[DEAD]
         if group and (kept + keeps > GROUP_KEPT_BYTES or read + size > GROUP_READ_BYTES):
             yield group, judged
             group, judged, kept, read = [], [], 0, 0
-        if not group and _is_clean(files, directory, source, verdict):
+        if not group and number not in crowd and _is_clean(files, directory, source, verdict):
             continue
         group.append(source)
         judged.append(verdict)
         kept, read = kept + keeps, read + size
     if group:
         yield group, judged
+
+
+def _crowds(sources: Sequence[Source], verdicts: Sequence[_Verdicts]) -> set[int]:
+    """The places of small bases that have many small neighbours: they become one, dead records in them or not."""
+    found: set[int] = set()
+    run: list[int] = []
+    for number in range(len(sources) + 1):
+        if number < len(sources) and sources[number].entry.is_base and sum(verdicts[number].bytes) < SMALL_BASE_BYTES:
+            run.append(number)
+            continue
+        if len(run) >= CROWD_MIN:
+            found.update(run)
+        run = []
+    return found
 
 
 def _is_clean(files: Files, directory: str, source: Source, verdict: _Verdicts) -> bool:
