@@ -4,6 +4,7 @@
                                 [--durability sync,async,ephemeral] [--no-redis] [--json FILE]
     python3 loadtest/compare.py --binary …        Flo's binary protocol beside its own RESP
     python3 loadtest/compare.py --queues …        queues and streams, beside Redis's lists and streams, and beanstalkd: work.py
+    python3 loadtest/compare.py --restart …       how long a start takes with a million of each: restart.py
 
 Starts redis-server (appendfsync always for `sync`, everysec for `async`, no AOF for `ephemeral`), Flo on each Python given,
 and floor.py on the first, each on its own port and directory; loads each with redis-benchmark (50 clients, one million keys)
@@ -258,12 +259,20 @@ def main() -> int:
     parser.add_argument("--no-redis", action="store_true", help="compare with the floor only")
     parser.add_argument("--binary", action="store_true", help="Flo's binary protocol beside its own RESP")
     parser.add_argument("--queues", action="store_true", help="queues and streams")
+    parser.add_argument("--restart", action="store_true", help="starts, with so many keys, messages and records")
+    parser.add_argument("--count", type=int, default=1_000_000, help="how many, with --restart")
     parser.add_argument("--json", help="write every figure to this file")
     args = parser.parse_args()
     if args.binary:
         protocols = compare_protocols(args.python or [sys.executable], args)
         if args.json:
             Path(args.json).write_text(json.dumps(protocols, indent=1))
+        return 0
+    if args.restart:
+        from loadtest import restart
+
+        for python in args.python or [sys.executable]:
+            restart.run(args.count, args.rounds, python)
         return 0
     if args.queues:
         from loadtest.work import compare_work  # it imports this module

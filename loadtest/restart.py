@@ -1,0 +1,148 @@
+"""How long a start takes, beside redis-server's with the same data after BGREWRITEAOF: what `compare.py --restart` runs.
+
+Rows: keys, messages of one queue (a list), records of one stream. Flo's directory is compacted; then the same again with the largest tail
+that does not begin another compaction, which overwrites keys, or adds messages or records. A start is measured from the process's begin
+to the first PONG that is not -LOADING, in rounds that alternate.
+"""
+
+import os
+import random
+import shutil
+import signal
+import socket
+import statistics
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from tests.processes import ROOT, FloProcess, RespClient, encode, free_port, wait_until
+
+VALUE_BYTES = 64
+BATCH = 1000
+TAIL_SHARE = 0.95  # of what the growth rule allows
+POLL_SECONDS = 0.002
+READY_SECONDS = 120
+
+Request = Callable[[int, bytes], bytes]
+KINDS: dict[str, Request] = {
+    "keys": lambda number, value: encode("SET", b"key:%d" % number, value),
+    "messages": lambda _, value: encode("LPUSH", "queue", value),
+    "records": lambda _, value: encode("XADD", "stream", "*", "data", value),
+}
+
+
+def fill(client: RespClient, request: Request, numbers: Iterator[int], rng: random.Random, stop: Callable[[], bool]) -> None:
+    """Send requests for `numbers`, a batch at a time, until they end or `stop()` says so after a batch."""
+    while True:
+        batch = [request(number, rng.randbytes(VALUE_BYTES)) for number, _ in zip(numbers, range(BATCH), strict=False)]
+        if not batch:
+            return
+        client.send(b"".join(batch))
+        for _ in batch:
+            client.reply()
+        if stop():
+            return
+
+
+def info(client: RespClient) -> dict[str, str]:
+    """INFO's fields."""
+    return dict(line.split(":", 1) for line in client.command("INFO").decode().split("\r\n") if ":" in line)
+
+
+def time_start(arguments: list[str], port: int, log: Path) -> float:
+    """Start a server, wait for its first PONG, end it; returns the seconds until then."""
+    with log.open("wb") as output:
+        began = time.monotonic()
+        process = subprocess.Popen(arguments, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
+        try:
+            while True:
+                try:
+                    with socket.create_connection(("127.0.0.1", port), timeout=30) as sock:
+                        sock.sendall(b"PING\r\n")
+                        if sock.recv(100).startswith(b"+PONG"):
+                            return time.monotonic() - began
+                except OSError:
+                    pass
+                if time.monotonic() > began + READY_SECONDS or process.poll() is not None:
+                    raise RuntimeError(f"{arguments[0]} did not start: {log.read_text()[-1000:]}")
+                time.sleep(POLL_SECONDS)
+        finally:
+            process.send_signal(signal.SIGTERM)
+            process.wait()
+
+
+def run(count: int, rounds: int, python: str) -> None:
+    """Print a row a kind."""
+    home = Path(tempfile.mkdtemp(prefix="flo-restart-"))
+    print(f"{count} of {VALUE_BYTES} bytes; seconds to the first PONG, median of {rounds} (lowest..highest)")
+    try:
+        for kind, request in KINDS.items():
+            redis = _redis(home / kind, request, count)
+            for tail in (False, True):
+                flo = _flo(home / kind, request, count, tail, python)
+                theirs, ours = [], []
+                for _ in range(rounds):
+                    theirs.append(time_start(*redis))
+                    ours.append(time_start(*flo))
+                ratio = statistics.median(mine / other for mine, other in zip(ours, theirs, strict=True))
+                row = kind + (" and tail" if tail else "")
+                print(
+                    f"{row:<18} Redis {statistics.median(theirs):.2f} ({min(theirs):.2f}..{max(theirs):.2f})  "
+                    f"Flo {statistics.median(ours):.2f} ({min(ours):.2f}..{max(ours):.2f})  ratio {ratio:.2f}",
+                    flush=True,
+                )
+            shutil.rmtree(home / kind)
+    finally:
+        shutil.rmtree(home, ignore_errors=True)
+
+
+def _redis(home: Path, request: Request, count: int) -> tuple[list[str], int, Path]:
+    directory = home / "redis"
+    directory.mkdir(parents=True)
+    port = free_port()
+    arguments = ["redis-server", "--port", str(port), "--bind", "127.0.0.1", "--dir", str(directory), "--save", "", "--appendonly", "yes"]
+    arguments += ["--auto-aof-rewrite-percentage", "0"]
+    process = subprocess.Popen([*arguments, "--appendfsync", "no"], stdout=subprocess.DEVNULL)
+
+    def connect() -> RespClient | None:
+        try:
+            return RespClient(port, 60)
+        except OSError:
+            return None
+
+    client: RespClient = wait_until(connect, "redis-server")
+    fill(client, request, iter(range(count)), random.Random(1), lambda: False)
+    wait_until(lambda: client.command("BGREWRITEAOF") is not None and "aof_rewrite_in_progress:0" in _persistence(client), "a rewrite", 120)
+    wait_until(lambda: "aof_rewrite_in_progress:0\r\naof_rewrite_scheduled:0" in _persistence(client), "its end", 120)
+    process.send_signal(signal.SIGTERM)
+    process.wait()
+    return arguments, port, home / "redis.log"
+
+
+def _persistence(client: RespClient) -> str:
+    return str(client.command("INFO", "persistence").decode())
+
+
+def _flo(home: Path, request: Request, count: int, tail: bool, python: str) -> tuple[list[str], int, Path]:
+    directory = home / "flo"
+    rng = random.Random(2)
+    settings = {"FLO_KV_HISTORY_DEPTH": "1", "FLO_DURABILITY": "async"}
+    with FloProcess(directory, environment=settings, python=python) as flo, flo.connect() as client:
+        if tail:
+            bound = TAIL_SHARE * 2 * int(info(client)["flo_log_size_compacted"])
+            numbers = iter(lambda: rng.randrange(count), -1)
+            fill(client, request, numbers, rng, lambda: int(info(client)["flo_log_size"]) > bound)
+        else:
+            fill(client, request, iter(range(count)), rng, lambda: False)
+            wait_until(lambda: info(client)["aof_rewrite_in_progress"] == "0", "compaction's end", 120)
+            assert flo.process is not None
+            flo.process.send_signal(signal.SIGUSR1)
+            wait_until(lambda: "compacted the log" in flo.output(), "a compaction", 120)
+            wait_until(lambda: info(client)["aof_rewrite_in_progress"] == "0", "compaction's end", 120)
+        flo.stop()
+    port = free_port()
+    arguments = [python, "-m", "flo", "server", "start", "--port", str(port), "--data-dir", str(directory)]
+    os.environ["FLO_KV_HISTORY_DEPTH"] = "1"
+    return arguments, port, home / "flo.log"
