@@ -70,6 +70,7 @@ NEXT = tuple(tuple(_CAUSES[state][event][0] if event in _CAUSES[state] else ILLE
 
 RECEIVE_BYTES = 64 << 10  # one turn's input of one connection: 2,300 SETs, about 2 ms
 SEND_BYTES = 256 << 10  # sent to one connection in a turn: up to 2 ms, for the kernel copies it to the reader
+JOIN_BYTES = 64 << 10  # smaller replies are sent together
 RESUME_BYTES = 128 << 10  # of kept input executed in a turn: more than any inline command, so that it always gets on
 LINGER_SECONDS = 2.0  # what a peer gets to read our last words and close
 PUSH_BACKLOG_BYTES_MAX = 32 << 20  # of what MONITOR shows to a client that does not read it
@@ -317,6 +318,7 @@ class Connection:
         self.state = state = NEXT[self.state][INPUT]
         assert state != ILLEGAL
         taken = session.feed(data, owner.output_limit - self._unsent_bytes)
+        session = self.session  # the first bytes may have given it another
         if (
             taken == count
             and self.out
@@ -519,7 +521,21 @@ class Connection:
         """Keep replies of `size` bytes, too large to be joined, to be sent as the kernel takes them."""
         if not self._unsent:
             self._begin_to_owe()
-        self._unsent.extend(map(memoryview, pieces))
+        small: list[bytes] = []
+        gathered = 0
+        for piece in pieces:
+            if len(piece) < JOIN_BYTES:
+                small.append(piece)
+                gathered += len(piece)
+                if gathered < JOIN_BYTES:
+                    continue
+            if small:
+                self._unsent.append(memoryview(b"".join(small)))
+                small, gathered = [], 0
+            if len(piece) >= JOIN_BYTES:
+                self._unsent.append(memoryview(piece))
+        if small:
+            self._unsent.append(memoryview(b"".join(small)))
         self._unsent_bytes += size
 
     def _begin_to_owe(self) -> None:

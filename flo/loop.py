@@ -181,40 +181,37 @@ class Reactor:
         """Turn until `stopping`, and then once more, so that what was read is committed and answered."""
         phases, handlers, poll = self._phases, self._handlers, self._poller.poll
         late: list[tuple[int, int]] = []  # ready, and not served for want of time
+        late_handlers: dict[int, Handler | None] = {}
         late_since = started = 0.0  # when the first of them was found ready; when this turn began
         more = True  # background work
         while not self.stopping:
             busy = bool(late or self.runnable or more or self.touched)
             asked = monotonic()
             events = poll(0 if busy else self._timeout())
-            overdue = len(late)
-            if late:
-                waiting = {fd for fd, _ in late}
-                events = late + [event for event in events if event[0] not in waiting]
-                late = []
-            idle = not events and not self.runnable
+            idle = not events and not late and not self.runnable
             before, started = started, monotonic()
             # who is ready at once may have been so since the last turn looked
             since = before if started - asked < POLL_AT_ONCE_SECONDS else started
             self.deadline = deadline = started + TICK_SECONDS
-            ready_since = late_since if overdue else since
             phases.begin(started)
             if self._timers:
                 self._run_timers(started)
             if self.runnable:
                 self._run_some(deadline)
-            look = self._look
-            for at, (fd, mask) in enumerate(events):
-                handler = handlers.get(fd)
-                if handler is not None:
-                    try:
-                        handler(mask)
-                    except Exception as e:  # one client's defect is not the others'
-                        phases.failed(e, fd)
-                if at & look == look and monotonic() > deadline:
-                    late = events[at + 1 :]
-                    late_since = ready_since if at + 1 < overdue else since
-                    break
+            overdue = 0
+            if late:
+                waiting = {fd for fd, _ in late}
+                # what was closed since is passed over: another connection may have its number
+                late = [event for event in late if handlers.get(event[0]) is late_handlers[event[0]]]
+                late = late[self._serve(late, deadline) :]
+                overdue, ready_since = len(self.touched), late_since
+                events = [event for event in events if event[0] not in waiting]
+            if late:
+                late += events
+            elif events:
+                late = events[self._serve(events, deadline) :]
+                late_since = since
+            late_handlers = {fd: handlers.get(fd) for fd, _ in late} if late else {}
             more = phases.upkeep(idle)
             phases.commit()
             if self.touched:
@@ -226,6 +223,22 @@ class Reactor:
                 if served > overdue:
                     self.waits.add(ended - since, served - overdue)
             phases.end(started)
+        while self.touched:
+            self._flush()
+
+    def _serve(self, events: list[tuple[int, int]], deadline: float) -> int:
+        """Call the handlers of what is ready until the deadline; returns for how many."""
+        handlers, look = self._handlers, self._look
+        for at, (fd, mask) in enumerate(events):
+            handler = handlers.get(fd)
+            if handler is not None:
+                try:
+                    handler(mask)
+                except Exception as e:  # one client's defect is not the others'
+                    self._phases.failed(e, fd)
+            if at & look == look and monotonic() > deadline:
+                return at + 1
+        return len(events)
 
     def serve_aside(self) -> None:
         """Serve who is ready and answer them, without the phases of a turn and without waiting: for a start that takes long."""

@@ -483,7 +483,7 @@ class FirstBytes:
 
         if kind in (Kind.RESP, Kind.INLINE):
             return RespLoading(connection, server.progress, self.authenticated, proceed)
-        if kind is Kind.BINARY:
+        if kind in (Kind.BINARY, Kind.BINARY_OTHER_VERSION):
             return BinaryLoading(connection, server.progress, self.authenticated, proceed)
         return None
 

@@ -1599,3 +1599,48 @@ def test_many_connections_come_and_go_at_once(flo: FloProcess) -> None:
     assert_serves(flo)
     wait_until(lambda: flo.descriptors() == before, "the end of the connections")
     assert internal_errors(flo) == []
+
+
+@pytest.mark.parametrize(
+    ("first", "behind", "expected"),
+    [
+        (b"PING\r\n", b"KEYS *\r\n", b"*1\r\n$1\r\nk\r\n"),
+        (encode("HELLO", "2"), encode("XRANGE", "st", "-", "+"), b"$1\r\nv\r\n"),
+        (encode("CLIENT", "SETNAME", "x"), encode("XREAD", "BLOCK", "50", "STREAMS", "st", "$"), b"*-1\r\n"),
+        (b"PING\r\n", encode("BRPOP", "q", "0.05"), b"*-1\r\n"),
+    ],
+)
+def test_a_first_packet_that_ends_with_what_takes_long(flo: FloProcess, first: bytes, behind: bytes, expected: bytes) -> None:
+    """A job or a wait at the end of a connection's very first bytes is answered without another word from the client."""
+    with flo.connect() as client:
+        client.command("SET", "k", "v")
+        client.command("XADD", "st", "*", "f", "v")
+    with socket.create_connection(("127.0.0.1", flo.port), timeout=20) as sock:
+        sock.sendall(first + behind)
+        data = b""
+        while not data.endswith(expected):
+            more = sock.recv(1 << 16)
+            assert more, data
+            data += more
+
+
+def test_a_stop_sends_what_is_owed(flo: FloProcess) -> None:
+    """SHUTDOWN behind many large replies of other connections: what was executed is answered."""
+    with flo.connect() as client:
+        client.command("SET", "large", b"v" * 100_000)
+        others = [flo.connect() for _ in range(30)]
+        for other in others:
+            other.command("PING")
+        for other in others:
+            other.send(encode("GET", "large"))
+        client.send(encode("SHUTDOWN"))
+        answered = 0
+        for other in others:
+            try:
+                answered += other.reply() == b"v" * 100_000
+            except ConnectionError:
+                break  # it came behind the stop
+            finally:
+                other.sock.close()
+        assert answered > 0
+    assert flo.process is not None and flo.process.wait(20) == 0

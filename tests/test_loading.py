@@ -120,6 +120,8 @@ def test_resp_clients_are_told_and_then_served(held: Held) -> None:
         reply = read_until(sock, b"v\r\n")
         assert reply.startswith((b"-LOADING", b"$100")), reply
         assert reply.endswith(b"$100\r\n" + b"v" * 100 + b"\r\n")
+        sock.sendall(b"PING\r\nKEYS key:7\r\n")  # a job, behind something else
+        assert read_until(sock, b"$5\r\nkey:7\r\n").startswith(b"+PONG\r\n*1\r\n")
         sock.sendall(encode("INFO", "persistence"))
         assert b"loading:0" in read_until(sock, b"flo_log_accepts_adds:1\r\n\r\n")
 
@@ -162,13 +164,20 @@ def test_http_is_told(held: Held) -> None:
 
 def test_nonsense_ends_its_own_connection_only(held: Held) -> None:
     """A protocol error, another version, random bytes; then a client that quits, and one that goes on."""
-    for nonsense in (b"*1\r\n$x\r\n", b"FLO\x02" + bytes(28), b"\x00\x01\x02", b"*3\r\n$99999999999\r\n"):
+    for nonsense, expected in (
+        (b"*1\r\n$x\r\n", b"-ERR Protocol error"),
+        (b"FLO\x02" + bytes(28), b"FLO\x01\x02\x00"),
+        (b"\x00\x01\x02", b""),
+        (b"*3\r\n$99999999999\r\n", b"-ERR Protocol error"),
+    ):
         with held.connect() as sock:
             sock.sendall(nonsense)
-            while sock.recv(1 << 16):
-                pass
+            said = b""
+            while data := sock.recv(1 << 16):
+                said += data
+            assert said.startswith(expected) and bool(said) == bool(expected)
     with held.connect() as sock:
-        sock.sendall(b"QUIT\r\n")
+        sock.sendall(b"QUIT\r\nPING\r\n")
         assert read_until(sock, b"\r\n") == b"+OK\r\n" and sock.recv(10) == b""
     with held.connect() as sock:
         sock.sendall(b"PING\r\n")
@@ -201,6 +210,7 @@ def test_the_operator_is_told(tmp_path: Path) -> None:
         line = wait_until(lambda: next((x for x in held.server.output().splitlines() if "loading" in x), ""), "the line")
         entry = json.loads(line)
         assert entry["bytes"] < entry["total"] and "% of" in entry["message"]
+        held.server.kill()  # nobody waits for the line that it listens, which is JSON too
     finally:
         held.close()
 

@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 import redis
 
-from flo import Client, calls
+from flo import Client, Engine, calls
 from flo.errors import BadRequest
 from tests.processes import ROOT, FloProcess, RedisProcess, ReplyError, encode, wait_until
 
@@ -363,3 +363,14 @@ def test_with_auto_ack_a_queue_answers_as_a_redis_list(tmp_path: Path, redis_ser
                 ]
             )
             assert mine.command(*command) == theirs.command(*command), (number, command)
+
+
+def test_deleting_a_queue_gives_back_what_was_accounted(tmp_path: Path) -> None:
+    """Deduplication keys too."""
+    with Engine(str(tmp_path)) as engine:
+        before = engine.memory_used()
+        for i in range(20):
+            engine.queues.enqueue(b"q", b"x", dedup=b"%d" % i + b"k" * 1000)
+        engine.queues.dequeue(b"q", 3)
+        engine.queues.delete(b"q")
+        assert engine.memory_used() == before

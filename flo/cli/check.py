@@ -89,6 +89,8 @@ def _contents(engine: "Engine") -> list[str]:
             f"{name}: {len(namespace.kv.store)} keys, {len(queues.queues)} queues with {messages} messages and {dead} dead letters, "
             f"{len(streams.streams)} streams with {records} records"
         )
+    if engine.homeless:
+        lines.append(f"{engine.homeless} records are of a namespace that was deleted, or whose own record was lost")
     return lines
 
 
@@ -114,9 +116,9 @@ def _repair(directory: str) -> int:
             print(f"repaired: {line}")
         if done.aside:
             print(f"what was there before is in {done.aside}")
-        if done.holes:
-            with Engine(directory, EngineSettings()) as engine:
-                lost = engine.forget_unreadable(done.holes)
+        with Engine(directory, EngineSettings()) as engine:  # whatever was lost now, or by a repair that was cut short
+            lost = engine.forget_unreadable([(1, engine.log.next_index)])
+        if lost:
             print(f"{lost} messages whose payload was lost are acknowledged")
     except (FloError, OSError) as e:
         print(f"flo: {e}", file=sys.stderr)

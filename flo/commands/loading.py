@@ -75,11 +75,16 @@ class _LoadingSession:
         self.job = self.blocked = self.due = None
         self.executed = 0
         self.held = 0
+        self.closing = False
+
+    def _close(self) -> None:
+        self.closing = True
+        self.peer.close_after_replies()
 
     def feed(self, data: bytes, output_room: int) -> int:
         """Answer the requests in `data`, as far as they are whole."""
         at = 0
-        while at < len(data) and output_room >= 0:
+        while at < len(data) and output_room >= 0 and not self.closing:
             if not self.unfinished:
                 session = self._proceed()
                 if session is not None:
@@ -94,7 +99,7 @@ class _LoadingSession:
             self._note_unfinished()
         self.yielded = output_room < 0
         self._note_unfinished()
-        return at
+        return len(data) if self.closing else at
 
     def _answer(self, data: bytes, at: int) -> tuple[bytes | None, int]:
         """(the answer to the request that begins or goes on at an offset, where it ends); None where it is not whole."""
@@ -137,13 +142,13 @@ class RespLoading(_LoadingSession):
         return (None if args is None else self._reply(args)), at
 
     def _protocol_error(self, e: ProtocolError) -> bytes:
-        self.peer.close_after_replies()
+        self._close()
         return resp.error(f"ERR Protocol error: {e}")
 
     def _reply(self, args: list[bytes]) -> bytes:
         name = args[0].upper()
         if name == b"QUIT":
-            self.peer.close_after_replies()
+            self._close()
             return resp.OK
         if name == b"INFO" and self.authenticated:
             return resp.bulk(self.progress.info())
@@ -179,7 +184,7 @@ class BinaryLoading(_LoadingSession):
         try:
             frame, at = self._reader.parse(data, at)
         except FramingLost as e:
-            self.peer.close_after_replies()
+            self._close()
             return encode_response(e.status, e.req_id, str(e).encode()), len(data)
         return (None if frame is None else self._reply(frame.header)), at
 

@@ -110,6 +110,7 @@ class Engine:
         self.stamp = False  # something expired was treated as gone: a batch must put the time of it on disk
         self.memory_full = False
         self.swept = 0  # keys found expired and buried
+        self.homeless = 0  # records read that are of no namespace
         self.clock = clock
         self._batching = False
         self._broken = False
@@ -137,7 +138,7 @@ class Engine:
             log = Log(
                 directory,
                 self.apply,
-                loader=Loading(self.apply, self._by_id.get),
+                loader=Loading(self.apply, self._find_loaded),
                 durability=self.settings.durability,
                 segment_bytes=self.settings.segment_bytes,
                 files=files,
@@ -331,10 +332,10 @@ class Engine:
         """What record `index` does to memory, live or replayed. Uses the record and nothing else."""
         family = record.type & FAMILY_MASK
         if family >= FAMILY_KV:
-            namespace = self._by_id.get(record.namespace)
+            namespace = self._find_loaded(record.namespace)
             if namespace is None:
                 # a replay of a log whose compaction was cut short: the namespace was deleted, and its creation is gone already
-                self._next_namespace_id = max(self._next_namespace_id, record.namespace + 1)
+                self.homeless += 1
                 return
             self.busy.add(namespace)
             if family == FAMILY_KV:
@@ -351,6 +352,13 @@ class Engine:
             self._apply_watermark(index, record)
         else:
             raise unknown_type(index, record)
+
+    def _find_loaded(self, number: int) -> Namespace | None:
+        """The namespace of a record that is read; None where it was deleted since: then no other ever has its number."""
+        namespace = self._by_id.get(number)
+        if namespace is None:
+            self._next_namespace_id = max(self._next_namespace_id, number + 1)
+        return namespace
 
     def _apply_namespace(self, record: Record) -> None:
         name, identity = record.entity.decode(), int(U32.unpack(record.state)[0])

@@ -365,7 +365,7 @@ class QueueStore:
             return
         queue.lease = queue.attempts_max = UNSET
         queue.evicted = 0
-        self.bytes -= DEDUP_BYTES * len(queue.dedup)
+        self.bytes -= sum(DEDUP_BYTES + len(key) for key in queue.dedup)
         queue.dedup = {}
         if queue.empty:
             del self.queues[name], self.numbers[queue.number]

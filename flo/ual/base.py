@@ -6,7 +6,8 @@ is read when somebody asks for it. Layout (docs/log-format.md, "Base"), little-e
     0   header: magic, random id, first and last index of the range, time of its last batch, crc; zeros to 64
     64  blocks (flo.ual.block)
         footer: of each block: u64 offset, u64 its first index, u64 bytes of the part that a start reads
-        trailer: magic "FLOT", u32 blocks, u64 records, u64 offset of the footer, u32 crc of the footer and the trailer's first 24 bytes
+        trailer: magic "FLOT", u32 blocks, u64 records, u64 offset of the footer, the random id again, u32 crc of the footer and of all
+                 this
 
 The file is whole or it is not there: it is synced before a manifest names it, and never written again.
 """
@@ -30,7 +31,7 @@ MAGIC = b"FLOBASE2"
 _HEADER = struct.Struct("<8s16sQQQ")
 HEADER_BYTES = 64
 FOOTER_MAGIC = b"FLOT"
-_TRAILER = struct.Struct("<4sIQQ")
+_TRAILER = struct.Struct("<4sIQQ16s")
 TRAILER_BYTES = _TRAILER.size + U32.size
 ENTRY_BYTES = 24  # of a block, in the footer
 SYNC_BYTES = 1 << 20  # a large sync would hold up those of the log
@@ -45,23 +46,20 @@ def file_name(first: int, last: int, token: str, history: bool) -> str:
     return f"{first:020d}-{last:020d}-{token}.{'hist' if history else 'base'}"
 
 
-def read_header_loosely(data: bytes) -> tuple[int, int]:
-    """(time of the last batch, seed of the checksums) from the start of a file, whatever else is wrong with it."""
-    if len(data) < _HEADER.size:
-        return 0, 0
-    _, identity, _, _, time = _HEADER.unpack_from(data)
-    intact = U32.unpack_from(data.ljust(HEADER_BYTES, b"\0"), _HEADER.size)[0] == crc32(data[: _HEADER.size])
-    return (time if intact else 0), crc32(identity)
-
-
-def read_trailer_loosely(data: bytes) -> int | None:
-    """How many records the end of a file says there are; None where it does not hold."""
-    if len(data) < TRAILER_BYTES or data[-TRAILER_BYTES:][:4] != FOOTER_MAGIC:
-        return None
+def read_loosely(data: bytes) -> tuple[int, int, int | None]:
+    """(time of the last batch, 0 where the header does not hold; seed of the blocks' checksums; how many records there are, None where
+    the end does not hold) of a damaged file. The header and the end both have the id that the seed is of."""
+    time, identity, records = 0, b"", None
+    if len(data) >= HEADER_BYTES:
+        _, identity, _, _, time = _HEADER.unpack_from(data)
+    intact = len(data) >= HEADER_BYTES and U32.unpack_from(data, _HEADER.size)[0] == crc32(data[: _HEADER.size])
     trailer = data[-TRAILER_BYTES:]
-    _, blocks, records, at = _TRAILER.unpack_from(trailer)
-    footer = data[at : at + blocks * ENTRY_BYTES]
-    return records if U32.unpack_from(trailer, _TRAILER.size)[0] == crc32(trailer[: _TRAILER.size], crc32(footer)) else None
+    if len(trailer) == TRAILER_BYTES and trailer[:4] == FOOTER_MAGIC:
+        _, blocks, count, at, again = _TRAILER.unpack_from(trailer)
+        footer = data[at : at + blocks * ENTRY_BYTES]
+        if U32.unpack_from(trailer, _TRAILER.size)[0] == crc32(trailer[: _TRAILER.size], crc32(footer)):
+            records, identity = count, identity if intact else again
+    return (time if intact else 0), crc32(identity), records
 
 
 class BaseWriter:
@@ -76,7 +74,7 @@ class BaseWriter:
         self._blocks = array("Q")  # three of each, as in the footer
         self._builder = Builder()
         self._unsynced = 0
-        identity = os.urandom(16)
+        self._identity = identity = os.urandom(16)
         self._seed = crc32(identity)
         self.fd = files.create(path)
         head = _HEADER.pack(MAGIC, identity, first, last, time)
@@ -113,7 +111,7 @@ class BaseWriter:
         """Write the footer and sync: the file is whole. Its name is not durable yet."""
         self._flush()
         footer = to_bytes(self._blocks)
-        trailer = _TRAILER.pack(FOOTER_MAGIC, len(self._blocks) // 3, self.records, self.size)
+        trailer = _TRAILER.pack(FOOTER_MAGIC, len(self._blocks) // 3, self.records, self.size, self._identity)
         self._write([footer, trailer + U32.pack(crc32(trailer, crc32(footer)))])
         self.files.sync(self.fd)
         self.close()
@@ -177,8 +175,8 @@ class BaseFile:
         sentence = f"{self.path} is damaged at byte {size}: its footer does not hold. Restore it from a backup."
         if len(trailer) < TRAILER_BYTES or trailer[:4] != FOOTER_MAGIC:
             raise LogDamaged(sentence)
-        _, blocks, self.records, self.footer_at = _TRAILER.unpack_from(trailer)
-        if self.footer_at + blocks * ENTRY_BYTES + TRAILER_BYTES != size:
+        _, blocks, self.records, self.footer_at, again = _TRAILER.unpack_from(trailer)
+        if again != identity or self.footer_at + blocks * ENTRY_BYTES + TRAILER_BYTES != size:
             raise LogDamaged(sentence)
         footer = files.pread(self.fd, blocks * ENTRY_BYTES, self.footer_at)
         if U32.unpack_from(trailer, _TRAILER.size)[0] != crc32(trailer[: _TRAILER.size], crc32(footer)):

@@ -226,7 +226,7 @@ def take_row(path: str, index: int, data: bytes, start: int) -> bytes:
     if start + 8 <= len(data):
         crc, length = U32.unpack_from(data, start)[0], U32.unpack_from(data, start + 4)[0]
         row = data[start + 4 : start + 4 + length]
-        if len(row) == length and crc32(row) == crc:
+        if HEADER_BYTES <= length == len(row) and crc32(row) == crc:  # zeros have the checksum of nothing
             return row
     raise LogDamaged(f"{path} is damaged: the checksum of index {index} does not hold. Restore it from a backup.")
 

@@ -35,7 +35,7 @@ CROWD_MIN = 8  # so many small bases in a row are merged: each byte is then rewr
 
 _HEAD = struct.Struct("<IBB")  # of a record: length, type, shape
 
-Row = tuple[int, bytes, int]  # index, bytes that hold the record, its offset in them
+Row = tuple[int, bytes, int, bool]  # index, bytes that hold the record, its offset in them, whether an earlier pass made it history
 
 
 class Stopped(Exception):
@@ -89,10 +89,10 @@ def compact(
     for source, verdict in zip(reversed(sources), reversed(verdicts), strict=True):
         column, sizes, counts, decide = verdict.column, verdict.bytes, verdict.counts, judge.judge
         with closing(_rows(files, directory, source, backwards=True)) as rows:
-            for seen, (index, data, at) in enumerate(rows):
+            for seen, (index, data, at, past) in enumerate(rows):
                 if seen & 0xFFF == 0 and should_stop():
                     raise Stopped
-                kept = decide(index, data, at)
+                kept = decide(index, data, at, past)
                 column.append(kept)
                 length, _, shape = _HEAD.unpack_from(data, at)
                 sizes[kept] += length
@@ -171,7 +171,7 @@ def _rows(files: Files, directory: str, source: Source, backwards: bool) -> Gene
             rows: list[Row] = []
             at = 0
             for index in range(header.first, header.last + 1):
-                rows.append((index, body, at))
+                rows.append((index, body, at, False))
                 at += U32.unpack_from(body, at)[0]
             yield from reversed(rows) if backwards else rows
     finally:
@@ -182,9 +182,9 @@ def _base_rows(files: Files, directory: str, entry: ManifestEntry, backwards: bo
     opened = Base(files, directory, entry)
     try:
         if opened.history is None:
-            yield from _file_rows(opened.live, backwards)
+            yield from _file_rows(opened.live, backwards, past=False)
         else:
-            both = (_file_rows(opened.live, backwards), _file_rows(opened.history, backwards))
+            both = (_file_rows(opened.live, backwards, past=False), _file_rows(opened.history, backwards, past=True))
             yield from heapq.merge(*both, key=_index_of, reverse=backwards)
     finally:
         opened.close()
@@ -194,9 +194,9 @@ def _index_of(row: Row) -> int:
     return row[0]
 
 
-def _file_rows(file: BaseFile, backwards: bool) -> Iterator[Row]:
+def _file_rows(file: BaseFile, backwards: bool, past: bool) -> Iterator[Row]:
     for number in range(len(file) - 1, -1, -1) if backwards else range(len(file)):
-        found = [(index, data, 0) for index, data in file.rows(number)]
+        found = [(index, data, 0, past) for index, data in file.rows(number)]
         yield from reversed(found) if backwards else found
 
 
@@ -228,7 +228,7 @@ def _rewrite(
         for source, verdict in zip(group, judged, strict=True):
             column = verdict.column
             with closing(_rows(files, directory, source, backwards=False)) as rows:
-                for seen, (index, data, at) in enumerate(rows):
+                for seen, (index, data, at, _) in enumerate(rows):
                     if seen & 0xFFF == 0 and should_stop():
                         raise Stopped
                     kept = column[-1 - seen]

@@ -117,8 +117,9 @@ class Judge:
         self._chain: dict[int, int] = {}  # index -> the how-manieth version of its entity it is
         self._marks: dict[tuple[int, bytes], int] = {}
 
-    def judge(self, index: int, data: bytes, at: int) -> int:
-        """DEAD, HISTORY, LIVE or CURRENT: what becomes of the record at offset `at` of `data`."""
+    def judge(self, index: int, data: bytes, at: int, past: bool = False) -> int:
+        """DEAD, HISTORY, LIVE or CURRENT: what becomes of the record at offset `at` of `data`. `past` says that an earlier pass has found
+        it to be history: whatever it was replaced by may be lost, and it is not what is any more."""
         _, kind, shape, entity_length, namespace, time, prev = HEADER.unpack_from(data, at)
         leans = shape & LEANS_MASK
         start = at + HEADER_BYTES + 8 * leans
@@ -127,7 +128,7 @@ class Judge:
         key = _FAMILIES[kind] + data[at + 8 : at + 12] + entity
         leaned_on = verdict = self._needed.pop(index, DEAD) if self._needed else DEAD
         version = self._chain.pop(index, 0) if self._chain else 0
-        latest = key not in self._seen
+        latest = not past and key not in self._seen
         if latest:
             self._seen.add(key)
         if kind == WATERMARK:

@@ -193,7 +193,7 @@ def _salvage(files: Files, path: str, entry: ManifestEntry) -> tuple[int, dict[i
         data = files.pread(fd, files.size(fd), 0)
     finally:
         files.close(fd)
-    time, seed = base.read_header_loosely(data)
+    time, seed, said = base.read_loosely(data)
     rows: dict[int, bytes] = {}
     holes: list[Hole] = []
     at = last = 0
@@ -218,8 +218,7 @@ def _salvage(files: Files, path: str, entry: ManifestEntry) -> tuple[int, dict[i
                 rows[index] = row
         last = found.last
         at += end + found.grouped_bytes
-    trailer = base.read_trailer_loosely(data)
-    if broken or trailer is None or trailer != len(rows) + sum(1 for hole in holes if hole.first == hole.last):
+    if broken or said is None or said != len(rows) + sum(1 for hole in holes if hole.first == hole.last):
         holes.append(Hole(last + 1, entry.last))
     time = max([time, *(HEADER.unpack_from(row)[5] for row in rows.values())])  # the clock must not go back
     return time, rows, [hole for hole in holes if hole.first <= hole.last]

@@ -48,6 +48,9 @@ def main(directory: str, now: int, depth: int, age: int) -> int:
     except (FloError, OSError) as e:
         _say({"error": str(e)})
         return 1
+    except Exception as e:
+        _say({"error": f"a defect: {e!r}"})
+        raise
     return 0
 
 
