@@ -160,7 +160,7 @@ class Settings:
         SEGMENT_BYTES,
         parse_size(SEGMENT_BYTES_MIN),
         "log",
-        "The size of a log file, at most: a quarter of the log, 16mb at least. The next one's space is always reserved.",
+        "The size of a log file, at most: a sixteenth of the log, 16mb at least. The next one's space is always reserved.",
         shown="64mb",
     )
     auto_ack: bool = setting(

@@ -25,7 +25,7 @@ FLUSH_SECONDS = 0.005  # sending: 1 to 10 MiB
 SMALL_OUTPUT_BYTES = 64 << 10  # sent at once whatever else is owed: 20 us
 LOOK = 7  # the clock is looked at after each 8 connections; after each one, where the last turn was late
 STALE_TIMERS_MIN = 256
-POLL_AT_ONCE_SECONDS = 20e-6  # a poll that took less has not waited
+POLL_AT_ONCE_SECONDS = 30e-6  # a poll that began and ended so soon behind the last sending has not waited
 POLL_SECONDS_MAX = 86_400.0  # epoll takes 24.8 days at most; what is due later is waited for again
 
 
@@ -182,16 +182,15 @@ class Reactor:
         phases, handlers, poll = self._phases, self._handlers, self._poller.poll
         late: list[tuple[int, int]] = []  # ready, and not served for want of time
         late_handlers: dict[int, Handler | None] = {}
-        late_since = started = 0.0  # when the first of them was found ready; when this turn began
+        late_since = started = ended = 0.0  # when the first of them was found ready; when this turn began; when it had sent
         more = True  # background work
         while not self.stopping:
             busy = bool(late or self.runnable or more or self.touched)
-            asked = monotonic()
             events = poll(0 if busy else self._timeout())
             idle = not events and not late and not self.runnable
             before, started = started, monotonic()
             # who is ready at once may have been so since the last turn looked
-            since = before if started - asked < POLL_AT_ONCE_SECONDS else started
+            since = before if started - ended < POLL_AT_ONCE_SECONDS else started
             self.deadline = deadline = started + TICK_SECONDS
             phases.begin(started)
             if self._timers:
@@ -211,7 +210,8 @@ class Reactor:
             elif events:
                 late = events[self._serve(events, deadline) :]
                 late_since = since
-            late_handlers = {fd: handlers.get(fd) for fd, _ in late} if late else {}
+            if late:
+                late_handlers = {fd: handlers.get(fd) for fd, _ in late}
             more = phases.upkeep(idle)
             phases.commit()
             if self.touched:
@@ -259,6 +259,13 @@ class Reactor:
         """Send what is owed; returns to how many. Past FLUSH_SECONDS, those with much to send wait for the next turn: what is small
         does not stand behind it."""
         touched, self.touched = self.touched, []
+        if len(touched) <= self._look:  # the common case in short: few, and the last turn was not late
+            for item in touched:
+                try:
+                    item.flush()
+                except Exception as e:
+                    self._phases.failed(e, item.descriptor)
+            return len(touched)
         deadline, look = monotonic() + FLUSH_SECONDS, self._look
         kept: list[Flushable] = []
         late = False

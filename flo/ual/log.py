@@ -32,7 +32,8 @@ SYNC, ASYNC, EPHEMERAL = "sync", "async", "ephemeral"
 DURABILITIES = (SYNC, ASYNC, EPHEMERAL)
 SEGMENT_BYTES = 64 << 20  # large enough that a roll (a few ms) is rare, small enough to compact one at a time
 SMALL_SEGMENT_BYTES = 16 << 20  # smaller ones would roll several times a second under full load
-RESERVED_SHARE = 4  # past the size above, a segment is a quarter of the log at most: two of them are reserved and may be empty
+RESERVED_SHARE = 16  # past the size above, a segment is a sixteenth of the log at most: two of them are reserved and may be empty, and
+# the directory is to be three times what is live at most, just before a compaction
 FIRST_SEGMENT_BYTES = 4 << 20  # the first is written whole at the first start, which should not take a second
 ASYNC_SYNC_SECONDS = 0.1  # SPEC: synced at least every 100 ms
 RESERVE_RETRY_SECONDS = 0.25  # how often a full disk is asked again
