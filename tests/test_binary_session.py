@@ -94,7 +94,7 @@ def one_request(draw: st.DrawFn) -> bytes:
     return encode_request(operation, draw(st.integers(0, 2**64 - 1)), draw(DEFAULTS), draw(KEYS), value, options) * times
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=180, deadline=None)
 @example(turns=[([encode_request(BY_NAME["kv_incr"], 1, 0, b"a")] * 70, 0, [])])
 @given(
     st.lists(st.tuples(st.lists(one_request(), max_size=10), st.integers(0, 3000), st.lists(st.integers(1, 300), max_size=4)), max_size=4)

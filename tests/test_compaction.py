@@ -98,7 +98,7 @@ def logs(draw: st.DrawFn) -> dict[int, Record]:
     return log
 
 
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=400, deadline=None)
 @given(log=logs(), now=st.integers(0, 60), depth=st.integers(1, 4), age=st.integers(0, 30))
 def test_the_judge_says_what_the_law_says(log: dict[int, Record], now: int, depth: int, age: int) -> None:
     """From the newest to the oldest, for any log."""

@@ -74,7 +74,7 @@ def log_of(host: FakeHost) -> list[Record | None]:
     return [host.engine.log.read(index) for index in range(1, host.engine.log.next_index)]
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=250, deadline=None)
 @example(turns=[([(b"GET", b"a"), (b"FLUSHALL",), (b"SET", b"a", b""), (b"KEYS", b"*")], 0, [24])])  # the flush in two pieces
 @given(
     turns=st.lists(st.tuples(st.lists(REQUESTS, max_size=12), st.integers(0, 3000), st.lists(st.integers(1, 200), max_size=4)), max_size=5)

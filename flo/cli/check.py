@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from flo.engine import Engine
 
+LOOKS = 3
+
 
 def add(commands: Any, summary: str) -> None:
     """Add the command to the parser."""
@@ -36,6 +38,21 @@ def run(args: argparse.Namespace) -> int:
 
 def _look(directory: str) -> list[str]:
     """Check, rebuild, and print; returns what is damaged."""
+    # beside a server, a batch may be half written when it is read, or a file be replaced: damage is what is still there the next time
+    for _ in range(LOOKS):
+        lines, damage = _look_once(directory)
+        if not damage:
+            break
+    for line in lines:
+        print(line)
+    for sentence in damage:
+        print(f"DAMAGED: {sentence}", file=sys.stderr)
+    print("whole" if not damage else f"{len(damage)} faults", file=sys.stderr if damage else sys.stdout)
+    return damage
+
+
+def _look_once(directory: str) -> tuple[list[str], list[str]]:
+    """(what there is, what is damaged)"""
     from array import array
     from bisect import bisect_left
 
@@ -50,31 +67,21 @@ def _look(directory: str) -> list[str]:
         indexes.append(index)
         engine.apply(index, record)
 
+    def is_kept(index: int) -> bool:
+        at = bisect_left(indexes, index)
+        return at < len(indexes) and indexes[at] == index
+
     try:
         report = check(directory, apply=apply)
-        damage = list(report.damage)
     except Exception as e:
         # every record is what was written; that the stores cannot take them is a defect of this program, and worth a sentence too
-        print(f"DAMAGED: behind index {indexes[-1] if indexes else 0} the stores cannot be rebuilt: {e!r}", file=sys.stderr)
-        return [str(e)]
-    for line in report.lines:
-        print(line)
-    if not damage:
-        for line in _contents(engine):
-            print(line)
-
-        def is_kept(index: int) -> bool:
-            at = bisect_left(indexes, index)
-            return at < len(indexes) and indexes[at] == index
-
-        damage += [
-            f"message {seq} of queue {queue.name!r} in namespace {namespace.name!r} has no record in the log."
-            for namespace, queue, seq in engine.unreadable(is_kept)
-        ]
-    for sentence in damage:
-        print(f"DAMAGED: {sentence}", file=sys.stderr)
-    print("whole" if not damage else f"{len(damage)} faults", file=sys.stderr if damage else sys.stdout)
-    return damage
+        return [], [f"behind index {indexes[-1] if indexes else 0} the stores cannot be rebuilt: {e!r}"]
+    if report.damage:
+        return report.lines, report.damage
+    return [*report.lines, *_contents(engine)], [
+        f"message {seq} of queue {queue.name!r} in namespace {namespace.name!r} has no record in the log."
+        for namespace, queue, seq in engine.unreadable(is_kept)
+    ]
 
 
 def _contents(engine: "Engine") -> list[str]:

@@ -37,6 +37,7 @@ VALUE_BYTES_MAX = 16 << 20
 ATOMIC_KEYS_MAX = 10_000  # keys in one atomic request: they execute in one piece, and others wait
 SCAN_LIMIT_MAX = 1000
 DEADLINE_MAX = 1 << 53  # ms: 285,000 years; what every client's number type can hold
+SCAN_SLICE = 2000  # keys looked at in one go: 2 ms
 RECORD_MARGIN_BYTES = HEADER_BYTES + 20  # a record besides its key and value: header, deadline, lean, its offset in the footer
 HISTORY_SLICE = 64  # versions read from the log in one slice: 10 us each from a warm cache
 HISTORY_SLICE_BYTES = 1 << 20
@@ -303,7 +304,7 @@ class KeyValue:
 
     def scan_job(self, prefix: bytes, after: bytes | None, limit: int) -> Generator[None, None, tuple[list[bytes], bool]]:
         """The next live keys with `prefix`, ascending, after `after` (None: from the first): (keys, whether there may be
-        more). Looks at `limit` keys, so it may return fewer. Yields while it makes new keys findable, a slice at a time."""
+        more). Looks at `limit` keys, so it may return fewer. Yields while it makes new keys findable, and between slices of many."""
         wanted = self.store.ordered.added
         while self.store.ordered.folded < wanted:
             ordered = self.store.ordered
@@ -312,8 +313,14 @@ class KeyValue:
                 yield
                 if self.store.ordered is not ordered:
                     break  # flushed meanwhile
-        keys, more = self.store.ordered.page(prefix, after, limit)
-        return keys, more
+        found, more = self.store.ordered.page(prefix, after, min(limit, SCAN_SLICE))
+        while more and found and len(found) < limit:
+            yield
+            keys, more = self.store.ordered.page(prefix, found[-1], min(limit - len(found), SCAN_SLICE))
+            found += keys
+            if not keys:
+                break
+        return found, more
 
     def live_keys(self, keys: Iterable[bytes]) -> list[bytes]:
         """Those of `keys` that are there. Written out, since KEYS, SCAN and EXISTS ask for thousands at once."""
