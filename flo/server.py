@@ -14,6 +14,7 @@ from time import monotonic, time
 from flo.commands import flat, load_table
 from flo.commands.binary import load_handlers
 from flo.commands.binary.session import BinarySession
+from flo.commands.brief import BriefSession
 from flo.commands.host import Counters, Peer, SlowEntry
 from flo.commands.loading import BinaryLoading, Progress, RespLoading
 from flo.commands.session import RespSession
@@ -416,20 +417,13 @@ class Server:
         self.oplog.write(level, message, **details)
 
 
-class FirstBytes:
+class FirstBytes(BriefSession):
     """The session of a connection that has not shown its protocol: it hands over to the one that speaks it."""
 
     def __init__(self, server: Server, connection: Connection) -> None:
+        super().__init__(server.secret is None)
         self._server = server
         self._connection = connection
-        self.authenticated = server.secret is None
-        self.yielded = False
-        self.executed = 0
-        self.busy = False
-        self.job = self.blocked = self.due = None
-        self.held = 0
-        self.unfinished = False
-        self.length_known = False
 
     def feed(self, data: bytes, output_room: int) -> int:
         """Look at the first bytes; nothing is taken until they tell, but for blank lines."""
@@ -492,24 +486,6 @@ class FirstBytes:
 
     def body_received(self, count: int, output_room: int) -> None:
         """Never."""
-
-    def resume(self) -> bool:
-        """Never."""
-        return True
-
-    def answer_due(self, output_room: int) -> None:
-        """Nothing waits."""
-
-    def overload(self) -> bytes:
-        """Its protocol is not known."""
-        return b""
-
-    def describe(self) -> str:
-        """Not listed."""
-        return ""
-
-    def end(self) -> None:
-        """Nothing to give back."""
 
 
 def _bind(settings: Settings) -> socket.socket:

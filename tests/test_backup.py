@@ -12,7 +12,6 @@ import pytest
 
 from flo.engine import Engine, EngineSettings
 from flo.errors import LogDamaged
-from flo.ual import backup as module
 from flo.ual import manifest
 from flo.ual.backup import BackupFailed, backup
 from flo.ual.check import check
@@ -93,19 +92,19 @@ def test_the_suite_sees_a_rule_taken_out(rule: str, monkeypatch: pytest.MonkeyPa
         plain = SimFiles.sync
 
         def sync(self: SimFiles, fd: int) -> None:
-            if sys._getframe(1).f_code is not module._copy.__code__:
+            if sys._getframe(1).f_code is not Files.copy.__code__:
                 plain(self, fd)
 
         monkeypatch.setattr(SimFiles, "sync", sync)
     else:
-        copy = module._copy
+        copy = Files.copy
 
-        def early(files: Files, fd: int, path: str, end: int) -> int:
-            found = manifest.read(files, DIR)
-            manifest.write(files, OUT, found.id, found.entries)
-            return copy(files, fd, path, end)
+        def early(self: Files, fd: int, path: str, size: int) -> None:
+            found = manifest.read(self, DIR)
+            manifest.write(self, OUT, found.id, found.entries)
+            copy(self, fd, path, size)
 
-        monkeypatch.setattr(module, "_copy", early)
+        monkeypatch.setattr(Files, "copy", early)
     with pytest.raises((AssertionError, LogDamaged, FileNotFoundError)):
         test_a_crash_at_every_call()
 

@@ -437,8 +437,8 @@ def test_blocks_give_back_what_they_were_given() -> None:
     order = [*kept, *rng.sample(range(10_000), 500)]
     for index in order:
         assert opened.read(index) == kept.get(index)
-    values = sum(read.values for read in opened.blocks())
+    values = sum(read.head.values for read in opened.blocks())
     grouped = sum(len(group.indexes if isinstance(group, Records) else group.seqs) for read in opened.blocks() for group in read.groups())
     assert values > 50 and grouped > 100, "the short forms are used at all"
     for read in opened.blocks():
-        assert block.read_pieces(read.data[read.values_at : read.others_at]) == read.pieces()
+        assert block.read_pieces(read.data[read.head.values_at : read.head.others_at]) == read.pieces()

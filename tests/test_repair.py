@@ -75,7 +75,7 @@ def mend(files: SimFiles) -> tuple[Repaired, tuple[int, int, int]]:
             assert files.content(f"{done.aside}/{name}") == originals[name], "what is aside is what was there"
     assert check(DIR, files).damage == []
     with open_at(files) as engine:
-        engine.forget_unreadable(done.holes)
+        engine.forget_unreadable()
         found = holds(engine)
         engine.kv.put(b"touched", b"later")
     assert check(DIR, files).damage == []
@@ -182,10 +182,10 @@ def test_a_crash_at_every_call(long_run: bool) -> None:
                 with pytest.raises(SimCrash):
                     repair(image, DIR, NOW)
                 left = image.crash(Random(call), mode)
-                again = repair(left, DIR, NOW + 1)
+                repair(left, DIR, NOW + 1)
                 assert check(DIR, left).damage == [], f"call {call}, {mode}"
                 with open_at(left) as engine:
-                    engine.forget_unreadable(again.holes)
+                    engine.forget_unreadable()
                     assert holds(engine)[0] == found[0], f"call {call}, {mode}"
                 tried += 1
         assert tried > 30

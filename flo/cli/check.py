@@ -1,13 +1,14 @@
 """`flo check DIR`: is the log whole? With `--repair`, make it one that opens."""
 
 import argparse
+import os
 import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from flo.engine import Engine
 
-LOOKS = 3
+LOOKS = 3  # a server at work can make one look see what is not so, hardly three in a row
 
 
 def add(commands: Any, summary: str) -> None:
@@ -30,6 +31,11 @@ def add(commands: Any, summary: str) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print what was found, and what was done about it."""
+    from flo.ual import manifest
+
+    if not os.path.exists(os.path.join(args.directory, manifest.NAME)):
+        print(f"flo: {args.directory} has no {manifest.NAME}: it is not a Flo data directory, or it lost it.", file=sys.stderr)
+        return 1
     damage = _look(args.directory)
     if not args.repair or not damage:
         return 1 if damage else 0
@@ -103,8 +109,6 @@ def _contents(engine: "Engine") -> list[str]:
 
 def _repair(directory: str) -> int:
     """Repair, check again, and say what was done."""
-    import os
-
     from flo.engine import Engine, EngineSettings
     from flo.engine.engine import wall_clock
     from flo.errors import FloError
@@ -124,7 +128,7 @@ def _repair(directory: str) -> int:
         if done.aside:
             print(f"what was there before is in {done.aside}")
         with Engine(directory, EngineSettings()) as engine:  # whatever was lost now, or by a repair that was cut short
-            lost = engine.forget_unreadable([(1, engine.log.next_index)])
+            lost = engine.forget_unreadable()
         if lost:
             print(f"{lost} messages whose payload was lost are acknowledged")
     except (FloError, OSError) as e:

@@ -4,11 +4,13 @@ There is no engine yet, so nothing here may ask for one. Once everything is read
 have had. Redis's clients know `-LOADING` and the fields of INFO (ioredis waits by them).
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from time import monotonic, time
 from typing import Any
 
 import flo
+from flo.commands.brief import BriefSession
 from flo.commands.host import Peer
 from flo.proto import binary, resp
 from flo.proto.binary import PAYLOAD_BYTES_MAX, REQUEST_BYTES, FrameReader, FramingLost, encode_response
@@ -62,19 +64,15 @@ class Progress:
         ).encode()
 
 
-class _LoadingSession:
+class _LoadingSession(BriefSession, ABC):
     """What both protocols' have in common."""
 
     def __init__(self, peer: Peer, progress: Progress, authenticated: bool, proceed: Callable[[], Any]) -> None:
         """`proceed` puts the session in place that the connection is to have, and gives it; None while the log is still being read."""
+        super().__init__(authenticated)
         self.peer = peer
         self.progress = progress
-        self.authenticated = authenticated  # not owing a secret
         self._proceed = proceed
-        self.yielded = self.busy = self.unfinished = self.length_known = False
-        self.job = self.blocked = self.due = None
-        self.executed = 0
-        self.held = 0
         self.closing = False
 
     def _close(self) -> None:
@@ -101,30 +99,13 @@ class _LoadingSession:
         self._note_unfinished()
         return len(data) if self.closing else at
 
+    @abstractmethod
     def _answer(self, data: bytes, at: int) -> tuple[bytes | None, int]:
         """(the answer to the request that begins or goes on at an offset, where it ends); None where it is not whole."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _note_unfinished(self) -> None:
-        raise NotImplementedError
-
-    def resume(self) -> bool:
-        """Never: nothing takes long."""
-        return True
-
-    def answer_due(self, output_room: int) -> None:
-        """Nothing waits."""
-
-    def overload(self) -> bytes:
-        """Rather than hold more input."""
-        return b""
-
-    def describe(self) -> str:
-        """Not listed."""
-        return ""
-
-    def end(self) -> None:
-        """Nothing to give back."""
+        """Say what is kept of a request that is not whole."""
 
 
 class RespLoading(_LoadingSession):

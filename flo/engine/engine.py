@@ -10,7 +10,7 @@ In the server (`manual=True`) the tick calls `tick()` before and `commit()` afte
 import gc
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -495,13 +495,9 @@ class Engine:
                 found += [(namespace, queue, seq) for seq in queue.dead if not is_kept(seq)]
         return found
 
-    def forget_unreadable(self, holes: Sequence[tuple[int, int]]) -> int:
-        """Acknowledge the messages whose payload was lost in one of the ranges of indexes; returns how many."""
-
-        def is_kept(index: int) -> bool:
-            return not any(first <= index <= last for first, last in holes) or self.log.read_bytes(index) is not None
-
-        lost = self.unreadable(is_kept)
+    def forget_unreadable(self) -> int:
+        """Acknowledge the messages whose payload was lost; returns how many."""
+        lost = self.unreadable(lambda index: self.log.read_bytes(index) is not None)
         for start in range(0, len(lost), FORGET_SLICE):
             with self.batch():
                 for namespace, queue, seq in lost[start : start + FORGET_SLICE]:

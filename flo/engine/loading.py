@@ -41,13 +41,13 @@ class Loading:
             start, end = at + HEADER_BYTES, at + length
             middle = start + key_length
             if kind not in flags or shape or not middle <= end <= size:
-                self._apply(index, decode(body, at))
+                self.other(index, decode(body, at))
                 known = -1
             else:
                 if number != known:
                     namespace = self._find(number)
                     if namespace is None:
-                        self._apply(index, decode(body, at))
+                        self.other(index, decode(body, at))
                         at = end
                         continue
                     known, special, store = number, namespace in self._special, namespace.kv.store
@@ -63,16 +63,13 @@ class Loading:
             raise LogDamaged("the batch's records do not add up to its length.")
         return places
 
-    def _apply(self, index: int, record: Record) -> None:
+    def other(self, index: int, record: Record) -> None:
+        """One record by itself."""
         if record.type & FAMILY_MASK == FAMILY_KV:
             namespace = self._find(record.namespace)
             if namespace is not None:
                 self._special.add(namespace)
         self.apply(index, record)
-
-    def other(self, index: int, record: Record) -> None:
-        """One record by itself."""
-        self._apply(index, record)
 
     def values(self, namespace: int, pieces: list[bytes]) -> None:
         """Values of a base: key, entry, key, entry, and so on. The namespace may have been deleted since."""

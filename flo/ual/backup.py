@@ -5,7 +5,6 @@ open everything the manifest names, read the manifest again, and begin anew if i
 are whole: everything acknowledged before that is among them. The copy's manifest comes last, so that half a copy is no data directory.
 """
 
-import errno
 import os
 from collections.abc import Callable
 from typing import NamedTuple
@@ -17,7 +16,6 @@ from flo.ual.manifest import Manifest
 from flo.ual.segment import HEADER_BYTES, Segment
 
 ATTEMPTS = 100  # the manifest changes once a roll or a group of a compaction: a second attempt is rare
-COPY_BYTES = 1 << 20  # copied and synced at a time: a large sync would hold up those of the server
 
 
 class BackupFailed(FloError):
@@ -50,7 +48,8 @@ def backup(files: Files, directory: str, out: str, on_file: Callable[[str, int],
             if name == last:
                 index, copied = _copy_open(files, os.path.join(directory, name), fd, found.entries[-1].first, os.path.join(out, name))
             else:
-                copied = _copy(files, fd, os.path.join(out, name), files.size(fd))
+                copied = files.size(fd)
+                files.copy(fd, os.path.join(out, name), copied)
             size += copied
             on_file(name, copied)
         files.sync_dir(out)
@@ -58,7 +57,7 @@ def backup(files: Files, directory: str, out: str, on_file: Callable[[str, int],
         manifest.write(files, out, found.id, found.entries, found.compacted)
     except (OSError, LogDamaged):
         for name in reversed(made):
-            _remove(files, os.path.join(out, name))
+            files.discard(os.path.join(out, name))
         raise
     finally:
         for fd in opened.values():
@@ -96,32 +95,11 @@ def _close(files: Files, opened: dict[str, int]) -> None:
         files.close(fd)
 
 
-def _copy(files: Files, fd: int, path: str, end: int) -> int:
-    """Copy the bytes up to `end` to a new file, and sync. Returns how many."""
-    target = files.create(path)
-    try:
-        for at in range(0, end, COPY_BYTES):
-            data = files.pread(fd, min(COPY_BYTES, end - at), at)  # fewer where a seal has cut it: what is missing then are zeros
-            if data:
-                files.pwrite(target, [data], at)
-                files.sync(target)
-    finally:
-        files.close(target)
-    return end
-
-
 def _copy_open(files: Files, path: str, fd: int, first: int, out: str) -> tuple[int, int]:
     """Copy the header and the batches of the open segment. Returns (last index, bytes)."""
     segment = Segment.attach(files, path, fd, first)
     index, end = first - 1, HEADER_BYTES
     for header, at, _ in segment.batches():
         index, end = header.last, at + header.length
-    return index, _copy(files, fd, out, end)
-
-
-def _remove(files: Files, path: str) -> None:
-    try:
-        files.remove(path)
-    except OSError as e:
-        if e.errno != errno.ENOENT:
-            raise
+    files.copy(fd, out, end)
+    return index, end

@@ -21,8 +21,19 @@ from typing import NamedTuple
 from zlib import crc32
 
 from flo.errors import LogDamaged
-from flo.ual import block
-from flo.ual.block import BLOCK_HEADER_BYTES, COLUMN_BYTES, PIECE_HEAD_BYTES, Block, Builder, from_bytes, take_row, to_bytes, value_row
+from flo.ual.block import (
+    BLOCK_HEADER_BYTES,
+    COLUMN_BYTES,
+    PIECE_HEAD_BYTES,
+    Block,
+    Builder,
+    Head,
+    from_bytes,
+    read_head,
+    take_row,
+    to_bytes,
+    value_row,
+)
 from flo.ual.files import Files
 from flo.ual.manifest import ManifestEntry
 from flo.ual.record import U32
@@ -133,12 +144,9 @@ class _Page(NamedTuple):
 
     number: int  # of the block
     at: int  # of the block in the file
+    head: Head
     indexes: "array[int]"
     places: "array[int]"
-    values: int  # how many values there are
-    namespace: int  # of the values
-    others_at: int  # what has a lower place is a value
-    end: int  # what has a higher place is behind a checksum of its own
 
 
 class BaseFile:
@@ -215,7 +223,7 @@ class BaseFile:
         at, loaded = self._offsets[number], self._loaded[number]
         data = self.files.pread(self.fd, self._end_of(number) - at, at)
         read = Block(data[:loaded], self.seed, self.path, at)
-        if len(data) != loaded + read.grouped_bytes:
+        if len(data) != loaded + read.head.grouped_bytes:
             raise LogDamaged(f"{self.path} is damaged at byte {at}: a block is cut short. Restore it from a backup.")
         return list(read.rows(data[loaded:]))
 
@@ -231,26 +239,26 @@ class BaseFile:
         if at == len(page.indexes) or page.indexes[at] != index:
             return None
         place = page.places[at]
-        if place < page.others_at:
+        if place < page.head.others_at:
             return self._read_value(page, index, at, place)
         start = page.at + place
-        if place < page.end:
+        if place < page.head.end:
             data = self._read_ahead(start, 0)
             return data[: U32.unpack_from(data)[0]]
         return take_row(self.path, index, self._read_ahead(start, 4), 0)
 
     def _read_value(self, page: _Page, index: int, at: int, place: int) -> bytes:
-        number = sum(1 for other in page.places[:at] if other < page.others_at)
+        number = sum(1 for other in page.places[:at] if other < page.head.others_at)
         columns = page.at + BLOCK_HEADER_BYTES + COLUMN_BYTES * len(page.indexes)
         time = self._pread(8, columns + 8 * number, index)
-        prev = self._pread(8, columns + 8 * (page.values + number), index)
+        prev = self._pread(8, columns + 8 * (page.head.values + number), index)
         start = page.at + place
         head = self._pread(PIECE_HEAD_BYTES, start, index)
         key_length = U32.unpack_from(head, 1)[0]
         pieces = self._pread(key_length + PIECE_HEAD_BYTES, start + PIECE_HEAD_BYTES, index)
         key = pieces[:key_length]
         entry = self._pread(U32.unpack_from(pieces, key_length + 1)[0], start + PIECE_HEAD_BYTES + len(pieces), index)
-        return value_row(key, entry, page.namespace, *(int.from_bytes(each, "little") for each in (time, prev)))
+        return value_row(key, entry, page.head.namespace, *(int.from_bytes(each, "little") for each in (time, prev)))
 
     def _pread(self, size: int, at: int, index: int) -> bytes:
         data = self.files.pread(self.fd, size, at)
@@ -278,14 +286,12 @@ class BaseFile:
     def _read_page(self, number: int) -> _Page:
         """Have a block's columns at hand."""
         at = self._offsets[number]
-        head = self.files.pread(self.fd, BLOCK_HEADER_BYTES, at)
-        records, values, namespace, others_at = block.read_head(head, self.path, at)
-        data = self.files.pread(self.fd, COLUMN_BYTES * records, at + BLOCK_HEADER_BYTES)
-        if len(data) != COLUMN_BYTES * records:
+        head = read_head(self.files.pread(self.fd, BLOCK_HEADER_BYTES, at), self.path, at)
+        data = self.files.pread(self.fd, COLUMN_BYTES * head.records, at + BLOCK_HEADER_BYTES)
+        if len(data) != COLUMN_BYTES * head.records:
             raise LogDamaged(f"{self.path} is damaged at byte {at}: its columns are cut short. Restore it from a backup.")
-        middle = 8 * records
-        indexes, places = from_bytes("Q", data[:middle]), from_bytes("I", data[middle:])
-        return _Page(number, at, indexes, places, values, namespace, others_at, self._loaded[number])
+        middle = 8 * head.records
+        return _Page(number, at, head, from_bytes("Q", data[:middle]), from_bytes("I", data[middle:]))
 
     def close(self) -> None:
         """Give the descriptor back."""

@@ -86,6 +86,32 @@ class Records(NamedTuple):
     added: int
 
 
+class Head(NamedTuple):
+    """A block's header. Places count from the block's start."""
+
+    records: int
+    values: int
+    namespace: int  # of the values
+    values_at: int
+    others_at: int  # what has a lower place is a value
+    groups_at: int
+    end: int  # of what a start reads; what has a higher place is behind a checksum of its own
+    grouped_bytes: int
+    first: int
+    last: int
+
+
+def read_head(data: bytes, path: str, at: int) -> Head:
+    """The header at the start of `data`, which is from offset `at` of a file; its checksum is not looked at. Raises `LogDamaged`."""
+    if len(data) < BLOCK_HEADER_BYTES or data[:4] != MAGIC:
+        raise LogDamaged(f"{path} is damaged at byte {at}: there is no block. Restore it from a backup.")
+    _, records, values, namespace, values_bytes, others, groups, grouped, first, last = _HEAD.unpack_from(data)
+    values_at = BLOCK_HEADER_BYTES + COLUMN_BYTES * records + VALUE_COLUMN_BYTES * values
+    others_at = values_at + values_bytes
+    groups_at = others_at + others
+    return Head(records, values, namespace, values_at, others_at, groups_at, groups_at + groups, grouped, first, last)
+
+
 class Block:
     """A block as far as a start reads it. Its parts are taken out when they are asked for."""
 
@@ -94,37 +120,30 @@ class Block:
         self.data = data
         self.path = path
         self.at = at
-        if len(data) < BLOCK_HEADER_BYTES or data[:4] != MAGIC:
-            raise LogDamaged(f"{path} is damaged at byte {at}: there is no block. Restore it from a backup.")
-        head = _HEAD.unpack_from(data)
-        _, self.records, self.values, self.namespace, values, others, groups, self.grouped_bytes, self.first, self.last = head
-        self.values_at = BLOCK_HEADER_BYTES + COLUMN_BYTES * self.records + VALUE_COLUMN_BYTES * self.values
-        self.others_at = self.values_at + values
-        self.groups_at = self.others_at + others
-        self.end = self.groups_at + groups
-        if len(data) != self.end or not is_intact(data, seed):
+        self.head = head = read_head(data, path, at)
+        if len(data) != head.end or not is_intact(data, seed):
             raise LogDamaged(f"{path} is damaged at byte {at}: a block's checksum does not hold. Restore it from a backup.")
 
     def indexes(self) -> "array[int]":
         """Of all its records, ascending."""
-        return from_bytes("Q", self.data[BLOCK_HEADER_BYTES : BLOCK_HEADER_BYTES + 8 * self.records])
+        return from_bytes("Q", self.data[BLOCK_HEADER_BYTES : BLOCK_HEADER_BYTES + 8 * self.head.records])
 
     def places(self) -> "array[int]":
         """Of all its records."""
-        start = BLOCK_HEADER_BYTES + 8 * self.records
-        return from_bytes("I", self.data[start : start + 4 * self.records])
+        start = BLOCK_HEADER_BYTES + 8 * self.head.records
+        return from_bytes("I", self.data[start : start + 4 * self.head.records])
 
     def pieces(self) -> list[bytes]:
         """Key, entry, key, entry, and so on."""
-        if not self.values:
+        if not self.head.values:
             return []
-        pieces = self.data[self.values_at : self.others_at]
+        pieces = self.data[self.head.values_at : self.head.others_at]
         found: list[bytes] = marshal.loads(pieces) if MARSHAL_READS_PIECES else read_pieces(pieces)
         return found
 
     def others(self) -> list[tuple[int, int]]:
         """(index, offset in `data`) of what is neither a value nor in a group, in order."""
-        start, end = self.others_at, self.groups_at
+        start, end = self.head.others_at, self.head.groups_at
         if start == end:
             return []
         return [(index, place) for index, place in zip(self.indexes(), self.places(), strict=True) if start <= place < end]
@@ -132,8 +151,8 @@ class Block:
     def groups(self) -> list[Messages | Records]:
         """What queues and streams take as a whole."""
         found: list[Messages | Records] = []
-        data, at = self.data, self.groups_at
-        while at < self.end:
+        data, at = self.data, self.head.groups_at
+        while at < self.head.end:
             kind, priority, length, namespace, count, added = _GROUP.unpack_from(data, at)
             at += _GROUP.size
             name = data[at : at + length]
@@ -158,7 +177,7 @@ class Block:
         for (index, row), place in zip(self.rows_that_read(grouped), self.places(), strict=True):
             if row is None:
                 raise LogDamaged(f"{self.path} is damaged: the checksum of index {index} does not hold. Restore it from a backup.")
-            if place >= self.end:
+            if place >= self.head.end:
                 seen[index] = row
             yield index, row
         builder = Builder()
@@ -173,45 +192,29 @@ class Block:
         number = 0
         for index, place in zip(self.indexes(), self.places(), strict=True):
             row: bytes | None
-            if place < self.others_at:
+            if place < self.head.others_at:
                 row = self._value(index, pieces[2 * number], pieces[2 * number + 1], times[number], predecessors[number])
                 number += 1
-            elif place < self.end:
+            elif place < self.head.end:
                 row = self.data[place : place + U32.unpack_from(self.data, place)[0]]
             else:
                 try:
-                    row = take_row(self.path, index, grouped, place - self.end)
+                    row = take_row(self.path, index, grouped, place - self.head.end)
                 except LogDamaged:
                     row = None
             yield index, row
 
     def _times(self) -> "array[int]":
-        start = self.values_at - VALUE_COLUMN_BYTES * self.values
-        return from_bytes("Q", self.data[start : start + 8 * self.values])
+        start = self.head.values_at - VALUE_COLUMN_BYTES * self.head.values
+        return from_bytes("Q", self.data[start : start + 8 * self.head.values])
 
     def _predecessors(self) -> "array[int]":
-        return from_bytes("Q", self.data[self.values_at - 8 * self.values : self.values_at])
+        return from_bytes("Q", self.data[self.head.values_at - 8 * self.head.values : self.head.values_at])
 
     def _value(self, index: int, key: bytes, entry: bytes, time: int, prev: int) -> bytes:
         if _VERSION.unpack_from(entry, len(entry) - 8)[0] & _INDEX_MASK != index:
             raise LogDamaged(f"{self.path} is damaged at byte {self.at}: the value of index {index} is another's.")
-        return value_row(key, entry, self.namespace, time, prev)
-
-
-def read_head(data: bytes, path: str, at: int) -> tuple[int, int, int, int]:
-    """(records, values, the values' namespace, where the others begin) from the header at offset `at` of a file."""
-    if len(data) < BLOCK_HEADER_BYTES or data[:4] != MAGIC:
-        raise LogDamaged(f"{path} is damaged at byte {at}: there is no block. Restore it from a backup.")
-    _, records, values, namespace, values_bytes, *_ = _HEAD.unpack_from(data)
-    return records, values, namespace, BLOCK_HEADER_BYTES + COLUMN_BYTES * records + VALUE_COLUMN_BYTES * values + values_bytes
-
-
-def loaded_bytes(head: bytes) -> int:
-    """How long the part that a start reads is, by a header. Raises `LogDamaged`."""
-    if len(head) < BLOCK_HEADER_BYTES:
-        raise LogDamaged("there is no block")
-    _, records, values, _, values_bytes, others, groups, _, _, _ = _HEAD.unpack_from(head)
-    return int(BLOCK_HEADER_BYTES + COLUMN_BYTES * records + VALUE_COLUMN_BYTES * values + values_bytes + others + groups)
+        return value_row(key, entry, self.head.namespace, time, prev)
 
 
 def value_row(key: bytes, entry: bytes, namespace: int, time: int, prev: int) -> bytes:

@@ -10,7 +10,6 @@ and must not go before it is gone. So a pass may end between any two groups, and
 Nothing here changes what is open: the process that holds the directory's lock adopts, whoever made the base.
 """
 
-import errno
 import heapq
 import os
 import struct
@@ -265,8 +264,4 @@ def remove_replaced(files: Files, directory: str, replaced: Sequence[ManifestEnt
     """Remove the files of entries that the manifest on disk does not name any more. One that is gone already is no matter."""
     for entry in replaced:
         for name in entry.files:
-            try:
-                files.remove(os.path.join(directory, name))
-            except OSError as e:
-                if e.errno != errno.ENOENT:
-                    raise
+            files.discard(os.path.join(directory, name))

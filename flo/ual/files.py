@@ -8,6 +8,7 @@ import fcntl
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 
 from flo.errors import DirectoryInUse
 
@@ -15,6 +16,9 @@ from flo.errors import DirectoryInUse
 _FULL_SYNC: int | None = getattr(fcntl, "F_FULLFSYNC", None) if sys.platform == "darwin" else None
 _DATA_SYNC = getattr(os, "fdatasync", os.fsync)
 ZEROS = bytes(1 << 20)
+
+
+COPY_BYTES = 1 << 20  # copied and synced at a time: a large sync would hold up those of the log
 
 
 class Files:
@@ -111,6 +115,24 @@ class Files:
 
     def remove(self, path: str) -> None:
         os.unlink(path)
+
+    def discard(self, path: str) -> None:
+        """Remove `path`, if it is there."""
+        with suppress(FileNotFoundError):
+            self.remove(path)
+
+    def copy(self, fd: int, path: str, size: int) -> None:
+        """Copy the first `size` bytes of an open file to a new one at `path`, and sync it; its name is not durable yet. Where the file has
+        become shorter meanwhile, so is the copy."""
+        target = self.create(path)
+        try:
+            for at in range(0, size, COPY_BYTES):
+                data = self.pread(fd, min(COPY_BYTES, size - at), at)
+                if data:
+                    self.pwrite(target, [data], at)
+                    self.sync(target)
+        finally:
+            self.close(target)
 
     def lock(self, path: str) -> int:
         """Take the directory lock at `path`, held until the descriptor is closed or the process ends.

@@ -203,11 +203,11 @@ def _load(file: BaseFile, loader: Loader | PlainLoader, progress: _Progress) -> 
                 loader.other(index, decode(data))
         return
     for block in file.blocks():
-        progress.add(len(block.data) + block.grouped_bytes)
+        progress.add(len(block.data) + block.head.grouped_bytes)
         for index, at in block.others():
             loader.other(index, decode(block.data, at))
-        if block.values:
-            loader.values(block.namespace, block.pieces())
+        if block.head.values:
+            loader.values(block.head.namespace, block.pieces())
         for group in block.groups():
             loader.group(group)
 

@@ -7,7 +7,6 @@ Everything that is taken out is first copied, whole files, to `damaged-<ms>` in 
 and a repair that is cut short can be made again.
 """
 
-import errno
 import os
 from typing import NamedTuple
 
@@ -20,7 +19,6 @@ from flo.ual.manifest import ManifestEntry
 from flo.ual.record import HEADER
 from flo.ual.segment import HEADER_BYTES, Segment
 
-COPY_BYTES = 1 << 20
 CAPACITY = 4 << 20  # of a segment that begins anew
 
 
@@ -87,7 +85,7 @@ def repair(files: Files, directory: str, now: int) -> Repaired:
     kept = {name for entry in plan.entries for name in entry.files}
     for name in plan.aside:
         if name not in kept:
-            _remove(files, os.path.join(directory, name))
+            files.discard(os.path.join(directory, name))
     return Repaired(plan.lines, plan.holes, aside)
 
 
@@ -196,8 +194,7 @@ def _salvage(files: Files, path: str, entry: ManifestEntry) -> tuple[int, dict[i
     time, seed, said = base.read_loosely(data)
     rows: dict[int, bytes] = {}
     holes: list[Hole] = []
-    at = last = 0
-    last = entry.first - 1
+    at, last = 0, entry.first - 1
     broken = False
     while True:
         at = data.find(block.MAGIC, at)
@@ -207,17 +204,18 @@ def _salvage(files: Files, path: str, entry: ManifestEntry) -> tuple[int, dict[i
         if found is None:
             broken, at = True, at + 1
             continue
-        if broken or found.first <= last:
-            holes.append(Hole(last + 1, found.first - 1))
+        head = found.head
+        if broken or head.first <= last:
+            holes.append(Hole(last + 1, head.first - 1))
             broken = False
-        end = found.end
-        for index, row in found.rows_that_read(data[at + end : at + end + found.grouped_bytes]):
+        end = at + head.end
+        for index, row in found.rows_that_read(data[end : end + head.grouped_bytes]):
             if row is None:
                 holes.append(Hole(index, index))
             else:
                 rows[index] = row
-        last = found.last
-        at += end + found.grouped_bytes
+        last = head.last
+        at = end + head.grouped_bytes
     if broken or said is None or said != len(rows) + sum(1 for hole in holes if hole.first == hole.last):
         holes.append(Hole(last + 1, entry.last))
     time = max([time, *(HEADER.unpack_from(row)[5] for row in rows.values())])  # the clock must not go back
@@ -226,8 +224,8 @@ def _salvage(files: Files, path: str, entry: ManifestEntry) -> tuple[int, dict[i
 
 def _block_at(data: bytes, at: int, seed: int, path: str) -> Block | None:
     try:
-        length = block.loaded_bytes(data[at : at + BLOCK_HEADER_BYTES])
-        return Block(data[at : at + length], seed, path, at)
+        end = block.read_head(data[at : at + BLOCK_HEADER_BYTES], path, at).end
+        return Block(data[at : at + end], seed, path, at)
     except LogDamaged:
         return None
 
@@ -245,23 +243,8 @@ def _put_aside(files: Files, directory: str, names: list[str], now: int) -> str:
         except FileNotFoundError:
             continue
         try:
-            target = files.create(os.path.join(aside, name))
-            try:
-                size = files.size(fd)
-                for at in range(0, size, COPY_BYTES):
-                    files.pwrite(target, [files.pread(fd, min(COPY_BYTES, size - at), at)], at)
-                files.sync(target)
-            finally:
-                files.close(target)
+            files.copy(fd, os.path.join(aside, name), files.size(fd))
         finally:
             files.close(fd)
     files.sync_dir(aside)
     return aside
-
-
-def _remove(files: Files, path: str) -> None:
-    try:
-        files.remove(path)
-    except OSError as e:
-        if e.errno != errno.ENOENT:
-            raise
