@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Callable
 from heapq import heapify, heappop, heappush
 from time import monotonic
-from typing import Protocol
+from typing import Any, Protocol
 
 from flo.waits import Waits
 
@@ -75,6 +75,12 @@ class Phases(Protocol):
 
     def next_due(self) -> float | None:
         """Seconds until the owner has something to do by itself; None for never."""
+
+    def serve_together(self, events: list[tuple[int, int]], at: int, /) -> int:
+        """Serve those of `events` from offset `at` on that can be served in one go; returns the offset of who is to be served alone."""
+
+    def flush_together(self, touched: list[Any], /) -> None:
+        """Flush each."""
 
     def failed(self, e: Exception, fd: int) -> None:
         """What was called for descriptor `fd` (-1: a timer's) raised `e`. Raise here to end the loop."""
@@ -227,18 +233,27 @@ class Reactor:
             self._flush()
 
     def _serve(self, events: list[tuple[int, int]], deadline: float) -> int:
-        """Call the handlers of what is ready until the deadline; returns for how many."""
-        handlers, look = self._handlers, self._look
-        for at, (fd, mask) in enumerate(events):
-            handler = handlers.get(fd)
-            if handler is not None:
-                try:
-                    handler(mask)
-                except Exception as e:  # one client's defect is not the others'
-                    self._phases.failed(e, fd)
-            if at & look == look and monotonic() > deadline:
-                return at + 1
-        return len(events)
+        """Serve what is ready until the deadline; returns how many."""
+        handlers, together = self._handlers, self._phases.serve_together
+        at, count = 0, len(events)
+        while at < count:
+            at = together(events, at)
+            if at < count:
+                fd, mask = events[at]
+                at += 1
+                handler = handlers.get(fd)
+                if handler is not None:
+                    try:
+                        handler(mask)
+                    except Exception as e:  # one client's defect is not the others'
+                        self.failed(e, fd)
+                if monotonic() > deadline:
+                    break
+        return at
+
+    def failed(self, e: Exception, fd: int) -> None:
+        """What was called for a descriptor raised `e`. Raises where the loop is to end."""
+        self._phases.failed(e, fd)
 
     def serve_aside(self) -> None:
         """Serve who is ready and answer them, without the phases of a turn and without waiting: for a start that takes long."""
@@ -259,26 +274,20 @@ class Reactor:
         """Send what is owed; returns to how many. Past FLUSH_SECONDS, those with much to send wait for the next turn: what is small
         does not stand behind it."""
         touched, self.touched = self.touched, []
+        flush = self._phases.flush_together
         if len(touched) <= self._look:  # the common case in short: few, and the last turn was not late
-            for item in touched:
-                try:
-                    item.flush()
-                except Exception as e:
-                    self._phases.failed(e, item.descriptor)
+            flush(touched)
             return len(touched)
-        deadline, look = monotonic() + FLUSH_SECONDS, self._look
+        deadline, step = monotonic() + FLUSH_SECONDS, self._look + 1
         kept: list[Flushable] = []
         late = False
-        for at, item in enumerate(touched):
-            if late and item.owed_bytes > SMALL_OUTPUT_BYTES:
-                kept.append(item)
-                continue
-            try:
-                item.flush()
-            except Exception as e:
-                self._phases.failed(e, item.descriptor)
-            if at & look == look and not late:
-                late = monotonic() > deadline
+        for at in range(0, len(touched), step):
+            some = touched[at : at + step]
+            if late:
+                kept += [item for item in some if item.owed_bytes > SMALL_OUTPUT_BYTES]
+                some = [item for item in some if item.owed_bytes <= SMALL_OUTPUT_BYTES]
+            flush(some)
+            late = late or monotonic() > deadline
         self._look = 0 if late else LOOK
         if kept:
             self.touched = kept + self.touched

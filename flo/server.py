@@ -20,7 +20,7 @@ from flo.commands.loading import BinaryLoading, Progress, RespLoading
 from flo.commands.session import RespSession
 from flo.compactor import Compactor
 from flo.config import Settings, read_secret
-from flo.conn import RECEIVE_BYTES, Connection
+from flo.conn import RECEIVE_BYTES, Connection, flush_together, serve_together
 from flo.engine import Engine, EngineSettings
 from flo.engine.engine import wall_clock
 from flo.errors import ConfigError, Fatal, LogFailed, Overloaded, trace_of
@@ -90,7 +90,8 @@ class Server:
         self.stall_seconds = settings.stall_timeout / 1000
         self.bytes_in = self.bytes_out = 0
         self._input_held = 0
-        self._connections: dict[int, Connection] = {}
+        self._connections: dict[int, Connection] = {}  # by their ids
+        self._by_descriptor: dict[int, Connection] = {}
         self._timed: set[Connection] = set()
         self._next_id = 1
         self._started = monotonic()
@@ -256,6 +257,14 @@ class Server:
             self.log("warning", str(e))
         self.compactor.start(self.engine.now)
 
+    def serve_together(self, events: list[tuple[int, int]], at: int, /) -> int:
+        """Those at rest, while nobody watches what they do."""
+        return at if self.monitors or self.loading else serve_together(self, self._by_descriptor, events, at)
+
+    def flush_together(self, touched: list[Connection], /) -> None:
+        """Send what they are owed."""
+        flush_together(self, touched)
+
     def watch(self, fd: int, handler: Callable[[int], None]) -> None:
         """Call `handler` when `fd` can be read, after the turn's commit (flo.compactor.Watcher)."""
         self.reactor.register(fd, READ, lambda _: self._after_commit.append(handler))
@@ -302,9 +311,9 @@ class Server:
         if not self.loading and self.engine.log.pending:
             raise Fatal(f"a defect, with records appended and not committed: {e!r}") from e
         self.log("error", "a defect; its connection was closed", traceback=trace_of(e))
-        for connection in tuple(self._connections.values()):
-            if connection.descriptor == fd:
-                connection.kill()
+        connection = self._by_descriptor.get(fd)
+        if connection is not None:
+            connection.kill()
 
     # -- connections -------------------------------------------------------------------------------
 
@@ -356,6 +365,7 @@ class Server:
         connection = Connection(self, sock, self._next_id, _address_text(address), _address_text(sock.getsockname()))
         self._next_id += 1
         self._connections[connection.id] = connection
+        self._by_descriptor[connection.descriptor] = connection
         connection.begin(FirstBytes(self, connection), self.secret is not None)
 
     def hold_input(self, change: int) -> bool:
@@ -378,6 +388,7 @@ class Server:
     def forget(self, connection: Connection) -> None:
         """It is closed."""
         del self._connections[connection.id]
+        del self._by_descriptor[connection.descriptor]
 
     # -- what commands ask (flo.commands.host.Host) ------------------------------------------------
 

@@ -1,8 +1,14 @@
 """What a connection wants of its session and a session that answers at once, and not for long, has nothing to say to."""
 
+from typing import Any
+
 
 class BriefSession:
     """Nothing takes long, waits, or is listed."""
+
+    lane = None
+    flat = False
+    peer: Any = None
 
     def __init__(self, authenticated: bool) -> None:
         """`authenticated`: no secret is owed."""
@@ -29,3 +35,7 @@ class BriefSession:
 
     def end(self) -> None:
         """Nothing to give back."""
+
+    def go_on(self, data: bytes, at: int) -> int:
+        """Never asked: there is no lane."""
+        return at

@@ -9,6 +9,7 @@ and log.
 """
 
 import struct
+from collections.abc import Iterator
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
@@ -80,239 +81,286 @@ def context(namespace: Namespace) -> Context:
 def run(session: "RespSession", data: bytes, start: int) -> int:
     """Execute requests of `data` from offset `start` as far as the flat way goes; returns the offset reached, which is at a
     request's first byte. `session.halted` says whether execution has to stop there."""
-    host = session.host
-    kv = session.namespace.kv
-    if host.flat_context[0] is not kv:
-        host.flat_context = context(session.namespace)
-    _, store, shards, buried, grow, log, push, now, namespace, adds, queues, streams, (takers, watches, readers), _ = host.flat_context
-    index = log.next_index
-    out = session.peer.out
-    emit = out.append
-    nil = session.nil
+    answered = len(session.peer.out)
+    offset = run_many(iter(((session, data[start:] if start else data),)), session.output_room)
+    session.host.counters.commands -= answered
+    return len(data) if offset < 0 else start + offset
+
+
+def run_many(work: Iterator[tuple["RespSession", bytes]], room_of_each: int) -> int:
+    """Execute the requests of each (session, input) in `work`, whose connections owe nothing yet and may each add `room_of_each`
+    bytes of replies, as long as they are whole and the flat way goes. Returns -1 after the last; otherwise the offset in the input
+    of the one taken last where the flat way ends, which is at a request's first byte; the next is not taken then.
+
+    Fifty clients that do not pipeline are fifty buffers of one request each: what a buffer costs is as much as what a request
+    costs. So all that can be looked up once for all of them is, and they share this loop with those that do pipeline."""
+    kv: Any = None
+    store: Any = None
+    log: Any = None
+    index = fed = grown = misses = gets = commands = 0
     tokens, counts, spellings = TOKENS, COUNTS, SPELLINGS
-    room = session.output_room
-    answered = len(out)
-    grown = misses = gets = 0
-    pieces = (data[start:] if start else data).split(CRLF)
-    last = len(pieces) - 1
-    at = 0
-    try:
-        while at + 4 < last:
-            name = pieces[at + 2]
-            key = pieces[at + 4]
-            head = pieces[at]
-            if head == b"*2":
-                if pieces[at + 3] != tokens[len(key)] or pieces[at + 1] != tokens[len(name)]:
-                    break
-                if name == b"GET" or name == b"get":
-                    entry = shards[hash(key) & 255].get(key)
-                    gets += 1
-                    if entry is None:
-                        misses += 1
-                        emit(nil)
-                        at += 5
-                        continue
-                    if entry[-1] < PLAIN_MAX:
-                        emit(entry[:-8])
-                        at += 5
-                        if len(entry) > UNCOUNTED_BYTES:
-                            room -= len(entry)
-                            if room < 0:
-                                session.yield_turn()
-                                break
-                        continue
-                    gets -= 1  # the plain way counts it
-                elif name == b"RPOP" or name == b"rpop":
-                    if index != log.next_index:
-                        log.next_index = index
-                        log.pending_bytes += 3 * (len(data) - start)
-                        store.bytes += grown
-                        grown = 0
-                    found = session.namespace.queues.pop(key, session.auto_ack)
-                    index = log.next_index
-                    if found is not None:
-                        session.last_receipts = [found[:2]]
-                        emit(
-                            CRLF.join((tokens[len(found[2])], found[2], b""))
-                            if len(found[2]) <= FLAT_ARGUMENT_BYTES_MAX
-                            else bulk(found[2])
-                        )
-                        at += 5
-                        room -= len(found[2])
-                        if room < 0 or monotonic() > host.tick_deadline:
-                            session.yield_turn()
-                            break
-                        continue
-                elif (name == b"INCR" or name == b"incr") and adds:
-                    shard = shards[hash(key) & 255]
-                    entry = shard.get(key)
-                    if entry is None and (not buried or key not in buried):
-                        push(_pack_record(29 + len(key), KV_COUNTER, 0, len(key), namespace, now, NO_PREDECESSOR) + key + b"1")
-                        shard[key] = entry = b"$1\r\n1\r\n" + _pack_version(index | COUNTER_FLAG)
-                        grow(key)
-                        grown += KEY_OVERHEAD_BYTES + len(key) + len(entry)
-                        index += 1
-                        emit(b":1\r\n")
-                        at += 5
-                        continue
-                    if entry is not None and entry[-1] == COUNTER:
-                        digits = entry[4:-10] if len(entry) <= SHORT_COUNTER_ENTRY_MAX else entry[5:-10]
-                        value = int(digits) + 1
-                        if value <= I64_MAX:
-                            digits = b"%d" % value
-                            size = len(digits)
-                            push(_pack_record(28 + len(key) + size, KV_COUNTER, 0, len(key), namespace, now, entry[-8:-1]) + key + digits)
-                            changed = CRLF.join((tokens[size], digits, _pack_version(index | COUNTER_FLAG)))
-                            shard[key] = changed
-                            grown += len(changed) - len(entry)
-                            index += 1
-                            emit(b":" + digits + CRLF)
+    offset = -1
+    for session, data in work:
+        if session.namespace.kv is not kv:
+            if log is not None and index != log.next_index:
+                log.next_index = index
+                log.pending_bytes += 3 * fed
+                store.bytes += grown
+                fed = grown = 0
+            host = session.host
+            kv = session.namespace.kv
+            if host.flat_context[0] is not kv:
+                host.flat_context = context(session.namespace)
+            _, store, shards, buried, grow, log, push, now, namespace, adds, queues, streams, waiting, _ = host.flat_context
+            takers, watches, readers = waiting
+            index = log.next_index
+        if session.halted:
+            session.halted = session.yielded = False
+        out = session.peer.out
+        emit = out.append
+        room = room_of_each
+        before = index
+        pieces = data.split(CRLF)
+        last = len(pieces) - 1
+        at = 0
+        try:
+            while at + 4 < last:
+                name = pieces[at + 2]
+                key = pieces[at + 4]
+                head = pieces[at]
+                if head == b"*2":
+                    if pieces[at + 3] != tokens[len(key)] or pieces[at + 1] != tokens[len(name)]:
+                        break
+                    if name == b"GET" or name == b"get":
+                        entry = shards[hash(key) & 255].get(key)
+                        gets += 1
+                        if entry is None:
+                            misses += 1
+                            emit(session.nil)
                             at += 5
                             continue
-            elif head == b"*3" and (name == b"SET" or name == b"set") and pieces[at + 1] == b"$3" and adds:
-                if at + 6 >= last:
-                    break
-                token = pieces[at + 5]
-                text = pieces[at + 6]
-                size = len(text)
-                if pieces[at + 3] != tokens[len(key)] or token != tokens[size]:
-                    break
-                shard = shards[hash(key) & 255]
-                entry = shard.get(key)
-                if entry is None:
-                    if not buried or key not in buried:
-                        push(_pack_record(28 + len(key) + size, KV_STRING, 0, len(key), namespace, now, NO_PREDECESSOR) + key + text)
-                        shard[key] = entry = CRLF.join((token, text, _pack_version(index)))
-                        grow(key)
-                        grown += KEY_OVERHEAD_BYTES + len(key) + len(entry)
+                        if entry[-1] < PLAIN_MAX:
+                            emit(entry[:-8])
+                            at += 5
+                            if len(entry) > UNCOUNTED_BYTES:
+                                room -= len(entry)
+                                if room < 0:
+                                    session.yield_turn()
+                                    break
+                            continue
+                        gets -= 1  # the plain way counts it
+                    elif name == b"RPOP" or name == b"rpop":
+                        if index != log.next_index:
+                            log.next_index = index
+                            log.pending_bytes += 3 * (fed + len(data))
+                            store.bytes += grown
+                            fed = grown = 0
+                        found = session.namespace.queues.pop(key, session.auto_ack)
+                        index = log.next_index
+                        if found is not None:
+                            session.last_receipts = [found[:2]]
+                            emit(
+                                CRLF.join((tokens[len(found[2])], found[2], b""))
+                                if len(found[2]) <= FLAT_ARGUMENT_BYTES_MAX
+                                else bulk(found[2])
+                            )
+                            at += 5
+                            room -= len(found[2])
+                            if room < 0 or monotonic() > host.tick_deadline:
+                                session.yield_turn()
+                                break
+                            continue
+                    elif (name == b"INCR" or name == b"incr") and adds:
+                        shard = shards[hash(key) & 255]
+                        entry = shard.get(key)
+                        if entry is None and (not buried or key not in buried):
+                            push(_pack_record(29 + len(key), KV_COUNTER, 0, len(key), namespace, now, NO_PREDECESSOR) + key + b"1")
+                            shard[key] = entry = b"$1\r\n1\r\n" + _pack_version(index | COUNTER_FLAG)
+                            grow(key)
+                            grown += KEY_OVERHEAD_BYTES + len(key) + len(entry)
+                            index += 1
+                            emit(b":1\r\n")
+                            at += 5
+                            continue
+                        if entry is not None and entry[-1] == COUNTER:
+                            digits = entry[4:-10] if len(entry) <= SHORT_COUNTER_ENTRY_MAX else entry[5:-10]
+                            value = int(digits) + 1
+                            if value <= I64_MAX:
+                                digits = b"%d" % value
+                                size = len(digits)
+                                push(
+                                    _pack_record(28 + len(key) + size, KV_COUNTER, 0, len(key), namespace, now, entry[-8:-1]) + key + digits
+                                )
+                                changed = CRLF.join((tokens[size], digits, _pack_version(index | COUNTER_FLAG)))
+                                shard[key] = changed
+                                grown += len(changed) - len(entry)
+                                index += 1
+                                emit(b":" + digits + CRLF)
+                                at += 5
+                                continue
+                elif head == b"*3" and (name == b"SET" or name == b"set") and pieces[at + 1] == b"$3" and adds:
+                    if at + 6 >= last:
+                        break
+                    token = pieces[at + 5]
+                    text = pieces[at + 6]
+                    size = len(text)
+                    if pieces[at + 3] != tokens[len(key)] or token != tokens[size]:
+                        break
+                    shard = shards[hash(key) & 255]
+                    entry = shard.get(key)
+                    if entry is None:
+                        if not buried or key not in buried:
+                            push(_pack_record(28 + len(key) + size, KV_STRING, 0, len(key), namespace, now, NO_PREDECESSOR) + key + text)
+                            shard[key] = entry = CRLF.join((token, text, _pack_version(index)))
+                            grow(key)
+                            grown += KEY_OVERHEAD_BYTES + len(key) + len(entry)
+                            index += 1
+                            emit(OK)
+                            at += 7
+                            continue
+                    elif entry[-1] < PLAIN_MAX:
+                        push(_pack_record(28 + len(key) + size, KV_STRING, 0, len(key), namespace, now, entry[-8:-1]) + key + text)
+                        changed = CRLF.join((token, text, _pack_version(index)))
+                        shard[key] = changed
+                        grown += len(changed) - len(entry)
                         index += 1
                         emit(OK)
                         at += 7
                         continue
-                elif entry[-1] < PLAIN_MAX:
-                    push(_pack_record(28 + len(key) + size, KV_STRING, 0, len(key), namespace, now, entry[-8:-1]) + key + text)
-                    changed = CRLF.join((token, text, _pack_version(index)))
-                    shard[key] = changed
-                    grown += len(changed) - len(entry)
-                    index += 1
-                    emit(OK)
-                    at += 7
-                    continue
-            elif head == b"*3" and (name == b"LPUSH" or name == b"lpush") and pieces[at + 1] == b"$5" and adds and not takers:
-                if at + 6 >= last:
-                    break
-                text = pieces[at + 6]
-                size = len(text)
-                if pieces[at + 3] != tokens[len(key)] or pieces[at + 5] != tokens[size]:
-                    break
-                queue = queues.queues.get(key)
-                if queue is not None:
-                    entity = queue.head + _pack_version(index)
-                    length = len(entity)
-                    push(
-                        _pack_record(37 + length + size, QUEUE_MESSAGE, 0, length, namespace, now, NO_PREDECESSOR) + entity + AT_ONCE + text
-                    )
-                    queues.push(index, queue)
-                    index += 1
-                    emit(b":%d\r\n" % queue.ready)
-                    at += 7
-                    continue
-            elif head == b"*5" and (name == b"XADD" or name == b"xadd") and pieces[at + 6] == b"*" and adds and not watches and not readers:
-                if at + 10 >= last:
-                    break
-                field = pieces[at + 8]
-                text = pieces[at + 10]
-                size = len(field)
-                stream = streams.streams.get(key)
-                if (
-                    stream is not None
-                    and stream.last >> 64 <= now
-                    and stream.plain
-                    and field != b"data"
-                    and pieces[at + 1] == b"$4"
-                    and pieces[at + 3] == tokens[len(key)]
-                    and pieces[at + 5] == b"$1"
-                    and pieces[at + 7] == tokens[size]
-                    and pieces[at + 9] == tokens[len(text)]
-                ):
-                    seq = (stream.last & SEQ_MASK) + 1 if stream.last >> 64 == now else 0
-                    added = stream.added + 1
-                    if seq <= SEQ_MASK:
-                        length = len(stream.head) + 16
-                        record = _pack_record(45 + length + size + len(text), STREAM_RECORD, 0, length, namespace, now, NO_PREDECESSOR)
-                        push(
-                            b"".join(
-                                (record, stream.head, _pack_added(now, seq, FIELDS, added, 1, size), field, _pack_size(len(text)), text)
-                            )
-                        )
-                        streams.add(stream, index, now << 64 | seq, added, 8 + size + len(text))
-                        index += 1
-                        name = b"%d-%d" % (now, seq)
-                        emit(CRLF.join((tokens[len(name)], name, b"")))
-                        at += 11
-                        continue
-            # Any other command, or what is not plain: the plain way, still without its parser.
-            count = counts[head]
-            end = at + 2 * count + 1
-            if end > last:
-                break
-            args = pieces[at + 2 : end : 2]
-            if [tokens[len(arg)] for arg in args] != pieces[at + 1 : end : 2]:
-                break
-            quick = QUICK.get(name) if count > 1 else None
-            if quick is not None:
-                if index != log.next_index:
-                    log.next_index = index
-                    log.pending_bytes += 3 * (len(data) - start)
-                    store.bytes += grown
-                    grown = 0
-                reply = quick(session, args)
-                index = log.next_index
-                if reply is not None:
-                    emit(reply)
-                    at = end
-                    room -= len(reply)
-                    if room < 0 or monotonic() > host.tick_deadline:
-                        session.yield_turn()
+                elif head == b"*3" and (name == b"LPUSH" or name == b"lpush") and pieces[at + 1] == b"$5" and adds and not takers:
+                    if at + 6 >= last:
                         break
+                    text = pieces[at + 6]
+                    size = len(text)
+                    if pieces[at + 3] != tokens[len(key)] or pieces[at + 5] != tokens[size]:
+                        break
+                    queue = queues.queues.get(key)
+                    if queue is not None:
+                        entity = queue.head + _pack_version(index)
+                        length = len(entity)
+                        push(
+                            _pack_record(37 + length + size, QUEUE_MESSAGE, 0, length, namespace, now, NO_PREDECESSOR)
+                            + entity
+                            + AT_ONCE
+                            + text
+                        )
+                        queues.push(index, queue)
+                        index += 1
+                        emit(b":%d\r\n" % queue.ready)
+                        at += 7
+                        continue
+                elif (
+                    head == b"*5"
+                    and (name == b"XADD" or name == b"xadd")
+                    and pieces[at + 6] == b"*"
+                    and adds
+                    and not watches
+                    and not readers
+                ):
+                    if at + 10 >= last:
+                        break
+                    field = pieces[at + 8]
+                    text = pieces[at + 10]
+                    size = len(field)
+                    stream = streams.streams.get(key)
+                    if (
+                        stream is not None
+                        and stream.last >> 64 <= now
+                        and stream.plain
+                        and field != b"data"
+                        and pieces[at + 1] == b"$4"
+                        and pieces[at + 3] == tokens[len(key)]
+                        and pieces[at + 5] == b"$1"
+                        and pieces[at + 7] == tokens[size]
+                        and pieces[at + 9] == tokens[len(text)]
+                    ):
+                        seq = (stream.last & SEQ_MASK) + 1 if stream.last >> 64 == now else 0
+                        added = stream.added + 1
+                        if seq <= SEQ_MASK:
+                            length = len(stream.head) + 16
+                            record = _pack_record(45 + length + size + len(text), STREAM_RECORD, 0, length, namespace, now, NO_PREDECESSOR)
+                            push(
+                                b"".join(
+                                    (record, stream.head, _pack_added(now, seq, FIELDS, added, 1, size), field, _pack_size(len(text)), text)
+                                )
+                            )
+                            streams.add(stream, index, now << 64 | seq, added, 8 + size + len(text))
+                            index += 1
+                            name = b"%d-%d" % (now, seq)
+                            emit(CRLF.join((tokens[len(name)], name, b"")))
+                            at += 11
+                            continue
+                # Any other command, or what is not plain: the plain way, still without its parser.
+                count = counts[head]
+                end = at + 2 * count + 1
+                if end > last:
+                    break
+                args = pieces[at + 2 : end : 2]
+                if [tokens[len(arg)] for arg in args] != pieces[at + 1 : end : 2]:
+                    break
+                quick = QUICK.get(name) if count > 1 else None
+                if quick is not None:
+                    if index != log.next_index:
+                        log.next_index = index
+                        log.pending_bytes += 3 * (fed + len(data))
+                        store.bytes += grown
+                        fed = grown = 0
+                    reply = quick(session, args)
+                    index = log.next_index
+                    if reply is not None:
+                        emit(reply)
+                        at = end
+                        room -= len(reply)
+                        if room < 0 or monotonic() > host.tick_deadline:
+                            session.yield_turn()
+                            break
+                        continue
+                command = spellings.get(args[0])
+                log.next_index = index
+                log.pending_bytes += 3 * (fed + len(data))
+                store.bytes += grown
+                fed = grown = 0
+                session.execute(args)
+                index = log.next_index
+                at = end
+                if command is None or command.resets:
+                    host.flat_context = NO_CONTEXT
+                    break
+                if session.halted:
+                    break
+                if len(out) and len(out[-1]) > UNCOUNTED_BYTES:
+                    room -= len(out[-1])
+                if room < 0 or monotonic() > host.tick_deadline:
+                    session.yield_turn()
+                    break
+            else:
+                if at == last and not pieces[last]:
+                    commands += len(out)
+                    if index != before:
+                        fed += len(data)
                     continue
-            command = spellings.get(args[0])
+        except (IndexError, KeyError) as e:
+            # an argument over FLAT_ARGUMENT_BYTES_MAX, or a count not in COUNTS: nothing of that request was done, unless it is a defect
+            if log.next_index > index or log.written + len(log.pending) + 1 != index:
+                raise Fatal("a request failed in the flat path after it had appended to the log") from e
+        rest = pieces[at:]
+        offset = len(data) - sum(map(len, rest)) - 2 * (len(rest) - 1)
+        session.output_room = room
+        session.executed += at > 0
+        commands += len(out)
+        fed += len(data)
+        break
+    if log is not None:
+        if index != log.next_index:
             log.next_index = index
+            log.pending_bytes += 3 * fed  # an upper bound of what these requests appended
             store.bytes += grown
-            grown = 0
-            log.pending_bytes += 3 * (len(data) - start)
-            session.execute(args)
-            index = log.next_index
-            at = end
-            if command is None or command.resets:
-                host.flat_context = NO_CONTEXT
-                break
-            if session.halted:
-                break
-            if len(out) and len(out[-1]) > UNCOUNTED_BYTES:
-                room -= len(out[-1])
-            if room < 0 or monotonic() > host.tick_deadline:
-                session.yield_turn()
-                break
-    except (IndexError, KeyError) as e:
-        # an argument over FLAT_ARGUMENT_BYTES_MAX, or a count not in COUNTS: nothing of that request was done, unless it is a defect
-        if log.next_index > index or log.written + len(log.pending) + 1 != index:
-            raise Fatal("a request failed in the flat path after it had appended to the log") from e
-    session.output_room = room
-    session.executed += at > 0
-    if index != log.next_index:
-        log.next_index = index
-        log.pending_bytes += 3 * (len(data) - start)  # an upper bound of what these requests appended
-        store.bytes += grown
-    counters = host.counters
-    counters.commands += len(out) - answered
-    if gets:
-        counters.hits += gets - misses
-        counters.misses += misses
-    if at == last and not pieces[last]:
-        return len(data)
-    rest = pieces[at:]
-    return len(data) - sum(map(len, rest)) - 2 * (len(rest) - 1)
+        counters = host.counters
+        counters.commands += commands
+        if gets:
+            counters.hits += gets - misses
+            counters.misses += misses
+    return offset
 
 
 assert SHARD_MASK == 255  # written out above: a global name costs a lookup

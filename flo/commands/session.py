@@ -70,6 +70,8 @@ def _nothing() -> None:
 class RespSession:
     """One RESP connection."""
 
+    lane = staticmethod(flat.run_many)
+
     def __init__(self, host: Host, peer: Peer) -> None:
         self.host = host
         self.peer = peer
@@ -114,13 +116,17 @@ class RespSession:
         """
         self.halted = self.yielded = False
         self.output_room = output_room
-        at, size = 0, len(data)
-        if self.flat and not self.unfinished and size >= FLAT_BYTES_MIN and not self.host.monitors:
+        at = 0
+        if self.flat and not self.unfinished and len(data) >= FLAT_BYTES_MIN and not self.host.monitors:
             at = flat.run(self, data, 0)
-            if at:
-                self.parser.searched = 0  # what it had searched of an unfinished line is done
-            if at == size or self.halted:
-                return at
+        return self.go_on(data, at)
+
+    def go_on(self, data: bytes, at: int) -> int:
+        """The rest of `feed`, where the flat path has taken `data` up to `at`."""
+        if at:
+            self.parser.searched = 0  # what it had searched of an unfinished line is done
+        if at == len(data) or self.halted:
+            return at
         return self._feed_carefully(data, at)
 
     def _feed_carefully(self, data: bytes, at: int) -> int:

@@ -35,7 +35,7 @@ from flo.ual.record import KV_COUNTER, KV_STRING
 if TYPE_CHECKING:
     from flo.commands.binary.session import BinarySession
 
-__all__ = ["NO_CONTEXT", "OUTPUT_ROOM_BYTES", "run"]
+__all__ = ["NO_CONTEXT", "OUTPUT_ROOM_BYTES", "run", "run_many"]
 
 FLAT_PAYLOAD_BYTES_MAX = 2048  # larger requests go the plain way: their bytes cost more than the steps
 LAYOUTS_MAX = 4096  # 1 MiB of formats; programs use a few sizes
@@ -94,6 +94,17 @@ def _value_answer(entry_bytes: int) -> ValueAnswer:
         digits += 1
     length = max(entry_bytes - 3 - digits - FRAME_END_BYTES, 0)
     return struct.Struct(f"<8s8s8s7sx{length}s").pack, (8 + length).to_bytes(8, "little"), 3 + digits
+
+
+def run_many(work: Iterator[tuple["BinarySession", bytes]], room_of_each: int) -> int:
+    """As `flo.commands.flat.run_many`."""
+    for session, data in work:
+        if session.halted:
+            session.halted = session.yielded = False
+        at = run(session, data, 0, room_of_each)
+        if at != len(data) or session.halted:
+            return at
+    return -1
 
 
 def run(session: "BinarySession", data: bytes, start: int, room: int) -> int:

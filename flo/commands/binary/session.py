@@ -104,6 +104,8 @@ def _no_answer() -> bytes:
 class BinarySession:
     """One binary connection."""
 
+    lane = staticmethod(flat.run_many)
+
     def __init__(self, host: Host, peer: Peer) -> None:
         flat.prepare()
         self.host = host
@@ -136,12 +138,15 @@ class BinarySession:
         """Execute the requests in `data`, as far as they are whole and may run; returns how much of it was taken."""
         self.halted = self.yielded = False
         if self.flat and not self.unfinished:
-            at = flat.run(self, data, 0, output_room)
-            if at == len(data) or self.halted:
-                return at
-            return self._feed_carefully(data, at)
+            return self.go_on(data, flat.run(self, data, 0, output_room))
         self.output_room = output_room
-        return self._feed_carefully(data, 0)
+        return self.go_on(data, 0)
+
+    def go_on(self, data: bytes, at: int) -> int:
+        """The rest of `feed`, where the flat path has taken `data` up to `at`."""
+        if at == len(data) or self.halted:
+            return at
+        return self._feed_carefully(data, at)
 
     def _feed_carefully(self, data: bytes, at: int) -> int:
         """The plain way, through the reader; the flat path is tried again behind each request."""
