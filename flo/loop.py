@@ -1,6 +1,7 @@
 """The reactor: readiness, timers, and the phases of one turn, the tick.
 
     poll ─▶ timers ─▶ read and execute ─▶ upkeep ─▶ commit ─▶ reply
+                       └◀─ poll again ─┘
 
 Timers come before the commit, so that what they write is in this turn's batch. A turn is bounded: each ready connection
 gets one buffer of input, all together get TICK_SECONDS; who is left waits on a list, goes first next turn, and that turn
@@ -25,6 +26,7 @@ FLUSH_SECONDS = 0.005  # sending: 1 to 10 MiB
 SMALL_OUTPUT_BYTES = 64 << 10  # sent at once whatever else is owed: 20 us
 LOOK = 7  # the clock is looked at after each 8 connections; after each one, where the last turn was late
 STALE_TIMERS_MIN = 256
+LOOKS_AGAIN = 8  # at most: for who became ready while the others were served, before a commit that costs the same for them too
 POLL_AT_ONCE_SECONDS = 30e-6  # a poll that began and ended so soon behind the last sending has not waited
 POLL_SECONDS_MAX = 86_400.0  # epoll takes 24.8 days at most; what is due later is waited for again
 
@@ -69,6 +71,9 @@ class Phases(Protocol):
 
     def upkeep(self, idle: bool) -> bool:
         """Do a slice of background work; returns whether there is more."""
+
+    def gathers(self) -> bool:
+        """Whether this turn's commit takes its time however much there is in it, so that others who are ready should be in it too."""
 
     def commit(self) -> None:
         """Make the turn durable: replies leave after this returns."""
@@ -216,6 +221,13 @@ class Reactor:
             elif events:
                 late = events[self._serve(events, deadline) :]
                 late_since = since
+                looks = LOOKS_AGAIN
+                while looks and not late and phases.gathers():
+                    looks -= 1
+                    events = poll(0)
+                    if not events:
+                        break
+                    late = events[self._serve(events, deadline) :]
             if late:
                 late_handlers = {fd: handlers.get(fd) for fd, _ in late}
             more = phases.upkeep(idle)

@@ -29,7 +29,7 @@ from flo.oplog import LEVELS, OperatorLog
 from flo.proto.binary import REQUEST_BYTES
 from flo.proto.detect import Kind, detect, skip_blank
 from flo.proto.resp import UNAUTHENTICATED_BYTES_MAX
-from flo.ual.log import COMPACTS, SEALED_OPEN_MAX
+from flo.ual.log import COMPACTS, SEALED_OPEN_MAX, SYNC
 
 EXIT_LOG_FAILED = 74  # EX_IOERR: the log failed; start again, and recovery gives exactly what was durable
 BACKLOG = 511
@@ -272,6 +272,12 @@ class Server:
     def unwatch(self, fd: int) -> None:
         """Call it no more."""
         self.reactor.unregister(fd)
+
+    def gathers(self) -> bool:
+        """A sync takes 40 to 200 us for one request and for fifty: SETs of fifty clients are an eighth faster for waiting until
+        nobody is ready any more."""
+        log = self.engine.log
+        return bool(log.pending) and log.durability == SYNC
 
     def commit(self) -> None:
         """One write, one sync. `log.committed` then covers every reply of this turn."""
