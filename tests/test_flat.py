@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from flo.errors import Fatal
 from flo.store.kv import KvStore
 from flo.store.queue import QueueStore
-from flo.store.stream import ID_MAX
+from flo.store.stream import ID_MAX, Stream
 from flo.ual.record import Record
 from tests.fakes import FakeHost, feed, session
 from tests.processes import encode
@@ -141,11 +141,14 @@ def test_a_defect_after_an_append_ends_the_process(monkeypatch: pytest.MonkeyPat
 
     try:
         made = session(host)
-        feed(made, encode("LPUSH", "q", "x"))
+        feed(made, encode("LPUSH", "q", "x") + encode("XADD", "s", "*", "f", "v"))
         host.tick()
-        for method, request in (("push", encode("LPUSH", "q", "y")), ("lease", encode("RPOP", "q"))):
+        for owner, method, request in (
+            (Stream, "append", encode("XADD", "s", "*", "f", "v")),
+            (QueueStore, "lease", encode("RPOP", "q")),
+        ):
             with monkeypatch.context() as patch:
-                patch.setattr(QueueStore, method, broken)
+                patch.setattr(owner, method, broken)
                 with pytest.raises(Fatal, match="after it had appended"):
                     feed(made, request)
             host.engine.log.pending.clear()

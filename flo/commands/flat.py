@@ -20,6 +20,8 @@ from flo.engine.stream import FIELDS
 from flo.errors import Fatal
 from flo.proto.resp import bulk
 from flo.store.kv import COUNTER, FLAGS_SHIFT, FRAME_END_BYTES, I64_MAX, KEY_OVERHEAD_BYTES, PLAIN_MAX, SHARD_MASK
+from flo.store.queue import MESSAGE_BYTES
+from flo.store.stream import RECORD_BYTES as STREAM_RECORD_BYTES
 from flo.store.stream import SEQ_MASK
 from flo.ual.record import HEADER_BYTES, KV_COUNTER, KV_STRING, QUEUE_MESSAGE, STREAM_RECORD
 
@@ -34,12 +36,14 @@ OK = b"+OK\r\n"
 OUTPUT_ROOM_BYTES = 1 << 20  # SPEC section 3: past 1 MiB of unsent output no more requests are executed
 UNCOUNTED_BYTES = 400  # a buffer holds 2,600 GETs at most: answers up to this size stay near OUTPUT_ROOM uncounted
 
-# flo.ual.record's header, its predecessor given as an entry's last 8 bytes less the flags
-_RECORD = struct.Struct("<IBBHIQ7sx")
-_pack_record = _RECORD.pack
+# flo.ual.record's header in two pieces, for records of one size have the first in common: an entry's last 8 bytes, less its flags, are
+# its record's index, and so the predecessor of the next
+_START = struct.Struct("<IBBHIQ")
+_pack_start = _START.pack
 _pack_version = struct.Struct("<Q").pack
-assert _RECORD.size == HEADER_BYTES
-NO_PREDECESSOR = bytes(7)
+assert _START.size + 8 == HEADER_BYTES
+NO_PREDECESSOR = bytes(8)
+NO_FLAGS = b"\0"
 AT_ONCE = bytes(9)  # flo.engine.queue: priority 0, no delay
 # flo.engine.stream and flo.proto.fields: ms, seq, kind, number among all, one field, its name's length; behind the name its value's
 _pack_added = struct.Struct("<QQBQHH").pack
@@ -98,7 +102,11 @@ def run_many(work: Iterator[tuple["RespSession", bytes]], room_of_each: int) -> 
     store: Any = None
     log: Any = None
     index = fed = grown = misses = gets = commands = 0
-    tokens, counts, spellings = TOKENS, COUNTS, SPELLINGS
+    tokens, counts, spellings, join = TOKENS, COUNTS, SPELLINGS, b"".join
+    # the sizes of the last record of each kind, and how it began; the last queue and stream
+    set_size = incr_size = push_size = add_size = set_length = incr_length = -1
+    set_start = incr_start = push_start = add_start = b""
+    queue_name = stream_name = None
     offset = -1
     for session, data in work:
         if session.namespace.kv is not kv:
@@ -112,8 +120,11 @@ def run_many(work: Iterator[tuple["RespSession", bytes]], room_of_each: int) -> 
             if host.flat_context[0] is not kv:
                 host.flat_context = context(session.namespace)
             _, store, shards, buried, grow, log, push, now, namespace, adds, queues, streams, waiting, _ = host.flat_context
+            messages = queues.shards
             takers, watches, readers = waiting
             index = log.next_index
+            set_size = incr_size = -1
+            queue_name = stream_name = None
         if session.halted:
             session.halted = session.yielded = False
         out = session.peer.out
@@ -157,6 +168,7 @@ def run_many(work: Iterator[tuple["RespSession", bytes]], room_of_each: int) -> 
                             fed = grown = 0
                         found = session.namespace.queues.pop(key, session.auto_ack)
                         index = log.next_index
+                        queue_name = None
                         if found is not None:
                             session.last_receipts = [found[:2]]
                             emit(
@@ -174,7 +186,8 @@ def run_many(work: Iterator[tuple["RespSession", bytes]], room_of_each: int) -> 
                         shard = shards[hash(key) & 255]
                         entry = shard.get(key)
                         if entry is None and (not buried or key not in buried):
-                            push(_pack_record(29 + len(key), KV_COUNTER, 0, len(key), namespace, now, NO_PREDECESSOR) + key + b"1")
+                            start = _pack_start(29 + len(key), KV_COUNTER, 0, len(key), namespace, now)
+                            push(join((start, NO_PREDECESSOR, key, b"1")))
                             shard[key] = entry = b"$1\r\n1\r\n" + _pack_version(index | COUNTER_FLAG)
                             grow(key)
                             grown += KEY_OVERHEAD_BYTES + len(key) + len(entry)
@@ -188,9 +201,10 @@ def run_many(work: Iterator[tuple["RespSession", bytes]], room_of_each: int) -> 
                             if value <= I64_MAX:
                                 digits = b"%d" % value
                                 size = len(digits)
-                                push(
-                                    _pack_record(28 + len(key) + size, KV_COUNTER, 0, len(key), namespace, now, entry[-8:-1]) + key + digits
-                                )
+                                if size != incr_size or len(key) != incr_length:
+                                    incr_size, incr_length = size, len(key)
+                                    incr_start = _pack_start(28 + incr_length + size, KV_COUNTER, 0, incr_length, namespace, now)
+                                push(join((incr_start, entry[-8:-1], NO_FLAGS, key, digits)))
                                 changed = CRLF.join((tokens[size], digits, _pack_version(index | COUNTER_FLAG)))
                                 shard[key] = changed
                                 grown += len(changed) - len(entry)
@@ -204,22 +218,26 @@ def run_many(work: Iterator[tuple["RespSession", bytes]], room_of_each: int) -> 
                     token = pieces[at + 5]
                     text = pieces[at + 6]
                     size = len(text)
-                    if pieces[at + 3] != tokens[len(key)] or token != tokens[size]:
+                    length = len(key)
+                    if pieces[at + 3] != tokens[length] or token != tokens[size]:
                         break
+                    if size != set_size or length != set_length:
+                        set_size, set_length = size, length
+                        set_start = _pack_start(28 + length + size, KV_STRING, 0, length, namespace, now)
                     shard = shards[hash(key) & 255]
                     entry = shard.get(key)
                     if entry is None:
                         if not buried or key not in buried:
-                            push(_pack_record(28 + len(key) + size, KV_STRING, 0, len(key), namespace, now, NO_PREDECESSOR) + key + text)
+                            push(join((set_start, NO_PREDECESSOR, key, text)))
                             shard[key] = entry = CRLF.join((token, text, _pack_version(index)))
                             grow(key)
-                            grown += KEY_OVERHEAD_BYTES + len(key) + len(entry)
+                            grown += KEY_OVERHEAD_BYTES + length + len(entry)
                             index += 1
                             emit(OK)
                             at += 7
                             continue
                     elif entry[-1] < PLAIN_MAX:
-                        push(_pack_record(28 + len(key) + size, KV_STRING, 0, len(key), namespace, now, entry[-8:-1]) + key + text)
+                        push(join((set_start, entry[-8:] if not entry[-1] else entry[-8:-1] + NO_FLAGS, key, text)))
                         changed = CRLF.join((token, text, _pack_version(index)))
                         shard[key] = changed
                         grown += len(changed) - len(entry)
@@ -234,19 +252,24 @@ def run_many(work: Iterator[tuple["RespSession", bytes]], room_of_each: int) -> 
                     size = len(text)
                     if pieces[at + 3] != tokens[len(key)] or pieces[at + 5] != tokens[size]:
                         break
-                    queue = queues.queues.get(key)
-                    if queue is not None:
-                        entity = queue.head + _pack_version(index)
-                        length = len(entity)
-                        push(
-                            _pack_record(37 + length + size, QUEUE_MESSAGE, 0, length, namespace, now, NO_PREDECESSOR)
-                            + entity
-                            + AT_ONCE
-                            + text
-                        )
-                        queues.push(index, queue)
+                    if key != queue_name:
+                        queue = queues.queues.get(key)
+                        if queue is not None:
+                            queue_name, push_size = key, -1
+                            state, ready, fresh = queues.lane_of_new(queue)
+                    if key == queue_name:
+                        if size != push_size:
+                            push_size, length = size, len(queue.head) + 8
+                            push_start = join(
+                                (_pack_start(37 + length + size, QUEUE_MESSAGE, 0, length, namespace, now), NO_PREDECESSOR, queue.head)
+                            )
+                        push(join((push_start, _pack_version(index), AT_ONCE, text)))
+                        messages[index & 255][index] = state
+                        fresh.append(index)
+                        ready[0] += 1
+                        queues.bytes += MESSAGE_BYTES
                         index += 1
-                        emit(b":%d\r\n" % queue.ready)
+                        emit(b":%d\r\n" % (ready[0] + ready[3]))
                         at += 7
                         continue
                 elif (
@@ -262,11 +285,13 @@ def run_many(work: Iterator[tuple["RespSession", bytes]], room_of_each: int) -> 
                     field = pieces[at + 8]
                     text = pieces[at + 10]
                     size = len(field)
-                    stream = streams.streams.get(key)
+                    if key != stream_name:
+                        stream = streams.streams.get(key)
+                        if stream is not None and stream.plain:
+                            stream_name, add_size = key, -1
                     if (
-                        stream is not None
+                        key == stream_name
                         and stream.last >> 64 <= now
-                        and stream.plain
                         and field != b"data"
                         and pieces[at + 1] == b"$4"
                         and pieces[at + 3] == tokens[len(key)]
@@ -277,14 +302,18 @@ def run_many(work: Iterator[tuple["RespSession", bytes]], room_of_each: int) -> 
                         seq = (stream.last & SEQ_MASK) + 1 if stream.last >> 64 == now else 0
                         added = stream.added + 1
                         if seq <= SEQ_MASK:
-                            length = len(stream.head) + 16
-                            record = _pack_record(45 + length + size + len(text), STREAM_RECORD, 0, length, namespace, now, NO_PREDECESSOR)
-                            push(
-                                b"".join(
-                                    (record, stream.head, _pack_added(now, seq, FIELDS, added, 1, size), field, _pack_size(len(text)), text)
+                            if size + len(text) != add_size:
+                                add_size, length = size + len(text), len(stream.head) + 16
+                                add_start = join(
+                                    (
+                                        _pack_start(45 + length + add_size, STREAM_RECORD, 0, length, namespace, now),
+                                        NO_PREDECESSOR,
+                                        stream.head,
+                                    )
                                 )
-                            )
-                            streams.add(stream, index, now << 64 | seq, added, 8 + size + len(text))
+                            push(join((add_start, _pack_added(now, seq, FIELDS, added, 1, size), field, _pack_size(len(text)), text)))
+                            stream.append(index, now << 64 | seq, added, 8 + add_size)
+                            streams.bytes += STREAM_RECORD_BYTES
                             index += 1
                             name = b"%d-%d" % (now, seq)
                             emit(CRLF.join((tokens[len(name)], name, b"")))
@@ -298,6 +327,7 @@ def run_many(work: Iterator[tuple["RespSession", bytes]], room_of_each: int) -> 
                 args = pieces[at + 2 : end : 2]
                 if [tokens[len(arg)] for arg in args] != pieces[at + 1 : end : 2]:
                     break
+                queue_name = stream_name = None
                 quick = QUICK.get(name) if count > 1 else None
                 if quick is not None:
                     if index != log.next_index:

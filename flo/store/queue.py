@@ -273,31 +273,39 @@ class QueueStore:
 
     def push(self, seq: int, queue: Queue, priority: int = 0) -> None:
         """`message`, ready at once, into a queue that is there."""
+        state, counts, fresh = self.lane_of_new(queue, priority)
+        self.shards[seq & SHARD_MASK][seq] = state
+        counts[READY] += 1
+        if not fresh or seq > fresh[-1]:
+            fresh.append(seq)
+        else:
+            queue.lanes[priority].push(seq)
+        self.bytes += MESSAGE_BYTES
+
+    @staticmethod
+    def lane_of_new(queue: Queue, priority: int = 0) -> tuple[int, list[int], deque[int]]:
+        """Where messages of a priority go that are ready at once: (the state they share, counts, the deque their seqs go to, each
+        larger than the last). Until the queue is next purged."""
         state = queue.plain.get(priority)
         if state is None:
             state = queue.plain[priority] = pack(READY, priority, 0, queue.number, 0)
-        self.shards[seq & SHARD_MASK][seq] = state
-        queue.counts[READY] += 1
         lane = queue.lanes.get(priority)
         if lane is None:
             lane = queue.lane(priority)
-        lane.push(seq)
-        self.bytes += MESSAGE_BYTES
+        return state, queue.counts, lane.fresh
 
     def extend(self, name: bytes, priority: int, seqs: "array[int]") -> None:
         """`message` for many, ready at once, in order of seq."""
         queue = self.open(name)
-        state = queue.plain.get(priority)
-        if state is None:
-            state = queue.plain[priority] = pack(READY, priority, 0, queue.number, 0)
+        state, counts, fresh = self.lane_of_new(queue, priority)
         shards = self.shards
         for seq in seqs:
             shards[seq & SHARD_MASK][seq] = state
-        queue.counts[READY] += len(seqs)
-        lane = queue.lane(priority)
-        if not lane.fresh or seqs[0] > lane.fresh[-1]:
-            lane.fresh.extend(seqs)
+        counts[READY] += len(seqs)
+        if not fresh or seqs[0] > fresh[-1]:
+            fresh.extend(seqs)
         else:
+            lane = queue.lane(priority)
             for seq in seqs:
                 lane.push(seq)
         self.bytes += MESSAGE_BYTES * len(seqs)

@@ -18,12 +18,13 @@ from flo.commands.flat import (
     COUNTER_FLAG,
     CRLF,
     NO_CONTEXT,
+    NO_FLAGS,
     NO_PREDECESSOR,
     OUTPUT_ROOM_BYTES,
     SHORT_COUNTER_ENTRY_MAX,
     TOKENS,
     UNCOUNTED_BYTES,
-    _pack_record,
+    _pack_start,
     _pack_version,
     context,
 )
@@ -133,7 +134,7 @@ def run(session: "BinarySession", data: bytes, start: int, room: int) -> int:
     first_index = index = log.next_index
     out = session.peer.out
     emit = out.append
-    tokens, answers, answered_head = TOKENS, ANSWERS, ANSWERED
+    tokens, answers, answered_head, join = TOKENS, ANSWERS, ANSWERED, b"".join
     answered = len(out)
     grown = misses = gets = length = 0
     pack, payload_length, offset = answers[0]
@@ -184,6 +185,7 @@ def run(session: "BinarySession", data: bytes, start: int, room: int) -> int:
             if not value_length:
                 break
             token = tokens[value_length]
+            begins = _pack_start(stride - 4, KV_STRING, 0, key_length, namespace, now)
             for this, req_id, its_tail, key, text in requests:
                 if this != head or its_tail != tail:
                     break
@@ -192,12 +194,12 @@ def run(session: "BinarySession", data: bytes, start: int, room: int) -> int:
                 if entry is None:
                     if buried and key in buried:
                         break
-                    push(_pack_record(stride - 4, KV_STRING, 0, key_length, namespace, now, NO_PREDECESSOR) + key + text)
+                    push(join((begins, NO_PREDECESSOR, key, text)))
                     shard[key] = entry = CRLF.join((token, text, _pack_version(index)))
                     grow(key)
                     grown += KEY_OVERHEAD_BYTES + key_length + len(entry)
                 elif entry[-1] < PLAIN_MAX:
-                    push(_pack_record(stride - 4, KV_STRING, 0, key_length, namespace, now, entry[-8:-1]) + key + text)
+                    push(join((begins, entry[-8:] if not entry[-1] else entry[-8:-1] + NO_FLAGS, key, text)))
                     changed = CRLF.join((token, text, _pack_version(index)))
                     shard[key] = changed
                     grown += len(changed) - len(entry)
@@ -208,6 +210,7 @@ def run(session: "BinarySession", data: bytes, start: int, room: int) -> int:
         elif head == INCR:
             if value_length:
                 break
+            digits_size = -1
             for this, req_id, its_tail, key in requests:
                 if this != head or its_tail != tail:
                     break
@@ -216,8 +219,9 @@ def run(session: "BinarySession", data: bytes, start: int, room: int) -> int:
                 if entry is None:
                     if buried and key in buried:
                         break
-                    value = 1
-                    push(_pack_record(stride - 3, KV_COUNTER, 0, key_length, namespace, now, NO_PREDECESSOR) + key + b"1")
+                    value, digits_size = 1, -1
+                    begins = _pack_start(stride - 3, KV_COUNTER, 0, key_length, namespace, now)
+                    push(join((begins, NO_PREDECESSOR, key, b"1")))
                     shard[key] = entry = b"$1\r\n1\r\n" + _pack_version(index | COUNTER_FLAG)
                     grow(key)
                     grown += KEY_OVERHEAD_BYTES + key_length + len(entry)
@@ -227,7 +231,10 @@ def run(session: "BinarySession", data: bytes, start: int, room: int) -> int:
                         break
                     digits = b"%d" % value
                     size = len(digits)
-                    push(_pack_record(stride - 4 + size, KV_COUNTER, 0, key_length, namespace, now, entry[-8:-1]) + key + digits)
+                    if size != digits_size:
+                        digits_size = size
+                        begins = _pack_start(stride - 4 + size, KV_COUNTER, 0, key_length, namespace, now)
+                    push(join((begins, entry[-8:-1], NO_FLAGS, key, digits)))
                     changed = CRLF.join((tokens[size], digits, _pack_version(index | COUNTER_FLAG)))
                     shard[key] = changed
                     grown += len(changed) - len(entry)
@@ -292,7 +299,8 @@ def _lone(session: "BinarySession", data: bytes, head: bytes, key_length: int, v
         index = log.next_index
         if head == PUT and value_length:
             text = data[24 + key_length :]
-            push(_pack_record(28 + key_length + value_length, KV_STRING, 0, key_length, namespace, now, entry[-8:-1]) + data[24:])
+            start = _pack_start(28 + key_length + value_length, KV_STRING, 0, key_length, namespace, now)
+            push(b"".join((start, entry[-8:-1], NO_FLAGS, data[24:])))
             shard[key] = changed = CRLF.join((TOKENS[value_length], text, _pack_version(index)))
             session.peer.out.append(_VERSION_RESPONSE(ANSWERED, data[:8], 8, index))
         elif head == INCR and entry[-1] == COUNTER and not value_length:
@@ -301,7 +309,8 @@ def _lone(session: "BinarySession", data: bytes, head: bytes, key_length: int, v
                 return False
             text = b"%d" % value
             length = len(text)
-            push(_pack_record(28 + key_length + length, KV_COUNTER, 0, key_length, namespace, now, entry[-8:-1]) + key + text)
+            start = _pack_start(28 + key_length + length, KV_COUNTER, 0, key_length, namespace, now)
+            push(b"".join((start, entry[-8:-1], NO_FLAGS, key, text)))
             shard[key] = changed = CRLF.join((TOKENS[length], text, _pack_version(index | COUNTER_FLAG)))
             session.peer.out.append(_COUNTER_RESPONSE(ANSWERED, data[:8], 16, value, index))
         else:
