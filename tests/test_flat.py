@@ -1,9 +1,12 @@
 """The flat path and its plain twin: the same requests give the same replies, the same memory and the same log."""
 
+from itertools import chain
+
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from flo.commands.runs import NO_LAYOUT, run_of
 from flo.errors import Fatal
 from flo.store.kv import KvStore
 from flo.store.queue import QueueStore
@@ -45,6 +48,19 @@ REQUESTS = st.one_of(
 )  # fmt: skip
 
 
+RUN_KEYS = st.sampled_from([b"key:%02d" % number for number in range(6)])
+RUN_VALUES = st.sampled_from([b"123", b"abc", b"\r\n*", b"$3\r"])
+# pipelines of one command, with arguments of one size, mostly
+RUNS = st.one_of(
+    st.lists(st.tuples(st.just(b"GET"), RUN_KEYS), min_size=4, max_size=9),
+    st.lists(st.tuples(st.just(b"SET"), RUN_KEYS, RUN_VALUES), min_size=4, max_size=9),
+    st.lists(st.tuples(st.just(b"incr"), RUN_KEYS), min_size=4, max_size=9),
+    st.lists(st.tuples(st.just(b"LPUSH"), st.just(b"q"), RUN_VALUES), min_size=4, max_size=9),
+    st.lists(st.tuples(st.just(b"XADD"), st.just(b"q"), st.just(b"*"), st.just(b"f"), RUN_VALUES), min_size=4, max_size=9),
+)
+PIPELINES = st.lists(st.one_of(REQUESTS.map(lambda request: [request]), RUNS), max_size=12).map(lambda parts: list(chain(*parts)))
+
+
 def contents(store: KvStore) -> tuple[object, ...]:
     """All of a store that later answers depend on."""
     ordered = sorted(key for shard in store.shards for key in shard)
@@ -76,9 +92,7 @@ def log_of(host: FakeHost) -> list[Record | None]:
 
 @settings(max_examples=250, deadline=None)
 @example(turns=[([(b"GET", b"a"), (b"FLUSHALL",), (b"SET", b"a", b""), (b"KEYS", b"*")], 0, [24])])  # the flush in two pieces
-@given(
-    turns=st.lists(st.tuples(st.lists(REQUESTS, max_size=12), st.integers(0, 3000), st.lists(st.integers(1, 200), max_size=4)), max_size=5)
-)
+@given(turns=st.lists(st.tuples(PIPELINES, st.integers(0, 3000), st.lists(st.integers(1, 200), max_size=4)), max_size=5))
 def test_the_flat_path_is_its_plain_twin(turns: list[tuple[list[tuple[bytes, ...]], int, list[int]]]) -> None:
     flat_host, plain_host = FakeHost(), FakeHost()
     try:
@@ -107,6 +121,36 @@ def test_the_flat_path_is_its_plain_twin(turns: list[tuple[list[tuple[bytes, ...
     finally:
         flat_host.close()
         plain_host.close()
+
+
+def test_runs_are_taken() -> None:
+    """Were they never, or with what they are not, the twin test could say nothing of them."""
+    host = FakeHost()
+    try:
+        made = session(host)
+        keys = [b"key:%02d" % number for number in range(8)]
+        feed(made, encode("LPUSH", "q", "0") + encode("XADD", "s", "*", "f", "v"))
+        host.tick()
+        for requests, taken in (
+            ([encode("SET", key, "1") for key in keys], True),
+            ([encode("SET", key, "12") for key in keys], True),
+            ([encode("GET", key) for key in keys], True),
+            ([encode("INCR", b"n" + key) for key in keys], True),
+            ([encode("LPUSH", "q", key) for key in keys], True),
+            ([encode("XADD", "s", "*", "f", key) for key in keys], True),
+            ([encode("XADD", "s", "1-1", "f", key) for key in keys], False),
+            ([encode("SET", key, "1" * number) for number, key in enumerate(keys)], False),
+            ([encode("GET", key) for key in keys[:3]], False),
+            ([*(encode("GET", key) for key in keys[:7]), encode("GEX", "key:07")], False),
+            ([encode("GET", key).replace(b"$6", b"$06") for key in keys], False),
+        ):
+            layout, rows = run_of(b"".join(requests), NO_LAYOUT)
+            assert (rows is not None) == taken, requests
+            if rows is not None:
+                assert layout.stride == len(requests[0]) and len(rows) == len(requests)
+                assert run_of(b"".join(requests) + requests[0][:-1], layout) == (layout, rows), "a part of a request behind it"
+    finally:
+        host.close()
 
 
 def test_the_flat_path_is_taken() -> None:

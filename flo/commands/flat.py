@@ -8,49 +8,55 @@ answer: RequestParser, RespSession.execute and flo.engine.kv. tests/test_flat.py
 and log.
 """
 
-import struct
 from collections.abc import Iterator
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from flo.commands.quick import QUICK
+from flo.commands.runs import (
+    ARGUMENT_BYTES_MAX,
+    AT_ONCE,
+    COUNTER_FLAG,
+    COUNTS,
+    CRLF,
+    GET,
+    INCR,
+    LPUSH,
+    NO_FLAGS,
+    NO_LAYOUT,
+    NO_PREDECESSOR,
+    OK,
+    RUN_BYTES_MIN,
+    SET,
+    SHORT_COUNTER_ENTRY_MAX,
+    TOKENS,
+    UNCOUNTED_BYTES,
+    add_all,
+    get_all,
+    incr_all,
+    pack_added,
+    pack_size,
+    pack_start,
+    pack_version,
+    push_all,
+    run_of,
+    set_all,
+)
 from flo.commands.table import SPELLINGS
 from flo.engine import Namespace
 from flo.engine.stream import FIELDS
 from flo.errors import Fatal
 from flo.proto.resp import bulk
-from flo.store.kv import COUNTER, FLAGS_SHIFT, FRAME_END_BYTES, I64_MAX, KEY_OVERHEAD_BYTES, PLAIN_MAX, SHARD_MASK
+from flo.store.kv import COUNTER, I64_MAX, KEY_OVERHEAD_BYTES, PLAIN_MAX, SHARD_MASK
 from flo.store.queue import MESSAGE_BYTES
 from flo.store.stream import RECORD_BYTES as STREAM_RECORD_BYTES
 from flo.store.stream import SEQ_MASK
-from flo.ual.record import HEADER_BYTES, KV_COUNTER, KV_STRING, QUEUE_MESSAGE, STREAM_RECORD
+from flo.ual.record import KV_COUNTER, KV_STRING, QUEUE_MESSAGE, STREAM_RECORD
 
 if TYPE_CHECKING:
     from flo.commands.session import RespSession
 
-FLAT_ARGUMENT_BYTES_MAX = 2048  # larger ones go the plain way: their bytes cost more than the steps
-TOKENS = tuple(b"$%d" % size for size in range(FLAT_ARGUMENT_BYTES_MAX + 1))
-COUNTS = {b"*%d" % count: count for count in range(1, 65)}  # arguments of a request; more go the plain way
-CRLF = b"\r\n"
-OK = b"+OK\r\n"
 OUTPUT_ROOM_BYTES = 1 << 20  # SPEC section 3: past 1 MiB of unsent output no more requests are executed
-UNCOUNTED_BYTES = 400  # a buffer holds 2,600 GETs at most: answers up to this size stay near OUTPUT_ROOM uncounted
-
-# flo.ual.record's header in two pieces, for records of one size have the first in common: an entry's last 8 bytes, less its flags, are
-# its record's index, and so the predecessor of the next
-_START = struct.Struct("<IBBHIQ")
-_pack_start = _START.pack
-_pack_version = struct.Struct("<Q").pack
-assert _START.size + 8 == HEADER_BYTES
-NO_PREDECESSOR = bytes(8)
-NO_FLAGS = b"\0"
-AT_ONCE = bytes(9)  # flo.engine.queue: priority 0, no delay
-# flo.engine.stream and flo.proto.fields: ms, seq, kind, number among all, one field, its name's length; behind the name its value's
-_pack_added = struct.Struct("<QQBQHH").pack
-_pack_size = struct.Struct("<I").pack
-COUNTER_FLAG = COUNTER << FLAGS_SHIFT
-# `$n\r\n` before a counter's text takes 4 bytes up to 9 digits and 5 from there on
-SHORT_COUNTER_ENTRY_MAX = 4 + 9 + FRAME_END_BYTES
 
 
 Context = tuple[Any, ...]
@@ -107,6 +113,7 @@ def run_many(work: Iterator[tuple["RespSession", bytes]], room_of_each: int) -> 
     set_size = incr_size = push_size = add_size = set_length = incr_length = -1
     set_start = incr_start = push_start = add_start = b""
     queue_name = stream_name = None
+    layout = NO_LAYOUT
     offset = -1
     for session, data in work:
         if session.namespace.kv is not kv:
@@ -131,7 +138,44 @@ def run_many(work: Iterator[tuple["RespSession", bytes]], room_of_each: int) -> 
         emit = out.append
         room = room_of_each
         before = index
-        pieces = data.split(CRLF)
+        behind = data  # what is behind the run that a pipeline mostly is
+        if len(data) >= RUN_BYTES_MIN:
+            layout, rows = run_of(data, layout)
+            if rows is not None:
+                count = len(out)
+                kind = layout.kind
+                if kind == GET:
+                    misses += get_all(rows, shards, emit, session.nil)
+                    gets += len(out) - count
+                elif not adds:
+                    pass
+                elif kind == SET:
+                    start = pack_start(28 + len(rows[0][0]) + layout.size, KV_STRING, 0, len(rows[0][0]), namespace, now)
+                    index, more = set_all(rows, index, start, tokens[layout.size], shards, buried, grow, push, emit)
+                    grown += more
+                elif kind == INCR:
+                    index, more = incr_all(rows, index, layout.size, namespace, now, shards, buried, grow, push, emit)
+                    grown += more
+                elif kind == LPUSH:
+                    name = layout.fixed[1]
+                    if not takers and name in queues.queues:
+                        queue_name = None
+                        index = push_all(rows, index, namespace, now, layout.size, queues, name, push, emit)
+                elif not watches and not readers:
+                    stream = streams.streams.get(layout.fixed[1])
+                    field = layout.fixed[3]
+                    if stream is not None and stream.plain and stream.last >> 64 <= now and field != b"data":
+                        stream_name = None
+                        index = add_all(rows, index, namespace, now, field, layout.size, streams, stream, push, emit)
+                done = (len(out) - count) * layout.stride
+                if done == len(data):
+                    commands += len(out)
+                    if index != before:
+                        fed += done
+                    continue
+                if done:
+                    behind = data[done:]
+        pieces = behind.split(CRLF)
         last = len(pieces) - 1
         at = 0
         try:
@@ -172,9 +216,7 @@ def run_many(work: Iterator[tuple["RespSession", bytes]], room_of_each: int) -> 
                         if found is not None:
                             session.last_receipts = [found[:2]]
                             emit(
-                                CRLF.join((tokens[len(found[2])], found[2], b""))
-                                if len(found[2]) <= FLAT_ARGUMENT_BYTES_MAX
-                                else bulk(found[2])
+                                CRLF.join((tokens[len(found[2])], found[2], b"")) if len(found[2]) <= ARGUMENT_BYTES_MAX else bulk(found[2])
                             )
                             at += 5
                             room -= len(found[2])
@@ -186,9 +228,9 @@ def run_many(work: Iterator[tuple["RespSession", bytes]], room_of_each: int) -> 
                         shard = shards[hash(key) & 255]
                         entry = shard.get(key)
                         if entry is None and (not buried or key not in buried):
-                            start = _pack_start(29 + len(key), KV_COUNTER, 0, len(key), namespace, now)
+                            start = pack_start(29 + len(key), KV_COUNTER, 0, len(key), namespace, now)
                             push(join((start, NO_PREDECESSOR, key, b"1")))
-                            shard[key] = entry = b"$1\r\n1\r\n" + _pack_version(index | COUNTER_FLAG)
+                            shard[key] = entry = b"$1\r\n1\r\n" + pack_version(index | COUNTER_FLAG)
                             grow(key)
                             grown += KEY_OVERHEAD_BYTES + len(key) + len(entry)
                             index += 1
@@ -203,9 +245,9 @@ def run_many(work: Iterator[tuple["RespSession", bytes]], room_of_each: int) -> 
                                 size = len(digits)
                                 if size != incr_size or len(key) != incr_length:
                                     incr_size, incr_length = size, len(key)
-                                    incr_start = _pack_start(28 + incr_length + size, KV_COUNTER, 0, incr_length, namespace, now)
+                                    incr_start = pack_start(28 + incr_length + size, KV_COUNTER, 0, incr_length, namespace, now)
                                 push(join((incr_start, entry[-8:-1], NO_FLAGS, key, digits)))
-                                changed = CRLF.join((tokens[size], digits, _pack_version(index | COUNTER_FLAG)))
+                                changed = CRLF.join((tokens[size], digits, pack_version(index | COUNTER_FLAG)))
                                 shard[key] = changed
                                 grown += len(changed) - len(entry)
                                 index += 1
@@ -223,13 +265,13 @@ def run_many(work: Iterator[tuple["RespSession", bytes]], room_of_each: int) -> 
                         break
                     if size != set_size or length != set_length:
                         set_size, set_length = size, length
-                        set_start = _pack_start(28 + length + size, KV_STRING, 0, length, namespace, now)
+                        set_start = pack_start(28 + length + size, KV_STRING, 0, length, namespace, now)
                     shard = shards[hash(key) & 255]
                     entry = shard.get(key)
                     if entry is None:
                         if not buried or key not in buried:
                             push(join((set_start, NO_PREDECESSOR, key, text)))
-                            shard[key] = entry = CRLF.join((token, text, _pack_version(index)))
+                            shard[key] = entry = CRLF.join((token, text, pack_version(index)))
                             grow(key)
                             grown += KEY_OVERHEAD_BYTES + length + len(entry)
                             index += 1
@@ -238,7 +280,7 @@ def run_many(work: Iterator[tuple["RespSession", bytes]], room_of_each: int) -> 
                             continue
                     elif entry[-1] < PLAIN_MAX:
                         push(join((set_start, entry[-8:] if not entry[-1] else entry[-8:-1] + NO_FLAGS, key, text)))
-                        changed = CRLF.join((token, text, _pack_version(index)))
+                        changed = CRLF.join((token, text, pack_version(index)))
                         shard[key] = changed
                         grown += len(changed) - len(entry)
                         index += 1
@@ -261,9 +303,9 @@ def run_many(work: Iterator[tuple["RespSession", bytes]], room_of_each: int) -> 
                         if size != push_size:
                             push_size, length = size, len(queue.head) + 8
                             push_start = join(
-                                (_pack_start(37 + length + size, QUEUE_MESSAGE, 0, length, namespace, now), NO_PREDECESSOR, queue.head)
+                                (pack_start(37 + length + size, QUEUE_MESSAGE, 0, length, namespace, now), NO_PREDECESSOR, queue.head)
                             )
-                        push(join((push_start, _pack_version(index), AT_ONCE, text)))
+                        push(join((push_start, pack_version(index), AT_ONCE, text)))
                         messages[index & 255][index] = state
                         fresh.append(index)
                         ready[0] += 1
@@ -306,12 +348,12 @@ def run_many(work: Iterator[tuple["RespSession", bytes]], room_of_each: int) -> 
                                 add_size, length = size + len(text), len(stream.head) + 16
                                 add_start = join(
                                     (
-                                        _pack_start(45 + length + add_size, STREAM_RECORD, 0, length, namespace, now),
+                                        pack_start(45 + length + add_size, STREAM_RECORD, 0, length, namespace, now),
                                         NO_PREDECESSOR,
                                         stream.head,
                                     )
                                 )
-                            push(join((add_start, _pack_added(now, seq, FIELDS, added, 1, size), field, _pack_size(len(text)), text)))
+                            push(join((add_start, pack_added(now, seq, FIELDS, added, 1, size), field, pack_size(len(text)), text)))
                             stream.append(index, now << 64 | seq, added, 8 + add_size)
                             streams.bytes += STREAM_RECORD_BYTES
                             index += 1
@@ -370,13 +412,13 @@ def run_many(work: Iterator[tuple["RespSession", bytes]], room_of_each: int) -> 
                         fed += len(data)
                     continue
         except (IndexError, KeyError) as e:
-            # an argument over FLAT_ARGUMENT_BYTES_MAX, or a count not in COUNTS: nothing of that request was done, unless it is a defect
+            # an argument over ARGUMENT_BYTES_MAX, or a count not in COUNTS: nothing of that request was done, unless it is a defect
             if log.next_index > index or log.written + len(log.pending) + 1 != index:
                 raise Fatal("a request failed in the flat path after it had appended to the log") from e
         rest = pieces[at:]
         offset = len(data) - sum(map(len, rest)) - 2 * (len(rest) - 1)
         session.output_room = room
-        session.executed += at > 0
+        session.executed += at > 0 or behind is not data
         commands += len(out)
         fed += len(data)
         break

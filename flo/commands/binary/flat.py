@@ -14,19 +14,17 @@ from collections.abc import Callable, Iterator
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from flo.commands.flat import (
+from flo.commands.flat import NO_CONTEXT, OUTPUT_ROOM_BYTES, context
+from flo.commands.runs import (
     COUNTER_FLAG,
     CRLF,
-    NO_CONTEXT,
     NO_FLAGS,
     NO_PREDECESSOR,
-    OUTPUT_ROOM_BYTES,
     SHORT_COUNTER_ENTRY_MAX,
     TOKENS,
     UNCOUNTED_BYTES,
-    _pack_start,
-    _pack_version,
-    context,
+    pack_start,
+    pack_version,
 )
 from flo.errors import BadRequest
 from flo.proto.binary import MAGIC, NOT_FOUND, OK, REQUEST_BYTES, encode_response
@@ -185,7 +183,7 @@ def run(session: "BinarySession", data: bytes, start: int, room: int) -> int:
             if not value_length:
                 break
             token = tokens[value_length]
-            begins = _pack_start(stride - 4, KV_STRING, 0, key_length, namespace, now)
+            begins = pack_start(stride - 4, KV_STRING, 0, key_length, namespace, now)
             for this, req_id, its_tail, key, text in requests:
                 if this != head or its_tail != tail:
                     break
@@ -195,12 +193,12 @@ def run(session: "BinarySession", data: bytes, start: int, room: int) -> int:
                     if buried and key in buried:
                         break
                     push(join((begins, NO_PREDECESSOR, key, text)))
-                    shard[key] = entry = CRLF.join((token, text, _pack_version(index)))
+                    shard[key] = entry = CRLF.join((token, text, pack_version(index)))
                     grow(key)
                     grown += KEY_OVERHEAD_BYTES + key_length + len(entry)
                 elif entry[-1] < PLAIN_MAX:
                     push(join((begins, entry[-8:] if not entry[-1] else entry[-8:-1] + NO_FLAGS, key, text)))
-                    changed = CRLF.join((token, text, _pack_version(index)))
+                    changed = CRLF.join((token, text, pack_version(index)))
                     shard[key] = changed
                     grown += len(changed) - len(entry)
                 else:
@@ -220,9 +218,9 @@ def run(session: "BinarySession", data: bytes, start: int, room: int) -> int:
                     if buried and key in buried:
                         break
                     value, digits_size = 1, -1
-                    begins = _pack_start(stride - 3, KV_COUNTER, 0, key_length, namespace, now)
+                    begins = pack_start(stride - 3, KV_COUNTER, 0, key_length, namespace, now)
                     push(join((begins, NO_PREDECESSOR, key, b"1")))
-                    shard[key] = entry = b"$1\r\n1\r\n" + _pack_version(index | COUNTER_FLAG)
+                    shard[key] = entry = b"$1\r\n1\r\n" + pack_version(index | COUNTER_FLAG)
                     grow(key)
                     grown += KEY_OVERHEAD_BYTES + key_length + len(entry)
                 elif entry[-1] == COUNTER:
@@ -233,9 +231,9 @@ def run(session: "BinarySession", data: bytes, start: int, room: int) -> int:
                     size = len(digits)
                     if size != digits_size:
                         digits_size = size
-                        begins = _pack_start(stride - 4 + size, KV_COUNTER, 0, key_length, namespace, now)
+                        begins = pack_start(stride - 4 + size, KV_COUNTER, 0, key_length, namespace, now)
                     push(join((begins, entry[-8:-1], NO_FLAGS, key, digits)))
-                    changed = CRLF.join((tokens[size], digits, _pack_version(index | COUNTER_FLAG)))
+                    changed = CRLF.join((tokens[size], digits, pack_version(index | COUNTER_FLAG)))
                     shard[key] = changed
                     grown += len(changed) - len(entry)
                 else:
@@ -299,9 +297,9 @@ def _lone(session: "BinarySession", data: bytes, head: bytes, key_length: int, v
         index = log.next_index
         if head == PUT and value_length:
             text = data[24 + key_length :]
-            start = _pack_start(28 + key_length + value_length, KV_STRING, 0, key_length, namespace, now)
+            start = pack_start(28 + key_length + value_length, KV_STRING, 0, key_length, namespace, now)
             push(b"".join((start, entry[-8:-1], NO_FLAGS, data[24:])))
-            shard[key] = changed = CRLF.join((TOKENS[value_length], text, _pack_version(index)))
+            shard[key] = changed = CRLF.join((TOKENS[value_length], text, pack_version(index)))
             session.peer.out.append(_VERSION_RESPONSE(ANSWERED, data[:8], 8, index))
         elif head == INCR and entry[-1] == COUNTER and not value_length:
             value = int(entry[4:-10] if len(entry) <= SHORT_COUNTER_ENTRY_MAX else entry[5:-10]) + 1
@@ -309,9 +307,9 @@ def _lone(session: "BinarySession", data: bytes, head: bytes, key_length: int, v
                 return False
             text = b"%d" % value
             length = len(text)
-            start = _pack_start(28 + key_length + length, KV_COUNTER, 0, key_length, namespace, now)
+            start = pack_start(28 + key_length + length, KV_COUNTER, 0, key_length, namespace, now)
             push(b"".join((start, entry[-8:-1], NO_FLAGS, key, text)))
-            shard[key] = changed = CRLF.join((TOKENS[length], text, _pack_version(index | COUNTER_FLAG)))
+            shard[key] = changed = CRLF.join((TOKENS[length], text, pack_version(index | COUNTER_FLAG)))
             session.peer.out.append(_COUNTER_RESPONSE(ANSWERED, data[:8], 16, value, index))
         else:
             return False

@@ -1,0 +1,297 @@
+"""Runs: a pipeline of one command whose arguments have one size, as bulk loads and cache reads are, taken apart by stride.
+
+The requests of such a buffer differ in one or two arguments only, and each begins as many bytes behind the last as it is long. So one
+compiled format takes those arguments out of all of them, and putting the requests together again from what was taken and comparing
+that with the buffer says whether they were what the format supposes: 70 ns a request, all in C, where cutting it at its line ends and
+looking at each piece is 400.
+
+    GET, INCR       *2 $3 GET   $16 <key>                           the key differs
+    SET             *3 $3 SET   $16 <key> $3 <value>                key and value
+    LPUSH           *3 $5 LPUSH $4 work   $64 <payload>             the payload
+    XADD            *5 $4 XADD  $6 stream $1 * $5 field $3 <value>  the value
+
+The functions are the bodies of flat.py's loop for these commands; what is not plain ends a run, and flat.py goes on behind it.
+tests/test_flat.py holds them equal to the plain way.
+"""
+
+import struct
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, NamedTuple
+
+from flo.engine.stream import FIELDS
+from flo.store.kv import COUNTER, FLAGS_SHIFT, FRAME_END_BYTES, I64_MAX, KEY_OVERHEAD_BYTES, PLAIN_MAX, SHARD_MASK
+from flo.store.queue import MESSAGE_BYTES, QueueStore
+from flo.store.stream import RECORD_BYTES as STREAM_RECORD_BYTES
+from flo.store.stream import SEQ_MASK, Stream, StreamStore
+from flo.ual.record import HEADER_BYTES, KV_COUNTER, QUEUE_MESSAGE, STREAM_RECORD
+
+RUN_MIN = 4  # requests: fewer are not worth the look
+RUN_BYTES_MIN = 4 * 23  # of so many of the shortest
+FIRST_BYTES = 400  # of a buffer that are looked at to see what the first request is
+LOOK_BYTES = 2048  # … and to see whether there are several
+ARGUMENT_BYTES_MAX = 2048  # larger ones go the plain way: their bytes cost more than the steps
+UNCOUNTED_BYTES = 400  # a buffer holds 2,600 GETs at most: answers up to this size stay near OUTPUT_ROOM uncounted
+CRLF = b"\r\n"
+NEXT = b"\r\n*"  # where a request may begin
+OK = b"+OK\r\n"
+TOKENS = tuple(b"$%d" % size for size in range(ARGUMENT_BYTES_MAX + 1))
+SIZES = {token: size for size, token in enumerate(TOKENS)}
+COUNTS = {b"*%d" % count: count for count in range(1, 65)}  # arguments of a request; more go the plain way
+
+# flo.ual.record's header in two pieces, for records of one size have the first in common: an entry's last 8 bytes, less its flags, are
+# its record's index, and so the predecessor of the next
+_START = struct.Struct("<IBBHIQ")
+pack_start = _START.pack
+pack_version = struct.Struct("<Q").pack
+assert _START.size + 8 == HEADER_BYTES
+NO_PREDECESSOR = bytes(8)
+NO_FLAGS = b"\0"
+AT_ONCE = bytes(9)  # flo.engine.queue: priority 0, no delay
+# flo.engine.stream and flo.proto.fields: ms, seq, kind, number among all, one field, its name's length; behind the name its value's
+pack_added = struct.Struct("<QQBQHH").pack
+pack_size = struct.Struct("<I").pack
+COUNTER_FLAG = COUNTER << FLAGS_SHIFT
+# `$n\r\n` before a counter's text takes 4 bytes up to 9 digits and 5 from there on
+SHORT_COUNTER_ENTRY_MAX = 4 + 9 + FRAME_END_BYTES
+
+GET, INCR, SET, LPUSH, XADD = range(5)
+KINDS = {
+    (spelling, count): kind
+    for name, count, kind in ((b"GET", 2, GET), (b"INCR", 2, INCR), (b"SET", 3, SET), (b"LPUSH", 3, LPUSH), (b"XADD", 5, XADD))
+    for spelling in (name, name.lower())
+}
+
+
+class Layout(NamedTuple):
+    """How the requests of a run are laid out."""
+
+    kind: int
+    prefix: bytes  # what each begins with
+    middle: bytes  # what is between key and value; nothing where one argument differs
+    stride: int  # bytes of one
+    rows: Callable[[bytes | memoryview], Iterator[tuple[bytes, ...]]]
+    between: bytes  # from what differs in one to what differs in the next
+    fixed: tuple[bytes, ...]  # the arguments that are the same in all
+    size: int  # of the last argument
+
+
+NO_LAYOUT = Layout(-1, b"\0", b"", 1, struct.Struct("1s").iter_unpack, b"", (), 0)  # no request begins so
+
+
+def run_of(data: bytes, guess: Layout) -> tuple[Layout, list[Any] | None]:
+    """The layout of the requests in a buffer and what differs in them, as `rows_of`; None where they are no run. `guess` is the layout
+    of the last run: the same program sends more of the same."""
+    if data.startswith(guess.prefix):
+        rows = rows_of(guess, data)
+        if rows is not None or not guess.middle:  # else it may be values of another size
+            return guess, rows
+    if data.count(NEXT, 0, LOOK_BYTES) < RUN_MIN - 1:
+        return guess, None
+    layout = layout_of(data)
+    return (layout, rows_of(layout, data)) if layout is not None else (guess, None)
+
+
+def layout_of(data: bytes) -> Layout | None:
+    """How the first request of a buffer is laid out; None where it is none of these."""
+    pieces = data[:FIRST_BYTES].split(CRLF, 11)
+    if len(pieces) < 5:
+        return None
+    count = COUNTS.get(pieces[0], 0)
+    kind = KINDS.get((pieces[2], count), -1)
+    differing = 2 if kind == SET else 1
+    fixed = count - differing
+    if kind < 0 or len(pieces) < 2 * count + 1:
+        return None
+    whole = pieces[2 : 2 * count : 2]  # all but the last argument, which may be cut off
+    if [TOKENS[len(piece)] for piece in whole] != pieces[1 : 2 * count - 1 : 2]:
+        return None
+    size = SIZES.get(pieces[2 * count - 1], -1)
+    if size < 0 or (kind == XADD and pieces[6] != b"*"):
+        return None
+    prefix = CRLF.join(pieces[: 2 * fixed + 2]) + CRLF
+    middle, form = b"", f"<{len(prefix)}x{size}s2x"
+    if differing == 2:
+        key = len(pieces[2 * fixed + 2])
+        middle = CRLF + pieces[2 * count - 1] + CRLF
+        form = f"<{len(prefix)}x{key}s{len(middle)}x{size}s2x"
+    compiled = struct.Struct(form)
+    return Layout(kind, prefix, middle, compiled.size, compiled.iter_unpack, CRLF + prefix, tuple(pieces[2 : 2 * fixed + 2 : 2]), size)
+
+
+def rows_of(layout: Layout, data: bytes) -> list[Any] | None:
+    """What differs in the requests of a buffer, in order: an argument, or (key, value); a part of a request at its end is left out.
+    None where they are not laid out so."""
+    _, prefix, middle, stride, rows, between, _, _ = layout
+    count = len(data) // stride
+    if count < RUN_MIN or not data.startswith(prefix, stride):
+        return None
+    end = count * stride
+    chunk = data if end == len(data) else data[:end]
+    if middle:
+        pairs = list(rows(chunk))
+        return pairs if b"".join((prefix, between.join([middle.join(pair) for pair in pairs]), CRLF)) == chunk else None
+    found = [row for (row,) in rows(chunk)]
+    return found if b"".join((prefix, between.join(found), CRLF)) == chunk else None
+
+
+def get_all(keys: Iterable[bytes], shards: list[dict[bytes, bytes]], emit: Callable[[bytes], None], nil: bytes) -> int:
+    """GET of each; returns how many were missing."""
+    misses = 0
+    for key in keys:
+        entry = shards[hash(key) & 255].get(key)
+        if entry is None:
+            misses += 1
+            emit(nil)
+        elif entry[-1] < 2 and len(entry) < UNCOUNTED_BYTES:  # PLAIN_MAX
+            emit(entry[:-8])
+        else:
+            break
+    return misses
+
+
+def set_all(
+    pairs: Iterable[tuple[bytes, ...]],
+    index: int,
+    start: bytes,
+    token: bytes,
+    shards: list[dict[bytes, bytes]],
+    buried: dict[bytes, object],
+    grow: Callable[[bytes], None],
+    push: Callable[[bytes], None],
+    emit: Callable[[bytes], None],
+) -> tuple[int, int]:
+    """SET of each (key, value), whose records all begin with `start`; `index` is the first one's. Returns the next index, and by how
+    many bytes the store has grown."""
+    grown, join = 0, b"".join
+    for key, text in pairs:
+        shard = shards[hash(key) & 255]
+        entry = shard.get(key)
+        changed = CRLF.join((token, text, pack_version(index)))
+        if entry is None:
+            if buried and key in buried:
+                break
+            push(join((start, NO_PREDECESSOR, key, text)))
+            grow(key)
+            grown += KEY_OVERHEAD_BYTES + len(key) + len(changed)
+        elif entry[-1] < 2:  # PLAIN_MAX
+            push(join((start, entry[-8:] if not entry[-1] else entry[-8:-1] + NO_FLAGS, key, text)))
+            grown += len(changed) - len(entry)
+        else:
+            break
+        shard[key] = changed
+        index += 1
+        emit(OK)
+    return index, grown
+
+
+def incr_all(
+    keys: Iterable[bytes],
+    index: int,
+    key_size: int,
+    namespace: int,
+    now: int,
+    shards: list[dict[bytes, bytes]],
+    buried: dict[bytes, object],
+    grow: Callable[[bytes], None],
+    push: Callable[[bytes], None],
+    emit: Callable[[bytes], None],
+) -> tuple[int, int]:
+    """INCR of each; returns as `set_all`."""
+    grown, join, tokens, size_before, start = 0, b"".join, TOKENS, -1, b""
+    for key in keys:
+        shard = shards[hash(key) & 255]
+        entry = shard.get(key)
+        if entry is None:
+            if buried and key in buried:
+                break
+            push(join((pack_start(29 + key_size, KV_COUNTER, 0, key_size, namespace, now), NO_PREDECESSOR, key, b"1")))
+            shard[key] = changed = b"$1\r\n1\r\n" + pack_version(index | COUNTER_FLAG)
+            grow(key)
+            grown += KEY_OVERHEAD_BYTES + key_size + len(changed)
+            index += 1
+            emit(b":1\r\n")
+            continue
+        if entry[-1] != 1:  # COUNTER
+            break
+        value = int(entry[4:-10] if len(entry) <= 23 else entry[5:-10]) + 1  # SHORT_COUNTER_ENTRY_MAX
+        if value > I64_MAX:
+            break
+        digits = b"%d" % value
+        size = len(digits)
+        if size != size_before:
+            size_before, start = size, pack_start(28 + key_size + size, KV_COUNTER, 0, key_size, namespace, now)
+        push(join((start, entry[-8:-1], NO_FLAGS, key, digits)))
+        shard[key] = changed = CRLF.join((tokens[size], digits, pack_version(index | COUNTER_FLAG)))
+        grown += len(changed) - len(entry)
+        index += 1
+        emit(b":%b\r\n" % digits)
+    return index, grown
+
+
+def push_all(
+    payloads: list[bytes],
+    index: int,
+    namespace: int,
+    now: int,
+    size: int,
+    queues: QueueStore,
+    name: bytes,
+    push: Callable[[bytes], None],
+    emit: Callable[[bytes], None],
+) -> int:
+    """LPUSH of each, all of one size, into a queue that is there; returns the next index."""
+    queue = queues.queues[name]
+    state, ready, fresh = queues.lane_of_new(queue)
+    length = len(queue.head) + 8
+    start = b"".join((pack_start(37 + length + size, QUEUE_MESSAGE, 0, length, namespace, now), NO_PREDECESSOR, queue.head))
+    shards, join, before = queues.shards, b"".join, index
+    count = ready[0] + ready[3]  # READY, LAPSED
+    for payload in payloads:
+        push(join((start, pack_version(index), AT_ONCE, payload)))
+        shards[index & 255][index] = state
+        index += 1
+        count += 1
+        emit(b":%d\r\n" % count)
+    fresh.extend(range(before, index))
+    ready[0] += index - before
+    queues.bytes += MESSAGE_BYTES * (index - before)
+    return index
+
+
+def add_all(
+    values: Iterable[bytes],
+    index: int,
+    namespace: int,
+    now: int,
+    field: bytes,
+    size: int,
+    streams: StreamStore,
+    stream: Stream,
+    push: Callable[[bytes], None],
+    emit: Callable[[bytes], None],
+) -> int:
+    """XADD of each, all of one size and behind the same field, to a stream that has records, no bounds and no id later than now;
+    returns the next index."""
+    join, before, tokens, ms = b"".join, index, TOKENS, now << 64
+    seq = (stream.last & SEQ_MASK) + 1 if stream.last >> 64 == now else 0
+    added, length = stream.added, len(stream.head) + 16
+    record_size = 8 + len(field) + size
+    start = join((pack_start(37 + length + record_size, STREAM_RECORD, 0, length, namespace, now), NO_PREDECESSOR, stream.head))
+    field_size, value_head = len(field), field + pack_size(size)
+    append = stream.append
+    for value in values:
+        if seq > SEQ_MASK:
+            break
+        added += 1
+        push(join((start, pack_added(now, seq, FIELDS, added, 1, field_size), value_head, value)))
+        append(index, ms | seq, added, record_size)
+        name = b"%d-%d" % (now, seq)
+        emit(CRLF.join((tokens[len(name)], name, b"")))
+        index += 1
+        seq += 1
+    streams.bytes += STREAM_RECORD_BYTES * (index - before)
+    return index
+
+
+# written out above: a global name costs a lookup
+assert SHARD_MASK == 255 and PLAIN_MAX == 2 and COUNTER == 1 and SHORT_COUNTER_ENTRY_MAX == 23
