@@ -296,6 +296,8 @@ class Connection:
 
     def on_events(self, events: int) -> None:
         """The socket is ready."""
+        if self._touched == BY_LANE:
+            self._touched = TOUCHED  # ready again in the same turn: there is more to be done with it than to send the lane's replies
         if events == READ and self._events & READ:
             self._receive()
             return

@@ -24,7 +24,7 @@ READ, WRITE, GONE = 1, 4, 24  # epoll's EPOLLIN, EPOLLOUT, EPOLLERR | EPOLLHUP; 
 TICK_SECONDS = 0.005  # executing; a turn's commit comes on top. 5 ms is about 5,000 requests
 FLUSH_SECONDS = 0.005  # sending: 1 to 10 MiB
 SMALL_OUTPUT_BYTES = 64 << 10  # sent at once whatever else is owed: 20 us
-LOOK = 7  # the clock is looked at after each 8 connections; after each one, where the last turn was late
+LOOK = 7  # sending, the clock is looked at after each 8 connections; after each one, where the last turn was late
 STALE_TIMERS_MIN = 256
 LOOKS_AGAIN = 8  # at most: for who became ready while the others were served, before a commit that costs the same for them too
 POLL_AT_ONCE_SECONDS = 30e-6  # a poll that began and ended so soon behind the last sending has not waited
@@ -249,8 +249,9 @@ class Reactor:
         handlers, together = self._handlers, self._phases.serve_together
         at, count = 0, len(events)
         while at < count:
+            before = at
             at = together(events, at)
-            if at < count:
+            if at == before:
                 fd, mask = events[at]
                 at += 1
                 handler = handlers.get(fd)
@@ -259,8 +260,8 @@ class Reactor:
                         handler(mask)
                     except Exception as e:  # one client's defect is not the others'
                         self.failed(e, fd)
-                if monotonic() > deadline:
-                    break
+            if at < count and monotonic() > deadline:
+                break
         return at
 
     def failed(self, e: Exception, fd: int) -> None:

@@ -124,7 +124,7 @@ class Server:
         self.loading = False
         self.compactor = Compactor(self.engine.log, settings.history_depth, settings.history_age, self, self.log)
         self._compaction_wanted = False
-        self._after_commit: list[Callable[[int], None]] = []
+        self._after_commit: dict[Callable[[int], None], None] = {}
         self._wake_read, self._wake_write = socket.socketpair()
         for end in (self._wake_read, self._wake_write):
             end.setblocking(False)
@@ -267,7 +267,7 @@ class Server:
 
     def watch(self, fd: int, handler: Callable[[int], None]) -> None:
         """Call `handler` when `fd` can be read, after the turn's commit (flo.compactor.Watcher)."""
-        self.reactor.register(fd, READ, lambda _: self._after_commit.append(handler))
+        self.reactor.register(fd, READ, lambda _: self._after_commit.update({handler: None}))  # once, however often a turn looks
 
     def unwatch(self, fd: int) -> None:
         """Call it no more."""
@@ -292,7 +292,7 @@ class Server:
     def end(self, started: float) -> None:
         """Hear what the compactor says, count, and keep what took long."""
         if self._after_commit and not self.engine.log.pending:
-            handlers, self._after_commit = self._after_commit, []
+            handlers, self._after_commit = self._after_commit, {}
             for handler in handlers:
                 try:
                     handler(READ)

@@ -795,7 +795,7 @@ def conversation() -> list[bytes]:
 def replies_in_pieces(server: FloProcess, pieces: list[bytes]) -> bytes:
     """Send the pieces as separate segments, each read by the server before the next; what it answers."""
     with dial(server, 20) as sock, server.connect() as witness:
-        witness.command("DEL", "split:k", "split:n")
+        witness.command("DEL", "split:k", "split:n", *(f"split:m{number}" for number in range(100)))
         for piece in pieces[:-1]:
             sock.sendall(piece)
             witness.command("PING")  # the loop has turned; what came before was read

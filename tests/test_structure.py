@@ -34,6 +34,7 @@ ARROWS = {
 # shows the log's modes and a key's cost, and XINFO what a stream and a group are.
 LAYOUT_READERS = {
     "flat.py": {"store", "ual"},
+    "runs.py": {"store", "ual"},
     "keys.py": {"store"},
     "kv.py": {"store"},
     "admin.py": {"store", "ual"},

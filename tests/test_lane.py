@@ -1,0 +1,321 @@
+"""Connections served together: what clients send, in whatever turns and pieces, gets the answers it would get were each served alone.
+
+Two hosts are driven turn by turn over socket pairs, without a clock or a poller: in one, connections at rest are served together
+(conn.serve_together, conn.flush_together), in the other each by itself (Connection.on_events, Connection.flush).
+"""
+
+import contextlib
+import select
+import socket
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from flo import conn
+from flo.commands import flat
+from flo.commands.binary import load_handlers
+from flo.commands.binary.session import BinarySession
+from flo.commands.session import RespSession
+from flo.conn import BY_LANE, Connection
+from flo.errors import Fatal
+from flo.loop import GONE, READ, WRITE
+from flo.proto.binary import encode_request
+from flo.proto.operations import BY_NAME
+from tests.fakes import FakeHost, FakeTimer
+from tests.processes import encode
+from tests.test_flat import contents, queues_and_streams
+
+RESP_CLIENTS, CLIENTS = 4, 6  # the others speak the binary protocol
+INPUT_LIMIT, OUTPUT_LIMIT = 1 << 20, 20_000
+
+
+class FakeReactor:
+    """What connections ask of a reactor."""
+
+    def __init__(self) -> None:
+        self.touched: list[Connection] = []
+        self.runnable: deque[Connection] = deque()
+        self.deadline = float("inf")
+        self.wanted: dict[int, int] = {}
+        self.failures: list[Exception] = []
+
+    def register(self, fd: int, events: int, handler: object) -> None:
+        self.wanted[fd] = events
+
+    def modify(self, fd: int, events: int) -> None:
+        self.wanted[fd] = events
+
+    def unregister(self, fd: int) -> None:
+        del self.wanted[fd]
+
+    def call_later(self, seconds: float, callback: Callable[[], None]) -> FakeTimer:
+        return FakeTimer(seconds, callback)
+
+    def failed(self, e: Exception, fd: int) -> None:
+        raise e
+
+
+class Turns(FakeHost):
+    """A host with connections, whose turns come when a test says so."""
+
+    def __init__(self, together: bool) -> None:
+        super().__init__()
+        load_handlers()
+        self.together = together
+        self.reactor: Any = FakeReactor()
+        self.receive_view = memoryview(bytearray(conn.RECEIVE_BYTES))
+        self.output_limit, self.input_limit = OUTPUT_LIMIT, INPUT_LIMIT
+        self.header_seconds = self.stall_seconds = 1e9
+        self.bytes_in = self.bytes_out = 0
+        self.held = 0
+        self.by_descriptor: dict[int, Connection] = {}
+        self.clients: list[socket.socket] = []
+        self.all: list[Connection] = []
+        self.received = [b""] * CLIENTS
+        self.by_lane = 0
+        for number in range(CLIENTS):
+            ours, theirs = socket.socketpair()
+            ours.setblocking(False)
+            theirs.setblocking(False)
+            self.clients.append(theirs)
+            connection = Connection(self, ours, number, "client", "server")
+            self.by_descriptor[connection.descriptor] = connection
+            self.all.append(connection)
+            made = RespSession if number < RESP_CLIENTS else BinarySession
+            connection.begin(made(self, connection), False)
+
+    def hold_input(self, change: int) -> bool:
+        self.held += change
+        return True
+
+    def time_out_later(self, connection: Connection) -> None:
+        """No time passes."""
+
+    def forget(self, connection: Connection) -> None:
+        del self.by_descriptor[connection.descriptor]
+
+    def sessions(self) -> list[Any]:
+        return [connection.session for connection in self.by_descriptor.values()]
+
+    def turn(self, looks: int) -> None:
+        """What Reactor.run does in a turn, looking so often for who is ready."""
+        reactor = self.reactor
+        self.engine.tick()
+        self.flat_context = flat.NO_CONTEXT
+        for _ in range(len(reactor.runnable)):
+            reactor.runnable.popleft().run_turn()
+        for _ in range(looks):
+            events = self._ready()
+            at = 0
+            while at < len(events):
+                before = at
+                if self.together:
+                    at = conn.serve_together(self, self.by_descriptor, events, at)
+                if at == before:
+                    fd, mask = events[at]
+                    at += 1
+                    if fd in self.by_descriptor:
+                        self.by_descriptor[fd].on_events(mask)
+        self.engine.commit()
+        touched, reactor.touched = reactor.touched, []
+        self.by_lane += sum(connection._touched == BY_LANE for connection in touched)
+        if self.together:
+            conn.flush_together(self, touched)
+        else:
+            for connection in touched:
+                connection.flush()
+
+    def _ready(self) -> list[tuple[int, int]]:
+        poller = select.poll()
+        for fd, wanted in self.reactor.wanted.items():
+            poller.register(fd, (select.POLLIN if wanted & READ else 0) | (select.POLLOUT if wanted & WRITE else 0))
+        ready = dict(poller.poll(0))
+        return [
+            (fd, (READ if ready[fd] & select.POLLIN else 0) | (WRITE if ready[fd] & select.POLLOUT else 0) | (ready[fd] & GONE))
+            for fd in (connection.descriptor for connection in self.all)
+            if fd in ready and fd in self.reactor.wanted
+        ]
+
+    def read(self) -> None:
+        """Let every client take what it was sent."""
+        for number, client in enumerate(self.clients):
+            try:
+                while data := client.recv(1 << 20):
+                    self.received[number] += data
+                self.received[number] += b"<end>" * (not self.received[number].endswith(b"<end>"))
+            except BlockingIOError:
+                pass
+            except ConnectionResetError:
+                self.received[number] += b"<reset>"
+
+    def close(self) -> None:
+        for connection in list(self.by_descriptor.values()):
+            connection.kill()
+        for client in self.clients:
+            client.close()
+        super().close()
+
+
+KEYS = st.sampled_from([b"a", b"b", b"c"])
+RESP = st.one_of(
+    st.tuples(st.just(b"SET"), KEYS, st.sampled_from([b"1", b"text", b"v" * 3000])),
+    st.tuples(st.sampled_from([b"GET", b"INCR"]), KEYS),
+    st.tuples(st.just(b"MGET"), KEYS, KEYS),
+    st.tuples(st.just(b"LPUSH"), st.just(b"q"), KEYS),
+    st.tuples(st.sampled_from([b"RPOP", b"LLEN"]), st.just(b"q")),
+    st.tuples(st.just(b"BLPOP"), st.just(b"q"), st.just(b"0")),
+    st.sampled_from(
+        [(b"PING",), (b"FLUSHALL",), (b"CLIENT", b"REPLY", b"SKIP"), (b"NOSUCH",), (b"QUIT",), (b"KEYS", b"*"), (b"HELLO", b"3")]
+    ),
+).map(lambda words: encode(*words))  # fmt: skip
+BINARY = st.one_of(
+    st.builds(lambda key, value: encode_request(BY_NAME["kv_put"], 7, 0, key, value), KEYS, st.sampled_from([b"1", b"x" * 50])),
+    st.builds(lambda key: encode_request(BY_NAME["kv_get"], 8, 0, key, b""), KEYS),
+    st.builds(lambda key: encode_request(BY_NAME["kv_incr"], 9, 0, key, b""), KEYS),
+    st.just(encode_request(BY_NAME["ping"], 10, 0, b"", b"")),
+)
+SENDS = st.one_of(
+    st.tuples(st.integers(0, RESP_CLIENTS - 1), st.lists(RESP, min_size=1, max_size=6).map(b"".join), st.integers(0, 60)),
+    st.tuples(st.integers(RESP_CLIENTS, CLIENTS - 1), st.lists(BINARY, min_size=1, max_size=4).map(b"".join), st.integers(0, 60)),
+)
+STEPS = st.one_of(
+    SENDS,
+    SENDS,
+    SENDS,
+    st.tuples(st.just("turn"), st.integers(1, 3)),
+    st.tuples(st.just("end"), st.integers(0, CLIENTS - 1)),
+    st.just(("read",)),
+)
+
+
+def play(host: Turns, steps: list[Any]) -> None:
+    """Send, turn, read, until nothing comes any more. What is cut off of a send comes after the next turn."""
+    late: list[tuple[int, bytes]] = []
+    for step in [*steps, ("turn", 1), ("read",), ("turn", 2)]:
+        if step[0] == "turn":
+            host.turn(step[1])
+            for number, data in late:
+                send(host.clients[number], data)
+            late = []
+        elif step[0] == "read":
+            host.read()
+        elif step[0] == "end":
+            late = [(number, data) for number, data in late if number != step[1]]
+            with contextlib.suppress(OSError):
+                host.clients[step[1]].shutdown(socket.SHUT_WR)
+        else:
+            number, data, cut = step
+            if any(number == other for other, _ in late):
+                late.append((number, data))
+            else:
+                send(host.clients[number], data[: len(data) - cut])
+                late += [(number, data[len(data) - cut :])] if 0 < cut < len(data) else []
+    for _ in range(40):
+        host.turn(1)
+        host.read()
+
+
+def send(client: socket.socket, data: bytes) -> None:
+    with contextlib.suppress(OSError):  # it was closed, or has said that nothing more comes
+        client.send(data)
+
+
+@settings(max_examples=150, deadline=None)
+@given(steps=st.lists(STEPS, max_size=25))
+def test_served_together_as_served_alone(steps: list[Any]) -> None:
+    one, other = Turns(True), Turns(False)
+    try:
+        play(one, steps)
+        play(other, steps)
+        assert one.received == other.received
+        assert contents(one.engine.kv.store) == contents(other.engine.kv.store)
+        assert queues_and_streams(one) == queues_and_streams(other)
+        assert (one.bytes_in, one.bytes_out, one.held) == (other.bytes_in, other.bytes_out, other.held)
+        assert vars(one.counters) == vars(other.counters)
+        assert [connection.state for connection in one.all] == [connection.state for connection in other.all]
+    finally:
+        one.close()
+        other.close()
+
+
+def test_the_lane_is_taken() -> None:
+    """Were it never taken, the test above could not fail."""
+    host = Turns(True)
+    try:
+        for number in range(RESP_CLIENTS):
+            host.clients[number].send(encode("SET", f"k{number}", "v"))
+        host.clients[RESP_CLIENTS].send(encode_request(BY_NAME["kv_put"], 1, 0, b"k", b"v"))
+        host.turn(1)
+        assert host.by_lane == RESP_CLIENTS + 1
+        host.read()
+        assert host.received[:RESP_CLIENTS] == [b"+OK\r\n"] * RESP_CLIENTS
+    finally:
+        host.close()
+
+
+def test_the_end_of_input_in_the_same_turn() -> None:
+    """A client that sends a request and closes its half, seen by the second look of one turn: it is answered, and closed."""
+    host = Turns(True)
+    try:
+        host.clients[0].send(encode("SET", "k", "v"))
+        ready = host._ready
+        looks = iter((None, lambda: host.clients[0].shutdown(socket.SHUT_WR)))
+
+        def look() -> list[tuple[int, int]]:
+            act = next(looks)
+            if act is not None:
+                act()
+            return ready()
+
+        host._ready = look  # type: ignore[method-assign]
+        host.turn(2)
+        host.read()
+        assert host.received[0] == b"+OK\r\n<end>"
+    finally:
+        host.close()
+
+
+def test_a_client_that_another_kills_in_the_same_go() -> None:
+    """What was received of it already is not executed; those behind it are served."""
+    host = Turns(True)
+    try:
+        host.clients[0].send(encode("CLIENT", "KILL", "ID", "1"))
+        host.clients[1].send(encode("SET", "k", "never"))
+        host.clients[2].send(encode("EXISTS", "k"))
+        host.clients[3].send(encode("GET", "k"))
+        host.turn(1)
+        host.read()
+        assert host.received[:4] == [b":1\r\n", b"<end>", b":0\r\n", b"$-1\r\n"]
+    finally:
+        host.close()
+
+
+def test_a_defect_in_the_lane_is_its_connection_s(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The others, received in the same go, are served. (Where one of them has appended to the log the process ends, as always.)"""
+    host = Turns(True)
+    failed: list[int] = []
+
+    def fail(e: Exception, fd: int) -> None:
+        assert not isinstance(e, Fatal)
+        failed.append(fd)
+        host.by_descriptor[fd].kill()
+
+    host.reactor.failed = fail
+    try:
+        broken = host.all[1].session
+        monkeypatch.setattr(
+            type(broken), "namespace", property(lambda self: 1 / 0 if self is broken else self.__dict__["namespace"]), False
+        )
+        for number in range(RESP_CLIENTS):
+            host.clients[number].send(encode("GET", f"k{number}"))
+        host.turn(1)
+        host.read()
+        assert failed == [host.all[1].descriptor]
+        assert host.received[:RESP_CLIENTS] == [b"$-1\r\n", b"<end>", b"$-1\r\n", b"$-1\r\n"]
+    finally:
+        monkeypatch.undo()
+        host.close()
