@@ -113,6 +113,7 @@ def run_many(work: Iterator[tuple["RespSession", bytes]], room_of_each: int) -> 
     set_size = incr_size = push_size = add_size = set_length = incr_length = -1
     set_start = incr_start = push_start = add_start = b""
     queue_name = stream_name = None
+    get_size, get_start, get_prefix = -1, 0, b""  # of the last GET that was alone
     layout = NO_LAYOUT
     offset = -1
     for session, data in work:
@@ -138,8 +139,20 @@ def run_many(work: Iterator[tuple["RespSession", bytes]], room_of_each: int) -> 
         emit = out.append
         room = room_of_each
         before = index
+        size = len(data)
+        if size == get_size and data.startswith(get_prefix) and data.endswith(CRLF):  # all there is, a GET of a key as long as the last
+            entry = shards[hash(key := data[get_start:-2]) & 255].get(key)
+            if entry is None or entry[-1] < PLAIN_MAX:
+                gets += 1
+                if entry is None:
+                    misses += 1
+                    emit(session.nil)
+                else:
+                    emit(entry[:-8])
+                commands += len(out)
+                continue
         behind = data  # what is behind the run that a pipeline mostly is
-        if len(data) >= RUN_BYTES_MIN:
+        if size >= RUN_BYTES_MIN:
             layout, rows = run_of(data, layout)
             if rows is not None:
                 count = len(out)
@@ -168,7 +181,7 @@ def run_many(work: Iterator[tuple["RespSession", bytes]], room_of_each: int) -> 
                         stream_name = None
                         index = add_all(rows, index, namespace, now, field, layout.size, streams, stream, push, emit)
                 done = (len(out) - count) * layout.stride
-                if done == len(data):
+                if done == size:
                     commands += len(out)
                     if index != before:
                         fed += done
@@ -197,6 +210,9 @@ def run_many(work: Iterator[tuple["RespSession", bytes]], room_of_each: int) -> 
                         if entry[-1] < PLAIN_MAX:
                             emit(entry[:-8])
                             at += 5
+                            if last == 5:  # it was alone
+                                get_prefix = data[: -2 - len(key)]
+                                get_size, get_start = len(data), len(get_prefix)
                             if len(entry) > UNCOUNTED_BYTES:
                                 room -= len(entry)
                                 if room < 0:
