@@ -6,7 +6,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from flo.commands.runs import NO_LAYOUT, run_of
+from flo.commands.runs import NO_LAYOUT, receipts_of, run_of
 from flo.errors import Fatal
 from flo.store.kv import KvStore
 from flo.store.queue import QueueStore
@@ -50,6 +50,7 @@ REQUESTS = st.one_of(
 
 RUN_KEYS = st.sampled_from([b"key:%02d" % number for number in range(6)])
 RUN_VALUES = st.sampled_from([b"123", b"abc", b"\r\n*", b"$3\r"])
+RECEIPTS = st.one_of(st.integers(1, 9).map(lambda seq: b"%d-1" % seq), st.integers(10, 40).map(lambda seq: b"%d" % seq))
 # pipelines of one command, with arguments of one size, mostly
 RUNS = st.one_of(
     st.lists(st.tuples(st.just(b"GET"), RUN_KEYS), min_size=4, max_size=9),
@@ -57,6 +58,9 @@ RUNS = st.one_of(
     st.lists(st.tuples(st.just(b"incr"), RUN_KEYS), min_size=4, max_size=9),
     st.lists(st.tuples(st.just(b"LPUSH"), st.just(b"q"), RUN_VALUES), min_size=4, max_size=9),
     st.lists(st.tuples(st.just(b"XADD"), st.just(b"q"), st.just(b"*"), st.just(b"f"), RUN_VALUES), min_size=4, max_size=9),
+    st.lists(st.just((b"RPOP", b"q")), min_size=4, max_size=9),
+    st.lists(st.just((b"QDEQUEUE", b"q")), min_size=4, max_size=9),
+    st.lists(st.tuples(st.just(b"QACK"), st.just(b"q"), RECEIPTS), min_size=4, max_size=9),
 )
 PIPELINES = st.lists(st.one_of(REQUESTS.map(lambda request: [request]), RUNS), max_size=12).map(lambda parts: list(chain(*parts)))
 
@@ -131,6 +135,7 @@ def test_runs_are_taken() -> None:
         keys = [b"key:%02d" % number for number in range(8)]
         feed(made, encode("LPUSH", "q", "0") + encode("XADD", "s", "*", "f", "v"))
         host.tick()
+        requests: list[bytes]
         for requests, taken in (
             ([encode("SET", key, "1") for key in keys], True),
             ([encode("SET", key, "12") for key in keys], True),
@@ -138,6 +143,10 @@ def test_runs_are_taken() -> None:
             ([encode("INCR", b"n" + key) for key in keys], True),
             ([encode("LPUSH", "q", key) for key in keys], True),
             ([encode("XADD", "s", "*", "f", key) for key in keys], True),
+            ([encode("RPOP", "q") for _ in keys], True),
+            ([encode("QDEQUEUE", "q") for _ in keys], True),
+            ([encode("QACK", "q", f"{seq}-1") for seq in range(3, 9)], True),
+            ([encode("RPOP", "q")] * 5 + [encode("RPOP", "r")], False),
             ([encode("XADD", "s", "1-1", "f", key) for key in keys], False),
             ([encode("SET", key, "1" * number) for number, key in enumerate(keys)], False),
             ([encode("GET", key) for key in keys[:3]], False),
@@ -151,6 +160,34 @@ def test_runs_are_taken() -> None:
                 assert run_of(b"".join(requests) + requests[0][:-1], layout) == (layout, rows), "a part of a request behind it"
     finally:
         host.close()
+
+
+def test_messages_are_taken_and_acknowledged_many_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the short ways that the twin test means to compare."""
+    host = FakeHost()
+    try:
+        made = session(host)
+        feed(made, b"".join(encode("LPUSH", "q", f"m{number}") for number in range(8)))
+        host.tick()
+        for name in ("pop", "dequeue", "ack_one", "ack"):
+            monkeypatch.setattr(type(host.engine.queues), name, None)
+        assert feed(made, encode("RPOP", "q") * 4) == b"$2\r\nm0\r\n$2\r\nm1\r\n$2\r\nm2\r\n$2\r\nm3\r\n"
+        assert feed(made, encode("QDEQUEUE", "q") * 4).count(b"*3\r\n") == 4
+        assert made.last_receipts == [(8, 1)]
+        assert feed(made, b"".join(encode("QACK", "q", f"{seq}-1") for seq in range(1, 9))) == b":1\r\n" * 8
+        assert host.engine.queues.store.queues[b"q"].counts == [0, 0, 0, 0]
+        assert not host.engine.queues.store.timers.pieces()[0]
+    finally:
+        monkeypatch.undo()
+        host.close()
+
+
+def test_receipts() -> None:
+    assert receipts_of([b"12-1", b"34-2"]) == [(12, 1), (34, 2)]
+    assert receipts_of([b"12", b"99"]) == [(12, 0), (99, 0)]
+    for odd in ([b"12-1", b"1-21"], [b"01-1", b"12-1"], [b"12-0", b"12-1"], [b"1--1", b"12-1"], [b"+1-1"], [b"1_-1"], [b" 1-1"], [b"-12"],
+                [b"12-"], [b"1" * 19], [b"1-" + b"1" * 10]):  # fmt: skip
+        assert receipts_of(odd) == [], odd
 
 
 def test_the_flat_path_is_taken() -> None:

@@ -26,19 +26,26 @@ from flo.commands.runs import (
     NO_LAYOUT,
     NO_PREDECESSOR,
     OK,
+    QACK,
+    QDEQUEUE,
+    RPOP,
     RUN_BYTES_MIN,
     SET,
     SHORT_COUNTER_ENTRY_MAX,
     TOKENS,
     UNCOUNTED_BYTES,
     add_all,
+    dequeued,
     get_all,
     incr_all,
     pack_added,
     pack_size,
     pack_start,
     pack_version,
+    pop_all,
+    popped,
     push_all,
+    receipts_of,
     run_of,
     set_all,
 )
@@ -173,7 +180,26 @@ def run_many(work: Iterator[tuple["RespSession", bytes]], room_of_each: int) -> 
                     name = layout.fixed[1]
                     if not takers and name in queues.queues:
                         queue_name = None
-                        index = push_all(rows, index, namespace, now, layout.size, queues, name, push, emit)
+                        index = push_all(rows, index, namespace, now, layout.size, queues, name, log.pending.extend, out.extend)
+                elif kind >= RPOP:
+                    if index != log.next_index:
+                        log.next_index = index
+                        log.pending_bytes += 3 * (fed + size)
+                        store.bytes += grown
+                        fed = grown = 0
+                    queue_name = None
+                    name = layout.fixed[1]
+                    engine_queues = session.namespace.queues
+                    if kind == QACK:
+                        receipts = receipts_of(rows)
+                        while receipts and (acked := engine_queues.ack_all(name, receipts)):
+                            out.extend([b":1\r\n"] * acked)
+                            del receipts[:acked]
+                    elif kind == QDEQUEUE:
+                        pop_all(engine_queues, name, len(rows), session.note_receipt, dequeued, emit)
+                    elif not session.auto_ack:
+                        pop_all(engine_queues, name, len(rows), session.note_receipt, popped, emit)
+                    index = before = log.next_index
                 elif not watches and not readers:
                     stream = streams.streams.get(layout.fixed[1])
                     field = layout.fixed[3]

@@ -8,6 +8,8 @@ looking at each piece is 400.
     GET, INCR       *2 $3 GET   $16 <key>                           the key differs
     SET             *3 $3 SET   $16 <key> $3 <value>                key and value
     LPUSH           *3 $5 LPUSH $4 work   $64 <payload>             the payload
+    RPOP, QDEQUEUE  *2 $4 RPOP  $4 work                             nothing
+    QACK            *3 $4 QACK  $4 work   $7 <seq>-<attempt>        the receipt
     XADD            *5 $4 XADD  $6 stream $1 * $5 field $3 <value>  the value
 
 The functions are the bodies of flat.py's loop for these commands; what is not plain ends a run, and flat.py goes on behind it.
@@ -18,6 +20,7 @@ import struct
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
+from flo.engine.queue import Queues
 from flo.engine.stream import FIELDS
 from flo.store.kv import COUNTER, FLAGS_SHIFT, FRAME_END_BYTES, I64_MAX, KEY_OVERHEAD_BYTES, PLAIN_MAX, SHARD_MASK
 from flo.store.queue import MESSAGE_BYTES, QueueStore
@@ -26,11 +29,12 @@ from flo.store.stream import SEQ_MASK, Stream, StreamStore
 from flo.ual.record import HEADER_BYTES, KV_COUNTER, QUEUE_MESSAGE, STREAM_RECORD
 
 RUN_MIN = 4  # requests: fewer are not worth the look
-RUN_BYTES_MIN = 4 * 23  # of so many of the shortest
+RUN_BYTES_MIN = 4 * 20  # of so many of the shortest
 FIRST_BYTES = 400  # of a buffer that are looked at to see what the first request is
 LOOK_BYTES = 2048  # … and to see whether there are several
 ARGUMENT_BYTES_MAX = 2048  # larger ones go the plain way: their bytes cost more than the steps
 UNCOUNTED_BYTES = 400  # a buffer holds 2,600 GETs at most: answers up to this size stay near OUTPUT_ROOM uncounted
+RUN_ANSWER_BYTES_MAX = 64 << 10  # payloads in one go: the loop looks at the room and the time between
 CRLF = b"\r\n"
 NEXT = b"\r\n*"  # where a request may begin
 OK = b"+OK\r\n"
@@ -54,12 +58,26 @@ COUNTER_FLAG = COUNTER << FLAGS_SHIFT
 # `$n\r\n` before a counter's text takes 4 bytes up to 9 digits and 5 from there on
 SHORT_COUNTER_ENTRY_MAX = 4 + 9 + FRAME_END_BYTES
 
-GET, INCR, SET, LPUSH, XADD = range(5)
+GET, INCR, SET, LPUSH, XADD, RPOP, QDEQUEUE, QACK = range(8)
+DIFFERING = (1, 1, 2, 1, 1, 0, 0, 1)  # arguments, the last ones
 KINDS = {
     (spelling, count): kind
-    for name, count, kind in ((b"GET", 2, GET), (b"INCR", 2, INCR), (b"SET", 3, SET), (b"LPUSH", 3, LPUSH), (b"XADD", 5, XADD))
+    for name, count, kind in (
+        (b"GET", 2, GET),
+        (b"INCR", 2, INCR),
+        (b"SET", 3, SET),
+        (b"LPUSH", 3, LPUSH),
+        (b"XADD", 5, XADD),
+        (b"RPOP", 2, RPOP),
+        (b"QDEQUEUE", 2, QDEQUEUE),
+        (b"QACK", 3, QACK),
+    )
     for spelling in (name, name.lower())
 }
+
+
+Emit = Callable[[bytes], None]
+Answer = Callable[[int, bytes], bytes]
 
 
 class Layout(NamedTuple):
@@ -98,19 +116,23 @@ def layout_of(data: bytes) -> Layout | None:
         return None
     count = COUNTS.get(pieces[0], 0)
     kind = KINDS.get((pieces[2], count), -1)
-    differing = 2 if kind == SET else 1
-    fixed = count - differing
-    if kind < 0 or len(pieces) < 2 * count + 1:
+    if kind < 0 or len(pieces) < 2 * count + 2:
         return None
+    differing = DIFFERING[kind]
+    fixed = count - differing
     whole = pieces[2 : 2 * count : 2]  # all but the last argument, which may be cut off
     if [TOKENS[len(piece)] for piece in whole] != pieces[1 : 2 * count - 1 : 2]:
         return None
     size = SIZES.get(pieces[2 * count - 1], -1)
     if size < 0 or (kind == XADD and pieces[6] != b"*"):
         return None
-    prefix = CRLF.join(pieces[: 2 * fixed + 2]) + CRLF
+    prefix = CRLF.join(pieces[: 2 * fixed + 2 if differing else 2 * count + 1]) + CRLF
     middle, form = b"", f"<{len(prefix)}x{size}s2x"
-    if differing == 2:
+    if not differing:
+        form = f"<{len(prefix)}x"
+        if TOKENS[len(pieces[2 * count])] != pieces[2 * count - 1]:
+            return None
+    elif differing == 2:
         key = len(pieces[2 * fixed + 2])
         middle = CRLF + pieces[2 * count - 1] + CRLF
         form = f"<{len(prefix)}x{key}s{len(middle)}x{size}s2x"
@@ -119,14 +141,16 @@ def layout_of(data: bytes) -> Layout | None:
 
 
 def rows_of(layout: Layout, data: bytes) -> list[Any] | None:
-    """What differs in the requests of a buffer, in order: an argument, or (key, value); a part of a request at its end is left out.
+    """What differs in the requests of a buffer, in order: an argument, (key, value), or (); a part of a request at its end is left out.
     None where they are not laid out so."""
-    _, prefix, middle, stride, rows, between, _, _ = layout
+    kind, prefix, middle, stride, rows, between, _, _ = layout
     count = len(data) // stride
     if count < RUN_MIN or not data.startswith(prefix, stride):
         return None
     end = count * stride
     chunk = data if end == len(data) else data[:end]
+    if kind in (RPOP, QDEQUEUE):
+        return [()] * count if prefix * count == chunk else None
     if middle:
         pairs = list(rows(chunk))
         return pairs if b"".join((prefix, between.join([middle.join(pair) for pair in pairs]), CRLF)) == chunk else None
@@ -134,7 +158,7 @@ def rows_of(layout: Layout, data: bytes) -> list[Any] | None:
     return found if b"".join((prefix, between.join(found), CRLF)) == chunk else None
 
 
-def get_all(keys: Iterable[bytes], shards: list[dict[bytes, bytes]], emit: Callable[[bytes], None], nil: bytes) -> int:
+def get_all(keys: Iterable[bytes], shards: list[dict[bytes, bytes]], emit: Emit, nil: bytes) -> int:
     """GET of each; returns how many were missing."""
     misses = 0
     for key in keys:
@@ -158,7 +182,7 @@ def set_all(
     buried: dict[bytes, object],
     grow: Callable[[bytes], None],
     push: Callable[[bytes], None],
-    emit: Callable[[bytes], None],
+    emit: Emit,
 ) -> tuple[int, int]:
     """SET of each (key, value), whose records all begin with `start`; `index` is the first one's. Returns the next index, and by how
     many bytes the store has grown."""
@@ -194,7 +218,7 @@ def incr_all(
     buried: dict[bytes, object],
     grow: Callable[[bytes], None],
     push: Callable[[bytes], None],
-    emit: Callable[[bytes], None],
+    emit: Emit,
 ) -> tuple[int, int]:
     """INCR of each; returns as `set_all`."""
     grown, join, tokens, size_before, start = 0, b"".join, TOKENS, -1, b""
@@ -236,26 +260,61 @@ def push_all(
     size: int,
     queues: QueueStore,
     name: bytes,
-    push: Callable[[bytes], None],
-    emit: Callable[[bytes], None],
+    log_all: Callable[[list[bytes]], None],
+    answer_all: Callable[[list[bytes]], None],
 ) -> int:
     """LPUSH of each, all of one size, into a queue that is there; returns the next index."""
     queue = queues.queues[name]
     state, ready, fresh = queues.lane_of_new(queue)
+    seqs = range(index, index + len(payloads))
     length = len(queue.head) + 8
     start = b"".join((pack_start(37 + length + size, QUEUE_MESSAGE, 0, length, namespace, now), NO_PREDECESSOR, queue.head))
-    shards, join, before = queues.shards, b"".join, index
-    count = ready[0] + ready[3]  # READY, LAPSED
-    for payload in payloads:
-        push(join((start, pack_version(index), AT_ONCE, payload)))
-        shards[index & 255][index] = state
-        index += 1
-        count += 1
-        emit(b":%d\r\n" % count)
-    fresh.extend(range(before, index))
-    ready[0] += index - before
-    queues.bytes += MESSAGE_BYTES * (index - before)
-    return index
+    shards, join = queues.shards, b"".join
+    log_all([join((start, mark, AT_ONCE, payload)) for mark, payload in zip(map(pack_version, seqs), payloads, strict=True)])
+    for seq in seqs:
+        shards[seq & 255][seq] = state
+    count = ready[0] + ready[3] + 1  # READY, LAPSED
+    answer_all([b":%d\r\n" % number for number in range(count, count + len(seqs))])
+    fresh.extend(seqs)
+    ready[0] += len(seqs)
+    queues.bytes += MESSAGE_BYTES * len(seqs)
+    return index + len(seqs)
+
+
+def pop_all(queues: Queues, name: bytes, count: int, leased_by: Callable[[tuple[int, int]], None], answer: Answer, emit: Emit) -> None:
+    """Lease messages, as many as the short way goes; `leased_by` is told the receipt of the last."""
+    seqs, payloads = queues.pop_all(name, count, RUN_ANSWER_BYTES_MAX)
+    if seqs:
+        leased_by((seqs[-1], 1))
+        for seq, payload in zip(seqs, payloads, strict=True):
+            emit(answer(seq, payload))
+
+
+def popped(seq: int, payload: bytes) -> bytes:
+    """RPOP's answer."""
+    return b"$%d\r\n%b\r\n" % (len(payload), payload)
+
+
+def dequeued(seq: int, payload: bytes) -> bytes:
+    """QDEQUEUE's, of a first attempt."""
+    return b"*1\r\n*3\r\n:%d\r\n$%d\r\n%b\r\n:1\r\n" % (seq, len(payload), payload)
+
+
+def receipts_of(rows: list[bytes]) -> list[tuple[int, int]]:
+    """(seq, attempt) of receipts of one size, `seq-attempt` or `seq`, written as usual; none where one is not. Attempt 0: not given."""
+    text = b"".join(rows)
+    size = len(rows[0])
+    if text[::size].count(b"0") or text.translate(None, b"0123456789-") or size > 28:
+        return []
+    dashes = text.count(b"-")
+    if not dashes:
+        return [(int(row), 0) for row in rows] if size <= 18 else []
+    at = rows[0].find(b"-")
+    if not 0 < at <= 18 or not 0 < size - at - 1 <= 9 or dashes != len(rows) or text[at::size].count(b"-") != dashes:
+        return []
+    if text[at + 1 :: size].count(b"0"):
+        return []
+    return [(int(seq), int(attempt)) for seq, attempt in struct.iter_unpack(f"{at}sx{size - at - 1}s", text)]
 
 
 def add_all(
@@ -268,7 +327,7 @@ def add_all(
     streams: StreamStore,
     stream: Stream,
     push: Callable[[bytes], None],
-    emit: Callable[[bytes], None],
+    emit: Emit,
 ) -> int:
     """XADD of each, all of one size and behind the same field, to a stream that has records, no bounds and no id later than now;
     returns the next index."""

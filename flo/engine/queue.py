@@ -10,7 +10,7 @@ Takers, those who wait for a message, are served in the order they came, in the 
 import struct
 from collections import OrderedDict
 from collections.abc import Callable, Generator, Iterable, Sequence
-from itertools import chain, islice
+from itertools import chain, islice, takewhile
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from flo.engine.operation import operation
@@ -19,12 +19,16 @@ from flo.store.queue import (
     ATTEMPTS_MAX,
     ATTEMPTS_SHIFT,
     DEAD_MAX,
+    DEADLINE_SHIFT,
     DEDUP_MS,
     DELAYED,
+    KIND_MASK,
     LAPSED,
     LEASED,
     PRIORITY_MASK,
     PRIORITY_SHIFT,
+    QUEUE_MASK,
+    QUEUE_SHIFT,
     SHARD_MASK,
     UNSET,
     Queue,
@@ -383,12 +387,8 @@ class Queues:
         store, engine = self.store, self.engine
         log, now = engine.log, engine.now
         queue = store.queues.get(name)
-        if queue is None or not log.accepts_adds:
+        if queue is None or not log.accepts_adds or not self._is_quiet(now):
             return None
-        if now != self._quiet_at:
-            if not store.timers.quiet(now) or (store.windows and store.windows[0][0] <= now):
-                return None
-            self._quiet_at = now  # what is added from here on is due later
         seq = store.first(queue)
         data = log.read_bytes(seq) if seq else None
         if data is None:
@@ -409,6 +409,89 @@ class Queues:
             engine.busy.add(engine.namespace_by_id(self.namespace))
             store.lease(seq, name, priority, attempts, deadline)
         return seq, attempts, data[HEADER_BYTES + len(queue.head) + 8 + MESSAGE_STATE.size :]
+
+    def pop_all(self, name: bytes, count: int, most_bytes: int) -> tuple[list[int], list[bytes]]:
+        """`pop` of up to `count` messages that nothing has happened to yet, each on its first attempt: their seqs and payloads. Fewer,
+        or none, where the long way has to be taken, or past so many bytes."""
+        store, engine = self.store, self.engine
+        log, now = engine.log, engine.now
+        queue = store.queues.get(name)
+        if queue is None or not queue.order or not log.fits(count * (TRANSITION_BYTES + len(name))) or not self._is_quiet(now):
+            return [], []
+        priority = queue.order[0]
+        lane, plain = queue.lanes[priority], queue.plain.get(priority, -1)
+        shards = store.shards
+        seqs = list(takewhile(lambda seq: shards[seq & 255].get(seq) == plain, islice(lane.fresh, count)))
+        if not seqs or lane.back:
+            return [], []
+        skip = HEADER_BYTES + len(queue.head) + 8 + MESSAGE_STATE.size
+        payloads: list[bytes] = []
+        while len(payloads) < len(seqs):
+            seq = seqs[len(payloads)]
+            rest = seqs[-1] - seq + 1
+            # without other records between them they lie side by side, and are read so
+            read = log.read_run(seq, rest, skip) if rest == len(seqs) - len(payloads) else []
+            if not read:
+                data = log.read_bytes(seq)
+                if data is None:
+                    break
+                read = [data[skip:]]
+            payloads += read
+            if sum(map(len, read)) > most_bytes:
+                break
+        del seqs[len(payloads) :]
+        head, deadline = queue.head, now + queue.lease_ms
+        size = HEADER_BYTES + 8 + len(head) + 8 + _TRANSITION.size
+        header = _HEADER(size, QUEUE_LEASE, 1, len(head) + 8, self.namespace, now, 0)
+        state, join = _TRANSITION.pack(priority, 1, deadline), b"".join
+        log.pending += [join((header, number, head, number, state)) for number in map(_SEQ, seqs)]
+        log.pending_bytes += size * len(seqs)
+        log.next_index += len(seqs)
+        engine.busy.add(engine.namespace_by_id(self.namespace))
+        store.lease_all(seqs, queue, priority, deadline)
+        return seqs, payloads
+
+    def ack_all(self, name: bytes, receipts: Sequence[Receipt]) -> int:
+        """`ack` of messages whose leases run and end at one time, one receipt each; returns how many of the first of `receipts` it was
+        for: the next one needs a look of its own."""
+        store, engine = self.store, self.engine
+        queue, log = store.queues.get(name), engine.log
+        if queue is None or not log.fits(len(receipts) * (TRANSITION_BYTES + len(name))):
+            return 0
+        shards, number = store.shards, queue.number
+        seqs: list[int] = []
+        seen = None  # the state of the first, but for its attempts and priority
+        for seq, attempt in receipts:
+            state = shards[seq & 255].get(seq)
+            if state is None or state & KIND_MASK != LEASED or attempt not in (0, state >> 10 & ATTEMPTS_MAX):
+                break
+            if seen is None:
+                seen = state >> QUEUE_SHIFT
+                if seen & QUEUE_MASK != number:
+                    break
+            elif state >> QUEUE_SHIFT != seen:
+                break
+            seqs.append(seq)
+        if len(set(seqs)) != len(seqs) or not seqs or seen is None:
+            return 0
+        head, join = queue.head, b"".join
+        size = HEADER_BYTES + len(head) + 8
+        header = _HEADER(size, QUEUE_GONE, GONE, len(head) + 8, self.namespace, engine.now, 0) + head
+        log.pending += [join((header, mark)) for mark in map(_SEQ, seqs)]
+        log.pending_bytes += size * len(seqs)
+        log.next_index += len(seqs)
+        engine.busy.add(engine.namespace_by_id(self.namespace))
+        store.remove_all(seqs, queue, seen >> DEADLINE_SHIFT - QUEUE_SHIFT)
+        return len(seqs)
+
+    def _is_quiet(self, now: int) -> bool:
+        """Whether time has nothing to do to these queues at `now`."""
+        if now != self._quiet_at:
+            store = self.store
+            if not store.timers.quiet(now) or (store.windows and store.windows[0][0] <= now):
+                return False
+            self._quiet_at = now  # what is added from here on is due later
+        return True
 
     def ack_one(self, name: bytes, seq: int, attempt: int) -> int:
         """`ack` of one receipt; -1 where the long way has to be taken."""

@@ -4,7 +4,7 @@ Adding and removing cost the same however many there are, nothing stale is left 
 single step sorts or resizes anything large: a heap of a million deadlines would do both.
 """
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from heapq import heapify, heappop, heappush
 from typing import Generic, TypeVar
 
@@ -47,6 +47,32 @@ class Deadlines(Generic[T]):
             due = (second + 1) * SECOND_MS
             if self._next is None or due < self._next:
                 self._next = due
+
+    def add_all(self, deadline: int, items: Sequence[T]) -> None:
+        """`add` of each."""
+        if not items:
+            return
+        self.add(deadline, items[0])
+        second = deadline // SECOND_MS
+        last = self._hours[second // HOUR_SECONDS][second][-1]
+        if len(last) + len(items) > SET_ITEMS:
+            for item in items[1:]:
+                self.add(deadline, item)
+        else:
+            last.update(items)
+            self.count += len(items) - 1
+
+    def remove_all(self, deadline: int, items: Sequence[T]) -> None:
+        """`remove` of each."""
+        second = deadline // SECOND_MS
+        sets = self._hours.get(second // HOUR_SECONDS, {}).get(second, [])
+        if len(sets) == 1 and len(sets[0]) > len(items):  # something is left: nothing else changes
+            before = len(sets[0])
+            sets[0].difference_update(items)
+            self.count -= before - len(sets[0])
+        else:
+            for item in items:
+                self.remove(deadline, item)
 
     def remove(self, deadline: int, item: T) -> bool:
         """Take out what was added with the same arguments; returns whether it was there."""

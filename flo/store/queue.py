@@ -19,7 +19,7 @@ and is passed over. Purging gives the queue another number: what bears the old o
 
 from array import array
 from collections import OrderedDict, deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from heapq import heappop, heappush, merge
 from itertools import chain
 from typing import NamedTuple
@@ -326,6 +326,28 @@ class QueueStore:
             return
         self._forget(seq)
         self._set(seq, self.open(name), LEASED, priority, attempts, deadline)
+
+    def lease_all(self, seqs: Sequence[int], queue: Queue, priority: int, deadline: int) -> None:
+        """`lease` of messages that nothing has happened to, the first in their lane, to the same deadline."""
+        leased = pack(LEASED, priority, 1, queue.number, deadline)
+        shards, leave = self.shards, queue.lanes[priority].fresh.popleft
+        for seq in seqs:
+            leave()
+            shards[seq & 255][seq] = leased
+        count = len(seqs)
+        queue.counts[READY] -= count
+        queue.counts[LEASED] += count
+        self.timers.add_all(deadline, seqs)
+        self.bytes += TIMED_BYTES * count
+
+    def remove_all(self, seqs: Sequence[int], queue: Queue, deadline: int) -> None:
+        """`remove` of leased messages of one deadline."""
+        shards = self.shards
+        for seq in seqs:
+            del shards[seq & 255][seq]
+        self.timers.remove_all(deadline, seqs)
+        queue.counts[LEASED] -= len(seqs)
+        self.bytes -= (MESSAGE_BYTES + TIMED_BYTES) * len(seqs)
 
     def back(self, seq: int, name: bytes, priority: int, attempts: int, not_before: int) -> None:
         """A message was given back, or came back from the dead letters."""

@@ -17,12 +17,14 @@ MOVE_SLICE = 1000  # moved at once: 2 ms
 class Timers:
     """A set of items with a deadline in ms each, which its owner knows; an item is in here once, or stale in the heap."""
 
-    __slots__ = ("_deadline_of", "_far", "_near", "add")
+    __slots__ = ("_deadline_of", "_far", "_near", "add", "add_all", "remove_all")
 
     def __init__(self, deadline_of: Callable[[int], int]) -> None:
         """`deadline_of(item)` gives an item's deadline as it is now, 0 where it has none any more."""
         self._far: Deadlines[int] = Deadlines()
         self.add = self._far.add  # put an item in: (deadline, item)
+        self.add_all = self._far.add_all  # … many with one deadline
+        self.remove_all = self._far.remove_all
         self._near: list[tuple[int, int]] = []
         self._deadline_of = deadline_of
 

@@ -408,6 +408,29 @@ class Log:
         if index > self.written:
             at = index - self.written - 1
             return self.pending[at] if at < len(self.pending) else None
+        segment = self._segment_of(index)
+        if segment is None:
+            return None
+        try:
+            return segment.read(index)
+        except OSError as e:
+            raise LogDamaged(f"index {index} could not be read from {segment.path}: {e}") from e
+
+    def read_run(self, index: int, count: int, skip: int) -> list[bytes]:
+        """What is behind the first `skip` bytes of up to `count` records that follow each other, from `index` on; fewer, or none, where
+        they are not on disk side by side. Raises `LogDamaged`."""
+        if index + count - 1 > self.written:
+            return []
+        segment = self._segment_of(index)
+        if not isinstance(segment, Segment) or index + count - 1 > segment.last:
+            return []
+        try:
+            return segment.read_run(index, count, skip)
+        except OSError as e:
+            raise LogDamaged(f"index {index} could not be read from {segment.path}: {e}") from e
+
+    def _segment_of(self, index: int) -> Segment | Base | None:
+        """Where record `index` is, opened; None where no file has it. Raises `LogDamaged`."""
         segment: Segment | Base = self._open
         if index < segment.first:
             low, high = 0, len(self._segments)
@@ -420,14 +443,14 @@ class Log:
             segment = self._segments[low]
             if not segment.first <= index <= segment.last:
                 return None
-        try:
-            if segment.fd < 0:
+        if segment.fd < 0:
+            try:
                 segment.reopen()
-                self._open_sealed.append(segment)
-                self._limit_descriptors()
-            return segment.read(index)
-        except OSError as e:
-            raise LogDamaged(f"index {index} could not be read from {segment.path}: {e}") from e
+            except OSError as e:
+                raise LogDamaged(f"index {index} could not be read from {segment.path}: {e}") from e
+            self._open_sealed.append(segment)
+            self._limit_descriptors()
+        return segment
 
     # -- ending ------------------------------------------------------------------------------------
 

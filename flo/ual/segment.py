@@ -266,8 +266,8 @@ class Segment:
         block = self._block
         return block[start : start + U32.unpack_from(block, start)[0]]
 
-    def read(self, index: int) -> bytes:
-        """The bytes of record `index`, which must lie in this segment."""
+    def _place_of(self, index: int) -> tuple["array[int]", int]:
+        """(offsets of neighbouring records, which of them is this one's)."""
         assert self.first <= index <= self.last, f"index {index} is not in {self.path}"
         offsets, place = self.offsets, index - self.first
         if offsets is None:
@@ -275,6 +275,31 @@ class Segment:
             if first != self._page_first:
                 self._read_page(first)
             offsets, place = self._page, place - first
+        return offsets, place
+
+    def read_run(self, index: int, count: int, skip: int) -> list[bytes]:
+        """What is behind the first `skip` bytes of up to `count` records that follow each other, from `index` on: as many as lie in
+        what is read ahead, none where the first does not."""
+        offsets, place = self._place_of(index)
+        block, at = self._block, offsets[place] - self._block_at
+        if not 0 <= at < len(block) - READ_AHEAD_BYTES:
+            self._block_at, at = offsets[place], 0
+            self._block = block = self.files.pread(self._fd, min(BLOCK_BYTES, self.tail - self._block_at), self._block_at)
+        size, start, length_at = len(block), self._block_at, U32.unpack_from
+        found = []
+        for offset in offsets[place : place + count]:
+            at = offset - start
+            if at + U32.size > size:
+                break
+            end = at + length_at(block, at)[0]
+            if end > size:
+                break
+            found.append(block[at + skip : end])
+        return found
+
+    def read(self, index: int) -> bytes:
+        """The bytes of record `index`, which must lie in this segment."""
+        offsets, place = self._place_of(index)
         at = offsets[place]
         if place + 1 < len(offsets):
             size = offsets[place + 1] - at  # the record, and a batch's header at most
