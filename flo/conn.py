@@ -21,12 +21,12 @@ import fcntl
 import socket
 import sys
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from operator import length_hint
+from collections.abc import Callable, Sequence
 from termios import TIOCOUTQ
 from time import monotonic
 from typing import Any, Protocol
 
+from flo.errors import LaneFailure
 from flo.loop import GONE, READ, WRITE, Reactor, Timer
 
 IDLE, HEADER, BODY, PROCESSING, WRITING, CLOSING, CLOSED = range(7)
@@ -140,9 +140,9 @@ class Session(Protocol):
         """The connection is gone."""
 
 
-# Executes the input of each session of an iterator, each of whose connections may add so many bytes of replies. It gives -1 after the
-# last of them; or takes no more behind one where it came to an end, and gives the offset in that one's input.
-Lane = Callable[[Iterator[tuple[Any, bytes]], int], int]
+# Executes the input of the sessions of a list, from a position on, each of whose connections may add so many bytes of replies. It gives
+# (the length of the list, 0), or where it came to an end: (position, offset in that one's input). Raises `LaneFailure`.
+Lane = Callable[[list[tuple[Any, bytes]], int, int], tuple[int, int]]
 
 
 class Owner(Protocol):
@@ -749,16 +749,16 @@ def serve_together(owner: Owner, connections: dict[int, Connection], events: Seq
 
 def _execute_together(owner: Owner, lane: Lane, work: list[tuple[Any, bytes]], room: int) -> None:
     reactor = owner.reactor
-    touched, queue, done = reactor.touched, iter(work), 0
+    touched, done = reactor.touched, 0
     while done < len(work):
-        stopped_at, failure = -1, None
+        failure: BaseException | None = None
         try:
-            stopped_at = lane(queue, room)
+            reached, offset = lane(work, done, room)
+        except LaneFailure as e:
+            failure, reached = e.__cause__, e.position
         except Exception as e:
-            failure = e
-        taken = len(work) - length_hint(queue)
-        whole = taken if stopped_at < 0 and failure is None else taken - 1
-        for session, _ in work[done:whole]:
+            failure, reached = e, done
+        for session, _ in work[done:reached]:
             connection = session.peer
             if connection.state == PROCESSING and connection.out:
                 connection.state = WRITING
@@ -766,25 +766,22 @@ def _execute_together(owner: Owner, lane: Lane, work: list[tuple[Any, bytes]], r
                 touched.append(connection)
             else:
                 connection._settle()
-        done = taken
-        if failure is not None:
-            reactor.failed(failure, work[whole][0].peer.descriptor)
-        elif stopped_at >= 0:
-            session, data = work[whole]
-            connection = session.peer
-            connection._executed_to(data, session.go_on(data, stopped_at) if connection.state != CLOSED else len(data))
+        if reached == len(work):
+            return
+        session, data = work[reached]
+        connection = session.peer
+        if isinstance(failure, Exception):
+            reactor.failed(failure, connection.descriptor)
         else:
-            continue
-        # what stopped the lane may have been a command that changes other connections, or it took all the time there was
+            connection._executed_to(data, session.go_on(data, offset) if connection.state != CLOSED else len(data))
+        # what the lane ended at may have been a command that changes other connections, or it took all the time there was
         late = monotonic() > reactor.deadline
-        rest, work, done = work[done:], [], 0
+        rest, work, done = work[reached + 1 :], [], 0
         for session, data in rest:
-            connection = session.peer
-            if connection.state == PROCESSING and session.flat and not late:
+            if session.peer.state == PROCESSING and session.flat and not late:
                 work.append((session, data))
             else:
-                connection.keep(data)
-        queue = iter(work)
+                session.peer.keep(data)
 
 
 def flush_together(owner: Owner, connections: Sequence[Connection]) -> None:

@@ -104,3 +104,12 @@ def trace_of(e: BaseException) -> str:
 
 class Fatal(FloError):
     """Something failed after a record was appended: memory no longer agrees with the log, the process must end."""
+
+
+class LaneFailure(Exception):
+    """A defect while requests of many connections were executed in one go; its cause says which."""
+
+    def __init__(self, position: int) -> None:
+        """`position`: of the connection whose requests they were, or the first of those that they were."""
+        super().__init__(position)
+        self.position = position

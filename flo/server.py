@@ -17,6 +17,7 @@ from flo.commands.binary.session import BinarySession
 from flo.commands.brief import BriefSession
 from flo.commands.host import Counters, Peer, SlowEntry
 from flo.commands.loading import BinaryLoading, Progress, RespLoading
+from flo.commands.runs import NO_LAYOUT
 from flo.commands.session import RespSession
 from flo.compactor import Compactor
 from flo.config import Settings, read_secret
@@ -83,6 +84,7 @@ class Server:
         self.inflating = False
         self.tick_deadline = 0.0
         self.flat_context = flat.NO_CONTEXT
+        self.layout = NO_LAYOUT
         self.receive_view = memoryview(bytearray(RECEIVE_BYTES))
         self.output_limit = settings.output_bytes
         self.input_limit = settings.connection_input_bytes

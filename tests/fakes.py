@@ -8,6 +8,7 @@ from typing import Any
 
 from flo.commands import flat, load_table
 from flo.commands.host import Counters, Peer
+from flo.commands.runs import NO_LAYOUT
 from flo.commands.session import RespSession
 from flo.config import Settings
 from flo.engine import Engine, EngineSettings
@@ -80,6 +81,7 @@ class FakeHost:
         self.slow_count = 0
         self.latency: list[tuple[int, int]] = []
         self.flat_context = flat.NO_CONTEXT
+        self.layout = NO_LAYOUT
         self.tick_deadline = float("inf")
         self.uptime_seconds = 0.0
         self.connections = 1

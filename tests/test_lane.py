@@ -307,9 +307,7 @@ def test_a_defect_in_the_lane_is_its_connection_s(monkeypatch: pytest.MonkeyPatc
     host.reactor.failed = fail
     try:
         broken = host.all[1].session
-        monkeypatch.setattr(
-            type(broken), "namespace", property(lambda self: 1 / 0 if self is broken else self.__dict__["namespace"]), False
-        )
+        monkeypatch.setattr(type(broken), "nil", property(lambda self: 1 / 0 if self is broken else self.__dict__["nil"]), False)
         for number in range(RESP_CLIENTS):
             host.clients[number].send(encode("GET", f"k{number}"))
         host.turn(1)

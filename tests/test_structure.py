@@ -21,7 +21,7 @@ ARROWS = {
     "config": {"ual", "errors"},
     "waits": set[str](),
     "loop": {"waits"},
-    "conn": {"loop"},
+    "conn": {"loop", "errors"},
     "compactor": {"ual", "errors"},
     "commands": {"proto", "engine", "errors", "config", "store", "ual", "waits"},
     "server": {"loop", "conn", "compactor", "commands", "proto", "engine", "config", "errors", "oplog", "ual"},

@@ -8,7 +8,7 @@ answer: RequestParser, RespSession.execute and flo.engine.kv. tests/test_flat.py
 and log.
 """
 
-from collections.abc import Iterator
+from itertools import islice
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
@@ -23,17 +23,18 @@ from flo.commands.runs import (
     INCR,
     LPUSH,
     NO_FLAGS,
-    NO_LAYOUT,
     NO_PREDECESSOR,
     OK,
     QACK,
     QDEQUEUE,
     RPOP,
     RUN_BYTES_MIN,
+    RUN_MIN,
     SET,
     SHORT_COUNTER_ENTRY_MAX,
     TOKENS,
     UNCOUNTED_BYTES,
+    acknowledge_all,
     add_all,
     dequeued,
     get_all,
@@ -45,14 +46,14 @@ from flo.commands.runs import (
     pop_all,
     popped,
     push_all,
-    receipts_of,
+    rows_of,
     run_of,
     set_all,
 )
 from flo.commands.table import SPELLINGS
 from flo.engine import Namespace
 from flo.engine.stream import FIELDS
-from flo.errors import Fatal
+from flo.errors import Fatal, LaneFailure
 from flo.proto.resp import bulk
 from flo.store.kv import COUNTER, I64_MAX, KEY_OVERHEAD_BYTES, PLAIN_MAX, SHARD_MASK
 from flo.store.queue import MESSAGE_BYTES
@@ -61,11 +62,13 @@ from flo.store.stream import SEQ_MASK
 from flo.ual.record import KV_COUNTER, KV_STRING, QUEUE_MESSAGE, STREAM_RECORD
 
 if TYPE_CHECKING:
+    from flo.commands.host import Host
     from flo.commands.session import RespSession
 
 OUTPUT_ROOM_BYTES = 1 << 20  # SPEC section 3: past 1 MiB of unsent output no more requests are executed
 
 
+Work = list[tuple["RespSession", bytes]]
 Context = tuple[Any, ...]
 NO_CONTEXT: Context = (None,)
 
@@ -99,18 +102,123 @@ def run(session: "RespSession", data: bytes, start: int) -> int:
     """Execute requests of `data` from offset `start` as far as the flat way goes; returns the offset reached, which is at a
     request's first byte. `session.halted` says whether execution has to stop there."""
     answered = len(session.peer.out)
-    offset = run_many(iter(((session, data[start:] if start else data),)), session.output_room)
+    try:
+        done, offset = run_many([(session, data[start:] if start else data)], 0, session.output_room)
+    except LaneFailure as e:
+        assert e.__cause__ is not None
+        raise e.__cause__ from None
     session.host.counters.commands -= answered
-    return len(data) if offset < 0 else start + offset
+    return len(data) if done else start + offset
 
 
-def run_many(work: Iterator[tuple["RespSession", bytes]], room_of_each: int) -> int:
-    """Execute the requests of each (session, input) in `work`, whose connections owe nothing yet and may each add `room_of_each`
-    bytes of replies, as long as they are whole and the flat way goes. Returns -1 after the last; otherwise the offset in the input
-    of the one taken last where the flat way ends, which is at a request's first byte; the next is not taken then.
+def run_many(work: Work, position: int, room_of_each: int) -> tuple[int, int]:
+    """Execute the requests of each (session, input) in `work` from `position` on, whose connections owe nothing yet and may each add
+    `room_of_each` bytes of replies, as long as they are whole and the flat way goes. Returns (whose turn it was when it ended, the
+    offset in that one's input, which is at a request's first byte), or (the length of `work`, 0). Raises `LaneFailure` for a defect.
 
     Fifty clients that do not pipeline are fifty buffers of one request each: what a buffer costs is as much as what a request
     costs. So all that can be looked up once for all of them is, and they share this loop with those that do pipeline."""
+    host = work[position][0].host
+    while position < len(work):
+        size = len(work[position][1])
+        if size >= RUN_BYTES_MIN or (position + RUN_MIN <= len(work) and size == len(work[position + RUN_MIN - 1][1])):
+            log = host.engine.log
+            appended = len(log.pending)
+            try:
+                count, offset = run_same(work, position)
+            except Exception as e:
+                if len(log.pending) != appended:
+                    raise LaneFailure(position) from e
+                count = offset = 0  # nothing was done: one by one, to see whose it is
+            position += count
+            if offset:
+                return position, offset
+            if count:
+                continue
+        position, offset = _run_each(work, position, room_of_each, host)
+        if offset >= 0:
+            return position, offset
+    return position, 0
+
+
+def run_same(work: Work, position: int) -> tuple[int, int]:
+    """Execute the run that begins at `position` and goes over the connections whose input is of the same size and layout. Returns (how
+    many were done, the offset reached in the input of the next)."""
+    session, data = work[position]
+    host, namespace, nil, auto_ack, size = session.host, session.namespace, session.nil, session.auto_ack, len(data)
+    end = position + 1
+    for other, more in islice(work, end, None):
+        if len(more) != size or other.namespace is not namespace or other.nil is not nil or other.auto_ack is not auto_ack:
+            break
+        end += 1
+    group = work[position:end]
+    if len(group) > 1:
+        layout, rows = run_of(b"".join([data for _, data in group]), host.layout)
+        if rows is not None and size % layout.stride:  # what is whole only when put together is not whole
+            group, rows = group[:1], rows_of(layout, data)
+    else:
+        layout, rows = run_of(data, host.layout)
+    host.layout = layout
+    if rows is None:
+        return 0, 0
+    if host.flat_context[0] is not namespace.kv:
+        host.flat_context = context(namespace)
+    _, store, shards, buried, grow, log, push, now, number, adds, queues, streams, (takers, watches, readers), _ = host.flat_context
+    answers: list[bytes] = []
+    seqs: list[int] = []
+    emit = answers.append
+    index = first = log.next_index
+    grown = misses = 0
+    kind = layout.kind
+    if kind == GET:
+        misses = get_all(rows, shards, emit, nil)
+        host.counters.hits += len(answers) - misses
+        host.counters.misses += misses
+    elif kind == QACK:
+        acknowledge_all(namespace.queues, layout.fixed[1], rows, answers.extend)
+        index = first = log.next_index
+    elif kind in (RPOP, QDEQUEUE):
+        if kind == QDEQUEUE or not auto_ack:
+            seqs = pop_all(namespace.queues, layout.fixed[1], len(rows), dequeued if kind == QDEQUEUE else popped, emit)
+        index = first = log.next_index
+    elif not adds:
+        return 0, 0
+    elif kind == SET:
+        start = pack_start(28 + len(rows[0][0]) + layout.size, KV_STRING, 0, len(rows[0][0]), number, now)
+        index, grown = set_all(rows, index, start, TOKENS[layout.size], shards, buried, grow, push, emit)
+    elif kind == INCR:
+        index, grown = incr_all(rows, index, layout.size, number, now, shards, buried, grow, push, emit)
+    elif kind == LPUSH:
+        name = layout.fixed[1]
+        if not takers and name in queues.queues:
+            index = push_all(rows, index, number, now, layout.size, queues, name, log.pending.extend, answers.extend)
+    elif not watches and not readers:
+        stream = streams.streams.get(layout.fixed[1])
+        field = layout.fixed[3]
+        if stream is not None and stream.plain and stream.last >> 64 <= now and field != b"data":
+            index = add_all(rows, index, number, now, field, layout.size, streams, stream, push, emit)
+    done, stride = len(answers), layout.stride
+    if index != first:
+        log.next_index = index
+        log.pending_bytes += 3 * done * stride  # an upper bound of what these requests appended
+        store.bytes += grown
+    host.counters.commands += done
+    if not done:
+        return 0, 0
+    each = len(rows) if len(group) == 1 else size // stride
+    for at, (session, _) in enumerate(group if done == len(rows) else group[: -(-done // each)]):
+        mine = at * each
+        session.peer.out.append(answers[at] if each == 1 else b"".join(answers[mine : mine + each]))
+        if seqs:
+            session.last_receipts = [(seqs[min(mine + each, done) - 1], 1)]
+    if len(group) == 1:
+        return (1, 0) if done * stride == size else (0, done * stride)
+    return done // each, done % each * stride
+
+
+def _run_each(work: Work, position: int, room_of_each: int, host: "Host") -> tuple[int, int]:
+    """Execute each one's requests by themselves, until one's is the beginning of a run. Returns (whose turn is next, -1), or as
+    `run_many`, where the flat way ends."""
     kv: Any = None
     store: Any = None
     log: Any = None
@@ -120,17 +228,17 @@ def run_many(work: Iterator[tuple["RespSession", bytes]], room_of_each: int) -> 
     set_size = incr_size = push_size = add_size = set_length = incr_length = -1
     set_start = incr_start = push_start = add_start = b""
     queue_name = stream_name = None
-    get_size, get_start, get_prefix = -1, 0, b""  # of the last GET that was alone
-    layout = NO_LAYOUT
     offset = -1
-    for session, data in work:
+    first = position
+    for session, data in islice(work, first, None):
+        if position > first and len(data) >= RUN_BYTES_MIN:
+            break
         if session.namespace.kv is not kv:
             if log is not None and index != log.next_index:
                 log.next_index = index
                 log.pending_bytes += 3 * fed
                 store.bytes += grown
                 fed = grown = 0
-            host = session.host
             kv = session.namespace.kv
             if host.flat_context[0] is not kv:
                 host.flat_context = context(session.namespace)
@@ -146,75 +254,7 @@ def run_many(work: Iterator[tuple["RespSession", bytes]], room_of_each: int) -> 
         emit = out.append
         room = room_of_each
         before = index
-        size = len(data)
-        if size == get_size and data.startswith(get_prefix) and data.endswith(CRLF):  # all there is, a GET of a key as long as the last
-            entry = shards[hash(key := data[get_start:-2]) & 255].get(key)
-            if entry is None or entry[-1] < PLAIN_MAX:
-                gets += 1
-                if entry is None:
-                    misses += 1
-                    emit(session.nil)
-                else:
-                    emit(entry[:-8])
-                commands += len(out)
-                continue
-        behind = data  # what is behind the run that a pipeline mostly is
-        if size >= RUN_BYTES_MIN:
-            layout, rows = run_of(data, layout)
-            if rows is not None:
-                count = len(out)
-                kind = layout.kind
-                if kind == GET:
-                    misses += get_all(rows, shards, emit, session.nil)
-                    gets += len(out) - count
-                elif not adds:
-                    pass
-                elif kind == SET:
-                    start = pack_start(28 + len(rows[0][0]) + layout.size, KV_STRING, 0, len(rows[0][0]), namespace, now)
-                    index, more = set_all(rows, index, start, tokens[layout.size], shards, buried, grow, push, emit)
-                    grown += more
-                elif kind == INCR:
-                    index, more = incr_all(rows, index, layout.size, namespace, now, shards, buried, grow, push, emit)
-                    grown += more
-                elif kind == LPUSH:
-                    name = layout.fixed[1]
-                    if not takers and name in queues.queues:
-                        queue_name = None
-                        index = push_all(rows, index, namespace, now, layout.size, queues, name, log.pending.extend, out.extend)
-                elif kind >= RPOP:
-                    if index != log.next_index:
-                        log.next_index = index
-                        log.pending_bytes += 3 * (fed + size)
-                        store.bytes += grown
-                        fed = grown = 0
-                    queue_name = None
-                    name = layout.fixed[1]
-                    engine_queues = session.namespace.queues
-                    if kind == QACK:
-                        receipts = receipts_of(rows)
-                        while receipts and (acked := engine_queues.ack_all(name, receipts)):
-                            out.extend([b":1\r\n"] * acked)
-                            del receipts[:acked]
-                    elif kind == QDEQUEUE:
-                        pop_all(engine_queues, name, len(rows), session.note_receipt, dequeued, emit)
-                    elif not session.auto_ack:
-                        pop_all(engine_queues, name, len(rows), session.note_receipt, popped, emit)
-                    index = before = log.next_index
-                elif not watches and not readers:
-                    stream = streams.streams.get(layout.fixed[1])
-                    field = layout.fixed[3]
-                    if stream is not None and stream.plain and stream.last >> 64 <= now and field != b"data":
-                        stream_name = None
-                        index = add_all(rows, index, namespace, now, field, layout.size, streams, stream, push, emit)
-                done = (len(out) - count) * layout.stride
-                if done == size:
-                    commands += len(out)
-                    if index != before:
-                        fed += done
-                    continue
-                if done:
-                    behind = data[done:]
-        pieces = behind.split(CRLF)
+        pieces = data.split(CRLF)
         last = len(pieces) - 1
         at = 0
         try:
@@ -236,9 +276,6 @@ def run_many(work: Iterator[tuple["RespSession", bytes]], room_of_each: int) -> 
                         if entry[-1] < PLAIN_MAX:
                             emit(entry[:-8])
                             at += 5
-                            if last == 5:  # it was alone
-                                get_prefix = data[: -2 - len(key)]
-                                get_size, get_start = len(data), len(get_prefix)
                             if len(entry) > UNCOUNTED_BYTES:
                                 room -= len(entry)
                                 if room < 0:
@@ -452,15 +489,18 @@ def run_many(work: Iterator[tuple["RespSession", bytes]], room_of_each: int) -> 
                     commands += len(out)
                     if index != before:
                         fed += len(data)
+                    position += 1
                     continue
         except (IndexError, KeyError) as e:
             # an argument over ARGUMENT_BYTES_MAX, or a count not in COUNTS: nothing of that request was done, unless it is a defect
             if log.next_index > index or log.written + len(log.pending) + 1 != index:
                 raise Fatal("a request failed in the flat path after it had appended to the log") from e
+        except Exception as e:
+            raise LaneFailure(position) from e
         rest = pieces[at:]
         offset = len(data) - sum(map(len, rest)) - 2 * (len(rest) - 1)
         session.output_room = room
-        session.executed += at > 0 or behind is not data
+        session.executed += at > 0
         commands += len(out)
         fed += len(data)
         break
@@ -474,7 +514,7 @@ def run_many(work: Iterator[tuple["RespSession", bytes]], room_of_each: int) -> 
         if gets:
             counters.hits += gets - misses
             counters.misses += misses
-    return offset
+    return position, offset
 
 
 assert SHARD_MASK == 255  # written out above: a global name costs a lookup

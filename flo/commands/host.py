@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
+from flo.commands.runs import Layout
 from flo.config import Settings
 from flo.engine import Engine
 from flo.waits import Waits
@@ -132,6 +133,7 @@ class Host(Protocol):
     waiting: int  # requests of all connections that wait
     inflating: bool  # one large value at a time: what they inflate to was not sent
     flat_context: tuple[Any, ...]  # of commands/flat.py; NO_CONTEXT at the start of a turn
+    layout: Layout  # of the last run of requests
     waits: Waits  # of all clients, from readable to sent
     tick_deadline: float  # monotonic seconds; past it a connection gives way to the others
 

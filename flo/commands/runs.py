@@ -281,13 +281,20 @@ def push_all(
     return index + len(seqs)
 
 
-def pop_all(queues: Queues, name: bytes, count: int, leased_by: Callable[[tuple[int, int]], None], answer: Answer, emit: Emit) -> None:
-    """Lease messages, as many as the short way goes; `leased_by` is told the receipt of the last."""
+def pop_all(queues: Queues, name: bytes, count: int, answer: Answer, emit: Emit) -> list[int]:
+    """Lease messages, as many as the short way goes; returns their seqs."""
     seqs, payloads = queues.pop_all(name, count, RUN_ANSWER_BYTES_MAX)
-    if seqs:
-        leased_by((seqs[-1], 1))
-        for seq, payload in zip(seqs, payloads, strict=True):
-            emit(answer(seq, payload))
+    for seq, payload in zip(seqs, payloads, strict=True):
+        emit(answer(seq, payload))
+    return seqs
+
+
+def acknowledge_all(queues: Queues, name: bytes, rows: list[bytes], answer_all: Callable[[list[bytes]], None]) -> None:
+    """Acknowledge the messages of receipts, as many as the short way goes."""
+    receipts = receipts_of(rows)
+    while receipts and (count := queues.ack_all(name, receipts)):
+        answer_all([b":1\r\n"] * count)
+        del receipts[:count]
 
 
 def popped(seq: int, payload: bytes) -> bytes:

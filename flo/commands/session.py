@@ -387,10 +387,6 @@ class RespSession:
     def answer_due(self, output_room: int) -> None:
         """What waits here is answered by what it waits for."""
 
-    def note_receipt(self, receipt: tuple[int, int]) -> None:
-        """The last message this connection took, on its own: (seq, attempt)."""
-        self.last_receipts = [receipt]
-
     def overload(self) -> bytes:
         """The last reply of a connection whose unread input went past what all may hold."""
         return resp.error("BUSY the unread input of all connections is at its limit; try again later")

@@ -26,7 +26,7 @@ from flo.commands.runs import (
     pack_start,
     pack_version,
 )
-from flo.errors import BadRequest
+from flo.errors import BadRequest, LaneFailure
 from flo.proto.binary import MAGIC, NOT_FOUND, OK, REQUEST_BYTES, encode_response
 from flo.store.kv import COUNTER, FRAME_END_BYTES, I64_MAX, KEY_OVERHEAD_BYTES, PLAIN_MAX, SHARD_MASK
 from flo.ual.record import KV_COUNTER, KV_STRING
@@ -95,15 +95,20 @@ def _value_answer(entry_bytes: int) -> ValueAnswer:
     return struct.Struct(f"<8s8s8s7sx{length}s").pack, (8 + length).to_bytes(8, "little"), 3 + digits
 
 
-def run_many(work: Iterator[tuple["BinarySession", bytes]], room_of_each: int) -> int:
+def run_many(work: list[tuple["BinarySession", bytes]], position: int, room_of_each: int) -> tuple[int, int]:
     """As `flo.commands.flat.run_many`."""
-    for session, data in work:
-        if session.halted:
-            session.halted = session.yielded = False
-        at = run(session, data, 0, room_of_each)
-        if at != len(data) or session.halted:
-            return at
-    return -1
+    try:
+        while position < len(work):
+            session, data = work[position]
+            if session.halted:
+                session.halted = session.yielded = False
+            at = run(session, data, 0, room_of_each)
+            if at != len(data) or session.halted:
+                return position, at
+            position += 1
+    except Exception as e:
+        raise LaneFailure(position) from e
+    return position, 0
 
 
 def run(session: "BinarySession", data: bytes, start: int, room: int) -> int:
