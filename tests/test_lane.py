@@ -62,7 +62,7 @@ class FakeReactor:
 class Turns(FakeHost):
     """A host with connections, whose turns come when a test says so."""
 
-    def __init__(self, together: bool) -> None:
+    def __init__(self, together: bool, resp_clients: int = RESP_CLIENTS, clients: int = CLIENTS) -> None:
         super().__init__()
         load_handlers()
         self.together = together
@@ -75,9 +75,9 @@ class Turns(FakeHost):
         self.by_descriptor: dict[int, Connection] = {}
         self.clients: list[socket.socket] = []
         self.all: list[Connection] = []
-        self.received = [b""] * CLIENTS
+        self.received = [b""] * clients
         self.by_lane = 0
-        for number in range(CLIENTS):
+        for number in range(clients):
             ours, theirs = socket.socketpair()
             ours.setblocking(False)
             theirs.setblocking(False)
@@ -85,7 +85,7 @@ class Turns(FakeHost):
             connection = Connection(self, ours, number, "client", "server")
             self.by_descriptor[connection.descriptor] = connection
             self.all.append(connection)
-            made = RespSession if number < RESP_CLIENTS else BinarySession
+            made = RespSession if number < resp_clients else BinarySession
             connection.begin(made(self, connection), False)
 
     def hold_input(self, change: int) -> bool:
@@ -253,6 +253,49 @@ def test_the_lane_is_taken() -> None:
         assert host.by_lane == RESP_CLIENTS + 1
         host.read()
         assert host.received[:RESP_CLIENTS] == [b"+OK\r\n"] * RESP_CLIENTS
+    finally:
+        host.close()
+
+
+def test_many_clients_of_several_kinds_at_once() -> None:
+    """Like is put beside like, over all that are ready, and every client gets its own answers, in its own order."""
+    clients = 40
+    host = Turns(True, clients, clients)
+    try:
+        for number in range(clients):
+            feed = encode("SET", f"key{number:02}", f"value{number:02}") + encode("LPUSH", "q", f"message{number:02}")
+            host.clients[number].send(feed if number % 3 else encode("SET", f"key{number:02}", f"value{number:02}"))
+        host.turn(1)
+        host.read()
+        assert all(answer.startswith(b"+OK\r\n") for answer in host.received)
+        queued = sum(number % 3 > 0 for number in range(clients))
+        assert sorted(int(answer[6:-2]) for answer in host.received if len(answer) > 5) == list(range(1, queued + 1))
+        host.received = [b""] * clients
+        taken: dict[int, bytes] = {}
+        for number in range(clients):
+            host.clients[number].send(
+                encode("QDEQUEUE", "q") if number % 2 and queued else encode("GET", f"key{number:02}") * (1 + number % 4)
+            )
+        host.turn(1)
+        host.read()
+        for number, answer in enumerate(host.received):
+            if number % 2:
+                taken[number] = answer
+                assert answer == b"*0\r\n" or b"$9\r\nmessage" in answer, answer
+            else:
+                assert answer == b"$7\r\nvalue%02d\r\n" % number * (1 + number % 4)
+        seqs = [answer.split(b"\r\n")[2][1:] for answer in taken.values() if answer != b"*0\r\n"]
+        assert len(set(seqs)) == len(seqs) == min(queued, clients // 2)
+        host.received = [b""] * clients
+        for number, seq in enumerate(seqs):
+            host.clients[number].send(encode("QACK", "q", seq + b"-1"))
+        for number in range(len(seqs), clients):
+            host.clients[number].send(encode("INCR", "n"))
+        host.turn(1)
+        host.read()
+        assert host.received[: len(seqs)] == [b":1\r\n"] * len(seqs)
+        assert sorted(int(answer[1:]) for answer in host.received[len(seqs) :]) == list(range(1, clients - len(seqs) + 1))
+        assert host.engine.queues.store.queues[b"q"].counts[2:] == [0, 0]
     finally:
         host.close()
 

@@ -68,6 +68,7 @@ if TYPE_CHECKING:
 OUTPUT_ROOM_BYTES = 1 << 20  # SPEC section 3: past 1 MiB of unsent output no more requests are executed
 
 
+SORT_MIN = 8  # connections: fewer are served in the order in which they were ready
 Work = list[tuple["RespSession", bytes]]
 Context = tuple[Any, ...]
 NO_CONTEXT: Context = (None,)
@@ -119,6 +120,9 @@ def run_many(work: Work, position: int, room_of_each: int) -> tuple[int, int]:
     Fifty clients that do not pipeline are fifty buffers of one request each: what a buffer costs is as much as what a request
     costs. So all that can be looked up once for all of them is, and they share this loop with those that do pipeline."""
     host = work[position][0].host
+    if not position and len(work) >= SORT_MIN:
+        # what came at one time has no order, and like beside like is a run: one who asks for messages, the next who acknowledges some
+        work.sort(key=_input_size)
     while position < len(work):
         size = len(work[position][1])
         if size >= RUN_BYTES_MIN or (position + RUN_MIN <= len(work) and size == len(work[position + RUN_MIN - 1][1])):
@@ -139,6 +143,10 @@ def run_many(work: Work, position: int, room_of_each: int) -> tuple[int, int]:
         if offset >= 0:
             return position, offset
     return position, 0
+
+
+def _input_size(item: tuple["RespSession", bytes]) -> int:
+    return len(item[1])
 
 
 def run_same(work: Work, position: int) -> tuple[int, int]:
