@@ -3,14 +3,14 @@
 # make soak   ten minutes of everything at once, with kills, compactions and clock steps, against a model
 # make locust users of both protocols, each answer checked
 # make dist   dist/flo.pyz, the whole of Flo as one file
-# make bench  Flo beside Redis and the floor, on this machine
+# make bench  Flo beside Redis and the floor, on this machine, in ten minutes; make bench-quick in one
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 
-.PHONY: test lint unit long soak bench locust tools dist docs clean
+.PHONY: test lint unit long soak bench bench-quick locust tools dist docs clean
 
 test: lint unit
 
@@ -43,8 +43,14 @@ long: tools
 soak: tools
 	$(BIN)/python loadtest/soak.py --seconds 600
 
+# BENCH_PYTHON=/path/to/python3.13 chooses the Python that Flo runs on
+BENCH_PYTHON ?= $(PYTHON)
+
 bench: tools
-	$(BIN)/python loadtest/compare.py
+	$(BIN)/python loadtest/compare.py --bench --python $(BENCH_PYTHON) --seconds 0.8 --json bench.json --charts docs/charts
+
+bench-quick: tools
+	$(BIN)/python loadtest/compare.py --bench --quick --python $(BENCH_PYTHON)
 
 locust: tools
 	$(BIN)/locust -f loadtest/locustfile.py --headless --only-summary -u 50 -r 50 -t 20s

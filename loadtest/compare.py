@@ -5,6 +5,7 @@
     python3 loadtest/compare.py --binary …        Flo's binary protocol beside its own RESP
     python3 loadtest/compare.py --queues …        queues and streams, beside Redis's lists and streams, and beanstalkd: work.py
     python3 loadtest/compare.py --restart …       how long a start takes with a million of each: restart.py
+    python3 loadtest/compare.py --bench [--quick] all the figures of docs/performance.md: bench.py
 
 Starts redis-server (appendfsync always for `sync`, everysec for `async`, no AOF for `ephemeral`), Flo on each Python given,
 and floor.py on the first, each on its own port and directory; loads each with redis-benchmark (50 clients, one million keys)
@@ -96,14 +97,24 @@ def sync_latency(directory: str) -> tuple[float, float]:
         os.unlink(path)
 
 
-def load(target: Target, command: str | tuple[str, ...], depth: int, requests: int) -> tuple[float, float]:
-    """One slice: (requests a second, the server's CPU us a request). `command` is one of redis-benchmark's tests, or words to send."""
+def load(
+    target: Target,
+    command: str | tuple[str, ...],
+    depth: int,
+    requests: int,
+    *,
+    clients: int = CLIENTS,
+    keys: int = KEYS,
+    size: int = 3,
+) -> tuple[float, float]:
+    """One slice: (requests a second, the server's CPU us a request). `command` is one of redis-benchmark's tests, or words to send;
+    `size` is that of a value."""
     before = cpu_seconds(target.pid)
     began = time.perf_counter()
     result = subprocess.run(
         [
-            "redis-benchmark", "-h", "127.0.0.1", "-p", str(target.port), "-c", str(CLIENTS), "-r", str(KEYS), "-P", str(depth),
-            "-n", str(requests), "--csv", *(("-t", command) if isinstance(command, str) else command),
+            "redis-benchmark", "-h", "127.0.0.1", "-p", str(target.port), "-c", str(clients), "-r", str(keys), "-P", str(depth),
+            "-d", str(size), "-n", str(requests), "--csv", *(("-t", command) if isinstance(command, str) else command),
         ],
         capture_output=True, text=True, timeout=120, check=True,
     )  # fmt: skip
@@ -261,6 +272,9 @@ def main() -> int:
     parser.add_argument("--queues", action="store_true", help="queues and streams")
     parser.add_argument("--restart", action="store_true", help="starts, with so many keys, messages and records")
     parser.add_argument("--count", type=int, default=1_000_000, help="how many, with --restart")
+    parser.add_argument("--bench", action="store_true", help="every figure of docs/performance.md")
+    parser.add_argument("--quick", action="store_true", help="with --bench: the main rows, two rounds, a minute")
+    parser.add_argument("--charts", help="with --bench: draw them into this directory")
     parser.add_argument("--json", help="write every figure to this file")
     args = parser.parse_args()
     if args.binary:
@@ -268,6 +282,10 @@ def main() -> int:
         if args.json:
             Path(args.json).write_text(json.dumps(protocols, indent=1))
         return 0
+    if args.bench:
+        from loadtest import bench
+
+        return bench.run(args)
     if args.restart:
         from loadtest import restart
 

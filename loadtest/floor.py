@@ -7,7 +7,7 @@ price of the interpreter.
 
     python3 loadtest/floor.py PORT LOGFILE [--nosync]
 
-Commands: SET key value, GET key, INCR key; LPUSH, RPOP (leases), QENQUEUE, QDEQUEUE, QACK of one message of one queue; XADD * of one
+Commands: SET key value, GET key, INCR key, MGET; LPUSH, RPOP (leases), QENQUEUE, QDEQUEUE, QACK of one message of one queue; XADD * of one
 field to one stream; PING, and what redis-benchmark and compare.py ask first (CONFIG GET, DBSIZE, FLUSHALL).
 """
 
@@ -23,8 +23,9 @@ from contextlib import suppress
 
 LOG_BYTES = 256 << 20  # zeroed ahead, as Flo's segments are; a run that writes more wraps
 RECV_BYTES = 64 << 10
-TOKENS = tuple(b"$%d" % n for n in range(2048))  # longer arguments would need a careful parser
+TOKENS = tuple(b"$%d" % n for n in range(2048))
 HEADS = tuple(b"$%d\r\n" % n for n in range(2048))
+LARGE_BYTES = 32 << 10  # a request that is not whole and larger than this is gathered without being looked at
 CRLF, OK, NIL, PONG = b"\r\n", b"+OK\r\n", b"$-1\r\n", b"+PONG\r\n"
 RECORD = struct.Struct("<IHHIQQ").pack  # length, type, key length, namespace, time, predecessor
 BATCH = struct.Struct("<IIQII").pack  # magic, length, first index, count, crc
@@ -94,7 +95,10 @@ def execute(data: bytes, db: dict[bytes, bytes], log: Callable[[bytes], None], o
             if name == b"SET":
                 value = pieces[at + 6]
                 pieces[at + 7]
-                if pieces[at + 3] != tokens[len(key)] or pieces[at + 5] != tokens[len(value)]:
+                if len(value) >= len(tokens):
+                    if pieces[at + 5] != b"$%d" % len(value):
+                        raise ValueError(data[:100])
+                elif pieces[at + 3] != tokens[len(key)] or pieces[at + 5] != tokens[len(value)]:
                     raise ValueError(data)
                 log(RECORD(28 + len(key) + len(value), 16, len(key), 0, 0, 0) + key + value)
                 db[key] = value
@@ -107,8 +111,10 @@ def execute(data: bytes, db: dict[bytes, bytes], log: Callable[[bytes], None], o
                 found = db.get(key)
                 if found is None:
                     out(NIL)
-                else:
+                elif len(found) < len(tokens):
                     out(HEADS[len(found)] + found + CRLF)
+                else:
+                    out(b"$%d\r\n%b\r\n" % (len(found), found))
                 at += 5
             elif name == b"INCR":
                 pieces[at + 5]
@@ -117,6 +123,15 @@ def execute(data: bytes, db: dict[bytes, bytes], log: Callable[[bytes], None], o
                 db[key] = value
                 out(b":%b\r\n" % value)
                 at += 5
+            elif name == b"MGET":
+                count = int(pieces[at][1:])
+                pieces[at + 2 * count + 1]
+                keys = pieces[at + 4 : at + 2 * count + 1 : 2]
+                if [tokens[len(key)] for key in keys] != pieces[at + 3 : at + 2 * count : 2]:
+                    raise ValueError(data)
+                values = map(db.get, keys)
+                out(b"*%d\r\n" % len(keys) + b"".join([NIL if v is None else HEADS[len(v)] + v + CRLF for v in values]))
+                at += 2 * count + 1
             elif name == b"CONFIG":
                 pieces[at + 7]
                 out(b"*2\r\n$4\r\nsave\r\n$0\r\n\r\n")
@@ -136,6 +151,14 @@ def execute(data: bytes, db: dict[bytes, bytes], log: Callable[[bytes], None], o
     return CRLF.join(pieces[at:])
 
 
+def missing_of(left: bytes) -> int:
+    """How many bytes are missing of the SET that `left` is the beginning of; 0 where that is not known."""
+    head = left[:100].split(CRLF, 6)
+    if len(head) < 7 or head[2] != b"SET":
+        return 0
+    return left.index(head[5] + CRLF) + len(head[5]) + 4 + int(head[5][1:]) - len(left)
+
+
 def serve(port: int, path: str, sync: bool) -> None:
     """Serve on 127.0.0.1:`port` until killed, appending to `path`."""
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC)
@@ -148,6 +171,7 @@ def serve(port: int, path: str, sync: bool) -> None:
     poller.register(listener.fileno(), select.EPOLLIN)
     socks: dict[int, socket.socket] = {}
     rest: dict[int, bytes] = {}
+    large: dict[int, tuple[list[bytes], int]] = {}  # pieces of a large request, bytes that are missing
     db: dict[bytes, bytes] = {}
     records: list[bytes] = []
     tail = crc = index = 0
@@ -169,12 +193,23 @@ def serve(port: int, path: str, sync: bool) -> None:
                 socks.pop(ready).close()
                 rest.pop(ready, None)
                 continue
+            if ready in large:
+                pieces, missing = large.pop(ready)
+                pieces.append(data)
+                if len(data) < missing:
+                    large[ready] = pieces, missing - len(data)
+                    continue
+                data = b"".join(pieces)
             if ready in rest:
                 data = rest.pop(ready) + data
             out: list[bytes] = []
             left = execute(data, db, records.append, out.append)
             if left:
-                rest[ready] = left
+                missing = missing_of(left)
+                if missing > LARGE_BYTES:
+                    large[ready] = [left], missing
+                else:
+                    rest[ready] = left
             if out:
                 replies.append((peer, out))
         if records:

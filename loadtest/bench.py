@@ -1,0 +1,376 @@
+"""Every figure of docs/performance.md in one run: what `compare.py --bench` and `make bench` do.
+
+    python3 loadtest/compare.py --bench [--quick] [--python PATH …] [--rounds 5] [--seconds 0.8] [--json FILE] [--charts DIRECTORY]
+
+Starts redis-server (appendfsync always), Flo on each Python, the floor, and beanstalkd where there is one; loads them in slices that
+alternate; and prints, row by row, the median of the rounds' ratios with their spread, and what is asked of it. Rounds in which more than
+5 % of the CPU was stolen are dropped. --quick does two rounds of the main rows, in a minute.
+
+    rates       redis-benchmark, 50 clients, a million keys; cycles.py for leases; generator.py for the binary protocol
+    waits       openloop.py at 10, 50 and 90 % of the rate that Redis reached with SET
+    memory      resident bytes a key of 64 bytes, a message, a record, an idle connection
+    curves      CPU a request against connections, size of a value, depth of the pipeline (not with --quick)
+"""
+
+import argparse
+import contextlib
+import json
+import platform
+import random
+import shutil
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from loadtest import charts
+from loadtest.compare import CLIENTS, KEYS, REDIS_FLAGS, ROOT, STOLEN_MAX, Target, floor, generate, load, stolen, sync_latency
+from loadtest.work import beanstalkd, cycle, empty
+from tests.processes import FloProcess, RedisProcess, RespClient, encode
+
+LARGE_KEYS = 500  # of large values
+MEMORY_COUNT = 1_000_000
+IDLE_CONNECTIONS = 5_000
+SHARES = (0.1, 0.5, 0.9)  # of Redis's peak
+CURVES: dict[str, Sequence[int]] = {
+    "connections": (1, 10, 100, 1000),
+    "depth": (1, 2, 4, 8, 16, 32, 64, 128, 256),
+    "bytes": (10, 100, 1000, 10_000, 100_000, 1_000_000),
+    "keys": (1000, 10_000, 100_000, 1_000_000),
+}
+
+Slice = Callable[[Target, int], tuple[float, float]]  # (server, requests) -> (requests a second, the server's CPU us a request)
+
+
+@dataclass
+class Row:
+    """One kind of work."""
+
+    title: str
+    depth: int
+    asked: float  # ratio over Redis; 0 for none
+    run: Slice = field(repr=False)
+    prepare: Callable[[Target], None] | None = None
+    against: tuple[str, ...] = ("redis", "floor")
+    rates: dict[str, list[float]] = field(default_factory=dict)
+    cpu_us: dict[str, list[float]] = field(default_factory=dict)
+
+    @property
+    def label(self) -> str:
+        """Its name with its depth."""
+        return f"{self.title}, {self.depth} deep" if self.depth > 1 else self.title
+
+    def ratio(self, name: str, other: str) -> tuple[float, float, float] | None:
+        """(median, lowest, highest) of the rounds' ratios."""
+        if not self.rates.get(name) or not self.rates.get(other):
+            return None
+        ratios = [a / b for a, b in zip(self.rates[name], self.rates[other], strict=True)]
+        return statistics.median(ratios), min(ratios), max(ratios)
+
+
+def words(*command: str, depth: int) -> Slice:
+    """A command by redis-benchmark."""
+    return lambda target, requests: load(target, command, depth, requests)
+
+
+def named(command: str, depth: int) -> Slice:
+    """One of redis-benchmark's own tests."""
+    return lambda target, requests: load(target, command, depth, requests)
+
+
+def sized(command: str, size: int) -> Slice:
+    """SET or GET of large values."""
+    return lambda target, requests: load(target, command, 1, requests, keys=LARGE_KEYS, size=size)
+
+
+def fill_keys(target: Target) -> None:
+    """Three quarters of the million keys, for those who read."""
+    load(target, "set", 64, KEYS + KEYS // 3)
+
+
+def fill_large(size: int) -> Callable[[Target], None]:
+    """Every large key."""
+
+    def fill(target: Target) -> None:
+        load(target, "set", 1, LARGE_KEYS * 4, keys=LARGE_KEYS, size=size)
+
+    return fill
+
+
+def cycles(steps: str, depth: int, seconds: float) -> Slice:
+    """Leases by cycles.py."""
+    run_one = cycle(steps, seconds)
+    return lambda target, requests: run_one(target, depth, requests)
+
+
+def rows_of(seconds: float, quick: bool) -> list[Row]:
+    """What is measured, and what is asked of it (issue 6)."""
+    rows = []
+    for depth, asked in ((1, 1.0), (16, 0.9)):
+        rows += [
+            Row("SET", depth, asked, named("set", depth)),
+            Row("INCR", depth, asked, named("incr", depth)),
+            Row("LPUSH", depth, asked, words("LPUSH", "work", "xxx", depth=depth)),
+            Row("XADD", depth, asked, words("XADD", "stream", "*", "field", "xxx", depth=depth)),
+        ]
+        rows.append(Row("lease, ack", depth, asked, cycles("lease,ack", depth, seconds), empty))
+    rows += [
+        Row("GET", 1, 0.95, named("get", 1), fill_keys),
+        Row("GET", 16, 0.75, named("get", 16), fill_keys),
+        Row("MGET of 10", 1, 0.95, words("MGET", *["key:__rand_int__"] * 10, depth=1), fill_keys),
+    ]
+    if quick:
+        return [row for row in rows if row.title in ("SET", "GET", "LPUSH", "XADD")]
+    for size, shown in ((64 << 10, "64 KiB"), (1 << 20, "1 MiB")):
+        rows.append(Row(f"SET {shown}", 1, 0.8, sized("set", size)))
+        rows.append(Row(f"GET {shown}", 1, 0.8, sized("get", size), fill_large(size)))
+    rows.append(Row("put, lease, ack", 1, 0, cycles("put,lease,ack", 1, seconds), empty, ("redis", "floor", "beanstalkd")))
+    return rows
+
+
+def measure(row: Row, targets: list[Target], rounds: int, seconds: float) -> int:
+    """Fill a row in; returns how many rounds were dropped."""
+    requests = {}
+    dropped = 0
+    for target in targets:
+        if row.prepare is not None:
+            row.prepare(target)
+        rate, _ = row.run(target, min(2000 * row.depth, 20_000) if "iB" not in row.title else 200)
+        requests[target.name] = max(int(rate * seconds), 100)
+    for _ in range(rounds):
+        stolen_before, all_before = stolen()
+        measured = {}
+        for target in targets:
+            if row.prepare is empty:
+                empty(target)
+            measured[target.name] = row.run(target, requests[target.name])
+        stolen_after, all_after = stolen()
+        if (stolen_after - stolen_before) / max(all_after - all_before, 1) > STOLEN_MAX:
+            dropped += 1
+            continue
+        for name, (rate, cpu) in measured.items():
+            row.rates.setdefault(name, []).append(rate)
+            row.cpu_us.setdefault(name, []).append(cpu)
+    return dropped
+
+
+def show(row: Row, flos: list[str]) -> None:
+    """One line a Flo."""
+    costs = "  ".join(
+        f"{name} {statistics.median(rates) / 1000:.1f} ({statistics.median(row.cpu_us[name]):.1f})" for name, rates in row.rates.items()
+    )
+    for name in flos:
+        cells = ""
+        for other in row.against:
+            found = row.ratio(name, other)
+            asked = {"redis": row.asked, "floor": 0.75 if row.asked else 0.0, "beanstalkd": 3.0}[other]
+            if found is not None:
+                mark = "" if not asked else " ok" if found[0] >= asked else " UNDER"
+                cells += f"  over {other} {found[0]:.2f} [{found[1]:.2f}..{found[2]:.2f}]{mark}"
+        print(f"{row.label:<20} {name:<11}{cells}     {costs}", flush=True)
+
+
+def waits(targets: list[Target], peak: float, rounds: int, seconds: float) -> list[dict[str, object]]:
+    """SET at shares of Redis's peak: what each server's clients wait, round by round."""
+    found: list[dict[str, object]] = []
+    for share in SHARES:
+        per: dict[str, list[dict[str, float]]] = {target.name: [] for target in targets}
+        for _ in range(rounds):
+            for target in targets:
+                command = [
+                    sys.executable, str(ROOT / "loadtest" / "openloop.py"), str(target.port), "--rate", str(peak * share),
+                    "--seconds", str(seconds),
+                ]  # fmt: skip
+                per[target.name].append(json.loads(subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout))
+        for name, rounds_of in per.items():
+            middle: dict[str, object] = {
+                key: statistics.median(item[key] for item in rounds_of) for key in ("p50", "p99", "p999", "max", "ceiling")
+            }
+            middle |= {
+                "server": name,
+                "share": share,
+                "rate": peak * share,
+                "void": sum(item["void"] for item in rounds_of) > len(rounds_of) // 2,
+            }
+            found.append(middle)
+            print(
+                f"SET at {share:.0%} of Redis's peak, {peak * share / 1000:.0f} k/s  {name:<11}"
+                + "  ".join(f"{key} {middle[key]:.0f} us" for key in ("p50", "p99", "p999", "max"))
+                + f"  (the generator's ceiling {middle['ceiling']:,.0f})"
+                + ("  VOID: the generator was near it" if middle["void"] else ""),
+                flush=True,
+            )
+    return found
+
+
+def resident(pid: int) -> int:
+    """A process's resident bytes."""
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmRSS"):
+            return int(line.split()[1]) << 10
+    raise ValueError(f"process {pid} has no VmRSS")
+
+
+def memory(python: str, directory: Path) -> dict[str, dict[str, float]]:
+    """Resident bytes a key of 64 bytes, a message, a record, an idle connection, in a fresh server each."""
+    rng = random.Random(1)
+    value = rng.randbytes(64)
+    kinds: dict[str, Callable[[int], bytes]] = {
+        "key": lambda number: encode("SET", b"key:%012d" % number, value),
+        "message": lambda number: encode("LPUSH", "queue", value),
+        "record": lambda number: encode("XADD", "stream", "*", "data", value),
+    }
+    found: dict[str, dict[str, float]] = {}
+    for server in ("redis", "flo"):
+        for kind in (*kinds, "connection"):
+            with contextlib.ExitStack() as stack:
+                place = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=directory, ignore_cleanup_errors=True)))
+                process: RedisProcess | FloProcess
+                if server == "redis":
+                    process = stack.enter_context(RedisProcess(place, *REDIS_FLAGS["ephemeral"]))
+                    pid, port = process.process.pid, process.port
+                else:
+                    process = stack.enter_context(FloProcess(place / "flo", "--durability", "async", python=python))
+                    pid, port = process.pid, process.port
+                with RespClient(port, 120) as client:
+                    client.command("PING")
+                    before = resident(pid)
+                    if kind == "connection":
+                        idle = [stack.enter_context(socket.create_connection(("127.0.0.1", port))) for _ in range(IDLE_CONNECTIONS)]
+                        for sock in idle:
+                            sock.sendall(encode("PING"))
+                            sock.recv(100)
+                        count = IDLE_CONNECTIONS
+                    else:
+                        count, make = MEMORY_COUNT, kinds[kind]
+                        for start in range(0, count, 5000):
+                            client.send(b"".join(map(make, range(start, start + 5000))))
+                            for _ in range(5000):
+                                client.reply()
+                    found.setdefault(server, {})[kind] = (resident(pid) - before) / count
+        print(f"memory, {server}: " + ", ".join(f"{size:.0f} bytes a {kind}" for kind, size in found[server].items()), flush=True)
+    return found
+
+
+def curve(targets: list[Target], across: str, seconds: float) -> dict[str, dict[str, list[tuple[float, float]]]]:
+    """CPU us a request of SET and GET against one thing that grows."""
+    found: dict[str, dict[str, list[tuple[float, float]]]] = {}
+    for command in ("set", "get"):
+        lines: dict[str, list[tuple[float, float]]] = {target.name: [] for target in targets}
+        for value in CURVES[across]:
+            large = across == "bytes" and value > 10_000
+            options = {
+                "clients": value if across == "connections" else CLIENTS,
+                "keys": LARGE_KEYS if large else value if across == "keys" else 100_000,
+                "size": value if across == "bytes" else 3,
+            }
+            depth = value if across == "depth" else 1
+            for target in targets:
+                if command == "get" and across in ("bytes", "keys"):
+                    load(target, "set", 16 if not large else 1, max(2 * options["keys"], 1000), **options)
+                rate, _ = load(target, command, depth, 200 if large else 2000 * min(depth, 8), **options)
+                _, cpu = load(target, command, depth, max(int(rate * seconds), 200), **options)
+                lines[target.name].append((value, cpu))
+        found[command] = lines
+        for name, points in lines.items():
+            print(f"{command.upper()} against {across:<11} {name:<11} " + "  ".join(f"{x:,.0f}: {y:.2f} us" for x, y in points), flush=True)
+    return found
+
+
+def run(args: argparse.Namespace) -> int:
+    """Everything. Returns 0; a row that falls short is a line, not a failure."""
+    began = time.monotonic()
+    pythons = args.python or [sys.executable]
+    rounds, seconds = (2, 0.8) if args.quick else (args.rounds, args.seconds)
+    result: dict[str, object] = {"python": pythons, "machine": platform.machine(), "rounds": rounds, "seconds": seconds}
+    with contextlib.ExitStack() as stack:
+        directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="flo-bench-", ignore_cleanup_errors=True)))
+        (directory / "redis").mkdir()
+        redis = stack.enter_context(RedisProcess(directory / "redis", *REDIS_FLAGS["sync"]))
+        servers = {"redis": Target("redis", redis.port, redis.process.pid)}
+        flos = []
+        for number, python in enumerate(pythons):
+            version = subprocess.run([python, "-V"], capture_output=True, text=True, check=True).stdout.split()[1]
+            name = f"flo-{version}"
+            server = stack.enter_context(FloProcess(directory / f"flo{number}", python=python))
+            servers[name] = Target(name, server.port, server.pid)
+            flos.append(name)
+        servers["floor"] = stack.enter_context(floor(pythons[0], directory, True))
+        if not args.quick and shutil.which("beanstalkd"):
+            servers["beanstalkd"] = stack.enter_context(beanstalkd(directory / "beanstalkd"))
+        median, worst = sync_latency(str(directory))
+        result["sync_us"] = (median, worst)
+        print(f"sync; fdatasync of 4 KiB {median:.0f} us median, {worst:.0f} us p99; {CLIENTS} clients, {rounds} rounds of {seconds} s")
+        print("k/s and, in brackets, the server's CPU us a request\n")
+        rows = rows_of(seconds, args.quick)
+        dropped = 0
+        for row in rows:
+            targets = [servers[name] for name in (*flos, *row.against) if name in servers]
+            dropped += measure(row, targets, rounds, seconds)
+            show(row, flos)
+        result["dropped"] = dropped
+        result["rows"] = [{key: value for key, value in asdict(row).items() if key not in ("run", "prepare")} for row in rows]
+        print(f"rounds dropped for more than {STOLEN_MAX:.0%} stolen CPU: {dropped}\n", flush=True)
+        peak = statistics.median(rows[0].rates["redis"])
+        beside = [servers[flos[0]], servers["redis"]]
+        if not args.quick:
+            protocols: dict[str, dict[str, list[float]]] = {}
+            for command in ("set", "get", "incr"):
+                for depth in (1, 16):
+                    rates: dict[str, list[float]] = {"resp": [], "binary": []}
+                    for _ in range(rounds):
+                        for protocol, kept in rates.items():
+                            kept.append(generate(beside[0], protocol, command, depth, seconds / 2)[0])
+                    ratios = sorted(b / r for b, r in zip(rates["binary"], rates["resp"], strict=True))
+                    protocols[f"{command.upper()}, {depth} deep"] = rates
+                    middle = statistics.median(ratios)
+                    mark = "ok" if middle >= 1 else "UNDER"
+                    print(
+                        f"binary over RESP: {command.upper():5} depth {depth:<3} {middle:.2f} [{ratios[0]:.2f}..{ratios[-1]:.2f}] {mark}",
+                        flush=True,
+                    )
+            result["binary"] = protocols
+        result["waits"] = waits(beside, peak, min(rounds, 3), 1.0)
+        if not args.quick:
+            result["curves"] = {across: curve(beside, across, 0.4) for across in CURVES}
+    if not args.quick:
+        with tempfile.TemporaryDirectory(prefix="flo-bench-") as place:
+            result["memory"] = memory(pythons[0], Path(place))
+    print(f"\n{time.monotonic() - began:.0f} s")
+    if args.json:
+        Path(args.json).write_text(json.dumps(result, indent=1))
+    if args.charts:
+        draw(Path(args.charts), rows, flos[0], result)
+    return 0
+
+
+def draw(directory: Path, rows: list[Row], name: str, result: dict[str, object]) -> None:
+    """The charts, as SVG."""
+    directory.mkdir(parents=True, exist_ok=True)
+    for other, title in (("redis", "Flo over Redis at the same durability"), ("floor", "Flo over the barest such loop")):
+        bars = []
+        for row in rows:
+            found = row.ratio(name, other)
+            if found is not None:
+                bars.append((row.label, *found, row.asked if other == "redis" else 0.75))
+        note = f"{name}, 50 clients, every write synced before its reply; median of the rounds, lowest to highest; tick: what is asked"
+        (directory / f"{other}.svg").write_text(charts.bars(title, bars, note))
+    found_waits = result.get("waits")
+    assert isinstance(found_waits, list)
+    lines: dict[str, list[tuple[float, float]]] = {}
+    for item in found_waits:
+        for key in ("p50", "p99", "p999"):
+            lines.setdefault(f"{item['server'].split('-')[0]} {key}", []).append((item["share"] * 100, item[key]))
+    (directory / "waits.svg").write_text(charts.curves("How long SET takes", "us", "% of Redis's highest rate", lines))
+    found_curves = result.get("curves")
+    if isinstance(found_curves, dict):
+        for across, commands in found_curves.items():
+            both = {
+                f"{server.split('-')[0]} {command.upper()}": points for command, per in commands.items() for server, points in per.items()
+            }
+            (directory / f"{across}.svg").write_text(charts.curves("The server's CPU for a request", "us", across, both))

@@ -1,0 +1,144 @@
+"""An open-loop load generator: requests leave when they are due, whatever has been answered, and are timed from when they were due.
+
+    python3 loadtest/openloop.py PORT --rate 30000 [--command set|get] [--seconds 2] [--clients 50] [--keys 1000000] [--bytes 3]
+
+A closed loop waits for a slow server and so never sees how long others would have waited. Here request number n is due at n / rate
+seconds, on connection n % clients; its wait is counted from then, so that a stall is charged to everyone it would have kept waiting.
+Requests are encoded beforehand.
+
+It prints one JSON object: `rate` reached; `p50`, `p99`, `p999` and `max`, in us; `ceiling`, the rate at which this generator itself
+would have no time left; `void`, whether the rate was within a fifth of that, or could not be kept: then the waits are its own.
+"""
+
+import argparse
+import gc
+import json
+import random
+import select
+import socket
+import sys
+import time
+from array import array
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT))
+
+from loadtest.generator import key_of, resp  # noqa: E402
+
+PREPARED = 50_000  # requests, sent in turn
+SETTLE_SECONDS = 0.3  # before counting begins
+NEAR_CEILING = 0.8  # busier than this, what it measures is itself
+KEPT = 0.97  # of the rate asked for
+DRAIN_SECONDS = 2.0
+RECEIVE_BYTES = 64 << 10
+
+
+class Load:
+    """Requests on their way, and how long those waited that were answered."""
+
+    def __init__(self, port: int, requests: list[bytes], lines: int, rate: float, clients: int) -> None:
+        """`lines`: of an answer."""
+        self.requests = requests
+        self.lines = lines
+        self.rate = rate
+        self.sent = 0
+        self.idle = 0.0  # seconds in which there was nothing to do
+        self.waits = array("d")  # seconds
+        self.socks: list[socket.socket] = []
+        self.due: dict[int, deque[float]] = {}  # by descriptor: when the requests were due that are not answered
+        self.partly: dict[int, int] = {}  # lines of an answer that is not whole
+        self.poller = select.epoll()
+        for _ in range(clients):
+            sock = socket.create_connection(("127.0.0.1", port))
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            sock.setblocking(False)
+            self.poller.register(sock.fileno(), select.EPOLLIN)
+            self.socks.append(sock)
+            self.due[sock.fileno()] = deque()
+            self.partly[sock.fileno()] = 0
+        self.by_fd = {sock.fileno(): sock for sock in self.socks}
+        self.began = time.perf_counter()
+
+    def run(self, until: float, sending: bool = True) -> None:
+        """Send what becomes due and take what comes, until a time; not sending, until all is answered."""
+        clock, socks, requests, rate, began = time.perf_counter, self.socks, self.requests, self.rate, self.began
+        clients, count = len(socks), len(requests)
+        now = clock()
+        while now < until and (sending or any(self.due.values())):
+            wanted, before = int((now - began) * rate) if sending else 0, self.sent
+            while self.sent < wanted:
+                sock = socks[self.sent % clients]
+                self.due[sock.fileno()].append(began + self.sent / rate)
+                sock.send(requests[self.sent % count])
+                self.sent += 1
+            ready = self.poller.poll(0)  # never sleeping: a nap would be counted as the server's
+            for fd, _ in ready:
+                self._receive(fd, clock)
+            then, now = now, clock()
+            if not ready and self.sent == before:
+                self.idle += now - then
+
+    def _receive(self, fd: int, clock: Callable[[], float]) -> None:
+        data = self.by_fd[fd].recv(RECEIVE_BYTES)
+        if not data or data[:1] == b"-":
+            raise SystemExit(f"an unexpected answer: {data[:80]!r}")
+        seen = data.count(b"\n") + self.partly[fd]
+        self.partly[fd] = seen % self.lines
+        now, due, waits = clock(), self.due[fd], self.waits
+        for _ in range(seen // self.lines):
+            waits.append(now - due.popleft())
+
+    def close(self) -> None:
+        """Hang up."""
+        for sock in self.socks:
+            sock.close()
+
+
+def measure(port: int, command: str, rate: float, seconds: float, clients: int, keys: int, size: int) -> dict[str, object]:
+    """One load; what is printed. GET wants every key to be there."""
+    chance = random.Random(1)
+    value = b"x" * size
+    names = [key_of(chance.randrange(keys)) for _ in range(PREPARED)]
+    requests = [resp(b"SET", name, value) if command == "set" else resp(b"GET", name) for name in names]
+    load = Load(port, requests, 1 if command == "set" else 2, rate, clients)
+    load.run(load.began + SETTLE_SECONDS)
+    load.waits = array("d")
+    load.idle = 0.0
+    began, sent = time.perf_counter(), load.sent
+    load.run(began + seconds)
+    took = time.perf_counter() - began
+    reached, busy = (load.sent - sent) / took, 1 - load.idle / took
+    load.run(time.perf_counter() + DRAIN_SECONDS, sending=False)
+    answered = not any(load.due.values())
+    load.close()
+    ordered = sorted(load.waits)
+
+    def at(share: float) -> float:
+        return round(ordered[min(int(share * len(ordered)), len(ordered) - 1)] * 1e6, 1)
+
+    void = busy > NEAR_CEILING or reached < KEPT * rate or not answered
+    waits = {"p50": at(0.5), "p99": at(0.99), "p999": at(0.999), "max": at(1.0)}
+    return {"asked": rate, "rate": reached, "ceiling": reached / busy, **waits, "void": void}
+
+
+def main() -> int:
+    """Run one load, print what it found."""
+    gc.disable()  # it would be measured
+    parser = argparse.ArgumentParser(description="Latency at a rate, from when each request was due.")
+    parser.add_argument("port", type=int)
+    parser.add_argument("--rate", type=float, required=True, help="requests a second")
+    parser.add_argument("--command", choices=("set", "get"), default="set")
+    parser.add_argument("--seconds", type=float, default=2.0)
+    parser.add_argument("--clients", type=int, default=50)
+    parser.add_argument("--keys", type=int, default=1_000_000)
+    parser.add_argument("--bytes", type=int, default=3)
+    args = parser.parse_args()
+    print(json.dumps(measure(args.port, args.command, args.rate, args.seconds, args.clients, args.keys, args.bytes)))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
