@@ -204,7 +204,7 @@ def run_same(work: Work, position: int) -> tuple[int, int]:
         stream = streams.streams.get(layout.fixed[1])
         field = layout.fixed[3]
         if stream is not None and stream.plain and stream.last >> 64 <= now and field != b"data":
-            index = add_all(rows, index, number, now, field, layout.size, streams, stream, push, emit)
+            index = add_all(rows, index, number, now, field, layout.size, streams, stream, log.pending.extend, answers.extend)
     done, stride = len(answers), layout.stride
     if index != first:
         log.next_index = index

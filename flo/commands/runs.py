@@ -17,6 +17,7 @@ tests/test_flat.py holds them equal to the plain way.
 """
 
 import struct
+from array import array
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
@@ -325,7 +326,7 @@ def receipts_of(rows: list[bytes]) -> list[tuple[int, int]]:
 
 
 def add_all(
-    values: Iterable[bytes],
+    values: list[bytes],
     index: int,
     namespace: int,
     now: int,
@@ -333,30 +334,36 @@ def add_all(
     size: int,
     streams: StreamStore,
     stream: Stream,
-    push: Callable[[bytes], None],
-    emit: Emit,
+    log_all: Callable[[list[bytes]], None],
+    answer_all: Callable[[list[bytes]], None],
 ) -> int:
     """XADD of each, all of one size and behind the same field, to a stream that has records, no bounds and no id later than now;
     returns the next index."""
-    join, before, tokens, ms = b"".join, index, TOKENS, now << 64
-    seq = (stream.last & SEQ_MASK) + 1 if stream.last >> 64 == now else 0
-    added, length = stream.added, len(stream.head) + 16
-    record_size = 8 + len(field) + size
+    join, tokens, count, added = b"".join, TOKENS, len(values), stream.added + 1
+    first = (stream.last & SEQ_MASK) + 1 if stream.last >> 64 == now else 0
+    if first + count > SEQ_MASK:
+        return index
+    seqs = range(first, first + count)
+    length, record_size, field_size = len(stream.head) + 16, 8 + len(field) + size, len(field)
     start = join((pack_start(37 + length + record_size, STREAM_RECORD, 0, length, namespace, now), NO_PREDECESSOR, stream.head))
-    field_size, value_head = len(field), field + pack_size(size)
-    append = stream.append
-    for value in values:
-        if seq > SEQ_MASK:
-            break
-        added += 1
-        push(join((start, pack_added(now, seq, FIELDS, added, 1, field_size), value_head, value)))
-        append(index, ms | seq, added, record_size)
-        name = b"%d-%d" % (now, seq)
-        emit(CRLF.join((tokens[len(name)], name, b"")))
-        index += 1
-        seq += 1
-    streams.bytes += STREAM_RECORD_BYTES * (index - before)
-    return index
+    head = field + pack_size(size)
+    log_all(
+        [
+            join((start, pack_added(now, seq, FIELDS, number, 1, field_size), head, value))
+            for seq, number, value in zip(seqs, range(added, added + count), values, strict=True)
+        ]
+    )
+    stream.extend(
+        array("Q", range(index, index + count)),
+        array("Q", (now,)) * count,
+        array("Q", seqs),
+        array("I", (record_size,)) * count,
+        added + count - 1,
+    )
+    streams.bytes += STREAM_RECORD_BYTES * count
+    names = [b"%d-%d" % (now, seq) for seq in seqs]
+    answer_all([CRLF.join((tokens[len(name)], name, b"")) for name in names])
+    return index + count
 
 
 # written out above: a global name costs a lookup
