@@ -45,6 +45,7 @@ class Load:
         self.lines = lines
         self.rate = rate
         self.sent = 0
+        self.overrun = False  # a connection could take no more: the rate is beyond the server, or this
         self.idle = 0.0  # seconds in which there was nothing to do
         self.waits = array("d")  # seconds
         self.socks: list[socket.socket] = []
@@ -67,12 +68,19 @@ class Load:
         clock, socks, requests, rate, began = time.perf_counter, self.socks, self.requests, self.rate, self.began
         clients, count = len(socks), len(requests)
         now = clock()
-        while now < until and (sending or any(self.due.values())):
+        while now < until and not self.overrun and (sending or any(self.due.values())):
             wanted, before = int((now - began) * rate) if sending else 0, self.sent
             while self.sent < wanted:
                 sock = socks[self.sent % clients]
                 self.due[sock.fileno()].append(began + self.sent / rate)
-                sock.send(requests[self.sent % count])
+                request = requests[self.sent % count]
+                try:
+                    whole = sock.send(request) == len(request)
+                except BlockingIOError:
+                    whole = False
+                if not whole:
+                    self.overrun = True
+                    return
                 self.sent += 1
             ready = self.poller.poll(0)  # never sleeping: a nap would be counted as the server's
             for fd, _ in ready:
@@ -109,7 +117,7 @@ def measure(port: int, command: str, rate: float, seconds: float, clients: int, 
     load.idle = 0.0
     began, sent = time.perf_counter(), load.sent
     load.run(began + seconds)
-    took = time.perf_counter() - began
+    took = max(time.perf_counter() - began, 1e-6)
     reached, busy = (load.sent - sent) / took, 1 - load.idle / took
     load.run(time.perf_counter() + DRAIN_SECONDS, sending=False)
     answered = not any(load.due.values())
@@ -117,11 +125,13 @@ def measure(port: int, command: str, rate: float, seconds: float, clients: int, 
     ordered = sorted(load.waits)
 
     def at(share: float) -> float:
+        if not ordered:
+            return 0.0
         return round(ordered[min(int(share * len(ordered)), len(ordered) - 1)] * 1e6, 1)
 
-    void = busy > NEAR_CEILING or reached < KEPT * rate or not answered
+    void = busy > NEAR_CEILING or reached < KEPT * rate or not answered or load.overrun
     waits = {"p50": at(0.5), "p99": at(0.99), "p999": at(0.999), "max": at(1.0)}
-    return {"asked": rate, "rate": reached, "ceiling": reached / busy, **waits, "void": void}
+    return {"asked": rate, "rate": reached, "ceiling": reached / max(busy, 1e-6), **waits, "void": void}
 
 
 def main() -> int:

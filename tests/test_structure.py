@@ -35,6 +35,7 @@ ARROWS = {
 LAYOUT_READERS = {
     "flat.py": {"store", "ual"},
     "runs.py": {"store", "ual"},
+    "quick.py": {"store"},
     "keys.py": {"store"},
     "kv.py": {"store"},
     "admin.py": {"store", "ual"},

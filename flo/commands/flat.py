@@ -68,6 +68,7 @@ if TYPE_CHECKING:
 OUTPUT_ROOM_BYTES = 1 << 20  # SPEC section 3: past 1 MiB of unsent output no more requests are executed
 
 
+VIEW_BYTES_MIN = 16 << 10  # larger values leave as a view of the entry: copying one costs as much as sending it
 SORT_MIN = 8  # connections: fewer are served in the order in which they were ready
 Work = list[tuple["RespSession", bytes]]
 Context = tuple[Any, ...]
@@ -124,34 +125,40 @@ def run_many(work: Work, position: int, room_of_each: int) -> tuple[int, int]:
         # what came at one time has no order, and like beside like is a run: one who asks for messages, the next who acknowledges some
         work.sort(key=_input_size)
     while position < len(work):
-        size = len(work[position][1])
+        size, end = len(work[position][1]), len(work)
         if size >= RUN_BYTES_MIN or (position + RUN_MIN <= len(work) and size == len(work[position + RUN_MIN - 1][1])):
             log = host.engine.log
             appended = len(log.pending)
             try:
-                count, offset = run_same(work, position)
+                count, offset, end = run_same(work, position)
             except Exception as e:
                 if len(log.pending) != appended:
                     raise LaneFailure(position) from e
                 count = offset = 0  # nothing was done: one by one, to see whose it is
+                end = len(work)
             position += count
             if offset:
                 return position, offset
             if count:
                 continue
-        position, offset = _run_each(work, position, room_of_each, host)
+        position, offset = _run_each(work, position, end, room_of_each, host)
         if offset >= 0:
             return position, offset
     return position, 0
+
+
+def value_view(entry: bytes) -> Any:
+    """What GET answers, uncopied; the view keeps the entry until it is sent."""
+    return memoryview(entry)[:-8]
 
 
 def _input_size(item: tuple["RespSession", bytes]) -> int:
     return len(item[1])
 
 
-def run_same(work: Work, position: int) -> tuple[int, int]:
+def run_same(work: Work, position: int) -> tuple[int, int, int]:
     """Execute the run that begins at `position` and goes over the connections whose input is of the same size and layout. Returns (how
-    many were done, the offset reached in the input of the next)."""
+    many were done, the offset reached in the input of the next, where those of the same size end)."""
     session, data = work[position]
     host, namespace, nil, auto_ack, size = session.host, session.namespace, session.nil, session.auto_ack, len(data)
     end = position + 1
@@ -168,7 +175,7 @@ def run_same(work: Work, position: int) -> tuple[int, int]:
         layout, rows = run_of(data, host.layout)
     host.layout = layout
     if rows is None:
-        return 0, 0
+        return 0, 0, end
     if host.flat_context[0] is not namespace.kv:
         host.flat_context = context(namespace)
     _, store, shards, buried, grow, log, push, now, number, adds, queues, streams, (takers, watches, readers), _ = host.flat_context
@@ -190,7 +197,7 @@ def run_same(work: Work, position: int) -> tuple[int, int]:
             seqs = pop_all(namespace.queues, layout.fixed[1], len(rows), dequeued if kind == QDEQUEUE else popped, emit)
         index = first = log.next_index
     elif not adds:
-        return 0, 0
+        return 0, 0, end
     elif kind == SET:
         start = pack_start(28 + len(rows[0][0]) + layout.size, KV_STRING, 0, len(rows[0][0]), number, now)
         index, grown = set_all(rows, index, start, TOKENS[layout.size], shards, buried, grow, push, emit)
@@ -212,7 +219,7 @@ def run_same(work: Work, position: int) -> tuple[int, int]:
         store.bytes += grown
     host.counters.commands += done
     if not done:
-        return 0, 0
+        return 0, 0, end
     each = len(rows) if len(group) == 1 else size // stride
     for at, (session, _) in enumerate(group if done == len(rows) else group[: -(-done // each)]):
         mine = at * each
@@ -220,13 +227,13 @@ def run_same(work: Work, position: int) -> tuple[int, int]:
         if seqs:
             session.last_receipts = [(seqs[min(mine + each, done) - 1], 1)]
     if len(group) == 1:
-        return (1, 0) if done * stride == size else (0, done * stride)
-    return done // each, done % each * stride
+        return (1, 0, end) if done * stride == size else (0, done * stride, end)
+    return done // each, done % each * stride, end
 
 
-def _run_each(work: Work, position: int, room_of_each: int, host: "Host") -> tuple[int, int]:
-    """Execute each one's requests by themselves, until one's is the beginning of a run. Returns (whose turn is next, -1), or as
-    `run_many`, where the flat way ends."""
+def _run_each(work: Work, position: int, end: int, room_of_each: int, host: "Host") -> tuple[int, int]:
+    """Execute each one's requests by themselves, up to the one at `end`, or before it one whose input may be a run. Returns (whose turn
+    is next, -1), or as `run_many`, where the flat way ends."""
     kv: Any = None
     store: Any = None
     log: Any = None
@@ -237,9 +244,9 @@ def _run_each(work: Work, position: int, room_of_each: int, host: "Host") -> tup
     set_start = incr_start = push_start = add_start = b""
     queue_name = stream_name = None
     offset = -1
-    first = position
-    for session, data in islice(work, first, None):
-        if position > first and len(data) >= RUN_BYTES_MIN:
+    looked_at = max(len(work[position][1]), RUN_BYTES_MIN - 1)  # what is larger may be a run
+    for session, data in islice(work, position, end):
+        if len(data) > looked_at:
             break
         if session.namespace.kv is not kv:
             if log is not None and index != log.next_index:
@@ -282,7 +289,7 @@ def _run_each(work: Work, position: int, room_of_each: int, host: "Host") -> tup
                             at += 5
                             continue
                         if entry[-1] < PLAIN_MAX:
-                            emit(entry[:-8])
+                            emit(entry[:-8] if len(entry) < VIEW_BYTES_MIN else value_view(entry))
                             at += 5
                             if len(entry) > UNCOUNTED_BYTES:
                                 room -= len(entry)

@@ -1,5 +1,5 @@
-"""The short way of what queues and streams live by, where flat.py has no lane for it: one message put in, leased, acknowledged, one
-record of bytes added.
+"""The short way of what is asked for often and has no lane in flat.py: some keys read at once, one message put in, leased, acknowledged,
+one record of bytes added.
 
 The flat path calls these with a request's arguments, between its own lanes and the handlers. One gives the whole reply, or None where
 something is in the way (somebody waits, a time has come, an option): then it has done nothing, and the command's handler, its twin,
@@ -11,10 +11,12 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from flo.engine.stream import FIELDS, RAW, id_text
+from flo.store.kv import PLAIN_MAX, SHARD_MASK
 
 if TYPE_CHECKING:
     from flo.commands.session import RespSession
 
+MGET_BYTES_MAX = 64 << 10  # more is answered in pieces, not put together first
 Quick = Callable[["RespSession", list[bytes]], bytes | None]
 QUICK: dict[bytes, Quick] = {}  # by the spellings clients use, upper and lower case
 
@@ -30,6 +32,30 @@ def quick(name: bytes) -> Callable[[Quick], Quick]:
         return function
 
     return add
+
+
+@quick(b"MGET")
+def mget(session: "RespSession", args: list[bytes]) -> bytes | None:
+    """Some keys, none of them a document or with a deadline."""
+    shards, nil = session.namespace.kv.store.shards, session.nil
+    parts = [b"*%d\r\n" % (len(args) - 1)]
+    misses = size = 0
+    for key in args[1:]:
+        entry = shards[hash(key) & SHARD_MASK].get(key)
+        if entry is None:
+            misses += 1
+            parts.append(nil)
+        elif entry[-1] < PLAIN_MAX:
+            size += len(entry)
+            parts.append(entry[:-8])
+        else:
+            return None
+    if size > MGET_BYTES_MAX:
+        return None
+    counters = session.host.counters
+    counters.hits += len(parts) - 1 - misses
+    counters.misses += misses
+    return b"".join(parts)
 
 
 @quick(b"QENQUEUE")
