@@ -300,6 +300,35 @@ def test_many_clients_of_several_kinds_at_once() -> None:
         host.close()
 
 
+def test_binary_clients_together() -> None:
+    """One request each, laid out alike: one run, and each gets its own answer, by its own id."""
+    clients = 12
+    host = Turns(True, 0, clients)
+    try:
+        for name, value in (("kv_put", True), ("kv_get", False), ("kv_incr", False)):
+            host.received = [b""] * clients
+            for number in range(clients):
+                key = b"n%02d" % number if name == "kv_incr" else b"k%02d" % number
+                host.clients[number].send(encode_request(BY_NAME[name], 100 + number, 0, key, b"v%02d" % number if value else b""))
+            host.turn(1)
+            host.read()
+            for number, answer in enumerate(host.received):
+                assert answer[8:16] == (100 + number).to_bytes(8, "little"), name
+                if name == "kv_get":
+                    assert answer.endswith(b"v%02d" % number)
+        assert [connection.session.executed for connection in host.all] == [3] * clients
+        # one in the middle that the run cannot have: its key has a deadline
+        host.engine.kv.touch(b"k05", host.engine.now + 100_000)
+        host.received = [b""] * clients
+        for number in range(clients):
+            host.clients[number].send(encode_request(BY_NAME["kv_get"], 200 + number, 0, b"k%02d" % number, b""))
+        host.turn(1)
+        host.read()
+        assert all(answer.endswith(b"v%02d" % number) for number, answer in enumerate(host.received))
+    finally:
+        host.close()
+
+
 def test_the_end_of_input_in_the_same_turn() -> None:
     """A client that sends a request and closes its half, seen by the second look of one turn: it is answered, and closed."""
     host = Turns(True)
