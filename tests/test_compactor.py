@@ -13,7 +13,7 @@ import pytest
 
 from flo.compactor import Compactor
 from flo.engine import Engine, EngineSettings
-from flo.ual import manifest
+from flo.ual import manifest, rewriter
 from flo.ual.check import check
 from flo.ual.files import Files
 from tests.processes import ROOT, FloProcess, wait_until
@@ -187,3 +187,12 @@ def test_a_process_that_says_nonsense_ends_its_pass_only(tmp_path: Path, monkeyp
         found = engine.kv.get(b"key")
         assert found is not None and found.value == b"value"
     assert check(str(tmp_path / "data")).damage == []
+
+
+def test_naps_leave_time_to_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The timer runs from the end of a nap: one that ran on meanwhile would leave nothing but naps."""
+    did: list[tuple[str, float]] = []
+    monkeypatch.setattr(rewriter.time, "sleep", lambda seconds: did.append(("nap", seconds)))
+    monkeypatch.setattr(rewriter.signal, "setitimer", lambda _, *seconds: did.append(("work", *seconds)))
+    rewriter._nap()
+    assert did == [("nap", rewriter.NAP_SECONDS), ("work", rewriter.WORK_SECONDS)]
