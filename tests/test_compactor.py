@@ -192,7 +192,7 @@ def test_a_process_that_says_nonsense_ends_its_pass_only(tmp_path: Path, monkeyp
 def test_naps_leave_time_to_work(monkeypatch: pytest.MonkeyPatch) -> None:
     """The timer runs from the end of a nap: one that ran on meanwhile would leave nothing but naps."""
     did: list[tuple[str, float]] = []
-    monkeypatch.setattr(rewriter.time, "sleep", lambda seconds: did.append(("nap", seconds)))
-    monkeypatch.setattr(rewriter.signal, "setitimer", lambda _, *seconds: did.append(("work", *seconds)))
+    monkeypatch.setattr("flo.ual.rewriter.time.sleep", lambda seconds: did.append(("nap", seconds)))
+    monkeypatch.setattr("flo.ual.rewriter.signal.setitimer", lambda _, *seconds: did.append(("work", *seconds)))
     rewriter._nap()
     assert did == [("nap", rewriter.NAP_SECONDS), ("work", rewriter.WORK_SECONDS)]
