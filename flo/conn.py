@@ -412,7 +412,7 @@ class Connection:
 
     def keep(self, data: bytes) -> None:
         """Input that was received in this turn and has to wait for the next."""
-        if self.state == PROCESSING:
+        if self.state not in (CLOSING, CLOSED):  # what woke it meanwhile may have taken it to rest
             self._input += data
             self._queue()
             self._account()
@@ -719,8 +719,8 @@ def serve_together(owner: Owner, connections: dict[int, Connection], events: Seq
         ):
             break
         session = connection.session
-        if not session.flat or session.lane is not lane:
-            if work or not session.flat or session.lane is None:
+        if not session.flat or session.busy or session.lane is not lane:
+            if work or not session.flat or session.busy or session.lane is None:
                 break
             lane = session.lane
         at += 1
@@ -760,7 +760,7 @@ def _execute_together(owner: Owner, lane: Lane, work: list[tuple[Any, bytes]], r
             failure, reached = e, done
         for session, _ in work[done:reached]:
             connection = session.peer
-            if connection.state == PROCESSING and connection.out:
+            if connection.state == PROCESSING and connection.out and not connection._touched:
                 connection.state = WRITING
                 connection._touched = BY_LANE
                 touched.append(connection)
@@ -773,12 +773,15 @@ def _execute_together(owner: Owner, lane: Lane, work: list[tuple[Any, bytes]], r
         if isinstance(failure, Exception):
             reactor.failed(failure, connection.descriptor)
         else:
-            connection._executed_to(data, session.go_on(data, offset) if connection.state != CLOSED else len(data))
+            try:
+                connection._executed_to(data, session.go_on(data, offset) if connection.state != CLOSED else len(data))
+            except Exception as e:  # one client's defect is not the others'
+                reactor.failed(e, connection.descriptor)
         # what the lane ended at may have been a command that changes other connections, or it took all the time there was
         late = monotonic() > reactor.deadline
         rest, work, done = work[reached + 1 :], [], 0
         for session, data in rest:
-            if session.peer.state == PROCESSING and session.flat and not late:
+            if session.peer.state == PROCESSING and session.flat and not session.busy and not late:
                 work.append((session, data))
             else:
                 session.peer.keep(data)

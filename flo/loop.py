@@ -222,7 +222,7 @@ class Reactor:
                 late = events[self._serve(events, deadline) :]
                 late_since = since
                 looks = LOOKS_AGAIN
-                while looks and not late and phases.gathers():
+                while looks and not late and phases.gathers() and monotonic() <= deadline:
                     looks -= 1
                     events = poll(0)
                     if not events:

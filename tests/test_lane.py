@@ -167,19 +167,27 @@ RESP = st.one_of(
     st.tuples(st.just(b"MGET"), KEYS, KEYS),
     st.tuples(st.just(b"LPUSH"), st.just(b"q"), KEYS),
     st.tuples(st.sampled_from([b"RPOP", b"LLEN"]), st.just(b"q")),
-    st.tuples(st.just(b"BLPOP"), st.just(b"q"), st.just(b"0")),
+    st.tuples(st.just(b"BRPOP"), st.just(b"q"), st.just(b"0")),
+    st.tuples(st.just(b"SET"), KEYS, st.just(b"timed"), st.just(b"EX"), st.just(b"1000")),
+    st.tuples(st.just(b"AUTH"), st.just(b"wrong")),
     st.sampled_from(
         [(b"PING",), (b"FLUSHALL",), (b"CLIENT", b"REPLY", b"SKIP"), (b"NOSUCH",), (b"QUIT",), (b"KEYS", b"*"), (b"HELLO", b"3")]
     ),
 ).map(lambda words: encode(*words))  # fmt: skip
+GETS = KEYS.map(lambda key: encode("GET", key))  # runs, over keys of which some have a deadline
 BINARY = st.one_of(
     st.builds(lambda key, value: encode_request(BY_NAME["kv_put"], 7, 0, key, value), KEYS, st.sampled_from([b"1", b"x" * 50])),
     st.builds(lambda key: encode_request(BY_NAME["kv_get"], 8, 0, key, b""), KEYS),
     st.builds(lambda key: encode_request(BY_NAME["kv_incr"], 9, 0, key, b""), KEYS),
     st.just(encode_request(BY_NAME["ping"], 10, 0, b"", b"")),
+    st.just(encode_request(BY_NAME["queue_dequeue"], 11, 0, b"q", b"", {"block": 0})),
+    st.just(encode_request(BY_NAME["queue_enqueue"], 12, 0, b"q", b"message")),
+    st.just(encode_request(BY_NAME["kv_get"], 13, 0, b"d", b"", {"block": 0})),
+    st.just(encode_request(BY_NAME["kv_put"], 14, 0, b"d", b"1")),
 )
 SENDS = st.one_of(
     st.tuples(st.integers(0, RESP_CLIENTS - 1), st.lists(RESP, min_size=1, max_size=6).map(b"".join), st.integers(0, 60)),
+    st.tuples(st.integers(0, RESP_CLIENTS - 1), st.lists(GETS, min_size=4, max_size=9).map(b"".join), st.integers(0, 30)),
     st.tuples(st.integers(RESP_CLIENTS, CLIENTS - 1), st.lists(BINARY, min_size=1, max_size=4).map(b"".join), st.integers(0, 60)),
 )
 STEPS = st.one_of(
@@ -240,6 +248,98 @@ def test_served_together_as_served_alone(steps: list[Any]) -> None:
     finally:
         one.close()
         other.close()
+
+
+def turn_and_read(host: Turns, *sends: tuple[int, bytes]) -> list[bytes]:
+    """What the clients received since the last time."""
+    host.received = [b""] * len(host.clients)
+    for number, data in sends:
+        host.clients[number].send(data)
+    host.turn(1)
+    host.turn(1)
+    host.read()
+    return host.received
+
+
+def test_a_client_that_is_answered_and_waits_is_not_at_rest() -> None:
+    """What it sends meanwhile is answered behind what it waits for."""
+    host = Turns(True)
+    try:
+        assert turn_and_read(host, (0, encode("SET", "a", "1") + encode("BRPOP", "q", "0")))[0] == b"+OK\r\n"
+        assert turn_and_read(host, (0, encode("GET", "a")))[0] == b""
+        assert turn_and_read(host, (1, encode("LPUSH", "q", "m")))[0] == b"*2\r\n$1\r\nq\r\n$1\r\nm\r\n$1\r\n1\r\n"
+    finally:
+        host.close()
+
+
+def test_a_request_of_a_client_that_another_wakes_in_the_same_go() -> None:
+    """It was received already, and is not lost."""
+    host = Turns(True)
+    try:
+        waiting, other = RESP_CLIENTS + 1, RESP_CLIENTS
+        turn_and_read(host, (waiting, encode_request(BY_NAME["queue_dequeue"], 1, 0, b"q", b"", {"block": 0})))
+        got = turn_and_read(
+            host,
+            (other, encode_request(BY_NAME["queue_enqueue"], 2, 0, b"q", b"message")),
+            (waiting, encode_request(BY_NAME["ping"], 3, 0, b"", b"")),
+        )[waiting]
+        assert b"message" in got and (3).to_bytes(8, "little") in got
+    finally:
+        host.close()
+
+
+def test_a_run_that_ends_early_on_a_connection_that_has_waited() -> None:
+    """All of it is answered at once."""
+    host = Turns(True)
+    try:
+        turn_and_read(host, (1, encode("SET", "k1", "1") + encode("SET", "k2", "2") + encode("SET", "k3", "3", "EX", "1000")))
+        turn_and_read(host, (0, encode("BRPOP", "q", "0")))
+        turn_and_read(host, (1, encode("LPUSH", "q", "m")))
+        pipeline = b"".join(encode("GET", key) for key in ("k1", "k2", "k3", "k1", "k2", "k1"))
+        assert turn_and_read(host, (0, pipeline))[0] == b"".join(b"$1\r\n%d\r\n" % n for n in (1, 2, 3, 1, 2, 1))
+    finally:
+        host.close()
+
+
+def test_large_messages_taken_in_a_pipeline_leave_in_portions() -> None:
+    """Neither side by side in the log nor apart from each other do they go past what a connection may be owed."""
+    host = Turns(True)
+    try:
+        for queue in ("q", "r") * 20:
+            host.engine.queues.enqueue(queue.encode(), b"x" * 30_000)
+        host.engine.commit()
+        host.clients[0].send(encode("RPOP", "q") * 20)
+        host.turn(1)
+        assert host.all[0].output_bytes <= OUTPUT_LIMIT + 2 * 30_020
+        assert host.engine.queues.store.queues[b"q"].counts[2] <= 3
+        for _ in range(60):
+            host.read()
+            host.turn(1)
+        host.read()
+        assert host.received[0].count(b"$30000\r\n") == 20
+    finally:
+        host.close()
+
+
+def test_a_defect_behind_the_lane_is_its_connection_s(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the lane leaves to the plain way may fail as well."""
+    host = Turns(True)
+    failed: list[int] = []
+
+    def fail(e: Exception, fd: int) -> None:
+        failed.append(fd)
+        host.by_descriptor[fd].kill()
+
+    host.reactor.failed = fail
+    try:
+        broken = host.all[0].session
+        monkeypatch.setattr(broken, "go_on", lambda *_: 1 / 0)
+        got = turn_and_read(host, (0, encode("PING")), (1, encode("GET", "a")))
+        assert failed == [host.all[0].descriptor]
+        assert got[:2] == [b"<end>", b"$-1\r\n"]
+    finally:
+        monkeypatch.undo()
+        host.close()
 
 
 def test_the_lane_is_taken() -> None:

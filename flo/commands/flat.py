@@ -28,6 +28,7 @@ from flo.commands.runs import (
     QACK,
     QDEQUEUE,
     RPOP,
+    RUN_ANSWER_BYTES_MAX,
     RUN_BYTES_MIN,
     RUN_MIN,
     SET,
@@ -103,20 +104,20 @@ def context(namespace: Namespace) -> Context:
 def run(session: "RespSession", data: bytes, start: int) -> int:
     """Execute requests of `data` from offset `start` as far as the flat way goes; returns the offset reached, which is at a
     request's first byte. `session.halted` says whether execution has to stop there."""
-    answered = len(session.peer.out)
+    work: Work = [(session, data[start:] if start else data)]
     try:
-        done, offset = run_many([(session, data[start:] if start else data)], 0, session.output_room)
+        done, offset = run_many(work, 0, session.output_room)
     except LaneFailure as e:
         assert e.__cause__ is not None
         raise e.__cause__ from None
-    session.host.counters.commands -= answered
-    return len(data) if done else start + offset
+    return len(data) if done else len(data) - len(work[0][1]) + offset
 
 
 def run_many(work: Work, position: int, room_of_each: int) -> tuple[int, int]:
     """Execute the requests of each (session, input) in `work` from `position` on, whose connections owe nothing yet and may each add
-    `room_of_each` bytes of replies, as long as they are whole and the flat way goes. Returns (whose turn it was when it ended, the
-    offset in that one's input, which is at a request's first byte), or (the length of `work`, 0). Raises `LaneFailure` for a defect.
+    `room_of_each` bytes of replies, as long as they are whole and the flat way goes. Returns (whose turn it was when it ended, the offset
+    in that one's input as `work` has it then, which is at a request's first byte), or (the length of `work`, 0). Raises `LaneFailure`
+    for a defect.
 
     Fifty clients that do not pipeline are fifty buffers of one request each: what a buffer costs is as much as what a request
     costs. So all that can be looked up once for all of them is, and they share this loop with those that do pipeline."""
@@ -130,16 +131,17 @@ def run_many(work: Work, position: int, room_of_each: int) -> tuple[int, int]:
             log = host.engine.log
             appended = len(log.pending)
             try:
-                count, offset, end = run_same(work, position)
+                count, offset, end = run_same(work, position, room_of_each)
             except Exception as e:
                 if len(log.pending) != appended:
                     raise LaneFailure(position) from e
                 count = offset = 0  # nothing was done: one by one, to see whose it is
                 end = len(work)
             position += count
-            if offset:
-                return position, offset
-            if count:
+            if offset:  # the run ends inside this one's input: what is behind it, one by one
+                session, data = work[position]
+                work[position], end = (session, data[offset:]), position + 1
+            elif count:
                 continue
         position, offset = _run_each(work, position, end, room_of_each, host)
         if offset >= 0:
@@ -156,7 +158,7 @@ def _input_size(item: tuple["RespSession", bytes]) -> int:
     return len(item[1])
 
 
-def run_same(work: Work, position: int) -> tuple[int, int, int]:
+def run_same(work: Work, position: int, room_of_each: int) -> tuple[int, int, int]:
     """Execute the run that begins at `position` and goes over the connections whose input is of the same size and layout. Returns (how
     many were done, the offset reached in the input of the next, where those of the same size end)."""
     session, data = work[position]
@@ -194,7 +196,8 @@ def run_same(work: Work, position: int) -> tuple[int, int, int]:
         index = first = log.next_index
     elif kind in (RPOP, QDEQUEUE):
         if kind == QDEQUEUE or not auto_ack:
-            seqs = pop_all(namespace.queues, layout.fixed[1], len(rows), dequeued if kind == QDEQUEUE else popped, emit)
+            most = min(RUN_ANSWER_BYTES_MAX, room_of_each * len(group))
+            seqs = pop_all(namespace.queues, layout.fixed[1], len(rows), most, dequeued if kind == QDEQUEUE else popped, emit)
         index = first = log.next_index
     elif not adds:
         return 0, 0, end
@@ -267,7 +270,8 @@ def _run_each(work: Work, position: int, end: int, room_of_each: int, host: "Hos
             session.halted = session.yielded = False
         out = session.peer.out
         emit = out.append
-        room = room_of_each
+        answered = len(out)
+        room = room_of_each - sum(map(len, out)) if answered else room_of_each
         before = index
         pieces = data.split(CRLF)
         last = len(pieces) - 1
@@ -501,7 +505,7 @@ def _run_each(work: Work, position: int, end: int, room_of_each: int, host: "Hos
                     break
             else:
                 if at == last and not pieces[last]:
-                    commands += len(out)
+                    commands += len(out) - answered
                     if index != before:
                         fed += len(data)
                     position += 1
@@ -516,7 +520,7 @@ def _run_each(work: Work, position: int, end: int, room_of_each: int, host: "Hos
         offset = len(data) - sum(map(len, rest)) - 2 * (len(rest) - 1)
         session.output_room = room
         session.executed += at > 0
-        commands += len(out)
+        commands += len(out) - answered
         fed += len(data)
         break
     if log is not None:

@@ -282,9 +282,9 @@ def push_all(
     return index + len(seqs)
 
 
-def pop_all(queues: Queues, name: bytes, count: int, answer: Answer, emit: Emit) -> list[int]:
-    """Lease messages, as many as the short way goes; returns their seqs."""
-    seqs, payloads = queues.pop_all(name, count, RUN_ANSWER_BYTES_MAX)
+def pop_all(queues: Queues, name: bytes, count: int, most_bytes: int, answer: Answer, emit: Emit) -> list[int]:
+    """Lease messages, as many as the short way goes, up to so many bytes; returns their seqs."""
+    seqs, payloads = queues.pop_all(name, count, most_bytes)
     for seq, payload in zip(seqs, payloads, strict=True):
         emit(answer(seq, payload))
     return seqs

@@ -426,6 +426,7 @@ class Queues:
             return [], []
         skip = HEADER_BYTES + len(queue.head) + 8 + MESSAGE_STATE.size
         payloads: list[bytes] = []
+        total = 0
         while len(payloads) < len(seqs):
             seq = seqs[len(payloads)]
             rest = seqs[-1] - seq + 1
@@ -437,7 +438,8 @@ class Queues:
                     break
                 read = [data[skip:]]
             payloads += read
-            if sum(map(len, read)) > most_bytes:
+            total += sum(map(len, read))
+            if total > most_bytes:
                 break
         del seqs[len(payloads) :]
         head, deadline = queue.head, now + queue.lease_ms

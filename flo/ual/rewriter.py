@@ -39,7 +39,13 @@ def main(directory: str, now: int, depth: int, age: int) -> int:
 
     signal.signal(signal.SIGALRM, _nap)
     signal.setitimer(signal.ITIMER_REAL, WORK_SECONDS)
+    try:
+        return _compact(directory, now, depth, age)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
 
+
+def _compact(directory: str, now: int, depth: int, age: int) -> int:
     def told_to_stop() -> bool:
         return bool(select.select([sys.stdin], [], [], 0)[0])  # nothing is sent unasked: it has ended
 
@@ -48,7 +54,10 @@ def main(directory: str, now: int, depth: int, age: int) -> int:
         sources = sources_of(manifest.read(files, directory).entries)
         for replacement in compact(files, directory, sources, now=now, depth=depth, age=age, should_stop=told_to_stop):
             _say({"sources": replacement.sources, "entry": replacement.entry})
-            if not sys.stdin.readline():
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            answer = sys.stdin.readline()
+            signal.setitimer(signal.ITIMER_REAL, WORK_SECONDS)
+            if not answer:
                 return 1
             remove_replaced(files, directory, replacement.sources)
         _say({"done": sources[-1].last if sources else 0})
