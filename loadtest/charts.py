@@ -7,7 +7,7 @@ from html import escape
 WIDTH = 760
 LABEL, RIGHT = 250, 70  # pixels beside the bars
 ROW, GAP = 22, 8
-COLOURS = ("#2f6f9f", "#c8553d", "#588157", "#8d6a9f", "#b08900")
+COLOURS = ("#2f6f9f", "#c8553d", "#588157", "#8d6a9f", "#b08900", "#30343f")
 STYLE = "font-family:ui-sans-serif,system-ui,sans-serif;font-size:12px"
 
 
