@@ -99,6 +99,8 @@ def held_up(flo: FloProcess) -> Iterator[int]:
     assert ask(flo.directory).returncode == 0
     children = Path(f"/proc/{flo.pid}/task/{flo.pid}/children")
     pid = int(wait_until(lambda: children.read_text().split(), "the process that compacts")[0])
+    # not before it is another program: until then the server itself stands still, in vfork
+    wait_until(lambda: b"flo.ual.rewriter" in Path(f"/proc/{pid}/cmdline").read_bytes(), "its own program")
     os.kill(pid, signal.SIGSTOP)
     try:
         yield pid
