@@ -29,6 +29,7 @@ from tests.processes import FloProcess, ReplyError, RespClient  # noqa: E402
 KEYS = 300  # of one worker
 RECORDS_KEPT = 300  # of a stream
 LEASE_MS = 5_000
+HISTORY_PORTION = 500  # below what one reply of XREADGROUP holds, so that there is more than one
 STEP_SECONDS = 3_600  # of the clock, at most, either way
 LIFE_SECONDS = 0.6  # of a server, about
 Word = bytes | str | int
@@ -324,11 +325,25 @@ class StreamWorker(Worker):
         need(found == self.records, f"{self.stream!r} holds {len(found)} records, and must hold {len(self.records)}")
         if self.grouped:  # what was delivered and not heard of is pending
             self.ensure_group()
-            pending = self.call("XREADGROUP", "GROUP", "g", "c", "COUNT", 10_000, "STREAMS", self.stream, "0")
-            idents = {ident for ident, _ in pending[0][1]} if pending else set()
+            idents = self.pending()
             self.delivered |= idents
             again = idents & self.acknowledged
             need(not again, f"{len(again)} records were acknowledged and are pending again")
+
+    def pending(self) -> set[bytes]:
+        """All that was delivered and not acknowledged, portion by portion: one reply holds a bounded number of records."""
+        idents: set[bytes] = set()
+        after = b"0"
+        while True:
+            reply = self.call("XREADGROUP", "GROUP", "g", "c", "COUNT", HISTORY_PORTION, "STREAMS", self.stream, after)
+            entries = reply[0][1] if reply else []
+            if not entries:
+                break
+            idents |= {ident for ident, _ in entries}
+            after = entries[-1][0]
+        count = self.call("XPENDING", self.stream, "g")[0]
+        need(count == len(idents), f"{count} records are pending, and {len(idents)} were shown")
+        return idents
 
     def finish(self) -> None:
         self.resolve()
