@@ -85,7 +85,7 @@ class Session(Protocol):
 
     flat: bool  # whether the lane may be taken
     yielded: bool
-    executed: int  # requests so far
+    executed: int  # grows with each request that is executed by itself; what a lane takes whole leaves nothing unfinished to time
     authenticated: bool
     busy: bool  # something under way must end before more is executed
     held: int  # bytes of memory an unfinished request holds

@@ -11,10 +11,11 @@ import socket
 from collections.abc import Callable, Iterable
 from time import monotonic, time
 
-from flo.commands import flat, load_table
+from flo.commands import load_table
 from flo.commands.binary import load_handlers
 from flo.commands.binary.session import BinarySession
 from flo.commands.brief import BriefSession
+from flo.commands.context import NO_CONTEXT
 from flo.commands.host import Counters, Peer, SlowEntry
 from flo.commands.loading import BinaryLoading, Progress, RespLoading
 from flo.commands.runs import NO_LAYOUT
@@ -83,7 +84,7 @@ class Server:
         self.waiting = 0
         self.inflating = False
         self.tick_deadline = 0.0
-        self.flat_context = flat.NO_CONTEXT
+        self.flat_context = NO_CONTEXT
         self.layout = NO_LAYOUT
         self.receive_view = memoryview(bytearray(RECEIVE_BYTES))
         self.output_limit = settings.output_bytes
@@ -234,7 +235,7 @@ class Server:
     def begin(self, now: float) -> None:
         """Read the clocks once for the turn."""
         self.tick_deadline = self.reactor.deadline
-        self.flat_context = flat.NO_CONTEXT
+        self.flat_context = NO_CONTEXT
         self.engine.tick()
 
     def upkeep(self, idle: bool) -> bool:
@@ -425,7 +426,7 @@ class Server:
 
     def namespace_deleted(self) -> None:
         """A namespace is gone: nobody may take the flat path to what is left of it."""
-        self.flat_context = flat.NO_CONTEXT
+        self.flat_context = NO_CONTEXT
         for session in self.sessions():
             if isinstance(session, RespSession):
                 session.settle()

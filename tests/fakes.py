@@ -6,7 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from flo.commands import flat, load_table
+from flo.commands import load_table
+from flo.commands.context import NO_CONTEXT
 from flo.commands.host import Counters, Peer
 from flo.commands.runs import NO_LAYOUT
 from flo.commands.session import RespSession
@@ -80,7 +81,7 @@ class FakeHost:
         self.slow: list[Any] = []
         self.slow_count = 0
         self.latency: list[tuple[int, int]] = []
-        self.flat_context = flat.NO_CONTEXT
+        self.flat_context = NO_CONTEXT
         self.layout = NO_LAYOUT
         self.tick_deadline = float("inf")
         self.uptime_seconds = 0.0
@@ -109,7 +110,7 @@ class FakeHost:
         """A new turn."""
         self.engine.commit()
         self.engine.tick()
-        self.flat_context = flat.NO_CONTEXT
+        self.flat_context = NO_CONTEXT
 
     def close(self) -> None:
         """Close the engine and remove the directory."""

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from flo.commands.binary import flat, load_handlers
+from flo.commands.binary import flat, load_handlers, runs
 from flo.commands.binary.session import BinarySession
 from flo.proto import binary
 from flo.proto.binary import FrameReader, Response, encode_request, namespace_hash, split_response
@@ -90,8 +90,12 @@ def one_request(draw: st.DrawFn) -> bytes:
     elif name == "kv_incr" and draw(st.integers(0, 3)) == 0:
         options["delta"] = draw(st.sampled_from([-1, 5, 2**62]))
     value = draw(VALUES) if operation.value else b""
-    times = draw(st.sampled_from([1, 1, 1, 3, 70]))
-    return encode_request(operation, draw(st.integers(0, 2**64 - 1)), draw(DEFAULTS), draw(KEYS), value, options) * times
+    times = draw(st.sampled_from([1, 1, 1, 3, 70, 300]))
+    namespace = draw(DEFAULTS)
+    if times > 1 and draw(st.booleans()):  # a run over several keys, some of which are not there, or are of another kind
+        keys = draw(st.lists(st.sampled_from([b"a", b"b", b"n", b"c", b"d"]), min_size=times % 97, max_size=times % 97))
+        return b"".join(encode_request(operation, at << 55 | at, namespace, key, value, options) for at, key in enumerate(keys))
+    return encode_request(operation, draw(st.integers(0, 2**64 - 1)), namespace, draw(KEYS), value, options) * times
 
 
 @settings(max_examples=180, deadline=None)
@@ -147,7 +151,7 @@ def test_layouts_are_bounded() -> None:
         for key_length in range(100):
             for value_length in range(60):
                 feed(session, encode_request(BY_NAME["kv_put"], 1, 0, b"k" * key_length, b"v" * value_length))
-        assert len(flat.LAYOUTS) <= flat.LAYOUTS_MAX
+        assert len(runs.LAYOUTS) <= runs.LAYOUTS_MAX
         assert ask(session, "kv_get", b"k" * 99).payload[8:] == b"v" * 59
     finally:
         host.close()

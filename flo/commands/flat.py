@@ -12,6 +12,7 @@ from itertools import islice
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
+from flo.commands.context import NO_CONTEXT, context
 from flo.commands.quick import QUICK
 from flo.commands.runs import (
     ARGUMENT_BYTES_MAX,
@@ -52,7 +53,6 @@ from flo.commands.runs import (
     set_all,
 )
 from flo.commands.table import SPELLINGS
-from flo.engine import Namespace
 from flo.engine.stream import FIELDS
 from flo.errors import Fatal, LaneFailure
 from flo.proto.resp import bulk
@@ -72,33 +72,6 @@ OUTPUT_ROOM_BYTES = 1 << 20  # SPEC section 3: past 1 MiB of unsent output no mo
 VIEW_BYTES_MIN = 16 << 10  # larger values leave as a view of the entry: copying one costs as much as sending it
 SORT_MIN = 8  # connections: fewer are served in the order in which they were ready
 Work = list[tuple["RespSession", bytes]]
-Context = tuple[Any, ...]
-NO_CONTEXT: Context = (None,)
-
-
-def context(namespace: Namespace) -> Context:
-    """What `run` needs of a namespace, looked up once a turn instead of once a buffer. It is good until the next commit, and
-    until a command that `resets`. The binary protocol's flat path uses the same."""
-    kv = namespace.kv
-    kv.engine.busy.add(namespace)  # its records do not come through Engine.apply
-    store, engine = kv.store, kv.engine
-    log = engine.log
-    return (
-        kv,
-        store,
-        store.shards,
-        store.buried,
-        store.ordered.fresh.append,
-        log,
-        log.pending.append,
-        engine.now,
-        kv.namespace,
-        log.accepts_adds and not engine.memory_full and not kv.watches,
-        namespace.queues.store,
-        namespace.streams.store,
-        (namespace.queues.takers, namespace.streams.watches, namespace.streams.groups.takers),
-        namespace.wire,
-    )
 
 
 def run(session: "RespSession", data: bytes, start: int) -> int:
@@ -180,7 +153,7 @@ def run_same(work: Work, position: int, room_of_each: int) -> tuple[int, int, in
         return 0, 0, end
     if host.flat_context[0] is not namespace.kv:
         host.flat_context = context(namespace)
-    _, store, shards, buried, grow, log, push, now, number, adds, queues, streams, (takers, watches, readers), _ = host.flat_context
+    _, store, shards, _, _, log, _, now, number, adds, queues, streams, (takers, watches, readers), _ = host.flat_context
     answers: list[bytes] = []
     seqs: list[int] = []
     emit = answers.append
@@ -202,10 +175,13 @@ def run_same(work: Work, position: int, room_of_each: int) -> tuple[int, int, in
     elif not adds:
         return 0, 0, end
     elif kind == SET:
-        start = pack_start(28 + len(rows[0][0]) + layout.size, KV_STRING, 0, len(rows[0][0]), number, now)
-        index, grown = set_all(rows, index, start, TOKENS[layout.size], shards, buried, grow, push, emit)
+        done, grown = set_all(host.flat_context, rows, len(rows[0][0]), layout.size)
+        index += done
+        answers = [OK] * done
     elif kind == INCR:
-        index, grown = incr_all(rows, index, layout.size, number, now, shards, buried, grow, push, emit)
+        values, grown = incr_all(host.flat_context, rows, layout.size)
+        index += len(values)
+        answers = [b":%d\r\n" % value for value in values]
     elif kind == LPUSH:
         name = layout.fixed[1]
         if not takers and name in queues.queues:

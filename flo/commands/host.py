@@ -132,7 +132,7 @@ class Host(Protocol):
     latency: list[tuple[int, int]]  # (Unix seconds, ms) of ticks over the threshold, oldest first
     waiting: int  # requests of all connections that wait
     inflating: bool  # one large value at a time: what they inflate to was not sent
-    flat_context: tuple[Any, ...]  # of commands/flat.py; NO_CONTEXT at the start of a turn
+    flat_context: tuple[Any, ...]  # of commands/flat.py; see context.py; NO_CONTEXT at the start of a turn
     layout: Layout  # of the last run of requests
     waits: Waits  # of all clients, from readable to sent
     tick_deadline: float  # monotonic seconds; past it a connection gives way to the others

@@ -21,13 +21,14 @@ from array import array
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
+from flo.commands.context import Context
 from flo.engine.queue import Queues
 from flo.engine.stream import FIELDS
 from flo.store.kv import COUNTER, FLAGS_SHIFT, FRAME_END_BYTES, I64_MAX, KEY_OVERHEAD_BYTES, PLAIN_MAX, SHARD_MASK
 from flo.store.queue import MESSAGE_BYTES, QueueStore
 from flo.store.stream import RECORD_BYTES as STREAM_RECORD_BYTES
 from flo.store.stream import SEQ_MASK, Stream, StreamStore
-from flo.ual.record import HEADER_BYTES, KV_COUNTER, QUEUE_MESSAGE, STREAM_RECORD
+from flo.ual.record import HEADER_BYTES, KV_COUNTER, KV_STRING, QUEUE_MESSAGE, STREAM_RECORD
 
 RUN_MIN = 4  # requests: fewer are not worth the look
 RUN_BYTES_MIN = 4 * 20  # of so many of the shortest
@@ -174,20 +175,12 @@ def get_all(keys: Iterable[bytes], shards: list[dict[bytes, bytes]], emit: Emit,
     return misses
 
 
-def set_all(
-    pairs: Iterable[tuple[bytes, ...]],
-    index: int,
-    start: bytes,
-    token: bytes,
-    shards: list[dict[bytes, bytes]],
-    buried: dict[bytes, object],
-    grow: Callable[[bytes], None],
-    push: Callable[[bytes], None],
-    emit: Emit,
-) -> tuple[int, int]:
-    """SET of each (key, value), whose records all begin with `start`; `index` is the first one's. Returns the next index, and by how
-    many bytes the store has grown."""
-    grown, join = 0, b"".join
+def set_all(place: Context, pairs: Iterable[tuple[bytes, bytes]], key_size: int, size: int) -> tuple[int, int]:
+    """SET of each (key, value), all of such sizes; returns how many were done, and by how many bytes the store has grown."""
+    _, _, shards, buried, grow, log, push, now, namespace, *_ = place
+    first = index = log.next_index
+    grown, join, token = 0, b"".join, TOKENS[size]
+    start = pack_start(28 + key_size + size, KV_STRING, 0, key_size, namespace, now)
     for key, text in pairs:
         shard = shards[hash(key) & 255]
         entry = shard.get(key)
@@ -197,7 +190,7 @@ def set_all(
                 break
             push(join((start, NO_PREDECESSOR, key, text)))
             grow(key)
-            grown += KEY_OVERHEAD_BYTES + len(key) + len(changed)
+            grown += KEY_OVERHEAD_BYTES + key_size + len(changed)
         elif entry[-1] < 2:  # PLAIN_MAX
             push(join((start, entry[-8:] if not entry[-1] else entry[-8:-1] + NO_FLAGS, key, text)))
             grown += len(changed) - len(entry)
@@ -205,24 +198,15 @@ def set_all(
             break
         shard[key] = changed
         index += 1
-        emit(OK)
-    return index, grown
+    return index - first, grown
 
 
-def incr_all(
-    keys: Iterable[bytes],
-    index: int,
-    key_size: int,
-    namespace: int,
-    now: int,
-    shards: list[dict[bytes, bytes]],
-    buried: dict[bytes, object],
-    grow: Callable[[bytes], None],
-    push: Callable[[bytes], None],
-    emit: Emit,
-) -> tuple[int, int]:
-    """INCR of each; returns as `set_all`."""
+def incr_all(place: Context, keys: Iterable[bytes], key_size: int) -> tuple[list[int], int]:
+    """INCR of each, all of such a size; returns the numbers of those that were done, and by how many bytes the store has grown."""
+    _, _, shards, buried, grow, log, push, now, namespace, *_ = place
+    index = log.next_index
     grown, join, tokens, size_before, start = 0, b"".join, TOKENS, -1, b""
+    values: list[int] = []
     for key in keys:
         shard = shards[hash(key) & 255]
         entry = shard.get(key)
@@ -234,7 +218,7 @@ def incr_all(
             grow(key)
             grown += KEY_OVERHEAD_BYTES + key_size + len(changed)
             index += 1
-            emit(b":1\r\n")
+            values.append(1)
             continue
         if entry[-1] != 1:  # COUNTER
             break
@@ -249,8 +233,8 @@ def incr_all(
         shard[key] = changed = CRLF.join((tokens[size], digits, pack_version(index | COUNTER_FLAG)))
         grown += len(changed) - len(entry)
         index += 1
-        emit(b":%b\r\n" % digits)
-    return index, grown
+        values.append(value)
+    return values, grown
 
 
 def push_all(

@@ -9,6 +9,7 @@ from time import monotonic, time
 from types import GeneratorType
 
 from flo.commands import flat, table
+from flo.commands.context import NO_CONTEXT
 from flo.commands.host import Host, Peer, SlowEntry, client_line
 from flo.commands.table import Blocked, Job, Later
 from flo.engine import Namespace
@@ -178,7 +179,7 @@ class RespSession:
         """Do one more slice of the job; returns whether it has ended, its reply then being out."""
         job = self.job
         assert job is not None
-        self.host.flat_context = flat.NO_CONTEXT
+        self.host.flat_context = NO_CONTEXT
         appended = self.host.engine.log.next_index
         try:
             next(job)
@@ -294,7 +295,7 @@ class RespSession:
         if self.host.monitors and "no_monitor" not in command.flags:
             self._tell_monitors(args)
         if command.resets:
-            self.host.flat_context = flat.NO_CONTEXT  # the flat path may follow in this same turn
+            self.host.flat_context = NO_CONTEXT  # the flat path may follow in this same turn
         return command.handler(self, args)
 
     def _unknown(self, args: list[bytes]) -> bytes:

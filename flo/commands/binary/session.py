@@ -12,6 +12,7 @@ from typing import cast
 
 from flo.commands.binary import flat
 from flo.commands.binary.table import HANDLERS, Answer, Reply, Slices
+from flo.commands.context import NO_CONTEXT
 from flo.commands.host import Host, Peer, client_line
 from flo.commands.table import Later
 from flo.errors import Fatal, InternalError, LogFailed, Overloaded, Refusal, Unauthorized, trace_of
@@ -240,7 +241,7 @@ class BinarySession:
             out.append(encode_refusal(e, int.from_bytes(frame.header[8:16], "little")))
         else:
             self._attempt(request, lambda: self._start(request))
-        host.flat_context = flat.NO_CONTEXT  # it may have changed what the flat paths keep at hand
+        host.flat_context = NO_CONTEXT  # it may have changed what the flat paths keep at hand
         if out:
             self.output_room -= len(out[-1])
         if not self.halted and (self.output_room < 0 or monotonic() > host.tick_deadline):
@@ -269,7 +270,7 @@ class BinarySession:
     def resume(self) -> bool:
         """Do one more slice of the job; returns whether it has ended, its answer then being out."""
         assert self.job is not None and self._job_request is not None
-        self.host.flat_context = flat.NO_CONTEXT  # it may change what the flat paths keep at hand
+        self.host.flat_context = NO_CONTEXT  # it may change what the flat paths keep at hand
         return self._attempt(self._job_request, self._slice)
 
     def _slice(self) -> Reply:

@@ -1,0 +1,35 @@
+"""What the flat paths of both protocols need of a namespace, looked up once a turn instead of once a buffer."""
+
+from typing import Any
+
+from flo.engine import Namespace
+
+# (the KV engine, its store, the store's shards, buried keys, what remembers a new key, the log, what appends a record, now in ms,
+# the namespace's number, whether what adds may be done so, queues' store, streams' store, who waits for queues, streams and groups,
+# the namespace's name on the wire). A plain tuple unpacks fastest; who needs less leaves out the end.
+Context = tuple[Any, ...]
+NO_CONTEXT: Context = (None,)
+
+
+def context(namespace: Namespace) -> Context:
+    """It is good until the next commit, and until a command that `resets`."""
+    kv = namespace.kv
+    kv.engine.busy.add(namespace)  # its records do not come through Engine.apply
+    store, engine = kv.store, kv.engine
+    log = engine.log
+    return (
+        kv,
+        store,
+        store.shards,
+        store.buried,
+        store.ordered.fresh.append,
+        log,
+        log.pending.append,
+        engine.now,
+        kv.namespace,
+        log.accepts_adds and not engine.memory_full and not kv.watches,
+        namespace.queues.store,
+        namespace.streams.store,
+        (namespace.queues.takers, namespace.streams.watches, namespace.streams.groups.takers),
+        namespace.wire,
+    )
