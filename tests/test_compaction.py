@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from random import Random
 
@@ -406,6 +407,60 @@ def test_many_records_taken_at_once_make_the_same_state(tmp_path: Path, monkeypa
     compare()
     monkeypatch.setattr(block, "MARSHAL_READS_PIECES", False)
     compare()
+
+
+RUN = st.tuples(
+    st.sampled_from(
+        ["put", "put", "count", "enqueue", "enqueue", "late", "add", "add", "json", "deadline", "delete", "lease", "trim", "purge"]
+    ),
+    st.sampled_from([1, 2, 7, 8, 9, 30, 150]),
+    st.booleans(),  # of one size, or of several
+    st.sampled_from([b"a", b"b"]),
+    st.sampled_from(["default", "other"]),
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.lists(RUN, max_size=6), max_size=4))
+def test_runs_of_records_make_the_same_state(batches: list[list[tuple[str, int, bool, bytes, str]]]) -> None:
+    """Batches of many records of one layout, and where such a run ends."""
+    with tempfile.TemporaryDirectory() as home:
+        directory = Path(home)
+        with open_engine(directory) as engine:
+            engine.create_namespace("other")
+            for runs in batches:
+                with engine.batch():
+                    for kind, times, even, name, owner in runs:
+                        space = engine.namespace(owner)
+                        for at in range(times):
+                            payload = b"x" * (5 if even else at % 5)
+                            if kind == "put":
+                                space.kv.put(b"%b%03d" % (name, at % 100), payload)
+                            elif kind == "count":
+                                space.kv.incr(b"n%b%d" % (name, at if even else at % 3))
+                            elif kind in ("enqueue", "late"):
+                                space.queues.enqueue(name, payload, priority=at % 2 if not even else 0, delay=5 if kind == "late" else 0)
+                            elif kind == "add":
+                                space.streams.append(name, payload)
+                        if kind == "json":
+                            space.kv.json_set(b"j%b" % name, b"$", b"[1]")
+                        elif kind == "deadline":
+                            space.kv.put(b"%b%03d" % (name, times), b"", deadline=START + 99_000)
+                        elif kind == "delete" and space.kv.exists(b"%b%03d" % (name, times)):
+                            space.kv.delete(b"%b%03d" % (name, times))
+                        elif kind == "lease":
+                            space.queues.dequeue(name, times)
+                        elif kind == "trim" and space.streams.store.streams.get(name) is not None:
+                            space.streams.trim(name, Bounds(max_len=times))
+                        elif kind == "purge" and space.queues.store.find(name) is not None:
+                            space.queues.purge(name)
+        with open_engine(directory) as engine:
+            short = memory_of(engine)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(engine_module, "Loading", lambda apply, _find: PlainLoader(apply))
+            patch.setattr(KvStore, "settle", lambda _self: None)
+            with open_engine(directory) as engine:
+                assert memory_of(engine) == short
 
 
 def test_blocks_give_back_what_they_were_given() -> None:

@@ -489,3 +489,47 @@ def test_a_defect_in_the_lane_is_its_connection_s(monkeypatch: pytest.MonkeyPatc
     finally:
         monkeypatch.undo()
         host.close()
+
+
+CROWD = 7  # with more, what came at one time is sorted
+CROWDS = st.lists(
+    st.tuples(
+        st.sampled_from(["kv_get", "kv_put", "kv_incr", "kv_exists", "kv_delete", "queue_dequeue", "queue_enqueue", "ping"]),
+        st.lists(st.sampled_from([b"a", b"b", b"c", b"n", b"m"]), min_size=CROWD, max_size=CROWD),
+        st.sampled_from([1, 1, 2, 30]),
+        st.integers(0, CROWD),  # who sends something of another size, or whose request comes in two pieces
+        st.booleans(),
+    ),
+    max_size=8,
+)
+
+
+@settings(max_examples=80, deadline=None)
+@given(crowds=CROWDS)
+def test_a_crowd_of_binary_clients_as_each_alone(crowds: list[tuple[str, list[bytes], int, int, bool]]) -> None:
+    """All send the same operation at one time, whether it comes in runs or not; answers, memory and counts are the same."""
+    one, other = Turns(True, 0, CROWD), Turns(False, 0, CROWD)
+    try:
+        for name, keys, times, odd, cut in crowds:
+            operation = BY_NAME[name]
+            for number, key in enumerate(keys):
+                value = (b"12" if number != odd else b"123") if operation.value else b""
+                data = b"".join(encode_request(operation, at, 0, b"" if name == "ping" else key, value) for at in range(times))
+                pieces = [data[:20], data[20:]] if cut and number == odd else [data]
+                for host in (one, other):
+                    host.clients[number].send(pieces[0])
+                    if number == odd and cut:
+                        host.turn(1)
+                        host.clients[number].send(pieces[1])
+            for host in (one, other):
+                host.turn(1)
+                host.turn(1)
+                host.read()
+            assert one.received == other.received
+        assert contents(one.engine.kv.store) == contents(other.engine.kv.store)
+        assert queues_and_streams(one) == queues_and_streams(other)
+        assert vars(one.counters) == vars(other.counters)
+        assert [connection.state for connection in one.all] == [connection.state for connection in other.all]
+    finally:
+        one.close()
+        other.close()

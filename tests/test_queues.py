@@ -284,7 +284,7 @@ def stack_of(worker: Any, path: str, flo: FloProcess) -> str:
         return f"{Path(path).read_text()}\n{client.status()}\n{client.queues.stats('work')}"
 
 
-def test_workers_and_the_server_die_and_no_message_is_lost(tmp_path: Path, long_run: bool) -> None:
+def test_workers_and_the_server_die_and_no_message_is_lost(tmp_path: Path, long_run: bool, request: pytest.FixtureRequest) -> None:
     """8 workers, 4 of them killed, the server killed too."""
     count = 100_000 if long_run else 8_000
     context = multiprocessing.get_context("spawn")
@@ -301,6 +301,7 @@ def test_workers_and_the_server_die_and_no_message_is_lost(tmp_path: Path, long_
         workers = [context.Process(target=work, args=(port, str(path)), daemon=True) for _ in range(8)]
         for worker in workers:
             worker.start()
+            request.addfinalizer(worker.kill)  # if this fails they would go on asking for a server that is gone
         told: dict[int, list[tuple[int, int]]] = {}
 
         def drain() -> int:

@@ -1,19 +1,51 @@
 """What a start does with a log: the records' effect on the stores, many at a time.
 
-`Loading` does to the stores what `Engine.apply` does, record by record, for the records that most logs consist of, a third as fast or
-faster; the rest goes to `Engine.apply`. tests/test_compaction.py holds the two equal. While it is at work the key-value stores' order of
+`Loading` does to the stores what `Engine.apply` does, record by record, for the records that most logs consist of, three to ten times as
+fast; the rest goes to `Engine.apply`. tests/test_compaction.py holds the two equal. While it is at work the key-value stores' order of
 keys and accounted bytes are not kept; `finish` makes them at once.
+
+A batch is read record by record. But records that begin with the same twelve bytes (length, type, shape, length of the entity, namespace)
+are laid out alike, and where several of them follow each other one compiled format takes them apart: a **run**. New messages of a queue
+and new records of a stream are gathered on the way, run or not, and reach the store as columns when something else than a value comes.
 """
 
+import struct
+from array import array
 from collections.abc import Callable
 
 from flo.engine.namespace import Namespace
 from flo.errors import LogDamaged
 from flo.store.kv import FLAGS_SHIFT, KIND_MASK, SHARD_MASK, VERSION
-from flo.ual.block import Messages, Records
-from flo.ual.record import FAMILY_KV, FAMILY_MASK, HEADER, HEADER_BYTES, KV_COUNTER, KV_JSON, KV_STRING, Record, decode
+from flo.ual.block import Messages, Records, from_bytes
+from flo.ual.record import (
+    FAMILY_KV,
+    FAMILY_MASK,
+    HEADER,
+    HEADER_BYTES,
+    KV_COUNTER,
+    KV_JSON,
+    KV_STRING,
+    MESSAGE_STATE,
+    QUEUE_MESSAGE,
+    RECORD_STATE,
+    STREAM_ID,
+    STREAM_RECORD,
+    U64,
+    Record,
+    decode,
+)
+
+LIKE_BYTES = 12  # of a record's header: what is laid out alike begins alike
+RUN_SIZES = (8, 64, 512)  # records looked at in one go: after a whole run of one size, the next larger
+FORMATS_MAX = 64  # of runs: 4 MB, were all of the largest size
+AT_ONCE = bytes(MESSAGE_STATE.size)  # a message of priority 0 and without a delay
 
 _FLAGS = {kind: (kind & KIND_MASK) << FLAGS_SHIFT for kind in (KV_STRING, KV_COUNTER, KV_JSON)}
+_ID_AND_STATE = struct.Struct("<QQBQ")  # of a stream's record: ms, seq, kind, number among all
+assert _ID_AND_STATE.size == STREAM_ID.size + RECORD_STATE.size
+
+# What takes the records of a run apart: (format, pieces a record), by the type and the lengths of what is cut
+Form = tuple[Callable[[bytes], tuple[bytes, ...]], int]
 
 
 class Loading:
@@ -24,6 +56,16 @@ class Loading:
         self.apply = apply
         self._find = find
         self._special: set[Namespace] = set()  # those with deadlines or deletions among their keys
+        self._forms: dict[tuple[int, int, int, int], Form] = {}
+        # messages and records on their way to a store: whose, and their columns
+        self._queue: tuple[int, bytes] | None = None  # namespace, name
+        self._seqs: array[int] = array("Q")
+        self._stream: tuple[int, bytes] | None = None
+        self._indexes: array[int] = array("Q")
+        self._ms: array[int] = array("Q")
+        self._stream_seqs: array[int] = array("Q")
+        self._sizes: array[int] = array("I")
+        self._added = 0
 
     def batch(self, first: int, count: int, body: bytes) -> list[int]:
         """Apply the `count` records in `body`, the first of index `first`; returns their offsets. One loop, flat, because a log of
@@ -31,23 +73,38 @@ class Loading:
         places: list[int] = []
         known = -1
         special = False
-        at, size = 0, len(body)
+        at, size, index, end_index = 0, len(body), first, first + count
+        run_from = first  # where the next look for a run is worth it
         unpack, pack, flags = HEADER.unpack_from, VERSION.pack, _FLAGS
-        for index in range(first, first + count):
+        while index < end_index:
             if at + HEADER_BYTES > size:
                 raise LogDamaged("the batch holds fewer records than it says.")
             length, kind, shape, key_length, number, _, _ = unpack(body, at)
-            places.append(at)
             start, end = at + HEADER_BYTES, at + length
             middle = start + key_length
-            if kind not in flags or shape or not middle <= end <= size:
+            if shape or not middle <= end <= size:
+                places.append(at)
                 self.other(index, decode(body, at))
                 known = -1
-            else:
+                index += 1
+                at += max(length, HEADER_BYTES)
+                continue
+            if index >= run_from and body.startswith(body[at : at + LIKE_BYTES], end):
+                done = self._run(index, end_index - index, body, at)
+                if not done:
+                    run_from = index + RUN_SIZES[0]
+                else:
+                    places += range(at, at + done * length, length)
+                    index += done
+                    at += done * length
+                    continue
+            places.append(at)
+            if kind in flags:
                 if number != known:
                     namespace = self._find(number)
                     if namespace is None:
                         self.other(index, decode(body, at))
+                        index += 1
                         at = end
                         continue
                     known, special, store = number, namespace in self._special, namespace.kv.store
@@ -58,13 +115,151 @@ class Loading:
                     store.put(index, key, body[middle:end], kind & KIND_MASK, 0)
                 else:
                     shards[place][key] = b"$%d\r\n%b\r\n%b" % (end - middle, body[middle:end], pack(index | flags[kind]))
-            at += max(length, HEADER_BYTES)
+            elif kind == QUEUE_MESSAGE and body.startswith(AT_ONCE, middle) and self._enter_queue(number, body[start + 2 : middle - 8]):
+                self._seqs.append(index)
+            elif kind == STREAM_RECORD and self._enter_stream(number, body[start + 2 : middle - STREAM_ID.size]):
+                ms, seq, _, added = _ID_AND_STATE.unpack_from(body, middle - STREAM_ID.size)
+                self._indexes.append(index)
+                self._ms.append(ms)
+                self._stream_seqs.append(seq)
+                self._sizes.append(end - middle - RECORD_STATE.size)
+                self._added = added
+            else:
+                self.other(index, decode(body, at))
+                known = -1
+            index += 1
+            at = end
         if at != size:
             raise LogDamaged("the batch's records do not add up to its length.")
+        self._deliver()
         return places
+
+    def _run(self, first: int, count: int, body: bytes, at: int) -> int:
+        """Apply records from offset `at` on that are laid out as the first is, up to `count`; returns how many: none where they
+        are not of a kind that comes in runs."""
+        length, kind, _, key_length, number, _, _ = HEADER.unpack_from(body, at)
+        if kind == STREAM_RECORD:
+            apply = self._run_of_records
+        elif kind == QUEUE_MESSAGE:
+            apply = self._run_of_messages
+        elif kind in _FLAGS:
+            apply = self._run_of_values
+        else:
+            return 0
+        like = body[at : at + LIKE_BYTES]
+        done, level = 0, 0
+        while (size := RUN_SIZES[level]) <= min(count - done, (len(body) - at) // length):
+            unpack, pieces = self._forms.get((kind, key_length, length, size)) or self._form(kind, key_length, length, size)
+            found = unpack(body[at : at + size * length])
+            heads = found[::pieces]
+            alike = size
+            if heads.count(like) != size:
+                alike = next(place for place in range(size) if heads[place] != like)
+                if not alike:
+                    break
+                found = found[: alike * pieces]
+            columns = [found[place::pieces] for place in range(1, pieces)]
+            took = apply(first + done, number, kind, length - HEADER_BYTES - key_length, columns)
+            done += took
+            if took < size:
+                break
+            at += size * length
+            level = min(level + 1, len(RUN_SIZES) - 1)
+        return done
+
+    def _form(self, kind: int, key_length: int, length: int, size: int) -> Form:
+        """What takes `size` such records apart."""
+        rest = length - HEADER_BYTES - key_length
+        cuts = [key_length, rest]  # key, value
+        if kind == QUEUE_MESSAGE:
+            cuts = [key_length - U64.size, U64.size, len(AT_ONCE)]  # container, seq, state
+        elif kind == STREAM_RECORD:
+            cuts = [key_length - STREAM_ID.size, STREAM_ID.size, RECORD_STATE.size]  # container, id, state
+        over = key_length + rest - sum(cuts)
+        one = f"{LIKE_BYTES}s{HEADER_BYTES - LIKE_BYTES}x" + "".join(f"{cut}s" for cut in cuts) + f"{over}x"
+        if min(*cuts, over) < 0:
+            raise LogDamaged(f"a record of type {kind:#x} and {length} bytes cannot have an entity of {key_length}.")
+        if len(self._forms) >= FORMATS_MAX:
+            self._forms.clear()
+        made = self._forms[kind, key_length, length, size] = (struct.Struct("<" + one * size).unpack, 1 + len(cuts))
+        return made
+
+    def _run_of_values(self, first: int, number: int, kind: int, size: int, columns: list[tuple[bytes, ...]]) -> int:
+        namespace = self._find(number)
+        if namespace is None or namespace in self._special:
+            return 0
+        shards, start, end, version, flags = namespace.kv.store.shards, b"$%d\r\n" % size, b"\r\n", VERSION.pack, _FLAGS[kind]
+        keys, values = columns
+        for index, key, value in zip(range(first | flags, (first | flags) + len(keys)), keys, values, strict=True):
+            shards[hash(key) & SHARD_MASK][key] = b"".join((start, value, end, version(index)))
+        return len(keys)
+
+    def _run_of_messages(self, first: int, number: int, kind: int, size: int, columns: list[tuple[bytes, ...]]) -> int:
+        containers, seqs, states = columns
+        count = len(containers)
+        if containers.count(containers[0]) != count or states.count(AT_ONCE) != count or seqs[0] != U64.pack(first):
+            return 0
+        if not self._enter_queue(number, containers[0][2:]):
+            return 0
+        self._seqs.extend(range(first, first + count))
+        return count
+
+    def _run_of_records(self, first: int, number: int, kind: int, size: int, columns: list[tuple[bytes, ...]]) -> int:
+        containers, ids, states = columns
+        count = len(containers)
+        if containers.count(containers[0]) != count or not self._enter_stream(number, containers[0][2:]):
+            return 0
+        halves = from_bytes("Q", b"".join(ids))
+        self._indexes.extend(range(first, first + count))
+        self._ms += halves[::2]
+        self._stream_seqs += halves[1::2]
+        self._sizes += array("I", (size - RECORD_STATE.size,)) * count
+        self._added = RECORD_STATE.unpack(states[-1])[1]
+        return count
+
+    def _enter_queue(self, number: int, name: bytes) -> bool:
+        """The messages that are gathered from now on are of this queue. Says whether there is its namespace."""
+        if self._queue != (number, name):
+            self._deliver_messages()
+            if self._find(number) is None:
+                return False
+            self._queue = (number, name)
+        return True
+
+    def _enter_stream(self, number: int, name: bytes) -> bool:
+        """As `_enter_queue`, of the records of a stream."""
+        if self._stream != (number, name):
+            self._deliver_records()
+            if self._find(number) is None:
+                return False
+            self._stream = (number, name)
+        return True
+
+    def _deliver(self) -> None:
+        """Have the stores hold what was gathered."""
+        self._deliver_messages()
+        self._deliver_records()
+
+    def _deliver_messages(self) -> None:
+        if self._queue is not None:
+            (number, name), seqs = self._queue, self._seqs
+            self._queue, self._seqs = None, array("Q")
+            namespace = self._find(number)
+            assert namespace is not None, "only a record by itself deletes one, and all is delivered before that"
+            namespace.queues.store.extend(name, 0, seqs)
+
+    def _deliver_records(self) -> None:
+        if self._stream is not None:
+            (number, name), columns = self._stream, (self._indexes, self._ms, self._stream_seqs, self._sizes)
+            self._stream = None
+            self._indexes, self._ms, self._stream_seqs, self._sizes = array("Q"), array("Q"), array("Q"), array("I")
+            namespace = self._find(number)
+            assert namespace is not None, "as above"
+            namespace.streams.store.extend(name, *columns, self._added)
 
     def other(self, index: int, record: Record) -> None:
         """One record by itself."""
+        self._deliver()
         if record.type & FAMILY_MASK == FAMILY_KV:
             namespace = self._find(record.namespace)
             if namespace is not None:

@@ -34,6 +34,7 @@ assert TRAILER_BYTES == 24
 OFFSET_BYTES = 4
 CAPACITY_MAX = 1 << 31  # offsets are u32
 READ_AHEAD_BYTES = 512  # most records are smaller, so most reads are one system call
+SCAN_BYTES = 256 << 10  # read at a time by a start: it stays in the cache until it is looked at
 BLOCK_BYTES = 16 << 10  # read ahead where neighbours are read one after the other
 PAGE_OFFSETS = 1024  # of a sealed segment's footer kept at hand: neighbours are read one after the other
 
@@ -160,11 +161,19 @@ class Segment:
     def batches(self) -> Iterator[tuple[BatchHeader, int, bytes]]:
         """The batches that continue the log from the start: (header, file offset of the records, the records)."""
         at, crc, expected, time = HEADER_BYTES, self.seed, self.first, 0
+        window, start = b"", 0  # what is read ahead, and where it begins: batches of one record would be two reads each
+
+        def piece(offset: int, size: int) -> bytes:
+            nonlocal window, start
+            if offset + size > start + len(window):
+                window, start = self.files.pread(self._fd, max(size, SCAN_BYTES), offset), offset
+            return window[offset - start : offset - start + size]
+
         while True:
-            header = batch.read_header(self.files.pread(self._fd, batch.HEADER_BYTES, at), self.seed)
+            header = batch.read_header(piece(at, batch.HEADER_BYTES), self.seed)
             if header is None or header.prev_crc != crc or header.first != expected or header.time < time:
                 return
-            body = self.files.pread(self._fd, header.length, at + batch.HEADER_BYTES)
+            body = piece(at + batch.HEADER_BYTES, header.length)
             if not batch.body_is_intact(header, body):
                 return
             yield header, at + batch.HEADER_BYTES, body

@@ -95,6 +95,8 @@ def _run_same(work: list[tuple["BinarySession", bytes]], position: int, room: in
     if len(inputs) * each < RUN_MIN:
         return 0, 0
     done, answers, answer_size, _ = execute(host, data[:8], tail, layout, b"".join(inputs), room)
+    if not done:
+        return 0, 0
     whole, rest = divmod(done, each)
     if isinstance(answers, bytes):
         bytes_of_each = each * answer_size
