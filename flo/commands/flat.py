@@ -58,6 +58,7 @@ from flo.errors import Fatal, LaneFailure
 from flo.proto.resp import bulk
 from flo.store.kv import COUNTER, I64_MAX, KEY_OVERHEAD_BYTES, PLAIN_MAX, SHARD_MASK
 from flo.store.queue import MESSAGE_BYTES
+from flo.store.queue import SHARDS as MESSAGE_SHARDS
 from flo.store.stream import RECORD_BYTES as STREAM_RECORD_BYTES
 from flo.store.stream import SEQ_MASK
 from flo.ual.record import KV_COUNTER, KV_STRING, QUEUE_MESSAGE, STREAM_RECORD
@@ -380,7 +381,7 @@ def _run_each(work: Work, position: int, end: int, room_of_each: int, host: "Hos
                                 (pack_start(37 + length + size, QUEUE_MESSAGE, 0, length, namespace, now), NO_PREDECESSOR, queue.head)
                             )
                         push(join((push_start, pack_version(index), AT_ONCE, text)))
-                        messages[index & 255][index] = state
+                        messages[index % 251][index] = state
                         fresh.append(index)
                         ready[0] += 1
                         queues.bytes += MESSAGE_BYTES
@@ -512,4 +513,4 @@ def _run_each(work: Work, position: int, end: int, room_of_each: int, host: "Hos
     return position, offset
 
 
-assert SHARD_MASK == 255  # written out above: a global name costs a lookup
+assert SHARD_MASK == 255 and MESSAGE_SHARDS == 251  # written out above: a global name costs a lookup

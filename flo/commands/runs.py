@@ -26,6 +26,7 @@ from flo.engine.queue import Queues
 from flo.engine.stream import FIELDS
 from flo.store.kv import COUNTER, FLAGS_SHIFT, FRAME_END_BYTES, I64_MAX, KEY_OVERHEAD_BYTES, PLAIN_MAX, SHARD_MASK
 from flo.store.queue import MESSAGE_BYTES, QueueStore
+from flo.store.queue import SHARDS as MESSAGE_SHARDS
 from flo.store.stream import RECORD_BYTES as STREAM_RECORD_BYTES
 from flo.store.stream import SEQ_MASK, Stream, StreamStore
 from flo.ual.record import HEADER_BYTES, KV_COUNTER, KV_STRING, QUEUE_MESSAGE, STREAM_RECORD
@@ -257,7 +258,7 @@ def push_all(
     shards, join = queues.shards, b"".join
     log_all([join((start, mark, AT_ONCE, payload)) for mark, payload in zip(map(pack_version, seqs), payloads, strict=True)])
     for seq in seqs:
-        shards[seq & 255][seq] = state
+        shards[seq % 251][seq] = state
     count = ready[0] + ready[3] + 1  # READY, LAPSED
     answer_all([b":%d\r\n" % number for number in range(count, count + len(seqs))])
     fresh.extend(seqs)
@@ -351,4 +352,4 @@ def add_all(
 
 
 # written out above: a global name costs a lookup
-assert SHARD_MASK == 255 and PLAIN_MAX == 2 and COUNTER == 1 and SHORT_COUNTER_ENTRY_MAX == 23
+assert SHARD_MASK == 255 and MESSAGE_SHARDS == 251 and PLAIN_MAX == 2 and COUNTER == 1 and SHORT_COUNTER_ENTRY_MAX == 23

@@ -29,7 +29,7 @@ from flo.store.queue import (
     PRIORITY_SHIFT,
     QUEUE_MASK,
     QUEUE_SHIFT,
-    SHARD_MASK,
+    SHARDS,
     UNSET,
     Queue,
     QueueStore,
@@ -393,7 +393,7 @@ class Queues:
         data = log.read_bytes(seq) if seq else None
         if data is None:
             return None
-        state = store.shards[seq & SHARD_MASK][seq]
+        state = store.shards[seq % SHARDS][seq]
         priority, attempts = state >> PRIORITY_SHIFT & PRIORITY_MASK, (state >> ATTEMPTS_SHIFT & ATTEMPTS_MAX) + 1
         queue.lanes[priority].pop()
         if acknowledge:
@@ -421,7 +421,7 @@ class Queues:
         priority = queue.order[0]
         lane, plain = queue.lanes[priority], queue.plain.get(priority, -1)
         shards = store.shards
-        seqs = list(takewhile(lambda seq: shards[seq & 255].get(seq) == plain, islice(lane.fresh, count)))
+        seqs = list(takewhile(lambda seq: shards[seq % 251].get(seq) == plain, islice(lane.fresh, count)))
         if not seqs or lane.back:
             return [], []
         skip = HEADER_BYTES + len(queue.head) + 8 + MESSAGE_STATE.size
@@ -464,7 +464,7 @@ class Queues:
         seqs: list[int] = []
         seen = None  # the state of the first, but for its attempts and priority
         for seq, attempt in receipts:
-            state = shards[seq & 255].get(seq)
+            state = shards[seq % 251].get(seq)
             if state is None or state & KIND_MASK != LEASED or attempt not in (0, state >> 10 & ATTEMPTS_MAX):
                 break
             if seen is None:
@@ -500,7 +500,7 @@ class Queues:
         queue = self.store.queues.get(name)
         if queue is None or not self.engine.log.fits(TRANSITION_BYTES + len(name)):
             return -1
-        state = self.store.shards[seq & SHARD_MASK].get(seq)
+        state = self.store.shards[seq % SHARDS].get(seq)
         if state is None or kind_of(state) < LEASED or queue_of(state) != queue.number or attempt not in (0, attempts_of(state)):
             return 0
         self._gone(queue, seq)
