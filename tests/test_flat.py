@@ -6,7 +6,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from flo.commands.runs import NO_LAYOUT, receipts_of, run_of
+from flo.commands.runs import MGET_KEYS_MAX, NO_LAYOUT, receipts_of, run_of
 from flo.errors import Fatal
 from flo.store.kv import KvStore
 from flo.store.queue import QueueStore
@@ -55,6 +55,7 @@ RECEIPTS = st.one_of(st.integers(1, 9).map(lambda seq: b"%d-1" % seq), st.intege
 RUNS = st.one_of(
     st.lists(st.tuples(st.just(b"GET"), RUN_KEYS), min_size=4, max_size=9),
     st.lists(st.tuples(st.just(b"SET"), RUN_KEYS, RUN_VALUES), min_size=4, max_size=9),
+    st.integers(2, 4).flatmap(lambda width: st.lists(st.tuples(st.just(b"MGET"), *[RUN_KEYS] * width), min_size=4, max_size=20)),
     st.lists(st.tuples(st.just(b"incr"), RUN_KEYS), min_size=4, max_size=9),
     st.lists(st.tuples(st.just(b"LPUSH"), st.just(b"q"), RUN_VALUES), min_size=4, max_size=9),
     st.lists(st.tuples(st.just(b"XADD"), st.just(b"q"), st.just(b"*"), st.just(b"f"), RUN_VALUES), min_size=4, max_size=9),
@@ -141,6 +142,10 @@ def test_runs_are_taken() -> None:
             ([encode("SET", key, "12") for key in keys], True),
             ([encode("GET", key) for key in keys], True),
             ([encode("INCR", b"n" + key) for key in keys], True),
+            ([encode("MGET", key, "key:00") for key in keys], True),
+            ([encode("MGET", "k" + str(at), key, "key:00") for at, key in enumerate(keys[:8])], True),
+            ([encode("MGET", key, "key:00", "key:000") for key in keys], False),
+            ([encode("MGET", key, *["key:00"] * MGET_KEYS_MAX) for key in keys], False),
             ([encode("LPUSH", "q", key) for key in keys], True),
             ([encode("XADD", "s", "*", "f", key) for key in keys], True),
             ([encode("RPOP", "q") for _ in keys], True),
@@ -180,6 +185,26 @@ def test_messages_are_taken_and_acknowledged_many_at_once(monkeypatch: pytest.Mo
     finally:
         monkeypatch.undo()
         host.close()
+
+
+def test_values_are_read_many_at_once() -> None:
+    """MGET in runs: all of one size, of several, some missing, a large one, one of another kind; more than goes at once."""
+    flat_host, plain_host = FakeHost(), FakeHost()
+    try:
+        one, other = session(flat_host), session(plain_host, plain=True)
+        keys = [f"key:{number:02}" for number in range(40)]
+        data = b"".join(encode("SET", key, "abc" if key < "key:20" else "x" * int(key[4:])) for key in keys)
+        data += encode("SET", "key:30", "y" * 500) + encode("JSON.SET", "key:31", "$", "1") + encode("SET", "key:32", "z" * 3000)
+        assert feed(one, data) == feed(other, data)
+        for first, last in ((0, 20), (10, 30), (25, 32), (31, 40), (35, 45)):
+            for times in (1, 3, 30):
+                rows = [[f"key:{number:02}" for number in range(first, last)][at % 3 : at % 3 + 5] for at in range(times * 4)]
+                data = b"".join(encode("MGET", *row) for row in rows)
+                assert feed(one, data) == feed(other, data)
+        assert vars(flat_host.counters) == vars(plain_host.counters)
+    finally:
+        flat_host.close()
+        plain_host.close()
 
 
 def test_receipts() -> None:

@@ -23,6 +23,7 @@ from flo.commands.runs import (
     GET,
     INCR,
     LPUSH,
+    MGET,
     NO_FLAGS,
     NO_PREDECESSOR,
     OK,
@@ -41,6 +42,7 @@ from flo.commands.runs import (
     dequeued,
     get_all,
     incr_all,
+    mget_all,
     pack_added,
     pack_size,
     pack_start,
@@ -164,6 +166,10 @@ def run_same(work: Work, position: int, room_of_each: int) -> tuple[int, int, in
     if kind == GET:
         misses = get_all(rows, shards, emit, nil)
         host.counters.hits += len(answers) - misses
+        host.counters.misses += misses
+    elif kind == MGET:
+        misses = mget_all(rows, min(RUN_ANSWER_BYTES_MAX, room_of_each * len(group)), shards, emit, nil)
+        host.counters.hits += len(answers) * len(rows[0]) - misses
         host.counters.misses += misses
     elif kind == QACK:
         acknowledge_all(namespace.queues, layout.fixed[1], rows, answers.extend)

@@ -6,6 +6,7 @@ that with the buffer says whether they were what the format supposes: 70 ns a re
 looking at each piece is 400.
 
     GET, INCR       *2 $3 GET   $16 <key>                           the key differs
+    MGET            *4 $4 MGET  $16 <key> $9 <key> $9 <key>         the keys, of which all but the first have one size
     SET             *3 $3 SET   $16 <key> $3 <value>                key and value
     LPUSH           *3 $5 LPUSH $4 work   $64 <payload>             the payload
     RPOP, QDEQUEUE  *2 $4 RPOP  $4 work                             nothing
@@ -37,6 +38,8 @@ FIRST_BYTES = 400  # of a buffer that are looked at to see what the first reques
 LOOK_BYTES = 2048  # … and to see whether there are several
 ARGUMENT_BYTES_MAX = 2048  # larger ones go the plain way: their bytes cost more than the steps
 UNCOUNTED_BYTES = 400  # a buffer holds 2,600 GETs at most: answers up to this size stay near OUTPUT_ROOM uncounted
+MGET_GO = 16  # requests looked up in one go
+MGET_KEYS_MAX = 40  # of one request in a run: more are no longer cheaper together
 RUN_ANSWER_BYTES_MAX = 64 << 10  # payloads in one go: the loop looks at the room and the time between
 CRLF = b"\r\n"
 NEXT = b"\r\n*"  # where a request may begin
@@ -61,8 +64,8 @@ COUNTER_FLAG = COUNTER << FLAGS_SHIFT
 # `$n\r\n` before a counter's text takes 4 bytes up to 9 digits and 5 from there on
 SHORT_COUNTER_ENTRY_MAX = 4 + 9 + FRAME_END_BYTES
 
-GET, INCR, SET, LPUSH, XADD, RPOP, QDEQUEUE, QACK = range(8)
-DIFFERING = (1, 1, 2, 1, 1, 0, 0, 1)  # arguments, the last ones
+GET, INCR, SET, LPUSH, XADD, RPOP, QDEQUEUE, QACK, MGET = range(9)
+DIFFERING = (1, 1, 2, 1, 1, 0, 0, 1)  # arguments, the last ones; of MGET all
 KINDS = {
     (spelling, count): kind
     for name, count, kind in (
@@ -74,6 +77,7 @@ KINDS = {
         (b"RPOP", 2, RPOP),
         (b"QDEQUEUE", 2, QDEQUEUE),
         (b"QACK", 3, QACK),
+        *((b"MGET", count, MGET) for count in range(3, MGET_KEYS_MAX + 2)),
     )
     for spelling in (name, name.lower())
 }
@@ -119,9 +123,13 @@ def layout_of(data: bytes) -> Layout | None:
         return None
     count = COUNTS.get(pieces[0], 0)
     kind = KINDS.get((pieces[2], count), -1)
+    differing = DIFFERING[kind] if kind != MGET else count - 1
+    if kind == MGET:
+        pieces = data[:LOOK_BYTES].split(CRLF, 2 * count + 1)
+        if len({*pieces[5 : 2 * count : 2]}) != 1:
+            return None
     if kind < 0 or len(pieces) < 2 * count + 2:
         return None
-    differing = DIFFERING[kind]
     fixed = count - differing
     whole = pieces[2 : 2 * count : 2]  # all but the last argument, which may be cut off
     if [TOKENS[len(piece)] for piece in whole] != pieces[1 : 2 * count - 1 : 2]:
@@ -135,10 +143,10 @@ def layout_of(data: bytes) -> Layout | None:
         form = f"<{len(prefix)}x"
         if TOKENS[len(pieces[2 * count])] != pieces[2 * count - 1]:
             return None
-    elif differing == 2:
+    elif differing > 1:
         key = len(pieces[2 * fixed + 2])
         middle = CRLF + pieces[2 * count - 1] + CRLF
-        form = f"<{len(prefix)}x{key}s{len(middle)}x{size}s2x"
+        form = f"<{len(prefix)}x{key}s" + f"{len(middle)}x{size}s" * (differing - 1) + "2x"
     compiled = struct.Struct(form)
     return Layout(kind, prefix, middle, compiled.size, compiled.iter_unpack, CRLF + prefix, tuple(pieces[2 : 2 * fixed + 2 : 2]), size)
 
@@ -174,6 +182,51 @@ def get_all(keys: Iterable[bytes], shards: list[dict[bytes, bytes]], emit: Emit,
         else:
             break
     return misses
+
+
+def mget_all(rows: list[tuple[bytes, ...]], most_bytes: int, shards: list[dict[bytes, bytes]], emit: Emit, nil: bytes) -> int:
+    """MGET of each row of keys, up to so many bytes; returns how many keys were missing."""
+    misses, width, join = 0, len(rows[0]), b"".join
+    head = b"*%d\r\n" % width
+    for at in range(0, len(rows), MGET_GO):
+        go = rows[at : at + MGET_GO]
+        entries = [shards[hash(key) & 255].get(key) for row in go for key in row]
+        texts: Any = ()
+        length = len(entries[0] or b"")
+        if all(entries) and length < UNCOUNTED_BYTES and [*map(len, entries)].count(length) == len(entries):  # type: ignore[arg-type]
+            joined = join(entries)  # type: ignore[arg-type]
+            if max(joined[length - 1 :: length]) < 2:  # PLAIN_MAX
+                texts = _cut(length, len(entries))(joined)
+                most_bytes -= len(joined)
+        for mine in range(0, len(entries), width):
+            if texts:
+                emit(join((head, *texts[mine : mine + width])))
+                continue
+            # of several sizes, or one is missing
+            texts_of_one = [nil if entry is None else entry[:-8] for entry in entries[mine : mine + width]]
+            size = sum(map(len, texts_of_one))
+            if size > UNCOUNTED_BYTES * width or any(entry[-1] >= 2 for entry in entries[mine : mine + width] if entry):  # PLAIN_MAX
+                return misses
+            misses += entries[mine : mine + width].count(None)
+            most_bytes -= size
+            emit(join((head, *texts_of_one)))
+        if most_bytes < 0:
+            break
+    return misses
+
+
+_CUTS: dict[tuple[int, int], Callable[[bytes], tuple[bytes, ...]]] = {}
+CUTS_MAX = 64  # 1 MB
+
+
+def _cut(length: int, count: int) -> Callable[[bytes], tuple[bytes, ...]]:
+    """What takes so many entries of one length to what is sent of them."""
+    found = _CUTS.get((length, count))
+    if found is None:
+        if len(_CUTS) >= CUTS_MAX:
+            _CUTS.clear()
+        found = _CUTS[length, count] = struct.Struct(f"{length - 8}s8x" * count).unpack
+    return found
 
 
 def set_all(place: Context, pairs: Iterable[tuple[bytes, bytes]], key_size: int, size: int) -> tuple[int, int]:
