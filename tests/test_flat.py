@@ -187,6 +187,34 @@ def test_messages_are_taken_and_acknowledged_many_at_once(monkeypatch: pytest.Mo
         host.close()
 
 
+def test_messages_are_taken_for_good_many_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With AUTOACK, as one by one: answers, memory and log; where messages end, where one came back, where one has a priority."""
+    flat_host, plain_host = FakeHost(), FakeHost()
+    try:
+        one, other = session(flat_host), session(plain_host, plain=True)
+
+        def both(data: bytes) -> bytes:
+            mine = feed(one, data)
+            assert mine == feed(other, data)
+            for host in (flat_host, plain_host):
+                host.tick()
+            assert queues_and_streams(flat_host) == queues_and_streams(plain_host)
+            return mine
+
+        both(b"".join(encode("LPUSH", "q", f"m{number}") for number in range(12)))
+        both(encode("QDEQUEUE", "q") + encode("CLIENT", "AUTOACK", "ON"))
+        with monkeypatch.context() as patch:
+            patch.setattr(type(one), "execute", None)
+            assert feed(one, encode("RPOP", "q") * 5).count(b"$2") == 5
+        assert feed(other, encode("RPOP", "q") * 5).count(b"$2") == 5
+        both(encode("QNACK", "q", "1-1") + encode("QENQUEUE", "q", "urgent", "PRIORITY", "1"))
+        assert both(encode("RPOP", "q") * 9).endswith(b"urgent\r\n$-1\r\n")
+        assert log_of(flat_host) == log_of(plain_host)
+    finally:
+        flat_host.close()
+        plain_host.close()
+
+
 def test_values_are_read_many_at_once() -> None:
     """MGET in runs: all of one size, of several, some missing, a large one, one of another kind; more than goes at once."""
     flat_host, plain_host = FakeHost(), FakeHost()

@@ -164,6 +164,7 @@ class StreamModel(RuleBasedStateMachine):
         model.records[ident] = payload
         model.last, model.added = ident, model.added + 1
         self.ever.append(ident)
+        self._keep(model)  # its own bounds, which are exact, hold whatever is asked
         if keep is not None and not approximate:
             self._cut(model, max(len(model.records) - keep, 0))
         elif keep is not None:
@@ -171,7 +172,6 @@ class StreamModel(RuleBasedStateMachine):
             gone = len(model.records) - len(there)
             assert gone <= max(len(model.records) - keep, 0) and len(there) <= keep + store_stream.CHUNK_RECORDS - 1
             self._cut(model, gone)
-        self._keep(model)
 
     @staticmethod
     def _cut(model: Model, count: int) -> None:

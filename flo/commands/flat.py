@@ -175,9 +175,9 @@ def run_same(work: Work, position: int, room_of_each: int) -> tuple[int, int, in
         acknowledge_all(namespace.queues, layout.fixed[1], rows, answers.extend)
         index = first = log.next_index
     elif kind in (RPOP, QDEQUEUE):
-        if kind == QDEQUEUE or not auto_ack:
-            most = min(RUN_ANSWER_BYTES_MAX, room_of_each * len(group))
-            seqs = pop_all(namespace.queues, layout.fixed[1], len(rows), most, dequeued if kind == QDEQUEUE else popped, emit)
+        most = min(RUN_ANSWER_BYTES_MAX, room_of_each * len(group))
+        take, answer = (False, dequeued) if kind == QDEQUEUE else (auto_ack, popped)
+        seqs = pop_all(namespace.queues, layout.fixed[1], take, len(rows), most, answer, emit)
         index = first = log.next_index
     elif not adds:
         return 0, 0, end

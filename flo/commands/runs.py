@@ -320,9 +320,9 @@ def push_all(
     return index + len(seqs)
 
 
-def pop_all(queues: Queues, name: bytes, count: int, most_bytes: int, answer: Answer, emit: Emit) -> list[int]:
-    """Lease messages, as many as the short way goes, up to so many bytes; returns their seqs."""
-    seqs, payloads = queues.pop_all(name, count, most_bytes)
+def pop_all(queues: Queues, name: bytes, acknowledge: bool, count: int, most_bytes: int, answer: Answer, emit: Emit) -> list[int]:
+    """Lease messages, or take them for good, as many as the short way goes, up to so many bytes; returns their seqs."""
+    seqs, payloads = queues.pop_all(name, acknowledge, count, most_bytes)
     for seq, payload in zip(seqs, payloads, strict=True):
         emit(answer(seq, payload))
     return seqs

@@ -410,7 +410,7 @@ class Queues:
             store.lease(seq, name, priority, attempts, deadline)
         return seq, attempts, data[HEADER_BYTES + len(queue.head) + 8 + MESSAGE_STATE.size :]
 
-    def pop_all(self, name: bytes, count: int, most_bytes: int) -> tuple[list[int], list[bytes]]:
+    def pop_all(self, name: bytes, acknowledge: bool, count: int, most_bytes: int) -> tuple[list[int], list[bytes]]:
         """`pop` of up to `count` messages that nothing has happened to yet, each on its first attempt: their seqs and payloads. Fewer,
         or none, where the long way has to be taken, or past so many bytes."""
         store, engine = self.store, self.engine
@@ -442,22 +442,38 @@ class Queues:
             if total > most_bytes:
                 break
         del seqs[len(payloads) :]
+        if acknowledge:
+            self._gone_all(queue, seqs)
+            store.take_all(seqs, queue, priority)
+            return seqs, payloads
         head, deadline = queue.head, now + queue.lease_ms
         size = HEADER_BYTES + 8 + len(head) + 8 + _TRANSITION.size
         header = _HEADER(size, QUEUE_LEASE, 1, len(head) + 8, self.namespace, now, 0)
         state, join = _TRANSITION.pack(priority, 1, deadline), b"".join
-        log.pending += [join((header, number, head, number, state)) for number in map(_SEQ, seqs)]
-        log.pending_bytes += size * len(seqs)
-        log.next_index += len(seqs)
-        engine.busy.add(engine.namespace_by_id(self.namespace))
+        self._append_all([join((header, number, head, number, state)) for number in map(_SEQ, seqs)], size)
         store.lease_all(seqs, queue, priority, deadline)
         return seqs, payloads
+
+    def _gone_all(self, queue: Queue, seqs: list[int]) -> None:
+        """Append that these messages are gone; what it does to the store is the caller's next line."""
+        head, join = queue.head, b"".join
+        size = HEADER_BYTES + len(head) + 8
+        header = _HEADER(size, QUEUE_GONE, GONE, len(head) + 8, self.namespace, self.engine.now, 0) + head
+        self._append_all([join((header, mark)) for mark in map(_SEQ, seqs)], size)
+
+    def _append_all(self, records: list[bytes], size: int) -> None:
+        """Append records of `size` bytes each, for which there is room."""
+        engine, log = self.engine, self.engine.log
+        log.pending += records
+        log.pending_bytes += size * len(records)
+        log.next_index += len(records)
+        engine.busy.add(engine.namespace_by_id(self.namespace))
 
     def ack_all(self, name: bytes, receipts: Sequence[Receipt]) -> int:
         """`ack` of messages whose leases run and end at one time, one receipt each; returns how many of the first of `receipts` it was
         for: the next one needs a look of its own."""
-        store, engine = self.store, self.engine
-        queue, log = store.queues.get(name), engine.log
+        store = self.store
+        queue, log = store.queues.get(name), self.engine.log
         if queue is None or not log.fits(len(receipts) * (TRANSITION_BYTES + len(name))):
             return 0
         shards, number = store.shards, queue.number
@@ -476,13 +492,7 @@ class Queues:
             seqs.append(seq)
         if len(set(seqs)) != len(seqs) or not seqs or seen is None:
             return 0
-        head, join = queue.head, b"".join
-        size = HEADER_BYTES + len(head) + 8
-        header = _HEADER(size, QUEUE_GONE, GONE, len(head) + 8, self.namespace, engine.now, 0) + head
-        log.pending += [join((header, mark)) for mark in map(_SEQ, seqs)]
-        log.pending_bytes += size * len(seqs)
-        log.next_index += len(seqs)
-        engine.busy.add(engine.namespace_by_id(self.namespace))
+        self._gone_all(queue, seqs)
         store.remove_all(seqs, queue, seen >> DEADLINE_SHIFT - QUEUE_SHIFT)
         return len(seqs)
 

@@ -341,6 +341,15 @@ class QueueStore:
         self.timers.add_all(deadline, seqs)
         self.bytes += TIMED_BYTES * count
 
+    def take_all(self, seqs: Sequence[int], queue: Queue, priority: int) -> None:
+        """`remove` of messages that nothing has happened to, the first in their lane."""
+        shards, leave = self.shards, queue.lanes[priority].fresh.popleft
+        for seq in seqs:
+            leave()
+            del shards[seq % 251][seq]
+        queue.counts[READY] -= len(seqs)
+        self.bytes -= MESSAGE_BYTES * len(seqs)
+
     def remove_all(self, seqs: Sequence[int], queue: Queue, deadline: int) -> None:
         """`remove` of leased messages of one deadline."""
         shards = self.shards
