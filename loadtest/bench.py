@@ -29,7 +29,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from loadtest import charts
-from loadtest.compare import CLIENTS, KEYS, REDIS_FLAGS, ROOT, STOLEN_MAX, Target, floor, generate, load, stolen, sync_latency
+from loadtest.compare import CLIENTS, KEYS, REDIS_FLAGS, ROOT, STOLEN_MAX, Target, disturbed, floor, generate, load, stolen, sync_latency
 from loadtest.work import beanstalkd, cycle, empty
 from tests.processes import FloProcess, RedisProcess, RespClient, encode
 
@@ -143,14 +143,13 @@ def measure(row: Row, targets: list[Target], rounds: int, seconds: float) -> int
         rate, _ = row.run(target, min(2000 * row.depth, 20_000) if "iB" not in row.title else 200)
         requests[target.name] = max(int(rate * seconds), 100)
     for _ in range(rounds):
-        stolen_before, all_before = stolen()
+        before = stolen()
         measured = {}
         for target in targets:
             if row.prepare is empty:
                 empty(target)
             measured[target.name] = row.run(target, requests[target.name])
-        stolen_after, all_after = stolen()
-        if (stolen_after - stolen_before) / max(all_after - all_before, 1) > STOLEN_MAX:
+        if disturbed(before):
             dropped += 1
             continue
         for name, (rate, cpu) in measured.items():

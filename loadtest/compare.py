@@ -78,6 +78,12 @@ def stolen() -> tuple[int, int]:
     return ticks[7], sum(ticks[:8])
 
 
+def disturbed(since: tuple[int, int]) -> bool:
+    """Whether so much CPU was stolen since `stolen()` gave that, that what was measured meanwhile says nothing."""
+    ticks, total = stolen()
+    return (ticks - since[0]) / max(total - since[1], 1) > STOLEN_MAX
+
+
 def sync_latency(directory: str) -> tuple[float, float]:
     """(median, 99th percentile) in us of a 4 KiB write and fdatasync on written zeros, where the servers write."""
     fd, path = tempfile.mkstemp(dir=directory)
@@ -165,10 +171,9 @@ def compare(durability: str, pythons: list[str], args: argparse.Namespace) -> di
                 rate, _ = load(target, row.command, row.depth, 20_000 * row.depth)
                 requests[target.name] = max(int(rate * args.seconds), 20_000)
             for _ in range(args.rounds):
-                stolen_before, all_before = stolen()
+                before = stolen()
                 measured = {t.name: load(t, row.command, row.depth, requests[t.name]) for t in targets}
-                stolen_after, all_after = stolen()
-                if (stolen_after - stolen_before) / max(all_after - all_before, 1) > STOLEN_MAX:
+                if disturbed(before):
                     dropped += 1
                     continue
                 for name, (rate, cpu) in measured.items():
@@ -210,10 +215,9 @@ def compare_protocols(pythons: list[str], args: argparse.Namespace) -> dict[str,
                         generate(target, protocol, "set" if command == "get" else command, depth, 0.3)  # what GET finds; warms up
                     measured: dict[str, list[tuple[float, float, float]]] = {"resp": [], "binary": []}
                     for _ in range(args.rounds):
-                        stolen_before, all_before = stolen()
+                        before = stolen()
                         pair = {protocol: generate(target, protocol, command, depth, args.seconds) for protocol in measured}
-                        stolen_after, all_after = stolen()
-                        if (stolen_after - stolen_before) / max(all_after - all_before, 1) <= STOLEN_MAX:
+                        if not disturbed(before):
                             for protocol, figures in pair.items():
                                 measured[protocol].append(figures)
                     ratios = [b[0] / r[0] for b, r in zip(measured["binary"], measured["resp"], strict=True)]

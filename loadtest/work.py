@@ -21,7 +21,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from loadtest.compare import CLIENTS, REDIS_FLAGS, ROOT, STOLEN_MAX, Target, cpu_seconds, floor, load, stolen, sync_latency
+from loadtest.compare import CLIENTS, REDIS_FLAGS, ROOT, Target, cpu_seconds, disturbed, floor, load, stolen, sync_latency
 from tests.processes import FloProcess, RedisProcess, RespClient, free_port, wait_until
 
 VALUE = "xxx"
@@ -177,13 +177,12 @@ def measure(run: Slice, depth: int, targets: list[Target], args: argparse.Namesp
         requests[target.name] = max(int(rate * (args.seconds + 0.3)), 20_000)
     found: dict[str, list[tuple[float, float]]] = {target.name: [] for target in targets}
     for _ in range(args.rounds):
-        stolen_before, all_before = stolen()
+        before = stolen()
         measured = {}
         for target in targets:
             empty(target)
             measured[target.name] = run(target, depth, requests[target.name])
-        stolen_after, all_after = stolen()
-        if (stolen_after - stolen_before) / max(all_after - all_before, 1) <= STOLEN_MAX:
+        if not disturbed(before):
             for name, figures in measured.items():
                 found[name].append(figures)
     return found
