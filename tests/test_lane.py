@@ -321,16 +321,23 @@ def test_large_messages_taken_in_a_pipeline_leave_in_portions() -> None:
         host.close()
 
 
-def test_a_defect_behind_the_lane_is_its_connection_s(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the lane leaves to the plain way may fail as well."""
-    host = Turns(True)
+def closing_defects(host: Turns) -> list[int]:
+    """Have a defect close its connection, as a server does; gives the descriptors of those it was so for."""
     failed: list[int] = []
 
     def fail(e: Exception, fd: int) -> None:
+        assert not isinstance(e, Fatal)
         failed.append(fd)
         host.by_descriptor[fd].kill()
 
     host.reactor.failed = fail
+    return failed
+
+
+def test_a_defect_behind_the_lane_is_its_connection_s(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the lane leaves to the plain way may fail as well."""
+    host = Turns(True)
+    failed = closing_defects(host)
     try:
         broken = host.all[0].session
         monkeypatch.setattr(broken, "go_on", lambda *_: 1 / 0)
@@ -469,14 +476,7 @@ def test_a_client_that_another_kills_in_the_same_go() -> None:
 def test_a_defect_in_the_lane_is_its_connection_s(monkeypatch: pytest.MonkeyPatch) -> None:
     """The others, received in the same go, are served. (Where one of them has appended to the log the process ends, as always.)"""
     host = Turns(True)
-    failed: list[int] = []
-
-    def fail(e: Exception, fd: int) -> None:
-        assert not isinstance(e, Fatal)
-        failed.append(fd)
-        host.by_descriptor[fd].kill()
-
-    host.reactor.failed = fail
+    failed = closing_defects(host)
     try:
         broken = host.all[1].session
         monkeypatch.setattr(type(broken), "nil", property(lambda self: 1 / 0 if self is broken else self.__dict__["nil"]), False)
