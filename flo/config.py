@@ -8,9 +8,7 @@ import os
 import re
 import stat
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
-from difflib import get_close_matches
-from typing import Any
+from typing import Any, NamedTuple
 
 from flo.errors import ConfigError
 from flo.ual.log import DURABILITIES, SEGMENT_BYTES
@@ -85,6 +83,19 @@ def parse_text(value: Any) -> str:
     return value
 
 
+class _Setting(NamedTuple):
+    """What the table says of a setting: `SettingRow` without the attribute it is the value of."""
+
+    default: Any
+    section: str
+    name: str
+    summary: str
+    shown: str
+    redis: str
+    live: bool
+    parse: Callable[[Any], Any]
+
+
 def setting(
     default: Any,
     parse: Callable[[Any], Any],
@@ -98,23 +109,18 @@ def setting(
 ) -> Any:
     """A row of the table. `shown` is the default as a person would write it; `redis` the name CONFIG GET also answers to; `live`
     says that CONFIG SET may change it."""
-    return field(
-        default=default,
-        metadata={
-            "parse": parse,
-            "section": section,
-            "summary": summary,
-            "name": name,
-            "shown": shown or str(default).lower(),
-            "redis": redis,
-            "live": live,
-        },
-    )
+    return _Setting(default, section, name, summary, shown or str(default).lower(), redis, live, parse)
 
 
-@dataclass
 class Settings:
-    """Every setting, by its attribute. `setting_rows()` gives the table itself."""
+    """Every setting, by its attribute. `setting_rows()` gives the table itself. (No dataclass: importing that takes a start 25 ms.)"""
+
+    def __init__(self, **given: Any) -> None:
+        """The defaults, but for what is given."""
+        for name, row in _table():
+            setattr(self, name, given.pop(name, row.default))
+        if given:
+            raise TypeError(f"there is no setting {', '.join(given)}")
 
     port: int = setting(9000, parse_int(0, 65535), "server", "The one TCP port for every protocol; 0 lets the kernel choose.", redis="port")
     bind: str = setting(
@@ -221,8 +227,7 @@ class Settings:
     )
 
 
-@dataclass(frozen=True)
-class SettingRow:
+class SettingRow(NamedTuple):
     """One setting, for documentation and look-up. `full_name` is section.name."""
 
     attribute: str
@@ -247,13 +252,14 @@ class SettingRow:
 
 def setting_rows() -> list[SettingRow]:
     """The table of settings, in order."""
-    rows = []
-    for item in fields(Settings):
-        m = item.metadata
-        rows.append(
-            SettingRow(item.name, m["section"], m["name"] or item.name, m["summary"], m["shown"], m["redis"], m["live"], m["parse"])
-        )
-    return rows
+    return [
+        SettingRow(attribute, row.section, row.name or attribute, row.summary, row.shown, row.redis, row.live, row.parse)
+        for attribute, row in _table()
+    ]
+
+
+def _table() -> list[tuple[str, _Setting]]:
+    return [(name, row) for name, row in vars(Settings).items() if isinstance(row, _Setting)]
 
 
 def load(
@@ -296,6 +302,8 @@ def _from_file(settings: Settings, rows: list[SettingRow], path: str) -> None:
         for name, value in table.items():
             full = f"{section}.{name}"
             if full not in known:
+                from difflib import get_close_matches  # not at every start: 7 ms
+
                 near = get_close_matches(full, known, 1)
                 hint = f" Did you mean {near[0]}?" if near else ""
                 raise ConfigError(f"{path}: {full} is not a setting.{hint} `flo server start --help` lists them.")

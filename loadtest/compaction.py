@@ -28,6 +28,7 @@ BATCH = 1000
 RATE = 1000
 WINDOW_SECONDS = 3.0
 TICK_MS = 20
+SETTLE_SECONDS = 600  # two gigabytes, on a slow disk
 
 
 def info(client: RespClient) -> dict[str, str]:
@@ -113,7 +114,7 @@ def main() -> int:
 
 def flo_settles(client: RespClient) -> None:
     """Wait until nothing is compacted."""
-    wait_until(lambda: info(client)["aof_rewrite_in_progress"] == "0", "the end of a compaction", 120)
+    wait_until(lambda: info(client)["aof_rewrite_in_progress"] == "0", "the end of a compaction", SETTLE_SECONDS)
 
 
 if __name__ == "__main__":

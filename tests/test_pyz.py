@@ -1,5 +1,6 @@
 """dist/flo.pyz: the same bytes each time, and the whole of Flo on every Python found."""
 
+import marshal
 import os
 import shutil
 import subprocess
@@ -84,6 +85,44 @@ def test_server_and_command_line(pyz: Path, tmp_path: Path, python: str) -> None
         assert run("kv", "get", "a", "--port", str(server.port)).stdout == "2\n"
     assert run("check", str(tmp_path / "data")).returncode == 0
     assert not list(tmp_path.glob("**/__pycache__"))
+
+
+def test_what_is_compiled_is_kept_and_never_trusted_blindly(pyz: Path, tmp_path: Path) -> None:
+    """In a directory of the user's own; a file that is damaged, of another source or cut short is made again."""
+    home = tmp_path / "home"
+    environment = {name: value for name, value in os.environ.items() if name not in ("PYTHONDONTWRITEBYTECODE", "XDG_CACHE_HOME")}
+    environment["HOME"] = str(home)
+
+    def version(**more: str) -> str:
+        done = subprocess.run([sys.executable, str(pyz), "--version"], capture_output=True, text=True, env=environment | more)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    shown = version()
+    cache = home / ".cache" / "flo"
+    kept = {path.name: path.read_bytes() for path in cache.iterdir()}
+    assert any(name.startswith("flo.cli.") for name in kept) and not any(name.endswith(str(os.getpid())) for name in kept)
+    assert cache.stat().st_mode & 0o777 == 0o700
+    written = {path.name: path.stat().st_mtime_ns for path in cache.iterdir()}
+    assert version() == shown
+    assert {path.name: path.stat().st_mtime_ns for path in cache.iterdir()} == written, "the second start compiles nothing"
+    other = marshal.dumps(compile("raise SystemExit('not the source that is in the archive')", "x", "exec"))
+    for damage in (lambda data: data[:-7], lambda data: data[:40] + b"\xff" + data[41:], lambda _: b"", lambda data: data[:12] + other):
+        for name, data in kept.items():
+            (cache / name).write_bytes(damage(data))
+        assert version() == shown
+        assert {path.name: path.read_bytes() for path in cache.iterdir()} == kept
+    # others may write there: what they wrote is not run
+    elsewhere = tmp_path / "elsewhere"
+    for mode, used in ((0o777, False), (0o755, True)):
+        elsewhere.mkdir(exist_ok=True)
+        elsewhere.chmod(mode)
+        assert version(CACHE_DIRECTORY=str(elsewhere)) == shown
+        assert bool(list(elsewhere.iterdir())) == used
+    # nothing can be written, or shall be
+    assert version(CACHE_DIRECTORY="/proc/flo") == shown
+    assert version(XDG_CACHE_HOME=str(tmp_path / "none"), PYTHONDONTWRITEBYTECODE="1") == shown
+    assert not (tmp_path / "none").exists()
 
 
 def test_start_up_imports_only_what_it_needs(pyz: Path) -> None:

@@ -5,7 +5,6 @@ yields between slices of a long piece of work and returns the reply as a list of
 """
 
 from collections.abc import Callable, Generator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 if TYPE_CHECKING:
@@ -30,8 +29,7 @@ Reply = bytes | Job | Later | Blocked
 Handler = Callable[["RespSession", list[bytes]], Reply]
 
 
-@dataclass(frozen=True, slots=True)
-class Command:
+class Command(NamedTuple):
     """One command. `arity` counts the name, negative for "at least"; `keys` is (first, last, step) as COMMAND INFO has it."""
 
     name: str

@@ -12,8 +12,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from flo.engine.kv import RECORD_MARGIN_BYTES, KeyValue
 from flo.engine.loading import Loading
@@ -55,8 +54,7 @@ FREE_STEP = 256
 FREE_ENTRIES = 4096  # entries of a dropped store freed in one slice: under a ms
 
 
-@dataclass(frozen=True)
-class EngineSettings:
+class EngineSettings(NamedTuple):
     """What an operator may choose; the server's settings table has the same, with their reasons."""
 
     durability: str = SYNC
@@ -512,7 +510,7 @@ class Engine:
 
     def set_max_memory(self, value: int) -> None:
         """Change the bound while running: bytes, 0 for none."""
-        self.settings = replace(self.settings, max_memory=value)
+        self.settings = self.settings._replace(max_memory=value)
         self.memory_full = bool(value) and self.memory_used() > value
 
     def _discard(self, namespace: Namespace) -> None:

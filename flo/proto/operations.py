@@ -4,15 +4,14 @@ The server's dispatch and checks, the client, docs/wire-protocol.md and flo-prot
 layouts of values and answers are in the language of shapes.py.
 """
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 LIST_BYTES_MAX = 16 << 20  # answers that list stop near this, after one item at least
 SCAN_LIMIT_MAX = 1000
 MGET_KEYS_MAX = 256
 
 
-@dataclass(frozen=True, slots=True)
-class Option:
+class Option(NamedTuple):
     """One type of option. `form`: u8, u32, u64, i64, empty, bytes, text (UTF-8), or id (ms u64, seq u64)."""
 
     code: int
@@ -21,8 +20,7 @@ class Option:
     summary: str
 
 
-@dataclass(frozen=True, slots=True)
-class Operation:
+class Operation(NamedTuple):
     """One operation.
 
     `key` and `value` say what the request's key and value are; an empty `key` or `value` must be empty in the request. A
