@@ -6,7 +6,8 @@ keys and accounted bytes are not kept; `finish` makes them at once.
 
 A batch is read record by record. But records that begin with the same twelve bytes (length, type, shape, length of the entity, namespace)
 are laid out alike, and where several of them follow each other one compiled format takes them apart: a **run**. New messages of a queue
-and new records of a stream are gathered on the way, run or not, and reach the store as columns when something else than a value comes.
+and new records of a stream are gathered on the way, run or not, out of batches and of bases, and reach the store as columns when
+something comes that is neither those nor a value.
 """
 
 import struct
@@ -36,6 +37,7 @@ from flo.ual.record import (
 )
 
 LIKE_BYTES = 12  # of a record's header: what is laid out alike begins alike
+GATHERED_MAX = 1 << 18  # messages, or records: 2 MB, or 7
 RUN_SIZES = (8, 64, 512)  # records looked at in one go: after a whole run of one size, the next larger
 FORMATS_MAX = 64  # of runs: 4 MB, were all of the largest size
 AT_ONCE = bytes(MESSAGE_STATE.size)  # a message of priority 0 and without a delay
@@ -131,7 +133,8 @@ class Loading:
             at = end
         if at != size:
             raise LogDamaged("the batch's records do not add up to its length.")
-        self._deliver()
+        if len(self._seqs) > GATHERED_MAX or len(self._ms) > GATHERED_MAX:
+            self.finish()
         return places
 
     def _run(self, first: int, count: int, body: bytes, at: int) -> int:
@@ -235,21 +238,21 @@ class Loading:
             self._stream = (number, name)
         return True
 
-    def _deliver(self) -> None:
+    def finish(self) -> None:
         """Have the stores hold what was gathered."""
         self._deliver_messages()
         self._deliver_records()
 
-    def _deliver_messages(self) -> None:
-        if self._queue is not None:
+    def _deliver_messages(self, priority: int = 0) -> None:
+        if self._queue is not None and self._seqs:
             (number, name), seqs = self._queue, self._seqs
             self._queue, self._seqs = None, array("Q")
             namespace = self._find(number)
             assert namespace is not None, "only a record by itself deletes one, and all is delivered before that"
-            namespace.queues.store.extend(name, 0, seqs)
+            namespace.queues.store.extend(name, priority, seqs)
 
     def _deliver_records(self) -> None:
-        if self._stream is not None:
+        if self._stream is not None and self._ms:
             (number, name), columns = self._stream, (self._indexes, self._ms, self._stream_seqs, self._sizes)
             self._stream = None
             self._indexes, self._ms, self._stream_seqs, self._sizes = array("Q"), array("Q"), array("Q"), array("I")
@@ -259,7 +262,7 @@ class Loading:
 
     def other(self, index: int, record: Record) -> None:
         """One record by itself."""
-        self._deliver()
+        self.finish()
         if record.type & FAMILY_MASK == FAMILY_KV:
             namespace = self._find(record.namespace)
             if namespace is not None:
@@ -273,12 +276,20 @@ class Loading:
             found.kv.store.load(pieces, found in self._special)
 
     def group(self, group: Messages | Records) -> None:
-        """Messages or stream records of a base."""
-        found = self._find(group.namespace)
-        if found is None:
-            return
+        """Messages or stream records of a base. The namespace may have been deleted since."""
         if isinstance(group, Messages):
-            found.queues.store.extend(group.name, group.priority, group.seqs)
-        else:
-            store = found.streams.store
-            store.extend(group.name, group.indexes, group.ms, group.seqs, group.sizes, group.added)
+            if group.priority or (self._seqs and group.seqs[0] <= self._seqs[-1]):
+                self._deliver_messages()
+            if not self._enter_queue(group.namespace, group.name):
+                return
+            self._seqs += group.seqs
+            if group.priority or len(self._seqs) > GATHERED_MAX:
+                self._deliver_messages(group.priority)
+        elif self._enter_stream(group.namespace, group.name):
+            self._indexes += group.indexes
+            self._ms += group.ms
+            self._stream_seqs += group.seqs
+            self._sizes += group.sizes
+            self._added = group.added
+            if len(self._ms) > GATHERED_MAX:
+                self._deliver_records()

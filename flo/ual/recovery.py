@@ -44,6 +44,9 @@ class Loader(Protocol):
     def group(self, group: Messages | Records) -> None:
         """A group of a base (flo.ual.block)."""
 
+    def finish(self) -> None:
+        """That was all."""
+
 
 class PlainLoader:
     """Takes everything as records, one by one."""
@@ -64,6 +67,9 @@ class PlainLoader:
         if at != len(body):
             raise LogDamaged("the batch's records do not add up to its length.")
         return places
+
+    def finish(self) -> None:
+        """As in Loader: nothing is kept back."""
 
 
 class Recovered(NamedTuple):
@@ -171,6 +177,7 @@ def recover(files: Files, directory: str, loader: Loader | PlainLoader, on_progr
                 else:
                     unsealed.append(segment)
         assert segment is not None, "a manifest lists one segment at least"
+        loader.finish()
         cut_bytes = _mend_tail(files, segment)
         for other in unsealed:  # a crash came between the roll's manifest and its footer
             other.seal()
