@@ -2,6 +2,7 @@
 
 import random
 import struct
+import tracemalloc
 
 import pytest
 from hypothesis import example, given, settings
@@ -140,6 +141,63 @@ def test_the_flat_path_is_taken() -> None:
         assert flat.run(session, data, 0, 1 << 20) == len(data)
         lone = encode_request(BY_NAME["kv_get"], 1, 0, b"key")
         assert flat.run(session, lone, 0, 1 << 20) == len(lone)
+    finally:
+        host.close()
+
+
+def test_large_values_are_not_gathered_to_be_refused() -> None:
+    """What is read beyond the room for answers is not copied: 256 requests for a mebibyte are not 256 mebibytes."""
+    host = FakeHost()
+    try:
+        session = made(host)
+        feed(session, encode_request(BY_NAME["kv_put"], 1, 0, b"large", bytes(1 << 20)))
+        host.tick()
+        data = b"".join(encode_request(BY_NAME["kv_get"], at, 0, b"large") for at in range(256))
+        tracemalloc.start()
+        try:
+            taken = session.feed(data, 1 << 20)
+            assert tracemalloc.get_traced_memory()[1] < 16 << 20
+        finally:
+            tracemalloc.stop()
+        assert 0 < taken < len(data) and session.yielded
+    finally:
+        host.close()
+
+
+def test_runs_that_end_early_cost_little(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pipeline of what is not for runs, or whose runs are short: not much more is taken apart than there is."""
+    looked = 0
+    columns_of = runs.columns_of
+
+    def counting(head: bytes, tail: bytes, layout: runs.Layout, data: bytes) -> object:
+        nonlocal looked
+        looked += len(data) // layout[0]
+        return columns_of(head, tail, layout, data)
+
+    monkeypatch.setattr(runs, "columns_of", counting)
+    host = FakeHost()
+    try:
+        session = made(host)
+        for key in (b"plain", b"timed"):
+            ask(session, "kv_put", key, b"v", ttl=1000 if key == b"timed" else 0)
+        count = 512
+        for names, keys, most in (
+            (["kv_get"], [b"timed"], 5),
+            (["kv_get"], [b"plain", b"timed"], 5),
+            (["kv_get"], [b"plain"] * 9 + [b"timed"], 4),
+            (["kv_get", "kv_incr"], [b"count"], 5),
+            (["kv_exists"], [b"plain"], 0),
+            (["queue_enqueue"], [b"queue"], 0),
+            (["kv_get"], [b"plain"], 1),
+        ):
+            looked = 0
+            data = b"".join(
+                encode_request(BY_NAME[names[at % len(names)]], at, 0, keys[at % len(keys)], b"v" if names[0] == "queue_enqueue" else b"")
+                for at in range(count)
+            )
+            feed(session, data)
+            host.tick()
+            assert looked <= most * count, (names, keys)
     finally:
         host.close()
 

@@ -17,13 +17,14 @@ from hypothesis import strategies as st
 
 from flo import conn
 from flo.commands.binary import load_handlers
+from flo.commands.binary.runs import RUN_MAX
 from flo.commands.binary.session import BinarySession
 from flo.commands.context import NO_CONTEXT
 from flo.commands.session import RespSession
 from flo.conn import BY_LANE, Connection
 from flo.errors import Fatal
 from flo.loop import GONE, READ, WRITE
-from flo.proto.binary import encode_request
+from flo.proto.binary import RESPONSE_BYTES, FrameReader, encode_request
 from flo.proto.operations import BY_NAME
 from tests.fakes import FakeHost, FakeTimer
 from tests.processes import encode
@@ -533,3 +534,26 @@ def test_a_crowd_of_binary_clients_as_each_alone(crowds: list[tuple[str, list[by
     finally:
         one.close()
         other.close()
+
+
+def test_binary_clients_with_long_pipelines_of_one_size() -> None:
+    """More requests each than a run has: what they append is answered."""
+    for name, value in (("kv_put", b"v"), ("kv_incr", b""), ("kv_get", b"")):
+        host = Turns(True, 0, 3)
+        try:
+            count = RUN_MAX + 44
+            data = b"".join(encode_request(BY_NAME[name], at, 0, b"k%03d" % at, value) for at in range(count))
+            for client in host.clients:
+                client.send(data)
+            for _ in range(4):
+                host.turn(1)
+                host.read()
+            for received in host.received:
+                frames, reader, at = [], FrameReader(RESPONSE_BYTES, 1 << 20), 0
+                while at < len(received):
+                    frame, at = reader.parse(received, at)
+                    assert frame is not None
+                    frames.append(int.from_bytes(frame.header[8:16], "little"))
+                assert frames == list(range(count))
+        finally:
+            host.close()

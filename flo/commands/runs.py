@@ -203,11 +203,12 @@ def mget_all(rows: list[tuple[bytes, ...]], most_bytes: int, shards: list[dict[b
                 emit(join((head, *texts[mine : mine + width])))
                 continue
             # of several sizes, or one is missing
-            texts_of_one = [nil if entry is None else entry[:-8] for entry in entries[mine : mine + width]]
-            size = sum(map(len, texts_of_one))
-            if size > UNCOUNTED_BYTES * width or any(entry[-1] >= 2 for entry in entries[mine : mine + width] if entry):  # PLAIN_MAX
+            row = entries[mine : mine + width]
+            size = sum([len(entry) for entry in row if entry is not None])
+            if size > UNCOUNTED_BYTES * width or any(entry[-1] >= 2 for entry in row if entry is not None):  # PLAIN_MAX
                 return misses
-            misses += entries[mine : mine + width].count(None)
+            texts_of_one = [nil if entry is None else entry[:-8] for entry in row]
+            misses += row.count(None)
             most_bytes -= size
             emit(join((head, *texts_of_one)))
         if most_bytes < 0:

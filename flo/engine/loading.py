@@ -17,6 +17,7 @@ from collections.abc import Callable
 from flo.engine.namespace import Namespace
 from flo.errors import LogDamaged
 from flo.store.kv import FLAGS_SHIFT, KIND_MASK, SHARD_MASK, VERSION
+from flo.store.stream import SEQ_BITS
 from flo.ual.block import Messages, Records, from_bytes
 from flo.ual.record import (
     FAMILY_KV,
@@ -39,7 +40,7 @@ from flo.ual.record import (
 LIKE_BYTES = 12  # of a record's header: what is laid out alike begins alike
 GATHERED_MAX = 1 << 18  # messages, or records: 2 MB, or 7
 RUN_SIZES = (8, 64, 512)  # records looked at in one go: after a whole run of one size, the next larger
-FORMATS_MAX = 64  # of runs: 4 MB, were all of the largest size
+FORMATS_RECORDS_MAX = 64 * RUN_SIZES[-1]  # of all formats together: 4 MB
 AT_ONCE = bytes(MESSAGE_STATE.size)  # a message of priority 0 and without a delay
 
 _FLAGS = {kind: (kind & KIND_MASK) << FLAGS_SHIFT for kind in (KV_STRING, KV_COUNTER, KV_JSON)}
@@ -59,6 +60,7 @@ class Loading:
         self._find = find
         self._special: set[Namespace] = set()  # those with deadlines or deletions among their keys
         self._forms: dict[tuple[int, int, int, int], Form] = {}
+        self._formed = 0  # records they are for, in all
         # messages and records on their way to a store: whose, and their columns
         self._queue: tuple[int, bytes] | None = None  # namespace, name
         self._seqs: array[int] = array("Q")
@@ -93,9 +95,9 @@ class Loading:
                 continue
             if index >= run_from and body.startswith(body[at : at + LIKE_BYTES], end):
                 done = self._run(index, end_index - index, body, at)
-                if not done:
-                    run_from = index + RUN_SIZES[0]
-                else:
+                if done < RUN_SIZES[0]:
+                    run_from = index + done + RUN_SIZES[0]
+                if done:
                     places += range(at, at + done * length, length)
                     index += done
                     at += done * length
@@ -182,8 +184,10 @@ class Loading:
         one = f"{LIKE_BYTES}s{HEADER_BYTES - LIKE_BYTES}x" + "".join(f"{cut}s" for cut in cuts) + f"{over}x"
         if min(*cuts, over) < 0:
             raise LogDamaged(f"a record of type {kind:#x} and {length} bytes cannot have an entity of {key_length}.")
-        if len(self._forms) >= FORMATS_MAX:
+        self._formed += size
+        if self._formed > FORMATS_RECORDS_MAX:
             self._forms.clear()
+            self._formed = size
         made = self._forms[kind, key_length, length, size] = (struct.Struct("<" + one * size).unpack, 1 + len(cuts))
         return made
 
@@ -249,7 +253,11 @@ class Loading:
             self._queue, self._seqs = None, array("Q")
             namespace = self._find(number)
             assert namespace is not None, "only a record by itself deletes one, and all is delivered before that"
-            namespace.queues.store.extend(name, priority, seqs)
+            store = namespace.queues.store
+            if len(seqs) > 1:
+                store.extend(name, priority, seqs)
+            else:
+                store.message(seqs[0], name, priority, 0)
 
     def _deliver_records(self) -> None:
         if self._stream is not None and self._ms:
@@ -258,7 +266,12 @@ class Loading:
             self._indexes, self._ms, self._stream_seqs, self._sizes = array("Q"), array("Q"), array("Q"), array("I")
             namespace = self._find(number)
             assert namespace is not None, "as above"
-            namespace.streams.store.extend(name, *columns, self._added)
+            store = namespace.streams.store
+            indexes, ms, seqs, sizes = columns
+            if len(ms) > 1:
+                store.extend(name, *columns, self._added)
+            else:
+                store.append(indexes[0], name, ms[0] << SEQ_BITS | seqs[0], self._added, sizes[0])
 
     def other(self, index: int, record: Record) -> None:
         """One record by itself."""

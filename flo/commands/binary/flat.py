@@ -48,19 +48,21 @@ if TYPE_CHECKING:
 
 __all__ = ["OUTPUT_ROOM_BYTES", "prepare", "run", "run_many"]
 
-FEW = 4  # requests looked at where a pipeline is of several kinds
+FEW = 4  # requests looked at to begin with, and where a run has just ended early; four times as many after each that did not
 
 
 def run_many(work: list[tuple["BinarySession", bytes]], position: int, room_of_each: int) -> tuple[int, int]:
     """As `flo.commands.flat.run_many`."""
     if not position and len(work) >= SORT_MIN:
         work.sort(key=_input_size)
+    most = RUN_MAX
     try:
         while position < len(work):
             session, data = work[position]
             at = 0
             if position + 1 < len(work) and len(data) == len(work[position + 1][1]):
-                done, at = _run_same(work, position, room_of_each)
+                done, at, whole = _run_same(work, position, room_of_each, most)
+                most = min(4 * most, RUN_MAX) if whole else FEW
                 position += done
                 if done and not at:
                     continue
@@ -80,23 +82,23 @@ def _input_size(item: tuple["BinarySession", bytes]) -> int:
     return len(item[1])
 
 
-def _run_same(work: list[tuple["BinarySession", bytes]], position: int, room: int) -> tuple[int, int]:
-    """Execute the run that begins at `position` and goes over the connections whose input is of one size and layout. Returns (how many
-    were done, the offset reached in the input of the next)."""
+def _run_same(work: list[tuple["BinarySession", bytes]], position: int, room: int, most: int) -> tuple[int, int, bool]:
+    """Execute the run that begins at `position` and goes over the connections whose input is of one size and layout, of up to `most`
+    requests. Returns (how many connections were done, the offset reached in the input of the next, whether it went as far as it might)."""
     session, data = work[position]
     host, size, tail = session.host, len(data), data[16:32]
     layout = LAYOUTS.get(tail) or layout_of(tail)
     if layout is None or size % layout[0] or not _enter(host, layout[-1]):
-        return 0, 0
+        return 0, 0, False
     each = size // layout[0]
-    inputs = [data for _, data in work[position : position + max(RUN_MAX // each, 1)]]
+    inputs = [data for _, data in work[position : position + most // each]]
     if [*map(len, inputs)].count(size) != len(inputs):
         inputs = list(takewhile(lambda data: len(data) == size, inputs))
-    if len(inputs) * each < RUN_MIN:
-        return 0, 0
+    if len(inputs) * each < RUN_MIN:  # none of them, where one alone is more than `most`
+        return 0, 0, True
     done, answers, answer_size, _ = execute(host, data[:8], tail, layout, b"".join(inputs), room)
     if not done:
-        return 0, 0
+        return 0, 0, False
     whole, rest = divmod(done, each)
     if isinstance(answers, bytes):
         bytes_of_each = each * answer_size
@@ -106,7 +108,7 @@ def _run_same(work: list[tuple["BinarySession", bytes]], position: int, room: in
     for (session, _), answer in zip(work[position : position + len(answers)], answers, strict=True):
         session.peer.out.append(answer)
     host.counters.commands += done
-    return whole, rest * layout[0]
+    return whole, rest * layout[0], whole == len(inputs)
 
 
 def _enter(host: "Host", its_namespace: bytes) -> bool:
@@ -126,20 +128,20 @@ def run(session: "BinarySession", data: bytes, start: int, room: int) -> int:
     `session.halted` says whether execution has to stop there."""
     at, total = start, len(data)
     host, out = session.host, session.peer.out
-    executed = 0
+    executed, most = 0, FEW
     while True:
         tail = data[at + 16 : at + 32]
         layout = LAYOUTS.get(tail) or layout_of(tail)
         if layout is None or not _enter(host, layout[-1]):
             break
         stride = layout[0]
-        count = min((total - at) // stride, RUN_MAX)
-        if count > 1 and data[at + (count - 1) * stride + 16 : at + (count - 1) * stride + 32] != tail:
-            count = min(count, FEW) if data[at + stride + 16 : at + stride + 32] == tail else 1
+        head = data[at : at + 8]
+        count = min((total - at) // stride, most)
+        if count > 1 and not (data.startswith(head, at + stride) and data.startswith(tail, at + stride + 16)):
+            count = 1
         if not count:
             break
         end = at + count * stride
-        head = data[at : at + 8]
         if count == 1 and _lone(session, data[at + 8 : end], head, layout[1], layout[2]):
             done = 1
         else:
@@ -155,6 +157,7 @@ def run(session: "BinarySession", data: bytes, start: int, room: int) -> int:
         at += done * stride
         if at == total:
             break
+        most = min(4 * most, RUN_MAX) if done == count else FEW
         if room < 0 or (executed > 8 and monotonic() > host.tick_deadline):
             session.yield_turn()
             break

@@ -119,23 +119,21 @@ def execute(host: "Host", head: bytes, tail: bytes, layout: Layout, data: bytes,
     """Execute the requests of `data`, whole ones as long as the layout of the first says, as far as they are of that layout and the
     short way goes. The host's context is of their namespace. `room` is how many bytes of answers there is room for."""
     stride, key_length, value_length, _ = layout
-    ids, keys, *texts = columns_of(head, tail, layout, data)
     place: Context = host.flat_context
-    if head == GET:
-        return NOTHING if value_length else _get_all(host, ids, keys, room)
     _, store, _, _, _, log, _, _, _, adds, *_ = place
-    if not adds:
-        return NOTHING
+    if not (head == GET or (adds and head in (PUT, INCR))) or (head == PUT) != bool(value_length):
+        return NOTHING  # before anything is taken apart
+    ids, keys, *texts = columns_of(head, tail, layout, data)
+    if head == GET:
+        return _get_all(host, ids, keys, room)
     first = log.next_index
-    if head == PUT and value_length:
+    if head == PUT:
         done, grown = set_all(place, zip(keys, texts[0], strict=False), key_length, value_length)
         answers, size = in_words(ids[:done], 8, range(first, first + done)), 32
-    elif head == INCR and not value_length:
+    else:
         values, grown = incr_all(place, keys, key_length)
         done = len(values)
         answers, size = in_words(ids[:done], 16, values, range(first, first + done)), 40
-    else:
-        return NOTHING
     log.next_index = first + done
     log.pending_bytes += 3 * done * stride  # an upper bound of what these requests appended
     store.bytes += grown
@@ -165,11 +163,11 @@ def _get_all(host: "Host", ids: tuple[bytes, ...], keys: tuple[bytes, ...], room
     shards, count, misses = host.flat_context[2], len(keys), 0
     entries = [shards[hash(key) & 255].get(key) for key in keys]
     counters = host.counters
-    if all(entries):
-        length = len(entries[0])
+    length = len(entries[0] or b"")
+    # of one length, as mostly; large ones are not even put side by side
+    if length <= UNCOUNTED_BYTES and all(entries) and [*map(len, entries)].count(length) == count:
         joined = b"".join(entries)
-        # of one length, as mostly, and with no flags set: then a version is what an entry ends with
-        if length <= UNCOUNTED_BYTES and [*map(len, entries)].count(length) == count and joined[length - 1 :: length].count(0) == count:
+        if joined[length - 1 :: length].count(0) == count:  # no flags: then a version is what an entry ends with
             _, payload_length, at = ANSWERS[length]
             form = (-at, length, count)
             unpack = FORMATS.get(form) or remember(form, f"{at}x{length - at - 10}s2x8s")
