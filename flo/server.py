@@ -13,6 +13,7 @@ from time import monotonic, time
 
 from flo.commands import load_table
 from flo.commands.binary import load_handlers
+from flo.commands.binary.runs import RUN_MAX
 from flo.commands.binary.session import BinarySession
 from flo.commands.brief import BriefSession
 from flo.commands.context import NO_CONTEXT
@@ -86,6 +87,7 @@ class Server:
         self.tick_deadline = 0.0
         self.flat_context = NO_CONTEXT
         self.layout = NO_LAYOUT
+        self.run_most = RUN_MAX
         self.receive_view = memoryview(bytearray(RECEIVE_BYTES))
         self.output_limit = settings.output_bytes
         self.input_limit = settings.connection_input_bytes

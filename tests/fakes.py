@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from flo.commands import load_table
+from flo.commands.binary.runs import RUN_MAX
 from flo.commands.context import NO_CONTEXT
 from flo.commands.host import Counters, Peer
 from flo.commands.runs import NO_LAYOUT
@@ -83,6 +84,7 @@ class FakeHost:
         self.latency: list[tuple[int, int]] = []
         self.flat_context = NO_CONTEXT
         self.layout = NO_LAYOUT
+        self.run_most = RUN_MAX
         self.tick_deadline = float("inf")
         self.uptime_seconds = 0.0
         self.connections = 1

@@ -48,21 +48,21 @@ if TYPE_CHECKING:
 
 __all__ = ["OUTPUT_ROOM_BYTES", "prepare", "run", "run_many"]
 
-FEW = 4  # requests looked at to begin with, and where a run has just ended early; four times as many after each that did not
+FEW = 8  # requests looked at to begin with, and where a run has just ended early; twice as many after each that did not
 
 
 def run_many(work: list[tuple["BinarySession", bytes]], position: int, room_of_each: int) -> tuple[int, int]:
     """As `flo.commands.flat.run_many`."""
     if not position and len(work) >= SORT_MIN:
         work.sort(key=_input_size)
-    most = RUN_MAX
+    host = work[position][0].host
     try:
         while position < len(work):
             session, data = work[position]
             at = 0
             if position + 1 < len(work) and len(data) == len(work[position + 1][1]):
-                done, at, whole = _run_same(work, position, room_of_each, most)
-                most = min(4 * most, RUN_MAX) if whole else FEW
+                done, at, whole = _run_same(work, position, room_of_each, host.run_most)
+                host.run_most = min(2 * host.run_most, RUN_MAX) if whole else FEW
                 position += done
                 if done and not at:
                     continue
@@ -157,7 +157,7 @@ def run(session: "BinarySession", data: bytes, start: int, room: int) -> int:
         at += done * stride
         if at == total:
             break
-        most = min(4 * most, RUN_MAX) if done == count else FEW
+        most = min(2 * most, RUN_MAX) if done == count else FEW
         if room < 0 or (executed > 8 and monotonic() > host.tick_deadline):
             session.yield_turn()
             break

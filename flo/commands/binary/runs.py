@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from flo.commands.context import Context
 from flo.commands.runs import UNCOUNTED_BYTES, incr_all, set_all
 from flo.proto.binary import MAGIC, NOT_FOUND, OK, REQUEST_BYTES, RESPONSE_BYTES, encode_response
-from flo.store.kv import FRAME_END_BYTES, PLAIN_MAX, SHARD_MASK
+from flo.store.kv import COUNTER, FRAME_END_BYTES, PLAIN_MAX, SHARD_MASK
 
 if TYPE_CHECKING:
     from flo.commands.host import Host
@@ -123,6 +123,10 @@ def execute(host: "Host", head: bytes, tail: bytes, layout: Layout, data: bytes,
     _, store, _, _, _, log, _, _, _, adds, *_ = place
     if not (head == GET or (adds and head in (PUT, INCR))) or (head == PUT) != bool(value_length):
         return NOTHING  # before anything is taken apart
+    key = data[REQUEST_BYTES : REQUEST_BYTES + key_length]
+    entry = place[2][hash(key) & SHARD_MASK].get(key)
+    if entry is not None and (entry[-1] >= PLAIN_MAX or (head == INCR and entry[-1] != COUNTER)):
+        return NOTHING
     ids, keys, *texts = columns_of(head, tail, layout, data)
     if head == GET:
         return _get_all(host, ids, keys, room)
