@@ -191,26 +191,25 @@ def mget_all(rows: list[tuple[bytes, ...]], most_bytes: int, shards: list[dict[b
     for at in range(0, len(rows), MGET_GO):
         go = rows[at : at + MGET_GO]
         entries = [shards[hash(key) & 255].get(key) for row in go for key in row]
-        texts: Any = ()
-        length = len(entries[0] or b"")
-        if all(entries) and length < UNCOUNTED_BYTES and [*map(len, entries)].count(length) == len(entries):  # type: ignore[arg-type]
-            joined = join(entries)  # type: ignore[arg-type]
-            if max(joined[length - 1 :: length]) < 2:  # PLAIN_MAX
-                texts = _cut(length, len(entries))(joined)
-                most_bytes -= len(joined)
+        there = entries if all(entries) else [entry for entry in entries if entry]
+        sizes = [*map(len, there)]  # type: ignore[arg-type]
+        longest = max(sizes, default=0)
+        if longest > UNCOUNTED_BYTES or (there and max([entry[-1] for entry in there]) >= 2):  # type: ignore[index]  # PLAIN_MAX
+            count = 0  # the rows before the first that is not plain
+            while not any(entry and (entry[-1] >= 2 or len(entry) > UNCOUNTED_BYTES) for entry in entries[count : count + width]):
+                count += width
+            if not count:
+                break
+            del entries[count:]
+            sizes, most_bytes = [], -1  # and no further
+        if sizes and sizes.count(longest) == len(entries):
+            texts: Any = _cut(longest, len(entries))(join(there))  # type: ignore[arg-type]
+        else:
+            texts = [nil if entry is None else entry[:-8] for entry in entries]
+            misses += entries.count(None)
         for mine in range(0, len(entries), width):
-            if texts:
-                emit(join((head, *texts[mine : mine + width])))
-                continue
-            # of several sizes, or one is missing
-            row = entries[mine : mine + width]
-            size = sum([len(entry) for entry in row if entry is not None])
-            if size > UNCOUNTED_BYTES * width or any(entry[-1] >= 2 for entry in row if entry is not None):  # PLAIN_MAX
-                return misses
-            texts_of_one = [nil if entry is None else entry[:-8] for entry in row]
-            misses += row.count(None)
-            most_bytes -= size
-            emit(join((head, *texts_of_one)))
+            emit(join((head, *texts[mine : mine + width])))
+        most_bytes -= sum(sizes)
         if most_bytes < 0:
             break
     return misses
