@@ -13,6 +13,7 @@ import marshal
 import os
 import struct
 import sys
+from contextlib import suppress
 from types import CodeType
 from zipimport import zipimporter
 from zlib import crc32
@@ -47,13 +48,15 @@ class Importer(zipimporter):
             pass  # not there, or not whole: it is written again
         code = super().get_code(fullname)
         if not sys.dont_write_bytecode:
-            body = marshal.dumps(code)
+            body, new = marshal.dumps(code), f"{path}.{os.getpid()}"
             try:
-                with open(f"{path}.{os.getpid()}", "wb") as file:
+                with open(new, "wb") as file:
                     file.write(_HEAD.pack(crc32(source), len(source), crc32(body)) + body)
-                os.replace(f"{path}.{os.getpid()}", path)
+                os.replace(new, path)
             except OSError:
                 type(self).cache = None  # a full disk: not tried again
+                with suppress(OSError):
+                    os.unlink(new)
         return code
 
 
@@ -62,13 +65,15 @@ def cache_directory() -> str | None:
     given = os.environ.get("CACHE_DIRECTORY", "").partition(":")[0]
     home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
     path = given or f"{home}/flo"
+    if not os.path.isabs(path):  # no home is known: a relative one would be made wherever one happens to be
+        return None
     try:
         if not sys.dont_write_bytecode:
             os.makedirs(path, 0o700, exist_ok=True)
         found = os.stat(path)
     except OSError:
         return None
-    return path if found.st_uid == os.geteuid() and not found.st_mode & 0o022 and os.path.isabs(path) else None
+    return path if found.st_uid == os.geteuid() and not found.st_mode & 0o022 else None
 
 
 if __name__ == "__main__":

@@ -83,9 +83,10 @@ def parse_text(value: Any) -> str:
     return value
 
 
-class _Setting(NamedTuple):
-    """What the table says of a setting: `SettingRow` without the attribute it is the value of."""
+class SettingRow(NamedTuple):
+    """One setting, for documentation and look-up. `full_name` is section.name."""
 
+    attribute: str
     default: Any
     section: str
     name: str
@@ -94,6 +95,16 @@ class _Setting(NamedTuple):
     redis: str
     live: bool
     parse: Callable[[Any], Any]
+
+    @property
+    def full_name(self) -> str:
+        return f"{self.section}.{self.name}"
+
+    @property
+    def environment(self) -> str:
+        """The environment variable that sets it."""
+        prefix = "" if self.section == "server" else f"{self.section.upper()}_"
+        return f"FLO_{prefix}{self.name.upper()}"
 
 
 def setting(
@@ -109,7 +120,7 @@ def setting(
 ) -> Any:
     """A row of the table. `shown` is the default as a person would write it; `redis` the name CONFIG GET also answers to; `live`
     says that CONFIG SET may change it."""
-    return _Setting(default, section, name, summary, shown or str(default).lower(), redis, live, parse)
+    return SettingRow("", default, section, name, summary, shown or str(default).lower(), redis, live, parse)
 
 
 class Settings:
@@ -117,8 +128,8 @@ class Settings:
 
     def __init__(self, **given: Any) -> None:
         """The defaults, but for what is given."""
-        for name, row in _table():
-            setattr(self, name, given.pop(name, row.default))
+        for row in setting_rows():
+            setattr(self, row.attribute, given.pop(row.attribute, row.default))
         if given:
             raise TypeError(f"there is no setting {', '.join(given)}")
 
@@ -227,39 +238,13 @@ class Settings:
     )
 
 
-class SettingRow(NamedTuple):
-    """One setting, for documentation and look-up. `full_name` is section.name."""
-
-    attribute: str
-    section: str
-    name: str
-    summary: str
-    shown: str
-    redis: str
-    live: bool
-    parse: Callable[[Any], Any]
-
-    @property
-    def full_name(self) -> str:
-        return f"{self.section}.{self.name}"
-
-    @property
-    def environment(self) -> str:
-        """The environment variable that sets it."""
-        prefix = "" if self.section == "server" else f"{self.section.upper()}_"
-        return f"FLO_{prefix}{self.name.upper()}"
-
-
 def setting_rows() -> list[SettingRow]:
     """The table of settings, in order."""
     return [
-        SettingRow(attribute, row.section, row.name or attribute, row.summary, row.shown, row.redis, row.live, row.parse)
-        for attribute, row in _table()
+        row._replace(attribute=attribute, name=row.name or attribute)
+        for attribute, row in vars(Settings).items()
+        if isinstance(row, SettingRow)
     ]
-
-
-def _table() -> list[tuple[str, _Setting]]:
-    return [(name, row) for name, row in vars(Settings).items() if isinstance(row, _Setting)]
 
 
 def load(

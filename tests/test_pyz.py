@@ -119,6 +119,7 @@ def test_what_is_compiled_is_kept_and_never_trusted_blindly(pyz: Path, tmp_path:
         elsewhere.chmod(mode)
         assert version(CACHE_DIRECTORY=str(elsewhere)) == shown
         assert bool(list(elsewhere.iterdir())) == used
+    assert version(XDG_CACHE_HOME="relative") == shown and not Path("relative").exists(), "no directory is made wherever one happens to be"
     # nothing can be written, or shall be
     assert version(CACHE_DIRECTORY="/proc/flo") == shown
     assert version(XDG_CACHE_HOME=str(tmp_path / "none"), PYTHONDONTWRITEBYTECODE="1") == shown

@@ -248,7 +248,7 @@ class Loading:
         self._deliver_records()
 
     def _deliver_messages(self, priority: int = 0) -> None:
-        if self._queue is not None and self._seqs:
+        if self._queue is not None:
             (number, name), seqs = self._queue, self._seqs
             self._queue, self._seqs = None, array("Q")
             namespace = self._find(number)
@@ -260,7 +260,7 @@ class Loading:
                 store.message(seqs[0], name, priority, 0)
 
     def _deliver_records(self) -> None:
-        if self._stream is not None and self._ms:
+        if self._stream is not None:
             (number, name), columns = self._stream, (self._indexes, self._ms, self._stream_seqs, self._sizes)
             self._stream = None
             self._indexes, self._ms, self._stream_seqs, self._sizes = array("Q"), array("Q"), array("Q"), array("I")
