@@ -19,7 +19,7 @@ from flo.commands.brief import BriefSession
 from flo.commands.context import NO_CONTEXT
 from flo.commands.host import Counters, Peer, SlowEntry
 from flo.commands.loading import BinaryLoading, Progress, RespLoading
-from flo.commands.runs import NO_LAYOUT
+from flo.commands.runs import Layout
 from flo.commands.session import RespSession
 from flo.compactor import Compactor
 from flo.config import Settings, read_secret
@@ -86,7 +86,7 @@ class Server:
         self.inflating = False
         self.tick_deadline = 0.0
         self.flat_context = NO_CONTEXT
-        self.layout = NO_LAYOUT
+        self.layouts: dict[bytes, Layout] = {}
         self.run_most = RUN_MAX
         self.receive_view = memoryview(bytearray(RECEIVE_BYTES))
         self.output_limit = settings.output_bytes

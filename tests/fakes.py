@@ -10,7 +10,7 @@ from flo.commands import load_table
 from flo.commands.binary.runs import RUN_MAX
 from flo.commands.context import NO_CONTEXT
 from flo.commands.host import Counters, Peer
-from flo.commands.runs import NO_LAYOUT
+from flo.commands.runs import Layout
 from flo.commands.session import RespSession
 from flo.config import Settings
 from flo.engine import Engine, EngineSettings
@@ -83,7 +83,7 @@ class FakeHost:
         self.slow_count = 0
         self.latency: list[tuple[int, int]] = []
         self.flat_context = NO_CONTEXT
-        self.layout = NO_LAYOUT
+        self.layouts: dict[bytes, Layout] = {}
         self.run_most = RUN_MAX
         self.tick_deadline = float("inf")
         self.uptime_seconds = 0.0

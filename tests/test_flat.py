@@ -6,7 +6,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from flo.commands.runs import MGET_KEYS_MAX, NO_LAYOUT, receipts_of, run_of
+from flo.commands.runs import MGET_KEYS_MAX, Layout, receipts_of, run_of
 from flo.errors import Fatal
 from flo.store.kv import KvStore
 from flo.store.queue import QueueStore
@@ -147,6 +147,8 @@ def test_runs_are_taken() -> None:
             ([encode("MGET", key, "key:00", "key:000") for key in keys], False),
             ([encode("MGET", key, *["key:00"] * MGET_KEYS_MAX) for key in keys], False),
             ([encode("LPUSH", "q", key) for key in keys], True),
+            ([encode("QENQUEUE", "q", key) for key in keys], True),
+            ([encode("QENQUEUE", "q", key, "DELAY", "9") for key in keys], False),
             ([encode("XADD", "s", "*", "f", key) for key in keys], True),
             ([encode("RPOP", "q") for _ in keys], True),
             ([encode("QDEQUEUE", "q") for _ in keys], True),
@@ -158,11 +160,12 @@ def test_runs_are_taken() -> None:
             ([*(encode("GET", key) for key in keys[:7]), encode("GEX", "key:07")], False),
             ([encode("GET", key).replace(b"$6", b"$06") for key in keys], False),
         ):
-            layout, rows = run_of(b"".join(requests), NO_LAYOUT)
+            known: dict[bytes, Layout] = {}
+            layout, rows = run_of(b"".join(requests), known)
             assert (rows is not None) == taken, requests
             if rows is not None:
                 assert layout.stride == len(requests[0]) and len(rows) == len(requests)
-                assert run_of(b"".join(requests) + requests[0][:-1], layout) == (layout, rows), "a part of a request behind it"
+                assert run_of(b"".join(requests) + requests[0][:-1], known) == (layout, rows), "a part of a request behind it"
     finally:
         host.close()
 
@@ -236,11 +239,11 @@ def test_values_are_read_many_at_once() -> None:
 
 
 def test_receipts() -> None:
-    assert receipts_of([b"12-1", b"34-2"]) == [(12, 1), (34, 2)]
-    assert receipts_of([b"12", b"99"]) == [(12, 0), (99, 0)]
+    assert receipts_of([b"12-1", b"34-2"]) == ([12, 34], [1, 2])
+    assert receipts_of([b"12", b"99"]) == ([12, 99], [0, 0])
     for odd in ([b"12-1", b"1-21"], [b"01-1", b"12-1"], [b"12-0", b"12-1"], [b"1--1", b"12-1"], [b"+1-1"], [b"1_-1"], [b" 1-1"], [b"-12"],
                 [b"12-"], [b"1" * 19], [b"1-" + b"1" * 10]):  # fmt: skip
-        assert receipts_of(odd) == [], odd
+        assert receipts_of(odd) == ([], []), odd
 
 
 def test_the_flat_path_is_taken() -> None:

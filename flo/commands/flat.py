@@ -29,6 +29,7 @@ from flo.commands.runs import (
     OK,
     QACK,
     QDEQUEUE,
+    QENQUEUE,
     RPOP,
     RUN_ANSWER_BYTES_MAX,
     RUN_BYTES_MIN,
@@ -39,16 +40,15 @@ from flo.commands.runs import (
     UNCOUNTED_BYTES,
     acknowledge_all,
     add_all,
-    dequeued,
     get_all,
     incr_all,
+    lease_all,
     mget_all,
     pack_added,
     pack_size,
     pack_start,
     pack_version,
     pop_all,
-    popped,
     push_all,
     rows_of,
     run_of,
@@ -73,6 +73,8 @@ OUTPUT_ROOM_BYTES = 1 << 20  # SPEC section 3: past 1 MiB of unsent output no mo
 
 
 VIEW_BYTES_MIN = 16 << 10  # larger values leave as a view of the entry: copying one costs as much as sending it
+PUSHES = frozenset((b"LPUSH", b"lpush", b"QENQUEUE", b"qenqueue"))
+COUNTING = frozenset((b"LPUSH", b"lpush"))  # of those, the ones that answer how many are ready, not the seq
 SORT_MIN = 8  # connections: fewer are served in the order in which they were ready
 Work = list[tuple["RespSession", bytes]]
 
@@ -146,12 +148,11 @@ def run_same(work: Work, position: int, room_of_each: int) -> tuple[int, int, in
         end += 1
     group = work[position:end]
     if len(group) > 1:
-        layout, rows = run_of(b"".join([data for _, data in group]), host.layout)
+        layout, rows = run_of(b"".join([data for _, data in group]), host.layouts)
         if rows is not None and size % layout.stride:  # what is whole only when put together is not whole
             group, rows = group[:1], rows_of(layout, data)
     else:
-        layout, rows = run_of(data, host.layout)
-    host.layout = layout
+        layout, rows = run_of(data, host.layouts)
     if rows is None:
         return 0, 0, end
     if host.flat_context[0] is not namespace.kv:
@@ -174,10 +175,12 @@ def run_same(work: Work, position: int, room_of_each: int) -> tuple[int, int, in
     elif kind == QACK:
         acknowledge_all(namespace.queues, layout.fixed[1], rows, answers.extend)
         index = first = log.next_index
-    elif kind in (RPOP, QDEQUEUE):
+    elif kind == QDEQUEUE:
+        seqs = lease_all(namespace.queues, layout.fixed[1], len(rows), min(RUN_ANSWER_BYTES_MAX, room_of_each * len(group)), answers.extend)
+        index = first = log.next_index
+    elif kind == RPOP:
         most = min(RUN_ANSWER_BYTES_MAX, room_of_each * len(group))
-        take, answer = (False, dequeued) if kind == QDEQUEUE else (auto_ack, popped)
-        seqs = pop_all(namespace.queues, layout.fixed[1], take, len(rows), most, answer, emit)
+        seqs = pop_all(namespace.queues, layout.fixed[1], auto_ack, len(rows), most, answers.extend)
         index = first = log.next_index
     elif not adds:
         return 0, 0, end
@@ -189,10 +192,11 @@ def run_same(work: Work, position: int, room_of_each: int) -> tuple[int, int, in
         values, grown = incr_all(host.flat_context, rows, layout.size)
         index += len(values)
         answers = [b":%d\r\n" % value for value in values]
-    elif kind == LPUSH:
+    elif kind in (LPUSH, QENQUEUE):
         name = layout.fixed[1]
         if not takers and name in queues.queues:
-            index = push_all(rows, index, number, now, layout.size, queues, name, log.pending.extend, answers.extend)
+            counting = kind == LPUSH
+            index = push_all(rows, index, number, now, layout.size, queues, name, counting, log.pending.extend, answers.extend)
     elif not watches and not readers:
         stream = streams.streams.get(layout.fixed[1])
         field = layout.fixed[3]
@@ -368,12 +372,12 @@ def _run_each(work: Work, position: int, end: int, room_of_each: int, host: "Hos
                         emit(OK)
                         at += 7
                         continue
-                elif head == b"*3" and (name == b"LPUSH" or name == b"lpush") and pieces[at + 1] == b"$5" and adds and not takers:
+                elif head == b"*3" and name in PUSHES and adds and not takers:
                     if at + 6 >= last:
                         break
                     text = pieces[at + 6]
                     size = len(text)
-                    if pieces[at + 3] != tokens[len(key)] or pieces[at + 5] != tokens[size]:
+                    if pieces[at + 1] != tokens[len(name)] or pieces[at + 3] != tokens[len(key)] or pieces[at + 5] != tokens[size]:
                         break
                     if key != queue_name:
                         queue = queues.queues.get(key)
@@ -391,8 +395,8 @@ def _run_each(work: Work, position: int, end: int, room_of_each: int, host: "Hos
                         fresh.append(index)
                         ready[0] += 1
                         queues.bytes += MESSAGE_BYTES
+                        emit(b":%d\r\n" % (ready[0] + ready[3] if name in COUNTING else index))
                         index += 1
-                        emit(b":%d\r\n" % (ready[0] + ready[3]))
                         at += 7
                         continue
                 elif (

@@ -133,7 +133,7 @@ class Host(Protocol):
     waiting: int  # requests of all connections that wait
     inflating: bool  # one large value at a time: what they inflate to was not sent
     flat_context: tuple[Any, ...]  # of commands/flat.py; see context.py; NO_CONTEXT at the start of a turn
-    layout: Layout  # of the last run of requests
+    layouts: dict[bytes, Layout]  # of runs of requests so far, by how they began
     run_most: int  # of commands/binary/flat.py: requests of several connections that are looked at together
     waits: Waits  # of all clients, from readable to sent
     tick_deadline: float  # monotonic seconds; past it a connection gives way to the others

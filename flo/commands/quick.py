@@ -1,5 +1,5 @@
-"""The short way of what is asked for often and has no lane in flat.py: some keys read at once, one message put in, leased, acknowledged,
-one record of bytes added.
+"""The short way of what is asked for often and has no lane in flat.py: some keys read at once, one message leased, acknowledged, one
+record of bytes added.
 
 The flat path calls these with a request's arguments, between its own lanes and the handlers. One gives the whole reply, or None where
 something is in the way (somebody waits, a time has come, an option): then it has done nothing, and the command's handler, its twin,
@@ -56,12 +56,6 @@ def mget(session: "RespSession", args: list[bytes]) -> bytes | None:
     counters.hits += len(parts) - 1 - misses
     counters.misses += misses
     return b"".join(parts)
-
-
-@quick(b"QENQUEUE")
-def qenqueue(session: "RespSession", args: list[bytes]) -> bytes | None:
-    seq = session.namespace.queues.push(args[1], args[2]) if len(args) == 3 else 0
-    return b":%d\r\n" % seq if seq else None
 
 
 @quick(b"QDEQUEUE")

@@ -8,7 +8,7 @@ looking at each piece is 400.
     GET, INCR       *2 $3 GET   $16 <key>                           the key differs
     MGET            *4 $4 MGET  $16 <key> $9 <key> $9 <key>         the keys, of which all but the first have one size
     SET             *3 $3 SET   $16 <key> $3 <value>                key and value
-    LPUSH           *3 $5 LPUSH $4 work   $64 <payload>             the payload
+    LPUSH, QENQUEUE *3 $5 LPUSH $4 work   $64 <payload>             the payload
     RPOP, QDEQUEUE  *2 $4 RPOP  $4 work                             nothing
     QACK            *3 $4 QACK  $4 work   $7 <seq>-<attempt>        the receipt
     XADD            *5 $4 XADD  $6 stream $1 * $5 field $3 <value>  the value
@@ -36,6 +36,8 @@ RUN_MIN = 4  # requests: fewer are not worth the look
 RUN_BYTES_MIN = 4 * 20  # of so many of the shortest
 FIRST_BYTES = 400  # of a buffer that are looked at to see what the first request is
 LOOK_BYTES = 2048  # … and to see whether there are several
+LEAD_BYTES = 14  # by which a layout that was seen before is found: past the command's name, or most of it
+LAYOUTS_MAX = 64  # are remembered, each up to 3 KB
 ARGUMENT_BYTES_MAX = 2048  # larger ones go the plain way: their bytes cost more than the steps
 UNCOUNTED_BYTES = 400  # a buffer holds 2,600 GETs at most: answers up to this size stay near OUTPUT_ROOM uncounted
 MGET_GO = 16  # requests looked up in one go
@@ -64,8 +66,8 @@ COUNTER_FLAG = COUNTER << FLAGS_SHIFT
 # `$n\r\n` before a counter's text takes 4 bytes up to 9 digits and 5 from there on
 SHORT_COUNTER_ENTRY_MAX = 4 + 9 + FRAME_END_BYTES
 
-GET, INCR, SET, LPUSH, XADD, RPOP, QDEQUEUE, QACK, MGET = range(9)
-DIFFERING = (1, 1, 2, 1, 1, 0, 0, 1)  # arguments, the last ones; of MGET all
+GET, INCR, SET, LPUSH, XADD, RPOP, QDEQUEUE, QACK, QENQUEUE, MGET = range(10)
+DIFFERING = (1, 1, 2, 1, 1, 0, 0, 1, 1)  # arguments, the last ones; of MGET all
 KINDS = {
     (spelling, count): kind
     for name, count, kind in (
@@ -77,6 +79,7 @@ KINDS = {
         (b"RPOP", 2, RPOP),
         (b"QDEQUEUE", 2, QDEQUEUE),
         (b"QACK", 3, QACK),
+        (b"QENQUEUE", 3, QENQUEUE),
         *((b"MGET", count, MGET) for count in range(3, MGET_KEYS_MAX + 2)),
     )
     for spelling in (name, name.lower())
@@ -84,7 +87,7 @@ KINDS = {
 
 
 Emit = Callable[[bytes], None]
-Answer = Callable[[int, bytes], bytes]
+EmitAll = Callable[[list[bytes]], None]
 
 
 class Layout(NamedTuple):
@@ -103,17 +106,24 @@ class Layout(NamedTuple):
 NO_LAYOUT = Layout(-1, b"\0", b"", 1, struct.Struct("1s").iter_unpack, b"", (), 0)  # no request begins so
 
 
-def run_of(data: bytes, guess: Layout) -> tuple[Layout, list[Any] | None]:
-    """The layout of the requests in a buffer and what differs in them, as `rows_of`; None where they are no run. `guess` is the layout
-    of the last run: the same program sends more of the same."""
+def run_of(data: bytes, known: dict[bytes, Layout]) -> tuple[Layout, list[Any] | None]:
+    """The layout of the requests in a buffer and what differs in them, as `rows_of`; None where they are no run. `known` are layouts of
+    runs so far, by how those began: the same programs send more of the same."""
+    lead = data[:LEAD_BYTES]
+    guess = known.get(lead, NO_LAYOUT)
     if data.startswith(guess.prefix):
         rows = rows_of(guess, data)
         if rows is not None or not guess.middle:  # else it may be values of another size
             return guess, rows
     if data.count(NEXT, 0, LOOK_BYTES) < RUN_MIN - 1:
-        return guess, None
+        return NO_LAYOUT, None
     layout = layout_of(data)
-    return (layout, rows_of(layout, data)) if layout is not None else (guess, None)
+    if layout is None:
+        return NO_LAYOUT, None
+    if len(known) >= LAYOUTS_MAX:
+        known.clear()
+    known[lead] = layout
+    return layout, rows_of(layout, data)
 
 
 def layout_of(data: bytes) -> Layout | None:
@@ -299,10 +309,12 @@ def push_all(
     size: int,
     queues: QueueStore,
     name: bytes,
-    log_all: Callable[[list[bytes]], None],
-    answer_all: Callable[[list[bytes]], None],
+    counting: bool,
+    log_all: EmitAll,
+    answer_all: EmitAll,
 ) -> int:
-    """LPUSH of each, all of one size, into a queue that is there; returns the next index."""
+    """LPUSH of each, all of one size, into a queue that is there, or QENQUEUE, which answers the seqs, not `counting` what is ready;
+    returns the next index."""
     queue = queues.queues[name]
     state, ready, fresh = queues.lane_of_new(queue)
     seqs = range(index, index + len(payloads))
@@ -313,54 +325,60 @@ def push_all(
     for seq in seqs:
         shards[seq % 251][seq] = state
     count = ready[0] + ready[3] + 1  # READY, LAPSED
-    answer_all([b":%d\r\n" % number for number in range(count, count + len(seqs))])
+    answer_all([b":%d\r\n" % number for number in (range(count, count + len(seqs)) if counting else seqs)])
     fresh.extend(seqs)
     ready[0] += len(seqs)
     queues.bytes += MESSAGE_BYTES * len(seqs)
     return index + len(seqs)
 
 
-def pop_all(queues: Queues, name: bytes, acknowledge: bool, count: int, most_bytes: int, answer: Answer, emit: Emit) -> list[int]:
-    """Lease messages, or take them for good, as many as the short way goes, up to so many bytes; returns their seqs."""
-    seqs, payloads = queues.pop_all(name, acknowledge, count, most_bytes)
-    for seq, payload in zip(seqs, payloads, strict=True):
-        emit(answer(seq, payload))
+def lease_all(queues: Queues, name: bytes, count: int, most_bytes: int, answer_all: EmitAll) -> list[int]:
+    """QDEQUEUE, as many as the short way goes, up to so many bytes; returns their seqs."""
+    seqs, payloads = queues.pop_all(name, False, count, most_bytes)
+    answer_all([b"*1\r\n*3\r\n:%d\r\n$%d\r\n%b\r\n:1\r\n" % (seq, len(each), each) for seq, each in zip(seqs, payloads, strict=True)])
     return seqs
 
 
-def acknowledge_all(queues: Queues, name: bytes, rows: list[bytes], answer_all: Callable[[list[bytes]], None]) -> None:
-    """Acknowledge the messages of receipts, as many as the short way goes."""
-    receipts = receipts_of(rows)
-    while receipts and (count := queues.ack_all(name, receipts)):
+def pop_all(queues: Queues, name: bytes, acknowledge: bool, count: int, most_bytes: int, answer_all: EmitAll) -> list[int]:
+    """RPOP, as many as the short way goes, up to so many bytes; returns their seqs."""
+    seqs, payloads = queues.pop_all(name, acknowledge, count, most_bytes)
+    answer_all([b"$%d\r\n%b\r\n" % (len(each), each) for each in payloads])
+    return seqs
+
+
+def acknowledge_all(queues: Queues, name: bytes, rows: list[bytes], answer_all: EmitAll) -> None:
+    """QACK of receipts, as many as the short way goes."""
+    seqs, attempts = receipts_of(rows)
+    at = 0
+    while at < len(seqs):
+        end, attempt = len(seqs), attempts[at]
+        if attempts.count(attempt) != end:  # those of one attempt that are next
+            end = at + 1
+            while end < len(seqs) and attempts[end] == attempt:
+                end += 1
+        count = queues.ack_all(name, seqs[at:end], attempt)
+        if not count:
+            break
         answer_all([b":1\r\n"] * count)
-        del receipts[:count]
+        at += count
 
 
-def popped(seq: int, payload: bytes) -> bytes:
-    """RPOP's answer."""
-    return b"$%d\r\n%b\r\n" % (len(payload), payload)
-
-
-def dequeued(seq: int, payload: bytes) -> bytes:
-    """QDEQUEUE's, of a first attempt."""
-    return b"*1\r\n*3\r\n:%d\r\n$%d\r\n%b\r\n:1\r\n" % (seq, len(payload), payload)
-
-
-def receipts_of(rows: list[bytes]) -> list[tuple[int, int]]:
-    """(seq, attempt) of receipts of one size, `seq-attempt` or `seq`, written as usual; none where one is not. Attempt 0: not given."""
+def receipts_of(rows: list[bytes]) -> tuple[list[int], list[int]]:
+    """The seqs and the attempts of receipts of one size, `seq-attempt` or `seq`, written as usual; none where one is not. Attempt 0: not
+    given."""
     text = b"".join(rows)
     size = len(rows[0])
     if text[::size].count(b"0") or text.translate(None, b"0123456789-") or size > 28:
-        return []
+        return [], []
     dashes = text.count(b"-")
     if not dashes:
-        return [(int(row), 0) for row in rows] if size <= 18 else []
+        return ([*map(int, rows)], [0] * len(rows)) if size <= 18 else ([], [])
     at = rows[0].find(b"-")
     if not 0 < at <= 18 or not 0 < size - at - 1 <= 9 or dashes != len(rows) or text[at::size].count(b"-") != dashes:
-        return []
+        return [], []
     if text[at + 1 :: size].count(b"0"):
-        return []
-    return [(int(seq), int(attempt)) for seq, attempt in struct.iter_unpack(f"{at}sx{size - at - 1}s", text)]
+        return [], []
+    return [int(row[:at]) for row in rows], [int(row[at + 1 :]) for row in rows]
 
 
 def add_all(
@@ -372,8 +390,8 @@ def add_all(
     size: int,
     streams: StreamStore,
     stream: Stream,
-    log_all: Callable[[list[bytes]], None],
-    answer_all: Callable[[list[bytes]], None],
+    log_all: EmitAll,
+    answer_all: EmitAll,
 ) -> int:
     """XADD of each, all of one size and behind the same field, to a stream that has records, no bounds and no id later than now;
     returns the next index."""

@@ -10,7 +10,7 @@ Takers, those who wait for a message, are served in the order they came, in the 
 import struct
 from collections import OrderedDict
 from collections.abc import Callable, Generator, Iterable, Sequence
-from itertools import chain, islice, takewhile
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from flo.engine.operation import operation
@@ -19,7 +19,6 @@ from flo.store.queue import (
     ATTEMPTS_MAX,
     ATTEMPTS_SHIFT,
     DEAD_MAX,
-    DEADLINE_SHIFT,
     DEDUP_MS,
     DELAYED,
     KIND_MASK,
@@ -77,6 +76,7 @@ TRANSITION_BYTES = HEADER_BYTES + 60  # a lease, return or death besides its que
 RIPEN_SLICE = 500  # messages whose time has come, handled at once: 3 ms where each is a death
 SWEEP_RETRY_MS = 1000
 WALK_SLICE = 4096  # ready messages looked at in one slice
+READ_ROWS = 256  # payloads asked for in one go
 PEEK_SLICE = 256  # payloads read in one slice: 2.5 us each from a warm cache
 
 _HEADER, _SEQ = HEADER.pack, U64.pack
@@ -84,6 +84,8 @@ _TRANSITION = struct.Struct("<BIQ")  # priority, attempts, deadline or not befor
 _DEAD = struct.Struct("<BI")  # priority, attempts
 _CONFIG = struct.Struct("<II")  # lease, most attempts
 _DEDUP = struct.Struct("<QQ")  # seq, until
+# of a state: what it is, by which attempt, in which queue
+HELD_MASK = KIND_MASK | ATTEMPTS_MAX << ATTEMPTS_SHIFT | QUEUE_MASK << QUEUE_SHIFT
 CONFIG_MARK, DEDUP_MARK, EVICTED_MARK = b"c", b"d", b"e"
 
 
@@ -375,13 +377,6 @@ class Queues:
     # -- one message, in short ------------------------------------------------------------------------
     # What queues live by, as flo.commands.quick has it: each does what its long twin does where nothing is in the way, or nothing.
 
-    def push(self, name: bytes, payload: bytes) -> int:
-        """`enqueue`; 0 where the long way has to be taken."""
-        queue, engine = self.store.queues.get(name), self.engine
-        if queue is None or self.takers or engine.memory_full or not engine.log.fits(2 * TRANSITION_BYTES + len(name) + len(payload)):
-            return 0
-        return self._message(queue, payload, 0, 0)
-
     def pop(self, name: bytes, acknowledge: bool) -> tuple[int, int, bytes] | None:
         """`dequeue` of one: (seq, attempts, payload); None where the long way has to be taken, or nothing is ready."""
         store, engine = self.store, self.engine
@@ -421,25 +416,19 @@ class Queues:
         priority = queue.order[0]
         lane, plain = queue.lanes[priority], queue.plain.get(priority, -1)
         shards = store.shards
-        seqs = list(takewhile(lambda seq: shards[seq % 251].get(seq) == plain, islice(lane.fresh, count)))
+        seqs = list(islice(lane.fresh, count))
+        states = [shards[seq % 251].get(seq) for seq in seqs]
+        if states.count(plain) != len(seqs):
+            del seqs[next(at for at, state in enumerate(states) if state != plain) :]
         if not seqs or lane.back:
             return [], []
         skip = HEADER_BYTES + len(queue.head) + 8 + MESSAGE_STATE.size
         payloads: list[bytes] = []
-        total = 0
         while len(payloads) < len(seqs):
-            seq = seqs[len(payloads)]
-            rest = seqs[-1] - seq + 1
-            # without other records between them they lie side by side, and are read so
-            read = log.read_run(seq, rest, skip) if rest == len(seqs) - len(payloads) else []
-            if not read:
-                data = log.read_bytes(seq)
-                if data is None:
-                    break
-                read = [data[skip:]]
+            read = log.read_rows(seqs[len(payloads) : len(payloads) + READ_ROWS], skip)
             payloads += read
-            total += sum(map(len, read))
-            if total > most_bytes:
+            most_bytes -= sum(map(len, read))
+            if not read or most_bytes < 0:
                 break
         del seqs[len(payloads) :]
         if acknowledge:
@@ -469,31 +458,24 @@ class Queues:
         log.next_index += len(records)
         engine.busy.add(engine.namespace_by_id(self.namespace))
 
-    def ack_all(self, name: bytes, receipts: Sequence[Receipt]) -> int:
-        """`ack` of messages whose leases run and end at one time, one receipt each; returns how many of the first of `receipts` it was
-        for: the next one needs a look of its own."""
+    def ack_all(self, name: bytes, seqs: list[int], attempt: int) -> int:
+        """`ack` of messages whose leases run, with the same attempt, 0 for none given; returns how many of the first of `seqs` it was for:
+        the next one needs a look of its own."""
         store = self.store
         queue, log = store.queues.get(name), self.engine.log
-        if queue is None or not log.fits(len(receipts) * (TRANSITION_BYTES + len(name))):
+        if queue is None or not log.fits(len(seqs) * (TRANSITION_BYTES + len(name))) or len(set(seqs)) != len(seqs):
             return 0
-        shards, number = store.shards, queue.number
-        seqs: list[int] = []
-        seen = None  # the state of the first, but for its attempts and priority
-        for seq, attempt in receipts:
-            state = shards[seq % 251].get(seq)
-            if state is None or state & KIND_MASK != LEASED or attempt not in (0, state >> 10 & ATTEMPTS_MAX):
-                break
-            if seen is None:
-                seen = state >> QUEUE_SHIFT
-                if seen & QUEUE_MASK != number:
-                    break
-            elif state >> QUEUE_SHIFT != seen:
-                break
-            seqs.append(seq)
-        if len(set(seqs)) != len(seqs) or not seqs or seen is None:
-            return 0
-        self._gone_all(queue, seqs)
-        store.remove_all(seqs, queue, seen >> DEADLINE_SHIFT - QUEUE_SHIFT)
+        shards = store.shards
+        held = LEASED | attempt << ATTEMPTS_SHIFT | queue.number << QUEUE_SHIFT
+        said = HELD_MASK if attempt else HELD_MASK & ~(ATTEMPTS_MAX << ATTEMPTS_SHIFT)
+        states = [shards[seq % 251].get(seq, 0) for seq in seqs]
+        here = [state & said for state in states]
+        if here.count(held) != len(seqs):
+            count = next(at for at, state in enumerate(here) if state != held)
+            seqs, states = seqs[:count], states[:count]
+        if seqs:
+            self._gone_all(queue, seqs)
+            store.remove_all(seqs, states, queue)
         return len(seqs)
 
     def _is_quiet(self, now: int) -> bool:

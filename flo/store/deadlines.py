@@ -50,28 +50,26 @@ class Deadlines(Generic[T]):
 
     def add_all(self, deadline: int, items: Sequence[T]) -> None:
         """`add` of each."""
-        if not items:
-            return
-        self.add(deadline, items[0])
         second = deadline // SECOND_MS
-        last = self._hours[second // HOUR_SECONDS][second][-1]
-        if len(last) + len(items) > SET_ITEMS:
-            for item in items[1:]:
-                self.add(deadline, item)
+        seconds = self._hours.get(second // HOUR_SECONDS)
+        sets = seconds.get(second) if seconds is not None else None
+        if sets and len(sets[-1]) + len(items) <= SET_ITEMS:  # nothing else changes
+            sets[-1].update(items)
+            self.count += len(items)
         else:
-            last.update(items)
-            self.count += len(items) - 1
+            for item in items:
+                self.add(deadline, item)
 
-    def remove_all(self, deadline: int, items: Sequence[T]) -> None:
-        """`remove` of each."""
-        second = deadline // SECOND_MS
-        sets = self._hours.get(second // HOUR_SECONDS, {}).get(second, [])
-        if len(sets) == 1 and len(sets[0]) > len(items):  # something is left: nothing else changes
+    def remove_all(self, deadlines: Sequence[int], items: Sequence[T]) -> None:
+        """`remove` of each deadline and its item."""
+        first, last = min(deadlines, default=0) // SECOND_MS, max(deadlines, default=0) // SECOND_MS
+        sets = self._hours.get(first // HOUR_SECONDS, {}).get(first, [])
+        if first == last and len(sets) == 1 and len(sets[0]) > len(items):  # something is left of it: nothing else changes
             before = len(sets[0])
             sets[0].difference_update(items)
             self.count -= before - len(sets[0])
         else:
-            for item in items:
+            for deadline, item in zip(deadlines, items, strict=True):
                 self.remove(deadline, item)
 
     def remove(self, deadline: int, item: T) -> bool:

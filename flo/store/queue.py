@@ -356,12 +356,12 @@ class QueueStore:
         queue.counts[READY] -= len(seqs)
         self.bytes -= MESSAGE_BYTES * len(seqs)
 
-    def remove_all(self, seqs: Sequence[int], queue: Queue, deadline: int) -> None:
-        """`remove` of leased messages of one deadline."""
+    def remove_all(self, seqs: Sequence[int], states: Sequence[int], queue: Queue) -> None:
+        """`remove` of leased messages, whose states these are."""
         shards = self.shards
         for seq in seqs:
             del shards[seq % 251][seq]
-        self.timers.remove_all(deadline, seqs)
+        self.timers.remove_all([state >> DEADLINE_SHIFT for state in states], seqs)
         queue.counts[LEASED] -= len(seqs)
         self.bytes -= (MESSAGE_BYTES + TIMED_BYTES) * len(seqs)
 

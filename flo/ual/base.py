@@ -247,6 +247,25 @@ class BaseFile:
             return data[: U32.unpack_from(data)[0]]
         return take_row(self.path, index, self._read_ahead(start, 4), 0)
 
+    def read_rows(self, indexes: list[int], skip: int) -> list[bytes]:
+        """What is behind the first `skip` bytes of records that lie in groups, whose indexes ascend: of as many of the first as lie in
+        what is read ahead, none where the first is no such record."""
+        found: list[bytes] = []
+        page, at = self._page, -1
+        for index in indexes:
+            if page is None or not page.indexes or not page.indexes[0] <= index <= page.indexes[-1]:
+                break
+            at = bisect_left(page.indexes, index, at + 1)
+            start = page.at + page.places[at] - self._ahead_at
+            if page.indexes[at] != index or page.places[at] < page.head.end:
+                break
+            end = start + U32.size + U32.unpack_from(self._ahead, start + U32.size)[0] if 0 <= start <= len(self._ahead) - 8 else 0
+            if not 0 < end <= len(self._ahead):
+                break
+            found.append(take_row(self.path, index, self._ahead, start)[skip:])
+            self._read_end = self._ahead_at + end
+        return found
+
     def _read_value(self, page: _Page, index: int, at: int, place: int) -> bytes:
         number = sum(1 for other in page.places[:at] if other < page.head.others_at)
         columns = page.at + BLOCK_HEADER_BYTES + COLUMN_BYTES * len(page.indexes)
@@ -341,6 +360,14 @@ class Base:
         if data is None and self.history is not None:
             data = self.history.read(index)
         return data
+
+    def read_rows(self, indexes: list[int], skip: int) -> list[bytes]:
+        """What is behind the first `skip` bytes of records, whose indexes ascend: of as many of the first as are read together, none
+        where the first was dead."""
+        found = self.live.read_rows(indexes, skip)
+        if not found and (data := self.read(indexes[0])) is not None:
+            found = [data[skip:]]
+        return found
 
     def close(self) -> None:
         """Give the descriptors back."""

@@ -15,6 +15,7 @@ import os
 import resource
 import threading
 import time as clock
+from bisect import bisect_right
 from collections.abc import Callable
 from itertools import accumulate
 
@@ -416,16 +417,20 @@ class Log:
         except OSError as e:
             raise LogDamaged(f"index {index} could not be read from {segment.path}: {e}") from e
 
-    def read_run(self, index: int, count: int, skip: int) -> list[bytes]:
-        """What is behind the first `skip` bytes of up to `count` records that follow each other, from `index` on; fewer, or none, where
-        they are not on disk side by side. Raises `LogDamaged`."""
-        if index + count - 1 > self.written:
-            return []
+    def read_rows(self, indexes: list[int], skip: int) -> list[bytes]:
+        """What is behind the first `skip` bytes of records, in the order of their indexes, which ascend: of as many of the first as can
+        be read together, none where the first is not kept. Raises `LogDamaged`."""
+        index = indexes[0]
+        if index > self.written:
+            pending, before = self.pending, self.written + 1
+            return [pending[each - before][skip:] for each in indexes if each - before < len(pending)]
         segment = self._segment_of(index)
-        if not isinstance(segment, Segment) or index + count - 1 > segment.last:
+        if segment is None:
             return []
+        if indexes[-1] > segment.last:
+            indexes = indexes[: bisect_right(indexes, segment.last)]
         try:
-            return segment.read_run(index, count, skip)
+            return segment.read_rows(indexes, skip)
         except OSError as e:
             raise LogDamaged(f"index {index} could not be read from {segment.path}: {e}") from e
 

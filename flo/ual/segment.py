@@ -286,25 +286,28 @@ class Segment:
             offsets, place = self._page, place - first
         return offsets, place
 
-    def read_run(self, index: int, count: int, skip: int) -> list[bytes]:
-        """What is behind the first `skip` bytes of up to `count` records that follow each other, from `index` on: as many as lie in
-        what is read ahead, none where the first does not."""
-        offsets, place = self._place_of(index)
-        block, at = self._block, offsets[place] - self._block_at
-        if not 0 <= at < len(block) - READ_AHEAD_BYTES:
-            self._block_at, at = offsets[place], 0
-            self._block = block = self.files.pread(self._fd, min(BLOCK_BYTES, self.tail - self._block_at), self._block_at)
-        size, start, length_at = len(block), self._block_at, U32.unpack_from
-        found = []
-        for offset in offsets[place : place + count]:
-            at = offset - start
-            if at + U32.size > size:
+    def read_rows(self, indexes: list[int], skip: int) -> list[bytes]:
+        """What is behind the first `skip` bytes of records of this segment, whose indexes ascend: of as many of the first as lie in what
+        is read ahead."""
+        offsets, place = self._place_of(indexes[0])
+        offset, block = offsets[place], self._block
+        if not 0 <= offset - self._block_at < len(block) - READ_AHEAD_BYTES:
+            self._block_at = offset
+            self._block = block = self.files.pread(self._fd, min(BLOCK_BYTES, self.tail - offset), offset)
+        start, size, length_at = self._block_at, len(block), U32.unpack_from
+        found: list[bytes] = []
+        before = indexes[0] - place
+        for index in indexes:
+            if index - before >= len(offsets):
+                break
+            at = offsets[index - before] - start
+            if at > size - U32.size:
                 break
             end = at + length_at(block, at)[0]
             if end > size:
                 break
             found.append(block[at + skip : end])
-        return found
+        return found or [self.read(indexes[0])[skip:]]
 
     def read(self, index: int) -> bytes:
         """The bytes of record `index`, which must lie in this segment."""
