@@ -33,7 +33,6 @@ from flo.commands.runs import (
     RPOP,
     RUN_ANSWER_BYTES_MAX,
     RUN_BYTES_MIN,
-    RUN_MIN,
     SET,
     SHORT_COUNTER_ENTRY_MAX,
     TOKENS,
@@ -43,6 +42,7 @@ from flo.commands.runs import (
     get_all,
     incr_all,
     lease_all,
+    least_of,
     mget_all,
     pack_added,
     pack_size,
@@ -104,8 +104,9 @@ def run_many(work: Work, position: int, room_of_each: int) -> tuple[int, int]:
         # what came at one time has no order, and like beside like is a run: one who asks for messages, the next who acknowledges some
         work.sort(key=_input_size)
     while position < len(work):
-        size, end = len(work[position][1]), len(work)
-        if size >= RUN_BYTES_MIN or (position + RUN_MIN <= len(work) and size == len(work[position + RUN_MIN - 1][1])):
+        data = work[position][1]
+        size, last = len(data), position + least_of(data) - 1
+        if size >= RUN_BYTES_MIN or (last < len(work) and size == len(work[last][1])):
             log = host.engine.log
             appended = len(log.pending)
             try:
@@ -114,17 +115,30 @@ def run_many(work: Work, position: int, room_of_each: int) -> tuple[int, int]:
                 if len(log.pending) != appended:
                     raise LaneFailure(position) from e
                 count = offset = 0  # nothing was done: one by one, to see whose it is
-                end = len(work)
+                end = position + 1
             position += count
             if offset:  # the run ends inside this one's input: what is behind it, one by one
                 session, data = work[position]
                 work[position], end = (session, data[offset:]), position + 1
             elif count:
                 continue
+        else:
+            end = _next_run(work, position + 1)
         position, offset = _run_each(work, position, end, room_of_each, host)
         if offset >= 0:
             return position, offset
     return position, 0
+
+
+def _next_run(work: Work, position: int) -> int:
+    """From where on a run may begin: several of one size."""
+    end = len(work)
+    while position < end:
+        size, last = len(work[position][1]), position + least_of(work[position][1]) - 1
+        if size >= RUN_BYTES_MIN or (last < end and size == len(work[last][1])):
+            break
+        position += 1
+    return position
 
 
 def value_view(entry: bytes) -> Any:
@@ -222,8 +236,8 @@ def run_same(work: Work, position: int, room_of_each: int) -> tuple[int, int, in
 
 
 def _run_each(work: Work, position: int, end: int, room_of_each: int, host: "Host") -> tuple[int, int]:
-    """Execute each one's requests by themselves, up to the one at `end`, or before it one whose input may be a run. Returns (whose turn
-    is next, -1), or as `run_many`, where the flat way ends."""
+    """Execute each one's requests by themselves, up to the one at `end`. Returns (whose turn is next, -1), or as `run_many`, where the
+    flat way ends."""
     kv: Any = None
     store: Any = None
     log: Any = None
@@ -234,10 +248,7 @@ def _run_each(work: Work, position: int, end: int, room_of_each: int, host: "Hos
     set_start = incr_start = push_start = add_start = b""
     queue_name = stream_name = None
     offset = -1
-    looked_at = max(len(work[position][1]), RUN_BYTES_MIN - 1)  # what is larger may be a run
     for session, data in islice(work, position, end):
-        if len(data) > looked_at:
-            break
         if session.namespace.kv is not kv:
             if log is not None and index != log.next_index:
                 log.next_index = index

@@ -33,6 +33,8 @@ from flo.store.stream import SEQ_MASK, Stream, StreamStore
 from flo.ual.record import HEADER_BYTES, KV_COUNTER, KV_STRING, QUEUE_MESSAGE, STREAM_RECORD
 
 RUN_MIN = 4  # requests: fewer are not worth the look
+FEW_MIN = 2  # … of messages leased or acknowledged, for whose short way more is to be looked up
+FEW_INITIALS = b"QqRr"
 RUN_BYTES_MIN = 4 * 20  # of so many of the shortest
 FIRST_BYTES = 400  # of a buffer that are looked at to see what the first request is
 LOOK_BYTES = 2048  # … and to see whether there are several
@@ -101,9 +103,10 @@ class Layout(NamedTuple):
     between: bytes  # from what differs in one to what differs in the next
     fixed: tuple[bytes, ...]  # the arguments that are the same in all
     size: int  # of the last argument
+    least: int  # how many make a run
 
 
-NO_LAYOUT = Layout(-1, b"\0", b"", 1, struct.Struct("1s").iter_unpack, b"", (), 0)  # no request begins so
+NO_LAYOUT = Layout(-1, b"\0", b"", 1, struct.Struct("1s").iter_unpack, b"", (), 0, RUN_MIN)  # no request begins so
 
 
 def run_of(data: bytes, known: dict[bytes, Layout]) -> tuple[Layout, list[Any] | None]:
@@ -115,7 +118,7 @@ def run_of(data: bytes, known: dict[bytes, Layout]) -> tuple[Layout, list[Any] |
         rows = rows_of(guess, data)
         if rows is not None or not guess.middle:  # else it may be values of another size
             return guess, rows
-    if data.count(NEXT, 0, LOOK_BYTES) < RUN_MIN - 1:
+    if data.count(NEXT, 0, LOOK_BYTES) < least_of(data) - 1:
         return NO_LAYOUT, None
     layout = layout_of(data)
     if layout is None:
@@ -124,6 +127,11 @@ def run_of(data: bytes, known: dict[bytes, Layout]) -> tuple[Layout, list[Any] |
         known.clear()
     known[lead] = layout
     return layout, rows_of(layout, data)
+
+
+def least_of(data: bytes) -> int:
+    """How many requests that begin so make a run, if they are of one that does; by the command's initial, since most are looked at in vain."""
+    return FEW_MIN if data[8:9] in FEW_INITIALS else RUN_MIN
 
 
 def layout_of(data: bytes) -> Layout | None:
@@ -158,15 +166,17 @@ def layout_of(data: bytes) -> Layout | None:
         middle = CRLF + pieces[2 * count - 1] + CRLF
         form = f"<{len(prefix)}x{key}s" + f"{len(middle)}x{size}s" * (differing - 1) + "2x"
     compiled = struct.Struct(form)
-    return Layout(kind, prefix, middle, compiled.size, compiled.iter_unpack, CRLF + prefix, tuple(pieces[2 : 2 * fixed + 2 : 2]), size)
+    least = FEW_MIN if kind in (RPOP, QDEQUEUE, QACK) else RUN_MIN
+    fixed_ones = tuple(pieces[2 : 2 * fixed + 2 : 2])
+    return Layout(kind, prefix, middle, compiled.size, compiled.iter_unpack, CRLF + prefix, fixed_ones, size, least)
 
 
 def rows_of(layout: Layout, data: bytes) -> list[Any] | None:
     """What differs in the requests of a buffer, in order: an argument, (key, value), or (); a part of a request at its end is left out.
     None where they are not laid out so."""
-    kind, prefix, middle, stride, rows, between, _, _ = layout
+    kind, prefix, middle, stride, rows, between, _, _, least = layout
     count = len(data) // stride
-    if count < RUN_MIN or not data.startswith(prefix, stride):
+    if count < least or not data.startswith(prefix, stride):
         return None
     end = count * stride
     chunk = data if end == len(data) else data[:end]
