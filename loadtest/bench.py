@@ -29,7 +29,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from loadtest import charts
-from loadtest.compare import CLIENTS, KEYS, REDIS_FLAGS, ROOT, STOLEN_MAX, Target, disturbed, floor, generate, load, stolen, sync_latency
+from loadtest.compare import CLIENTS, KEYS, REDIS_FLAGS, ROOT, STOLEN_MAX, Target, disturbed, floor, generate, load, settle, stolen, sync_latency
 from loadtest.work import beanstalkd, cycle, empty
 from tests.processes import FloProcess, RedisProcess, RespClient, encode
 
@@ -140,6 +140,7 @@ def measure(row: Row, targets: list[Target], rounds: int, seconds: float) -> int
     for target in targets:
         if row.prepare is not None:
             row.prepare(target)
+        settle(targets)
         rate, _ = row.run(target, min(2000 * row.depth, 20_000) if "iB" not in row.title else 200)
         requests[target.name] = max(int(rate * seconds), 100)
     for _ in range(rounds):
@@ -148,6 +149,7 @@ def measure(row: Row, targets: list[Target], rounds: int, seconds: float) -> int
         for target in targets:
             if row.prepare is empty:
                 empty(target)
+            settle(targets)
             measured[target.name] = row.run(target, requests[target.name])
         if disturbed(before):
             dropped += 1
@@ -273,6 +275,7 @@ def curve(targets: list[Target], across: str, seconds: float) -> dict[str, dict[
                 if command == "get" and across in ("bytes", "keys"):
                     load(target, "set", 16 if not large else 1, max(2 * options["keys"], 1000), **options)
                 rate, _ = load(target, command, depth, 200 if large else 2000 * min(depth, 8), **options)
+                settle(targets)
                 _, cpu = load(target, command, depth, max(int(rate * seconds), 200), **options)
                 lines[target.name].append((value, cpu))
         found[command] = lines
@@ -324,6 +327,7 @@ def run(args: argparse.Namespace) -> int:
                     rates: dict[str, list[float]] = {"resp": [], "binary": []}
                     for _ in range(rounds):
                         for protocol, kept in rates.items():
+                            settle(beside)
                             kept.append(generate(beside[0], protocol, command, depth, seconds / 2)[0])
                     ratios = sorted(b / r for b, r in zip(rates["binary"], rates["resp"], strict=True))
                     protocols[f"{command.upper()}, {depth} deep"] = rates

@@ -26,7 +26,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -35,7 +35,7 @@ sys.path.insert(0, str(ROOT))
 if __name__ == "__main__":
     sys.modules["loadtest.compare"] = sys.modules["__main__"]
 
-from tests.processes import FloProcess, RedisProcess, free_port, wait_until  # noqa: E402
+from tests.processes import FloProcess, RedisProcess, RespClient, free_port, wait_until  # noqa: E402
 
 CLIENTS = 50
 KEYS = 1_000_000
@@ -44,6 +44,7 @@ REDIS_FLAGS = {
     "async": ("--appendfsync", "everysec"),
     "ephemeral": ("--appendonly", "no"),
 }
+REWRITING = b"aof_rewrite_in_progress:1"
 STOLEN_MAX = 0.05  # a round with more stolen CPU than this says nothing
 
 
@@ -82,6 +83,15 @@ def disturbed(since: tuple[int, int]) -> bool:
     """Whether so much CPU was stolen since `stolen()` gave that, that what was measured meanwhile says nothing."""
     ticks, total = stolen()
     return (ticks - since[0]) / max(total - since[1], 1) > STOLEN_MAX
+
+
+def settle(targets: Iterable[Target]) -> None:
+    """Wait until none of them rewrites its log. What one server began in its slice would take one of two cores from another in the
+    next: after a million SETs both Redis and Flo are at it for seconds."""
+    for target in targets:
+        if target.name == "redis" or target.name.startswith("flo-"):
+            with RespClient(target.port, 60) as client:
+                wait_until(lambda: REWRITING not in client.command("INFO", "persistence"), "the end of a rewrite", 120)
 
 
 def sync_latency(directory: str) -> tuple[float, float]:
@@ -168,11 +178,15 @@ def compare(durability: str, pythons: list[str], args: argparse.Namespace) -> di
             for target in targets:  # also fills the keys that GET finds
                 if row.command == "get":
                     load(target, "set", 16, KEYS // 4)
+                settle(targets)
                 rate, _ = load(target, row.command, row.depth, 20_000 * row.depth)
                 requests[target.name] = max(int(rate * args.seconds), 20_000)
             for _ in range(args.rounds):
                 before = stolen()
-                measured = {t.name: load(t, row.command, row.depth, requests[t.name]) for t in targets}
+                measured = {}
+                for t in targets:
+                    settle(targets)
+                    measured[t.name] = load(t, row.command, row.depth, requests[t.name])
                 if disturbed(before):
                     dropped += 1
                     continue

@@ -21,7 +21,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from loadtest.compare import CLIENTS, REDIS_FLAGS, ROOT, Target, cpu_seconds, disturbed, floor, load, stolen, sync_latency
+from loadtest.compare import CLIENTS, REDIS_FLAGS, ROOT, Target, cpu_seconds, disturbed, floor, load, settle, stolen, sync_latency
 from tests.processes import FloProcess, RedisProcess, RespClient, free_port, wait_until
 
 VALUE = "xxx"
@@ -181,6 +181,7 @@ def measure(run: Slice, depth: int, targets: list[Target], args: argparse.Namesp
         measured = {}
         for target in targets:
             empty(target)
+            settle(targets)
             measured[target.name] = run(target, depth, requests[target.name])
         if not disturbed(before):
             for name, figures in measured.items():
