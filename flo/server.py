@@ -10,15 +10,14 @@ import signal
 import socket
 from collections.abc import Callable, Iterable
 from time import monotonic, time
+from typing import TYPE_CHECKING, Any
 
-from flo.commands import load_table
-from flo.commands.binary import load_handlers
-from flo.commands.binary.runs import RUN_MAX
-from flo.commands.binary.session import BinarySession
+from flo.commands import TABLE
+from flo.commands.binary import HANDLERS, load_handlers
 from flo.commands.brief import BriefSession
 from flo.commands.context import NO_CONTEXT
-from flo.commands.host import Counters, Peer, SlowEntry
-from flo.commands.loading import BinaryLoading, Progress, RespLoading
+from flo.commands.host import RUN_MAX, Counters, Peer, SlowEntry
+from flo.commands.progress import Progress
 from flo.commands.runs import Layout
 from flo.commands.session import RespSession
 from flo.compactor import Compactor
@@ -29,10 +28,13 @@ from flo.engine.engine import wall_clock
 from flo.errors import ConfigError, Fatal, LogFailed, Overloaded, trace_of
 from flo.loop import READ, Reactor, Timer
 from flo.oplog import LEVELS, OperatorLog
-from flo.proto.binary import REQUEST_BYTES
 from flo.proto.detect import Kind, detect, skip_blank
 from flo.proto.resp import UNAUTHENTICATED_BYTES_MAX
 from flo.ual.log import COMPACTS, SEALED_OPEN_MAX, SYNC
+
+if TYPE_CHECKING:
+    from flo.commands.binary.session import BinarySession
+    from flo.commands.loading import BinaryLoading, RespLoading
 
 EXIT_LOG_FAILED = 74  # EX_IOERR: the log failed; start again, and recovery gives exactly what was durable
 BACKLOG = 511
@@ -47,7 +49,7 @@ LOOPBACK_ONLY = (
     b"-DENIED this Flo has no secret, so it serves clients on its own machine only. Set server.secret_file, or server.insecure "
     b"= true if the network is trusted.\r\n"
 )
-ID_END = 16  # of a binary header: where the request's id ends
+HEADER_BYTES, ID_END = 32, 16  # of a binary request: its header, where its id ends in it
 FULL = b"-ERR max number of clients reached\r\n"
 NOT_HTTP = b"HTTP on this port is not here yet; this version serves RESP: use redis-cli or any Redis client.\n"
 
@@ -67,8 +69,7 @@ class Server:
 
         Where recovery takes longer than LOADING_SECONDS, clients are accepted meanwhile and told, and `on_progress(bytes of the log
         read, bytes in all, seconds left)` is called. `listener` is a socket that somebody else has bound."""
-        load_table()
-        load_handlers()
+        TABLE.step()
         self.settings = settings
         self.oplog = oplog
         self.secret = read_secret(settings.secret_file)
@@ -86,6 +87,8 @@ class Server:
         self.inflating = False
         self.tick_deadline = 0.0
         self.flat_context = NO_CONTEXT
+        self._unloaded = True  # handlers
+        self._speaking: tuple[type, ...] = (RespSession,)  # the sessions of clients whose protocol is known
         self.layouts: dict[bytes, Layout] = {}
         self.run_most = RUN_MAX
         self.receive_view = memoryview(bytearray(RECEIVE_BYTES))
@@ -247,7 +250,10 @@ class Server:
             if self._compaction_wanted and not self.compactor.busy:
                 self._compaction_wanted = False
                 self._compact()
-            return self.engine.upkeep(idle)
+            more = self.engine.upkeep(idle)
+            if idle and self._unloaded:
+                self._unloaded = TABLE.step() or HANDLERS.step()
+            return more or self._unloaded
         except (LogFailed, Fatal):
             raise
         except Exception as e:
@@ -418,9 +424,17 @@ class Server:
         """How many clients are connected."""
         return len(self._connections)
 
-    def sessions(self) -> Iterable[RespSession | BinarySession]:
+    def binary_session(self, connection: Connection) -> "BinarySession":
+        """A session of the binary protocol."""
+        load_handlers()
+        from flo.commands.binary.session import BinarySession
+
+        self._speaking = (RespSession, BinarySession)
+        return BinarySession(self, connection)
+
+    def sessions(self) -> "Iterable[RespSession | BinarySession]":
         """Every connected client whose protocol is known."""
-        return (c.session for c in list(self._connections.values()) if isinstance(c.session, (RespSession, BinarySession)))
+        return (c.session for c in list(self._connections.values()) if isinstance(c.session, self._speaking))  # type: ignore[misc]
 
     def call_later(self, seconds: float, callback: Callable[[], None]) -> Timer:
         """Call `callback` in a turn that begins so many seconds from now."""
@@ -461,17 +475,17 @@ class FirstBytes(BriefSession):
             connection.session = waiting
             return blank + waiting.feed(data[blank:], output_room)
         if kind in (Kind.RESP, Kind.INLINE):
-            session: RespSession | BinarySession = RespSession(server, connection)
+            session: Any = RespSession(server, connection)
             connection.session = session
-            return blank + session.feed(data[blank:], output_room)
+            return int(blank + session.feed(data[blank:], output_room))
         if kind in (Kind.BINARY, Kind.BINARY_OTHER_VERSION):
             if kind is Kind.BINARY_OTHER_VERSION:
                 if len(data) - blank < ID_END:
                     return blank  # its id is wanted for the answer
-                data = data.ljust(blank + REQUEST_BYTES, b"\0")
-            session = BinarySession(server, connection)
+                data = data.ljust(blank + HEADER_BYTES, b"\0")
+            session = server.binary_session(connection)
             connection.session = session
-            return blank + session.feed(data[blank:], output_room)
+            return int(blank + session.feed(data[blank:], output_room))
         if kind is Kind.HTTP:
             status, text = b"501 Not Implemented", NOT_HTTP
             if server.loading:
@@ -487,8 +501,10 @@ class FirstBytes(BriefSession):
         connection.kill()
         return len(data)
 
-    def _while_loading(self, kind: Kind) -> RespLoading | BinaryLoading | None:
+    def _while_loading(self, kind: Kind) -> "RespLoading | BinaryLoading | None":
         """What answers as long as the log is being read. Then the connection begins anew."""
+        from flo.commands.loading import BinaryLoading, RespLoading  # most starts are over before anybody asks
+
         server, connection = self._server, self._connection
 
         def proceed() -> FirstBytes | None:

@@ -29,7 +29,21 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from loadtest import charts
-from loadtest.compare import CLIENTS, KEYS, REDIS_FLAGS, ROOT, STOLEN_MAX, Target, disturbed, floor, generate, load, settle, stolen, sync_latency
+from loadtest.compare import (
+    CLIENTS,
+    KEYS,
+    REDIS_FLAGS,
+    ROOT,
+    STOLEN_MAX,
+    Target,
+    disturbed,
+    floor,
+    generate,
+    load,
+    settle,
+    stolen,
+    sync_latency,
+)
 from loadtest.work import beanstalkd, cycle, empty
 from tests.processes import FloProcess, RedisProcess, RespClient, encode
 

@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from flo.commands import load_table
-from flo.commands.binary.runs import RUN_MAX
 from flo.commands.context import NO_CONTEXT
-from flo.commands.host import Counters, Peer
+from flo.commands.host import RUN_MAX, Counters, Peer
 from flo.commands.runs import Layout
 from flo.commands.session import RespSession
 from flo.config import Settings

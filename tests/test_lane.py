@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 
 from flo import conn
 from flo.commands.binary import load_handlers
-from flo.commands.binary.runs import RUN_MAX
 from flo.commands.binary.session import BinarySession
 from flo.commands.context import NO_CONTEXT
+from flo.commands.host import RUN_MAX
 from flo.commands.session import RespSession
 from flo.conn import BY_LANE, Connection
 from flo.errors import Fatal

@@ -2,8 +2,6 @@
 
 import json
 import sys
-from base64 import b64encode
-from datetime import datetime
 from typing import Any
 
 
@@ -12,6 +10,8 @@ def json_bytes(data: bytes) -> Any:
     try:
         return data.decode()
     except UnicodeDecodeError:
+        from base64 import b64encode
+
         return {"base64": b64encode(data).decode()}
 
 
@@ -48,6 +48,8 @@ def line(data: bytes) -> str:
 
 def time_text(milliseconds: int) -> str:
     """Unix ms as local time."""
+    from datetime import datetime  # 4 ms, which not every command needs to spend
+
     return datetime.fromtimestamp(milliseconds / 1000).astimezone().isoformat(" ", "milliseconds")
 
 

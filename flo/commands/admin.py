@@ -1,14 +1,13 @@
 """Commands about the server: INFO, CONFIG, COMMAND, MONITOR, SLOWLOG, CLUSTER and what monitoring agents ask."""
 
 import os
-import platform
 import sys
 from binascii import crc_hqx
 from fnmatch import fnmatchcase
 from time import time_ns
 
 import flo
-from flo.commands import table
+from flo.commands import load_table, table
 from flo.commands.arguments import integer, syntax_error
 from flo.commands.connection import REDIS_VERSION
 from flo.commands.host import Host, resident_bytes
@@ -46,9 +45,9 @@ def _info_server(host: Host) -> dict[str, object]:
         "redis_version": REDIS_VERSION,
         "flo_version": flo.__version__,
         "redis_mode": "standalone",
-        "os": f"{platform.system()} {platform.release()} {platform.machine()}",
+        "os": "{0.sysname} {0.release} {0.machine}".format(os.uname()),
         "arch_bits": 64,
-        "python_version": platform.python_version(),
+        "python_version": sys.version.split()[0],
         "process_id": os.getpid(),
         "run_id": host.run_id,
         "tcp_port": host.port,
@@ -345,6 +344,7 @@ def _getkeys(args: list[bytes]) -> bytes:
 )
 def command_(session: RespSession, args: list[bytes]) -> Reply:
     v3 = session.v3
+    load_table()
     served = {name: entry for name, entry in table.COMMANDS.items() if not entry.refused}
     sub = args[1].upper() if len(args) > 1 else b"INFO"
     if sub == b"COUNT":

@@ -130,7 +130,7 @@ def run_of(data: bytes, known: dict[bytes, Layout]) -> tuple[Layout, list[Any] |
 
 
 def least_of(data: bytes) -> int:
-    """How many requests that begin so make a run, if they are of one that does; by the command's initial, since most are looked at in vain."""
+    """How many requests that begin so make a run, if they are of a command that does; by its initial, for most are looked at in vain."""
     return FEW_MIN if data[8:9] in FEW_INITIALS else RUN_MIN
 
 

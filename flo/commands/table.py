@@ -7,6 +7,8 @@ yields between slices of a long piece of work and returns the reply as a list of
 from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from flo.commands import load_table
+
 if TYPE_CHECKING:
     from flo.commands.session import RespSession
 
@@ -85,5 +87,8 @@ def command(
 
 def find(token: bytes) -> Command | None:
     """The command of that name, in any case."""
-    found = SPELLINGS.get(token)
-    return found if found is not None else COMMANDS.get(token.upper())
+    found = SPELLINGS.get(token) or COMMANDS.get(token.upper())
+    if found is None:
+        load_table()  # a server that has just started may not have imported all
+        found = COMMANDS.get(token.upper())
+    return found

@@ -1,6 +1,21 @@
 """The binary protocol's sessions and handlers."""
 
+from flo.commands.modules import Modules
+
+HANDLERS = Modules(
+    "flo.proto.operations",
+    "flo.proto.shapes",
+    "flo.proto.binary",
+    "flo.commands.binary.runs",
+    "flo.commands.binary.flat",
+    "flo.commands.binary.session",
+    "flo.commands.binary.kv",
+    "flo.commands.binary.queue",
+    "flo.commands.binary.stream",
+    "flo.commands.binary.system",
+)
+
 
 def load_handlers() -> None:
     """Fill the table of handlers: each module adds its own."""
-    from flo.commands.binary import kv, queue, stream, system  # noqa: F401
+    HANDLERS.load()

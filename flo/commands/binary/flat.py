@@ -18,7 +18,6 @@ from flo.commands.binary.runs import (
     INCR,
     LAYOUTS,
     PUT,
-    RUN_MAX,
     counter_response,
     execute,
     layout_of,
@@ -27,6 +26,7 @@ from flo.commands.binary.runs import (
 )
 from flo.commands.context import context
 from flo.commands.flat import OUTPUT_ROOM_BYTES, SORT_MIN
+from flo.commands.host import RUN_MAX
 from flo.commands.runs import (
     COUNTER_FLAG,
     CRLF,

@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from flo.commands.context import Context
+from flo.commands.host import RUN_MAX
 from flo.commands.runs import UNCOUNTED_BYTES, incr_all, set_all
 from flo.proto.binary import MAGIC, NOT_FOUND, OK, REQUEST_BYTES, RESPONSE_BYTES, encode_response
 from flo.store.kv import COUNTER, FRAME_END_BYTES, PLAIN_MAX, SHARD_MASK
@@ -21,7 +22,6 @@ from flo.store.kv import COUNTER, FRAME_END_BYTES, PLAIN_MAX, SHARD_MASK
 if TYPE_CHECKING:
     from flo.commands.host import Host
 
-RUN_MAX = 256  # requests between looks at the clock: about 250 us
 FLAT_PAYLOAD_BYTES_MAX = 2048  # larger requests go the plain way: their bytes cost more than the steps
 LAYOUTS_MAX = 4096  # 1 MiB of formats; programs use a few sizes
 

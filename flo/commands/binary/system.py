@@ -1,7 +1,7 @@
 """The system, namespace and cluster operations over the binary protocol (SPEC section 2.3)."""
 
 import os
-import platform
+import sys
 from collections.abc import Generator
 
 import flo
@@ -108,7 +108,7 @@ def describe_server(host: Host, address: str) -> dict[str, object]:
     return {
         "mode": "standalone",
         "version": flo.__version__,
-        "python": platform.python_version(),
+        "python": sys.version.split()[0],
         "pid": os.getpid(),
         "address": host.settings.advertise or address,
         "data_dir": os.path.abspath(host.settings.data_dir),
