@@ -128,7 +128,7 @@ from flo.commands import TABLE, table
 from flo.commands.binary import HANDLERS
 TABLE.step()
 assert table.SPELLINGS.get(b"ping") and not table.SPELLINGS.get(b"XADD"), "the first step is what clients begin with"
-late = [name for name in sys.modules if name.startswith(("flo.proto.binary", "flo.commands.keys", "flo.commands.binary."))]
+late = [name for name in sys.modules if name.startswith(("flo.proto.binary", "flo.commands.strings", "flo.commands.binary."))]
 assert not late, late
 assert table.find(b"xAdd") and table.find(b"XADD") and not table.find(b"NONE") and not TABLE.step()
 from flo.commands.binary.table import HANDLERS as handlers

@@ -11,6 +11,7 @@ TABLE = Modules(
     "flo.commands.queues",
     "flo.commands.refused",
     "flo.commands.streams",
+    "flo.commands.strings",
 )
 
 
