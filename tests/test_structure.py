@@ -38,6 +38,7 @@ LAYOUT_READERS = {
     "runs.py": {"store", "ual"},
     "quick.py": {"store"},
     "keys.py": {"store"},
+    "strings.py": {"store"},
     "kv.py": {"store"},
     "admin.py": {"store", "ual"},
     "streams.py": {"store"},
