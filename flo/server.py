@@ -41,6 +41,7 @@ BACKLOG = 511
 ACCEPTS_PER_TURN = 64
 DESCRIPTORS_BESIDES = 2 * SEALED_OPEN_MAX + 64  # for the log's segments; for the rest of the log, the listener and the poller
 TIME_CHECK_SECONDS = 1.0
+LOADED_SECONDS = 1.0  # after a start by which all handlers are imported, busy or not: somebody may replace flo.pyz
 LOADING_SECONDS = 1.0  # a start that takes longer listens meanwhile
 SERVE_ASIDE_SECONDS = 0.05  # how often it then looks at its clients
 LATENCY_EVENTS_MAX = 160  # Redis keeps as many
@@ -251,7 +252,7 @@ class Server:
                 self._compaction_wanted = False
                 self._compact()
             more = self.engine.upkeep(idle)
-            if idle and self._unloaded:
+            if self._unloaded and (idle or monotonic() - self._started > LOADED_SECONDS):
                 self._unloaded = TABLE.step() or HANDLERS.step()
             return more or self._unloaded
         except (LogFailed, Fatal):
