@@ -9,6 +9,7 @@ import resource
 import signal
 import socket
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from time import monotonic, time
 from typing import TYPE_CHECKING, Any
 
@@ -253,8 +254,10 @@ class Server:
                 self._compact()
             more = self.engine.upkeep(idle)
             if self._unloaded and (idle or monotonic() - self._started > LOADED_SECONDS):
-                self._unloaded = TABLE.step() or HANDLERS.step()
-            return more or self._unloaded
+                with suppress(OSError):  # not even a descriptor is left: in a later turn
+                    self._unloaded = TABLE.step() or HANDLERS.step()
+                    more = more or self._unloaded
+            return more
         except (LogFailed, Fatal):
             raise
         except Exception as e:

@@ -23,7 +23,11 @@ VALUES = st.one_of(
     st.binary(max_size=30),
 )
 QUEUES = st.sampled_from([b"q", b"q", b"", b"q\r\n"])
-SEQS = st.builds(lambda seq, attempt: b"%d" % seq + (b"-%d" % attempt if attempt else b""), st.integers(1, 30), st.integers(0, 2))
+SEQS = st.builds(
+    lambda seq, attempt: b"%d" % seq + (b"-%d" % attempt if attempt else b""),
+    st.integers(1, 30),
+    st.sampled_from([0, 1, 1, 2, (1 << 20) + 1]),
+)
 REQUESTS = st.one_of(
     st.tuples(st.sampled_from([b"SET", b"set", b"Set"]), KEYS, VALUES),
     st.tuples(st.sampled_from([b"GET", b"get", b"INCR", b"incr", b"iNcR"]), KEYS),
@@ -50,7 +54,11 @@ REQUESTS = st.one_of(
 
 RUN_KEYS = st.sampled_from([b"key:%02d" % number for number in range(6)])
 RUN_VALUES = st.sampled_from([b"123", b"abc", b"\r\n*", b"$3\r"])
-RECEIPTS = st.one_of(st.integers(1, 9).map(lambda seq: b"%d-1" % seq), st.integers(10, 40).map(lambda seq: b"%d" % seq))
+RECEIPTS = st.one_of(
+    st.integers(1, 9).map(lambda seq: b"%d-1" % seq),
+    st.integers(1, 9).map(lambda seq: b"%d-2" % seq),
+    st.integers(10, 40).map(lambda seq: b"%d" % seq),
+)
 # pipelines of one command, with arguments of one size, mostly
 RUNS = st.one_of(
     st.lists(st.tuples(st.just(b"GET"), RUN_KEYS), min_size=4, max_size=9),
@@ -212,6 +220,43 @@ def test_messages_are_taken_for_good_many_at_once(monkeypatch: pytest.MonkeyPatc
         assert feed(other, encode("RPOP", "q") * 5).count(b"$2") == 5
         both(encode("QNACK", "q", "1-1") + encode("QENQUEUE", "q", "urgent", "PRIORITY", "1"))
         assert both(encode("RPOP", "q") * 9).endswith(b"urgent\r\n$-1\r\n")
+        assert log_of(flat_host) == log_of(plain_host)
+    finally:
+        flat_host.close()
+        plain_host.close()
+
+
+def test_receipts_that_are_not_right_are_refused_in_a_run_as_well() -> None:
+    """Attempts so large that they would reach into the bits of the queue's number, or several in one run; another queue's; doubled."""
+    flat_host, plain_host = FakeHost(), FakeHost()
+    try:
+        one, other = session(flat_host), session(plain_host, plain=True)
+
+        def both(*requests: bytes) -> bytes:
+            mine = feed(one, b"".join(requests))
+            assert mine == feed(other, b"".join(requests))
+            for host in (flat_host, plain_host):
+                host.tick()
+            assert queues_and_streams(flat_host) == queues_and_streams(plain_host)
+            return mine
+
+        for name in "abc":
+            both(*(encode("QENQUEUE", name, f"{name}{number}") for number in range(6)))
+        for name in "abc":
+            both(*[encode("QDEQUEUE", name)] * 6)
+        both(*(encode("QNACK", "b", f"{seq}-1") for seq in (8, 10)), *[encode("QDEQUEUE", "b")] * 2)
+        leased = 1 << 20
+        for name, first in (("a", 1), ("b", 7), ("c", 13)):
+            for attempt in (leased, leased + 1, 2 * leased + 1, 999_999_999):
+                for base in (1, 7, 13):
+                    assert both(*(encode("QACK", name, f"{seq}-{attempt}") for seq in range(base, base + 6))) == b":0\r\n" * 6
+            assert both(*(encode("QACK", name, f"{seq}-1") for seq in range(first + 6, first + 12))) == b":0\r\n" * 6
+        assert (
+            both(*(encode("QACK", "b", f"{seq}-{attempt}") for seq, attempt in zip(range(7, 11), (1, 2, 1, 1), strict=True))).count(b":1")
+            == 3
+        )
+        assert both(*[encode("QACK", "a", "1-1")] * 4) == b":1\r\n:0\r\n:0\r\n:0\r\n"
+        assert both(*(encode("QACK", "c", f"{seq}-1") for seq in range(13, 19))) == b":1\r\n" * 6
         assert log_of(flat_host) == log_of(plain_host)
     finally:
         flat_host.close()

@@ -15,7 +15,8 @@ class Modules:
     def step(self) -> bool:
         """Import the next one; returns whether there are more."""
         if self._names:
-            import_module(self._names.pop(0))
+            import_module(self._names[0])
+            del self._names[0]  # one that could not be read, for want of a descriptor perhaps, is tried again
         return bool(self._names)
 
     def load(self) -> None:

@@ -26,7 +26,7 @@ from flo.commands.context import Context
 from flo.engine.queue import Queues
 from flo.engine.stream import FIELDS
 from flo.store.kv import COUNTER, FLAGS_SHIFT, FRAME_END_BYTES, I64_MAX, KEY_OVERHEAD_BYTES, PLAIN_MAX, SHARD_MASK
-from flo.store.queue import MESSAGE_BYTES, QueueStore
+from flo.store.queue import ATTEMPTS_MAX, MESSAGE_BYTES, QueueStore
 from flo.store.queue import SHARDS as MESSAGE_SHARDS
 from flo.store.stream import RECORD_BYTES as STREAM_RECORD_BYTES
 from flo.store.stream import SEQ_MASK, Stream, StreamStore
@@ -41,6 +41,7 @@ LOOK_BYTES = 2048  # … and to see whether there are several
 LEAD_BYTES = 14  # by which a layout that was seen before is found: past the command's name, or most of it
 LAYOUTS_MAX = 64  # are remembered, each up to 3 KB
 ARGUMENT_BYTES_MAX = 2048  # larger ones go the plain way: their bytes cost more than the steps
+ATTEMPT_DIGITS = 6  # of a receipt: all that fit their bits in a message's state
 UNCOUNTED_BYTES = 400  # a buffer holds 2,600 GETs at most: answers up to this size stay near OUTPUT_ROOM uncounted
 MGET_GO = 16  # requests looked up in one go
 MGET_KEYS_MAX = 40  # of one request in a run: more are no longer cheaper together
@@ -359,18 +360,8 @@ def pop_all(queues: Queues, name: bytes, acknowledge: bool, count: int, most_byt
 def acknowledge_all(queues: Queues, name: bytes, rows: list[bytes], answer_all: EmitAll) -> None:
     """QACK of receipts, as many as the short way goes."""
     seqs, attempts = receipts_of(rows)
-    at = 0
-    while at < len(seqs):
-        end, attempt = len(seqs), attempts[at]
-        if attempts.count(attempt) != end:  # those of one attempt that are next
-            end = at + 1
-            while end < len(seqs) and attempts[end] == attempt:
-                end += 1
-        count = queues.ack_all(name, seqs[at:end], attempt)
-        if not count:
-            break
-        answer_all([b":1\r\n"] * count)
-        at += count
+    if seqs:
+        answer_all([b":1\r\n"] * queues.ack_all(name, seqs, attempts))
 
 
 def receipts_of(rows: list[bytes]) -> tuple[list[int], list[int]]:
@@ -384,7 +375,7 @@ def receipts_of(rows: list[bytes]) -> tuple[list[int], list[int]]:
     if not dashes:
         return ([*map(int, rows)], [0] * len(rows)) if size <= 18 else ([], [])
     at = rows[0].find(b"-")
-    if not 0 < at <= 18 or not 0 < size - at - 1 <= 9 or dashes != len(rows) or text[at::size].count(b"-") != dashes:
+    if not 0 < at <= 18 or not 0 < size - at - 1 <= ATTEMPT_DIGITS or dashes != len(rows) or text[at::size].count(b"-") != dashes:
         return [], []
     if text[at + 1 :: size].count(b"0"):
         return [], []
@@ -432,5 +423,6 @@ def add_all(
     return index + count
 
 
+assert 10**ATTEMPT_DIGITS - 1 <= ATTEMPTS_MAX
 # written out above: a global name costs a lookup
 assert SHARD_MASK == 255 and MESSAGE_SHARDS == 251 and PLAIN_MAX == 2 and COUNTER == 1 and SHORT_COUNTER_ENTRY_MAX == 23

@@ -458,20 +458,23 @@ class Queues:
         log.next_index += len(records)
         engine.busy.add(engine.namespace_by_id(self.namespace))
 
-    def ack_all(self, name: bytes, seqs: list[int], attempt: int) -> int:
-        """`ack` of messages whose leases run, with the same attempt, 0 for none given; returns how many of the first of `seqs` it was for:
-        the next one needs a look of its own."""
+    def ack_all(self, name: bytes, seqs: list[int], attempts: list[int]) -> int:
+        """`ack` of messages whose leases run, with the attempt of each, or 0 for all where none is given; returns how many of the first
+        of `seqs` it was for: the next one needs a look of its own."""
         store = self.store
         queue, log = store.queues.get(name), self.engine.log
         if queue is None or not log.fits(len(seqs) * (TRANSITION_BYTES + len(name))) or len(set(seqs)) != len(seqs):
             return 0
+        if max(attempts) > ATTEMPTS_MAX:  # it would reach into the queue's number
+            return 0
         shards = store.shards
-        held = LEASED | attempt << ATTEMPTS_SHIFT | queue.number << QUEUE_SHIFT
-        said = HELD_MASK if attempt else HELD_MASK & ~(ATTEMPTS_MAX << ATTEMPTS_SHIFT)
+        held = LEASED | queue.number << QUEUE_SHIFT
+        said = HELD_MASK if attempts[0] else HELD_MASK & ~(ATTEMPTS_MAX << ATTEMPTS_SHIFT)
         states = [shards[seq % 251].get(seq, 0) for seq in seqs]
         here = [state & said for state in states]
-        if here.count(held) != len(seqs):
-            count = next(at for at, state in enumerate(here) if state != held)
+        wanted = [held | attempt << ATTEMPTS_SHIFT for attempt in attempts]
+        if here != wanted:
+            count = next(at for at, pair in enumerate(zip(here, wanted, strict=True)) if pair[0] != pair[1])
             seqs, states = seqs[:count], states[:count]
         if seqs:
             self._gone_all(queue, seqs)

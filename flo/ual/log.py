@@ -41,6 +41,7 @@ RESERVE_RETRY_SECONDS = 0.25  # how often a full disk is asked again
 # A sync into zeros takes 40 us less than one into space that is only reserved; to zero 32 KiB first takes as long.
 ZEROED_BATCH_BYTES_MAX = 32 << 10
 GATHER_BYTES_MIN = 64 << 10  # from here on the kernel gathers the records, which saves copying them once
+PENDING_READ_BYTES = 64 << 10  # read together of what is not written yet; of a segment it is a block
 GATHER_PIECES_MAX = 900  # IOV_MAX is 1,024
 COMPACT_BYTES_MIN = 64 << 20  # a smaller log is not worth a process
 COMPACT_GROWTH = 2  # each byte written is then rewritten about twice, and at most half of the log is dead for long
@@ -429,8 +430,14 @@ class Log:
         be read together, none where the first is not kept. Raises `LogDamaged`."""
         index = indexes[0]
         if index > self.written:
-            pending, before = self.pending, self.written + 1
-            return [pending[each - before][skip:] for each in indexes if each - before < len(pending)]
+            pending, before, room = self.pending, self.written + 1, PENDING_READ_BYTES
+            found: list[bytes] = []
+            for each in indexes:
+                if each - before >= len(pending) or room < 0:
+                    break
+                found.append(pending[each - before][skip:])
+                room -= len(found[-1])
+            return found
         segment = self._segment_of(index)
         if segment is None:
             return []
