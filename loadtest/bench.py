@@ -154,7 +154,8 @@ def measure(row: Row, targets: list[Target], rounds: int, seconds: float) -> int
     for target in targets:
         if row.prepare is not None:
             row.prepare(target)
-        settle(targets)
+    settle(targets)
+    for target in targets:
         rate, _ = row.run(target, min(2000 * row.depth, 20_000) if "iB" not in row.title else 200)
         requests[target.name] = max(int(rate * seconds), 100)
     for _ in range(rounds):
@@ -163,7 +164,6 @@ def measure(row: Row, targets: list[Target], rounds: int, seconds: float) -> int
         for target in targets:
             if row.prepare is empty:
                 empty(target)
-            settle(targets)
             measured[target.name] = row.run(target, requests[target.name])
         if disturbed(before):
             dropped += 1
@@ -285,11 +285,12 @@ def curve(targets: list[Target], across: str, seconds: float) -> dict[str, dict[
                 "size": value if across == "bytes" else 3,
             }
             depth = value if across == "depth" else 1
-            for target in targets:
-                if command == "get" and across in ("bytes", "keys"):
+            if command == "get" and across in ("bytes", "keys"):
+                for target in targets:
                     load(target, "set", 16 if not large else 1, max(2 * options["keys"], 1000), **options)
-                rate, _ = load(target, command, depth, 200 if large else 2000 * min(depth, 8), **options)
                 settle(targets)
+            for target in targets:
+                rate, _ = load(target, command, depth, 200 if large else 2000 * min(depth, 8), **options)
                 _, cpu = load(target, command, depth, max(int(rate * seconds), 200), **options)
                 lines[target.name].append((value, cpu))
         found[command] = lines
@@ -339,9 +340,9 @@ def run(args: argparse.Namespace) -> int:
             for command in ("set", "get", "incr"):
                 for depth in (1, 16):
                     rates: dict[str, list[float]] = {"resp": [], "binary": []}
+                    settle(beside)
                     for _ in range(rounds):
                         for protocol, kept in rates.items():
-                            settle(beside)
                             kept.append(generate(beside[0], protocol, command, depth, seconds / 2)[0])
                     ratios = sorted(b / r for b, r in zip(rates["binary"], rates["resp"], strict=True))
                     protocols[f"{command.upper()}, {depth} deep"] = rates

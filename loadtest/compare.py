@@ -86,8 +86,8 @@ def disturbed(since: tuple[int, int]) -> bool:
 
 
 def settle(targets: Iterable[Target]) -> None:
-    """Wait until none of them rewrites its log. What one server began in its slice would take one of two cores from another in the
-    next: after a million SETs both Redis and Flo are at it for seconds."""
+    """Wait until none of them rewrites its log, as they do for seconds once a million keys were put in: it takes one of two cores from
+    whoever is measured."""
     for target in targets:
         if target.name == "redis" or target.name.startswith("flo-"):
             with RespClient(target.port, 60) as client:
@@ -178,15 +178,12 @@ def compare(durability: str, pythons: list[str], args: argparse.Namespace) -> di
             for target in targets:  # also fills the keys that GET finds
                 if row.command == "get":
                     load(target, "set", 16, KEYS // 4)
-                settle(targets)
                 rate, _ = load(target, row.command, row.depth, 20_000 * row.depth)
                 requests[target.name] = max(int(rate * args.seconds), 20_000)
+            settle(targets)
             for _ in range(args.rounds):
                 before = stolen()
-                measured = {}
-                for t in targets:
-                    settle(targets)
-                    measured[t.name] = load(t, row.command, row.depth, requests[t.name])
+                measured = {t.name: load(t, row.command, row.depth, requests[t.name]) for t in targets}
                 if disturbed(before):
                     dropped += 1
                     continue

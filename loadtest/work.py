@@ -176,12 +176,12 @@ def measure(run: Slice, depth: int, targets: list[Target], args: argparse.Namesp
         rate, _ = run(target, depth, 20_000 * min(depth, 4))
         requests[target.name] = max(int(rate * (args.seconds + 0.3)), 20_000)
     found: dict[str, list[tuple[float, float]]] = {target.name: [] for target in targets}
+    settle(targets)
     for _ in range(args.rounds):
         before = stolen()
         measured = {}
         for target in targets:
             empty(target)
-            settle(targets)
             measured[target.name] = run(target, depth, requests[target.name])
         if not disturbed(before):
             for name, figures in measured.items():
