@@ -288,7 +288,8 @@ def curve(targets: list[Target], across: str, seconds: float) -> dict[str, dict[
             if command == "get" and across in ("bytes", "keys"):
                 for target in targets:
                     load(target, "set", 16 if not large else 1, max(2 * options["keys"], 1000), **options)
-                settle(targets)
+                if not large:
+                    settle(targets)
             for target in targets:
                 rate, _ = load(target, command, depth, 200 if large else 2000 * min(depth, 8), **options)
                 _, cpu = load(target, command, depth, max(int(rate * seconds), 200), **options)

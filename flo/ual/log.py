@@ -38,8 +38,6 @@ RESERVED_SHARE = 16  # past the size above, a segment is a sixteenth of the log 
 FIRST_SEGMENT_BYTES = 4 << 20  # the first is written whole at the first start, which should not take a second
 ASYNC_SYNC_SECONDS = 0.1  # SPEC: synced at least every 100 ms
 RESERVE_RETRY_SECONDS = 0.25  # how often a full disk is asked again
-# A sync into zeros takes 40 us less than one into space that is only reserved; to zero 32 KiB first takes as long.
-ZEROED_BATCH_BYTES_MAX = 32 << 10
 GATHER_BYTES_MIN = 64 << 10  # from here on the kernel gathers the records, which saves copying them once
 PENDING_READ_BYTES = 64 << 10  # read together of what is not written yet; of a segment it is a block
 GATHER_PIECES_MAX = 900  # IOV_MAX is 1,024
@@ -81,7 +79,6 @@ class Log:
         self.pending_bytes = 0
         self.batches = 0
         self.bytes_written = 0
-        self._batch_bytes = 0  # of the last batches, on the whole
         self.syncs = 0
         self._segment_bytes = segment_bytes
         self._notice = on_notice or (lambda _: None)
@@ -203,7 +200,6 @@ class Log:
         self.time = time
         self.batches += 1
         self.bytes_written += size
-        self._batch_bytes += (size - self._batch_bytes) // 8
         self.pending = []
         self.pending_bytes = 0
         if self.durability == SYNC:
@@ -284,8 +280,7 @@ class Log:
         return True
 
     def upkeep(self, idle: bool) -> bool:
-        """Do a slice of preparing the next segment: always when `idle`, else only when behind the open one's filling; not while batches
-        are so large that what zeros save their syncs is less than what zeros cost.
+        """Do a slice of preparing the next segment: always when `idle`, else only when behind the open one's filling.
 
         Returns whether there is more to do. Raises `LogFailed`.
         """
@@ -294,8 +289,6 @@ class Log:
             self._reserve_spare()
             return False
         if ahead.ready or self.durability == EPHEMERAL:
-            return False
-        if self._batch_bytes > ZEROED_BATCH_BYTES_MAX:
             return False
         behind = ahead.zeroed * self._open.capacity < 2 * self._open.tail * ahead.capacity
         if idle or behind:
