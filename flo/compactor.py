@@ -1,7 +1,9 @@
 """Starts the process that compacts the server's log, and adopts what it makes. The process itself is flo.ual.rewriter.
 
-A pass begins when the log has grown (`Log.has_grown`, looked at after each roll), when the disk is full, or when it is asked for. One
-runs at a time; it is given up when it fails or the server stops, and what it had not handed over is removed.
+A pass begins when the log has grown (`log.compact_growth` percent since the last one, and over `log.compact_min`; looked at after each
+roll), when the disk is full, or when it is asked for. At the default, twice the size, each byte written is rewritten about twice, and at
+most half of the log is dead for long. One pass runs at a time; it is given up when it fails or the server stops, and what it had not
+handed over is removed.
 """
 
 import json
@@ -33,17 +35,25 @@ class Watcher(Protocol):
         """Call it no more."""
 
 
+class Rules(Protocol):
+    """The settings that say how much history is kept and when a pass begins (flo.config); they may change while it runs."""
+
+    history_depth: int
+    history_age: int
+    compact_growth: int  # percent; 0 for never by itself
+    compact_min: int  # bytes
+
+
 class Compactor:
     """One per server."""
 
-    def __init__(self, log: Log, depth: int, age: int, watcher: Watcher, tell: Callable[[str, str], None]) -> None:
-        """`depth` and `age` are of the history that is kept; `tell(level, sentence)` reaches the operator."""
+    def __init__(self, log: Log, rules: Rules, watcher: Watcher, tell: Callable[[str, str], None]) -> None:
+        """`tell(level, sentence)` reaches the operator."""
         self._log = log
-        self._depth = depth
-        self._age = age
+        self._rules = rules
         self._watcher = watcher
         self._tell = tell
-        self._segments_seen = 0
+        self._seen = (0, 0, 0)  # segments, growth and least size when the log's size was last looked at
         self._process: subprocess.Popen[bytes] | None = None
         self._ending: list[subprocess.Popen[bytes]] = []  # done, and not reaped yet
         self._untidy = False  # one was killed: what it left is removed once it is gone
@@ -61,12 +71,13 @@ class Compactor:
         return self._process is not None or bool(self._ending)
 
     def consider(self, now: int) -> None:
-        """Start a pass if the log has grown. Cheap: looks only where there is another segment than last time."""
+        """Start a pass if the log has grown. Cheap: looks only where there is another segment, or another setting, than last time."""
         if self._ending:
             self._reap()
-        if self._log.segments != self._segments_seen:
-            self._segments_seen = self._log.segments
-            if self._process is None and self._log.has_grown:
+        seen = (self._log.segments, self._rules.compact_growth, self._rules.compact_min)
+        if seen != self._seen:
+            self._seen = seen
+            if self._process is None and self._has_grown():
                 self.start(now)
         if not self._log.accepts_adds and self._process is None and monotonic() >= self._full_again:
             # the disk is full: what is dead in the log may be all the room there is
@@ -74,12 +85,17 @@ class Compactor:
             if self._log.segments > 1:
                 self.start(now)
 
+    def _has_grown(self) -> bool:
+        log, growth = self._log, self._rules.compact_growth
+        return growth > 0 and log.segments > 1 and log.size > max(self._rules.compact_min, log.compacted_bytes * (100 + growth) // 100)
+
     def start(self, now: int) -> None:
         """Start a pass over what is sealed; `now` is the engine's time, ms."""
         if self._process is not None or self._ending or not self._log.sources():
             return
         root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))  # a directory, or the archive Flo runs from
-        arguments = [sys.executable, "-P", "-m", "flo.ual.rewriter", self._log.directory, str(now), str(self._depth), str(self._age)]
+        history = str(self._rules.history_depth), str(self._rules.history_age)
+        arguments = [sys.executable, "-P", "-m", "flo.ual.rewriter", self._log.directory, str(now), *history]
         try:
             # a session of its own: Ctrl-C is for the server, which then ends the pass
             self._process = subprocess.Popen(

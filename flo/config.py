@@ -180,6 +180,24 @@ class Settings:
         "The size of a log file, at most: a sixteenth of the log, 16mb at least. The next one's space is always reserved.",
         shown="64mb",
     )
+    compact_growth: int = setting(
+        100,
+        parse_int(0, 1_000_000),
+        "log",
+        "Compact the log once it is so many percent larger than after the last time; 0: only when asked to, or when the disk is full. "
+        "Less makes starts shorter, and writes every byte more often.",
+        redis="auto-aof-rewrite-percentage",
+        live=True,
+    )
+    compact_min: int = setting(
+        64 << 20,
+        parse_size(0),
+        "log",
+        "A log up to this size is not compacted by itself: it is not worth a process.",
+        shown="64mb",
+        redis="auto-aof-rewrite-min-size",
+        live=True,
+    )
     auto_ack: bool = setting(
         False, parse_bool, "resp", "RPOP and BRPOP acknowledge as they deliver: at most once, as Redis does. CLIENT AUTOACK changes it."
     )

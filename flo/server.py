@@ -132,7 +132,7 @@ class Server:
             os.close(self._reserve)
             raise
         self.loading = False
-        self.compactor = Compactor(self.engine.log, settings.history_depth, settings.history_age, self, self.log)
+        self.compactor = Compactor(self.engine.log, settings, self, self.log)
         self._compaction_wanted = False
         self._after_commit: dict[Callable[[int], None], None] = {}
         self._wake_read, self._wake_write = socket.socketpair()

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from flo.compactor import Compactor
+from flo.config import Settings
 from flo.engine import Engine, EngineSettings
 from flo.ual import manifest, rewriter
 from flo.ual.check import check
@@ -76,6 +77,25 @@ def test_a_log_that_grows_is_compacted(tmp_path: Path) -> None:
         with flo.connect() as client:
             assert client.command("DBSIZE") == KEYS
             assert client.pipeline(*(("GET", f"key-{i}") for i in range(KEYS))) == [b"0" * VALUE_BYTES] * KEYS
+
+
+def test_the_growth_that_begins_a_compaction_can_be_set(tmp_path: Path) -> None:
+    """0: never by itself. What is set while it runs counts at once, by Flo's name or by Redis's."""
+    with (
+        FloProcess(tmp_path, environment=SETTINGS | {"FLO_LOG_COMPACT_GROWTH": "0", "FLO_LOG_COMPACT_MIN": "8mb"}) as flo,
+        flo.connect() as client,
+    ):
+        overwrite(flo, 10)  # 25 MiB
+        assert "compact" not in flo.output() and bases(tmp_path) == set()
+        assert client.command("CONFIG", "SET", "log.compact_min", "1gb", "log.compact_growth", "100") == b"OK"
+        overwrite(flo, 5)
+        assert "compact" not in flo.output() and bases(tmp_path) == set()
+        assert client.command("CONFIG", "GET", "auto-aof-rewrite-*") == [
+            b"auto-aof-rewrite-percentage", b"100", b"auto-aof-rewrite-min-size", b"%d" % (1 << 30)
+        ]  # fmt: skip
+        assert client.command("CONFIG", "SET", "auto-aof-rewrite-min-size", "8mb") == b"OK"
+        wait_until(lambda: "compacted the log" in flo.output(), "a compaction")
+        assert b"a whole number" in client.command("CONFIG", "SET", "auto-aof-rewrite-percentage", "-1").args[0].encode()
 
 
 def test_a_server_is_asked_to_compact(tmp_path: Path) -> None:
@@ -180,7 +200,9 @@ def test_a_process_that_says_nonsense_ends_its_pass_only(tmp_path: Path, monkeyp
     with Engine(str(tmp_path / "data"), EngineSettings(segment_bytes=1 << 16)) as engine:
         engine.kv.put(b"key", b"value")
         engine.log.roll()
-        compactor = Compactor(engine.log, 1, 0, Watched(), lambda level, text: told.append((level, text)))
+        compactor = Compactor(
+            engine.log, Settings(history_depth=1, history_age=0), Watched(), lambda level, text: told.append((level, text))
+        )
         compactor.start(engine.now)
         next(iter(handlers.values()))(1)
         compactor.close()

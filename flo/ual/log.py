@@ -41,8 +41,6 @@ RESERVE_RETRY_SECONDS = 0.25  # how often a full disk is asked again
 GATHER_BYTES_MIN = 64 << 10  # from here on the kernel gathers the records, which saves copying them once
 PENDING_READ_BYTES = 64 << 10  # read together of what is not written yet; of a segment it is a block
 GATHER_PIECES_MAX = 900  # IOV_MAX is 1,024
-COMPACT_BYTES_MIN = 64 << 20  # a smaller log is not worth a process
-COMPACT_GROWTH = 2  # each byte written is then rewritten about twice, and at most half of the log is dead for long
 SEALED_OPEN_MAX = 128  # files kept open of what is sealed; a base has two descriptors
 LOCK_NAME = "LOCK"
 COMPACTS = "SIGUSR1 compacts"  # in LOCK, behind the process id: the process that holds it knows this signal
@@ -304,11 +302,6 @@ class Log:
     def size(self) -> int:
         """Bytes of the log as far as it is written."""
         return sum(segment.size for segment in self._segments)
-
-    @property
-    def has_grown(self) -> bool:
-        """Whether compaction is worth its while: the log is over COMPACT_BYTES_MIN, and over twice what it was after the last one."""
-        return len(self._segments) > 1 and self.size > max(COMPACT_BYTES_MIN, COMPACT_GROWTH * self.compacted_bytes)
 
     def roll(self) -> None:
         """Begin a new segment, so that everything so far is sealed. Everything must be committed. Raises `Overloaded`, `LogFailed`."""
