@@ -1,4 +1,4 @@
-"""Charts as SVG, drawn by hand: bars beside a line at 1, and curves over a logarithmic scale."""
+"""Charts as SVG, drawn by hand: bars beside a line at 1, bars in groups, and curves over a logarithmic scale."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -46,6 +46,25 @@ def bars(title: str, rows: Sequence[tuple[str, float, float, float, float]], not
     parts.append(f'<line x1="{one:.1f}" x2="{one:.1f}" y1="{top - 6}" y2="{bottom}" stroke="#888" stroke-dasharray="4 3"/>')
     parts.append(f'<text x="{LABEL}" y="{bottom + 18}" fill="#555">{escape(note)}</text>')
     return _svg(height, parts, title)
+
+
+def pairs(title: str, rows: Mapping[str, Mapping[str, float]], note: str = "") -> str:
+    """A group a row, with a bar for each name as long as its share of the group's longest, and its figure behind it."""
+    top, thick = 44, 15
+    width = WIDTH - LABEL - RIGHT - 90
+    parts, y = [], float(top)
+    for label, values in rows.items():
+        parts.append(f'<text x="{LABEL - 10}" y="{y + len(values) * thick / 2 + 4}" text-anchor="end" fill="#222">{escape(label)}</text>')
+        most = max(values.values())
+        for at, (name, value) in enumerate(values.items()):
+            parts += [
+                f'<rect x="{LABEL}" y="{y}" width="{value / most * width:.1f}" height="{thick - 2}" rx="2" fill="{COLOURS[at]}"/>',
+                f'<text x="{LABEL + value / most * width + 8:.1f}" y="{y + 11}" fill="#222">{escape(name)} {value:,.0f}</text>',
+            ]
+            y += thick
+        y += GAP * 1.5
+    parts.append(f'<text x="{LABEL}" y="{y + 12}" fill="#555">{escape(note)}</text>')
+    return _svg(y + 28, parts, title)
 
 
 def curves(title: str, unit: str, across: str, lines: Mapping[str, Sequence[tuple[float, float]]]) -> str:

@@ -78,6 +78,7 @@ def test_a_row_is_the_median_of_its_rounds() -> None:
     "draw",
     [
         lambda: charts.bars("A <title> & more", [("SET", 1.1, 0.9, 1.3, 1.0), ("GET", 0.5, 0.4, 0.6, 0.95)], "note"),
+        lambda: charts.pairs("Bytes", {"a key": {"Flo": 230.0, "Redis": 176.0}, "a record": {"Flo": 33.0, "Redis": 79.0}}, "note"),
         lambda: charts.curves("Cost", "us", "depth", {"flo": [(1, 10.0), (16, 2.5)], "redis": [(1, 9.0), (16, 1.5)]}),
     ],
 )

@@ -1,0 +1,91 @@
+"""What a request costs as one thing grows: connections, the pipeline's depth, a value's size, the number of keys. Part of bench.py.
+
+Each point is the server's own CPU time for a request, user and system. Where connections grow it is without what connecting took: that of
+a long slice less that of a short one.
+"""
+
+import resource
+import socket
+from collections import deque
+from collections.abc import Iterable, Sequence
+
+from loadtest.compare import CLIENTS, KEYS, Target, load
+
+DESCRIPTORS_BESIDES = 500
+LARGE_KEYS = 500  # of values over LARGE_BYTES
+LARGE_BYTES = 10_000
+FEW_KEYS = 100_000  # where keys are not what grows
+AHEAD = 2  # batches sent before the first one's answers are all there
+BATCH = 5_000  # requests
+CURVES: dict[str, Sequence[int]] = {
+    "connections": (1, 10, 100, 1000, 10_000),
+    "depth": (1, 2, 4, 8, 16, 32, 64, 128, 256),
+    "bytes": (10, 100, 1000, 10_000, 100_000, 1_000_000),
+    "keys": (1000, 10_000, 100_000, 1_000_000, 10_000_000),  # the last, for what they leave behind
+}
+Points = list[tuple[float, float]]
+
+
+def pour(port: int, batches: Iterable[tuple[bytes, int]]) -> None:
+    """Send batches of requests, each with how many line ends its answers have, as fast as they are answered. An error ends it with
+    `RuntimeError`."""
+    with socket.create_connection(("127.0.0.1", port), 120) as sock:
+        owed: deque[int] = deque()
+        got = 0
+
+        def take(most: int) -> None:
+            nonlocal got
+            while len(owed) > most:
+                while got < owed[0]:
+                    data = sock.recv(1 << 20)
+                    if not data or data.startswith(b"-"):
+                        raise RuntimeError(f"the server answered {data[:100]!r}")
+                    got += data.count(b"\n")
+                got -= owed.popleft()
+
+        for requests, lines in batches:
+            sock.sendall(requests)
+            owed.append(lines)
+            take(AHEAD - 1)
+        take(0)
+
+
+def fill(target: Target, count: int) -> None:
+    """Every one of redis-benchmark's first `count` keys, in order."""
+    request = b"*3\r\n$3\r\nSET\r\n$16\r\nkey:%012d\r\n$3\r\nxxx\r\n"
+    pour(target.port, ((b"".join([request % n for n in range(at, min(at + BATCH, count))]), BATCH) for at in range(0, count, BATCH)))
+
+
+def curve(targets: list[Target], across: str, seconds: float) -> dict[str, dict[str, Points]]:
+    """CPU us a request of SET and GET against one thing that grows, by command and server."""
+    found: dict[str, dict[str, Points]] = {command: {target.name: [] for target in targets} for command in ("set", "get")}
+    for value in CURVES[across]:
+        if across == "connections" and value + DESCRIPTORS_BESIDES > resource.getrlimit(resource.RLIMIT_NOFILE)[0]:
+            print(f"{value:,} connections are more than this machine's limit of descriptors")
+            continue
+        for command, lines in found.items():
+            for target in targets:
+                lines[target.name].append((value, _cost(target, command, across, value, seconds)))
+    for command, lines in found.items():
+        for name, points in lines.items():
+            print(f"{command.upper()} against {across:<11} {name:<11} " + "  ".join(f"{x:,.0f}: {y:.2f} us" for x, y in points), flush=True)
+    return found
+
+
+def _cost(target: Target, command: str, across: str, value: int, seconds: float) -> float:
+    """One point. SET comes before GET, and leaves what that finds."""
+    size = value if across == "bytes" else 3
+    large = size > LARGE_BYTES
+    clients = value if across == "connections" else CLIENTS
+    keys = value if across == "keys" else LARGE_KEYS if large else FEW_KEYS
+    depth = value if across == "depth" else 1
+    if command == "set" and not large:
+        if across == "keys" and value > KEYS:
+            fill(target, keys)
+        elif across in ("bytes", "keys"):
+            load(target, "set", 64, 2 * keys, keys=keys, size=size)
+    least = 200 if large else max(2000 * min(depth, 8), 2 * clients)
+    rate, short_cost = load(target, command, depth, least, clients=clients, keys=keys, size=size)
+    count = max(int(rate * seconds), 3 * least if across == "connections" else least)
+    _, cost = load(target, command, depth, count, clients=clients, keys=keys, size=size)
+    return cost if across != "connections" else (cost * count - short_cost * least) / (count - least)
