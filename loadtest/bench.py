@@ -75,6 +75,7 @@ class Row:
     against: tuple[str, ...] = ("redis", "floor")
     rates: dict[str, list[float]] = field(default_factory=dict)
     cpu_us: dict[str, list[float]] = field(default_factory=dict)
+    disturbed: bool = False  # no round was quiet: what there is is worth little
 
     @property
     def label(self) -> str:
@@ -150,31 +151,30 @@ def rows_of(seconds: float, quick: bool) -> list[Row]:
 
 
 def measure(row: Row, targets: list[Target], rounds: int, seconds: float) -> int:
-    """Fill a row in; returns how many rounds were dropped."""
+    """Fill a row in; returns how many rounds were dropped. Where all would be, all are kept, and the row says so."""
     requests = {}
-    dropped = 0
     for target in targets:
         if row.prepare is not None:
             row.prepare(target)
     for target in targets:
         rate, _ = row.run(target, min(2000 * row.depth, 20_000) if "iB" not in row.title else 200)
         requests[target.name] = max(int(rate * seconds), 100)
-    for number in range(rounds + TRIES_BESIDES):
-        if number - dropped == rounds:
-            break
+    quiet: list[dict[str, tuple[float, float]]] = []
+    noisy: list[dict[str, tuple[float, float]]] = []
+    while len(quiet) < rounds and len(quiet) + len(noisy) < rounds + TRIES_BESIDES:
         before = stolen()
         measured = {}
         for target in targets:
             if row.prepare is empty:
                 empty(target)
             measured[target.name] = row.run(target, requests[target.name])
-        if disturbed(before):
-            dropped += 1
-            continue
+        (noisy if disturbed(before) else quiet).append(measured)
+    row.disturbed = not quiet
+    for measured in quiet or noisy:
         for name, (rate, cpu) in measured.items():
             row.rates.setdefault(name, []).append(rate)
             row.cpu_us.setdefault(name, []).append(cpu)
-    return dropped
+    return len(noisy)
 
 
 def show(row: Row, flos: list[str]) -> None:
@@ -190,7 +190,7 @@ def show(row: Row, flos: list[str]) -> None:
             if found is not None:
                 mark = "" if not asked else " ok" if found[0] >= asked else " UNDER"
                 cells += f"  over {other} {found[0]:.2f} [{found[1]:.2f}..{found[2]:.2f}]{mark}"
-        print(f"{row.label:<20} {name:<11}{cells}     {costs}", flush=True)
+        print(f"{row.label:<20} {name:<11}{cells}     {costs}{'  DISTURBED' * row.disturbed}", flush=True)
 
 
 def waits(targets: list[Target], peak: float, rounds: int, seconds: float) -> list[dict[str, object]]:
