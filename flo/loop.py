@@ -4,8 +4,9 @@
                        └◀─ poll again ─┘
 
 Timers come before the commit, so that what they write is in this turn's batch. A turn is bounded: each ready connection
-gets one buffer of input, all together get TICK_SECONDS; who is left waits on a list, goes first next turn, and that turn
-does not block in poll. So is its sending, by FLUSH_SECONDS.
+gets one buffer of input, all together get TICK_SECONDS; who is left waits in a queue (`Late`), goes first next turn, and that turn
+does not block in poll. So is its sending, by FLUSH_SECONDS. What a turn costs depends on whom it serves, not on how many wait: with
+ten thousand clients ready, what is done for each of them in each turn would soon be all that a turn does.
 
 The reactor knows nothing of protocols or stores. epoll where there is one, `selectors` elsewhere.
 """
@@ -27,6 +28,7 @@ SMALL_OUTPUT_BYTES = 64 << 10  # sent at once whatever else is owed: 20 us
 LOOK = 7  # sending, the clock is looked at after each 8 connections; after each one, where the last turn was late
 STALE_TIMERS_MIN = 256
 LOOKS_AGAIN = 8  # at most: for who became ready while the others were served, before a commit that costs the same for them too
+LATE_STEP = 256  # taken at a time from the queue of those who wait: most of a turn
 POLL_AT_ONCE_SECONDS = 30e-6  # a poll that began and ended so soon behind the last sending has not waited
 POLL_SECONDS_MAX = 86_400.0  # epoll takes 24.8 days at most; what is due later is waited for again
 
@@ -117,6 +119,47 @@ def _nothing() -> None:
     """What a timer that is over would call."""
 
 
+class Late:
+    """Those that were ready and not served for want of time, in order, each once."""
+
+    def __init__(self, handlers: dict[int, Handler]) -> None:
+        """`handlers` are the reactor's: what was closed since is passed over, for another connection may have its number."""
+        self._handlers = handlers
+        self._queue: deque[tuple[int, int]] = deque()
+        self._waiting: dict[int, tuple[Handler | None, float]] = {}  # by descriptor: its handler then, since when it is ready
+
+    def __len__(self) -> int:
+        return len(self._queue)
+
+    def add(self, events: list[tuple[int, int]], since: float) -> None:
+        """They wait from now on; none of them does already."""
+        for fd, _ in events:
+            self._waiting[fd] = self._handlers.get(fd), since
+        self._queue += events
+
+    def others(self, events: list[tuple[int, int]]) -> list[tuple[int, int]]:
+        """Those of `events` that do not wait."""
+        waiting = self._waiting
+        return [event for event in events if event[0] not in waiting]
+
+    def take(self) -> tuple[list[tuple[int, int]], float]:
+        """The next ones, LATE_STEP at most, and since when the first of them is ready. `took` must follow."""
+        events = []
+        for _ in range(min(len(self._queue), LATE_STEP)):
+            event = self._queue.popleft()
+            if self._handlers.get(event[0]) is self._waiting[event[0]][0]:
+                events.append(event)
+            else:
+                del self._waiting[event[0]]
+        return events, self._waiting[events[0][0]][1] if events else 0.0
+
+    def took(self, events: list[tuple[int, int]], served: int) -> None:
+        """The first `served` of the events that `take` gave are served; the others go on waiting, in front."""
+        for fd, _ in events[:served]:
+            del self._waiting[fd]
+        self._queue.extendleft(reversed(events[served:]))
+
+
 class Reactor:
     """One per process."""
 
@@ -191,9 +234,8 @@ class Reactor:
     def run(self) -> None:
         """Turn until `stopping`, and then once more, so that what was read is committed and answered."""
         phases, handlers, poll = self._phases, self._handlers, self._poller.poll
-        late: list[tuple[int, int]] = []  # ready, and not served for want of time
-        late_handlers: dict[int, Handler | None] = {}
-        late_since = started = ended = 0.0  # when the first of them was found ready; when this turn began; when it had sent
+        late = Late(handlers)
+        started = ended = 0.0  # when this turn began; when it had sent
         more = True  # background work
         while not self.stopping:
             busy = bool(late or self.runnable or more or self.touched)
@@ -208,28 +250,25 @@ class Reactor:
                 self._run_timers(started)
             if self.runnable:
                 self._run_some(deadline)
-            overdue = 0
+            overdue, ready_since = 0, 0.0
             if late:
-                waiting = {fd for fd, _ in late}
-                # what was closed since is passed over: another connection may have its number
-                late = [event for event in late if handlers.get(event[0]) is late_handlers[event[0]]]
-                late = late[self._serve(late, deadline) :]
-                overdue, ready_since = len(self.touched), late_since
-                events = [event for event in events if event[0] not in waiting]
+                events = late.others(events)
+                while late and (not ready_since or monotonic() <= deadline):
+                    some, some_since = late.take()
+                    late.took(some, self._serve(some, deadline))
+                    ready_since = ready_since or some_since
+                overdue = len(self.touched) if ready_since else 0
             if late:
-                late += events
+                late.add(events, since)
             elif events:
-                late = events[self._serve(events, deadline) :]
-                late_since = since
+                late.add(events[self._serve(events, deadline) :], since)
                 looks = LOOKS_AGAIN
                 while looks and not late and phases.gathers() and monotonic() <= deadline:
                     looks -= 1
                     events = poll(0)
                     if not events:
                         break
-                    late = events[self._serve(events, deadline) :]
-            if late:
-                late_handlers = {fd: handlers.get(fd) for fd, _ in late}
+                    late.add(events[self._serve(events, deadline) :], since)
             more = phases.upkeep(idle)
             phases.commit()
             if self.touched:

@@ -38,7 +38,9 @@ if TYPE_CHECKING:
     from flo.commands.loading import BinaryLoading, RespLoading
 
 EXIT_LOG_FAILED = 74  # EX_IOERR: the log failed; start again, and recovery gives exactly what was durable
-BACKLOG = 511
+BACKLOG = (
+    4096  # Linux allows no more by default; who finds it full tries again a second later: all clients of a server that was restarted do
+)
 ACCEPTS_PER_TURN = 64
 DESCRIPTORS_BESIDES = 2 * SEALED_OPEN_MAX + 64  # for the log's segments; for the rest of the log, the listener and the poller
 TIME_CHECK_SECONDS = 1.0

@@ -1,7 +1,7 @@
 """What a request costs as one thing grows: connections, the pipeline's depth, a value's size, the number of keys. Part of bench.py.
 
-Each point is the server's own CPU time for a request, user and system. Where connections grow it is without what connecting took: that of
-a long slice less that of a short one.
+Each point is the server's own CPU time for a request, user and system. The load is redis-benchmark's, but for connections: of those it
+opens 1,280 a second, so it is generator.py's, which is measured once all are connected.
 """
 
 import resource
@@ -9,11 +9,13 @@ import socket
 from collections import deque
 from collections.abc import Iterable, Sequence
 
-from loadtest.compare import CLIENTS, KEYS, Target, load
+from loadtest.compare import KEYS, Target, cpu_seconds, load
+from loadtest.generator import prepare
 
 DESCRIPTORS_BESIDES = 500
 LARGE_KEYS = 500  # of values over LARGE_BYTES
 LARGE_BYTES = 10_000
+MIDDLE_BYTES = 1000  # from here on a tenth of the keys, or filling them in would take longest
 FEW_KEYS = 100_000  # where keys are not what grows
 AHEAD = 2  # batches sent before the first one's answers are all there
 BATCH = 5_000  # requests
@@ -76,16 +78,30 @@ def _cost(target: Target, command: str, across: str, value: int, seconds: float)
     """One point. SET comes before GET, and leaves what that finds."""
     size = value if across == "bytes" else 3
     large = size > LARGE_BYTES
-    clients = value if across == "connections" else CLIENTS
-    keys = value if across == "keys" else LARGE_KEYS if large else FEW_KEYS
+    if across == "connections":
+        return _cost_of_crowd(target, command, value, seconds)
+    keys = value if across == "keys" else LARGE_KEYS if large else FEW_KEYS if size < MIDDLE_BYTES else FEW_KEYS // 10
     depth = value if across == "depth" else 1
     if command == "set" and not large:
         if across == "keys" and value > KEYS:
             fill(target, keys)
         elif across in ("bytes", "keys"):
             load(target, "set", 64, 2 * keys, keys=keys, size=size)
-    least = 200 if large else max(2000 * min(depth, 8), 2 * clients)
-    rate, short_cost = load(target, command, depth, least, clients=clients, keys=keys, size=size)
-    count = max(int(rate * seconds), 3 * least if across == "connections" else least)
-    _, cost = load(target, command, depth, count, clients=clients, keys=keys, size=size)
-    return cost if across != "connections" else (cost * count - short_cost * least) / (count - least)
+    least = 200 if large else 2000 * min(depth, 8)
+    rate, _ = load(target, command, depth, least, keys=keys, size=size)
+    _, cost = load(target, command, depth, max(int(rate * seconds), least), keys=keys, size=size)
+    return cost
+
+
+def _cost_of_crowd(target: Target, command: str, clients: int, seconds: float) -> float:
+    if command == "set":
+        fill(target, FEW_KEYS)
+    crowd = prepare(target.port, "resp", {"set": "put"}.get(command, command), 1, clients, FEW_KEYS, b"xxx")
+    try:
+        while crowd.done < 3 * clients:  # everybody was served, and more than once
+            crowd.run(seconds / 2)
+        before = cpu_seconds(target.pid)
+        done, _ = crowd.run(max(seconds, clients / 10_000))
+        return (cpu_seconds(target.pid) - before) / done * 1e6
+    finally:
+        crowd.close()

@@ -80,6 +80,12 @@ class Load:
         for sock in self.socks.values():
             sock.send(self._batch())
 
+    def close(self) -> None:
+        """End the connections."""
+        self.poller.close()
+        for sock in self.socks.values():
+            sock.close()
+
     def _batch(self) -> bytes:
         self.next = (self.next + 1) % len(self.batches)
         return self.batches[self.next]
@@ -120,6 +126,15 @@ class Load:
         return done - before, now - began
 
 
+def prepare(port: int, protocol: str, command: str, depth: int, clients: int, keys: int, value: bytes) -> Load:
+    """Clients that are connected, with their requests encoded."""
+    encode, begins, size = encoder(protocol, command, value)
+    chance = random.Random(1)  # the same keys each time: get finds what put wrote
+    prefix = b"counter:" if command == "incr" else b""
+    batches = [b"".join(encode(prefix + key_of(chance.randrange(keys))) for _ in range(depth)) for _ in range(BATCHES)]
+    return Load(port, clients, batches, depth, begins, size)
+
+
 def main() -> int:
     """Run one load, print what it did."""
     parser = argparse.ArgumentParser(description="A load generator with requests encoded beforehand.")
@@ -132,11 +147,7 @@ def main() -> int:
     parser.add_argument("--keys", type=int, default=1_000_000)
     parser.add_argument("--bytes", type=int, default=3, help="size of a value")
     args = parser.parse_args()
-    encode, begins, size = encoder(args.protocol, args.command, b"x" * args.bytes)
-    chance = random.Random(1)  # the same keys each time: get finds what put wrote
-    prefix = b"counter:" if args.command == "incr" else b""
-    batches = [b"".join(encode(prefix + key_of(chance.randrange(args.keys))) for _ in range(args.depth)) for _ in range(BATCHES)]
-    load = Load(args.port, args.clients, batches, args.depth, begins, size)
+    load = prepare(args.port, args.protocol, args.command, args.depth, args.clients, args.keys, b"x" * args.bytes)
     load.run(SETTLE_SECONDS)
     before = resource.getrusage(resource.RUSAGE_SELF)
     done, took = load.run(args.seconds)
