@@ -8,11 +8,12 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import pytest
 
+from loadtest.generator import prepare
 from tests.processes import FloProcess, RedisProcess, encode, wait_until
 
 Attacked = FloProcess | RedisProcess
@@ -244,6 +245,38 @@ def test_neighbours_memory_and_descriptors(attacked: FloProcess, attack: Attack,
     assert "Traceback" not in flo.output()
 
 
+@contextmanager
+def many_descriptors() -> Iterator[None]:
+    """As many as IDLE_CONNECTIONS take; where there may not be so many, the test is skipped."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < IDLE_CONNECTIONS + 500:
+        pytest.skip(f"only {hard} descriptors may be open")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, IDLE_CONNECTIONS + 500), hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_a_request_costs_no_more_in_a_crowd(tmp_path: Path) -> None:
+    """Ten thousand clients that always have a request on its way: the server's CPU for one, beside that of three hundred."""
+    costs: dict[int, float] = {}
+    with many_descriptors(), FloProcess(tmp_path / "data", "--durability", "ephemeral") as flo:
+        for count in (300, IDLE_CONNECTIONS - 10):
+            crowd = prepare(flo.port, "resp", "put", 1, count, 10_000, b"xxx")
+            try:
+                while crowd.done < 2 * count:  # all were served
+                    crowd.run(0.2)
+                before, done = flo.cpu_seconds(), 0
+                while done < 20_000:
+                    done += crowd.run(0.2)[0]
+                costs[count] = (flo.cpu_seconds() - before) / done
+            finally:
+                crowd.close()
+    few, many = costs.values()
+    assert many < 4 * few, f"{many * 1e6:.0f} us a request, beside {few * 1e6:.0f}"
+
+
 @pytest.mark.parametrize(
     "first",
     [
@@ -254,24 +287,17 @@ def test_neighbours_memory_and_descriptors(attacked: FloProcess, attack: Attack,
 )
 def test_idle_connections(tmp_path: Path, first: bytes) -> None:
     """10,000 of them cost at most 4 KiB of memory each, and no CPU."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if hard != resource.RLIM_INFINITY and hard < IDLE_CONNECTIONS + 500:
-        pytest.skip(f"only {hard} descriptors may be open")
-    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, IDLE_CONNECTIONS + 500), hard))
-    try:
-        with FloProcess(tmp_path / "data") as flo, ExitStack() as stack:
-            info(flo)
-            before = flo.rss_bytes()
-            for _ in range(IDLE_CONNECTIONS - 1):
-                sock = connect(flo, stack)
-                if first:
-                    sock.sendall(first)
-                    assert sock.recv(100)
-            assert int(info(flo)["connected_clients"]) == IDLE_CONNECTIONS
-            each = (flo.rss_bytes() - before) / IDLE_CONNECTIONS
-            assert each <= IDLE_BYTES_MAX, f"{each:.0f} bytes a connection"
-            cpu = flo.cpu_seconds()
-            threading.Event().wait(1.5)  # what is measured is that nothing happens
-            assert flo.cpu_seconds() - cpu <= 0.02
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    with many_descriptors(), FloProcess(tmp_path / "data") as flo, ExitStack() as stack:
+        info(flo)
+        before = flo.rss_bytes()
+        for _ in range(IDLE_CONNECTIONS - 1):
+            sock = connect(flo, stack)
+            if first:
+                sock.sendall(first)
+                assert sock.recv(100)
+        assert int(info(flo)["connected_clients"]) == IDLE_CONNECTIONS
+        each = (flo.rss_bytes() - before) / IDLE_CONNECTIONS
+        assert each <= IDLE_BYTES_MAX, f"{each:.0f} bytes a connection"
+        cpu = flo.cpu_seconds()
+        threading.Event().wait(1.5)  # what is measured is that nothing happens
+        assert flo.cpu_seconds() - cpu <= 0.02
