@@ -152,7 +152,8 @@ def rows_of(seconds: float, quick: bool) -> list[Row]:
 
 
 def measure(row: Row, targets: list[Target], rounds: int, seconds: float, tries: int) -> int:
-    """Fill a row in; returns how many rounds were dropped, instead of which `tries` more are made. Where all would be, all are kept, and the row says so."""
+    """Fill a row in; returns how many rounds were dropped. Up to `tries` more are made instead. Where all would be dropped, all are kept,
+    and the row says so."""
     requests = {}
     for target in targets:
         if row.prepare is not None:
