@@ -172,6 +172,7 @@ class Reactor:
         self._phases = phases
         self._poller = select.epoll() if hasattr(select, "epoll") else SelectorPoller()
         self._handlers: dict[int, Handler] = {}
+        self._unregistered: set[int] = set()  # since the last poll, whose events of these may not reach who has their number now
         self._timers: list[tuple[float, int, Timer]] = []
         self._timer_count = 0
         self._stale = [0]
@@ -192,6 +193,7 @@ class Reactor:
         """Wait for nothing of `fd` any more."""
         self._poller.unregister(fd)
         del self._handlers[fd]
+        self._unregistered.add(fd)
 
     # -- timers ------------------------------------------------------------------------------------
 
@@ -234,12 +236,13 @@ class Reactor:
     def run(self) -> None:
         """Turn until `stopping`, and then once more, so that what was read is committed and answered."""
         phases, handlers, poll = self._phases, self._handlers, self._poller.poll
-        late = Late(handlers)
+        late, unregistered = Late(handlers), self._unregistered
         started = ended = 0.0  # when this turn began; when it had sent
         more = True  # background work
         while not self.stopping:
             busy = bool(late or self.runnable or more or self.touched)
             events = poll(0 if busy else self._timeout())
+            unregistered.clear()
             idle = not events and not late and not self.runnable
             before, started = started, monotonic()
             # who is ready at once may have been so since the last turn looked
@@ -259,16 +262,17 @@ class Reactor:
                     ready_since = ready_since or some_since
                 overdue = len(self.touched) if ready_since else 0
             if late:
-                late.add(events, since)
+                late.add([event for event in events if event[0] not in unregistered], since)
             elif events:
-                late.add(events[self._serve(events, deadline) :], since)
+                self._serve_or_wait(events, late, since)
                 looks = LOOKS_AGAIN
                 while looks and not late and phases.gathers() and monotonic() <= deadline:
                     looks -= 1
                     events = poll(0)
+                    unregistered.clear()
                     if not events:
                         break
-                    late.add(events[self._serve(events, deadline) :], since)
+                    self._serve_or_wait(events, late, since)
             more = phases.upkeep(idle)
             phases.commit()
             if self.touched:
@@ -283,9 +287,15 @@ class Reactor:
         while self.touched:
             self._flush()
 
+    def _serve_or_wait(self, events: list[tuple[int, int]], late: Late, since: float) -> None:
+        """Serve what is ready until the deadline; the others wait."""
+        count = self._serve(events, self.deadline)
+        if count < len(events):
+            late.add([event for event in events[count:] if event[0] not in self._unregistered], since)
+
     def _serve(self, events: list[tuple[int, int]], deadline: float) -> int:
         """Serve what is ready until the deadline; returns how many."""
-        handlers, together = self._handlers, self._phases.serve_together
+        handlers, together, unregistered = self._handlers, self._phases.serve_together, self._unregistered
         at, count = 0, len(events)
         while at < count:
             before = at
@@ -294,7 +304,7 @@ class Reactor:
                 fd, mask = events[at]
                 at += 1
                 handler = handlers.get(fd)
-                if handler is not None:
+                if handler is not None and fd not in unregistered:
                     try:
                         handler(mask)
                     except Exception as e:  # one client's defect is not the others'
@@ -313,9 +323,11 @@ class Reactor:
         self.deadline = started + TICK_SECONDS
         self._run_timers(started)
         self._run_some(self.deadline)
-        for fd, mask in self._poller.poll(0):
+        events = self._poller.poll(0)
+        self._unregistered.clear()
+        for fd, mask in events:
             handler = self._handlers.get(fd)
-            if handler is not None:
+            if handler is not None and fd not in self._unregistered:
                 try:
                     handler(mask)
                 except Exception as e:
