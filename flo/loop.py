@@ -8,6 +8,9 @@ gets one buffer of input, all together get TICK_SECONDS; who is left waits in a 
 does not block in poll. So is its sending, by FLUSH_SECONDS. What a turn costs depends on whom it serves, not on how many wait: with
 ten thousand clients ready, what is done for each of them in each turn would soon be all that a turn does.
 
+Newcomers, which are the listener and those who have not said yet what they speak, get half of a turn at most where others want it, and
+wait in a queue of their own: a crowd that connects at once is no reason for those who are there to wait.
+
 The reactor knows nothing of protocols or stores. epoll where there is one, `selectors` elsewhere.
 """
 
@@ -28,6 +31,9 @@ SMALL_OUTPUT_BYTES = 64 << 10  # sent at once whatever else is owed: 20 us
 LOOK = 7  # sending, the clock is looked at after each 8 connections; after each one, where the last turn was late
 STALE_TIMERS_MIN = 256
 LOOKS_AGAIN = 8  # at most: for who became ready while the others were served, before a commit that costs the same for them too
+EVENTS_MAX = (
+    2048  # told of by a poll, which takes 0.1 us each, those who are late among them; with more ready a poll tells of others in turn
+)
 LATE_STEP = 256  # taken at a time from the queue of those who wait: most of a turn
 POLL_AT_ONCE_SECONDS = 30e-6  # a poll that began and ended so soon behind the last sending has not waited
 POLL_SECONDS_MAX = 86_400.0  # epoll takes 24.8 days at most; what is due later is waited for again
@@ -172,6 +178,7 @@ class Reactor:
         self._phases = phases
         self._poller = select.epoll() if hasattr(select, "epoll") else SelectorPoller()
         self._handlers: dict[int, Handler] = {}
+        self._newcomers: set[int] = set()
         self._unregistered: set[int] = set()  # since the last poll, whose events of these may not reach who has their number now
         self._timers: list[tuple[float, int, Timer]] = []
         self._timer_count = 0
@@ -194,6 +201,14 @@ class Reactor:
         self._poller.unregister(fd)
         del self._handlers[fd]
         self._unregistered.add(fd)
+        self._newcomers.discard(fd)
+
+    def newcomer(self, fd: int, new: bool) -> None:
+        """Whether `fd` is one from now on, whose turn comes after that of the others."""
+        if new:
+            self._newcomers.add(fd)
+        else:
+            self._newcomers.discard(fd)
 
     # -- timers ------------------------------------------------------------------------------------
 
@@ -236,14 +251,15 @@ class Reactor:
     def run(self) -> None:
         """Turn until `stopping`, and then once more, so that what was read is committed and answered."""
         phases, handlers, poll = self._phases, self._handlers, self._poller.poll
-        late, unregistered = Late(handlers), self._unregistered
+        late, late_newcomers = Late(handlers), Late(handlers)
+        newcomers, unregistered = self._newcomers, self._unregistered
         started = ended = 0.0  # when this turn began; when it had sent
         more = True  # background work
         while not self.stopping:
-            busy = bool(late or self.runnable or more or self.touched)
-            events = poll(0 if busy else self._timeout())
+            busy = bool(late or late_newcomers or self.runnable or more or self.touched)
+            events = poll(0 if busy else self._timeout(), EVENTS_MAX)
             unregistered.clear()
-            idle = not events and not late and not self.runnable
+            idle = not events and not late and not late_newcomers and not self.runnable
             before, started = started, monotonic()
             # who is ready at once may have been so since the last turn looked
             since = before if started - ended < POLL_AT_ONCE_SECONDS else started
@@ -253,43 +269,51 @@ class Reactor:
                 self._run_timers(started)
             if self.runnable:
                 self._run_some(deadline)
-            overdue, ready_since = 0, 0.0
+            overdue: list[tuple[float, int]] = []  # since when, and how many of those who are touched
             if late:
                 events = late.others(events)
-                while late and (not ready_since or monotonic() <= deadline):
-                    some, some_since = late.take()
-                    late.took(some, self._serve(some, deadline))
-                    ready_since = ready_since or some_since
-                overdue = len(self.touched) if ready_since else 0
-            if late:
-                late.add([event for event in events if event[0] not in unregistered], since)
-            elif events:
-                self._serve_or_wait(events, late, since)
+            # the listener alone, as mostly, is nobody to be kept apart
+            if late_newcomers or (len(newcomers) > 1 and not newcomers.isdisjoint([fd for fd, _ in events])):
+                events = late_newcomers.others(events)
+                new = [event for event in events if event[0] in newcomers]
+                self._serve_late(late, [event for event in events if event[0] not in newcomers], since, started + TICK_SECONDS / 2, overdue)
+                self._serve_late(late_newcomers, new, since, deadline, overdue)
+                if late and monotonic() <= deadline:
+                    self._serve_late(late, [], since, deadline, overdue)
+            else:
+                self._serve_late(late, events, since, deadline, overdue)
                 looks = LOOKS_AGAIN
-                while looks and not late and phases.gathers() and monotonic() <= deadline:
+                while events and looks and not late and phases.gathers() and monotonic() <= deadline:
                     looks -= 1
-                    events = poll(0)
+                    events = poll(0, EVENTS_MAX)
                     unregistered.clear()
-                    if not events:
-                        break
-                    self._serve_or_wait(events, late, since)
+                    self._serve_late(late, events, since, deadline, overdue)
             more = phases.upkeep(idle)
             phases.commit()
             if self.touched:
                 served = self._flush()
                 ended = monotonic()
-                overdue = min(overdue, served)
-                if overdue:
-                    self.waits.add(ended - ready_since, overdue)
-                if served > overdue:
-                    self.waits.add(ended - since, served - overdue)
+                for ready, count in overdue:
+                    count = min(count, served)
+                    served -= count
+                    self.waits.add(ended - ready, count)
+                if served:
+                    self.waits.add(ended - since, served)
             phases.end(started)
         while self.touched:
             self._flush()
 
-    def _serve_or_wait(self, events: list[tuple[int, int]], late: Late, since: float) -> None:
-        """Serve what is ready until the deadline; the others wait."""
-        count = self._serve(events, self.deadline)
+    def _serve_late(self, late: Late, events: list[tuple[int, int]], since: float, until: float, overdue: list[tuple[float, int]]) -> None:
+        """Serve who is late, and then `events`, which are ready `since` this turn, until the time is over; who is left is late."""
+        began = False
+        while late and not (began and monotonic() > until):
+            began = True
+            before = len(self.touched)
+            some, ready = late.take()
+            late.took(some, self._serve(some, until))
+            if len(self.touched) > before:
+                overdue.append((ready, len(self.touched) - before))
+        count = 0 if late else self._serve(events, until)
         if count < len(events):
             late.add([event for event in events[count:] if event[0] not in self._unregistered], since)
 
@@ -323,7 +347,7 @@ class Reactor:
         self.deadline = started + TICK_SECONDS
         self._run_timers(started)
         self._run_some(self.deadline)
-        events = self._poller.poll(0)
+        events = self._poller.poll(0, EVENTS_MAX)
         self._unregistered.clear()
         for fd, mask in events:
             handler = self._handlers.get(fd)
@@ -405,11 +429,11 @@ class SelectorPoller:
         if fd in self._selector.get_map():
             self._selector.unregister(fd)
 
-    def poll(self, timeout: float | None = None) -> list[tuple[int, int]]:
+    def poll(self, timeout: float | None, maxevents: int) -> list[tuple[int, int]]:
         """As `select.epoll.poll`."""
         return [
             (key.fd, (READ if ready & selectors.EVENT_READ else 0) | (WRITE if ready & selectors.EVENT_WRITE else 0))
-            for key, ready in self._selector.select(timeout)
+            for key, ready in self._selector.select(timeout)[:maxevents]
         ]
 
     def close(self) -> None:

@@ -164,6 +164,7 @@ class Server:
         except OSError as e:  # somebody else has begun to listen there while this one recovered
             raise _cannot_listen(self.settings, e) from None
         self.reactor.register(self._listener.fileno(), READ, self._accept)
+        self.reactor.newcomer(self._listener.fileno(), True)
         self._listening = True
 
     # -- running -----------------------------------------------------------------------------------
@@ -390,6 +391,7 @@ class Server:
         self._connections[connection.id] = connection
         self._by_descriptor[connection.descriptor] = connection
         connection.begin(FirstBytes(self, connection), self.secret is not None)
+        self.reactor.newcomer(connection.descriptor, True)
 
     def hold_input(self, change: int) -> bool:
         """Count unread input; False where all connections together hold too much."""
@@ -476,6 +478,7 @@ class FirstBytes(BriefSession):
                 self._connection.kill()
             return blank
         connection, server = self._connection, self._server
+        server.reactor.newcomer(connection.descriptor, False)
         waiting = self._while_loading(kind) if server.loading else None
         if waiting is not None:
             connection.session = waiting

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from loadtest.compare import disturbed, stolen
 from loadtest.generator import prepare
 from tests.processes import FloProcess, RedisProcess, encode, wait_until
 
@@ -220,16 +221,21 @@ def test_neighbours_memory_and_descriptors(attacked: FloProcess, attack: Attack,
     flo = attacked
     worst = 0.0
     left: list[tuple[int, int]] = []
-    # a third repeat takes no more than the second; malloc's arenas may need a repeat or two more to settle
-    while len(left) < 3 or (len(left) < 6 and left[-1][0] > left[-2][0] + RSS_SLACK_BYTES):
+    quiet = 0
+    # a third repeat takes no more than the second; malloc's arenas may need a repeat or two more to settle. A repeat in which the
+    # hypervisor took the cores away says nothing about waits
+    while len(left) < 3 or (len(left) < 6 and (quiet < 3 or left[-1][0] > left[-2][0] + RSS_SLACK_BYTES)):
         with flo.connect() as client:
             client.command("CONFIG", "RESETSTAT")
+        before = stolen()
         with Neighbour(flo) as neighbour:
             attack(flo)
         assert neighbour.served > 0
         waits = info(flo)
-        if int(waits["flo_wait_p99_usec"]) >= NEIGHBOUR_P99_USEC:
-            worst = max(worst, neighbour.p99)
+        if not disturbed(before):
+            quiet += 1
+            if int(waits["flo_wait_p99_usec"]) >= NEIGHBOUR_P99_USEC:
+                worst = max(worst, neighbour.p99)
         wait_until(lambda: info(flo)["connected_clients"] == "1", "all of them gone")
         left.append((flo.rss_bytes(), sockets(flo)))
     if worst * 1e6 >= NEIGHBOUR_P99_USEC:

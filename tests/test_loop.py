@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from flo import loop
-from flo.loop import LATE_STEP, READ, TICK_SECONDS, Late, Reactor
+from flo.loop import EVENTS_MAX, LATE_STEP, READ, TICK_SECONDS, Late, Reactor
 
 SERVING_SECONDS = 50e-6
 PER_TURN = round(TICK_SECONDS / SERVING_SECONDS)
@@ -119,14 +119,39 @@ def test_a_turn_serves_as_many_as_it_has_time_for_and_all_in_turn(count: int, mo
 
 
 def test_those_who_wait_cost_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a turn costs that serves as many as ever, with eight times as many waiting than epoll tells of at once, in the same run."""
+    """What a turn costs that serves as many as ever, with five times as many waiting as epoll tells of at once, in the same run."""
     clock = Clock()
     monkeypatch.setattr(loop, "monotonic", clock)
 
     def cost(count: int) -> float:
         return run(count, 200, clock).cpu_seconds
 
-    assert any(cost(8000) < 3 * cost(1000) for _ in range(3))
+    assert any(cost(6 * EVENTS_MAX) < 2 * cost(EVENTS_MAX) for _ in range(3))
+
+
+@pytest.mark.parametrize(("known", "newcomers"), [(10, 1900), (1700, 300), (300, 10), (1000, 1000)])
+def test_newcomers_take_half_of_a_turn_at_most_where_others_want_it(known: int, newcomers: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And have half of it where they want it; all are served about as often as their like."""
+    clock = Clock()
+    monkeypatch.setattr(loop, "monotonic", clock)
+    new: set[int] = set()
+
+    def between(made: Turns, turn: int) -> None:
+        if not turn:
+            new.update(sorted(made.reactor._handlers)[known:])
+            for fd in new:
+                made.reactor.newcomer(fd, True)
+
+    made = run(known + newcomers, 60, clock, between)
+    for served in made.served[2:]:
+        theirs = len(new.intersection(served))
+        assert len(served) >= PER_TURN - 2
+        assert len(served) - theirs >= min(known, PER_TURN // 2)
+        assert theirs >= min(newcomers, PER_TURN // 2 - 1)
+    times = Counter(fd for served in made.served[2:] for fd in served)
+    for group in (new, times.keys() - new):
+        counts = [times[fd] for fd in group]
+        assert 2 * max(counts) <= 3 * min(counts) + 2, "who was served goes behind all who wait; those of one turn in any order"
 
 
 def test_what_was_closed_while_it_waited_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
