@@ -131,17 +131,14 @@ class Late:
     def __init__(self, handlers: dict[int, Handler]) -> None:
         """`handlers` are the reactor's: what was closed since is passed over, for another connection may have its number."""
         self._handlers = handlers
-        self._queue: deque[tuple[int, int]] = deque()
+        self.queue: deque[tuple[int, int]] = deque()
         self._waiting: dict[int, tuple[Handler | None, float]] = {}  # by descriptor: its handler then, since when it is ready
-
-    def __len__(self) -> int:
-        return len(self._queue)
 
     def add(self, events: list[tuple[int, int]], since: float) -> None:
         """They wait from now on; none of them does already."""
         for fd, _ in events:
             self._waiting[fd] = self._handlers.get(fd), since
-        self._queue += events
+        self.queue += events
 
     def others(self, events: list[tuple[int, int]]) -> list[tuple[int, int]]:
         """Those of `events` that do not wait."""
@@ -151,8 +148,8 @@ class Late:
     def take(self) -> tuple[list[tuple[int, int]], float]:
         """The next ones, LATE_STEP at most, and since when the first of them is ready. `took` must follow."""
         events = []
-        for _ in range(min(len(self._queue), LATE_STEP)):
-            event = self._queue.popleft()
+        for _ in range(min(len(self.queue), LATE_STEP)):
+            event = self.queue.popleft()
             if self._handlers.get(event[0]) is self._waiting[event[0]][0]:
                 events.append(event)
             else:
@@ -163,7 +160,7 @@ class Late:
         """The first `served` of the events that `take` gave are served; the others go on waiting, in front."""
         for fd, _ in events[:served]:
             del self._waiting[fd]
-        self._queue.extendleft(reversed(events[served:]))
+        self.queue.extendleft(reversed(events[served:]))
 
 
 class Reactor:
@@ -252,14 +249,15 @@ class Reactor:
         """Turn until `stopping`, and then once more, so that what was read is committed and answered."""
         phases, handlers, poll = self._phases, self._handlers, self._poller.poll
         late, late_newcomers = Late(handlers), Late(handlers)
+        waiting, waiting_newcomers = late.queue, late_newcomers.queue
         newcomers, unregistered = self._newcomers, self._unregistered
         started = ended = 0.0  # when this turn began; when it had sent
         more = True  # background work
         while not self.stopping:
-            busy = bool(late or late_newcomers or self.runnable or more or self.touched)
+            busy = bool(waiting or waiting_newcomers or self.runnable or more or self.touched)
             events = poll(0 if busy else self._timeout(), EVENTS_MAX)
             unregistered.clear()
-            idle = not events and not late and not late_newcomers and not self.runnable
+            idle = not (events or waiting or waiting_newcomers or self.runnable)
             before, started = started, monotonic()
             # who is ready at once may have been so since the last turn looked
             since = before if started - ended < POLL_AT_ONCE_SECONDS else started
@@ -270,20 +268,20 @@ class Reactor:
             if self.runnable:
                 self._run_some(deadline)
             overdue: list[tuple[float, int]] = []  # since when, and how many of those who are touched
-            if late:
+            if waiting:
                 events = late.others(events)
             # the listener alone, as mostly, is nobody to be kept apart
-            if late_newcomers or (len(newcomers) > 1 and not newcomers.isdisjoint([fd for fd, _ in events])):
+            if waiting_newcomers or (len(newcomers) > 1 and not newcomers.isdisjoint([fd for fd, _ in events])):
                 events = late_newcomers.others(events)
                 new = [event for event in events if event[0] in newcomers]
                 self._serve_late(late, [event for event in events if event[0] not in newcomers], since, started + TICK_SECONDS / 2, overdue)
                 self._serve_late(late_newcomers, new, since, deadline, overdue)
-                if late and monotonic() <= deadline:
+                if waiting and monotonic() <= deadline:
                     self._serve_late(late, [], since, deadline, overdue)
             else:
                 self._serve_late(late, events, since, deadline, overdue)
                 looks = LOOKS_AGAIN
-                while events and looks and not late and phases.gathers() and monotonic() <= deadline:
+                while events and looks and not waiting and phases.gathers() and monotonic() <= deadline:
                     looks -= 1
                     events = poll(0, EVENTS_MAX)
                     unregistered.clear()
@@ -306,14 +304,14 @@ class Reactor:
     def _serve_late(self, late: Late, events: list[tuple[int, int]], since: float, until: float, overdue: list[tuple[float, int]]) -> None:
         """Serve who is late, and then `events`, which are ready `since` this turn, until the time is over; who is left is late."""
         began = False
-        while late and not (began and monotonic() > until):
+        while late.queue and not (began and monotonic() > until):
             began = True
             before = len(self.touched)
             some, ready = late.take()
             late.took(some, self._serve(some, until))
             if len(self.touched) > before:
                 overdue.append((ready, len(self.touched) - before))
-        count = 0 if late else self._serve(events, until)
+        count = 0 if late.queue else self._serve(events, until)
         if count < len(events):
             late.add([event for event in events[count:] if event[0] not in self._unregistered], since)
 

@@ -201,11 +201,11 @@ def test_the_queue_of_those_who_wait() -> None:
     late = Late(handlers)
     late.add([(fd, READ) for fd in range(400)], 1.0)
     late.add([(fd, READ) for fd in range(400, 500)], 2.0)
-    assert len(late) == 500 and late.others([(3, READ), (700, READ)]) == [(700, READ)]
+    assert len(late.queue) == 500 and late.others([(3, READ), (700, READ)]) == [(700, READ)]
     some, since = late.take()
     assert ([fd for fd, _ in some], since) == (list(range(LATE_STEP)), 1.0)
     late.took(some, 100)
-    assert len(late) == 400 and late.others([(99, READ), (100, READ)]) == [(99, READ)]
+    assert len(late.queue) == 400 and late.others([(99, READ), (100, READ)]) == [(99, READ)]
     handlers[100] = object()  # closed, and its number given to another
     del handlers[101]
     some, since = late.take()
@@ -213,5 +213,5 @@ def test_the_queue_of_those_who_wait() -> None:
     late.took(some, len(some))
     some, since = late.take()
     late.took(some, len(some))
-    assert (len(some), since, len(late)) == (500 - 100 - LATE_STEP, 1.0, 0)
+    assert (len(some), since, len(late.queue)) == (500 - 100 - LATE_STEP, 1.0, 0)
     assert late.take() == ([], 0.0)
