@@ -293,8 +293,9 @@ class Reactor:
                 ended = monotonic()
                 for ready, count in overdue:
                     count = min(count, served)
-                    served -= count
-                    self.waits.add(ended - ready, count)
+                    if count:
+                        served -= count
+                        self.waits.add(ended - ready, count)
                 if served:
                     self.waits.add(ended - since, served)
             phases.end(started)
