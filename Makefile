@@ -47,7 +47,7 @@ soak: tools
 BENCH_PYTHON ?= $(PYTHON)
 
 bench: tools
-	$(BIN)/python loadtest/compare.py --bench --python $(BENCH_PYTHON) --seconds 0.6 --json bench.json --charts docs/charts
+	$(BIN)/python loadtest/compare.py --bench --python $(BENCH_PYTHON) --seconds 0.5 --json bench.json --charts docs/charts
 
 bench-quick: tools
 	$(BIN)/python loadtest/compare.py --bench --quick --python $(BENCH_PYTHON)
