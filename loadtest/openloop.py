@@ -32,6 +32,7 @@ PREPARED = 50_000  # requests, sent in turn
 SETTLE_SECONDS = 0.3  # before counting begins
 NEAR_CEILING = 0.8  # busier than this, what it measures is itself
 KEPT = 0.97  # of the rate asked for
+BURST = 256  # requests sent between looks at the clock and at what has come, where the rate is more than can be sent
 DRAIN_SECONDS = 2.0
 RECEIVE_BYTES = 64 << 10
 
@@ -69,7 +70,7 @@ class Load:
         clients, count = len(socks), len(requests)
         now = clock()
         while now < until and not self.overrun and (sending or any(self.due.values())):
-            wanted, before = int((now - began) * rate) if sending else 0, self.sent
+            wanted, before = min(int((now - began) * rate), self.sent + BURST) if sending else 0, self.sent
             while self.sent < wanted:
                 sock = socks[self.sent % clients]
                 self.due[sock.fileno()].append(began + self.sent / rate)
