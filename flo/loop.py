@@ -31,9 +31,7 @@ SMALL_OUTPUT_BYTES = 64 << 10  # sent at once whatever else is owed: 20 us
 LOOK = 7  # sending, the clock is looked at after each 8 connections; after each one, where the last turn was late
 STALE_TIMERS_MIN = 256
 LOOKS_AGAIN = 8  # at most: for who became ready while the others were served, before a commit that costs the same for them too
-EVENTS_MAX = (
-    2048  # told of by a poll, which takes 0.1 us each, those who are late among them; with more ready a poll tells of others in turn
-)
+EVENTS_MAX = 2048  # of one poll, at 0.1 us each, those who are late among them; where more are ready, the next one tells of others
 LATE_STEP = 256  # taken at a time from the queue of those who wait: most of a turn
 POLL_AT_ONCE_SECONDS = 30e-6  # a poll that began and ended so soon behind the last sending has not waited
 POLL_SECONDS_MAX = 86_400.0  # epoll takes 24.8 days at most; what is due later is waited for again

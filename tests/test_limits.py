@@ -219,7 +219,7 @@ def test_neighbours_memory_and_descriptors(attacked: FloProcess, attack: Attack,
     """By the server's own histogram, 99 of 100 waits are under 50 ms, the attackers' own too; or else the neighbour's are no longer than
     its like's at redis-server under the same attack. Then everything that was taken is given back."""
     flo = attacked
-    worst = 0.0
+    worst = noisy = 0.0
     left: list[tuple[int, int]] = []
     quiet = 0
     # a third repeat takes no more than the second; malloc's arenas may need a repeat or two more to settle. A repeat in which the
@@ -232,10 +232,14 @@ def test_neighbours_memory_and_descriptors(attacked: FloProcess, attack: Attack,
             attack(flo)
         assert neighbour.served > 0
         waits = info(flo)
-        if not disturbed(before):
+        waited = neighbour.p99 if int(waits["flo_wait_p99_usec"]) >= NEIGHBOUR_P99_USEC else 0.0
+        if disturbed(before):
+            noisy = max(noisy, waited)
+        else:
             quiet += 1
-            if int(waits["flo_wait_p99_usec"]) >= NEIGHBOUR_P99_USEC:
-                worst = max(worst, neighbour.p99)
+            worst = max(worst, waited)
+    if not quiet:
+        worst = noisy  # better than to judge nothing
         wait_until(lambda: info(flo)["connected_clients"] == "1", "all of them gone")
         left.append((flo.rss_bytes(), sockets(flo)))
     if worst * 1e6 >= NEIGHBOUR_P99_USEC:
