@@ -238,10 +238,10 @@ def test_neighbours_memory_and_descriptors(attacked: FloProcess, attack: Attack,
         else:
             quiet += 1
             worst = max(worst, waited)
-    if not quiet:
-        worst = noisy  # better than to judge nothing
         wait_until(lambda: info(flo)["connected_clients"] == "1", "all of them gone")
         left.append((flo.rss_bytes(), sockets(flo)))
+    if not quiet:
+        worst = noisy  # better than to judge nothing
     if worst * 1e6 >= NEIGHBOUR_P99_USEC:
         allowed = 0.0
         with RedisProcess(tmp_path) as redis:
