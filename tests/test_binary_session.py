@@ -145,6 +145,38 @@ def test_the_flat_path_is_taken() -> None:
         host.close()
 
 
+@pytest.mark.parametrize("name", ["kv_put", "kv_get", "kv_incr"])
+def test_a_long_run_is_one_in_every_byte(name: str) -> None:
+    """What must be the same in all requests of a long run is compared a byte of all of them at once. One bit that differs in one of them,
+    at each byte of the header and at the first, a middle and the last request, is answered as the plain way does; and so is a run in
+    which nothing differs, over more versions than one byte counts."""
+    count = 4 * runs.STRIDES_MIN
+    operation = BY_NAME[name]
+    value = b"7" if operation.value else b""
+    one = len(encode_request(operation, 0, 0, b"key", value))
+    run = b"".join(encode_request(operation, at << 56 | at << 7, 0, b"key", value) for at in range(count))
+    flat_host, plain_host = FakeHost(), FakeHost()
+    try:
+        cases = [(0, 0)] * 5 + [
+            (at * one + byte, 1 << byte % 8) for at in (0, count // 2, count - 1) for byte in range(binary.REQUEST_BYTES)
+        ]
+        for at, bit in cases:
+            data = bytearray(run)
+            data[at] ^= bit
+            answered = []
+            for host, plain in ((flat_host, False), (plain_host, True)):
+                session = made(host, plain)
+                answered.append(feed(session, encode_request(BY_NAME["kv_put"], 1, 0, b"key", b"5") + bytes(data)))
+                session.end()
+                host.tick()
+            assert answered[0] == answered[1], (at, bit)
+        assert log_of(flat_host) == log_of(plain_host)
+        assert flat_host.engine.log.next_index > 1000 or name == "kv_get"
+    finally:
+        flat_host.close()
+        plain_host.close()
+
+
 def test_large_values_are_not_gathered_to_be_refused() -> None:
     """What is read beyond the room for answers is not copied: 256 requests for a mebibyte are not 256 mebibytes."""
     host = FakeHost()

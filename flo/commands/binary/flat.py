@@ -7,7 +7,8 @@ BinarySession and flo.engine.kv. tests/test_binary_session.py holds the two equa
 Here is where one run ends and the next begins; runs.py executes them.
 """
 
-from itertools import takewhile
+from collections.abc import Iterable
+from itertools import islice, takewhile
 from time import monotonic
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,7 @@ from flo.commands.binary.runs import (
     PUT,
     counter_response,
     execute,
+    in_pieces,
     layout_of,
     prepare,
     version_response,
@@ -100,13 +102,18 @@ def _run_same(work: list[tuple["BinarySession", bytes]], position: int, room: in
     if not done:
         return 0, 0, False
     whole, rest = divmod(done, each)
-    if isinstance(answers, bytes):
+    pieces: Iterable[bytes]
+    if not isinstance(answers, list):
         bytes_of_each = each * answer_size
-        answers = [answers[at : at + bytes_of_each] for at in range(0, len(answers), bytes_of_each)]
+        pieces = in_pieces(memoryview(answers)[: whole * bytes_of_each] if rest else answers, bytes_of_each)
+        if rest:
+            pieces = (*pieces, bytes(answers[whole * bytes_of_each :]))
     elif each > 1:
-        answers = [b"".join(answers[at : at + each]) for at in range(0, done, each)]
-    for (session, _), answer in zip(work[position : position + len(answers)], answers, strict=True):
-        session.peer.out.append(answer)
+        pieces = [b"".join(answers[at : at + each]) for at in range(0, done, each)]
+    else:
+        pieces = answers
+    for (session, _), piece in zip(islice(work, position, None), pieces, strict=False):
+        session.peer.out.append(piece)
     host.counters.commands += done
     return whole, rest * layout[0], whole == len(inputs)
 
@@ -149,8 +156,8 @@ def run(session: "BinarySession", data: bytes, start: int, room: int) -> int:
             if not done:
                 break
             room = left
-            if isinstance(answers, bytes):
-                out.append(answers)
+            if not isinstance(answers, list):
+                out.append(bytes(answers))
             else:
                 out += answers
         executed += done
