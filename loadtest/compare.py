@@ -229,22 +229,29 @@ def compare_protocols(pythons: list[str], args: argparse.Namespace) -> dict[str,
                 for depth in map(int, args.depths.split(",")):
                     for protocol in ("resp", "binary"):
                         generate(target, protocol, "set" if command == "get" else command, depth, 0.3)  # what GET finds; warms up
-                    measured: dict[str, list[tuple[float, float, float]]] = {"resp": [], "binary": []}
-                    for _ in range(args.rounds):
+                    rounds: dict[bool, dict[str, list[tuple[float, float, float]]]] = {
+                        noisy: {"resp": [], "binary": []} for noisy in (False, True)
+                    }
+                    for number in range(args.rounds):
                         before = stolen()
-                        pair = {protocol: generate(target, protocol, command, depth, args.seconds) for protocol in measured}
-                        if not disturbed(before):
-                            for protocol, figures in pair.items():
-                                measured[protocol].append(figures)
+                        order = ("resp", "binary") if number % 2 else ("binary", "resp")
+                        pair = {protocol: generate(target, protocol, command, depth, args.seconds) for protocol in order}
+                        noisy = disturbed(before)
+                        for protocol, figures in pair.items():
+                            rounds[noisy][protocol].append(figures)
+                    noisy = not rounds[False]["resp"]
+                    measured = rounds[noisy]
                     ratios = [b[0] / r[0] for b, r in zip(measured["binary"], measured["resp"], strict=True)]
                     middle = {p: [statistics.median(f[at] for f in figures) for at in range(3)] for p, figures in measured.items()}
                     shown = "  ".join(f"{p} {m[0] / 1000:.0f} ({m[1]:.2f}, {m[2] / 1000:.0f})" for p, m in middle.items())
                     print(
                         f"{command.upper():5} depth {depth:<3} {name:<12} {statistics.median(ratios):6.2f} "
-                        f"[{min(ratios):.2f}..{max(ratios):.2f}]     {shown}",
+                        f"[{min(ratios):.2f}..{max(ratios):.2f}] of {len(ratios)}{' DISTURBED' if noisy else ''}     {shown}",
                         flush=True,
                     )
-                    rows.append({"command": command, "depth": depth, "python": name, "ratios": ratios, "measured": measured})
+                    rows.append(
+                        {"command": command, "depth": depth, "python": name, "ratios": ratios, "measured": measured, "disturbed": noisy}
+                    )
     return {"protocols": rows}
 
 
