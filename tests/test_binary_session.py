@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from flo.commands.binary import flat, load_handlers, runs
 from flo.commands.binary.session import BinarySession
+from flo.commands.host import RUN_MAX
 from flo.proto import binary
 from flo.proto.binary import FrameReader, Response, encode_request, namespace_hash, split_response
 from flo.proto.operations import BY_NAME, OPERATIONS
@@ -175,6 +176,18 @@ def test_a_long_run_is_one_in_every_byte(name: str) -> None:
     finally:
         flat_host.close()
         plain_host.close()
+
+
+@pytest.mark.parametrize("payload_length", [8, 16])
+def test_versions_of_a_long_run(payload_length: int) -> None:
+    """Carried over one byte and over several, once and more often in a run."""
+    runs.prepare()
+    for count in (1, 2, RUN_MAX - 1, RUN_MAX):
+        for end in (0, 1 << 8, 1 << 9, 1 << 16, 255 << 8, 1 << 24, (1 << 56) - 256):
+            for first in range(max(end - count - 1, 0), end + 3, 1 if count < 3 else 37):
+                answers = runs.versions(first, count, payload_length)
+                head = runs.ANSWERED + struct.pack("<QQ", 0, payload_length) + bytes(payload_length - 8)
+                assert answers == b"".join(head + struct.pack("<Q", number) for number in range(first, first + count)), (first, count)
 
 
 def test_large_values_are_not_gathered_to_be_refused() -> None:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from flo.commands.host import Host
 
 FLAT_PAYLOAD_BYTES_MAX = 2048  # larger requests go the plain way: their bytes cost more than the steps
+SHORT_VALUE_BYTES = 16  # up to which values get into a long run's answers by such slices too
 STRIDES_MIN = 32  # requests of a run from which on slices with a step are cheaper
 LAYOUTS_MAX = 4096  # 1 MiB of formats; programs use a few sizes
 
@@ -38,7 +39,7 @@ counter_response = struct.Struct("<8s8sIxxxxqQ").pack  # …, value, version
 
 GET, PUT, INCR = (MAGIC + struct.pack("<HH", code, 0) for code in (0x10, 0x11, 0x10B))
 ANSWERED = MAGIC + struct.pack("<HH", OK, 0)
-_LOW = bytes(range(256)) * 2
+_LOW = bytes(range(256)) * (RUN_MAX // 256 + 1)  # lowest bytes of versions, from any on
 _MISSING = encode_response(NOT_FOUND, 0, b"the key does not exist")
 MISSING_HEAD, MISSING_TAIL = _MISSING[:8], _MISSING[16:]
 
@@ -51,7 +52,7 @@ LAYOUTS: dict[bytes, Layout] = {}
 Bytes = bytes | bytearray | memoryview
 Form = tuple[str, int, int, int] | tuple[int, int, int] | tuple[int, int]
 FORMATS: dict[Form, Callable[[Bytes], tuple[bytes, ...]]] = {}
-FORMATS_MAX = 256  # 6 MB, were all of RUN_MAX requests
+FORMATS_MAX = 256  # 12 MB, were all of RUN_MAX requests
 
 # What came of a run: how many requests were done, their answers as one piece, each of so many bytes, or one by one (0), and how many
 # bytes of answers there is room for now
@@ -188,11 +189,11 @@ def _execute_long(host: "Host", head: bytes, layout: Layout, data: bytes, room: 
     first = log.next_index
     if head == PUT:
         done, grown = set_all(place, zip(keys, texts[0], strict=True), key_length, value_length)
-        answers = _versions(first, done, 8)
+        answers = versions(first, done, 8)
     else:
         values, grown = incr_all(place, keys, key_length)
         done = len(values)
-        answers = _versions(first, done, 16)
+        answers = versions(first, done, 16)
         memoryview(answers).cast("q")[3::5] = array("q", values)
     size = 24 + (8 if head == PUT else 16)
     _lay_ids(answers, size, data, stride, done)
@@ -202,14 +203,17 @@ def _execute_long(host: "Host", head: bytes, layout: Layout, data: bytes, room: 
     return done, answers, size, room
 
 
-def _versions(first: int, count: int, payload_length: int) -> bytearray:
+def versions(first: int, count: int, payload_length: int) -> bytearray:
     """So many answers, at most RUN_MAX, whose payloads end with the versions from `first` on; the rest of the payloads and the ids are
-    zeros. Only the lowest byte differs in all of them, and the other seven change once at most."""
-    low = first & 255
-    before = min(count, 256 - low)
-    answer = ANSWERED + bytes(8) + _WORD(payload_length) + bytes(payload_length - 8)
-    answers = bytearray((answer + _WORD(first - low)) * before + (answer + _WORD(first - low + 256)) * (count - before))
-    answers[len(answer) :: len(answer) + 8] = _LOW[low : low + count]
+    zeros. Only the lowest byte differs in all of them; the others change where it is carried."""
+    size, low, begin = 24 + payload_length, first & 255, _WORD(first)
+    answers = bytearray(ANSWERED + bytes(8) + _WORD(payload_length) + bytes(payload_length - 8) + begin) * count
+    answers[size - 8 :: size] = _LOW[low : low + count]
+    for carried in range(256 - low, count, 256):  # from here to the next carry the other bytes are these
+        word, end = _WORD(first + carried), min(carried + 256, count)
+        for at in range(1, 8):
+            if word[at] != begin[at]:
+                answers[carried * size + size - 8 + at : end * size : size] = _SAME[word[at]][: end - carried]
     return answers
 
 
@@ -278,12 +282,19 @@ def _get_long(host: "Host", stride: int, data: bytes, keys: tuple[bytes, ...], r
         joined = b"".join(entries)
         if joined[length - 1 :: length].count(0) == count:  # no flags: then a version is what an entry ends with
             _, payload_length, at = ANSWERS[length]
-            form = (at, length, count)
-            unpack = FORMATS.get(form) or remember(form, f"{at}x{length - at - 10}s2x8s")
-            found = unpack(joined)
-            pieces = [ANSWERED + bytes(8) + payload_length, b"", b""] * count
-            pieces[1::3], pieces[2::3] = found[1::2], found[::2]
-            answers, size = bytearray().join(pieces), 24 + int.from_bytes(payload_length, "little")
+            size = 24 + int.from_bytes(payload_length, "little")
+            start = ANSWERED + bytes(8) + payload_length
+            if size <= 24 + 8 + SHORT_VALUE_BYTES:
+                answers = bytearray(start.ljust(size)) * count
+                for to, source in enumerate((*range(length - 8, length), *range(at, length - 10)), 24):
+                    answers[to::size] = joined[source::length]
+            else:
+                form = (at, length, count)
+                unpack = FORMATS.get(form) or remember(form, f"{at}x{length - at - 10}s2x8s")
+                found = unpack(joined)
+                pieces = [start, b"", b""] * count
+                pieces[1::3], pieces[2::3] = found[1::2], found[::2]
+                answers = bytearray().join(pieces)
             _lay_ids(answers, size, data, stride, count)
             host.counters.hits += count
             return count, answers, size, room
@@ -291,4 +302,4 @@ def _get_long(host: "Host", stride: int, data: bytes, keys: tuple[bytes, ...], r
 
 
 # written out above: a global name costs a lookup
-assert SHARD_MASK == 255 and PLAIN_MAX == 2 and RESPONSE_BYTES == 24 and len(ANSWERED) == 8 and RUN_MAX <= 256
+assert SHARD_MASK == 255 and PLAIN_MAX == 2 and RESPONSE_BYTES == 24 and len(ANSWERED) == 8
