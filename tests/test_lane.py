@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from flo import conn
 from flo.commands.binary import load_handlers
+from flo.commands.binary.flat import SINGLY_MAX
 from flo.commands.binary.session import BinarySession
 from flo.commands.context import NO_CONTEXT
 from flo.commands.host import RUN_MAX
@@ -408,31 +409,31 @@ def test_many_clients_of_several_kinds_at_once() -> None:
         host.close()
 
 
-def test_binary_clients_together() -> None:
-    """One request each, laid out alike: one run, and each gets its own answer, by its own id."""
-    clients = 12
+@pytest.mark.parametrize("clients", [12, 2 * SINGLY_MAX])
+def test_binary_clients_together(clients: int) -> None:
+    """One request each, laid out alike: few of them in a loop, many as one run; each gets its own answer, by its own id."""
     host = Turns(True, 0, clients)
     try:
         for name, value in (("kv_put", True), ("kv_get", False), ("kv_incr", False)):
             host.received = [b""] * clients
             for number in range(clients):
-                key = b"n%02d" % number if name == "kv_incr" else b"k%02d" % number
-                host.clients[number].send(encode_request(BY_NAME[name], 100 + number, 0, key, b"v%02d" % number if value else b""))
+                key = b"n%03d" % number if name == "kv_incr" else b"k%03d" % number
+                host.clients[number].send(encode_request(BY_NAME[name], 100 + number, 0, key, b"v%03d" % number if value else b""))
             host.turn(1)
             host.read()
             for number, answer in enumerate(host.received):
                 assert answer[8:16] == (100 + number).to_bytes(8, "little"), name
                 if name == "kv_get":
-                    assert answer.endswith(b"v%02d" % number)
+                    assert answer.endswith(b"v%03d" % number)
         assert host.counters.commands == 3 * clients
         # one in the middle that the run cannot have: its key has a deadline
-        host.engine.kv.touch(b"k05", host.engine.now + 100_000)
+        host.engine.kv.touch(b"k005", host.engine.now + 100_000)
         host.received = [b""] * clients
         for number in range(clients):
-            host.clients[number].send(encode_request(BY_NAME["kv_get"], 200 + number, 0, b"k%02d" % number, b""))
+            host.clients[number].send(encode_request(BY_NAME["kv_get"], 200 + number, 0, b"k%03d" % number, b""))
         host.turn(1)
         host.read()
-        assert all(answer.endswith(b"v%02d" % number) for number, answer in enumerate(host.received))
+        assert all(answer.endswith(b"v%03d" % number) for number, answer in enumerate(host.received))
     finally:
         host.close()
 

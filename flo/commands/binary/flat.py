@@ -18,7 +18,10 @@ from flo.commands.binary.runs import (
     GET,
     INCR,
     LAYOUTS,
+    MISSING_HEAD,
+    MISSING_TAIL,
     PUT,
+    Layout,
     counter_response,
     execute,
     in_pieces,
@@ -33,6 +36,7 @@ from flo.commands.runs import (
     COUNTER_FLAG,
     CRLF,
     NO_FLAGS,
+    NO_PREDECESSOR,
     RUN_MIN,
     SHORT_COUNTER_ENTRY_MAX,
     TOKENS,
@@ -41,7 +45,8 @@ from flo.commands.runs import (
     pack_version,
 )
 from flo.errors import BadRequest, LaneFailure
-from flo.store.kv import COUNTER, I64_MAX, PLAIN_MAX, SHARD_MASK
+from flo.proto.binary import REQUEST_BYTES
+from flo.store.kv import COUNTER, I64_MAX, KEY_OVERHEAD_BYTES, PLAIN_MAX, SHARD_MASK
 from flo.ual.record import KV_COUNTER, KV_STRING
 
 if TYPE_CHECKING:
@@ -50,6 +55,7 @@ if TYPE_CHECKING:
 
 __all__ = ["OUTPUT_ROOM_BYTES", "prepare", "run", "run_many"]
 
+SINGLY_MAX = 64  # connections with one request each: up to here one by one, in one loop, is cheaper than as a run
 FEW = 8  # requests looked at to begin with, and where a run has just ended early; twice as many after each that did not
 
 
@@ -61,8 +67,15 @@ def run_many(work: list[tuple["BinarySession", bytes]], position: int, room_of_e
     try:
         while position < len(work):
             session, data = work[position]
-            at = 0
-            if position + 1 < len(work) and len(data) == len(work[position + 1][1]):
+            at, last = 0, position + SINGLY_MAX
+            layout = LAYOUTS.get(data[16:32])
+            if layout and layout[0] == len(data) and (last >= len(work) or len(work[last][1]) != len(data)):
+                done = _singly(host, work, position, data[:8], data[16:32], layout)
+                if done:
+                    host.counters.commands += done
+                    position += done
+                    continue
+            elif position + 1 < len(work) and len(data) == len(work[position + 1][1]):
                 done, at, whole = _run_same(work, position, room_of_each, host.run_most)
                 host.run_most = min(2 * host.run_most, RUN_MAX) if whole else FEW
                 position += done
@@ -149,7 +162,7 @@ def run(session: "BinarySession", data: bytes, start: int, room: int) -> int:
         if not count:
             break
         end = at + count * stride
-        if count == 1 and _lone(session, data[at + 8 : end], head, layout[1], layout[2]):
+        if count == 1 and _singly(host, [(session, data[at:end])], 0, head, tail, layout):
             done = 1
         else:
             done, answers, _, left = execute(host, head, tail, layout, data[at:end], room)
@@ -174,50 +187,88 @@ def run(session: "BinarySession", data: bytes, start: int, room: int) -> int:
     return at
 
 
-def _lone(session: "BinarySession", data: bytes, head: bytes, key_length: int, value_length: int) -> bool:
-    """Execute one request, if its key is there and plain, without what only a run needs. `data` is the request behind `head`. Says whether
-    it did; otherwise nothing was done; it is not counted among the commands."""
-    host = session.host
-    _, store, shards, _, _, log, push, now, namespace, adds, *_ = host.flat_context
-    key = data[24 : 24 + key_length] if value_length else data[24:]
-    shard = shards[hash(key) & 255]
-    entry = shard.get(key)
-    if entry is None or entry[-1] >= 2:  # PLAIN_MAX
-        return False
-    if head == GET:
-        length = len(entry)
-        if value_length or length > UNCOUNTED_BYTES:
-            return False
-        pack, payload_length, offset = ANSWERS[length]
-        session.peer.out.append(pack(ANSWERED, data[:8], payload_length, entry[-8:-1], entry[offset:-10]))
-        host.counters.hits += 1
-    else:
-        if not adds:
-            return False
-        index = log.next_index
-        if head == PUT and value_length:
-            text = data[24 + key_length :]
-            start = pack_start(28 + key_length + value_length, KV_STRING, 0, key_length, namespace, now)
-            push(b"".join((start, entry[-8:-1], NO_FLAGS, data[24:])))
-            shard[key] = changed = CRLF.join((TOKENS[value_length], text, pack_version(index)))
-            session.peer.out.append(version_response(ANSWERED, data[:8], 8, index))
-        elif head == INCR and entry[-1] == COUNTER and not value_length:
-            value = int(entry[4:-10] if len(entry) <= SHORT_COUNTER_ENTRY_MAX else entry[5:-10]) + 1
-            if value > I64_MAX:
-                return False
-            text = b"%d" % value
-            length = len(text)
-            start = pack_start(28 + key_length + length, KV_COUNTER, 0, key_length, namespace, now)
-            push(b"".join((start, entry[-8:-1], NO_FLAGS, key, text)))
-            shard[key] = changed = CRLF.join((TOKENS[length], text, pack_version(index | COUNTER_FLAG)))
-            session.peer.out.append(counter_response(ANSWERED, data[:8], 16, value, index))
+def _singly(host: "Host", work: list[tuple["BinarySession", bytes]], position: int, head: bytes, tail: bytes, layout: Layout) -> int:
+    """Execute what begins at `position`: inputs that are one request of `head`, `tail` and the layout that this says, without what only a
+    run needs. Returns how many were done; they are not counted among the commands."""
+    stride, key_length, value_length, its_namespace = layout
+    if not _enter(host, its_namespace):
+        return 0
+    _, store, shards, buried, grow, log, push, now, namespace, adds, *_ = host.flat_context
+    gets = head == GET
+    if (not gets and (not adds or head not in (PUT, INCR))) or (head == PUT) != bool(value_length):
+        return 0
+    end_of_key, counters = REQUEST_BYTES + key_length, host.counters
+    start = pack_start(28 + key_length + value_length, KV_STRING, 0, key_length, namespace, now) if value_length else b""
+    first = index = log.next_index
+    done = misses = grown = 0
+    try:
+        for session, data in islice(work, position, None):
+            if len(data) != stride or data[:8] != head or data[16:32] != tail:
+                break
+            key = data[32:end_of_key]  # REQUEST_BYTES
+            shard = shards[hash(key) & 255]
+            entry = shard.get(key)
+            if gets:
+                if entry is None:
+                    misses += 1
+                    answer = MISSING_HEAD + data[8:16] + MISSING_TAIL
+                else:
+                    length = len(entry)
+                    if entry[-1] >= 2 or length > UNCOUNTED_BYTES:  # PLAIN_MAX
+                        break
+                    pack, payload_length, offset = ANSWERS[length]
+                    answer = pack(ANSWERED, data[8:16], payload_length, entry[-8:-1], entry[offset:-10])
+            elif value_length:
+                if entry is None:
+                    if buried and key in buried:
+                        break
+                    push(b"".join((start, NO_PREDECESSOR, data[32:])))
+                    grow(key)
+                    grown += KEY_OVERHEAD_BYTES + key_length
+                elif entry[-1] < 2:
+                    push(b"".join((start, entry[-8:-1], NO_FLAGS, data[32:])))
+                    grown -= len(entry)
+                else:
+                    break
+                shard[key] = changed = CRLF.join((TOKENS[value_length], data[end_of_key:], pack_version(index)))
+                grown += len(changed)
+                answer = version_response(ANSWERED, data[8:16], 8, index)
+                index += 1
+            else:
+                if entry is None:
+                    if buried and key in buried:
+                        break
+                    value, predecessor = 1, NO_PREDECESSOR
+                    grow(key)
+                    grown += KEY_OVERHEAD_BYTES + key_length
+                elif entry[-1] == COUNTER:
+                    value = int(entry[4:-10] if len(entry) <= SHORT_COUNTER_ENTRY_MAX else entry[5:-10]) + 1
+                    if value > I64_MAX:
+                        break
+                    predecessor = entry[-8:-1] + NO_FLAGS
+                    grown -= len(entry)
+                else:
+                    break
+                text = b"%d" % value
+                length = len(text)
+                start = pack_start(28 + key_length + length, KV_COUNTER, 0, key_length, namespace, now)
+                push(b"".join((start, predecessor, key, text)))
+                shard[key] = changed = CRLF.join((TOKENS[length], text, pack_version(index | COUNTER_FLAG)))
+                grown += len(changed)
+                answer = counter_response(ANSWERED, data[8:16], 16, value, index)
+                index += 1
+            session.peer.out.append(answer)
+            done += 1
+    finally:
+        if gets:
+            counters.hits += done - misses
+            counters.misses += misses
         else:
-            return False
-        log.next_index = index + 1
-        log.pending_bytes += 3 * len(data)  # an upper bound of what it appended
-        store.bytes += len(changed) - len(entry)
-    return True
+            log.next_index = index
+            log.pending_bytes += 3 * stride * (index - first)  # an upper bound of what they appended
+            store.bytes += grown
+    return done
 
 
 # written out above: a global name costs a lookup
-assert SHARD_MASK == 255 and UNCOUNTED_BYTES == 400 and PLAIN_MAX == 2
+assert SHARD_MASK == 255 and PLAIN_MAX == 2 and REQUEST_BYTES == 32
