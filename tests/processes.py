@@ -12,6 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -137,12 +138,12 @@ class FloProcess:
         from flo.proto.binary import encode_request
         from flo.proto.operations import BY_NAME
 
-        descriptors = self.descriptors()
+        sockets = self.sockets()
         for first in (encode_request(BY_NAME["ping"], 1, 0, b"", b""), b"NOSUCHCOMMAND\r\n"):
             with socket.create_connection(("127.0.0.1", self.port), 10) as sock:
                 sock.sendall(first)
                 sock.recv(100)
-        wait_until(lambda: self.descriptors() <= descriptors, "the end of two connections")
+        wait_until(lambda: self.sockets() <= sockets, "the end of two connections")
         self._imported = self.pid
 
     def rss_bytes(self) -> int:
@@ -154,6 +155,14 @@ class FloProcess:
     def descriptors(self) -> int:
         """Open file descriptors."""
         return len(os.listdir(f"/proc/{self.pid}/fd"))
+
+    def sockets(self) -> int:
+        """Open sockets: its connections and what it listens on. Files come and go by themselves: the log's, and modules that are read."""
+        count = 0
+        for link in Path(f"/proc/{self.pid}/fd").iterdir():
+            with suppress(OSError):
+                count += str(link.readlink()).startswith("socket:")
+        return count
 
     def cpu_seconds(self) -> float:
         """CPU time used so far."""

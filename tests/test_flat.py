@@ -7,6 +7,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from flo.commands.runs import MGET_KEYS_MAX, Layout, receipts_of, run_of
+from flo.commands.session import RespSession
 from flo.errors import Fatal
 from flo.store.kv import KvStore
 from flo.store.queue import QueueStore
@@ -17,9 +18,8 @@ from tests.processes import encode
 
 KEYS = st.sampled_from([b"a", b"b", b"key:000000000001", b"", b"k\r\n", b"c" * 2049])
 VALUES = st.one_of(
-    st.sampled_from(
-        [b"", b"x", b"5", b"9223372036854775807", b"-1", b"\r\n", b"$3\r\nabc", b"*2", b"v" * 2048, b"v" * 2049, b"w" * 40_000]
-    ),
+    st.sampled_from([b"", b"x", b"5", b"9223372036854775807", b"-1", b"\r\n", b"$3\r\nabc", b"*2"]),
+    st.sampled_from([b"v" * 2048, b"v" * 2049, b"w" * 40_000, b"\r\n*3" * 2000]),
     st.binary(max_size=30),
 )
 QUEUES = st.sampled_from([b"q", b"q", b"", b"q\r\n"])
@@ -131,6 +131,52 @@ def test_the_flat_path_is_its_plain_twin(turns: list[tuple[list[tuple[bytes, ...
         from flo.engine.kv import run_job
 
         assert run_job(scanned[0]) == run_job(scanned[1])
+    finally:
+        flat_host.close()
+        plain_host.close()
+
+
+@pytest.mark.parametrize("size", [2020, 2048, 2049, 10_000, 60_000])
+def test_large_values_by_themselves(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One request whose value is taken by its length, whatever is in it; and what only looks like one."""
+    flat_host, plain_host = FakeHost(), FakeHost()
+    plainly: list[bytes] = []
+    execute = RespSession.execute
+
+    def counting(self: RespSession, args: list[bytes]) -> None:
+        if self.host is flat_host:
+            plainly.append(args[0])
+        execute(self, args)
+
+    monkeypatch.setattr(RespSession, "execute", counting)
+    inside = b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$2\r\nab\r\n"
+    values = [b"v" * size, b"\r\n" * (size // 2), (b"\r\n$3\r\nabc" * size)[:size], inside.ljust(size)]
+    requests: list[tuple[str | bytes, ...]] = [
+        (name, key, value) for name, key in (("SET", "k"), ("LPUSH", "q"), ("QENQUEUE", "q")) for value in values
+    ]
+    requests += [("APPEND", "k", values[0]), ("SET", "k", values[1], "EX", "9")]
+    requests += [("XADD", "s", "*", "f", values[0])] * 2
+    whole = [encode(*request) for request in requests]
+    plain_set = encode("SET", "k", values[0])
+    odd = [plain_set.replace(b"$%d" % size, b"$%d" % (size + by), 1) for by in (-3, -1, 1, 2)]
+    odd += [encode("SET", f"a\r\n${size + 11}", values[0]), encode("SET", values[0], "v"), plain_set[:-1]]
+    try:
+        sessions = session(flat_host), session(plain_host, plain=True)
+        for each in sessions:
+            feed(each, encode("LPUSH", "q", "v"))
+        plainly.clear()
+        for data in whole:
+            assert feed(sessions[0], data) == feed(sessions[1], data), data[:100]
+        assert plainly.count(b"SET") == 1, "the one with an option"
+        assert b"LPUSH" not in plainly and b"QENQUEUE" not in plainly
+        for data in odd:
+            hosts = [session(flat_host), session(plain_host, plain=True)]
+            assert feed(hosts[0], data) == feed(hosts[1], data), data[:100]
+        assert contents(flat_host.engine.kv.store) == contents(plain_host.engine.kv.store)
+        assert queues_and_streams(flat_host) == queues_and_streams(plain_host)
+        for host in (flat_host, plain_host):
+            host.tick()
+        assert log_of(flat_host) == log_of(plain_host)
     finally:
         flat_host.close()
         plain_host.close()

@@ -426,12 +426,12 @@ class Collecting:
         launcher.chmod(launcher.stat().st_mode | stat.S_IXUSR)
         self.server = FloProcess(tmp_path / "data", python=str(launcher), environment=environment)
         self.collections = 0
-        self.descriptors = self.server.descriptors()
+        self.sockets = self.server.sockets()
         self.collect()  # what starting left
 
     def collect(self) -> int:
         """How many objects were in cycles, once every client is gone."""
-        wait_until(lambda: self.server.descriptors() == self.descriptors, "the end of the connections")
+        wait_until(lambda: self.server.sockets() == self.sockets, "the end of the connections")
         self.collections += 1
         os.kill(self.server.pid, signal.SIGUSR2)
         match = wait_until(lambda: re.search(rf"collection {self.collections} found (\d+)", self.server.output()), "the collection")
@@ -1589,7 +1589,7 @@ def test_many_connections_come_and_go_at_once(flo: FloProcess) -> None:
         except BaseException as e:
             failures.append(e)
 
-    before = flo.descriptors()
+    before = flo.sockets()
     threads = [threading.Thread(target=visitor, args=(number,), daemon=True) for number in range(8)]
     for thread in threads:
         thread.start()
@@ -1598,7 +1598,7 @@ def test_many_connections_come_and_go_at_once(flo: FloProcess) -> None:
         assert not thread.is_alive()
     assert failures == []
     assert_serves(flo)
-    wait_until(lambda: flo.descriptors() == before, "the end of the connections")
+    wait_until(lambda: flo.sockets() == before, "the end of the connections")
     assert internal_errors(flo) == []
 
 

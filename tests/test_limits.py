@@ -194,15 +194,6 @@ class Neighbour:
         self.served, self.p99 = int(count), float(p99)
 
 
-def sockets(flo: FloProcess) -> int:
-    """Open sockets; the log's files come and go by themselves."""
-    count = 0
-    for link in Path(f"/proc/{flo.pid}/fd").iterdir():
-        with suppress(OSError):
-            count += str(link.readlink()).startswith("socket:")
-    return count
-
-
 def info(flo: FloProcess) -> dict[str, str]:
     with flo.connect() as client:
         return dict(line.split(":", 1) for line in client.command("INFO").decode().split("\r\n") if ":" in line)
@@ -239,7 +230,7 @@ def test_neighbours_memory_and_descriptors(attacked: FloProcess, attack: Attack,
             quiet += 1
             worst = max(worst, waited)
         wait_until(lambda: info(flo)["connected_clients"] == "1", "all of them gone")
-        left.append((flo.rss_bytes(), sockets(flo)))
+        left.append((flo.rss_bytes(), flo.sockets()))
     if not quiet:
         worst = noisy  # better than to judge nothing
     if worst * 1e6 >= NEIGHBOUR_P99_USEC:
@@ -250,7 +241,7 @@ def test_neighbours_memory_and_descriptors(attacked: FloProcess, attack: Attack,
                     attack(redis)
                 allowed = max(allowed, neighbour.p99)
         assert worst <= allowed, f"{worst * 1000:.0f} ms, at redis-server {allowed * 1000:.0f} ms"
-    wait_until(lambda: sockets(flo) <= left[1][1], f"no more sockets than after the second repeat: {left}")
+    wait_until(lambda: flo.sockets() <= left[1][1], f"no more sockets than after the second repeat: {left}")
     assert left[-1][0] <= left[-2][0] + RSS_SLACK_BYTES, f"memory: {left}"
     assert "Traceback" not in flo.output()
 

@@ -22,8 +22,10 @@ from flo.commands.runs import (
     CRLF,
     GET,
     INCR,
+    LOOK_BYTES,
     LPUSH,
     MGET,
+    NEXT,
     NO_FLAGS,
     NO_PREDECESSOR,
     OK,
@@ -161,6 +163,8 @@ def run_same(work: Work, position: int, room_of_each: int) -> tuple[int, int, in
             break
         end += 1
     group = work[position:end]
+    if size > LOOK_BYTES and data.count(NEXT, 0, LOOK_BYTES) < least_of(data) - 1:
+        return 0, 0, end  # a large request: not even put beside those of others
     if len(group) > 1:
         layout, rows = run_of(b"".join([data for _, data in group]), host.layouts)
         if rows is not None and size % layout.stride:  # what is whole only when put together is not whole
@@ -235,6 +239,17 @@ def run_same(work: Work, position: int, room_of_each: int) -> tuple[int, int, in
     return done // each, done % each * stride, end
 
 
+def _pieces_of(data: bytes) -> list[bytes]:
+    """`data` cut at its line ends. Looking for them in a large value costs more than all else: where `data` is one request of three
+    arguments, as a SET is, its last is taken by its length, whatever is in it."""
+    pieces = data[:LOOK_BYTES].split(CRLF, 6)
+    if len(pieces) == 7 and pieces[0] == b"*3":
+        at = sum(map(len, pieces[:6])) + 12
+        if pieces[5] == b"$%d" % (len(data) - at - 2) and data.endswith(CRLF):
+            return [*pieces[:6], data[at:-2], b""]
+    return data.split(CRLF)
+
+
 def _run_each(work: Work, position: int, end: int, room_of_each: int, host: "Host") -> tuple[int, int]:
     """Execute each one's requests by themselves, up to the one at `end`. Returns (whose turn is next, -1), or as `run_many`, where the
     flat way ends."""
@@ -271,7 +286,7 @@ def _run_each(work: Work, position: int, end: int, room_of_each: int, host: "Hos
         answered = len(out)
         room = room_of_each - sum(map(len, out)) if answered else room_of_each
         before = index
-        pieces = data.split(CRLF)
+        pieces = data.split(CRLF) if len(data) <= LOOK_BYTES else _pieces_of(data)
         last = len(pieces) - 1
         at = 0
         try:
@@ -357,8 +372,8 @@ def _run_each(work: Work, position: int, end: int, room_of_each: int, host: "Hos
                     text = pieces[at + 6]
                     size = len(text)
                     length = len(key)
-                    if pieces[at + 3] != tokens[length] or token != tokens[size]:
-                        break
+                    if pieces[at + 3] != tokens[length] or token != (tokens[size] if size <= 2048 else b"$%d" % size):
+                        break  # ARGUMENT_BYTES_MAX, as below
                     if size != set_size or length != set_length:
                         set_size, set_length = size, length
                         set_start = pack_start(28 + length + size, KV_STRING, 0, length, namespace, now)
@@ -388,7 +403,11 @@ def _run_each(work: Work, position: int, end: int, room_of_each: int, host: "Hos
                         break
                     text = pieces[at + 6]
                     size = len(text)
-                    if pieces[at + 1] != tokens[len(name)] or pieces[at + 3] != tokens[len(key)] or pieces[at + 5] != tokens[size]:
+                    if (
+                        pieces[at + 1] != tokens[len(name)]
+                        or pieces[at + 3] != tokens[len(key)]
+                        or pieces[at + 5] != (tokens[size] if size <= 2048 else b"$%d" % size)
+                    ):
                         break
                     if key != queue_name:
                         queue = queues.queues.get(key)
@@ -435,7 +454,7 @@ def _run_each(work: Work, position: int, end: int, room_of_each: int, host: "Hos
                         and pieces[at + 3] == tokens[len(key)]
                         and pieces[at + 5] == b"$1"
                         and pieces[at + 7] == tokens[size]
-                        and pieces[at + 9] == tokens[len(text)]
+                        and pieces[at + 9] == (tokens[len(text)] if len(text) <= 2048 else b"$%d" % len(text))
                     ):
                         seq = (stream.last & SEQ_MASK) + 1 if stream.last >> 64 == now else 0
                         added = stream.added + 1
@@ -534,4 +553,4 @@ def _run_each(work: Work, position: int, end: int, room_of_each: int, host: "Hos
     return position, offset
 
 
-assert SHARD_MASK == 255 and MESSAGE_SHARDS == 251  # written out above: a global name costs a lookup
+assert SHARD_MASK == 255 and MESSAGE_SHARDS == 251 and ARGUMENT_BYTES_MAX == 2048  # written out above: a global name costs a lookup
