@@ -12,7 +12,7 @@ from flo.commands.binary import flat, load_handlers, runs
 from flo.commands.binary.session import BinarySession
 from flo.commands.host import RUN_MAX
 from flo.proto import binary
-from flo.proto.binary import FrameReader, Response, encode_request, namespace_hash, split_response
+from flo.proto.binary import Frame, FrameReader, Response, encode_request, namespace_hash, split_response
 from flo.proto.operations import BY_NAME, OPERATIONS
 from tests.fakes import FakeHost, FakePeer
 from tests.test_flat import contents, log_of
@@ -173,6 +173,50 @@ def test_a_long_run_is_one_in_every_byte(name: str) -> None:
             assert answered[0] == answered[1], (at, bit)
         assert log_of(flat_host) == log_of(plain_host)
         assert flat_host.engine.log.next_index > 1000 or name == "kv_get"
+    finally:
+        flat_host.close()
+        plain_host.close()
+
+
+@pytest.mark.parametrize("size", [2000, 2048, 2049, 10_000, 65_000, 65_536])
+def test_large_requests_in_the_flat_path(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keys and values too large for runs, alone and in pipelines, are as the plain way has them; values up to 64 KiB do not take that."""
+    flat_host, plain_host = FakeHost(), FakeHost()
+    plainly: list[int] = []
+    execute = BinarySession._execute
+
+    def counting(self: BinarySession, frame: Frame) -> None:
+        if self.host is flat_host:
+            plainly.append(len(frame.payload))
+        execute(self, frame)
+
+    monkeypatch.setattr(BinarySession, "_execute", counting)
+    put, get, incr = (BY_NAME[name] for name in ("kv_put", "kv_get", "kv_incr"))
+    value, key = b"\r\n7" * (size // 3), b"k" * min(size, 65_535)
+    try:
+        one, other = made(flat_host), made(plain_host, plain=True)
+        for data in (
+            encode_request(put, 1, 0, b"a", value),
+            encode_request(put, 2, 0, b"a", value[1:]),
+            b"".join(encode_request(put, 3 + at, 0, b"a%d" % at, value) for at in range(5)),
+            encode_request(put, 8, 0, b"a", value[1:]) + encode_request(put, 9, 0, b"b", b"v") + encode_request(put, 10, 0, b"a", value),
+        ):
+            assert feed(one, data) == feed(other, data)
+        assert not plainly or size == 65_536, "with its key it is larger than what is received at once"
+        for data in (
+            encode_request(get, 11, 0, b"a") * 3,
+            encode_request(incr, 12, 0, key),
+            encode_request(incr, 13, 0, key) * 3,
+            encode_request(get, 14, 0, key),
+            encode_request(put, 15, 0, key, b"v"),
+            encode_request(put, 16, 0, b"a", value, {"ttl": 1000}),
+            encode_request(put, 17, 0, b"a", value),
+        ):
+            assert feed(one, data) == feed(other, data)
+        assert contents(flat_host.engine.kv.store) == contents(plain_host.engine.kv.store)
+        for host in (flat_host, plain_host):
+            host.tick()
+        assert log_of(flat_host) == log_of(plain_host)
     finally:
         flat_host.close()
         plain_host.close()

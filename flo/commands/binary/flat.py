@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from flo.commands.binary.runs import (
     ANSWERED,
     ANSWERS,
+    FLAT_PAYLOAD_BYTES_MAX,
     GET,
     INCR,
     LAYOUTS,
@@ -33,6 +34,7 @@ from flo.commands.context import context
 from flo.commands.flat import OUTPUT_ROOM_BYTES, SORT_MIN
 from flo.commands.host import RUN_MAX
 from flo.commands.runs import (
+    ARGUMENT_BYTES_MAX,
     COUNTER_FLAG,
     CRLF,
     NO_FLAGS,
@@ -56,6 +58,7 @@ if TYPE_CHECKING:
 __all__ = ["OUTPUT_ROOM_BYTES", "prepare", "run", "run_many"]
 
 SINGLY_MAX = 64  # connections with one request each: up to here one by one, in one loop, is cheaper than as a run
+RUN_STRIDE_MAX = REQUEST_BYTES + FLAT_PAYLOAD_BYTES_MAX  # bytes of a request
 FEW = 8  # requests looked at to begin with, and where a run has just ended early; twice as many after each that did not
 
 
@@ -103,7 +106,7 @@ def _run_same(work: list[tuple["BinarySession", bytes]], position: int, room: in
     session, data = work[position]
     host, size, tail = session.host, len(data), data[16:32]
     layout = LAYOUTS.get(tail) or layout_of(tail)
-    if layout is None or size % layout[0] or not _enter(host, layout[-1]):
+    if layout is None or layout[0] > RUN_STRIDE_MAX or size % layout[0] or not _enter(host, layout[-1]):
         return 0, 0, False
     each = size // layout[0]
     inputs = [data for _, data in work[position : position + most // each]]
@@ -161,9 +164,13 @@ def run(session: "BinarySession", data: bytes, start: int, room: int) -> int:
             count = 1
         if not count:
             break
+        if stride > RUN_STRIDE_MAX:
+            count = 1
         end = at + count * stride
         if count == 1 and _singly(host, [(session, data[at:end])], 0, head, tail, layout):
             done = 1
+        elif stride > RUN_STRIDE_MAX:
+            break
         else:
             done, answers, _, left = execute(host, head, tail, layout, data[at:end], room)
             if not done:
@@ -199,6 +206,7 @@ def _singly(host: "Host", work: list[tuple["BinarySession", bytes]], position: i
         return 0
     end_of_key, counters = REQUEST_BYTES + key_length, host.counters
     start = pack_start(28 + key_length + value_length, KV_STRING, 0, key_length, namespace, now) if value_length else b""
+    token = TOKENS[value_length] if value_length <= ARGUMENT_BYTES_MAX else b"$%d" % value_length
     first = index = log.next_index
     done = misses = grown = 0
     try:
@@ -230,7 +238,7 @@ def _singly(host: "Host", work: list[tuple["BinarySession", bytes]], position: i
                     grown -= len(entry)
                 else:
                     break
-                shard[key] = changed = CRLF.join((TOKENS[value_length], data[end_of_key:], pack_version(index)))
+                shard[key] = changed = CRLF.join((token, data[end_of_key:], pack_version(index)))
                 grown += len(changed)
                 answer = version_response(ANSWERED, data[8:16], 8, index)
                 index += 1

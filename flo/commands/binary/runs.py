@@ -27,7 +27,8 @@ from flo.store.kv import COUNTER, FRAME_END_BYTES, PLAIN_MAX, SHARD_MASK
 if TYPE_CHECKING:
     from flo.commands.host import Host
 
-FLAT_PAYLOAD_BYTES_MAX = 2048  # larger requests go the plain way: their bytes cost more than the steps
+FLAT_PAYLOAD_BYTES_MAX = 2048  # larger requests are in no run: their bytes cost more than the steps
+SINGLE_PAYLOAD_BYTES_MAX = 64 << 10  # one by one, up to all that is received at once
 SHORT_VALUE_BYTES = 16  # up to which values get into a long run's answers by such slices too
 STRIDES_MIN = 32  # requests of a run from which on slices with a step are cheaper
 LAYOUTS_MAX = 4096  # 1 MiB of formats; programs use a few sizes
@@ -65,7 +66,7 @@ def layout_of(tail: bytes) -> Layout | None:
     if len(tail) < _TAIL.size:
         return None
     size, namespace, key_length, options_length = _TAIL.unpack(tail)
-    if options_length or key_length > size or size > FLAT_PAYLOAD_BYTES_MAX:
+    if options_length or key_length > size or size > SINGLE_PAYLOAD_BYTES_MAX:
         return None
     if len(LAYOUTS) >= LAYOUTS_MAX:
         LAYOUTS.clear()
