@@ -37,9 +37,9 @@ from loadtest.compare import (
     ROOT,
     STOLEN_MAX,
     Target,
+    compare_pairs,
     disturbed,
     floor,
-    generate,
     load,
     stolen,
     sync_latency,
@@ -318,14 +318,12 @@ def run(args: argparse.Namespace) -> int:
             protocols: dict[str, dict[str, list[float]]] = {}
             for command in ("set", "get", "incr"):
                 for depth in (1, 16):
-                    rates: dict[str, list[float]] = {"resp": [], "binary": []}
-                    for _ in range(rounds):
-                        for protocol, kept in rates.items():
-                            kept.append(generate(beside[0], protocol, command, depth, seconds / 2)[0])
+                    measured, noisy = compare_pairs(beside[0], command, depth, 2 * rounds - 1, seconds / 2)  # they differ by little
+                    rates = {protocol: [rate for rate, *_ in figures] for protocol, figures in measured.items()}
                     ratios = sorted(b / r for b, r in zip(rates["binary"], rates["resp"], strict=True))
                     protocols[f"{command.upper()}, {depth} deep"] = rates
                     middle = statistics.median(ratios)
-                    mark = "ok" if middle >= 1 else "UNDER"
+                    mark = ("ok" if middle >= 1 else "UNDER") + (" DISTURBED" if noisy else "")
                     print(
                         f"binary over RESP: {command.upper():5} depth {depth:<3} {middle:.2f} [{ratios[0]:.2f}..{ratios[-1]:.2f}] {mark}",
                         flush=True,

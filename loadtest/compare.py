@@ -215,6 +215,24 @@ def generate(target: Target, protocol: str, command: str, depth: int, seconds: f
     return told["rate"], (cpu_seconds(target.pid) - before) / told["sent"] * 1e6, told["ceiling"]
 
 
+Figures = list[tuple[float, float, float]]  # of slices: as `generate` gives them
+
+
+def compare_pairs(target: Target, command: str, depth: int, rounds: int, seconds: float) -> tuple[dict[str, Figures], bool]:
+    """Slices of both protocols in turn; who goes first alternates. Returns those of the rounds that were quiet, or, where none was, of
+    all, and True."""
+    measured: dict[bool, dict[str, Figures]] = {noisy: {"resp": [], "binary": []} for noisy in (False, True)}
+    for number in range(rounds):
+        before = stolen()
+        order = ("resp", "binary") if number % 2 else ("binary", "resp")
+        pair = {protocol: generate(target, protocol, command, depth, seconds) for protocol in order}
+        noisy = disturbed(before)
+        for protocol, figures in pair.items():
+            measured[noisy][protocol].append(figures)
+    noisy = not measured[False]["resp"]
+    return measured[noisy], noisy
+
+
 def compare_protocols(pythons: list[str], args: argparse.Namespace) -> dict[str, object]:
     """The binary protocol beside RESP, on one server: `sync`."""
     rows: list[dict[str, object]] = []
@@ -229,18 +247,7 @@ def compare_protocols(pythons: list[str], args: argparse.Namespace) -> dict[str,
                 for depth in map(int, args.depths.split(",")):
                     for protocol in ("resp", "binary"):
                         generate(target, protocol, "set" if command == "get" else command, depth, 0.3)  # what GET finds; warms up
-                    rounds: dict[bool, dict[str, list[tuple[float, float, float]]]] = {
-                        noisy: {"resp": [], "binary": []} for noisy in (False, True)
-                    }
-                    for number in range(args.rounds):
-                        before = stolen()
-                        order = ("resp", "binary") if number % 2 else ("binary", "resp")
-                        pair = {protocol: generate(target, protocol, command, depth, args.seconds) for protocol in order}
-                        noisy = disturbed(before)
-                        for protocol, figures in pair.items():
-                            rounds[noisy][protocol].append(figures)
-                    noisy = not rounds[False]["resp"]
-                    measured = rounds[noisy]
+                    measured, noisy = compare_pairs(target, command, depth, args.rounds, args.seconds)
                     ratios = [b[0] / r[0] for b, r in zip(measured["binary"], measured["resp"], strict=True)]
                     middle = {p: [statistics.median(f[at] for f in figures) for at in range(3)] for p, figures in measured.items()}
                     shown = "  ".join(f"{p} {m[0] / 1000:.0f} ({m[1]:.2f}, {m[2] / 1000:.0f})" for p, m in middle.items())
