@@ -182,6 +182,24 @@ def test_large_values_by_themselves(size: int, monkeypatch: pytest.MonkeyPatch) 
         plain_host.close()
 
 
+def test_what_is_reserved_for_a_pipeline_is_what_it_takes() -> None:
+    """The log is told of no less than is appended, and of not much more, however lanes and plain commands alternate in one buffer."""
+    for requests in (
+        [encode("SET", f"k{at:04}", "v", "EX", "100") for at in range(600)],
+        [encode("SET", f"k{at:04}", "v") + encode("PEXPIRE", f"k{at:04}", "5000") for at in range(600)],
+        [encode("INCR", "n") + encode("RPOP", "q") + encode("EXISTS", "n") for _ in range(600)],
+        [encode("SET", "large", b"v" * 20_000)] * 3,
+    ):
+        host = FakeHost()
+        try:
+            feed(session(host), b"".join(requests))
+            log = host.engine.log
+            appended = sum(map(len, log.pending))
+            assert appended <= log.pending_bytes <= 5 * appended + 64, requests[0]
+        finally:
+            host.close()
+
+
 def test_runs_are_taken() -> None:
     """Were they never, or with what they are not, the twin test could say nothing of them."""
     host = FakeHost()

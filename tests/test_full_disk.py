@@ -1,14 +1,27 @@
 """A real file system that is full: writes that add are refused with a sentence, all else goes on, and room brings them back."""
 
+import errno
 import os
 import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.processes import FloProcess, ReplyError, RespClient, wait_until
+from flo.commands import flat
+from flo.commands.binary import flat as binary_flat
+from flo.commands.binary import load_handlers
+from flo.commands.binary.session import BinarySession
+from flo.commands.session import RespSession
+from flo.proto.binary import encode_request
+from flo.proto.operations import BY_NAME
+from tests.fakes import FakeHost, FakePeer
+from tests.processes import FloProcess, ReplyError, RespClient, encode, wait_until
+
+load_handlers()
+binary_flat.prepare()
 
 SIZE = 160 << 20
 VALUE = "v" * 20_000
@@ -104,6 +117,46 @@ def test_what_is_dead_in_the_log_makes_room(disk: Disk) -> None:
         assert "compacted the log" in flo.output()
         for key, value in held.items():
             assert client.command("GET", key) == value.encode()
+
+
+@pytest.mark.parametrize("protocol", ["resp", "binary"])
+def test_a_turn_s_large_values_are_not_more_than_is_reserved(protocol: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A crowd's values of 60,000 bytes in one turn, on a disk that becomes full under them: those that there is room for are accepted, the
+    others refused, and the batch is written. It was not asked, and so the process ended."""
+    host = FakeHost()
+    try:
+        log = host.engine.log
+
+        def full(*_: object) -> None:
+            raise OSError(errno.ENOSPC, "full")
+
+        monkeypatch.setattr(log.files, "reserve", full)
+        value = b"v" * 60_000
+        made: list[Any] = []
+        for number in range(120):
+            key = b"k%03d" % number
+            if protocol == "resp":
+                made.append((RespSession(host, FakePeer()), encode("SET", key, value)))
+            else:
+                made.append((BinarySession(host, FakePeer()), encode_request(BY_NAME["kv_put"], number, 0, key, value)))
+        lane: Any = flat.run_many if protocol == "resp" else binary_flat.run_many
+        for at in range(0, len(made), 2):  # as many as a connection's turn receives
+            work: list[Any] = made[at : at + 2]
+            done = 0
+            while done < len(work):
+                done, offset = lane(work, done, 1 << 20)
+                if done < len(work):  # the plain way, as the connection goes on
+                    session, data = work[done]
+                    assert session.go_on(data, offset) == len(data)
+                    done += 1
+        answers = [b"".join(session.peer.out) for session, _ in made]
+        accepted = [answer for answer in answers if answer.startswith((b"+OK", b"FLO\x01\x00\x00"))]
+        assert 20 < len(accepted) < 110, len(accepted)
+        assert all(b"room" in answer or b"full" in answer for answer in answers if answer not in accepted)
+        host.engine.commit()
+        assert len(host.engine.kv.store) == len(accepted)
+    finally:
+        host.close()
 
 
 def test_a_kill_on_a_full_disk(disk: Disk) -> None:

@@ -16,11 +16,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flo import conn
-from flo.commands.binary import load_handlers
+from flo.commands.binary import flat, load_handlers
 from flo.commands.binary.flat import SINGLY_MAX
 from flo.commands.binary.session import BinarySession
 from flo.commands.context import NO_CONTEXT
 from flo.commands.host import RUN_MAX
+from flo.commands.runs import pack_start
 from flo.commands.session import RespSession
 from flo.conn import BY_LANE, Connection
 from flo.errors import Fatal
@@ -535,6 +536,39 @@ def test_a_crowd_of_binary_clients_as_each_alone(crowds: list[tuple[str, list[by
     finally:
         one.close()
         other.close()
+
+
+def test_a_defect_among_binary_requests_is_one_connection_s(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those before it in the loop are not executed again, and those behind it are served."""
+    host = Turns(True, 0, 5)
+    failed = closing_defects(host)
+    try:
+        for number, client in enumerate(host.clients):
+            client.send(encode_request(BY_NAME["kv_incr"], 1, 0, b"n%d" % number))
+        host.turn(1)
+        host.read()
+        before = len(host.received[0])
+        calls = iter(range(100))
+
+        def fourth(*fields: object) -> bytes:
+            if next(calls) == 3:
+                raise MemoryError
+            return pack_start(*fields)
+
+        monkeypatch.setattr(flat, "pack_start", fourth)
+        for number, client in enumerate(host.clients):
+            client.send(encode_request(BY_NAME["kv_incr"], 2, 0, b"n%d" % number))
+        host.turn(1)
+        host.turn(1)
+        host.read()
+        assert failed == [host.all[3].descriptor]
+        assert [len(received) // before for received in host.received] == [2, 2, 2, 1, 2]
+        found = [host.engine.kv.get(b"n%d" % number) for number in (0, 1, 2, 4)]
+        assert [entry and entry.value for entry in found] == [b"2"] * 4
+        assert host.counters.commands == 9
+    finally:
+        monkeypatch.undo()
+        host.close()
 
 
 def test_binary_clients_with_long_pipelines_of_one_size() -> None:

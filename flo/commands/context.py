@@ -2,7 +2,11 @@
 
 from typing import Any
 
-from flo.engine import Namespace
+from flo.engine import Engine, Namespace
+
+# What the flat paths append in one go, at most: 192 KiB of input are executed at once, and the shortest request, of 21 bytes, becomes a
+# record of 57 and its place in the footer.
+GO_BYTES = 1 << 20
 
 # (the KV engine, its store, the store's shards, buried keys, what remembers a new key, the log, what appends a record, now in ms,
 # the namespace's number, whether what adds may be done so, queues' store, streams' store, who waits for queues, streams and groups,
@@ -27,9 +31,15 @@ def context(namespace: Namespace) -> Context:
         log.pending.append,
         engine.now,
         kv.namespace,
-        log.accepts_adds and not engine.memory_full and not kv.watches,
+        log.holds(GO_BYTES) and not engine.memory_full and not kv.watches,
         namespace.queues.store,
         namespace.streams.store,
         (namespace.queues.takers, namespace.streams.watches, namespace.streams.groups.takers),
         namespace.wire,
     )
+
+
+def has_room(engine: Engine) -> bool:
+    """Whether the flat paths may append for one more go without asking for each record; else there is to be another context, which leaves
+    what adds to the plain way, where the log is asked. Large values fill a turn's batch past what is reserved on the disk."""
+    return engine.log.pending_bytes < GO_BYTES or engine.log.holds(GO_BYTES)

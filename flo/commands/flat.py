@@ -12,7 +12,7 @@ from itertools import islice
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from flo.commands.context import NO_CONTEXT, context
+from flo.commands.context import NO_CONTEXT, context, has_room
 from flo.commands.quick import QUICK
 from flo.commands.runs import (
     ARGUMENT_BYTES_MAX,
@@ -32,6 +32,7 @@ from flo.commands.runs import (
     QACK,
     QDEQUEUE,
     QENQUEUE,
+    RECORD_OVER_BYTES,
     RPOP,
     RUN_ANSWER_BYTES_MAX,
     RUN_BYTES_MIN,
@@ -102,6 +103,8 @@ def run_many(work: Work, position: int, room_of_each: int) -> tuple[int, int]:
     Fifty clients that do not pipeline are fifty buffers of one request each: what a buffer costs is as much as what a request
     costs. So all that can be looked up once for all of them is, and they share this loop with those that do pipeline."""
     host = work[position][0].host
+    if not has_room(host.engine):
+        host.flat_context = NO_CONTEXT
     if not position and len(work) >= SORT_MIN:
         # what came at one time has no order, and like beside like is a run: one who asks for messages, the next who acknowledges some
         work.sort(key=_input_size)
@@ -223,7 +226,7 @@ def run_same(work: Work, position: int, room_of_each: int) -> tuple[int, int, in
     done, stride = len(answers), layout.stride
     if index != first:
         log.next_index = index
-        log.pending_bytes += 3 * done * stride  # an upper bound of what these requests appended
+        log.pending_bytes += done * (stride + RECORD_OVER_BYTES)
         store.bytes += grown
     host.counters.commands += done
     if not done:
@@ -266,8 +269,8 @@ def _run_each(work: Work, position: int, end: int, room_of_each: int, host: "Hos
     for session, data in islice(work, position, end):
         if session.namespace.kv is not kv:
             if log is not None and index != log.next_index:
+                log.pending_bytes += fed + RECORD_OVER_BYTES * (index - log.next_index)
                 log.next_index = index
-                log.pending_bytes += 3 * fed
                 store.bytes += grown
                 fed = grown = 0
             kv = session.namespace.kv
@@ -285,7 +288,7 @@ def _run_each(work: Work, position: int, end: int, room_of_each: int, host: "Hos
         emit = out.append
         answered = len(out)
         room = room_of_each - sum(map(len, out)) if answered else room_of_each
-        before = index
+        before, own = index, len(data)  # bytes that are not in pending_bytes yet, with `fed` of those before
         pieces = data.split(CRLF) if len(data) <= LOOK_BYTES else _pieces_of(data)
         last = len(pieces) - 1
         at = 0
@@ -317,10 +320,10 @@ def _run_each(work: Work, position: int, end: int, room_of_each: int, host: "Hos
                         gets -= 1  # the plain way counts it
                     elif name == b"RPOP" or name == b"rpop":
                         if index != log.next_index:
+                            log.pending_bytes += fed + own + RECORD_OVER_BYTES * (index - log.next_index)
                             log.next_index = index
-                            log.pending_bytes += 3 * (fed + len(data))
                             store.bytes += grown
-                            fed = grown = 0
+                            fed = own = grown = 0
                         found = session.namespace.queues.pop(key, session.auto_ack)
                         index = log.next_index
                         queue_name = None
@@ -488,10 +491,10 @@ def _run_each(work: Work, position: int, end: int, room_of_each: int, host: "Hos
                 quick = QUICK.get(name) if count > 1 else None
                 if quick is not None:
                     if index != log.next_index:
+                        log.pending_bytes += fed + own + RECORD_OVER_BYTES * (index - log.next_index)
                         log.next_index = index
-                        log.pending_bytes += 3 * (fed + len(data))
                         store.bytes += grown
-                        fed = grown = 0
+                        fed = own = grown = 0
                     reply = quick(session, args)
                     index = log.next_index
                     if reply is not None:
@@ -503,10 +506,11 @@ def _run_each(work: Work, position: int, end: int, room_of_each: int, host: "Hos
                             break
                         continue
                 command = spellings.get(args[0])
-                log.next_index = index
-                log.pending_bytes += 3 * (fed + len(data))
-                store.bytes += grown
-                fed = grown = 0
+                if index != log.next_index:
+                    log.pending_bytes += fed + own + RECORD_OVER_BYTES * (index - log.next_index)
+                    log.next_index = index
+                    store.bytes += grown
+                    fed = own = grown = 0
                 session.execute(args)
                 index = log.next_index
                 at = end
@@ -524,7 +528,7 @@ def _run_each(work: Work, position: int, end: int, room_of_each: int, host: "Hos
                 if at == last and not pieces[last]:
                     commands += len(out) - answered
                     if index != before:
-                        fed += len(data)
+                        fed += own
                     position += 1
                     continue
         except (IndexError, KeyError) as e:
@@ -538,12 +542,12 @@ def _run_each(work: Work, position: int, end: int, room_of_each: int, host: "Hos
         session.output_room = room
         session.executed += at > 0
         commands += len(out) - answered
-        fed += len(data)
+        fed += own
         break
     if log is not None:
         if index != log.next_index:
+            log.pending_bytes += fed + RECORD_OVER_BYTES * (index - log.next_index)
             log.next_index = index
-            log.pending_bytes += 3 * fed  # an upper bound of what these requests appended
             store.bytes += grown
         counters = host.counters
         counters.commands += commands

@@ -46,6 +46,7 @@ UNCOUNTED_BYTES = 400  # a buffer holds 2,600 GETs at most: answers up to this s
 MGET_GO = 16  # requests looked up in one go
 MGET_KEYS_MAX = 40  # of one request in a run: more are no longer cheaper together
 RUN_ANSWER_BYTES_MAX = 64 << 10  # payloads in one go: the loop looks at the room and the time between
+RECORD_OVER_BYTES = 64  # what a record has more than its request, at most: 28 for a counter, 24 for a stream's
 CRLF = b"\r\n"
 NEXT = b"\r\n*"  # where a request may begin
 OK = b"+OK\r\n"

@@ -4,6 +4,7 @@ It is injectable so that tests can tear a write, lose what was not synced, fail 
 knows nothing of what is in the files.
 """
 
+import errno
 import fcntl
 import os
 import sys
@@ -16,7 +17,7 @@ from flo.errors import DirectoryInUse
 _FULL_SYNC: int | None = getattr(fcntl, "F_FULLFSYNC", None) if sys.platform == "darwin" else None
 _DATA_SYNC = getattr(os, "fdatasync", os.fsync)
 ZEROS = bytes(1 << 20)
-
+STAT_BLOCK_BYTES = 512  # of stat's st_blocks, whatever the file system's
 
 COPY_BYTES = 1 << 20  # copied and synced at a time: a large sync would hold up those of the log
 
@@ -100,7 +101,14 @@ class Files:
             os.close(fd)
 
     def reserve(self, fd: int, size: int) -> None:
-        """Give the file `size` bytes of disk, so that writing them later cannot find it full."""
+        """Give the file `size` bytes of disk, so that writing them later cannot find it full.
+
+        What is not there is not even asked for: the system would take all there is before it says so, and for that moment who writes
+        beside this, a compaction that is to make room, finds the disk full."""
+        there = os.fstatvfs(fd)
+        free = (there.f_bavail if os.geteuid() else there.f_bfree) * there.f_frsize
+        if there.f_blocks and size - os.fstat(fd).st_blocks * STAT_BLOCK_BYTES > free:
+            raise OSError(errno.ENOSPC, f"{size} bytes are wanted, and {free} are free")
         if hasattr(os, "posix_fallocate"):
             os.posix_fallocate(fd, 0, size)
         else:

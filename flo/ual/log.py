@@ -154,6 +154,14 @@ class Log:
         needed = batch.HEADER_BYTES + self.pending_bytes + size + OFFSET_BYTES * (len(self.pending) + 1)
         return self._spare is not None and needed <= self._open.room
 
+    def holds(self, size: int) -> bool:
+        """Whether records of `size` bytes more, with their places in the footer, are sure to find room, in what is open or in the spare.
+        Who appends many without asking for each asks this before."""
+        if self._spare is None:
+            return False
+        needed = self.pending_bytes + size + OFFSET_BYTES * len(self.pending) + HEADER_BYTES + TRAILER_BYTES + 2 * batch.HEADER_BYTES
+        return needed <= max(self._open.room, self._spare.capacity)
+
     def append(self, record: bytes) -> int:
         """Add one record to the open batch; returns its index. `admit` must have been asked."""
         self.pending.append(record)

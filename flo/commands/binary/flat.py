@@ -30,7 +30,7 @@ from flo.commands.binary.runs import (
     prepare,
     version_response,
 )
-from flo.commands.context import context
+from flo.commands.context import NO_CONTEXT, context, has_room
 from flo.commands.flat import OUTPUT_ROOM_BYTES, SORT_MIN
 from flo.commands.host import RUN_MAX
 from flo.commands.runs import (
@@ -39,6 +39,7 @@ from flo.commands.runs import (
     CRLF,
     NO_FLAGS,
     NO_PREDECESSOR,
+    RECORD_OVER_BYTES,
     RUN_MIN,
     SHORT_COUNTER_ENTRY_MAX,
     TOKENS,
@@ -67,6 +68,8 @@ def run_many(work: list[tuple["BinarySession", bytes]], position: int, room_of_e
     if not position and len(work) >= SORT_MIN:
         work.sort(key=_input_size)
     host = work[position][0].host
+    if not has_room(host.engine):
+        host.flat_context = NO_CONTEXT
     try:
         while position < len(work):
             session, data = work[position]
@@ -91,6 +94,8 @@ def run_many(work: list[tuple["BinarySession", bytes]], position: int, room_of_e
             if at != len(data) or session.halted:
                 return position, at
             position += 1
+    except LaneFailure:  # of `_singly`, which knows better
+        raise
     except Exception as e:
         raise LaneFailure(position) from e
     return position, 0
@@ -152,6 +157,8 @@ def run(session: "BinarySession", data: bytes, start: int, room: int) -> int:
     at, total = start, len(data)
     host, out = session.host, session.peer.out
     executed, most = 0, FEW
+    if not has_room(host.engine):
+        host.flat_context = NO_CONTEXT
     while True:
         tail = data[at + 16 : at + 32]
         layout = LAYOUTS.get(tail) or layout_of(tail)
@@ -167,7 +174,7 @@ def run(session: "BinarySession", data: bytes, start: int, room: int) -> int:
         if stride > RUN_STRIDE_MAX:
             count = 1
         end = at + count * stride
-        if count == 1 and _singly(host, [(session, data[at:end])], 0, head, tail, layout):
+        if count == 1 and _one(session, data[at:end], head, tail, layout):
             done = 1
         elif stride > RUN_STRIDE_MAX:
             break
@@ -194,9 +201,19 @@ def run(session: "BinarySession", data: bytes, start: int, room: int) -> int:
     return at
 
 
+def _one(session: "BinarySession", data: bytes, head: bytes, tail: bytes, layout: Layout) -> int:
+    """`_singly` of one request."""
+    try:
+        return _singly(session.host, [(session, data)], 0, head, tail, layout)
+    except LaneFailure as e:
+        assert e.__cause__ is not None
+        raise e.__cause__ from None
+
+
 def _singly(host: "Host", work: list[tuple["BinarySession", bytes]], position: int, head: bytes, tail: bytes, layout: Layout) -> int:
     """Execute what begins at `position`: inputs that are one request of `head`, `tail` and the layout that this says, without what only a
-    run needs. Returns how many were done; they are not counted among the commands."""
+    run needs. Returns how many were done; they are not counted among the commands. Raises `LaneFailure` for a defect, and those before it
+    are done."""
     stride, key_length, value_length, its_namespace = layout
     if not _enter(host, its_namespace):
         return 0
@@ -267,13 +284,16 @@ def _singly(host: "Host", work: list[tuple["BinarySession", bytes]], position: i
                 index += 1
             session.peer.out.append(answer)
             done += 1
+    except Exception as e:
+        counters.commands += done
+        raise LaneFailure(position + done) from e
     finally:
         if gets:
             counters.hits += done - misses
             counters.misses += misses
         else:
             log.next_index = index
-            log.pending_bytes += 3 * stride * (index - first)  # an upper bound of what they appended
+            log.pending_bytes += (stride + RECORD_OVER_BYTES) * (index - first)
             store.bytes += grown
     return done
 

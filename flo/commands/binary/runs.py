@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 from flo.commands.context import Context
 from flo.commands.host import RUN_MAX
-from flo.commands.runs import UNCOUNTED_BYTES, incr_all, set_all
+from flo.commands.runs import RECORD_OVER_BYTES, UNCOUNTED_BYTES, incr_all, set_all
 from flo.proto.binary import MAGIC, NOT_FOUND, OK, REQUEST_BYTES, RESPONSE_BYTES, encode_response
 from flo.store.kv import COUNTER, FRAME_END_BYTES, PLAIN_MAX, SHARD_MASK
 
@@ -174,7 +174,7 @@ def execute(host: "Host", head: bytes, tail: bytes, layout: Layout, data: bytes,
         done = len(values)
         answers, size = in_words(ids[:done], 16, values, range(first, first + done)), 40
     log.next_index = first + done
-    log.pending_bytes += 3 * done * stride  # an upper bound of what these requests appended
+    log.pending_bytes += done * (stride + RECORD_OVER_BYTES)
     store.bytes += grown
     return done, answers, size, room
 
@@ -199,7 +199,7 @@ def _execute_long(host: "Host", head: bytes, layout: Layout, data: bytes, room: 
     size = 24 + (8 if head == PUT else 16)
     _lay_ids(answers, size, data, stride, done)
     log.next_index = first + done
-    log.pending_bytes += 3 * done * stride
+    log.pending_bytes += done * (stride + RECORD_OVER_BYTES)
     store.bytes += grown
     return done, answers, size, room
 

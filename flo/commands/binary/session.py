@@ -15,7 +15,7 @@ from flo.commands.binary.table import HANDLERS, Answer, Reply, Slices
 from flo.commands.context import NO_CONTEXT
 from flo.commands.host import Host, Peer, client_line
 from flo.commands.table import Later
-from flo.errors import Fatal, InternalError, LogFailed, Overloaded, Refusal, Unauthorized, trace_of
+from flo.errors import Fatal, InternalError, LogFailed, NotFound, Overloaded, Refusal, Unauthorized, trace_of
 from flo.proto import binary
 from flo.proto.binary import (
     ACCEPTS_COMPRESSED,
@@ -297,7 +297,7 @@ class BinarySession:
                 return False
             answer = self.encode(request, reply) if isinstance(reply, bytes) else cast(Answer, reply)
         except Refusal as e:
-            host.counters.errors += 1
+            host.counters.errors += type(e) is not NotFound  # a miss is an answer
             answer = encode_refusal(e, request.req_id)
         except LogFailed:
             raise
