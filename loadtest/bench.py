@@ -41,6 +41,7 @@ from loadtest.compare import (
     disturbed,
     floor,
     load,
+    middle_of,
     stolen,
     sync_latency,
 )
@@ -53,6 +54,7 @@ MEMORY_COUNT = 1_000_000
 IDLE_CONNECTIONS = 5_000
 MEMORY_BATCH = 5_000  # requests sent at once
 CURVE_SECONDS = 0.3  # a point
+PROTOCOL_PAIRS, PROTOCOL_SECONDS = 70, 0.1  # the protocols differ by less than one slice and the next
 SHARES = (0.1, 0.5, 0.9)  # of Redis's peak
 TRIES_BESIDES = 3  # rounds, for those that were disturbed …
 TRIES_SECONDS = 250  # … as long as the rows have not taken this long: all is to be done in ten minutes on a bad day too
@@ -318,14 +320,14 @@ def run(args: argparse.Namespace) -> int:
             protocols: dict[str, dict[str, list[float]]] = {}
             for command in ("set", "get", "incr"):
                 for depth in (1, 16):
-                    measured, noisy = compare_pairs(beside[0], command, depth, 2 * rounds - 1, seconds / 2)  # they differ by little
+                    measured, noisy = compare_pairs(beside[0], command, depth, PROTOCOL_PAIRS, PROTOCOL_SECONDS)
                     rates = {protocol: [rate for rate, *_ in figures] for protocol, figures in measured.items()}
-                    ratios = sorted(b / r for b, r in zip(rates["binary"], rates["resp"], strict=True))
+                    ratios = [b / r for b, r in zip(rates["binary"], rates["resp"], strict=True)]
                     protocols[f"{command.upper()}, {depth} deep"] = rates
-                    middle = statistics.median(ratios)
+                    middle, low, high = middle_of(ratios)
                     mark = ("ok" if middle >= 1 else "UNDER") + (" DISTURBED" if noisy else "")
                     print(
-                        f"binary over RESP: {command.upper():5} depth {depth:<3} {middle:.2f} [{ratios[0]:.2f}..{ratios[-1]:.2f}] {mark}",
+                        f"binary over RESP: {command.upper():5} depth {depth:<3} {middle:.3f} [{low:.3f}..{high:.3f}] {mark}",
                         flush=True,
                     )
             result["binary"] = protocols

@@ -12,8 +12,9 @@ and floor.py on the first, each on its own port and directory; loads each with r
 in slices that alternate, so that a noisy moment hits all. A row's ratio is the median of the rounds' ratios, Flo's rate over
 the other's in the same round; behind it the lowest and highest. CPU is the server's own, user and system, in us a request.
 
-With --binary, both protocols of one Flo are loaded by generator.py, which has its requests encoded beforehand; each row says how far it was
-from the generator's own ceiling.
+With --binary, both protocols of one Flo are loaded by generator.py, which has its requests encoded beforehand, in slices of --seconds (0.1)
+in --rounds (200) pairs; behind the median ratio of the rates, and of the server's CPU, is where that may be by chance; each row says how
+far it was from the generator's own ceiling.
 """
 
 import argparse
@@ -35,6 +36,8 @@ sys.path.insert(0, str(ROOT))
 if __name__ == "__main__":
     sys.modules["loadtest.compare"] = sys.modules["__main__"]
 
+from loadtest.generator import SETTLE_SECONDS as GENERATOR_SETTLE_SECONDS  # noqa: E402
+from loadtest.generator import Load, prepare  # noqa: E402
 from tests.processes import FloProcess, RedisProcess, RespClient, free_port, wait_until  # noqa: E402
 
 CLIENTS = 50
@@ -218,19 +221,38 @@ def generate(target: Target, protocol: str, command: str, depth: int, seconds: f
 Figures = list[tuple[float, float, float]]  # of slices: as `generate` gives them
 
 
-def compare_pairs(target: Target, command: str, depth: int, rounds: int, seconds: float) -> tuple[dict[str, Figures], bool]:
-    """Slices of both protocols in turn; who goes first alternates. Returns those of the rounds that were quiet, or, where none was, of
-    all, and True."""
+def compare_pairs(target: Target, command: str, depth: int, pairs: int, seconds: float) -> tuple[dict[str, Figures], bool]:
+    """So many slices of both protocols in turn; who goes first alternates. The clients of both stay connected, so that a slice can be so
+    short that the two of a pair find the machine alike. Returns those of the pairs that were quiet, or, where none was, of all, and
+    True."""
+    command = "put" if command == "set" else command
     measured: dict[bool, dict[str, Figures]] = {noisy: {"resp": [], "binary": []} for noisy in (False, True)}
-    for number in range(rounds):
-        before = stolen()
-        order = ("resp", "binary") if number % 2 else ("binary", "resp")
-        pair = {protocol: generate(target, protocol, command, depth, seconds) for protocol in order}
-        noisy = disturbed(before)
-        for protocol, figures in pair.items():
-            measured[noisy][protocol].append(figures)
+    with contextlib.ExitStack() as stack:
+        loads: dict[str, Load] = {}
+        for protocol in ("resp", "binary"):
+            loads[protocol] = prepare(target.port, protocol, command, depth, CLIENTS, KEYS, b"xxx")
+            stack.callback(loads[protocol].close)
+            loads[protocol].run(GENERATOR_SETTLE_SECONDS)
+        for number in range(pairs):
+            before = stolen()
+            pair = {}
+            for protocol in ("resp", "binary") if number % 2 else ("binary", "resp"):
+                cpu, own = cpu_seconds(target.pid), time.process_time()
+                done, took = loads[protocol].run(seconds)
+                busy = (time.process_time() - own) / took
+                pair[protocol] = (done / took, (cpu_seconds(target.pid) - cpu) / done * 1e6, done / took / busy)
+            noisy = disturbed(before)
+            for protocol, figures in pair.items():
+                measured[noisy][protocol].append(figures)
     noisy = not measured[False]["resp"]
     return measured[noisy], noisy
+
+
+def middle_of(ratios: list[float]) -> tuple[float, float, float]:
+    """(median, and the bounds between which that of all pairs there might be lies in 19 of 20 cases: by rank, whatever their law)."""
+    ordered, count = sorted(ratios), len(ratios)
+    low = max(int(count / 2 - 0.98 * count**0.5), 0)
+    return statistics.median(ordered), ordered[low], ordered[count - 1 - low]
 
 
 def compare_protocols(pythons: list[str], args: argparse.Namespace) -> dict[str, object]:
@@ -241,7 +263,8 @@ def compare_protocols(pythons: list[str], args: argparse.Namespace) -> dict[str,
         print(f"binary over RESP, sync; {CLIENTS} clients, {KEYS:,} keys; k/s, the server's CPU us a request, the generator's ceiling")
         for python in pythons:
             name = f"flo-{subprocess.run([python, '-V'], capture_output=True, text=True, check=True).stdout.split()[1]}"
-            flo = stack.enter_context(FloProcess(directory / name, python=python))
+            # what rewriting the log costs is measured by itself (compaction.py): here it would hit now this slice, now that one
+            flo = stack.enter_context(FloProcess(directory / name, python=python, environment={"FLO_LOG_COMPACT_GROWTH": "0"}))
             target = Target(name, flo.port, flo.pid)
             for command in args.commands.split(","):
                 for depth in map(int, args.depths.split(",")):
@@ -249,11 +272,14 @@ def compare_protocols(pythons: list[str], args: argparse.Namespace) -> dict[str,
                         generate(target, protocol, "set" if command == "get" else command, depth, 0.3)  # what GET finds; warms up
                     measured, noisy = compare_pairs(target, command, depth, args.rounds, args.seconds)
                     ratios = [b[0] / r[0] for b, r in zip(measured["binary"], measured["resp"], strict=True)]
+                    median, low, high = middle_of(ratios)
+                    costs = [b[1] / r[1] for b, r in zip(measured["binary"], measured["resp"], strict=True)]
+                    cpu, cpu_low, cpu_high = middle_of(costs)
                     middle = {p: [statistics.median(f[at] for f in figures) for at in range(3)] for p, figures in measured.items()}
                     shown = "  ".join(f"{p} {m[0] / 1000:.0f} ({m[1]:.2f}, {m[2] / 1000:.0f})" for p, m in middle.items())
                     print(
-                        f"{command.upper():5} depth {depth:<3} {name:<12} {statistics.median(ratios):6.2f} "
-                        f"[{min(ratios):.2f}..{max(ratios):.2f}] of {len(ratios)}{' DISTURBED' if noisy else ''}     {shown}",
+                        f"{command.upper():5} depth {depth:<3} {name:<12} {median:7.3f} [{low:.3f}..{high:.3f}]  "
+                        f"CPU {cpu:.3f} [{cpu_low:.3f}..{cpu_high:.3f}] of {len(ratios)}{' DISTURBED' if noisy else ''}     {shown}",
                         flush=True,
                     )
                     rows.append(
@@ -296,8 +322,8 @@ def main() -> int:
     """Run the comparison."""
     parser = argparse.ArgumentParser(description="Flo beside Redis and the floor, in paired alternating slices.")
     parser.add_argument("--python", action="append", help="a Python to run Flo on; may be given several times (default: this one)")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=1.5, help="length of a slice")
+    parser.add_argument("--rounds", type=int, help="how many slices of each (default: 5; with --binary 200)")
+    parser.add_argument("--seconds", type=float, help="length of a slice (default: 1.5; with --binary 0.1)")
     parser.add_argument("--commands", type=str.lower, default="set,get,incr")
     parser.add_argument("--depths", default="1,16")
     parser.add_argument("--durability", default="sync")
@@ -311,6 +337,9 @@ def main() -> int:
     parser.add_argument("--charts", help="with --bench: draw them into this directory")
     parser.add_argument("--json", help="write every figure to this file")
     args = parser.parse_args()
+    rounds, seconds = (200, 0.1) if args.binary else (5, 1.5)
+    args.rounds = args.rounds or rounds
+    args.seconds = args.seconds or seconds
     if args.binary:
         protocols = compare_protocols(args.python or [sys.executable], args)
         if args.json:
