@@ -218,14 +218,15 @@ def _singly(host: "Host", work: list[tuple["BinarySession", bytes]], position: i
     if not _enter(host, its_namespace):
         return 0
     _, store, shards, buried, grow, log, push, now, namespace, adds, *_ = host.flat_context
-    gets = head == GET
-    if (not gets and (not adds or head not in (PUT, INCR))) or (head == PUT) != bool(value_length):
+    if head == GET and not value_length:
+        return _get_singly(host, work, position, tail, stride)
+    if not adds or head not in (PUT, INCR) or (head == PUT) != bool(value_length):
         return 0
     end_of_key, counters = REQUEST_BYTES + key_length, host.counters
     start = pack_start(28 + key_length + value_length, KV_STRING, 0, key_length, namespace, now) if value_length else b""
     token = TOKENS[value_length] if value_length <= ARGUMENT_BYTES_MAX else b"$%d" % value_length
     first = index = log.next_index
-    done = misses = grown = 0
+    done = grown = 0
     try:
         for session, data in islice(work, position, None):
             if len(data) != stride or data[:8] != head or data[16:32] != tail:
@@ -233,17 +234,7 @@ def _singly(host: "Host", work: list[tuple["BinarySession", bytes]], position: i
             key = data[32:end_of_key]  # REQUEST_BYTES
             shard = shards[hash(key) & 255]
             entry = shard.get(key)
-            if gets:
-                if entry is None:
-                    misses += 1
-                    answer = MISSING_HEAD + data[8:16] + MISSING_TAIL
-                else:
-                    length = len(entry)
-                    if entry[-1] >= 2 or length > UNCOUNTED_BYTES:  # PLAIN_MAX
-                        break
-                    pack, payload_length, offset = ANSWERS[length]
-                    answer = pack(ANSWERED, data[8:16], payload_length, entry[-8:-1], entry[offset:-10])
-            elif value_length:
+            if value_length:
                 if entry is None:
                     if buried and key in buried:
                         break
@@ -288,13 +279,42 @@ def _singly(host: "Host", work: list[tuple["BinarySession", bytes]], position: i
         counters.commands += done
         raise LaneFailure(position + done) from e
     finally:
-        if gets:
-            counters.hits += done - misses
-            counters.misses += misses
-        else:
-            log.next_index = index
-            log.pending_bytes += (stride + RECORD_OVER_BYTES) * (index - first)
-            store.bytes += grown
+        log.next_index = index
+        log.pending_bytes += (stride + RECORD_OVER_BYTES) * (index - first)
+        store.bytes += grown
+    return done
+
+
+def _get_singly(host: "Host", work: list[tuple["BinarySession", bytes]], position: int, tail: bytes, stride: int) -> int:
+    """`_singly` of kv_gets."""
+    shards, counters = host.flat_context[2], host.counters
+    done = misses = 0
+    known, pack, payload_length, offset = -1, *ANSWERS[0]
+    try:
+        for session, data in islice(work, position, None):
+            if len(data) != stride or data[:8] != GET or data[16:32] != tail:
+                break
+            key = data[32:]  # REQUEST_BYTES
+            entry = shards[hash(key) & 255].get(key)
+            if entry is None:
+                misses += 1
+                answer = MISSING_HEAD + data[8:16] + MISSING_TAIL
+            else:
+                length = len(entry)
+                if entry[-1] >= 2 or length > UNCOUNTED_BYTES:  # PLAIN_MAX
+                    break
+                if length != known:
+                    known = length
+                    pack, payload_length, offset = ANSWERS[length]
+                answer = pack(ANSWERED, data[8:16], payload_length, entry[-8:-1], entry[offset:-10])
+            session.peer.out.append(answer)
+            done += 1
+    except Exception as e:
+        counters.commands += done
+        raise LaneFailure(position + done) from e
+    finally:
+        counters.hits += done - misses
+        counters.misses += misses
     return done
 
 
