@@ -7,6 +7,7 @@ BinarySession and flo.engine.kv. tests/test_binary_session.py holds the two equa
 Here is where one run ends and the next begins; runs.py executes them.
 """
 
+import struct
 from collections.abc import Iterable
 from itertools import islice, takewhile
 from time import monotonic
@@ -214,41 +215,46 @@ def _singly(host: "Host", work: list[tuple["BinarySession", bytes]], position: i
     """Execute what begins at `position`: inputs that are one request of `head`, `tail` and the layout that this says, without what only a
     run needs. Returns how many were done; they are not counted among the commands. Raises `LaneFailure` for a defect, and those before it
     are done."""
-    stride, key_length, value_length, its_namespace = layout
+    stride, key_length, value_length, apart, its_namespace = layout
     if not _enter(host, its_namespace):
         return 0
     _, store, shards, buried, grow, log, push, now, namespace, adds, *_ = host.flat_context
     if head == GET and not value_length:
-        return _get_singly(host, work, position, tail, stride)
+        return _get_singly(host, work, position, tail, layout)
     if not adds or head not in (PUT, INCR) or (head == PUT) != bool(value_length):
         return 0
-    end_of_key, counters = REQUEST_BYTES + key_length, host.counters
+    counters, text = host.counters, b""
     start = pack_start(28 + key_length + value_length, KV_STRING, 0, key_length, namespace, now) if value_length else b""
     token = TOKENS[value_length] if value_length <= ARGUMENT_BYTES_MAX else b"$%d" % value_length
     first = index = log.next_index
     done = grown = 0
     try:
         for session, data in islice(work, position, None):
-            if len(data) != stride or data[:8] != head or data[16:32] != tail:
+            if len(data) != stride:
                 break
-            key = data[32:end_of_key]  # REQUEST_BYTES
+            if value_length:
+                its_head, req_id, its_tail, key, text = apart(data)
+            else:
+                its_head, req_id, its_tail, key = apart(data)
+            if its_head != head or its_tail != tail:
+                break
             shard = shards[hash(key) & 255]
             entry = shard.get(key)
             if value_length:
                 if entry is None:
                     if buried and key in buried:
                         break
-                    push(b"".join((start, NO_PREDECESSOR, data[32:])))
+                    push(b"".join((start, NO_PREDECESSOR, key, text)))
                     grow(key)
                     grown += KEY_OVERHEAD_BYTES + key_length
                 elif entry[-1] < 2:
-                    push(b"".join((start, entry[-8:-1], NO_FLAGS, data[32:])))
+                    push(b"".join((start, entry[-8:-1], NO_FLAGS, key, text)))
                     grown -= len(entry)
                 else:
                     break
-                shard[key] = changed = CRLF.join((token, data[end_of_key:], pack_version(index)))
+                shard[key] = changed = CRLF.join((token, text, pack_version(index)))
                 grown += len(changed)
-                answer = version_response(ANSWERED, data[8:16], 8, index)
+                answer = version_response(ANSWERED, req_id, 8, index)
                 index += 1
             else:
                 if entry is None:
@@ -265,13 +271,13 @@ def _singly(host: "Host", work: list[tuple["BinarySession", bytes]], position: i
                     grown -= len(entry)
                 else:
                     break
-                text = b"%d" % value
-                length = len(text)
+                digits = b"%d" % value
+                length = len(digits)
                 start = pack_start(28 + key_length + length, KV_COUNTER, 0, key_length, namespace, now)
-                push(b"".join((start, predecessor, key, text)))
-                shard[key] = changed = CRLF.join((TOKENS[length], text, pack_version(index | COUNTER_FLAG)))
+                push(b"".join((start, predecessor, key, digits)))
+                shard[key] = changed = CRLF.join((TOKENS[length], digits, pack_version(index | COUNTER_FLAG)))
                 grown += len(changed)
-                answer = counter_response(ANSWERED, data[8:16], 16, value, index)
+                answer = counter_response(ANSWERED, req_id, 16, value, index)
                 index += 1
             session.peer.out.append(answer)
             done += 1
@@ -285,20 +291,21 @@ def _singly(host: "Host", work: list[tuple["BinarySession", bytes]], position: i
     return done
 
 
-def _get_singly(host: "Host", work: list[tuple["BinarySession", bytes]], position: int, tail: bytes, stride: int) -> int:
+def _get_singly(host: "Host", work: list[tuple["BinarySession", bytes]], position: int, tail: bytes, layout: Layout) -> int:
     """`_singly` of kv_gets."""
     shards, counters = host.flat_context[2], host.counters
+    apart = layout[3]
     done = misses = 0
     known, pack, payload_length, offset = -1, *ANSWERS[0]
     try:
         for session, data in islice(work, position, None):
-            if len(data) != stride or data[:8] != GET or data[16:32] != tail:
+            its_head, req_id, its_tail, key = apart(data)
+            if its_head != GET or its_tail != tail:
                 break
-            key = data[32:]  # REQUEST_BYTES
             entry = shards[hash(key) & 255].get(key)
             if entry is None:
                 misses += 1
-                answer = MISSING_HEAD + data[8:16] + MISSING_TAIL
+                answer = MISSING_HEAD + req_id + MISSING_TAIL
             else:
                 length = len(entry)
                 if entry[-1] >= 2 or length > UNCOUNTED_BYTES:  # PLAIN_MAX
@@ -306,9 +313,11 @@ def _get_singly(host: "Host", work: list[tuple["BinarySession", bytes]], positio
                 if length != known:
                     known = length
                     pack, payload_length, offset = ANSWERS[length]
-                answer = pack(ANSWERED, data[8:16], payload_length, entry[-8:-1], entry[offset:-10])
+                answer = pack(ANSWERED, req_id, payload_length, entry[-8:-1], entry[offset:-10])
             session.peer.out.append(answer)
             done += 1
+    except struct.error:  # another length
+        pass
     except Exception as e:
         counters.commands += done
         raise LaneFailure(position + done) from e

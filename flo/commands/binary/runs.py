@@ -44,15 +44,17 @@ _LOW = bytes(range(256)) * (RUN_MAX // 256 + 1)  # lowest bytes of versions, fro
 _MISSING = encode_response(NOT_FOUND, 0, b"the key does not exist")
 MISSING_HEAD, MISSING_TAIL = _MISSING[:8], _MISSING[16:]
 
-# How requests with one tail are laid out: (bytes of one, key length, value length, namespace). A plain tuple unpacks fastest.
-Layout = tuple[int, int, int, bytes]
+Bytes = bytes | bytearray | memoryview
+Apart = Callable[[Bytes], tuple[bytes, ...]]
+# How requests with one tail are laid out: (bytes of one, key length, value length, what takes one apart into head, id, tail, key and, where
+# there is one, value; namespace). A plain tuple unpacks fastest.
+Layout = tuple[int, int, int, Apart, bytes]
 LAYOUTS: dict[bytes, Layout] = {}
 # What takes so many requests of one layout apart: one format for all of them, for `unpack` costs 30 ns a request and `iter_unpack` 100.
 # By what is taken of a header, key length, value length and count; for entries of one length by where their values begin, that length and
 # count; for pieces of one length by that and count.
-Bytes = bytes | bytearray | memoryview
 Form = tuple[str, int, int, int] | tuple[int, int, int] | tuple[int, int]
-FORMATS: dict[Form, Callable[[Bytes], tuple[bytes, ...]]] = {}
+FORMATS: dict[Form, Apart] = {}
 FORMATS_MAX = 256  # 12 MB, were all of RUN_MAX requests
 
 # What came of a run: how many requests were done, their answers as one piece, each of so many bytes, or one by one (0), and how many
@@ -70,14 +72,16 @@ def layout_of(tail: bytes) -> Layout | None:
         return None
     if len(LAYOUTS) >= LAYOUTS_MAX:
         LAYOUTS.clear()
-    made = LAYOUTS[tail] = (REQUEST_BYTES + size, key_length, size - key_length, namespace)
+    value_length = size - key_length
+    apart = struct.Struct(f"<8s8s16s{key_length}s" + (f"{value_length}s" if value_length else "")).unpack
+    made = LAYOUTS[tail] = (REQUEST_BYTES + size, key_length, value_length, apart, namespace)
     return made
 
 
 def columns_of(head: bytes, tail: bytes, layout: Layout, data: bytes) -> list[tuple[bytes, ...]]:
     """The ids and keys, and the values where there are some, of the requests of `data` up to the first that does not begin with `head`
     or does not go on with `tail`. That they do is proven by putting the requests together again."""
-    stride, key_length, value_length, _ = layout
+    stride, key_length, value_length, _, _ = layout
     count, width = len(data) // stride, 3 if value_length else 2
     columns = _apart(data, ("8x8s16x", key_length, value_length, count), width)
     pieces = [head, b"", tail, b"", b""][: width + 2] * count
@@ -113,7 +117,7 @@ def _all_alike(head: bytes, tail: bytes, stride: int, data: bytes) -> bool:
     return all(_SAME[value].startswith(data[at::stride]) for at, value in zip(_CONSTANT, head + tail, strict=True))
 
 
-def remember(form: Form, one: str) -> Callable[[Bytes], tuple[bytes, ...]]:
+def remember(form: Form, one: str) -> Apart:
     """Make a format of so many times `one`."""
     if len(FORMATS) >= FORMATS_MAX:
         FORMATS.clear()
@@ -151,7 +155,7 @@ def _value_answer(entry_bytes: int) -> ValueAnswer:
 def execute(host: "Host", head: bytes, tail: bytes, layout: Layout, data: bytes, room: int) -> Done:
     """Execute the requests of `data`, whole ones as long as the layout of the first says, as far as they are of that layout and the
     short way goes. The host's context is of their namespace. `room` is how many bytes of answers there is room for."""
-    stride, key_length, value_length, _ = layout
+    stride, key_length, value_length, _, _ = layout
     place: Context = host.flat_context
     _, store, _, _, _, log, _, _, _, adds, *_ = place
     if not (head == GET or (adds and head in (PUT, INCR))) or (head == PUT) != bool(value_length):
@@ -181,7 +185,7 @@ def execute(host: "Host", head: bytes, tail: bytes, layout: Layout, data: bytes,
 
 def _execute_long(host: "Host", head: bytes, layout: Layout, data: bytes, room: int) -> Done:
     """As `execute`, where all of `data` is proven to be of the layout: the ids are never looked at by themselves."""
-    stride, key_length, value_length, _ = layout
+    stride, key_length, value_length, _, _ = layout
     place: Context = host.flat_context
     store, log = place[1], place[5]
     keys, *texts = _apart(data, ("32x", key_length, value_length, len(data) // stride), 2 if value_length else 1)
