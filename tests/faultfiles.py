@@ -298,6 +298,11 @@ class SimFiles(Files):
         inode.sync()
         self._leave()
 
+    def drop(self, fd: int, start: int, end: int) -> None:
+        self._enter("drop", self._path(fd))
+        self._inode(fd)  # what is in memory and not on disk stays
+        self._leave()
+
     def sync_dir(self, path: str) -> None:
         self._enter("sync_dir", path)
         self._need_dir(path)

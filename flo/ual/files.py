@@ -15,6 +15,7 @@ from flo.errors import DirectoryInUse
 
 # Where the ordinary sync leaves the drive's own cache unwritten (macOS), this fcntl flushes that as well.
 _FULL_SYNC: int | None = getattr(fcntl, "F_FULLFSYNC", None) if sys.platform == "darwin" else None
+_ADVISE = getattr(os, "posix_fadvise", None)  # not on macOS
 _DATA_SYNC = getattr(os, "fdatasync", os.fsync)
 ZEROS = bytes(1 << 20)
 STAT_BLOCK_BYTES = 512  # of stat's st_blocks, whatever the file system's
@@ -91,6 +92,13 @@ class Files:
             fcntl.fcntl(fd, _FULL_SYNC)
         else:
             _DATA_SYNC(fd)
+
+    def drop(self, fd: int, start: int, end: int) -> None:
+        """Have the system keep no copy in memory of what is on disk from offset `start` to `end`: nobody will read it soon. The pages it
+        begins and ends in the middle of stay, whoever goes on writing there. It is advice: nothing comes of its being refused."""
+        if _ADVISE is not None:
+            with suppress(OSError):
+                _ADVISE(fd, start, end - start, os.POSIX_FADV_DONTNEED)
 
     def sync_dir(self, path: str) -> None:
         """Return once the directory's entries (creations, renames, removals) are on disk."""

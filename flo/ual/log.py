@@ -16,7 +16,7 @@ import resource
 import threading
 import time as clock
 from bisect import bisect_right
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import accumulate
 
 from flo.errors import LogDamaged, LogFailed, Overloaded
@@ -25,7 +25,7 @@ from flo.ual.base import Base
 from flo.ual.compaction import Replacement, Source, remove_replaced, sources_of
 from flo.ual.files import Files
 from flo.ual.manifest import ManifestEntry
-from flo.ual.record import Record, decode
+from flo.ual.record import FAMILY_KV, FAMILY_MASK, TYPE_AT, Record, decode
 from flo.ual.segment import CAPACITY_MAX, HEADER_BYTES, OFFSET_BYTES, TRAILER_BYTES, Segment, file_name
 from flo.ual.spare import Spare
 
@@ -39,6 +39,10 @@ FIRST_SEGMENT_BYTES = 4 << 20  # the first is written whole at the first start, 
 ASYNC_SYNC_SECONDS = 0.1  # SPEC: synced at least every 100 ms
 RESERVE_RETRY_SECONDS = 0.25  # how often a full disk is asked again
 GATHER_BYTES_MIN = 64 << 10  # from here on the kernel gathers the records, which saves copying them once
+# Batches of large values are dropped from the system's memory once they are on disk: the store has the values, and pages just given back
+# are cheaper to write to than new ones, two and a half times where a hypervisor has to find them first
+DROP_BYTES_MIN = 256 << 10  # the call itself costs tens of us
+DROP_RECORD_BYTES_MIN = 4 << 10  # on average: of smaller ones the look at each costs as much as it saves
 PENDING_READ_BYTES = 64 << 10  # read together of what is not written yet; of a segment it is a block
 GATHER_PIECES_MAX = 900  # IOV_MAX is 1,024
 SEALED_OPEN_MAX = 128  # files kept open of what is sealed; a base has two descriptors
@@ -212,6 +216,8 @@ class Log:
             self.files.sync(segment.fd)
             self.syncs += 1
             self.durable = self.written
+            if size >= DROP_BYTES_MIN and size >= count * DROP_RECORD_BYTES_MIN and _are_values(records, length):
+                self.files.drop(segment.fd, segment.tail - size, segment.tail)
         elif self._syncer is not None:
             self.durable = max(self.durable, self._syncer.note(segment.fd, self.written))
 
@@ -531,6 +537,12 @@ class Log:
         self.files.sync_dir(self.directory)
         self.files.remove(os.path.join(self.directory, EPHEMERAL_NAME))
         self.files.sync_dir(self.directory)
+
+
+def _are_values(records: Sequence[bytes], length: int) -> bool:
+    """Whether most of the `length` bytes of `records` are values of keys, which are in memory: what queues and streams hold is read back
+    from the log."""
+    return sum(len(record) for record in records if record[TYPE_AT] & FAMILY_MASK == FAMILY_KV) > length // 2
 
 
 class _Syncer:

@@ -16,6 +16,7 @@ from flo.errors import LogDamaged
 HEADER = struct.Struct("<IBBHIQQ")
 HEADER_BYTES = HEADER.size
 assert HEADER_BYTES == 28
+TYPE_AT = 4  # of the type's byte
 
 U16 = struct.Struct("<H")
 U32 = struct.Struct("<I")
