@@ -347,7 +347,14 @@ def memory_of(engine: Engine) -> list[object]:
                 (store.bytes, queues.bytes, streams.bytes),
                 {seq: (state & ~(QUEUE_MASK << QUEUE_SHIFT)) for shard in queues.shards for seq, state in shard.items()},
                 {
-                    queue.name: (queue.counts, list(queues.ready(queue)), dict(queue.dead), queue.evicted, queue.lease, queue.dedup)
+                    queue.name: (
+                        queue.counts,
+                        [seq for seq, _ in queues.ready(queue)],
+                        dict(queue.dead),
+                        queue.evicted,
+                        queue.lease,
+                        queue.dedup,
+                    )
                     for queue in queues.queues.values()
                 },
                 {

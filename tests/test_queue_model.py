@@ -48,7 +48,8 @@ def snapshot(engine: Engine) -> Any:
     }
 
     def queue(q: Queue) -> Any:
-        return (q.lease, q.attempts_max, q.counts, list(q.dead.items()), q.evicted, dict(q.dedup), list(store.ready(q)))
+        ready = [(seq, kind_of(state), priority_of(state), attempts_of(state)) for seq, state in store.ready(q)]
+        return (q.lease, q.attempts_max, q.counts, list(q.dead.items()), q.evicted, dict(q.dedup), ready)
 
     shown = {name: queue(q) for name, q in store.queues.items() if not q.empty or q.dedup or engine.queues.exists(name)}
     return messages, shown

@@ -62,8 +62,7 @@ from flo.engine.stream import FIELDS
 from flo.errors import Fatal, LaneFailure
 from flo.proto.resp import bulk
 from flo.store.kv import COUNTER, I64_MAX, KEY_OVERHEAD_BYTES, PLAIN_MAX, SHARD_MASK
-from flo.store.queue import MESSAGE_BYTES
-from flo.store.queue import SHARDS as MESSAGE_SHARDS
+from flo.store.queue import FRESH_BYTES
 from flo.store.stream import RECORD_BYTES as STREAM_RECORD_BYTES
 from flo.store.stream import SEQ_MASK
 from flo.ual.record import KV_COUNTER, KV_STRING, QUEUE_MESSAGE, STREAM_RECORD
@@ -277,7 +276,6 @@ def _run_each(work: Work, position: int, end: int, room_of_each: int, host: "Hos
             if host.flat_context[0] is not kv:
                 host.flat_context = context(session.namespace)
             _, store, shards, buried, grow, log, push, now, namespace, adds, queues, streams, waiting, _ = host.flat_context
-            messages = queues.shards
             takers, watches, readers = waiting
             index = log.next_index
             set_size = incr_size = -1
@@ -416,7 +414,7 @@ def _run_each(work: Work, position: int, end: int, room_of_each: int, host: "Hos
                         queue = queues.queues.get(key)
                         if queue is not None:
                             queue_name, push_size = key, -1
-                            state, ready, fresh = queues.lane_of_new(queue)
+                            ready, fresh = queues.lane_of_new(queue)
                     if key == queue_name:
                         if size != push_size:
                             push_size, length = size, len(queue.head) + 8
@@ -424,10 +422,9 @@ def _run_each(work: Work, position: int, end: int, room_of_each: int, host: "Hos
                                 (pack_start(37 + length + size, QUEUE_MESSAGE, 0, length, namespace, now), NO_PREDECESSOR, queue.head)
                             )
                         push(join((push_start, pack_version(index), AT_ONCE, text)))
-                        messages[index % 251][index] = state
                         fresh.append(index)
                         ready[0] += 1
-                        queues.bytes += MESSAGE_BYTES
+                        queues.bytes += FRESH_BYTES
                         emit(b":%d\r\n" % (ready[0] + ready[3] if name in COUNTING else index))
                         index += 1
                         at += 7
@@ -557,4 +554,4 @@ def _run_each(work: Work, position: int, end: int, room_of_each: int, host: "Hos
     return position, offset
 
 
-assert SHARD_MASK == 255 and MESSAGE_SHARDS == 251 and ARGUMENT_BYTES_MAX == 2048  # written out above: a global name costs a lookup
+assert SHARD_MASK == 255 and ARGUMENT_BYTES_MAX == 2048  # written out above: a global name costs a lookup

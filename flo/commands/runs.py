@@ -26,8 +26,7 @@ from flo.commands.context import Context
 from flo.engine.queue import Queues
 from flo.engine.stream import FIELDS
 from flo.store.kv import COUNTER, FLAGS_SHIFT, FRAME_END_BYTES, I64_MAX, KEY_OVERHEAD_BYTES, PLAIN_MAX, SHARD_MASK
-from flo.store.queue import ATTEMPTS_MAX, MESSAGE_BYTES, QueueStore
-from flo.store.queue import SHARDS as MESSAGE_SHARDS
+from flo.store.queue import ATTEMPTS_MAX, FRESH_BYTES, QueueStore
 from flo.store.stream import RECORD_BYTES as STREAM_RECORD_BYTES
 from flo.store.stream import SEQ_MASK, Stream, StreamStore
 from flo.ual.record import HEADER_BYTES, KV_COUNTER, KV_STRING, QUEUE_MESSAGE, STREAM_RECORD
@@ -328,19 +327,17 @@ def push_all(
     """LPUSH of each, all of one size, into a queue that is there, or QENQUEUE, which answers the seqs, not `counting` what is ready;
     returns the next index."""
     queue = queues.queues[name]
-    state, ready, fresh = queues.lane_of_new(queue)
+    ready, fresh = queues.lane_of_new(queue)
     seqs = range(index, index + len(payloads))
     length = len(queue.head) + 8
     start = b"".join((pack_start(37 + length + size, QUEUE_MESSAGE, 0, length, namespace, now), NO_PREDECESSOR, queue.head))
-    shards, join = queues.shards, b"".join
+    join = b"".join
     log_all([join((start, mark, AT_ONCE, payload)) for mark, payload in zip(map(pack_version, seqs), payloads, strict=True)])
-    for seq in seqs:
-        shards[seq % 251][seq] = state
     count = ready[0] + ready[3] + 1  # READY, LAPSED
     answer_all([b":%d\r\n" % number for number in (range(count, count + len(seqs)) if counting else seqs)])
     fresh.extend(seqs)
     ready[0] += len(seqs)
-    queues.bytes += MESSAGE_BYTES * len(seqs)
+    queues.bytes += FRESH_BYTES * len(seqs)
     return index + len(seqs)
 
 
@@ -426,4 +423,4 @@ def add_all(
 
 assert 10**ATTEMPT_DIGITS - 1 <= ATTEMPTS_MAX
 # written out above: a global name costs a lookup
-assert SHARD_MASK == 255 and MESSAGE_SHARDS == 251 and PLAIN_MAX == 2 and COUNTER == 1 and SHORT_COUNTER_ENTRY_MAX == 23
+assert SHARD_MASK == 255 and PLAIN_MAX == 2 and COUNTER == 1 and SHORT_COUNTER_ENTRY_MAX == 23

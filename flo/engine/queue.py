@@ -10,7 +10,7 @@ Takers, those who wait for a message, are served in the order they came, in the 
 import struct
 from collections import OrderedDict
 from collections.abc import Callable, Generator, Iterable, Sequence
-from itertools import chain, islice
+from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from flo.engine.operation import operation
@@ -30,6 +30,7 @@ from flo.store.queue import (
     QUEUE_SHIFT,
     SHARDS,
     UNSET,
+    Lane,
     Queue,
     QueueStore,
     attempts_of,
@@ -308,16 +309,16 @@ class Queues:
         size = 0
         deadline = self.engine.now + (queue.lease_ms if lease is None else lease)
         self.engine.admit(count * (TRANSITION_BYTES + len(name)), adds=False)
-        while len(found) < count and (seq := store.first(queue)):
+        while len(found) < count:
+            seq, state = store.first(queue)
+            if not seq:
+                break
             record = self._read(seq)
             payload = record.state[MESSAGE_STATE.size :]
             size += len(payload)
             if found and size > LIST_BYTES_MAX:
                 break
-            state = store.state(seq)
-            assert state is not None
             priority, attempts = priority_of(state), attempts_of(state) + 1
-            queue.lanes[priority].pop()
             if acknowledge:
                 self._gone(queue, seq)
             else:
@@ -365,7 +366,7 @@ class Queues:
             return
         queue = self.store.find(name)
         try:
-            while waiting and queue is not None and self.store.first(queue):
+            while waiting and queue is not None and self.store.first(queue)[0]:
                 taker = next(iter(waiting))
                 lease = None if taker.lease < 0 else taker.lease
                 found = self._take(name, taker.count, lease, taker.acknowledge)
@@ -384,13 +385,11 @@ class Queues:
         queue = store.queues.get(name)
         if queue is None or not log.accepts_adds or not self._is_quiet(now):
             return None
-        seq = store.first(queue)
+        seq, state = store.first(queue)
         data = log.read_bytes(seq) if seq else None
         if data is None:
             return None
-        state = store.shards[seq % SHARDS][seq]
         priority, attempts = state >> PRIORITY_SHIFT & PRIORITY_MASK, (state >> ATTEMPTS_SHIFT & ATTEMPTS_MAX) + 1
-        queue.lanes[priority].pop()
         if acknowledge:
             self._gone(queue, seq)
         else:
@@ -414,13 +413,9 @@ class Queues:
         if queue is None or not queue.order or not log.fits(count * (TRANSITION_BYTES + len(name))) or not self._is_quiet(now):
             return [], []
         priority = queue.order[0]
-        lane, plain = queue.lanes[priority], queue.plain.get(priority, -1)
-        shards = store.shards
-        seqs = list(islice(lane.fresh, count))
-        states = [shards[seq % 251].get(seq) for seq in seqs]
-        if states.count(plain) != len(seqs):
-            del seqs[next(at for at, state in enumerate(states) if state != plain) :]
-        if not seqs or lane.back:
+        lane = queue.lanes[priority]
+        seqs = lane.fresh[lane.at : lane.at + count].tolist()
+        if not seqs or lane.back or lane.left:
             return [], []
         skip = HEADER_BYTES + len(queue.head) + 8 + MESSAGE_STATE.size
         payloads: list[bytes] = []
@@ -433,7 +428,7 @@ class Queues:
         del seqs[len(payloads) :]
         if acknowledge:
             self._gone_all(queue, seqs)
-            store.take_all(seqs, queue, priority)
+            store.take_all(len(seqs), queue, priority)
             return seqs, payloads
         head, deadline = queue.head, now + queue.lease_ms
         size = HEADER_BYTES + 8 + len(head) + 8 + _TRANSITION.size
@@ -647,7 +642,7 @@ class Queues:
         """(seq, state) of the messages whose lease has run out after `limit` attempts or more."""
         found: dict[int, int] = {}
         for lane in queue.lanes.values():
-            for seq in chain(lane.back, lane.fresh):
+            for seq in lane.back:
                 state = self.store.state(seq)
                 if state is not None and kind_of(state) == LAPSED and queue_of(state) == queue.number and attempts_of(state) >= limit:
                     found[seq] = state
@@ -661,12 +656,11 @@ class Queues:
         queue = self.store.find(name)
         return self._show(islice(self.store.ready(queue), limit)) if queue is not None else []
 
-    def _show(self, seqs: Iterable[int]) -> list[Message]:
+    def _show(self, messages: Iterable[tuple[int, int]]) -> list[Message]:
         found: list[Message] = []
         size = 0
-        for seq in seqs:
-            record, state = self._read(seq), self.store.state(seq)
-            assert state is not None
+        for seq, state in messages:
+            record = self._read(seq)
             size += len(record.state)
             if found and size > LIST_BYTES_MAX:
                 break
@@ -827,26 +821,27 @@ def _deadline(now: int, after: int, what: str) -> int:
 def peek_job(queues: Queues, name: bytes, first: int, last: int) -> Generator[None, None, list[Message]]:
     """The ready messages from position `first` to `last` in the order of their delivery, in slices. What changes meanwhile may
     be seen or not."""
-    queue = queues.store.find(name)
+    store = queues.store
+    queue = store.find(name)
     found: list[Message] = []
-    seqs: list[int] = []
+    places: list[tuple[int, Lane]] = []
     at = size = 0
     if queue is None:
         return found
-    for looked, seq in enumerate(queues.store.snapshot(queue), 1):
+    for looked, (seq, lane) in enumerate(store.snapshot(queue), 1):
         if looked % WALK_SLICE == 0:
             yield
-        if queues.store.is_ready(seq, queue):
+        if store.still_ready(seq, queue, lane) is not None:
             if at >= first:
-                seqs.append(seq)
+                places.append((seq, lane))
             at += 1
             if at > last:
                 break
-    for read, seq in enumerate(seqs):
+    for read, (seq, lane) in enumerate(places):
         if read and read % PEEK_SLICE == 0:
             yield
-        state = queues.store.state(seq)
-        if state is None or not queues.store.is_ready(seq, queue):
+        state = store.still_ready(seq, queue, lane)
+        if state is None:
             continue
         record = queues._read(seq)
         size += len(record.state)

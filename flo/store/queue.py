@@ -1,10 +1,10 @@
 """The queues of one namespace: what their records say, and what follows from it by time alone.
 
-    shards[seq % 251]      seq -> state: every message but dead letters
+    shards[seq % 251]      seq -> state: messages that something has happened to, but dead letters
     queues                 name -> Queue: lanes of ready messages, dead letters, configuration
 
-A **state** is one int, so that a million messages cost two objects each; one that nothing has happened to shares its
-queue's int for its priority:
+A message that nothing has happened to is its seq in the lane of its priority, eight bytes: ready, and never delivered. What is
+delivered, delayed or came back has a **state**, one int:
 
     bits 0-1    what it is: READY, DELAYED, LEASED, or LAPSED: ready since its lease ran out, so that its receipt still stands
     bits 2-9    priority
@@ -12,16 +12,19 @@ queue's int for its priority:
     bits 30-61  the queue's number
     bits 62-    deadline, ms: of its lease or delay; 0 for none
 
-A **lane** holds the ready messages of one priority, by seq: new ones in a deque, to which only larger seqs are added, and
-those that came back in a heap. A message that leaves without being popped (acknowledged after its lease ran out) stays there
-and is passed over. Purging gives the queue another number: what bears the old one is nobody's, and is freed in slices.
+A **lane** holds the ready messages of one priority, by seq: those that nothing has happened to in an array, to which only larger
+seqs are added, and those that came back in a heap. Who leaves the array leaves it at its front, or is noted as having `left` it (the
+records of a start come in another order than that of delivery). Who leaves the heap from behind its front (acknowledged after its
+lease ran out) stays in it, and its state shows that it is to be passed over. Purging gives the queue another number and other
+lanes: states that bear the old number are nobody's, and are freed in slices.
 """
 
 from array import array
+from bisect import bisect_left
 from collections import OrderedDict, deque
 from collections.abc import Iterator, Sequence
 from heapq import heappop, heappush, merge
-from itertools import chain
+from itertools import islice
 from typing import NamedTuple
 
 from flo.store.timers import Timers
@@ -37,7 +40,7 @@ DEADLINE_SHIFT = 62
 # A prime: seqs follow each other, so the ones in a shard are multiples of this apart. Were that a power of two they would share their low
 # bits, by which a dict finds its slots: LPUSH then spent a fifth of its time looking for a free one.
 SHARDS = 251
-EXTEND_MIN = 4 * SHARDS  # messages that are put into the shards shard by shard, where they follow each other
+TRIM_MIN = 4096  # seqs that have left an array's front, before those behind are moved there, which takes 1 ms a million
 
 LEASE_MS = 30_000
 ATTEMPTS_DEFAULT = 5
@@ -46,7 +49,8 @@ DEDUP_MS = 300_000
 UNSET = 0xFFFFFFFF  # in a configuration: the default
 
 # By sys.getsizeof and the growth of RSS over a million messages.
-MESSAGE_BYTES = 78  # its seq, its places in a shard and a lane; the state of most is shared
+FRESH_BYTES = 9  # a seq in an array, which grows ahead
+MESSAGE_BYTES = 78  # one with a state: its seq, its places in a shard and a heap
 TIMED_BYTES = 82  # a state of its own, and its place among the timers
 DEAD_BYTES = 300
 QUEUE_BYTES = 1500
@@ -86,34 +90,58 @@ def deadline_of(state: int) -> int:
 class Lane:
     """The ready messages of one priority, in order of seq."""
 
-    __slots__ = ("back", "fresh")
+    __slots__ = ("at", "back", "fresh", "left", "plain")
 
-    def __init__(self) -> None:
-        self.fresh: deque[int] = deque()
+    def __init__(self, plain: int) -> None:
+        """`plain` is the state of those that have none."""
+        self.plain = plain
+        self.fresh = array("Q")  # nothing has happened to these, from offset `at` on …
+        self.at = 0
+        self.left: set[int] = set()  # … but to these among them
         self.back: list[int] = []
 
-    def push(self, seq: int) -> None:
-        """A message is ready."""
-        fresh = self.fresh
-        if not fresh or seq > fresh[-1]:
-            fresh.append(seq)
-        else:
-            heappush(self.back, seq)
+    @property
+    def untouched(self) -> int:
+        """How many there are that nothing has happened to."""
+        return len(self.fresh) - self.at - len(self.left)
 
     def first(self) -> int:
-        """The lowest seq; 0 for none."""
-        fresh, back = self.fresh, self.back
-        if back and (not fresh or back[0] < fresh[0]):
-            return back[0]
-        return fresh[0] if fresh else 0
+        """The lowest seq that nothing has happened to; 0 for none."""
+        return self.fresh[self.at] if self.at < len(self.fresh) else 0
 
-    def pop(self) -> None:
-        """Take out what `first` gives."""
-        fresh, back = self.fresh, self.back
-        if back and (not fresh or back[0] < fresh[0]):
-            heappop(back)
-        else:
-            fresh.popleft()
+    def holds(self, seq: int) -> bool:
+        """Whether the message is here, and nothing has happened to it."""
+        fresh = self.fresh
+        at = bisect_left(fresh, seq, self.at)
+        return at < len(fresh) and fresh[at] == seq and seq not in self.left
+
+    def take(self, seq: int) -> bool:
+        """Something happens to a message; False where it is none of those that nothing has happened to."""
+        fresh, at = self.fresh, self.at
+        if at < len(fresh) and fresh[at] == seq:
+            self.leave(1)
+            return True
+        if not self.holds(seq):
+            return False
+        self.left.add(seq)
+        return True
+
+    def leave(self, count: int) -> None:
+        """Something happens to the first `count` of those that nothing has happened to, who are in front of all that have left."""
+        fresh, left = self.fresh, self.left
+        at = self.at + count
+        while left and at < len(fresh) and fresh[at] in left:
+            left.remove(fresh[at])
+            at += 1
+        if at >= TRIM_MIN and 2 * at > len(fresh):
+            del fresh[:at]
+            at = 0
+        self.at = at
+
+    def seqs(self) -> Iterator[int]:
+        """Those that nothing has happened to. Nothing may change meanwhile."""
+        found = islice(self.fresh, self.at, None)
+        return (seq for seq in found if seq not in self.left) if self.left else found
 
 
 class Dead(NamedTuple):
@@ -127,7 +155,7 @@ class Dead(NamedTuple):
 class Queue:
     """One queue. Its counts are of messages as they are now, time included as far as `QueueStore.ripen` has come."""
 
-    __slots__ = ("attempts_max", "counts", "dead", "dedup", "evicted", "head", "lanes", "lease", "name", "number", "order", "plain")
+    __slots__ = ("attempts_max", "counts", "dead", "dedup", "evicted", "head", "lanes", "lease", "name", "number", "order")
 
     def __init__(self, name: bytes, number: int) -> None:
         self.name = name
@@ -146,7 +174,6 @@ class Queue:
         self.counts = [0, 0, 0, 0]  # by kind
         self.lanes: dict[int, Lane] = {}
         self.order: list[int] = []  # priorities that have a lane, lowest first
-        self.plain: dict[int, int] = {}  # priority -> the state that new messages share
         return old
 
     @property
@@ -158,6 +185,11 @@ class Queue:
     def attempts_limit(self) -> int:
         """After how many deliveries a message that fails is dead; 0 for never."""
         return ATTEMPTS_DEFAULT if self.attempts_max == UNSET else self.attempts_max
+
+    @property
+    def untouched(self) -> int:
+        """How many messages there are that nothing has happened to."""
+        return sum(lane.untouched for lane in self.lanes.values())
 
     @property
     def ready(self) -> int:
@@ -173,7 +205,7 @@ class Queue:
         """The lane of a priority."""
         found = self.lanes.get(priority)
         if found is None:
-            found = self.lanes[priority] = Lane()
+            found = self.lanes[priority] = Lane(pack(READY, priority, 0, self.number, 0))
             self.order.append(priority)
             self.order.sort()
         return found
@@ -200,7 +232,7 @@ class QueueStore:
         self.numbers: dict[int, Queue] = {}
         # not through self: a store that is dropped with its namespace must be in no cycle, since nothing collects those
         self.timers = Timers(lambda seq: shards[seq % SHARDS].get(seq, 0) >> DEADLINE_SHIFT)
-        self.garbage: list[deque[int] | list[int]] = []  # seqs of purged messages, to be forgotten in slices
+        self.garbage: list[list[int]] = []  # seqs of purged messages, to be forgotten in slices
         self.windows: deque[tuple[int, bytes, bytes]] = deque()  # (until, queue, dedup key), in the order they end
         self.bytes = 0
         self._next_number = 1
@@ -212,46 +244,69 @@ class QueueStore:
         return self.queues.get(name)
 
     def state(self, seq: int) -> int | None:
-        """A message's state, None where there is none, or a dead letter."""
+        """The state of a message that has one; None where nothing has happened to it, there is none, or it is a dead letter."""
         return self.shards[seq % SHARDS].get(seq)
 
-    def first(self, queue: Queue) -> int:
-        """The seq that is delivered next; 0 where none is ready."""
-        shards, number = self.shards, queue.number
+    def first(self, queue: Queue) -> tuple[int, int]:
+        """(seq, state) of the message that is delivered next; (0, 0) where none is ready."""
         for priority in queue.order:
             lane = queue.lanes[priority]
-            fresh = lane.fresh
-            if fresh and not lane.back:  # nothing came back: the common case in short
-                seq = fresh[0]
-                if shards[seq % SHARDS].get(seq, -1) == queue.plain.get(priority):
-                    return seq
-            while seq := lane.first():
-                state = shards[seq % SHARDS].get(seq)
-                if state is not None and state & KIND_MASK in DELIVERABLE and queue_of(state) == number:
-                    return seq
-                lane.pop()
-        return 0
+            back, fresh = lane.back, lane.first()
+            while back:
+                seq = back[0]
+                if fresh and fresh < seq:
+                    break
+                state = self._returned(seq, queue)
+                if state is not None:
+                    return seq, state
+                heappop(back)
+            if fresh:
+                return fresh, lane.plain
+        return 0, 0
 
-    def is_ready(self, seq: int, queue: Queue) -> bool:
-        """Whether the message is in the queue and may be delivered."""
+    def _returned(self, seq: int, queue: Queue) -> int | None:
+        """The state of a message that came back to the queue, None where it has left again."""
         state = self.shards[seq % SHARDS].get(seq)
-        return state is not None and state & KIND_MASK in DELIVERABLE and queue_of(state) == queue.number
+        if state is not None and state & KIND_MASK in DELIVERABLE and queue_of(state) == queue.number:
+            return state
+        return None
 
-    def ready(self, queue: Queue) -> Iterator[int]:
-        """The seqs that are ready, in the order of their delivery, as far as they are asked for. Nothing may change meanwhile."""
-        for priority in queue.order:
-            lane = queue.lanes[priority]
-            last = 0
-            for seq in merge(lane.fresh, _ascending(lane.back)) if lane.back else lane.fresh:
-                if seq != last and self.is_ready(seq, queue):
-                    yield seq
+    def ready(self, queue: Queue) -> Iterator[tuple[int, int]]:
+        """(seq, state) of those that are ready, in the order of their delivery, as far as they are asked for. Nothing may change
+        meanwhile."""
+        for lane in map(queue.lanes.__getitem__, queue.order):
+            last, untouched = 0, lane.seqs()
+            fresh = next(untouched, 0)
+            for seq in _ascending(lane.back):
+                while fresh and fresh < seq:
+                    yield fresh, lane.plain
+                    fresh = next(untouched, 0)
+                state = self._returned(seq, queue)
+                if seq != last and state is not None:
+                    yield seq, state
                 last = seq
+            while fresh:
+                yield fresh, lane.plain
+                fresh = next(untouched, 0)
 
     @staticmethod
-    def snapshot(queue: Queue) -> Iterator[int]:
-        """The seqs that were in the lanes at this moment, in order, stale and doubled ones included."""
-        lanes = [(list(lane.fresh), list(lane.back)) for lane in map(queue.lanes.__getitem__, queue.order)]
-        return chain.from_iterable(merge(fresh, _ascending(back)) if back else fresh for fresh, back in lanes)
+    def snapshot(queue: Queue) -> Iterator[tuple[int, Lane]]:
+        """The seqs that were in the lanes when the first is asked for, in order, each with its lane; what has become of each, `still_ready`
+        says."""
+        lanes = [(lane, array("Q", lane.seqs()), list(lane.back)) for lane in map(queue.lanes.__getitem__, queue.order)]
+        for lane, fresh, back in lanes:
+            last = 0
+            for seq in merge(fresh, _ascending(back)) if back else fresh:
+                if seq != last:
+                    yield seq, lane
+                last = seq
+
+    def still_ready(self, seq: int, queue: Queue, lane: Lane) -> int | None:
+        """The state of a message that was in this lane of the queue; None where it is not ready any more."""
+        state = self._returned(seq, queue)
+        if state is None and self.state(seq) is None and queue.lanes.get(priority_of(lane.plain)) is lane and lane.holds(seq):
+            return lane.plain
+        return state
 
     # -- what records do ---------------------------------------------------------------------------
 
@@ -275,86 +330,69 @@ class QueueStore:
 
     def push(self, seq: int, queue: Queue, priority: int = 0) -> None:
         """`message`, ready at once, into a queue that is there."""
-        state, counts, fresh = self.lane_of_new(queue, priority)
-        self.shards[seq % SHARDS][seq] = state
+        counts, fresh = self.lane_of_new(queue, priority)
+        if fresh and seq <= fresh[-1]:
+            self._come_back(seq, queue, READY, priority, 0)
+            return
+        fresh.append(seq)
         counts[READY] += 1
-        if not fresh or seq > fresh[-1]:
-            fresh.append(seq)
-        else:
-            queue.lanes[priority].push(seq)
-        self.bytes += MESSAGE_BYTES
+        self.bytes += FRESH_BYTES
 
     @staticmethod
-    def lane_of_new(queue: Queue, priority: int = 0) -> tuple[int, list[int], deque[int]]:
-        """Where messages of a priority go that are ready at once: (the state they share, counts, the deque their seqs go to, each
-        larger than the last). Until the queue is next purged."""
-        state = queue.plain.get(priority)
-        if state is None:
-            state = queue.plain[priority] = pack(READY, priority, 0, queue.number, 0)
+    def lane_of_new(queue: Queue, priority: int = 0) -> "tuple[list[int], array[int]]":
+        """Where messages of a priority go that are ready at once: (counts, the array their seqs go to, each larger than the last).
+        Until the queue is next purged."""
         lane = queue.lanes.get(priority)
         if lane is None:
             lane = queue.lane(priority)
-        return state, queue.counts, lane.fresh
+        return queue.counts, lane.fresh
 
     def extend(self, name: bytes, priority: int, seqs: "array[int]") -> None:
         """`message` for many, ready at once, in order of seq."""
         queue = self.open(name)
-        state, counts, fresh = self.lane_of_new(queue, priority)
-        shards = self.shards
-        many = seqs.tolist()  # a shard and a lane share the ints
-        if len(many) > EXTEND_MIN and many[-1] - many[0] == len(many) - 1:
-            for at in range(SHARDS):  # they follow each other: each shard gets its own at once
-                shards[many[at] % SHARDS].update(dict.fromkeys(many[at::SHARDS], state))
-        else:
-            for seq in many:
-                shards[seq % SHARDS][seq] = state
-        counts[READY] += len(many)
-        if not fresh or many[0] > fresh[-1]:
-            fresh.extend(many)
-        else:
-            lane = queue.lane(priority)
-            for seq in many:
-                lane.push(seq)
-        self.bytes += MESSAGE_BYTES * len(seqs)
+        counts, fresh = self.lane_of_new(queue, priority)
+        if fresh and seqs[0] <= fresh[-1]:
+            for seq in seqs:
+                self.push(seq, queue, priority)
+            return
+        fresh.extend(seqs)
+        counts[READY] += len(seqs)
+        self.bytes += FRESH_BYTES * len(seqs)
 
     def lease(self, seq: int, name: bytes, priority: int, attempts: int, deadline: int) -> None:
         """A message was delivered, or its lease extended."""
-        queue = self.queues.get(name)
-        shard = self.shards[seq % SHARDS]
-        state = shard.get(seq, 0)
-        if queue is not None and state >> QUEUE_SHIFT == queue.number and deadline:  # no deadline so far: the common case in short
-            queue.counts[state & KIND_MASK] -= 1
+        queue = self.open(name)
+        lane = queue.lanes.get(priority)
+        if lane is not None and deadline and lane.first() == seq:  # nothing has happened to it: the common case in short
+            lane.leave(1)
+            queue.counts[READY] -= 1
             queue.counts[LEASED] += 1
-            attempts = min(attempts, ATTEMPTS_MAX)
             # `pack`, in full
-            shard[seq] = LEASED | priority << 2 | attempts << 10 | queue.number << QUEUE_SHIFT | deadline << DEADLINE_SHIFT
+            state = LEASED | priority << 2 | min(attempts, ATTEMPTS_MAX) << 10 | queue.number << QUEUE_SHIFT
+            self.shards[seq % SHARDS][seq] = state | deadline << DEADLINE_SHIFT
             self.timers.add(deadline, seq)
-            self.bytes += TIMED_BYTES
+            self.bytes += MESSAGE_BYTES + TIMED_BYTES - FRESH_BYTES
             return
-        self._forget(seq)
-        self._set(seq, self.open(name), LEASED, priority, attempts, deadline)
+        self._leave(seq, queue, priority)
+        self._set(seq, queue, LEASED, priority, attempts, deadline)
 
     def lease_all(self, seqs: Sequence[int], queue: Queue, priority: int, deadline: int) -> None:
         """`lease` of messages that nothing has happened to, the first in their lane, to the same deadline."""
         leased = pack(LEASED, priority, 1, queue.number, deadline)
-        shards, leave = self.shards, queue.lanes[priority].fresh.popleft
+        shards, count = self.shards, len(seqs)
+        queue.lanes[priority].leave(count)
         for seq in seqs:
-            leave()
             shards[seq % 251][seq] = leased
-        count = len(seqs)
         queue.counts[READY] -= count
         queue.counts[LEASED] += count
         self.timers.add_all(deadline, seqs)
-        self.bytes += TIMED_BYTES * count
+        self.bytes += (MESSAGE_BYTES + TIMED_BYTES - FRESH_BYTES) * count
 
-    def take_all(self, seqs: Sequence[int], queue: Queue, priority: int) -> None:
-        """`remove` of messages that nothing has happened to, the first in their lane."""
-        shards, leave = self.shards, queue.lanes[priority].fresh.popleft
-        for seq in seqs:
-            leave()
-            del shards[seq % 251][seq]
-        queue.counts[READY] -= len(seqs)
-        self.bytes -= MESSAGE_BYTES * len(seqs)
+    def take_all(self, count: int, queue: Queue, priority: int) -> None:
+        """`remove` of so many messages that nothing has happened to, the first in their lane."""
+        queue.lanes[priority].leave(count)
+        queue.counts[READY] -= count
+        self.bytes -= FRESH_BYTES * count
 
     def remove_all(self, seqs: Sequence[int], states: Sequence[int], queue: Queue) -> None:
         """`remove` of leased messages, whose states these are."""
@@ -368,39 +406,42 @@ class QueueStore:
     def back(self, seq: int, name: bytes, priority: int, attempts: int, not_before: int) -> None:
         """A message was given back, or came back from the dead letters."""
         queue = self.open(name)
-        self._forget(seq)
+        self._leave(seq, queue, priority)
         if queue.dead.pop(seq, None) is not None:
             self.bytes -= DEAD_BYTES
         if not_before:
             self._set(seq, queue, DELAYED, priority, attempts, not_before)
         else:
-            self._set(seq, queue, READY, priority, attempts, 0)
-            queue.lane(priority).push(seq)
+            self._come_back(seq, queue, READY, priority, attempts)
 
     def die(self, seq: int, name: bytes, priority: int, attempts: int, time: int) -> None:
         """A message became a dead letter."""
-        self._forget(seq)
-        self.open(name).dead[seq] = Dead(priority, attempts, time)
+        queue = self.open(name)
+        self._leave(seq, queue, priority)
+        queue.dead[seq] = Dead(priority, attempts, time)
         self.bytes += DEAD_BYTES
 
     def remove(self, seq: int, name: bytes) -> None:
         """A message was acknowledged, or a dead letter deleted."""
-        self._forget(seq)
         queue = self.queues.get(name)
         if queue is not None and queue.dead.pop(seq, None) is not None:
             self.bytes -= DEAD_BYTES
+        elif not self._forget(seq) and queue is not None and any(lane.take(seq) for lane in queue.lanes.values()):
+            queue.counts[READY] -= 1
+            self.bytes -= FRESH_BYTES
 
     def purge(self, name: bytes) -> None:
         """Everything in the queue so far is gone, dead letters too."""
         queue = self.queues.get(name)
         if queue is None:
             return
-        self.bytes -= MESSAGE_BYTES * sum(queue.counts) + TIMED_BYTES * (queue.counts[DELAYED] + queue.counts[LEASED])
+        untouched = queue.untouched
+        self.bytes -= FRESH_BYTES * untouched + MESSAGE_BYTES * (sum(queue.counts) - untouched)
+        self.bytes -= TIMED_BYTES * (queue.counts[DELAYED] + queue.counts[LEASED])
         self.bytes -= DEAD_BYTES * len(queue.dead)
         queue.dead = OrderedDict()
         del self.numbers[queue.number]
-        for lane in queue.start(self._next_number):
-            self.garbage += (lane.fresh, lane.back)
+        self.garbage += [lane.back for lane in queue.start(self._next_number)]
         self.numbers[self._next_number] = queue
         self._next_number += 1
 
@@ -449,10 +490,26 @@ class QueueStore:
         if deadline:
             self.timers.add(deadline, seq)
 
-    def _forget(self, seq: int) -> None:
+    def _come_back(self, seq: int, queue: Queue, kind: int, priority: int, attempts: int) -> None:
+        """A message is ready again, or was put in behind later ones."""
+        self._set(seq, queue, kind, priority, attempts, 0)
+        heappush(queue.lane(priority).back, seq)
+
+    def _leave(self, seq: int, queue: Queue, priority: int) -> None:
+        """Something happens to a message: what it was, it is no longer."""
+        lane = queue.lanes.get(priority)
+        if self._forget(seq):
+            if lane is not None and lane.back and lane.back[0] == seq:
+                heappop(lane.back)
+        elif lane is not None and lane.take(seq):
+            queue.counts[READY] -= 1
+            self.bytes -= FRESH_BYTES
+
+    def _forget(self, seq: int) -> bool:
+        """Drop a message's state; whether it had one."""
         state = self.shards[seq % SHARDS].pop(seq, None)
         if state is None:
-            return
+            return False
         deadline = state >> DEADLINE_SHIFT
         if deadline:
             self.timers.remove(deadline, seq)
@@ -460,6 +517,7 @@ class QueueStore:
         if queue is not None:  # else it was purged, and was not counted since
             queue.counts[state & KIND_MASK] -= 1
             self.bytes -= MESSAGE_BYTES + (TIMED_BYTES if state & KIND_MASK in TIMED else 0)
+        return True
 
     # -- what time does ----------------------------------------------------------------------------
 
@@ -473,11 +531,8 @@ class QueueStore:
             return
         kind = LAPSED if state & KIND_MASK == LEASED else READY
         queue.counts[state & KIND_MASK] -= 1
-        self.bytes -= TIMED_BYTES
-        queue.counts[kind] += 1
-        priority = priority_of(state)
-        shard[seq] = pack(kind, priority, attempts_of(state), queue.number, 0)
-        queue.lane(priority).push(seq)
+        self.bytes -= MESSAGE_BYTES + TIMED_BYTES  # `_set` adds the first again
+        self._come_back(seq, queue, kind, priority_of(state), attempts_of(state))
 
     def free(self, most: int) -> bool:
         """Forget up to `most` purged messages; returns whether there are more."""
@@ -495,5 +550,5 @@ class QueueStore:
 
     def pieces(self) -> list[object]:
         """What holds the messages, for freeing a store that was dropped piece by piece."""
-        lanes = [piece for queue in self.queues.values() for lane in queue.lanes.values() for piece in (lane.fresh, lane.back)]
+        lanes = [lane.back for queue in self.queues.values() for lane in queue.lanes.values()]
         return [*self.garbage, *lanes, *(queue.dead for queue in self.queues.values()), *self.timers.pieces(), *self.shards]
