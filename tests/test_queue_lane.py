@@ -1,5 +1,7 @@
 """A queue's lane, the plain way: seqs that came, in an array, of which some have left, and a heap of those that came back."""
 
+from array import array
+
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
@@ -34,7 +36,7 @@ class LaneModel(RuleBasedStateMachine):
     @rule(count=st.integers(1, 6), gap=st.integers(0, 3))
     def come(self, count: int, gap: int) -> None:
         self.next += gap
-        seqs = module.array("Q", range(self.next, self.next + count))
+        seqs = array("Q", range(self.next, self.next + count))
         if count > 3:
             self.store.extend(NAME, 0, seqs)
         else:
