@@ -9,7 +9,7 @@ from pathlib import Path
 from random import Random
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from flo.engine import Engine, EngineSettings
@@ -428,6 +428,7 @@ RUN = st.tuples(
 
 
 @settings(max_examples=60, deadline=None)
+@example([[("late", 150, True, b"a", "default"), ("turns", 650, True, b"a", "other"), ("add", 650, True, b"b", "other")]])
 @given(st.lists(st.lists(RUN, max_size=6), max_size=4))
 def test_runs_of_records_make_the_same_state(batches: list[list[tuple[str, int, bool, bytes, str]]]) -> None:
     """Batches of many records of one layout, and where such a run ends."""
