@@ -58,9 +58,11 @@ class LaneModel(RuleBasedStateMachine):
     @rule(count=st.integers(1, 5), acknowledge=st.booleans())
     def lease_many(self, count: int, acknowledge: bool) -> None:
         lane = self.queue.lanes[0]
-        if lane.back or lane.left:
+        if lane.back:
             return
-        seqs = sorted(self.ready)[:count]
+        seqs = lane.next_seqs(count)
+        assert seqs == sorted(self.ready)[: len(seqs)]
+        assert seqs and (len(seqs) == count or len(seqs) == len(self.ready) or lane.left)
         for seq in seqs:
             del self.ready[seq]
         if acknowledge:

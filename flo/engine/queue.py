@@ -414,8 +414,8 @@ class Queues:
             return [], []
         priority = queue.order[0]
         lane = queue.lanes[priority]
-        seqs = lane.fresh[lane.at : lane.at + count].tolist()
-        if not seqs or lane.back or lane.left:
+        seqs = lane.next_seqs(count)
+        if not seqs or lane.back:
             return [], []
         skip = HEADER_BYTES + len(queue.head) + 8 + MESSAGE_STATE.size
         payloads: list[bytes] = []

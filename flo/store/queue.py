@@ -143,6 +143,13 @@ class Lane:
         found = islice(self.fresh, self.at, None)
         return (seq for seq in found if seq not in self.left) if self.left else found
 
+    def next_seqs(self, count: int) -> list[int]:
+        """Up to `count` of the first that nothing has happened to, as far as they are not behind one that has left."""
+        found = self.fresh[self.at : self.at + count].tolist()
+        if self.left:
+            del found[next((at for at, seq in enumerate(found) if seq in self.left), len(found)) :]
+        return found
+
 
 class Dead(NamedTuple):
     """A dead letter."""
@@ -293,7 +300,7 @@ class QueueStore:
     def snapshot(queue: Queue) -> Iterator[tuple[int, Lane]]:
         """The seqs that were in the lanes when the first is asked for, in order, each with its lane; what has become of each, `still_ready`
         says."""
-        lanes = [(lane, array("Q", lane.seqs()), list(lane.back)) for lane in map(queue.lanes.__getitem__, queue.order)]
+        lanes = [(lane, lane.fresh[lane.at :], list(lane.back)) for lane in map(queue.lanes.__getitem__, queue.order)]
         for lane, fresh, back in lanes:
             last = 0
             for seq in merge(fresh, _ascending(back)) if back else fresh:
