@@ -15,7 +15,7 @@ from flo.proto import binary
 from flo.proto.binary import Frame, FrameReader, Response, encode_request, namespace_hash, split_response
 from flo.proto.operations import BY_NAME, OPERATIONS
 from tests.fakes import FakeHost, FakePeer
-from tests.test_flat import contents, log_of
+from tests.test_flat import assert_alike, contents, log_of
 
 load_handlers()
 
@@ -213,10 +213,7 @@ def test_large_requests_in_the_flat_path(size: int, monkeypatch: pytest.MonkeyPa
             encode_request(put, 17, 0, b"a", value),
         ):
             assert feed(one, data) == feed(other, data)
-        assert contents(flat_host.engine.kv.store) == contents(plain_host.engine.kv.store)
-        for host in (flat_host, plain_host):
-            host.tick()
-        assert log_of(flat_host) == log_of(plain_host)
+        assert_alike(flat_host, plain_host)
     finally:
         flat_host.close()
         plain_host.close()

@@ -103,6 +103,15 @@ def log_of(host: FakeHost) -> list[Record | None]:
     return [host.engine.log.read(index) for index in range(1, host.engine.log.next_index)]
 
 
+def assert_alike(one: FakeHost, other: FakeHost) -> None:
+    """Both hold the same, and once the turn is over have logged the same."""
+    assert contents(one.engine.kv.store) == contents(other.engine.kv.store)
+    assert queues_and_streams(one) == queues_and_streams(other)
+    for host in (one, other):
+        host.tick()
+    assert log_of(one) == log_of(other)
+
+
 @settings(max_examples=250, deadline=None)
 @example(turns=[([(b"GET", b"a"), (b"FLUSHALL",), (b"SET", b"a", b""), (b"KEYS", b"*")], 0, [24])])  # the flush in two pieces
 @given(turns=st.lists(st.tuples(PIPELINES, st.integers(0, 3000), st.lists(st.integers(1, 200), max_size=4)), max_size=5))
@@ -172,11 +181,7 @@ def test_large_values_by_themselves(size: int, monkeypatch: pytest.MonkeyPatch) 
         for data in odd:
             hosts = [session(flat_host), session(plain_host, plain=True)]
             assert feed(hosts[0], data) == feed(hosts[1], data), data[:100]
-        assert contents(flat_host.engine.kv.store) == contents(plain_host.engine.kv.store)
-        assert queues_and_streams(flat_host) == queues_and_streams(plain_host)
-        for host in (flat_host, plain_host):
-            host.tick()
-        assert log_of(flat_host) == log_of(plain_host)
+        assert_alike(flat_host, plain_host)
     finally:
         flat_host.close()
         plain_host.close()

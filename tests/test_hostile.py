@@ -426,8 +426,12 @@ class Collecting:
         launcher.chmod(launcher.stat().st_mode | stat.S_IXUSR)
         self.server = FloProcess(tmp_path / "data", python=str(launcher), environment=environment)
         self.collections = 0
-        self.sockets = self.server.sockets()
-        self.collect()  # what starting left
+        try:
+            self.sockets = self.server.sockets()
+            self.collect()  # what starting left
+        except BaseException:
+            self.server.kill()
+            raise
 
     def collect(self) -> int:
         """How many objects were in cycles, once every client is gone."""
