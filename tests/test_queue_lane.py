@@ -1,11 +1,17 @@
 """A queue's lane, the plain way: seqs that came, in an array, of which some have left, and a heap of those that came back."""
 
 from array import array
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from flo.engine import Engine
+from flo.engine.queue import peek_job
 from flo.store import queue as module
 from flo.store.queue import DELAYED, LEASED, READY, QueueStore, attempts_of, kind_of
 
@@ -118,7 +124,7 @@ class LaneModel(RuleBasedStateMachine):
             return
         places = list(self.store.snapshot(self.queue))
         self.store.purge(NAME)
-        assert not any(self.store.still_ready(seq, self.queue, lane) for seq, lane in places)
+        assert not [seq for seq, lane in places if self.store.still_ready(seq, self.queue, lane) is not None]
         while self.store.free(3):
             pass
         self.ready, self.leased, self.dead = {}, {}, set()
@@ -152,4 +158,106 @@ def test_what_is_tried_again_and_again_leaves_nothing_behind() -> None:
         store.lease(1, NAME, 0, attempt, LATER)
         store.back(1, NAME, 0, attempt, 0)
     lane = store.open(NAME).lanes[0]
-    assert (lane.back, lane.left, lane.untouched) == ([1], set(), 0)
+    assert (lane.back, lane.left, lane.stale, lane.untouched) == ([1], set(), set(), 0)
+
+
+def lapse(store: QueueStore, seq: int) -> None:
+    """Its lease has run out."""
+    store.timers.remove(LATER, seq)
+    store.ripen(seq)
+
+
+@pytest.mark.parametrize("how", ["given back late", "extended late"])
+def test_what_leaves_from_behind_another_and_comes_back_is_there_once(how: str) -> None:
+    store = QueueStore()
+    for seq in (1, 2, 3):
+        store.message(seq, NAME, 0, 0)
+        store.lease(seq, NAME, 0, 1, LATER)
+    store.back(1, NAME, 0, 1, 0)
+    for round_ in range(100):
+        lapse(store, 2)
+        if how == "given back late":
+            store.back(2, NAME, 0, 1, 0)
+        if not round_:
+            store.back(3, NAME, 0, 1, 0)  # behind it: it is neither the heap's first nor its last
+        store.lease(2, NAME, 0, 1, LATER)
+    queue = store.open(NAME)
+    assert sorted(queue.lanes[0].back) == [1, 2, 3]
+    assert [seq for seq, _ in store.ready(queue)] == [1, 3]
+
+
+@pytest.mark.parametrize("order", [range(1, 1001), range(1000, 0, -1), [*range(1, 1001, 2), *range(2, 1001, 2)]])
+def test_what_is_acknowledged_after_its_lease_is_not_kept(order: Sequence[int]) -> None:
+    store = QueueStore()
+    store.extend(NAME, 0, array("Q", range(1, 1001)))
+    store.lease_all(range(1, 1001), store.open(NAME), 0, LATER)
+    for seq in range(1, 1001):
+        lapse(store, seq)
+    for seq in order:
+        store.remove(seq, NAME)
+    lane = store.open(NAME).lanes[0]
+    store.first(store.open(NAME))
+    assert (lane.back, lane.stale, store.bytes) == ([], set(), module.QUEUE_BYTES + len(NAME))
+
+
+def test_an_empty_lane_gives_its_memory_back() -> None:
+    store = QueueStore()
+    store.extend(NAME, 0, array("Q", range(1, 1001)))
+    queue = store.open(NAME)
+    store.take_all(1000, queue, 0)
+    assert not queue.lanes[0].fresh
+    store.message(2000, NAME, 0, 0)
+    assert store.first(queue)[0] == 2000
+
+
+def test_a_look_at_what_is_flushed_meanwhile_ends(tmp_path: Path) -> None:
+    with Engine(str(tmp_path)) as engine:
+        engine.queues.enqueue_many(NAME, [b"%d" % number for number in range(9000)])
+        for flushed_after in (1, 3):
+            job = peek_job(engine.queues, NAME, 0, 5000)
+            for _ in range(flushed_after):
+                next(job)
+            engine.flush([engine.namespace("default")])
+            engine.compact()
+            with pytest.raises(StopIteration) as end:
+                while True:
+                    next(job)
+            assert len(end.value.value) <= 256 * flushed_after  # what was read before
+            assert not engine.queues.peek(NAME)
+            engine.queues.enqueue_many(NAME, [b"%d" % number for number in range(9000)])
+
+
+def test_the_first_of_many_is_found_without_going_over_those_before() -> None:
+    """Half a million that have left cost nothing: the offsets looked at are few."""
+    store = QueueStore()
+    store.extend(NAME, 0, array("Q", range(1, 10_001)))
+    queue = store.open(NAME)
+    store.take_all(4_000, queue, 0)
+    lane = queue.lanes[0]
+    assert lane.at == 4_000
+    lane.fresh = Counted("Q", lane.fresh)
+    Counted.looks = 0
+    assert next(store.ready(queue)) == (4_001, lane.plain)
+    assert Counted.looks == 1
+
+
+class Counted(array):  # type: ignore[type-arg]
+    """An array that counts how often one of its items is asked for."""
+
+    looks = 0
+
+    def __getitem__(self, place: Any) -> Any:
+        Counted.looks += 1
+        return super().__getitem__(place)
+
+    def __iter__(self) -> Any:
+        raise AssertionError("gone over")
+
+
+def test_messages_whose_payload_was_lost_are_found_whatever_happened_to_them(tmp_path: Path) -> None:
+    with Engine(str(tmp_path)) as engine:
+        leased, ready, dead = (engine.queues.enqueue(NAME, b"payload") for _ in range(3))
+        engine.queues.dequeue(NAME, 1)
+        engine.queues.store.die(dead, NAME, 0, 1, 1)
+        assert sorted(seq for *_, seq in engine.unreadable(lambda _: False)) == [leased, ready, dead]
+        assert [seq for *_, seq in engine.unreadable(lambda seq: seq != ready)] == [ready]

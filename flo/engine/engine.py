@@ -12,6 +12,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import chain
 from typing import Any, NamedTuple
 
 from flo.engine.kv import RECORD_MARGIN_BYTES, KeyValue
@@ -490,7 +491,8 @@ class Engine:
                     if queue is not None and not is_kept(seq):
                         found.append((namespace, queue, seq))
             for queue in store.queues.values():
-                found += [(namespace, queue, seq) for seq in queue.dead if not is_kept(seq)]
+                untouched = chain.from_iterable(lane.seqs() for lane in queue.lanes.values())
+                found += [(namespace, queue, seq) for seq in chain(untouched, queue.dead) if not is_kept(seq)]
         return found
 
     def forget_unreadable(self) -> int:

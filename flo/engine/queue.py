@@ -824,13 +824,15 @@ def peek_job(queues: Queues, name: bytes, first: int, last: int) -> Generator[No
     store = queues.store
     queue = store.find(name)
     found: list[Message] = []
-    places: list[tuple[int, Lane]] = []
+    places: list[tuple[int, Lane | None]] = []
     at = size = 0
     if queue is None:
         return found
     for looked, (seq, lane) in enumerate(store.snapshot(queue), 1):
         if looked % WALK_SLICE == 0:
             yield
+            if queues.store is not store:  # all was flushed meanwhile
+                return found
         if store.still_ready(seq, queue, lane) is not None:
             if at >= first:
                 places.append((seq, lane))
@@ -840,6 +842,8 @@ def peek_job(queues: Queues, name: bytes, first: int, last: int) -> Generator[No
     for read, (seq, lane) in enumerate(places):
         if read and read % PEEK_SLICE == 0:
             yield
+            if queues.store is not store:
+                break
         state = store.still_ready(seq, queue, lane)
         if state is None:
             continue

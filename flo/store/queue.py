@@ -13,10 +13,10 @@ delivered, delayed or came back has a **state**, one int:
     bits 62-    deadline, ms: of its lease or delay; 0 for none
 
 A **lane** holds the ready messages of one priority, by seq: those that nothing has happened to in an array, to which only larger
-seqs are added, and those that came back in a heap. Who leaves the array leaves it at its front, or is noted as having `left` it (the
-records of a start come in another order than that of delivery). Who leaves the heap from behind its front (acknowledged after its
-lease ran out) stays in it, and its state shows that it is to be passed over. Purging gives the queue another number and other
-lanes: states that bear the old number are nobody's, and are freed in slices.
+seqs are added, and those that came back, who all have a state, in a heap. Who leaves the array leaves it at its front, or is noted as
+having `left` it (the records of a start come in another order than that of delivery). Who leaves the heap from behind its front
+(acknowledged after its lease ran out) stays in it as `stale`, is passed over, and is not put in again where it comes back. Purging gives
+the queue another number and other lanes: states that bear the old number are nobody's, and are freed in slices.
 """
 
 from array import array
@@ -24,7 +24,8 @@ from bisect import bisect_left
 from collections import OrderedDict, deque
 from collections.abc import Iterator, Sequence
 from heapq import heappop, heappush, merge
-from itertools import islice
+from itertools import repeat
+from operator import itemgetter
 from typing import NamedTuple
 
 from flo.store.timers import Timers
@@ -40,6 +41,8 @@ DEADLINE_SHIFT = 62
 # A prime: seqs follow each other, so the ones in a shard are multiples of this apart. Were that a power of two they would share their low
 # bits, by which a dict finds its slots: LPUSH then spent a fifth of its time looking for a free one.
 SHARDS = 251
+EMPTY_MIN = 64  # seqs that have left an array which is empty then, before it gives its memory back
+STALE_SLICE = 64  # stale ones that are dropped at once, beyond what has to be
 TRIM_MIN = 4096  # seqs that have left an array's front, before those behind are moved there, which takes 1 ms a million
 
 LEASE_MS = 30_000
@@ -90,7 +93,7 @@ def deadline_of(state: int) -> int:
 class Lane:
     """The ready messages of one priority, in order of seq."""
 
-    __slots__ = ("at", "back", "fresh", "left", "plain")
+    __slots__ = ("at", "back", "fresh", "left", "plain", "stale")
 
     def __init__(self, plain: int) -> None:
         """`plain` is the state of those that have none."""
@@ -98,7 +101,8 @@ class Lane:
         self.fresh = array("Q")  # nothing has happened to these, from offset `at` on …
         self.at = 0
         self.left: set[int] = set()  # … but to these among them
-        self.back: list[int] = []
+        self.back: list[int] = []  # a heap of those that came back, each once …
+        self.stale: set[int] = set()  # … and of these, who have left again
 
     @property
     def untouched(self) -> int:
@@ -133,15 +137,46 @@ class Lane:
         while left and at < len(fresh) and fresh[at] in left:
             left.remove(fresh[at])
             at += 1
-        if at >= TRIM_MIN and 2 * at > len(fresh):
+        if 2 * at > len(fresh) and (at >= TRIM_MIN or (at == len(fresh) and at >= EMPTY_MIN)):
             del fresh[:at]
             at = 0
         self.at = at
 
+    def come_back(self, seq: int) -> None:
+        """A message with a state is ready again."""
+        if seq in self.stale:
+            self.stale.remove(seq)
+        else:
+            heappush(self.back, seq)
+
+    def leave_again(self, seq: int) -> None:
+        """A message that came back is not ready any more."""
+        back, stale = self.back, self.stale
+        if back and back[0] == seq:
+            heappop(back)
+            self._drop_stale(STALE_SLICE)
+        else:
+            stale.add(seq)
+            while back and back[-1] in stale:  # the last of a heap may go without anything else
+                stale.remove(back.pop())
+
+    def first_returned(self) -> int:
+        """The lowest seq that came back and is ready; 0 for none."""
+        self._drop_stale(len(self.stale))
+        return self.back[0] if self.back else 0
+
+    def _drop_stale(self, most: int) -> None:
+        """Drop up to `most` stale ones from the heap's front."""
+        back, stale = self.back, self.stale
+        while most and stale and back[0] in stale:
+            stale.remove(heappop(back))
+            most -= 1
+
     def seqs(self) -> Iterator[int]:
         """Those that nothing has happened to. Nothing may change meanwhile."""
-        found = islice(self.fresh, self.at, None)
-        return (seq for seq in found if seq not in self.left) if self.left else found
+        fresh, left = self.fresh, self.left
+        found = (fresh[at] for at in range(self.at, len(fresh)))
+        return (seq for seq in found if seq not in left) if left else found
 
     def next_seqs(self, count: int) -> list[int]:
         """Up to `count` of the first that nothing has happened to, as far as they are not behind one that has left."""
@@ -258,62 +293,57 @@ class QueueStore:
         """(seq, state) of the message that is delivered next; (0, 0) where none is ready."""
         for priority in queue.order:
             lane = queue.lanes[priority]
-            back, fresh = lane.back, lane.first()
-            while back:
-                seq = back[0]
-                if fresh and fresh < seq:
-                    break
-                state = self._returned(seq, queue)
-                if state is not None:
-                    return seq, state
-                heappop(back)
+            fresh = lane.first()
+            if lane.back:
+                seq = lane.first_returned()
+                if seq and not 0 < fresh < seq:
+                    return seq, self.shards[seq % SHARDS][seq]
             if fresh:
                 return fresh, lane.plain
         return 0, 0
 
-    def _returned(self, seq: int, queue: Queue) -> int | None:
-        """The state of a message that came back to the queue, None where it has left again."""
-        state = self.shards[seq % SHARDS].get(seq)
-        if state is not None and state & KIND_MASK in DELIVERABLE and queue_of(state) == queue.number:
-            return state
-        return None
-
     def ready(self, queue: Queue) -> Iterator[tuple[int, int]]:
         """(seq, state) of those that are ready, in the order of their delivery, as far as they are asked for. Nothing may change
         meanwhile."""
+        shards = self.shards
         for lane in map(queue.lanes.__getitem__, queue.order):
-            last, untouched = 0, lane.seqs()
+            untouched = lane.seqs()
             fresh = next(untouched, 0)
             for seq in _ascending(lane.back):
+                if seq in lane.stale:
+                    continue
                 while fresh and fresh < seq:
                     yield fresh, lane.plain
                     fresh = next(untouched, 0)
-                state = self._returned(seq, queue)
-                if seq != last and state is not None:
-                    yield seq, state
-                last = seq
+                yield seq, shards[seq % SHARDS][seq]
             while fresh:
                 yield fresh, lane.plain
                 fresh = next(untouched, 0)
 
     @staticmethod
-    def snapshot(queue: Queue) -> Iterator[tuple[int, Lane]]:
-        """The seqs that were in the lanes when the first is asked for, in order, each with its lane; what has become of each, `still_ready`
-        says."""
+    def snapshot(queue: Queue) -> Iterator[tuple[int, Lane | None]]:
+        """The seqs that were in the lanes when the first is asked for, in order; with its lane, where it was among those that nothing had
+        happened to. What has become of each, `still_ready` says."""
         lanes = [(lane, lane.fresh[lane.at :], list(lane.back)) for lane in map(queue.lanes.__getitem__, queue.order)]
         for lane, fresh, back in lanes:
+            if not back:
+                yield from zip(fresh, repeat(lane))
+                continue
             last = 0
-            for seq in merge(fresh, _ascending(back)) if back else fresh:
-                if seq != last:
-                    yield seq, lane
-                last = seq
+            untouched: Iterator[tuple[int, Lane | None]] = zip(fresh, repeat(lane))
+            for place in merge(untouched, zip(_ascending(back), repeat(None)), key=itemgetter(0)):
+                if place[0] != last:  # it had left those, and came back
+                    yield place
+                last = place[0]
 
-    def still_ready(self, seq: int, queue: Queue, lane: Lane) -> int | None:
-        """The state of a message that was in this lane of the queue; None where it is not ready any more."""
-        state = self._returned(seq, queue)
-        if state is None and self.state(seq) is None and queue.lanes.get(priority_of(lane.plain)) is lane and lane.holds(seq):
-            return lane.plain
-        return state
+    def still_ready(self, seq: int, queue: Queue, lane: Lane | None) -> int | None:
+        """The state of a message that `snapshot` gave so; None where it is not ready any more."""
+        state = self.shards[seq % SHARDS].get(seq)
+        if state is not None:
+            return state if state & KIND_MASK in DELIVERABLE and queue_of(state) == queue.number else None
+        if lane is None or not 0 < lane.first() <= seq or seq in lane.left or queue.lanes.get(priority_of(lane.plain)) is not lane:
+            return None
+        return lane.plain
 
     # -- what records do ---------------------------------------------------------------------------
 
@@ -500,15 +530,12 @@ class QueueStore:
     def _come_back(self, seq: int, queue: Queue, kind: int, priority: int, attempts: int) -> None:
         """A message is ready again, or was put in behind later ones."""
         self._set(seq, queue, kind, priority, attempts, 0)
-        heappush(queue.lane(priority).back, seq)
+        queue.lane(priority).come_back(seq)
 
     def _leave(self, seq: int, queue: Queue, priority: int) -> None:
         """Something happens to a message: what it was, it is no longer."""
         lane = queue.lanes.get(priority)
-        if self._forget(seq):
-            if lane is not None and lane.back and lane.back[0] == seq:
-                heappop(lane.back)
-        elif lane is not None and lane.take(seq):
+        if not self._forget(seq) and lane is not None and lane.take(seq):
             queue.counts[READY] -= 1
             self.bytes -= FRESH_BYTES
 
@@ -522,8 +549,11 @@ class QueueStore:
             self.timers.remove(deadline, seq)
         queue = self.numbers.get(queue_of(state))
         if queue is not None:  # else it was purged, and was not counted since
-            queue.counts[state & KIND_MASK] -= 1
-            self.bytes -= MESSAGE_BYTES + (TIMED_BYTES if state & KIND_MASK in TIMED else 0)
+            kind = state & KIND_MASK
+            queue.counts[kind] -= 1
+            self.bytes -= MESSAGE_BYTES + (TIMED_BYTES if kind in TIMED else 0)
+            if kind in DELIVERABLE:
+                queue.lanes[priority_of(state)].leave_again(seq)
         return True
 
     # -- what time does ----------------------------------------------------------------------------

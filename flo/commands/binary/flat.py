@@ -299,7 +299,10 @@ def _get_singly(host: "Host", work: list[tuple["BinarySession", bytes]], positio
     known, pack, payload_length, offset = -1, *ANSWERS[0]
     try:
         for session, data in islice(work, position, None):
-            its_head, req_id, its_tail, key = apart(data)
+            try:
+                its_head, req_id, its_tail, key = apart(data)
+            except struct.error:  # another length
+                break
             if its_head != GET or its_tail != tail:
                 break
             entry = shards[hash(key) & 255].get(key)
@@ -316,8 +319,6 @@ def _get_singly(host: "Host", work: list[tuple["BinarySession", bytes]], positio
                 answer = pack(ANSWERED, req_id, payload_length, entry[-8:-1], entry[offset:-10])
             session.peer.out.append(answer)
             done += 1
-    except struct.error:  # another length
-        pass
     except Exception as e:
         counters.commands += done
         raise LaneFailure(position + done) from e

@@ -31,7 +31,7 @@ FLAT_PAYLOAD_BYTES_MAX = 2048  # larger requests are in no run: their bytes cost
 SINGLE_PAYLOAD_BYTES_MAX = 64 << 10  # one by one, up to all that is received at once
 SHORT_VALUE_BYTES = 16  # up to which values get into a long run's answers by such slices too
 STRIDES_MIN = 32  # requests of a run from which on slices with a step are cheaper
-LAYOUTS_MAX = 4096  # 1 MiB of formats; programs use a few sizes
+LAYOUTS_MAX = 4096  # 3 MB with their formats; programs use a few sizes
 
 _TAIL = struct.Struct("<I8sHH")  # payload length, namespace, key length, options length
 _WORD = struct.Struct("<Q").pack
