@@ -42,7 +42,7 @@ DEADLINE_SHIFT = 62
 # bits, by which a dict finds its slots: LPUSH then spent a fifth of its time looking for a free one.
 SHARDS = 251
 EMPTY_MIN = 64  # seqs that have left an array which is empty then, before it gives its memory back
-STALE_SLICE = 64  # stale ones that are dropped at once, beyond what has to be
+STALE_SLICE = 64  # stale ones that are dropped at once at either end of a heap, where it need not be more
 TRIM_MIN = 4096  # seqs that have left an array's front, before those behind are moved there, which takes 1 ms a million
 
 LEASE_MS = 30_000
@@ -154,11 +154,17 @@ class Lane:
         back, stale = self.back, self.stale
         if back and back[0] == seq:
             heappop(back)
-            self._drop_stale(STALE_SLICE)
         else:
             stale.add(seq)
-            while back and back[-1] in stale:  # the last of a heap may go without anything else
-                stale.remove(back.pop())
+        if len(stale) == len(back):  # none of them is ready
+            back.clear()
+            stale.clear()
+            return
+        self._drop_stale(STALE_SLICE)
+        dropped = 0
+        while back[-1] in stale and dropped < STALE_SLICE:  # the last of a heap may go without anything else
+            stale.remove(back.pop())
+            dropped += 1
 
     def first_returned(self) -> int:
         """The lowest seq that came back and is ready; 0 for none."""
