@@ -1,9 +1,10 @@
 """What a change costs: the server's CPU us a request, this checkout beside another commit, in paired alternating runs.
 
-    python3 loadtest/paired.py REF [--runs 20] [--command set] [--depth 16] [--protocol resp] [--python PATH] [--seconds 0.7]
+    python3 loadtest/paired.py REF [--runs 20] [--command set] [--depth 16] [--protocol resp] [--python PATH] [--seconds 0.1]
 
-Starts both servers (the other from a worktree in a temporary directory), loads them in turn with generator.py, and prints the median of
-the pairs' ratios, this over that, with the quartiles.
+Starts both servers (the other from a worktree in a temporary directory), with clients of generator.py that stay connected, and lets them
+take turns: a run is SLICES short slices of each, so that both find the machine alike. Halfway all starts anew in the other order, for who
+is started first pays 1.5 % more. Prints the median of the runs' ratios, this over that, with its bounds (compare.py's `middle_of`).
 """
 
 import argparse
@@ -17,8 +18,42 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
-from loadtest.compare import Target, generate  # noqa: E402
+from loadtest.compare import CLIENTS, KEYS, cpu_seconds, middle_of  # noqa: E402
+from loadtest.generator import prepare  # noqa: E402
 from tests.processes import FloProcess  # noqa: E402
+
+SLICES = 10
+FILL_SECONDS = 1.0  # before anything is measured: keys that are there, code that has run
+
+
+def measure(args: argparse.Namespace, sources: dict[str, Path], order: tuple[str, str], runs: int) -> list[dict[str, float]]:
+    """CPU us a request of each server, run by run. Both are started anew, in this order."""
+    costs: list[dict[str, float]] = []
+    command = "put" if args.command == "set" else args.command
+    with contextlib.ExitStack() as stack:
+        directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="flo-paired-", ignore_cleanup_errors=True)))
+        servers = {}
+        for name in order:
+            environment = {"PYTHONPATH": str(sources[name]), "FLO_LOG_COMPACT_GROWTH": "0"}  # a compaction would hit now this, now that
+            program = ["-P", "-c", "import sys; sys.argv[0] = 'flo'; from flo.cli import main; sys.exit(main())"]
+            server = stack.enter_context(
+                FloProcess(directory / name / "data", python=args.python, environment=environment, program=program)
+            )
+            for wanted in ("put", command) if command == "get" else (command,):  # the first is what GET finds
+                load = prepare(server.port, args.protocol, wanted, args.depth, CLIENTS, KEYS, b"xxx")
+                stack.callback(load.close)
+                load.run(FILL_SECONDS)
+            servers[name] = server.pid, load
+        for _ in range(runs):
+            spent, done = dict.fromkeys(order, 0.0), dict.fromkeys(order, 0)
+            for number in range(SLICES):
+                for name in order if number % 2 else order[::-1]:
+                    pid, load = servers[name]
+                    before = cpu_seconds(pid)
+                    done[name] += load.run(args.seconds)[0]
+                    spent[name] += cpu_seconds(pid) - before
+            costs.append({name: spent[name] / done[name] * 1e6 for name in order})
+    return costs
 
 
 def main() -> int:
@@ -30,34 +65,19 @@ def main() -> int:
     parser.add_argument("--depth", type=int, default=16)
     parser.add_argument("--protocol", default="resp")
     parser.add_argument("--python", default=sys.executable)
-    parser.add_argument("--seconds", type=float, default=0.7)
+    parser.add_argument("--seconds", type=float, default=0.1, help="length of a slice")
     args = parser.parse_args()
     with contextlib.ExitStack() as stack:
-        directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="flo-paired-", ignore_cleanup_errors=True)))
-        worktree = directory / "that"
+        worktree = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="flo-paired-", ignore_cleanup_errors=True))) / "that"
         subprocess.run(["git", "-C", str(ROOT), "worktree", "add", "--quiet", "--detach", str(worktree), args.ref], check=True)
         stack.callback(subprocess.run, ["git", "-C", str(ROOT), "worktree", "remove", "--force", str(worktree)], check=True)
-        targets = []
-        for name, source in (("this", ROOT), ("that", worktree)):
-            environment = {"PYTHONPATH": str(source)}
-            program = ["-P", "-c", "import sys; sys.argv[0] = 'flo'; from flo.cli import main; sys.exit(main())"]
-            server = stack.enter_context(
-                FloProcess(directory / name / "data", python=args.python, environment=environment, program=program)
-            )
-            targets.append(Target(name, server.port, server.pid))
-        if args.command == "get":
-            for target in targets:
-                generate(target, args.protocol, "set", args.depth, args.seconds)  # what it finds
-        costs: list[tuple[float, ...]] = []
-        for run in range(args.runs + 1):
-            pair = [generate(target, args.protocol, args.command, args.depth, args.seconds)[1] for target in targets]
-            if run:  # the first fills the keys and warms up
-                costs.append(tuple(pair))
-        ratios = sorted(this / that for this, that in costs)
-        low, middle, high = statistics.quantiles(ratios, n=4)
-        shown = " ".join(f"{t.name} {statistics.median(cost[at] for cost in costs):.2f}" for at, t in enumerate(targets))
-        print(f"{args.protocol} {args.command} depth {args.depth}: {shown} us; {len(ratios)} pairs")
-        print(f"this over {args.ref}: {middle:.3f} [{low:.3f}..{high:.3f}]")
+        sources = {"this": ROOT, "that": worktree}
+        costs = measure(args, sources, ("this", "that"), args.runs - args.runs // 2)
+        costs += measure(args, sources, ("that", "this"), args.runs // 2)
+    middle, low, high = middle_of([cost["this"] / cost["that"] for cost in costs])
+    shown = " ".join(f"{name} {statistics.median(cost[name] for cost in costs):.2f}" for name in sources)
+    print(f"{args.protocol} {args.command} depth {args.depth}: {shown} us; {len(costs)} pairs")
+    print(f"this over {args.ref}: {middle:.3f} [{low:.3f}..{high:.3f}]")
     return 0
 
 
