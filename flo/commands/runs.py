@@ -255,6 +255,7 @@ def set_all(place: Context, pairs: Iterable[tuple[bytes, bytes]], key_size: int,
     _, _, shards, buried, grow, log, push, now, namespace, *_ = place
     first = index = log.next_index
     grown, join, token = 0, b"".join, TOKENS[size]
+    entry_size = len(token) + 2 + size + FRAME_END_BYTES
     start = pack_start(28 + key_size + size, KV_STRING, 0, key_size, namespace, now)
     for key, text in pairs:
         shard = shards[hash(key) & 255]
@@ -265,10 +266,10 @@ def set_all(place: Context, pairs: Iterable[tuple[bytes, bytes]], key_size: int,
                 break
             push(join((start, NO_PREDECESSOR, key, text)))
             grow(key)
-            grown += KEY_OVERHEAD_BYTES + key_size + len(changed)
+            grown += KEY_OVERHEAD_BYTES + key_size + entry_size
         elif entry[-1] < 2:  # PLAIN_MAX
             push(join((start, entry[-8:] if not entry[-1] else entry[-8:-1] + NO_FLAGS, key, text)))
-            grown += len(changed) - len(entry)
+            grown += entry_size - len(entry)
         else:
             break
         shard[key] = changed

@@ -230,10 +230,12 @@ def in_pieces(answers: Bytes, size: int) -> Sequence[bytes]:
 
 
 def _lay_ids(answers: bytearray, size: int, data: bytes, stride: int, count: int) -> None:
-    """Put the ids of the first `count` requests of `data` into as many answers of `size` bytes each."""
-    end = count * stride
+    """Put the ids of the first `count` requests of `data` into as many answers of `size` bytes each, where zeros stand in their place."""
+    end, zeros = count * stride, _SAME[0]
     for at in range(8, 16):
-        answers[at::size] = data[at:end:stride]
+        column = data[at:end:stride]
+        if not zeros.startswith(column):  # the upper bytes of ids that clients count up are zeros
+            answers[at::size] = column
 
 
 def in_words(ids: tuple[bytes, ...], payload_length: int, *columns: Sequence[int]) -> bytes:
