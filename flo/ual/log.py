@@ -233,7 +233,9 @@ class Log:
             if not self._reserve_spare(needed):
                 raise OSError(errno.ENOSPC, f"no room for the next segment in {self.directory}")
         empty = old.last < old.first  # it holds stamps at most
-        if self.durability != EPHEMERAL and (empty or self.durable < self.written):
+        # in `async` also where all records are durable: the last batch may have been a stamp alone, which the helper is about to sync by
+        # a descriptor that need not stay open
+        if self.durability != EPHEMERAL and (empty or self.durable < self.written or self._syncer is not None):
             self._sync_now()
         took, self._spare = self._spare, None
         assert took is not None
