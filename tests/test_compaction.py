@@ -253,7 +253,7 @@ def test_a_pass_that_is_stopped_leaves_all_as_it_was(tmp_path: Path) -> None:
 
 
 def test_nothing_is_left_to_be_synced_in_what_is_compacted_away(tmp_path: Path) -> None:
-    """In `async` a helper syncs the open segment a little later: never one that was sealed since, whose descriptor may be another file's."""
+    """In `async` a helper syncs the open segment a little later: never one sealed since, whose descriptor may be another file's."""
     engine = Engine(str(tmp_path), EngineSettings(durability="async"), manual=True, clock=Clock())
     engine.kv.put(b"a", b"1")
     engine.commit()
