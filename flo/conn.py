@@ -72,7 +72,7 @@ NEXT = tuple(tuple(_CAUSES[state][event][0] if event in _CAUSES[state] else ILLE
 RECEIVE_BYTES = 64 << 10  # one turn's input of one connection: 2,300 SETs, about 2 ms
 SEND_BYTES = 256 << 10  # sent to one connection in a turn: up to 2 ms, for the kernel copies it to the reader
 TOGETHER = 64  # connections whose input is received before any of it is executed
-TOGETHER_BYTES = 128 << 10  # … and of this much: about 4 ms
+TOGETHER_RECEIVES = 2  # … and as much of it as so many receive views hold, 128 KiB mostly: about 4 ms
 UNTOUCHED, TOUCHED, BY_LANE = range(3)  # `_touched`: whether replies are to be flushed this turn, and nothing but the lane's
 JOIN_BYTES = 64 << 10  # smaller replies are sent together
 RESUME_BYTES = 128 << 10  # of kept input executed in a turn: more than any inline command, so that it always gets on
@@ -149,7 +149,7 @@ class Owner(Protocol):
     """The server, as its connections see it."""
 
     reactor: Reactor
-    receive_view: memoryview  # RECEIVE_BYTES, shared
+    receive_view: memoryview  # RECEIVE_BYTES, shared; less while requests take longer than they will
     output_limit: int
     input_limit: int
     header_seconds: float
@@ -706,7 +706,8 @@ def serve_together(owner: Owner, connections: dict[int, Connection], events: Seq
     deadline, room = reactor.deadline, owner.output_limit
     work: list[tuple[Any, bytes]] = []
     lane: Lane | None = None
-    left = TOGETHER_BYTES
+    receive_bytes = len(owner.receive_view)
+    left = most = TOGETHER_RECEIVES * receive_bytes
     for fd, mask in events[at : at + TOGETHER] if at or len(events) > TOGETHER else events:
         connection = connections.get(fd)
         if (
@@ -725,7 +726,7 @@ def serve_together(owner: Owner, connections: dict[int, Connection], events: Seq
             lane = session.lane
         at += 1
         try:
-            data = connection._recv(RECEIVE_BYTES)
+            data = connection._recv(receive_bytes)
         except BlockingIOError:
             continue
         except OSError:
@@ -742,7 +743,7 @@ def serve_together(owner: Owner, connections: dict[int, Connection], events: Seq
             break
     if work:
         assert lane is not None
-        owner.bytes_in += TOGETHER_BYTES - left
+        owner.bytes_in += most - left
         _execute_together(owner, lane, work, room)
     return at
 

@@ -26,6 +26,7 @@ from flo.config import Settings, read_secret
 from flo.conn import RECEIVE_BYTES, Connection, flush_together, serve_together
 from flo.engine import Engine, EngineSettings
 from flo.engine.engine import wall_clock
+from flo.engine.unread import LEFT_FILES_MAX
 from flo.errors import ConfigError, Fatal, LogFailed, Overloaded, trace_of
 from flo.loop import READ, Reactor, Timer
 from flo.oplog import LEVELS, OperatorLog
@@ -42,7 +43,10 @@ BACKLOG = (
     4096  # Linux allows no more by default; who finds it full tries again a second later: all clients of a server that was restarted do
 )
 ACCEPTS_PER_TURN = 64
-DESCRIPTORS_BESIDES = 2 * SEALED_OPEN_MAX + 64  # for the log's segments; for the rest of the log, the listener and the poller
+UNREAD_RECEIVE_BYTES = 4 << 10  # input of one connection in a go while keys may be on disk: a look there takes 10 us
+DESCRIPTORS_BESIDES = (
+    2 * SEALED_OPEN_MAX + LEFT_FILES_MAX + 64
+)  # for the log's segments; for the rest of the log, the listener and the poller
 TIME_CHECK_SECONDS = 1.0
 LOADED_SECONDS = 1.0  # after a start by which all handlers are imported, busy or not: somebody may replace flo.pyz
 LOADING_SECONDS = 1.0  # a start that takes longer listens meanwhile
@@ -124,7 +128,7 @@ class Server:
                 settings.durability, settings.history_depth, settings.history_age, settings.max_memory, settings.segment_bytes
             )
             self.engine = Engine(
-                settings.data_dir, engine_settings, manual=True, on_notice=self._notice, on_progress=self._load_on, clock=clock
+                settings.data_dir, engine_settings, manual=True, on_notice=self._notice, on_progress=self._load_on, clock=clock, leave=True
             )
         except BaseException:
             for connection in list(self._connections.values()):
@@ -134,6 +138,8 @@ class Server:
             os.close(self._reserve)
             raise
         self.loading = False
+        if self.engine.rest is not None:
+            self.receive_view = self.receive_view[:UNREAD_RECEIVE_BYTES]
         self.compactor = Compactor(self.engine.log, settings, self, self.log)
         self._compaction_wanted = False
         self._after_commit: dict[Callable[[int], None], None] = {}
@@ -255,7 +261,11 @@ class Server:
             if self._compaction_wanted and not self.compactor.busy:
                 self._compaction_wanted = False
                 self._compact()
+            unread = self.engine.rest
             more = self.engine.upkeep(idle)
+            if unread is not None and self.engine.rest is None:
+                self.receive_view = memoryview(bytearray(RECEIVE_BYTES))
+                self.log("info", f"read the rest of the values, {monotonic() - self._started:.1f} s after the start")
             if self._unloaded and (idle or monotonic() - self._started > LOADED_SECONDS):
                 with suppress(OSError):  # not even a descriptor is left: in a later turn
                     self._unloaded = TABLE.step() or HANDLERS.step()

@@ -2,14 +2,16 @@
 
 Rows: keys, messages of one queue (a list), records of one stream. Flo's directory is compacted; then the same again with the largest tail
 that does not begin another compaction, which overwrites keys, or adds messages or records. A start is measured from the process's begin
-to the first PONG that is not -LOADING, in rounds that alternate.
+to the answers of a hundred requests for what is stored, in rounds that alternate. Flo may still have values on disk then that nobody
+has asked for: until it has read them all is told besides.
 """
 
+import contextlib
+import itertools
 import os
 import random
 import shutil
 import signal
-import socket
 import statistics
 import subprocess
 import tempfile
@@ -17,7 +19,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from tests.processes import ROOT, FloProcess, RespClient, encode, free_port, wait_until
+from tests.processes import ROOT, FloProcess, ReplyError, RespClient, encode, free_port, wait_until
 
 VALUE_BYTES = 64
 BATCH = 1000
@@ -31,12 +33,18 @@ KINDS: dict[str, Request] = {
     "messages": lambda _, value: encode("LPUSH", "queue", value),
     "records": lambda _, value: encode("XADD", "stream", "*", "data", value),
 }
+PROBES = 100
+PROBE: dict[str, Callable[[int], bytes]] = {
+    "keys": lambda number: encode("GET", b"key:%d" % number),
+    "messages": lambda _: encode("LLEN", "queue"),
+    "records": lambda _: encode("XRANGE", "stream", "-", "+", "COUNT", "1"),
+}
 
 
 def fill(client: RespClient, request: Request, numbers: Iterator[int], rng: random.Random, stop: Callable[[], bool]) -> None:
     """Send requests for `numbers`, a batch at a time, until they end or `stop()` says so after a batch."""
     while True:
-        batch = [request(number, rng.randbytes(VALUE_BYTES)) for number, _ in zip(numbers, range(BATCH), strict=False)]
+        batch = [request(number, rng.randbytes(VALUE_BYTES)) for number in itertools.islice(numbers, BATCH)]
         if not batch:
             return
         client.send(b"".join(batch))
@@ -51,18 +59,24 @@ def info(client: RespClient) -> dict[str, str]:
     return dict(line.split(":", 1) for line in client.command("INFO").decode().split("\r\n") if ":" in line)
 
 
-def time_start(arguments: list[str], port: int, log: Path) -> float:
-    """Start a server, wait for its first PONG, end it; returns the seconds until then."""
+def time_start(arguments: list[str], port: int, log: Path, probes: list[bytes]) -> tuple[float, float]:
+    """Start a server, wait until it has answered `probes`, then until it has read everything, end it; returns the seconds to both."""
     with log.open("wb") as output:
         began = time.monotonic()
         process = subprocess.Popen(arguments, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
         try:
             while True:
                 try:
-                    with socket.create_connection(("127.0.0.1", port), timeout=30) as sock:
-                        sock.sendall(b"PING\r\n")
-                        if sock.recv(100).startswith(b"+PONG"):
-                            return time.monotonic() - began
+                    with contextlib.closing(RespClient(port, 30)) as client:
+                        if client.command("PING") == b"PONG":
+                            client.send(b"".join(probes))
+                            answers = [client.reply() for _ in probes]
+                            answered = time.monotonic() - began
+                            if not all(answers) or any(isinstance(answer, ReplyError) for answer in answers):
+                                raise RuntimeError(f"{arguments[0]} answered {answers[:3]} for what is stored")
+                            while "async_loading:0" not in _persistence(client):
+                                time.sleep(POLL_SECONDS)
+                            return answered, time.monotonic() - began
                 except OSError:
                     pass
                 if time.monotonic() > began + READY_SECONDS or process.poll() is not None:
@@ -78,21 +92,25 @@ def run(count: int, rounds: int, python: str) -> None:
     home = Path(tempfile.mkdtemp(prefix="flo-restart-"))
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     os.environ["PYTHONPYCACHEPREFIX"] = str(home / "compiled")  # as where Flo is installed; flo.pyz keeps the same (loadtest/startup.py)
-    print(f"{count} of {VALUE_BYTES} bytes; seconds to the first PONG, median of {rounds} (lowest..highest)")
+    print(f"{count} of {VALUE_BYTES} bytes; seconds until {PROBES} requests are answered, median of {rounds} (lowest..highest)")
     try:
         for kind, request in KINDS.items():
             redis = _redis(home / kind, request, count)
             for tail in (False, True):
                 flo = _flo(home / kind, request, count, tail, python)
-                theirs, ours = [], []
+                theirs, ours, whole = [], [], []
                 for _ in range(rounds):
-                    theirs.append(time_start(*redis))
-                    ours.append(time_start(*flo))
+                    probes = [PROBE[kind](random.randrange(count)) for _ in range(PROBES)]
+                    theirs.append(time_start(*redis, probes)[0])
+                    answered, all_read = time_start(*flo, probes)
+                    ours.append(answered)
+                    whole.append(all_read)
                 ratio = statistics.median(mine / other for mine, other in zip(ours, theirs, strict=True))
                 row = kind + (" and tail" if tail else "")
                 print(
                     f"{row:<18} Redis {statistics.median(theirs):.2f} ({min(theirs):.2f}..{max(theirs):.2f})  "
-                    f"Flo {statistics.median(ours):.2f} ({min(ours):.2f}..{max(ours):.2f})  ratio {ratio:.2f}",
+                    f"Flo {statistics.median(ours):.2f} ({min(ours):.2f}..{max(ours):.2f})  ratio {ratio:.2f}  "
+                    f"all read after {statistics.median(whole):.2f}",
                     flush=True,
                 )
             shutil.rmtree(home / kind)

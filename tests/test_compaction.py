@@ -407,7 +407,7 @@ def test_many_records_taken_at_once_make_the_same_state(tmp_path: Path, monkeypa
         with open_engine(tmp_path) as engine:
             short = memory_of(engine)
         with monkeypatch.context() as patch:
-            patch.setattr(engine_module, "Loading", lambda apply, _find: PlainLoader(apply))
+            patch.setattr(engine_module, "Loading", lambda apply, *_: PlainLoader(apply))
             patch.setattr(KvStore, "settle", lambda _self: None)
             with open_engine(tmp_path) as engine:
                 assert memory_of(engine) == short
@@ -481,7 +481,7 @@ def test_runs_of_records_make_the_same_state(batches: list[list[tuple[str, int, 
         with open_engine(directory) as engine:
             short = memory_of(engine)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(engine_module, "Loading", lambda apply, _find: PlainLoader(apply))
+            patch.setattr(engine_module, "Loading", lambda apply, *_: PlainLoader(apply))
             patch.setattr(KvStore, "settle", lambda _self: None)
             with open_engine(directory) as engine:
                 assert memory_of(engine) == short

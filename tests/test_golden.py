@@ -29,9 +29,9 @@ def directory(tmp_path: Path) -> str:
     return str(shutil.copytree(GOLDEN / "format-1", tmp_path / "data"))
 
 
-@pytest.mark.parametrize("form", ["format-1", "format-2"])
-def test_formats_1_and_2_open(form: str, tmp_path: Path) -> None:
-    """format-2 is format-1, compacted."""
+@pytest.mark.parametrize("form", ["format-1", "format-2", "format-3"])
+def test_the_formats_open(form: str, tmp_path: Path) -> None:
+    """format-2 is format-1, compacted, and so is format-3, whose bases have an index."""
     directory = str(shutil.copytree(GOLDEN / form, tmp_path / "data"))
     assert check(directory).damage == []
     with Engine(directory, EngineSettings(segment_bytes=1 << 14), clock=lambda: START) as engine:
@@ -107,9 +107,9 @@ def test_a_later_format_is_refused_with_what_to_do(directory: str) -> None:
     from zlib import crc32
 
     path = Path(directory) / "MANIFEST"
-    line = path.read_bytes().splitlines()[0].replace(b'"format": 1', b'"format": 3')
+    line = path.read_bytes().splitlines()[0].replace(b'"format": 1', b'"format": 4')
     path.write_bytes(line + b"\ncrc32 %08x\n" % crc32(line))
-    with pytest.raises(LogDamaged, match="says format 3, and this Flo knows formats 1 and 2"):
+    with pytest.raises(LogDamaged, match="says format 4, and this Flo knows formats 1, 2, 3"):
         Engine(directory)
 
 

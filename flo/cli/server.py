@@ -76,13 +76,15 @@ def run_start(args: argparse.Namespace) -> int:
         keys = sum(len(namespace.kv.store) for namespace in engine.namespaces.values())
         queues = sum(len(namespace.queues.names()) for namespace in engine.namespaces.values())
         streams = sum(len(namespace.streams.names()) for namespace in engine.namespaces.values())
-        held = f"{keys} keys, {queues} queues, {streams} streams"
+        unread = engine.rest.left if engine.rest is not None else 0  # of which some may be of those keys
+        held = f"{keys} keys, {queues} queues, {streams} streams" + (f", {unread} values that are read while it serves" if unread else "")
         where = f"{settings.bind}:{server.port}" if listener is None else f"{listener.getsockname()[0]}:{server.port}"
         directory = os.path.abspath(settings.data_dir)
         if settings.log_format == "json":
             server.log(
                 "info", "listening", address=where, data_dir=directory, durability=settings.durability,
-                keys=keys, queues=queues, streams=streams, records=engine.log.recovered_records, recovery_seconds=round(took, 3),
+                keys=keys, unread=unread, queues=queues, streams=streams, records=engine.log.recovered_records,
+                recovery_seconds=round(took, 3),
                 pid=os.getpid(), version=flo.__version__, config=source, descriptors=server.descriptor_limit,
             )  # fmt: skip
         else:
@@ -153,7 +155,8 @@ def show_status(client: "Client", args: argparse.Namespace) -> int:
     rows = {
         "version": f"Flo {status['version']} on Python {status['python']}, process {status['pid']}",
         "address": status["address"],
-        "up": duration_text(status["uptime_seconds"]) + (", loading" if status["loading"] else ""),
+        "up": duration_text(status["uptime_seconds"])
+        + (", loading" if status["loading"] else f", {status['unread']} values still to be read" if status["unread"] else ""),
         "data": status["data_dir"],
         "durability": f"{status['durability']}: {DURABILITY_TEXT[status['durability']]}",
         "writes": "accepted" if status["accepts_writes"] else "REFUSED: disk or memory is full",

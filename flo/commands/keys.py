@@ -157,7 +157,13 @@ def copy(session: RespSession, args: list[bytes]) -> Reply:
 
 @command("RANDOMKEY", 1, "", "Some key.", group="generic", flags="readonly")
 def randomkey(session: RespSession, args: list[bytes]) -> Reply:
-    return bulk_or_nil(session.namespace.kv.random_key(), session.v3)
+    kv = session.namespace.kv
+    return bulk_or_nil(kv.random_key(), session.v3) if kv.store.unread is None else _randomkey_job(kv, session.v3)
+
+
+def _randomkey_job(kv: KeyValue, v3: bool) -> Job:
+    yield from kv.all_read()
+    return [bulk_or_nil(kv.random_key(), v3)]
 
 
 # -- deadlines -------------------------------------------------------------------------------------
@@ -393,4 +399,10 @@ def _of_kind(kv: KeyValue, names: list[bytes], kind: bytes) -> list[bytes]:
 
 @command("DBSIZE", 1, "", "How many keys there are.", group="server", flags="readonly fast")
 def dbsize(session: RespSession, args: list[bytes]) -> Reply:
-    return resp.integer(len(session.namespace.kv.store))
+    kv = session.namespace.kv
+    return resp.integer(len(kv.store)) if kv.store.unread is None else _dbsize_job(kv)
+
+
+def _dbsize_job(kv: KeyValue) -> Job:
+    yield from kv.all_read()
+    return [resp.integer(len(kv.store))]

@@ -16,6 +16,7 @@ from flo.store.kv import PLAIN_MAX, SHARD_MASK
 if TYPE_CHECKING:
     from flo.commands.session import RespSession
 
+UNREAD_ARGUMENTS_MAX = 200  # of a command whose keys may be on disk (flo.store.unread): a look there takes 10 us
 MGET_BYTES_MAX = 64 << 10  # more is answered in pieces, not put together first
 Quick = Callable[["RespSession", list[bytes]], bytes | None]
 QUICK: dict[bytes, Quick] = {}  # by the spellings clients use, upper and lower case
@@ -37,7 +38,10 @@ def quick(name: bytes) -> Callable[[Quick], Quick]:
 @quick(b"MGET")
 def mget(session: "RespSession", args: list[bytes]) -> bytes | None:
     """Some keys, none of them a document or with a deadline."""
-    shards, nil = session.namespace.kv.store.shards, session.nil
+    store, nil = session.namespace.kv.store, session.nil
+    if store.unread is not None and len(args) > UNREAD_ARGUMENTS_MAX:
+        return None
+    shards = store.shards
     parts = [b"*%d\r\n" % (len(args) - 1)]
     misses = size = 0
     for key in args[1:]:

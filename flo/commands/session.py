@@ -11,6 +11,7 @@ from types import GeneratorType
 from flo.commands import flat, table
 from flo.commands.context import NO_CONTEXT
 from flo.commands.host import Host, Peer, SlowEntry, client_line
+from flo.commands.quick import UNREAD_ARGUMENTS_MAX
 from flo.commands.table import Blocked, Job, Later
 from flo.engine import Namespace
 from flo.errors import BadRequest, Fatal, LogFailed, Overloaded, Refusal, trace_of
@@ -22,6 +23,7 @@ SLOW_ARGUMENTS_MAX = 32  # SLOWLOG keeps this many arguments, cut to this many b
 SLOW_ARGUMENT_BYTES_MAX = 128
 MONITOR_ARGUMENT_BYTES_MAX = 1024  # quoting costs 0.2 us a byte, and everyone waits for it
 NEED_NO_NAMESPACE = ("USE", "INFO", "CONFIG", "FLUSHALL", "SHUTDOWN")
+KEY_GROUPS = ("generic", "string", "json")  # the groups of commands whose arguments are keys
 UNKNOWN_ARGUMENTS_SHOWN = 128  # bytes of arguments that the error for an unknown command repeats
 
 MULTI_REFUSAL = (
@@ -296,7 +298,19 @@ class RespSession:
             self._tell_monitors(args)
         if command.resets:
             self.host.flat_context = NO_CONTEXT  # the flat path may follow in this same turn
+        if count > UNREAD_ARGUMENTS_MAX and command.group in KEY_GROUPS and self.namespace.kv.store.unread is not None:
+            return self._once_read(command, args)
         return command.handler(self, args)
+
+    def _once_read(self, command: table.Command, args: list[bytes]) -> table.Job:
+        """A command of many keys, some of which may be on disk since the start: each would cost a look there, and others would wait."""
+        yield from self.namespace.kv.all_read()
+        reply = command.handler(self, args)
+        if isinstance(reply, GeneratorType):
+            pieces: list[bytes] = yield from reply
+            return pieces
+        assert isinstance(reply, bytes)
+        return [reply]
 
     def _unknown(self, args: list[bytes]) -> bytes:
         if not self.authenticated:

@@ -20,12 +20,14 @@ from flo.engine.loading import Loading
 from flo.engine.namespace import DEFAULT, DEFAULT_ID, Namespace, check_name, hash_name
 from flo.engine.queue import Queues
 from flo.engine.stream import Streams
+from flo.engine.unread import Rest
 from flo.errors import BadRequest, Conflict, LogDamaged, LogFailed, OutOfMemory, Overloaded
 from flo.store.ordered import WAITING_MIN, OrderedKeys
 from flo.store.queue import Queue, QueueStore, queue_of
 from flo.store.stream import StreamStore
 from flo.ual.compaction import compact, remove_replaced
 from flo.ual.files import Files
+from flo.ual.keyindex import KeyIndex
 from flo.ual.log import SEGMENT_BYTES, SYNC, Log
 from flo.ual.record import (
     FAMILY_KV,
@@ -83,13 +85,17 @@ class Engine:
         files: Files | None = None,
         on_notice: Callable[[str], None] | None = None,
         on_progress: Callable[[int, int], None] | None = None,
+        leave: bool = False,
     ) -> None:
         """Open or create it. Raises `DirectoryInUse`, `LogDamaged`, `LogFailed` or `OSError`.
 
+        With `leave`, values that nobody has asked for may still be on disk when this returns; `upkeep`, which is to be called then, reads
+        them (flo.engine.unread).
         `on_notice` is told in a sentence what a start had to do, `on_progress` how many bytes of the log it has read, and of how many.
         `clock` gives Unix ms and may go back: the engine's own clock does not, not even over a restart.
         """
         self._prepare(settings or EngineSettings(), manual, clock)
+        self._may_leave = leave and manual  # else nobody need ever call `upkeep`
         self.log = self._open_log(directory, files, on_notice, on_progress)
         self.now = self.log.time
         self.tick()
@@ -116,6 +122,8 @@ class Engine:
         self._sweep_after = 0
         self._garbage: list[list[Any]] = []
         self.changed: set[KeyValue | Streams] = set()  # those with somebody to tell
+        self.rest: Rest | None = None  # values that are still to be read
+        self._may_leave = False
         self._next_namespace_id = DEFAULT_ID + 1
         self.busy: set[Namespace] = set()  # those that may have something to be done by time or in the background
         self.namespaces: dict[str, Namespace] = {}
@@ -137,7 +145,7 @@ class Engine:
             log = Log(
                 directory,
                 self.apply,
-                loader=Loading(self.apply, self._find_loaded),
+                loader=Loading(self.apply, self._find_loaded, self._leave if self._may_leave else None),
                 durability=self.settings.durability,
                 segment_bytes=self.settings.segment_bytes,
                 files=files,
@@ -147,10 +155,22 @@ class Engine:
             for namespace in self.namespaces.values():
                 namespace.kv.store.settle()
                 self.busy.add(namespace)
+            self._may_leave = False
+        except BaseException:
+            if self.rest is not None:
+                self.rest.close()
+            raise
         finally:
             if collects:
                 gc.enable()
         return log
+
+    def _leave(self, indexes: list[KeyIndex]) -> Rest:
+        """The log's bases have these values, which are to be read later."""
+        self.rest = Rest(indexes, self._by_id)
+        for namespace in self.namespaces.values():
+            self.rest.attach(namespace)
+        return self.rest
 
     def __enter__(self) -> "Engine":
         return self
@@ -213,6 +233,11 @@ class Engine:
         next segment. Unless `idle`, only what is overdue. Returns whether a next call has more to do."""
         more = self.notify()
         more = self.log.upkeep(idle) or more
+        if self.rest is not None:
+            more = True
+            if not self.log.accepts_adds:
+                self.rest.awaited = True  # what was compacted away takes room on the disk until it is read
+            self.read_rest(idle)
         if self._garbage:
             self._free_slice()
             more = True
@@ -233,6 +258,11 @@ class Engine:
             if namespace.streams.store.streams or namespace.streams.store.garbage:
                 more = namespace.streams.sweep() or more
         return more
+
+    def read_rest(self, idle: bool) -> None:
+        """Read a slice of what a start has left on disk."""
+        if self.rest is not None and self.rest.step(idle):
+            self.rest = None
 
     def notify(self) -> bool:
         """Tell a slice of those who wait for keys or streams that have changed; returns whether there are more."""
@@ -275,6 +305,8 @@ class Engine:
 
     def close(self) -> None:
         """Commit, sync and give the directory back. Raises `LogFailed`."""
+        if self.rest is not None:
+            self.rest.close()
         if self._broken:
             self.log.abandon()
             return
@@ -369,7 +401,7 @@ class Engine:
             self.busy.discard(namespace)
             del self._by_hash[namespace.hash], self._by_id[namespace.id]
             namespace.deleted = True
-            self._discard(namespace)
+            self._discard(namespace, 0)
             namespace.kv.notify_all(ended=True)
             namespace.queues.end_all()
             namespace.streams.end_all()
@@ -389,7 +421,7 @@ class Engine:
         if record.entity:
             namespace.queues.apply_watermark(record.entity)
             return
-        self._discard(namespace)
+        self._discard(namespace, below)
         namespace.kv.notify_all()
         namespace.streams.groups.end_all()
 
@@ -398,6 +430,8 @@ class Engine:
         self.namespaces[name] = namespace
         self._by_hash[namespace.hash] = namespace
         self._by_id[identity] = namespace
+        if self.rest is not None and self._may_leave:
+            self.rest.attach(namespace)
 
     # -- namespaces --------------------------------------------------------------------------------
 
@@ -515,10 +549,11 @@ class Engine:
         self.settings = self.settings._replace(max_memory=value)
         self.memory_full = bool(value) and self.memory_used() > value
 
-    def _discard(self, namespace: Namespace) -> None:
-        """Empty the stores. What they held is freed in slices: clearing a dict of a million takes a fifth of a second."""
+    def _discard(self, namespace: Namespace, below: int) -> None:
+        """Empty the stores of what came before index `below`. What they held is freed in slices: clearing a dict of a million takes a
+        fifth of a second."""
         store, queues, streams = namespace.kv.store, namespace.queues, namespace.streams
-        self._garbage.append([*store.notes, *store.deadlines.hours(), store.buried, *leaves_of(store.ordered), *store.clear()])
+        self._garbage.append([*store.notes, *store.deadlines.hours(), store.buried, *leaves_of(store.ordered), *store.clear(below)])
         self._garbage.append(queues.store.pieces())
         queues.store = QueueStore()
         self._garbage.append(streams.store.pieces())

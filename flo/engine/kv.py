@@ -278,7 +278,8 @@ class KeyValue:
 
     @operation
     def random_key(self) -> bytes | None:
-        """Some live key, or None. Every shard is as likely as it is full, near enough."""
+        """Some live key, or None. Every shard is as likely as it is full, near enough. Reads all keys first."""
+        self.read_all()
         from random import randrange  # with what it imports, 5 ms of start-up
 
         if not len(self.store):
@@ -302,9 +303,22 @@ class KeyValue:
 
     # -- scanning ----------------------------------------------------------------------------------
 
+    def read_all(self) -> None:
+        """Have no key on disk only, here and now. In a server others would wait for it: that is what `all_read` is for."""
+        while self.store.unread is not None and self.engine.rest is not None:
+            self.engine.read_rest(idle=True)
+
+    def all_read(self) -> Generator[None, None, None]:
+        """Yields until no key is on disk only, as after a start: what is of all keys waits for that, two seconds for a million."""
+        while self.store.unread is not None and self.engine.rest is not None:
+            self.engine.rest.awaited = True
+            yield
+
     def scan_job(self, prefix: bytes, after: bytes | None, limit: int) -> Generator[None, None, tuple[list[bytes], bool]]:
         """The next live keys with `prefix`, ascending, after `after` (None: from the first): (keys, whether there may be
-        more). Looks at `limit` keys, so it may return fewer. Yields while it makes new keys findable, and between slices of many."""
+        more). Looks at `limit` keys, so it may return fewer. Yields until all keys are read after a start, while it makes new keys
+        findable, and between slices of many."""
+        yield from self.all_read()
         wanted = self.store.ordered.added
         while self.store.ordered.folded < wanted:
             ordered = self.store.ordered
@@ -335,6 +349,7 @@ class KeyValue:
     def scan(self, prefix: bytes = b"", after: bytes | None = None, limit: int = 100) -> tuple[list[bytes], bool]:
         """Up to `limit` live keys with `prefix`, ascending, after the key `after`; and whether there may be more. Pass the
         last key as `after` to go on."""
+        self.read_all()
         found: list[bytes] = []
         while True:
             keys, more = run_job(self.scan_job(prefix, after, limit - len(found)))

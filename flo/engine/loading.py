@@ -13,13 +13,16 @@ columns when something comes that is neither those nor a value.
 
 import struct
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from flo.engine.namespace import Namespace
+from flo.engine.unread import LEAVE_MIN, LEFT_FILES_MAX, Rest
 from flo.errors import LogDamaged
 from flo.store.kv import FLAGS_SHIFT, KIND_MASK, SHARD_MASK, VERSION
 from flo.store.stream import SEQ_BITS
+from flo.ual.base import BaseFile
 from flo.ual.block import Messages, Records, from_bytes
+from flo.ual.keyindex import KeyIndex
 from flo.ual.record import (
     FAMILY_KV,
     FAMILY_MASK,
@@ -39,7 +42,8 @@ from flo.ual.record import (
     decode,
 )
 
-LIKE_BYTES = 12  # of a record's header: what is laid out alike begins alike
+_LIKE = struct.Struct("<IBBHI")  # the start of a record's header: length, type, shape, length of the entity, namespace
+LIKE_BYTES = _LIKE.size  # what is laid out alike begins alike
 GATHERED_MAX = 1 << 18  # messages, or records: 2 MB, or 7
 STRIDES_MIN = 64  # records of a run from which on slices with a step are cheaper
 RUN_SIZES = (8, 64, 512)  # records looked at in one go: after a whole run of one size, the next larger
@@ -57,10 +61,17 @@ Form = tuple[Callable[[bytes], tuple[bytes, ...]], int]
 class Loading:
     """One start. It is the log's `flo.ual.recovery.Loader`."""
 
-    def __init__(self, apply: Callable[[int, Record], None], find: Callable[[int], Namespace | None]) -> None:
-        """`apply` is the engine's; `find` gives the namespace with an id."""
+    def __init__(
+        self,
+        apply: Callable[[int, Record], None],
+        find: Callable[[int], Namespace | None],
+        leave: Callable[[list[KeyIndex]], Rest] | None = None,
+    ) -> None:
+        """`apply` is the engine's; `find` gives the namespace with an id. `leave` is told of what may be read later, if anything may."""
         self.apply = apply
         self._find = find
+        self._leave = leave
+        self._rest: Rest | None = None
         self._special: set[Namespace] = set()  # those with deadlines or deletions among their keys
         self._forms: dict[tuple[int, int, int, int], Form] = {}
         self._formed = 0  # records they are for, in all
@@ -74,6 +85,28 @@ class Loading:
         self._sizes: array[int] = array("I")
         self._added = 0
 
+    def leave(self, bases: Sequence[Callable[[], BaseFile]]) -> bool:
+        """As in Loader: the values of bases may be read later, where all have an index, and there are many in not too many files."""
+        opened: list[BaseFile] = []
+        values, may = 0, self._leave is not None
+        try:
+            for opening in bases:
+                file = opening()
+                opened.append(file)
+                if file.has_index:
+                    file.keys()  # damage anywhere is found by every start
+                may = may and file.has_index
+                if may and file.value_count and len(opened) <= LEFT_FILES_MAX + 1:  # one too many is enough to know
+                    values += file.value_count
+                else:
+                    opened.pop().close()
+            if self._leave is not None and may and values >= LEAVE_MIN and len(opened) <= LEFT_FILES_MAX:
+                self._rest, opened = self._leave([KeyIndex(file) for file in opened]), []
+        finally:
+            for file in opened:
+                file.close()
+        return self._rest is not None
+
     def batch(self, first: int, count: int, body: bytes) -> list[int]:
         """Apply the `count` records in `body`, the first of index `first`; returns their offsets. One loop, flat, because a log of
         millions is read by it: 0.7 us a value. Raises `LogDamaged` where the records do not add up to the body."""
@@ -82,11 +115,11 @@ class Loading:
         special = False
         at, size, index, end_index = 0, len(body), first, first + count
         run_from = first  # where the next look for a run is worth it
-        unpack, pack, flags = HEADER.unpack_from, VERSION.pack, _FLAGS
+        unpack, pack, flags, join = _LIKE.unpack_from, VERSION.pack, _FLAGS, b"\r\n".join
         while index < end_index:
             if at + HEADER_BYTES > size:
                 raise LogDamaged("the batch holds fewer records than it says.")
-            length, kind, shape, key_length, number, _, _ = unpack(body, at)
+            length, kind, shape, key_length, number = unpack(body, at)
             start, end = at + HEADER_BYTES, at + length
             middle = start + key_length
             if shape or not middle <= end <= size:
@@ -98,8 +131,8 @@ class Loading:
                 continue
             if index >= run_from and body.startswith(body[at : at + LIKE_BYTES], end):
                 done = self._run(index, end_index - index, body, at)
-                if done < RUN_SIZES[0]:
-                    run_from = index + done + RUN_SIZES[0]
+                if done < RUN_SIZES[1]:
+                    run_from = index + done + RUN_SIZES[1]
                 if done:
                     places += range(at, at + done * length, length)
                     index += done
@@ -121,7 +154,7 @@ class Loading:
                 if special and (key in notes[place] or key in buried):
                     store.put(index, key, body[middle:end], kind & KIND_MASK, 0)
                 else:
-                    shards[place][key] = b"$%d\r\n%b\r\n%b" % (end - middle, body[middle:end], pack(index | flags[kind]))
+                    shards[place][key] = join((b"$%d" % (end - middle), body[middle:end], pack(index | flags[kind])))
             elif kind == QUEUE_MESSAGE and body.startswith(AT_ONCE, middle) and self._enter_queue(number, body[start + 2 : middle - 8]):
                 self._seqs.append(index)
             elif kind == STREAM_RECORD and self._enter_stream(number, body[start + 2 : middle - STREAM_ID.size]):
@@ -319,6 +352,8 @@ class Loading:
             namespace = self._find(record.namespace)
             if namespace is not None:
                 self._special.add(namespace)
+            if self._rest is not None and self._rest.is_newer(record.namespace, record.entity, index):
+                return
         self.apply(index, record)
 
     def values(self, namespace: int, pieces: list[bytes]) -> None:

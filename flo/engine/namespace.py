@@ -52,7 +52,7 @@ class Namespace:
     def quiet(self) -> bool:
         """Whether neither time nor background work has anything to do here until the next record."""
         store, queues, streams = self.kv.store, self.queues.store, self.streams.store
-        if store.ordered.pending or store.deadlines.count or queues.garbage or queues.windows:
+        if store.unread is not None or store.ordered.pending or store.deadlines.count or queues.garbage or queues.windows:
             return False
         if streams.garbage or streams.ages.count or self.streams.groups.unserved:
             return False
@@ -60,8 +60,8 @@ class Namespace:
 
     @property
     def empty(self) -> bool:
-        """Whether nothing live is in it."""
-        return len(self.kv.store) == 0 and self.queues.empty and self.streams.empty
+        """Whether nothing live is in it, as far as that is known: not while keys are still to be read."""
+        return self.kv.store.unread is None and len(self.kv.store) == 0 and self.queues.empty and self.streams.empty
 
     @property
     def bytes(self) -> int:

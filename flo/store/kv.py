@@ -20,6 +20,7 @@ from typing import NamedTuple
 
 from flo.store.deadlines import Deadlines
 from flo.store.ordered import OrderedKeys
+from flo.store.unread import Find, Unread, UnreadShard
 
 SHARDS = 256
 SHARD_MASK = SHARDS - 1
@@ -78,12 +79,16 @@ class KvStore:
     def __init__(self, history_age: int) -> None:
         """`history_age`, ms: how long a deleted key's history can be asked for."""
         self._history_age = history_age
-        self.clear()
+        self.unread: Unread | None = None  # what a start has left on disk
+        self.clear(0)
 
-    def clear(self) -> list[dict[bytes, bytes]]:
-        """Forget every key; returns what held them, for the caller to free piece by piece."""
+    def clear(self, below: int) -> list[dict[bytes, bytes]]:
+        """Forget every key of a version under `below`, which are all that there are; returns what held them, for the caller to free
+        piece by piece."""
         old: list[dict[bytes, bytes]] = getattr(self, "shards", [])
-        shards: list[dict[bytes, bytes]] = [{} for _ in range(SHARDS)]
+        if self.unread is not None:
+            self.unread = self.unread.dropped(self, below)  # None where that is all of it
+        shards = self._new_shards()
         self.shards = shards
         self.notes: list[dict[bytes, tuple[int, int]]] = [{} for _ in range(SHARDS)]
         # deleted key -> (index, time) of its deletion, oldest first; a plain dict finds its first slowly after deletions
@@ -92,6 +97,10 @@ class KvStore:
         self.ordered = self._new_order()
         self.bytes = 0  # of memory, accounted
         return old
+
+    def _new_shards(self) -> list[dict[bytes, bytes]]:
+        unread = self.unread
+        return [{} if unread is None else UnreadShard(unread) for _ in range(SHARDS)]
 
     def _new_order(self) -> OrderedKeys:
         shards = self.shards
@@ -104,7 +113,7 @@ class KvStore:
 
     def __contains__(self, key: bytes) -> bool:
         """Whether there is an entry, expired or not."""
-        return key in self.shards[hash(key) & SHARD_MASK]
+        return self.shards[hash(key) & SHARD_MASK].get(key) is not None
 
     # -- reading -----------------------------------------------------------------------------------
 
@@ -138,7 +147,7 @@ class KvStore:
         """Record `index` gave the key this value, kind and deadline (ms, 0 for none)."""
         at = hash(key) & SHARD_MASK
         shard = self.shards[at]
-        old = shard.get(key)
+        old = dict.get(shard, key)  # what is on disk needs no look: it is not accounted, and this hides it
         if old is None:
             self.ordered.fresh.append(key)
             self.bytes += KEY_OVERHEAD_BYTES + len(key)
@@ -170,6 +179,47 @@ class KvStore:
                 self._unnote(at, key)
             self.buried.pop(key, None)
             shards[at][key] = entry
+
+    def leave(self, find: Find, last: int) -> None:
+        """There are values on disk that `load` is not told of, of versions up to `last`: `find` gives the entry of a key. The store is
+        empty yet."""
+        self.unread = Unread(find, self, last, 0)
+        self.clear(0)
+
+    def hold(self, shard: dict[bytes, bytes], key: bytes, entry: bytes, below: int) -> bool:
+        """Take a value that was on disk into its shard, which does not have the key; not where it is of a version under `below`."""
+        if below and entry_version(entry) < below:
+            return False
+        shard[key] = entry
+        self.ordered.fresh.append(key)
+        self.bytes += KEY_OVERHEAD_BYTES + len(key) + len(entry)
+        return True
+
+    def read(self, pieces: list[bytes]) -> None:
+        """Take what nobody has asked for yet, of key, entry, key, entry, and so on. Files are read from the newest on: what is there
+        already is newer."""
+        unread = self.unread
+        if unread is None:
+            return
+        shards, gone, below, order = self.shards, unread.gone, unread.below, self.ordered.fresh.append
+        size = 0
+        for key, entry in zip(pieces[::2], pieces[1::2], strict=True):
+            shard = shards[hash(key) & SHARD_MASK]
+            if key in shard or key in gone or (below and entry_version(entry) < below):
+                continue
+            shard[key] = entry
+            order(key)
+            size += KEY_OVERHEAD_BYTES + len(key) + len(entry)
+        self.bytes += size
+
+    def end_reading(self, shard: int) -> int:
+        """All is read: have a plain shard in the place of this one; with the last, in the place of any that came since, and forget
+        that there was anything. Returns how many entries it has."""
+        plain = self.shards[shard] = dict(self.shards[shard])
+        if shard == SHARDS - 1:
+            self.unread = None
+            self.shards[:] = [dict(each) if isinstance(each, UnreadShard) else each for each in self.shards]
+        return len(plain)
 
     def settle(self) -> None:
         """Account for everything and put every key down for ordering: the end of a start."""

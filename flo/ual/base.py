@@ -6,6 +6,7 @@ is read when somebody asks for it. Layout (docs/log-format.md, "Base"), little-e
     0   header: magic, random id, first and last index of the range, time of its last batch, crc; zeros to 64
     64  blocks (flo.ual.block)
         footer: of each block: u64 offset, u64 its first index, u64 bytes of the part that a start reads
+        index of the keys (flo.ual.keyindex): a u64 word for each value, u32 crc; of what is history only there is none
         trailer: magic "FLOT", u32 blocks, u64 records, u64 offset of the footer, the random id again, u32 crc of the footer and of all
                  this
 
@@ -28,6 +29,7 @@ from flo.ual.block import (
     Block,
     Builder,
     Head,
+    entry_is_sound,
     from_bytes,
     read_head,
     take_row,
@@ -35,10 +37,12 @@ from flo.ual.block import (
     value_row,
 )
 from flo.ual.files import Files
+from flo.ual.keyindex import PLACE_MASK, WORD_BYTES, KeyIndexWriter
 from flo.ual.manifest import ManifestEntry
 from flo.ual.record import U32
 
-MAGIC = b"FLOBASE2"
+MAGIC = b"FLOBASE3"
+MAGIC_2 = b"FLOBASE2"  # the same without an index and its crc
 _HEADER = struct.Struct("<8s16sQQQ")
 HEADER_BYTES = 64
 FOOTER_MAGIC = b"FLOT"
@@ -57,10 +61,10 @@ def file_name(first: int, last: int, token: str, history: bool) -> str:
     return f"{first:020d}-{last:020d}-{token}.{'hist' if history else 'base'}"
 
 
-def read_loosely(data: bytes) -> tuple[int, int, int | None]:
+def read_loosely(data: bytes) -> tuple[int, int, int | None, int]:
     """(time of the last batch, 0 where the header does not hold; seed of the blocks' checksums; how many records there are, None where
-    the end does not hold) of a damaged file. The header and the end both have the id that the seed is of."""
-    time, identity, records = 0, b"", None
+    the end does not hold; where the blocks end at most) of a damaged file. The header and the end both have the id that the seed is of."""
+    time, identity, records, end = 0, b"", None, len(data)
     if len(data) >= HEADER_BYTES:
         _, identity, _, _, time = _HEADER.unpack_from(data)
     intact = len(data) >= HEADER_BYTES and U32.unpack_from(data, _HEADER.size)[0] == crc32(data[: _HEADER.size])
@@ -69,16 +73,18 @@ def read_loosely(data: bytes) -> tuple[int, int, int | None]:
         _, blocks, count, at, again = _TRAILER.unpack_from(trailer)
         footer = data[at : at + blocks * ENTRY_BYTES]
         if U32.unpack_from(trailer, _TRAILER.size)[0] == crc32(trailer[: _TRAILER.size], crc32(footer)):
-            records, identity = count, identity if intact else again
-    return (time if intact else 0), crc32(identity), records
+            records, end, identity = count, at, identity if intact else again
+    return (time if intact else 0), crc32(identity), records, end
 
 
 class BaseWriter:
     """Writes one file of a base, record by record, in order of index."""
 
-    def __init__(self, files: Files, path: str, first: int, last: int, time: int) -> None:
-        """Begin a new file at `path` for the range of indexes `first` to `last`. Raises `OSError`."""
+    def __init__(self, files: Files, path: str, first: int, last: int, time: int, history: bool = False) -> None:
+        """Begin a new file at `path` for the range of indexes `first` to `last`, of what is live or what is history only. Raises
+        `OSError`."""
         self.files = files
+        self._keys = None if history else KeyIndexWriter()
         self.path = path
         self.records = 0
         self.size = HEADER_BYTES
@@ -105,7 +111,10 @@ class BaseWriter:
         if not self._builder.count:
             return
         self.records += self._builder.count
-        first, loaded, rest = self._builder.build(self._seed)
+        first, loaded, rest, words = self._builder.build(self._seed)
+        if self._keys is not None:
+            assert self.size + len(loaded) <= PLACE_MASK, "no base is a terabyte"
+            self._keys.add([self.size + word for word in words])
         self._blocks.extend((self.size, first, len(loaded)))
         self._write([loaded, rest])
 
@@ -123,7 +132,8 @@ class BaseWriter:
         self._flush()
         footer = to_bytes(self._blocks)
         trailer = _TRAILER.pack(FOOTER_MAGIC, len(self._blocks) // 3, self.records, self.size, self._identity)
-        self._write([footer, trailer + U32.pack(crc32(trailer, crc32(footer)))])
+        words = to_bytes(self._keys.words()) if self._keys is not None else b""
+        self._write([footer, words, U32.pack(crc32(words)), trailer + U32.pack(crc32(trailer, crc32(footer)))])
         self.files.sync(self.fd)
         self.close()
 
@@ -173,9 +183,11 @@ class BaseFile:
         files, size = self.files, self.files.size(self.fd)
         head = files.pread(self.fd, HEADER_BYTES, 0)
         length = _HEADER.size
-        if len(head) < HEADER_BYTES or head[:8] != MAGIC or U32.unpack_from(head, length)[0] != crc32(head[:length]):
+        if len(head) < HEADER_BYTES or head[:8] not in (MAGIC, MAGIC_2) or U32.unpack_from(head, length)[0] != crc32(head[:length]):
             raise LogDamaged(f"{self.path} is damaged at byte 0: its header does not hold. Restore it from a backup.")
         _, identity, said_first, said_last, self.time = _HEADER.unpack_from(head)
+        self.has_index = head[:8] == MAGIC
+        self.last = last
         if (said_first, said_last) != (first, last):
             raise LogDamaged(f"{self.path} says it holds {said_first} to {said_last}, the manifest says {first} to {last}.")
         self.seed = crc32(identity)
@@ -184,7 +196,9 @@ class BaseFile:
         if len(trailer) < TRAILER_BYTES or trailer[:4] != FOOTER_MAGIC:
             raise LogDamaged(sentence)
         _, blocks, self.records, self.footer_at, again = _TRAILER.unpack_from(trailer)
-        if again != identity or self.footer_at + blocks * ENTRY_BYTES + TRAILER_BYTES != size:
+        self._keys_at = self.footer_at + blocks * ENTRY_BYTES
+        self._keys_bytes = size - TRAILER_BYTES - self._keys_at - (U32.size if self.has_index else 0)
+        if again != identity or self._keys_bytes < 0 or self._keys_bytes % (WORD_BYTES if self.has_index else size):
             raise LogDamaged(sentence)
         footer = files.pread(self.fd, blocks * ENTRY_BYTES, self.footer_at)
         if U32.unpack_from(trailer, _TRAILER.size)[0] != crc32(trailer[: _TRAILER.size], crc32(footer)):
@@ -192,6 +206,48 @@ class BaseFile:
         table = from_bytes("Q", footer)
         self._offsets, self._firsts, self._loaded = table[0::3], table[1::3], table[2::3]
         self.size = size
+
+    def keys(self) -> "array[int]":
+        """The index: the words of all its values. Raises `LogDamaged`."""
+        data = self.files.pread(self.fd, self._keys_bytes + U32.size, self._keys_at)
+        words = data[: self._keys_bytes]
+        if not self.has_index or len(data) != self._keys_bytes + U32.size or crc32(words) != U32.unpack_from(data, self._keys_bytes)[0]:
+            raise LogDamaged(f"{self.path} is damaged at byte {self._keys_at}: its index does not hold. Restore it from a backup.")
+        return from_bytes("Q", words)
+
+    def check_keys(self, has_any: bool) -> None:
+        """Raise `LogDamaged` unless the index is of all values there are, or empty unless it `has_any`."""
+        if self.has_index:
+            words = [word for block in self.blocks() for word in block.words()] if has_any else []
+            if self.keys() != array("Q", sorted(words)):
+                raise LogDamaged(f"{self.path} is damaged at byte {self._keys_at}: its index is not of its keys.")
+
+    @property
+    def value_count(self) -> int:
+        """How many values the index has."""
+        return int(self._keys_bytes) // WORD_BYTES
+
+    def value_namespaces(self) -> set[int]:
+        """The numbers of the namespaces that have values. Raises `LogDamaged`."""
+        heads = (read_head(self.files.pread(self.fd, BLOCK_HEADER_BYTES, at), self.path, at) for at in self._offsets)
+        return {head.namespace for head in heads if head.values}
+
+    def entry_at(self, place: int, namespace: int, key: bytes) -> bytes | None:
+        """The entry of the value whose key's piece is at offset `place` of the file; None where it is of another key or namespace."""
+        number = bisect_right(self._offsets, place) - 1
+        head = read_head(self.files.pread(self.fd, BLOCK_HEADER_BYTES, self._offsets[number]), self.path, self._offsets[number])
+        begin = 2 * PIECE_HEAD_BYTES + len(key)
+        data = self.files.pread(self.fd, begin + READ_BYTES, place)
+        if head.namespace != namespace or data[1 : begin - PIECE_HEAD_BYTES] != U32.pack(len(key)) + key:
+            return None
+        size = int(U32.unpack_from(data, begin - U32.size)[0])
+        if begin + size > len(data):
+            data += self.files.pread(self.fd, begin + size - len(data), place + len(data))
+        entry = data[begin : begin + size]
+        # the block's checksum held when the server started; this is no second one, but finds most of what may have happened since
+        if len(entry) != size or not entry_is_sound(entry, head.first, head.last):
+            raise LogDamaged(f"{self.path} is damaged at byte {place}: there is no value, as there was at the start.")
+        return entry
 
     def __len__(self) -> int:
         """How many blocks there are."""

@@ -27,6 +27,7 @@ from typing import NamedTuple
 from zlib import crc32
 
 from flo.errors import LogDamaged
+from flo.ual.keyindex import seed_of, word_of
 from flo.ual.record import (
     HEADER,
     HEADER_BYTES,
@@ -141,6 +142,16 @@ class Block:
         found: list[bytes] = marshal.loads(pieces) if MARSHAL_READS_PIECES else read_pieces(pieces)
         return found
 
+    def words(self) -> list[int]:
+        """Those of the values' keys in the file's index."""
+        seed, place = seed_of(self.head.namespace), self.at + self.head.values_at + PIECE_HEAD_BYTES
+        words: list[int] = []
+        pieces = self.pieces()
+        for key, entry in zip(pieces[::2], pieces[1::2], strict=True):
+            words.append(word_of(seed, key, place))
+            place += 2 * PIECE_HEAD_BYTES + len(key) + len(entry)
+        return words
+
     def others(self) -> list[tuple[int, int]]:
         """(index, offset in `data`) of what is neither a value nor in a group, in order."""
         start, end = self.head.others_at, self.head.groups_at
@@ -224,6 +235,13 @@ def value_row(key: bytes, entry: bytes, namespace: int, time: int, prev: int) ->
     return HEADER.pack(HEADER_BYTES + len(key) + len(value), kind, 0, len(key), namespace, time, prev) + key + value
 
 
+def entry_is_sound(entry: bytes, first: int, last: int) -> bool:
+    """Whether an entry is as long as it says, and of a version from `first` to `last`."""
+    end = entry.find(b"\r\n")
+    framed = end > 0 and entry[:1] == b"$" and entry[1:end].isdigit() and int(entry[1:end]) == len(entry) - end - 2 - _ENTRY_END
+    return framed and first <= int(_VERSION.unpack_from(entry, len(entry) - _VERSION.size)[0]) & _INDEX_MASK <= last
+
+
 def take_row(path: str, index: int, data: bytes, start: int) -> bytes:
     """The record behind the checksum at offset `start` of `data`. Raises `LogDamaged`."""
     if start + 8 <= len(data):
@@ -292,8 +310,9 @@ class Builder:
             found.append(Records(namespace, name, indexes, ms, seqs, sizes, added))
         return found
 
-    def build(self, seed: int) -> tuple[int, bytes, bytes]:
-        """(first index, the part a start reads, the rest) of the block; then it is empty again."""
+    def build(self, seed: int) -> tuple[int, bytes, bytes, list[int]]:
+        """(first index, the part a start reads, the rest, the words of the values' keys in an index, places counted from the block's
+        start) of the block; then it is empty again."""
         groups = b"".join(_pack_group(group) for group in self.columns(GROUP_MIN))
         count, values = self.count, len(self._values)
         at = BLOCK_HEADER_BYTES + COLUMN_BYTES * count + VALUE_COLUMN_BYTES * values
@@ -303,6 +322,8 @@ class Builder:
         if values:
             pieces.append(_PIECE_HEAD.pack(_LIST, 2 * values))
         size = len(pieces) * PIECE_HEAD_BYTES
+        words: list[int] = []
+        start = seed_of(max(self._namespace, 0))
         for index, data in self._values:
             places.append((index, at + size))
             _, kind, _, key_length, _, time, prev = HEADER.unpack_from(data)
@@ -310,7 +331,9 @@ class Builder:
             predecessors.append(prev)
             middle = HEADER_BYTES + key_length
             entry = b"$%d\r\n%b\r\n%b" % (len(data) - middle, data[middle:], _VERSION.pack(index | (kind & _KIND_MASK) << _FLAGS_SHIFT))
-            pieces += (_PIECE_HEAD.pack(_PIECE, key_length), data[HEADER_BYTES:middle], _PIECE_HEAD.pack(_PIECE, len(entry)), entry)
+            key = data[HEADER_BYTES:middle]
+            words.append(word_of(start, key, at + size))
+            pieces += (_PIECE_HEAD.pack(_PIECE, key_length), key, _PIECE_HEAD.pack(_PIECE, len(entry)), entry)
             size += 2 * PIECE_HEAD_BYTES + key_length + len(entry)
         values_bytes = size
         at += size
@@ -333,7 +356,7 @@ class Builder:
         columns = [array("Q", [index for index, _ in places]), array("I", [place for _, place in places]), times, predecessors]
         body = b"".join((*map(to_bytes, columns), *pieces, others, groups))
         self._clear()
-        return first, b"".join((head, U32.pack(crc32(body, crc32(head, seed))), body)), b"".join(grouped)
+        return first, b"".join((head, U32.pack(crc32(body, crc32(head, seed))), body)), b"".join(grouped), words
 
 
 def _pack_group(group: Messages | Records) -> bytes:

@@ -84,6 +84,7 @@ def _check_base(
                         apply(index, record)
             if count != file.records:
                 raise LogDamaged(f"{file.path} holds {count} records where its footer says {file.records}.")
+            file.check_keys(has_any=file is base.live)
             counts.append(count)
         if base.last + 1 != following:
             raise LogDamaged(f"{base.path} ends at index {base.last}, the next begins at {following}.")

@@ -219,7 +219,7 @@ def _rewrite(
         found = writers.get(history)
         if found is None:
             name = base.file_name(first, last, token, history)
-            found = writers[history] = BaseWriter(files, os.path.join(directory, name), first, last, time)
+            found = writers[history] = BaseWriter(files, os.path.join(directory, name), first, last, time, history)
         return found
 
     try:

@@ -15,8 +15,8 @@ from flo.ual.files import Files
 NAME = "MANIFEST"
 NEW_NAME = "MANIFEST.new"
 FORMAT = 1
-FORMAT_BASES = 2  # where compaction has made bases: an earlier Flo could not read them
-FORMATS = (FORMAT, FORMAT_BASES)
+FORMAT_BASES = 3  # where compaction has made bases: an earlier Flo could not read them
+FORMATS = (FORMAT, 2, FORMAT_BASES)  # in 2, bases have no index (flo.ual.keyindex)
 ENTRY_BYTES_MAX = 320  # a base's, the longer kind: two names of 55 bytes, two numbers of 20 digits
 MANIFEST_BYTES_MAX = 64 << 20  # 100 bytes a segment of 64 MiB: a log of 40 TiB
 
@@ -100,7 +100,7 @@ def read(files: Files, directory: str) -> Manifest:
         raise LogDamaged(f"{path} is damaged: its checksum does not hold. Restore it from a backup.")
     body = json.loads(line)
     if body["format"] not in FORMATS:
-        known = " and ".join(map(str, FORMATS))
+        known = ", ".join(map(str, FORMATS))
         raise LogDamaged(
             f"{path} says format {body['format']}, and this Flo knows formats {known}. Use the Flo that wrote it or a later one."
         )

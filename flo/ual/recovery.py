@@ -7,7 +7,8 @@ corruption: refuse, say where, change nothing.
 
 import errno
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import pairwise
 from typing import NamedTuple, Protocol
 
@@ -30,6 +31,10 @@ Apply = Callable[[int, Record], None]
 
 class Loader(Protocol):
     """What is handed the log, from its first record to its last."""
+
+    def leave(self, bases: Sequence[Callable[[], BaseFile]]) -> bool:
+        """Before anything else: what opens the bases' live files, the oldest first. Whether their values need not be handed over, since
+        it will read them by itself."""
 
     def batch(self, first: int, count: int, body: bytes) -> list[int]:
         """The `count` records in `body`, the first of index `first`. Returns their offsets in it; raises `LogDamaged` where they do not
@@ -54,6 +59,10 @@ class PlainLoader:
     def __init__(self, apply: Apply) -> None:
         """`apply(index, record)` is called for every one."""
         self.other = apply
+
+    def leave(self, _bases: Sequence[Callable[[], BaseFile]]) -> bool:
+        """As in Loader: it takes all of them."""
+        return False
 
     def batch(self, first: int, count: int, body: bytes) -> list[int]:
         """As in Loader."""
@@ -150,13 +159,15 @@ def recover(files: Files, directory: str, loader: Loader | PlainLoader, on_progr
         return loader.batch(first, count, body)
 
     try:
+        bases = [entry for entry in entries if entry.is_base]
+        left = loader.leave([partial(BaseFile, files, os.path.join(directory, each.file), each.first, each.last) for each in bases])
         for entry, following in pairwise((*entries, None)):
             assert entry is not None
             if entry.is_base:
                 assert following is not None, "the manifest ends with a segment"
                 base = Base(files, directory, entry)
                 sealed.append(base)
-                _load(base.live, loader, progress)
+                _load(base.live, loader, progress, left)
                 time = max(time, base.time)
                 records += base.live.records
                 if entry.last + 1 != following.first:
@@ -202,8 +213,8 @@ def _spare_descriptor(item: Segment | Base, sealed: list[Segment | Base]) -> Non
         item.close()
 
 
-def _load(file: BaseFile, loader: Loader | PlainLoader, progress: _Progress) -> None:
-    """Hand a base to `loader`. In each block what others lean on, and watermarks, come first."""
+def _load(file: BaseFile, loader: Loader | PlainLoader, progress: _Progress, left: bool) -> None:
+    """Hand a base to `loader`, without its values where they are `left`. In each block what others lean on, and watermarks, come first."""
     if isinstance(loader, PlainLoader):
         for number in range(len(file)):
             for index, data in file.rows(number):
@@ -213,7 +224,7 @@ def _load(file: BaseFile, loader: Loader | PlainLoader, progress: _Progress) -> 
         progress.add(len(block.data) + block.head.grouped_bytes)
         for index, at in block.others():
             loader.other(index, decode(block.data, at))
-        if block.head.values:
+        if block.head.values and not left:
             loader.values(block.head.namespace, block.pieces())
         for group in block.groups():
             loader.group(group)

@@ -145,7 +145,7 @@ def _mend_base(files: Files, directory: str, entry: ManifestEntry, plan: _Plan, 
             continue
         time, rows, holes = _salvage(files, os.path.join(directory, name), entry)
         new = base.file_name(entry.first, entry.last, token, history)
-        writer = BaseWriter(files, os.path.join(directory, new), entry.first, entry.last, time)
+        writer = BaseWriter(files, os.path.join(directory, new), entry.first, entry.last, time, history)
         writers.append(writer)
         for index, data in sorted(rows.items()):
             writer.add(index, data)
@@ -174,6 +174,7 @@ def _is_whole(files: Files, directory: str, entry: ManifestEntry) -> bool:
             if file is not None:
                 for number in range(len(file)):
                     file.rows(number)
+                file.check_keys(has_any=file is opened.live)
     except LogDamaged:
         return False
     finally:
@@ -191,13 +192,13 @@ def _salvage(files: Files, path: str, entry: ManifestEntry) -> tuple[int, dict[i
         data = files.pread(fd, files.size(fd), 0)
     finally:
         files.close(fd)
-    time, seed, said = base.read_loosely(data)
+    time, seed, said, blocks_end = base.read_loosely(data)
     rows: dict[int, bytes] = {}
     holes: list[Hole] = []
     at, last = 0, entry.first - 1
     broken = False
     while True:
-        at = data.find(block.MAGIC, at)
+        at = data.find(block.MAGIC, at, blocks_end)
         if at < 0:
             break
         found = _block_at(data, at, seed, path)

@@ -1,10 +1,11 @@
 """The key-value operations over the binary protocol (SPEC section 2.3)."""
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import suppress
 
 from flo.commands.binary.session import BinarySession, Waiter
 from flo.commands.binary.table import WAITING, Reply, handles
+from flo.commands.quick import UNREAD_ARGUMENTS_MAX
 from flo.engine import KeyValue
 from flo.engine.kv import ATOMIC_KEYS_MAX, DEADLINE_MAX
 from flo.errors import BadRequest, NotFound, Overloaded
@@ -172,8 +173,24 @@ def batch_put(session: BinarySession, request: Request) -> Reply:
     for _, _, ttl in items:
         if ttl not in deadlines:
             deadlines[ttl] = _deadline(session, ttl)
-    versions = _kv(session, request).put_many([(key, value, deadlines[ttl]) for key, value, ttl in items])
-    return shape(request.operation.answer).encode(versions)
+    kv = _kv(session, request)
+    puts = [(key, value, deadlines[ttl]) for key, value, ttl in items]
+
+    def put_all() -> bytes:
+        return shape(request.operation.answer).encode(kv.put_many(puts))
+
+    return _once_read(kv, len(items), put_all)
+
+
+def _once_read(kv: KeyValue, count: int, answer: Callable[[], bytes]) -> Reply:
+    """The answer to a request of so many keys: where they may be on disk since the start and are many, once all are read. Each would cost
+    a look there, and others would wait."""
+
+    def later() -> Generator[None, None, bytes]:
+        yield from kv.all_read()
+        return answer()
+
+    return later() if count > UNREAD_ARGUMENTS_MAX and kv.store.unread is not None else answer()
 
 
 @handles("kv_history")
@@ -186,11 +203,16 @@ def history(session: BinarySession, request: Request) -> Generator[None, None, b
 @handles("kv_mget")
 def mget(session: BinarySession, request: Request) -> Reply:
     (keys,) = shape(request.operation.value).decode(request.value, MGET_KEYS_MAX)
-    size = _kv(session, request).value_bytes(keys)
-    if size > LIST_BYTES_MAX:
-        raise BadRequest(f"the values are {size} bytes together; kv_mget answers {LIST_BYTES_MAX} at most: ask for fewer keys")
-    found = _kv(session, request).mget(keys)
-    return shape(request.operation.answer).encode([(False, 0, b"") if item is None else (True, item.version, item.value) for item in found])
+    kv = _kv(session, request)
+
+    def get_all() -> bytes:
+        size = kv.value_bytes(keys)
+        if size > LIST_BYTES_MAX:
+            raise BadRequest(f"the values are {size} bytes together; kv_mget answers {LIST_BYTES_MAX} at most: ask for fewer keys")
+        items = [(False, 0, b"") if item is None else (True, item.version, item.value) for item in kv.mget(keys)]
+        return shape(request.operation.answer).encode(items)
+
+    return _once_read(kv, len(keys), get_all)
 
 
 @handles("kv_json_get")

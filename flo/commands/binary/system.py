@@ -60,6 +60,7 @@ def namespace_delete(session: BinarySession, request: Request) -> Generator[None
     """Keys whose deadline has passed are not live: they are swept first, in slices."""
     engine = session.host.engine
     namespace = engine.namespace(_name(request))
+    yield from namespace.kv.all_read()
     while not namespace.deleted and namespace.kv.sweep_at_once(SWEEP_KEYS):
         yield
     engine.delete_namespace(namespace.name)
@@ -71,8 +72,10 @@ SWEEP_KEYS = 200
 
 
 @handles("namespace_info")
-def namespace_info(session: BinarySession, request: Request) -> Reply:
-    return json_payload(describe_namespace(session.host.engine.namespace(_name(request))))
+def namespace_info(session: BinarySession, request: Request) -> Generator[None, None, bytes]:
+    namespace = session.host.engine.namespace(_name(request))
+    yield from namespace.kv.all_read()
+    return json_payload(describe_namespace(namespace))
 
 
 def describe_namespace(namespace: Namespace) -> dict[str, object]:
@@ -122,6 +125,7 @@ def describe_server(host: Host, address: str) -> dict[str, object]:
         "refused": counters.errors,
         "namespaces": len(engine.namespaces),
         "keys": sum(len(namespace.kv.store) for namespace in engine.namespaces.values()),
+        "unread": engine.rest.left if engine.rest is not None else 0,
         "bytes": engine.memory_used(),
         "resident_bytes": resident_bytes(),
         "max_memory": host.settings.max_memory,
