@@ -119,14 +119,15 @@ def test_a_turn_serves_as_many_as_it_has_time_for_and_all_in_turn(count: int, mo
 
 
 def test_those_who_wait_cost_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a turn costs that serves as many as ever, with five times as many waiting as epoll tells of at once, in the same run."""
+    """What a turn costs that serves as many as ever, with five times as many waiting as epoll tells of at once, in the same run: up to
+    2.6 times as much, for they are more to keep in a cache. Where a turn goes over all that wait it is 6.5 to 8.7 times."""
     clock = Clock()
     monkeypatch.setattr(loop, "monotonic", clock)
 
     def cost(count: int) -> float:
         return run(count, 200, clock).cpu_seconds
 
-    assert any(cost(6 * EVENTS_MAX) < 2 * cost(EVENTS_MAX) for _ in range(3))
+    assert any(cost(6 * EVENTS_MAX) < 4 * cost(EVENTS_MAX) for _ in range(3))
 
 
 @pytest.mark.parametrize(("known", "newcomers"), [(10, 1900), (1700, 300), (300, 10), (1000, 1000)])
