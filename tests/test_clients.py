@@ -162,6 +162,8 @@ def test_what_redis_cli_wrote_is_there_after_a_restart_in_the_middle_of_its_sess
                 session.stdin.write(as_typed(words) + "\n")
             wait_until(lambda: cli.type("EXISTS", "order:42") == "(integer) 1", "the session's writes")
             wait_until(lambda: "shipped" in cli.type("JSON.GET", "order:42"), "the session's last write")
+            # it is the oldest connection; what it asked last is to be answered before the server stops, not asked again behind it
+            wait_until(lambda: "cmd=json.get " in cli.type("CLIENT", "LIST").splitlines()[0], "the session's last request")
             assert server.stop() == 0
             server.start()
             assert server.port == port
