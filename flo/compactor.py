@@ -2,8 +2,14 @@
 
 A pass begins when the log has grown (`log.compact_growth` percent since the last one, and over `log.compact_min`; looked at after each
 roll), when the disk is full, or when it is asked for. At the default, twice the size, each byte written is rewritten about twice, and at
-most half of the log is dead for long. One pass runs at a time; it is given up when it fails or the server stops, and what it had not
-handed over is removed.
+most half of the log is dead for long.
+
+Between such passes there are passes over the log's tail alone (flo.ual.compaction), so that a start finds nearly all of the log compacted.
+Nobody is in need of those: one begins when the machine has a core that is idle, or else when no segment was filled for a while
+(`log.compact_quiet`), and gives way to a pass over all. Beside a server and its clients that had both cores of a machine, it would cost a
+third of the requests.
+
+One pass runs at a time; it is given up when it fails or the server stops, and what it had not handed over is removed.
 """
 
 import json
@@ -18,10 +24,16 @@ from typing import Protocol
 
 from flo.errors import LogDamaged
 from flo.ual.compaction import Replacement
-from flo.ual.log import Log
+from flo.ual.idle import idle_seconds
+from flo.ual.log import EPHEMERAL, Log
 from flo.ual.manifest import ManifestEntry
 
 FULL_RETRY_SECONDS = 60.0  # a pass that found no room is tried again
+REAP_SECONDS = 0.1  # how often a process that has said all is looked at, whether it has ended
+NEVER_LOOKED = (0, 0, 0, 0)
+LOOK_SECONDS = 0.5  # how often it is looked whether the machine is idle, while a tail waits
+IDLE_SHARE = 0.5  # of one core, from which on it is
+TAIL_BYTES_MIN = 16 << 20  # sealed: a start reads that much in 0.2 s, and a process costs 0.1
 LINE_BYTES_MAX = 1 << 20  # of what the process says: the names of the files of one group
 
 
@@ -42,6 +54,7 @@ class Rules(Protocol):
     history_age: int
     compact_growth: int  # percent; 0 for never by itself
     compact_min: int  # bytes
+    compact_quiet: int  # ms; 0 for no passes over the tail
 
 
 class Compactor:
@@ -53,7 +66,12 @@ class Compactor:
         self._rules = rules
         self._watcher = watcher
         self._tell = tell
-        self._seen = (0, 0, 0)  # segments, growth and least size when the log's size was last looked at
+        self._seen = NEVER_LOOKED  # segments and the rules when the log's size was last looked at
+        self._tail_at = 0.0  # monotonic; when a pass over the tail is to begin at the latest, 0 where none is
+        self._look_at = 0.0  # when it is next looked whether the machine is idle
+        self._idle = (0.0, 0.0)  # when that was looked at last, and how idle it had been by then
+        self._tail = False  # the pass is one
+        self._again = False  # once it has ended, what came meanwhile may be worth another; if it failed, that is tried after the next roll
         self._process: subprocess.Popen[bytes] | None = None
         self._ending: list[subprocess.Popen[bytes]] = []  # done, and not reaped yet
         self._untidy = False  # one was killed: what it left is removed once it is gone
@@ -74,28 +92,73 @@ class Compactor:
         """Start a pass if the log has grown. Cheap: looks only where there is another segment, or another setting, than last time."""
         if self._ending:
             self._reap()
-        seen = (self._log.segments, self._rules.compact_growth, self._rules.compact_min)
+        rules = self._rules
+        seen = (self._log.segments, rules.compact_growth, rules.compact_min, rules.compact_quiet)
         if seen != self._seen:
             self._seen = seen
-            if self._process is None and self._has_grown():
+            self._tail_at = 0.0
+            if self._has_grown():
+                self.give_way()
                 self.start(now)
-        if not self._log.accepts_adds and self._process is None and monotonic() >= self._full_again:
+            elif self._has_tail():
+                self._look_at = monotonic()
+                self._tail_at = self._look_at + rules.compact_quiet / 1000
+        elif self._tail_at and self._look_at <= monotonic() and not self.busy and self._may_take_tail():
+            self._tail_at = 0.0
+            self.start(now, tail=True)
+        if not self._log.accepts_adds and monotonic() >= self._full_again:
             # the disk is full: what is dead in the log may be all the room there is
-            self._full_again = monotonic() + FULL_RETRY_SECONDS
-            if self._log.segments > 1:
-                self.start(now)
+            self.give_way()
+            if not self.busy:
+                self._full_again = monotonic() + FULL_RETRY_SECONDS
+                if self._log.segments > 1:
+                    self.start(now)
 
     def _has_grown(self) -> bool:
         log, growth = self._log, self._rules.compact_growth
         return growth > 0 and log.segments > 1 and log.size > max(self._rules.compact_min, log.compacted_bytes * (100 + growth) // 100)
 
-    def start(self, now: int) -> None:
-        """Start a pass over what is sealed; `now` is the engine's time, ms."""
-        if self._process is not None or self._ending or not self._log.sources():
+    def _has_tail(self) -> bool:
+        """Whether a pass over the tail is worth it, once it is quiet."""
+        log, rules = self._log, self._rules
+        if not rules.compact_quiet or not rules.compact_growth or not log.accepts_adds or log.durability == EPHEMERAL:
+            return False
+        return log.tail_size - log.open_size >= TAIL_BYTES_MIN
+
+    def _may_take_tail(self) -> bool:
+        """Whether the time for a pass over the tail has come: the machine was idle since the last look, or it is late."""
+        now, idle = monotonic(), idle_seconds()
+        before, was_idle = self._idle
+        self._idle = now, idle
+        self._look_at = min(now + LOOK_SECONDS, self._tail_at)
+        if now >= self._tail_at:
+            return True
+        took = now - before
+        return LOOK_SECONDS / 2 <= took <= 2 * LOOK_SECONDS and idle - was_idle >= IDLE_SHARE * took
+
+    def give_way(self) -> None:
+        """End a pass over the tail: one over all is to come, once its process is gone."""
+        if self._tail and self._process is not None:
+            self.stop()
+            self._again = True
+
+    def next_due(self) -> float | None:
+        """Seconds until `consider` has something to do that nothing else wakes the server for."""
+        if self._ending:
+            return REAP_SECONDS
+        if self._process is not None:
+            return None
+        if self._seen == NEVER_LOOKED:
+            return 0.0
+        return max(self._look_at - monotonic(), 0.0) if self._tail_at else None
+
+    def start(self, now: int, tail: bool = False) -> None:
+        """Start a pass over what is sealed, or over the `tail` of it; `now` is the engine's time, ms."""
+        if self._process is not None or self._ending or not self._log.sources(tail):
             return
         root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))  # a directory, or the archive Flo runs from
         history = str(self._rules.history_depth), str(self._rules.history_age)
-        arguments = [sys.executable, "-P", "-m", "flo.ual.rewriter", self._log.directory, str(now), *history]
+        arguments = [sys.executable, "-P", "-m", "flo.ual.rewriter", self._log.directory, str(now), *history, str(int(tail))]
         try:
             # a session of its own: Ctrl-C is for the server, which then ends the pass
             self._process = subprocess.Popen(
@@ -109,7 +172,7 @@ class Compactor:
             self._tell("warning", f"the log could not be compacted: no process could be started: {e}")
             return
         assert self._process.stdout is not None
-        self._said, self._done, self._error = b"", False, ""
+        self._said, self._done, self._error, self._tail = b"", False, "", tail
         self._started, self._size_before = monotonic(), self._log.size
         self._watcher.watch(self._process.stdout.fileno(), self._heard)
 
@@ -155,15 +218,16 @@ class Compactor:
         self._tidy()
         took = monotonic() - self._started
         if not done:
-            self._segments_seen = self._log.segments  # tried again after the next roll
             self._tell("warning", f"the log could not be compacted, and stays as it is: {error or 'the process ended before it was done'}")
             return
-        try:
-            self._log.note_compacted(self._last)
-        except OSError as e:
-            self._tell("warning", f"the compaction could not be noted: {e}")
-        self._segments_seen = 0  # what came meanwhile may be worth another pass
-        self._tell("info", f"compacted the log in {took:.1f} s: {self._size_before} bytes before, {self._log.size} now")
+        self._again = True
+        part, before, size = ("log's tail" if self._tail else "log"), self._size_before, self._log.size
+        if not self._tail:
+            try:
+                self._log.note_compacted(self._last)
+            except OSError as e:
+                self._tell("warning", f"the compaction could not be noted: {e}")
+        self._tell("info", f"compacted the {part} in {took:.1f} s: the log was {before} bytes before, and is {size} now")
 
     def stop(self, why: str = "") -> None:
         """Give the pass up, if there is one. What was adopted stays."""
@@ -172,7 +236,6 @@ class Compactor:
         self._process.send_signal(signal.SIGKILL)
         self._close()
         self._untidy = True
-        self._segments_seen = self._log.segments
         if why:
             self._tell("warning", f"the log could not be compacted, and stays as it is: {why}")
 
@@ -186,7 +249,12 @@ class Compactor:
     def _reap(self) -> None:
         # not waited for while the server serves: at idle priority even a process's last ms may take long
         self._ending = [process for process in self._ending if process.poll() is None]
-        if self._untidy and not self._ending:
+        if self._ending:
+            return
+        if self._again:
+            self._again = False
+            self._seen = NEVER_LOOKED
+        if self._untidy:
             self._untidy = False
             self._tidy()
 

@@ -198,6 +198,15 @@ class Settings:
         redis="auto-aof-rewrite-min-size",
         live=True,
     )
+    compact_quiet: int = setting(
+        10_000,
+        parse_duration,
+        "log",
+        "Compact what came since the last time once no log file was filled for so long, or when a core is idle, so that a start has little "
+        "to read; 0s: leave it to compact_growth.",
+        shown="10s",
+        live=True,
+    )
     auto_ack: bool = setting(
         False, parse_bool, "resp", "RPOP and BRPOP acknowledge as they deliver: at most once, as Redis does. CLIENT AUTOACK changes it."
     )

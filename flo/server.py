@@ -258,9 +258,11 @@ class Server:
         """A slice of what can wait. A defect in it belongs to no connection that could be closed: the process ends."""
         try:
             self.compactor.consider(self.engine.now)
-            if self._compaction_wanted and not self.compactor.busy:
-                self._compaction_wanted = False
-                self._compact()
+            if self._compaction_wanted:
+                self.compactor.give_way()
+                if not self.compactor.busy:
+                    self._compaction_wanted = False
+                    self._compact()
             unread = self.engine.rest
             more = self.engine.upkeep(idle)
             if unread is not None and self.engine.rest is None:
@@ -315,7 +317,11 @@ class Server:
     def next_due(self) -> float | None:
         """Seconds until something expires."""
         due = self.engine.next_due()
-        return None if due is None else max(due - self.engine.clock(), 1) / 1000
+        compacts = self.compactor.next_due()
+        if due is None:
+            return compacts
+        seconds = max(due - self.engine.clock(), 1) / 1000
+        return seconds if compacts is None else min(seconds, compacts)
 
     def end(self, started: float) -> None:
         """Hear what the compactor says, count, and keep what took long."""

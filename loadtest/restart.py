@@ -1,9 +1,10 @@
 """How long a start takes, beside redis-server's with the same data after BGREWRITEAOF: what `compare.py --restart` runs.
 
 Rows: keys, messages of one queue (a list), records of one stream. Flo's directory is compacted; then the same again with the largest tail
-that does not begin another compaction, which overwrites keys, or adds messages or records. A start is measured from the process's begin
-to the answers of a hundred requests for what is stored, in rounds that alternate. Flo may still have values on disk then that nobody
-has asked for: until it has read them all is told besides.
+that does not begin another compaction, which overwrites keys, or adds messages or records: as it is when the server ends with the last
+write, and as it is when it is left alone before, until it has compacted the tail too (`log.compact_quiet`). A start is measured from the
+process's begin to the answers of a hundred requests for what is stored, in rounds that alternate. Flo may still have values on disk then
+that nobody has asked for: until it has read them all is told besides.
 """
 
 import contextlib
@@ -19,6 +20,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from flo.ual.log import SMALL_SEGMENT_BYTES
 from tests.processes import ROOT, FloProcess, ReplyError, RespClient, encode, free_port, wait_until
 
 VALUE_BYTES = 64
@@ -28,6 +30,7 @@ POLL_SECONDS = 0.002
 READY_SECONDS = 120
 
 Request = Callable[[int, bytes], bytes]
+Prepare = Callable[[FloProcess, RespClient, Request, int], None]
 KINDS: dict[str, Request] = {
     "keys": lambda number, value: encode("SET", b"key:%d" % number, value),
     "messages": lambda _, value: encode("LPUSH", "queue", value),
@@ -96,8 +99,8 @@ def run(count: int, rounds: int, python: str) -> None:
     try:
         for kind, request in KINDS.items():
             redis = _redis(home / kind, request, count)
-            for tail in (False, True):
-                flo = _flo(home / kind, request, count, tail, python)
+            for state, prepare in STATES.items():
+                flo = _flo(home / kind, request, count, prepare, python)
                 theirs, ours, whole = [], [], []
                 for _ in range(rounds):
                     probes = [PROBE[kind](random.randrange(count)) for _ in range(PROBES)]
@@ -106,9 +109,9 @@ def run(count: int, rounds: int, python: str) -> None:
                     ours.append(answered)
                     whole.append(all_read)
                 ratio = statistics.median(mine / other for mine, other in zip(ours, theirs, strict=True))
-                row = kind + (" and tail" if tail else "")
+                row = kind + state
                 print(
-                    f"{row:<18} Redis {statistics.median(theirs):.2f} ({min(theirs):.2f}..{max(theirs):.2f})  "
+                    f"{row:<30} Redis {statistics.median(theirs):.2f} ({min(theirs):.2f}..{max(theirs):.2f})  "
                     f"Flo {statistics.median(ours):.2f} ({min(ours):.2f}..{max(ours):.2f})  ratio {ratio:.2f}  "
                     f"all read after {statistics.median(whole):.2f}",
                     flush=True,
@@ -145,25 +148,40 @@ def _persistence(client: RespClient) -> str:
     return str(client.command("INFO", "persistence").decode())
 
 
-def _flo(home: Path, request: Request, count: int, tail: bool, python: str) -> tuple[list[str], int, Path]:
+def _flo(home: Path, request: Request, count: int, prepare: Prepare, python: str) -> tuple[list[str], int, Path]:
     directory = home / "flo"
-    rng = random.Random(2)
     settings = {"FLO_KV_HISTORY_DEPTH": "1", "FLO_DURABILITY": "async"}
     with FloProcess(directory, environment=settings, python=python) as flo, flo.connect() as client:
-        if tail:
-            bound = TAIL_SHARE * 2 * int(info(client)["flo_log_size_compacted"])
-            numbers = iter(lambda: rng.randrange(count), -1)
-            fill(client, request, numbers, rng, lambda: int(info(client)["flo_log_size"]) > bound)
-        else:
-            fill(client, request, iter(range(count)), rng, lambda: False)
-            wait_until(lambda: info(client)["aof_rewrite_in_progress"] == "0", "compaction's end", 120)
-            assert flo.process is not None
-            passes = flo.output().count("compacted the log")
-            flo.process.send_signal(signal.SIGUSR1)
-            wait_until(lambda: flo.output().count("compacted the log") > passes, "a compaction", 120)
-            wait_until(lambda: info(client)["aof_rewrite_in_progress"] == "0", "compaction's end", 120)
+        prepare(flo, client, request, count)
         flo.stop()
     port = free_port()
     arguments = [python, "-m", "flo", "server", "start", "--port", str(port), "--data-dir", str(directory)]
     os.environ["FLO_KV_HISTORY_DEPTH"] = "1"
     return arguments, port, home / "flo.log"
+
+
+def _all_compacted(flo: FloProcess, client: RespClient, request: Request, count: int) -> None:
+    fill(client, request, iter(range(count)), random.Random(2), lambda: False)
+    wait_until(lambda: info(client)["aof_rewrite_in_progress"] == "0", "compaction's end", 120)
+    assert flo.process is not None
+    passes = flo.output().count("compacted the log")
+    flo.process.send_signal(signal.SIGUSR1)
+    wait_until(lambda: flo.output().count("compacted the log") > passes, "a compaction", 120)
+    wait_until(lambda: info(client)["aof_rewrite_in_progress"] == "0", "compaction's end", 120)
+
+
+def _with_a_tail(_flo: FloProcess, client: RespClient, request: Request, count: int) -> None:
+    bound = TAIL_SHARE * 2 * int(info(client)["flo_log_size_compacted"])
+    rng = random.Random(3)
+    fill(client, request, iter(lambda: rng.randrange(count), -1), rng, lambda: int(info(client)["flo_log_size"]) > bound)
+
+
+def _left_alone(_flo: FloProcess, client: RespClient, _request: Request, _count: int) -> None:
+    def is_done() -> bool:
+        found = info(client)
+        return found["aof_rewrite_in_progress"] == "0" and int(found["flo_log_size_tail"]) < 2 * SMALL_SEGMENT_BYTES
+
+    wait_until(is_done, "the tail's compaction", 120)
+
+
+STATES: dict[str, Prepare] = {"": _all_compacted, " and tail, ended at once": _with_a_tail, " and tail": _left_alone}

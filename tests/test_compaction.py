@@ -25,7 +25,7 @@ from flo.ual.block import Records
 from flo.ual.check import check
 from flo.ual.compaction import Stopped
 from flo.ual.files import Files
-from flo.ual.law import CURRENT, DEAD, HISTORY, LIVE, Judge, entity_of, survivors
+from flo.ual.law import CURRENT, DEAD, HISTORY, LIVE, Judge, entity_of, scopes_of, survivors
 from flo.ual.record import (
     FAMILY_QUEUE,
     KV_COUNTER,
@@ -46,7 +46,7 @@ from flo.ual.record import (
     container,
     encode,
 )
-from flo.ual.recovery import PlainLoader
+from flo.ual.recovery import PlainLoader, recover
 from tests.faultfiles import SimFiles
 from tests.processes import ROOT, wait_until
 
@@ -119,6 +119,31 @@ def test_the_judge_says_what_the_law_says(log: dict[int, Record], now: int, dept
     assert {index for index, verdict in verdicts.items() if verdict == CURRENT} == current
 
 
+@settings(max_examples=400, deadline=None)
+@given(log=logs(), now=st.integers(0, 60), depth=st.integers(1, 4), age=st.integers(0, 30), share=st.integers(0, 25))
+def test_a_judge_of_the_tail_says_the_same_and_keeps_deletions(log: dict[int, Record], now: int, depth: int, age: int, share: int) -> None:
+    """What decides about a record is behind it, wherever a pass begins; a deletion may be of what is before that."""
+    tail = sorted(log)[share:]
+    judge = Judge(now, depth, age, tail=True)
+    verdicts = {index: min(judge.judge(index, encode(log[index]), 0), LIVE) for index in reversed(tail)}
+    live, history = survivors(log, now, depth, age)
+    latest = {entity_of(record): index for index, record in sorted(log.items())}.values()
+    marks = [(record.namespace, record.entity, U64.unpack(record.state)[0]) for record in log.values() if record.type == WATERMARK]
+    deletions = {
+        index
+        for index in latest
+        if log[index].gone
+        and not any(log[index].namespace == space and scope in scopes_of(log[index]) and index < below for space, scope, below in marks)
+    }
+    pending = list(deletions)
+    while pending:  # and what they lean on
+        for lean in log[pending.pop()].leans:
+            if lean in log and lean not in deletions:
+                deletions.add(lean)
+                pending.append(lean)
+    assert verdicts == {index: LIVE if index in live | deletions else HISTORY if index in history else DEAD for index in tail}
+
+
 # -- what is kept ----------------------------------------------------------------------------------
 
 
@@ -150,22 +175,77 @@ def shown(engine: Engine) -> dict[str, object]:
     }
 
 
+@pytest.mark.parametrize("tail", [False, True])
 @pytest.mark.parametrize("depth", [1, 3, 64])
-def test_the_same_before_and_after(tmp_path: Path, depth: int) -> None:
-    """Versions, history, order, leases, ids: all as before, at once, after a restart, and after another pass over the bases."""
+def test_the_same_before_and_after(tmp_path: Path, depth: int, tail: bool) -> None:
+    """Versions, history, order, leases, ids: all as before, at once, after a restart, and after another pass over the bases, or over what
+    came since."""
     with open_engine(tmp_path, depth) as engine:
         fill(engine)
         before = shown(engine)
-        engine.compact()
+        engine.compact(tail=tail)
         assert shown(engine) == before
         assert engine.log.next_index > 4000
-    for _ in range(2):
+    for _ in range(3):
         assert check(str(tmp_path)).damage == []
         with open_engine(tmp_path, depth) as engine:
             assert shown(engine) == before
-            engine.kv.put(b"another", b"one")
-            engine.compact()
+            fill(engine, rounds=3)
+            before = shown(engine)
+            engine.compact(tail=tail)
             assert shown(engine) == before
+    with open_engine(tmp_path, depth) as engine:
+        engine.compact()
+        assert shown(engine) == before
+
+
+def test_a_pass_over_the_tail_takes_only_that(tmp_path: Path) -> None:
+    """What is compacted already is not looked at; what came since becomes a base of its own, with the deletions of what is before it,
+    which go with the next pass over all."""
+
+    def bases() -> list[str]:
+        return sorted(path.name for path in tmp_path.iterdir() if path.suffix == ".base")
+
+    def records() -> int:
+        reader = PlainReader()
+        recover(Files(), str(tmp_path), PlainLoader(reader))
+        return reader.deletions
+
+    with open_engine(tmp_path, 1) as engine:
+        for key in range(100):
+            engine.kv.put(b"%d" % key, b"v" * 100)
+        engine.compact()
+        first = bases()
+        compacted = engine.log.compacted_bytes
+        for key in range(50):
+            engine.kv.delete(b"%d" % key)
+        engine.kv.put(b"50", b"new")
+        engine.compact(tail=True)
+        assert bases()[: len(first)] == first and len(bases()) == len(first) + 1
+        assert engine.log.compacted_bytes == compacted, "growth counts from the last pass over all"
+        size = engine.log.size
+        engine.compact(tail=True)
+        assert bases()[: len(first)] == first and engine.log.size == size, "there is nothing new"
+    assert records() == 50
+    with open_engine(tmp_path, 1) as engine:
+        assert [key for key in range(100) if engine.kv.get(b"%d" % key) is not None] == [*range(50, 100)]
+        engine.compact()
+        assert engine.log.size < size / 1.5
+    assert records() == 0
+    with open_engine(tmp_path, 1) as engine:
+        assert [key for key in range(100) if engine.kv.get(b"%d" % key) is not None] == [*range(50, 100)]
+        found = engine.kv.get(b"50")
+        assert found is not None and found.value == b"new"
+
+
+class PlainReader:
+    """Counts deletions."""
+
+    def __init__(self) -> None:
+        self.deletions = 0
+
+    def __call__(self, _index: int, record: Record) -> None:
+        self.deletions += record.gone
 
 
 def test_dead_records_are_gone_and_their_bytes_too(tmp_path: Path) -> None:

@@ -54,8 +54,10 @@ OPS: list[Op] = [
     ("compact",),
     ("put", "default", b"a", b"2"),
     ("delete", "default", b"m1"),
+    ("compact", "tail"),
     ("flush", ["other"]),
-    ("compact",),  # of a base and a segment
+    ("delete", "default", b"m5"),
+    ("compact",),  # of bases and a segment
     ("put", "other", b"behind", b"it"),
 ]
 CALLS = ("create", "open", "pread", "pwrite", "sync", "sync_dir", "truncate", "rename", "remove", "size", "close")

@@ -219,10 +219,10 @@ def test_naps_leave_time_to_work(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("flo.ual.rewriter.time.sleep", lambda seconds: did.append(("nap", seconds)))
     monkeypatch.setattr("flo.ual.rewriter.signal.setitimer", lambda _, *seconds: did.append(("work", *seconds)))
     idle = [10.0]
-    monkeypatch.setattr("flo.ual.rewriter._idle_seconds", lambda: idle[0])
+    monkeypatch.setattr("flo.ual.rewriter.idle_seconds", lambda: idle[0])
     clock = [100.0]
     monkeypatch.setattr("flo.ual.rewriter.time.monotonic", lambda: clock[0])
-    pace = rewriter._Pace()
+    pace = rewriter._Pace(tail=False)
     pace.nap()
     assert did == [("nap", rewriter.NAP_SECONDS), ("work", rewriter.WORK_SECONDS)]
     clock[0], idle[0] = 101.0, 10.9  # nine tenths of a core were idle

@@ -214,13 +214,13 @@ class EngineModel(RuleBasedStateMachine):
             pass
         self.engine.commit()
 
-    @rule(clean=st.booleans(), compact=st.booleans(), back=st.sampled_from([0, 10_000]))
-    def restart(self, clean: bool, compact: bool, back: int) -> None:
+    @rule(clean=st.booleans(), compact=st.sampled_from(["", "all", "tail"]), back=st.sampled_from([0, 10_000]))
+    def restart(self, clean: bool, compact: str, back: int) -> None:
         """Close, or vanish; the clock may step back meanwhile."""
         self._check_live_replay()
         before, now = snapshot(self.engine), self.engine.now
         if compact:
-            self.engine.compact()
+            self.engine.compact(tail=compact == "tail")
             assert snapshot(self.engine) == before
         if clean:
             self.engine.close()

@@ -110,7 +110,7 @@ class Model:
 
     do_history = do_get
 
-    def do_compact(self, now: int) -> None:
+    def do_compact(self, now: int, _part: str = "") -> None:
         """Nothing that anybody can see."""
 
     def do_sweep(self, now: int) -> None:
@@ -152,7 +152,7 @@ def perform(engine: Engine, op: Op) -> Any:
     if name == "upkeep":
         return engine.run(engine.upkeep, idle=True)
     if name == "compact":
-        return engine.compact()
+        return engine.compact(tail="tail" in args)
     kv = engine.namespace(args[0]).kv
     if name == "put":
         return kv.put(args[1], args[2], deadline=args[3] if len(args) > 3 else 0)
@@ -1198,7 +1198,7 @@ RANDOM_OPS = st.one_of(
     st.tuples(st.just("history"), SPACES, KEYS),
     st.tuples(st.just("sweep")),
     st.tuples(st.just("upkeep")),
-    st.tuples(st.just("compact")),
+    st.tuples(st.just("compact"), st.sampled_from(["", "tail"])),
 )
 LIVES = st.lists(
     st.tuples(

@@ -242,12 +242,12 @@ class QueueModel(RuleBasedStateMachine):
         self.wall += ms
         self._now()
 
-    @rule(crash=st.booleans(), compact=st.booleans())
-    def restart(self, crash: bool, compact: bool) -> None:
+    @rule(crash=st.booleans(), compact=st.sampled_from(["", "all", "tail"]))
+    def restart(self, crash: bool, compact: str) -> None:
         before = snapshot(self.engine)
         self.engine.commit()
         if compact:
-            self.engine.compact()
+            self.engine.compact(tail=compact == "tail")
             assert snapshot(self.engine) == before
         if crash:
             self.engine.log.abandon()

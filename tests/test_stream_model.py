@@ -438,13 +438,13 @@ class StreamModel(RuleBasedStateMachine):
         self.wall += ms
         self._now()
 
-    @rule(crash=st.booleans(), compact=st.booleans())
-    def restart(self, crash: bool, compact: bool) -> None:
+    @rule(crash=st.booleans(), compact=st.sampled_from(["", "all", "tail"]))
+    def restart(self, crash: bool, compact: str) -> None:
         self._now()
         before = snapshot(self.engine)
         self.engine.commit()
         if compact:
-            self.engine.compact()
+            self.engine.compact(tail=compact == "tail")
             assert snapshot(self.engine) == before
         if crash:
             self.engine.log.abandon()

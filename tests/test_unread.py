@@ -35,7 +35,7 @@ STEP = st.tuples(
     st.sampled_from(
         ["put"] * 4
         + ["put with deadline", "touch", "persist", "delete", "delete", "incr", "json", "append"]
-        + ["flush", "roll", "compact", "compact", "cut short", "reopen", "later"]
+        + ["flush", "roll", "compact", "compact tail", "compact tail", "cut short", "reopen", "later"]
     ),
     st.integers(0, len(KEYS) - 1),
     st.integers(0, 6),
@@ -119,9 +119,9 @@ def make(directory: Path, clock: Clock, steps: list[Step]) -> None:
         if what == "roll":
             engine.commit()
             engine.log.roll()
-        elif what in ("compact", "cut short"):
+        elif what in ("compact", "compact tail", "cut short"):
             with suppress(Stopped):
-                engine.compact(stopping_after(how * 2) if what == "cut short" else lambda: False)
+                engine.compact(stopping_after(how * 2) if what == "cut short" else lambda: False, tail=what == "compact tail")
         elif what == "reopen":
             engine.close()
             engine = open_at(directory, clock, leave=False)
@@ -136,6 +136,20 @@ def make(directory: Path, clock: Clock, steps: list[Step]) -> None:
 @example(steps=[("put", 0, 1, 0), ("delete", 0, 0, 0), ("put", 0, 2, 0), ("compact", 0, 0, 0)], looks=[("get", 0, 1, 0)])
 @example(steps=[("put with deadline", 0, 3, 0), ("compact", 0, 0, 0), ("put", 0, 1, 0), ("compact", 0, 0, 0)], looks=[("get", 0, 1, 0)])
 @example(steps=[("put", 0, 1, 0), ("compact", 0, 0, 0), ("touch", 0, 4, 0), ("cut short", 0, 1, 0)], looks=[("get", 0, 1, 0)])
+@example(steps=[("put", 0, 1, 0), ("compact", 0, 0, 0), ("put", 0, 2, 0), ("compact tail", 0, 0, 0)], looks=[("get", 0, 1, 0)])
+@example(steps=[("put", 0, 1, 0), ("compact", 0, 0, 0), ("delete", 0, 0, 0), ("compact tail", 0, 0, 0)], looks=[("get", 0, 1, 0)])
+@example(
+    steps=[
+        ("put", 0, 1, 0),
+        ("compact", 0, 0, 0),
+        ("delete", 0, 0, 0),
+        ("compact tail", 0, 0, 0),
+        ("put", 0, 2, 0),
+        ("compact tail", 0, 0, 0),
+    ],
+    looks=[("get", 0, 1, 0)],
+)
+@example(steps=[("put", 0, 1, 0), ("compact", 0, 0, 0), ("flush", 0, 0, 0), ("compact tail", 0, 0, 0)], looks=[("get", 0, 1, 0)])
 @example(steps=[("put", 0, 1, 0), ("compact", 0, 0, 0), ("flush", 0, 0, 0), ("put", 1, 1, 0)], looks=[("get", 0, 1, 0), ("get", 1, 1, 0)])
 def test_nobody_can_tell(steps: list[Step], looks: list[Step]) -> None:
     """Any log, compacted or not, whole or not: every answer while values are being read, and the stores in the end, are its twin's."""

@@ -103,6 +103,7 @@ def _info_persistence(host: Host) -> dict[str, object]:
         "flo_log_segments": log.segments,
         "flo_log_size": log.size,
         "flo_log_size_compacted": log.compacted_bytes,
+        "flo_log_size_tail": log.tail_size,
         "flo_log_batches": log.batches,
         "flo_log_bytes_written": log.bytes_written,
         "flo_log_syncs": log.syncs,

@@ -315,9 +315,10 @@ class Engine:
 
     # -- compaction --------------------------------------------------------------------------------
 
-    def compact(self, should_stop: Callable[[], bool] = lambda: False) -> None:
-        """Rewrite the log as what the record law keeps of it, here and now; a server has a process of its own do it. Raises `Overloaded`
-        or `OSError` where the disk has no room, `LogDamaged`, `Stopped`; what was done so far stays."""
+    def compact(self, should_stop: Callable[[], bool] = lambda: False, tail: bool = False) -> None:
+        """Rewrite the log as what the record law keeps of it, here and now, or only its `tail`, what came since the last time; a server has
+        a process of its own do it. Raises `Overloaded` or `OSError` where the disk has no room, `LogDamaged`, `Stopped`; what was done so
+        far stays."""
         self.commit()
         log, settings = self.log, self.settings
         try:
@@ -326,7 +327,7 @@ class Engine:
             for replacement in compact(
                 log.files,
                 log.directory,
-                log.sources(),
+                log.sources(tail),
                 now=self.now,
                 depth=settings.history_depth,
                 age=settings.history_age,
@@ -334,7 +335,8 @@ class Engine:
             ):
                 log.adopt(replacement)
                 remove_replaced(log.files, log.directory, replacement.sources)
-            log.note_compacted(last)
+            if not tail:
+                log.note_compacted(last)
         except LogFailed:
             self._broken = True
             raise

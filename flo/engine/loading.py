@@ -44,7 +44,7 @@ from flo.ual.record import (
 
 _LIKE = struct.Struct("<IBBHI")  # the start of a record's header: length, type, shape, length of the entity, namespace
 LIKE_BYTES = _LIKE.size  # what is laid out alike begins alike
-GATHERED_MAX = 1 << 18  # messages, or records: 2 MB, or 7
+GATHERED_MAX = 1 << 14  # messages, or records: 130 KB, or 450, which stay in the cache until the store takes them
 STRIDES_MIN = 64  # records of a run from which on slices with a step are cheaper
 RUN_SIZES = (8, 64, 512)  # records looked at in one go: after a whole run of one size, the next larger
 FORMATS_RECORDS_MAX = 64 * RUN_SIZES[-1]  # of all formats together: 4 MB

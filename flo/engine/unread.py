@@ -44,9 +44,12 @@ class Rest:
         if namespace.id in self._holders:
             namespace.kv.store.leave(partial(self._find, namespace.id, seed_of(namespace.id)), self.last)
 
-    def _find(self, namespace: int, seed: int, key: bytes) -> bytes | None:
+    def _find(self, namespace: int, seed: int, key: bytes, above: int = 0) -> bytes | None:
+        """The newest entry of the key, where it is in a file that has anything newer than `above`."""
         low = word_of(seed, key, 0)
         for source in self._sources:
+            if source.last <= above:
+                break
             at = bisect_left(source.words, low)
             entry = source.find(namespace, key, low, at)
             if entry is not None:
@@ -57,7 +60,7 @@ class Rest:
         """Whether there is a value of the key that is newer than record `index`."""
         if index > self.last or namespace not in self._holders:
             return False
-        entry = self._find(namespace, seed_of(namespace), key)
+        entry = self._find(namespace, seed_of(namespace), key, index)
         return entry is not None and entry_version(entry) > index
 
     def _read(self) -> Iterator[None]:

@@ -7,6 +7,11 @@ the group is *adopted*: one new manifest names the base in place of the files it
 Groups are adopted in order, oldest first: what shadows a dead record (a later version, a deletion, a watermark) is behind it,
 and must not go before it is gone. So a pass may end between any two groups, and needs disk space for one group only.
 
+A pass may also begin in the middle of the log, for what decides about a record is behind it: over the *tail*, the segments that came
+since the last pass, so that a start has to read no more than the open one record by record. What such a pass cannot know is whether a
+deletion still shadows something before it, so it keeps them all; and an entity may have its state in several bases then, of which the
+newest counts, as in segments.
+
 Nothing here changes what is open: the process that holds the directory's lock adopts, whoever made the base.
 """
 
@@ -29,7 +34,7 @@ from flo.ual.segment import Segment
 
 GROUP_KEPT_BYTES = 64 << 20  # a base is about as large as a segment, so that the next pass needs room for no more
 GROUP_READ_BYTES = 256 << 20  # of the files that make one group
-SMALL_BASE_BYTES = 8 << 20
+SMALL_BASE_BYTES = 24 << 20  # one of the smaller segments, which a pass over the tail may have taken by itself
 CROWD_MIN = 8  # so many small bases in a row are merged: each byte is then rewritten few times, and there are never many files
 
 _HEAD = struct.Struct("<IBB")  # of a record: length, type, shape
@@ -65,9 +70,13 @@ class _Verdicts:
         self.tombstones = 0  # of those that are history
 
 
-def sources_of(entries: Sequence[ManifestEntry]) -> list[Source]:
-    """What can be compacted of the log that a manifest lists: all but the open segment."""
-    return [Source(entry, following.first - 1) for entry, following in pairwise(entries)]
+def sources_of(entries: Sequence[ManifestEntry], tail: bool = False) -> list[Source]:
+    """What can be compacted of the log that a manifest lists: all but the open segment; of the `tail`, what is behind the last base."""
+    found = [Source(entry, following.first - 1) for entry, following in pairwise(entries)]
+    bases = sum(source.entry.is_base for source in found) if tail else 0
+    while bases:
+        bases -= found.pop(0).entry.is_base
+    return found
 
 
 def compact(
@@ -80,10 +89,10 @@ def compact(
     age: int,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> Iterator[Replacement]:
-    """Rewrite `sources`, which must begin with the log's first record. Each `Replacement` must have been adopted, durably, before the
-    next is asked for. `now`, `depth` and `age` are `law.survivors`'. Raises `LogDamaged`, `OSError`, `Stopped`; files that were not
-    adopted are removed."""
-    judge = Judge(now, depth, age)
+    """Rewrite `sources`, which must be all of `sources_of`, of the whole log or its tail. Each `Replacement` must have been adopted,
+    durably, before the next is asked for. `now`, `depth` and `age` are `law.survivors`'. Raises `LogDamaged`, `OSError`, `Stopped`; files
+    that were not adopted are removed."""
+    judge = Judge(now, depth, age, tail=bool(sources) and sources[0].entry.first > 1)
     verdicts = [_Verdicts() for _ in sources]
     for source, verdict in zip(reversed(sources), reversed(verdicts), strict=True):
         column, sizes, counts, decide = verdict.column, verdict.bytes, verdict.counts, judge.judge

@@ -107,9 +107,11 @@ class Judge:
     """`survivors`, one record at a time from the newest to the oldest: who leans on a record, or comes behind it in its chain, and
     every watermark that may drop it, has been seen before it. Its memory is one set item an entity, not one a record."""
 
-    def __init__(self, now: int, depth: int, age: int) -> None:
-        """As for `survivors`."""
+    def __init__(self, now: int, depth: int, age: int, tail: bool = False) -> None:
+        """As for `survivors`. `tail` says that the log did not begin with the oldest record it will be shown: a deletion may be of what is
+        before that, and is live until somebody sees that there is nothing."""
         self._now = now
+        self._tail = tail
         self._depth = depth
         self._age = age
         self._seen: set[bytes] = set()  # family, namespace, entity
@@ -142,6 +144,8 @@ class Judge:
                 version = 1
                 if not shape & GONE:
                     verdict = LIVE if leaned_on or kind == WATERMARK else CURRENT
+                elif self._tail:
+                    verdict = LIVE
                 elif self._depth > 1 and prev and young:
                     verdict = verdict or HISTORY
             if prev and version < self._depth and young:

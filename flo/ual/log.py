@@ -332,9 +332,19 @@ class Log:
         except OSError as e:
             raise LogFailed(f"the log in {self.directory} could not be written: {e}") from e
 
-    def sources(self) -> list[Source]:
-        """What can be compacted now."""
-        return sources_of(self._entries())
+    @property
+    def open_size(self) -> int:
+        """Bytes in the open segment, as far as it is written."""
+        return self._open.size
+
+    @property
+    def tail_size(self) -> int:
+        """Bytes in segments, the open one included: of what came since something was compacted."""
+        return sum(segment.size for segment in self._segments if isinstance(segment, Segment))
+
+    def sources(self, tail: bool = False) -> list[Source]:
+        """What can be compacted now; of the `tail`, what came since the last time."""
+        return sources_of(self._entries(), tail)
 
     def adopt(self, replacement: Replacement) -> None:
         """Have a base in place of what it was made from, from here on and after any crash. The files it replaces are the caller's to

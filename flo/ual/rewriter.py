@@ -1,4 +1,4 @@
-"""The process that compacts beside a server: `python -m flo.ual.rewriter DIR NOW DEPTH AGE`, started by flo.compactor.
+"""The process that compacts beside a server: `python -m flo.ual.rewriter DIR NOW DEPTH AGE TAIL`, started by flo.compactor.
 
 It runs at idle priority and with naps, reads what is sealed and writes bases; what is open, and the manifest, are the server's.
 Lines of JSON on standard output, each answered by a line on standard input before it goes on:
@@ -22,39 +22,40 @@ from flo.errors import FloError
 from flo.ual import manifest
 from flo.ual.compaction import Stopped, compact, remove_replaced, sources_of
 from flo.ual.files import Files
+from flo.ual.idle import CORE_SHARE, idle_seconds
 
 NICENESS = 19
 # It works for a moment and naps for one, for idle priority is not enough: where both cores are busy, a server that its disk wakes waits for
 # the next timer tick while this has its core, 4 ms each time, at the median (p99 20 to 40 ms; with naps 0.5 and 2 to 6).
 WORK_SECONDS = 0.0003
 NAP_SECONDS = 0.0005
+TAIL_NAP_SECONDS = 0.005  # over the tail, which nobody is in need of
 LOOK_SECONDS = 0.05  # how often it looks whether the machine is busy: where a core has been idle, nobody waits for this one
-IDLE_SHARE = 0.2  # of one core
-_IDLE_COLUMN = 4  # of the first line of /proc/stat, in ticks of 10 ms
+IDLE_SHARE = 0.2  # of one core, besides what it takes itself
 
 
-def main(directory: str, now: int, depth: int, age: int) -> int:
-    """Compact what the manifest in `directory` lists. Returns the exit status."""
+def main(directory: str, now: int, depth: int, age: int, tail: int) -> int:
+    """Compact what the manifest in `directory` lists; where `tail` is 1, what came since the last time. Returns the exit status."""
     with suppress(OSError):  # a sandbox may not allow it
         os.nice(NICENESS)
         if hasattr(os, "SCHED_IDLE"):
             os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
 
-    signal.signal(signal.SIGALRM, _Pace().nap)
+    signal.signal(signal.SIGALRM, _Pace(bool(tail)).nap)
     signal.setitimer(signal.ITIMER_REAL, WORK_SECONDS)
     try:
-        return _compact(directory, now, depth, age)
+        return _compact(directory, now, depth, age, bool(tail))
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
 
 
-def _compact(directory: str, now: int, depth: int, age: int) -> int:
+def _compact(directory: str, now: int, depth: int, age: int, tail: bool) -> int:
     def told_to_stop() -> bool:
         return bool(select.select([sys.stdin], [], [], 0)[0])  # nothing is sent unasked: it has ended
 
     files = Files()
     try:
-        sources = sources_of(manifest.read(files, directory).entries)
+        sources = sources_of(manifest.read(files, directory).entries, tail)
         for replacement in compact(files, directory, sources, now=now, depth=depth, age=age, should_stop=told_to_stop):
             _say({"sources": replacement.sources, "entry": replacement.entry})
             signal.setitimer(signal.ITIMER_REAL, 0)
@@ -76,32 +77,28 @@ def _compact(directory: str, now: int, depth: int, age: int) -> int:
 
 
 class _Pace:
-    """Naps while the machine is busy."""
+    """Naps while the machine is busy: over the tail, as soon as there is no core but for it."""
 
-    def __init__(self) -> None:
+    def __init__(self, tail: bool) -> None:
+        self._tail = tail
+        self._nap_seconds = TAIL_NAP_SECONDS if tail else NAP_SECONDS
         self._busy = True
         self._looked = time.monotonic()
-        self._idle = _idle_seconds()
+        self._idle = self._idle_now()
+
+    def _idle_now(self) -> float:
+        return idle_seconds() + (time.process_time() if self._tail else 0.0)
 
     def nap(self, *_: object) -> None:
         """Called when it has worked for a moment."""
         now = time.monotonic()
         if now - self._looked > LOOK_SECONDS:
-            idle = _idle_seconds()
-            self._busy = idle - self._idle < IDLE_SHARE * (now - self._looked)
+            idle = self._idle_now()
+            self._busy = idle - self._idle < (CORE_SHARE if self._tail else IDLE_SHARE) * (now - self._looked)
             self._looked, self._idle = now, idle
         if self._busy:
-            time.sleep(NAP_SECONDS)
+            time.sleep(self._nap_seconds)
         signal.setitimer(signal.ITIMER_REAL, WORK_SECONDS)  # from here: what would come during a nap would leave no time to work
-
-
-def _idle_seconds() -> float:
-    """How long all cores together have been idle since the machine started; 0 where the system does not say."""
-    try:
-        with open("/proc/stat", "rb") as file:
-            return int(file.readline().split()[_IDLE_COLUMN]) / os.sysconf("SC_CLK_TCK")
-    except (OSError, ValueError, IndexError):
-        return 0.0
 
 
 def _say(message: dict[str, object]) -> None:
