@@ -24,7 +24,7 @@ from typing import Protocol
 
 from flo.errors import LogDamaged
 from flo.ual.compaction import Replacement
-from flo.ual.idle import idle_seconds
+from flo.ual.idle import CORE_SHARE, idle_seconds
 from flo.ual.log import EPHEMERAL, Log
 from flo.ual.manifest import ManifestEntry
 
@@ -32,7 +32,6 @@ FULL_RETRY_SECONDS = 60.0  # a pass that found no room is tried again
 REAP_SECONDS = 0.1  # how often a process that has said all is looked at, whether it has ended
 NEVER_LOOKED = (0, 0, 0, 0)
 LOOK_SECONDS = 0.5  # how often it is looked whether the machine is idle, while a tail waits
-IDLE_SHARE = 0.5  # of one core, from which on it is
 TAIL_BYTES_MIN = 16 << 20  # sealed: a start reads that much in 0.2 s, and a process costs 0.1
 LINE_BYTES_MAX = 1 << 20  # of what the process says: the names of the files of one group
 
@@ -134,7 +133,7 @@ class Compactor:
         if now >= self._tail_at:
             return True
         took = now - before
-        return LOOK_SECONDS / 2 <= took <= 2 * LOOK_SECONDS and idle - was_idle >= IDLE_SHARE * took
+        return LOOK_SECONDS / 2 <= took <= 2 * LOOK_SECONDS and idle - was_idle >= CORE_SHARE * took
 
     def give_way(self) -> None:
         """End a pass over the tail: one over all is to come, once its process is gone."""

@@ -213,6 +213,123 @@ def test_a_process_that_says_nonsense_ends_its_pass_only(tmp_path: Path, monkeyp
     assert check(str(tmp_path / "data")).damage == []
 
 
+def test_what_came_since_is_compacted_when_nobody_needs_the_machine(tmp_path: Path) -> None:
+    """Long before the log has grown to twice its size; a start then reads it as what is compacted, and all is there after a kill."""
+    with FloProcess(tmp_path, environment=SETTINGS | {"FLO_LOG_COMPACT_MIN": "1gb", "FLO_LOG_COMPACT_QUIET": "1s"}) as flo:
+        overwrite(flo, 12)  # 30 MiB
+        wait_until(lambda: "compacted the log's tail" in flo.output(), "a pass over the tail")
+        wait_until(lambda: bases(tmp_path) == listed(tmp_path) != set(), "the files that were replaced being gone")
+        assert int(info(flo, "flo_log_size_tail")) < 24 << 20 and info(flo, "flo_log_size_compacted") == "0"
+        overwrite(flo, 1)
+        flo.kill()
+        assert check(str(tmp_path)).damage == []
+        flo.start()
+        with flo.connect() as client:
+            assert client.command("DBSIZE") == KEYS
+            assert client.pipeline(*(("GET", f"key-{i}") for i in range(KEYS))) == [b"0" * VALUE_BYTES] * KEYS
+
+
+class Unwatched:
+    """A watcher that nothing is heard by."""
+
+    def watch(self, fd: int, handler: Callable[[int], None]) -> None:
+        """As in Watcher."""
+
+    def unwatch(self, fd: int) -> None:
+        """As in Watcher."""
+
+
+class Idle:
+    """A clock, and a machine that is idle or not; what a compactor starts is noted instead."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 1000.0
+        self.idle = 0.0
+        self.started: list[str] = []
+        monkeypatch.setattr("flo.compactor.monotonic", lambda: self.now)
+        monkeypatch.setattr("flo.compactor.idle_seconds", lambda: self.idle)
+        monkeypatch.setattr("flo.compactor.TAIL_BYTES_MIN", 8192)
+        monkeypatch.setattr(Compactor, "start", lambda _, now, tail=False: self.started.append("tail" if tail else "all"))
+
+    def turns(self, compactor: Compactor, seconds: float, share: float) -> list[str]:
+        """So long passes, with a turn whenever one is due and `share` of a core idle; returns what was started."""
+        end = self.now + seconds
+        while (due := compactor.next_due()) is not None and self.now + due <= end:
+            assert due >= 0
+            self.now += due
+            self.idle += share * due
+            compactor.consider(0)
+        self.now, self.idle = end, self.idle + share * (end - self.now)
+        started, self.started = self.started, []
+        return started
+
+
+def roll(engine: Engine) -> None:
+    """Fill a segment of 10,000 bytes."""
+    engine.kv.put(b"key", b"v" * 9000)
+    engine.log.roll()
+
+
+def test_when_a_pass_over_the_tail_begins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As soon as a core is idle; else once no segment was filled for a while; and once, for what there is."""
+    idle = Idle(monkeypatch)
+    with Engine(str(tmp_path), EngineSettings(segment_bytes=1 << 16)) as engine:
+        rules = Settings()
+        compactor = Compactor(engine.log, rules, Unwatched(), lambda *_: None)
+        assert idle.turns(compactor, 100, share=2) == [], "there is no tail"
+        roll(engine)
+        compactor.consider(0)
+        assert idle.turns(compactor, 1.2, share=1) == ["tail"]
+        assert idle.turns(compactor, 100, share=1) == [] and compactor.next_due() is None
+        roll(engine)
+        compactor.consider(0)
+        for _ in range(3):  # a segment each 9 s, and no core to spare
+            assert idle.turns(compactor, 9, share=0.8) == []
+            roll(engine)
+            compactor.consider(0)
+        assert idle.turns(compactor, 9, share=0.8) == []
+        assert idle.turns(compactor, 2, share=0.8) == ["tail"]
+        # nobody is to be told of what does not concern them
+        rules.compact_quiet = 0
+        roll(engine)
+        compactor.consider(0)
+        assert idle.turns(compactor, 100, share=2) == [] and compactor.next_due() is None
+        rules.compact_quiet, rules.compact_growth = 10_000, 0
+        compactor.consider(0)
+        assert idle.turns(compactor, 100, share=2) == []
+        rules.compact_growth = 100
+        compactor.consider(0)
+        assert idle.turns(compactor, 100, share=2) == ["tail"]
+        rules.compact_min = 10_000  # the log has grown: all of it
+        compactor.consider(0)
+        assert idle.turns(compactor, 100, share=2) == ["all"] or idle.started == ["all"]
+
+
+def test_what_is_ephemeral_has_no_tail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """There is no start that would have to read it."""
+    idle = Idle(monkeypatch)
+    with Engine(str(tmp_path), EngineSettings(segment_bytes=1 << 16, durability="ephemeral")) as engine:
+        compactor = Compactor(engine.log, Settings(), Unwatched(), lambda *_: None)
+        roll(engine)
+        compactor.consider(0)
+        assert idle.turns(compactor, 100, share=2) == []
+
+
+def test_a_pass_over_the_tail_gives_way(tmp_path: Path) -> None:
+    """To one over all that somebody asks for: it ends at once, and the other begins."""
+    with FloProcess(tmp_path, environment=SETTINGS | {"FLO_LOG_COMPACT_MIN": "1gb", "FLO_LOG_COMPACT_QUIET": "1s"}) as flo:
+        overwrite(flo, 12)
+        children = Path(f"/proc/{flo.pid}/task/{flo.pid}/children")
+        pid = int(wait_until(lambda: children.read_text().split(), "the process that compacts the tail")[0])
+        wait_until(lambda: b"flo.ual.rewriter" in Path(f"/proc/{pid}/cmdline").read_bytes(), "its own program")
+        os.kill(pid, signal.SIGSTOP)
+        assert ask(tmp_path).returncode == 0
+        wait_until(lambda: "compacted the log in" in flo.output(), "the pass over all")
+        assert gone(pid) and "log's tail" not in flo.output() and "could not" not in flo.output()
+        assert bases(tmp_path) == listed(tmp_path) and int(info(flo, "flo_log_size_compacted")) > 0
+    assert check(str(tmp_path)).damage == []
+
+
 def test_naps_leave_time_to_work(monkeypatch: pytest.MonkeyPatch) -> None:
     """The timer runs from the end of a nap: one that ran on meanwhile would leave nothing but naps."""
     did: list[tuple[str, float]] = []
@@ -231,3 +348,21 @@ def test_naps_leave_time_to_work(monkeypatch: pytest.MonkeyPatch) -> None:
     clock[0], idle[0] = 102.0, 10.95
     pace.nap()
     assert did[3:] == [("nap", rewriter.NAP_SECONDS), ("work", rewriter.WORK_SECONDS)]
+
+
+def test_over_the_tail_what_it_takes_itself_counts_as_idle(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It naps long where there is no core but for it, and not where there is."""
+    naps: list[float] = []
+    monkeypatch.setattr("flo.ual.rewriter.time.sleep", naps.append)
+    monkeypatch.setattr("flo.ual.rewriter.signal.setitimer", lambda *_: None)
+    idle, took, clock = [10.0], [0.0], [100.0]
+    monkeypatch.setattr("flo.ual.rewriter.idle_seconds", lambda: idle[0])
+    monkeypatch.setattr("flo.ual.rewriter.time.process_time", lambda: took[0])
+    monkeypatch.setattr("flo.ual.rewriter.time.monotonic", lambda: clock[0])
+    pace = rewriter._Pace(tail=True)
+    clock[0], idle[0], took[0] = 101.0, 10.05, 0.9
+    pace.nap()
+    assert naps == []
+    clock[0], idle[0], took[0] = 102.0, 10.4, 1.3
+    pace.nap()
+    assert naps == [rewriter.TAIL_NAP_SECONDS]
