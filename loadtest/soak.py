@@ -34,15 +34,23 @@ STEP_SECONDS = 3_600  # of the clock, at most, either way
 LIFE_SECONDS = 0.6  # of a server, about
 Word = bytes | str | int
 
+# A server whose clock can be set, that leaves values on disk at a start, however few, and compacts all or what came since when it is asked.
 SERVER = """
-import mmap, struct, sys, time
+import mmap, random, struct, sys, time
 from flo import server
+from flo.engine import loading
+loading.LEAVE_MIN = 1
 with open({clock!r}, "r+b") as file:
     offset = mmap.mmap(file.fileno(), 8)
 plain = server.Server
 def clock():
     return time.time_ns() // 1_000_000 + struct.unpack("<q", offset[:8])[0]
 server.Server = lambda *args, **kwargs: plain(*args, clock=clock, **kwargs)
+def compact(self):
+    self.engine.commit()
+    self.engine.log.roll()
+    self.compactor.start(self.engine.now, tail=random.random() < 0.6)
+plain._compact = compact
 from flo.cli import main
 sys.exit(main())
 """
