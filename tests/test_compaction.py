@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from array import array
 from pathlib import Path
 from random import Random
 
@@ -19,7 +20,7 @@ from flo.engine.stream import Bounds
 from flo.errors import LogDamaged
 from flo.store.kv import KvStore
 from flo.store.queue import QUEUE_MASK, QUEUE_SHIFT
-from flo.ual import block, manifest
+from flo.ual import block, manifest, progression
 from flo.ual.base import BaseFile, BaseWriter
 from flo.ual.block import Records
 from flo.ual.check import check
@@ -565,6 +566,17 @@ def test_runs_of_records_make_the_same_state(batches: list[list[tuple[str, int, 
             patch.setattr(KvStore, "settle", lambda _self: None)
             with open_engine(directory) as engine:
                 assert memory_of(engine) == short
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.sampled_from("IQ"), st.integers(0, 1 << 31), st.integers(0, 1 << 18), st.integers(0, 40))
+@example("I", (1 << 31) - 1, 1 << 18, progression.COUNT_MAX)
+@example("Q", (1 << 63) - 1, 1, 2 * progression.COUNT_MAX + 1)
+def test_a_progression_is_a_range(code: str, start: int, step: int, count: int) -> None:
+    """However long, behind whatever is there."""
+    column = array(code, [7])
+    progression.extend(column, start, step, count)
+    assert column.tolist() == [7, *(start + step * number for number in range(count))]
 
 
 def test_blocks_give_back_what_they_were_given() -> None:

@@ -7,6 +7,7 @@ corruption: refuse, say where, change nothing.
 
 import errno
 import os
+from array import array
 from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import pairwise
@@ -36,9 +37,9 @@ class Loader(Protocol):
         """Before anything else: what opens the bases' live files, the oldest first. Whether their values need not be handed over, since
         it will read them by itself."""
 
-    def batch(self, first: int, count: int, body: bytes) -> list[int]:
-        """The `count` records in `body`, the first of index `first`. Returns their offsets in it; raises `LogDamaged` where they do not
-        add up to it."""
+    def batch(self, first: int, count: int, body: bytes, base: int, offsets: "array[int]") -> None:
+        """The `count` records in `body`, which is from offset `base` of a file, the first of index `first`. Adds their offsets in the file
+        to `offsets`; raises `LogDamaged` where they do not add up to the body."""
 
     def other(self, index: int, record: Record) -> None:
         """A record of a base."""
@@ -64,18 +65,17 @@ class PlainLoader:
         """As in Loader: it takes all of them."""
         return False
 
-    def batch(self, first: int, count: int, body: bytes) -> list[int]:
+    def batch(self, first: int, count: int, body: bytes, base: int, offsets: "array[int]") -> None:
         """As in Loader."""
-        places, at = [], 0
+        at = 0
         for index in range(first, first + count):
             if at + RECORD_HEADER_BYTES > len(body):
                 raise LogDamaged("the batch holds fewer records than it says.")
-            places.append(at)
+            offsets.append(base + at)
             self.other(index, decode(body, at))
             at += max(U32.unpack_from(body, at)[0], RECORD_HEADER_BYTES)
         if at != len(body):
             raise LogDamaged("the batch's records do not add up to its length.")
-        return places
 
     def finish(self) -> None:
         """As in Loader: nothing is kept back."""
@@ -154,9 +154,9 @@ def recover(files: Files, directory: str, loader: Loader | PlainLoader, on_progr
     unsealed: list[Segment] = []
     progress = _Progress(files, directory, entries, on_progress)
 
-    def take(first: int, count: int, body: bytes) -> list[int]:
+    def take(first: int, count: int, body: bytes, base: int, offsets: "array[int]") -> None:
         progress.add(len(body))
-        return loader.batch(first, count, body)
+        loader.batch(first, count, body, base, offsets)
 
     try:
         bases = [entry for entry in entries if entry.is_base]

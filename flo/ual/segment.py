@@ -180,8 +180,9 @@ class Segment:
             at += batch.HEADER_BYTES + header.length
             crc, expected, time = header.crc, header.last + 1, header.time
 
-    def scan(self, take: Callable[[int, int, bytes], list[int]]) -> Tail:
-        """Call `take(first index, count, records)` for every batch, which returns the records' offsets; return the tail."""
+    def scan(self, take: Callable[[int, int, bytes, int, "array[int]"], None]) -> Tail:
+        """Call `take(first index, count, records, their offset, offsets)` for every batch, which adds each record's to the last; return the
+        tail."""
         offsets = self.offsets = array("I")
         tail = Tail(HEADER_BYTES, self.first - 1, self.seed, 0)
         unclaimed: deque[tuple[int, int]] = deque()  # (last index, where it starts) of batches no later one claims durable
@@ -190,7 +191,7 @@ class Segment:
                 unclaimed.popleft()
             unclaimed.append((header.last, base - batch.HEADER_BYTES))
             try:
-                offsets.extend([base + at for at in take(header.first, header.records, body)])
+                take(header.first, header.records, body, base, offsets)
             except LogDamaged as e:
                 raise LogDamaged(f"{self.path} is damaged at byte {base}: {e}") from None
             tail = Tail(base + header.length, header.last, header.crc, header.time)
