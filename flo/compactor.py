@@ -220,13 +220,13 @@ class Compactor:
             self._tell("warning", f"the log could not be compacted, and stays as it is: {error or 'the process ended before it was done'}")
             return
         self._again = True
-        part, before, size = ("log's tail" if self._tail else "log"), self._size_before, self._log.size
+        part, before, size = ("'s tail" if self._tail else ""), self._size_before, self._log.size
         if not self._tail:
             try:
                 self._log.note_compacted(self._last)
             except OSError as e:
                 self._tell("warning", f"the compaction could not be noted: {e}")
-        self._tell("info", f"compacted the {part} in {took:.1f} s: the log was {before} bytes before, and is {size} now")
+        self._tell("info", f"compacted the log{part} in {took:.1f} s: the log was {before} bytes before, and is {size} now")
 
     def stop(self, why: str = "") -> None:
         """Give the pass up, if there is one. What was adopted stays."""
