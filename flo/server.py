@@ -44,9 +44,8 @@ BACKLOG = (
 )
 ACCEPTS_PER_TURN = 64
 UNREAD_RECEIVE_BYTES = 4 << 10  # input of one connection in a go while keys may be on disk: a look there takes 10 us
-DESCRIPTORS_BESIDES = (
-    2 * SEALED_OPEN_MAX + LEFT_FILES_MAX + 64
-)  # for the log's segments; for the rest of the log, the listener and the poller
+# For the log's files, for those that a start has left values in, and for the rest of the log, the listener and the poller
+DESCRIPTORS_BESIDES = 2 * SEALED_OPEN_MAX + LEFT_FILES_MAX + 64
 TIME_CHECK_SECONDS = 1.0
 LOADED_SECONDS = 1.0  # after a start by which all handlers are imported, busy or not: somebody may replace flo.pyz
 LOADING_SECONDS = 1.0  # a start that takes longer listens meanwhile

@@ -169,15 +169,14 @@ SLICE_BYTES = 1 << 20  # of values copied in one slice
 @handles("kv_batch_put")
 def batch_put(session: BinarySession, request: Request) -> Reply:
     (items,) = shape(request.operation.value).decode(request.value, ATOMIC_KEYS_MAX)
-    deadlines: dict[int, int] = {}
-    for _, _, ttl in items:
-        if ttl not in deadlines:
-            deadlines[ttl] = _deadline(session, ttl)
     kv = _kv(session, request)
-    puts = [(key, value, deadlines[ttl]) for key, value, ttl in items]
+    ttls = {ttl for _, _, ttl in items}
+    for ttl in ttls:
+        _deadline(session, ttl)  # one that cannot be is told at once
 
     def put_all() -> bytes:
-        return shape(request.operation.answer).encode(kv.put_many(puts))
+        deadlines = {ttl: _deadline(session, ttl) for ttl in ttls}  # counted from here, however long it waited
+        return shape(request.operation.answer).encode(kv.put_many([(key, value, deadlines[ttl]) for key, value, ttl in items]))
 
     return _once_read(kv, len(items), put_all)
 
