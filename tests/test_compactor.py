@@ -17,6 +17,7 @@ from flo.engine import Engine, EngineSettings
 from flo.ual import manifest, rewriter
 from flo.ual.check import check
 from flo.ual.files import Files
+from flo.ual.idle import idle_seconds
 from tests.processes import ROOT, FloProcess, wait_until
 
 SETTINGS = {"FLO_LOG_SEGMENT_BYTES": "4mb", "FLO_KV_HISTORY_DEPTH": "1"}
@@ -303,6 +304,14 @@ def test_when_a_pass_over_the_tail_begins(tmp_path: Path, monkeypatch: pytest.Mo
         rules.compact_min = 10_000  # the log has grown: all of it
         compactor.consider(0)
         assert idle.turns(compactor, 100, share=2) == ["all"] or idle.started == ["all"]
+
+
+@pytest.mark.parametrize(("said", "limited"), [("max 100000\n", False), ("150000 100000\n", True), ("-1\n", False), ("50000\n", True)])
+def test_where_cores_are_shared_out_none_is_idle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: str, limited: bool) -> None:
+    """In a container with a quota, what is done besides is taken from the server's share, however idle the machine is."""
+    (tmp_path / "quota").write_text(said)
+    monkeypatch.setattr("flo.ual.idle._QUOTAS", (str(tmp_path / "none"), str(tmp_path / "quota")))
+    assert (idle_seconds() == 0.0) == limited
 
 
 def test_what_is_ephemeral_has_no_tail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
