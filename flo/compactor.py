@@ -30,7 +30,7 @@ from flo.ual.manifest import ManifestEntry
 
 FULL_RETRY_SECONDS = 60.0  # a pass that found no room is tried again
 REAP_SECONDS = 0.1  # how often a process that has said all is looked at, whether it has ended
-NEVER_LOOKED = (0, 0, 0, 0)
+NEVER_LOOKED = (0, 0, 0, 0, False)
 LOOK_SECONDS = 0.5  # how often it is looked whether the machine is idle, while a tail waits
 TAIL_BYTES_MIN = 16 << 20  # sealed: a start reads that much in 0.2 s, and a process costs 0.1
 LINE_BYTES_MAX = 1 << 20  # of what the process says: the names of the files of one group
@@ -65,7 +65,7 @@ class Compactor:
         self._rules = rules
         self._watcher = watcher
         self._tell = tell
-        self._seen = NEVER_LOOKED  # segments and the rules when the log's size was last looked at
+        self._seen = NEVER_LOOKED  # segments, the rules, and whether the disk had room, when the log's size was last looked at
         self._tail_at = 0.0  # monotonic; when a pass over the tail is to begin at the latest, 0 where none is
         self._look_at = 0.0  # when it is next looked whether the machine is idle
         self._idle = (0.0, 0.0)  # when that was looked at last, and how idle it had been by then
@@ -92,7 +92,7 @@ class Compactor:
         if self._ending:
             self._reap()
         rules = self._rules
-        seen = (self._log.segments, rules.compact_growth, rules.compact_min, rules.compact_quiet)
+        seen = (self._log.segments, rules.compact_growth, rules.compact_min, rules.compact_quiet, self._log.accepts_adds)
         if seen != self._seen:
             self._seen = seen
             self._tail_at = 0.0
@@ -177,7 +177,9 @@ class Compactor:
 
     def _heard(self, _events: int) -> None:
         process = self._process
-        assert process is not None and process.stdout is not None
+        if process is None:
+            return  # given up since it was seen to have said something
+        assert process.stdout is not None
         data = os.read(process.stdout.fileno(), 1 << 16)
         self._said += data
         while b"\n" in self._said:

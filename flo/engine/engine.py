@@ -396,10 +396,8 @@ class Engine:
     def _apply_namespace(self, record: Record) -> None:
         name, identity = record.entity.decode(), int(U32.unpack(record.state)[0])
         self._next_namespace_id = max(self._next_namespace_id, identity + 1)
-        if record.gone:
-            namespace = self.namespaces.pop(name, None)
-            if namespace is None:
-                return  # as above
+        namespace = self.namespaces.pop(name, None)
+        if namespace is not None:  # else a replay, as above; and where a new one is made, the old one was deleted in between
             self.busy.discard(namespace)
             del self._by_hash[namespace.hash], self._by_id[namespace.id]
             namespace.deleted = True
@@ -407,7 +405,7 @@ class Engine:
             namespace.kv.notify_all(ended=True)
             namespace.queues.end_all()
             namespace.streams.end_all()
-        else:
+        if not record.gone:
             self._bind(name, identity)
 
     def _apply_watermark(self, index: int, record: Record) -> None:

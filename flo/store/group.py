@@ -194,8 +194,10 @@ class Group:
         return self._grow(PENDING_BYTES)
 
     def consume(self, name: bytes, time: int) -> int:
-        """There is a consumer."""
-        if name in self.consumers:
+        """There is a consumer, which is new: one of that name that is there has been dismissed since."""
+        there = self.consumers.get(name)
+        if there is not None:
+            there.seen, there.active = time, -1
             return 0
         self.consumers[name] = Consumer(name, time)
         return self._grow(CONSUMER_BYTES + len(name))

@@ -271,7 +271,8 @@ def _ascending(heap: list[int]) -> Iterator[int]:
 
 
 class QueueStore:
-    """`message`, `lease`, `back`, `die`, `remove`, `purge`, `configure` and so on are what records do, replayed or live."""
+    """`message`, `lease`, `back`, `die`, `remove`, `purge`, `configure` and so on are what records do, replayed or live. Each is right
+    whatever the message was before: of what it was in between, a replay of compacted files may not hear (flo.ual.compaction)."""
 
     def __init__(self) -> None:
         shards: list[dict[int, int]] = [{} for _ in range(SHARDS)]
@@ -417,6 +418,7 @@ class QueueStore:
             self.bytes += MESSAGE_BYTES + TIMED_BYTES - FRESH_BYTES
             return
         self._leave(seq, queue, priority)
+        self._undie(seq, queue)
         self._set(seq, queue, LEASED, priority, attempts, deadline)
 
     def lease_all(self, seqs: Sequence[int], queue: Queue, priority: int, deadline: int) -> None:
@@ -450,8 +452,7 @@ class QueueStore:
         """A message was given back, or came back from the dead letters."""
         queue = self.open(name)
         self._leave(seq, queue, priority)
-        if queue.dead.pop(seq, None) is not None:
-            self.bytes -= DEAD_BYTES
+        self._undie(seq, queue)
         if not_before:
             self._set(seq, queue, DELAYED, priority, attempts, not_before)
         else:
@@ -461,15 +462,23 @@ class QueueStore:
         """A message became a dead letter."""
         queue = self.open(name)
         self._leave(seq, queue, priority)
+        self._undie(seq, queue)
         queue.dead[seq] = Dead(priority, attempts, time)
         self.bytes += DEAD_BYTES
+
+    def _undie(self, seq: int, queue: Queue) -> bool:
+        """The message is no dead letter, if it was one; says whether it was."""
+        if queue.dead.pop(seq, None) is None:
+            return False
+        self.bytes -= DEAD_BYTES
+        return True
 
     def remove(self, seq: int, name: bytes) -> None:
         """A message was acknowledged, or a dead letter deleted."""
         queue = self.queues.get(name)
-        if queue is not None and queue.dead.pop(seq, None) is not None:
-            self.bytes -= DEAD_BYTES
-        elif not self._forget(seq) and queue is not None and any(lane.take(seq) for lane in queue.lanes.values()):
+        if queue is not None and self._undie(seq, queue):
+            return
+        if not self._forget(seq) and queue is not None and any(lane.take(seq) for lane in queue.lanes.values()):
             queue.counts[READY] -= 1
             self.bytes -= FRESH_BYTES
 
