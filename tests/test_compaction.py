@@ -20,7 +20,7 @@ from flo.engine.stream import Bounds
 from flo.errors import LogDamaged
 from flo.store.kv import KvStore
 from flo.store.queue import QUEUE_MASK, QUEUE_SHIFT
-from flo.ual import block, manifest, progression
+from flo.ual import block, compaction, manifest, progression
 from flo.ual.base import BaseFile, BaseWriter
 from flo.ual.block import Records
 from flo.ual.check import check
@@ -237,6 +237,69 @@ def test_a_pass_over_the_tail_takes_only_that(tmp_path: Path) -> None:
         assert [key for key in range(100) if engine.kv.get(b"%d" % key) is not None] == [*range(50, 100)]
         found = engine.kv.get(b"50")
         assert found is not None and found.value == b"new"
+
+
+@pytest.mark.parametrize("second", ["lease", "die"])
+def test_a_dead_letter_that_lived_again_in_the_tail(tmp_path: Path, second: str) -> None:
+    """The older base says that it is dead, the newer one what it is now; that it came back in between is gone."""
+    clock = Clock()
+    with open_engine(tmp_path, 1, clock) as engine:
+        queues = engine.queues
+        for payload in (b"x", b"y"):
+            queues.enqueue(b"q", payload)
+        taken = queues.dequeue(b"q", 2)
+        queues.nack(b"q", [(message.seq, 1) for message in taken], dead=True)
+        engine.compact()
+        queues.requeue(b"q", [taken[0].seq])
+        again = queues.dequeue(b"q", 1)
+        if second == "die":
+            queues.nack(b"q", [(again[0].seq, again[0].attempts)], dead=True)
+        before = memory_of(engine)
+        engine.compact(tail=True)
+    with open_engine(tmp_path, 1, clock) as engine:
+        assert memory_of(engine) == before
+        dead = [letter.seq for letter in engine.queues.dead_letters(b"q")]
+        assert dead == ([taken[1].seq] if second == "lease" else [taken[1].seq, taken[0].seq])
+        if second == "lease":
+            engine.queues.ack(b"q", [(again[0].seq, again[0].attempts)])
+            clock.now += 3_600_000
+            assert engine.queues.dequeue(b"q", 1) == []
+
+
+def test_what_was_made_anew_in_the_tail(tmp_path: Path) -> None:
+    """A consumer, a namespace: nothing of the one before is left."""
+    clock = Clock()
+    with open_engine(tmp_path, 1, clock) as engine:
+        engine.streams.append(b"s", b"1")
+        engine.streams.groups.create(b"s", b"g", 0)
+        engine.streams.groups.create_consumer(b"s", b"g", b"c")
+        engine.create_namespace("n")
+        engine.namespace("n").kv.put(b"k", b"v")
+        engine.compact()
+        clock.now += 1_000_000
+        for _ in engine.streams.groups.delete_consumer(b"s", b"g", b"c"):
+            pass
+        engine.streams.groups.create_consumer(b"s", b"g", b"c")
+        engine.flush([engine.namespace("n")])
+        engine.delete_namespace("n")
+        engine.create_namespace("n")
+        engine.compact(tail=True)
+    with open_engine(tmp_path, 1, clock) as engine:
+        assert engine.streams.groups.need(b"s", b"g")[1].consumers[b"c"].seen == clock.now
+        assert engine.namespace("n").kv.get(b"k") is None
+        assert [space.name for space in engine._by_id.values()] == ["default", "n"]
+
+
+def test_passes_over_the_tail_leave_few_bases(tmp_path: Path) -> None:
+    """However often the same is written again: a crowd of small bases is taken with the segments behind it."""
+    with open_engine(tmp_path, 1) as engine:
+        for number in range(60):
+            engine.kv.put(b"key-%d" % (number % 7), b"%d" % number)
+            engine.compact(tail=True)
+            assert engine.log.segments <= compaction.CROWD_MIN + 2, number
+        values = [found.value for found in engine.kv.mget([b"key-%d" % number for number in range(7)]) if found is not None]
+        assert sorted(values) == [b"%d" % number for number in range(53, 60)]
+    assert check(str(tmp_path)).damage == []
 
 
 class PlainReader:

@@ -18,6 +18,7 @@ from flo.ual import manifest, rewriter
 from flo.ual.check import check
 from flo.ual.files import Files
 from flo.ual.idle import idle_seconds
+from flo.ual.log import Log
 from tests.processes import ROOT, FloProcess, wait_until
 
 SETTINGS = {"FLO_LOG_SEGMENT_BYTES": "4mb", "FLO_KV_HISTORY_DEPTH": "1"}
@@ -301,6 +302,15 @@ def test_when_a_pass_over_the_tail_begins(tmp_path: Path, monkeypatch: pytest.Mo
         rules.compact_growth = 100
         compactor.consider(0)
         assert idle.turns(compactor, 100, share=2) == ["tail"]
+        monkeypatch.setattr(Log, "accepts_adds", property(lambda _: room[0]))
+        room = [False]
+        compactor._full_again = idle.now + 1000
+        roll(engine)
+        compactor.consider(0)
+        assert idle.turns(compactor, 100, share=2) == [], "the disk is full"
+        room[0] = True
+        compactor.consider(0)
+        assert idle.turns(compactor, 100, share=2) == ["tail"], "and has room again"
         rules.compact_min = 10_000  # the log has grown: all of it
         compactor.consider(0)
         assert idle.turns(compactor, 100, share=2) == ["all"] or idle.started == ["all"]
@@ -312,6 +322,29 @@ def test_where_cores_are_shared_out_none_is_idle(tmp_path: Path, monkeypatch: py
     (tmp_path / "quota").write_text(said)
     monkeypatch.setattr("flo.ual.idle._QUOTAS", (str(tmp_path / "none"), str(tmp_path / "quota")))
     assert (idle_seconds() == 0.0) == limited
+
+
+def test_a_process_that_spoke_before_it_was_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it said is heard at the end of the turn in which a pass over all was found to be due: it is nothing then."""
+    heard: list[Callable[[int], None]] = []
+
+    class Watched(Unwatched):
+        def watch(self, fd: int, handler: Callable[[int], None]) -> None:
+            heard.append(handler)
+
+    script = tmp_path / "python"
+    script.write_text("#!/bin/sh\necho '{}'\nread answer\n")
+    script.chmod(0o700)
+    monkeypatch.setattr(sys, "executable", str(script))
+    told: list[str] = []
+    with Engine(str(tmp_path / "data"), EngineSettings(segment_bytes=1 << 16)) as engine:
+        roll(engine)
+        compactor = Compactor(engine.log, Settings(), Watched(), lambda _, text: told.append(text))
+        compactor.start(engine.now, tail=True)
+        compactor.give_way()
+        heard[0](1)
+        compactor.close()
+    assert not compactor.busy and told == []
 
 
 def test_what_is_ephemeral_has_no_tail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

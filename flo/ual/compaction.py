@@ -8,9 +8,10 @@ Groups are adopted in order, oldest first: what shadows a dead record (a later v
 and must not go before it is gone. So a pass may end between any two groups, and needs disk space for one group only.
 
 A pass may also begin in the middle of the log, for what decides about a record is behind it: over the *tail*, the segments that came
-since the last pass, so that a start has to read no more than the open one record by record. What such a pass cannot know is whether a
-deletion still shadows something before it, so it keeps them all; and an entity may have its state in several bases then, of which the
-newest counts, as in segments.
+since the last pass, so that a start has to read no more than the open one record by record; and, once they are a crowd, the small bases
+right before them. What such a pass cannot know is whether a deletion still shadows something before it, so it keeps them all; and an
+entity may have its state in several bases then, of which the newest counts, as in segments. What was between two of its states may be gone
+with a pass: each must be right to apply to any older one.
 
 Nothing here changes what is open: the process that holds the directory's lock adopts, whoever made the base.
 """
@@ -70,13 +71,28 @@ class _Verdicts:
         self.tombstones = 0  # of those that are history
 
 
-def sources_of(entries: Sequence[ManifestEntry], tail: bool = False) -> list[Source]:
-    """What can be compacted of the log that a manifest lists: all but the open segment; of the `tail`, what is behind the last base."""
-    found = [Source(entry, following.first - 1) for entry, following in pairwise(entries)]
-    bases = sum(source.entry.is_base for source in found) if tail else 0
-    while bases:
-        bases -= found.pop(0).entry.is_base
-    return found
+def sources_of(entries: Sequence[ManifestEntry]) -> list[Source]:
+    """What can be compacted of the log that a manifest lists: all but the open segment."""
+    return [Source(entry, following.first - 1) for entry, following in pairwise(entries)]
+
+
+def tail_of(files: Files, directory: str, entries: Sequence[ManifestEntry]) -> list[Source]:
+    """The sources that a pass over the tail takes: the segments behind the last base, and the small bases right before them if they are a
+    crowd; nothing where there are no such segments."""
+    sources = sources_of(entries)
+    first = len(sources)
+    while first and not sources[first - 1].entry.is_base:
+        first -= 1
+    if first == len(sources):
+        return []
+    small = first
+    while small and sources[small - 1].entry.is_base and _size_of(files, directory, sources[small - 1].entry) < SMALL_BASE_BYTES:
+        small -= 1
+    return sources[small if first - small >= CROWD_MIN else first :]
+
+
+def _size_of(files: Files, directory: str, entry: ManifestEntry) -> int:
+    return sum(files.size_of(os.path.join(directory, name)) for name in entry.files)
 
 
 def compact(
@@ -89,7 +105,7 @@ def compact(
     age: int,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> Iterator[Replacement]:
-    """Rewrite `sources`, which must be all of `sources_of`, of the whole log or its tail. Each `Replacement` must have been adopted,
+    """Rewrite `sources`, which must be all of `sources_of`, or of `tail_of`. Each `Replacement` must have been adopted,
     durably, before the next is asked for. `now`, `depth` and `age` are `law.survivors`'. Raises `LogDamaged`, `OSError`, `Stopped`; files
     that were not adopted are removed."""
     judge = Judge(now, depth, age, tail=bool(sources) and sources[0].entry.first > 1)

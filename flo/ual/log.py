@@ -22,7 +22,7 @@ from itertools import accumulate
 from flo.errors import LogDamaged, LogFailed, Overloaded
 from flo.ual import batch, manifest, recovery, spare
 from flo.ual.base import Base
-from flo.ual.compaction import Replacement, Source, remove_replaced, sources_of
+from flo.ual.compaction import Replacement, Source, remove_replaced, sources_of, tail_of
 from flo.ual.files import Files
 from flo.ual.manifest import ManifestEntry
 from flo.ual.record import FAMILY_KV, FAMILY_MASK, TYPE_AT, Record, decode
@@ -343,8 +343,8 @@ class Log:
         return sum(segment.size for segment in self._segments if isinstance(segment, Segment))
 
     def sources(self, tail: bool = False) -> list[Source]:
-        """What can be compacted now; of the `tail`, what came since the last time."""
-        return sources_of(self._entries(), tail)
+        """What can be compacted now, all of it or its `tail`."""
+        return tail_of(self.files, self.directory, self._entries()) if tail else sources_of(self._entries())
 
     def adopt(self, replacement: Replacement) -> None:
         """Have a base in place of what it was made from, from here on and after any crash. The files it replaces are the caller's to

@@ -20,7 +20,7 @@ from contextlib import suppress
 
 from flo.errors import FloError
 from flo.ual import manifest
-from flo.ual.compaction import Stopped, compact, remove_replaced, sources_of
+from flo.ual.compaction import Stopped, compact, remove_replaced, sources_of, tail_of
 from flo.ual.files import Files
 from flo.ual.idle import CORE_SHARE, idle_seconds
 
@@ -55,7 +55,8 @@ def _compact(directory: str, now: int, depth: int, age: int, tail: bool) -> int:
 
     files = Files()
     try:
-        sources = sources_of(manifest.read(files, directory).entries, tail)
+        entries = manifest.read(files, directory).entries
+        sources = tail_of(files, directory, entries) if tail else sources_of(entries)
         for replacement in compact(files, directory, sources, now=now, depth=depth, age=age, should_stop=told_to_stop):
             _say({"sources": replacement.sources, "entry": replacement.entry})
             signal.setitimer(signal.ITIMER_REAL, 0)
