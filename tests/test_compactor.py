@@ -347,6 +347,54 @@ def test_a_process_that_spoke_before_it_was_given_up(tmp_path: Path, monkeypatch
     assert not compactor.busy and told == []
 
 
+def test_after_a_pass_it_is_looked_at_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether it was done or gave way to a larger one, and though nobody sends a request: what came meanwhile is not forgotten."""
+    script, noted = tmp_path / "python", tmp_path / "noted"
+    monkeypatch.setattr(sys, "executable", str(script))
+    monkeypatch.setattr("flo.compactor.TAIL_BYTES_MIN", 8192)
+    heard: list[Callable[[int], None]] = []
+
+    class Watched(Unwatched):
+        def watch(self, fd: int, handler: Callable[[int], None]) -> None:
+            heard.append(handler)
+
+    def process(said: str) -> None:
+        script.write_text(f"#!/bin/sh\necho pass $8 >> {noted}\n{said}")  # the eighth argument: whether it is over the tail
+        script.chmod(0o700)
+
+    def passes() -> list[str]:
+        return noted.read_text().split() if noted.exists() else []
+
+    def turn() -> bool:
+        if compactor.next_due() is not None:  # else a server would sleep for ever
+            compactor.consider(0)
+        return False
+
+    def ended() -> bool:
+        heard[-1](1)
+        return compactor._process is None
+
+    with Engine(str(tmp_path / "data"), EngineSettings(segment_bytes=1 << 16)) as engine:
+        rules = Settings(compact_quiet=1)
+        compactor = Compactor(engine.log, rules, Watched(), lambda *_: None)
+        roll(engine)
+        process("read answer\n")
+        wait_until(lambda: turn() or passes() == ["pass", "1"], "a pass over the tail")
+        rules.compact_min = 10_000  # the log has grown
+        compactor.consider(0)
+        wait_until(lambda: turn() or passes()[2:] == ["pass", "0"], "a pass over all instead")
+        compactor.close()
+        # one that is done
+        noted.unlink()
+        rules.compact_min = 1 << 30
+        compactor.consider(0)
+        process("echo '{\"done\": 1}'\n")
+        wait_until(lambda: turn() or passes() == ["pass", "1"], "a pass over the tail")
+        wait_until(ended, "its end")
+        wait_until(lambda: turn() or passes()[2:4] == ["pass", "1"], "another, since the tail is still there")
+        compactor.close()
+
+
 def test_what_is_ephemeral_has_no_tail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """There is no start that would have to read it."""
     idle = Idle(monkeypatch)

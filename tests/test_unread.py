@@ -49,7 +49,7 @@ LOOK = st.tuples(st.sampled_from(LOOKS), st.integers(0, len(KEYS) - 1), st.integ
 def always_left(monkeypatch: pytest.MonkeyPatch) -> None:
     """However few values there are; and bases are small, so that there are many."""
     monkeypatch.setattr(loading, "LEAVE_MIN", 1)
-    monkeypatch.setattr(unread, "HASHES_FROM", 2)
+    monkeypatch.setattr(unread, "HASHES_FROM", 1)
     monkeypatch.setattr(compaction, "GROUP_KEPT_BYTES", 1000)
 
 
