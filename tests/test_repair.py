@@ -275,6 +275,29 @@ def test_what_was_deleted_does_not_come_back() -> None:
             engine.compact()
 
 
+def test_what_an_older_file_says_holds_again_and_that_is_said() -> None:
+    """Of what came since the last compaction, in a file of its own, the newest state was lost: there is an earlier one. A file with nothing
+    before it has none, and nothing is said."""
+    files = SimFiles()
+    files.make_dir("/")
+    with open_at(files) as engine:
+        engine.kv.put(b"deleted", b"old")
+        engine.kv.put(b"changed", b"old")
+        engine.kv.put(b"kept", b"old")
+        engine.compact()
+        engine.kv.delete(b"deleted")
+        engine.kv.put(b"changed", b"new")
+        engine.compact(tail=True)
+    older, newer = (f"{DIR}/{name}" for name in files.names(DIR) if name.endswith(".base"))
+    files.flip(newer, 150)
+    repaired = repair(files, DIR, NOW)
+    assert repaired.holes and any("holds again" in line and "an older value" in line for line in repaired.lines)
+    with open_at(files) as engine:
+        assert [found and found.value for found in engine.kv.mget([b"deleted", b"changed", b"kept"])] == [b"old"] * 3
+    files.flip(older, 150)
+    assert not any("holds again" in line for line in repair(files, DIR, NOW + 1).lines)
+
+
 def test_a_lost_namespace_is_nobody_elses() -> None:
     """Its number is not given to another, so that what is left of it does not appear there."""
     files = SimFiles()

@@ -2,6 +2,7 @@
 
 A log is cut at its first damage in a segment: what is left is a state that once was. Damage in a base is another matter, since a base
 holds what was written over years: there what reads is kept, record by record, and what follows too; the records that are lost are named.
+Where an older base has an earlier state of what was lost, that is its state again, a deletion's too: that is said as well.
 
 Everything that is taken out is first copied, whole files, to `damaged-<ms>` in the directory. Nothing is changed before that is on disk,
 and a repair that is cut short can be made again.
@@ -157,6 +158,11 @@ def _mend_base(files: Files, directory: str, entry: ManifestEntry, plan: _Plan, 
             plan.lines.append(f"{name}: {len(rows)} {kind} kept; some are lost between the indexes {places}")
             if not history:
                 plan.holes.extend(holes)
+                if plan.entries:
+                    plan.lines.append(
+                        f"{name}: what the files before it say of the same keys, messages and records holds again: "
+                        "an older value, or one that was deleted"
+                    )
         else:
             plan.lines.append(f"{name}: all {len(rows)} records kept, in a new file")
     files.sync_dir(directory)
