@@ -13,7 +13,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from flo.engine import Engine, EngineSettings
+from flo.engine import Engine, EngineSettings, loading
 from flo.engine import engine as engine_module
 from flo.engine.engine import wall_clock
 from flo.engine.stream import Bounds
@@ -570,6 +570,12 @@ def test_many_records_taken_at_once_make_the_same_state(tmp_path: Path, monkeypa
         engine.kv.put(b"key-50", b"back")
     compare()
     monkeypatch.setattr(block, "MARSHAL_READS_PIECES", False)
+    compare()
+    monkeypatch.setattr(loading, "ALONE_MIN", 8)  # groups that are gathered and groups that are not, in turn
+    compare()
+    with open_engine(tmp_path) as engine:
+        fill(engine, 2)
+        engine.compact(tail=True)
     compare()
 
 

@@ -46,6 +46,7 @@ from flo.ual.record import (
 _LIKE = struct.Struct("<IBBHI")  # the start of a record's header: length, type, shape, length of the entity, namespace
 LIKE_BYTES = _LIKE.size  # what is laid out alike begins alike
 GATHERED_MAX = 1 << 14  # messages, or records: 130 KB, or 450, which stay in the cache until the store takes them
+ALONE_MIN = 256  # records of a group that are worth a call of their own
 STRIDES_MIN = 64  # records of a run from which on slices with a step are cheaper
 RUN_SIZES = (8, 64, 512)  # records looked at in one go: after a whole run of one size, the next larger
 FORMATS_RECORDS_MAX = 64 * RUN_SIZES[-1]  # of all formats together: 4 MB
@@ -372,6 +373,11 @@ class Loading:
             self._seqs += group.seqs
             if group.priority or len(self._seqs) > GATHERED_MAX:
                 self._deliver_messages(group.priority)
+        elif len(group.ms) >= ALONE_MIN:  # as it is: to gather it first would be one copy more
+            self._deliver_records()
+            namespace = self._find(group.namespace)
+            if namespace is not None:
+                namespace.streams.store.extend(group.name, group.indexes, group.ms, group.seqs, group.sizes, group.added)
         elif self._enter_stream(group.namespace, group.name):
             self._indexes += group.indexes
             self._ms += group.ms

@@ -227,11 +227,15 @@ class Stream:
                 chunks.append(Chunk())
             chunk = chunks[-1]
             end = at + CHUNK_RECORDS - len(chunk.ms)
-            chunk.ms += ms[at:end]
-            chunk.seqs += seqs[at:end]
-            chunk.indexes += indexes[at:end]
-            chunk.sizes += sizes[at:end]
-            size = sum(sizes[at:end])
+            columns = ms[at:end], seqs[at:end], indexes[at:end], sizes[at:end]
+            size = sum(columns[3])
+            if chunk.ms:
+                chunk.ms += columns[0]
+                chunk.seqs += columns[1]
+                chunk.indexes += columns[2]
+                chunk.sizes += columns[3]
+            else:
+                chunk.ms, chunk.seqs, chunk.indexes, chunk.sizes = columns
             chunk.bytes += size
             self.bytes += size
             at = end
