@@ -10,7 +10,7 @@ import pytest
 
 from flo.engine import Engine, EngineSettings
 from flo.errors import LogDamaged
-from flo.ual import manifest
+from flo.ual import block, manifest
 from flo.ual.check import check
 from flo.ual.repair import Repaired, repair
 from tests.faultfiles import Plan, SimCrash, SimFiles
@@ -296,6 +296,42 @@ def test_what_an_older_file_says_holds_again_and_that_is_said() -> None:
         assert [found and found.value for found in engine.kv.mget([b"deleted", b"changed", b"kept"])] == [b"old"] * 3
     files.flip(older, 150)
     assert not any("holds again" in line for line in repair(files, DIR, NOW + 1).lines)
+
+
+def test_a_stream_whose_deletion_was_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was deleted and made anew with lower ids: older records are not put before those, where no search would find either."""
+    monkeypatch.setattr(block, "RECORDS_MAX", 4)  # the deletion is in one block, most records are in others
+
+    def made() -> SimFiles:
+        files = SimFiles()
+        files.make_dir("/")
+        with open_at(files) as engine:
+            for number in range(10):
+                engine.streams.append(b"s", b"old", ms=100 + number, seq=0)
+            engine.compact()
+            engine.streams.delete(b"s")
+            for number in range(10):
+                engine.streams.append(b"s", b"new", ms=5 + number, seq=0)
+            engine.compact(tail=True)
+        return files
+
+    seen = set()
+    offset = 0
+    while True:
+        files = made()
+        newer = max(path for path in files.entries if path.endswith(".base"))
+        if offset >= len(files.content(newer)):
+            break
+        files.flip(newer, offset)
+        offset += 5
+        repair(files, DIR, NOW)
+        with open_at(files) as engine:
+            records = engine.streams.read(b"s")
+            stream = engine.streams.store.streams[b"s"]
+            ids = [chunk.id_at(place) for chunk in stream.chunks for place in range(len(chunk))]
+            assert ids == sorted(set(ids)) == [record.ident for record in records] and stream.count == len(ids), offset
+            seen.add(tuple(record.payload for record in records))
+    assert {(b"new",) * 10, (b"new",) * 8} <= seen
 
 
 def test_a_lost_namespace_is_nobody_elses() -> None:

@@ -311,6 +311,9 @@ class StreamStore:
     def append(self, index: int, name: bytes, ident: int, added: int, size: int) -> Stream:
         """A record was appended."""
         stream = self.streams.get(name)
+        if stream is not None and ident <= stream.last:
+            self._make_way(stream, ident, index)
+            stream = self.streams.get(name)
         if stream is None:
             stream = self.open(name)
         self.add(stream, index, ident, added, size)
@@ -326,10 +329,19 @@ class StreamStore:
     def extend(self, name: bytes, indexes: "array[int]", ms: "array[int]", seqs: "array[int]", sizes: "array[int]", added: int) -> None:
         """`append` for many records of one stream."""
         stream = self.open(name)
+        first = ms[0] << SEQ_BITS | seqs[0]
+        if first <= stream.last:
+            self._make_way(stream, first, indexes[0])
+            stream = self.open(name)
         stream.extend(indexes, ms, seqs, sizes, added)
         self.bytes += RECORD_BYTES * len(ms)
         if not stream.age_due:
             self._watch_age(stream)
+
+    def _make_way(self, stream: Stream, ident: int, index: int) -> None:
+        """Record `index` has this id: if there is one as high, the stream was deleted in between, and that was lost to damage."""
+        if stream.chunks and stream.chunks[-1].last() >= ident:
+            self.trim(stream.name, index)
 
     def remove(self, name: bytes, ident: int) -> None:
         """A record was deleted."""

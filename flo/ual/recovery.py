@@ -163,6 +163,7 @@ def recover(files: Files, directory: str, loader: Loader | PlainLoader, on_progr
         left = loader.leave([partial(BaseFile, files, os.path.join(directory, each.file), each.first, each.last) for each in bases])
         for entry, following in pairwise((*entries, None)):
             assert entry is not None
+            loader.finish()  # what is gathered is of one file: between files there may be less than there was, where one was repaired
             if entry.is_base:
                 assert following is not None, "the manifest ends with a segment"
                 base = Base(files, directory, entry)
