@@ -164,9 +164,9 @@ def _all_compacted(flo: FloProcess, client: RespClient, request: Request, count:
     fill(client, request, iter(range(count)), random.Random(2), lambda: False)
     wait_until(lambda: info(client)["aof_rewrite_in_progress"] == "0", "compaction's end", 120)
     assert flo.process is not None
-    passes = flo.output().count("compacted the log")
+    passes = flo.output().count("compacted the log in")
     flo.process.send_signal(signal.SIGUSR1)
-    wait_until(lambda: flo.output().count("compacted the log") > passes, "a compaction", 120)
+    wait_until(lambda: flo.output().count("compacted the log in") > passes, "a compaction", 120)
     wait_until(lambda: info(client)["aof_rewrite_in_progress"] == "0", "compaction's end", 120)
 
 

@@ -364,7 +364,7 @@ def test_a_server_that_is_killed_while_it_reads(tmp_path: Path) -> None:
             client.pipeline(*[(b"SET", key, value) for key, value in items[at : at + 2000]])
         assert flo.process is not None
         flo.process.send_signal(signal.SIGUSR1)
-        wait_until(lambda: "compacted the log" in flo.output(), "the compaction", 60)
+        wait_until(lambda: "compacted the log in" in flo.output(), "the compaction", 60)
     for turn in range(3):
         with FloProcess(tmp_path, environment={"FLO_KV_HISTORY_DEPTH": "1"}) as flo, flo.connect() as client:
             assert " values that are read while it serves" in flo.output()
