@@ -111,7 +111,7 @@ def run(count: int, rounds: int, python: str) -> None:
                 ratio = statistics.median(mine / other for mine, other in zip(ours, theirs, strict=True))
                 row = kind + state
                 print(
-                    f"{row:<30} Redis {statistics.median(theirs):.2f} ({min(theirs):.2f}..{max(theirs):.2f})  "
+                    f"{row:<34} Redis {statistics.median(theirs):.2f} ({min(theirs):.2f}..{max(theirs):.2f})  "
                     f"Flo {statistics.median(ours):.2f} ({min(ours):.2f}..{max(ours):.2f})  ratio {ratio:.2f}  "
                     f"all read after {statistics.median(whole):.2f}",
                     flush=True,

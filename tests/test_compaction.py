@@ -20,7 +20,7 @@ from flo.engine.stream import Bounds
 from flo.errors import LogDamaged
 from flo.store.kv import KvStore
 from flo.store.queue import QUEUE_MASK, QUEUE_SHIFT
-from flo.ual import block, compaction, manifest, progression
+from flo.ual import block, columns, compaction, manifest, runs
 from flo.ual.base import BaseFile, BaseWriter
 from flo.ual.block import Records
 from flo.ual.check import check
@@ -143,6 +143,86 @@ def test_a_judge_of_the_tail_says_the_same_and_keeps_deletions(log: dict[int, Re
                 deletions.add(lean)
                 pending.append(lean)
     assert verdicts == {index: LIVE if index in live | deletions else HISTORY if index in history else DEAD for index in tail}
+
+
+@st.composite
+def runs_of(draw: st.DrawFn) -> list[Record]:
+    """A log without gaps: neighbours that are alike but for names and ids, with other records between them that lead to them."""
+    log: list[Record] = []
+    for _ in range(draw(st.integers(0, 8))):
+        kind = draw(st.sampled_from([KV_STRING, KV_STRING, QUEUE_MESSAGE, QUEUE_MESSAGE, STREAM_RECORD, KV_GONE, QUEUE_LEASE, WATERMARK]))
+        namespace, name = draw(st.integers(0, 1)), draw(st.sampled_from([b"a", b"b"]))
+        steps = (
+            draw(st.sampled_from([1, 2, 4])) if kind in (WATERMARK, QUEUE_LEASE, KV_GONE) else draw(st.sampled_from([1, 2, 3, 4, 9, 30]))
+        )
+        first_key, prevs, delay = draw(st.integers(0, 20)), draw(st.sampled_from([0, 0, 0, 1, 7])), draw(st.sampled_from([0, 0, 5]))
+        for number in range(steps):
+            index = len(log) + 1
+            if kind == WATERMARK:
+                scope = draw(st.sampled_from([b"", bytes((FAMILY_QUEUE,)), bytes((FAMILY_QUEUE,)) + container(b"a")]))
+                log.append(Record(kind, namespace, index, scope, U64.pack(draw(st.integers(0, index)))))
+            elif kind == QUEUE_MESSAGE:
+                log.append(
+                    Record(kind, namespace, index, container(name) + U64.pack(index), MESSAGE_STATE.pack(first_key % 3, delay) + b"p")
+                )
+            elif kind == STREAM_RECORD:
+                ident = STREAM_ID.pack(index // 3, index % 3)
+                log.append(Record(kind, namespace, index, container(name) + ident, RECORD_STATE.pack(0, index) + b"p"))
+            elif kind == QUEUE_LEASE:
+                at = draw(st.integers(1, index))
+                log.append(Record(kind, namespace, index, container(name) + U64.pack(at), b"", 0, (at,)))
+            else:
+                key = b"%03d" % ((first_key + number) % draw(st.sampled_from([20, 100])))
+                log.append(Record(kind, namespace, index, key, b"", prevs and max(index - prevs, 0), (), kind == KV_GONE))
+    return log
+
+
+@settings(max_examples=400, deadline=None)
+@given(log=runs_of(), now=st.integers(0, 60), depth=st.integers(1, 3), age=st.integers(0, 30), tail=st.booleans())
+def test_runs_are_judged_and_laid_out_as_their_records_are(log: list[Record], now: int, depth: int, age: int, tail: bool) -> None:
+    """`split`, `Judge.judge_run` and `Builder.add_run` against their plain twins, whatever is before, behind and between."""
+    rows = [encode(record) for record in log]
+    judge = Judge(now, depth, age, tail)
+    plain = [judge.judge(index, rows[index - 1], 0) for index in range(len(rows), 0, -1)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(runs, "STRIDES_MIN", 3)
+        patch.setattr(runs, "LOOK_RECORDS", 1)
+        patch.setattr(runs, "CUT_RECORDS", 4)
+        patch.setattr(block, "RECORDS_MAX", 7)
+        patch.setattr(block, "GROUPED_BYTES", 300)
+        pieces = runs.split(1, len(rows), b"".join(rows))
+        flat = [row for piece in pieces for row in (piece.rows() if isinstance(piece, runs.Run) else piece)]
+        assert [(index, data[at : at + len(rows[index - 1])]) for index, data, at, _ in flat] == list(enumerate(rows, 1))
+        judge = Judge(now, depth, age, tail)
+        found: list[int] = []
+        for piece in reversed(pieces):
+            alike = judge.judge_run(piece) if isinstance(piece, runs.Run) else None
+            if isinstance(piece, runs.Run) and alike is not None:
+                found += alike
+                counted = compaction.Verdicts()
+                counted.add_run(alike, piece.length)
+                assert counted.counts == [alike.count(verdict) for verdict in range(4)]
+                assert counted.bytes == [alike.count(verdict) * piece.length for verdict in range(4)]
+                continue
+            for index, data, at, past in reversed(piece.rows() if isinstance(piece, runs.Run) else piece):
+                found.append(judge.judge(index, data, at, past))
+        assert found == plain
+        written = []
+        for together in (True, False):
+            files = SimFiles()
+            files.make_dir("/d")
+            patch.setattr(os, "urandom", bytes)
+            writer = BaseWriter(files, "/d/base", 1, len(rows), 7)
+            for piece in pieces:
+                if isinstance(piece, runs.Run) and together:
+                    writer.add_run(piece)
+                    continue
+                for index, data, at, _ in piece.rows() if isinstance(piece, runs.Run) else piece:
+                    writer.add(index, data[at : at + len(rows[index - 1])], current=True)
+            writer.finish()
+            fd = files.open("/d/base")
+            written.append(files.pread(fd, files.size(fd), 0))
+        assert written[0] == written[1]
 
 
 # -- what is kept ----------------------------------------------------------------------------------
@@ -599,9 +679,9 @@ def test_runs_of_records_make_the_same_state(batches: list[list[tuple[str, int, 
         directory = Path(home)
         with open_engine(directory) as engine:
             engine.create_namespace("other")
-            for runs in batches:
+            for several in batches:
                 with engine.batch():
-                    for kind, times, even, name, owner in runs:
+                    for kind, times, even, name, owner in several:
                         space = engine.namespace(owner)
                         for at in range(times):
                             payload = b"x" * (5 if even else at % 5)
@@ -635,16 +715,27 @@ def test_runs_of_records_make_the_same_state(batches: list[list[tuple[str, int, 
             patch.setattr(KvStore, "settle", lambda _self: None)
             with open_engine(directory) as engine:
                 assert memory_of(engine) == short
+        with pytest.MonkeyPatch.context() as patch:  # and a compaction that takes runs makes the same files as one that does not
+            patch.setattr(os, "urandom", bytes)
+            made = []
+            for records in (3, 64, 1 << 30):
+                patch.setattr(runs, "STRIDES_MIN", records)
+                copy = directory / f"runs-of-{records}"
+                shutil.copytree(directory, copy, ignore=shutil.ignore_patterns("runs-of-*"))
+                with open_engine(copy) as engine:
+                    engine.compact()
+                made.append({path.name: path.read_bytes() for path in copy.iterdir() if path.suffix in (".base", ".hist")})
+            assert made[0] == made[1] == made[2]
 
 
 @settings(max_examples=200, deadline=None)
 @given(st.sampled_from("IQ"), st.integers(0, 1 << 31), st.integers(0, 1 << 18), st.integers(0, 40))
-@example("I", (1 << 31) - 1, 1 << 18, progression.COUNT_MAX)
-@example("Q", (1 << 63) - 1, 1, 2 * progression.COUNT_MAX + 1)
+@example("I", (1 << 31) - 1, 1 << 18, columns.COUNT_MAX)
+@example("Q", (1 << 63) - 1, 1, 2 * columns.COUNT_MAX + 1)
 def test_a_progression_is_a_range(code: str, start: int, step: int, count: int) -> None:
     """However long, behind whatever is there."""
     column = array(code, [7])
-    progression.extend(column, start, step, count)
+    columns.extend(column, start, step, count)
     assert column.tolist() == [7, *(start + step * number for number in range(count))]
 
 

@@ -21,9 +21,9 @@ from flo.errors import LogDamaged
 from flo.store.kv import FLAGS_SHIFT, KIND_MASK, SHARD_MASK, VERSION
 from flo.store.stream import SEQ_BITS
 from flo.ual.base import BaseFile
-from flo.ual.block import Messages, Records, from_bytes
+from flo.ual.block import Messages, Records
+from flo.ual.columns import extend, from_bytes
 from flo.ual.keyindex import KeyIndex
-from flo.ual.progression import extend
 from flo.ual.record import (
     FAMILY_KV,
     FAMILY_MASK,
@@ -42,12 +42,10 @@ from flo.ual.record import (
     Record,
     decode,
 )
+from flo.ual.runs import LIKE, LIKE_BYTES, STRIDES_MIN, alike_places, count_alike
 
-_LIKE = struct.Struct("<IBBHI")  # the start of a record's header: length, type, shape, length of the entity, namespace
-LIKE_BYTES = _LIKE.size  # what is laid out alike begins alike
 GATHERED_MAX = 1 << 14  # messages, or records: 130 KB, or 450, which stay in the cache until the store takes them
 ALONE_MIN = 256  # records of a group that are worth a call of their own
-STRIDES_MIN = 64  # records of a run from which on slices with a step are cheaper
 RUN_SIZES = (8, 64, 512)  # records looked at in one go: after a whole run of one size, the next larger
 FORMATS_RECORDS_MAX = 64 * RUN_SIZES[-1]  # of all formats together: 4 MB
 AT_ONCE = bytes(MESSAGE_STATE.size)  # a message of priority 0 and without a delay
@@ -117,7 +115,7 @@ class Loading:
         special = False
         at, size, index, end_index = 0, len(body), first, first + count
         run_from = first  # where the next look for a run is worth it
-        unpack, pack, flags, join = _LIKE.unpack_from, VERSION.pack, _FLAGS, b"\r\n".join
+        unpack, pack, flags, join = LIKE.unpack_from, VERSION.pack, _FLAGS, b"\r\n".join
         while index < end_index:
             if at + HEADER_BYTES > size:
                 raise LogDamaged("the batch holds fewer records than it says.")
@@ -215,17 +213,13 @@ class Loading:
     def _long_run(self, first: int, count: int, body: bytes, at: int) -> int:
         """`_run` of messages or stream records."""
         length, kind, _, key_length, number, _, _ = HEADER.unpack_from(body, at)
-        id_bytes, state = (U64.size, MESSAGE_STATE) if kind == QUEUE_MESSAGE else (STREAM_ID.size, RECORD_STATE)
+        same = alike_places(kind, key_length, length)
         middle = HEADER_BYTES + key_length
+        id_bytes = U64.size if kind == QUEUE_MESSAGE else STREAM_ID.size
         id_at = middle - id_bytes
-        if id_at < HEADER_BYTES + U16.size or middle + state.size > length:
-            raise LogDamaged(f"a record of type {kind:#x} and {length} bytes cannot have an entity of {key_length}.")
-        same = [*range(LIKE_BYTES), *range(HEADER_BYTES, id_at)]
-        if kind == QUEUE_MESSAGE:
-            if body[at + id_at : at + middle + state.size] != U64.pack(first) + AT_ONCE:
-                return 0
-            same += range(middle, middle + state.size)
-        count = _alike(body, at, length, same, count)
+        if kind == QUEUE_MESSAGE and not body.startswith(U64.pack(first) + AT_ONCE, at + id_at):
+            return 0
+        count = count_alike(body, at, length, same, count)
         name = body[at + HEADER_BYTES + U16.size : at + id_at]
         if kind == QUEUE_MESSAGE:
             if not self._enter_queue(number, name):
@@ -241,8 +235,8 @@ class Loading:
         extend(self._indexes, first, 1, count)
         self._ms += halves[::2]
         self._stream_seqs += halves[1::2]
-        self._sizes += array("I", (length - middle - state.size,)) * count
-        self._added = state.unpack_from(body, at + (count - 1) * length + middle)[1]
+        self._sizes += array("I", (length - middle - RECORD_STATE.size,)) * count
+        self._added = RECORD_STATE.unpack_from(body, at + (count - 1) * length + middle)[1]
         return count
 
     def _form(self, kind: int, key_length: int, length: int, size: int) -> Form:
@@ -386,22 +380,3 @@ class Loading:
             self._added = group.added
             if len(self._ms) > GATHERED_MAX:
                 self._deliver_records()
-
-
-def _alike(body: bytes, at: int, length: int, places: list[int], most: int) -> int:
-    """How many records of `length` bytes, from the one at offset `at` on, have the same bytes as it at `places`, up to `most`. Looks at
-    few to begin with, then at eight times as many: where records of several kinds alternate, little is looked at in vain."""
-    done, window = 0, STRIDES_MIN
-    while done < most:
-        count = wanted = min(window, most - done)
-        start = at + done * length
-        for place in places:
-            same = body[at + place : at + place + 1]
-            column = body[start + place : start + count * length : length]
-            if column != same * count:
-                count -= len(column.lstrip(same))
-        done += count
-        if count < wanted:
-            break
-        window *= 8
-    return done

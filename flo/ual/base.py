@@ -30,16 +30,16 @@ from flo.ual.block import (
     Builder,
     Head,
     entry_is_sound,
-    from_bytes,
     read_head,
     take_row,
-    to_bytes,
     value_row,
 )
+from flo.ual.columns import from_bytes, to_bytes
 from flo.ual.files import Files
 from flo.ual.keyindex import PLACE_MASK, WORD_BYTES, KeyIndexWriter
 from flo.ual.manifest import ManifestEntry
 from flo.ual.record import U32
+from flo.ual.runs import Run
 
 MAGIC = b"FLOBASE3"
 MAGIC_2 = b"FLOBASE2"  # the same without an index and its crc
@@ -106,6 +106,18 @@ class BaseWriter:
         self._builder.add(index, data, current)
         if self._builder.full:
             self._flush()
+
+    def add_run(self, run: Run) -> None:
+        """The next records, all of them live, with nothing that leans on one."""
+        while run.records:
+            done = self._builder.add_run(run)
+            if not done:
+                for index, data in enumerate(run.cut(0, run.length), run.first):
+                    self.add(index, data, current=True)
+                return
+            if self._builder.full:
+                self._flush()
+            run = run.part(done, run.records - done)
 
     def _flush(self) -> None:
         if not self._builder.count:

@@ -20,13 +20,15 @@ tenth of a second; `read_pieces` is the same in Python, for the day it does not.
 
 import marshal
 import struct
-import sys
 from array import array
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from itertools import accumulate, chain
 from typing import NamedTuple
 from zlib import crc32
 
 from flo.errors import LogDamaged
+from flo.ual.columns import extend, from_bytes, to_bytes
 from flo.ual.keyindex import seed_of, word_of
 from flo.ual.record import (
     HEADER,
@@ -41,7 +43,9 @@ from flo.ual.record import (
     STREAM_RECORD,
     U16,
     U32,
+    U64,
 )
+from flo.ual.runs import Run
 
 MAGIC = b"FLOK"
 _HEAD = struct.Struct("<4sIIIIIIIQQ")
@@ -252,6 +256,14 @@ def take_row(path: str, index: int, data: bytes, start: int) -> bytes:
     raise LogDamaged(f"{path} is damaged: the checksum of index {index} does not hold. Restore it from a backup.")
 
 
+class _Group:
+    """Neighbours of one queue or stream, on their way into a block."""
+
+    def __init__(self) -> None:
+        self.indexes: array[int] = array("Q")
+        self.rows: list[bytes] = []
+
+
 class Builder:
     """Collects the records of one block."""
 
@@ -264,7 +276,7 @@ class Builder:
         self._namespace = -1  # of the values
         self._values: list[tuple[int, bytes]] = []
         self._others: list[tuple[int, bytes]] = []
-        self._groups: dict[tuple[int, int, int, bytes], list[tuple[int, bytes]]] = {}
+        self._groups: defaultdict[tuple[int, int, int, bytes], _Group] = defaultdict(_Group)  # by kind, priority, namespace, name
 
     @property
     def full(self) -> bool:
@@ -284,30 +296,52 @@ class Builder:
             if kind == STREAM_RECORD or (kind == QUEUE_MESSAGE and not MESSAGE_STATE.unpack_from(data, HEADER_BYTES + entity_length)[1]):
                 name = data[HEADER_BYTES + 2 : HEADER_BYTES + 2 + U16.unpack_from(data, HEADER_BYTES)[0]]
                 priority = data[HEADER_BYTES + entity_length] if kind == QUEUE_MESSAGE else 0
-                self._groups.setdefault((kind, priority, namespace, name), []).append((index, data))
+                group = self._groups[kind, priority, namespace, name]
+                group.indexes.append(index)
+                group.rows.append(data)
                 self.grouped_bytes += len(data)
                 return
         self._others.append((index, data))
         self.loaded_bytes += len(data)
 
+    def add_run(self, run: Run) -> int:
+        """As many of the next records, all of them current, as there is room for; returns how many. None where they are not such as are
+        grouped."""
+        at = run.at + HEADER_BYTES + run.entity_length
+        if run.kind == QUEUE_MESSAGE:
+            priority, not_before = MESSAGE_STATE.unpack_from(run.data, at)
+            name_end = at - U64.size
+        else:
+            priority, not_before = 0, 0
+            name_end = at - STREAM_ID.size
+        if not_before or run.kind not in (QUEUE_MESSAGE, STREAM_RECORD):
+            return 0
+        count = min(run.records, RECORDS_MAX - self.count, (GROUPED_BYTES - self.grouped_bytes) // run.length + 1)
+        group = self._groups[run.kind, priority, run.namespace, run.data[run.at + HEADER_BYTES + U16.size : name_end]]
+        extend(group.indexes, run.first, 1, count)
+        group.rows += run.part(0, count).cut(0, run.length)
+        self.count += count
+        self.grouped_bytes += count * run.length
+        return count
+
     def columns(self, minimum: int) -> list[Messages | Records]:
         """The groups, of at least `minimum` records; those of fewer become others."""
         found: list[Messages | Records] = []
-        for key in [key for key, rows in self._groups.items() if len(rows) < minimum]:
-            self._others += self._groups.pop(key)
+        for key in [key for key, group in self._groups.items() if len(group.rows) < minimum]:
+            few = self._groups.pop(key)
+            self._others += zip(few.indexes, few.rows, strict=True)
         self._others.sort()
-        for (kind, priority, namespace, name), rows in self._groups.items():
-            indexes = array("Q", [index for index, _ in rows])
+        for (kind, priority, namespace, name), group in self._groups.items():
+            indexes, rows = group.indexes, group.rows
             if kind == QUEUE_MESSAGE:
                 found.append(Messages(namespace, name, priority, indexes))
                 continue
-            at = HEADER_BYTES + 2 + len(name)
-            idents = [STREAM_ID.unpack_from(data, at) for _, data in rows]
+            at = HEADER_BYTES + U16.size + len(name)
             behind = at + STREAM_ID.size + RECORD_STATE.size
-            sizes = array("I", [len(data) - behind for _, data in rows])
-            added = RECORD_STATE.unpack_from(rows[-1][1], at + STREAM_ID.size)[1]
-            ms, seqs = array("Q", [ms for ms, _ in idents]), array("Q", [seq for _, seq in idents])
-            found.append(Records(namespace, name, indexes, ms, seqs, sizes, added))
+            idents = from_bytes("Q", b"".join([data[at : at + STREAM_ID.size] for data in rows]))
+            sizes = array("I", [len(data) - behind for data in rows])
+            added = RECORD_STATE.unpack_from(rows[-1], at + STREAM_ID.size)[1]
+            found.append(Records(namespace, name, indexes, idents[::2], idents[1::2], sizes, added))
         return found
 
     def build(self, seed: int) -> tuple[int, bytes, bytes, list[int]]:
@@ -316,7 +350,8 @@ class Builder:
         groups = b"".join(_pack_group(group) for group in self.columns(GROUP_MIN))
         count, values = self.count, len(self._values)
         at = BLOCK_HEADER_BYTES + COLUMN_BYTES * count + VALUE_COLUMN_BYTES * values
-        places: list[tuple[int, int]] = []
+        lanes: list[tuple[Iterable[int], list[int]]] = []  # indexes and places of what lies together
+        places: list[int] = []
         pieces: list[bytes] = []
         times, predecessors = array("Q"), array("Q")
         if values:
@@ -325,7 +360,7 @@ class Builder:
         words: list[int] = []
         start = seed_of(max(self._namespace, 0))
         for index, data in self._values:
-            places.append((index, at + size))
+            places.append(at + size)
             _, kind, _, key_length, _, time, prev = HEADER.unpack_from(data)
             times.append(time)
             predecessors.append(prev)
@@ -335,28 +370,37 @@ class Builder:
             words.append(word_of(start, key, at + size))
             pieces += (_PIECE_HEAD.pack(_PIECE, key_length), key, _PIECE_HEAD.pack(_PIECE, len(entry)), entry)
             size += 2 * PIECE_HEAD_BYTES + key_length + len(entry)
+        lanes.append(([index for index, _ in self._values], places))
         values_bytes = size
         at += size
-        for index, data in self._others:
-            places.append((index, at))
-            at += len(data)
         others = b"".join([data for _, data in self._others])
-        at += len(groups)
+        lanes.append(([index for index, _ in self._others], list(accumulate([len(data) for _, data in self._others], initial=at))[:-1]))
+        at += len(others) + len(groups)
         end = at
         grouped: list[bytes] = []
-        for rows in self._groups.values():
-            for index, data in rows:
-                places.append((index, at))
-                grouped += (U32.pack(crc32(data)), data)
-                at += 4 + len(data)
-        places.sort()
-        first, last = places[0][0], places[-1][0]
+        for group in self._groups.values():
+            rows = group.rows
+            pieces_of_group = [b""] * (2 * len(rows))
+            pieces_of_group[::2] = struct.unpack("4s" * len(rows), to_bytes(array("I", map(crc32, rows))))
+            pieces_of_group[1::2] = rows
+            grouped += pieces_of_group
+            *places, at = accumulate([U32.size + len(data) for data in rows], initial=at)
+            lanes.append((group.indexes, places))
+        indexes, starts = _merged([lane for lane in lanes if lane[1]])
+        first, last = indexes[0], indexes[-1]
         namespace = max(self._namespace, 0)
         head = _HEAD.pack(MAGIC, count, values, namespace, values_bytes, len(others), len(groups), at - end, first, last)
-        columns = [array("Q", [index for index, _ in places]), array("I", [place for _, place in places]), times, predecessors]
-        body = b"".join((*map(to_bytes, columns), *pieces, others, groups))
+        body = b"".join((*map(to_bytes, (indexes, starts, times, predecessors)), *pieces, others, groups))
         self._clear()
         return first, b"".join((head, U32.pack(crc32(body, crc32(head, seed))), body)), b"".join(grouped), words
+
+
+def _merged(lanes: list[tuple[Iterable[int], list[int]]]) -> tuple["array[int]", "array[int]"]:
+    """Indexes and places of all lanes, in order of index."""
+    if len(lanes) == 1:
+        return array("Q", lanes[0][0]), array("I", lanes[0][1])
+    rows = sorted(chain.from_iterable(zip(*lane, strict=True) for lane in lanes))
+    return array("Q", [index for index, _ in rows]), array("I", [place for _, place in rows])
 
 
 def _pack_group(group: Messages | Records) -> bytes:
@@ -395,19 +439,3 @@ def _marshal_reads_pieces() -> bool:
 
 
 MARSHAL_READS_PIECES = _marshal_reads_pieces()  # its form may change between versions of Python, and has not since it is there
-
-
-def to_bytes(column: "array[int]") -> bytes:
-    """A column's bytes, little-endian."""
-    if sys.byteorder != "little":
-        column = column[:]
-        column.byteswap()
-    return column.tobytes()
-
-
-def from_bytes(code: str, data: bytes) -> "array[int]":
-    """The column with these bytes."""
-    column = array(code, data)
-    if sys.byteorder != "little":
-        column.byteswap()
-    return column

@@ -19,7 +19,7 @@ Nothing here changes what is open: the process that holds the directory's lock a
 import heapq
 import os
 import struct
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from itertools import pairwise
 from typing import NamedTuple
@@ -30,17 +30,19 @@ from flo.ual.base import Base, BaseFile, BaseWriter
 from flo.ual.files import Files
 from flo.ual.law import CURRENT, DEAD, HISTORY, LIVE, Judge
 from flo.ual.manifest import ManifestEntry
-from flo.ual.record import GONE, U32
+from flo.ual.record import GONE
+from flo.ual.runs import Row, Run, split
 from flo.ual.segment import Segment
 
 GROUP_KEPT_BYTES = 64 << 20  # a base is about as large as a segment, so that the next pass needs room for no more
 GROUP_READ_BYTES = 256 << 20  # of the files that make one group
 SMALL_BASE_BYTES = 24 << 20  # one of the smaller segments, which a pass over the tail may have taken by itself
+STOP_RECORDS = 4096  # so many are taken between two looks whether to stop
 CROWD_MIN = 8  # so many small bases in a row are merged: each byte is then rewritten few times, and there are never many files
 
 _HEAD = struct.Struct("<IBB")  # of a record: length, type, shape
 
-Row = tuple[int, bytes, int, bool]  # index, bytes that hold the record, its offset in them, whether an earlier pass made it history
+Piece = Run | list[Row]  # of a source: neighbours in order of index
 
 
 class Stopped(Exception):
@@ -61,14 +63,22 @@ class Replacement(NamedTuple):
     entry: ManifestEntry
 
 
-class _Verdicts:
-    """What becomes of a source's records, newest first, and how many bytes that makes."""
+class Verdicts:
+    """What becomes of a source's records, and how many bytes that makes."""
 
     def __init__(self) -> None:
         self.column = bytearray()
         self.bytes = [0, 0, 0, 0]  # by verdict
         self.counts = [0, 0, 0, 0]
         self.tombstones = 0  # of those that are history
+
+    def add_run(self, judged: bytes, length: int) -> None:
+        """Those about the records of a run."""
+        self.column += judged
+        for kept in DEAD, CURRENT:
+            count = judged.count(kept)
+            self.counts[kept] += count
+            self.bytes[kept] += count * length
 
 
 def sources_of(entries: Sequence[ManifestEntry]) -> list[Source]:
@@ -109,31 +119,37 @@ def compact(
     durably, before the next is asked for. `now`, `depth` and `age` are `law.survivors`'. Raises `LogDamaged`, `OSError`, `Stopped`; files
     that were not adopted are removed."""
     judge = Judge(now, depth, age, tail=bool(sources) and sources[0].entry.first > 1)
-    verdicts = [_Verdicts() for _ in sources]
+    verdicts = [Verdicts() for _ in sources]
     for source, verdict in zip(reversed(sources), reversed(verdicts), strict=True):
         column, sizes, counts, decide = verdict.column, verdict.bytes, verdict.counts, judge.judge
-        with closing(_rows(files, directory, source, backwards=True)) as rows:
-            for seen, (index, data, at, past) in enumerate(rows):
-                if seen & 0xFFF == 0 and should_stop():
-                    raise Stopped
-                kept = decide(index, data, at, past)
-                column.append(kept)
-                length, _, shape = _HEAD.unpack_from(data, at)
-                sizes[kept] += length
-                counts[kept] += 1
-                if kept == HISTORY and shape & GONE:
-                    verdict.tombstones += 1
+        with closing(_pieces(files, directory, source, backwards=True)) as pieces:
+            for piece in _until(should_stop, pieces):
+                if isinstance(piece, Run):
+                    alike = judge.judge_run(piece)
+                    if alike is not None:
+                        verdict.add_run(alike, piece.length)
+                        continue
+                    piece = piece.rows()
+                for index, data, at, past in reversed(piece):
+                    kept = decide(index, data, at, past)
+                    column.append(kept)
+                    length, _, shape = _HEAD.unpack_from(data, at)
+                    sizes[kept] += length
+                    counts[kept] += 1
+                    if kept == HISTORY and shape & GONE:
+                        verdict.tombstones += 1
+        verdict.column.reverse()
     for group, judged in _groups(files, directory, sources, verdicts):
         yield _rewrite(files, directory, group, judged, should_stop)
 
 
 def _groups(
-    files: Files, directory: str, sources: Sequence[Source], verdicts: Sequence[_Verdicts]
-) -> Iterator[tuple[list[Source], list[_Verdicts]]]:
+    files: Files, directory: str, sources: Sequence[Source], verdicts: Sequence[Verdicts]
+) -> Iterator[tuple[list[Source], list[Verdicts]]]:
     """Neighbours that make one base each. A base that holds nothing dead stays as it is; a segment never does, since a start reads a base
     in a third of the time."""
     group: list[Source] = []
-    judged: list[_Verdicts] = []
+    judged: list[Verdicts] = []
     kept = read = 0
     crowd = _crowds(sources, verdicts)
     for number, (source, verdict) in enumerate(zip(sources, verdicts, strict=True)):
@@ -151,7 +167,7 @@ def _groups(
         yield group, judged
 
 
-def _crowds(sources: Sequence[Source], verdicts: Sequence[_Verdicts]) -> set[int]:
+def _crowds(sources: Sequence[Source], verdicts: Sequence[Verdicts]) -> set[int]:
     """The places of small bases that have many small neighbours: they become one, dead records in them or not."""
     found: set[int] = set()
     run: list[int] = []
@@ -165,7 +181,7 @@ def _crowds(sources: Sequence[Source], verdicts: Sequence[_Verdicts]) -> set[int
     return found
 
 
-def _is_clean(files: Files, directory: str, source: Source, verdict: _Verdicts) -> bool:
+def _is_clean(files: Files, directory: str, source: Source, verdict: Verdicts) -> bool:
     """Whether rewriting the source would change nothing: it is a base, all of it live, but for a history that is what it was."""
     if verdict.counts[DEAD] or not source.entry.is_base:
         return False
@@ -179,10 +195,11 @@ def _is_clean(files: Files, directory: str, source: Source, verdict: _Verdicts) 
 # -- reading ---------------------------------------------------------------------------------------
 
 
-def _rows(files: Files, directory: str, source: Source, backwards: bool) -> Generator[Row, None, None]:
-    """The records of a source in order of index, every checksum checked. Raises `LogDamaged`."""
+def _pieces(files: Files, directory: str, source: Source, backwards: bool) -> Generator[Piece, None, None]:
+    """The records of a source, every checksum checked; `backwards`, the last piece first. Raises `LogDamaged`."""
     if source.entry.is_base:
-        yield from _base_rows(files, directory, source.entry, backwards)
+        for row in _base_rows(files, directory, source.entry, backwards):
+            yield [row]
         return
     segment = Segment.load(files, os.path.join(directory, source.entry.file), source.entry.first, writable=False)
     try:
@@ -191,15 +208,22 @@ def _rows(files: Files, directory: str, source: Source, backwards: bool) -> Gene
         if last != source.last:
             raise LogDamaged(f"{segment.path} ends at index {last} where {source.last} should be: it is damaged, or not sealed yet.")
         for header, place in reversed(places) if backwards else places:
-            body = files.pread(segment.fd, header.length, place)
-            rows: list[Row] = []
-            at = 0
-            for index in range(header.first, header.last + 1):
-                rows.append((index, body, at, False))
-                at += U32.unpack_from(body, at)[0]
-            yield from reversed(rows) if backwards else rows
+            found = split(header.first, header.records, files.pread(segment.fd, header.length, place))
+            yield from reversed(found) if backwards else found
     finally:
         segment.close()
+
+
+def _until(should_stop: Callable[[], bool], pieces: Iterable[Piece]) -> Iterator[Piece]:
+    """The pieces. Raises `Stopped` where it should stop before they end."""
+    seen = STOP_RECORDS
+    for piece in pieces:
+        if seen >= STOP_RECORDS:
+            seen = 0
+            if should_stop():
+                raise Stopped
+        seen += piece.records if isinstance(piece, Run) else len(piece)
+        yield piece
 
 
 def _base_rows(files: Files, directory: str, entry: ManifestEntry, backwards: bool) -> Iterator[Row]:
@@ -231,7 +255,7 @@ def _rewrite(
     files: Files,
     directory: str,
     group: Sequence[Source],
-    judged: Sequence[_Verdicts],
+    judged: Sequence[Verdicts],
     should_stop: Callable[[], bool],
 ) -> Replacement:
     """Write the base of a group, whole and durable, its names too."""
@@ -250,17 +274,21 @@ def _rewrite(
     try:
         writer(history=False)
         for source, verdict in zip(group, judged, strict=True):
-            column = verdict.column
-            with closing(_rows(files, directory, source, backwards=False)) as rows:
-                for seen, (index, data, at, _) in enumerate(rows):
-                    if seen & 0xFFF == 0 and should_stop():
-                        raise Stopped
-                    kept = column[-1 - seen]
-                    if kept:
-                        length, _, shape = _HEAD.unpack_from(data, at)
-                        if shape & GONE:
-                            kept = LIVE  # a deleted key's history is found from its deletion, which recovery has to see
-                        writer(kept == HISTORY).add(index, data[at : at + length], kept == CURRENT)
+            done = 0
+            with closing(_pieces(files, directory, source, backwards=False)) as pieces:
+                for piece in _until(should_stop, pieces):
+                    count = piece.records if isinstance(piece, Run) else len(piece)
+                    column = verdict.column[done : done + count]
+                    done += count
+                    if isinstance(piece, Run) and column.count(CURRENT) == count:
+                        writer(history=False).add_run(piece)
+                        continue
+                    rows = piece.rows() if isinstance(piece, Run) else piece
+                    for (index, data, at, _), kept in zip(rows, column, strict=True):
+                        if kept:
+                            length, _, shape = _HEAD.unpack_from(data, at)
+                            # a deleted key's history is found from its deletion, which recovery has to see
+                            writer(history=kept == HISTORY and not shape & GONE).add(index, data[at : at + length], kept == CURRENT)
         for each in writers.values():
             each.finish()
         files.sync_dir(directory)

@@ -2,7 +2,7 @@
 
 import os
 
-CORE_SHARE = 0.9  # of a core: where as much is idle, nobody needs one
+CORE_SHARE = 0.8  # of a core: where as much is idle, one can be had; what a client in pipelines leaves beside its server on two cores
 _IDLE_COLUMN = 4  # of the first line of /proc/stat, in ticks of 10 ms; what waits for a disk is in another
 # What a container may use of all cores: of the first, "max" or a quota and its period; of the second, a quota, -1 for none
 _QUOTAS = ("/sys/fs/cgroup/cpu.max", "/sys/fs/cgroup/cpu/cpu.cfs_quota_us")

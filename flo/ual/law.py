@@ -9,6 +9,7 @@ apart: the chain of predecessors, by depth and age. Compaction needs to know no 
 """
 
 import struct
+from collections import defaultdict
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -20,11 +21,14 @@ from flo.ual.record import (
     HEADER,
     HEADER_BYTES,
     LEANS_MASK,
+    PREV_AT,
+    U32,
     U64,
     WATERMARK,
     Record,
     container_of,
 )
+from flo.ual.runs import Run
 
 Entity = tuple[int, int, bytes]  # family, namespace, entity
 
@@ -104,7 +108,7 @@ _FAMILIES = [bytes((kind & FAMILY_MASK,)) for kind in range(256)]
 
 
 class Judge:
-    """`survivors`, one record at a time from the newest to the oldest: who leans on a record, or comes behind it in its chain, and
+    """`survivors`, one record (or run) at a time from the newest to the oldest: who leans on a record, or comes behind it in its chain, and
     every watermark that may drop it, has been seen before it. Its memory is one set item an entity, not one a record."""
 
     def __init__(self, now: int, depth: int, age: int, tail: bool = False) -> None:
@@ -114,10 +118,11 @@ class Judge:
         self._tail = tail
         self._depth = depth
         self._age = age
-        self._seen: set[bytes] = set()  # family, namespace, entity
+        self._seen: defaultdict[bytes, set[bytes]] = defaultdict(set)  # by family and namespace: entities
         self._needed: dict[int, int] = {}  # index -> what leans on it is kept as
         self._chain: dict[int, int] = {}  # index -> the how-manieth version of its entity it is
         self._marks: dict[tuple[int, bytes], int] = {}
+        self._marked = 0  # no mark drops what has this index, or a higher one
 
     def judge(self, index: int, data: bytes, at: int, past: bool = False) -> int:
         """DEAD, HISTORY, LIVE or CURRENT: what becomes of the record at offset `at` of `data`. `past` says that an earlier pass has found
@@ -127,15 +132,16 @@ class Judge:
         start = at + HEADER_BYTES + 8 * leans
         entity = data[start : start + entity_length]
         family = kind & FAMILY_MASK
-        key = _FAMILIES[kind] + data[at + 8 : at + 12] + entity
+        seen = self._seen[_FAMILIES[kind] + data[at + 8 : at + 12]]
         leaned_on = verdict = self._needed.pop(index, DEAD) if self._needed else DEAD
         version = self._chain.pop(index, 0) if self._chain else 0
-        latest = not past and key not in self._seen
+        latest = not past and entity not in seen
         if latest:
-            self._seen.add(key)
+            seen.add(entity)
         if kind == WATERMARK:
             scope, below = (namespace, entity), U64.unpack_from(data, start + entity_length)[0]
             self._marks[scope] = max(self._marks.get(scope, 0), below)
+            self._marked = max(self._marked, below)
         if (latest or version) and not (self._marks and self._dropped(index, family, namespace, entity)):
             young = time + self._age > self._now
             if version:
@@ -154,6 +160,31 @@ class Judge:
             for lean in struct.unpack_from(f"<{leans}Q", data, at + HEADER_BYTES):
                 self._needed[lean] = max(min(verdict, LIVE), self._needed.get(lean, DEAD))
         return verdict
+
+    def judge_run(self, run: Run) -> bytes | None:
+        """`judge` of every record of a run, from the newest to the oldest; None where there is something about one of them that only a
+        look at each can tell, and nothing has been done then."""
+        indexes = range(run.first, run.first + run.records)
+        if run.kind == WATERMARK or run.first < self._marked:
+            return None
+        if not (self._needed.keys().isdisjoint(indexes) and self._chain.keys().isdisjoint(indexes)):
+            return None
+        if self._depth > 1 and any(map(any, run.cut(PREV_AT, HEADER_BYTES))):
+            return None
+        head = _FAMILIES[run.kind] + U32.pack(run.namespace)
+        seen, entities = self._seen[head], run.cut(HEADER_BYTES, HEADER_BYTES + run.entity_length)
+        new = set(entities)
+        if len(new) == run.records and seen.isdisjoint(new):
+            seen |= new
+            return bytes((CURRENT,)) * run.records
+        verdicts = bytearray()
+        for entity in reversed(entities):
+            if entity in seen:
+                verdicts.append(DEAD)
+            else:
+                seen.add(entity)
+                verdicts.append(CURRENT)
+        return bytes(verdicts)
 
     def _dropped(self, index: int, family: int, namespace: int, entity: bytes) -> bool:
         if family == FAMILY_WATERMARK:

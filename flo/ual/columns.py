@@ -1,12 +1,12 @@
-"""Arrays of numbers that grow by one step, made by whole-number arithmetic on all of them at once: a tenth of what a loop takes.
+"""Columns: arrays of numbers, as they lie in files, and such as grow by one step.
 
-Little-endian numbers side by side are one large number, and start + step * (0, 1, 2, ...) is one multiplication and one addition of such.
+The latter are made by whole-number arithmetic on all of them at once, a tenth of what a loop takes: little-endian numbers side by side are
+one large number, and start + step * (0, 1, 2, ...) is one multiplication and one addition of such.
 """
 
+import sys
 from array import array
 from typing import NamedTuple
-
-from flo.ual.block import from_bytes, to_bytes
 
 COUNT_MAX = 8192  # numbers made in one go: more would not be faster
 
@@ -38,3 +38,19 @@ def extend(column: "array[int]", start: int, step: int, count: int) -> None:
         column += from_bytes(code, (start * (ones & mask) + step * (steps & mask)).to_bytes(bits // 8 * size, "little"))
         start += step * size
         count -= size
+
+
+def to_bytes(column: "array[int]") -> bytes:
+    """A column's bytes, little-endian."""
+    if sys.byteorder != "little":
+        column = column[:]
+        column.byteswap()
+    return column.tobytes()
+
+
+def from_bytes(code: str, data: bytes) -> "array[int]":
+    """The column with these bytes."""
+    column = array(code, data)
+    if sys.byteorder != "little":
+        column.byteswap()
+    return column
