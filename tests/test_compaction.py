@@ -188,6 +188,7 @@ def test_runs_are_judged_and_laid_out_as_their_records_are(log: list[Record], no
         patch.setattr(runs, "STRIDES_MIN", 3)
         patch.setattr(runs, "LOOK_RECORDS", 1)
         patch.setattr(runs, "CUT_RECORDS", 4)
+        patch.setattr(runs, "RUN_MAX", 20)
         patch.setattr(block, "RECORDS_MAX", 7)
         patch.setattr(block, "GROUPED_BYTES", 300)
         pieces = runs.split(1, len(rows), b"".join(rows))

@@ -16,6 +16,7 @@ LIKE = struct.Struct("<IBBHI")  # the start of a record's header: length, type, 
 LIKE_BYTES = LIKE.size  # what is laid out alike begins alike
 CUT_RECORDS = 64  # that one format takes apart, in a third of the time that slices take
 LOOK_RECORDS = 8  # so many are passed over after a look for a run that found none
+RUN_MAX = 1024  # records: no step is long, for the process that compacts naps between steps only
 STRIDES_MIN = 64  # records from which on slices with a step are cheaper than a look at each
 
 Row = tuple[int, bytes, int, bool]  # index, bytes that hold the record, its offset in them, whether an earlier pass made it history
@@ -84,7 +85,7 @@ def count_alike(body: bytes, at: int, length: int, places: list[int], most: int)
 
 
 def split(first: int, count: int, body: bytes) -> list[Run | list[Row]]:
-    """The records of a batch whose checksum held, in order: runs of at least STRIDES_MIN, and what is between them. Raises `LogDamaged`
+    """The records of a batch whose checksum held, in order: runs of STRIDES_MIN to RUN_MAX, and what is between them. Raises `LogDamaged`
     where its lengths cannot be."""
     found: list[Run | list[Row]] = []
     rows: list[Row] = []
@@ -98,7 +99,7 @@ def split(first: int, count: int, body: bytes) -> list[Run | list[Row]]:
         if length < HEADER_BYTES or at + length > size:
             raise LogDamaged(f"a record says it has {length} bytes, which cannot be.")
         if index == look_at:
-            run = _run_at(index, end - index, body, at, length)
+            run = _run_at(index, min(end - index, RUN_MAX), body, at, length)
             if run.records >= STRIDES_MIN:
                 if rows:
                     found.append(rows)
