@@ -71,6 +71,7 @@ NEXT = tuple(tuple(_CAUSES[state][event][0] if event in _CAUSES[state] else ILLE
 
 RECEIVE_BYTES = 64 << 10  # one turn's input of one connection: 2,300 SETs, about 2 ms
 SEND_BYTES = 256 << 10  # sent to one connection in a turn: up to 2 ms, for the kernel copies it to the reader
+ANEW = -1  # in the place of a count of executed requests: what is unfinished began in what was just received
 TOGETHER = 64  # connections whose input is received before any of it is executed
 TOGETHER_RECEIVES = 2  # … and as much of it as so many receive views hold, 128 KiB mostly: about 4 ms
 UNTOUCHED, TOUCHED, BY_LANE = range(3)  # `_touched`: whether replies are to be flushed this turn, and nothing but the lane's
@@ -337,6 +338,8 @@ class Connection:
             self._execute_kept()
             return
         data = bytes(view[:count])
+        if not session.unfinished:
+            self._executed = ANEW
         self._move(INPUT)
         self._executed_to(data, session.feed(data, self._output_room()))
 
@@ -413,6 +416,7 @@ class Connection:
     def keep(self, data: bytes) -> None:
         """Input that was received in this turn and has to wait for the next."""
         if self.state not in (CLOSING, CLOSED):  # what woke it meanwhile may have taken it to rest
+            self._executed = ANEW
             self._input += data
             self._queue()
             self._account()
@@ -662,6 +666,12 @@ class Connection:
             self._timed = True
             self._owner.time_out_later(self)
 
+    def excuse(self, seconds: float, now: float) -> None:
+        """The server was not there for so long: that time is not the client's."""
+        self._since = min(self._since + seconds, now)
+        self._sent_at = min(self._sent_at + seconds, now)
+        self._owed_since = min(self._owed_since + seconds, now)
+
     def check_time(self, now: float) -> bool:
         """Close if the state's time is up; returns whether to ask again."""
         owner = self._owner
@@ -774,6 +784,7 @@ def _execute_together(owner: Owner, lane: Lane, work: list[tuple[Any, bytes]], r
         if isinstance(failure, Exception):
             reactor.failed(failure, connection.descriptor)
         else:
+            connection._executed = ANEW
             try:
                 connection._executed_to(data, session.go_on(data, offset) if connection.state != CLOSED else len(data))
             except Exception as e:  # one client's defect is not the others'

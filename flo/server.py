@@ -108,6 +108,7 @@ class Server:
         self._connections: dict[int, Connection] = {}  # by their ids
         self._by_descriptor: dict[int, Connection] = {}
         self._timed: set[Connection] = set()
+        self._times_checked = 0.0  # when they were looked at last
         self._next_id = 1
         self._started = monotonic()
         self._shutting_down = False
@@ -416,14 +417,22 @@ class Server:
     def time_out_later(self, connection: Connection) -> None:
         """Check the connection's time every second, until it says that it need not be."""
         if not self._timed:
-            self.reactor.call_later(TIME_CHECK_SECONDS, self._check_times)
+            self._check_times_later()
         self._timed.add(connection)
+
+    def _check_times_later(self) -> None:
+        self._times_checked = monotonic()
+        self.reactor.call_later(TIME_CHECK_SECONDS, self._check_times)
 
     def _check_times(self) -> None:
         now = monotonic()
+        since = now - self._times_checked
+        if since > 2 * TIME_CHECK_SECONDS:  # a slow sync, a machine that stood still: what clients sent meanwhile was not looked at yet
+            for connection in self._timed:
+                connection.excuse(since, now)
         self._timed = {connection for connection in self._timed if connection.check_time(now)}
         if self._timed:
-            self.reactor.call_later(TIME_CHECK_SECONDS, self._check_times)
+            self._check_times_later()
 
     def forget(self, connection: Connection) -> None:
         """It is closed."""

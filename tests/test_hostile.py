@@ -941,6 +941,44 @@ def test_an_unfinished_header_has_the_header_timeout_not_the_stall_timeout(tmp_p
             pytest.fail(f"left open: {sorted(open_still)}")
 
 
+@pytest.mark.parametrize("cut", [1, 3, 20])
+@pytest.mark.parametrize("command", ["SET", "GET", "PING"])
+def test_a_header_has_its_time_from_its_first_byte_however_much_is_sent_before(impatient: FloProcess, command: str, cut: int) -> None:
+    """Whoever pipelines without end, and whose packets end anywhere, has a request under way whenever somebody looks."""
+    arguments = {"SET": ("SET", "key", "v" * 20), "GET": ("GET", "missing"), "PING": ("PING", "v" * 20)}[command]
+    request, count = encode(*arguments), 50
+    with impatient.connect() as client:
+        client.sock.sendall(request)
+        answer = len(client.sock.recv(100))
+        client.sock.sendall(request[:cut])
+        began = time.monotonic()
+        while time.monotonic() < began + 2 + 2 * HEADER_MS / 1000:  # looked at once a second
+            client.sock.sendall(request[cut:] + request * (count - 1) + request[:cut])
+            left = count * answer
+            while left:
+                got = len(client.sock.recv(left))
+                assert got, f"closed after {time.monotonic() - began:.1f} s"
+                left -= got
+
+
+@pytest.mark.parametrize("body", [False, True])
+def test_the_time_in_which_the_server_stood_still_is_not_the_clients(impatient: FloProcess, body: bool) -> None:
+    """A disk, or a machine, may keep it from looking for longer than a client has."""
+    value = b"v" * (100_000 if body else 20)
+    request = b"*3\r\n$3\r\nSET\r\n$3\r\nkey\r\n$%d\r\n%b\r\n" % (len(value), value)
+    with impatient.connect() as client, impatient.connect() as neighbour:
+        client.sock.sendall(request[: 60 if body else 5])
+        assert neighbour.command("PING") == b"PONG"  # it has been read
+        os.kill(impatient.pid, signal.SIGSTOP)
+        try:
+            client.sock.sendall(request[60 if body else 5 :])
+            began = time.monotonic()
+            wait_until(lambda: time.monotonic() > began + 1.5 + STALL_MS / 1000, "its time to be over")
+        finally:
+            os.kill(impatient.pid, signal.SIGCONT)
+        assert client.reply() == b"OK"
+
+
 def test_a_body_that_trickles_in_is_not_stalled(impatient: FloProcess) -> None:
     """stall_timeout runs from the last byte: whoever sends something of a body is on the way."""
     with dial(impatient) as small, dial(impatient) as large:
