@@ -38,7 +38,7 @@ unit: tools
 	wait $$beside || status=1; cat $$log; rm -f $$log; exit $$status
 
 long: tools
-	$(BIN)/python -m pytest --long
+	$(BIN)/python -m pytest --long --timeout 3600
 
 soak: tools
 	$(BIN)/python loadtest/soak.py --seconds 600

@@ -198,8 +198,9 @@ def _is_clean(files: Files, directory: str, source: Source, verdict: Verdicts) -
 def _pieces(files: Files, directory: str, source: Source, backwards: bool) -> Generator[Piece, None, None]:
     """The records of a source, every checksum checked; `backwards`, the last piece first. Raises `LogDamaged`."""
     if source.entry.is_base:
-        for row in _base_rows(files, directory, source.entry, backwards):
-            yield [row]
+        with closing(_base_rows(files, directory, source.entry, backwards)) as rows:
+            for row in rows:
+                yield [row]
         return
     segment = Segment.load(files, os.path.join(directory, source.entry.file), source.entry.first, writable=False)
     try:
@@ -226,7 +227,7 @@ def _until(should_stop: Callable[[], bool], pieces: Iterable[Piece]) -> Iterator
         yield piece
 
 
-def _base_rows(files: Files, directory: str, entry: ManifestEntry, backwards: bool) -> Iterator[Row]:
+def _base_rows(files: Files, directory: str, entry: ManifestEntry, backwards: bool) -> Generator[Row, None, None]:
     opened = Base(files, directory, entry)
     try:
         if opened.history is None:
