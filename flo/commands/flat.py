@@ -123,7 +123,7 @@ def run_many(work: Work, position: int, room_of_each: int) -> tuple[int, int]:
             position += count
             if offset:  # the run ends inside this one's input: what is behind it, one by one
                 session, data = work[position]
-                session.executed += 1
+                session.executed += 1  # an unfinished request behind it has its time from here on
                 work[position], end = (session, data[offset:]), position + 1
             elif count:
                 continue
