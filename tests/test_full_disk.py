@@ -49,7 +49,8 @@ class Disk:
 
     def close(self) -> None:
         if self._mounted:
-            subprocess.run(["umount", str(self.where)], check=True)
+            # a server that was killed leaves a process that compacts, which ends once it sees that
+            wait_until(lambda: subprocess.run(["umount", str(self.where)], capture_output=True).returncode == 0, "the file system's end")
 
 
 @pytest.fixture
