@@ -226,6 +226,6 @@ def test_a_stop_in_the_middle_changes_nothing(tmp_path: Path) -> None:
         process.send_signal(signal.SIGTERM)
         process.wait(20)
         assert sock.recv(10) == b""
-    held._starter.join()
+    held.close()
     with FloProcess(tmp_path / "data") as flo, flo.connect() as client:
         assert client.command("DBSIZE") == 2000
