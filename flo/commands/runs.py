@@ -267,11 +267,16 @@ def set_all(place: Context, pairs: Iterable[tuple[bytes, bytes]], key_size: int,
             push(join((start, NO_PREDECESSOR, key, text)))
             grow(key)
             grown += KEY_OVERHEAD_BYTES + key_size + entry_size
-        elif entry[-1] < 2:  # PLAIN_MAX
-            push(join((start, entry[-8:] if not entry[-1] else entry[-8:-1] + NO_FLAGS, key, text)))
-            grown += entry_size - len(entry)
         else:
-            break
+            flags = entry[-1]
+            if not flags:
+                push(join((start, entry[-8:], key, text)))
+            elif flags < 2:  # PLAIN_MAX
+                push(join((start, entry[-8:-1], NO_FLAGS, key, text)))
+            else:
+                break
+            if len(entry) != entry_size:
+                grown += entry_size - len(entry)
         shard[key] = changed
         index += 1
     return index - first, grown

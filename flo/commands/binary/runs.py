@@ -15,21 +15,36 @@ Another operation, options, flags, a key with a deadline, a missing piece end a 
 
 import struct
 from array import array
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain, repeat
 from typing import TYPE_CHECKING
 
 from flo.commands.context import Context
 from flo.commands.host import RUN_MAX
-from flo.commands.runs import RECORD_OVER_BYTES, UNCOUNTED_BYTES, incr_all, set_all
+from flo.commands.runs import (
+    CRLF,
+    NO_FLAGS,
+    NO_PREDECESSOR,
+    RECORD_OVER_BYTES,
+    TOKENS,
+    UNCOUNTED_BYTES,
+    incr_all,
+    pack_start,
+    set_all,
+)
 from flo.proto.binary import MAGIC, NOT_FOUND, OK, REQUEST_BYTES, RESPONSE_BYTES, encode_response
-from flo.store.kv import COUNTER, FRAME_END_BYTES, PLAIN_MAX, SHARD_MASK
+from flo.store.kv import COUNTER, FRAME_END_BYTES, KEY_OVERHEAD_BYTES, PLAIN_MAX, SHARD_MASK
+from flo.ual.record import HEADER_BYTES, KV_STRING
 
 if TYPE_CHECKING:
     from flo.commands.host import Host
 
 FLAT_PAYLOAD_BYTES_MAX = 2048  # larger requests are in no run: their bytes cost more than the steps
 SINGLE_PAYLOAD_BYTES_MAX = 64 << 10  # one by one, up to all that is received at once
-SHORT_VALUE_BYTES = 16  # up to which values get into a long run's answers by such slices too
+SHORT_VALUE_BYTES = 16  # up to which values get into a long run's answers and entries by such slices too: more slices are not cheaper
+# Entries of a long run that become objects in one go: each takes the memory that one replaced shortly before gave back, which is in the
+# cache still. All of a run at once take cold memory, which costs more than making them so saves.
+ENTRIES_AT_ONCE = 32
 STRIDES_MIN = 32  # requests of a run from which on slices with a step are cheaper
 LAYOUTS_MAX = 4096  # 3 MB with their formats; programs use a few sizes
 
@@ -193,7 +208,11 @@ def _execute_long(host: "Host", head: bytes, layout: Layout, data: bytes, room: 
         return _get_long(host, stride, data, keys, room)
     first = log.next_index
     if head == PUT:
-        done, grown = set_all(place, zip(keys, texts[0], strict=True), key_length, value_length)
+        if value_length <= SHORT_VALUE_BYTES:
+            entries = _entries(first, len(keys), value_length, data, REQUEST_BYTES + key_length, stride)
+            done, grown = _put_all(place, zip(keys, texts[0], entries, strict=False), key_length, value_length)
+        else:
+            done, grown = set_all(place, zip(keys, texts[0], strict=True), key_length, value_length)
         answers = versions(first, done, 8)
     else:
         values, grown = incr_all(place, keys, key_length)
@@ -211,15 +230,64 @@ def _execute_long(host: "Host", head: bytes, layout: Layout, data: bytes, room: 
 def versions(first: int, count: int, payload_length: int) -> bytearray:
     """So many answers, at most RUN_MAX, whose payloads end with the versions from `first` on; the rest of the payloads and the ids are
     zeros. Only the lowest byte differs in all of them; the others change where it is carried."""
-    size, low, begin = 24 + payload_length, first & 255, _WORD(first)
-    answers = bytearray(ANSWERED + bytes(8) + _WORD(payload_length) + bytes(payload_length - 8) + begin) * count
-    answers[size - 8 :: size] = _LOW[low : low + count]
+    answers = bytearray(ANSWERED + bytes(8) + _WORD(payload_length) + bytes(payload_length - 8) + _WORD(first)) * count
+    _lay_versions(answers, 24 + payload_length, first, count)
+    return answers
+
+
+def _lay_versions(pieces: bytearray, size: int, first: int, count: int) -> None:
+    """Have `count` pieces of `size` bytes, all of which end with `first`, end with the versions from `first` on."""
+    low, begin = first & 255, _WORD(first)
+    pieces[size - 8 :: size] = _LOW[low : low + count]
     for carried in range(256 - low, count, 256):  # from here to the next carry the other bytes are these
         word, end = _WORD(first + carried), min(carried + 256, count)
         for at in range(1, 8):
             if word[at] != begin[at]:
-                answers[carried * size + size - 8 + at : end * size : size] = _SAME[word[at]][: end - carried]
-    return answers
+                pieces[carried * size + size - 8 + at : end * size : size] = _SAME[word[at]][: end - carried]
+
+
+def _entries(first: int, count: int, length: int, data: bytes, at: int, stride: int) -> Iterator[bytes]:
+    """The entries (flo.store.kv) of `count` values of `length` bytes, with the versions from `first` on, and behind them some that mean
+    nothing. The first value is at `at` in `data`, the next `stride` bytes further, and so on."""
+    head, end = TOKENS[length] + CRLF, CRLF + _WORD(first)
+    size = len(head) + length + len(end)
+    made = bytearray(head + bytes(length) + end) * count
+    for byte in range(length):
+        made[len(head) + byte :: size] = data[at + byte :: stride]
+    _lay_versions(made, size, first, count)
+    made += bytes(-count % ENTRIES_AT_ONCE * size)  # so that one format takes all parts apart
+    view, width = memoryview(made), ENTRIES_AT_ONCE * size
+    parts = [view[begin : begin + width] for begin in range(0, len(made), width)]
+    return chain.from_iterable(map(in_pieces, parts, repeat(size)))
+
+
+def _put_all(place: Context, rows: Iterable[tuple[bytes, bytes, bytes]], key_size: int, size: int) -> tuple[int, int]:
+    """As `set_all`, of each (key, value, entry): what it would make one by one is there."""
+    _, _, shards, buried, grow, log, push, now, namespace, *_ = place
+    before, grown, join = len(log.pending), 0, b"".join
+    entry_size = len(TOKENS[size]) + 2 + size + FRAME_END_BYTES
+    start = pack_start(HEADER_BYTES + key_size + size, KV_STRING, 0, key_size, namespace, now)
+    for key, text, changed in rows:
+        shard = shards[hash(key) & 255]
+        entry = shard.get(key)
+        if entry is None:
+            if buried and key in buried:
+                break
+            push(join((start, NO_PREDECESSOR, key, text)))
+            grow(key)
+            grown += KEY_OVERHEAD_BYTES + key_size + entry_size
+        else:
+            flags = entry[-1]
+            if not flags:
+                push(join((start, entry[-8:], key, text)))
+            elif flags < 2:  # PLAIN_MAX
+                push(join((start, entry[-8:-1], NO_FLAGS, key, text)))
+            else:
+                break
+            if len(entry) != entry_size:
+                grown += entry_size - len(entry)
+        shard[key] = changed
+    return len(log.pending) - before, grown
 
 
 def in_pieces(answers: Bytes, size: int) -> Sequence[bytes]:
