@@ -232,12 +232,12 @@ def _singly(host: "Host", work: list[tuple["BinarySession", bytes]], position: i
         for session, data in islice(work, position, None):
             if len(data) != stride:
                 break
-            if value_length:
-                its_head, req_id, its_tail, key, text = apart(data)
-            else:
-                its_head, req_id, its_tail, key = apart(data)
-            if its_head != head or its_tail != tail:
+            if not data.startswith(head) or not data.startswith(tail, 16):
                 break
+            if value_length:
+                req_id, key, text = apart(data)
+            else:
+                req_id, key = apart(data)
             shard = shards[hash(key) & 255]
             entry = shard.get(key)
             if value_length:
@@ -299,21 +299,23 @@ def _get_singly(host: "Host", work: list[tuple["BinarySession", bytes]], positio
     known, pack, payload_length, offset = -1, *ANSWERS[0]
     try:
         for session, data in islice(work, position, None):
-            try:
-                its_head, req_id, its_tail, key = apart(data)
-            except struct.error:  # another length
+            if not data.startswith(GET) or not data.startswith(tail, 16):
                 break
-            if its_head != GET or its_tail != tail:
+            try:
+                req_id, key = apart(data)
+            except struct.error:  # another length
                 break
             entry = shards[hash(key) & 255].get(key)
             if entry is None:
                 misses += 1
                 answer = MISSING_HEAD + req_id + MISSING_TAIL
             else:
-                length = len(entry)
-                if entry[-1] >= 2 or length > UNCOUNTED_BYTES:  # PLAIN_MAX
+                if entry[-1] >= 2:  # PLAIN_MAX
                     break
+                length = len(entry)
                 if length != known:
+                    if length > UNCOUNTED_BYTES:
+                        break
                     known = length
                     pack, payload_length, offset = ANSWERS[length]
                 answer = pack(ANSWERED, req_id, payload_length, entry[-8:-1], entry[offset:-10])
