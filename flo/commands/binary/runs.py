@@ -61,8 +61,8 @@ MISSING_HEAD, MISSING_TAIL = _MISSING[:8], _MISSING[16:]
 
 Bytes = bytes | bytearray | memoryview
 Apart = Callable[[Bytes], tuple[bytes, ...]]
-# How requests with one tail are laid out: (bytes of one, key length, value length, what takes one apart into id, key and, where there is one,
-# value; namespace). A plain tuple unpacks fastest.
+# How requests with one tail are laid out: (bytes of one, key length, value length, what takes one apart into id, key and, where there is
+# one, value; namespace). A plain tuple unpacks fastest.
 Layout = tuple[int, int, int, Apart, bytes]
 LAYOUTS: dict[bytes, Layout] = {}
 # What takes so many requests of one layout apart: one format for all of them, for `unpack` costs 30 ns a request and `iter_unpack` 100.
