@@ -66,9 +66,7 @@ FEW = 8  # requests looked at to begin with, and where a run has just ended earl
 
 def run_many(work: list[tuple["BinarySession", bytes]], position: int, room_of_each: int) -> tuple[int, int]:
     """As `flo.commands.flat.run_many`."""
-    if not position and len(work) >= SORT_MIN:
-        work.sort(key=_input_size)
-    host = work[position][0].host
+    host, sort = work[position][0].host, not position and len(work) >= SORT_MIN
     if not has_room(host.engine):
         host.flat_context = NO_CONTEXT
     try:
@@ -76,6 +74,10 @@ def run_many(work: list[tuple["BinarySession", bytes]], position: int, room_of_e
             session, data = work[position]
             at, last = 0, position + SINGLY_MAX
             layout = LAYOUTS.get(data[16:32])
+            if sort and (position or not layout or layout[0] != len(data)):
+                # what came at one time has no order; most crowds of one request each are a run as they come, and are not sorted
+                sort, work[position:] = False, sorted(work[position:], key=_input_size)
+                continue
             if layout and layout[0] == len(data) and (last >= len(work) or len(work[last][1]) != len(data)):
                 done = _singly(host, work, position, data[:8], data[16:32], layout)
                 if done:
@@ -229,7 +231,7 @@ def _singly(host: "Host", work: list[tuple["BinarySession", bytes]], position: i
     first = index = log.next_index
     done = grown = 0
     try:
-        for session, data in islice(work, position, None):
+        for session, data in work[position:] if position else work:
             if len(data) != stride:
                 break
             if not data.startswith(head) or not data.startswith(tail, 16):
@@ -298,7 +300,7 @@ def _get_singly(host: "Host", work: list[tuple["BinarySession", bytes]], positio
     done = misses = 0
     known, pack, payload_length, offset = -1, *ANSWERS[0]
     try:
-        for session, data in islice(work, position, None):
+        for session, data in work[position:] if position else work:
             if not data.startswith(GET) or not data.startswith(tail, 16):
                 break
             try:
