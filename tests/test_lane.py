@@ -20,13 +20,14 @@ from flo.commands.binary import flat, load_handlers
 from flo.commands.binary.flat import SINGLY_MAX
 from flo.commands.binary.session import BinarySession
 from flo.commands.context import NO_CONTEXT
+from flo.commands.flat import SORT_MIN
 from flo.commands.host import RUN_MAX
 from flo.commands.runs import pack_start
 from flo.commands.session import RespSession
 from flo.conn import BY_LANE, Connection
 from flo.errors import Fatal
 from flo.loop import GONE, READ, WRITE
-from flo.proto.binary import RESPONSE_BYTES, FrameReader, encode_request
+from flo.proto.binary import RESPONSE_BYTES, FrameReader, encode_request, namespace_hash
 from flo.proto.operations import BY_NAME
 from tests.fakes import FakeHost, FakeTimer
 from tests.processes import encode
@@ -460,6 +461,44 @@ def test_binary_clients_together(clients: int) -> None:
         assert all(answer.endswith(b"v%03d" % number) for number, answer in enumerate(host.received))
     finally:
         host.close()
+
+
+@pytest.mark.parametrize("odd", [0, 3])
+@pytest.mark.parametrize("clients", [5, 2 * SORT_MIN])
+@pytest.mark.parametrize(
+    ("name", "value", "another", "its_namespace", "its_key", "its_value"),
+    [
+        ("kv_get", b"", "kv_exists", b"", b"key", b""),
+        ("kv_incr", b"", "kv_delete", b"", b"key", b""),
+        ("kv_put", b"12", "kv_json_set", b"", b"key", b"21"),
+        ("kv_get", b"", "kv_get", b"other", b"key", b""),
+        ("kv_incr", b"", "kv_incr", b"other", b"key", b""),
+        ("kv_put", b"12", "kv_put", b"other", b"key", b"21"),
+        ("kv_put", b"12", "kv_put", b"", b"key1", b"2"),
+        ("kv_put", b"12", "kv_get", b"", b"key12", b""),
+    ],
+)
+def test_one_of_a_crowd_asks_for_something_else(
+    name: str, value: bytes, another: str, its_namespace: bytes, its_key: bytes, its_value: bytes, clients: int, odd: int
+) -> None:
+    """In as many bytes as the others: another operation, namespace, length of the key. It and those behind it are served as if alone."""
+    one, other = Turns(True, 0, clients), Turns(False, 0, clients)
+    try:
+        for host in (one, other):
+            host.engine.create_namespace("other")
+            for number in range(clients):
+                namespace = namespace_hash(its_namespace.decode()) if its_namespace and number == odd else 0
+                asked = (another, its_key, its_value) if number == odd else (name, b"key", value)
+                host.clients[number].send(encode_request(BY_NAME[asked[0]], 100 + number, namespace, *asked[1:]))
+            host.turn(1)
+            host.turn(1)
+            host.read()
+        assert one.received == other.received
+        for space in ("default", "other"):
+            assert contents(one.engine.namespace(space).kv.store) == contents(other.engine.namespace(space).kv.store)
+    finally:
+        one.close()
+        other.close()
 
 
 def test_the_end_of_input_in_the_same_turn() -> None:
