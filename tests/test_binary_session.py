@@ -182,9 +182,9 @@ def test_a_long_run_is_one_in_every_byte(name: str) -> None:
     ("name", "value"), [("kv_put", b"7"), ("kv_put", b"v" * 16), ("kv_put", b"v" * 17), ("kv_incr", b""), ("kv_get", b"")]
 )
 def test_a_long_run_over_keys_of_every_kind(name: str, value: bytes) -> None:
-    """Missing ones, deleted ones, texts of several lengths, counters, and far in the run one with a deadline: each as the plain way has it,
-    and so is what a scan finds afterwards."""
-    count = 8 * runs.STRIDES_MIN + 5
+    """Missing ones, texts of several lengths, counters, and far in the run one that was deleted and one with a deadline, which a run cannot
+    have: each as the plain way has it, and so is what a scan finds afterwards."""
+    count = 370
     keys = [b"k%03d" % number for number in range(count)]
     requests: list[bytes] = []
     for number, key in enumerate(keys):
@@ -192,15 +192,15 @@ def test_a_long_run_over_keys_of_every_kind(name: str, value: bytes) -> None:
             requests.append(encode_request(BY_NAME["kv_incr"], number, 0, key))
         elif name != "kv_incr" and number % 2:
             requests.append(encode_request(BY_NAME["kv_put"], number, 0, key, b"x" * (number % 19 + 1)))
-        if number % 11 == 5:
-            requests.append(encode_request(BY_NAME["kv_delete"], number, 0, key))
-    with_deadline = encode_request(BY_NAME["kv_put"], 1, 0, keys[6 * runs.STRIDES_MIN + 9], b"5", {"ttl": 100})
+    # runs grow, 8, 16, 32 and so on, and begin anew behind what ends one: these are in the middle of long ones, and the last is long too
+    deleted = encode_request(BY_NAME["kv_put"], 1, 0, keys[135], b"5") + encode_request(BY_NAME["kv_delete"], 2, 0, keys[135])
+    with_deadline = encode_request(BY_NAME["kv_put"], 3, 0, keys[201], b"5", {"ttl": 100})
     run = b"".join(encode_request(BY_NAME[name], number, 0, key, value) for number, key in enumerate(keys))
     flat_host, plain_host = FakeHost(), FakeHost()
     try:
         one, other = made(flat_host), made(plain_host, plain=True)
         # a scan before and after: what a run adds is found by it
-        for data in (b"".join(requests), with_deadline, encode_request(BY_NAME["kv_scan"], 1, 0, b"", b"", {"limit": 1000}), run):
+        for data in (b"".join(requests), deleted, with_deadline, encode_request(BY_NAME["kv_scan"], 1, 0, b"", b"", {"limit": 1000}), run):
             assert feed(one, data) == feed(other, data)
         assert_alike(flat_host, plain_host)
         assert ask(one, "kv_scan", limit=1000) == ask(other, "kv_scan", limit=1000)

@@ -486,6 +486,7 @@ def test_one_of_a_crowd_asks_for_something_else(
     try:
         for host in (one, other):
             host.engine.create_namespace("other")
+            host.engine.kv.incr(b"key", 1)
             for number in range(clients):
                 namespace = namespace_hash(its_namespace.decode()) if its_namespace and number == odd else 0
                 asked = (another, its_key, its_value) if number == odd else (name, b"key", value)
