@@ -42,7 +42,6 @@ from flo.commands.runs import (
     UNCOUNTED_BYTES,
     acknowledge_all,
     add_all,
-    entries_of,
     get_all,
     incr_all,
     lease_all,
@@ -207,9 +206,7 @@ def run_same(work: Work, position: int, room_of_each: int) -> tuple[int, int, in
     elif not adds:
         return 0, 0, end
     elif kind == SET:
-        keys, texts = zip(*rows, strict=True)
-        entries = entries_of(texts, layout.size, first)
-        done, grown = set_all(host.flat_context, zip(keys, texts, entries, strict=False), len(keys[0]), layout.size)
+        done, grown = set_all(host.flat_context, rows, len(rows[0][0]), layout.size)
         index += done
         answers = [OK] * done
     elif kind == INCR:

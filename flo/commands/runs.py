@@ -20,7 +20,6 @@ tests/test_flat.py holds them equal to the plain way.
 import struct
 from array import array
 from collections.abc import Callable, Iterable, Iterator
-from itertools import count, repeat
 from typing import Any, NamedTuple
 
 from flo.commands.context import Context
@@ -251,22 +250,17 @@ def _cut(length: int, count: int) -> Callable[[bytes], tuple[bytes, ...]]:
     return found
 
 
-def entries_of(texts: Iterable[bytes], size: int, first: int) -> Iterator[bytes]:
-    """The entries (flo.store.kv) of values of one size, with the versions from `first` on: each is made when it is asked for, and so takes
-    the memory that the one replaced before it gave back, which is in the cache still."""
-    return map(CRLF.join, zip(repeat(TOKENS[size]), texts, map(pack_version, count(first)), strict=False))
-
-
-def set_all(place: Context, rows: Iterable[tuple[bytes, bytes, bytes]], key_size: int, size: int) -> tuple[int, int]:
-    """SET of each (key, value, its entry), all of such sizes, whose versions begin with the log's next index; returns how many were done,
-    and by how many bytes the store has grown."""
+def set_all(place: Context, pairs: Iterable[tuple[bytes, bytes]], key_size: int, size: int) -> tuple[int, int]:
+    """SET of each (key, value), all of such sizes; returns how many were done, and by how many bytes the store has grown."""
     _, _, shards, buried, grow, log, push, now, namespace, *_ = place
-    before, grown, join = len(log.pending), 0, b"".join
-    entry_size = len(TOKENS[size]) + 2 + size + FRAME_END_BYTES
+    first = index = log.next_index
+    grown, join, token = 0, b"".join, TOKENS[size]
+    entry_size = len(token) + 2 + size + FRAME_END_BYTES
     start = pack_start(28 + key_size + size, KV_STRING, 0, key_size, namespace, now)
-    for key, text, changed in rows:
+    for key, text in pairs:
         shard = shards[hash(key) & 255]
         entry = shard.get(key)
+        changed = CRLF.join((token, text, pack_version(index)))
         if entry is None:
             if buried and key in buried:
                 break
@@ -284,7 +278,8 @@ def set_all(place: Context, rows: Iterable[tuple[bytes, bytes, bytes]], key_size
             if len(entry) != entry_size:
                 grown += entry_size - len(entry)
         shard[key] = changed
-    return len(log.pending) - before, grown
+        index += 1
+    return index - first, grown
 
 
 def incr_all(place: Context, keys: Iterable[bytes], key_size: int) -> tuple[list[int], int]:

@@ -23,15 +23,18 @@ from flo.commands.context import Context
 from flo.commands.host import RUN_MAX
 from flo.commands.runs import (
     CRLF,
+    NO_FLAGS,
+    NO_PREDECESSOR,
     RECORD_OVER_BYTES,
     TOKENS,
     UNCOUNTED_BYTES,
-    entries_of,
     incr_all,
+    pack_start,
     set_all,
 )
 from flo.proto.binary import MAGIC, NOT_FOUND, OK, REQUEST_BYTES, RESPONSE_BYTES, encode_response
-from flo.store.kv import COUNTER, FRAME_END_BYTES, PLAIN_MAX, SHARD_MASK
+from flo.store.kv import COUNTER, FRAME_END_BYTES, KEY_OVERHEAD_BYTES, PLAIN_MAX, SHARD_MASK
+from flo.ual.record import HEADER_BYTES, KV_STRING
 
 if TYPE_CHECKING:
     from flo.commands.host import Host
@@ -183,8 +186,7 @@ def execute(host: "Host", head: bytes, tail: bytes, layout: Layout, data: bytes,
         return _get_all(host, ids, keys, room)
     first = log.next_index
     if head == PUT:
-        entries = entries_of(texts[0], value_length, first)
-        done, grown = set_all(place, zip(keys, texts[0], entries, strict=False), key_length, value_length)
+        done, grown = set_all(place, zip(keys, texts[0], strict=False), key_length, value_length)
         answers, size = in_words(ids[:done], 8, range(first, first + done)), 32
     else:
         values, grown = incr_all(place, keys, key_length)
@@ -207,10 +209,10 @@ def _execute_long(host: "Host", head: bytes, layout: Layout, data: bytes, room: 
     first = log.next_index
     if head == PUT:
         if value_length <= SHORT_VALUE_BYTES:
-            entries = _short_entries(first, len(keys), value_length, data, REQUEST_BYTES + key_length, stride)
+            entries = _entries(first, len(keys), value_length, data, REQUEST_BYTES + key_length, stride)
+            done, grown = _put_all(place, zip(keys, texts[0], entries, strict=False), key_length, value_length)
         else:
-            entries = entries_of(texts[0], value_length, first)
-        done, grown = set_all(place, zip(keys, texts[0], entries, strict=False), key_length, value_length)
+            done, grown = set_all(place, zip(keys, texts[0], strict=True), key_length, value_length)
         answers = versions(first, done, 8)
     else:
         values, grown = incr_all(place, keys, key_length)
@@ -244,9 +246,9 @@ def _lay_versions(pieces: bytearray, size: int, first: int, count: int) -> None:
                 pieces[carried * size + size - 8 + at : end * size : size] = _SAME[word[at]][: end - carried]
 
 
-def _short_entries(first: int, count: int, length: int, data: bytes, at: int, stride: int) -> Iterator[bytes]:
-    """As `entries_of`, of `count` values of `length` bytes, ENTRIES_AT_ONCE at a time; behind them are some entries that mean nothing. The
-    first value is at `at` in `data`, the next `stride` bytes further, and so on."""
+def _entries(first: int, count: int, length: int, data: bytes, at: int, stride: int) -> Iterator[bytes]:
+    """The entries (flo.store.kv) of `count` values of `length` bytes, with the versions from `first` on, and behind them some that mean
+    nothing. The first value is at `at` in `data`, the next `stride` bytes further, and so on."""
     head, end = TOKENS[length] + CRLF, CRLF + _WORD(first)
     size = len(head) + length + len(end)
     made = bytearray(head + bytes(length) + end) * count
@@ -257,6 +259,35 @@ def _short_entries(first: int, count: int, length: int, data: bytes, at: int, st
     view, width = memoryview(made), ENTRIES_AT_ONCE * size
     parts = [view[begin : begin + width] for begin in range(0, len(made), width)]
     return chain.from_iterable(map(in_pieces, parts, repeat(size)))
+
+
+def _put_all(place: Context, rows: Iterable[tuple[bytes, bytes, bytes]], key_size: int, size: int) -> tuple[int, int]:
+    """As `set_all`, of each (key, value, entry): what it would make one by one is there."""
+    _, _, shards, buried, grow, log, push, now, namespace, *_ = place
+    before, grown, join = len(log.pending), 0, b"".join
+    entry_size = len(TOKENS[size]) + 2 + size + FRAME_END_BYTES
+    start = pack_start(HEADER_BYTES + key_size + size, KV_STRING, 0, key_size, namespace, now)
+    for key, text, changed in rows:
+        shard = shards[hash(key) & 255]
+        entry = shard.get(key)
+        if entry is None:
+            if buried and key in buried:
+                break
+            push(join((start, NO_PREDECESSOR, key, text)))
+            grow(key)
+            grown += KEY_OVERHEAD_BYTES + key_size + entry_size
+        else:
+            flags = entry[-1]
+            if not flags:
+                push(join((start, entry[-8:], key, text)))
+            elif flags < 2:  # PLAIN_MAX
+                push(join((start, entry[-8:-1], NO_FLAGS, key, text)))
+            else:
+                break
+            if len(entry) != entry_size:
+                grown += entry_size - len(entry)
+        shard[key] = changed
+    return len(log.pending) - before, grown
 
 
 def in_pieces(answers: Bytes, size: int) -> Sequence[bytes]:
