@@ -17,7 +17,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from time import monotonic
 from typing import Protocol
@@ -81,6 +81,7 @@ class Compactor:
         self._size_before = 0
         self._full_again = 0.0  # monotonic; when a full disk is next a reason to begin
         self._last = 0  # the last index of the pass
+        self._asked: list[Callable[[str], None]] = []  # who is told what becomes of the pass
 
     @property
     def busy(self) -> bool:
@@ -151,10 +152,14 @@ class Compactor:
             return 0.0
         return max(self._look_at - monotonic(), 0.0) if self._tail_at else None
 
-    def start(self, now: int, tail: bool = False) -> None:
-        """Start a pass over what is sealed, or over the `tail` of it; `now` is the engine's time, ms."""
+    def start(self, now: int, tail: bool = False, asked: Sequence[Callable[[str], None]] = ()) -> None:
+        """Start a pass over what is sealed, or over the `tail` of it; `now` is the engine's time, ms. Those who `asked` for it are told how
+        it ended, as flo.control has it."""
         if self._process is not None or self._ending or not self._log.sources(tail):
+            for answer in asked:
+                answer(f"compacted {self._log.size} {self._log.size}")
             return
+        self._asked += asked
         root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))  # a directory, or the archive Flo runs from
         history = str(self._rules.history_depth), str(self._rules.history_age)
         arguments = [sys.executable, "-P", "-m", "flo.ual.rewriter", self._log.directory, str(now), *history, str(int(tail))]
@@ -168,7 +173,7 @@ class Compactor:
                 start_new_session=True,
             )
         except OSError as e:
-            self._tell("warning", f"the log could not be compacted: no process could be started: {e}")
+            self._failed(f"no process could be started: {e}")
             return
         assert self._process.stdout is not None
         self._said, self._done, self._error, self._tail = b"", False, "", tail
@@ -219,7 +224,7 @@ class Compactor:
         self._tidy()
         took = monotonic() - self._started
         if not done:
-            self._tell("warning", f"the log could not be compacted, and stays as it is: {error or 'the process ended before it was done'}")
+            self._failed(error or "the process ended before it was done")
             return
         self._again = True
         part, before, size = ("'s tail" if self._tail else ""), self._size_before, self._log.size
@@ -229,6 +234,16 @@ class Compactor:
             except OSError as e:
                 self._tell("warning", f"the compaction could not be noted: {e}")
         self._tell("info", f"compacted the log{part} in {took:.1f} s: the log was {before} bytes before, and is {size} now")
+        self._answer(f"compacted {before} {size}")
+
+    def _failed(self, why: str) -> None:
+        self._tell("warning", f"the log could not be compacted, and stays as it is: {why}")
+        self._answer(f"failed {why}")
+
+    def _answer(self, text: str) -> None:
+        asked, self._asked = self._asked, []
+        for answer in asked:
+            answer(text)
 
     def stop(self, why: str = "") -> None:
         """Give the pass up, if there is one. What was adopted stays."""
@@ -238,7 +253,9 @@ class Compactor:
         self._close()
         self._untidy = True
         if why:
-            self._tell("warning", f"the log could not be compacted, and stays as it is: {why}")
+            self._failed(why)
+        else:
+            self._answer("failed the pass was given up")
 
     def close(self) -> None:
         """Give a pass up, and return when nothing of it is left."""

@@ -24,6 +24,7 @@ from flo.commands.session import RespSession
 from flo.compactor import Compactor
 from flo.config import Settings, read_secret
 from flo.conn import RECEIVE_BYTES, Connection, flush_together, serve_together
+from flo.control import Answer, Control
 from flo.engine import Engine, EngineSettings
 from flo.engine.engine import wall_clock
 from flo.engine.unread import LEFT_FILES_MAX
@@ -32,7 +33,7 @@ from flo.loop import READ, Reactor, Timer
 from flo.oplog import LEVELS, OperatorLog
 from flo.proto.detect import Kind, detect, skip_blank
 from flo.proto.resp import UNAUTHENTICATED_BYTES_MAX
-from flo.ual.log import COMPACTS, SEALED_OPEN_MAX, SYNC
+from flo.ual.log import SEALED_OPEN_MAX, SYNC
 
 if TYPE_CHECKING:
     from flo.commands.binary.session import BinarySession
@@ -141,7 +142,9 @@ class Server:
         if self.engine.rest is not None:
             self.receive_view = self.receive_view[:UNREAD_RECEIVE_BYTES]
         self.compactor = Compactor(self.engine.log, settings, self, self.log)
+        self._compaction_asked: list[Answer] = []
         self._compaction_wanted = False
+        self._control: Control | None = None
         self._after_commit: dict[Callable[[int], None], None] = {}
         self._wake_read, self._wake_write = socket.socketpair()
         for end in (self._wake_read, self._wake_write):
@@ -187,9 +190,9 @@ class Server:
             signal.signal(number, self._on_signal)
         signal.signal(signal.SIGPIPE, signal.SIG_IGN)
         signal.signal(signal.SIGUSR1, self._on_compact)
-        self.engine.log.announce(COMPACTS)
         signal.set_wakeup_fd(self._wake_write.fileno(), warn_on_full_buffer=False)
         self.reactor.register(self._wake_read.fileno(), READ, self._woken)
+        self._open_control()
         if not self._listening:
             try:
                 self._listen()
@@ -225,6 +228,22 @@ class Server:
     def _on_compact(self, _number: int, _frame: object) -> None:
         self._compaction_wanted = True
 
+    def _open_control(self) -> None:
+        """Listen to `flo backup` and `flo compact`."""
+        try:
+            self._control = Control(
+                self.settings.data_dir,
+                lambda fd, handler: self.reactor.register(fd, READ, handler),
+                self.reactor.unregister,
+                {"index": lambda answer: answer(f"index {self.engine.log.committed}"), "compact": self._asked_to_compact},
+            )
+        except OSError as e:
+            self.log("warning", f"the socket CONTROL could not be made: {e}. `flo backup` and `flo compact` cannot ask this server.")
+
+    def _asked_to_compact(self, answer: Answer) -> None:
+        self._compaction_asked.append(answer)
+        self._compaction_wanted = True
+
     def shutdown(self) -> None:
         """Finish the turn, sync, stop."""
         if not self.reactor.stopping:
@@ -236,6 +255,8 @@ class Server:
             connection.kill()
         try:
             self.compactor.close()
+            if self._control is not None:
+                self._control.close()
             self.engine.close()
         except LogFailed as e:
             self.die(e)
@@ -285,7 +306,8 @@ class Server:
             self.engine.log.roll()
         except Overloaded as e:
             self.log("warning", str(e))
-        self.compactor.start(self.engine.now)
+        asked, self._compaction_asked = self._compaction_asked, []
+        self.compactor.start(self.engine.now, asked=asked)
 
     def serve_together(self, events: list[tuple[int, int]], at: int, /) -> int:
         """Those at rest, while nobody watches what they do."""
@@ -317,11 +339,10 @@ class Server:
     def next_due(self) -> float | None:
         """Seconds until something expires."""
         due = self.engine.next_due()
-        compacts = self.compactor.next_due()
-        if due is None:
-            return compacts
-        seconds = max(due - self.engine.clock(), 1) / 1000
-        return seconds if compacts is None else min(seconds, compacts)
+        waits = [seconds for seconds in (self.compactor.next_due(), self.engine.log.claim_due()) if seconds is not None]
+        if due is not None:
+            waits.append(max(due - self.engine.clock(), 1) / 1000)
+        return min(waits, default=None)
 
     def end(self, started: float) -> None:
         """Hear what the compactor says, count, and keep what took long."""

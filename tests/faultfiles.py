@@ -226,6 +226,11 @@ class SimFiles(Files):
         self._leave()
         return len(self.entries[path].data) if path in self.entries else 0
 
+    def changed_at(self, path: str) -> float:
+        self._enter("changed_at", path)
+        self._leave()
+        return 0.0
+
     def exists(self, path: str) -> bool:
         self._enter("exists", path)
         self._leave()
@@ -340,6 +345,14 @@ class SimFiles(Files):
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
         self._change((path, None))
         self._leave()
+
+    def lock_directory(self, directory: str, path: str) -> int | None:
+        self._enter("lock_directory", directory)
+        if directory in self._locks:
+            raise DirectoryInUse(f"{directory} is in use")
+        self._leave()
+        fd = self._locks[directory] = self._descriptor(Inode(), False, directory)
+        return fd
 
     def lock(self, path: str) -> int:
         self._enter("lock", path)

@@ -16,6 +16,7 @@ from flo.ual import manifest
 from flo.ual.backup import BackupFailed, backup
 from flo.ual.check import check
 from flo.ual.files import Files
+from flo.ual.segment import Segment
 from tests.faultfiles import Plan, SimCrash, SimFiles
 from tests.processes import ROOT, FloProcess, wait_until
 from tests.test_log_faults import DIR, SEGMENT_BYTES, START, Clock
@@ -123,8 +124,8 @@ def test_a_failing_call(error: int) -> None:
             image.plan = Plan(fail={(name, image.counts.get(name, 0) + n - before.get(name, 0)): error})
             try:
                 backup(image, DIR, OUT)
-            except OSError as e:
-                assert e.errno == error
+            except (OSError, BackupFailed) as e:
+                assert (isinstance(e, OSError) and e.errno == error) or (error == errno.ENOSPC and "is full" in str(e))
                 image.plan = Plan()
                 assert not image.exists(OUT) or not image.names(OUT) or name == "close", f"{name} {n}"
             tried += 1
@@ -166,6 +167,68 @@ def test_what_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BackupFailed, match="is missing"):
         backup(files, str(tmp_path / "data"), str(tmp_path / "out"))
     assert START
+
+
+def test_a_place_inside(tmp_path: Path) -> None:
+    """A copy in the directory itself, under whatever name, is refused, and nothing is made there."""
+    with Engine(str(tmp_path / "data")) as engine:
+        engine.kv.put(b"a", b"b")
+    (tmp_path / "link").symlink_to(tmp_path / "data")
+    before = sorted(path.name for path in (tmp_path / "data").iterdir())
+    for out in tmp_path / "data" / "copy", tmp_path / "link" / "deep" / "copy", tmp_path / "data" / ".." / "data" / "copy":
+        with pytest.raises(BackupFailed, match="which is to be copied"):
+            backup(Files(), str(tmp_path / "data"), str(out))
+    assert sorted(path.name for path in (tmp_path / "data").iterdir()) == before
+
+
+def test_what_was_acknowledged_is_in_the_copy_or_there_is_none() -> None:
+    """Damage anywhere in what a server said is on disk, or in a log that nobody holds, is refused, and nothing of the copy is left. The
+    same damage behind that is none of the copy's."""
+    source = filled()
+    name = manifest.read(source, DIR).entries[-1].file
+    segment = Segment.load(source, f"{DIR}/{name}", manifest.read(source, DIR).entries[-1].first, writable=False)
+    spans = [(header, at) for header, at, _ in segment.batches() if header.records]
+    assert len(spans) >= 3
+    for header, at in spans:
+        image = source.crash(Random(0), "keep")
+        image.flip(f"{DIR}/{name}", at + 5)
+        for acknowledged in (None, spans[-1][0].last):
+            with pytest.raises((BackupFailed, LogDamaged), match=name):
+                backup(image, DIR, OUT, acknowledged)
+            assert not image.exists(OUT) or not image.names(OUT)
+        copied = backup(image, DIR, OUT, header.first - 1)  # what was acknowledged before
+        assert copied.last == header.first - 1
+        assert not check(OUT, image).damage
+
+
+def test_a_torn_tail_is_refused_where_nobody_can_be_asked() -> None:
+    """After a crash the last batch may have been acknowledged: no copy is made that leaves it out without a word."""
+    clock = Clock()
+    files = SimFiles()
+    engine = Engine(DIR, EngineSettings(segment_bytes=SEGMENT_BYTES), files=files, clock=clock)
+    for number in range(10):
+        engine.kv.put(b"key %d" % number, b"v" * 100)
+    tail = engine.log._open.tail
+    name = manifest.read(files, DIR).entries[-1].file
+    crashed = files.crash(Random(0), "keep")
+    assert "not closed in order" in backup(crashed, DIR, OUT).sentence
+    crashed = files.crash(Random(0), "keep")
+    crashed.flip(f"{DIR}/{name}", tail - 1)
+    with pytest.raises(BackupFailed, match="nothing on disk tells"):
+        backup(crashed, DIR, OUT)
+    engine.log.abandon()
+
+
+def test_a_copy_that_was_cut_short_is_no_directory() -> None:
+    """Whatever part of a copy is there: neither the copying, nor a copy of the copy, can be taken for a database."""
+    source = filled()
+    backup(source, DIR, OUT)
+    for path in [path for path in source.entries if path.startswith(f"{OUT}/") and path.endswith((".seg", ".base"))]:
+        image = source.crash(Random(0), "keep")
+        image.entries[path].resize(len(image.entries[path].data) // 2)
+        assert check(OUT, image).damage, path
+        with pytest.raises(LogDamaged):
+            Engine(OUT, files=image)
 
 
 def test_beside_a_server(tmp_path: Path) -> None:

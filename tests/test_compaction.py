@@ -482,7 +482,7 @@ def test_nothing_is_left_to_be_synced_in_what_is_compacted_away(tmp_path: Path) 
     engine = Engine(str(tmp_path), EngineSettings(durability="async"), manual=True, clock=Clock())
     engine.kv.put(b"a", b"1")
     engine.commit()
-    wait_until(lambda: engine.log._syncer is not None and engine.log._syncer._synced == engine.log.written, "the sync")
+    wait_until(lambda: engine.log._syncer is not None and engine.log._syncer.synced == engine.log.written, "the sync")
     engine.stamp = True  # something had expired: a batch without records
     engine.commit()
     engine.compact()

@@ -14,6 +14,7 @@ import pytest
 from flo.compactor import Compactor
 from flo.config import Settings
 from flo.engine import Engine, EngineSettings
+from flo.errors import DirectoryInUse
 from flo.ual import manifest, rewriter
 from flo.ual.check import check
 from flo.ual.files import Files
@@ -112,8 +113,8 @@ def test_a_server_is_asked_to_compact(tmp_path: Path) -> None:
         overwrite(flo, 3)
         asked = ask(tmp_path)
         assert (asked.returncode, asked.stderr) == (0, "")
-        assert f"process id {flo.pid}" in asked.stdout
-        wait_until(lambda: "compacted the log" in flo.output(), "a compaction")
+        assert "by the server" in asked.stdout
+        assert "compacted the log" in flo.output()  # it has waited for the end
         assert int(info(flo, "flo_log_size")) < 1.1 * KEYS * VALUE_BYTES
         with flo.connect() as client:
             assert client.command("GET", "key-1") == b"2" * VALUE_BYTES
@@ -121,10 +122,42 @@ def test_a_server_is_asked_to_compact(tmp_path: Path) -> None:
     assert check(str(tmp_path)).damage == []
 
 
+def test_nobody_else_gets_in(tmp_path: Path) -> None:
+    """Whatever is done to the names in the directory, a second server, a program, a repair and an offline compaction are kept out, and
+    `flo compact` and `flo backup` never signal a process that LOCK names: in another container that is somebody else's."""
+    with FloProcess(tmp_path / "data") as flo, flo.connect() as client:
+        assert client.command("SET", "a", "1") == b"OK"
+        bystander = subprocess.Popen([sys.executable, "-c", "import sys; sys.stdin.read()"], stdin=subprocess.PIPE)
+        for trick in "none", "lock removed", "lock names another", "control removed":
+            if trick == "lock removed":
+                (flo.directory / "LOCK").unlink()
+            elif trick == "lock names another":
+                (flo.directory / "LOCK").write_text(f"process {bystander.pid}, SIGUSR1 compacts\n")
+            elif trick == "control removed":
+                (flo.directory / "CONTROL").unlink()
+            with pytest.raises(DirectoryInUse):
+                Engine(str(flo.directory))
+            for words in (["server", "start", "--port", "0", "--data-dir"], ["check", "--repair"]):
+                done = subprocess.run([sys.executable, "-m", "flo", *words, str(flo.directory)], cwd=ROOT, capture_output=True, text=True)
+                assert "repair" in "".join(words) or (done.returncode == 1 and "in use" in done.stderr), trick
+            expected = 1 if trick == "control removed" else 0
+            assert ask(flo.directory).returncode == expected
+            out = str(tmp_path / trick)
+            done = subprocess.run(
+                [sys.executable, "-m", "flo", "backup", str(flo.directory), out], cwd=ROOT, capture_output=True, text=True
+            )
+            assert done.returncode == expected, done.stderr
+        assert bystander.poll() is None
+        assert bystander.stdin is not None
+        bystander.stdin.close()
+        assert bystander.wait() == 0
+        assert client.command("GET", "a") == b"1"
+
+
 @contextmanager
 def held_up(flo: FloProcess) -> Iterator[int]:
     """A pass whose process stands still in the middle; gives its id. Ends it."""
-    assert ask(flo.directory).returncode == 0
+    os.kill(flo.pid, signal.SIGUSR1)  # as `flo compact`, but for waiting
     children = Path(f"/proc/{flo.pid}/task/{flo.pid}/children")
     pid = int(wait_until(lambda: children.read_text().split(), "the process that compacts")[0])
     # not before it is another program: until then the server itself stands still, in vfork

@@ -107,9 +107,9 @@ def test_a_later_format_is_refused_with_what_to_do(directory: str) -> None:
     from zlib import crc32
 
     path = Path(directory) / "MANIFEST"
-    line = path.read_bytes().splitlines()[0].replace(b'"format": 1', b'"format": 4')
+    line = path.read_bytes().splitlines()[0].replace(b'"format": 1', b'"format": 5')
     path.write_bytes(line + b"\ncrc32 %08x\n" % crc32(line))
-    with pytest.raises(LogDamaged, match="says format 4, and this Flo knows formats 1, 2, 3"):
+    with pytest.raises(LogDamaged, match="says format 5, and this Flo knows formats 1, 2, 3, 4"):
         Engine(directory)
 
 
@@ -128,4 +128,9 @@ def test_check_says_what_is_there_and_what_is_wrong(directory: str) -> None:
     assert f"DAMAGED: {segment} is damaged at byte" in damaged.stderr
     missing = subprocess.run([*command[:-1], directory + "/none"], capture_output=True, text=True, cwd=ROOT, check=False)
     assert missing.returncode == 1
-    assert "has no MANIFEST" in missing.stderr
+    assert "is not there" in missing.stderr
+    empty = Path(directory).parent / "empty"
+    empty.mkdir()
+    nothing = subprocess.run([*command[:-1], str(empty)], capture_output=True, text=True, cwd=ROOT, check=False)
+    assert nothing.returncode == 1
+    assert "has no MANIFEST" in nothing.stderr

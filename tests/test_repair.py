@@ -11,6 +11,7 @@ import pytest
 from flo.engine import Engine, EngineSettings
 from flo.errors import LogDamaged
 from flo.ual import block, manifest
+from flo.ual.base import file_name
 from flo.ual.check import check
 from flo.ual.repair import Repaired, repair
 from tests.faultfiles import Plan, SimCrash, SimFiles
@@ -210,11 +211,33 @@ def test_a_failing_call(error: int) -> None:
             assert check(DIR, image).damage == [], f"{name} {n}"
 
 
-def test_the_manifest_is_needed() -> None:
-    """Without it nobody knows what belongs together."""
+def test_a_manifest_is_made_again() -> None:
+    """Whatever became of it, the files themselves say what belongs together; what a compaction left is not taken for the log."""
+    source = filled()
+    right = manifest.read(source, DIR).entries
+    leftover = f"{DIR}/{file_name(1, right[0].last, 'ffffffff', False)}"
+    for damage in "flipped", "missing", "leftover":
+        files = source.crash(Random(0), "keep")
+        if damage == "flipped":
+            files.flip(f"{DIR}/{manifest.NAME}", 30)
+        else:
+            del files.entries[f"{DIR}/{manifest.NAME}"]
+        if damage == "leftover":  # a base that was never finished
+            files.close(files.create(leftover))
+        with pytest.raises(LogDamaged, match="check --repair"):
+            open_at(files)
+        done = repair(files, DIR, NOW)
+        assert done.lines and not done.holes
+        assert manifest.read(files, DIR).entries == right
+        assert not check(DIR, files).damage
+        open_at(files).close()
+
+
+def test_no_file_of_a_log() -> None:
+    """There is nothing to repair."""
     files = filled()
-    files.flip(f"{DIR}/{manifest.NAME}", 30)
-    with pytest.raises(LogDamaged, match="checksum"):
+    files.entries = {path: inode for path, inode in files.entries.items() if path.endswith("LOCK")}
+    with pytest.raises(LogDamaged, match="no file of a log"):
         repair(files, DIR, NOW)
 
 

@@ -24,10 +24,11 @@ ARROWS = {
     "loop": {"waits"},
     "conn": {"loop", "errors"},
     "compactor": {"ual", "errors"},
+    "control": {"errors"},
     "commands": {"proto", "engine", "errors", "config", "store", "ual", "waits"},
-    "server": {"loop", "conn", "compactor", "commands", "proto", "engine", "config", "errors", "oplog", "ual"},
+    "server": {"loop", "conn", "compactor", "control", "commands", "proto", "engine", "config", "errors", "oplog", "ual"},
     "systemd": {"errors"},
-    "cli": {"systemd", "server", "client", "calls", "engine", "ual", "config", "errors", "oplog"},
+    "cli": {"systemd", "server", "control", "client", "calls", "engine", "ual", "config", "errors", "oplog"},
     "__main__": {"cli"},
     "__init__": {"engine", "client"},
 }

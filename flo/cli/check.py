@@ -31,10 +31,8 @@ def add(commands: Any, summary: str) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print what was found, and what was done about it."""
-    from flo.ual import manifest
-
-    if not os.path.exists(os.path.join(args.directory, manifest.NAME)):
-        print(f"flo: {args.directory} has no {manifest.NAME}: it is not a Flo data directory, or it lost it.", file=sys.stderr)
+    if not os.path.isdir(args.directory):
+        print(f"flo: {args.directory} is not there, or is no directory.", file=sys.stderr)
         return 1
     damage = _look(args.directory)
     if not args.repair or not damage:
@@ -113,16 +111,16 @@ def _repair(directory: str) -> int:
     from flo.engine.engine import wall_clock
     from flo.errors import FloError
     from flo.ual.files import Files
-    from flo.ual.log import LOCK_NAME
+    from flo.ual.lock import DirectoryLock
     from flo.ual.repair import repair
 
     files = Files()
     try:
-        lock = files.lock(os.path.join(directory, LOCK_NAME))
+        lock = DirectoryLock(files, directory)
         try:
             done = repair(files, directory, wall_clock())
         finally:
-            files.close(lock)
+            lock.release()
         for line in done.lines:
             print(f"repaired: {line}")
         if done.aside:

@@ -3,6 +3,7 @@
 import argparse
 import os
 import sys
+from collections.abc import Callable
 from typing import Any
 
 from flo.cli.output import size_text
@@ -14,8 +15,7 @@ def add(commands: Any, summary: str) -> None:
         "compact",
         help=summary,
         description="Rewrite the log in a data directory without what was overwritten, deleted or trimmed. Versions, history within "
-        "its depth and age, and everything else that is live stay as they are. A server that is using the directory is asked to do it, and "
-        "its log tells when it is done.",
+        "its depth and age, and everything else that is live stay as they are. A server that is using the directory is asked to do it.",
     )
     parser.add_argument("directory", metavar="DIR", help="the data directory")
     parser.add_argument("--config", metavar="FILE", help="settings file, for kv.history_depth and kv.history_age (default: ./flo.toml)")
@@ -24,13 +24,11 @@ def add(commands: Any, summary: str) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Say what became of it. Exit 1 with one line where it could not be done."""
-    import signal
-
     from flo.config import load
+    from flo.control import ask
     from flo.engine import Engine, EngineSettings
     from flo.errors import DirectoryInUse, FloError
     from flo.ual import manifest
-    from flo.ual.log import COMPACTS, LOCK_NAME
 
     if not os.path.exists(os.path.join(args.directory, manifest.NAME)):
         print(f"flo: {args.directory} has no {manifest.NAME}: it is not a Flo data directory.", file=sys.stderr)
@@ -43,15 +41,29 @@ def run(args: argparse.Namespace) -> int:
             engine.compact()
             print(f"{args.directory}: {size_text(before)} before, {size_text(engine.log.size)} now")
     except DirectoryInUse as e:
-        with open(os.path.join(args.directory, LOCK_NAME)) as lock:
-            holder, _, knows = lock.readline().strip().partition(", ")
-        number = holder.removeprefix("process ")
-        if knows != COMPACTS or not number.isdigit():  # a program that has the directory open, and would die of the signal
-            print(f"flo: {e}", file=sys.stderr)
-            return 1
-        os.kill(int(number), signal.SIGUSR1)
-        print(f"{args.directory}: the server with process id {number} was asked to compact it")
+        return _ask_the_holder(args.directory, e, ask)
     except (FloError, OSError) as e:
         print(f"flo: {e}", file=sys.stderr)
         return 1
+    return 0
+
+
+def _ask_the_holder(directory: str, in_use: Exception, ask: "Callable[[str, str, float | None], str | None]") -> int:
+    """Have the server that serves the directory compact it, and wait for that."""
+    from flo.errors import FloError
+
+    try:
+        answer = ask(directory, "compact", None)
+    except FloError as e:
+        print(f"flo: {e}", file=sys.stderr)
+        return 1
+    if answer is None:  # a program that has the directory open, or an older server
+        print(f"flo: {in_use}", file=sys.stderr)
+        return 1
+    word, _, rest = answer.partition(" ")
+    if word != "compacted":
+        print(f"flo: the server could not compact {directory}: {rest}", file=sys.stderr)
+        return 1
+    before, now = map(int, rest.split())
+    print(f"{directory}: {size_text(before)} before, {size_text(now)} now, by the server that serves it")
     return 0

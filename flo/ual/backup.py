@@ -2,18 +2,24 @@
 
 Files of the log are never changed once they are sealed, and an open file stays readable when a compaction has removed its name. So:
 open everything the manifest names, read the manifest again, and begin anew if it has changed. Of the open segment, copy the batches that
-are whole: everything acknowledged before that is among them. The copy's manifest comes last, so that half a copy is no data directory.
+are whole. The copy must reach what was acknowledged when it began: beside a server, the index that the server says; otherwise the log's
+end as a start would find it (flo.ual.ending), and a torn tail is refused, for nobody can tell what was in it.
+
+The copy's manifest comes last, so that half a copy is no data directory, and says where the copy ends.
 """
 
+import errno
 import os
 from collections.abc import Callable
 from typing import NamedTuple
 
 from flo.errors import FloError, LogDamaged
 from flo.ual import manifest
+from flo.ual.directory import is_new
+from flo.ual.ending import look_at_end
 from flo.ual.files import Files
-from flo.ual.manifest import Manifest
-from flo.ual.segment import HEADER_BYTES, Segment
+from flo.ual.manifest import CleanEnd, Manifest
+from flo.ual.segment import Segment
 
 ATTEMPTS = 100  # the manifest changes once a roll or a group of a compaction: a second attempt is rare
 
@@ -28,10 +34,14 @@ class Copied(NamedTuple):
     last: int  # index: everything up to this one
     files: int
     bytes: int
+    sentence: str  # what a start of the directory would say of its end, "" for nothing
 
 
-def backup(files: Files, directory: str, out: str, on_file: Callable[[str, int], None] = lambda *_: None) -> Copied:
-    """Copy the log in `directory` to `out`, which must be empty or not there. `on_file(name, bytes)` is told of each file.
+def backup(
+    files: Files, directory: str, out: str, acknowledged: int | None = None, on_file: Callable[[str, int], None] = lambda *_: None
+) -> Copied:
+    """Copy the log in `directory` to `out`, which must be empty or not there. `acknowledged` is the index that the server which is writing
+    there has said; None where nobody writes. `on_file(name, bytes)` is told of each file.
 
     Raises `BackupFailed`, `LogDamaged` or `OSError`. Whoever calls verifies the copy (flo.ual.check).
     """
@@ -40,29 +50,64 @@ def backup(files: Files, directory: str, out: str, on_file: Callable[[str, int],
     found, opened = _open_all(files, directory)
     made: list[str] = []
     try:
-        files.make_dir(out)
+        if os.path.commonpath((os.path.realpath(directory), os.path.realpath(out))) == os.path.realpath(directory):
+            raise BackupFailed(f"{out} is in {directory}, which is to be copied: name a directory that is not.")
         last = found.entries[-1].file
-        size = index = 0
+        end, sentence = _end_of(files, os.path.join(directory, last), opened[last], found, acknowledged)
+        files.make_dir(out)
+        size = 0
         for name, fd in opened.items():
             made.append(name)
-            if name == last:
-                index, copied = _copy_open(files, os.path.join(directory, name), fd, found.entries[-1].first, os.path.join(out, name))
-            else:
-                copied = files.size(fd)
-                files.copy(fd, os.path.join(out, name), copied)
+            copied = end.size if name == last else files.size(fd)
+            files.copy(fd, os.path.join(out, name), copied)
             size += copied
             on_file(name, copied)
+        _lengthen(files, os.path.join(out, last), found.entries[-1].first)
         files.sync_dir(out)
         made += [manifest.NEW_NAME, manifest.NAME]
-        manifest.write(files, out, found.id, found.entries, found.compacted)
-    except (OSError, LogDamaged):
+        manifest.write(files, out, found.id, found.entries, found.compacted, end)
+    except (OSError, LogDamaged, KeyboardInterrupt) as e:
         for name in reversed(made):
             files.discard(os.path.join(out, name))
+        if isinstance(e, OSError) and e.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise BackupFailed(f"the disk that holds {out} is full: the copy could not be made, and nothing of it is left.") from None
         raise
     finally:
         for fd in opened.values():
             files.close(fd)
-    return Copied(index, len(opened), size)
+    return Copied(end.last, len(opened), size, sentence)
+
+
+def _end_of(files: Files, path: str, fd: int, found: Manifest, acknowledged: int | None) -> tuple[CleanEnd, str]:
+    """Where the copy of the open segment is to end, and what there is to say of it. Raises `BackupFailed` or `LogDamaged` where that is
+    before what was acknowledged, or might be."""
+    segment = Segment.attach(files, path, fd, found.entries[-1].first)
+    tail = segment.measure()
+    end = CleanEnd(segment.last, segment.tail)
+    if acknowledged is not None:
+        if end.last < acknowledged:
+            raise BackupFailed(
+                f"{path} is damaged at byte {end.size}: it reads up to index {end.last}, and the server has acknowledged everything up to "
+                f"{acknowledged}. Nothing was copied. The server still has it in memory: read what you need from it before you stop it."
+            )
+        return end, ""
+    ending = look_at_end(segment, tail, found)
+    if ending.torn_end > end.size and not ending.in_order:
+        raise BackupFailed(
+            f"{path} has {ending.torn_end - end.size} bytes behind index {end.last} that do not read, and nothing on disk tells whether "
+            "they were acknowledged. Start the server once, or run `flo check --repair`: both cut them; then back up."
+        )
+    return end, ending.sentence
+
+
+def _lengthen(files: Files, path: str, first: int) -> None:
+    """Have the open segment's copy be as long as its header says: what comes behind its batches is zeros."""
+    segment = Segment.load(files, path, first, writable=True)
+    try:
+        files.truncate(segment.fd, segment.capacity)
+        files.sync(segment.fd)
+    finally:
+        segment.close()
 
 
 def _open_all(files: Files, directory: str) -> tuple[Manifest, dict[str, int]]:
@@ -72,6 +117,7 @@ def _open_all(files: Files, directory: str) -> tuple[Manifest, dict[str, int]]:
         try:
             found = manifest.read(files, directory)
         except FileNotFoundError:
+            is_new(files, directory)  # says more where something of a log is there
             raise BackupFailed(f"{directory} has no {manifest.NAME}: it is not a Flo data directory.") from None
         opened: dict[str, int] = {}
         try:
@@ -93,13 +139,3 @@ def _open_all(files: Files, directory: str) -> tuple[Manifest, dict[str, int]]:
 def _close(files: Files, opened: dict[str, int]) -> None:
     for fd in opened.values():
         files.close(fd)
-
-
-def _copy_open(files: Files, path: str, fd: int, first: int, out: str) -> tuple[int, int]:
-    """Copy the header and the batches of the open segment. Returns (last index, bytes)."""
-    segment = Segment.attach(files, path, fd, first)
-    index, end = first - 1, HEADER_BYTES
-    for header, at, _ in segment.batches():
-        index, end = header.last, at + header.length
-    files.copy(fd, out, end)
-    return index, end

@@ -7,8 +7,10 @@ from typing import NamedTuple
 from flo.errors import LogDamaged
 from flo.ual import manifest
 from flo.ual.base import Base
+from flo.ual.directory import is_new, removable
+from flo.ual.ending import look_at_end
 from flo.ual.files import Files
-from flo.ual.manifest import ManifestEntry
+from flo.ual.manifest import Manifest, ManifestEntry
 from flo.ual.record import KNOWN_TYPES, Record, decode
 from flo.ual.recovery import PlainLoader
 from flo.ual.segment import Segment
@@ -22,18 +24,19 @@ class Report(NamedTuple):
 
 
 def check(directory: str, files: Files | None = None, apply: Callable[[int, Record], None] = lambda *_: None) -> Report:
-    """Verify the manifest, every header, every CRC, the order of indexes, every record's shape and the footers. `apply` is called for
-    every record that a start would apply."""
+    """Verify the manifest, every header, every CRC, the order of indexes, every record's shape, the footers, the log's end, and that no
+    file is there that the manifest should list. `apply` is called for every record that a start would apply."""
     files = files or Files()
     lines: list[str] = []
     damage: list[str] = []
     try:
-        entries = manifest.read(files, directory).entries
-    except FileNotFoundError:
-        return Report([], [f"{directory} has no {manifest.NAME}: it is not a Flo data directory, or it lost it."])
-    except LogDamaged as e:
+        if is_new(files, directory):
+            return Report([], [f"{directory} has no {manifest.NAME} and no other file of a log: it is not a Flo data directory."])
+        found = manifest.read(files, directory)
+    except (LogDamaged, FileNotFoundError) as e:
         return Report([], [str(e)])
-    total = 0
+    entries = found.entries
+    total = last = 0
     for i, entry in enumerate(entries):
         path = os.path.join(directory, entry.file)
         if entry.is_base:
@@ -48,11 +51,17 @@ def check(directory: str, files: Files | None = None, apply: Callable[[int, Reco
             continue
         following = entries[i + 1].first if i + 1 < len(entries) else None
         try:
-            count, text = _check_segment(segment, following, damage, apply)
+            count, text = _check_segment(segment, following, found, damage, apply)
+            last = segment.last
         finally:
             segment.close()
         total += count
         lines.append(f"{entry.file}  {text}")
+    if not damage:
+        try:
+            removable(files, directory, entries, last)
+        except LogDamaged as e:
+            damage.append(str(e))
     lines.append(f"{len(entries)} segment{'s' * (len(entries) != 1)}, {total} records")
     return Report(lines, damage)
 
@@ -106,7 +115,9 @@ def _look(path: str, index: int, record: Record) -> Record:
     return record
 
 
-def _check_segment(segment: Segment, following: int | None, damage: list[str], apply: Callable[[int, Record], None]) -> tuple[int, str]:
+def _check_segment(
+    segment: Segment, following: int | None, found: Manifest, damage: list[str], apply: Callable[[int, Record], None]
+) -> tuple[int, str]:
     """Check one segment; `following` is the next one's first index, None for the open one."""
     try:
         tail = segment.scan(PlainLoader(lambda index, record: apply(index, _look(segment.path, index, record))).batch)
@@ -120,12 +131,9 @@ def _check_segment(segment: Segment, following: int | None, damage: list[str], a
             damage.append(f"{segment.path} is damaged at byte {tail.end}: it ends at index {tail.last}, the next begins at {following}.")
             return count, text + ", sealed, DAMAGED"
         return count, text + (", sealed" if segment.footer_is_intact() else ", sealed, footer to be made again")
-    claimed, dirty_end = segment.find_beyond(tail.end)
-    if claimed > tail.last:
-        damage.append(
-            f"{segment.path} is damaged at byte {tail.end}: index {tail.last + 1} does not read, and a batch behind it says everything "
-            f"up to {claimed} was on disk."
-        )
+    try:
+        ending = look_at_end(segment, tail, found)
+    except LogDamaged as e:
+        damage.append(str(e))
         return count, text + ", open, DAMAGED"
-    torn = dirty_end - tail.end
-    return count, text + ", open" + (f", {torn} bytes of a torn tail that was never acknowledged" if torn else "")
+    return count, text + ", open" + (f". A start would say: {ending.sentence}" if ending.sentence else "")

@@ -20,6 +20,7 @@ _DATA_SYNC = getattr(os, "fdatasync", os.fsync)
 ZEROS = bytes(1 << 20)
 STAT_BLOCK_BYTES = 512  # of stat's st_blocks, whatever the file system's
 
+HOLDER_CHARACTERS_MAX = 64  # of the line in LOCK that names the process
 COPY_BYTES = 1 << 20  # copied and synced at a time: a large sync would hold up those of the log
 
 
@@ -50,6 +51,13 @@ class Files:
             return os.stat(path).st_size
         except FileNotFoundError:
             return 0
+
+    def changed_at(self, path: str) -> float:
+        """When the file was last written, as far as the file system says; 0 where there is none."""
+        try:
+            return os.stat(path).st_mtime
+        except FileNotFoundError:
+            return 0.0
 
     def create(self, path: str) -> int:
         """Open `path` for reading and writing, new and empty."""
@@ -150,8 +158,25 @@ class Files:
         finally:
             self.close(target)
 
+    def lock_directory(self, directory: str, path: str) -> int | None:
+        """Lock the directory itself, until the descriptor is closed or the process ends; None where its file system cannot do that.
+
+        Raises `DirectoryInUse`, naming the holder that the file at `path` names, when another process has it.
+        """
+        fd = os.open(directory, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(fd)
+            raise _in_use(path) from None
+        except OSError:
+            os.close(fd)
+            return None
+        return fd
+
     def lock(self, path: str) -> int:
-        """Take the directory lock at `path`, held until the descriptor is closed or the process ends.
+        """Lock the file at `path`, which is made where there is none, until the descriptor is closed or the process ends, and write this
+        process's id into it.
 
         Raises `DirectoryInUse`, naming the holder, when another process has it.
         """
@@ -159,9 +184,19 @@ class Files:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            holder = os.pread(fd, 64, 0).decode("ascii", "replace").strip() or "an unknown process"
             os.close(fd)
-            raise DirectoryInUse(f"{os.path.dirname(path)} is in use by {holder}; stop it first, or choose another --data-dir.") from None
+            raise _in_use(path) from None
         os.ftruncate(fd, 0)
         os.pwrite(fd, b"process %d\n" % os.getpid(), 0)
         return fd
+
+
+def _in_use(path: str) -> DirectoryInUse:
+    try:
+        with open(path, encoding="ascii", errors="replace") as lock:
+            holder = lock.readline(HOLDER_CHARACTERS_MAX).strip()
+    except OSError:
+        holder = ""
+    return DirectoryInUse(
+        f"{os.path.dirname(path)} is in use by {holder or 'an unknown process'}; stop it first, or choose another --data-dir."
+    )

@@ -23,8 +23,10 @@ from flo.errors import LogDamaged, LogFailed, Overloaded
 from flo.ual import batch, manifest, recovery, spare
 from flo.ual.base import Base
 from flo.ual.compaction import Replacement, Source, remove_replaced, sources_of, tail_of
+from flo.ual.directory import CREATING_NAME, FILE_ENDS, is_new, removable
 from flo.ual.files import Files
-from flo.ual.manifest import ManifestEntry
+from flo.ual.lock import DirectoryLock
+from flo.ual.manifest import CleanEnd, ManifestEntry
 from flo.ual.record import FAMILY_KV, FAMILY_MASK, TYPE_AT, Record, decode
 from flo.ual.segment import CAPACITY_MAX, HEADER_BYTES, OFFSET_BYTES, TRAILER_BYTES, Segment, file_name
 from flo.ual.spare import Spare
@@ -37,6 +39,8 @@ RESERVED_SHARE = 16  # past the size above, a segment is a sixteenth of the log 
 # the directory is to be three times what is live at most, just before a compaction
 FIRST_SEGMENT_BYTES = 4 << 20  # the first is written whole at the first start, which should not take a second
 ASYNC_SYNC_SECONDS = 0.1  # SPEC: synced at least every 100 ms
+# How long after the last batch another, empty one says that it is on disk: damage of what was acknowledged is then known from a torn tail
+CLAIM_SECONDS = 1.0
 RESERVE_RETRY_SECONDS = 0.25  # how often a full disk is asked again
 GATHER_BYTES_MIN = 64 << 10  # from here on the kernel gathers the records, which saves copying them once
 # Batches of large values are dropped from the system's memory once they are on disk: the store has the values, and pages just given back
@@ -46,8 +50,6 @@ DROP_RECORD_BYTES_MIN = 4 << 10  # on average: of smaller ones the look at each 
 PENDING_READ_BYTES = 64 << 10  # read together of what is not written yet; of a segment it is a block
 GATHER_PIECES_MAX = 900  # IOV_MAX is 1,024
 SEALED_OPEN_MAX = 128  # files kept open of what is sealed; a base has two descriptors
-LOCK_NAME = "LOCK"
-COMPACTS = "SIGUSR1 compacts"  # in LOCK, behind the process id: the process that holds it knows this signal
 EPHEMERAL_NAME = "EPHEMERAL"
 
 
@@ -87,12 +89,13 @@ class Log:
         self._spare: Spare | None = None
         self._reserve_at = 0.0
         self._syncer: _Syncer | None = None
+        self._unclaimed_since: float | None = None  # monotonic; when the last batch with records was written, until another claims it
         files.make_dir(directory)
-        self._lock = files.lock(os.path.join(directory, LOCK_NAME))
+        self._lock = DirectoryLock(files, directory)
         self._segments: list[Segment | Base] = []
         try:
             self._settle_ephemeral()
-            if recovery.is_new(files, directory):
+            if is_new(files, directory):
                 recovery.create(files, directory, min(segment_bytes, FIRST_SEGMENT_BYTES))
             found = recovery.recover(files, directory, loader or recovery.PlainLoader(apply), on_progress)
             self.identity = found.identity
@@ -106,8 +109,8 @@ class Log:
         except BaseException:
             self.abandon()
             raise
-        if found.cut_bytes:
-            self._notice(f"cut {found.cut_bytes} bytes of a torn tail that was never acknowledged, behind index {self._open.last}")
+        if found.sentence:
+            self._notice(found.sentence)
         self.time = found.time
         self.recovered_records = found.records
         self.next_index = self._open.last + 1
@@ -212,6 +215,7 @@ class Log:
         self.bytes_written += size
         self.pending = []
         self.pending_bytes = 0
+        self._unclaimed_since = clock.monotonic() if count else None
         if self.durability == SYNC:
             self.files.sync(segment.fd)
             self.syncs += 1
@@ -298,6 +302,9 @@ class Log:
 
         Returns whether there is more to do. Raises `LogFailed`.
         """
+        due = self.claim_due()
+        if due is not None and due <= 0 and not self.pending:
+            self._claim()
         ahead = self._spare
         if ahead is None:
             self._reserve_spare()
@@ -311,6 +318,19 @@ class Log:
             except OSError as e:
                 raise LogFailed(f"the next segment in {self.directory} could not be zeroed: {e}") from e
         return not ahead.ready
+
+    def claim_due(self) -> float | None:
+        """Seconds until `upkeep` is to say that the last batch is on disk; None where there is nothing to say."""
+        if self._unclaimed_since is None or self.durability == EPHEMERAL:
+            return None
+        return self._unclaimed_since + CLAIM_SECONDS - clock.monotonic()
+
+    def _claim(self) -> None:
+        """Write an empty batch that says that all before it is on disk."""
+        if self._syncer is not None:
+            self.durable = max(self.durable, self._syncer.synced)
+        self.commit(self.time)
+        self._unclaimed_since = None  # also where a full disk has no room for it
 
     # -- compaction --------------------------------------------------------------------------------
 
@@ -372,15 +392,10 @@ class Log:
         self._open_sealed.append(base)
         self._limit_descriptors()
 
-    def announce(self, text: str) -> None:
-        """Say something about this process to those who find the directory locked."""
-        self.files.pwrite(self._lock, [b"process %d, %s\n" % (os.getpid(), text.encode())], 0)
-
     def tidy(self) -> None:
         """Remove what no manifest names: a compaction that was killed left it, or was to remove it."""
-        listed = {name for entry in self._entries() for name in entry.files}
-        for name in self.files.names(self.directory):
-            if name.endswith(recovery.FILE_ENDS) and name not in listed and name != spare.NAME:
+        for name in removable(self.files, self.directory, self._entries(), self.written):
+            if name != spare.NAME:
                 self.files.remove(os.path.join(self.directory, name))
 
     def note_compacted(self, last: int) -> None:
@@ -503,12 +518,22 @@ class Log:
                 if self._open.room >= batch.HEADER_BYTES:
                     self.commit(self.time)
                     self._sync_now()
+                self._note_end()
         except OSError as e:
             raise LogFailed(f"the log in {self.directory} could not be synced: {e}") from e
         finally:
             self.abandon()
         if self.durability == EPHEMERAL:
             self._empty_directory()
+
+    def _note_end(self) -> None:
+        """Have the manifest say that the log was closed in order, and where it ends. A full disk may have no room for that."""
+        end = CleanEnd(self._open.last, self._open.tail)
+        try:
+            manifest.write(self.files, self.directory, self.identity, self._entries(), self.compacted_bytes, end)
+        except OSError as e:
+            if e.errno not in recovery.FULL_DISK:
+                raise
 
     def abandon(self) -> None:
         """Close every descriptor and write nothing: what a crash leaves."""
@@ -520,9 +545,7 @@ class Log:
             self._spare = None
         for segment in self._segments:
             segment.close()
-        if self._lock >= 0:
-            self.files.close(self._lock)
-            self._lock = -1
+        self._lock.release()
 
     # -- ephemeral directories ---------------------------------------------------------------------
 
@@ -542,9 +565,9 @@ class Log:
 
     def _empty_directory(self) -> None:
         """Remove the log. The mark that it may be removed goes last, when the rest is gone for good."""
-        ours = (manifest.NAME, manifest.NEW_NAME)
+        ours = (manifest.NAME, manifest.NEW_NAME, CREATING_NAME)
         for name in self.files.names(self.directory):
-            if name in ours or name.endswith(recovery.FILE_ENDS):
+            if name in ours or name.endswith(FILE_ENDS):
                 self.files.remove(os.path.join(self.directory, name))
         self.files.sync_dir(self.directory)
         self.files.remove(os.path.join(self.directory, EPHEMERAL_NAME))
@@ -568,7 +591,7 @@ class _Syncer:
         self._wake = threading.Event()
         self._lock = threading.Lock()
         self._target = (-1, 0)  # descriptor, index written through it
-        self._synced = 0
+        self.synced = 0  # the index known durable
         self._failure: OSError | None = None
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name="flo-sync", daemon=True)
@@ -580,7 +603,7 @@ class _Syncer:
             raise self._failure
         self._target = (fd, index)
         self._wake.set()
-        return self._synced
+        return self.synced
 
     def _run(self) -> None:
         started = 0.0
@@ -600,7 +623,7 @@ class _Syncer:
                 except OSError as e:
                     self._failure = e
                     return
-                self._synced = index
+                self.synced = index
 
     def finish(self) -> None:
         """Let a sync that is under way end and forget the target: the caller syncs from here."""

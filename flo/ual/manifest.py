@@ -1,6 +1,7 @@
 """The manifest: which segments and bases make up the log, in order; the last is a segment, open. Always replaced as a whole.
 
-Layout (docs/log-format.md, "The directory"): one line of JSON, one line `crc32 xxxxxxxx` of the first.
+Layout (docs/log-format.md, "The directory"): one line of JSON, one line `crc32 xxxxxxxx` of the first. Where the log was closed in order,
+it also says where the log ends: an open segment that was cut short or zeroed since cannot be taken for whole.
 """
 
 import json
@@ -14,9 +15,11 @@ from flo.ual.files import Files
 
 NAME = "MANIFEST"
 NEW_NAME = "MANIFEST.new"
-FORMAT = 1
-FORMAT_BASES = 3  # where compaction has made bases: an earlier Flo could not read them
-FORMATS = (FORMAT, 2, FORMAT_BASES)  # in 2, bases have no index (flo.ual.keyindex)
+FORMAT = 4
+# 1: no bases. 2: bases without an index (flo.ual.keyindex). 3: bases with one. Up to 3 the open segment of a backup is shorter than its
+# header says, and no stop is noted
+FORMATS = (1, 2, 3, FORMAT)
+FORMAT_EXACT = 4  # from here on an open segment is as long as its header says
 ENTRY_BYTES_MAX = 320  # a base's, the longer kind: two names of 55 bytes, two numbers of 20 digits
 MANIFEST_BYTES_MAX = 64 << 20  # 100 bytes a segment of 64 MiB: a log of 40 TiB
 
@@ -39,17 +42,34 @@ class ManifestEntry(NamedTuple):
         return (self.file, self.history) if self.history else (self.file,)
 
 
+class CleanEnd(NamedTuple):
+    """Where the log ended when it was closed: its last index, and the end of the open segment's batches in the file."""
+
+    last: int
+    size: int
+
+
 class Manifest(NamedTuple):
-    """`id` is 32 hex digits, made once with the directory. `compacted` is how many bytes the log had when it was last compacted."""
+    """`id` is 32 hex digits, made once with the directory. `compacted` is how many bytes the log had when it was last compacted.
+    `stopped` is None unless the log was closed in order and not opened since."""
 
     id: str
     entries: list[ManifestEntry]
     compacted: int = 0
+    stopped: CleanEnd | None = None
+    format: int = FORMAT
 
 
-def write(files: Files, directory: str, identity: str, entries: Sequence[ManifestEntry], compacted: int = 0) -> None:
+def write(
+    files: Files,
+    directory: str,
+    identity: str,
+    entries: Sequence[ManifestEntry],
+    compacted: int = 0,
+    stopped: CleanEnd | None = None,
+) -> None:
     """Put a new manifest in place, atomically and durably."""
-    text = _text(identity, entries, compacted)
+    text = _text(identity, entries, compacted, stopped)
     new = os.path.join(directory, NEW_NAME)
     fd = files.open(new, writable=True) if files.exists(new) else files.create(new)
     try:
@@ -62,7 +82,7 @@ def write(files: Files, directory: str, identity: str, entries: Sequence[Manifes
     files.sync_dir(directory)
 
 
-def _text(identity: str, entries: Sequence[ManifestEntry], compacted: int) -> bytes:
+def _text(identity: str, entries: Sequence[ManifestEntry], compacted: int, stopped: CleanEnd | None) -> bytes:
     segments = [
         {"file": entry.file, "first": entry.first, "last": entry.last, "history": entry.history}
         if entry.is_base
@@ -70,10 +90,10 @@ def _text(identity: str, entries: Sequence[ManifestEntry], compacted: int) -> by
         for entry in entries
     ]
     body: dict[str, object] = {"flo": "data directory", "format": FORMAT, "id": identity, "segments": segments}
-    if any(entry.is_base for entry in entries):
-        body["format"] = FORMAT_BASES
     if compacted:
         body["compacted"] = compacted
+    if stopped is not None:
+        body["stopped"] = {"last": stopped.last, "end": stopped.size}
     line = json.dumps(body).encode()
     return line + b"\ncrc32 %08x\n" % crc32(line)
 
@@ -82,7 +102,8 @@ def reserve(files: Files, directory: str, identity: str, entries: Sequence[Manif
     """Give the next manifest, which will have one entry more, its disk space now. Raises `OSError` (ENOSPC)."""
     fd = files.create(os.path.join(directory, NEW_NAME))
     try:
-        files.reserve(fd, len(_text(identity, entries, compacted)) + ENTRY_BYTES_MAX)
+        # that entry, or the end of the log: both have room
+        files.reserve(fd, len(_text(identity, entries, compacted, None)) + ENTRY_BYTES_MAX)
     finally:
         files.close(fd)
 
@@ -97,7 +118,7 @@ def read(files: Files, directory: str) -> Manifest:
         files.close(fd)
     line, _, rest = data.partition(b"\n")
     if rest.strip() != b"crc32 %08x" % crc32(line):
-        raise LogDamaged(f"{path} is damaged: its checksum does not hold. Restore it from a backup.")
+        raise LogDamaged(f"{path} is damaged: its checksum does not hold. `flo check --repair` makes it again from the other files.")
     body = json.loads(line)
     if body["format"] not in FORMATS:
         known = ", ".join(map(str, FORMATS))
@@ -110,5 +131,7 @@ def read(files: Files, directory: str) -> Manifest:
     ]
     firsts = [entry.first for entry in entries]
     if not entries or firsts != sorted(set(firsts)) or firsts[0] < 1 or entries[-1].is_base:
-        raise LogDamaged(f"{path} lists no segments, or lists them out of order. Restore it from a backup.")
-    return Manifest(str(body["id"]), entries, int(body.get("compacted", 0)))
+        raise LogDamaged(f"{path} lists no segments, or lists them out of order. `flo check --repair` makes it again from the other files.")
+    end = body.get("stopped")
+    stopped = CleanEnd(int(end["last"]), int(end["end"])) if end is not None else None
+    return Manifest(str(body["id"]), entries, int(body.get("compacted", 0)), stopped, int(body["format"]))

@@ -1,8 +1,9 @@
 """Recovery: from a data directory to the segments of a log that can be appended to.
 
-The rule (docs/log-format.md, "Recovery"): read to the first damage. Beyond the highest durable index any valid batch
-claims it is a torn tail that was never acknowledged: zeroed, synced, reported. Below it, or in a sealed segment, it is
-corruption: refuse, say where, change nothing.
+The rule (docs/log-format.md, "Recovery"): read to the first damage. Where nothing on disk says that there was more (flo.ual.ending), that
+is the log's end, and a torn tail behind it is zeroed, synced and reported. Otherwise, or in a sealed segment, it is corruption: refuse,
+say where, change nothing. Nothing is changed before all of the log was read, and the files that the manifest does not list were looked at
+(flo.ual.directory).
 """
 
 import errno
@@ -14,17 +15,18 @@ from itertools import pairwise
 from typing import NamedTuple, Protocol
 
 from flo.errors import LogDamaged
-from flo.ual import manifest, spare
+from flo.ual import manifest
 from flo.ual.base import Base, BaseFile
 from flo.ual.block import Messages, Records
+from flo.ual.directory import begin_creation, end_creation, removable
+from flo.ual.ending import Ending, look_at_end
 from flo.ual.files import ZEROS, Files
-from flo.ual.manifest import ManifestEntry
+from flo.ual.manifest import CleanEnd, ManifestEntry
 from flo.ual.record import HEADER_BYTES as RECORD_HEADER_BYTES
 from flo.ual.record import U32, Record, decode
 from flo.ual.segment import HEADER_BYTES, Segment, file_name
 
 FULL_DISK = frozenset((errno.ENOSPC, errno.EDQUOT))
-FILE_ENDS = (".seg", ".base", ".hist")
 PROGRESS_BYTES = 1 << 20  # 10 ms of reading
 OPEN_MAX = 32  # files left open for reading; two descriptors each at most
 Apply = Callable[[int, Record], None]
@@ -89,39 +91,16 @@ class Recovered(NamedTuple):
     open: Segment
     compacted: int  # bytes the log had when it was last compacted
     time: int  # of the last batch, 0 for an empty log
-    cut_bytes: int  # length of the torn tail that was cut, 0 for none
     records: int
+    sentence: str  # what the operator should know of the log's end, "" for nothing
 
 
 def create(files: Files, directory: str, capacity: int) -> None:
     """Make a new, empty log in `directory`."""
+    begin_creation(files, directory)
     Segment.create(files, directory, os.urandom(16), 1, capacity).close()
     files.sync_dir(directory)
-    manifest.write(files, directory, os.urandom(16).hex(), [ManifestEntry(file_name(1), 1)])
-
-
-def is_new(files: Files, directory: str) -> bool:
-    """Whether `directory` holds no log yet. A first start that was cut short before its manifest counts as none."""
-    names = files.names(directory)
-    if manifest.NAME in names:
-        return False
-    segments = [name for name in names if name.endswith(".seg") and name != spare.NAME]
-    if segments and segments != [file_name(1)]:
-        raise LogDamaged(f"{directory} has segments but no {manifest.NAME}. Restore it from a backup.")
-    if segments and _holds_batches(files, os.path.join(directory, segments[0])):
-        raise LogDamaged(f"{directory} has a segment with records but no {manifest.NAME}. Restore it from a backup.")
-    return True
-
-
-def _holds_batches(files: Files, path: str) -> bool:
-    try:
-        segment = Segment.load(files, path, 1, writable=False)
-    except LogDamaged:
-        return False  # not even its header was finished
-    try:
-        return next(segment.batches(), None) is not None
-    finally:
-        segment.close()
+    manifest.write(files, directory, os.urandom(16).hex(), [ManifestEntry(file_name(1), 1)], stopped=CleanEnd(0, HEADER_BYTES))
 
 
 class _Progress:
@@ -146,11 +125,11 @@ def recover(files: Files, directory: str, loader: Loader | PlainLoader, on_progr
 
     Raises `LogDamaged` where the log cannot be trusted; then nothing on disk was changed.
     """
-    identity, entries, compacted = manifest.read(files, directory)
-    listed = {name for entry in entries for name in entry.files}
+    found = manifest.read(files, directory)
+    entries = found.entries
     sealed: list[Segment | Base] = []
     segment: Segment | None = None
-    time = cut_bytes = records = 0
+    time = records = 0
     unsealed: list[Segment] = []
     progress = _Progress(files, directory, entries, on_progress)
 
@@ -190,22 +169,25 @@ def recover(files: Files, directory: str, loader: Loader | PlainLoader, on_progr
                     unsealed.append(segment)
         assert segment is not None, "a manifest lists one segment at least"
         loader.finish()
-        cut_bytes = _mend_tail(files, segment)
+        ending = look_at_end(segment, tail, found)
+        superfluous = removable(files, directory, entries, segment.last)
+        _mend_tail(files, segment, ending)
+        # A process may have ended between the rename of the manifest and the sync of its directory: what is built on that
+        # manifest, or removed because it does not list it, must not be undone with it. And where it says how the log was closed, that must
+        # be gone before anything is appended.
+        _settle_manifest(files, directory, found.id, entries, found.compacted)
         for other in unsealed:  # a crash came between the roll's manifest and its footer
             other.seal()
-        # A process may have ended between the rename of the manifest and the sync of its directory: what is built on that
-        # manifest, or removed because it does not list it, must not be undone with it.
-        _settle_manifest(files, directory, identity, entries, compacted)
-        for name in files.names(directory):
-            if name.endswith(FILE_ENDS) and name not in listed:
-                files.remove(os.path.join(directory, name))  # a spare, a roll or a compaction that was cut short, or what one replaced
+        for name in superfluous:
+            files.remove(os.path.join(directory, name))
+        end_creation(files, directory)
     except BaseException:
         for item in sealed:
             item.close()
         if segment is not None:
             segment.close()
         raise
-    return Recovered(identity, sealed, segment, compacted, time, cut_bytes, records)
+    return Recovered(found.id, sealed, segment, found.compacted, time, records, ending.sentence)
 
 
 def _spare_descriptor(item: Segment | Base, sealed: list[Segment | Base]) -> None:
@@ -253,23 +235,16 @@ def _damaged_sealed(path: str, at: int, last: int, next_first: int) -> str:
     )
 
 
-def _mend_tail(files: Files, segment: Segment) -> int:
-    """Cut a torn tail off the open segment; returns its length. Syncs what is kept, torn or not: a process killed
-    between write and sync leaves bytes that only the page cache holds, and they are about to be shown."""
-    claimed, dirty_end = segment.find_beyond(segment.tail)
-    if claimed > segment.last:
-        raise LogDamaged(
-            f"{segment.path} is damaged at byte {segment.tail}: index {segment.last + 1} does not read, and a batch behind it says "
-            f"everything up to {claimed} was on disk. `flo check` tells more; restore the directory from a backup."
-        )
+def _mend_tail(files: Files, segment: Segment, ending: Ending) -> None:
+    """Cut a torn tail off the open segment. Syncs what is kept, torn or not: a process killed between write and sync leaves bytes that only
+    the page cache holds, and they are about to be shown."""
     at = segment.tail
-    while at < dirty_end:
-        size = min(len(ZEROS), dirty_end - at)
+    while at < ending.torn_end:
+        size = min(len(ZEROS), ending.torn_end - at)
         files.pwrite(segment.fd, [ZEROS[:size]], at)
         at += size
-    short_by = segment.capacity - files.size(segment.fd)
-    if short_by > 0:  # a seal that was never in a manifest cannot be; a file someone cut short can
-        files.reserve(segment.fd, segment.capacity)
+    # a copy has holes in the place of the zeros, and what an earlier Flo copied ends with the batches
+    files.reserve(segment.fd, segment.capacity)
     # What no batch claims to be durable is written again: after a failed sync the page cache may hold bytes that the disk
     # does not have and that another sync would not write.
     if segment.unclaimed_from < segment.tail:
@@ -277,4 +252,3 @@ def _mend_tail(files: Files, segment: Segment) -> int:
         files.pwrite(segment.fd, [unsure], segment.unclaimed_from)
     files.sync(segment.fd)
     assert segment.tail >= HEADER_BYTES
-    return dirty_end - segment.tail

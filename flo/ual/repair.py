@@ -4,6 +4,8 @@ A log is cut at its first damage in a segment: what is left is a state that once
 holds what was written over years: there what reads is kept, record by record, and what follows too; the records that are lost are named.
 Where an older base has an earlier state of what was lost, that is its state again, a deletion's too: that is said as well.
 
+A manifest that is lost, damaged, or of other files than are there is made again from the files (flo.ual.rebuild).
+
 Everything that is taken out is first copied, whole files, to `damaged-<ms>` in the directory. Nothing is changed before that is on disk,
 and a repair that is cut short can be made again.
 """
@@ -12,13 +14,14 @@ import os
 from typing import NamedTuple
 
 from flo.errors import LogDamaged
-from flo.ual import base, block, manifest
+from flo.ual import base, block, manifest, rebuild
 from flo.ual.base import Base, BaseWriter
 from flo.ual.block import BLOCK_HEADER_BYTES, Block
+from flo.ual.ending import look_at_end
 from flo.ual.files import ZEROS, Files
-from flo.ual.manifest import ManifestEntry
+from flo.ual.manifest import Manifest, ManifestEntry
 from flo.ual.record import HEADER
-from flo.ual.segment import HEADER_BYTES, Segment
+from flo.ual.segment import Segment, file_name
 
 CAPACITY = 4 << 20  # of a segment that begins anew
 
@@ -50,33 +53,49 @@ class _Plan(NamedTuple):
 def repair(files: Files, directory: str, now: int) -> Repaired:
     """Repair the log in `directory`, which nobody else may have open; `now` (ms) names the directory for what is put aside.
 
-    Raises `LogDamaged` where the manifest cannot be read, `OSError` with the log as it was, but for what a second call makes good.
+    Raises `LogDamaged` where there is no file of a log, `OSError` with the log as it was, but for what a second call makes good.
     """
-    identity, entries, compacted = manifest.read(files, directory)
+    found, lines, superfluous = rebuild.find(files, directory)
+    entries = found.entries
     writers: list[BaseWriter] = []
-    plan = _Plan([], [], [], [])
+    plan = _Plan([], [], lines, [])
     cut: Segment | ManifestEntry | None = None
+    begins_at = 0  # the first index of a segment that is to be made, to be open; 0 for none
     try:
         for number, entry in enumerate(entries):
             following = entries[number + 1].first if number + 1 < len(entries) else None
             if entry.is_base:
                 _mend_base(files, directory, entry, plan, writers)
                 continue
-            cut = _look_at_segment(files, directory, entry, following)
+            cut = _look_at_segment(files, directory, entry, following, found)
             if cut is None:
                 plan.entries.append(entry)
                 continue
             last = cut.last if isinstance(cut, Segment) else entry.first - 1
+            if following is None and isinstance(cut, Segment) and cut.has_footer():
+                plan.entries.append(entry)  # it is whole, and sealed: another is to be open
+                cut.close()
+                begins_at, cut = last + 1, None
+                continue
             plan.lines.append(f"cut behind index {last}, in {entry.file}: what followed is put aside")
+            if found.stopped is not None and found.stopped.last > last:
+                plan.lines.append(f"the log was closed with index {found.stopped.last}: what came from {last + 1} on is lost")
             plan.aside.extend(name for behind in entries[number:] for name in behind.files)
             plan.entries.append(entry)
             break
-        if not plan.aside:
+        if plan.entries[-1].is_base:
+            begins_at = plan.entries[-1].last + 1
+        if begins_at:
+            plan.entries.append(ManifestEntry(file_name(begins_at), begins_at))
+        plan.aside.extend(name for name in superfluous if name not in plan.aside)
+        if not plan.aside and not plan.lines:
             return Repaired([], [], "")
         aside = _put_aside(files, directory, plan.aside, now)
         if cut is not None:
             _cut(files, directory, cut)
-        manifest.write(files, directory, identity, plan.entries, compacted)
+        if begins_at:
+            _begin(files, directory, begins_at)
+        manifest.write(files, directory, found.id, plan.entries, found.compacted)
     except BaseException:
         for writer in writers:
             writer.discard()
@@ -93,7 +112,9 @@ def repair(files: Files, directory: str, now: int) -> Repaired:
 # -- segments --------------------------------------------------------------------------------------
 
 
-def _look_at_segment(files: Files, directory: str, entry: ManifestEntry, following: int | None) -> Segment | ManifestEntry | None:
+def _look_at_segment(
+    files: Files, directory: str, entry: ManifestEntry, following: int | None, found: Manifest
+) -> Segment | ManifestEntry | None:
     """None where the segment is whole; else the segment, scanned as far as it reads, or its entry where not even its header does."""
     try:
         segment = Segment.load(files, os.path.join(directory, entry.file), entry.first, writable=True)
@@ -101,12 +122,14 @@ def _look_at_segment(files: Files, directory: str, entry: ManifestEntry, followi
         return entry
     whole = False
     try:
-        for header, at, _ in segment.batches():
-            segment.last, segment.tail = header.last, at + header.length
+        tail = segment.measure()
         if following is not None:
             whole = segment.last + 1 == following
         else:
-            whole = segment.find_beyond(segment.tail)[0] <= segment.last
+            look_at_end(segment, tail, found)
+            whole = True
+    except LogDamaged:
+        pass
     finally:
         if whole:
             segment.close()
@@ -116,18 +139,23 @@ def _look_at_segment(files: Files, directory: str, entry: ManifestEntry, followi
 def _cut(files: Files, directory: str, cut: Segment | ManifestEntry) -> None:
     """Have the segment end where it last read, so that it can be appended to; or begin it anew."""
     if isinstance(cut, ManifestEntry):
-        Segment.create(files, directory, os.urandom(16), cut.first, CAPACITY).close()
-        files.sync_dir(directory)
+        _begin(files, directory, cut.first)
         return
     try:
-        size = files.size(cut.fd)
+        size = min(files.size(cut.fd), cut.capacity)
         for at in range(cut.tail, size, len(ZEROS)):
             files.pwrite(cut.fd, [ZEROS[: size - at]], at)
-        if size < HEADER_BYTES:
-            files.reserve(cut.fd, cut.capacity)
+        files.truncate(cut.fd, cut.capacity)
+        files.reserve(cut.fd, cut.capacity)
         files.sync(cut.fd)
     finally:
         cut.close()
+
+
+def _begin(files: Files, directory: str, first: int) -> None:
+    """Make an empty segment."""
+    Segment.create(files, directory, os.urandom(16), first, CAPACITY).close()
+    files.sync_dir(directory)
 
 
 # -- bases -----------------------------------------------------------------------------------------

@@ -199,6 +199,23 @@ class Segment:
         self.unclaimed_from = unclaimed[0][1] if unclaimed else tail.end
         return tail
 
+    def measure(self) -> Tail:
+        """Find where the batches end, without a look at their records."""
+        tail = Tail(HEADER_BYTES, self.first - 1, self.seed, 0)
+        for header, at, _ in self.batches():
+            tail = Tail(at + header.length, header.last, header.crc, header.time)
+        self.tail, self.last, self.crc = tail.end, tail.last, tail.crc
+        return tail
+
+    def has_footer(self) -> bool:
+        """Whether a footer of these batches ends the file, which then is sealed. Where the batches end must be known."""
+        column = OFFSET_BYTES * (self.last + 1 - self.first)
+        if self.files.size(self._fd) != self.tail + column + TRAILER_BYTES:
+            return False
+        footer = self.files.pread(self._fd, column + TRAILER_BYTES, self.tail)
+        trailer = _TRAILER.pack(FOOTER_MAGIC, self.last + 1 - self.first, self.crc, self.tail)
+        return footer[column:] == trailer + U32.pack(crc32(trailer, crc32(footer[:column])))
+
     def find_beyond(self, start: int) -> tuple[int, int]:
         """What lies at and after `start`: (the highest durable index a valid batch there claims, the end of the
         bytes that are not zero, `start` where all are)."""

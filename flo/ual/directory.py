@@ -1,0 +1,118 @@
+"""A data directory by the names in it: whether it is new, and which files no manifest lists. Reads files, changes none but at creation.
+
+The rule: a file of Flo's may hold what was acknowledged, whatever the manifest says. So a directory is new only where there is nothing of
+Flo's in it, and a file that the manifest does not list is removed only where it can hold nothing of its own:
+
+- a base or segment whose range of indexes lies wholly within what the listed files hold, all of them read whole: a compaction that was cut
+  short made it, or one that was adopted was about to remove it;
+- a segment without one valid batch: a roll that was cut short made it.
+
+Anything else is of a later state than the manifest, or of another directory: a start refuses, and says what to do.
+"""
+
+import os
+import re
+from collections.abc import Sequence
+from contextlib import closing
+
+from flo.errors import LogDamaged
+from flo.ual import manifest, spare
+from flo.ual.files import Files
+from flo.ual.manifest import ManifestEntry
+from flo.ual.segment import Segment, file_name
+
+CREATING_NAME = "CREATING"  # is there from before the first file of a new log until its manifest is durable
+FILE_ENDS = (".seg", ".base", ".hist")
+_SEGMENT = re.compile(r"(\d{20})\.seg")
+_BASE = re.compile(r"(\d{20})-(\d{20})-[0-9a-f]{8}\.(?:base|hist)")
+ASK = "`flo check` tells more; `flo check --repair` makes the manifest again from the files."
+
+
+def holds_log(names: Sequence[str]) -> list[str]:
+    """Those of `names` that are files of a log."""
+    return [name for name in names if name.endswith(FILE_ENDS) or name in (manifest.NAME, manifest.NEW_NAME)]
+
+
+def is_new(files: Files, directory: str) -> bool:
+    """Whether `directory` holds no log: nothing of Flo's is in it, or what a creation left that was cut short. Raises `LogDamaged` where
+    files of a log are there and their manifest is not."""
+    names = files.names(directory)
+    if manifest.NAME in names:
+        return False
+    there = holds_log(names)
+    if not there:
+        return True
+    if CREATING_NAME in names:
+        segments = [name for name in there if name not in (manifest.NEW_NAME, spare.NAME)]
+        if segments in ([], [file_name(1)]) and not any(_holds_batches(files, os.path.join(directory, name)) for name in segments):
+            return True
+    raise LogDamaged(
+        f"{directory} has no {manifest.NAME}, but {_some(there)}: it is a part of a data directory, as an interrupted copy or backup "
+        f"leaves, or it lost its manifest. Copy all of it again; or, if this is all there is, {ASK} To begin anew, name another directory."
+    )
+
+
+def begin_creation(files: Files, directory: str) -> None:
+    """Note that what comes next is the creation of a log: until its manifest is there, nothing in the directory counts."""
+    files.close(files.create(os.path.join(directory, CREATING_NAME)))
+    files.sync_dir(directory)
+
+
+def end_creation(files: Files, directory: str) -> None:
+    """The manifest is durable, as it is at the end of every start."""
+    path = os.path.join(directory, CREATING_NAME)
+    if files.exists(path):
+        files.remove(path)
+        files.sync_dir(directory)
+
+
+def removable(files: Files, directory: str, entries: Sequence[ManifestEntry], last: int) -> list[str]:
+    """The files that are not among `entries` and hold nothing of their own, where the log that `entries` list was read whole up to index
+    `last`. Raises `LogDamaged` where there is any other."""
+    listed = {name for entry in entries for name in entry.files}
+    found, foreign = [], []
+    for name in files.names(directory):
+        if name in listed or not name.endswith(FILE_ENDS):
+            continue
+        if name == spare.NAME or _is_within(files, os.path.join(directory, name), entries[0].first, last):
+            found.append(name)
+        else:
+            foreign.append(name)
+    if foreign:
+        raise LogDamaged(
+            f"{directory} has {_some(foreign)}, which {manifest.NAME} does not list and which may hold what is nowhere else: the manifest "
+            f"is older than the files, as one from a backup is, or they are another directory's. {ASK}"
+        )
+    return found
+
+
+def _is_within(files: Files, path: str, first: int, last: int) -> bool:
+    """Whether a file holds no index that is not in the range, as far as that can be known."""
+    name = os.path.basename(path)
+    base = _BASE.fullmatch(name)
+    if base:
+        return first <= int(base[1]) and int(base[2]) <= last
+    segment = _SEGMENT.fullmatch(name)
+    if not segment:
+        return False
+    try:
+        opened = Segment.load(files, path, int(segment[1]), writable=False)
+    except LogDamaged:
+        return False  # a header is on disk before its file has this name
+    with closing(opened):
+        opened.measure()
+        rest_is_known = opened.has_footer() or opened.find_beyond(opened.tail)[1] == opened.tail
+        return rest_is_known and (opened.last < opened.first or (first <= opened.first and opened.last <= last))
+
+
+def _holds_batches(files: Files, path: str) -> bool:
+    try:
+        segment = Segment.load(files, path, 1, writable=False)
+    except LogDamaged:
+        return False  # not even its header was finished
+    with closing(segment):
+        return next(segment.batches(), None) is not None
+
+
+def _some(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} other{'s' * (len(names) > 2)}"

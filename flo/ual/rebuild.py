@@ -1,0 +1,144 @@
+"""A manifest from the files themselves, for `flo check --repair`: where it is lost or damaged, or is not of these files.
+
+Bases and segments have their range in their name and header, so the log is a chain of them in which each begins where the one before it
+ends. Where several fit, a base goes before the segments it was made from, for what shadowed a dead record may be gone with it; and of
+bases, the newest. The chain that reaches furthest is the log. What is behind a gap cannot be joined to it, and is put aside.
+"""
+
+import os
+import re
+from contextlib import closing
+from typing import NamedTuple
+
+from flo.errors import LogDamaged
+from flo.ual import manifest
+from flo.ual.base import Base
+from flo.ual.directory import FILE_ENDS, removable
+from flo.ual.files import Files
+from flo.ual.manifest import Manifest, ManifestEntry
+from flo.ual.segment import Segment
+from flo.ual.spare import NAME as SPARE_NAME
+
+_SEGMENT = re.compile(r"(\d{20})\.seg")
+_BASE = re.compile(r"(\d{20})-(\d{20})-([0-9a-f]{8})\.base")
+
+
+class Found(NamedTuple):
+    """The manifest to repair by."""
+
+    manifest: Manifest
+    lines: list[str]  # for a person: why and how it was made anew; none where it is the one on disk
+    superfluous: list[str]  # files that are not of it, to be put aside
+
+
+BROKEN_BASE, SEGMENT, BASE = range(3)
+
+
+class _Candidate(NamedTuple):
+    """A file that may be part of the log."""
+
+    entry: ManifestEntry
+    last: int  # the last index of its range; of a segment whose header does not read, the one before its first
+    grade: int  # BROKEN_BASE, SEGMENT or BASE: which is taken where both reach as far
+    time: float  # of the file's last change
+
+
+def find(files: Files, directory: str) -> Found:
+    """The manifest on disk where it is of the files that are there, or else one that is made of them. Raises `LogDamaged` where there is
+    none of a log."""
+    try:
+        there: Manifest | None = manifest.read(files, directory)
+        why = _contradiction(files, directory, there) if there is not None else ""
+        if there is not None and not why:
+            return Found(there, [], [])
+    except FileNotFoundError:
+        there, why = None, f"there is no {manifest.NAME}"
+    except (LogDamaged, ValueError, LookupError, TypeError):
+        there, why = None, f"{manifest.NAME} does not read"
+    return _rebuild(files, directory, there.id if there is not None else os.urandom(16).hex(), why)
+
+
+def _contradiction(files: Files, directory: str, found: Manifest) -> str:
+    """Why the manifest cannot be of the files in the directory; "" where it can."""
+    last = found.entries[-1]
+    names = files.names(directory)
+    listed = {name for entry in found.entries for name in entry.files}
+    missing = sorted(listed.difference(names))
+    if missing and any(name.endswith(FILE_ENDS) and name not in listed and name != SPARE_NAME for name in names):
+        return f"{missing[0]} is missing, and there are files that {manifest.NAME} does not list"
+    try:
+        with closing(Segment.load(files, os.path.join(directory, last.file), last.first, writable=False)) as segment:
+            segment.measure()
+            if segment.has_footer():
+                return f"{last.file} is sealed, and {manifest.NAME} lists nothing behind it"
+            removable(files, directory, found.entries, segment.last)
+    except LogDamaged:
+        # a damaged file that is listed is repaired as such; one that is not listed means another manifest's files
+        try:
+            removable(files, directory, found.entries, found.entries[-1].first - 1)
+        except LogDamaged:
+            return f"there are files that {manifest.NAME} does not list"
+    return ""
+
+
+def _rebuild(files: Files, directory: str, identity: str, why: str) -> Found:
+    candidates = _candidates(files, directory)
+    if not candidates:
+        raise LogDamaged(f"{directory} has no file of a log: there is nothing that a repair could begin with. Restore it from a backup.")
+    chain = _chain(candidates)
+    entries = [candidate.entry for candidate in chain]
+    end = chain[-1].last
+    lines = [f"{why}: made a manifest of {len(entries)} files, which hold the indexes {entries[0].first} to {end}"]
+    if entries[0].first > 1:
+        lines.append(f"what the indexes 1 to {entries[0].first - 1} held is lost: no file has them")
+    listed = {name for entry in entries for name in entry.files}
+    others = [name for name in files.names(directory) if name.endswith(FILE_ENDS) and name not in listed and name != SPARE_NAME]
+    behind = [candidate for candidate in candidates if candidate.entry.first > end + 1]
+    if behind:
+        lines.append(f"no file has the indexes from {end + 1} to {behind[0].entry.first - 1}: what is behind them is put aside")
+    return Found(Manifest(identity, entries), lines, others)
+
+
+def _candidates(files: Files, directory: str) -> list[_Candidate]:
+    """Every base and segment in the directory, by its first index."""
+    found = []
+    names = set(files.names(directory))
+    for name in names:
+        path = os.path.join(directory, name)
+        segment, base = _SEGMENT.fullmatch(name), _BASE.fullmatch(name)
+        if segment:
+            first = int(segment[1])
+            last = first - 1
+            try:
+                with closing(Segment.load(files, path, first, writable=False)) as opened:
+                    opened.measure()
+                    last = opened.last
+            except LogDamaged:
+                pass
+            found.append(_Candidate(ManifestEntry(name, first), last, SEGMENT, files.changed_at(path)))
+        elif base:
+            first, last = int(base[1]), int(base[2])
+            history = name.removesuffix(".base") + ".hist"
+            entry = ManifestEntry(name, first, last, history if history in names else "")
+            grade = BASE
+            try:
+                Base(files, directory, entry).close()
+            except LogDamaged:
+                grade = BROKEN_BASE  # damaged, or a compaction that was cut short
+            found.append(_Candidate(entry, last, grade, files.changed_at(path)))
+    found.sort(key=lambda candidate: (candidate.entry.first, candidate.entry.file))
+    return found
+
+
+def _chain(candidates: list[_Candidate]) -> list[_Candidate]:
+    """The candidates that are the log, in order: the chain from the lowest index on that reaches furthest."""
+    # (where it ends, how good the first of it is, the chain), by the index it begins with
+    best: dict[int, tuple[int, tuple[int, float], list[_Candidate]]] = {}
+    for candidate in reversed(candidates):
+        first = candidate.entry.first
+        after = best.get(candidate.last + 1) if candidate.last >= first else None
+        end, rest = (after[0], after[2]) if after is not None else (candidate.last, [])
+        grade = (candidate.grade, candidate.time)
+        if first not in best or (end, grade) > best[first][:2]:
+            best[first] = (end, grade, [candidate, *rest])
+    return best[candidates[0].entry.first][2]
