@@ -67,6 +67,13 @@ class InternalError(Refusal):
     """A defect of the server: its log has the details."""
 
 
+class Damaged(InternalError):
+    """What was asked for lies on disk and does not read; the message names the file and the index. Not a defect: everything else is served,
+    and `flo check` tells more."""
+
+    code = "DAMAGED"
+
+
 class NotLeader(Refusal):
     """Another node leads; the message is its address, if it is known."""
 

@@ -4,6 +4,7 @@ all at once."""
 import shutil
 import signal
 import tempfile
+from array import array
 from collections.abc import Callable
 from contextlib import suppress
 from itertools import count
@@ -16,12 +17,13 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from flo.engine import Engine, EngineSettings, loading, unread
-from flo.errors import LogDamaged, Refusal
+from flo.errors import Damaged, LogDamaged, Refusal
 from flo.store.unread import UnreadShard
-from flo.ual import compaction
+from flo.ual import base, compaction
 from flo.ual.check import check
 from flo.ual.compaction import Stopped
 from flo.ual.files import Files
+from flo.ual.keyindex import KeyIndexWriter
 from flo.ual.repair import repair
 from tests.processes import FloProcess, wait_until
 from tests.test_compaction import SEGMENT_BYTES, START, Clock, memory_of
@@ -230,25 +232,44 @@ def test_plain_shards_again_a_slice_at_a_time(tmp_path: Path, monkeypatch: pytes
         engine.close()
 
 
-def test_what_cannot_be_read_is_not_taken_for_read(tmp_path: Path) -> None:
-    """Damage that came after the start: other keys are right, what is damaged fails, and so does reading the rest, for ever."""
+@pytest.mark.parametrize("part", ("key", "entry"))
+@pytest.mark.parametrize("old_format", (False, True))
+def test_what_cannot_be_read_is_not_taken_for_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part: str, old_format: bool) -> None:
+    """Damage that came after the start: what is damaged is refused, by file and key, and never taken for a key that is not there; all other
+    keys are served, those beside it too where the file has a check of each value; what is of all keys is refused; the server stays up."""
+    if old_format:
+        monkeypatch.setattr(base, "MAGIC", base.MAGIC_3)
+        monkeypatch.setattr(KeyIndexWriter, "columns", lambda self, columns=KeyIndexWriter.columns: (columns(self)[0], array("I")))
     filled(tmp_path)
-    engine = Engine(str(tmp_path), manual=True, leave=True)
+    told: list[str] = []
+    monkeypatch.setattr(base, "MAGIC", b"FLOBASE4")
+    engine = Engine(str(tmp_path), manual=True, leave=True, on_notice=told.append)
     path = next(tmp_path.glob("*.base"))
     data = bytearray(path.read_bytes())
-    at = data.index(b"s\x07\x00\x00\x00key-100") + 17  # of the entry, behind its head
-    assert data[at : at + 4] == b"$27\r"
-    data[at + 1 : at + 2] = b"3"
+    at = data.index(b"s\x07\x00\x00\x00key-100") + (8 if part == "key" else 30)
+    data[at] ^= 1
     path.write_bytes(data)
-    found = engine.kv.get(b"key-5")
-    assert found is not None and found.value == b"5" * 9
-    with pytest.raises(LogDamaged, match="there is no value"):
-        engine.kv.get(b"key-100")
-    for _ in range(3):
-        with pytest.raises(LogDamaged, match="checksum"):
-            while engine.rest is not None:
-                engine.upkeep(idle=True)
+    for _ in range(2):  # while the rest is read, and when it was
+        with pytest.raises(Damaged, match=r"key-100.*does not read"):
+            engine.kv.get(b"key-100")
+        if not old_format:
+            found = engine.kv.get(b"key-101")
+            assert found is not None and found.value.startswith(b"101")
+        assert engine.kv.get(b"no such key") is None
+        while engine.rest is not None and engine.rest.failure is None:
+            engine.upkeep(idle=True)
     assert engine.rest is not None
+    assert not all(engine.upkeep(idle=True) for _ in range(1000)), "it would never come to rest"
+    with pytest.raises(Damaged):
+        engine.kv.read_all()
+    found = engine.kv.get(b"key-2999")
+    assert found is not None and found.value.startswith(b"2999")
+    engine.kv.put(b"key-100", b"anew")  # and is well again
+    found = engine.kv.get(b"key-100")
+    assert found is not None and found.value == b"anew"
+    assert engine.log.damage_met >= 3
+    assert sum("key-100" in sentence for sentence in told) == 1, told
+    engine.commit()
     engine.log.abandon()
 
 

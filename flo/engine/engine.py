@@ -156,6 +156,8 @@ class Engine:
                 namespace.kv.store.settle()
                 self.busy.add(namespace)
             self._may_leave = False
+            if self.rest is not None:
+                self.rest.met = log.met_damage
         except BaseException:
             if self.rest is not None:
                 self.rest.close()
@@ -233,7 +235,7 @@ class Engine:
         next segment. Unless `idle`, only what is overdue. Returns whether a next call has more to do."""
         more = self.notify()
         more = self.log.upkeep(idle) or more
-        if self.rest is not None:
+        if self.rest is not None and self.rest.failure is None:
             more = True
             if not self.log.accepts_adds:
                 self.rest.awaited = True  # what was compacted away takes room on the disk until it is read

@@ -9,11 +9,12 @@ in a newer base. That is looked for (`is_newer`): elsewhere what is applied late
 """
 
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from time import monotonic
 
 from flo.engine.namespace import Namespace
+from flo.errors import Damaged, LogDamaged
 from flo.store.kv import SHARDS, entry_version
 from flo.ual.keyindex import HASH_BITS, PLACE_BITS, KeyIndex, seed_of, word_of
 
@@ -22,6 +23,7 @@ LEFT_FILES_MAX = 64  # of 64 MB; each is looked through for a key that is in non
 SLICE = 256  # values read in one go: half a ms
 PLAIN_SLICE = 8192  # entries put into plain shards in one go: half a ms
 HASHES_FROM = 1000  # records looked for, from which on it is worth putting down which hashes there are at all: 60 ns a value
+SHOWN_KEY_BYTES = 128  # of a key that does not read, in the sentence that says so
 OVERDUE_SECONDS = 0.005  # how often a slice is done where the server is never idle: a tenth of its time
 
 
@@ -34,7 +36,8 @@ class Rest:
         self._namespaces = namespaces
         self._holders: set[int] = set().union(*(source.namespaces() for source in sources))
         self._work = self._read()
-        self._failure: BaseException | None = None
+        self.met: Callable[[str, str, Exception], Damaged] | None = None  # what, in which file, why; None while the start goes on
+        self.failure: Damaged | None = None  # some of it does not read: it stays on disk, and what is of all keys is refused
         self._next = 0.0  # monotonic
         self._looked = 0  # how often `is_newer` was asked
         self._hashes: bytearray | None = None  # by the hash of a key: whether there is a value of such a one
@@ -54,7 +57,12 @@ class Rest:
             if source.last <= above:
                 break
             at = bisect_left(source.words, low)
-            entry = source.find(namespace, key, low, at)
+            try:
+                entry = source.find(namespace, key, low, at)
+            except (LogDamaged, OSError) as e:
+                if self.met is None:
+                    raise
+                raise self.met(f"the value of the key {key[:SHOWN_KEY_BYTES]!r}", source.path, e) from e
             if entry is not None:
                 return entry
         return None
@@ -78,15 +86,23 @@ class Rest:
     def _read(self) -> Iterator[None]:
         """All that is to be done, in slices."""
         self._hashes = None  # the start is over
-        while self._sources:
-            for number, pieces in self._sources[0].blocks():
+        for source in tuple(self._sources):
+            damages: list[Exception] = []
+            for number, pieces in source.blocks(damages.append):
                 for at in range(0, len(pieces), 2 * SLICE):
                     namespace = self._namespaces.get(number)  # None where it was deleted since
                     if namespace is not None:
                         namespace.kv.store.read(pieces[at : at + 2 * SLICE])
                     self.left -= min(SLICE, len(pieces) // 2 - at // 2)
                     yield
-            self._sources.pop(0).close()  # only now, that the stores hold all of it
+            if damages:
+                assert self.met is not None
+                self.failure = self.met("some values", source.path, damages[0])
+                continue  # single keys are looked for in it, for ever
+            self._sources.remove(source)  # only now, that the stores hold all of it
+            source.close()
+        if self.failure is not None:
+            return
         moved = 0
         for number in self._holders:
             namespace = self._namespaces.get(number)
@@ -100,17 +116,10 @@ class Rest:
                     yield
 
     def step(self, idle: bool) -> bool:
-        """Do another slice; unless `idle` or awaited, only now and then. Returns whether all is done. Raises `LogDamaged` or `OSError`,
-        and again for ever then: what could not be read is not to be taken for read."""
-        if self._failure is not None:
-            raise self._failure
+        """Do another slice; unless `idle` or awaited, only now and then. Returns whether all is done, and nothing was damaged."""
         if not (idle or self.awaited) and monotonic() < self._next:
             return False
-        try:
-            done = next(self._work, self) is self
-        except BaseException as e:
-            self._failure = e
-            raise
+        done = next(self._work, self) is self and self.failure is None
         self._next = monotonic() + OVERDUE_SECONDS
         return done
 

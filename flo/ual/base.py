@@ -6,7 +6,8 @@ is read when somebody asks for it. Layout (docs/log-format.md, "Base"), little-e
     0   header: magic, random id, first and last index of the range, time of its last batch, crc; zeros to 64
     64  blocks (flo.ual.block)
         footer: of each block: u64 offset, u64 its first index, u64 bytes of the part that a start reads
-        index of the keys (flo.ual.keyindex): a u64 word for each value, u32 crc; of what is history only there is none
+        index of the keys (flo.ual.keyindex): a u64 word for each value, a u32 check for each, u32 crc of both; of what is history only
+            there is none, but for the crc
         trailer: magic "FLOT", u32 blocks, u64 records, u64 offset of the footer, the random id again, u32 crc of the footer and of all
                  this
 
@@ -17,7 +18,7 @@ import os
 import struct
 from array import array
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 from zlib import crc32
 
@@ -29,20 +30,20 @@ from flo.ual.block import (
     Block,
     Builder,
     Head,
-    entry_is_sound,
     read_head,
     take_row,
     value_row,
 )
 from flo.ual.columns import from_bytes, to_bytes
 from flo.ual.files import Files
-from flo.ual.keyindex import PLACE_MASK, WORD_BYTES, KeyIndexWriter
+from flo.ual.keyindex import CHECK_BYTES, PLACE_MASK, WORD_BYTES, KeyIndexWriter, check_of, seed_of
 from flo.ual.manifest import ManifestEntry
-from flo.ual.record import U32
+from flo.ual.record import U32, U64
 from flo.ual.runs import Run
 
-MAGIC = b"FLOBASE3"
-MAGIC_2 = b"FLOBASE2"  # the same without an index and its crc
+MAGIC = b"FLOBASE4"
+MAGIC_3 = b"FLOBASE3"  # the same without the checks in the index
+MAGIC_2 = b"FLOBASE2"  # without an index and its crc
 _HEADER = struct.Struct("<8s16sQQQ")
 HEADER_BYTES = 64
 FOOTER_MAGIC = b"FLOT"
@@ -52,6 +53,7 @@ ENTRY_BYTES = 24  # of a block, in the footer
 SYNC_BYTES = 1 << 20  # a large sync would hold up those of the log
 READ_BYTES = 1 << 10  # most records are smaller, so most reads are one system call
 READ_AHEAD_BYTES = 64 << 10  # where neighbours are read one after the other
+KEPT_BYTES_MAX = 1 << 20  # of a block that was checked, for the next read: a larger one has a value that is
 LOAD_BYTES = 1 << 20  # blocks that lie together are read together
 
 
@@ -126,7 +128,7 @@ class BaseWriter:
         first, loaded, rest, words = self._builder.build(self._seed)
         if self._keys is not None:
             assert self.size + len(loaded) <= PLACE_MASK, "no base is a terabyte"
-            self._keys.add([self.size + word for word in words])
+            self._keys.add([(self.size + word, check) for word, check in words])
         self._blocks.extend((self.size, first, len(loaded)))
         self._write([loaded, rest])
 
@@ -144,7 +146,7 @@ class BaseWriter:
         self._flush()
         footer = to_bytes(self._blocks)
         trailer = _TRAILER.pack(FOOTER_MAGIC, len(self._blocks) // 3, self.records, self.size, self._identity)
-        words = to_bytes(self._keys.words()) if self._keys is not None else b""
+        words = b"".join(map(to_bytes, self._keys.columns())) if self._keys is not None else b""
         self._write([footer, words, U32.pack(crc32(words)), trailer + U32.pack(crc32(trailer, crc32(footer)))])
         self.files.sync(self.fd)
         self.close()
@@ -162,11 +164,12 @@ class BaseWriter:
 
 
 class _Page(NamedTuple):
-    """Where the records of one block are."""
+    """A block whose checksum was looked at, and where its records are."""
 
     number: int  # of the block
     at: int  # of the block in the file
     head: Head
+    data: bytes  # as far as a start reads it
     indexes: "array[int]"
     places: "array[int]"
 
@@ -195,10 +198,15 @@ class BaseFile:
         files, size = self.files, self.files.size(self.fd)
         head = files.pread(self.fd, HEADER_BYTES, 0)
         length = _HEADER.size
-        if len(head) < HEADER_BYTES or head[:8] not in (MAGIC, MAGIC_2) or U32.unpack_from(head, length)[0] != crc32(head[:length]):
+        if (
+            len(head) < HEADER_BYTES
+            or head[:8] not in (MAGIC, MAGIC_3, MAGIC_2)
+            or U32.unpack_from(head, length)[0] != crc32(head[:length])
+        ):
             raise LogDamaged(f"{self.path} is damaged at byte 0: its header does not hold. Restore it from a backup.")
         _, identity, said_first, said_last, self.time = _HEADER.unpack_from(head)
-        self.has_index = head[:8] == MAGIC
+        self.has_index = head[:8] != MAGIC_2
+        self._word_bytes = WORD_BYTES + CHECK_BYTES if head[:8] == MAGIC else WORD_BYTES
         self.last = last
         if (said_first, said_last) != (first, last):
             raise LogDamaged(f"{self.path} says it holds {said_first} to {said_last}, the manifest says {first} to {last}.")
@@ -210,7 +218,7 @@ class BaseFile:
         _, blocks, self.records, self.footer_at, again = _TRAILER.unpack_from(trailer)
         self._keys_at = self.footer_at + blocks * ENTRY_BYTES
         self._keys_bytes = size - TRAILER_BYTES - self._keys_at - (U32.size if self.has_index else 0)
-        if again != identity or self._keys_bytes < 0 or self._keys_bytes % (WORD_BYTES if self.has_index else size):
+        if again != identity or self._keys_bytes < 0 or self._keys_bytes % (self._word_bytes if self.has_index else size):
             raise LogDamaged(sentence)
         footer = files.pread(self.fd, blocks * ENTRY_BYTES, self.footer_at)
         if U32.unpack_from(trailer, _TRAILER.size)[0] != crc32(trailer[: _TRAILER.size], crc32(footer)):
@@ -219,47 +227,57 @@ class BaseFile:
         self._offsets, self._firsts, self._loaded = table[0::3], table[1::3], table[2::3]
         self.size = size
 
-    def keys(self) -> "array[int]":
-        """The index: the words of all its values. Raises `LogDamaged`."""
+    def keys(self) -> "tuple[array[int], array[int]]":
+        """The index: the words of all its values, and their checks, none where an earlier version wrote the file. Raises `LogDamaged`."""
         data = self.files.pread(self.fd, self._keys_bytes + U32.size, self._keys_at)
-        words = data[: self._keys_bytes]
-        if not self.has_index or len(data) != self._keys_bytes + U32.size or crc32(words) != U32.unpack_from(data, self._keys_bytes)[0]:
+        columns = data[: self._keys_bytes]
+        if not self.has_index or len(data) != self._keys_bytes + U32.size or crc32(columns) != U32.unpack_from(data, self._keys_bytes)[0]:
             raise LogDamaged(f"{self.path} is damaged at byte {self._keys_at}: its index does not hold. Restore it from a backup.")
-        return from_bytes("Q", words)
+        words = WORD_BYTES * self.value_count
+        return from_bytes("Q", columns[:words]), from_bytes("I", columns[words:])
 
     def check_keys(self, has_any: bool) -> None:
         """Raise `LogDamaged` unless the index is of all values there are, or empty unless it `has_any`."""
         if self.has_index:
-            words = [word for block in self.blocks() for word in block.words()] if has_any else []
-            if self.keys() != array("Q", sorted(words)):
+            found = sorted(word for block in self.blocks() for word in block.words()) if has_any else []
+            words, checks = self.keys()
+            if list(words) != [word for word, _ in found] or (checks and list(checks) != [check for _, check in found]):
                 raise LogDamaged(f"{self.path} is damaged at byte {self._keys_at}: its index is not of its keys.")
 
     @property
     def value_count(self) -> int:
         """How many values the index has."""
-        return int(self._keys_bytes) // WORD_BYTES
+        return int(self._keys_bytes) // self._word_bytes
 
     def value_namespaces(self) -> set[int]:
         """The numbers of the namespaces that have values. Raises `LogDamaged`."""
         heads = (read_head(self.files.pread(self.fd, BLOCK_HEADER_BYTES, at), self.path, at) for at in self._offsets)
         return {head.namespace for head in heads if head.values}
 
-    def entry_at(self, place: int, namespace: int, key: bytes) -> bytes | None:
-        """The entry of the value whose key's piece is at offset `place` of the file; None where it is of another key or namespace."""
-        number = bisect_right(self._offsets, place) - 1
-        head = read_head(self.files.pread(self.fd, BLOCK_HEADER_BYTES, self._offsets[number]), self.path, self._offsets[number])
-        begin = 2 * PIECE_HEAD_BYTES + len(key)
-        data = self.files.pread(self.fd, begin + READ_BYTES, place)
-        if head.namespace != namespace or data[1 : begin - PIECE_HEAD_BYTES] != U32.pack(len(key)) + key:
+    def entry_at(self, place: int, check: int | None, namespace: int, key: bytes) -> bytes | None:
+        """The entry of the value whose key's piece is at offset `place` of the file and whose check is this; None where it is of another
+        key or namespace. Without a check, the whole block is looked at. Raises `LogDamaged`."""
+        if check is not None:
+            data = self.files.pread(self.fd, 2 * PIECE_HEAD_BYTES + len(key) + READ_BYTES, place)
+            found = self._pieces_at(data, place)
+            if found is not None and check_of(seed_of(namespace), *found) == check:
+                return found[1] if found[0] == key else None
+        # it is another namespace's, or damaged: the block's checksum tells
+        page = self._page_of(bisect_right(self._offsets, place) - 1)
+        found = self._pieces_at(page.data[place - page.at :], place)
+        return found[1] if found is not None and found[0] == key and page.head.namespace == namespace else None
+
+    def _pieces_at(self, data: bytes, place: int) -> tuple[bytes, bytes] | None:
+        """(key, entry) of the pieces that begin at offset `place` of the file, with `data`; None where they cannot be such."""
+        middle = PIECE_HEAD_BYTES + U32.unpack_from(data, 1)[0] if len(data) >= PIECE_HEAD_BYTES else len(data)
+        if middle + PIECE_HEAD_BYTES > len(data):
             return None
-        size = int(U32.unpack_from(data, begin - U32.size)[0])
-        if begin + size > len(data):
-            data += self.files.pread(self.fd, begin + size - len(data), place + len(data))
-        entry = data[begin : begin + size]
-        # the block's checksum held when the server started; this is no second one, but finds most of what may have happened since
-        if len(entry) != size or not entry_is_sound(entry, head.first, head.last):
-            raise LogDamaged(f"{self.path} is damaged at byte {place}: there is no value, as there was at the start.")
-        return entry
+        end = middle + PIECE_HEAD_BYTES + int(U32.unpack_from(data, middle + 1)[0])
+        if end > len(data):
+            if place + end > self.footer_at:
+                return None
+            data += self.files.pread(self.fd, end - len(data), place + len(data))
+        return data[PIECE_HEAD_BYTES:middle], data[middle + PIECE_HEAD_BYTES : end]
 
     def __len__(self) -> int:
         """How many blocks there are."""
@@ -268,8 +286,9 @@ class BaseFile:
     def _end_of(self, number: int) -> int:
         return self._offsets[number + 1] if number + 1 < len(self._offsets) else self.footer_at
 
-    def blocks(self) -> Iterator[Block]:
-        """Every block, as far as a start reads it. Raises `LogDamaged`."""
+    def blocks(self, passed_over: Callable[[Exception], None] | None = None) -> Iterator[Block]:
+        """Every block, as far as a start reads it. Raises `LogDamaged` or `OSError`; or tells `passed_over` of what is damaged, and goes on
+        behind it."""
         number = 0
         while number < len(self):
             start = self._offsets[number]
@@ -280,10 +299,24 @@ class BaseFile:
                 and self._offsets[last + 1] + self._loaded[last + 1] - start <= LOAD_BYTES
             ):
                 last += 1
-            data = self.files.pread(self.fd, self._offsets[last] + self._loaded[last] - start, start)
+            try:
+                data = self.files.pread(self.fd, self._offsets[last] + self._loaded[last] - start, start)
+            except OSError as e:
+                if passed_over is None:
+                    raise
+                passed_over(e)
+                number = last + 1
+                continue
             for each in range(number, last + 1):
                 at = self._offsets[each] - start
-                yield Block(data[at : at + self._loaded[each]], self.seed, self.path, start + at)
+                try:
+                    block = Block(data[at : at + self._loaded[each]], self.seed, self.path, start + at)
+                except LogDamaged as e:
+                    if passed_over is None:
+                        raise
+                    passed_over(e)
+                    continue
+                yield block
             number = last + 1
 
     def rows(self, number: int) -> list[tuple[int, bytes]]:
@@ -300,20 +333,16 @@ class BaseFile:
         number = bisect_right(self._firsts, index) - 1
         if number < 0:
             return None
-        page = self._page
-        if page is None or number != page.number:
-            page = self._page = self._read_page(number)
+        page = self._page_of(number)
         at = bisect_left(page.indexes, index)
         if at == len(page.indexes) or page.indexes[at] != index:
             return None
         place = page.places[at]
         if place < page.head.others_at:
             return self._read_value(page, index, at, place)
-        start = page.at + place
         if place < page.head.end:
-            data = self._read_ahead(start, 0)
-            return data[: U32.unpack_from(data)[0]]
-        return take_row(self.path, index, self._read_ahead(start, 4), 0)
+            return page.data[place : place + U32.unpack_from(page.data, place)[0]]
+        return take_row(self.path, index, self._read_ahead(page.at + place), 0)
 
     def read_rows(self, indexes: list[int], skip: int) -> list[bytes]:
         """What is behind the first `skip` bytes of records that lie in groups, whose indexes ascend: of as many of the first as lie in
@@ -335,50 +364,46 @@ class BaseFile:
         return found
 
     def _read_value(self, page: _Page, index: int, at: int, place: int) -> bytes:
-        number = sum(1 for other in page.places[:at] if other < page.head.others_at)
-        columns = page.at + BLOCK_HEADER_BYTES + COLUMN_BYTES * len(page.indexes)
-        time = self._pread(8, columns + 8 * number, index)
-        prev = self._pread(8, columns + 8 * (page.head.values + number), index)
-        start = page.at + place
-        head = self._pread(PIECE_HEAD_BYTES, start, index)
-        key_length = U32.unpack_from(head, 1)[0]
-        pieces = self._pread(key_length + PIECE_HEAD_BYTES, start + PIECE_HEAD_BYTES, index)
-        key = pieces[:key_length]
-        entry = self._pread(U32.unpack_from(pieces, key_length + 1)[0], start + PIECE_HEAD_BYTES + len(pieces), index)
-        return value_row(key, entry, page.head.namespace, *(int.from_bytes(each, "little") for each in (time, prev)))
+        data, head = page.data, page.head
+        number = sum(1 for other in page.places[:at] if other < head.others_at)
+        columns = BLOCK_HEADER_BYTES + COLUMN_BYTES * len(page.indexes)
+        time = U64.unpack_from(data, columns + 8 * number)[0]
+        prev = U64.unpack_from(data, columns + 8 * (head.values + number))[0]
+        start = place + PIECE_HEAD_BYTES
+        end = start + U32.unpack_from(data, place + 1)[0]
+        entry = end + PIECE_HEAD_BYTES
+        size = U32.unpack_from(data, end + 1)[0]
+        return value_row(data[start:end], data[entry : entry + size], head.namespace, time, prev)
 
-    def _pread(self, size: int, at: int, index: int) -> bytes:
-        data = self.files.pread(self.fd, size, at)
-        if len(data) != size:
-            raise LogDamaged(f"{self.path}: {len(data)} bytes of index {index} could be read where {size} should be.")
-        return data
-
-    def _read_ahead(self, start: int, before: int) -> bytes:
-        """The record at offset `start`, which has `before` bytes in front of its length, with whatever follows."""
+    def _read_ahead(self, start: int) -> bytes:
+        """The record whose checksum is at offset `start`, with that in front of it, and whatever follows it."""
         at = start - self._ahead_at
         have = len(self._ahead) - at
-        if at < 0 or have < before + 4 or have < before + U32.unpack_from(self._ahead, at + before)[0]:
+        head = 2 * U32.size
+        if at < 0 or have < head or have < U32.size + U32.unpack_from(self._ahead, at + U32.size)[0]:
             size = READ_AHEAD_BYTES if start == self._read_end else READ_BYTES
             data = self.files.pread(self.fd, size, start)
-            if len(data) < before + 4:
+            if len(data) < head:
                 raise LogDamaged(f"{self.path} is damaged at byte {start}: it ends there. Restore it from a backup.")
-            length = before + int(U32.unpack_from(data, before)[0])
+            length = U32.size + int(U32.unpack_from(data, U32.size)[0])
             if length > len(data):
+                if length > self.size:
+                    raise LogDamaged(f"{self.path} is damaged at byte {start}: a record of {length} bytes cannot be there.")
                 data += self.files.pread(self.fd, length - len(data), start + len(data))
             self._ahead, self._ahead_at, at = data, start, 0
-        end = at + before + int(U32.unpack_from(self._ahead, at + before)[0])
+        end = at + U32.size + int(U32.unpack_from(self._ahead, at + U32.size)[0])
         self._read_end = self._ahead_at + end
         return self._ahead[at:end]
 
-    def _read_page(self, number: int) -> _Page:
-        """Have a block's columns at hand."""
-        at = self._offsets[number]
-        head = read_head(self.files.pread(self.fd, BLOCK_HEADER_BYTES, at), self.path, at)
-        data = self.files.pread(self.fd, COLUMN_BYTES * head.records, at + BLOCK_HEADER_BYTES)
-        if len(data) != COLUMN_BYTES * head.records:
-            raise LogDamaged(f"{self.path} is damaged at byte {at}: its columns are cut short. Restore it from a backup.")
-        middle = 8 * head.records
-        return _Page(number, at, head, from_bytes("Q", data[:middle]), from_bytes("I", data[middle:]))
+    def _page_of(self, number: int) -> _Page:
+        """A block, read and checked; that of the last call is kept. Raises `LogDamaged`."""
+        page = self._page
+        if page is None or number != page.number:
+            at = self._offsets[number]
+            block = Block(self.files.pread(self.fd, self._loaded[number], at), self.seed, self.path, at)
+            page = _Page(number, at, block.head, block.data, block.indexes(), block.places())
+            self._page = page if len(block.data) <= KEPT_BYTES_MAX else None
+        return page
 
     def close(self) -> None:
         """Give the descriptor back."""

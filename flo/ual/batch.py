@@ -1,15 +1,20 @@
-"""The batch: what one turn of the loop wrote, framed and checksummed as a chain.
+"""The batch: what one turn of the loop wrote, or a part of it, framed and checksummed as a chain.
+
+A turn that writes more than BATCH_BYTES writes several batches, so that one record can be read and checked without reading all of them.
+They are a *group*: each but the last says that more follow, and a group is there as a whole or not at all.
 
 Layout of its header (docs/log-format.md, "Batch"), little-endian, 48 bytes:
 
-    0  magic "FLOB" | 4  u32 length of the records | 8  u64 first index | 16 u32 count | 20 u32 previous crc
+    0  magic "FLOB" | 4  u32 length of the records | 8  u64 first index
+    16 u32 count, in its highest bit whether more batches of the group follow      | 20 u32 previous crc
     24 u64 time, ms | 32 u64 durable index         | 40 u32 head crc    | 44 u32 crc   | 48 records
 
 head crc covers bytes 0-39 from the segment's seed; crc covers the records from the head crc.
 """
 
 import struct
-from collections.abc import Sequence
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 from zlib import crc32
 
@@ -20,8 +25,12 @@ HEADER_BYTES = _HEAD.size + _CRCS.size
 assert HEADER_BYTES == 48
 
 
+BATCH_BYTES = 64 << 10  # of records, unless one is larger: to check as much takes 40 us
+MORE = 1 << 31  # in the count: the group goes on with the next batch
+
+
 class BatchHeader(NamedTuple):
-    """A batch's header, decoded. `length` is of the records only."""
+    """A batch's header, decoded. `length` is of the records only; `more`: the next batch is of the same group."""
 
     length: int
     first: int
@@ -31,6 +40,7 @@ class BatchHeader(NamedTuple):
     durable: int
     head_crc: int
     crc: int
+    more: bool = False
 
     @property
     def last(self) -> int:
@@ -38,11 +48,25 @@ class BatchHeader(NamedTuple):
         return self.first + self.records - 1
 
 
+def headers_bytes(length: int) -> int:
+    """How many bytes the headers of a group take at most whose records are `length` bytes."""
+    return HEADER_BYTES * (1 + 2 * length // BATCH_BYTES)  # of any two neighbours, the records are more than BATCH_BYTES together
+
+
+def cut(ends: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """The batches of a group, each as (from, to) of its records. `ends`: where each record ends, counted from the first one's start."""
+    done = start = 0
+    while done < len(ends):
+        upto = max(bisect_right(ends, start + BATCH_BYTES, done), done + 1)
+        yield done, upto
+        done, start = upto, ends[upto - 1]
+
+
 def pack_header(
-    records: Sequence[bytes], length: int, first: int, count: int, time: int, durable: int, prev_crc: int, seed: int
+    records: Sequence[bytes], length: int, first: int, count: int, time: int, durable: int, prev_crc: int, seed: int, more: bool = False
 ) -> tuple[bytes, int]:
     """The header for `records` (any cutting into pieces, `length` bytes in all) and the batch's crc."""
-    head = _HEAD.pack(MAGIC, length, first, count, prev_crc, time, durable)
+    head = _HEAD.pack(MAGIC, length, first, count | MORE if more else count, prev_crc, time, durable)
     head_crc = crc = crc32(head, seed)
     for piece in records:
         crc = crc32(piece, crc)
@@ -57,9 +81,9 @@ def read_header(data: bytes, seed: int, at: int = 0) -> BatchHeader | None:
     head_crc, crc = _CRCS.unpack_from(data, at + _HEAD.size)
     if crc32(data[at : at + _HEAD.size], seed) != head_crc:
         return None
-    return BatchHeader(length, first, count, prev_crc, time, durable, head_crc, crc)
+    return BatchHeader(length, first, count & ~MORE, prev_crc, time, durable, head_crc, crc, count >= MORE)
 
 
-def body_is_intact(header: BatchHeader, body: bytes) -> bool:
+def body_is_intact(header: BatchHeader, body: bytes | memoryview) -> bool:
     """Whether `body` is what the header was written for."""
     return len(body) == header.length and crc32(body, header.head_crc) == header.crc

@@ -29,7 +29,7 @@ from zlib import crc32
 
 from flo.errors import LogDamaged
 from flo.ual.columns import extend, from_bytes, to_bytes
-from flo.ual.keyindex import seed_of, word_of
+from flo.ual.keyindex import check_of, seed_of, word_of
 from flo.ual.record import (
     HEADER,
     HEADER_BYTES,
@@ -146,13 +146,13 @@ class Block:
         found: list[bytes] = marshal.loads(pieces) if MARSHAL_READS_PIECES else read_pieces(pieces)
         return found
 
-    def words(self) -> list[int]:
-        """Those of the values' keys in the file's index."""
+    def words(self) -> list[tuple[int, int]]:
+        """Those of the values' keys in the file's index, each with its check."""
         seed, place = seed_of(self.head.namespace), self.at + self.head.values_at + PIECE_HEAD_BYTES
-        words: list[int] = []
+        words: list[tuple[int, int]] = []
         pieces = self.pieces()
         for key, entry in zip(pieces[::2], pieces[1::2], strict=True):
-            words.append(word_of(seed, key, place))
+            words.append((word_of(seed, key, place), check_of(seed, key, entry)))
             place += 2 * PIECE_HEAD_BYTES + len(key) + len(entry)
         return words
 
@@ -237,13 +237,6 @@ def value_row(key: bytes, entry: bytes, namespace: int, time: int, prev: int) ->
     value = entry[entry.index(10) + 1 : -_ENTRY_END]
     kind = KV_STRING | entry[-1] & _KIND_MASK
     return HEADER.pack(HEADER_BYTES + len(key) + len(value), kind, 0, len(key), namespace, time, prev) + key + value
-
-
-def entry_is_sound(entry: bytes, first: int, last: int) -> bool:
-    """Whether an entry is as long as it says, and of a version from `first` to `last`."""
-    end = entry.find(b"\r\n")
-    framed = end > 0 and entry[:1] == b"$" and entry[1:end].isdigit() and int(entry[1:end]) == len(entry) - end - 2 - _ENTRY_END
-    return framed and first <= int(_VERSION.unpack_from(entry, len(entry) - _VERSION.size)[0]) & _INDEX_MASK <= last
 
 
 def take_row(path: str, index: int, data: bytes, start: int) -> bytes:
@@ -344,9 +337,9 @@ class Builder:
             found.append(Records(namespace, name, indexes, idents[::2], idents[1::2], sizes, added))
         return found
 
-    def build(self, seed: int) -> tuple[int, bytes, bytes, list[int]]:
-        """(first index, the part a start reads, the rest, the words of the values' keys in an index, places counted from the block's
-        start) of the block; then it is empty again."""
+    def build(self, seed: int) -> tuple[int, bytes, bytes, list[tuple[int, int]]]:
+        """(first index, the part a start reads, the rest, the words of the values' keys in an index with their checks, places counted from
+        the block's start) of the block; then it is empty again."""
         groups = b"".join(_pack_group(group) for group in self.columns(GROUP_MIN))
         count, values = self.count, len(self._values)
         at = BLOCK_HEADER_BYTES + COLUMN_BYTES * count + VALUE_COLUMN_BYTES * values
@@ -357,7 +350,7 @@ class Builder:
         if values:
             pieces.append(_PIECE_HEAD.pack(_LIST, 2 * values))
         size = len(pieces) * PIECE_HEAD_BYTES
-        words: list[int] = []
+        words: list[tuple[int, int]] = []
         start = seed_of(max(self._namespace, 0))
         for index, data in self._values:
             places.append(at + size)
@@ -367,7 +360,7 @@ class Builder:
             middle = HEADER_BYTES + key_length
             entry = b"$%d\r\n%b\r\n%b" % (len(data) - middle, data[middle:], _VERSION.pack(index | (kind & _KIND_MASK) << _FLAGS_SHIFT))
             key = data[HEADER_BYTES:middle]
-            words.append(word_of(start, key, at + size))
+            words.append((word_of(start, key, at + size), check_of(start, key, entry)))
             pieces += (_PIECE_HEAD.pack(_PIECE, key_length), key, _PIECE_HEAD.pack(_PIECE, len(entry)), entry)
             size += 2 * PIECE_HEAD_BYTES + key_length + len(entry)
         lanes.append(([index for index, _ in self._values], places))

@@ -3,10 +3,13 @@
 A word of 64 bits for each value, ascending: the upper 24 are of the key's hash, the lower 40 the offset of the key's piece in the file
 (flo.ual.block). The hash is the CRC-32 of the key, begun with that of the namespace's number: quick, and the same in every process,
 which Python's own is not. Keys with the same hash are told apart by looking at them.
+
+Beside each word stands a *check* of 32 bits: the CRC-32 of the value's entry, begun with the hash above (all 32 bits of it). So a single
+value is checked before it is served, and damage of one is not damage of its neighbours.
 """
 
 from array import array
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
 from zlib import crc32
 
@@ -19,6 +22,7 @@ HASH_BITS = 24  # a base has half a million keys: one in thirty shares its hash 
 PLACE_BITS = 64 - HASH_BITS
 PLACE_MASK = (1 << PLACE_BITS) - 1
 WORD_BYTES = 8
+CHECK_BYTES = 4
 BUCKETS = 256
 
 
@@ -32,24 +36,33 @@ def word_of(seed: int, key: bytes, place: int) -> int:
     return crc32(key, seed) >> (32 - HASH_BITS) << PLACE_BITS | place
 
 
+def check_of(seed: int, key: bytes, entry: bytes) -> int:
+    """The check of a value."""
+    return crc32(entry, crc32(key, seed))
+
+
 class KeyIndexWriter:
     """Collects the words of one file. They are sorted in small parts: the process that makes a base naps between them."""
 
     def __init__(self) -> None:
-        self._buckets = [array("Q") for _ in range(BUCKETS)]
+        self._buckets = [(array("Q"), array("I")) for _ in range(BUCKETS)]
 
-    def add(self, words: Iterable[int]) -> None:
-        """Those of a block."""
+    def add(self, words: Iterable[tuple[int, int]]) -> None:
+        """Those of a block, each with its check."""
         buckets = self._buckets
-        for word in words:
-            buckets[word >> 56].append(word)
+        for word, check in words:
+            bucket, checks = buckets[word >> 56]
+            bucket.append(word)
+            checks.append(check)
 
-    def words(self) -> "array[int]":
-        """All of them, ascending."""
-        found = array("Q")
+    def columns(self) -> "tuple[array[int], array[int]]":
+        """All words, ascending, and their checks."""
+        words, checks = array("Q"), array("I")
         for bucket in self._buckets:
-            found.extend(sorted(bucket))
-        return found
+            pairs = sorted(zip(*bucket, strict=True))
+            words.extend([word for word, _ in pairs])
+            checks.extend([check for _, check in pairs])
+        return words, checks
 
 
 class KeyIndex:
@@ -58,7 +71,7 @@ class KeyIndex:
 
     def __init__(self, file: "BaseFile") -> None:
         """Of a file that is open, which it closes in the end. Raises `LogDamaged`."""
-        self.words = file.keys()
+        self.words, self._checks = file.keys()
         self._file = file
         self.last = file.last
 
@@ -67,7 +80,7 @@ class KeyIndex:
         where it is not in the file. Raises `LogDamaged`, `OSError`."""
         words = self.words
         while at < len(words) and words[at] ^ low <= PLACE_MASK:
-            entry = self._file.entry_at(words[at] & PLACE_MASK, namespace, key)
+            entry = self._file.entry_at(words[at] & PLACE_MASK, self._checks[at] if self._checks else None, namespace, key)
             if entry is not None:
                 return entry
             at += 1
@@ -77,13 +90,18 @@ class KeyIndex:
         """The numbers of those that have values. Raises `LogDamaged`, `OSError`."""
         return self._file.value_namespaces()
 
-    def blocks(self) -> Iterator[tuple[int, list[bytes]]]:
-        """(namespace, key, entry, key, entry, and so on) of every block. Raises `LogDamaged`, `OSError`."""
-        for block in self._file.blocks():
+    def blocks(self, passed_over: Callable[[Exception], None]) -> Iterator[tuple[int, list[bytes]]]:
+        """(namespace, key, entry, key, entry, and so on) of every block that reads; `passed_over` is told of the others."""
+        for block in self._file.blocks(passed_over):
             if block.head.values:
                 yield block.head.namespace, block.pieces()
 
+    @property
+    def path(self) -> str:
+        """Of the file."""
+        return self._file.path
+
     def close(self) -> None:
         """Give the descriptor and the memory back."""
-        self.words = array("Q")
+        self.words, self._checks = array("Q"), array("I")
         self._file.close()

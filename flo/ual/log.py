@@ -19,16 +19,17 @@ from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from itertools import accumulate
 
-from flo.errors import LogDamaged, LogFailed, Overloaded
+from flo.errors import Damaged, LogDamaged, LogFailed, Overloaded
 from flo.ual import batch, manifest, recovery, spare
 from flo.ual.base import Base
+from flo.ual.batch import BATCH_BYTES
 from flo.ual.compaction import Replacement, Source, remove_replaced, sources_of, tail_of
 from flo.ual.directory import CREATING_NAME, FILE_ENDS, is_new, removable
 from flo.ual.files import Files
 from flo.ual.lock import DirectoryLock
 from flo.ual.manifest import CleanEnd, ManifestEntry
 from flo.ual.record import FAMILY_KV, FAMILY_MASK, TYPE_AT, Record, decode
-from flo.ual.segment import CAPACITY_MAX, HEADER_BYTES, OFFSET_BYTES, TRAILER_BYTES, Segment, file_name
+from flo.ual.segment import CAPACITY_MAX, FIRST_OF_BATCH, HEADER_BYTES, OFFSET_BYTES, TRAILER_BYTES, Segment, file_name
 from flo.ual.spare import Spare
 
 SYNC, ASYNC, EPHEMERAL = "sync", "async", "ephemeral"
@@ -42,13 +43,13 @@ ASYNC_SYNC_SECONDS = 0.1  # SPEC: synced at least every 100 ms
 # How long after the last batch another, empty one says that it is on disk: damage of what was acknowledged is then known from a torn tail
 CLAIM_SECONDS = 1.0
 RESERVE_RETRY_SECONDS = 0.25  # how often a full disk is asked again
-GATHER_BYTES_MIN = 64 << 10  # from here on the kernel gathers the records, which saves copying them once
 # Batches of large values are dropped from the system's memory once they are on disk: the store has the values, and pages just given back
 # are cheaper to write to than new ones, two and a half times where a hypervisor has to find them first
 DROP_BYTES_MIN = 256 << 10  # the call itself costs tens of us
 DROP_RECORD_BYTES_MIN = 4 << 10  # on average: of smaller ones the look at each costs as much as it saves
 PENDING_READ_BYTES = 64 << 10  # read together of what is not written yet; of a segment it is a block
-GATHER_PIECES_MAX = 900  # IOV_MAX is 1,024
+PIECES_MAX = 900  # of one write: IOV_MAX is 1,024
+DAMAGED_TOLD_MAX = 1000  # records that do not read, of which the operator is told each: a whole file of them must not fill the log
 SEALED_OPEN_MAX = 128  # files kept open of what is sealed; a base has two descriptors
 EPHEMERAL_NAME = "EPHEMERAL"
 
@@ -84,6 +85,8 @@ class Log:
         self.batches = 0
         self.bytes_written = 0
         self.syncs = 0
+        self.damage_met = 0  # how often a record was asked for that does not read
+        self._damaged: set[str] = set()  # of which the operator was told
         self._segment_bytes = segment_bytes
         self._notice = on_notice or (lambda _: None)
         self._spare: Spare | None = None
@@ -146,19 +149,21 @@ class Log:
                 f"the disk that holds {self.directory} is full: writes that add are refused until there is room; "
                 "reads and deletions go on. Free some space, or delete."
             )
-        records = len(self.pending) + 1
-        needed = batch.HEADER_BYTES + self.pending_bytes + size + OFFSET_BYTES * records
+        records, more = len(self.pending) + 1, size
+        size += self.pending_bytes
+        needed = batch.headers_bytes(size) + size + OFFSET_BYTES * records
         if needed <= self._open.room:
             return
         needed += HEADER_BYTES + TRAILER_BYTES + batch.HEADER_BYTES
         if self._spare is not None and needed <= self._spare.capacity:
             return
         if needed > CAPACITY_MAX or not self._reserve_spare(needed):
-            raise Overloaded(f"the disk that holds {self.directory} has no room for {size} bytes more. Free some space and try again.")
+            raise Overloaded(f"the disk that holds {self.directory} has no room for {more} bytes more. Free some space and try again.")
 
     def fits(self, size: int) -> bool:
         """Whether a record of `size` bytes fits what is open, and writes that add are accepted: `admit` would say nothing."""
-        needed = batch.HEADER_BYTES + self.pending_bytes + size + OFFSET_BYTES * (len(self.pending) + 1)
+        size += self.pending_bytes
+        needed = batch.headers_bytes(size) + size + OFFSET_BYTES * (len(self.pending) + 1)
         return self._spare is not None and needed <= self._open.room
 
     def holds(self, size: int) -> bool:
@@ -166,7 +171,8 @@ class Log:
         Who appends many without asking for each asks this before."""
         if self._spare is None:
             return False
-        needed = self.pending_bytes + size + OFFSET_BYTES * len(self.pending) + HEADER_BYTES + TRAILER_BYTES + 2 * batch.HEADER_BYTES
+        size += self.pending_bytes
+        needed = size + OFFSET_BYTES * len(self.pending) + HEADER_BYTES + TRAILER_BYTES + batch.HEADER_BYTES + batch.headers_bytes(size)
         return needed <= max(self._open.room, self._spare.capacity)
 
     def append(self, record: bytes) -> int:
@@ -188,9 +194,9 @@ class Log:
     def _commit(self, time: int) -> None:
         records = self.pending
         segment = self._open
-        length = sum(map(len, records))
         count = len(records)
-        size = batch.HEADER_BYTES + length
+        length = sum(map(len, records))
+        size = batch.headers_bytes(length) + length
         if size + OFFSET_BYTES * count > segment.room:
             if not records and self._spare is None:
                 return  # a stamp is worth a batch, not the reserve that deletions have on a full disk
@@ -198,15 +204,22 @@ class Log:
             segment = self._open
         first = self.next_index - count
         assert first == self.written + 1, "every index is in exactly one batch"
-        pieces = records
-        if length < GATHER_BYTES_MIN or count > GATHER_PIECES_MAX:
-            pieces = [b"".join(records)]
-        header, crc = batch.pack_header(pieces, length, first, count, time, self.durable, segment.crc, segment.seed)
-        self.files.pwrite(segment.fd, [header, *pieces], segment.tail)
-        offsets = segment.offsets
-        assert offsets is not None
-        offsets.extend(accumulate(map(len, records), initial=segment.tail + batch.HEADER_BYTES))
-        offsets.pop()  # accumulate also gives where the next one would begin
+        if length <= BATCH_BYTES:
+            body = [b"".join(records)] if count else []
+            header, crc = batch.pack_header(body, length, first, count, time, self.durable, segment.crc, segment.seed)
+            pieces = [header, *body]
+            size = batch.HEADER_BYTES + length
+            offsets = segment.offsets
+            assert offsets is not None
+            place = len(offsets)
+            offsets.extend(accumulate(map(len, records), initial=segment.tail + batch.HEADER_BYTES))
+            offsets.pop()  # accumulate also gives where the next one would begin
+            if count:
+                offsets[place] |= FIRST_OF_BATCH
+        else:
+            pieces, size, crc = self._pack_group(records, first, time)
+        for start in range(0, len(pieces), PIECES_MAX):
+            self.files.pwrite(segment.fd, pieces[start : start + PIECES_MAX], segment.tail + sum(map(len, pieces[:start])))
         segment.tail += size
         segment.crc = crc
         segment.last = self.written = self.next_index - 1
@@ -224,6 +237,26 @@ class Log:
                 self.files.drop(segment.fd, segment.tail - size, segment.tail)
         elif self._syncer is not None:
             self.durable = max(self.durable, self._syncer.note(segment.fd, self.written))
+
+    def _pack_group(self, records: list[bytes], first: int, time: int) -> tuple[list[bytes], int, int]:
+        """The batches of a turn that wrote more than one holds, for the open segment, which is told their offsets: (their pieces, bytes in
+        all, the last one's crc)."""
+        segment, crc, at = self._open, self._open.crc, self._open.tail
+        offsets = segment.offsets
+        assert offsets is not None
+        pieces: list[bytes] = []
+        ends, start = list(accumulate(map(len, records))), 0
+        for done, upto in batch.cut(ends):
+            body = b"".join(records[done:upto])
+            more = upto < len(records)
+            header, crc = batch.pack_header([body], len(body), first + done, upto - done, time, self.durable, crc, segment.seed, more)
+            pieces += (header, body)
+            at += batch.HEADER_BYTES
+            offsets.append(at | FIRST_OF_BATCH)
+            offsets.extend(map((at - start).__add__, ends[done : upto - 1]))
+            at += len(body)
+            start = ends[upto - 1]
+        return pieces, at - segment.tail, crc
 
     # -- segments ----------------------------------------------------------------------------------
 
@@ -434,7 +467,7 @@ class Log:
     def read(self, index: int) -> Record | None:
         """Record `index`, from the open batch or from disk; None where the log does not hold it (any more).
 
-        Raises `LogDamaged` where the bytes on disk cannot be read or are not a record.
+        Raises `Damaged` where the bytes on disk cannot be read or are not what was written.
         """
         data = self.read_bytes(index)
         return decode(data) if data is not None else None
@@ -449,12 +482,12 @@ class Log:
             return None
         try:
             return segment.read(index)
-        except OSError as e:
-            raise LogDamaged(f"index {index} could not be read from {segment.path}: {e}") from e
+        except (OSError, LogDamaged) as e:
+            raise self.met_damage(f"index {index}", segment.path, e) from e
 
     def read_rows(self, indexes: list[int], skip: int) -> list[bytes]:
         """What is behind the first `skip` bytes of records, in the order of their indexes, which ascend: of as many of the first as can
-        be read together, none where the first is not kept. Raises `LogDamaged`."""
+        be read together, none where the first is not kept. Raises `Damaged`."""
         index = indexes[0]
         if index > self.written:
             pending, before, room = self.pending, self.written + 1, PENDING_READ_BYTES
@@ -472,11 +505,11 @@ class Log:
             indexes = indexes[: bisect_right(indexes, segment.last)]
         try:
             return segment.read_rows(indexes, skip)
-        except OSError as e:
-            raise LogDamaged(f"index {index} could not be read from {segment.path}: {e}") from e
+        except (OSError, LogDamaged) as e:
+            raise self.met_damage(f"index {index}", segment.path, e) from e
 
     def _segment_of(self, index: int) -> Segment | Base | None:
-        """Where record `index` is, opened; None where no file has it. Raises `LogDamaged`."""
+        """Where record `index` is, opened; None where no file has it. Raises `Damaged`."""
         segment: Segment | Base = self._open
         if index < segment.first:
             low, high = 0, len(self._segments)
@@ -493,10 +526,21 @@ class Log:
             try:
                 segment.reopen()
             except OSError as e:
-                raise LogDamaged(f"index {index} could not be read from {segment.path}: {e}") from e
+                raise self.met_damage(f"index {index}", segment.path, e) from e
             self._open_sealed.append(segment)
             self._limit_descriptors()
         return segment
+
+    def met_damage(self, what: str, path: str, cause: Exception) -> Damaged:
+        """Count that something does not read, tell the operator of it once, and make the refusal of it."""
+        self.damage_met += 1
+        if what not in self._damaged and len(self._damaged) < DAMAGED_TOLD_MAX:
+            self._damaged.add(what)
+            self._notice(f"damage on disk: {what} in {path} does not read: {cause}")
+        return Damaged(
+            f"{what} in {path} does not read: the disk has damaged it. Everything else is served. `flo check` tells more; what is lost is "
+            "in a backup, if you have one."
+        )
 
     # -- ending ------------------------------------------------------------------------------------
 

@@ -5,8 +5,10 @@ Layout (docs/log-format.md, "Segment"):
     0     header: magic, random id, first index, capacity, crc; zeros to 4096
     4096  batches
           open: zeros to the capacity          sealed: the footer, and the file ends
-    footer: u32 offset of each record, then a trailer: magic "FLOF", u32 count, u32 last batch's crc,
-            u64 end of batches, u32 crc of the offsets and the trailer's first 20 bytes
+    footer: u32 offset of each record (its highest bit: the record is the first of its batch), then a trailer: magic "FLOF", u32 count,
+            u32 last batch's crc, u64 end of batches, u32 crc of the offsets and the trailer's first 20 bytes
+
+A record is read with its batch, whose checksum is looked at before anything of it is served; what was checked is kept for what follows.
 """
 
 import os
@@ -32,11 +34,16 @@ _TRAILER = struct.Struct("<4sIIQ")
 TRAILER_BYTES = _TRAILER.size + U32.size
 assert TRAILER_BYTES == 24
 OFFSET_BYTES = 4
-CAPACITY_MAX = 1 << 31  # offsets are u32
-READ_AHEAD_BYTES = 512  # most records are smaller, so most reads are one system call
+FIRST_OF_BATCH = 1 << 31  # in an offset; footers that earlier versions wrote do not have it, and a start makes them again
+PLACE_MASK = FIRST_OF_BATCH - 1
+CAPACITY_MAX = FIRST_OF_BATCH  # offsets are the other 31 bits
 SCAN_BYTES = 256 << 10  # read at a time by a start: it stays in the cache until it is looked at
-BLOCK_BYTES = 16 << 10  # read ahead where neighbours are read one after the other
+CHECK_BYTES = 4 << 10  # read at once of a batch: most of what clients write one by one is smaller, so most reads are one system call
+CHECK_AHEAD_BYTES = 64 << 10  # read where neighbours are read one after the other
+KEPT_BYTES_MAX = 1 << 20  # of what was checked, for the next read: what is larger is one large record, or an earlier version's batch
 PAGE_OFFSETS = 1024  # of a sealed segment's footer kept at hand: neighbours are read one after the other
+_IS_FIRST = bytes(128) + b"\1" * 128  # by an offset's highest byte
+_HIGHEST = slice(3, None, 4) if sys.byteorder == "little" else slice(0, None, 4)
 
 
 def file_name(first: int) -> str:
@@ -81,9 +88,9 @@ class Segment:
         self._footer_at = 0
         self._page: array[int] = array("I")  # offsets of a sealed one that were read last
         self._page_first = -1  # the first of them
-        self._block = b""  # what was read ahead
-        self._block_at = 0
-        self._read_end = 0  # where the last small record that was read ended
+        self._page_crcs: array[int] = array("I")  # of every page of a sealed one's offsets, from when all of the footer was looked at
+        self._checked = b""  # whole batches that lie together, whose checksums were looked at
+        self._checked_at = 0  # where they begin
 
     @classmethod
     def create(cls, files: Files, directory: str, identity: bytes, first: int, capacity: int) -> "Segment":
@@ -154,14 +161,15 @@ class Segment:
         if self._fd >= 0:
             self.files.close(self._fd)
             self._fd = -1
-            self._page, self._page_first, self._block = array("I"), -1, b""
+            self._page, self._page_first, self._checked = array("I"), -1, b""
 
     # -- scanning ----------------------------------------------------------------------------------
 
     def batches(self) -> Iterator[tuple[BatchHeader, int, bytes]]:
-        """The batches that continue the log from the start: (header, file offset of the records, the records)."""
+        """The batches that continue the log from the start, of whole groups: (header, file offset of the records, the records)."""
         at, crc, expected, time = HEADER_BYTES, self.seed, self.first, 0
         window, start = b"", 0  # what is read ahead, and where it begins: batches of one record would be two reads each
+        group: list[tuple[BatchHeader, int, bytes]] = []  # the beginning of one that is not known to be whole
 
         def piece(offset: int, size: int) -> bytes:
             nonlocal window, start
@@ -176,9 +184,15 @@ class Segment:
             body = piece(at + batch.HEADER_BYTES, header.length)
             if not batch.body_is_intact(header, body):
                 return
-            yield header, at + batch.HEADER_BYTES, body
+            found = header, at + batch.HEADER_BYTES, body
             at += batch.HEADER_BYTES + header.length
             crc, expected, time = header.crc, header.last + 1, header.time
+            if header.more:
+                group.append(found)
+                continue
+            yield from group
+            group.clear()
+            yield found
 
     def scan(self, take: Callable[[int, int, bytes, int, "array[int]"], None]) -> Tail:
         """Call `take(first index, count, records, their offset, offsets)` for every batch, which adds each record's to the last; return the
@@ -190,10 +204,13 @@ class Segment:
             while unclaimed and unclaimed[0][0] <= header.durable:
                 unclaimed.popleft()
             unclaimed.append((header.last, base - batch.HEADER_BYTES))
+            place = len(offsets)
             try:
                 take(header.first, header.records, body, base, offsets)
             except LogDamaged as e:
                 raise LogDamaged(f"{self.path} is damaged at byte {base}: {e}") from None
+            if len(offsets) > place:
+                offsets[place] |= FIRST_OF_BATCH
             tail = Tail(base + header.length, header.last, header.crc, header.time)
         self.tail, self.last, self.crc = tail.end, tail.last, tail.crc
         self.unclaimed_from = unclaimed[0][1] if unclaimed else tail.end
@@ -256,6 +273,13 @@ class Segment:
         self.files.pwrite(self._fd, [footer], self.tail)
         self.files.truncate(self._fd, self.tail + len(footer))
         self.files.sync(self._fd)
+        self._use_footer(footer)
+
+    def _use_footer(self, footer: bytes) -> None:
+        """Read offsets from the file from now on, where this footer is."""
+        size = OFFSET_BYTES * PAGE_OFFSETS
+        column = memoryview(footer)[: len(footer) - TRAILER_BYTES]
+        self._page_crcs = array("I", [crc32(column[at : at + size]) for at in range(0, len(column), size)])
         self._footer_at, self.offsets = self.tail, None
 
     def footer_is_intact(self) -> bool:
@@ -263,7 +287,7 @@ class Segment:
         footer = self._footer()
         intact = self.files.size(self._fd) == self.tail + len(footer) and self.files.pread(self._fd, len(footer), self.tail) == footer
         if intact:
-            self._footer_at, self.offsets = self.tail, None
+            self._use_footer(footer)
         return intact
 
     # -- reading -----------------------------------------------------------------------------------
@@ -272,26 +296,9 @@ class Segment:
         """Have the offsets from the `first` on at hand."""
         size = OFFSET_BYTES * min(PAGE_OFFSETS, self.last + 1 - self.first - first)
         data = self.files.pread(self._fd, size, self._footer_at + OFFSET_BYTES * first)
-        if len(data) != size:
-            raise LogDamaged(f"{self.path}: {len(data)} bytes of its footer could be read where {size} should be.")
+        if len(data) != size or crc32(data) != self._page_crcs[first // PAGE_OFFSETS]:
+            raise LogDamaged(f"{self.path} is damaged at byte {self._footer_at + OFFSET_BYTES * first}: its footer does not hold.")
         self._page, self._page_first = _little_endian(array("I", data)), first
-
-    def _read_small(self, at: int, size: int) -> bytes:
-        """A record of up to `size` bytes. Where one is read after the other, as queues and streams are, a block is read ahead: what is
-        in it was written, and never changes."""
-        start = at - self._block_at
-        if not 0 <= start <= len(self._block) - size:
-            ahead = at - self._read_end
-            if 0 <= ahead <= size:
-                self._block, self._block_at = self.files.pread(self._fd, min(BLOCK_BYTES, self.tail - at), at), at
-                start = 0
-            else:
-                self._read_end = at + size
-                data = self.files.pread(self._fd, size, at)
-                return data[: U32.unpack_from(data)[0]]
-        self._read_end = at + size
-        block = self._block
-        return block[start : start + U32.unpack_from(block, start)[0]]
 
     def _place_of(self, index: int) -> tuple["array[int]", int]:
         """(offsets of neighbouring records, which of them is this one's)."""
@@ -304,42 +311,75 @@ class Segment:
             offsets, place = self._page, place - first
         return offsets, place
 
+    def _batch_of(self, index: int) -> tuple[int, int]:
+        """(index, file offset) of the first record of the batch that `index` is in."""
+        while True:
+            offsets, place = self._place_of(index)
+            start = max(place + 1 - PAGE_OFFSETS, 0)
+            found = offsets[start : place + 1].tobytes()[_HIGHEST].translate(_IS_FIRST).rfind(b"\1")
+            if found >= 0:
+                return index - place + start + found, offsets[start + found] & PLACE_MASK
+            index -= place + 1 - start  # it begins before these
+            if index < self.first:
+                raise LogDamaged(f"{self.path}: its footer does not say where index {self.first} begins.")
+
+    def _check(self, index: int) -> tuple[bytes, int]:
+        """(whole batches that lie together and are what was written, where in the file they begin), with that of record `index` among them.
+        Raises `LogDamaged`."""
+        first, at = self._batch_of(index)
+        at -= batch.HEADER_BYTES
+        in_order = at == self._checked_at + len(self._checked)
+        data = self.files.pread(self._fd, CHECK_AHEAD_BYTES if in_order else CHECK_BYTES, at)
+        header = batch.read_header(data, self.seed)
+        if header is None or header.first != first or not first <= index <= header.last:
+            raise LogDamaged(f"{self.path} is damaged at byte {at}: the header of the batch with index {index} does not hold.")
+        end = batch.HEADER_BYTES + header.length
+        if end > len(data):
+            data += self.files.pread(self._fd, end - len(data), at + len(data))
+        if not batch.body_is_intact(header, memoryview(data)[batch.HEADER_BYTES : end]):
+            raise LogDamaged(f"{self.path} is damaged at byte {at}: the checksum of the batch with index {index} does not hold.")
+        while True:  # those behind it that were read too
+            following = batch.read_header(data, self.seed, end)
+            if following is None:
+                break
+            start, upto = end + batch.HEADER_BYTES, end + batch.HEADER_BYTES + following.length
+            if upto > len(data) or not batch.body_is_intact(following, memoryview(data)[start:upto]):
+                break
+            end = upto
+        data = data[:end]
+        if end <= KEPT_BYTES_MAX:
+            self._checked, self._checked_at = data, at
+        return data, at
+
     def read_rows(self, indexes: list[int], skip: int) -> list[bytes]:
         """What is behind the first `skip` bytes of records of this segment, whose indexes ascend: of as many of the first as lie in what
-        is read ahead."""
+        is checked together. Raises `LogDamaged`."""
         offsets, place = self._place_of(indexes[0])
-        offset, block = offsets[place], self._block
-        if not 0 <= offset - self._block_at < len(block) - READ_AHEAD_BYTES:
-            self._block_at = offset
-            self._block = block = self.files.pread(self._fd, min(BLOCK_BYTES, self.tail - offset), offset)
-        start, size, length_at = self._block_at, len(block), U32.unpack_from
+        data, start = self._checked, self._checked_at
+        if not 0 <= (offsets[place] & PLACE_MASK) - start < len(data):
+            data, start = self._check(indexes[0])
+            offsets, place = self._place_of(indexes[0])
+        size, length_at = len(data), U32.unpack_from
         found: list[bytes] = []
         before = indexes[0] - place
         for index in indexes:
             if index - before >= len(offsets):
                 break
-            at = offsets[index - before] - start
-            if at > size - U32.size:
+            at = (offsets[index - before] & PLACE_MASK) - start
+            if at >= size:
                 break
-            end = at + length_at(block, at)[0]
-            if end > size:
-                break
-            found.append(block[at + skip : end])
-        return found or [self.read(indexes[0])[skip:]]
+            found.append(data[at + skip : at + length_at(data, at)[0]])
+        return found
 
     def read(self, index: int) -> bytes:
-        """The bytes of record `index`, which must lie in this segment."""
+        """The bytes of record `index`, which must lie in this segment. Raises `LogDamaged`."""
         offsets, place = self._place_of(index)
-        at = offsets[place]
-        if place + 1 < len(offsets):
-            size = offsets[place + 1] - at  # the record, and a batch's header at most
-            if size <= READ_AHEAD_BYTES:
-                return self._read_small(at, size)
-        data = self.files.pread(self._fd, READ_AHEAD_BYTES, at)
-        length = int(U32.unpack_from(data)[0])
-        if length > len(data):
-            data += self.files.pread(self._fd, length - len(data), at + len(data))
-        return data[:length]
+        place = offsets[place] & PLACE_MASK
+        data, start = self._checked, self._checked_at
+        if not 0 <= place - start < len(data):
+            data, start = self._check(index)
+        at = place - start
+        return data[at : at + U32.unpack_from(data, at)[0]]
 
 
 def _little_endian(offsets: "array[int]") -> "array[int]":
