@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 from flo.store.deadlines import Deadlines
 from flo.store.ordered import OrderedKeys
-from flo.store.unread import Find, Unread, UnreadShard
+from flo.store.unread import DAMAGED, Find, Unread, UnreadShard
 
 SHARDS = 256
 SHARD_MASK = SHARDS - 1
@@ -118,12 +118,17 @@ class KvStore:
     # -- reading -----------------------------------------------------------------------------------
 
     def find(self, key: bytes) -> Found | None:
-        """The key's state, whatever its deadline."""
+        """The key's state, whatever its deadline. Raises `Damaged` for one that is on disk and does not read."""
         at = hash(key) & SHARD_MASK
         entry = self.shards[at].get(key)
         if entry is None:
             return None
         flags = entry[-1]
+        if flags == DAMAGED and self.unread is not None:
+            entry = self.unread.look(key)
+            if entry is None:
+                return None
+            flags = entry[-1]
         version = entry_version(entry)
         deadline, holder = self.notes[at][key] if flags & NOTED else (0, version)
         return Found(entry_value(entry), version, flags & KIND_MASK, deadline, holder)
