@@ -296,7 +296,7 @@ def kv_scan(prefix: Text = b"", *, limit: int | None = None, cursor: Text = b"",
     def page(more: int, cursor: bytes, rows: list[tuple[bytes, bytes]]) -> Page:
         return Page(rows, cursor if more else b"")
 
-    return Call("kv_scan", page, prefix, options={"limit": limit, "cursor": cursor or None, "keys_only": keys_only})
+    return Call("kv_scan", page, prefix, options={"limit": limit, "cursor": data(cursor, "cursor") or None, "keys_only": keys_only})
 
 
 def kv_mget(keys: Iterable[Text]) -> Call[list[Entry | None]]:
@@ -411,7 +411,7 @@ def queue_purge(queue: Text) -> Call[int]:
 
 def queue_list(limit: int | None = None, cursor: Text = b"") -> Call[dict[str, Any]]:
     """The queues with their stats, a page at a time: docs/wire-protocol.md, "Queues"."""
-    return Call("queue_list", _same, options={"limit": limit, "cursor": cursor or None})
+    return Call("queue_list", _same, options={"limit": limit, "cursor": data(cursor, "cursor") or None})
 
 
 def queue_configure(queue: Text, *, lease: int | None = None, max_attempts: int | None = None) -> Call[None]:
@@ -505,7 +505,7 @@ def stream_delete(stream: Text) -> Call[None]:
 
 def stream_list(limit: int | None = None, cursor: Text = b"") -> Call[dict[str, Any]]:
     """The streams, a page at a time: docs/wire-protocol.md, "Streams"."""
-    return Call("stream_list", _same, options={"limit": limit, "cursor": cursor or None})
+    return Call("stream_list", _same, options={"limit": limit, "cursor": data(cursor, "cursor") or None})
 
 
 def group_create(

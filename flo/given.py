@@ -74,7 +74,7 @@ def several(given: Any, what: str) -> list[Any]:
             return list(given)
         except TypeError:
             pass
-    raise TypeError(f"the {what} {told(given, what)}; give a list, such as [{told_short(given)}]")
+    raise TypeError(f"{what} {told(given, what)}; give a list, such as [{told_short(given)}]")
 
 
 def told(given: Any, what: str) -> str:

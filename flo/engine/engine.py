@@ -351,6 +351,8 @@ class Engine:
         if self._is_forked:
             return
         with self._lock:
+            if self._closed:
+                return
             self._closed = True
             if self.rest is not None:
                 self.rest.close()

@@ -35,9 +35,9 @@ _WIDEST = (RANGES["i64"][0], RANGES["u64"][1])
 # How far numbers go, by the names that parameters have everywhere. Where a name is not here, its method checks.
 _RANGES = {
     **dict.fromkeys(("deadline", "delay", "lease", "min_idle", "idle", "max_age"), (0, _TIME_MAX)),
-    **dict.fromkeys(("start", "end", "after", "last", "ids", "min_id"), (0, _ID_MAX)),
+    **dict.fromkeys(("start", "end", "after", "last", "id", "min_id"), (0, _ID_MAX)),
     **dict.fromkeys(("limit", "count", "ack_timeout", "max_deliver", "deliveries", "max_attempts"), RANGES["u32"]),
-    **dict.fromkeys(("cas", "max_len", "max_bytes", "ms", "seq", "seqs", "receipts", "time"), RANGES["u64"]),
+    **dict.fromkeys(("cas", "max_len", "max_bytes", "ms", "seq", "receipt", "time"), RANGES["u64"]),
     **dict.fromkeys(("delta", "read"), RANGES["i64"]),
     "kind": (0, 1),
 }
@@ -101,7 +101,7 @@ def _take(annotation: Any) -> Take:
         return lambda given, what: None if given is None else take(given, what)
     if origin is Sequence:
         take = _take(inner[0])
-        return lambda given, what: [take(each, what) for each in several(given, what)]
+        return lambda given, what: [take(each, what.removesuffix("s")) for each in several(given, what)]  # of `keys`, each is a `key`
     if origin is tuple:
         return _row([_take(kind) for kind in inner])
     if origin is Callable:
@@ -123,7 +123,7 @@ def _row(takes: Sequence[Take]) -> Take:
     def take(given: Any, what: str) -> tuple[Any, ...]:
         row = several(given, what)
         if len(row) != len(takes):
-            raise TypeError(f"one of the {what} {told(given, what)}; give tuples of {len(takes)}")
+            raise TypeError(f"the {what} {told(given, what)}; give a tuple of {len(takes)}")
         return tuple(take(each, what) for take, each in zip(takes, row, strict=True))
 
     return take
