@@ -35,6 +35,7 @@ GOOD: dict[str, Any] = {
     **dict.fromkeys(("value", "payload", "text"), "1"),
     "path": "$",
     "keys": ["a"],
+    "names": ["a"],
     "payloads": ["a"],
     "items": [("a", "b", 0)],
     "receipts": [(1, 1)],
@@ -45,7 +46,7 @@ GOOD: dict[str, Any] = {
 NAMES = {
     *("key", "name", "queue", "stream", "source", "target", "group", "consumer", "value", "payload", "path", "prefix", "cursor", "dedup")
 }
-LISTS = {"keys", "payloads"}
+LISTS = {"keys", "names", "payloads"}
 COUNTS = {
     *("ttl", "cas", "version", "delta", "limit", "priority", "delay", "lease", "block", "max_attempts", "max_len", "max_age", "max_bytes"),
     *("ack_timeout", "max_deliver", "min_idle", "timeout_ms", "known", "deadline", "count", "idle", "deliveries", "last", "time", "read"),
@@ -68,7 +69,7 @@ def arguments(function: Callable[..., Any], **changed: Any) -> tuple[list[Any], 
         elif parameter.kind is parameter.VAR_POSITIONAL or parameter.default is not parameter.empty:
             continue
         elif name in GOOD and "bytes | None" not in str(parameter.annotation):
-            value = GOOD[name]
+            value = [("a", "a")] if name == "keys" and "tuple" in str(parameter.annotation) else GOOD[name]
         else:
             value = {"ids": ["1-1"] if "Iterable" in str(parameter.annotation) else [1], "replace": True, "move": True}.get(name, 1)
         if parameter.kind is parameter.VAR_POSITIONAL:
@@ -92,7 +93,9 @@ def wrong_calls(function: Callable[..., Any]) -> Iterator[tuple[str, Any]]:
         for wrong in TEXTS if name in NAMES else NUMBERS if name in COUNTS and parameter.annotation is not bool else ():
             if wrong is not None or (parameter.default is not None and name not in OPTIONAL):
                 yield name, wrong
-        if name in LISTS:
+        if name in LISTS and "tuple" in str(parameter.annotation):
+            yield from ((name, [("a", wrong)]) for wrong in TEXTS)
+        elif name in LISTS:
             yield from ((name, ["a", wrong]) for wrong in TEXTS)
             yield from ((name, wrong) for wrong in ("abc", b"abc", 5))
         if name == "items":
@@ -105,6 +108,8 @@ def wrong_calls(function: Callable[..., Any]) -> Iterator[tuple[str, Any]]:
         if name in IDS:
             one = parameter.kind is parameter.VAR_POSITIONAL or name != "ids"
             yield from ((name, wrong if one else [wrong]) for wrong in (1.5, True, (1, 1.5), [1, True], {"a": 1}))
+        if "dict" in str(parameter.annotation):
+            yield from ((name, wrong) for wrong in ("abc", 5, {5: 1}, {"a": "b"}))
         if parameter.annotation is bool:
             yield from ((name, wrong) for wrong in (1, "no"))
 
@@ -121,7 +126,7 @@ def refused(context: str, call: Callable[[], Any], wrong: Any) -> None:
 def within(given: Any) -> Iterator[Any]:
     """It, and what is in it that is wrong."""
     yield given
-    for each in given if isinstance(given, (list, tuple)) else ():
+    for each in given if isinstance(given, (list, tuple)) else [*given, *given.values()] if isinstance(given, dict) else ():
         yield from (inner for inner in within(each) if inner not in ("a", 0, 1) or isinstance(inner, bool))
 
 

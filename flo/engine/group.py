@@ -414,6 +414,7 @@ class Groups:
             answer.append(Delivery(ident, record.kind, deliveries, record.payload))
         return answer
 
+    @operation
     def wait(
         self,
         keys: Sequence[Key],

@@ -271,6 +271,7 @@ class KeyValue:
         """Whether the key is there."""
         return self._live(key) is not None
 
+    @operation
     def watch(self, key: bytes, notify: Callable[[], None], known: int | None = None) -> Watch | None:
         """Call `notify` once the key exists (`known` None), or once its version exceeds `known`, or it is deleted. None where that
         is so already."""

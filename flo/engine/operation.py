@@ -104,8 +104,12 @@ def _take(annotation: Any) -> Take:
         return lambda given, what: [take(each, what.removesuffix("s")) for each in several(given, what)]  # of `keys`, each is a `key`
     if origin is tuple:
         return _row([_take(kind) for kind in inner])
+    if origin is dict:
+        return _mapping(*map(_take, inner))
     if origin is Callable:
-        result = _take(inner[-1])
+        if bytes not in get_args(inner[-1]):
+            return lambda given, what: given
+        result = _take(inner[-1])  # it gives a value
         return lambda given, what: lambda *args: result(given(*args), "value")
     return _fields(annotation)
 
@@ -115,6 +119,17 @@ def _number(given: Any, what: str) -> int:
 
 
 _SIMPLE: dict[Any, Take] = {bytes: data, int: _number, bool: flag}
+
+
+def _mapping(key: Take, value: Take) -> Take:
+    """A dict, by names."""
+
+    def take(given: Any, what: str) -> dict[Any, Any]:
+        if not isinstance(given, dict):
+            raise TypeError(f"{what} {told(given, what)}; give a dict")
+        return {key(name, "name"): value(each, what) for name, each in given.items()}
+
+    return take
 
 
 def _row(takes: Sequence[Take]) -> Take:

@@ -333,6 +333,7 @@ class Queues:
             raise LogDamaged(f"message {seq} is in its queue and not in the log")
         return record
 
+    @operation
     def take(
         self,
         names: Sequence[bytes],

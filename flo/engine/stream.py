@@ -423,6 +423,7 @@ class Streams:
                 return found
             yield
 
+    @operation
     def watch(self, after: dict[bytes, int], notify: Callable[[], int | None]) -> Watch:
         """Call `notify` when one of the streams has a record whose id is higher than the one given for it. There is none yet. It says
         how many records it has read."""
