@@ -1,7 +1,8 @@
 """Requests as values: what to send, and what to make of the answer. No socket in here.
 
 A `Call` is made by a function below, run by `flo.Client` (one by one, or many at once by `Client.run_many`), and could be run by an
-asyncio client as well: `encode` gives its bytes, `finish` takes the response.
+asyncio client as well: `encode` gives its bytes, `finish` takes the response. What a function is given is checked when the call is made
+(flo.given): names and values are text or bytes, numbers are ints, and anything else is a `TypeError`.
 
     version, entry = client.run_many([kv_put("a", b"1"), kv_get("a")])
 """
@@ -10,14 +11,15 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from flo.errors import BadRequest, FloError, NotFound
+from flo.given import RANGES, Text, data, flag, number, ranged, several, text, told
 from flo.proto import binary, fields
 from flo.proto.binary import Response, decode_answer, encode_request, error_of
-from flo.proto.operations import BY_NAME
+from flo.proto.operations import BY_NAME, OPTION_BY_NAME
 from flo.proto.shapes import shape
 
 T = TypeVar("T")
-Text = str | bytes  # text goes over the wire as UTF-8
 COMPRESS_BYTES_MIN = 1 << 10  # a shorter value is not worth it
+_PARAMETERS = {"cas_version": "cas", "dedup_key": "dedup", "to_dlq": "dead", "wait": "timeout_ms"}  # options that have another name here
 
 
 class Entry(NamedTuple):
@@ -130,9 +132,9 @@ class Call(Generic[T]):
     ) -> None:
         self.operation = BY_NAME[name]
         self._decode = decode
-        self._key = data(key)
-        self._value = data(value)
-        self._options = options
+        self._key = data(key, self.operation.key.removeprefix("its "))
+        self._value = data(value, "secret" if name == "auth" else "value")
+        self._options = {option: _option(option, given) for option, given in (options or {}).items() if given is not None}
         self._missing = missing
         self.waits = waits
 
@@ -163,12 +165,14 @@ class Call(Generic[T]):
         raise error
 
 
-def data(text: Text) -> bytes:
-    """Text as UTF-8; bytes as they are. Raises `BadRequest` for text that has none."""
-    try:
-        return text.encode() if isinstance(text, str) else bytes(text)
-    except UnicodeError:
-        raise BadRequest(f"{text!r} cannot be written in UTF-8") from None
+def _option(name: str, given: Any) -> Any:
+    """The value of an option, checked by its row."""
+    form, what = OPTION_BY_NAME[name].form, _PARAMETERS.get(name, name)
+    if form == "bytes":
+        return data(given, what)
+    if form == "empty":
+        return flag(given, what)
+    return given if form == "id" else ranged(given, what, *RANGES[form])
 
 
 def _nothing() -> None:
@@ -202,7 +206,7 @@ def partition_table() -> Call[dict[str, Any]]:
     return Call("cluster_partition_table", _same)
 
 
-def namespace_create(name: str) -> Call[None]:
+def namespace_create(name: Text) -> Call[None]:
     """Bind a name, once or again."""
     return Call("namespace_create", _nothing, name)
 
@@ -212,12 +216,12 @@ def namespace_list() -> Call[list[str]]:
     return Call("namespace_list", lambda names: [name.decode() for name in names])
 
 
-def namespace_delete(name: str) -> Call[None]:
+def namespace_delete(name: Text) -> Call[None]:
     """Delete an empty namespace. Refused as `Conflict` while anything is in it."""
     return Call("namespace_delete", _nothing, name)
 
 
-def namespace_info(name: str) -> Call[dict[str, Any]]:
+def namespace_info(name: Text) -> Call[dict[str, Any]]:
     """What is in a namespace."""
     return Call("namespace_info", _same, name)
 
@@ -232,12 +236,14 @@ def kv_get(key: Text) -> Call[Entry | None]:
 
 def kv_wait(key: Text, timeout_ms: int = 0) -> Call[Entry | None]:
     """`kv_get` once the key exists, or after that time; 0 waits for ever."""
-    return Call("kv_get", Entry, key, options={"wait": timeout_ms}, missing=_nothing, waits=timeout_ms)
+    return Call("kv_get", Entry, key, options={"wait": number(timeout_ms, "timeout_ms")}, missing=_nothing, waits=timeout_ms)
 
 
 def kv_changed(key: Text, timeout_ms: int = 0, known: int | None = None) -> Call[Entry | None]:
     """`kv_get` once its version is over `known` (None: what it is now), or after that time; None for a deletion."""
-    return Call("kv_get", Entry, key, options={"block": timeout_ms, "cas_version": known}, missing=_nothing, waits=timeout_ms)
+    return Call(
+        "kv_get", Entry, key, options={"block": number(timeout_ms, "timeout_ms"), "cas_version": known}, missing=_nothing, waits=timeout_ms
+    )
 
 
 def kv_put(
@@ -256,7 +262,7 @@ def kv_put(
 
 def kv_cas(key: Text, value: Text, version: int, *, ttl: int | None = None) -> Call[int]:
     """Set the key if it has that version, 0 for a missing key."""
-    return Call("kv_cas", _same, key, value, {"cas_version": version, "ttl": ttl})
+    return Call("kv_cas", _same, key, value, {"cas_version": number(version, "version"), "ttl": ttl})
 
 
 def kv_delete(key: Text, *, cas: int | None = None) -> Call[int | None]:
@@ -271,12 +277,12 @@ def kv_exists(key: Text) -> Call[bool]:
 
 def kv_incr(key: Text, delta: int = 1) -> Call[Counter]:
     """Add to a counter."""
-    return Call("kv_incr", Counter, key, options={"delta": delta})
+    return Call("kv_incr", Counter, key, options={"delta": number(delta, "delta")})
 
 
 def kv_touch(key: Text, ttl: int, *, cas: int | None = None) -> Call[int]:
     """Give the key so many seconds, 0 for ever. Refused as `NotFound`."""
-    return Call("kv_touch", _same, key, options={"ttl": ttl, "cas_version": cas})
+    return Call("kv_touch", _same, key, options={"ttl": number(ttl, "ttl"), "cas_version": cas})
 
 
 def kv_persist(key: Text, *, cas: int | None = None) -> Call[int]:
@@ -284,52 +290,53 @@ def kv_persist(key: Text, *, cas: int | None = None) -> Call[int]:
     return Call("kv_persist", _same, key, options={"cas_version": cas})
 
 
-def kv_scan(prefix: Text = b"", *, limit: int | None = None, cursor: bytes = b"", keys_only: bool = False) -> Call[Page]:
+def kv_scan(prefix: Text = b"", *, limit: int | None = None, cursor: Text = b"", keys_only: bool = False) -> Call[Page]:
     """One page of the keys with a prefix, ascending."""
 
-    def page(more: int, cursor: bytes, items: list[tuple[bytes, bytes]]) -> Page:
-        return Page(items, cursor if more else b"")
+    def page(more: int, cursor: bytes, rows: list[tuple[bytes, bytes]]) -> Page:
+        return Page(rows, cursor if more else b"")
 
-    return Call("kv_scan", page, prefix, options={"limit": limit, "cursor": cursor or None, "keys_only": keys_only})
+    return Call("kv_scan", page, prefix, options={"limit": limit, "cursor": data(cursor, "cursor") or None, "keys_only": keys_only})
 
 
 def kv_mget(keys: Iterable[Text]) -> Call[list[Entry | None]]:
     """Up to 256 keys at once, in their order."""
 
-    def entries(items: list[tuple[int, int, bytes]]) -> list[Entry | None]:
-        return [Entry(version, value) if found else None for found, version, value in items]
+    def entries(rows: list[tuple[int, int, bytes]]) -> list[Entry | None]:
+        return [Entry(version, value) if found else None for found, version, value in rows]
 
-    return Call("kv_mget", entries, value=_layout("kv_mget", [data(key) for key in keys]))
+    return Call("kv_mget", entries, value=_layout("kv_mget", several(keys, "keys")))
 
 
 def kv_batch_put(items: Iterable[tuple[Text, Text] | tuple[Text, Text, int]]) -> Call[list[int]]:
     """Set every (key, value) or (key, value, ttl in seconds), all or nothing; their versions."""
-    rows = [(data(item[0]), data(item[1]), item[2] if len(item) > 2 else 0) for item in items]
+    rows = [tuple(several(item, "item")) for item in several(items, "items")]
+    rows = [row if len(row) != 2 else (*row, 0) for row in rows]
     return Call[list[int]]("kv_batch_put", _same, value=_layout("kv_batch_put", rows))
 
 
 def kv_history(key: Text, limit: int | None = None) -> Call[list[HistoryItem]]:
     """The key's versions, newest first."""
 
-    def items(rows: list[tuple[int, int, int, bytes]]) -> list[HistoryItem]:
+    def versions(rows: list[tuple[int, int, int, bytes]]) -> list[HistoryItem]:
         return [HistoryItem(version, time, bool(tombstone), value) for version, time, tombstone, value in rows]
 
-    return Call("kv_history", items, key, options={"limit": limit})
+    return Call("kv_history", versions, key, options={"limit": limit})
 
 
 def json_get(key: Text, path: Text = b"$") -> Call[Entry]:
     """The JSON text at a path of the document. Refused as `NotFound`, `Conflict`."""
-    return Call("kv_json_get", Entry, key, options={"path": data(path)})
+    return Call("kv_json_get", Entry, key, options={"path": data(path, "path")})
 
 
 def json_set(key: Text, value: Text, path: Text = b"$", *, cas: int | None = None) -> Call[int]:
     """Set the JSON text at a path; the document's version."""
-    return Call("kv_json_set", _same, key, value, {"path": data(path), "cas_version": cas})
+    return Call("kv_json_set", _same, key, value, {"path": data(path, "path"), "cas_version": cas})
 
 
 def json_delete(key: Text, path: Text = b"$", *, cas: int | None = None) -> Call[int]:
     """Delete what is at a path; the version."""
-    return Call("kv_json_del", _same, key, options={"path": data(path), "cas_version": cas})
+    return Call("kv_json_del", _same, key, options={"path": data(path, "path"), "cas_version": cas})
 
 
 # -- queues ----------------------------------------------------------------------------------------
@@ -340,14 +347,14 @@ def _messages(rows: list[tuple[int, int, int, int, bytes]]) -> list[Message]:
 
 
 def _receipts(receipts: Iterable[Receipt]) -> list[tuple[int, int]]:
-    return [r.receipt if isinstance(r, Message) else (r, 0) if isinstance(r, int) else r for r in receipts]
+    return [r.receipt if isinstance(r, Message) else (r, 0) if isinstance(r, int) else r for r in several(receipts, "receipts")]
 
 
 def queue_enqueue(
     queue: Text, payload: Text, *, priority: int | None = None, delay: int | None = None, dedup: Text | None = None
 ) -> Call[int]:
     """Put a message in; its seq. `delay` is in ms."""
-    options = {"priority": priority, "delay": delay, "dedup_key": None if dedup is None else data(dedup)}
+    options = {"priority": priority, "delay": delay, "dedup_key": dedup}
     return Call("queue_enqueue", _same, queue, payload, options)
 
 
@@ -384,12 +391,12 @@ def queue_dead_letters(queue: Text, limit: int | None = None) -> Call[list[Messa
 
 def queue_requeue(queue: Text, seqs: Iterable[int]) -> Call[int]:
     """Put dead letters back; how many there were."""
-    return Call[int]("queue_dlq_requeue", _same, queue, _layout("queue_dlq_requeue", list(seqs)))
+    return Call[int]("queue_dlq_requeue", _same, queue, _layout("queue_dlq_requeue", several(seqs, "seqs")))
 
 
 def queue_delete_dead(queue: Text, seqs: Iterable[int] | None = None) -> Call[int]:
     """Delete dead letters, all for None; how many."""
-    return Call[int]("queue_dlq_delete", _same, queue, b"" if seqs is None else _layout("queue_dlq_requeue", list(seqs)))
+    return Call[int]("queue_dlq_delete", _same, queue, b"" if seqs is None else _layout("queue_dlq_requeue", several(seqs, "seqs")))
 
 
 def queue_stats(queue: Text) -> Call[dict[str, Any]]:
@@ -402,9 +409,9 @@ def queue_purge(queue: Text) -> Call[int]:
     return Call[int]("queue_purge", _same, queue)
 
 
-def queue_list(limit: int | None = None, cursor: bytes = b"") -> Call[dict[str, Any]]:
+def queue_list(limit: int | None = None, cursor: Text = b"") -> Call[dict[str, Any]]:
     """The queues with their stats, a page at a time: docs/wire-protocol.md, "Queues"."""
-    return Call("queue_list", _same, options={"limit": limit, "cursor": cursor or None})
+    return Call("queue_list", _same, options={"limit": limit, "cursor": data(cursor, "cursor") or None})
 
 
 def queue_configure(queue: Text, *, lease: int | None = None, max_attempts: int | None = None) -> Call[None]:
@@ -416,13 +423,16 @@ def queue_configure(queue: Text, *, lease: int | None = None, max_attempts: int 
 
 
 def stream_id(ident: Id) -> StreamId:
-    """An id, from any way to write one. Raises `BadRequest`."""
-    if not isinstance(ident, str):
-        return StreamId(*ident)
+    """An id, from any way to write one. Raises `TypeError`, `BadRequest`."""
+    if not isinstance(ident, (str, bytes)):
+        if not isinstance(ident, (tuple, list)) or len(ident) != 2:
+            raise TypeError(f"the id {told(ident, 'id')}; give a StreamId, (ms, seq) or text such as '1700000000000-0'")
+        return StreamId(*(ranged(half, "id", *RANGES["u64"]) for half in ident))
+    ident = text(ident, "id")
     ms, dash, seq = ident.partition("-")
     if not (ms.isascii() and ms.isdigit() and ((seq.isascii() and seq.isdigit()) or not dash)):
         raise BadRequest(f"{ident!r} is no id of a stream: ms-seq is expected")
-    return StreamId(int(ms), int(seq or 0))
+    return stream_id((int(ms), int(seq or 0)))
 
 
 def _optional_id(ident: Id | None) -> StreamId | None:
@@ -438,7 +448,7 @@ def _deliveries(rows: list[tuple[int, int, int, int, bytes]]) -> list[StreamReco
 
 
 def _ids(name: str, ids: Iterable["Id | StreamRecord"]) -> bytes:
-    return _layout(name, [one.id if isinstance(one, StreamRecord) else stream_id(one) for one in ids])
+    return _layout(name, [one.id if isinstance(one, StreamRecord) else stream_id(one) for one in several(ids, "ids")])
 
 
 def stream_append(stream: Text, payload: Text) -> Call[StreamId]:
@@ -493,9 +503,9 @@ def stream_delete(stream: Text) -> Call[None]:
     return Call("stream_delete", _nothing, stream)
 
 
-def stream_list(limit: int | None = None, cursor: bytes = b"") -> Call[dict[str, Any]]:
+def stream_list(limit: int | None = None, cursor: Text = b"") -> Call[dict[str, Any]]:
     """The streams, a page at a time: docs/wire-protocol.md, "Streams"."""
-    return Call("stream_list", _same, options={"limit": limit, "cursor": cursor or None})
+    return Call("stream_list", _same, options={"limit": limit, "cursor": data(cursor, "cursor") or None})
 
 
 def group_create(
@@ -509,7 +519,7 @@ def group_create(
 ) -> Call[None]:
     """Make a group, and the stream. `ack_timeout` is in ms. Refused as `Conflict` where it exists."""
     options = {
-        "group": data(group),
+        "group": data(group, "group"),
         "start": _optional_id(start),
         "tail": tail,
         "ack_timeout": ack_timeout,
@@ -522,20 +532,20 @@ def group_read(
     stream: Text, group: Text, consumer: Text, *, limit: int | None = None, block: int | None = None, no_ack: bool = False
 ) -> Call[list[StreamRecord]]:
     """Deliver records to a consumer. `block` waits so many ms for the first, 0 for ever."""
-    options = {"group": data(group), "consumer": data(consumer), "limit": limit, "block": block, "no_ack": no_ack}
+    options = {"group": data(group, "group"), "consumer": data(consumer, "consumer"), "limit": limit, "block": block, "no_ack": no_ack}
     return Call("stream_group_read", _deliveries, stream, options=options, waits=block)
 
 
 def group_ack(stream: Text, group: Text, ids: Iterable[Id | StreamRecord]) -> Call[int]:
     """Deliveries are done; how many there were."""
-    return Call[int]("stream_group_ack", _same, stream, _ids("stream_group_ack", ids), {"group": data(group)})
+    return Call[int]("stream_group_ack", _same, stream, _ids("stream_group_ack", ids), {"group": data(group, "group")})
 
 
 def group_nack(
     stream: Text, group: Text, ids: Iterable[Id | StreamRecord], *, delay: int | None = None, consumer: Text | None = None
 ) -> Call[int]:
     """Give deliveries back, after `delay` ms; how many there were."""
-    options = {"group": data(group), "delay": delay, "consumer": None if consumer is None else data(consumer)}
+    options = {"group": data(group, "group"), "delay": delay, "consumer": consumer}
     return Call[int]("stream_group_nack", _same, stream, _ids("stream_group_nack", ids), options)
 
 
@@ -543,7 +553,7 @@ def group_touch(
     stream: Text, group: Text, ids: Iterable[Id | StreamRecord], *, lease: int | None = None, consumer: Text | None = None
 ) -> Call[int]:
     """Let deliveries run out `lease` ms from now; how many there were."""
-    options = {"group": data(group), "lease": lease, "consumer": None if consumer is None else data(consumer)}
+    options = {"group": data(group, "group"), "lease": lease, "consumer": consumer}
     return Call[int]("stream_group_touch", _same, stream, _ids("stream_group_touch", ids), options)
 
 
@@ -551,27 +561,42 @@ def group_claim(
     stream: Text, group: Text, consumer: Text, *, min_idle: int | None = None, limit: int | None = None
 ) -> Call[list[StreamRecord]]:
     """Deliver to this consumer what is pending with others for `min_idle` ms at least."""
-    options = {"group": data(group), "consumer": data(consumer), "min_idle": min_idle, "limit": limit}
+    options = {"group": data(group, "group"), "consumer": data(consumer, "consumer"), "min_idle": min_idle, "limit": limit}
     return Call("stream_group_claim", _deliveries, stream, options=options)
 
 
 def group_pending(stream: Text, group: Text) -> Call[dict[str, Any]]:
     """What is delivered and not acknowledged, and the dead letters."""
-    return Call("stream_group_pending", _same, stream, options={"group": data(group)})
+    return Call("stream_group_pending", _same, stream, options={"group": data(group, "group")})
 
 
 def group_info(stream: Text, group: Text) -> Call[dict[str, Any]]:
     """About a group and its consumers."""
-    return Call("stream_group_info", _same, stream, options={"group": data(group)})
+    return Call("stream_group_info", _same, stream, options={"group": data(group, "group")})
 
 
 def group_delete(stream: Text, group: Text) -> Call[None]:
     """Delete a group."""
-    return Call("stream_group_delete", _nothing, stream, options={"group": data(group)})
+    return Call("stream_group_delete", _nothing, stream, options={"group": data(group, "group")})
 
 
 def _layout(name: str, rows: Sequence[Any]) -> bytes:
+    """The value of an operation that takes a list, each item checked by the layout."""
+    layout = shape(BY_NAME[name].value)
+    columns = layout.columns
+    values: list[Any] = []
+    for row in rows:
+        if len(columns) == 1:
+            values.append(_cell(row, *columns[0]))
+            continue
+        if not isinstance(row, tuple) or len(row) != len(columns):
+            raise TypeError(f"one of the items of {name} {told(row, 'item')}; give tuples of {', '.join(name for name, _ in columns)}")
+        values.append(tuple(_cell(cell, *column) for cell, column in zip(row, columns, strict=True)))
     try:
-        return shape(BY_NAME[name].value).encode(rows)
+        return layout.encode(values)
     except BadRequest as e:
         raise BadRequest(f"{name}: {e}") from None
+
+
+def _cell(given: Any, what: str, kind: str) -> Any:
+    return ranged(given, what, *RANGES[kind]) if kind in RANGES else data(given, what)

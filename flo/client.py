@@ -1,4 +1,5 @@
-"""`flo.Client`: a blocking client of the binary protocol, over one connection that is made when first needed.
+"""`flo.Client`: a blocking client of the binary protocol. It makes a connection when one is needed: one for each thread that has a request
+under way, so that a thread that waits for a message holds up no other.
 
     with flo.Client("flo://127.0.0.1:9000/orders") as client:
         version = client.kv.put("order:1", b"new")
@@ -12,14 +13,16 @@ way may or may not have been done), and the next call makes a new one. Use a cli
 import builtins  # a method is called list
 import select
 import socket
+import threading
 from base64 import b64decode
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from time import monotonic
 from types import TracebackType
 from typing import Any, TypeVar
 from urllib.parse import unquote, urlsplit
 
-from flo import calls
+from flo import calls, forks
 from flo.calls import (
     Call,
     Counter,
@@ -33,9 +36,9 @@ from flo.calls import (
     StreamId,
     StreamInfo,
     StreamRecord,
-    Text,
 )
 from flo.errors import BadRequest, FloError, Refusal
+from flo.given import Text, data, text, told
 from flo.proto.binary import RESPONSE_BYTES, FrameReader, FramingLost, Response, namespace_hash, split_response
 
 T = TypeVar("T")
@@ -45,6 +48,7 @@ RECEIVE_BYTES = 256 << 10
 SEND_BYTES = 1 << 20  # offered to the kernel at once, before looking for answers
 RESPONSE_BYTES_MAX = 64 << 20  # lists stop near 16 MiB, after one item of up to 16 MiB
 SCAN_PAGE = 1000
+IDLE_MAX = 16  # connections kept for the next call: more were of a burst of threads
 TIMEOUT_MAX = 1e9  # seconds: thirty years
 POLL_SECONDS_MAX = 3600.0  # one poll; the kernel takes 24 days at most
 
@@ -82,38 +86,42 @@ def _without_secret(url: str) -> str:
 
 
 class Client:
-    """One connection to a server, in one namespace. `client.kv`, `.queues`, `.streams` and `.namespaces` have the operations."""
+    """A client of a server, in one namespace. `client.kv`, `.queues`, `.streams` and `.namespaces` have the operations. Several threads may
+    use it. A process that was forked from the one that made it must not: it gets `Forked`."""
 
     def __init__(
         self,
         url: str = DEFAULT_URL,
         *,
-        namespace: str | None = None,
+        namespace: Text | None = None,
         secret: Text | None = None,
         connect_timeout: float = 5.0,
         timeout: float = 30.0,
         compress: bool = False,
     ) -> None:
         """`namespace` and `secret` win over the URL's. `timeout`, in seconds, bounds each call (a waiting one gets it on top of what
-        it waits for). `compress` sends large values and takes large answers zlib-compressed. Raises `BadRequest` for a wrong URL."""
+        it waits for). `compress` sends large values and takes large answers zlib-compressed. Raises `BadRequest` for a wrong URL,
+        `TypeError`."""
         address = Address(url)
+        for given, what in ((connect_timeout, "connect_timeout"), (timeout, "timeout")):
+            if not isinstance(given, (int, float)):
+                raise TypeError(f"the {what} {told(given, what)}; give seconds as a number")
         if not 0 < timeout < TIMEOUT_MAX or not 0 < connect_timeout < TIMEOUT_MAX:
             raise BadRequest(f"the timeouts are {connect_timeout} and {timeout}; they are seconds, more than 0 and under {TIMEOUT_MAX}")
         self.host, self.port = address.host, address.port
-        self.namespace = namespace if namespace is not None else address.namespace
+        self.namespace = text(namespace, "namespace") if namespace is not None else address.namespace
         self.connect_timeout = connect_timeout
         self.timeout = timeout
         self.compress = compress
-        self.secret = secret if secret is not None else address.secret
+        self.secret = data(secret, "secret") if secret is not None else address.secret
         try:
             self._hash = 0 if self.namespace == "default" else namespace_hash(self.namespace)
         except UnicodeError:
             raise BadRequest(f"the namespace {self.namespace!r} is no text") from None
-        self._sock: socket.socket | None = None
-        self._reader = FrameReader(RESPONSE_BYTES, RESPONSE_BYTES_MAX)
-        self._rest = b""  # received, less than a header
-        self._first = True  # nothing was received on this connection
-        self._next_id = 1
+        self._process = forks.process()
+        self._lock = threading.Lock()  # of the two that follow; never held while something is sent or waited for
+        self._idle: list[_Connection] = []  # the one used last is at the end, and used next
+        self._busy: set[_Connection] = set()
         self.kv = KeyCalls(self)
         self.queues = QueueCalls(self)
         self.streams = StreamCalls(self)
@@ -126,34 +134,35 @@ class Client:
         self.close()
 
     def close(self) -> None:
-        """Close the connection. The client may be used again."""
-        if self._sock is not None:
-            self._sock.close()
-            self._sock = None
+        """Close the connections. What other threads wait for ends as `Disconnected`. The client may be used again."""
+        if forks.process() != self._process:
+            return  # a thread that is not in this process may have held the lock, and the sockets are the parent's
+        with self._lock:
+            idle, self._idle = self._idle, []
+            busy, self._busy = self._busy, set()
+        for connection in idle:
+            connection.close()
+        for connection in busy:
+            connection.end()
 
     # -- running calls -----------------------------------------------------------------------------
 
     def run(self, call: Call[T]) -> T:
         """Send one request and wait for its result. Raises a `Refusal`, `Disconnected` or `TimedOut`."""
-        (response,) = self._exchange([call])
-        return self._finish(call, response)
-
-    def _finish(self, call: Call[T], response: Response) -> T:
-        try:
-            return call.finish(response)
-        except (NotAnAnswer, UnicodeError, RecursionError) as e:
-            self.close()
-            raise Disconnected(f"{self.host} port {self.port} answered what {call.operation.name} does not: {e}") from None
+        with self._connection() as connection:
+            (response,) = connection.exchange([call])
+            return connection.finish(call, response)
 
     def run_many(self, many: Sequence[Call[Any]]) -> list[Any]:
         """Send all requests at once and wait for every answer: one round trip. The results are in the order of the calls; a
         refused one's is its `Refusal`, not raised. Raises `Disconnected` or `TimedOut`."""
         results: list[Any] = []
-        for call, response in zip(many, self._exchange(many), strict=True):
-            try:
-                results.append(self._finish(call, response))
-            except Refusal as e:
-                results.append(e)
+        with self._connection() as connection:
+            for call, response in zip(many, connection.exchange(many), strict=True):
+                try:
+                    results.append(connection.finish(call, response))
+                except Refusal as e:
+                    results.append(e)
         return results
 
     def ping(self, value: Text = b"") -> bytes:
@@ -166,46 +175,127 @@ class Client:
 
     def connect(self) -> None:
         """Connect now, rather than with the first call; gives the secret. Raises `Disconnected`, `Unauthorized`."""
+        with self._connection() as connection:
+            connection.connect()
+
+    @contextmanager
+    def _connection(self) -> Iterator["_Connection"]:
+        """A connection that no other thread uses meanwhile. Raises `Forked`."""
+        if forks.process() != self._process:
+            raise forks.refuse("client", self._process, "open your own flo.Client in this process.")
+        with self._lock:
+            connection = self._idle.pop() if self._idle else _Connection(self)
+            self._busy.add(connection)
+        try:
+            yield connection
+        except TimedOut:
+            raise
+        except Disconnected:
+            self._drop_idle()  # those were to the same server: it may have been started anew
+            raise
+        finally:
+            self._give_back(connection)
+
+    def _give_back(self, connection: "_Connection") -> None:
+        with self._lock:
+            kept = connection in self._busy and connection.is_open and len(self._idle) < IDLE_MAX  # not where `close` came in between
+            self._busy.discard(connection)
+            if kept:
+                self._idle.append(connection)
+        if not kept:
+            connection.close()
+
+    def _drop_idle(self) -> None:
+        with self._lock:
+            idle, self._idle = self._idle, []
+        for connection in idle:
+            connection.close()
+
+
+class _Connection:
+    """One connection of a client, made when first needed. One thread uses it at a time."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self._sock: socket.socket | None = None
+        self._ended = False  # by another thread
+        self._reader = FrameReader(RESPONSE_BYTES, RESPONSE_BYTES_MAX)
+        self._rest = b""  # received, less than a header
+        self._first = True  # nothing was received yet
+        self._next_id = 1
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it may be used once more."""
+        return self._sock is not None
+
+    def close(self) -> None:
+        """Close it."""
+        if self._sock is not None:
+            self._sock.close()
+            self._sock = None
+
+    def end(self) -> None:
+        """Have the thread that uses this find it lost, and close it."""
+        self._ended = True
+        with suppress(AttributeError, OSError):  # it is closed, or being closed
+            self._sock.shutdown(socket.SHUT_RDWR)  # type: ignore[union-attr]
+
+    def finish(self, call: Call[T], response: Response) -> T:
+        """The call's result. Raises a `Refusal`, `Disconnected`."""
+        try:
+            return call.finish(response)
+        except (NotAnAnswer, UnicodeError, RecursionError) as e:
+            self.close()
+            raise Disconnected(f"{self._client.host} port {self._client.port} answered what {call.operation.name} does not: {e}") from None
+
+    def connect(self) -> None:
+        """Connect, where it is not; give the secret. Raises `Disconnected`, `Unauthorized`."""
         if self._sock is not None:
             return
+        client = self._client
         try:
-            self._sock = socket.create_connection((self.host, self.port), self.connect_timeout)
+            self._sock = socket.create_connection((client.host, client.port), client.connect_timeout)
         except (OSError, UnicodeError) as e:
-            raise Disconnected(f"cannot connect to {self.host} port {self.port}: {e}") from None
+            raise Disconnected(f"cannot connect to {client.host} port {client.port}: {e}") from None
         if self._sock.getsockname() == self._sock.getpeername():
             # where nobody listens on a port that the kernel may also choose for us, TCP connects us to ourselves in the end
             self.close()
-            raise Disconnected(f"cannot connect to {self.host} port {self.port}: nobody listens there")
+            raise Disconnected(f"cannot connect to {client.host} port {client.port}: nobody listens there")
         self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._sock.setblocking(False)
+        if self._ended:
+            self.close()
+            raise Disconnected("the client was closed by another thread while this one connected")
         self._reader = FrameReader(RESPONSE_BYTES, RESPONSE_BYTES_MAX)
         self._rest, self._first = b"", True
-        if self.secret is not None:
-            call = calls.auth(self.secret)
+        if client.secret is not None:
+            call = calls.auth(client.secret)
             try:
-                self._finish(call, self._exchange([call])[0])
+                self.finish(call, self.exchange([call])[0])
             except BaseException:
                 self.close()
                 raise
 
-    def _exchange(self, many: Sequence[Call[Any]]) -> list[Response]:
+    def exchange(self, many: Sequence[Call[Any]]) -> list[Response]:
         """Send and receive at the same time: a server does not read for ever from one who does not read."""
         if not many:
             return []
         self.connect()
+        client = self._client
         places: dict[int, int] = {}
         requests: list[bytes] = []
         for place, call in enumerate(many):
-            requests.append(call.encode(self._next_id, self._hash, self.compress))
+            requests.append(call.encode(self._next_id, client._hash, client.compress))
             places[self._next_id] = place
             self._next_id = self._next_id + 1 & (1 << 64) - 1
         waits = [call.waits for call in many if call.waits is not None]
-        seconds = None if 0 in waits else self.timeout + max(waits, default=0) / 1000
+        seconds = None if 0 in waits else client.timeout + max(waits, default=0) / 1000
         try:
             return self._move(memoryview(b"".join(requests)), places, None if seconds is None else monotonic() + seconds)
         except (OSError, FramingLost) as e:
             self.close()
-            raise Disconnected(f"the connection to {self.host} port {self.port} was lost: {e}") from None
+            raise Disconnected(f"the connection to {client.host} port {client.port} was lost: {e}") from None
         except BaseException:
             self.close()
             raise
@@ -227,16 +317,18 @@ class Client:
             poller.register(sock, select.POLLIN | (select.POLLOUT if unsent else 0))
             left = POLL_SECONDS_MAX if deadline is None else deadline - monotonic()
             if left <= 0:
-                raise TimedOut(f"{self.host} port {self.port} did not answer within {self.timeout:g} s")
+                raise TimedOut(f"{self._client.host} port {self._client.port} did not answer within {self._client.timeout:g} s")
             if not poller.poll(min(left, POLL_SECONDS_MAX) * 1000):
                 continue
             try:
-                data = sock.recv(RECEIVE_BYTES)
+                received = sock.recv(RECEIVE_BYTES)
             except BlockingIOError:
                 continue
-            if not data:
-                raise Disconnected(f"{self.host} port {self.port} closed the connection")
-            missing -= self._take(data, places, responses)
+            if not received:
+                if self._ended:
+                    raise Disconnected("the client was closed by another thread while this one waited for an answer")
+                raise Disconnected(f"{self._client.host} port {self._client.port} closed the connection")
+            missing -= self._take(received, places, responses)
         return [response for response in responses if response is not None]
 
     def _take(self, data: bytes, places: dict[int, int], responses: list[Response | None]) -> int:
@@ -257,7 +349,7 @@ class Client:
                 # the server's last word on a connection that it gives up
                 raise Disconnected(response.payload.decode("utf-8", "replace"))
             if responses[place] is not None:
-                raise Disconnected(f"{self.host} port {self.port} answered the same request twice")
+                raise Disconnected(f"{self._client.host} port {self._client.port} answered the same request twice")
             count += 1
             responses[place] = response
 
@@ -317,7 +409,7 @@ class KeyCalls:
         """Take the key's deadline away; its version. Raises `NotFound`."""
         return self._run(calls.kv_persist(key, cas=cas))
 
-    def scan_page(self, prefix: Text = b"", *, limit: int | None = None, cursor: bytes = b"", keys_only: bool = False) -> Page:
+    def scan_page(self, prefix: Text = b"", *, limit: int | None = None, cursor: Text = b"", keys_only: bool = False) -> Page:
         """One page of the keys with a prefix, ascending."""
         return self._run(calls.kv_scan(prefix, limit=limit, cursor=cursor, keys_only=keys_only))
 
@@ -566,7 +658,7 @@ class NamespaceCalls:
     def __init__(self, client: Client) -> None:
         self._run = client.run
 
-    def create(self, name: str) -> None:
+    def create(self, name: Text) -> None:
         """Create a namespace; no error where there is one."""
         self._run(calls.namespace_create(name))
 
@@ -574,10 +666,10 @@ class NamespaceCalls:
         """Every namespace's name."""
         return self._run(calls.namespace_list())
 
-    def delete(self, name: str) -> None:
+    def delete(self, name: Text) -> None:
         """Delete an empty namespace. Raises `Conflict` while anything is in it."""
         self._run(calls.namespace_delete(name))
 
-    def info(self, name: str) -> dict[str, Any]:
+    def info(self, name: Text) -> dict[str, Any]:
         """What is in a namespace."""
         return self._run(calls.namespace_info(name))

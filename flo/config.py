@@ -83,6 +83,21 @@ def parse_text(value: Any) -> str:
     return value
 
 
+def parse_databases(value: Any) -> tuple[str, ...]:
+    """Names of namespaces: a list, or text with commas."""
+    names = value.split(",") if isinstance(value, str) else value
+    if not isinstance(names, (list, tuple)) or not all(isinstance(name, str) for name in names):
+        raise ConfigError('a list of namespaces is expected, such as ["default", "jobs"], or text such as default,jobs')
+    names = tuple(name.strip() for name in names)
+    if names in ((), ("",)):
+        return ()
+    if names[0] != "default":
+        raise ConfigError("the first namespace must be default, which is what SELECT 0 means")
+    if len(set(names)) < len(names):
+        raise ConfigError("a namespace may be named only once")
+    return names
+
+
 class SettingRow(NamedTuple):
     """One setting, for documentation and look-up. `full_name` is section.name."""
 
@@ -120,7 +135,8 @@ def setting(
 ) -> Any:
     """A row of the table. `shown` is the default as a person would write it; `redis` the name CONFIG GET also answers to; `live`
     says that CONFIG SET may change it."""
-    return SettingRow("", default, section, name, summary, shown or str(default).lower(), redis, live, parse)
+    default_text = str(default).lower() if default != () else ""
+    return SettingRow("", default, section, name, summary, shown or default_text, redis, live, parse)
 
 
 class Settings:
@@ -209,6 +225,13 @@ class Settings:
     )
     auto_ack: bool = setting(
         False, parse_bool, "resp", "RPOP and BRPOP acknowledge as they deliver: at most once, as Redis does. CLIENT AUTOACK changes it."
+    )
+    databases: tuple[str, ...] = setting(
+        (),
+        parse_databases,
+        "resp",
+        'Namespaces by the numbers that SELECT, redis-cli -n and redis://host:9000/1 take: ["default", "jobs"] makes jobs 1. The first '
+        "must be default; the others are created at start. In the environment: with commas. Empty: only 0.",
     )
     slowlog_slower_than: int = setting(
         10_000,

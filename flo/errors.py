@@ -86,6 +86,10 @@ class OutOfMemory(Overloaded):
     code = "OOM"
 
 
+class Forked(FloError):
+    """An engine or a client is used in a process that was forked from the one that opened it."""
+
+
 class LogFailed(FloError):
     """The log could not be written or synced: memory no longer agrees with disk, so the process must end."""
 

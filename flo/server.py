@@ -28,7 +28,7 @@ from flo.control import Answer, Control
 from flo.engine import Engine, EngineSettings
 from flo.engine.engine import wall_clock
 from flo.engine.unread import LEFT_FILES_MAX
-from flo.errors import ConfigError, Fatal, LogFailed, Overloaded, trace_of
+from flo.errors import ConfigError, Fatal, LogFailed, Overloaded, Refusal, trace_of
 from flo.loop import READ, Reactor, Timer
 from flo.oplog import LEVELS, OperatorLog
 from flo.proto.detect import Kind, detect, skip_blank
@@ -131,6 +131,7 @@ class Server:
             self.engine = Engine(
                 settings.data_dir, engine_settings, manual=True, on_notice=self._notice, on_progress=self._load_on, clock=clock, leave=True
             )
+            self._create_databases()
         except BaseException:
             for connection in list(self._connections.values()):
                 connection.kill()
@@ -149,6 +150,17 @@ class Server:
         self._wake_read, self._wake_write = socket.socketpair()
         for end in (self._wake_read, self._wake_write):
             end.setblocking(False)
+
+    def _create_databases(self) -> None:
+        """Have the namespaces that resp.databases names. Raises `ConfigError`; the engine is closed then."""
+        try:
+            for name in self.settings.databases:
+                if name not in self.engine.namespaces:
+                    self.engine.create_namespace(name)
+            self.engine.commit()
+        except Refusal as e:
+            self.engine.close()
+            raise ConfigError(f"resp.databases names {name!r}, and that namespace cannot be created: {e}.") from None
 
     def _notice(self, text: str) -> None:
         self.log("warning", text)

@@ -100,14 +100,14 @@ DIFFERENCES: tuple[Difference, ...] = (
         ("SELECT 1",),
         r"select -?\d+",
         r"\+OK|-ERR DB index is out of range",
-        r"-ERR DB index is out of range: Flo has one numbered database and namespaces by name, see USE",
-        "databases have names: USE",
+        r"-ERR DB index is out of range: name a namespace for it in the setting resp\.databases, or change the namespace by its name.*",
+        "databases have names: USE, or resp.databases",
     ),
     Difference(
         ("COPY k l DB 1",),
         r"copy .* db -?\d+.*",
         r":[01]|-ERR DB index is out of range",
-        r"-ERR DB index is out of range: Flo has namespaces instead, see USE",
+        r"-ERR DB index is out of range: COPY stays within its namespace, whose index is 0",
         "databases have names: USE",
     ),
     Difference(

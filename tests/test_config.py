@@ -38,6 +38,10 @@ def test_a_file_in_the_working_directory_is_read_unless_there_is_none(tmp_path: 
         ('[server]\nmax_memory = "12"\n', "1048576 bytes at least"),
         ("[server\n", "is not TOML"),
         ('[server]\ninsecure = "perhaps"\n', "true or false is expected"),
+        ('[resp]\ndatabases = ["jobs"]\n', r"resp.databases is \['jobs'\] in .*: the first namespace must be default"),
+        ('[resp]\ndatabases = ["default", 1]\n', "a list of namespaces is expected"),
+        ("[resp]\ndatabases = 2\n", "a list of namespaces is expected"),
+        ('[resp]\ndatabases = ["default", "a", "a"]\n', "only once"),
     ],
 )
 def test_what_is_wrong_is_said_with_what_is_allowed(tmp_path: Path, text: str, message: str) -> None:
@@ -62,6 +66,15 @@ def test_units() -> None:
         86_400_000,
         604_800_000,
     ]
+
+
+def test_a_list_is_one_in_the_file_and_has_commas_in_the_environment(tmp_path: Path) -> None:
+    path = tmp_path / "flo.toml"
+    path.write_text('[resp]\ndatabases = ["default", "jobs"]\n')
+    assert load(str(path), {}, {})[0].databases == ("default", "jobs")
+    assert load(str(path), {"FLO_RESP_DATABASES": "default, a,b"}, {})[0].databases == ("default", "a", "b")
+    assert load(str(path), {"FLO_RESP_DATABASES": ""}, {})[0].databases == ()
+    assert load(None, {}, {}, str(tmp_path / "none"))[0].databases == ()
 
 
 def test_a_secret_others_can_read_is_refused(tmp_path: Path) -> None:

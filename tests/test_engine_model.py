@@ -157,7 +157,7 @@ class EngineModel(RuleBasedStateMachine):
     def json_set(self, key: bytes, field: bytes, text: bytes) -> None:
         kv, old = self._ns("default").kv, self._item("default", key)
         try:
-            version = kv.json_set(key, field, text)
+            version = kv.json_set(key, text, field)
         except WrongKind:
             assert old is not None and old.kind != JSON
         except NotFound:
@@ -326,7 +326,7 @@ def test_many_values_written_together_are_as_if_one_by_one(
                         elif what == "incr":
                             kv.incr(key)
                         elif what == "json":
-                            kv.json_set(key, b"$", b"[1]")
+                            kv.json_set(key, b"[1]")
                         elif what == "delete":
                             kv.put(key, b"was")
                             kv.delete(key)

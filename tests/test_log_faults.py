@@ -158,7 +158,7 @@ def perform(engine: Engine, op: Op) -> Any:
     if name == "put":
         return kv.put(args[1], args[2], deadline=args[3] if len(args) > 3 else 0)
     if name == "json_set":
-        return kv.json_set(args[1], b"$", args[2])
+        return kv.json_set(args[1], args[2])
     return getattr(kv, name)(*args[1:])
 
 

@@ -192,7 +192,7 @@ class QueueModel(RuleBasedStateMachine):
     @rule(name=NAMES, lease=st.sampled_from([None, 1000, LEASE_MS]), attempts=st.sampled_from([None, 0, 1, 2]))
     def configure(self, name: bytes, lease: int | None, attempts: int | None) -> None:
         self._now()
-        self.engine.queues.configure(name, lease=lease, attempts=attempts)
+        self.engine.queues.configure(name, lease=lease, max_attempts=attempts)
         old = self.limits.get(name, (LEASE_MS, 5))
         self.limits[name] = (old[0] if lease is None else lease, old[1] if attempts is None else attempts)
         for item in self.items.values():

@@ -306,7 +306,7 @@ class StreamModel(RuleBasedStateMachine):
             model.groups[group] = Group(0, True, 30_000, 10)
         found = self._group(name, group)
         try:
-            answer = self.engine.streams.groups.read(name, group, consumer, count, acknowledge=acknowledge, create=create)
+            answer = self.engine.streams.groups.read(name, group, consumer, count, no_ack=acknowledge, create=create)
         except NoGroup:
             assert found is None
             return

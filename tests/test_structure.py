@@ -12,13 +12,15 @@ from tests.processes import ROOT
 # DESIGN.md, "The rooms". A room may import those it names, and what belongs to nobody: errors.
 ARROWS = {
     "errors": set[str](),
-    "calls": {"proto", "errors"},
-    "client": {"proto", "errors", "calls"},
+    "forks": {"errors"},
+    "given": {"errors"},
+    "calls": {"proto", "errors", "given"},
+    "client": {"proto", "errors", "calls", "given", "forks"},
     "oplog": set[str](),
     "proto": {"errors"},
     "ual": {"errors"},
     "store": {"errors"},
-    "engine": {"store", "ual", "errors"},
+    "engine": {"store", "ual", "errors", "given", "forks"},
     "config": {"ual", "errors"},
     "waits": set[str](),
     "loop": {"waits"},

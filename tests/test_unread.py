@@ -87,7 +87,7 @@ def act(engine: Engine, clock: Clock, step: Step) -> Any:
             case "incr":
                 return kv.incr(key, how)
             case "json":
-                return kv.json_set(key, b"$", b"[%d]" % how)
+                return kv.json_set(key, b"[%d]" % how)
             case "append":
                 return kv.update(key, lambda old: (old or b"") + b"+")
             case "get":

@@ -8,6 +8,7 @@ TABLE = Modules(
     "flo.commands.groups",
     "flo.commands.json",
     "flo.commands.keys",
+    "flo.commands.namespaces",
     "flo.commands.queues",
     "flo.commands.refused",
     "flo.commands.streams",

@@ -9,7 +9,7 @@ from time import time_ns
 import flo
 from flo.commands import load_table, table
 from flo.commands.arguments import integer, syntax_error
-from flo.commands.connection import REDIS_VERSION
+from flo.commands.connection import DATABASES, REDIS_VERSION
 from flo.commands.host import Host, resident_bytes
 from flo.commands.session import RespSession, wrong_arity
 from flo.commands.table import Command, Reply, command
@@ -155,11 +155,13 @@ def _info_cluster(host: Host) -> dict[str, object]:
 
 def _info_keyspace(host: Host) -> dict[str, object]:
     lines: dict[str, object] = {}
-    for name, namespace in host.engine.namespaces.items():
-        store = namespace.kv.store
-        if len(store):
-            # Redis's agents look for db0; other namespaces are listed under their names
-            lines["db0" if name == "default" else f"ns_{name}"] = f"keys={len(store)},expires={store.deadlines.count},avg_ttl=0"
+    # Redis's agents look for db0; namespaces that resp.databases does not name are listed under their own names
+    titles = {name: f"db{index}" for index, name in enumerate(host.settings.databases or DATABASES)}
+    titles |= {name: f"ns_{name}" for name in host.engine.namespaces if name not in titles}
+    for name, title in titles.items():
+        namespace = host.engine.namespaces.get(name)
+        if namespace is not None and len(namespace.kv.store):
+            lines[title] = f"keys={len(namespace.kv.store)},expires={namespace.kv.store.deadlines.count},avg_ttl=0"
     return lines
 
 
@@ -207,6 +209,8 @@ def _config_values(host: Host) -> dict[str, str]:
         value = getattr(host.settings, row.attribute)
         if row.attribute == "port":
             value = host.port
+        if isinstance(value, tuple):
+            value = ",".join(value)
         text = str(value).lower() if isinstance(value, bool) else str(value)
         values[row.full_name] = text
         if row.redis:
@@ -217,7 +221,7 @@ def _config_values(host: Host) -> dict[str, str]:
         "appendonly": "yes" if durability in (SYNC, ASYNC) else "no",
         "appendfsync": {"sync": "always", "async": "everysec"}.get(durability, "no"),
         "maxmemory-policy": "noeviction",
-        "databases": "1",
+        "databases": str(len(host.settings.databases or DATABASES)),
         "timeout": "0",
         "tcp-keepalive": "0",
         "cluster-enabled": "no",

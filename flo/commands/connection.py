@@ -10,6 +10,9 @@ from flo.proto.resp import OK, array, bulk, bulk_or_nil, error, mapping
 
 REDIS_VERSION = "7.4.0"  # what clients compare with when they choose commands
 CLIENT_TYPES = (b"normal", b"master", b"replica", b"pubsub")
+DATABASES = ("default",)  # where resp.databases names none
+OUT_OF_RANGE = "ERR DB index is out of range"  # Redis's own wording
+NO_DATABASES = "name a namespace for it in the setting resp.databases, or change the namespace by its name with USE"
 NO_PASSWORD = "ERR AUTH <password> called without any password configured for the default user. Are you sure your configuration is correct?"
 WRONG_PASSWORD = "WRONGPASS invalid username-password pair or user is disabled."
 
@@ -140,15 +143,19 @@ def hello(session: RespSession, args: list[bytes]) -> Reply:
 @command(
     "SELECT",
     2,
-    "0",
-    "Redis's numbered databases: Flo has only 0, and namespaces by name.",
+    "index",
+    "Changes the connection's namespace, by its place in resp.databases.",
     group="connection",
-    flags="fast",
-    differs="only 0; USE changes the namespace",
+    flags="fast resets",
+    differs="only 0, the namespace `default`, unless the setting resp.databases names more; USE changes the namespace by its name",
 )
 def select(session: RespSession, args: list[bytes]) -> Reply:
-    if integer(args[1]) != 0:
-        return error("ERR DB index is out of range: Flo has one numbered database and namespaces by name, see USE")
+    index, listed = integer(args[1]), session.host.settings.databases
+    names = listed or DATABASES
+    if not 0 <= index < len(names):
+        return error(OUT_OF_RANGE if listed or index < 0 else f"{OUT_OF_RANGE}: {NO_DATABASES}")
+    session.namespace = session.host.engine.namespace(names[index])
+    session.settle()
     return OK
 
 

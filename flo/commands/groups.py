@@ -151,7 +151,7 @@ def xreadgroup(session: RespSession, args: list[bytes]) -> Reply:
         if left <= 0 or room <= 0:
             break
         if ident is None:
-            found = groups.read(name, group, consumer, min(count, left), acknowledge=options.no_ack)
+            found = groups.read(name, group, consumer, min(count, left), no_ack=options.no_ack)
             if not found:
                 continue
         else:

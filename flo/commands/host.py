@@ -177,11 +177,12 @@ def client_line(
     name: str = "",
     library: tuple[str, str] = ("", ""),
     namespace: str = "",
+    database: int = 0,
 ) -> str:
     """A connection's line in CLIENT LIST, in Redis's fields and one of Flo's."""
     return (
         f"id={peer.id} addr={peer.address} laddr={peer.local_address} fd={peer.descriptor} name={name} "
-        f"age={int(peer.age_seconds)} idle={int(peer.idle_seconds)} flags={flags} db=0 sub=0 psub=0 ssub=0 multi=-1 watch=0 "
+        f"age={int(peer.age_seconds)} idle={int(peer.idle_seconds)} flags={flags} db={database} sub=0 psub=0 ssub=0 multi=-1 watch=0 "
         f"qbuf={peer.input_bytes} qbuf-free=0 argv-mem={held} multi-mem=0 rbs=0 rbp=0 obl=0 oll=0 omem={peer.output_bytes} "
         f"tot-mem={peer.input_bytes + peer.output_bytes + held} events=r cmd={command or 'NULL'} user=default "
         f"redir=-1 resp={protocol} lib-name={library[0]} lib-ver={library[1]} namespace={namespace}"

@@ -36,7 +36,7 @@ def json_set(session: RespSession, args: list[bytes]) -> Reply:
     if len(args) > 5 or option not in (b"", b"NX", b"XX"):
         raise syntax_error()
     try:
-        session.namespace.kv.json_set(args[1], args[2], args[3], if_absent=option == b"NX", if_present=option == b"XX")
+        session.namespace.kv.json_set(args[1], args[3], args[2], if_absent=option == b"NX", if_present=option == b"XX")
     except NotFound as e:
         # nil would read as a condition that did not hold; a write that could not be placed should be heard
         raise BadRequest(str(e)) from None

@@ -131,7 +131,14 @@ def renamenx(session: RespSession, args: list[bytes]) -> Reply:
 
 
 @command(
-    "COPY", -3, "source destination [DB 0] [REPLACE]", "Copy a key.", group="generic", since="6.2.0", keys=(1, 2, 1), flags="write denyoom"
+    "COPY",
+    -3,
+    "source destination [DB index] [REPLACE]",
+    "Copy a key.",
+    group="generic",
+    since="6.2.0",
+    keys=(1, 2, 1),
+    flags="write denyoom",
 )
 def copy(session: RespSession, args: list[bytes]) -> Reply:
     replace = False
@@ -142,8 +149,8 @@ def copy(session: RespSession, args: list[bytes]) -> Reply:
             replace = True
         elif option == b"DB" and at + 1 < len(args):
             at += 1
-            if integer(args[at]) != 0:
-                raise BadRequest("DB index is out of range: Flo has namespaces instead, see USE")
+            if integer(args[at]) != session.database:
+                raise BadRequest(f"DB index is out of range: COPY stays within its namespace, whose index is {session.database}")
         else:
             raise syntax_error()
         at += 1

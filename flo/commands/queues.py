@@ -323,7 +323,7 @@ def qconfig(session: RespSession, args: list[bytes]) -> Reply:
     _queues(session).configure(
         args[1],
         lease=integer(options[b"LEASE"]) if b"LEASE" in options else None,
-        attempts=integer(options[b"MAXATTEMPTS"]) if b"MAXATTEMPTS" in options else None,
+        max_attempts=integer(options[b"MAXATTEMPTS"]) if b"MAXATTEMPTS" in options else None,
     )
     return OK
 

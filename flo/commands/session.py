@@ -22,7 +22,7 @@ FLAT_BYTES_MIN = 14  # shorter input holds no request worth the flat path
 SLOW_ARGUMENTS_MAX = 32  # SLOWLOG keeps this many arguments, cut to this many bytes
 SLOW_ARGUMENT_BYTES_MAX = 128
 MONITOR_ARGUMENT_BYTES_MAX = 1024  # quoting costs 0.2 us a byte, and everyone waits for it
-NEED_NO_NAMESPACE = ("USE", "INFO", "CONFIG", "FLUSHALL", "SHUTDOWN")
+NEED_NO_NAMESPACE = ("USE", "NAMESPACE", "INFO", "CONFIG", "FLUSHALL", "SHUTDOWN")
 KEY_GROUPS = ("generic", "string", "json")  # the groups of commands whose arguments are keys
 UNKNOWN_ARGUMENTS_SHOWN = 128  # bytes of arguments that the error for an unknown command repeats
 
@@ -367,7 +367,7 @@ class RespSession:
     def _tell_monitors(self, args: list[bytes]) -> None:
         now = time()
         words = " ".join(quoted(arg) for arg in args)
-        line = f"+{now:.6f} [0 {self.peer.address}] {words}\r\n".encode()
+        line = f"+{now:.6f} [{self.database} {self.peer.address}] {words}\r\n".encode()
         for peer in tuple(self.host.monitors):
             peer.push(line)
 
@@ -386,6 +386,12 @@ class RespSession:
         while len(host.slow) > host.settings.slowlog_max_len:
             host.slow.pop(0)
 
+    @property
+    def database(self) -> int:
+        """Which of Redis's databases the namespace is, by resp.databases; 0 where it is none."""
+        names, name = self.host.settings.databases, self.namespace.name
+        return names.index(name) if name in names else 0
+
     def describe(self) -> str:
         """The line of CLIENT LIST and CLIENT INFO."""
         return client_line(
@@ -397,6 +403,7 @@ class RespSession:
             name=_text(self.name),
             library=(_text(self.library.get(b"LIB-NAME", b"")), _text(self.library.get(b"LIB-VER", b""))),
             namespace=self.namespace.name,
+            database=self.database,
         )
 
     def answer_due(self, output_room: int) -> None:

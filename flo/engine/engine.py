@@ -3,18 +3,20 @@
 The only way to change state is a record: `write` checks that it fits, appends it, applies it. Recovery applies the
 same records through the same `apply`, which uses neither a clock nor chance.
 
-Two ways to run it. In a program, each operation commits before it returns, or a `with engine.batch():` does for many.
-In the server (`manual=True`) the tick calls `tick()` before and `commit()` after all the operations of a turn.
+Two ways to run it. In a program, each operation commits before it returns, or a `with engine.batch():` does for many; threads take turns.
+In the server (`manual=True`) the tick calls `tick()` before and `commit()` after all the operations of a turn, in one thread.
 """
 
 import gc
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import chain
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
+from flo import forks
 from flo.engine.kv import RECORD_MARGIN_BYTES, KeyValue
 from flo.engine.loading import Loading
 from flo.engine.namespace import DEFAULT, DEFAULT_ID, Namespace, check_name, hash_name
@@ -22,6 +24,7 @@ from flo.engine.queue import Queues
 from flo.engine.stream import Streams
 from flo.engine.unread import Rest
 from flo.errors import BadRequest, Conflict, LogDamaged, LogFailed, OutOfMemory, Overloaded
+from flo.given import text
 from flo.store.ordered import WAITING_MIN, OrderedKeys
 from flo.store.queue import Queue, QueueStore, queue_of
 from flo.store.stream import StreamStore
@@ -56,6 +59,8 @@ FORGET_SLICE = 1000  # lost messages forgotten in one batch
 FREE_STEP = 256
 FREE_ENTRIES = 4096  # entries of a dropped store freed in one slice: under a ms
 
+R = TypeVar("R")
+
 
 class EngineSettings(NamedTuple):
     """What an operator may choose; the server's settings table has the same, with their reasons."""
@@ -73,7 +78,11 @@ def wall_clock() -> int:
 
 
 class Engine:
-    """A Flo database in `directory`. Use it from one thread; it is a context manager."""
+    """A Flo database in `directory`. It is a context manager.
+
+    Names and values are str (as UTF-8) or bytes; anything else is a `TypeError`. Several threads may use it: one operation or batch runs
+    at a time. A process that was forked from the one that opened it must not: it gets `Forked`.
+    """
 
     def __init__(
         self,
@@ -117,8 +126,11 @@ class Engine:
         self.swept = 0  # keys found expired and buried
         self.homeless = 0  # records read that are of no namespace
         self.clock = clock
-        self._batching = False
+        self._process = forks.process()
+        self._lock = threading.RLock()  # held for an operation or a batch; the server takes it never
+        self._depth = 0  # of batches and operations inside each other, in the thread that has the lock
         self._broken = False
+        self._closed = False
         self._sweep_after = 0
         self._garbage: list[list[Any]] = []
         self.changed: set[KeyValue | Streams] = set()  # those with somebody to tell
@@ -193,46 +205,76 @@ class Engine:
     def commit(self) -> None:
         """Make what was done since the last commit as durable as the settings say. Raises `LogFailed`."""
         if self.log.pending or self.stamp:
+            self._check_process()
             self.log.commit(self.now)
             self.stamp = False
 
     @contextmanager
     def batch(self) -> Iterator[None]:
-        """Commit the operations inside together, at its end."""
+        """Commit the operations inside together, at its end. Other threads wait until then."""
         self._begin()
-        self._batching = True
         try:
             yield
-        finally:
-            self._batching = False
-            self._end()
+        except BaseException:
+            if not self._is_forked:  # else a child leaves a batch of its parent's
+                self._end()
+            raise
+        self._end()
 
-    def run(self, operation: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        """Call `operation` between a tick and a commit; what `flo.engine.kv.operation` does outside the server."""
-        if self._batching:
-            return operation(*args, **kwargs)
+    def run(self, operation: Callable[..., R], *args: Any, **kwargs: Any) -> R:
+        """Call `operation` between a tick and a commit, or within the batch that this thread is in."""
         self._begin()
         try:
             return operation(*args, **kwargs)
         finally:
             self._end()
 
+    @property
+    def _is_forked(self) -> bool:
+        return forks.process() != self._process
+
+    def _check_process(self) -> None:
+        """Raise `Forked` in a child of the process that opened this: two processes would write one log."""
+        if self._is_forked:
+            remedy = "open your own engine of another directory, or run a server and open a flo.Client in each process."
+            raise forks.refuse("engine", self._process, remedy)
+
     def _begin(self) -> None:
-        if self._broken:
-            raise LogFailed("this engine failed after it had changed its memory: close it and open the directory again.")
-        self.tick()
+        self._check_process()  # before the lock, which a thread may have held that is not in this process
+        self._lock.acquire()
+        try:
+            if self._broken:
+                raise LogFailed("this engine failed after it had changed its memory: close it and open the directory again.")
+            if self._closed:
+                raise LogFailed("this engine is closed: open the directory again.")
+            if not self._depth:
+                self.tick()
+        except BaseException:
+            self._lock.release()
+            raise
+        self._depth += 1
 
     def _end(self) -> None:
-        self._broken = True
-        self.commit()
-        self.log.upkeep(idle=False)
-        while self.notify():
-            pass
-        self._broken = False
+        self._check_process()
+        try:
+            if self._depth == 1:
+                self._broken = True
+                self.commit()
+                self.log.upkeep(idle=False)
+                self._broken = False
+                while self.notify():
+                    pass
+                self._broken = True
+                self.commit()  # what those who were told have done
+                self._broken = False
+        finally:
+            self._depth -= 1
+            self._lock.release()
 
     def upkeep(self, idle: bool) -> bool:
         """Do a slice (about a ms) of what can wait: freeing, folding new keys into order, sweeping the expired, preparing the
         next segment. Unless `idle`, only what is overdue. Returns whether a next call has more to do."""
+        self._check_process()
         more = self.notify()
         more = self.log.upkeep(idle) or more
         if self.rest is not None and self.rest.failure is None:
@@ -306,14 +348,21 @@ class Engine:
         return min(times, default=None)
 
     def close(self) -> None:
-        """Commit, sync and give the directory back. Raises `LogFailed`."""
-        if self.rest is not None:
-            self.rest.close()
-        if self._broken:
-            self.log.abandon()
+        """Commit, sync and give the directory back. In a child that was forked it does nothing: all of it is the parent's. Raises
+        `LogFailed`."""
+        if self._is_forked:
             return
-        self.commit()
-        self.log.close()
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+            if self.rest is not None:
+                self.rest.close()
+            if self._broken:
+                self.log.abandon()
+                return
+            self.commit()
+            self.log.close()
 
     # -- compaction --------------------------------------------------------------------------------
 
@@ -321,6 +370,11 @@ class Engine:
         """Rewrite the log as what the record law keeps of it, here and now, or only its `tail`, what came since the last time; a server has
         a process of its own do it. Raises `Overloaded` or `OSError` where the disk has no room, `LogDamaged`, `Stopped`; what was done so
         far stays."""
+        self._check_process()
+        with self._lock:
+            self._compact(should_stop, tail)
+
+    def _compact(self, should_stop: Callable[[], bool], tail: bool) -> None:
         self.commit()
         log, settings = self.log, self.settings
         try:
@@ -456,6 +510,8 @@ class Engine:
         """The namespace of that name. Raises `BadRequest` where there is none: never an invisible new one."""
         found = self.namespaces.get(name)
         if found is None:
+            found = self.namespaces.get(text(name, "namespace"))  # a program may have given bytes
+        if found is None:
             raise BadRequest(f"there is no namespace {name!r}; create it first")
         return found
 
@@ -472,8 +528,7 @@ class Engine:
 
     def create_namespace(self, name: str) -> Namespace:
         """Bind a name, again and again without complaint. Raises `BadRequest`, or `Conflict` where its hash is taken."""
-        result: Namespace = self.run(self._create_namespace, name) if not self.manual else self._create_namespace(name)
-        return result
+        return self.run(self._create_namespace, text(name, "namespace")) if not self.manual else self._create_namespace(name)
 
     def _create_namespace(self, name: str) -> Namespace:
         check_name(name)
@@ -491,7 +546,7 @@ class Engine:
 
     def delete_namespace(self, name: str) -> None:
         """Remove an empty namespace. Raises `BadRequest`, or `Conflict` while anything live is in it."""
-        self.run(self._delete_namespace, name) if not self.manual else self._delete_namespace(name)
+        self.run(self._delete_namespace, text(name, "namespace")) if not self.manual else self._delete_namespace(name)
 
     def _delete_namespace(self, name: str) -> None:
         namespace = self.namespace(name)

@@ -114,7 +114,7 @@ class Reader:
 
 
 class Groups:
-    """The groups of one namespace's streams. Names are bytes, ids ints, times ms."""
+    """The groups of one namespace's streams. Names are bytes (a program may give str, as UTF-8), ids ints, times ms."""
 
     streams: "Streams"
 
@@ -297,6 +297,7 @@ class Groups:
         found.seen = self.engine.now
         return found
 
+    @operation
     def delete_consumer(self, name: bytes, group: bytes, consumer: bytes) -> Generator[None, None, int]:
         """Delete a consumer and what is pending with it, in slices; returns how many deliveries ended. Raises `NotFound`, `NoGroup`."""
         _, found = self._need_group(name, group)
@@ -324,10 +325,8 @@ class Groups:
         return bool(group.lapsed) or bool(stream.chunks and stream.chunks[-1].last() > group.last)
 
     @operation
-    def read(
-        self, name: bytes, group: bytes, consumer: bytes, count: int, *, acknowledge: bool = False, create: bool = False
-    ) -> list[Delivery]:
-        """Deliver up to `count` records: first those whose delivery ran out, then new ones. With `acknowledge` they are done at once.
+    def read(self, name: bytes, group: bytes, consumer: bytes, limit: int, *, no_ack: bool = False, create: bool = False) -> list[Delivery]:
+        """Deliver up to `limit` records: first those whose delivery ran out, then new ones. With `no_ack` they are done at once.
         With `create` the stream and the group are made where they are missing. Stops near 16 MiB. Raises `NoGroup`."""
         check_names(group, consumer)
         if create and self.find(name, group) is None:
@@ -339,7 +338,7 @@ class Groups:
             there.seen = self.engine.now  # asking for nothing makes no consumer, nor a record
         answer: list[Delivery] = []
         while not answer and self.available(stream, found):
-            answer = self._take(name, stream, found, consumer, count, acknowledge)
+            answer = self._take(name, stream, found, consumer, limit, no_ack)
         return answer
 
     def _take(self, name: bytes, stream: Stream, group: Group, consumer: bytes, count: int, acknowledge: bool) -> list[Delivery]:
@@ -415,6 +414,7 @@ class Groups:
             answer.append(Delivery(ident, record.kind, deliveries, record.payload))
         return answer
 
+    @operation
     def wait(
         self,
         keys: Sequence[Key],
@@ -611,6 +611,7 @@ class Groups:
             following = ids[len(claimed) + len(gone)]  # the answer was full
         return following, claimed, gone
 
+    @operation
     def pending(
         self,
         name: bytes,

@@ -137,7 +137,8 @@ class Cursors:
 
 
 class KeyValue:
-    """The keys of one namespace. Keys and values are bytes; deadlines and times are Unix ms; versions are log indexes."""
+    """The keys of one namespace. Keys and values are bytes (a program may give str, as UTF-8); deadlines and times are Unix ms; versions
+    are log indexes."""
 
     def __init__(self, engine: "Engine", namespace: int, store: KvStore) -> None:
         self.engine = engine
@@ -270,6 +271,7 @@ class KeyValue:
         """Whether the key is there."""
         return self._live(key) is not None
 
+    @operation
     def watch(self, key: bytes, notify: Callable[[], None], known: int | None = None) -> Watch | None:
         """Call `notify` once the key exists (`known` None), or once its version exceeds `known`, or it is deleted. None where that
         is so already."""
@@ -562,27 +564,27 @@ class KeyValue:
     def json_set(
         self,
         key: bytes,
-        path: bytes,
-        text: bytes,
+        value: bytes,
+        path: bytes = b"$",
         *,
         cas: int | None = None,
         if_absent: bool = False,
         if_present: bool = False,
     ) -> int:
-        """Set the value at `path` of the document, or the document; returns the version. Keeps the deadline. The conditions
+        """Set what is at `path` of the document, or the document, to a JSON text; returns the version. Keeps the deadline. The conditions
         are about what is at `path`. Raises `NotFound` where the parent is missing, `Conflict`, `WrongKind`, `BadRequest`."""
         try:
             found = self._document(key)
             self._check_version(key, found, cas)
         except Conflict:
             jsonpath.parse_path(path)  # what is malformed is that whatever the key holds
-            jsonpath.parse(text)
+            jsonpath.parse(value)
             raise
         if if_absent or if_present:
             there = found is not None and self._json_has(found.value, path)
             if there == if_absent:
                 raise Conflict("the path exists already" if there else "the path does not exist", found.version if found else 0)
-        new = jsonpath.set_at(found.value if found else None, path, text)
+        new = jsonpath.set_at(found.value if found else None, path, value)
         self._admit(key, new)
         return self._write(key, new, JSON, found.deadline if found else 0)
 

@@ -4,6 +4,7 @@ import re
 from typing import TYPE_CHECKING
 
 from flo.engine.kv import KeyValue
+from flo.engine.operation import in_program
 from flo.engine.queue import Queues
 from flo.engine.stream import Streams
 from flo.errors import BadRequest
@@ -44,9 +45,13 @@ class Namespace:
         self.hash = hash_name(name)
         self.wire = U64.pack(self.hash if identity != DEFAULT_ID else 0)  # as most clients write it in a header
         self.deleted = False
-        self.queues = Queues(engine, identity)
-        self.streams = Streams(engine, identity)
-        self.kv = KeyValue(engine, identity, KvStore(engine.settings.history_age if engine.settings.history_depth > 1 else 0))
+        kinds: tuple[type[KeyValue], type[Queues], type[Streams]] = (KeyValue, Queues, Streams)
+        if not engine.manual:
+            kinds = in_program(KeyValue), in_program(Queues), in_program(Streams)
+        key_value, queues, streams = kinds
+        self.queues = queues(engine, identity)
+        self.streams = streams(engine, identity)
+        self.kv = key_value(engine, identity, KvStore(engine.settings.history_age if engine.settings.history_depth > 1 else 0))
 
     @property
     def quiet(self) -> bool:

@@ -1,8 +1,16 @@
-"""What makes a method of a store's engine part an operation: in the server it runs within a turn, elsewhere it is a turn of its own."""
+"""Which methods of a store's engine part are operations, and how a program calls them.
 
-from collections.abc import Callable
-from functools import wraps
-from typing import TYPE_CHECKING, Concatenate, ParamSpec, Protocol, TypeVar, cast
+The server calls an operation as it is written: within a turn, in one thread, with arguments that the protocol has checked. A program calls
+it through `in_program`, which checks and converts the arguments (flo.given) and makes the call a turn of its own (`Engine.run`). There
+threads wait for each other, and a forked child is refused.
+"""
+
+from collections.abc import Callable, Generator, Sequence
+from functools import cache, wraps
+from types import FunctionType
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, get_args, get_origin
+
+from flo.given import RANGES, data, flag, ranged, several, told
 
 if TYPE_CHECKING:
     from flo.engine.engine import Engine
@@ -14,19 +22,135 @@ class Part(Protocol):
     engine: "Engine"
 
 
-S = TypeVar("S", bound=Part)
-P = ParamSpec("P")
+F = TypeVar("F", bound=Callable[..., Any])
 R = TypeVar("R")
+T = TypeVar("T")
+Take = Callable[[Any, str], Any]  # checks and converts an argument of that name
+
+_OPERATIONS: set[Callable[..., Any]] = set()
+_GENERATOR = 0x20  # of a code's flags: inspect.CO_GENERATOR, without the 5 ms that importing inspect adds to a start
+_TIME_MAX = 1 << 53  # ms; as the stores have it
+_ID_MAX = (1 << 128) - 1
+_WIDEST = (RANGES["i64"][0], RANGES["u64"][1])
+# How far numbers go, by the names that parameters have everywhere. Where a name is not here, its method checks.
+_RANGES = {
+    **dict.fromkeys(("deadline", "delay", "lease", "min_idle", "idle", "max_age"), (0, _TIME_MAX)),
+    **dict.fromkeys(("start", "end", "after", "last", "id", "min_id"), (0, _ID_MAX)),
+    **dict.fromkeys(("limit", "count", "ack_timeout", "max_deliver", "deliveries", "max_attempts"), RANGES["u32"]),
+    **dict.fromkeys(("cas", "max_len", "max_bytes", "ms", "seq", "receipt", "time"), RANGES["u64"]),
+    **dict.fromkeys(("delta", "read"), RANGES["i64"]),
+    "kind": (0, 1),
+}
 
 
-def operation(method: Callable[Concatenate[S, P], R]) -> Callable[Concatenate[S, P], R]:
-    """Outside the server, run the method between a tick and a commit."""
+def operation(method: F) -> F:
+    """Mark a method of a `Part` as an operation."""
+    _OPERATIONS.add(method)
+    return method
+
+
+@cache
+def in_program(part: type[T]) -> type[T]:
+    """The class as a program has it: every operation of `part` checks its arguments and is a turn of its own."""
+    operations = {name: item for name, item in vars(part).items() if isinstance(item, FunctionType) and item in _OPERATIONS}
+    return type(part.__name__, (part,), {name: _called(method) for name, method in operations.items()})
+
+
+def _called(method: Callable[..., Any]) -> Callable[..., Any]:
+    """The operation as a program calls it; one in slices is a turn a slice."""
+    code = method.__code__
+    names = code.co_varnames[1 : code.co_argcount + code.co_kwonlyargcount]
+    takes = {name: _take(method.__annotations__[name]) for name in names}
+    positional = [(name, takes[name]) for name in names[: code.co_argcount - 1]]
+
+    def convert(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:
+        taken = [take(arg, name) for (name, take), arg in zip(positional, args, strict=False)]
+        named = {name: takes[name](arg, name) if name in takes else arg for name, arg in kwargs.items()}
+        return [*taken, *args[len(taken) :]], named  # what is too much is for Python to refuse
 
     @wraps(method)
-    def run(self: S, *args: P.args, **kwargs: P.kwargs) -> R:
-        if self.engine.manual:
-            return method(self, *args, **kwargs)
-        result: R = self.engine.run(method, self, *args, **kwargs)
-        return result
+    def run(self: Part, *args: Any, **kwargs: Any) -> Any:
+        args, kwargs = convert(args, kwargs)  # type: ignore[assignment]
+        return self.engine.run(method, self, *args, **kwargs)
 
-    return cast(Callable[Concatenate[S, P], R], run)
+    @wraps(method)
+    def run_slices(self: Part, *args: Any, **kwargs: Any) -> Generator[None, None, Any]:
+        args, kwargs = convert(args, kwargs)  # type: ignore[assignment]
+        return _slices(self.engine, method(self, *args, **kwargs))
+
+    return run_slices if code.co_flags & _GENERATOR else run
+
+
+def _slices(engine: "Engine", job: Generator[None, None, R]) -> Generator[None, None, R]:
+    while True:
+        try:
+            engine.run(next, job)
+        except StopIteration as end:
+            result: R = end.value
+            return result
+        yield
+
+
+def _take(annotation: Any) -> Take:
+    """What checks and converts an argument that is annotated so."""
+    if annotation in _SIMPLE:
+        return _SIMPLE[annotation]
+    inner, origin = get_args(annotation), get_origin(annotation)
+    if type(None) in inner:
+        take = _take(inner[0])
+        return lambda given, what: None if given is None else take(given, what)
+    if origin is Sequence:
+        take = _take(inner[0])
+        return lambda given, what: [take(each, what.removesuffix("s")) for each in several(given, what)]  # of `keys`, each is a `key`
+    if origin is tuple:
+        return _row([_take(kind) for kind in inner])
+    if origin is dict:
+        return _mapping(*map(_take, inner))
+    if origin is Callable:
+        if bytes not in get_args(inner[-1]):
+            return lambda given, what: given
+        result = _take(inner[-1])  # it gives a value
+        return lambda given, what: lambda *args: result(given(*args), "value")
+    return _fields(annotation)
+
+
+def _number(given: Any, what: str) -> int:
+    return ranged(given, what, *_RANGES.get(what, _WIDEST))
+
+
+_SIMPLE: dict[Any, Take] = {bytes: data, int: _number, bool: flag}
+
+
+def _mapping(key: Take, value: Take) -> Take:
+    """A dict, by names."""
+
+    def take(given: Any, what: str) -> dict[Any, Any]:
+        if not isinstance(given, dict):
+            raise TypeError(f"{what} {told(given, what)}; give a dict")
+        return {key(name, "name"): value(each, what) for name, each in given.items()}
+
+    return take
+
+
+def _row(takes: Sequence[Take]) -> Take:
+    """A tuple, such as a receipt."""
+
+    def take(given: Any, what: str) -> tuple[Any, ...]:
+        row = several(given, what)
+        if len(row) != len(takes):
+            raise TypeError(f"the {what} {told(given, what)}; give a tuple of {len(takes)}")
+        return tuple(take(each, what) for take, each in zip(takes, row, strict=True))
+
+    return take
+
+
+def _fields(kind: Any) -> Take:
+    """A NamedTuple, each field by its own annotation."""
+    takes = {name: _take(annotation) for name, annotation in kind.__annotations__.items()}
+
+    def take(given: Any, what: str) -> Any:
+        if not isinstance(given, kind):
+            raise TypeError(f"the {what} {told(given, what)}; give {kind.__name__}(…)")
+        return kind(*(take(value, name) for (name, take), value in zip(takes.items(), given, strict=True)))
+
+    return take

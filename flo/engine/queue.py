@@ -138,7 +138,8 @@ class Taker:
 
 
 class Queues:
-    """The queues of one namespace. Names and payloads are bytes; times are Unix ms; leases and delays ms."""
+    """The queues of one namespace. Names and payloads are bytes (a program may give str, as UTF-8); times are Unix ms, leases and
+    delays ms."""
 
     def __init__(self, engine: "Engine", namespace: int) -> None:
         self.engine = engine
@@ -286,14 +287,14 @@ class Queues:
     # -- taking out --------------------------------------------------------------------------------
 
     @operation
-    def dequeue(self, name: bytes, count: int = 1, *, lease: int | None = None, acknowledge: bool = False) -> list[Message]:
-        """Lease up to `count` messages, for `lease` ms or the queue's own time; each delivery counts as an attempt. With
+    def dequeue(self, name: bytes, limit: int = 1, *, lease: int | None = None, acknowledge: bool = False) -> list[Message]:
+        """Lease up to `limit` messages, for `lease` ms or the queue's own time; each delivery counts as an attempt. With
         `acknowledge` they are gone at once: at most once. Stops near 16 MiB, after one message at least."""
         check_name(name)
         if lease is not None:
             _deadline(self.engine.now, lease, "lease")
         self._settle()
-        return self._take(name, count, lease, acknowledge)
+        return self._take(name, limit, lease, acknowledge)
 
     def _settle(self) -> None:
         """Let time do what it has to before somebody looks. A server does a slice here, and the rest turn by turn."""
@@ -332,6 +333,7 @@ class Queues:
             raise LogDamaged(f"message {seq} is in its queue and not in the log")
         return record
 
+    @operation
     def take(
         self,
         names: Sequence[bytes],
@@ -617,21 +619,21 @@ class Queues:
     # -- the queue itself --------------------------------------------------------------------------
 
     @operation
-    def configure(self, name: bytes, *, lease: int | None = None, attempts: int | None = None) -> None:
+    def configure(self, name: bytes, *, lease: int | None = None, max_attempts: int | None = None) -> None:
         """Set the queue's own lease (ms) or most attempts (0 for no bound); None leaves it as it is. Messages whose last lease has
         run out are dead letters at once where their attempts are spent by the new bound: a restart would find them so."""
         check_name(name)
         self._settle()
         if lease is not None and not 1 <= lease < UNSET:
             raise BadRequest(f"the lease is {lease} ms; it is 1 to {UNSET - 1}")
-        if attempts is not None and not 0 <= attempts < UNSET:
-            raise BadRequest(f"the most attempts are {attempts}; they are 0, for no bound, to {UNSET - 1}")
+        if max_attempts is not None and not 0 <= max_attempts < UNSET:
+            raise BadRequest(f"the most attempts are {max_attempts}; they are 0, for no bound, to {UNSET - 1}")
         queue = self.store.find(name)
         state = _CONFIG.pack(
             (queue.lease if queue else UNSET) if lease is None else lease,
-            (queue.attempts_max if queue else UNSET) if attempts is None else attempts,
+            (queue.attempts_max if queue else UNSET) if max_attempts is None else max_attempts,
         )
-        spent = self._spent(queue, attempts) if queue is not None and attempts else []
+        spent = self._spent(queue, max_attempts) if queue is not None and max_attempts else []
         self.engine.admit(2 * (len(spent) + 1) * (TRANSITION_BYTES + len(name)), adds=True)
         self._side(QUEUE_CONFIG, name, CONFIG_MARK, state)
         for seq, message in spent:
@@ -692,6 +694,7 @@ class Queues:
             "max_attempts": queue.attempts_limit,
         }
 
+    @operation
     def names(self) -> list[bytes]:
         """Every queue that holds something or is configured, in order."""
         return sorted(name for name, queue in self.store.queues.items() if not queue.empty or self._configured(queue))
@@ -700,6 +703,7 @@ class Queues:
     def _configured(queue: Queue) -> bool:
         return queue.lease != UNSET or queue.attempts_max != UNSET
 
+    @operation
     def exists(self, name: bytes) -> bool:
         """Whether the queue holds something or is configured."""
         queue = self.store.find(name)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Generator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from flo.engine.group import Groups, check_ids, check_stream_name
-from flo.engine.operation import operation
+from flo.engine.operation import in_program, operation
 from flo.errors import BadRequest, Conflict, LogDamaged, Overloaded
 from flo.store.stream import ID_HALF_MAX, ID_MAX, SEQ_BITS, SEQ_MASK, Stream, StreamStore
 from flo.ual.record import (
@@ -113,13 +113,13 @@ class Watch:
 
 
 class Streams:
-    """The streams of one namespace. Names and payloads are bytes; ids are ints (flo.store.stream)."""
+    """The streams of one namespace. Names and payloads are bytes (a program may give str, as UTF-8); ids are ints (flo.store.stream)."""
 
     def __init__(self, engine: "Engine", namespace: int) -> None:
         self.engine = engine
         self.namespace = namespace
         self.store = StreamStore()
-        self.groups = Groups(self)
+        self.groups = Groups(self) if engine.manual else in_program(Groups)(self)
         self.watches: dict[bytes, dict[Watch, None]] = {}
         self._changed: list[tuple[bytes, dict[Watch, None]]] = []  # streams with those who wait and were not told yet
         self._sweep_after = 0
@@ -354,10 +354,12 @@ class Streams:
         self.groups.ended(name)
         return True
 
+    @operation
     def exists(self, name: bytes) -> bool:
         """Whether there is such a stream."""
         return self.store.find(name) is not None
 
+    @operation
     def names(self) -> list[bytes]:
         """Every stream, in order."""
         return sorted(name for name, stream in self.store.streams.items() if stream.exists)
@@ -367,6 +369,7 @@ class Streams:
         """Whether there is no stream."""
         return not any(stream.exists for stream in self.store.streams.values())
 
+    @operation
     def length(self, name: bytes) -> int:
         """How many records the stream has."""
         stream = self.store.find(name)
@@ -382,6 +385,7 @@ class Streams:
         kind, _ = RECORD_STATE.unpack_from(record.state)
         return StreamRecord(ident, kind, record.state[RECORD_STATE.size :])
 
+    @operation
     def read(self, name: bytes, start: int = 0, end: int = ID_MAX, limit: int = READ_SLICE, *, reverse: bool = False) -> list[StreamRecord]:
         """Up to `limit` records from id `start` to `end`, both included, from the other end with `reverse`; stops near 16 MiB, after
         one record at least."""
@@ -419,6 +423,7 @@ class Streams:
                 return found
             yield
 
+    @operation
     def watch(self, after: dict[bytes, int], notify: Callable[[], int | None]) -> Watch:
         """Call `notify` when one of the streams has a record whose id is higher than the one given for it. There is none yet. It says
         how many records it has read."""

@@ -46,6 +46,13 @@ class Shape:
         """What the values are called, in order; a list goes by its count's name."""
         return [name for name, _, _ in self._items]
 
+    @property
+    def columns(self) -> list[tuple[str, str]]:
+        """(name, type) of what one item has, where the layout is one list."""
+        ((_, _, group),) = self._items
+        assert group is not None
+        return [(name, kind) for name, kind, _ in group._items]
+
     def encode(self, *values: Any) -> bytes:
         """The bytes of `values`. Raises `BadRequest` for what does not fit its type."""
         assert len(values) == len(self._items), f"{self.text!r} has {len(self._items)} values, not {len(values)}"

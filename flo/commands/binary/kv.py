@@ -223,7 +223,7 @@ def json_get(session: BinarySession, request: Request) -> Reply:
 @handles("kv_json_set")
 def json_set(session: BinarySession, request: Request) -> Reply:
     options = request.options
-    return _version(_kv(session, request).json_set(request.key, options.get("path", b"$"), request.value, cas=options.get("cas_version")))
+    return _version(_kv(session, request).json_set(request.key, request.value, options.get("path", b"$"), cas=options.get("cas_version")))
 
 
 @handles("kv_json_del")

@@ -131,7 +131,7 @@ def purge(session: BinarySession, request: Request) -> Reply:
 
 @handles("queue_configure")
 def configure(session: BinarySession, request: Request) -> Reply:
-    _queues(session, request).configure(request.key, lease=_lease(request), attempts=request.options.get("max_attempts"))
+    _queues(session, request).configure(request.key, lease=_lease(request), max_attempts=request.options.get("max_attempts"))
     return b""
 
 

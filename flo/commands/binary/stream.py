@@ -171,7 +171,7 @@ def group_create(session: BinarySession, request: Request) -> Reply:
 def group_read(session: BinarySession, request: Request) -> Reply:
     groups, options, name, limit = _streams(session, request).groups, request.options, request.key, _limit(request)
     group, consumer, no_ack = options["group"], options["consumer"], "no_ack" in options
-    found = groups.read(name, group, consumer, limit, acknowledge=no_ack, create=True)
+    found = groups.read(name, group, consumer, limit, no_ack=no_ack, create=True)
     if found or "block" not in options:
         return _deliveries(found)
     gone: list[Refusal] = []

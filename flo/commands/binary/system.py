@@ -5,6 +5,7 @@ import sys
 from collections.abc import Generator
 
 import flo
+from flo.commands import namespaces
 from flo.commands.binary.names import json_payload
 from flo.commands.binary.session import BinarySession
 from flo.commands.binary.table import Reply, handles
@@ -12,7 +13,7 @@ from flo.commands.host import Host, resident_bytes
 from flo.commands.secret import FAILURE_SECONDS, is_right
 from flo.commands.table import Later
 from flo.engine import Namespace
-from flo.errors import BadRequest, Overloaded, Unauthorized
+from flo.errors import BadRequest, Unauthorized
 from flo.proto.binary import Request, encode_refusal
 from flo.proto.shapes import shape
 
@@ -34,46 +35,26 @@ def auth(session: BinarySession, request: Request) -> Reply:
     return b""
 
 
-def _name(request: Request) -> str:
-    try:
-        return request.key.decode()
-    except UnicodeDecodeError:
-        raise BadRequest(f"the name {request.key!r} of a namespace is not UTF-8") from None
-
-
 @handles("namespace_create")
 def namespace_create(session: BinarySession, request: Request) -> Reply:
-    engine, name, limit = session.host.engine, _name(request), session.host.settings.namespaces
-    if name not in engine.namespaces and len(engine.namespaces) >= limit:
-        raise Overloaded(f"there are {limit} namespaces, which is limits.namespaces; delete one, or raise the limit")
-    engine.create_namespace(name)
+    namespaces.create(session.host, namespaces.name_of(request.key))
     return b""
 
 
 @handles("namespace_list")
 def namespace_list(session: BinarySession, request: Request) -> Reply:
-    return shape(request.operation.answer).encode(sorted(name.encode() for name in session.host.engine.namespaces))
+    return shape(request.operation.answer).encode(namespaces.names(session.host))
 
 
 @handles("namespace_delete")
 def namespace_delete(session: BinarySession, request: Request) -> Generator[None, None, bytes]:
-    """Keys whose deadline has passed are not live: they are swept first, in slices."""
-    engine = session.host.engine
-    namespace = engine.namespace(_name(request))
-    yield from namespace.kv.all_read()
-    while not namespace.deleted and namespace.kv.sweep_at_once(SWEEP_KEYS):
-        yield
-    engine.delete_namespace(namespace.name)
-    session.host.namespace_deleted()
+    yield from namespaces.delete(session.host, namespaces.name_of(request.key))
     return b""
-
-
-SWEEP_KEYS = 200
 
 
 @handles("namespace_info")
 def namespace_info(session: BinarySession, request: Request) -> Generator[None, None, bytes]:
-    namespace = session.host.engine.namespace(_name(request))
+    namespace = session.host.engine.namespace(namespaces.name_of(request.key))
     yield from namespace.kv.all_read()
     return json_payload(describe_namespace(namespace))
 

@@ -1,0 +1,71 @@
+"""Making and deleting namespaces: NAMESPACE over RESP, and what the binary protocol's operations share with it."""
+
+from collections.abc import Generator
+
+from flo.commands.host import Host
+from flo.commands.session import RespSession
+from flo.commands.table import Job, Reply, command
+from flo.errors import BadRequest, Overloaded
+from flo.proto.resp import OK, bulk_array, error
+
+SWEEP_KEYS = 200  # expired keys buried in one slice
+
+
+def name_of(data: bytes) -> str:
+    """A namespace's name. Raises `BadRequest`."""
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        raise BadRequest(f"the name {data!r} of a namespace is not UTF-8") from None
+
+
+def create(host: Host, name: str) -> None:
+    """Bind a name, once or again. Raises `BadRequest`, `Conflict`, and `Overloaded` past limits.namespaces."""
+    engine, limit = host.engine, host.settings.namespaces
+    if name not in engine.namespaces and len(engine.namespaces) >= limit:
+        raise Overloaded(f"there are {limit} namespaces, which is limits.namespaces; delete one, or raise the limit")
+    engine.create_namespace(name)
+
+
+def delete(host: Host, name: str) -> Generator[None, None, None]:
+    """Delete an empty namespace, in slices: keys whose deadline has passed are not live, and are swept first. Raises `BadRequest`,
+    `Conflict`."""
+    engine = host.engine
+    namespace = engine.namespace(name)
+    yield from namespace.kv.all_read()
+    while not namespace.deleted and namespace.kv.sweep_at_once(SWEEP_KEYS):
+        yield
+    engine.delete_namespace(namespace.name)
+    host.namespace_deleted()
+
+
+def names(host: Host) -> list[bytes]:
+    """Every namespace, in the order of the names' bytes."""
+    return sorted(name.encode() for name in host.engine.namespaces)
+
+
+@command(
+    "NAMESPACE",
+    -2,
+    "CREATE name | LIST | DELETE name",
+    "Creates a namespace, once or again; lists them; deletes an empty one.",
+    group="flo",
+    since="flo 0.1",
+    flags="write resets",
+    subcommands={b"CREATE": 3, b"LIST": 2, b"DELETE": 3},
+)
+def namespace(session: RespSession, args: list[bytes]) -> Reply:
+    sub = args[1].upper()
+    if sub == b"CREATE":
+        create(session.host, name_of(args[2]))
+        return OK
+    if sub == b"LIST":
+        return bulk_array(names(session.host))
+    if sub == b"DELETE":
+        return _delete(session.host, name_of(args[2]))
+    return error(f"ERR unknown subcommand '{args[1][:64].decode('utf-8', 'replace')}'. NAMESPACE has CREATE, LIST and DELETE.")
+
+
+def _delete(host: Host, name: str) -> Job:
+    yield from delete(host, name)
+    return [OK]
