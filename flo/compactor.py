@@ -22,7 +22,7 @@ from contextlib import suppress
 from time import monotonic
 from typing import Protocol
 
-from flo.errors import LogDamaged
+from flo.errors import LogDamaged, Overloaded
 from flo.ual.compaction import Replacement
 from flo.ual.idle import CORE_SHARE, idle_seconds
 from flo.ual.log import EPHEMERAL, Log
@@ -80,6 +80,7 @@ class Compactor:
         self._started = 0.0
         self._size_before = 0
         self._full_again = 0.0  # monotonic; when a full disk is next a reason to begin
+        self._full_at = 0  # the log's next index when it last was one: until more is written, a pass would find nothing else
         self._last = 0  # the last index of the pass
         self._asked: list[Callable[[str], None]] = []  # who is told what becomes of the pass
 
@@ -88,8 +89,9 @@ class Compactor:
         """Whether a pass is under way, or its process has not quite ended."""
         return self._process is not None or bool(self._ending)
 
-    def consider(self, now: int) -> None:
-        """Start a pass if the log has grown. Cheap: looks only where there is another segment, or another setting, than last time."""
+    def consider(self, now: int) -> bool:
+        """Start a pass if the log has grown. Returns whether one over all should be started, with what is written so far: the disk is full.
+        Cheap: looks only where there is another segment, or another setting, than last time."""
         if self._ending:
             self._reap()
         rules = self._rules
@@ -106,13 +108,11 @@ class Compactor:
         elif self._tail_at and self._look_at <= monotonic() and not self.busy and self._may_take_tail():
             self._tail_at = 0.0
             self.start(now, tail=True)
-        if not self._log.accepts_adds and monotonic() >= self._full_again:
+        if not self._log.accepts_adds and not self.busy and monotonic() >= self._full_again and self._log.next_index != self._full_at:
             # the disk is full: what is dead in the log may be all the room there is
-            self.give_way()
-            if not self.busy:
-                self._full_again = monotonic() + FULL_RETRY_SECONDS
-                if self._log.segments > 1:
-                    self.start(now)
+            self._full_again, self._full_at = monotonic() + FULL_RETRY_SECONDS, self._log.next_index
+            return True
+        return False
 
     def _has_grown(self) -> bool:
         log, growth = self._log, self._rules.compact_growth
@@ -152,17 +152,25 @@ class Compactor:
             return 0.0
         return max(self._look_at - monotonic(), 0.0) if self._tail_at else None
 
-    def start(self, now: int, tail: bool = False, asked: Sequence[Callable[[str], None]] = ()) -> None:
-        """Start a pass over what is sealed, or over the `tail` of it; `now` is the engine's time, ms. Those who `asked` for it are told how
-        it ended, as flo.control has it."""
-        if self._process is not None or self._ending or not self._log.sources(tail):
-            for answer in asked:
-                answer(f"compacted {self._log.size} {self._log.size}")
+    def start(self, now: int, tail: bool = False, asked: Sequence[Callable[[str], None]] = (), seal: bool = False) -> None:
+        """Start a pass over what is sealed, or over the `tail` of it, or (`seal`) over all that was written: then it must be committed.
+        `now` is the engine's time, ms. Those who `asked` for it are told how it ended, as flo.control has it."""
+        if self._process is not None or self._ending or (tail and self._log.room_is_scarce):
             return
         self._asked += asked
+        try:
+            room = self._log.make_room(seal)
+        except Overloaded as e:
+            self._failed(str(e))
+            return
+        if not self._log.sources(tail):
+            self._log.end_compaction()
+            self._answer(f"compacted {self._log.size} {self._log.size}")
+            return
         root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))  # a directory, or the archive Flo runs from
-        history = str(self._rules.history_depth), str(self._rules.history_age)
-        arguments = [sys.executable, "-P", "-m", "flo.ual.rewriter", self._log.directory, str(now), *history, str(int(tail))]
+        depth = self._rules.history_depth if room is None or room.history else 1
+        numbers = now, depth, self._rules.history_age, int(tail), room.bytes if room is not None else 0
+        arguments = [sys.executable, "-P", "-m", "flo.ual.rewriter", self._log.directory, *map(str, numbers)]
         try:
             # a session of its own: Ctrl-C is for the server, which then ends the pass
             self._process = subprocess.Popen(
@@ -173,6 +181,7 @@ class Compactor:
                 start_new_session=True,
             )
         except OSError as e:
+            self._log.end_compaction()
             self._failed(f"no process could be started: {e}")
             return
         assert self._process.stdout is not None
@@ -290,3 +299,4 @@ class Compactor:
         with suppress(OSError):  # it had gone before it read what was said to it
             process.stdin.close()
         self._ending.append(process)
+        self._log.end_compaction()

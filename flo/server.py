@@ -28,7 +28,7 @@ from flo.control import Answer, Control
 from flo.engine import Engine, EngineSettings
 from flo.engine.engine import wall_clock
 from flo.engine.unread import LEFT_FILES_MAX
-from flo.errors import ConfigError, Fatal, LogFailed, Overloaded, Refusal, trace_of
+from flo.errors import ConfigError, Fatal, LogFailed, Refusal, trace_of
 from flo.loop import READ, Reactor, Timer
 from flo.oplog import LEVELS, OperatorLog
 from flo.proto.detect import Kind, detect, skip_blank
@@ -290,7 +290,8 @@ class Server:
     def upkeep(self, idle: bool) -> bool:
         """A slice of what can wait. A defect in it belongs to no connection that could be closed: the process ends."""
         try:
-            self.compactor.consider(self.engine.now)
+            if self.compactor.consider(self.engine.now):
+                self._compaction_wanted = True
             if self._compaction_wanted:
                 self.compactor.give_way()
                 if not self.compactor.busy:
@@ -312,14 +313,10 @@ class Server:
             raise Fatal(f"a defect, in what is done in the background: {e!r}") from e
 
     def _compact(self) -> None:
-        """Compact all there is, at somebody's wish."""
-        try:
-            self.engine.commit()
-            self.engine.log.roll()
-        except Overloaded as e:
-            self.log("warning", str(e))
+        """Compact all there is: somebody wishes it, or the disk is full."""
+        self.engine.commit()
         asked, self._compaction_asked = self._compaction_asked, []
-        self.compactor.start(self.engine.now, asked=asked)
+        self.compactor.start(self.engine.now, asked=asked, seal=True)
 
     def serve_together(self, events: list[tuple[int, int]], at: int, /) -> int:
         """Those at rest, while nobody watches what they do."""

@@ -324,6 +324,11 @@ class SimFiles(Files):
             inode.resize(size)
         self._leave()
 
+    def free(self, path: str) -> int:
+        self._enter("free", path)
+        self._leave()
+        return 1 << 40 if self.capacity is None else max(self.capacity - self.used, 0)
+
     def truncate(self, fd: int, size: int) -> None:
         self._enter("truncate", self._path(fd))
         inode = self._inode(fd, write=True)

@@ -18,6 +18,12 @@ def add(commands: Any, summary: str) -> None:
         "its depth and age, and everything else that is live stay as they are. A server that is using the directory is asked to do it.",
     )
     parser.add_argument("directory", metavar="DIR", help="the data directory")
+    parser.add_argument(
+        "--to",
+        metavar="OTHER",
+        help="rewrite it into this directory, which is empty or not there yet, on a disk that has room; DIR stays as it is, and no server "
+        "may be using it",
+    )
     parser.add_argument("--config", metavar="FILE", help="settings file, for kv.history_depth and kv.history_age (default: ./flo.toml)")
     parser.set_defaults(run=run)
 
@@ -35,6 +41,8 @@ def run(args: argparse.Namespace) -> int:
         return 1
     try:
         settings, _ = load(args.config, os.environ, {})
+        if args.to is not None:
+            return _move(args.directory, args.to, settings.history_depth, settings.history_age)
         chosen = EngineSettings(history_depth=settings.history_depth, history_age=settings.history_age)
         with Engine(args.directory, chosen) as engine:
             before = engine.log.size
@@ -66,4 +74,17 @@ def _ask_the_holder(directory: str, in_use: Exception, ask: "Callable[[str, str,
         return 1
     before, now = map(int, rest.split())
     print(f"{directory}: {size_text(before)} before, {size_text(now)} now, by the server that serves it")
+    return 0
+
+
+def _move(directory: str, out: str, depth: int, age: int) -> int:
+    """Rewrite the directory into another."""
+    from flo.engine.engine import wall_clock
+    from flo.ual.files import Files
+    from flo.ual.moving import move
+
+    moved = move(Files(), directory, out, now=wall_clock(), depth=depth, age=age)
+    if moved.sentence:
+        print(f"{directory}: {moved.sentence}")
+    print(f"{directory}: {size_text(moved.before)}; {out}: {size_text(moved.after)}. Start the server with --data-dir {out}.")
     return 0

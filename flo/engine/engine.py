@@ -378,16 +378,17 @@ class Engine:
         self.commit()
         log, settings = self.log, self.settings
         try:
-            log.roll()
+            room = log.make_room(seal=True)
             last = log.next_index - 1
             for replacement in compact(
                 log.files,
                 log.directory,
                 log.sources(tail),
                 now=self.now,
-                depth=settings.history_depth,
+                depth=settings.history_depth if room is None or room.history else 1,
                 age=settings.history_age,
                 should_stop=should_stop,
+                room=room.bytes if room is not None else 0,
             ):
                 log.adopt(replacement)
                 remove_replaced(log.files, log.directory, replacement.sources)
@@ -396,6 +397,9 @@ class Engine:
         except LogFailed:
             self._broken = True
             raise
+        finally:
+            if not self._broken:
+                log.end_compaction()
 
     # -- the one way to change state ---------------------------------------------------------------
 

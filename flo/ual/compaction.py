@@ -13,6 +13,9 @@ right before them. What such a pass cannot know is whether a deletion still shad
 entity may have its state in several bases then, of which the newest counts, as in segments. What was between two of its states may be gone
 with a pass: each must be right to apply to any older one.
 
+Where room on the disk is scarce, a pass takes what it can: only sources that become smaller, each group within the room that there is,
+which grows with every file that is removed. Sources may then be left out, so such a pass, too, keeps all deletions.
+
 Nothing here changes what is open: the process that holds the directory's lock adopts, whoever made the base.
 """
 
@@ -39,6 +42,9 @@ GROUP_READ_BYTES = 256 << 20  # of the files that make one group
 SMALL_BASE_BYTES = 24 << 20  # one of the smaller segments, which a pass over the tail may have taken by itself
 STOP_RECORDS = 4096  # so many are taken between two looks whether to stop
 CROWD_MIN = 8  # so many small bases in a row are merged: each byte is then rewritten few times, and there are never many files
+
+KEPT_RECORD_BYTES = 52  # what a base has of a record at most besides its bytes: columns, index, checks, framing
+KEPT_FILE_BYTES = 8 << 10  # and of a file: header, footer, blocks' heads; and what the file system rounds up to
 
 _HEAD = struct.Struct("<IBB")  # of a record: length, type, shape
 
@@ -71,6 +77,12 @@ class Verdicts:
         self.bytes = [0, 0, 0, 0]  # by verdict
         self.counts = [0, 0, 0, 0]
         self.tombstones = 0  # of those that are history
+
+    @property
+    def kept_bytes_max(self) -> int:
+        """How large the files are at most that what is kept makes."""
+        kept = sum(self.bytes) - self.bytes[DEAD], len(self.column) - self.counts[DEAD]
+        return kept[0] + KEPT_RECORD_BYTES * kept[1] + KEPT_FILE_BYTES
 
     def add_run(self, judged: bytes, length: int) -> None:
         """Those about the records of a run."""
@@ -114,11 +126,14 @@ def compact(
     depth: int,
     age: int,
     should_stop: Callable[[], bool] = lambda: False,
+    room: int = 0,
+    out: str | None = None,
 ) -> Iterator[Replacement]:
     """Rewrite `sources`, which must be all of `sources_of`, or of `tail_of`. Each `Replacement` must have been adopted,
-    durably, before the next is asked for. `now`, `depth` and `age` are `law.survivors`'. Raises `LogDamaged`, `OSError`, `Stopped`; files
-    that were not adopted are removed."""
-    judge = Judge(now, depth, age, tail=bool(sources) and sources[0].entry.first > 1)
+    durably, and what it replaces removed, before the next is asked for. `now`, `depth` and `age` are `law.survivors`'. `room`, where it is
+    scarce, is how many bytes may be written before something is removed. With `out` all is rewritten into that directory, and nothing is
+    replaced. Raises `LogDamaged`, `OSError`, `Stopped`; files that were not adopted are removed."""
+    judge = Judge(now, depth, age, tail=room > 0 or (bool(sources) and sources[0].entry.first > 1))
     verdicts = [Verdicts() for _ in sources]
     for source, verdict in zip(reversed(sources), reversed(verdicts), strict=True):
         column, sizes, counts, decide = verdict.column, verdict.bytes, verdict.counts, judge.judge
@@ -139,26 +154,43 @@ def compact(
                     if kept == HISTORY and shape & GONE:
                         verdict.tombstones += 1
         verdict.column.reverse()
-    for group, judged in _groups(files, directory, sources, verdicts):
-        yield _rewrite(files, directory, group, judged, should_stop)
+    left = _Room(room)
+    for group, judged in _groups(files, directory, sources, verdicts, left, rewrites_all=out is not None):
+        size = sum(_size_of(files, directory, source.entry) for source in group)
+        replacement = _rewrite(files, directory, out or directory, group, judged, should_stop)
+        left.bytes += size - _size_of(files, directory, replacement.entry) if room else 0
+        yield replacement
+
+
+class _Room:
+    """How many bytes may be written before something is removed; 0 for as many as it takes."""
+
+    def __init__(self, size: int) -> None:
+        self.bytes = size
 
 
 def _groups(
-    files: Files, directory: str, sources: Sequence[Source], verdicts: Sequence[Verdicts]
+    files: Files, directory: str, sources: Sequence[Source], verdicts: Sequence[Verdicts], room: _Room, rewrites_all: bool
 ) -> Iterator[tuple[list[Source], list[Verdicts]]]:
     """Neighbours that make one base each. A base that holds nothing dead stays as it is; a segment never does, since a start reads a base
-    in a third of the time."""
+    in a third of the time; unless room is scarce: then what does not become smaller stays too."""
     group: list[Source] = []
     judged: list[Verdicts] = []
     kept = read = 0
     crowd = _crowds(sources, verdicts)
     for number, (source, verdict) in enumerate(zip(sources, verdicts, strict=True)):
         size = sum(verdict.bytes)
-        keeps = size - verdict.bytes[DEAD]
-        if group and (kept + keeps > GROUP_KEPT_BYTES or read + size > GROUP_READ_BYTES):
+        keeps = verdict.kept_bytes_max if room.bytes else size - verdict.bytes[DEAD]
+        if group and (kept + keeps > (min(room.bytes, GROUP_KEPT_BYTES) or GROUP_KEPT_BYTES) or read + size > GROUP_READ_BYTES):
             yield group, judged
             group, judged, kept, read = [], [], 0, 0
-        if not group and number not in crowd and _is_clean(files, directory, source, verdict):
+        if room.bytes:
+            if keeps > room.bytes or keeps >= _size_of(files, directory, source.entry):
+                if group:
+                    yield group, judged
+                    group, judged, kept, read = [], [], 0, 0
+                continue
+        elif not group and number not in crowd and not rewrites_all and _is_clean(files, directory, source, verdict):
             continue
         group.append(source)
         judged.append(verdict)
@@ -255,11 +287,12 @@ def _file_rows(file: BaseFile, backwards: bool, past: bool) -> Iterator[Row]:
 def _rewrite(
     files: Files,
     directory: str,
+    out: str,
     group: Sequence[Source],
     judged: Sequence[Verdicts],
     should_stop: Callable[[], bool],
 ) -> Replacement:
-    """Write the base of a group, whole and durable, its names too."""
+    """Write the base of a group into `out`, whole and durable, its names too."""
     first, last = group[0].entry.first, group[-1].last
     time = max(_time_of(files, directory, source) for source in group)
     token = os.urandom(4).hex()
@@ -269,7 +302,7 @@ def _rewrite(
         found = writers.get(history)
         if found is None:
             name = base.file_name(first, last, token, history)
-            found = writers[history] = BaseWriter(files, os.path.join(directory, name), first, last, time, history)
+            found = writers[history] = BaseWriter(files, os.path.join(out, name), first, last, time, history)
         return found
 
     try:
@@ -292,7 +325,7 @@ def _rewrite(
                             writer(history=kept == HISTORY and not shape & GONE).add(index, data[at : at + length], kept == CURRENT)
         for each in writers.values():
             each.finish()
-        files.sync_dir(directory)
+        files.sync_dir(out)
     except (OSError, LogDamaged, Stopped):
         for each in writers.values():
             each.discard()

@@ -131,6 +131,11 @@ class Files:
             for start in range(0, size, len(ZEROS)):
                 self.pwrite(fd, [ZEROS[: size - start]], start)
 
+    def free(self, path: str) -> int:
+        """Bytes that may still be written to the disk that holds directory `path`."""
+        there = os.statvfs(path)
+        return (there.f_bavail if os.geteuid() else there.f_bfree) * there.f_frsize
+
     def truncate(self, fd: int, size: int) -> None:
         os.ftruncate(fd, size)
 

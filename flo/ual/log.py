@@ -18,6 +18,7 @@ import time as clock
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from itertools import accumulate
+from typing import NamedTuple
 
 from flo.errors import Damaged, LogDamaged, LogFailed, Overloaded
 from flo.ual import batch, manifest, recovery, spare
@@ -42,6 +43,9 @@ FIRST_SEGMENT_BYTES = 4 << 20  # the first is written whole at the first start, 
 ASYNC_SYNC_SECONDS = 0.1  # SPEC: synced at least every 100 ms
 # How long after the last batch another, empty one says that it is on disk: damage of what was acknowledged is then known from a torn tail
 CLAIM_SECONDS = 1.0
+SPARE_BYTES_MIN = 1 << 20  # on a nearly full disk
+PLENTY_BYTES = 256 << 20  # free: a compaction needs not look at what it takes
+MARGIN_BYTES = 256 << 10  # of the room that a compaction is told of: for the next manifests, and what file systems round up
 RESERVE_RETRY_SECONDS = 0.25  # how often a full disk is asked again
 # Batches of large values are dropped from the system's memory once they are on disk: the store has the values, and pages just given back
 # are cheaper to write to than new ones, two and a half times where a hypervisor has to find them first
@@ -52,6 +56,13 @@ PIECES_MAX = 900  # of one write: IOV_MAX is 1,024
 DAMAGED_TOLD_MAX = 1000  # records that do not read, of which the operator is told each: a whole file of them must not fill the log
 SEALED_OPEN_MAX = 128  # files kept open of what is sealed; a base has two descriptors
 EPHEMERAL_NAME = "EPHEMERAL"
+
+
+class Room(NamedTuple):
+    """What a compaction may take of a disk where room is scarce: so many bytes before it removes something; and whether history is kept."""
+
+    bytes: int
+    history: bool
 
 
 class Log:
@@ -90,6 +101,9 @@ class Log:
         self._segment_bytes = segment_bytes
         self._notice = on_notice or (lambda _: None)
         self._spare: Spare | None = None
+        self._room = spare.Room(files, directory)
+        self._room_is_taken = False  # by a compaction
+        self._full = False  # the operator was told
         self._reserve_at = 0.0
         self._syncer: _Syncer | None = None
         self._unclaimed_since: float | None = None  # monotonic; when the last batch with records was written, until another claims it
@@ -309,25 +323,37 @@ class Log:
         share = max(SMALL_SEGMENT_BYTES, self.size // RESERVED_SHARE)
         return min(self._segment_bytes, 2 * self._open.capacity, share)
 
-    def _reserve_spare(self, capacity: int = 0) -> bool:
-        """Have a spare of at least `capacity` bytes. False where the disk has no room; asked again at most every
-        RESERVE_RETRY_SECONDS."""
+    def _reserve_spare(self, needed: int = 0) -> bool:
+        """Have a spare of at least `needed` bytes, and beside it the room that a compaction needs. False where the disk has no room; asked
+        again at most every RESERVE_RETRY_SECONDS. Where there is less room than would be best, the spare is smaller."""
         now = clock.monotonic()
-        if self._spare is None and now < self._reserve_at:
-            return False
-        capacity = max(capacity, self._next_capacity())
-        try:
-            if self._spare is None:
-                manifest.reserve(self.files, self.directory, self.identity, self._entries(), self.compacted_bytes)
-                self._spare = Spare(self.files, self.directory, capacity)
-            else:
-                self._spare.grow(capacity)
-        except OSError as e:
-            if e.errno not in recovery.FULL_DISK:
-                raise LogFailed(f"the next segment in {self.directory} could not be reserved: {e}") from e
-            self._reserve_at = now + RESERVE_RETRY_SECONDS
-            self._notice(f"the disk that holds {self.directory} is full: writes that add are refused")
-            return False
+        if self._room_is_taken or (self._spare is None and now < self._reserve_at):
+            return self._spare is not None and needed <= self._spare.capacity
+        wanted = max(needed, self._next_capacity())
+        least = max(needed, min(wanted, SPARE_BYTES_MIN))
+        while True:
+            try:
+                if self._spare is None:
+                    manifest.reserve(self.files, self.directory, self.identity, self._entries(), self.compacted_bytes)
+                self._room.resize(max(wanted, *(segment.size for segment in self._segments)))
+                if self._spare is None:
+                    self._spare = Spare(self.files, self.directory, wanted)
+                else:
+                    self._spare.grow(wanted)
+                break
+            except OSError as e:
+                if e.errno not in recovery.FULL_DISK:
+                    raise LogFailed(f"the next segment in {self.directory} could not be reserved: {e}") from e
+            if wanted <= least:
+                self._reserve_at = now + RESERVE_RETRY_SECONDS
+                if not self._full:
+                    self._notice(f"the disk that holds {self.directory} is full: writes that add are refused")
+                self._full = True
+                return False
+            wanted = max(wanted // 2, least)
+        if self._full:
+            self._notice(f"the disk that holds {self.directory} has room again: writes that add are accepted")
+        self._full = False
         return True
 
     def upkeep(self, idle: bool) -> bool:
@@ -371,6 +397,49 @@ class Log:
     def size(self) -> int:
         """Bytes of the log as far as it is written."""
         return sum(segment.size for segment in self._segments)
+
+    @property
+    def room_is_scarce(self) -> bool:
+        """Whether a compaction may find the disk full before it is done."""
+        return self._spare is None or self.files.free(self.directory) < PLENTY_BYTES
+
+    def make_room(self, seal: bool) -> Room | None:
+        """Begin a compaction: `seal` what was written so far (everything must be committed then), and say what it may take of the disk,
+        None for as much as it takes. Where the disk is nearly full, what was kept for it is given to it, and nothing else is reserved until
+        `end_compaction`. Raises `Overloaded` where there is no room to begin with, `LogFailed`."""
+        if not self.room_is_scarce:
+            if seal:
+                self.roll()
+            return None
+        history = self._spare is not None
+        if self._spare is None or self.files.free(self.directory) < 2 * self._room.size:
+            self._room_is_taken = True
+        try:
+            if self._room_is_taken:
+                self._room.release()
+            if seal:
+                if self._spare is None and self._open.last >= self._open.first:
+                    manifest.reserve(self.files, self.directory, self.identity, self._entries(), self.compacted_bytes)
+                    self._spare = Spare(self.files, self.directory, min(SPARE_BYTES_MIN, self._segment_bytes))
+                self.roll()
+            room = self.files.free(self.directory) - MARGIN_BYTES
+            if room > 0:
+                return Room(room, history)
+        except OSError as e:
+            if e.errno not in recovery.FULL_DISK:
+                raise LogFailed(f"room for a compaction of {self.directory} could not be made: {e}") from e
+        self.end_compaction()
+        raise Overloaded(
+            f"the disk that holds {self.directory} has no room for a compaction. Free some space, or rewrite the directory onto another "
+            "disk: stop Flo, then `flo compact DIR --to OTHER`."
+        )
+
+    def end_compaction(self) -> None:
+        """It is over, whatever became of it: reserve again what was given to it, if it was. Raises `LogFailed`."""
+        if self._room_is_taken:
+            self._room_is_taken = False
+            self._reserve_at = 0.0
+            self._reserve_spare()
 
     def roll(self) -> None:
         """Begin a new segment, so that everything so far is sealed. Everything must be committed. Raises `Overloaded`, `LogFailed`."""
@@ -609,7 +678,7 @@ class Log:
 
     def _empty_directory(self) -> None:
         """Remove the log. The mark that it may be removed goes last, when the rest is gone for good."""
-        ours = (manifest.NAME, manifest.NEW_NAME, CREATING_NAME)
+        ours = (manifest.NAME, manifest.NEW_NAME, CREATING_NAME, spare.ROOM_NAME)
         for name in self.files.names(self.directory):
             if name in ours or name.endswith(FILE_ENDS):
                 self.files.remove(os.path.join(self.directory, name))

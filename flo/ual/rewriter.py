@@ -1,4 +1,4 @@
-"""The process that compacts beside a server: `python -m flo.ual.rewriter DIR NOW DEPTH AGE TAIL`, started by flo.compactor.
+"""The process that compacts beside a server: `python -m flo.ual.rewriter DIR NOW DEPTH AGE TAIL ROOM`, started by flo.compactor.
 
 It runs at idle priority and with naps, reads what is sealed and writes bases; what is open, and the manifest, are the server's.
 Lines of JSON on standard output, each answered by a line on standard input before it goes on:
@@ -34,8 +34,9 @@ LOOK_SECONDS = 0.05  # how often it looks whether the machine is busy: where a c
 IDLE_SHARE = 0.2  # of one core, besides what it takes itself
 
 
-def main(directory: str, now: int, depth: int, age: int, tail: int) -> int:
-    """Compact what the manifest in `directory` lists; where `tail` is 1, what came since the last time. Returns the exit status."""
+def main(directory: str, now: int, depth: int, age: int, tail: int, room: int) -> int:
+    """Compact what the manifest in `directory` lists; where `tail` is 1, what came since the last time; within `room` bytes, where it is
+    not 0. Returns the exit status."""
     with suppress(OSError):  # a sandbox may not allow it
         os.nice(NICENESS)
         if hasattr(os, "SCHED_IDLE"):
@@ -44,12 +45,12 @@ def main(directory: str, now: int, depth: int, age: int, tail: int) -> int:
     signal.signal(signal.SIGALRM, _Pace(bool(tail)).nap)
     signal.setitimer(signal.ITIMER_REAL, WORK_SECONDS)
     try:
-        return _compact(directory, now, depth, age, bool(tail))
+        return _compact(directory, now, depth, age, bool(tail), room)
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
 
 
-def _compact(directory: str, now: int, depth: int, age: int, tail: bool) -> int:
+def _compact(directory: str, now: int, depth: int, age: int, tail: bool, room: int) -> int:
     def told_to_stop() -> bool:
         return bool(select.select([sys.stdin], [], [], 0)[0])  # nothing is sent unasked: it has ended
 
@@ -57,7 +58,7 @@ def _compact(directory: str, now: int, depth: int, age: int, tail: bool) -> int:
     try:
         entries = manifest.read(files, directory).entries
         sources = tail_of(files, directory, entries) if tail else sources_of(entries)
-        for replacement in compact(files, directory, sources, now=now, depth=depth, age=age, should_stop=told_to_stop):
+        for replacement in compact(files, directory, sources, now=now, depth=depth, age=age, should_stop=told_to_stop, room=room):
             _say({"sources": replacement.sources, "entry": replacement.entry})
             signal.setitimer(signal.ITIMER_REAL, 0)
             answer = sys.stdin.readline()
