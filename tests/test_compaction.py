@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from flo.engine import Engine, EngineSettings, loading
 from flo.engine import engine as engine_module
-from flo.engine.engine import wall_clock
+from flo.engine.clock import wall_clock
 from flo.engine.stream import Bounds
 from flo.errors import LogDamaged
 from flo.store.kv import KvStore

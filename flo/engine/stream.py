@@ -41,7 +41,7 @@ LIST_BYTES_MAX = 16 << 20
 READ_SLICE = 256  # records read in one slice: 3 us each from a warm cache
 SIDE_BYTES = HEADER_BYTES + 80  # a record about a stream, besides names
 SWEEP_SLICE = 100  # streams whose age is looked at in one slice
-SWEEP_RETRY_MS = 1000
+SWEEP_RETRY_MS = 1000  # by the steady clock
 TIME_MAX = 1 << 53
 
 RAW, FIELDS = 0, 1  # what a payload is: bytes, or a list of fields (flo.proto.fields)
@@ -122,7 +122,7 @@ class Streams:
         self.groups = Groups(self)
         self.watches: dict[bytes, dict[Watch, None]] = {}
         self._changed: list[tuple[bytes, dict[Watch, None]]] = []  # streams with those who wait and were not told yet
-        self._sweep_after = 0
+        self.sweep_after = 0  # by the steady clock; 0 where the disk had room
 
     # -- records -----------------------------------------------------------------------------------
 
@@ -196,8 +196,8 @@ class Streams:
         create: bool = True,
         bounds: Bounds | None = None,
     ) -> int | None:
-        """Append a record; returns its id, or None where there is no stream and `create` is false. The id is the clock's, or `ms` with
-        the next seq, or `ms` and `seq`; it has to be higher than all before. `bounds` are what the stream is trimmed to behind it."""
+        """Append a record; returns its id, or None where there is no stream and `create` is false. The id is of the stamps' time, or `ms`
+        with the next seq, or `ms` and `seq`; it has to be higher than all before. `bounds` are what the stream is trimmed to behind it."""
         engine, store = self.engine, self.store
         if ms == 0 == seq:
             raise BadRequest("The ID specified in XADD must be greater than 0-0")
@@ -213,7 +213,7 @@ class Streams:
         if size > PAYLOAD_BYTES_MAX:
             raise BadRequest(f"the record is {size} bytes; at most {PAYLOAD_BYTES_MAX} are allowed")
         if ms is None:
-            ident = engine.now << SEQ_BITS
+            ident = engine.stamp_time << SEQ_BITS
             if ident <= last:
                 ident = last + 1
                 if ident > ID_MAX:
@@ -244,14 +244,14 @@ class Streams:
         return self.store.append(index, stream.name, ident, added, len(payload))
 
     def add(self, name: bytes, payload: bytes, kind: int) -> int:
-        """`append` under the clock's id, where nothing is in the way, as flo.commands.quick has it; 0 where the long way has to be
-        taken, and nothing is done."""
+        """`append` under an id of the stamps' time, where nothing is in the way, as flo.commands.quick has it; 0 where the long way has
+        to be taken, and nothing is done."""
         stream, engine = self.store.streams.get(name), self.engine
         if stream is None or not stream.plain or self.watches or self.groups.takers or engine.memory_full:
             return 0
         if not engine.log.fits(len(payload) + SIDE_BYTES + len(name)):
             return 0
-        ident = engine.now << SEQ_BITS
+        ident = engine.stamp_time << SEQ_BITS
         if ident <= stream.last:
             ident = stream.last + 1
             if ident > ID_MAX:
@@ -461,18 +461,19 @@ class Streams:
         """When there is next something for `sweep`, in ms; None for never."""
         times = [due for due in (self.store.timers.next_due(), self.store.ages.next_due()) if due is not None]
         if self.groups.unserved:
-            times.append(self._sweep_after)
-        return max(min(times), self._sweep_after) if times else None
+            times.append(0)  # as soon as there is room
+        return min(times, default=None)
 
     def sweep_later(self) -> None:
         """There is no room on the disk: sweep again in a while."""
-        self._sweep_after = self.engine.now + SWEEP_RETRY_MS
+        self.sweep_after = self.engine.steady() + SWEEP_RETRY_MS
 
     def sweep(self) -> bool:
         """Do a slice of what time brings: ages, deadlines of pending records. Returns whether there is more."""
         engine, store = self.engine, self.store
-        if engine.now < self._sweep_after:
+        if engine.is_early(self.sweep_after):
             return False
+        self.sweep_after = 0
         more = store.free(READ_SLICE)
         try:
             aged = store.aged(engine.now, SWEEP_SLICE)
