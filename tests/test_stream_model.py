@@ -91,8 +91,8 @@ def snapshot(engine: Engine) -> Any:
 class StreamModel(RuleBasedStateMachine):
     """Every operation, on the engine and on the model."""
 
-    @initialize(chunk=st.sampled_from([2, 3, 512]))
-    def open(self, chunk: int) -> None:
+    @initialize(chunk=st.sampled_from([2, 3, 512]), given=st.sampled_from([0, 1, 3]))
+    def open(self, chunk: int, given: int) -> None:
         self.chunk, store_stream.CHUNK_RECORDS = store_stream.CHUNK_RECORDS, chunk
         self.wall = self.true = NOW  # what the wall clock says; what it should say
         self.stamp = 0
@@ -100,6 +100,11 @@ class StreamModel(RuleBasedStateMachine):
         self.streams: dict[bytes, Model] = {}
         self.ever: list[int] = [1 << SEQ_BITS]  # ids that were given, to choose from
         self.engine = self._open()
+        if given:  # chance alone takes long to make a stream, a group of it, and a delivery
+            for _ in range(4):
+                self.append(b"s", None, None, True, None, False)
+            self.group_create(b"s", b"g", True, False, 500, 2, False)
+            self.group_read(b"s", b"g", b"a", given, False, False)
 
     def _open(self) -> Engine:
         return Engine(self.directory, EngineSettings(segment_bytes=1 << 16), clock=lambda: self.wall)
@@ -319,24 +324,26 @@ class StreamModel(RuleBasedStateMachine):
             return
         assert found is not None
         model, state = found
-        lapsed = sorted(ident for ident, given in state.pending.items() if given.lapsed)[:count]
+        lapsed = sorted(ident for ident, given in state.pending.items() if given.lapsed)
         fresh = sorted(ident for ident in model.records if ident > state.last)
         if lapsed or fresh:
             state.consumers.add(consumer)
         deadline = now + state.timeout if state.timeout else 0
         expected: list[tuple[int, int, bytes]] = []
-        for ident in lapsed:
-            given = state.pending.pop(ident)
-            if ident in model.records:
-                expected.append((ident, given.deliveries + 1, model.records[ident]))
+        while (lapsed or fresh) and not expected:  # what was trimmed away is passed over
+            for ident in lapsed[:count]:
+                given = state.pending.pop(ident)
+                if ident in model.records:
+                    expected.append((ident, given.deliveries + 1, model.records[ident]))
+                    if not acknowledge:
+                        state.pending[ident] = Given(consumer, now, given.deliveries + 1, deadline)
+            del lapsed[:count]
+            for ident in fresh[: count - len(expected)]:
+                expected.append((ident, 1, model.records[ident]))
+                state.last = ident
                 if not acknowledge:
-                    state.pending[ident] = Given(consumer, now, given.deliveries + 1, deadline)
-        for ident in fresh[: count - len(expected)]:
-            expected.append((ident, 1, model.records[ident]))
-            state.last = ident
-            if not acknowledge:
-                state.pending[ident] = Given(consumer, now, 1, deadline)
-                state.dead.pop(ident, None)
+                    state.pending[ident] = Given(consumer, now, 1, deadline)
+                    state.dead.pop(ident, None)
         assert [(one.ident, one.deliveries, one.payload) for one in answer] == expected
 
     @rule(name=NAMES, group=GROUPS, consumer=CONSUMERS, count=st.integers(1, 4), data=st.data())
