@@ -242,3 +242,21 @@ print(engine.kv.get(b"a").value, engine.kv.get(b"n"), sorted(engine.namespaces))
 """
     shown = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
     assert shown.strip() == "b'1' None ['default', 'x']"
+
+
+def test_who_waits_for_a_key_that_expires_while_others_are_told_of_it_is_told_too(tmp_path: Path) -> None:
+    """Telling goes in slices; the look of a later slice may be the first to find the key expired."""
+    wall, told = 1_700_000_000_000, []
+    with Engine(str(tmp_path), manual=True, clock=lambda: wall) as engine:
+        kv = engine.kv
+        first = kv.put(b"k", b"v")
+        for name in "abc":
+            assert kv.watch(b"k", lambda name=name: told.append(name), known=first) is not None  # type: ignore[misc]
+        last = kv.put(b"k", b"w", deadline=wall + 1000)
+        assert kv.watch(b"k", lambda: told.append("d"), known=last) is not None
+        assert kv.notify(1)
+        wall += 1000
+        engine.tick()
+        while engine.notify():
+            pass
+    assert sorted(told) == ["a", "b", "c", "d"]

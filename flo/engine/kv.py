@@ -273,6 +273,14 @@ class KeyValue:
         """The key's state, or None."""
         return self._live(key)
 
+    def get_after_commit(self, key: bytes) -> Found | None:
+        """`get` for an answer that is made when it is sent, behind the turn's commit: no record may be written then. An expired key is gone
+        from here on, and the next turn's sweep buries it."""
+        if self._is_expired(key):
+            self.store.expire(key)
+            return None
+        return self.store.find(key)
+
     @operation
     def mget(self, keys: Sequence[bytes]) -> list[Found | None]:
         """The states of `keys`, in their order."""

@@ -60,7 +60,7 @@ def get(session: BinarySession, request: Request) -> Reply:
         present = kv.get(key)
         known, milliseconds = options.get("cas_version", present.version if present else 0), options["block"]
 
-    waiter = Waiter(session, request, milliseconds, lambda: _found(kv.get(key)))
+    waiter = Waiter(session, request, milliseconds, lambda: _found(kv.get_after_commit(key)))
     watch = kv.watch(key, waiter.ready, known)
     if watch is None:
         waiter.ready()
