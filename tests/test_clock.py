@@ -14,6 +14,7 @@ import pytest
 from flo.engine import Engine, EngineSettings
 from flo.engine.clock import DRIFT_DIVISOR, STEP_MS, Steps, steady_clock
 from flo.engine.group import AT_ONCE
+from flo.engine.stream import Bounds
 from flo.server import Server
 from flo.store.queue import DEDUP_MS, LEASE_MS
 from flo.store.stream import SEQ_BITS
@@ -191,6 +192,40 @@ def test_groups(life: Life) -> None:
     assert [(one.ident, one.deliveries) for one in groups.read(b"s", b"g", b"c", 9)] == [(first, 3)]
     assert (streams.append(b"s", b"y") or 0) > ids[1]
     life.engine.close()
+
+
+def test_ages_of_streams(ahead: int, tmp_path: Path) -> None:
+    """Ids say no age while they are ahead of the clock: what was written then goes once something behind it is too old."""
+    for stopped in (False, True):
+        life = Life(tmp_path / str(stopped), ahead, stopped)
+        for name, max_len in ((b"aged", 0), (b"both", 100)):
+            life.engine.streams.create(name, max_age=HOUR, max_len=max_len)
+            life.engine.streams.append(name, b"before")
+        life.step()
+        for name in (b"aged", b"both"):
+            life.engine.streams.append(name, b"ahead")
+        life.put_right()
+
+        def kept(life: Life = life) -> set[tuple[bytes, ...]]:
+            return {tuple(record.payload for record in life.engine.streams.read(name)) for name in (b"aged", b"both")}
+
+        gone = ahead > HOUR  # while the clock said that it was too old
+        first = (b"ahead",) if gone else (b"before", b"ahead")
+        assert kept() == {first}
+        for payload in (b"1", b"2"):
+            life.later(20 * 60 * SECOND)
+            for name in (b"aged", b"both"):
+                life.engine.streams.append(name, payload)
+        assert kept() == {(*first, b"1", b"2")}
+        life.later(40 * 60 * SECOND - 2 * SECOND)
+        assert kept() == {(b"ahead", b"1", b"2") if gone else (b"1", b"2")}
+        assert life.engine.streams.trim(b"aged", Bounds(max_age=HOUR), dry_run=True) == 0
+        life.restart()
+        life.later(20 * SECOND)
+        assert kept() == {(b"2",)}, "what was written while it was ahead was written before what is too old"
+        life.later(20 * 60 * SECOND)
+        assert kept() == {()}
+        life.engine.close()
 
 
 def test_what_was_delivered_while_the_clock_was_ahead_is_idle_for_no_time(tmp_path: Path) -> None:
