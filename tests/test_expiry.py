@@ -260,3 +260,23 @@ def test_who_waits_for_a_key_that_expires_while_others_are_told_of_it_is_told_to
         while engine.notify():
             pass
     assert sorted(told) == ["a", "b", "c", "d"]
+
+
+def test_a_scan_of_many_expired_keys_is_cut_into_slices(host: FakeHost) -> None:
+    """It buries each of them, and others wait meanwhile."""
+    client = session(host)
+    for at in range(3000):
+        host.engine.kv.put(b"k%d" % at, b"v", deadline=host.time + 1000)
+    feed(client, encode("SCAN", "0", "COUNT", "10000"))
+    host.time += 1000
+    host.tick()
+    log = host.engine.log
+    before, buried = log.next_index, []
+    client.feed(encode("SCAN", "0", "COUNT", "10000"), 1 << 40)
+    buried.append(log.next_index - before)
+    while client.job is not None:
+        before = log.next_index
+        client.resume()
+        buried.append(log.next_index - before)
+    assert sum(buried) == 3000 and max(buried) == 1000
+    assert b"".join(client.peer.out) == b"*2\r\n$1\r\n0\r\n*0\r\n"
