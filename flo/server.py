@@ -26,7 +26,7 @@ from flo.config import Settings, read_secret
 from flo.conn import RECEIVE_BYTES, Connection, flush_together, serve_together
 from flo.control import Answer, Control
 from flo.engine import Engine, EngineSettings
-from flo.engine.engine import wall_clock
+from flo.engine.clock import STEP_MS, Steps, steady_clock, wall_clock
 from flo.engine.unread import LEFT_FILES_MAX
 from flo.errors import ConfigError, Fatal, LogFailed, Refusal, trace_of
 from flo.loop import READ, Reactor, Timer
@@ -48,6 +48,7 @@ UNREAD_RECEIVE_BYTES = 4 << 10  # input of one connection in a go while keys may
 # For the log's files, for those that a start has left values in, and for the rest of the log, the listener and the poller
 DESCRIPTORS_BESIDES = 2 * SEALED_OPEN_MAX + LEFT_FILES_MAX + 64
 TIME_CHECK_SECONDS = 1.0
+DUE_CHECK_SECONDS = 1.0  # at most, while anything falls due by the wall clock: it may be stepped forward during a poll
 LOADED_SECONDS = 1.0  # after a start by which all handlers are imported, busy or not: somebody may replace flo.pyz
 LOADING_SECONDS = 1.0  # a start that takes longer listens meanwhile
 SERVE_ASIDE_SECONDS = 0.05  # how often it then looks at its clients
@@ -72,11 +73,13 @@ class Server:
         clock: Callable[[], int] = wall_clock,
         on_progress: Callable[[int, int, int], None] = lambda *_: None,
         listener: socket.socket | None = None,
+        steady: Callable[[], int] = steady_clock,
     ) -> None:
         """Bind the port, lock and recover the directory. Raises `FloError` or `OSError`; nothing is left behind then.
 
         Where recovery takes longer than LOADING_SECONDS, clients are accepted meanwhile and told, and `on_progress(bytes of the log
-        read, bytes in all, seconds left)` is called. `listener` is a socket that somebody else has bound."""
+        read, bytes in all, seconds left)` is called. `listener` is a socket that somebody else has bound. `clock` and `steady` are the
+        engine's."""
         TABLE.step()
         self.settings = settings
         self.oplog = oplog
@@ -129,7 +132,14 @@ class Server:
                 settings.durability, settings.history_depth, settings.history_age, settings.max_memory, settings.segment_bytes
             )
             self.engine = Engine(
-                settings.data_dir, engine_settings, manual=True, on_notice=self._notice, on_progress=self._load_on, clock=clock, leave=True
+                settings.data_dir,
+                engine_settings,
+                manual=True,
+                on_notice=self._notice,
+                on_progress=self._load_on,
+                clock=clock,
+                steady=steady,
+                leave=True,
             )
             self._create_databases()
         except BaseException:
@@ -140,6 +150,10 @@ class Server:
             os.close(self._reserve)
             raise
         self.loading = False
+        self._steps = Steps(self.engine.now, steady())
+        ahead = self.engine.clock_ahead
+        if ahead > STEP_MS:
+            self.log("warning", f"the wall clock is {ahead / 1000:.3f} s behind the last write's time: it was ahead then, or is wrong now")
         if self.engine.rest is not None:
             self.receive_view = self.receive_view[:UNREAD_RECEIVE_BYTES]
         self.compactor = Compactor(self.engine.log, settings, self, self.log)
@@ -285,7 +299,12 @@ class Server:
         """Read the clocks once for the turn."""
         self.tick_deadline = self.reactor.deadline
         self.flat_context = NO_CONTEXT
-        self.engine.tick()
+        engine = self.engine
+        engine.tick()
+        step = self._steps.look(engine.now, engine.steady())
+        if step:
+            self.counters.clock_steps += 1
+            self.log("warning", f"the wall clock was stepped {'forward' if step > 0 else 'back'} by {abs(step) / 1000:.3f} s")
 
     def upkeep(self, idle: bool) -> bool:
         """A slice of what can wait. A defect in it belongs to no connection that could be closed: the process ends."""
@@ -346,11 +365,11 @@ class Server:
         assert self.engine.log.committed == self.engine.log.next_index - 1, "a reply must not leave before its commit"
 
     def next_due(self) -> float | None:
-        """Seconds until something expires."""
+        """Seconds until something expires, DUE_CHECK_SECONDS at most."""
         due = self.engine.next_due()
         waits = [seconds for seconds in (self.compactor.next_due(), self.engine.log.claim_due()) if seconds is not None]
         if due is not None:
-            waits.append(max(due - self.engine.clock(), 1) / 1000)
+            waits.append(min(max(due, 1) / 1000, DUE_CHECK_SECONDS))
         return min(waits, default=None)
 
     def end(self, started: float) -> None:

@@ -460,7 +460,7 @@ class Soak:
     def _finish(self) -> None:
         """Have every lease run out, and look at everything; then once more after a stop."""
         self.final = True
-        self.step_clock(self._highest - self._ms + STEP_SECONDS * 1000)  # the server's time has not gone back meanwhile
+        self.step_clock(self._highest - self._ms + STEP_SECONDS * 1000)  # also those that began when the clock was furthest ahead
         for last in (False, True):
             for worker in self.workers:
                 worker.connect()

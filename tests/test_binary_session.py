@@ -460,6 +460,44 @@ def test_a_wait_times_out_with_what_is_there(host: FakeHost) -> None:
     host.close()
 
 
+def test_a_wait_for_a_deadline_goes_by_the_wall_clock(host: FakeHost) -> None:
+    """Its timer goes by the steady one: where the wall clock went back meanwhile, the key is there when it fires."""
+    waiting, writing, start = made(host), made(host), host.time
+    send(writing, 1, "kv_put", b"k", b"v", ttl=10)
+    assert send(waiting, 2, "kv_get", b"k", block=0) == []
+    assert [timer.seconds for timer in host.timers] == [10.001]
+    host.time -= 3_600_000
+    host.tick()
+    host.timers[0].callback()
+    assert out(waiting) == []
+    assert [timer.seconds for timer in host.timers] == [10.001, 3610.001], "it waits for the deadline again"
+    host.time = start + 10_000
+    host.tick()
+    host.timers[1].callback()
+    assert [(r.req_id, r.status) for r in out(waiting)] == [(2, binary.NOT_FOUND)]
+    assert len(host.timers) == 2
+    host.close()
+
+
+def test_an_answer_behind_the_commit_writes_nothing(host: FakeHost) -> None:
+    """A wait that ends as the key expires is answered when its connection sends: the key is gone for good, and the next turn buries it."""
+    waiting, writing = made(host), made(host)
+    send(writing, 1, "kv_put", b"k", b"v", ttl=1)
+    assert send(waiting, 2, "kv_get", b"k", block=1000) == []
+    host.time += 1000
+    host.tick()
+    host.timers[0].callback()
+    host.engine.commit()
+    assert [(r.req_id, r.status) for r in out(waiting)] == [(2, binary.NOT_FOUND)]
+    assert not host.engine.log.pending
+    host.time -= 3_600_000
+    host.tick()
+    assert ask(writing, "kv_exists", b"k").payload == b"\0"
+    host.engine.sweep()
+    assert host.engine.kv.history(b"k")[0].tombstone and host.engine.log.pending
+    host.close()
+
+
 def test_waits_end_with_their_connection_and_their_namespace(host: FakeHost) -> None:
     waiting, writing = made(host), made(host)
     send(waiting, 1, "kv_get", b"k", wait=1000)

@@ -20,11 +20,13 @@ from flo.engine.namespace import Namespace
 from flo.errors import BadRequest, Conflict, NotFound, WrongKind
 from flo.store.kv import COUNTER, JSON, STRING
 from flo.ual.law import survivors
-from flo.ual.record import Record
 
 KEYS = st.sampled_from([b"a", b"b", b"ab", b"abc", b"b\xff", b"", b"c" * 40])
 VALUES = st.sampled_from([b"", b"x", b"5", b"-7", b"9223372036854775807", b"\r\n", b"y" * 3000, b"05", b"\x00\xff"])
 START = 1_700_000_000_000
+HOUR = 3_600_000
+AGE = 24 * HOUR  # for which history is kept
+STEPS = [90_000, 2 * HOUR, 12 * 365 * 24 * HOUR]  # of a wall clock, either way
 
 
 class Item:
@@ -48,18 +50,16 @@ class EngineModel(RuleBasedStateMachine):
     @initialize()
     def open(self) -> None:
         self.directory = tempfile.mkdtemp(prefix="flo-model-")
-        self.wall = START
-        self.latest = START  # the highest time the engine has seen
+        self.wall = self.true = START  # what the wall clock says; what it should say
+        self.blind = False  # nobody looks after the next rule
+        self.old = False  # the clock was so far ahead that history may have gone
         self.model: dict[str, dict[bytes, Item]] = {"default": {}, "other": {}}
         self.versions: dict[str, dict[bytes, list[tuple[int, bytes | None]]]] = {"default": {}, "other": {}}
         self.engine = self._open()
         self.engine.create_namespace("other")
 
     def _open(self) -> Engine:
-        self.applied: dict[int, Record] = {}
-        engine = Engine(self.directory, EngineSettings(segment_bytes=1 << 16, history_depth=5), clock=lambda: self.wall)
-        self.latest = max(self.latest, self.wall)
-        return engine
+        return Engine(self.directory, EngineSettings(segment_bytes=1 << 16, history_depth=5), clock=lambda: self.wall)
 
     def teardown(self) -> None:
         if hasattr(self, "engine"):
@@ -71,17 +71,23 @@ class EngineModel(RuleBasedStateMachine):
     def _ns(self, name: str) -> Namespace:
         return self.engine.namespace(name)
 
-    def _now(self) -> int:
-        self.latest = max(self.latest, self.wall)
-        return self.latest
-
     def _item(self, name: str, key: bytes) -> Item | None:
+        """What a look at the key shows. One that has expired is gone for good then."""
         item = self.model[name].get(key)
-        return None if item is None or (item.deadline and item.deadline <= self._now()) else item
+        if item is not None and 0 < item.deadline <= self.wall:
+            self._gone(name, key, 0)
+            return None
+        return item
+
+    def _sweep(self) -> None:
+        """What the engine's sweep does: it goes by whole seconds."""
+        for name, keys in self.model.items():
+            for key, item in tuple(keys.items()):
+                if item.deadline and (item.deadline // 1000 + 1) * 1000 <= self.wall:
+                    self._gone(name, key, 0)
 
     def _wrote(self, name: str, key: bytes, item: Item) -> None:
-        if self._item(name, key) is None and key in self.model[name]:
-            self.versions[name].setdefault(key, []).append((0, None))  # its expiry left a tombstone
+        self._item(name, key)
         self.model[name][key] = item
         self.versions[name].setdefault(key, []).append((item.version, item.value))
 
@@ -94,7 +100,7 @@ class EngineModel(RuleBasedStateMachine):
     @rule(name=st.sampled_from(["default", "other"]), key=KEYS, value=VALUES, ttl=st.sampled_from([0, 0, 1, 5000]), keep=st.booleans())
     def put(self, name: str, key: bytes, value: bytes, ttl: int, keep: bool) -> None:
         old = self._item(name, key)
-        deadline = self._now() + ttl if ttl else 0
+        deadline = self.wall + ttl if ttl else 0
         version = self._ns(name).kv.put(key, value, deadline=deadline, keep_deadline=keep)
         if keep and old:
             deadline = old.deadline
@@ -103,9 +109,8 @@ class EngineModel(RuleBasedStateMachine):
     @rule(key=KEYS, value=VALUES, offset=st.integers(-1, 1), absent=st.booleans())
     def put_if(self, key: bytes, value: bytes, offset: int, absent: bool) -> None:
         old = self._item("default", key)
-        version = (old.version if old else 0) + offset
-        if version < 0:
-            return
+        version = max((old.version if old else 0) + offset, 0)
+        offset = version - (old.version if old else 0)
         kv = self._ns("default").kv
         if offset == 0 and not (absent and old):
             self._wrote("default", key, Item(value, STRING, kv.put(key, value, cas=version, if_absent=absent)))
@@ -142,7 +147,7 @@ class EngineModel(RuleBasedStateMachine):
     @rule(key=KEYS, ttl=st.sampled_from([0, 1, 700, 5000, -10]))
     def touch(self, key: bytes, ttl: int) -> None:
         old = self._item("default", key)
-        deadline = self._now() + ttl if ttl else 0
+        deadline = self.wall + ttl if ttl else 0
         if old is None:
             with pytest.raises(NotFound):
                 self._ns("default").kv.touch(key, deadline)
@@ -198,29 +203,79 @@ class EngineModel(RuleBasedStateMachine):
         self.model[name].clear()
         self.versions[name].clear()
 
-    @rule(ms=st.sampled_from([0, 1, 500, 1500, 6000, -3000]))
-    def move_clock(self, ms: int) -> None:
+    @rule(ms=st.sampled_from([0, 1, 500, 1500, 6000]), blind=st.booleans())
+    def time_passes(self, ms: int, blind: bool) -> None:
         self.wall += ms
-        self._now()  # the engine sees it too: every rule is followed by reads
+        self.true += ms
+        self.blind = blind
+
+    @rule(ms=st.sampled_from(STEPS + [-3000] + [-step for step in STEPS]), blind=st.booleans())
+    def step_clock(self, ms: int, blind: bool) -> None:
+        self.wall += ms
+        self.blind = blind
+        self.old |= abs(self.wall - self.true) >= AGE
+
+    @rule(blind=st.booleans())
+    def put_clock_right(self, blind: bool) -> None:
+        self.wall = self.true
+        self.blind = blind
+
+    @rule(
+        ms=st.sampled_from(STEPS),
+        name=st.sampled_from(["default", "other"]),
+        seen=st.lists(KEYS, max_size=2),
+        look=st.sampled_from(["get", "exists", "mget", "delete", "scan"]),
+    )
+    def look_while_the_clock_is_ahead(self, ms: int, name: str, seen: list[bytes], look: str) -> None:
+        """What is shown as gone then stays gone; what is not has its time again."""
+        self.wall += ms
+        kv = self._ns(name).kv
+        self.engine.tick()
+        for key in seen:
+            item = self._item(name, key)
+            if look == "get":
+                assert (kv.get(key) is None) == (item is None)
+            elif look == "exists":
+                assert kv.exists(key) == (item is not None)
+            elif look == "mget":
+                assert (kv.mget([key])[0] is None) == (item is None)
+            elif look == "delete":
+                assert kv.delete_many([key]) == (item is not None)
+                if item is not None:
+                    self._gone(name, key, 0)
+            else:
+                for other in tuple(self.model[name]):
+                    if other.startswith(key):
+                        self._item(name, other)
+                assert kv.scan(key)[0] == sorted(other for other in self.model[name] if other.startswith(key))
+        self.wall -= ms
+        self.old |= ms >= AGE
 
     @rule()
     def sweep(self) -> None:
         self.engine.tick()
-        self._now()
+        self._sweep()
         self.engine.sweep()
         self.engine.commit()
 
     @rule()
     def fold(self) -> None:
+        self.engine.tick()
+        self._sweep()
         while self.engine.upkeep(idle=True):
             pass
         self.engine.commit()
 
-    @rule(clean=st.booleans(), compact=st.sampled_from(["", "all", "tail"]), back=st.sampled_from([0, 10_000]))
-    def restart(self, clean: bool, compact: str, back: int) -> None:
-        """Close, or vanish; the clock may step back meanwhile."""
+    @rule(
+        clean=st.booleans(),
+        compact=st.sampled_from(["", "all", "tail"]),
+        step=st.sampled_from([0, 0, -10_000, *STEPS]),
+        right=st.booleans(),
+    )
+    def restart(self, clean: bool, compact: str, step: int, right: bool) -> None:
+        """Close, or vanish; the clock may be stepped or put right meanwhile."""
         self._check_live_replay()
-        before, now = snapshot(self.engine), self.engine.now
+        before, stamp = snapshot(self.engine), self.engine.log.time
         if compact:
             self.engine.compact(tail=compact == "tail")
             assert snapshot(self.engine) == before
@@ -228,16 +283,17 @@ class EngineModel(RuleBasedStateMachine):
             self.engine.close()
         else:
             self.engine.log.abandon()
-        self.wall -= back
+        self.wall = (self.true if right else self.wall) + step
+        self.old |= abs(self.wall - self.true) >= AGE
         self.engine = self._open()
         assert snapshot(self.engine) == before, (before, snapshot(self.engine))
-        assert self.engine.log.time <= now
-        self.latest = self.engine.now  # nothing that was shown can come back; what was not shown may have more time again
+        assert self.engine.now == self.wall
+        assert self.engine.stamp_time == max(self.engine.log.time, self.wall) and self.engine.log.time >= stamp
 
     def _check_live_replay(self) -> None:
         log = {index: self.engine.log.read(index) for index in range(1, self.engine.log.next_index)}
         records = {index: record for index, record in log.items() if record is not None}
-        live, history = survivors(records, self.engine.now, 5, 86_400_000)
+        live, history = survivors(records, self.engine.now, 5, AGE)
         expected = snapshot(self.engine)
         for kept in (live, live | history):
             directory = tempfile.mkdtemp(prefix="flo-model-")
@@ -253,24 +309,21 @@ class EngineModel(RuleBasedStateMachine):
     def history(self, key: bytes) -> None:
         expected = self.versions["default"].get(key, [])
         shown = [(item.tombstone, item.value) for item in self._ns("default").kv.history(key, 3)]
-        model = [(value is None, value or b"") for _, value in expected[::-1]]
-        if self._item("default", key) is None and key in self.model["default"]:
-            # expired: swept or not, which only shows as a tombstone on top
-            assert shown in (model[:3], [(True, b""), *model][:3])
+        model = [(value is None, value or b"") for _, value in expected[::-1]][:3]
+        if self.old:
+            assert shown == model[: len(shown)] and (shown or key not in self.model["default"])
         else:
-            assert shown == model[:3] or self._swept(shown, model)
-
-    @staticmethod
-    def _swept(shown: list[tuple[bool, bytes]], model: list[tuple[bool, bytes]]) -> bool:
-        """Equal but for tombstones of sweeps, which the model adds only when somebody writes again."""
-        return [item for item in shown if not item[0]] == [item for item in model if not item[0]][: sum(not item[0] for item in shown)]
+            assert shown == model
 
     @invariant()
     @precondition(lambda self: hasattr(self, "engine"))
     def same(self) -> None:
+        if self.blind:
+            self.blind = False
+            return
         for name, keys in self.model.items():
             kv = self._ns(name).kv
-            live = {key: item for key in keys if (item := self._item(name, key))}
+            live = {key: item for key in tuple(keys) if (item := self._item(name, key))}
             for key in (b"a", b"b", b"ab", b"abc", b"b\xff", b"", b"c" * 40):
                 found, item = kv.get(key), live.get(key)
                 assert (found is None) == (item is None), (key, found)

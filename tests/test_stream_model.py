@@ -13,6 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from flo.engine import Engine, EngineSettings
 from flo.engine import group as engine_group
+from flo.engine.group import AT_ONCE
 from flo.engine.stream import Bounds, StreamRecord
 from flo.errors import BadRequest, GroupExists, NoGroup, NotFound
 from flo.store import stream as store_stream
@@ -23,6 +24,8 @@ NAMES = st.sampled_from([b"s", b"s", b"t", b""])
 GROUPS = st.sampled_from([b"g", b"g", b"h"])
 CONSUMERS = st.sampled_from([b"a", b"b", b""])
 NOW = 1_700_000_000_000
+HOUR = 3_600_000
+STEPS = [90_000, 2 * HOUR, 12 * 365 * 24 * HOUR]  # of a wall clock, either way
 
 
 @dataclass
@@ -33,6 +36,7 @@ class Given:
     time: int
     deliveries: int
     deadline: int
+    lapsed: bool = False  # it ran out, which only memory knows
 
 
 @dataclass
@@ -87,15 +91,20 @@ def snapshot(engine: Engine) -> Any:
 class StreamModel(RuleBasedStateMachine):
     """Every operation, on the engine and on the model."""
 
-    @initialize(chunk=st.sampled_from([2, 3, 512]))
-    def open(self, chunk: int) -> None:
+    @initialize(chunk=st.sampled_from([2, 3, 512]), given=st.sampled_from([0, 1, 3]))
+    def open(self, chunk: int, given: int) -> None:
         self.chunk, store_stream.CHUNK_RECORDS = store_stream.CHUNK_RECORDS, chunk
-        self.wall = NOW
-        self.latest = 0
+        self.wall = self.true = NOW  # what the wall clock says; what it should say
+        self.stamp = 0
         self.directory = tempfile.mkdtemp(prefix="flo-stream-")
         self.streams: dict[bytes, Model] = {}
         self.ever: list[int] = [1 << SEQ_BITS]  # ids that were given, to choose from
         self.engine = self._open()
+        if given:  # chance alone takes long to make a stream, a group of it, and a delivery
+            for _ in range(4):
+                self.append(b"s", None, None, True, None, False)
+            self.group_create(b"s", b"g", True, False, 500, 2, False)
+            self.group_read(b"s", b"g", b"a", given, False, False)
 
     def _open(self) -> Engine:
         return Engine(self.directory, EngineSettings(segment_bytes=1 << 16), clock=lambda: self.wall)
@@ -111,14 +120,17 @@ class StreamModel(RuleBasedStateMachine):
         with self.engine.batch():
             while self.engine.streams.sweep():
                 pass
-        self.latest = max(self.latest, self.wall)
+        self.stamp = max(self.stamp, self.wall)
         for model in self.streams.values():
             for group in model.groups.values():
                 for ident, given in list(group.pending.items()):
-                    if given.deadline and given.deadline <= self.latest and group.most and given.deliveries >= group.most:
-                        group.dead[ident] = (given.consumer, given.deliveries, self.latest)
+                    if given.lapsed or not 0 < given.deadline <= self.wall:
+                        continue
+                    given.lapsed = True
+                    if group.most and given.deliveries >= group.most:
+                        group.dead[ident] = (given.consumer, given.deliveries, self.wall)
                         del group.pending[ident]
-        return self.latest
+        return self.wall
 
     def _group(self, name: bytes, group: bytes) -> tuple[Model, Group] | None:
         model = self.streams.get(name)
@@ -136,13 +148,13 @@ class StreamModel(RuleBasedStateMachine):
         approximate=st.booleans(),
     )
     def append(self, name: bytes, ms: int | None, seq: int | None, create: bool, keep: int | None, approximate: bool) -> None:
-        now = self._now()
+        self._now()
         model = self.streams.get(name)
         last = model.last if model else 0
         payload = b"%d" % len(self.ever) * (1 + len(self.ever) % 3)
         bounds = None if keep is None else Bounds(max_len=keep, approximate=approximate)
         if ms is None:
-            expected = max(now << SEQ_BITS, last + 1)
+            expected = max(self.stamp << SEQ_BITS, last + 1)
         elif seq is None:
             expected = max(ms << SEQ_BITS, 1) if ms << SEQ_BITS > last or last == 0 == ms else last + 1
             if expected >> SEQ_BITS != ms:
@@ -312,24 +324,26 @@ class StreamModel(RuleBasedStateMachine):
             return
         assert found is not None
         model, state = found
-        lapsed = sorted(ident for ident, given in state.pending.items() if given.deadline and given.deadline <= now)[:count]
+        lapsed = sorted(ident for ident, given in state.pending.items() if given.lapsed)
         fresh = sorted(ident for ident in model.records if ident > state.last)
         if lapsed or fresh:
             state.consumers.add(consumer)
         deadline = now + state.timeout if state.timeout else 0
         expected: list[tuple[int, int, bytes]] = []
-        for ident in lapsed:
-            given = state.pending.pop(ident)
-            if ident in model.records:
-                expected.append((ident, given.deliveries + 1, model.records[ident]))
+        while (lapsed or fresh) and not expected:  # what was trimmed away is passed over
+            for ident in lapsed[:count]:
+                given = state.pending.pop(ident)
+                if ident in model.records:
+                    expected.append((ident, given.deliveries + 1, model.records[ident]))
+                    if not acknowledge:
+                        state.pending[ident] = Given(consumer, now, given.deliveries + 1, deadline)
+            del lapsed[:count]
+            for ident in fresh[: count - len(expected)]:
+                expected.append((ident, 1, model.records[ident]))
+                state.last = ident
                 if not acknowledge:
-                    state.pending[ident] = Given(consumer, now, given.deliveries + 1, deadline)
-        for ident in fresh[: count - len(expected)]:
-            expected.append((ident, 1, model.records[ident]))
-            state.last = ident
-            if not acknowledge:
-                state.pending[ident] = Given(consumer, now, 1, deadline)
-                state.dead.pop(ident, None)
+                    state.pending[ident] = Given(consumer, now, 1, deadline)
+                    state.dead.pop(ident, None)
         assert [(one.ident, one.deliveries, one.payload) for one in answer] == expected
 
     @rule(name=NAMES, group=GROUPS, consumer=CONSUMERS, count=st.integers(1, 4), data=st.data())
@@ -380,6 +394,7 @@ class StreamModel(RuleBasedStateMachine):
             for ident in theirs:
                 given = state.pending[ident]
                 given.time, given.deadline = now, now + (after or state.timeout) if after or state.timeout else 0
+                given.lapsed = False
         else:
             letters = set() if by is not None else letters
             assert groups.nack(name, group, ids, delay=after, consumer=by) == len(theirs) + len(letters)
@@ -389,10 +404,10 @@ class StreamModel(RuleBasedStateMachine):
                     state.dead[ident] = (given.consumer, given.deliveries, now)
                     del state.pending[ident]
                 else:
-                    given.deadline = now + after
+                    given.deadline, given.lapsed = now + after if after else AT_ONCE, False
             for ident in letters:
                 state.consumers.add(state.dead[ident][0])
-                state.pending[ident] = Given(state.dead.pop(ident)[0], now, 0, now + after)
+                state.pending[ident] = Given(state.dead.pop(ident)[0], now, 0, now + after if after else AT_ONCE)
 
     @rule(
         name=NAMES,
@@ -423,7 +438,7 @@ class StreamModel(RuleBasedStateMachine):
                 continue
             if given is None and (not force or ident in state.dead):
                 continue
-            if given is not None and now - given.time < idle:
+            if given is not None and max(now - given.time, 0) < idle:
                 continue
             times = deliveries if deliveries is not None else (given.deliveries if given else 1) + 1
             state.consumers.add(consumer)
@@ -433,15 +448,36 @@ class StreamModel(RuleBasedStateMachine):
 
     # -- time and restarts -------------------------------------------------------------------------
 
-    @rule(ms=st.sampled_from([1, 400, 600, 31_000, -5000]))
-    def move_clock(self, ms: int) -> None:
+    @rule(ms=st.sampled_from([1, 400, 600, 31_000]))
+    def time_passes(self, ms: int) -> None:
         self.wall += ms
-        self._now()
+        self.true += ms
 
-    @rule(crash=st.booleans(), compact=st.sampled_from(["", "all", "tail"]))
-    def restart(self, crash: bool, compact: str) -> None:
+    @rule(ms=st.sampled_from([-5000, *STEPS, *(-step for step in STEPS)]))
+    def step_clock(self, ms: int) -> None:
+        self.wall += ms
+
+    @rule()
+    def put_clock_right(self) -> None:
+        self.wall = self.true
+
+    @rule(ms=st.sampled_from(STEPS), look=st.booleans())
+    def clock_is_ahead_for_a_moment(self, ms: int, look: bool) -> None:
+        """What ran out meanwhile has run out if somebody looked."""
+        self.wall += ms
+        self.engine.tick()
+        self.stamp = max(self.stamp, self.wall)
+        if look:
+            self._now()
+        self.wall -= ms
+
+    @rule(
+        crash=st.booleans(), compact=st.sampled_from(["", "all", "tail"]), step=st.sampled_from([0, 0, -5000, *STEPS]), right=st.booleans()
+    )
+    def restart(self, crash: bool, compact: str, step: int, right: bool) -> None:
+        """Close, or vanish; the clock may be stepped or put right meanwhile."""
         self._now()
-        before = snapshot(self.engine)
+        before, wall = snapshot(self.engine), self.wall
         self.engine.commit()
         if compact:
             self.engine.compact(tail=compact == "tail")
@@ -450,9 +486,16 @@ class StreamModel(RuleBasedStateMachine):
             self.engine.log.abandon()
         else:
             self.engine.close()
+        self.wall = (self.true if right else self.wall) + step
+        again = False
+        for given in (given for model in self.streams.values() for group in model.groups.values() for given in group.pending.values()):
+            again |= given.lapsed and given.deadline > self.wall
+            given.lapsed = False
         self.engine = self._open()
-        self.latest = self.engine.now  # what was shown cannot come back; a time that nothing was shown at may
-        assert snapshot(self.engine) == before
+        self.stamp = max(self.engine.log.time, self.wall)
+        assert self.engine.stamp_time == self.stamp
+        after = snapshot(self.engine)
+        assert after == before or again or self.wall > wall, "but for what has time again, and what the new time brings"
         self._check_law()
 
     def _check_law(self) -> None:

@@ -108,7 +108,7 @@ def _contents(engine: "Engine") -> list[str]:
 def _repair(directory: str) -> int:
     """Repair, check again, and say what was done."""
     from flo.engine import Engine, EngineSettings
-    from flo.engine.engine import wall_clock
+    from flo.engine.clock import wall_clock
     from flo.errors import FloError
     from flo.ual.files import Files
     from flo.ual.lock import DirectoryLock

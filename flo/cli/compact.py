@@ -79,7 +79,7 @@ def _ask_the_holder(directory: str, in_use: Exception, ask: "Callable[[str, str,
 
 def _move(directory: str, out: str, depth: int, age: int) -> int:
     """Rewrite the directory into another."""
-    from flo.engine.engine import wall_clock
+    from flo.engine.clock import wall_clock
     from flo.ual.files import Files
     from flo.ual.moving import move
 

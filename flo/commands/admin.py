@@ -128,6 +128,8 @@ def _info_stats(host: Host) -> dict[str, object]:
         "total_error_replies": counters.errors,
         "acl_access_denied_auth": counters.auth_failures,
         "flo_unknown_protocol_connections": counters.unknown_protocol,
+        "flo_clock_steps": counters.clock_steps,
+        "flo_clock_ahead_ms": host.engine.clock_ahead,
         "flo_wait_p50_usec": waits.quantile(0.5),
         "flo_wait_p99_usec": waits.quantile(0.99),
         "flo_wait_p999_usec": waits.quantile(0.999),

@@ -10,7 +10,8 @@ GO_BYTES = 1 << 20
 
 # (the KV engine, its store, the store's shards, buried keys, what remembers a new key, the log, what appends a record, now in ms,
 # the namespace's number, whether what adds may be done so, queues' store, streams' store, who waits for queues, streams and groups,
-# the namespace's name on the wire). A plain tuple unpacks fastest; who needs less leaves out the end.
+# the stamps' time, which stream ids are of, the namespace's name on the wire). A plain tuple unpacks fastest; who needs less leaves out
+# the end.
 Context = tuple[Any, ...]
 NO_CONTEXT: Context = (None,)
 
@@ -35,6 +36,7 @@ def context(namespace: Namespace) -> Context:
         namespace.queues.store,
         namespace.streams.store,
         (namespace.queues.takers, namespace.streams.watches, namespace.streams.groups.takers),
+        engine.stamp_time,
         namespace.wire,
     )
 

@@ -178,7 +178,7 @@ def run_same(work: Work, position: int, room_of_each: int) -> tuple[int, int, in
         return 0, 0, end
     if host.flat_context[0] is not namespace.kv:
         host.flat_context = context(namespace)
-    _, store, shards, _, _, log, _, now, number, adds, queues, streams, (takers, watches, readers), _ = host.flat_context
+    _, store, shards, _, _, log, _, now, number, adds, queues, streams, (takers, watches, readers), stamp, _ = host.flat_context
     answers: list[bytes] = []
     seqs: list[int] = []
     emit = answers.append
@@ -221,8 +221,8 @@ def run_same(work: Work, position: int, room_of_each: int) -> tuple[int, int, in
     elif not watches and not readers:
         stream = streams.streams.get(layout.fixed[1])
         field = layout.fixed[3]
-        if stream is not None and stream.plain and stream.last >> 64 <= now and field != b"data":
-            index = add_all(rows, index, number, now, field, layout.size, streams, stream, log.pending.extend, answers.extend)
+        if stream is not None and stream.plain and stream.last >> 64 <= stamp and field != b"data":
+            index = add_all(rows, index, number, now, stamp, field, layout.size, streams, stream, log.pending.extend, answers.extend)
     done, stride = len(answers), layout.stride
     if index != first:
         log.next_index = index
@@ -276,7 +276,7 @@ def _run_each(work: Work, position: int, end: int, room_of_each: int, host: "Hos
             kv = session.namespace.kv
             if host.flat_context[0] is not kv:
                 host.flat_context = context(session.namespace)
-            _, store, shards, buried, grow, log, push, now, namespace, adds, queues, streams, waiting, _ = host.flat_context
+            _, store, shards, buried, grow, log, push, now, namespace, adds, queues, streams, waiting, stamp, _ = host.flat_context
             takers, watches, readers = waiting
             index = log.next_index
             set_size = incr_size = -1
@@ -449,7 +449,7 @@ def _run_each(work: Work, position: int, end: int, room_of_each: int, host: "Hos
                             stream_name, add_size = key, -1
                     if (
                         key == stream_name
-                        and stream.last >> 64 <= now
+                        and stream.last >> 64 <= stamp
                         and field != b"data"
                         and pieces[at + 1] == b"$4"
                         and pieces[at + 3] == tokens[len(key)]
@@ -457,7 +457,7 @@ def _run_each(work: Work, position: int, end: int, room_of_each: int, host: "Hos
                         and pieces[at + 7] == tokens[size]
                         and pieces[at + 9] == (tokens[len(text)] if len(text) <= 2048 else b"$%d" % len(text))
                     ):
-                        seq = (stream.last & SEQ_MASK) + 1 if stream.last >> 64 == now else 0
+                        seq = (stream.last & SEQ_MASK) + 1 if stream.last >> 64 == stamp else 0
                         added = stream.added + 1
                         if seq <= SEQ_MASK:
                             if size + len(text) != add_size:
@@ -469,11 +469,11 @@ def _run_each(work: Work, position: int, end: int, room_of_each: int, host: "Hos
                                         stream.head,
                                     )
                                 )
-                            push(join((add_start, pack_added(now, seq, FIELDS, added, 1, size), field, pack_size(len(text)), text)))
-                            stream.append(index, now << 64 | seq, added, 8 + add_size)
+                            push(join((add_start, pack_added(stamp, seq, FIELDS, added, 1, size), field, pack_size(len(text)), text)))
+                            stream.append(index, stamp << 64 | seq, added, 8 + add_size)
                             streams.bytes += STREAM_RECORD_BYTES
                             index += 1
-                            name = b"%d-%d" % (now, seq)
+                            name = b"%d-%d" % (stamp, seq)
                             emit(CRLF.join((tokens[len(name)], name, b"")))
                             at += 11
                             continue

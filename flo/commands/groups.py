@@ -240,7 +240,7 @@ def _pending_job(groups: Groups, name: bytes, group: bytes, within: tuple[int, i
 
 
 def _pending_row(ident: int, pending: Pending, now: int) -> bytes:
-    idle, deliveries = resp.integer(max(now - pending.time, 0)), resp.integer(pending.deliveries)
+    idle, deliveries = resp.integer(pending.idle(now)), resp.integer(pending.deliveries)
     return array([bulk(id_text(ident)), bulk(pending.consumer), idle, deliveries])
 
 
@@ -411,8 +411,8 @@ def _consumer_info(session: RespSession, group: Group, name: bytes) -> bytes:
     info = {
         b"name": bulk(name),
         b"pending": resp.integer(len(consumer.order)),
-        b"idle": resp.integer(now - consumer.seen),
-        b"inactive": resp.integer(now - consumer.active if consumer.active >= 0 else -1),
+        b"idle": resp.integer(max(now - consumer.seen, 0)),
+        b"inactive": resp.integer(max(now - consumer.active, 0) if consumer.active >= 0 else -1),
     }
     return resp.mapping(info, session.v3)
 

@@ -85,6 +85,7 @@ class Counters:
         self.errors = 0
         self.unknown_protocol = 0
         self.auth_failures = 0
+        self.clock_steps = 0
 
 
 class SlowEntry:

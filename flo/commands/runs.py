@@ -391,6 +391,7 @@ def add_all(
     index: int,
     namespace: int,
     now: int,
+    stamp: int,
     field: bytes,
     size: int,
     streams: StreamStore,
@@ -398,10 +399,10 @@ def add_all(
     log_all: EmitAll,
     answer_all: EmitAll,
 ) -> int:
-    """XADD of each, all of one size and behind the same field, to a stream that has records, no bounds and no id later than now;
-    returns the next index."""
+    """XADD of each, all of one size and behind the same field, to a stream that has records, no bounds and no id later than
+    `stamp`, the ms of the new ones; returns the next index."""
     join, tokens, count, added = b"".join, TOKENS, len(values), stream.added + 1
-    first = (stream.last & SEQ_MASK) + 1 if stream.last >> 64 == now else 0
+    first = (stream.last & SEQ_MASK) + 1 if stream.last >> 64 == stamp else 0
     if first + count > SEQ_MASK:
         return index
     seqs = range(first, first + count)
@@ -410,19 +411,19 @@ def add_all(
     head = field + pack_size(size)
     log_all(
         [
-            join((start, pack_added(now, seq, FIELDS, number, 1, field_size), head, value))
+            join((start, pack_added(stamp, seq, FIELDS, number, 1, field_size), head, value))
             for seq, number, value in zip(seqs, range(added, added + count), values, strict=True)
         ]
     )
     stream.extend(
         array("Q", range(index, index + count)),
-        array("Q", (now,)) * count,
+        array("Q", (stamp,)) * count,
         array("Q", seqs),
         array("I", (record_size,)) * count,
         added + count - 1,
     )
     streams.bytes += STREAM_RECORD_BYTES * count
-    names = [b"%d-%d" % (now, seq) for seq in seqs]
+    names = [b"%d-%d" % (stamp, seq) for seq in seqs]
     answer_all([CRLF.join((tokens[len(name)], name, b"")) for name in names])
     return index + count
 

@@ -1,7 +1,11 @@
-"""The engine: one log, one clock, and the namespaces whose stores the log's records made.
+"""The engine: one log, two times, and the namespaces whose stores the log's records made.
 
 The only way to change state is a record: `write` checks that it fits, appends it, applies it. Recovery applies the
 same records through the same `apply`, which uses neither a clock nor chance.
+
+`now` is the wall clock, read once a turn. Every deadline is held against it, and it goes back when somebody puts it back.
+`stamp_time` never goes back, also not over a restart. Batches and stream ids are stamped with it, and nothing else asks it.
+What was shown as gone is buried by a record at once, so that it stays gone whatever the clock does.
 
 Two ways to run it. In a program, each operation commits before it returns, or a `with engine.batch():` does for many; threads take turns.
 In the server (`manual=True`) the tick calls `tick()` before and `commit()` after all the operations of a turn, in one thread.
@@ -9,7 +13,6 @@ In the server (`manual=True`) the tick calls `tick()` before and `commit()` afte
 
 import gc
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,6 +20,7 @@ from itertools import chain
 from typing import Any, NamedTuple, TypeVar
 
 from flo import forks
+from flo.engine.clock import steady_clock, wall_clock
 from flo.engine.kv import RECORD_MARGIN_BYTES, KeyValue
 from flo.engine.loading import Loading
 from flo.engine.namespace import DEFAULT, DEFAULT_ID, Namespace, check_name, hash_name
@@ -52,7 +56,7 @@ from flo.ual.record import (
 
 SWEEP_KEYS = 200  # expired keys buried in one slice: 3 us each
 NOTIFY_SLICE = 1000  # who wait for a key, told in one turn: 2 us each
-SWEEP_RETRY_MS = 1000  # how soon sweeping is tried again on a full disk
+SWEEP_RETRY_MS = 1000  # how soon sweeping is tried again on a full disk, by the steady clock
 QUEUE_FAMILIES = (FAMILY_QUEUE, FAMILY_QUEUE_SIDE)
 STREAM_FAMILIES = (FAMILY_STREAM, FAMILY_STREAM_SIDE, FAMILY_STREAM_GROUP)
 FORGET_SLICE = 1000  # lost messages forgotten in one batch
@@ -72,11 +76,6 @@ class EngineSettings(NamedTuple):
     segment_bytes: int = SEGMENT_BYTES
 
 
-def wall_clock() -> int:
-    """Unix time in ms."""
-    return time.time_ns() // 1_000_000
-
-
 class Engine:
     """A Flo database in `directory`. It is a context manager.
 
@@ -91,6 +90,7 @@ class Engine:
         *,
         manual: bool = False,
         clock: Callable[[], int] = wall_clock,
+        steady: Callable[[], int] = steady_clock,
         files: Files | None = None,
         on_notice: Callable[[str], None] | None = None,
         on_progress: Callable[[int, int], None] | None = None,
@@ -101,37 +101,39 @@ class Engine:
         With `leave`, values that nobody has asked for may still be on disk when this returns; `upkeep`, which is to be called then, reads
         them (flo.engine.unread).
         `on_notice` is told in a sentence what a start had to do, `on_progress` how many bytes of the log it has read, and of how many.
-        `clock` gives Unix ms and may go back: the engine's own clock does not, not even over a restart.
+        `clock` gives Unix ms and may go either way; `steady` gives ms and only goes forward.
         """
-        self._prepare(settings or EngineSettings(), manual, clock)
+        self._prepare(settings or EngineSettings(), manual, clock, steady)
         self._may_leave = leave and manual  # else nobody need ever call `upkeep`
         self.log = self._open_log(directory, files, on_notice, on_progress)
-        self.now = self.log.time
+        self.stamp_time = self.log.time
         self.tick()
 
     @classmethod
     def without_log(cls, settings: EngineSettings | None = None) -> "Engine":
         """An engine for looking at: records are applied to it, and nothing else can be done with it. `flo check` rebuilds the stores so."""
         engine = cls.__new__(cls)
-        engine._prepare(settings or EngineSettings(), False, wall_clock)
+        engine._prepare(settings or EngineSettings(), False, wall_clock, steady_clock)
         return engine
 
-    def _prepare(self, settings: EngineSettings, manual: bool, clock: Callable[[], int]) -> None:
+    def _prepare(self, settings: EngineSettings, manual: bool, clock: Callable[[], int], steady: Callable[[], int]) -> None:
         """Be empty."""
         self.settings = settings
         self.manual = manual
         self.now = 0
-        self.stamp = False  # something expired was treated as gone: a batch must put the time of it on disk
+        self.stamp_time = 0
+        self.turn = 0  # how often the clock was read: what was found out about `now` holds until the next time
         self.memory_full = False
         self.swept = 0  # keys found expired and buried
         self.homeless = 0  # records read that are of no namespace
         self.clock = clock
+        self.steady = steady
         self._process = forks.process()
         self._lock = threading.RLock()  # held for an operation or a batch; the server takes it never
         self._depth = 0  # of batches and operations inside each other, in the thread that has the lock
         self._broken = False
         self._closed = False
-        self._sweep_after = 0
+        self._sweep_after = 0  # by the steady clock; 0 where the disk had room
         self._garbage: list[list[Any]] = []
         self.changed: set[KeyValue | Streams] = set()  # those with somebody to tell
         self.rest: Rest | None = None  # values that are still to be read
@@ -195,19 +197,24 @@ class Engine:
     # -- time and commit ---------------------------------------------------------------------------
 
     def tick(self) -> None:
-        """Read the clock, once for all that follows: max(wall clock, what it was before)."""
-        now = self.clock()
-        if now > self.now:
-            self.now = now
+        """Read the wall clock, once for all that follows."""
+        self.now = self.clock()
+        self.turn += 1
+        if self.now > self.stamp_time:
+            self.stamp_time = self.now
         if self.settings.max_memory:
             self.memory_full = self.memory_used() > self.settings.max_memory
 
+    @property
+    def clock_ahead(self) -> int:
+        """By how many ms the stamps are ahead of the wall clock, as they are after it was put back; 0 where they are not."""
+        return self.stamp_time - self.now
+
     def commit(self) -> None:
         """Make what was done since the last commit as durable as the settings say. Raises `LogFailed`."""
-        if self.log.pending or self.stamp:
+        if self.log.pending:
             self._check_process()
-            self.log.commit(self.now)
-            self.stamp = False
+            self.log.commit(self.stamp_time)
 
     @contextmanager
     def batch(self) -> Iterator[None]:
@@ -265,7 +272,7 @@ class Engine:
                 while self.notify():
                     pass
                 self._broken = True
-                self.commit()  # what those who were told have done
+                self.commit()  # what those who were told have done, who may have been shown that a key is gone
                 self._broken = False
         finally:
             self._depth -= 1
@@ -321,31 +328,35 @@ class Engine:
     def sweep(self) -> bool:
         """Bury up to SWEEP_KEYS keys whose deadline has passed; returns whether there are more."""
         room = SWEEP_KEYS
-        if self.now < self._sweep_after:
+        if self.is_early(self._sweep_after):
             return False
+        self._sweep_after = 0
         try:
             for namespace in tuple(self.busy):
                 room -= namespace.kv.sweep(room)
                 if room <= 0:
                     return True
         except Overloaded:  # not even a tombstone fits on the disk; the keys stay invisible meanwhile
-            self._sweep_after = self.now + SWEEP_RETRY_MS
+            self._sweep_after = self.steady() + SWEEP_RETRY_MS
         return False
 
+    def is_early(self, steady: int) -> bool:
+        """Whether the steady clock has not come to that time yet; 0 is always past."""
+        return bool(steady) and self.steady() < steady
+
     def next_due(self) -> int | None:
-        """The engine's time, in ms, at which there is next something to sweep; None for never."""
-        times: list[int] = []
+        """In how many ms there is next something to sweep, by the clocks as they are; 0 for at once, None for never."""
+        now, steady = self.clock(), self.steady()
+        waits: list[int] = []
         for namespace in self.busy:
-            due = namespace.kv.store.deadlines.next_due()
-            if due is not None:
-                times.append(max(due, self._sweep_after))
-            due = namespace.queues.next_due() if namespace.queues.store.queues else None
-            if due is not None:
-                times.append(due)
-            due = namespace.streams.next_due() if namespace.streams.store.streams else None
-            if due is not None:
-                times.append(due)
-        return min(times, default=None)
+            for due, after in (
+                (namespace.kv.store.deadlines.next_due(), self._sweep_after),
+                (namespace.queues.next_due() if namespace.queues.store.queues else None, namespace.queues.sweep_after),
+                (namespace.streams.next_due() if namespace.streams.store.streams else None, namespace.streams.sweep_after),
+            ):
+                if due is not None:
+                    waits.append(max(due - now, after - steady, 0))
+        return min(waits, default=None)
 
     def close(self) -> None:
         """Commit, sync and give the directory back. In a child that was forked it does nothing: all of it is the parent's. Raises

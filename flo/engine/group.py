@@ -52,6 +52,7 @@ DELIVERY_BYTES = HEADER_BYTES + 80  # a record about a delivery, besides names
 RIPEN_SLICE = 500
 DISMISS_SLICE = 500  # deliveries ended in one slice when a consumer is deleted
 DEADLINE_MAX = 1 << 53
+AT_ONCE = 1  # ms: the deadline of what is given back without a delay; it is past whatever the clock says after a restart
 
 _ID = struct.Struct("<QQ")  # ms, seq
 _GROUP = struct.Struct("<QQqBIIQ")  # cursor ms, seq; records before it; made by (0 XGROUP, 1 Flo); ack timeout; most deliveries; evicted
@@ -494,7 +495,7 @@ class Groups:
         check_ids(ids)
         _, found = self.need(name, group)
         now = self.engine.now
-        deadline = _deadline(now, delay, "delay")
+        deadline = _deadline(now, delay, "delay") if delay else AT_ONCE
         there = self._with(found, ids, consumer)
         letters = [ident for ident in dict.fromkeys(ids) if ident in found.dead and consumer is None]
         consumers = [found.pending[ident].consumer for ident in there] + [found.dead[ident].consumer for ident in letters]
@@ -574,7 +575,7 @@ class Groups:
                 continue
             if pending is None:
                 pending = Pending(consumer, 0, 1, 0)  # as Redis counts
-            elif min_idle and now - pending.time < min_idle:
+            elif pending.idle(now) < min_idle:
                 continue
             record = self.streams.load(ident, index)
             size += len(record.payload)
@@ -604,7 +605,7 @@ class Groups:
             if len(ids) >= limit or looked >= 10 * limit:
                 following = ident
                 break
-            if self.engine.now - found.pending[ident].time >= min_idle:
+            if found.pending[ident].idle(self.engine.now) >= min_idle:
                 ids.append(ident)
         claimed, gone = self.claim(name, group, consumer, ids, min_idle=min_idle, count=count)
         if len(claimed) + len(gone) < len(ids):
@@ -634,7 +635,7 @@ class Groups:
                 pending = found.pending[ident]
                 if ident > end or len(answer) >= limit:
                     return answer
-                if self.engine.now - pending.time >= idle:
+                if pending.idle(self.engine.now) >= idle:
                     answer.append((ident, pending))
             if len(ids) < READ_MAX:
                 break
@@ -678,7 +679,6 @@ class Groups:
                 self._bury(name, group, ident)
             else:
                 group.lapse(ident)
-                engine.stamp = True
                 names[name] = None
             assert deadline <= engine.now
         for name in names:

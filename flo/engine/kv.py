@@ -1,8 +1,8 @@
 """The key-value operations of one namespace (SPEC section 3, "Key-value").
 
 Each operation reads its key's live state, checks its preconditions, and writes one record a key. A refused one has changed
-nothing. A key whose deadline has passed is gone for all of them at once; a write to it first buries it, so that its
-history shows that it had died.
+nothing. A key whose deadline has passed is gone for all of them at once; whoever finds it so buries it, so that it stays
+gone should the clock go back, and its history shows that it had died.
 
 Records (docs/log-format.md): the state of an expiring value begins with its u64 deadline; a touch leans on the record that
 holds the value.
@@ -14,7 +14,7 @@ from collections.abc import Callable, Generator, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from flo.engine.operation import operation
-from flo.errors import BadRequest, Conflict, NotFound, WrongKind
+from flo.errors import BadRequest, Conflict, NotFound, Overloaded, WrongKind
 from flo.store import jsonpath
 from flo.store.deadlines import SECOND_MS
 from flo.store.kv import (
@@ -178,13 +178,13 @@ class KeyValue:
     def notify(self, most: int) -> bool:
         """Have up to `most` of those whose key has changed look at it; returns whether there are more."""
         while self.changed and most > 0:
-            key, waiting = self.changed[-1]
-            found = None if self.ended else self._live(key)
+            key, waiting = self.changed.pop()
+            found = None if self.ended else self._live(key)  # which may bury it: then `changed` grows
             while waiting and most > 0:
                 waiting.popitem()[0].look(found, self.ended)
                 most -= 1
-            if not waiting:
-                self.changed.pop()
+            if waiting:
+                self.changed.append((key, waiting))
         return bool(self.changed)
 
     def _write(self, key: bytes, value: bytes, kind: int, deadline: int) -> int:
@@ -233,18 +233,32 @@ class KeyValue:
         prev = self.store.predecessor(key)
         return self.engine.write(Record(KV_GONE, self.namespace, self.engine.now, key, b"", prev, gone=True))
 
+    def _is_expired(self, key: bytes) -> bool:
+        return 0 < self.store.deadline(key) <= self.engine.now
+
     def _bury_expired(self, key: bytes) -> None:
-        deadline = self.store.deadline(key)
-        if deadline and deadline <= self.engine.now:
+        if self._is_expired(key):
             self._bury(key)
 
     def _live(self, key: bytes) -> Found | None:
-        """The key's state, None where it is missing or expired."""
+        """The key's state, None where it is missing or expired. An expired one is buried, for somebody is about to be shown that it is
+        gone."""
         found = self.store.find(key)
         if found is not None and found.deadline and found.deadline <= self.engine.now:
-            self.engine.stamp = True
+            self._end(key)
             return None
         return found
+
+    def _end(self, key: bytes) -> None:
+        """Bury an expired key. Where the disk has no room for that, it is gone as long as this process lives, and a sweep buries it once
+        there is room: a look is never refused."""
+        try:
+            self.engine.admit(RECORD_MARGIN_BYTES + len(key), adds=False)
+        except Overloaded:
+            self.store.expire(key)
+        else:
+            self._bury(key)
+            self.engine.swept += 1
 
     def _check_version(self, key: bytes, found: Found | None, cas: int | None) -> None:
         """Raise `Conflict` unless the key's version is `cas` (0: it must not exist; None: whatever)."""
@@ -259,6 +273,14 @@ class KeyValue:
     def get(self, key: bytes) -> Found | None:
         """The key's state, or None."""
         return self._live(key)
+
+    def get_after_commit(self, key: bytes) -> Found | None:
+        """`get` for an answer that is made when it is sent, behind the turn's commit: no record may be written then. An expired key is gone
+        from here on, and the next turn's sweep buries it."""
+        if self._is_expired(key):
+            self.store.expire(key)
+            return None
+        return self.store.find(key)
 
     @operation
     def mget(self, keys: Sequence[bytes]) -> list[Found | None]:
@@ -305,7 +327,7 @@ class KeyValue:
             if versions and size > most_bytes:
                 break
             versions.append(Version(at, record.time, record.gone, value))
-            replaced, at = record.time, record.prev
+            replaced, at = min(record.time, self.engine.now), record.prev  # as flo.ual.law counts
             unseen += len(value)
             if len(versions) % HISTORY_SLICE == 0 or unseen > HISTORY_SLICE_BYTES:
                 unseen = 0
@@ -333,6 +355,8 @@ class KeyValue:
                 if skip == 0:
                     if self._live(key) is not None:
                         return key
+                    if not len(self.store):  # that was the last one
+                        return None
                     break
                 skip -= 1
         return None
@@ -616,8 +640,8 @@ class KeyValue:
     @operation
     def sweep_key(self, key: bytes) -> None:
         """Bury the key if its deadline has passed: what was set with a time in the past leaves nothing to sweep."""
-        self.engine.admit(RECORD_MARGIN_BYTES + len(key), adds=False)
-        self._bury_expired(key)
+        if self._is_expired(key):
+            self._end(key)
 
     def sweep_at_once(self, limit: int) -> int:
         """`sweep`, to the millisecond rather than by whole seconds that have passed."""

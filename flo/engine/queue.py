@@ -10,6 +10,7 @@ Takers, those who wait for a message, are served in the order they came, in the 
 import struct
 from collections import OrderedDict
 from collections.abc import Callable, Generator, Iterable, Sequence
+from heapq import heappop
 from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -75,7 +76,8 @@ DEADLINE_MAX = 1 << 53
 PRIORITY_MAX = 255
 TRANSITION_BYTES = HEADER_BYTES + 60  # a lease, return or death besides its queue's name
 RIPEN_SLICE = 500  # messages whose time has come, handled at once: 3 ms where each is a death
-SWEEP_RETRY_MS = 1000
+WINDOW_SLICE = 500  # deduplication windows closed at once: 3 us each; a step of the clock may end all there are
+SWEEP_RETRY_MS = 1000  # by the steady clock
 WALK_SLICE = 4096  # ready messages looked at in one slice
 READ_ROWS = 256  # payloads asked for in one go
 PEEK_SLICE = 256  # payloads read in one slice: 2.5 us each from a warm cache
@@ -146,8 +148,8 @@ class Queues:
         self.namespace = namespace
         self.store = QueueStore()
         self.takers: dict[bytes, OrderedDict[Taker, None]] = {}
-        self._sweep_after = 0
-        self._quiet_at = -1  # the time at which nothing was due, and so nothing will be
+        self.sweep_after = 0  # by the steady clock; 0 where the disk had room
+        self._quiet_turn = -1  # the engine's turn in which nothing was due: what is added in it is due later
 
     # -- records -----------------------------------------------------------------------------------
 
@@ -254,10 +256,9 @@ class Queues:
                 raise BadRequest(f"the deduplication key is {len(dedup)} bytes; at most {DEDUP_BYTES_MAX} are allowed")
             queue = self.store.find(name)
             known = queue.dedup.get(dedup) if queue is not None else None
-            if known is not None:
-                if known[1] > now:
-                    return known[0]
-                self.engine.stamp = True
+            if known is not None and known[1] > now:
+                return known[0]
+            # where its window is over, the record of the new one says so
             size += TRANSITION_BYTES + len(name) + len(dedup)
         self.engine.admit(size, adds=True)
         seq = self._message(self.store.open(name), payload, priority, not_before)
@@ -298,8 +299,7 @@ class Queues:
 
     def _settle(self) -> None:
         """Let time do what it has to before somebody looks. A server does a slice here, and the rest turn by turn."""
-        due = self.next_due()
-        while due is not None and due <= self.engine.now and self.sweep() and not self.engine.manual:
+        while self._has_due() and self.sweep() and not self.engine.manual:
             pass
 
     def _take(self, name: bytes, count: int, lease: int | None, acknowledge: bool) -> list[Message]:
@@ -385,7 +385,7 @@ class Queues:
         store, engine = self.store, self.engine
         log, now = engine.log, engine.now
         queue = store.queues.get(name)
-        if queue is None or not log.accepts_adds or not self._is_quiet(now):
+        if queue is None or not log.accepts_adds or not self._is_quiet():
             return None
         seq, state = store.first(queue)
         data = log.read_bytes(seq) if seq else None
@@ -412,7 +412,7 @@ class Queues:
         store, engine = self.store, self.engine
         log, now = engine.log, engine.now
         queue = store.queues.get(name)
-        if queue is None or not queue.order or not log.fits(count * (TRANSITION_BYTES + len(name))) or not self._is_quiet(now):
+        if queue is None or not queue.order or not log.fits(count * (TRANSITION_BYTES + len(name))) or not self._is_quiet():
             return [], []
         priority = queue.order[0]
         lane = queue.lanes[priority]
@@ -478,13 +478,17 @@ class Queues:
             store.remove_all(seqs, states, queue)
         return len(seqs)
 
-    def _is_quiet(self, now: int) -> bool:
-        """Whether time has nothing to do to these queues at `now`."""
-        if now != self._quiet_at:
-            store = self.store
-            if not store.timers.quiet(now) or (store.windows and store.windows[0][0] <= now):
+    def _has_due(self) -> bool:
+        """Whether time has something to do to these queues now."""
+        store, now = self.store, self.engine.now
+        return not store.timers.quiet(now) or bool(store.windows and store.windows[0][0] <= now)
+
+    def _is_quiet(self) -> bool:
+        """Whether it has nothing to do to them, for those who ask often in one turn."""
+        if self._quiet_turn != self.engine.turn:
+            if self._has_due():
                 return False
-            self._quiet_at = now  # what is added from here on is due later
+            self._quiet_turn = self.engine.turn
         return True
 
     def ack_one(self, name: bytes, seq: int, attempt: int) -> int:
@@ -753,14 +757,15 @@ class Queues:
     def next_due(self) -> int | None:
         """When there is next something for `sweep`, in ms; None for never."""
         times = [due for due in (self.store.timers.next_due(), self.store.windows[0][0] if self.store.windows else None) if due is not None]
-        return max(min(times), self._sweep_after) if times else None
+        return min(times, default=None)
 
     def sweep(self) -> bool:
         """Do a slice of what time brings: leases and delays that ended, deduplication windows that are over. Returns whether there
         is more."""
         engine, store = self.engine, self.store
-        if engine.now < self._sweep_after:
+        if engine.is_early(self.sweep_after):
             return False
+        self.sweep_after = 0
         more = store.timers.move(engine.now)
         due = store.timers.due(engine.now, RIPEN_SLICE)
         more |= len(due) == RIPEN_SLICE
@@ -781,22 +786,29 @@ class Queues:
                     self._bury(queue, seq, state)
                 else:
                     store.ripen(seq)
-                    engine.stamp = True
                     if queue is not None:
                         names.add(queue.name)
             more |= store.free(RIPEN_SLICE)
-            while store.windows and store.windows[0][0] <= engine.now:
-                until, name, key = store.windows.popleft()
-                queue = store.find(name)
-                if queue is not None and queue.dedup.get(key, (0, 0))[1] == until:
-                    engine.admit(TRANSITION_BYTES + len(name) + len(key), adds=False)
-                    self._side(QUEUE_DEDUP_GONE, name, DEDUP_MARK + key, b"", gone=True)
+            more |= self._close_windows(WINDOW_SLICE)
         except Overloaded:  # not even this fits on the disk: it waits until there is room
-            self._sweep_after = engine.now + SWEEP_RETRY_MS
+            self.sweep_after = engine.steady() + SWEEP_RETRY_MS
             return False
         for name in names:
             self._serve(name)
         return more
+
+    def _close_windows(self, most: int) -> bool:
+        """Forget up to `most` deduplication windows that are over; returns whether there are more. Raises `Overloaded`."""
+        windows, now = self.store.windows, self.engine.now
+        while windows and windows[0][0] <= now and most > 0:
+            until, name, key = windows[0]
+            queue = self.store.find(name)
+            if queue is not None and queue.dedup.get(key, (0, 0))[1] == until:
+                self.engine.admit(TRANSITION_BYTES + len(name) + len(key), adds=False)
+                self._side(QUEUE_DEDUP_GONE, name, DEDUP_MARK + key, b"", gone=True)
+            heappop(windows)
+            most -= 1
+        return bool(windows) and windows[0][0] <= now
 
 
 def check_name(name: bytes) -> None:

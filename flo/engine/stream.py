@@ -8,6 +8,7 @@ Those who read and wait are all woken in the turn of the append; each then reads
 """
 
 import struct
+from bisect import bisect_left
 from collections.abc import Callable, Generator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -41,7 +42,8 @@ LIST_BYTES_MAX = 16 << 20
 READ_SLICE = 256  # records read in one slice: 3 us each from a warm cache
 SIDE_BYTES = HEADER_BYTES + 80  # a record about a stream, besides names
 SWEEP_SLICE = 100  # streams whose age is looked at in one slice
-SWEEP_RETRY_MS = 1000
+SWEEP_RETRY_MS = 1000  # by the steady clock
+AGES_AHEAD_MS = 10_000  # how often ages are looked at while ids are ahead of the clock: each stream costs up to 40 reads of the log
 TIME_MAX = 1 << 53
 
 RAW, FIELDS = 0, 1  # what a payload is: bytes, or a list of fields (flo.proto.fields)
@@ -122,7 +124,9 @@ class Streams:
         self.groups = Groups(self) if engine.manual else in_program(Groups)(self)
         self.watches: dict[bytes, dict[Watch, None]] = {}
         self._changed: list[tuple[bytes, dict[Watch, None]]] = []  # streams with those who wait and were not told yet
-        self._sweep_after = 0
+        self.sweep_after = 0  # by the steady clock; 0 where the disk had room
+        self._ages_ahead: list[bytes] = []  # streams to be looked at by `_look_at_ages_ahead`
+        self._ages_after = 0  # by the steady clock: when they are next found
 
     # -- records -----------------------------------------------------------------------------------
 
@@ -196,8 +200,8 @@ class Streams:
         create: bool = True,
         bounds: Bounds | None = None,
     ) -> int | None:
-        """Append a record; returns its id, or None where there is no stream and `create` is false. The id is the clock's, or `ms` with
-        the next seq, or `ms` and `seq`; it has to be higher than all before. `bounds` are what the stream is trimmed to behind it."""
+        """Append a record; returns its id, or None where there is no stream and `create` is false. The id is of the stamps' time, or `ms`
+        with the next seq, or `ms` and `seq`; it has to be higher than all before. `bounds` are what the stream is trimmed to behind it."""
         engine, store = self.engine, self.store
         if ms == 0 == seq:
             raise BadRequest("The ID specified in XADD must be greater than 0-0")
@@ -213,7 +217,7 @@ class Streams:
         if size > PAYLOAD_BYTES_MAX:
             raise BadRequest(f"the record is {size} bytes; at most {PAYLOAD_BYTES_MAX} are allowed")
         if ms is None:
-            ident = engine.now << SEQ_BITS
+            ident = engine.stamp_time << SEQ_BITS
             if ident <= last:
                 ident = last + 1
                 if ident > ID_MAX:
@@ -244,14 +248,14 @@ class Streams:
         return self.store.append(index, stream.name, ident, added, len(payload))
 
     def add(self, name: bytes, payload: bytes, kind: int) -> int:
-        """`append` under the clock's id, where nothing is in the way, as flo.commands.quick has it; 0 where the long way has to be
-        taken, and nothing is done."""
+        """`append` under an id of the stamps' time, where nothing is in the way, as flo.commands.quick has it; 0 where the long way has
+        to be taken, and nothing is done."""
         stream, engine = self.store.streams.get(name), self.engine
         if stream is None or not stream.plain or self.watches or self.groups.takers or engine.memory_full:
             return 0
         if not engine.log.fits(len(payload) + SIDE_BYTES + len(name)):
             return 0
-        ident = engine.now << SEQ_BITS
+        ident = engine.stamp_time << SEQ_BITS
         if ident <= stream.last:
             ident = stream.last + 1
             if ident > ID_MAX:
@@ -261,10 +265,9 @@ class Streams:
 
     def _keep(self, stream: Stream) -> None:
         """Trim by the stream's own bounds."""
-        now = self.engine.now
-        if stream.max_age and stream.count and stream.chunks[0].ms[0] + stream.max_age >= now and not (stream.max_len or stream.max_bytes):
-            return
-        self._trim(stream, Bounds(stream.max_len or None, stream.max_age or None, stream.max_bytes or None))
+        aged = bool(stream.max_age and stream.count) and stream.chunks[0].ms[0] + stream.max_age < self.engine.now
+        if aged or stream.max_len or stream.max_bytes:
+            self._trim(stream, Bounds(stream.max_len or None, stream.max_age if aged else None, stream.max_bytes or None))
 
     # -- trimming and deleting ---------------------------------------------------------------------
 
@@ -276,13 +279,32 @@ class Streams:
         if bounds.max_bytes is not None:
             place = max(place, stream.place_of_bytes(bounds.max_bytes))
         if bounds.max_age is not None:
-            oldest = max(self.engine.now - bounds.max_age, 0) << SEQ_BITS
-            place = max(place, stream.place(oldest) if bounds.max_age else (len(stream.chunks), 0))  # 0 leaves nothing
+            place = max(place, self._place_of_age(stream, bounds.max_age))
         if bounds.min_id is not None:
             place = max(place, stream.place(bounds.min_id))
         if bounds.approximate:
             place = stream.place_of_whole(place[0], bounds.limit) if bounds.limit else (place[0], 0)
         return place
+
+    def _place_of_age(self, stream: Stream, max_age: int) -> tuple[int, int]:
+        """The place of the first record that is no older than `max_age` ms; 0 leaves nothing. Age counts from an id's ms. Ids ahead of the
+        wall clock, as all new ones are after that was put back, say no age: there it counts from when the record was written."""
+        now = self.engine.now
+        if not max_age:
+            return len(stream.chunks), 0
+        place, ahead = stream.place(max(now - max_age, 0) << SEQ_BITS), stream.place(now + 1 << SEQ_BITS)
+        if place != ahead or ahead[0] == len(stream.chunks):
+            return place
+        # those that were written while the clock was ahead come first; they are as old as the first one behind them at least
+        numbers = range(stream.before(*ahead), stream.count)
+        right = bisect_left(numbers, True, key=lambda number: self._written(stream, number) <= now)
+        young = bisect_left(numbers, True, right, key=lambda number: self._written(stream, number) >= now - max_age)
+        return stream.place_of_count(stream.count - numbers[0] - young) if young > right else place
+
+    def _written(self, stream: Stream, number: int) -> int:
+        """When a record of the stream, by its number among those that it has, was written, ms."""
+        at, place = stream.place_of_count(stream.count - number)
+        return self._record(stream.chunks[at].id_at(place), stream.chunks[at].indexes[place]).time
 
     def _trim(self, stream: Stream, bounds: Bounds) -> int:
         """Remove what is before the place; returns how many. Two records at most, which must have been admitted."""
@@ -377,11 +399,15 @@ class Streams:
 
     # -- reading -----------------------------------------------------------------------------------
 
-    def load(self, ident: int, index: int) -> StreamRecord:
-        """A record's payload, from the log."""
+    def _record(self, ident: int, index: int) -> Record:
         record = self.engine.log.read(index)
         if record is None:
             raise LogDamaged(f"the record {id_text(ident).decode()}, index {index}, is in its stream and not in the log")
+        return record
+
+    def load(self, ident: int, index: int) -> StreamRecord:
+        """A record's payload, from the log."""
+        record = self._record(ident, index)
         kind, _ = RECORD_STATE.unpack_from(record.state)
         return StreamRecord(ident, kind, record.state[RECORD_STATE.size :])
 
@@ -466,20 +492,39 @@ class Streams:
         """When there is next something for `sweep`, in ms; None for never."""
         times = [due for due in (self.store.timers.next_due(), self.store.ages.next_due()) if due is not None]
         if self.groups.unserved:
-            times.append(self._sweep_after)
-        return max(min(times), self._sweep_after) if times else None
+            times.append(0)  # as soon as there is room
+        return min(times, default=None)
+
+    def _look_at_ages_ahead(self) -> bool:
+        """While the stamps are ahead of the wall clock, `aged` would come to streams whose ids are ahead only once the clock has: look at
+        a slice of them now and then. Returns whether there are more. Raises `Overloaded`."""
+        engine, store = self.engine, self.store
+        if not engine.clock_ahead or engine.is_early(self._ages_after):
+            return False
+        if not self._ages_ahead:
+            self._ages_ahead = [name for name, stream in store.streams.items() if stream.age_due > engine.now + stream.max_age]
+        for name in self._ages_ahead[-SWEEP_SLICE:]:
+            stream = store.streams.get(name)
+            if stream is not None and stream.max_age and stream.count:
+                engine.admit(2 * (SIDE_BYTES + len(name)), adds=False)
+                self._trim(stream, Bounds(max_age=stream.max_age))
+        del self._ages_ahead[-SWEEP_SLICE:]
+        self._ages_after = 0 if self._ages_ahead else engine.steady() + AGES_AHEAD_MS
+        return bool(self._ages_ahead)
 
     def sweep_later(self) -> None:
         """There is no room on the disk: sweep again in a while."""
-        self._sweep_after = self.engine.now + SWEEP_RETRY_MS
+        self.sweep_after = self.engine.steady() + SWEEP_RETRY_MS
 
     def sweep(self) -> bool:
         """Do a slice of what time brings: ages, deadlines of pending records. Returns whether there is more."""
         engine, store = self.engine, self.store
-        if engine.now < self._sweep_after:
+        if engine.is_early(self.sweep_after):
             return False
+        self.sweep_after = 0
         more = store.free(READ_SLICE)
         try:
+            more |= self._look_at_ages_ahead()
             aged = store.aged(engine.now, SWEEP_SLICE)
             for stream in aged:
                 engine.admit(2 * (SIDE_BYTES + len(stream.name)), adds=False)

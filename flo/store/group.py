@@ -32,6 +32,10 @@ class Pending(NamedTuple):
     deliveries: int
     deadline: int
 
+    def idle(self, now: int) -> int:
+        """For how many ms it has been with its consumer; 0 where the clock was ahead when it was delivered."""
+        return max(now - self.time, 0)
+
 
 class Dead(NamedTuple):
     """A record that was set aside. `consumer` had it last; `time` is when it died."""

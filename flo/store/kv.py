@@ -35,7 +35,10 @@ FRAME_END_BYTES = 2 + VERSION_BYTES  # CR, LF, version
 # A short bytes object and its place in a dict, by sys.getsizeof and the growth of RSS over a million keys.
 KEY_OVERHEAD_BYTES = 130
 NOTE_OVERHEAD_BYTES = 300  # the tuple, its ints, its place in a dict and in a set of deadlines
-BURIED_MAX = 100_000  # deleted keys whose history can still be asked for; the oldest are forgotten first
+# Deleted keys whose history can still be asked for; the oldest are forgotten first. One that was deleted while the clock was ahead
+# stays the oldest, and those behind it stay too, until its time has come or there are too many.
+BURIED_MAX = 100_000
+LONG_PAST = 1  # ms: a deadline that is past whatever a clock says
 
 VERSION = struct.Struct("<Q")
 _pack_version = VERSION.pack
@@ -247,6 +250,13 @@ class KvStore:
         self._note(at, key, deadline, holder)
         flags = old[-1] & KIND_MASK | NOTED
         self.shards[at][key] = old[:-VERSION_BYTES] + _pack_version(index | flags << FLAGS_SHIFT)
+
+    def expire(self, key: bytes) -> None:
+        """The key's deadline has passed, and was seen to have: it stays past should the clock go back. No record says so."""
+        at = hash(key) & SHARD_MASK
+        _, holder = self.notes[at][key]
+        self._unnote(at, key)
+        self._note(at, key, LONG_PAST, holder)
 
     def bury(self, index: int, key: bytes, time: int) -> None:
         """Record `index` deleted the key."""

@@ -21,7 +21,7 @@ the queue another number and other lanes: states that bear the old number are no
 
 from array import array
 from bisect import bisect_left
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from heapq import heappop, heappush, merge
 from itertools import repeat
@@ -282,7 +282,8 @@ class QueueStore:
         # not through self: a store that is dropped with its namespace must be in no cycle, since nothing collects those
         self.timers = Timers(lambda seq: shards[seq % SHARDS].get(seq, 0) >> DEADLINE_SHIFT)
         self.garbage: list[list[int]] = []  # seqs of purged messages, to be forgotten in slices
-        self.windows: deque[tuple[int, bytes, bytes]] = deque()  # (until, queue, dedup key), in the order they end
+        # (until, queue, dedup key): a heap, for windows that were opened before the clock was put back may end last
+        self.windows: list[tuple[int, bytes, bytes]] = []
         self.bytes = 0
         self._next_number = 1
 
@@ -521,7 +522,7 @@ class QueueStore:
         if queue.dedup.pop(key, None) is None:
             self.bytes += DEDUP_BYTES + len(key)
         queue.dedup[key] = (seq, until)
-        self.windows.append((until, name, key))
+        heappush(self.windows, (until, name, key))
 
     def forget_dedup(self, name: bytes, key: bytes) -> None:
         """The window of this key is over."""

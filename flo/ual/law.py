@@ -31,6 +31,7 @@ from flo.ual.record import (
 from flo.ual.runs import Run
 
 Entity = tuple[int, int, bytes]  # family, namespace, entity
+TIME_MAX = (1 << 64) - 1  # that a record can say
 
 
 class Survivors(NamedTuple):
@@ -56,7 +57,8 @@ def survivors(log: Mapping[int, Record], now: int, depth: int, age: int) -> Surv
     """What the law keeps of `log`, a whole log from its first record, by index.
 
     `depth` is how many versions of an entity are kept, the present one included (1 keeps no history); `age`, in
-    ms, how long a version is kept after something replaced it, counted back from `now` (ms).
+    ms, how long a version is kept after something replaced it, counted back from `now` (ms). What a record replaced that says a time after
+    `now` (the clock was ahead when it was written) counts as replaced now.
     """
     latest: dict[Entity, int] = {}
     marks: dict[tuple[int, bytes], int] = {}  # (namespace, scope) -> dead below
@@ -80,10 +82,10 @@ def survivors(log: Mapping[int, Record], now: int, depth: int, age: int) -> Surv
             continue
         if not record.gone:
             _keep(index, log, live)
-        elif depth > 1 and record.prev and record.time + age > now:
+        elif depth > 1 and record.prev and min(record.time, now) + age > now:
             _keep(index, log, history)  # the end of the chain, from which the deleted entity's history is reached
         replaced, at, kept = record.time, record.prev, 1
-        while at and kept < depth and replaced + age > now:
+        while at and kept < depth and min(replaced, now) + age > now:
             older = log.get(at)
             if older is None or dropped(at, older):
                 break
@@ -114,10 +116,9 @@ class Judge:
     def __init__(self, now: int, depth: int, age: int, tail: bool = False) -> None:
         """As for `survivors`. `tail` says that the log did not begin with the oldest record it will be shown: a deletion may be of what is
         before that, and is live until somebody sees that there is nothing."""
-        self._now = now
+        self._old = now - age if age > 0 else TIME_MAX  # what was replaced at this time or before is old
         self._tail = tail
         self._depth = depth
-        self._age = age
         self._seen: defaultdict[bytes, set[bytes]] = defaultdict(set)  # by family and namespace: entities
         self._needed: dict[int, int] = {}  # index -> what leans on it is kept as
         self._chain: dict[int, int] = {}  # index -> the how-manieth version of its entity it is
@@ -143,7 +144,7 @@ class Judge:
             self._marks[scope] = max(self._marks.get(scope, 0), below)
             self._marked = max(self._marked, below)
         if (latest or version) and not (self._marks and self._dropped(index, family, namespace, entity)):
-            young = time + self._age > self._now
+            young = time > self._old
             if version:
                 verdict = verdict or HISTORY
             if latest:

@@ -1,14 +1,13 @@
 """The key-value operations over the binary protocol (SPEC section 2.3)."""
 
 from collections.abc import Callable, Generator
-from contextlib import suppress
 
 from flo.commands.binary.session import BinarySession, Waiter
 from flo.commands.binary.table import WAITING, Reply, handles
 from flo.commands.quick import UNREAD_ARGUMENTS_MAX
 from flo.engine import KeyValue
 from flo.engine.kv import ATOMIC_KEYS_MAX, DEADLINE_MAX
-from flo.errors import BadRequest, NotFound, Overloaded
+from flo.errors import BadRequest, NotFound
 from flo.proto.binary import VERSION, Request
 from flo.proto.operations import LIST_BYTES_MAX, MGET_KEYS_MAX
 from flo.proto.shapes import shape
@@ -61,21 +60,29 @@ def get(session: BinarySession, request: Request) -> Reply:
         present = kv.get(key)
         known, milliseconds = options.get("cas_version", present.version if present else 0), options["block"]
 
-    waiter = Waiter(session, request, milliseconds, lambda: _found(kv.get(key)))
+    waiter = Waiter(session, request, milliseconds, lambda: _found(kv.get_after_commit(key)))
     watch = kv.watch(key, waiter.ready, known)
     if watch is None:
         waiter.ready()
     else:
         waiter.ends_with(watch.cancel)
-        deadline = kv.store.deadline(key)
-        if deadline:  # the sweep would come up to a second later
-            waiter.ends_with(session.host.call_later((deadline - session.host.engine.now) / 1000 + 0.001, lambda: _expire(kv, key)).cancel)
+        _expire_later(session, waiter, kv, key)
     return WAITING
 
 
-def _expire(kv: KeyValue, key: bytes) -> None:
-    with suppress(Overloaded):  # on a full disk those who wait learn of it when there is room
+def _expire_later(session: BinarySession, waiter: Waiter, kv: KeyValue, key: bytes) -> None:
+    """Bury the key at its deadline, if it has one: the sweep would come up to a second later. The timer goes by the steady clock: where the
+    wall clock has gone back meanwhile, the deadline is waited for again; where it has gone forward, the sweep comes first."""
+    host, left = session.host, kv.store.deadline(key) - session.host.engine.now
+    if left <= 0:
+        return  # it has none, or has expired
+
+    def expire() -> None:
         kv.sweep_key(key)
+        if not waiter.over:
+            _expire_later(session, waiter, kv, key)
+
+    waiter.ends_with(host.call_later(left / 1000 + 0.001, expire).cancel)
 
 
 @handles("kv_put")

@@ -70,6 +70,11 @@ class Waiter:
         """`cancel` takes back something that was asked for, when the wait ends. Harmless where that has come."""
         self._cancels.append(cancel)
 
+    @property
+    def over(self) -> bool:
+        """Whether the wait has ended."""
+        return self._over
+
     def ready(self) -> None:
         """What was waited for has come, or the time is up."""
         if not self._over:

@@ -257,7 +257,7 @@ def group_pending(session: BinarySession, request: Request) -> Reply:
                     "id": id_text(ident).decode(),
                     "consumer": json_text(one.consumer),
                     "delivered_at": one.time,
-                    "idle_ms": max(now - one.time, 0),
+                    "idle_ms": one.idle(now),
                     "deliveries": one.deliveries,
                     "deadline": one.deadline,
                 }
@@ -292,7 +292,7 @@ def group_info(session: BinarySession, request: Request) -> Reply:
             "max_deliver": group.max_deliver,
             "consumer_count": len(group.consumers),
             "consumers": [
-                {"name": json_text(name), "pending": len(one.order), "idle_ms": now - one.seen}
+                {"name": json_text(name), "pending": len(one.order), "idle_ms": max(now - one.seen, 0)}
                 for name, one in islice(sorted(group.consumers.items()), SHOWN_MAX)
             ],
         }
