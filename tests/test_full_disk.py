@@ -4,8 +4,10 @@ import errno
 import os
 import signal
 import subprocess
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import pytest
@@ -18,7 +20,7 @@ from flo.commands.session import RespSession
 from flo.proto.binary import encode_request
 from flo.proto.operations import BY_NAME
 from tests.fakes import FakeHost, FakePeer
-from tests.processes import FloProcess, ReplyError, RespClient, encode, wait_until
+from tests.processes import ROOT, FloProcess, ReplyError, RespClient, encode, wait_until
 
 load_handlers()
 binary_flat.prepare()
@@ -32,10 +34,10 @@ SETTINGS = {"FLO_KV_HISTORY_DEPTH": "1", "FLO_LOG_COMPACT_QUIET": "0s"}
 class Disk:
     """A small file system of memory, in which a server can be run: mounted here, or in a namespace of the server's own."""
 
-    def __init__(self, where: Path) -> None:
+    def __init__(self, where: Path, size: int = SIZE) -> None:
         self.where = where
         where.mkdir()
-        mount = ["mount", "-t", "tmpfs", "-o", f"size={SIZE}", "flo-test", str(where)]
+        mount = ["mount", "-t", "tmpfs", "-o", f"size={size}", "flo-test", str(where)]
         self._mounted = subprocess.run(mount, capture_output=True).returncode == 0
         self.wrapper: list[str] = []
         if not self._mounted:
@@ -180,3 +182,115 @@ def test_a_kill_on_a_full_disk(disk: Disk) -> None:
         filler.unlink()
         with flo.connect() as client:
             wait_until(lambda: client.command("SET", "new", "x") == b"OK", "writes that are accepted again")
+
+
+class Fill:
+    """One way to fill a disk with what Flo has, to delete half of it, and to look at what is left."""
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+        self.count = 0
+        self.ids: list[str] = []  # of records
+
+    def add(self, client: RespClient) -> bool:
+        """Put a hundred in; False once one was refused."""
+        rows = [f"{number}:" + "x" * (number * 37 % 900) for number in range(self.count, self.count + 100)]
+        if self.kind == "keys":  # with what they were before: its history
+            many = [("SET", f"key-{number}", row) for number, row in enumerate(rows, self.count) for row in (row[::-1], row)]
+        elif self.kind == "messages":
+            many = [("QENQUEUE", "queue", row) for row in rows]
+        else:
+            many = [("XADD", f"stream-{number % 3}", "*", "row", row) for number, row in enumerate(rows, self.count)]
+        answers = client.pipeline(*many)
+        refused = next((at for at, answer in enumerate(answers) if isinstance(answer, ReplyError)), len(answers))
+        if refused < len(answers):
+            assert str(answers[refused]).startswith("BUSY"), answers[refused]
+        self.ids += [str(answer, "ascii") if isinstance(answer, bytes) else str(answer) for answer in answers[:refused]]
+        self.count += refused // 2 if self.kind == "keys" else refused
+        return refused == len(answers)
+
+    def delete_half(self, client: RespClient, make_room: Callable[[], None]) -> None:
+        """Every other one; `make_room` is called where not even that fits."""
+        for start in range(0, self.count, 200):
+            numbers = range(start, min(start + 200, self.count), 2)
+            for attempt in range(3):
+                if self.kind == "keys":
+                    answer = client.command("DEL", *(f"key-{number}" for number in numbers))
+                elif self.kind == "messages":
+                    answer = client.command("QDEQUEUE", "queue", "COUNT", str(len(numbers)))
+                    if not isinstance(answer, ReplyError):
+                        answer = client.command("QACK", "queue", *(str(seq) for seq, _, _ in answer))
+                else:
+                    answers = [client.command("XDEL", f"stream-{n % 3}", self.ids[n]) for n in numbers]
+                    answer = next((each for each in answers if isinstance(each, ReplyError)), len(answers))
+                if not isinstance(answer, ReplyError):
+                    break
+                assert attempt < 2, answer
+                make_room()
+
+    def check(self, client: RespClient) -> None:
+        """What was not deleted is there."""
+        if self.kind == "keys":
+            for start in range(1, self.count, 200):
+                numbers = range(start, min(start + 200, self.count), 2)
+                found = client.command("MGET", *(f"key-{number}" for number in numbers))
+                assert [value.split(b":")[0] for value in found] == [b"%d" % number for number in numbers]
+        elif self.kind == "messages":
+            flat_stats = client.command("QSTATS", "queue")
+            stats = dict(zip(flat_stats[::2], flat_stats[1::2], strict=True))
+            assert stats[b"ready"] + stats[b"leased"] >= self.count // 2 - 200, stats
+        else:
+            left = sum(client.command("XLEN", f"stream-{number}") for number in range(3))
+            assert left == self.count // 2, left
+
+
+@pytest.mark.parametrize("megabytes", (24, pytest.param(64, marks=pytest.mark.long), pytest.param(200, marks=pytest.mark.long)))
+@pytest.mark.parametrize("kind", ("keys", "messages", "records"))
+def test_the_way_out_of_a_disk_full_of_flo(tmp_path: Path, megabytes: int, kind: str) -> None:
+    """Filled until it refuses, with the settings as they are: half is deleted, `flo compact`, and writes are accepted, without a restart.
+    docs/operations.md, "A disk that is full"."""
+    disk = Disk(tmp_path / "disk", megabytes << 20)
+    if disk.wrapper:
+        pytest.skip("`flo compact` must see the file system: a mount is needed")
+    try:
+        with FloProcess(disk.where / "data") as flo, flo.connect() as client:
+
+            def compact() -> None:
+                done = subprocess.run(
+                    [sys.executable, "-m", "flo", "compact", str(flo.directory)], cwd=ROOT, capture_output=True, text=True, timeout=60
+                )
+                assert done.returncode == 0, done.stderr
+
+            filled = Fill(kind)
+            while filled.add(client):
+                pass
+            size = int(info_of(client, "flo_log_size"))
+            assert size > (megabytes << 20) // 5, "refused long before the disk is full"
+            filled.delete_half(client, compact)
+            compact()
+            began = monotonic()
+            wait_until(lambda: not isinstance(client.command("SET", "new", "x"), ReplyError), "writes that are accepted")
+            assert monotonic() - began < 10
+            filled.check(client)
+            flo.kill()
+            flo.start()
+            with flo.connect() as again:
+                filled.check(again)
+                while filled.add(again):  # and again, up to the next time
+                    pass
+            assert flo.stop() == 0
+        out = tmp_path / "elsewhere"
+        for words in (["compact", str(flo.directory), "--to", str(out)], ["check", str(out)], ["check", str(flo.directory)]):
+            done = subprocess.run([sys.executable, "-m", "flo", *words], cwd=ROOT, capture_output=True, text=True, timeout=120)
+            assert done.returncode == 0, done.stderr
+        with FloProcess(out) as moved, moved.connect() as client:
+            assert filled.count > 1000
+            if kind == "keys":
+                assert client.command("GET", f"key-{filled.count - 1}").startswith(b"%d:" % (filled.count - 1))
+    finally:
+        disk.close()
+
+
+def info_of(client: RespClient, field: str) -> str:
+    """A field of INFO."""
+    return next(line.split(":", 1)[1] for line in client.command("INFO").decode().splitlines() if line.startswith(field + ":"))
