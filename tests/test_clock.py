@@ -353,7 +353,10 @@ def test_a_server_never_waits_long_for_the_wall_clock() -> None:
     """That may be stepped forward while the server waits for something an hour away."""
 
     def seconds(due: int | None, compacts: float | None) -> float | None:
-        parts: Any = SimpleNamespace(engine=SimpleNamespace(next_due=lambda: due), compactor=SimpleNamespace(next_due=lambda: compacts))
+        log = SimpleNamespace(claim_due=lambda: None)
+        parts: Any = SimpleNamespace(
+            engine=SimpleNamespace(next_due=lambda: due, log=log), compactor=SimpleNamespace(next_due=lambda: compacts)
+        )
         return Server.next_due(parts)
 
     assert seconds(None, None) is None

@@ -6,6 +6,7 @@ from random import Random
 
 import pytest
 
+import flo.ual.log as log_module
 from flo.engine import Engine
 from flo.errors import FloError, LogFailed, Overloaded
 from flo.store.kv import KvStore
@@ -138,8 +139,9 @@ def test_a_failing_call(error: int) -> None:
     assert given_up > 20 and (ended > 0 or error == errno.ENOSPC)
 
 
-def test_every_size_of_a_full_disk(long_run: bool) -> None:
+def test_every_size_of_a_full_disk(long_run: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """However little room there is, a pass either fits or leaves all as it was; the engine goes on."""
+    monkeypatch.setattr(log_module, "MARGIN_BYTES", 1 << 10)
     refused = done = 0
     for room in range(0, 40_000, 200 if long_run else 600):
         files, engine, model = prepared()
@@ -221,7 +223,7 @@ def test_the_suite_sees_files_that_are_left(monkeypatch: pytest.MonkeyPatch) -> 
 
     monkeypatch.setattr(SimFiles, "remove", keep)
     with pytest.raises(AssertionError):
-        test_every_size_of_a_full_disk(False)
+        test_every_size_of_a_full_disk(False, monkeypatch)
 
 
 def test_a_life_without_faults() -> None:

@@ -267,6 +267,7 @@ def test_what_cannot_be_read_is_not_taken_for_read(tmp_path: Path, monkeypatch: 
     engine.kv.put(b"key-100", b"anew")  # and is well again
     found = engine.kv.get(b"key-100")
     assert found is not None and found.value == b"anew"
+    assert engine.kv.delete_many([b"key-101", b"key-100"]) == 2 and engine.kv.get(b"key-100") is None
     assert engine.log.damage_met >= 3
     assert sum("key-100" in sentence for sentence in told) == 1, told
     engine.commit()

@@ -14,7 +14,7 @@ from collections.abc import Callable, Generator, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from flo.engine.operation import operation
-from flo.errors import BadRequest, Conflict, NotFound, Overloaded, WrongKind
+from flo.errors import BadRequest, Conflict, Damaged, NotFound, Overloaded, WrongKind
 from flo.store import jsonpath
 from flo.store.deadlines import SECOND_MS
 from flo.store.kv import (
@@ -249,6 +249,13 @@ class KeyValue:
             return None
         return found
 
+    def _is_there(self, key: bytes) -> bool:
+        """Whether there is such a key. One whose value does not read is there too: deleting it must be possible."""
+        try:
+            return self._live(key) is not None
+        except Damaged:
+            return True
+
     def _end(self, key: bytes) -> None:
         """Bury an expired key. Where the disk has no room for that, it is gone as long as this process lives, and a sweep buries it once
         there is room: a look is never refused."""
@@ -442,7 +449,8 @@ class KeyValue:
         `cas` is the version expected, 0 for a missing key. Raises `Conflict` where a condition does not hold.
         """
         self._admit(key, value)
-        found = self._live(key)
+        asks = cas is not None or if_absent or if_present or keep_deadline
+        found = self._live(key) if asks else None  # else a value that does not read would not let itself be replaced
         self._check_version(key, found, cas)
         if if_absent and found is not None:
             raise Conflict("the key exists already", found.version)
@@ -467,9 +475,13 @@ class KeyValue:
     @operation
     def delete(self, key: bytes, cas: int | None = None) -> int:
         """Delete the key; returns the version of its tombstone. Raises `NotFound`, `Conflict`."""
-        found = self._live(key)
-        self._check_version(key, found, cas)
-        if found is None:
+        if cas is None:
+            there = self._is_there(key)
+        else:
+            found = self._live(key)
+            self._check_version(key, found, cas)
+            there = found is not None
+        if not there:
             raise NotFound("the key does not exist")
         self.engine.admit(RECORD_MARGIN_BYTES + len(key), adds=False)
         return self._bury(key)
@@ -481,7 +493,7 @@ class KeyValue:
         self.engine.admit(sum(map(len, keys)) + RECORD_MARGIN_BYTES * len(keys), adds=False)
         count = 0
         for key in keys:
-            if self._live(key) is not None:
+            if self._is_there(key):
                 self._bury(key)
                 count += 1
         return count
