@@ -29,7 +29,7 @@ lint: tools
 	$(BIN)/mypy
 
 # What only computes (no server, no bound in ms) runs beside the rest, at the lowest priority, so that two cores are used.
-COMPUTING := $(addprefix tests/test_,backup.py binary_codec.py binary_session.py compaction.py compaction_faults.py engine_model.py \
+COMPUTING := $(addprefix tests/test_,backup.py binary_codec.py binary_session.py compaction.py compaction_faults.py damage.py engine_model.py \
 	flat.py json_path.py lane.py log_faults.py queue_model.py repair.py resp.py stream_model.py timers.py waits.py)
 
 unit: tools

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from flo.errors import FloError, LogDamaged
 from flo.ual import manifest
-from flo.ual.directory import is_new
+from flo.ual.directory import is_new, removable
 from flo.ual.ending import look_at_end
 from flo.ual.files import Files
 from flo.ual.manifest import CleanEnd, Manifest
@@ -97,6 +97,7 @@ def _end_of(files: Files, path: str, fd: int, found: Manifest, acknowledged: int
             f"{path} has {ending.torn_end - end.size} bytes behind index {end.last} that do not read, and nothing on disk tells whether "
             "they were acknowledged. Start the server once, or run `flo check --repair`: both cut them; then back up."
         )
+    removable(files, os.path.dirname(path), found.entries, end.last)  # what the manifest does not list, and may hold what was acknowledged
     return end, ending.sentence
 
 

@@ -63,13 +63,17 @@ def file_name(first: int, last: int, token: str, history: bool) -> str:
     return f"{first:020d}-{last:020d}-{token}.{'hist' if history else 'base'}"
 
 
-def read_loosely(data: bytes) -> tuple[int, int, int | None, int]:
+def read_loosely(data: bytes, first: int, last: int) -> tuple[int, int, int | None, int]:
     """(time of the last batch, 0 where the header does not hold; seed of the blocks' checksums; how many records there are, None where
-    the end does not hold; where the blocks end at most) of a damaged file. The header and the end both have the id that the seed is of."""
+    the end does not hold; where the blocks end at most, 0 where the header holds and is of another range than `first` to `last`) of a
+    damaged file. The header and the end both have the id that the seed is of."""
     time, identity, records, end = 0, b"", None, len(data)
+    said_first, said_last = first, last
     if len(data) >= HEADER_BYTES:
-        _, identity, _, _, time = _HEADER.unpack_from(data)
+        _, identity, said_first, said_last, time = _HEADER.unpack_from(data)
     intact = len(data) >= HEADER_BYTES and U32.unpack_from(data, _HEADER.size)[0] == crc32(data[: _HEADER.size])
+    if intact and (said_first, said_last) != (first, last):
+        return 0, 0, None, 0
     trailer = data[-TRAILER_BYTES:]
     if len(trailer) == TRAILER_BYTES and trailer[:4] == FOOTER_MAGIC:
         _, blocks, count, at, again = _TRAILER.unpack_from(trailer)

@@ -17,9 +17,9 @@ from contextlib import closing
 
 from flo.errors import LogDamaged
 from flo.ual import manifest, spare
-from flo.ual.files import Files
+from flo.ual.files import ZEROS, Files
 from flo.ual.manifest import ManifestEntry
-from flo.ual.segment import Segment, file_name
+from flo.ual.segment import HEADER_BYTES, Segment, file_name
 
 CREATING_NAME = "CREATING"  # is there from before the first file of a new log until its manifest is durable
 FILE_ENDS = (".seg", ".base", ".hist")
@@ -44,7 +44,7 @@ def is_new(files: Files, directory: str) -> bool:
         return True
     if CREATING_NAME in names:
         segments = [name for name in there if name not in (manifest.NEW_NAME, spare.NAME)]
-        if segments in ([], [file_name(1)]) and not any(_holds_batches(files, os.path.join(directory, name)) for name in segments):
+        if segments in ([], [file_name(1)]) and not any(_is_written(files, os.path.join(directory, name)) for name in segments):
             return True
     raise LogDamaged(
         f"{directory} has no {manifest.NAME}, but {_some(there)}: it is a part of a data directory, as an interrupted copy or backup "
@@ -105,13 +105,17 @@ def _is_within(files: Files, path: str, first: int, last: int) -> bool:
         return rest_is_known and (opened.last < opened.first or (first <= opened.first and opened.last <= last))
 
 
-def _holds_batches(files: Files, path: str) -> bool:
+def _is_written(files: Files, path: str) -> bool:
+    """Whether anything was ever written behind the header of a segment. What does not read counts too: it may be a damaged batch."""
+    fd, at = files.open(path), HEADER_BYTES
     try:
-        segment = Segment.load(files, path, 1, writable=False)
-    except LogDamaged:
-        return False  # not even its header was finished
-    with closing(segment):
-        return next(segment.batches(), None) is not None
+        while data := files.pread(fd, len(ZEROS), at):
+            if data != ZEROS[: len(data)]:
+                return True
+            at += len(data)
+    finally:
+        files.close(fd)
+    return False
 
 
 def _some(names: Sequence[str]) -> str:

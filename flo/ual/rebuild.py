@@ -2,11 +2,14 @@
 
 Bases and segments have their range in their name and header, so the log is a chain of them in which each begins where the one before it
 ends. Where several fit, a base goes before the segments it was made from, for what shadowed a dead record may be gone with it; and of
-bases, the newest. The chain that reaches furthest is the log. What is behind a gap cannot be joined to it, and is put aside.
+bases, the newest, or, where all are damaged, the one of which most records read. The chain that reaches furthest is the log. A base that
+a manifest lists and that is missing is a part of it too: its records are lost, those behind it are not. What is behind any other gap
+cannot be joined to the log, and is put aside.
 """
 
 import os
 import re
+from collections.abc import Sequence
 from contextlib import closing
 from typing import NamedTuple
 
@@ -16,6 +19,7 @@ from flo.ual.base import Base
 from flo.ual.directory import FILE_ENDS, removable
 from flo.ual.files import Files
 from flo.ual.manifest import Manifest, ManifestEntry
+from flo.ual.salvage import salvage
 from flo.ual.segment import Segment
 from flo.ual.spare import NAME as SPARE_NAME
 
@@ -31,7 +35,7 @@ class Found(NamedTuple):
     superfluous: list[str]  # files that are not of it, to be put aside
 
 
-BROKEN_BASE, SEGMENT, BASE = range(3)
+MISSING_BASE, BROKEN_BASE, SEGMENT, BASE = range(4)
 
 
 class _Candidate(NamedTuple):
@@ -39,7 +43,8 @@ class _Candidate(NamedTuple):
 
     entry: ManifestEntry
     last: int  # the last index of its range; of a segment whose header does not read, the one before its first
-    grade: int  # BROKEN_BASE, SEGMENT or BASE: which is taken where both reach as far
+    grade: int  # MISSING_BASE, BROKEN_BASE, SEGMENT or BASE: the highest is taken where several reach as far
+    records: int  # of a broken base: how many read; a compaction or repair that was cut short leaves one that has few
     time: float  # of the file's last change
 
 
@@ -55,7 +60,7 @@ def find(files: Files, directory: str) -> Found:
         there, why = None, f"there is no {manifest.NAME}"
     except (LogDamaged, ValueError, LookupError, TypeError):
         there, why = None, f"{manifest.NAME} does not read"
-    return _rebuild(files, directory, there.id if there is not None else os.urandom(16).hex(), why)
+    return _rebuild(files, directory, there, why)
 
 
 def _contradiction(files: Files, directory: str, found: Manifest) -> str:
@@ -81,8 +86,9 @@ def _contradiction(files: Files, directory: str, found: Manifest) -> str:
     return ""
 
 
-def _rebuild(files: Files, directory: str, identity: str, why: str) -> Found:
-    candidates = _candidates(files, directory)
+def _rebuild(files: Files, directory: str, there: Manifest | None, why: str) -> Found:
+    identity, listed_before = (there.id, there.entries) if there is not None else (os.urandom(16).hex(), [])
+    candidates = _candidates(files, directory, listed_before)
     if not candidates:
         raise LogDamaged(f"{directory} has no file of a log: there is nothing that a repair could begin with. Restore it from a backup.")
     chain = _chain(candidates)
@@ -99,8 +105,9 @@ def _rebuild(files: Files, directory: str, identity: str, why: str) -> Found:
     return Found(Manifest(identity, entries), lines, others)
 
 
-def _candidates(files: Files, directory: str) -> list[_Candidate]:
-    """Every base and segment in the directory, by its first index."""
+def _candidates(files: Files, directory: str, listed: Sequence[ManifestEntry]) -> list[_Candidate]:
+    """Every base and segment in the directory, by its first index; of the `listed` bases those that are missing too, so that what is behind
+    one is not lost with it."""
     found = []
     names = set(files.names(directory))
     for name in names:
@@ -115,17 +122,20 @@ def _candidates(files: Files, directory: str) -> list[_Candidate]:
                     last = opened.last
             except LogDamaged:
                 pass
-            found.append(_Candidate(ManifestEntry(name, first), last, SEGMENT, files.changed_at(path)))
+            found.append(_Candidate(ManifestEntry(name, first), last, SEGMENT, 0, files.changed_at(path)))
         elif base:
             first, last = int(base[1]), int(base[2])
             history = name.removesuffix(".base") + ".hist"
             entry = ManifestEntry(name, first, last, history if history in names else "")
-            grade = BASE
+            grade, records = BASE, 0
             try:
                 Base(files, directory, entry).close()
             except LogDamaged:
-                grade = BROKEN_BASE  # damaged, or a compaction that was cut short
-            found.append(_Candidate(entry, last, grade, files.changed_at(path)))
+                grade, records = BROKEN_BASE, len(salvage(files, path, entry)[1])
+            found.append(_Candidate(entry, last, grade, records, files.changed_at(path)))
+    missing = [entry for entry in listed if entry.is_base and entry.file not in names]
+    if found:
+        found += [_Candidate(entry, entry.last, MISSING_BASE, 0, 0.0) for entry in missing]
     found.sort(key=lambda candidate: (candidate.entry.first, candidate.entry.file))
     return found
 
@@ -133,12 +143,12 @@ def _candidates(files: Files, directory: str) -> list[_Candidate]:
 def _chain(candidates: list[_Candidate]) -> list[_Candidate]:
     """The candidates that are the log, in order: the chain from the lowest index on that reaches furthest."""
     # (where it ends, how good the first of it is, the chain), by the index it begins with
-    best: dict[int, tuple[int, tuple[int, float], list[_Candidate]]] = {}
+    best: dict[int, tuple[int, tuple[int, int, float], list[_Candidate]]] = {}
     for candidate in reversed(candidates):
         first = candidate.entry.first
         after = best.get(candidate.last + 1) if candidate.last >= first else None
         end, rest = (after[0], after[2]) if after is not None else (candidate.last, [])
-        grade = (candidate.grade, candidate.time)
+        grade = (candidate.grade, candidate.records, candidate.time)
         if first not in best or (end, grade) > best[first][:2]:
             best[first] = (end, grade, [candidate, *rest])
     return best[candidates[0].entry.first][2]

@@ -245,6 +245,8 @@ def _mend_tail(files: Files, segment: Segment, ending: Ending) -> None:
         at += size
     # a copy has holes in the place of the zeros, and what an earlier Flo copied ends with the batches
     files.reserve(segment.fd, segment.capacity)
+    if files.size(segment.fd) > segment.capacity:  # the manifest is about to say format 4: the next start takes a longer file for damage
+        files.truncate(segment.fd, segment.capacity)
     # What no batch claims to be durable is written again: after a failed sync the page cache may hold bytes that the disk
     # does not have and that another sync would not write.
     if segment.unclaimed_from < segment.tail:

@@ -11,26 +11,21 @@ and a repair that is cut short can be made again.
 """
 
 import os
+from contextlib import closing
 from typing import NamedTuple
 
 from flo.errors import LogDamaged
-from flo.ual import base, block, manifest, rebuild
+from flo.ual import base, manifest, rebuild
 from flo.ual.base import Base, BaseWriter
-from flo.ual.block import BLOCK_HEADER_BYTES, Block
+from flo.ual.directory import FILE_ENDS
 from flo.ual.ending import look_at_end
 from flo.ual.files import ZEROS, Files
-from flo.ual.manifest import Manifest, ManifestEntry
-from flo.ual.record import HEADER
+from flo.ual.manifest import FORMAT_EXACT, Manifest, ManifestEntry
+from flo.ual.salvage import Hole, salvage
 from flo.ual.segment import Segment, file_name
+from flo.ual.spare import NAME as SPARE_NAME
 
 CAPACITY = 4 << 20  # of a segment that begins anew
-
-
-class Hole(NamedTuple):
-    """A range of indexes in which records were lost."""
-
-    first: int
-    last: int
 
 
 class Repaired(NamedTuple):
@@ -87,15 +82,24 @@ def repair(files: Files, directory: str, now: int) -> Repaired:
             begins_at = plan.entries[-1].last + 1
         if begins_at:
             plan.entries.append(ManifestEntry(file_name(begins_at), begins_at))
+        if cut is not None:  # what is within the log as it was listed may be past its end now
+            superfluous = _unlisted(files, directory, plan)
         plan.aside.extend(name for name in superfluous if name not in plan.aside)
+        inexact = "" if cut is not None or begins_at else _inexact(files, directory, found)
         if not plan.aside and not plan.lines:
             return Repaired([], [], "")
+        if inexact:
+            plan.aside.append(inexact)
         aside = _put_aside(files, directory, plan.aside, now)
         if cut is not None:
             _cut(files, directory, cut)
         if begins_at:
             _begin(files, directory, begins_at)
-        manifest.write(files, directory, found.id, plan.entries, found.compacted)
+        if inexact:
+            with closing(Segment.load(files, os.path.join(directory, inexact), plan.entries[-1].first, writable=True)) as opened:
+                _have_length(files, opened)
+        stopped = found.stopped if cut is None and not begins_at else None
+        manifest.write(files, directory, found.id, plan.entries, found.compacted, stopped)
     except BaseException:
         for writer in writers:
             writer.discard()
@@ -109,6 +113,12 @@ def repair(files: Files, directory: str, now: int) -> Repaired:
     return Repaired(plan.lines, plan.holes, aside)
 
 
+def _unlisted(files: Files, directory: str, plan: _Plan) -> list[str]:
+    """The files of a log that are not of the one that is planned."""
+    kept = {name for entry in plan.entries for name in entry.files}
+    return [name for name in files.names(directory) if name.endswith(FILE_ENDS) and name not in kept and name != SPARE_NAME]
+
+
 # -- segments --------------------------------------------------------------------------------------
 
 
@@ -120,20 +130,20 @@ def _look_at_segment(
         segment = Segment.load(files, os.path.join(directory, entry.file), entry.first, writable=True)
     except LogDamaged:
         return entry
-    whole = False
     try:
         tail = segment.measure()
-        if following is not None:
-            whole = segment.last + 1 == following
-        else:
+        whole = following is None or segment.last + 1 == following
+        if following is None:
             look_at_end(segment, tail, found)
-            whole = True
     except LogDamaged:
-        pass
-    finally:
-        if whole:
-            segment.close()
-    return None if whole else segment
+        return segment
+    except BaseException:
+        segment.close()
+        raise
+    if not whole:
+        return segment
+    segment.close()
+    return None
 
 
 def _cut(files: Files, directory: str, cut: Segment | ManifestEntry) -> None:
@@ -145,11 +155,25 @@ def _cut(files: Files, directory: str, cut: Segment | ManifestEntry) -> None:
         size = min(files.size(cut.fd), cut.capacity)
         for at in range(cut.tail, size, len(ZEROS)):
             files.pwrite(cut.fd, [ZEROS[: size - at]], at)
-        files.truncate(cut.fd, cut.capacity)
-        files.reserve(cut.fd, cut.capacity)
-        files.sync(cut.fd)
+        _have_length(files, cut)
     finally:
         cut.close()
+
+
+def _have_length(files: Files, segment: Segment) -> None:
+    """Have the file as long as the segment's header says, durably."""
+    files.truncate(segment.fd, segment.capacity)
+    files.reserve(segment.fd, segment.capacity)
+    files.sync(segment.fd)
+
+
+def _inexact(files: Files, directory: str, found: Manifest) -> str:
+    """The open segment, where an earlier format let it be longer or shorter than its header says: the manifest of a repair has this format.
+    It was found whole; "" where nothing is to be done."""
+    last = found.entries[-1]
+    path = os.path.join(directory, last.file)
+    with closing(Segment.load(files, path, last.first, writable=False)) as segment:
+        return last.file if found.format < FORMAT_EXACT and files.size(segment.fd) != segment.capacity else ""
 
 
 def _begin(files: Files, directory: str, first: int) -> None:
@@ -172,7 +196,7 @@ def _mend_base(files: Files, directory: str, entry: ManifestEntry, plan: _Plan, 
         if not name:
             names.append("")
             continue
-        time, rows, holes = _salvage(files, os.path.join(directory, name), entry)
+        time, rows, holes = salvage(files, os.path.join(directory, name), entry)
         new = base.file_name(entry.first, entry.last, token, history)
         writer = BaseWriter(files, os.path.join(directory, new), entry.first, entry.last, time, history)
         writers.append(writer)
@@ -214,55 +238,6 @@ def _is_whole(files: Files, directory: str, entry: ManifestEntry) -> bool:
     finally:
         opened.close()
     return True
-
-
-def _salvage(files: Files, path: str, entry: ManifestEntry) -> tuple[int, dict[int, bytes], list[Hole]]:
-    """(the time of the range, every record that reads, between which of them some are lost) of a file of a base."""
-    try:
-        fd = files.open(path)
-    except FileNotFoundError:
-        return 0, {}, [Hole(entry.first, entry.last)]
-    try:
-        data = files.pread(fd, files.size(fd), 0)
-    finally:
-        files.close(fd)
-    time, seed, said, blocks_end = base.read_loosely(data)
-    rows: dict[int, bytes] = {}
-    holes: list[Hole] = []
-    at, last = 0, entry.first - 1
-    broken = False
-    while True:
-        at = data.find(block.MAGIC, at, blocks_end)
-        if at < 0:
-            break
-        found = _block_at(data, at, seed, path)
-        if found is None:
-            broken, at = True, at + 1
-            continue
-        head = found.head
-        if broken or head.first <= last:
-            holes.append(Hole(last + 1, head.first - 1))
-            broken = False
-        end = at + head.end
-        for index, row in found.rows_that_read(data[end : end + head.grouped_bytes]):
-            if row is None:
-                holes.append(Hole(index, index))
-            else:
-                rows[index] = row
-        last = head.last
-        at = end + head.grouped_bytes
-    if broken or said is None or said != len(rows) + sum(1 for hole in holes if hole.first == hole.last):
-        holes.append(Hole(last + 1, entry.last))
-    time = max([time, *(HEADER.unpack_from(row)[5] for row in rows.values())])  # the clock must not go back
-    return time, rows, [hole for hole in holes if hole.first <= hole.last]
-
-
-def _block_at(data: bytes, at: int, seed: int, path: str) -> Block | None:
-    try:
-        end = block.read_head(data[at : at + BLOCK_HEADER_BYTES], path, at).end
-        return Block(data[at : at + end], seed, path, at)
-    except LogDamaged:
-        return None
 
 
 # -- putting aside ---------------------------------------------------------------------------------
