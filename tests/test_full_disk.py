@@ -195,6 +195,7 @@ class Fill:
     def add(self, client: RespClient) -> bool:
         """Put a hundred in; False once one was refused."""
         rows = [f"{number}:" + "x" * (number * 37 % 900) for number in range(self.count, self.count + 100)]
+        many: list[tuple[str, ...]]
         if self.kind == "keys":  # with what they were before: its history
             many = [("SET", f"key-{number}", row) for number, row in enumerate(rows, self.count) for row in (row[::-1], row)]
         elif self.kind == "messages":
@@ -293,4 +294,4 @@ def test_the_way_out_of_a_disk_full_of_flo(tmp_path: Path, megabytes: int, kind:
 
 def info_of(client: RespClient, field: str) -> str:
     """A field of INFO."""
-    return next(line.split(":", 1)[1] for line in client.command("INFO").decode().splitlines() if line.startswith(field + ":"))
+    return next(str(line.split(":", 1)[1]) for line in client.command("INFO").decode().splitlines() if line.startswith(field + ":"))

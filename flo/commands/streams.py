@@ -5,12 +5,12 @@ from collections.abc import Callable, Generator, Iterable
 from typing import NamedTuple
 
 from flo.commands.arguments import integer, syntax_error
-from flo.commands.session import RespSession, wrong_arity
+from flo.commands.session import RespSession, refusal, wrong_arity
 from flo.commands.table import BLOCKED, Job, Reply, command
 from flo.engine import Streams
 from flo.engine.group import MANY_SLICE, check_ids
 from flo.engine.stream import FIELDS, RAW, Bounds, StreamRecord, id_text
-from flo.errors import BadRequest, NotFound
+from flo.errors import BadRequest, Damaged, NotFound
 from flo.proto import fields, resp
 from flo.proto.resp import EMPTY_ARRAY, NIL3, NIL_ARRAY2, array, bulk
 from flo.store.stream import CHUNK_RECORDS, ID_HALF_MAX, ID_MAX, SEQ_BITS, Stream
@@ -384,7 +384,11 @@ def xread(session: RespSession, args: list[bytes]) -> Reply:
         rows: list[tuple[bytes, bytes]] = []
         left = count
         for name, ident in after.items():
-            found = streams.read(name, ident + 1, limit=left) if left and ident < ID_MAX else []
+            try:
+                found = streams.read(name, ident + 1, limit=left) if left and ident < ID_MAX else []
+            except Damaged as e:
+                block.answer(refusal(e))
+                return count - left
             if found:
                 rows.append((name, array(map(entry, found))))
                 left -= len(found)

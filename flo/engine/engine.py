@@ -113,7 +113,7 @@ class Engine:
     def without_log(cls, settings: EngineSettings | None = None) -> "Engine":
         """An engine for looking at: records are applied to it, and nothing else can be done with it. `flo check` rebuilds the stores so."""
         engine = cls.__new__(cls)
-        engine._prepare(settings or EngineSettings(), False, wall_clock, steady_clock)
+        engine._prepare(settings or EngineSettings(), True, wall_clock, steady_clock)
         return engine
 
     def _prepare(self, settings: EngineSettings, manual: bool, clock: Callable[[], int], steady: Callable[[], int]) -> None:

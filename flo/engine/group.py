@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from weakref import proxy
 
 from flo.engine.operation import operation
-from flo.errors import BadRequest, GroupExists, NoGroup, NotFound, Overloaded, Refusal
+from flo.errors import BadRequest, Damaged, GroupExists, NoGroup, NotFound, Overloaded, Refusal
 from flo.store.group import ACK_TIMEOUT_MS, DEAD_MAX, DELIVERIES_DEFAULT, NOT_COUNTED, Consumer, Dead, Group, Pending
 from flo.store.stream import ID_MAX, SEQ_BITS, SEQ_MASK, Stream
 from flo.ual.record import (
@@ -360,7 +360,13 @@ class Groups:
             if not index:
                 self._end(name, group.name, ident)  # it was trimmed away meanwhile
                 continue
-            record = self.streams.load(ident, index)
+            try:
+                record = self.streams.load(ident, index)
+            except Damaged:
+                if found:
+                    return self._delivered(there, found)
+                self._bury(name, group, ident)  # else it would come first for ever
+                raise
             size += len(record.payload)
             if found and size > LIST_BYTES_MAX:
                 break
@@ -372,7 +378,15 @@ class Groups:
             found.append(Delivery(ident, record.kind, deliveries, record.payload))
         last, read = group.last, group.read
         for ident, index in fresh[: count - len(found)]:
-            record = self.streams.load(ident, index)
+            try:
+                record = self.streams.load(ident, index)
+            except Damaged:
+                if found:
+                    break  # those before it are delivered first
+                self._set_aside(name, group, ident, 0, consumer)
+                read = min(read + 1, I64_MAX) if read != NOT_COUNTED and not tombstones(stream, ident) else distance(stream, ident)
+                self._move(name, group, ident, read)
+                raise
             size += len(record.payload)
             if found and size > LIST_BYTES_MAX:
                 break
@@ -383,8 +397,11 @@ class Groups:
             last = ident
         if last != group.last:
             self._move(name, group, last, read)
+        return self._delivered(there, found)
+
+    def _delivered(self, consumer: Consumer, found: list[Delivery]) -> list[Delivery]:
         if found:
-            there.active = now
+            consumer.active = self.engine.now
         return found
 
     @operation
@@ -405,7 +422,12 @@ class Groups:
             if not index:
                 answer.append(Delivery(ident, 0, pending.deliveries, None))
                 continue
-            record = self.streams.load(ident, index)
+            try:
+                record = self.streams.load(ident, index)
+            except Damaged:
+                if answer:
+                    break
+                raise
             size += len(record.payload)
             if answer and size > LIST_BYTES_MAX:
                 break
@@ -577,7 +599,12 @@ class Groups:
                 pending = Pending(consumer, 0, 1, 0)  # as Redis counts
             elif pending.idle(now) < min_idle:
                 continue
-            record = self.streams.load(ident, index)
+            try:
+                record = self.streams.load(ident, index)
+            except Damaged:
+                if claimed or gone:
+                    break
+                raise
             size += len(record.payload)
             if claimed and size > LIST_BYTES_MAX:
                 break
@@ -688,8 +715,12 @@ class Groups:
     def _bury(self, name: bytes, group: Group, ident: int) -> None:
         """Make a delivery a dead letter; the oldest one falls off where there are too many."""
         pending = group.pending[ident]
+        self._set_aside(name, group, ident, pending.deliveries, pending.consumer)
+
+    def _set_aside(self, name: bytes, group: Group, ident: int, deliveries: int, consumer: bytes) -> None:
+        """Make a record a dead letter of the group, as one that was delivered so often, to this consumer last."""
         rest = PENDING_MARK + _ID.pack(ident >> SEQ_BITS, ident & SEQ_MASK)
-        self._write(STREAM_DEAD, name, group.name, rest, _DEAD.pack(pending.deliveries) + pending.consumer)
+        self._write(STREAM_DEAD, name, group.name, rest, _DEAD.pack(deliveries) + consumer)
         if len(group.dead) > DEAD_MAX:
             self._end(name, group.name, next(iter(group.dead)))
             self._move(name, group, group.last, group.read, group.evicted + 1)

@@ -15,7 +15,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from flo.engine.operation import operation
-from flo.errors import BadRequest, LogDamaged, Overloaded
+from flo.errors import BadRequest, Damaged, LogDamaged, Overloaded
 from flo.store.queue import (
     ATTEMPTS_MAX,
     ATTEMPTS_SHIFT,
@@ -290,7 +290,8 @@ class Queues:
     @operation
     def dequeue(self, name: bytes, limit: int = 1, *, lease: int | None = None, acknowledge: bool = False) -> list[Message]:
         """Lease up to `limit` messages, for `lease` ms or the queue's own time; each delivery counts as an attempt. With
-        `acknowledge` they are gone at once: at most once. Stops near 16 MiB, after one message at least."""
+        `acknowledge` they are gone at once: at most once. Stops near 16 MiB, after one message at least. A message whose payload the disk
+        has damaged becomes a dead letter, and is said: raises `Damaged`, and the next call goes on behind it."""
         check_name(name)
         if lease is not None:
             _deadline(self.engine.now, lease, "lease")
@@ -314,7 +315,13 @@ class Queues:
             seq, state = store.first(queue)
             if not seq:
                 break
-            record = self._read(seq)
+            try:
+                record = self._read(seq)
+            except Damaged:
+                if found:
+                    break  # those before it are delivered first
+                self._bury(queue, seq, state)  # else nobody would get at those behind it
+                raise
             payload = record.state[MESSAGE_STATE.size :]
             size += len(payload)
             if found and size > LIST_BYTES_MAX:
@@ -371,7 +378,10 @@ class Queues:
             while waiting and queue is not None and self.store.first(queue)[0]:
                 taker = next(iter(waiting))
                 lease = None if taker.lease < 0 else taker.lease
-                found = self._take(name, taker.count, lease, taker.acknowledge)
+                try:
+                    found = self._take(name, taker.count, lease, taker.acknowledge)
+                except Damaged:
+                    continue  # it is a dead letter now; the taker gets the next one
                 taker.cancel()
                 taker.deliver(name, found)
         except Overloaded:
@@ -388,7 +398,10 @@ class Queues:
         if queue is None or not log.accepts_adds or not self._is_quiet():
             return None
         seq, state = store.first(queue)
-        data = log.read_bytes(seq) if seq else None
+        try:
+            data = log.read_bytes(seq) if seq else None
+        except Damaged:
+            return None
         if data is None:
             return None
         priority, attempts = state >> PRIORITY_SHIFT & PRIORITY_MASK, (state >> ATTEMPTS_SHIFT & ATTEMPTS_MAX) + 1
@@ -422,7 +435,10 @@ class Queues:
         skip = HEADER_BYTES + len(queue.head) + 8 + MESSAGE_STATE.size
         payloads: list[bytes] = []
         while len(payloads) < len(seqs):
-            read = log.read_rows(seqs[len(payloads) : len(payloads) + READ_ROWS], skip)
+            try:
+                read = log.read_rows(seqs[len(payloads) : len(payloads) + READ_ROWS], skip)
+            except Damaged:
+                break
             payloads += read
             most_bytes -= sum(map(len, read))
             if not read or most_bytes < 0:
@@ -584,12 +600,19 @@ class Queues:
         queue = self.store.find(name)
         found: list[Message] = []
         size = 0
+        damage: Damaged | None = None
         for seq, dead in islice(queue.dead.items(), limit) if queue is not None else ():
-            payload = self._read(seq).state[MESSAGE_STATE.size :]
+            try:
+                payload = self._read(seq).state[MESSAGE_STATE.size :]
+            except Damaged as e:
+                damage = e  # the others are shown
+                continue
             size += len(payload)
             if found and size > LIST_BYTES_MAX:
                 break
             found.append(Message(seq, dead.priority, dead.attempts, dead.time, payload))
+        if damage is not None and not found:
+            raise damage
         return found
 
     @operation
@@ -665,12 +688,19 @@ class Queues:
     def _show(self, messages: Iterable[tuple[int, int]]) -> list[Message]:
         found: list[Message] = []
         size = 0
+        damage: Damaged | None = None
         for seq, state in messages:
-            record = self._read(seq)
+            try:
+                record = self._read(seq)
+            except Damaged as e:
+                damage = e  # the others are shown
+                continue
             size += len(record.state)
             if found and size > LIST_BYTES_MAX:
                 break
             found.append(Message(seq, priority_of(state), attempts_of(state), record.time, record.state[MESSAGE_STATE.size :]))
+        if damage is not None and not found:
+            raise damage
         return found
 
     @operation
@@ -863,7 +893,12 @@ def peek_job(queues: Queues, name: bytes, first: int, last: int) -> Generator[No
         state = store.still_ready(seq, queue, lane)
         if state is None:
             continue
-        record = queues._read(seq)
+        try:
+            record = queues._read(seq)
+        except Damaged:
+            if not found and read == len(places) - 1:
+                raise
+            continue  # the others are shown
         size += len(record.state)
         if found and size > LIST_BYTES_MAX:
             break

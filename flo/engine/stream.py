@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from flo.engine.group import Groups, check_ids, check_stream_name
 from flo.engine.operation import in_program, operation
-from flo.errors import BadRequest, Conflict, LogDamaged, Overloaded
+from flo.errors import BadRequest, Conflict, Damaged, LogDamaged, Overloaded
 from flo.store.stream import ID_HALF_MAX, ID_MAX, SEQ_BITS, SEQ_MASK, Stream, StreamStore
 from flo.ual.record import (
     FAMILY_STREAM,
@@ -421,7 +421,12 @@ class Streams:
         found: list[StreamRecord] = []
         size = 0
         for ident, index in stream.descending(start, end, limit) if reverse else stream.ascending(start, end, limit):
-            record = self.load(ident, index)
+            try:
+                record = self.load(ident, index)
+            except Damaged:
+                if found:
+                    break  # those before it; whoever asks behind those is told
+                raise
             size += len(record.payload)
             if found and size > LIST_BYTES_MAX:
                 break
@@ -433,7 +438,12 @@ class Streams:
         found: list[StreamRecord] = []
         size = 0
         while True:
-            part = self.read(name, start, end, min(limit - len(found), READ_SLICE), reverse=reverse)
+            try:
+                part = self.read(name, start, end, min(limit - len(found), READ_SLICE), reverse=reverse)
+            except Damaged:
+                if found:
+                    return found
+                raise
             for record in part:
                 size += len(record.payload)
                 if found and size > LIST_BYTES_MAX:

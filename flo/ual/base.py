@@ -37,7 +37,7 @@ from flo.ual.block import (
 from flo.ual.columns import from_bytes, to_bytes
 from flo.ual.files import Files
 from flo.ual.keyindex import CHECK_BYTES, PLACE_MASK, WORD_BYTES, KeyIndexWriter, check_of, seed_of
-from flo.ual.manifest import ManifestEntry
+from flo.ual.manifest import ID_BYTES, ManifestEntry, check_id
 from flo.ual.record import U32, U64
 from flo.ual.runs import Run
 
@@ -63,16 +63,16 @@ def file_name(first: int, last: int, token: str, history: bool) -> str:
     return f"{first:020d}-{last:020d}-{token}.{'hist' if history else 'base'}"
 
 
-def read_loosely(data: bytes, first: int, last: int) -> tuple[int, int, int | None, int]:
+def read_loosely(data: bytes, first: int, last: int, expected: str) -> tuple[int, int, int | None, int]:
     """(time of the last batch, 0 where the header does not hold; seed of the blocks' checksums; how many records there are, None where
-    the end does not hold; where the blocks end at most, 0 where the header holds and is of another range than `first` to `last`) of a
-    damaged file. The header and the end both have the id that the seed is of."""
+    the end does not hold; where the blocks end at most, 0 where the header holds and is of another range than `first` to `last`, or of
+    another id than is `expected`) of a damaged file. The header and the end both have the id that the seed is of."""
     time, identity, records, end = 0, b"", None, len(data)
     said_first, said_last = first, last
     if len(data) >= HEADER_BYTES:
         _, identity, said_first, said_last, time = _HEADER.unpack_from(data)
     intact = len(data) >= HEADER_BYTES and U32.unpack_from(data, _HEADER.size)[0] == crc32(data[: _HEADER.size])
-    if intact and (said_first, said_last) != (first, last):
+    if intact and ((said_first, said_last) != (first, last) or (expected and identity[:ID_BYTES].hex() != expected)):
         return 0, 0, None, 0
     trailer = data[-TRAILER_BYTES:]
     if len(trailer) == TRAILER_BYTES and trailer[:4] == FOOTER_MAGIC:
@@ -98,6 +98,7 @@ class BaseWriter:
         self._builder = Builder()
         self._unsynced = 0
         self._identity = identity = os.urandom(16)
+        self.id = identity[:ID_BYTES].hex()
         self._seed = crc32(identity)
         self.fd = files.create(path)
         head = _HEADER.pack(MAGIC, identity, first, last, time)
@@ -181,8 +182,9 @@ class _Page(NamedTuple):
 class BaseFile:
     """One file of a base, open for reading."""
 
-    def __init__(self, files: Files, path: str, first: int, last: int) -> None:
-        """Open it. Raises `LogDamaged` where its header or footer does not hold or is of another range."""
+    def __init__(self, files: Files, path: str, first: int, last: int, expected: str = "") -> None:
+        """Open it. Raises `LogDamaged` where its header or footer does not hold, is of another range, or has another id than is
+        `expected`."""
         self.files = files
         self.path = path
         self._page: _Page | None = None
@@ -194,6 +196,7 @@ class BaseFile:
             raise LogDamaged(f"{path} is missing, though the manifest lists it. Restore it from a backup.") from None
         try:
             self._read_ends(first, last)
+            self.id = check_id(path, expected, self._identity)
         except BaseException:
             files.close(self.fd)
             raise
@@ -209,6 +212,7 @@ class BaseFile:
         ):
             raise LogDamaged(f"{self.path} is damaged at byte 0: its header does not hold. Restore it from a backup.")
         _, identity, said_first, said_last, self.time = _HEADER.unpack_from(head)
+        self._identity = identity
         self.has_index = head[:8] != MAGIC_2
         self._word_bytes = WORD_BYTES + CHECK_BYTES if head[:8] == MAGIC else WORD_BYTES
         self.last = last
@@ -426,21 +430,21 @@ class Base:
 
     def __init__(self, files: Files, directory: str, entry: ManifestEntry) -> None:
         """Open both files. Raises `LogDamaged`, `OSError`."""
-        file, first, last, history = entry
-        self.entry = entry
+        file, first, last, history, file_id, history_id = entry
         self.files = files
         self.path = os.path.join(directory, file)
         self.first = first
         self.last = last
-        self.live = BaseFile(files, self.path, first, last)
+        self.live = BaseFile(files, self.path, first, last, file_id)
         self.history: BaseFile | None = None
         if history:
             try:
-                self.history = BaseFile(files, os.path.join(directory, history), first, last)
+                self.history = BaseFile(files, os.path.join(directory, history), first, last, history_id)
             except BaseException:
                 self.live.close()
                 raise
         self.time: int = self.live.time
+        self.entry = entry._replace(id=self.live.id, history_id=self.history.id if self.history is not None else "")
 
     @property
     def fd(self) -> int:

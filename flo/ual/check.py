@@ -45,7 +45,7 @@ def check(directory: str, files: Files | None = None, apply: Callable[[int, Reco
             lines.append(f"{entry.file}  {text}")
             continue
         try:
-            segment = Segment.load(files, path, entry.first, writable=False)
+            segment = Segment.load(files, path, entry.first, writable=False, expected=entry.id)
         except LogDamaged as e:
             damage.append(str(e))
             continue

@@ -331,7 +331,9 @@ def _rewrite(
             each.discard()
         raise
     history = os.path.basename(writers[True].path) if True in writers else ""
-    return Replacement([source.entry for source in group], ManifestEntry(os.path.basename(writers[False].path), first, last, history))
+    history_id = writers[True].id if history else ""
+    entry = ManifestEntry(os.path.basename(writers[False].path), first, last, history, writers[False].id, history_id)
+    return Replacement([source.entry for source in group], entry)
 
 
 def _time_of(files: Files, directory: str, source: Source) -> int:

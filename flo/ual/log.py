@@ -292,7 +292,8 @@ class Log:
         assert took is not None
         first = old.last + 1
         path = os.path.join(self.directory, file_name(first))
-        new = Segment.begin(self.files, path, took.fd, os.urandom(16), first, took.capacity)
+        # in the place of an empty one, no manifest is written: it has that one's id
+        new = Segment.begin(self.files, path, took.fd, old.identity if empty else os.urandom(16), first, took.capacity)
         if empty:
             # it would have the old one's name, and takes its place: with the clock, which the old one may have stamped
             header, crc = batch.pack_header([], 0, first, 0, self.time, self.durable, new.crc, new.seed)
@@ -314,10 +315,7 @@ class Log:
         self._reserve_spare()
 
     def _entries(self) -> list[ManifestEntry]:
-        return [
-            segment.entry if isinstance(segment, Base) else ManifestEntry(os.path.basename(segment.path), segment.first)
-            for segment in self._segments
-        ]
+        return [segment.entry for segment in self._segments]
 
     def _next_capacity(self) -> int:
         share = max(SMALL_SEGMENT_BYTES, self.size // RESERVED_SHARE)
@@ -473,8 +471,9 @@ class Log:
         remove. Raises `OSError` or `LogDamaged` with nothing changed and the base removed, `LogFailed` where that cannot be known."""
         old, entry = replacement
         entries = self._entries()
-        at = entries.index(old[0]) if old[0] in entries else -1
-        if at < 0 or entries[at : at + len(old)] != old or at + len(old) >= len(entries):
+        names, old_names = [each.files for each in entries], [each.files for each in old]
+        at = names.index(old_names[0]) if old_names[0] in names else -1
+        if at < 0 or names[at : at + len(old)] != old_names or at + len(old) >= len(entries):
             raise LogDamaged(f"{entry.file} was made from files that the log in {self.directory} does not consist of")
         base = None
         try:

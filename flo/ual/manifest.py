@@ -20,17 +20,25 @@ FORMAT = 4
 # header says, and no stop is noted
 FORMATS = (1, 2, 3, FORMAT)
 FORMAT_EXACT = 4  # from here on an open segment is as long as its header says
-ENTRY_BYTES_MAX = 320  # a base's, the longer kind: two names of 55 bytes, two numbers of 20 digits
+ID_BYTES = 8  # of the 16 in a file's header: enough to tell files of one directory apart
+ENTRY_BYTES_MAX = 400  # a base's, the longer kind: two names of 55 bytes, two numbers of 20 digits, two ids
 MANIFEST_BYTES_MAX = 64 << 20  # 100 bytes a segment of 64 MiB: a log of 40 TiB
 
 
+class WrongFile(LogDamaged):
+    """A file is whole, as far as was looked, and not the one that the manifest lists."""
+
+
 class ManifestEntry(NamedTuple):
-    """One segment or base: its file's name in the directory and the index of its first record."""
+    """One segment or base: its file's name in the directory and the index of its first record. The ids are the beginnings of those in the
+    files' headers, so that a file that was put in the place of another is known; "" where it is not known yet."""
 
     file: str
     first: int
     last: int = 0  # of a base: the last index of its range; 0 for a segment
     history: str = ""  # of a base: the file of what is history only, if there is any
+    id: str = ""
+    history_id: str = ""
 
     @property
     def is_base(self) -> bool:
@@ -40,6 +48,17 @@ class ManifestEntry(NamedTuple):
     def files(self) -> tuple[str, ...]:
         """The names of its files."""
         return (self.file, self.history) if self.history else (self.file,)
+
+
+def check_id(path: str, expected: str, identity: bytes) -> str:
+    """The id of a file with this `identity` in its header. Raises `WrongFile` where another is `expected`, "" for any."""
+    found = identity[:ID_BYTES].hex()
+    if expected and found != expected:
+        raise WrongFile(
+            f"{path} is not the file that {NAME} lists under this name: its id is {found}, and {expected} is expected. It is another "
+            "directory's, or of another time. Put the right one in its place, or restore the directory from a backup."
+        )
+    return found
 
 
 class CleanEnd(NamedTuple):
@@ -83,12 +102,13 @@ def write(
 
 
 def _text(identity: str, entries: Sequence[ManifestEntry], compacted: int, stopped: CleanEnd | None) -> bytes:
-    segments = [
-        {"file": entry.file, "first": entry.first, "last": entry.last, "history": entry.history}
-        if entry.is_base
-        else {"file": entry.file, "first": entry.first}
-        for entry in entries
-    ]
+    segments: list[dict[str, object]] = []
+    for entry in entries:
+        row: dict[str, object] = {"file": entry.file, "first": entry.first}
+        if entry.is_base:
+            row |= {"last": entry.last, "history": entry.history}
+        row |= {name: value for name, value in (("id", entry.id), ("history_id", entry.history_id)) if value}
+        segments.append(row)
     body: dict[str, object] = {"flo": "data directory", "format": FORMAT, "id": identity, "segments": segments}
     if compacted:
         body["compacted"] = compacted
@@ -126,7 +146,14 @@ def read(files: Files, directory: str) -> Manifest:
             f"{path} says format {body['format']}, and this Flo knows formats {known}. Use the Flo that wrote it or a later one."
         )
     entries = [
-        ManifestEntry(str(item["file"]), int(item["first"]), int(item.get("last", 0)), str(item.get("history", "")))
+        ManifestEntry(
+            str(item["file"]),
+            int(item["first"]),
+            int(item.get("last", 0)),
+            str(item.get("history", "")),
+            str(item.get("id", "")),
+            str(item.get("history_id", "")),
+        )
         for item in body["segments"]
     ]
     firsts = [entry.first for entry in entries]

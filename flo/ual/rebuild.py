@@ -15,10 +15,10 @@ from typing import NamedTuple
 
 from flo.errors import LogDamaged
 from flo.ual import manifest
-from flo.ual.base import Base
+from flo.ual.base import Base, BaseFile
 from flo.ual.directory import FILE_ENDS, removable
 from flo.ual.files import Files
-from flo.ual.manifest import Manifest, ManifestEntry
+from flo.ual.manifest import Manifest, ManifestEntry, WrongFile
 from flo.ual.salvage import salvage
 from flo.ual.segment import Segment
 from flo.ual.spare import NAME as SPARE_NAME
@@ -51,16 +51,40 @@ class _Candidate(NamedTuple):
 def find(files: Files, directory: str) -> Found:
     """The manifest on disk where it is of the files that are there, or else one that is made of them. Raises `LogDamaged` where there is
     none of a log."""
+    there: Manifest | None
     try:
-        there: Manifest | None = manifest.read(files, directory)
-        why = _contradiction(files, directory, there) if there is not None else ""
-        if there is not None and not why:
-            return Found(there, [], [])
+        there = manifest.read(files, directory)
+        if _is_of_other_files(files, directory, there):
+            there, why = None, f"{manifest.NAME} is another directory's"
+        else:
+            why = _contradiction(files, directory, there)
+            if not why:
+                return Found(there, [], [])
     except FileNotFoundError:
         there, why = None, f"there is no {manifest.NAME}"
     except (LogDamaged, ValueError, LookupError, TypeError):
         there, why = None, f"{manifest.NAME} does not read"
     return _rebuild(files, directory, there, why)
+
+
+def _is_of_other_files(files: Files, directory: str, found: Manifest) -> bool:
+    """Whether files are there under the names that the manifest lists, and none of them is the one that it means."""
+    others = 0
+    for entry in found.entries:
+        path = os.path.join(directory, entry.file)
+        if not entry.id or not files.exists(path):
+            continue
+        try:
+            if entry.is_base:
+                BaseFile(files, path, entry.first, entry.last, entry.id).close()
+            else:
+                Segment.load(files, path, entry.first, writable=False, expected=entry.id).close()
+            return False
+        except WrongFile:
+            others += 1
+        except LogDamaged:
+            return False  # damaged: it may be the right one
+    return others > 0
 
 
 def _contradiction(files: Files, directory: str, found: Manifest) -> str:
@@ -72,7 +96,8 @@ def _contradiction(files: Files, directory: str, found: Manifest) -> str:
     if missing and any(name.endswith(FILE_ENDS) and name not in listed and name != SPARE_NAME for name in names):
         return f"{missing[0]} is missing, and there are files that {manifest.NAME} does not list"
     try:
-        with closing(Segment.load(files, os.path.join(directory, last.file), last.first, writable=False)) as segment:
+        path = os.path.join(directory, last.file)
+        with closing(Segment.load(files, path, last.first, writable=False, expected=last.id)) as segment:
             segment.measure()
             if segment.has_footer():
                 return f"{last.file} is sealed, and {manifest.NAME} lists nothing behind it"
@@ -110,26 +135,32 @@ def _candidates(files: Files, directory: str, listed: Sequence[ManifestEntry]) -
     one is not lost with it."""
     found = []
     names = set(files.names(directory))
+    ids = {entry.file: entry.id for entry in listed}  # a file that has another is not of this log
     for name in names:
         path = os.path.join(directory, name)
         segment, base = _SEGMENT.fullmatch(name), _BASE.fullmatch(name)
         if segment:
             first = int(segment[1])
-            last = first - 1
+            last, segment_entry = first - 1, ManifestEntry(name, first)
             try:
-                with closing(Segment.load(files, path, first, writable=False)) as opened:
+                with closing(Segment.load(files, path, first, writable=False, expected=ids.get(name, ""))) as opened:
                     opened.measure()
-                    last = opened.last
+                    segment_entry, last = opened.entry, opened.last
+            except WrongFile:
+                continue
             except LogDamaged:
                 pass
-            found.append(_Candidate(ManifestEntry(name, first), last, SEGMENT, 0, files.changed_at(path)))
+            found.append(_Candidate(segment_entry, last, SEGMENT, 0, files.changed_at(path)))
         elif base:
             first, last = int(base[1]), int(base[2])
             history = name.removesuffix(".base") + ".hist"
-            entry = ManifestEntry(name, first, last, history if history in names else "")
+            entry = ManifestEntry(name, first, last, history if history in names else "", ids.get(name, ""))
             grade, records = BASE, 0
             try:
-                Base(files, directory, entry).close()
+                with closing(Base(files, directory, entry)) as whole:
+                    entry = whole.entry
+            except WrongFile:
+                continue
             except LogDamaged:
                 grade, records = BROKEN_BASE, len(salvage(files, path, entry)[1])
             found.append(_Candidate(entry, last, grade, records, files.changed_at(path)))

@@ -21,7 +21,7 @@ from flo.ual.block import Messages, Records
 from flo.ual.directory import begin_creation, end_creation, removable
 from flo.ual.ending import Ending, look_at_end
 from flo.ual.files import ZEROS, Files
-from flo.ual.manifest import CleanEnd, ManifestEntry
+from flo.ual.manifest import ID_BYTES, CleanEnd, ManifestEntry
 from flo.ual.record import HEADER_BYTES as RECORD_HEADER_BYTES
 from flo.ual.record import U32, Record, decode
 from flo.ual.segment import HEADER_BYTES, Segment, file_name
@@ -98,9 +98,11 @@ class Recovered(NamedTuple):
 def create(files: Files, directory: str, capacity: int) -> None:
     """Make a new, empty log in `directory`."""
     begin_creation(files, directory)
-    Segment.create(files, directory, os.urandom(16), 1, capacity).close()
+    identity = os.urandom(16)
+    Segment.create(files, directory, identity, 1, capacity).close()
     files.sync_dir(directory)
-    manifest.write(files, directory, os.urandom(16).hex(), [ManifestEntry(file_name(1), 1)], stopped=CleanEnd(0, HEADER_BYTES))
+    entry = ManifestEntry(file_name(1), 1, id=identity[:ID_BYTES].hex())
+    manifest.write(files, directory, os.urandom(16).hex(), [entry], stopped=CleanEnd(0, HEADER_BYTES))
 
 
 class _Progress:
@@ -139,7 +141,9 @@ def recover(files: Files, directory: str, loader: Loader | PlainLoader, on_progr
 
     try:
         bases = [entry for entry in entries if entry.is_base]
-        left = loader.leave([partial(BaseFile, files, os.path.join(directory, each.file), each.first, each.last) for each in bases])
+        left = loader.leave(
+            [partial(BaseFile, files, os.path.join(directory, each.file), each.first, each.last, each.id) for each in bases]
+        )
         for entry, following in pairwise((*entries, None)):
             assert entry is not None
             loader.finish()  # what is gathered is of one file: between files there may be less than there was, where one was repaired
@@ -154,7 +158,7 @@ def recover(files: Files, directory: str, loader: Loader | PlainLoader, on_progr
                     raise LogDamaged(_damaged_sealed(base.path, base.size, entry.last, following.first))
                 _spare_descriptor(base, sealed)
                 continue
-            segment = Segment.load(files, os.path.join(directory, entry.file), entry.first, writable=True)
+            segment = Segment.load(files, os.path.join(directory, entry.file), entry.first, writable=True, expected=entry.id)
             if following is not None:
                 sealed.append(segment)
             tail = segment.scan(take)
@@ -175,7 +179,7 @@ def recover(files: Files, directory: str, loader: Loader | PlainLoader, on_progr
         # A process may have ended between the rename of the manifest and the sync of its directory: what is built on that
         # manifest, or removed because it does not list it, must not be undone with it. And where it says how the log was closed, that must
         # be gone before anything is appended.
-        _settle_manifest(files, directory, found.id, entries, found.compacted)
+        _settle_manifest(files, directory, found.id, [item.entry for item in (*sealed, segment)], found.compacted)
         for other in unsealed:  # a crash came between the roll's manifest and its footer
             other.seal()
         for name in superfluous:

@@ -76,7 +76,7 @@ def repair(files: Files, directory: str, now: int) -> Repaired:
             if found.stopped is not None and found.stopped.last > last:
                 plan.lines.append(f"the log was closed with index {found.stopped.last}: what came from {last + 1} on is lost")
             plan.aside.extend(name for behind in entries[number:] for name in behind.files)
-            plan.entries.append(entry)
+            plan.entries.append(entry if isinstance(cut, Segment) else cut)
             break
         if plan.entries[-1].is_base:
             begins_at = plan.entries[-1].last + 1
@@ -127,9 +127,9 @@ def _look_at_segment(
 ) -> Segment | ManifestEntry | None:
     """None where the segment is whole; else the segment, scanned as far as it reads, or its entry where not even its header does."""
     try:
-        segment = Segment.load(files, os.path.join(directory, entry.file), entry.first, writable=True)
+        segment = Segment.load(files, os.path.join(directory, entry.file), entry.first, writable=True, expected=entry.id)
     except LogDamaged:
-        return entry
+        return entry._replace(id="")  # it is begun anew
     try:
         tail = segment.measure()
         whole = following is None or segment.last + 1 == following

@@ -1,5 +1,6 @@
 """What reads of a damaged file of a base, block by block, and where records are lost. Changes nothing."""
 
+import os
 from typing import NamedTuple
 
 from flo.errors import LogDamaged
@@ -27,7 +28,8 @@ def salvage(files: Files, path: str, entry: ManifestEntry) -> tuple[int, dict[in
         data = files.pread(fd, files.size(fd), 0)
     finally:
         files.close(fd)
-    time, seed, said, blocks_end = base.read_loosely(data, entry.first, entry.last)
+    expected = entry.id if os.path.basename(path) == entry.file else entry.history_id
+    time, seed, said, blocks_end = base.read_loosely(data, entry.first, entry.last, expected)
     rows: dict[int, bytes] = {}
     holes: list[Hole] = []
     at, last = 0, entry.first - 1

@@ -24,6 +24,7 @@ from flo.errors import LogDamaged
 from flo.ual import batch
 from flo.ual.batch import BatchHeader
 from flo.ual.files import ZEROS, Files
+from flo.ual.manifest import ID_BYTES, ManifestEntry, check_id
 from flo.ual.record import U32
 
 HEADER_MAGIC = b"FLOSEG1\0"
@@ -78,6 +79,7 @@ class Segment:
         self.path = path
         self.first = first
         self.capacity = capacity
+        self.identity = identity
         self.seed = crc32(identity)
         self.offsets: array[int] | None = array("I")
         self.tail = HEADER_BYTES
@@ -114,14 +116,17 @@ class Segment:
         return cls(files, path, fd, identity, first, capacity)
 
     @classmethod
-    def load(cls, files: Files, path: str, first: int, writable: bool) -> "Segment":
-        """An existing segment. Raises `LogDamaged` where the header does not hold or starts at another index."""
+    def load(cls, files: Files, path: str, first: int, writable: bool, expected: str = "") -> "Segment":
+        """An existing segment. Raises `LogDamaged` where the header does not hold, starts at another index, or has another id than is
+        `expected`."""
         try:
             fd = files.open(path, writable)
         except FileNotFoundError:
             raise LogDamaged(f"{path} is missing, though the manifest lists it. Restore it from a backup.") from None
         try:
-            return cls.attach(files, path, fd, first)
+            found = cls.attach(files, path, fd, first)
+            check_id(path, expected, found.identity)
+            return found
         except BaseException:
             files.close(fd)
             raise
@@ -141,6 +146,11 @@ class Segment:
     @property
     def fd(self) -> int:
         return self._fd
+
+    @property
+    def entry(self) -> ManifestEntry:
+        """What a manifest has of it."""
+        return ManifestEntry(os.path.basename(self.path), self.first, id=self.identity[:ID_BYTES].hex())
 
     @property
     def size(self) -> int:
