@@ -113,8 +113,10 @@ def test_the_binary_client(client: Client) -> None:
     q.configure("q", lease=5000, max_attempts=1)
     assert (q.stats("q")["lease_ms"], q.stats("q")["max_attempts"]) == (5000, 1)
     (again,) = q.dequeue("q")
+    assert q.ack("q", second) == 0, "it was delivered again since"
     assert q.nack("q", again) == 1
-    assert q.delete_dead("q") == 1, "its one attempt was spent"
+    assert [m.attempts for m in q.dead_letters("q")] == [2]
+    assert q.delete_dead("q") == 1, "its one attempt since it was put back was spent"
     assert q.purge("q") == 0
     assert [queue["name"] for queue in q.list()] == ["q"]
     assert client.run_many([calls.queue_enqueue("q", "x"), calls.queue_dequeue("q")])[1][0].payload == b"x"
@@ -144,7 +146,7 @@ def test_the_command_line(flo: FloProcess) -> None:
     assert run("nack", "mail", "1-1", "--dead").stdout == "gave back 1 message\n"
     assert run("dlq", "mail", "--format", "raw").stdout == "hello\n"
     assert run("dlq", "mail", "--requeue", "1").stdout == "put back 1 message\n"
-    assert json.loads(run("dequeue", "mail", "--format", "json").stdout)[0]["attempts"] == 1
+    assert json.loads(run("dequeue", "mail", "--format", "json").stdout)[0]["attempts"] == 2
     assert run("ack", "mail", "1").stdout == "removed 1 message\n"
     assert json.loads(run("stats", "mail", "--format", "json").stdout)["delayed"] == 1
     assert run("purge", "mail").stdout == "removed 1 message\n"

@@ -8,9 +8,12 @@ delivered, delayed or came back has a **state**, one int:
 
     bits 0-1    what it is: READY, DELAYED, LEASED, or LAPSED: ready since its lease ran out, so that its receipt still stands
     bits 2-9    priority
-    bits 10-29  attempts
-    bits 30-61  the queue's number
-    bits 62-    deadline, ms: of its lease or delay; 0 for none
+    bits 10-41  attempts
+    bits 42-73  the queue's number
+    bits 74-    deadline, ms: of its lease or delay; 0 for none
+
+Attempts only grow, so that a seq and an attempt name one delivery for ever. A message that came back from the dead letters has a **base**
+in `Queue.bases`: its attempts at that time, which its queue's limit does not count.
 
 A **lane** holds the ready messages of one priority, by seq: those that nothing has happened to in an array, to which only larger
 seqs are added, and those that came back, who all have a state, in a heap. Who leaves the array leaves it at its front, or is noted as
@@ -35,9 +38,9 @@ DELIVERABLE = (READY, LAPSED)
 TIMED = (DELAYED, LEASED)
 KIND_MASK = 3
 PRIORITY_SHIFT, PRIORITY_MASK = 2, 0xFF
-ATTEMPTS_SHIFT, ATTEMPTS_MAX = 10, (1 << 20) - 1
-QUEUE_SHIFT, QUEUE_MASK = 30, (1 << 32) - 1
-DEADLINE_SHIFT = 62
+ATTEMPTS_SHIFT, ATTEMPTS_MAX = 10, (1 << 32) - 1  # as many as the log and a receipt can say: see `Queue.is_spent`
+QUEUE_SHIFT, QUEUE_MASK = 42, (1 << 32) - 1
+DEADLINE_SHIFT = 74
 # A prime: seqs follow each other, so the ones in a shard are multiples of this apart. Were that a power of two they would share their low
 # bits, by which a dict finds its slots: LPUSH then spent a fifth of its time looking for a free one.
 SHARDS = 251
@@ -56,6 +59,7 @@ FRESH_BYTES = 9  # a seq in an array, which grows ahead
 MESSAGE_BYTES = 78  # one with a state: its seq, its places in a shard and a heap
 TIMED_BYTES = 82  # a state of its own, and its place among the timers
 DEAD_BYTES = 300
+BASE_BYTES = 90  # a seq, a base, and their place in a dict
 QUEUE_BYTES = 1500
 DEDUP_BYTES = 290
 
@@ -203,7 +207,7 @@ class Dead(NamedTuple):
 class Queue:
     """One queue. Its counts are of messages as they are now, time included as far as `QueueStore.ripen` has come."""
 
-    __slots__ = ("attempts_max", "counts", "dead", "dedup", "evicted", "head", "lanes", "lease", "name", "number", "order")
+    __slots__ = ("attempts_max", "bases", "counts", "dead", "dedup", "evicted", "head", "lanes", "lease", "name", "number", "order")
 
     def __init__(self, name: bytes, number: int) -> None:
         self.name = name
@@ -222,6 +226,7 @@ class Queue:
         self.counts = [0, 0, 0, 0]  # by kind
         self.lanes: dict[int, Lane] = {}
         self.order: list[int] = []  # priorities that have a lane, lowest first
+        self.bases: dict[int, int] = {}  # seq -> attempts at its last return from the dead letters
         return old
 
     @property
@@ -233,6 +238,12 @@ class Queue:
     def attempts_limit(self) -> int:
         """After how many deliveries a message that fails is dead; 0 for never."""
         return ATTEMPTS_DEFAULT if self.attempts_max == UNSET else self.attempts_max
+
+    def is_spent(self, seq: int, state: int, limit: int) -> bool:
+        """Whether the message has no delivery left under this limit (0 for none). Without a limit it has none left either once a receipt
+        cannot count further: two deliveries with one receipt would be worse than a dead letter."""
+        attempts = attempts_of(state)
+        return attempts == ATTEMPTS_MAX or 0 < limit <= attempts - self.bases.get(seq, 0)
 
     @property
     def untouched(self) -> int:
@@ -281,7 +292,7 @@ class QueueStore:
         self.numbers: dict[int, Queue] = {}
         # not through self: a store that is dropped with its namespace must be in no cycle, since nothing collects those
         self.timers = Timers(lambda seq: shards[seq % SHARDS].get(seq, 0) >> DEADLINE_SHIFT)
-        self.garbage: list[list[int]] = []  # seqs of purged messages, to be forgotten in slices
+        self.garbage: list[list[int] | dict[int, int]] = []  # seqs of purged messages, to be forgotten in slices
         self.windows: deque[tuple[int, bytes, bytes]] = deque()  # (until, queue, dedup key), in the order they end
         self.bytes = 0
         self._next_number = 1
@@ -403,7 +414,7 @@ class QueueStore:
         counts[READY] += len(seqs)
         self.bytes += FRESH_BYTES * len(seqs)
 
-    def lease(self, seq: int, name: bytes, priority: int, attempts: int, deadline: int) -> None:
+    def lease(self, seq: int, name: bytes, priority: int, attempts: int, deadline: int, base: int = 0) -> None:
         """A message was delivered, or its lease extended."""
         queue = self.open(name)
         lane = queue.lanes.get(priority)
@@ -412,14 +423,16 @@ class QueueStore:
             queue.counts[READY] -= 1
             queue.counts[LEASED] += 1
             # `pack`, in full
-            state = LEASED | priority << 2 | min(attempts, ATTEMPTS_MAX) << 10 | queue.number << QUEUE_SHIFT
+            state = LEASED | priority << 2 | attempts << 10 | queue.number << QUEUE_SHIFT
             self.shards[seq % SHARDS][seq] = state | deadline << DEADLINE_SHIFT
             self.timers.add(deadline, seq)
             self.bytes += MESSAGE_BYTES + TIMED_BYTES - FRESH_BYTES
-            return
-        self._leave(seq, queue, priority)
-        self._undie(seq, queue)
-        self._set(seq, queue, LEASED, priority, attempts, deadline)
+        else:
+            self._leave(seq, queue, priority)
+            self._undie(seq, queue)
+            self._set(seq, queue, LEASED, priority, attempts, deadline)
+        if base:
+            self._set_base(seq, queue, base)
 
     def lease_all(self, seqs: Sequence[int], queue: Queue, priority: int, deadline: int) -> None:
         """`lease` of messages that nothing has happened to, the first in their lane, to the same deadline."""
@@ -444,11 +457,14 @@ class QueueStore:
         shards = self.shards
         for seq in seqs:
             del shards[seq % 251][seq]
+        if queue.bases:
+            for seq in seqs:
+                self._drop_base(seq, queue)
         self.timers.remove_all([state >> DEADLINE_SHIFT for state in states], seqs)
         queue.counts[LEASED] -= len(seqs)
         self.bytes -= (MESSAGE_BYTES + TIMED_BYTES) * len(seqs)
 
-    def back(self, seq: int, name: bytes, priority: int, attempts: int, not_before: int) -> None:
+    def back(self, seq: int, name: bytes, priority: int, attempts: int, not_before: int, base: int = 0) -> None:
         """A message was given back, or came back from the dead letters."""
         queue = self.open(name)
         self._leave(seq, queue, priority)
@@ -457,6 +473,8 @@ class QueueStore:
             self._set(seq, queue, DELAYED, priority, attempts, not_before)
         else:
             self._come_back(seq, queue, READY, priority, attempts)
+        if base:
+            self._set_base(seq, queue, base)
 
     def die(self, seq: int, name: bytes, priority: int, attempts: int, time: int) -> None:
         """A message became a dead letter."""
@@ -493,6 +511,8 @@ class QueueStore:
         self.bytes -= DEAD_BYTES * len(queue.dead)
         queue.dead = OrderedDict()
         del self.numbers[queue.number]
+        self.bytes -= BASE_BYTES * len(queue.bases)
+        self.garbage.append(queue.bases)
         self.garbage += [lane.back for lane in queue.start(self._next_number)]
         self.numbers[self._next_number] = queue
         self._next_number += 1
@@ -534,13 +554,22 @@ class QueueStore:
         self.open(name).evicted = count
 
     def _set(self, seq: int, queue: Queue, kind: int, priority: int, attempts: int, deadline: int) -> None:
-        self.shards[seq % SHARDS][seq] = pack(kind, priority, min(attempts, ATTEMPTS_MAX), queue.number, deadline)
+        self.shards[seq % SHARDS][seq] = pack(kind, priority, attempts, queue.number, deadline)
         queue.counts[kind] += 1
         self.bytes += MESSAGE_BYTES
         if kind in TIMED:
             self.bytes += TIMED_BYTES
         if deadline:
             self.timers.add(deadline, seq)
+
+    def _set_base(self, seq: int, queue: Queue, base: int) -> None:
+        """What the message has for a base; it had none since `_forget`."""
+        queue.bases[seq] = base
+        self.bytes += BASE_BYTES
+
+    def _drop_base(self, seq: int, queue: Queue) -> None:
+        if queue.bases.pop(seq, 0):
+            self.bytes -= BASE_BYTES
 
     def _come_back(self, seq: int, queue: Queue, kind: int, priority: int, attempts: int) -> None:
         """A message is ready again, or was put in behind later ones."""
@@ -567,6 +596,8 @@ class QueueStore:
             kind = state & KIND_MASK
             queue.counts[kind] -= 1
             self.bytes -= MESSAGE_BYTES + (TIMED_BYTES if kind in TIMED else 0)
+            if queue.bases:
+                self._drop_base(seq, queue)
             if kind in DELIVERABLE:
                 queue.lanes[priority_of(state)].leave_again(seq)
         return True
@@ -591,7 +622,7 @@ class QueueStore:
         while self.garbage and most > 0:
             piece = self.garbage[-1]
             while piece and most > 0:
-                seq = piece.pop()
+                seq = piece.popitem()[0] if isinstance(piece, dict) else piece.pop()
                 state = self.shards[seq % SHARDS].get(seq)
                 if state is not None and queue_of(state) not in self.numbers and not state >> DEADLINE_SHIFT:
                     del self.shards[seq % SHARDS][seq]
@@ -603,4 +634,5 @@ class QueueStore:
     def pieces(self) -> list[object]:
         """What holds the messages, for freeing a store that was dropped piece by piece."""
         lanes = [lane.back for queue in self.queues.values() for lane in queue.lanes.values()]
-        return [*self.garbage, *lanes, *(queue.dead for queue in self.queues.values()), *self.timers.pieces(), *self.shards]
+        letters = [piece for queue in self.queues.values() for piece in (queue.dead, queue.bases)]
+        return [*self.garbage, *lanes, *letters, *self.timers.pieces(), *self.shards]
