@@ -196,6 +196,7 @@ def answering(greeting: bytes, answer: bytes) -> tuple[socket.socket, threading.
     return listener, thread
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("greeting", "answer", "says"),
     [
@@ -215,6 +216,7 @@ def test_a_wrong_port_says_what_answered_there(greeting: bytes, answer: bytes, s
     assert not thread.is_alive()
 
 
+@pytest.mark.slow
 def test_a_redis_port_says_so(redis_server: RedisProcess) -> None:
     result = flo("kv", "get", "a", "--port", str(redis_server.port))
     assert result.returncode == 3 and b"A Redis server, or something else that speaks RESP" in result.stderr

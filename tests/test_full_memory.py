@@ -55,6 +55,7 @@ def test_full_memory(full: FloProcess) -> None:
         wait_until(lambda: client.command("SET", "newest", "v") == b"OK", "room after a flush")
 
 
+@pytest.mark.slow
 def test_a_start_over_the_limit(tmp_path: Path) -> None:
     """What is there stays there and is served; expiry brings room."""
     with FloProcess(tmp_path / "data") as server, server.connect() as client:

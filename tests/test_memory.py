@@ -8,6 +8,8 @@ import pytest
 
 from tests.processes import ROOT
 
+pytestmark = pytest.mark.slow
+
 # Grown and accounted bytes an item, printed by a process of its own, so that nothing else has left room behind.
 SCRIPT = """
 import gc, random, sys

@@ -304,7 +304,7 @@ class QueueModel(RuleBasedStateMachine):
                 assert (message.attempts, message.payload) == (item.attempts, item.payload)
 
 
-TestQueueModel = QueueModel.TestCase
+TestQueueModel = pytest.mark.slow(QueueModel.TestCase)
 TestQueueModel.settings = settings(max_examples=60, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck))
 
 

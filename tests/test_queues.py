@@ -130,6 +130,7 @@ def test_many_queues_are_listed_in_pages(client: Client) -> None:
     assert [queue["name"] for queue in client.queues.list()] == [f"q{number:04}" for number in range(1050)]
 
 
+@pytest.mark.slow
 def test_the_command_line(flo: FloProcess) -> None:
     def run(*args: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
@@ -286,6 +287,7 @@ def stack_of(worker: Any, path: str, flo: FloProcess) -> str:
         return f"{Path(path).read_text()}\n{client.status()}\n{client.queues.stats('work')}"
 
 
+@pytest.mark.slow
 def test_workers_and_the_server_die_and_no_message_is_lost(tmp_path: Path, long_run: bool, request: pytest.FixtureRequest) -> None:
     """8 workers, 4 of them killed, the server killed too."""
     count = 100_000 if long_run else 8_000
@@ -339,6 +341,7 @@ def test_workers_and_the_server_die_and_no_message_is_lost(tmp_path: Path, long_
         assert len(again) <= 20 * 8 * 4, "each second delivery traces to a lease that was cut off"
 
 
+@pytest.mark.slow
 def test_with_auto_ack_a_queue_answers_as_a_redis_list(tmp_path: Path, redis_server: RedisProcess) -> None:
     """The same random commands to both; the answers are compared one by one."""
     chance = random.Random(7)

@@ -1071,6 +1071,7 @@ def test_compressed_values(client: Client, refused: Refused) -> None:
     assert client.run(wire.kv_get(b"cas")).value == value
 
 
+@pytest.mark.slow
 def test_inflation_is_bounded(client: Client, refused: Refused) -> None:
     client.run(wire.kv_put(b"k", bytes(wire.MAX_VALUE)), compress=True)
     assert client.run(wire.kv_get(b"k")).value == bytes(wire.MAX_VALUE)
@@ -1166,6 +1167,7 @@ def test_every_operation_has_a_call() -> None:
         assert {name for name in operations() if cells[1] in taken_by(name)} == set(cells[4].split(", ")) & set(operations())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", list(operations()))
 def test_options_that_are_not_taken(client: Client, name: str) -> None:
     call = every_call()[name]
@@ -1418,6 +1420,7 @@ def test_a_pipeline_is_executed_in_order_past_refusals(client: Client) -> None:
     assert client.run(wire.kv_get(b"k")).value == b"3"
 
 
+@pytest.mark.slow
 def test_a_pipeline_larger_than_any_buffer(client: Client) -> None:
     values = [bytes([number % 256]) * 1000 for number in range(30_000)]
     responses = client.pipeline([wire.ping(value) for value in values])

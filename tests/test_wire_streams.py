@@ -1405,6 +1405,7 @@ def test_a_dead_letter_can_not_be_touched_or_claimed(client: Client) -> None:
     assert dead(client) == [str(at)]
 
 
+@pytest.mark.slow
 def test_10000_dead_letters_are_kept(client: Client) -> None:
     client.run(wire.stream_group_create(S, G, max_deliver=1))
     appended = fill(client, S, [b""] * 10_050)
