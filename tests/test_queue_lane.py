@@ -145,7 +145,13 @@ class LaneModel(RuleBasedStateMachine):
         assert [seq for seq, lane in places if store.still_ready(seq, queue, lane) is not None] == sorted(self.ready)
         untouched = queue.untouched
         assert untouched <= queue.counts[READY]
-        own = module.QUEUE_BYTES + len(NAME) + module.FRESH_BYTES * untouched + module.DEAD_BYTES * len(self.dead)
+        own = (
+            module.QUEUE_BYTES
+            + 2 * len(NAME)
+            + module.LANE_BYTES * len(queue.lanes)
+            + module.FRESH_BYTES * untouched
+            + module.DEAD_BYTES * len(self.dead)
+        )
         stated = len(self.ready) + len(self.leased) - untouched
         assert queue.bases == self.bases
         own += module.BASE_BYTES * len(self.bases)
@@ -202,7 +208,7 @@ def test_what_is_acknowledged_after_its_lease_is_not_kept(order: Sequence[int]) 
         store.remove(seq, NAME)
     lane = store.open(NAME).lanes[0]
     store.first(store.open(NAME))
-    assert (lane.back, lane.stale, store.bytes) == ([], set(), module.QUEUE_BYTES + len(NAME))
+    assert (lane.back, lane.stale, store.bytes) == ([], set(), module.QUEUE_BYTES + 2 * len(NAME) + module.LANE_BYTES)
 
 
 def test_an_empty_lane_gives_its_memory_back() -> None:

@@ -19,7 +19,8 @@ A **lane** holds the ready messages of one priority, by seq: those that nothing 
 seqs are added, and those that came back, who all have a state, in a heap. Who leaves the array leaves it at its front, or is noted as
 having `left` it (the records of a start come in another order than that of delivery). Who leaves the heap from behind its front
 (acknowledged after its lease ran out) stays in it as `stale`, is passed over, and is not put in again where it comes back. Purging gives
-the queue another number and other lanes: states that bear the old number are nobody's, and are freed in slices.
+the queue another number and other lanes: states that bear the old number are nobody's, and are freed in slices. A lane that is empty, and
+a queue that nothing is left of, are dropped now and then by `tidy`.
 """
 
 from array import array
@@ -27,9 +28,9 @@ from bisect import bisect_left
 from collections import OrderedDict, deque
 from collections.abc import Iterator, Sequence
 from heapq import heappop, heappush, merge
-from itertools import repeat
+from itertools import compress, repeat
 from operator import itemgetter
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from flo.store.timers import Timers
 
@@ -46,6 +47,8 @@ DEADLINE_SHIFT = 74
 SHARDS = 251
 EMPTY_MIN = 64  # seqs that have left an array which is empty then, before it gives its memory back
 STALE_SLICE = 64  # stale ones that are dropped at once at either end of a heap, where it need not be more
+OWNERLESS_MIN = 256  # windows of deleted queues that are not worth a look at all windows
+LOOKS_A_FREE = 8  # states that are looked at in the time that one is freed in
 TRIM_MIN = 4096  # seqs that have left an array's front, before those behind are moved there, which takes 1 ms a million
 
 LEASE_MS = 30_000
@@ -54,14 +57,16 @@ DEAD_MAX = 10_000
 DEDUP_MS = 300_000
 UNSET = 0xFFFFFFFF  # in a configuration: the default
 
-# By sys.getsizeof and the growth of RSS over a million messages.
+# By tracemalloc and the growth of RSS over a million messages. Places among the timers are accounted there.
 FRESH_BYTES = 9  # a seq in an array, which grows ahead
-MESSAGE_BYTES = 78  # one with a state: its seq, its places in a shard and a heap
-TIMED_BYTES = 82  # a state of its own, and its place among the timers
-DEAD_BYTES = 300
-BASE_BYTES = 90  # a seq, a base, and their place in a dict
-QUEUE_BYTES = 1500
+MESSAGE_BYTES = 115  # one with a state: its seq, its places in a shard and a heap
+TIMED_BYTES = 8  # a deadline in its state
+DEAD_BYTES = 190
+BASE_BYTES = 120  # a seq, a base, and their place in a dict
+QUEUE_BYTES = 900  # besides its name, which it has twice
+LANE_BYTES = 380
 DEDUP_BYTES = 290
+_NOTHING: Any = frozenset()  # for a set that most lanes never need: an empty one of their own is half of a lane's memory
 
 
 def pack(kind: int, priority: int, attempts: int, queue: int, deadline: int) -> int:
@@ -104,14 +109,19 @@ class Lane:
         self.plain = plain
         self.fresh = array("Q")  # nothing has happened to these, from offset `at` on …
         self.at = 0
-        self.left: set[int] = set()  # … but to these among them
+        self.left: set[int] = _NOTHING  # … but to these among them
         self.back: list[int] = []  # a heap of those that came back, each once …
-        self.stale: set[int] = set()  # … and of these, who have left again
+        self.stale: set[int] = _NOTHING  # … and of these, who have left again
 
     @property
     def untouched(self) -> int:
         """How many there are that nothing has happened to."""
         return len(self.fresh) - self.at - len(self.left)
+
+    @property
+    def empty(self) -> bool:
+        """Whether none is here."""
+        return not self.back and not self.untouched
 
     def first(self) -> int:
         """The lowest seq that nothing has happened to; 0 for none."""
@@ -131,6 +141,8 @@ class Lane:
             return True
         if not self.holds(seq):
             return False
+        if not self.left:
+            self.left = set()
         self.left.add(seq)
         return True
 
@@ -138,9 +150,12 @@ class Lane:
         """Something happens to the first `count` of those that nothing has happened to, who are in front of all that have left."""
         fresh, left = self.fresh, self.left
         at = self.at + count
-        while left and at < len(fresh) and fresh[at] in left:
-            left.remove(fresh[at])
-            at += 1
+        if left:
+            while left and at < len(fresh) and fresh[at] in left:
+                left.remove(fresh[at])
+                at += 1
+            if not left:
+                self.left = _NOTHING
         if 2 * at > len(fresh) and (at >= TRIM_MIN or (at == len(fresh) and at >= EMPTY_MIN)):
             del fresh[:at]
             at = 0
@@ -150,25 +165,32 @@ class Lane:
         """A message with a state is ready again."""
         if seq in self.stale:
             self.stale.remove(seq)
+            if not self.stale:
+                self.stale = _NOTHING
         else:
             heappush(self.back, seq)
 
     def leave_again(self, seq: int) -> None:
         """A message that came back is not ready any more."""
-        back, stale = self.back, self.stale
+        back = self.back
         if back and back[0] == seq:
             heappop(back)
         else:
-            stale.add(seq)
+            if not self.stale:
+                self.stale = set()
+            self.stale.add(seq)
+        stale = self.stale
         if len(stale) == len(back):  # none of them is ready
             back.clear()
-            stale.clear()
+            self.stale = _NOTHING
             return
         self._drop_stale(STALE_SLICE)
         dropped = 0
         while back[-1] in stale and dropped < STALE_SLICE:  # the last of a heap may go without anything else
             stale.remove(back.pop())
             dropped += 1
+        if not stale:
+            self.stale = _NOTHING
 
     def first_returned(self) -> int:
         """The lowest seq that came back and is ready; 0 for none."""
@@ -181,6 +203,8 @@ class Lane:
         while most and stale and back[0] in stale:
             stale.remove(heappop(back))
             most -= 1
+            if not stale:
+                self.stale = _NOTHING
 
     def seqs(self) -> Iterator[int]:
         """Those that nothing has happened to. Nothing may change meanwhile."""
@@ -260,14 +284,11 @@ class Queue:
         """Whether nothing live is in it, its configuration apart."""
         return not any(self.counts) and not self.dead
 
-    def lane(self, priority: int) -> Lane:
-        """The lane of a priority."""
-        found = self.lanes.get(priority)
-        if found is None:
-            found = self.lanes[priority] = Lane(pack(READY, priority, 0, self.number, 0))
-            self.order.append(priority)
-            self.order.sort()
-        return found
+    @property
+    def forgettable(self) -> bool:
+        """Whether nothing would be different if it were not there."""
+        configured = self.lease != UNSET or self.attempts_max != UNSET
+        return self.empty and not configured and not self.evicted and not self.dedup
 
 
 def _ascending(heap: list[int]) -> Iterator[int]:
@@ -293,9 +314,17 @@ class QueueStore:
         # not through self: a store that is dropped with its namespace must be in no cycle, since nothing collects those
         self.timers = Timers(lambda seq: shards[seq % SHARDS].get(seq, 0) >> DEADLINE_SHIFT)
         self.garbage: list[list[int] | dict[int, int]] = []  # seqs of purged messages, to be forgotten in slices
+        self.purged = False  # since the last look for memory that is held and not used
+        self._walk_at, self._walk_left = 0, 0  # the shard that is looked through next for states of purged messages, and how many are
         self.windows: deque[tuple[int, bytes, bytes]] = deque()  # (until, queue, dedup key), in the order they end
+        self._ownerless = 0  # of these, those whose queue was deleted, at most
         self.bytes = 0
         self._next_number = 1
+
+    @property
+    def accounted(self) -> int:
+        """Bytes of memory accounted to all of it."""
+        return self.bytes + self.timers.bytes
 
     # -- looking -----------------------------------------------------------------------------------
 
@@ -372,7 +401,17 @@ class QueueStore:
             found = self.queues[name] = Queue(name, self._next_number)
             self.numbers[self._next_number] = found
             self._next_number += 1
-            self.bytes += QUEUE_BYTES + len(name)
+            self.bytes += QUEUE_BYTES + 2 * len(name)
+        return found
+
+    def _lane(self, queue: Queue, priority: int) -> Lane:
+        """The lane of a priority, made where there is none."""
+        found = queue.lanes.get(priority)
+        if found is None:
+            found = queue.lanes[priority] = Lane(pack(READY, priority, 0, queue.number, 0))
+            queue.order.append(priority)
+            queue.order.sort()
+            self.bytes += LANE_BYTES
         return found
 
     def message(self, seq: int, name: bytes, priority: int, not_before: int) -> None:
@@ -393,13 +432,12 @@ class QueueStore:
         counts[READY] += 1
         self.bytes += FRESH_BYTES
 
-    @staticmethod
-    def lane_of_new(queue: Queue, priority: int = 0) -> "tuple[list[int], array[int]]":
+    def lane_of_new(self, queue: Queue, priority: int = 0) -> "tuple[list[int], array[int]]":
         """Where messages of a priority go that are ready at once: (counts, the array their seqs go to, each larger than the last).
-        Until the queue is next purged."""
+        Until the queue is next purged or tidied."""
         lane = queue.lanes.get(priority)
         if lane is None:
-            lane = queue.lane(priority)
+            lane = self._lane(queue, priority)
         return queue.counts, lane.fresh
 
     def extend(self, name: bytes, priority: int, seqs: "array[int]") -> None:
@@ -510,8 +548,11 @@ class QueueStore:
         self.bytes -= TIMED_BYTES * (queue.counts[DELAYED] + queue.counts[LEASED])
         self.bytes -= DEAD_BYTES * len(queue.dead)
         queue.dead = OrderedDict()
+        self.purged = True
         del self.numbers[queue.number]
-        self.bytes -= BASE_BYTES * len(queue.bases)
+        self.bytes -= BASE_BYTES * len(queue.bases) + LANE_BYTES * len(queue.lanes)
+        if queue.counts[DELAYED] or queue.counts[LEASED]:
+            self._walk_left = SHARDS
         self.garbage.append(queue.bases)
         self.garbage += [lane.back for lane in queue.start(self._next_number)]
         self.numbers[self._next_number] = queue
@@ -525,10 +566,24 @@ class QueueStore:
         queue.lease = queue.attempts_max = UNSET
         queue.evicted = 0
         self.bytes -= sum(DEDUP_BYTES + len(key) for key in queue.dedup)
+        self._ownerless += len(queue.dedup)
         queue.dedup = {}
+        if self._ownerless > OWNERLESS_MIN and 4 * self._ownerless > len(self.windows):
+            self._drop_ownerless()
         if queue.empty:
-            del self.queues[name], self.numbers[queue.number]
-            self.bytes -= QUEUE_BYTES + len(name)
+            self._forget_queue(queue)
+
+    def _drop_ownerless(self) -> None:
+        """Have no windows of deleted queues: each would keep its key, and its queue's name, in memory until it is over."""
+        queues, unknown = self.queues, (0, 0)
+        owned = [(queues[name].dedup if name in queues else {}).get(key, unknown)[1] == until for until, name, key in self.windows]
+        self.windows = deque(compress(self.windows, owned))
+        self._ownerless = 0
+
+    def _forget_queue(self, queue: Queue) -> None:
+        """Nothing is left of a queue."""
+        del self.queues[queue.name], self.numbers[queue.number]
+        self.bytes -= QUEUE_BYTES + 2 * len(queue.name) + LANE_BYTES * len(queue.lanes)
 
     def configure(self, name: bytes, lease: int, attempts_max: int) -> None:
         """The queue's configuration; UNSET for the default."""
@@ -541,13 +596,15 @@ class QueueStore:
         if queue.dedup.pop(key, None) is None:
             self.bytes += DEDUP_BYTES + len(key)
         queue.dedup[key] = (seq, until)
-        self.windows.append((until, name, key))
+        self.windows.append((until, queue.name, key))  # not `name`, which would be a copy for each
 
     def forget_dedup(self, name: bytes, key: bytes) -> None:
         """The window of this key is over."""
         queue = self.queues.get(name)
         if queue is not None and queue.dedup.pop(key, None) is not None:
             self.bytes -= DEDUP_BYTES + len(key)
+            if not queue.dedup:
+                queue.dedup = {}
 
     def evict(self, name: bytes, count: int) -> None:
         """So many dead letters have fallen off."""
@@ -574,7 +631,7 @@ class QueueStore:
     def _come_back(self, seq: int, queue: Queue, kind: int, priority: int, attempts: int) -> None:
         """A message is ready again, or was put in behind later ones."""
         self._set(seq, queue, kind, priority, attempts, 0)
-        queue.lane(priority).come_back(seq)
+        self._lane(queue, priority).come_back(seq)
 
     def _leave(self, seq: int, queue: Queue, priority: int) -> None:
         """Something happens to a message: what it was, it is no longer."""
@@ -618,7 +675,7 @@ class QueueStore:
         self._come_back(seq, queue, kind, priority_of(state), attempts_of(state))
 
     def free(self, most: int) -> bool:
-        """Forget up to `most` purged messages; returns whether there are more."""
+        """Forget up to `most` purged messages, near enough; returns whether there are more."""
         while self.garbage and most > 0:
             piece = self.garbage[-1]
             while piece and most > 0:
@@ -629,7 +686,35 @@ class QueueStore:
                 most -= 1
             if not piece:
                 self.garbage.pop()
-        return bool(self.garbage)
+        while self._walk_left and most > 0:
+            shard = self.shards[self._walk_at]
+            most -= 1 + len(shard) // LOOKS_A_FREE
+            for seq in [seq for seq, state in shard.items() if queue_of(state) not in self.numbers]:
+                self._forget(seq)
+                most -= 1
+            self._walk_at, self._walk_left = (self._walk_at + 1) % SHARDS, self._walk_left - 1
+        return self.freeing
+
+    @property
+    def freeing(self) -> bool:
+        """Whether there is something for `free`."""
+        return bool(self.garbage) or self._walk_left > 0
+
+    def tidy(self, queue: Queue) -> None:
+        """Drop those lanes of a queue that are empty, and the queue where nothing is left of it. Nothing is seen of that."""
+        if self.queues.get(queue.name) is not queue:
+            return
+        if queue.forgettable:
+            self._forget_queue(queue)
+            return
+        for priority in [priority for priority, lane in queue.lanes.items() if lane.empty]:
+            del queue.lanes[priority]
+            queue.order.remove(priority)
+            self.bytes -= LANE_BYTES
+
+    def tables(self) -> list[dict[Any, Any]]:
+        """The dicts that hold messages and queues."""
+        return [*self.shards, self.queues, self.numbers]
 
     def pieces(self) -> list[object]:
         """What holds the messages, for freeing a store that was dropped piece by piece."""
