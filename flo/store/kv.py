@@ -19,7 +19,7 @@ from collections import OrderedDict
 from typing import Any, NamedTuple
 
 from flo.store.deadlines import Deadlines
-from flo.store.ordered import OrderedKeys
+from flo.store.ordered import DEAD_KEY_BYTES, OrderedKeys
 from flo.store.unread import Find, Unread, UnreadShard
 
 SHARDS = 256
@@ -258,14 +258,19 @@ class KvStore:
         old = self.shards[at].pop(key, None)
         if old is not None:
             self.bytes -= KEY_OVERHEAD_BYTES + len(key) + len(old)
-            self.ordered.lose(key)
+            ordered = self.ordered
+            ordered.dead += 1
+            ordered.dead_bytes += DEAD_KEY_BYTES + len(key)
             if old[-1] & NOTED:
                 self._unnote(at, key)
-        self._unbury(key)
+        buried = self.buried
+        if key in buried:
+            self._unbury(key)
         if self._history_age:
-            buried = self.buried
             buried[key] = (index, time)
-            self._grow_buried(BURIED_BYTES + len(key))
+            size = BURIED_BYTES + len(key)
+            self._buried_bytes += size
+            self.bytes += size
             while (
                 len(buried) > BURIED_MAX
                 or self._buried_bytes > BURIED_BYTES_MAX

@@ -31,7 +31,7 @@ class OrderedKeys:
         self._alive = alive
         self.fresh: list[bytes] = []  # appended to by the store; may hold keys deleted since, or twice
         self.dead = 0  # keys deleted since the last sweep …
-        self.dead_bytes = 0  # … and what is accounted to them
+        self.dead_bytes = 0  # … and what is accounted to them; both counted by the store
         self._backlog: list[bytes] = []  # an earlier `fresh`, reversed, being folded
         self._folded = 0
         self._firsts: list[bytes] = [b""]  # the lowest key each leaf may hold
@@ -65,11 +65,6 @@ class OrderedKeys:
     def overdue(self) -> bool:
         """Whether dead keys hold so much that to be rid of them does not wait for idle time."""
         return self.dead_bytes > OVERDUE_BYTES and self.pending
-
-    def lose(self, key: bytes) -> None:
-        """The store has the key no more."""
-        self.dead += 1
-        self.dead_bytes += DEAD_KEY_BYTES + len(key)
 
     def _many_dead(self) -> bool:
         if self.dead > DEAD_MIN and self.dead > len(self._leaves) * LEAF_KEYS // 2:
