@@ -31,7 +31,8 @@ lint: tools
 
 # What only computes (no server, no bound in ms) runs beside the rest, at the lowest priority, so that two cores are used.
 COMPUTING := $(addprefix tests/test_,backup.py binary_codec.py binary_session.py compaction.py compaction_faults.py engine_model.py \
-	flat.py json_path.py lane.py log_faults.py queue_model.py repair.py resp.py stream_model.py timers.py waits.py)
+	flat.py given_back.py golden.py json_path.py lane.py log_faults.py queue_lane.py queue_model.py repair.py resp.py stream_model.py \
+	structure.py timers.py waits.py)
 
 define run_tests
 	@log=$$(mktemp); nice -n 19 $(BIN)/python -m pytest -m "$(1)" $(COMPUTING) > $$log 2>&1 & beside=$$!; \

@@ -58,6 +58,7 @@ def test_a_session(run: Run) -> None:
     assert [line.split()[-1] for line in history] == ["(deleted)", "Ada"]
 
 
+@pytest.mark.slow
 def test_json_output_is_json(run: Run) -> None:
     version = json.loads(run("kv", "set", "j", "v", "--format", "json").stdout)["version"]
     assert json.loads(run("kv", "get", "j", "--format", "json").stdout) == {"key": "j", "version": version, "value": "v"}
@@ -222,6 +223,7 @@ def test_a_redis_port_says_so(redis_server: RedisProcess) -> None:
     assert result.returncode == 3 and b"A Redis server, or something else that speaks RESP" in result.stderr
 
 
+@pytest.mark.slow
 def test_the_secret(tmp_path: Path) -> None:
     secret, wrong = tmp_path / "secret", tmp_path / "wrong"
     for path, text in ((secret, "open sesame\n"), (wrong, "open barley\n")):

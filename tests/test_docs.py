@@ -73,6 +73,7 @@ def nine_thousand(tmp_path: Path) -> Iterator[tuple[FloProcess, Path]]:
         yield server, program
 
 
+@pytest.mark.slow
 def test_the_examples_of_the_manual_are_true(nine_thousand: tuple[FloProcess, Path]) -> None:
     server, program = nine_thousand
     text = (MAN / "flo.1").read_text()

@@ -688,6 +688,7 @@ def test_a_cursor_survives_a_restart(flo: FloProcess) -> None:
 # Deadlines
 
 
+@pytest.mark.slow
 def test_expiry(client: Client, refused: Refused) -> None:
     name = client.namespace or ""
     first = client.run(wire.kv_put(b"put", b"v", ttl=1))
@@ -736,6 +737,7 @@ def test_expiry(client: Client, refused: Refused) -> None:
     wait_until(lambda: client.run(wire.namespace_info(name))["keys_with_deadline"] == 1, "the sweep", 10)
 
 
+@pytest.mark.slow
 def test_an_expiry_shows_in_the_history_once_swept(client: Client) -> None:
     client.run(wire.kv_put(b"k", b"v", ttl=1))
     wait_until(lambda: not client.run(wire.kv_exists(b"k")), "the expiry", 5)
@@ -858,6 +860,7 @@ def test_block_on_a_missing_key_with_a_version(client: Client) -> None:
     assert client.respond(wire.kv_get(b"k", block=0, cas_version=5)).status is Status.NOT_FOUND
 
 
+@pytest.mark.slow
 def test_a_block_learns_of_an_expiry_at_its_deadline(client: Client) -> None:
     version = client.run(wire.kv_put(b"k", b"v", ttl=1))
     blocked = client.start(wire.kv_get(b"k", block=0, cas_version=version))
