@@ -1,3 +1,4 @@
+# make check  ruff, mypy --strict and every test that is not marked slow, in a minute and a half: what to run before a commit
 # make test   everything CI runs: ruff, mypy --strict, pytest (under ten minutes on two cores)
 # make long   the long versions: more rounds of faults, fuzzing and kills
 # make soak   ten minutes of everything at once, with kills, compactions and clock steps, against a model
@@ -10,7 +11,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 
-.PHONY: test lint unit long soak bench bench-quick locust tools dist docs clean
+.PHONY: check test lint unit long soak bench bench-quick locust tools dist docs clean
 
 test: lint unit
 
@@ -30,12 +31,20 @@ lint: tools
 
 # What only computes (no server, no bound in ms) runs beside the rest, at the lowest priority, so that two cores are used.
 COMPUTING := $(addprefix tests/test_,backup.py binary_codec.py binary_session.py compaction.py compaction_faults.py damage.py engine_model.py \
-	flat.py json_path.py lane.py log_faults.py queue_model.py repair.py resp.py stream_model.py timers.py waits.py)
+	flat.py given_back.py golden.py json_path.py lane.py log_faults.py queue_lane.py queue_model.py repair.py resp.py stream_model.py \
+	structure.py timers.py waits.py)
+
+define run_tests
+	@log=$$(mktemp); nice -n 19 $(BIN)/python -m pytest -m "$(1)" $(COMPUTING) > $$log 2>&1 & beside=$$!; \
+	status=0; $(BIN)/python -m pytest -m "$(1)" $(COMPUTING:%=--ignore=%) || status=1; \
+	wait $$beside || status=1; cat $$log; rm -f $$log; exit $$status
+endef
 
 unit: tools
-	@log=$$(mktemp); nice -n 19 $(BIN)/python -m pytest -m "not long" $(COMPUTING) > $$log 2>&1 & beside=$$!; \
-	status=0; $(BIN)/python -m pytest -m "not long" $(COMPUTING:%=--ignore=%) || status=1; \
-	wait $$beside || status=1; cat $$log; rm -f $$log; exit $$status
+	$(call run_tests,not long)
+
+check: lint
+	$(call run_tests,not slow and not long)
 
 long: tools
 	$(BIN)/python -m pytest --long --timeout 3600

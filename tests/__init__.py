@@ -1,1 +1,1 @@
-"""Flo's tests. `make test` runs them; `make long` runs the long versions."""
+"""Flo's tests. `make check` runs the fast ones, `make test` all, `make long` the long versions too."""

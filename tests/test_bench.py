@@ -15,6 +15,8 @@ from loadtest import charts
 from loadtest.bench import Row, rows_of
 from tests.processes import ROOT, FloProcess, wait_until
 
+pytestmark = pytest.mark.slow
+
 SVG = "{http://www.w3.org/2000/svg}"
 
 

@@ -140,6 +140,7 @@ def test_refusals_round_trip() -> None:
         assert getattr(back, "version", 0) == getattr(error, "version", 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", LAYOUTS)
 @settings(max_examples=50, deadline=None)
 @given(st.data())

@@ -332,6 +332,7 @@ def test_layouts_are_bounded() -> None:
         host.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(4))
 def test_damaged_requests_never_break_the_session(seed: int) -> None:
     """100,000 in all: each is answered, refused, or ends the connection; the log never fails and nothing raises."""

@@ -58,6 +58,7 @@ def test_a_session(run: Run) -> None:
     assert [line.split()[-1] for line in history] == ["(deleted)", "Ada"]
 
 
+@pytest.mark.slow
 def test_json_output_is_json(run: Run) -> None:
     version = json.loads(run("kv", "set", "j", "v", "--format", "json").stdout)["version"]
     assert json.loads(run("kv", "get", "j", "--format", "json").stdout) == {"key": "j", "version": version, "value": "v"}
@@ -196,6 +197,7 @@ def answering(greeting: bytes, answer: bytes) -> tuple[socket.socket, threading.
     return listener, thread
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("greeting", "answer", "says"),
     [
@@ -215,11 +217,13 @@ def test_a_wrong_port_says_what_answered_there(greeting: bytes, answer: bytes, s
     assert not thread.is_alive()
 
 
+@pytest.mark.slow
 def test_a_redis_port_says_so(redis_server: RedisProcess) -> None:
     result = flo("kv", "get", "a", "--port", str(redis_server.port))
     assert result.returncode == 3 and b"A Redis server, or something else that speaks RESP" in result.stderr
 
 
+@pytest.mark.slow
 def test_the_secret(tmp_path: Path) -> None:
     secret, wrong = tmp_path / "secret", tmp_path / "wrong"
     for path, text in ((secret, "open sesame\n"), (wrong, "open barley\n")):

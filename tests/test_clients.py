@@ -24,6 +24,8 @@ from redis.retry import Retry
 from flo.commands.session import MULTI_REFUSAL
 from tests.processes import ROOT, FloProcess, ReplyError, free_port, wait_until
 
+pytestmark = pytest.mark.slow
+
 CLIENT_SECONDS = 60
 NODE_DIRECTORY = ROOT / "tests" / "node"
 THREADS = 8

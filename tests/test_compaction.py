@@ -100,6 +100,7 @@ def logs(draw: st.DrawFn) -> dict[int, Record]:
     return log
 
 
+@pytest.mark.slow
 @settings(max_examples=400, deadline=None)
 @given(log=logs(), now=st.integers(0, 60), depth=st.integers(1, 4), age=st.integers(0, 30))
 def test_the_judge_says_what_the_law_says(log: dict[int, Record], now: int, depth: int, age: int) -> None:
@@ -120,6 +121,7 @@ def test_the_judge_says_what_the_law_says(log: dict[int, Record], now: int, dept
     assert {index for index, verdict in verdicts.items() if verdict == CURRENT} == current
 
 
+@pytest.mark.slow
 @settings(max_examples=400, deadline=None)
 @given(log=logs(), now=st.integers(0, 60), depth=st.integers(1, 4), age=st.integers(0, 30), share=st.integers(0, 25))
 def test_a_judge_of_the_tail_says_the_same_and_keeps_deletions(log: dict[int, Record], now: int, depth: int, age: int, share: int) -> None:
@@ -257,6 +259,7 @@ def shown(engine: Engine) -> dict[str, object]:
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tail", [False, True])
 @pytest.mark.parametrize("depth", [1, 3, 64])
 def test_the_same_before_and_after(tmp_path: Path, depth: int, tail: bool) -> None:
@@ -670,6 +673,7 @@ RUN = st.tuples(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @example([[("late", 150, True, b"a", "default"), ("turns", 650, True, b"a", "other"), ("add", 650, True, b"b", "other")]])
 @given(st.lists(st.lists(RUN, max_size=6), max_size=4))

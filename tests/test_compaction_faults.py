@@ -36,6 +36,8 @@ from tests.test_log_faults import (
     without,
 )
 
+pytestmark = pytest.mark.slow
+
 FAR = START + 100_000 * STEP
 OPS: list[Op] = [
     ("put", "default", b"a", b"1"),

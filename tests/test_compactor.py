@@ -77,6 +77,7 @@ def kill_and_look(flo: FloProcess) -> None:
         assert client.pipeline(*(("GET", f"key-{i}") for i in range(KEYS))) == [b"0" * VALUE_BYTES] * KEYS
 
 
+@pytest.mark.slow
 def test_a_log_that_grows_is_compacted(tmp_path: Path) -> None:
     """Past 64 MiB, by itself, while it is written to; and all is there after a kill."""
     with server(tmp_path) as flo:
@@ -254,6 +255,7 @@ def test_a_process_that_says_nonsense_ends_its_pass_only(tmp_path: Path, monkeyp
     assert check(str(tmp_path / "data")).damage == []
 
 
+@pytest.mark.slow
 def test_what_came_since_is_compacted_when_nobody_needs_the_machine(tmp_path: Path) -> None:
     """Long before the log has grown to twice its size; a start then reads it as what is compacted, and all is there after a kill."""
     with FloProcess(tmp_path, environment=SETTINGS | {"FLO_LOG_COMPACT_MIN": "1gb", "FLO_LOG_COMPACT_QUIET": "1s"}) as flo:
@@ -439,6 +441,7 @@ def test_what_is_ephemeral_has_no_tail(tmp_path: Path, monkeypatch: pytest.Monke
         assert idle.turns(compactor, 100, share=2) == []
 
 
+@pytest.mark.slow
 def test_a_pass_over_the_tail_gives_way(tmp_path: Path) -> None:
     """To one over all that somebody asks for: it ends at once, and the other begins."""
     with FloProcess(tmp_path, environment=SETTINGS | {"FLO_LOG_COMPACT_MIN": "1gb", "FLO_LOG_COMPACT_QUIET": "1s"}) as flo:

@@ -1382,6 +1382,7 @@ def at_the_end(names: Sequence[str]) -> list[list[str]]:
     return [[read, name] for name in names for read in ("GET", "PEXPIRETIME", "TYPE")] + [["KEYS", "*"], ["DBSIZE"]]
 
 
+@pytest.mark.slow
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(sequence=st.lists(requests, min_size=1, max_size=40), single=st.booleans())
 def test_generated_sequences_get_the_same_replies_from_both(pair: Pair, sequence: list[list[str]], single: bool) -> None:

@@ -558,6 +558,7 @@ AT_THE_END = [
 ]
 
 
+@pytest.mark.slow
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(sequence=st.lists(requests, min_size=1, max_size=60))
 def test_generated_sequences_get_the_same_replies_from_both(pair: Pair, sequence: list[list[str]]) -> None:

@@ -73,6 +73,7 @@ def nine_thousand(tmp_path: Path) -> Iterator[tuple[FloProcess, Path]]:
         yield server, program
 
 
+@pytest.mark.slow
 def test_the_examples_of_the_manual_are_true(nine_thousand: tuple[FloProcess, Path]) -> None:
     server, program = nine_thousand
     text = (MAN / "flo.1").read_text()
@@ -119,6 +120,7 @@ def test_the_hex_on_the_protocols_page_is_true() -> None:
     assert f"`{namespace_hash('default'):#018x}`" in text and f"`{namespace_hash('x'):#018x}`" in text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", [ROOT / "README.md", *sorted(DOCS.glob("*.md"))], ids=lambda path: path.name)
 def test_python_examples_run(page: Path, nine_thousand: tuple[FloProcess, Path]) -> None:
     """Every block of Python in the documents, against a server where it names one."""

@@ -40,6 +40,8 @@ REQUESTS = st.one_of(
     st.tuples(st.sampled_from([b"RPOP", b"rpop", b"QDEQUEUE", b"LLEN", b"QSTATS", b"DEL"]), QUEUES),
     st.tuples(st.just(b"QACK"), QUEUES, st.one_of(SEQS, SEQS, st.sampled_from([b"x", b"01", b"1-", b"1-01", b"9" * 19, b"-1"]))),
     st.tuples(st.just(b"QNACK"), QUEUES, SEQS),
+    st.tuples(st.just(b"QNACK"), QUEUES, st.just(b"DLQ"), SEQS),
+    st.tuples(st.just(b"QDLQ"), st.just(b"REQUEUE"), QUEUES, st.integers(1, 30).map(lambda seq: b"%d" % seq)),
     st.tuples(st.just(b"XADD"), QUEUES, st.just(b"*"), st.sampled_from([b"data", b"f", b""]), VALUES),
     st.tuples(st.just(b"XADD"), QUEUES, st.sampled_from([b"*", b"2-1", b"99999999999999-1"]), st.just(b"f"), VALUES),
     st.tuples(st.sampled_from([b"XLEN", b"XINFO"]), QUEUES),
@@ -92,7 +94,7 @@ def queues_and_streams(host: FakeHost) -> tuple[object, ...]:
     queues, streams = host.engine.queues.store, host.engine.streams.store
     return (
         [dict(shard) for shard in queues.shards],
-        {name: (queue.counts, list(queues.ready(queue)), list(queue.dead)) for name, queue in queues.queues.items()},
+        {name: (queue.counts, list(queues.ready(queue)), list(queue.dead), dict(queue.bases)) for name, queue in queues.queues.items()},
         queues.bytes,
         {name: (stream.last, stream.added, stream.ascending(0, ID_MAX, 1000)) for name, stream in streams.streams.items()},
         streams.bytes,
@@ -290,6 +292,31 @@ def test_messages_are_taken_for_good_many_at_once(monkeypatch: pytest.MonkeyPatc
         both(encode("QNACK", "q", "1-1") + encode("QENQUEUE", "q", "urgent", "PRIORITY", "1"))
         assert both(encode("RPOP", "q") * 9).endswith(b"urgent\r\n$-1\r\n")
         assert log_of(flat_host) == log_of(plain_host)
+    finally:
+        flat_host.close()
+        plain_host.close()
+
+
+def test_messages_that_came_back_from_the_dead_letters_in_runs() -> None:
+    """They are taken and acknowledged as one by one; an old receipt does not count."""
+    flat_host, plain_host = FakeHost(), FakeHost()
+    try:
+        one, other = session(flat_host), session(plain_host, plain=True)
+
+        def both(*requests: bytes) -> bytes:
+            mine = feed(one, b"".join(requests))
+            assert mine == feed(other, b"".join(requests))
+            assert queues_and_streams(flat_host) == queues_and_streams(plain_host)
+            return mine
+
+        both(*[encode("LPUSH", "q", f"m{number}") for number in range(8)])
+        both(*[encode("QDEQUEUE", "q")] * 8)
+        both(*[encode("QNACK", "q", "DLQ", f"{seq}-1") for seq in range(1, 9)], encode("QDLQ", "REQUEUE", "q", *range(1, 9)))
+        assert both(*[encode("QDEQUEUE", "q")] * 4, *[encode("RPOP", "q")] * 4).count(b":2\r\n") == 5  # of four the attempt, of one the seq
+        assert both(*[encode("QACK", "q", f"{seq}-1") for seq in range(1, 9)]) == b":0\r\n" * 8
+        assert both(*[encode("QACK", "q", f"{seq}-2") for seq in range(1, 9)]) == b":1\r\n" * 8
+        assert not flat_host.engine.queues.store.queues[b"q"].bases
+        assert_alike(flat_host, plain_host)
     finally:
         flat_host.close()
         plain_host.close()

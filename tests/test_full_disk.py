@@ -164,6 +164,7 @@ def test_a_turn_s_large_values_are_not_more_than_is_reserved(protocol: str, monk
         host.close()
 
 
+@pytest.mark.slow
 def test_a_kill_on_a_full_disk(disk: Disk) -> None:
     """kill -9, a start on the same full disk, and everything acknowledged is there; a stop and a start, too."""
     with FloProcess(disk.where / "data", wrapper=disk.wrapper, environment=SETTINGS) as flo:

@@ -55,11 +55,12 @@ def test_full_memory(full: FloProcess) -> None:
         wait_until(lambda: client.command("SET", "newest", "v") == b"OK", "room after a flush")
 
 
+@pytest.mark.slow
 def test_a_start_over_the_limit(tmp_path: Path) -> None:
     """What is there stays there and is served; expiry brings room."""
     with FloProcess(tmp_path / "data") as server, server.connect() as client:
         client.pipeline(*(("SET", f"key-{i}", "v" * 1000, "PX", "60000" if i % 2 else "1500") for i in range(8000)))
         server.stop()
-    with FloProcess(tmp_path / "data", "--max-memory", str(6 << 20)) as server, server.connect() as client:
+    with FloProcess(tmp_path / "data", "--max-memory", str(7 << 20)) as server, server.connect() as client:
         assert client.command("GET", "key-1") == b"v" * 1000
         wait_until(lambda: client.command("SET", "new", "v") == b"OK", "room after what expired")

@@ -26,6 +26,8 @@ from flo.proto.binary import encode_request
 from flo.proto.operations import BY_NAME
 from tests.processes import ROOT, FloProcess, ReplyError, RespClient, encode, wait_until
 
+pytestmark = pytest.mark.slow
+
 HEADER_MS = 500
 STALL_MS = 1000
 SHORT_TIMEOUTS = {"FLO_LIMITS_HEADER_TIMEOUT": f"{HEADER_MS}ms", "FLO_LIMITS_STALL_TIMEOUT": f"{STALL_MS}ms"}

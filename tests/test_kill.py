@@ -20,6 +20,8 @@ import pytest
 
 from tests.processes import ROOT, FloProcess, ReplyError, RespClient, encode, free_port, wait_until
 
+pytestmark = pytest.mark.slow
+
 WRITERS = 8
 ROUNDS = 20
 KEYS = 200  # of one writer; the rest of its keys are unique to an operation

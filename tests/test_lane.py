@@ -236,6 +236,7 @@ def send(client: socket.socket, data: bytes) -> None:
         client.send(data)
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(steps=st.lists(STEPS, max_size=25))
 @example(
@@ -570,6 +571,7 @@ CROWDS = st.lists(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=80, deadline=None)
 @given(crowds=CROWDS)
 def test_a_crowd_of_binary_clients_as_each_alone(crowds: list[tuple[str, list[bytes], int, int, bool]]) -> None:

@@ -17,6 +17,8 @@ from loadtest.compare import disturbed, stolen
 from loadtest.generator import prepare
 from tests.processes import FloProcess, RedisProcess, encode, wait_until
 
+pytestmark = pytest.mark.slow
+
 Attacked = FloProcess | RedisProcess
 Attack = Callable[[Attacked], None]
 ATTACK_SECONDS = 0.7  # of those that trickle

@@ -98,6 +98,7 @@ def read_until(sock: socket.socket, end: bytes) -> bytes:
     return data
 
 
+@pytest.mark.slow
 def test_resp_clients_are_told_and_then_served(held: Held) -> None:
     """Each request has its -LOADING; the one that was half there when the start ended, too; the next is served."""
     with held.connect() as sock:

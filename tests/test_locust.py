@@ -10,6 +10,8 @@ import pytest
 from flo import Client
 from tests.processes import ROOT, FloProcess
 
+pytestmark = pytest.mark.slow
+
 # Not imported here: it patches sockets, threads and the reaping of children for the whole process.
 if importlib.util.find_spec("locust") is None:
     pytest.skip("locust is not installed: make tools", allow_module_level=True)

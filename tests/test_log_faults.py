@@ -32,6 +32,8 @@ from flo.ual.repair import repair
 from flo.ual.segment import HEADER_BYTES, Segment, file_name
 from tests.faultfiles import AFTER, BEFORE, MODES, TORN, Plan, SimCrash, SimFiles
 
+pytestmark = pytest.mark.slow
+
 DIR = "/data"
 SEGMENT_BYTES = 16 << 10
 START = 1_700_000_000_000

@@ -118,6 +118,7 @@ def test_a_turn_serves_as_many_as_it_has_time_for_and_all_in_turn(count: int, mo
     assert len(times) == count and max(times.values()) - min(times.values()) <= 1, "nobody is served twice while another waits"
 
 
+@pytest.mark.slow
 def test_those_who_wait_cost_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a turn costs that serves as many as ever, with five times as many waiting as epoll tells of at once, in the same run: up to
     2.6 times as much, for they are more to keep in a cache. Where a turn goes over all that wait it is 6.5 to 8.7 times."""

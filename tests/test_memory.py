@@ -1,12 +1,19 @@
 """What is accounted to what is stored agrees with the memory the process has grown by: max_memory is a bound on that."""
 
+import gc
+import random
 import subprocess
 import sys
+import tracemalloc
 from pathlib import Path
 
 import pytest
 
+from flo.engine import Engine, EngineSettings
+from tests.memory_shapes import LATER_MS, Clock, random_shapes
 from tests.processes import ROOT
+
+pytestmark = pytest.mark.slow
 
 # Grown and accounted bytes an item, printed by a process of its own, so that nothing else has left room behind.
 SCRIPT = """
@@ -66,3 +73,76 @@ def test_accounted_and_resident_memory_agree(kind: str, size: int, tmp_path: Pat
     )
     resident, accounted = map(float, done.stdout.split())
     assert 0.75 <= accounted / resident <= 1.25, f"{kind} of {size}: {accounted:.0f} bytes accounted, {resident:.0f} resident"
+
+
+SHAPE_BYTES = 32 << 20
+SEEDS = [3, 11, 12, 21, 23, 39, 47]  # quick ones, of every kind
+SEEDS_LONG = sorted({*range(100)} - {*SEEDS})
+
+
+class Measure:
+    """How much memory there is of what came since."""
+
+    def __init__(self, engine: Engine, told: str) -> None:
+        self.engine, self.told = engine, told
+        gc.collect()
+        tracemalloc.start()
+        self._traced, self._accounted = tracemalloc.get_traced_memory()[0], engine.memory_used()
+
+    def settle(self) -> int:
+        """Have all done that can wait; returns the traced bytes."""
+        self.engine.tick()
+        while self.engine.upkeep(True):
+            self.engine.commit()
+        self.engine.commit()
+        return tracemalloc.get_traced_memory()[0] - self._traced
+
+    def check(self, when: str) -> None:
+        """Accounted and traced bytes agree within a quarter, or within a quarter of the smallest shape."""
+        traced, accounted = self.settle(), self.engine.memory_used() - self._accounted
+        assert abs(accounted - traced) <= max(traced, SHAPE_BYTES) / 4, (
+            f"{when}, {accounted >> 10:,} KiB accounted and {traced >> 10:,} traced: {self.told}"
+        )
+
+
+def memory_of_shape(seed: int, directory: Path) -> None:
+    """Grow a random shape, remove it, and compare all the while."""
+    rng, clock = random.Random(seed), Clock()
+    settings = EngineSettings(durability="ephemeral", history_depth=rng.choice([1, 64]), segment_bytes=4 << 20)
+    engine = Engine(str(directory), settings, clock=clock)
+    shapes = random_shapes(engine, clock, rng)
+    measure = Measure(engine, f"seed {seed}, history {settings.history_depth}, {shapes}")
+    try:
+        size, slices = 0, 0
+        while size < SHAPE_BYTES * 5 // 4:
+            with engine.batch():
+                rng.choice(shapes).grow()
+            slices += 1
+            if slices % 16 == 0:
+                before, size = size, measure.settle()
+                if before < SHAPE_BYTES <= size:
+                    measure.check("grown to the least")
+                if slices > 600 and size < SHAPE_BYTES:
+                    break  # what keeps almost nothing, such as messages that are taken: that is looked at, too
+        measure.check("grown")
+        for part in (0.5, 0.02, 0):
+            for shape in shapes:
+                shape.remove(part)
+            measure.check(f"all removed but {part:.0%}")
+        clock.now += LATER_MS
+        measure.check("a day later")
+    finally:
+        tracemalloc.stop()
+        engine.log.abandon()
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_accounted_and_traced_memory_agree_for_random_shapes(seed: int, tmp_path: Path) -> None:
+    """While it grows, and while it is removed."""
+    memory_of_shape(seed, tmp_path)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("seed", SEEDS_LONG)
+def test_accounted_and_traced_memory_agree_for_more_random_shapes(seed: int, tmp_path: Path) -> None:
+    memory_of_shape(seed, tmp_path)

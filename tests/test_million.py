@@ -10,6 +10,8 @@ import pytest
 
 from tests.processes import FloProcess, RespClient, encode, wait_until
 
+pytestmark = pytest.mark.slow
+
 KEYS = 1_000_000
 REFERENCE_SECONDS = 0.038  # what `reference` takes on the machine that the bound is for, when nobody else uses it
 

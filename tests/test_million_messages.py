@@ -14,6 +14,8 @@ import pytest
 from tests.processes import FloProcess, RespClient, encode, wait_until
 from tests.test_million import STALL_MS_MAX, settled
 
+pytestmark = pytest.mark.slow
+
 CHUNK = 2000
 MESSAGE_BYTES_MAX = 250
 RECORD_BYTES_MAX = 64

@@ -12,6 +12,8 @@ import pytest
 from contrib.build_pyz import build
 from tests.processes import ROOT, FloProcess
 
+pytestmark = pytest.mark.slow
+
 
 def pythons() -> list[str]:
     """Every Python from 3.11 on that can be found: on the path, in pyenv, and the one that runs this."""

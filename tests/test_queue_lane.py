@@ -30,7 +30,8 @@ class LaneModel(RuleBasedStateMachine):
         self.next = 1
         self.ready: dict[int, int] = {}  # seq -> attempts
         self.leased: dict[int, int] = {}
-        self.dead: set[int] = set()
+        self.dead: dict[int, int] = {}  # seq -> attempts
+        self.bases: dict[int, int] = {}  # of those that are not dead
 
     def teardown(self) -> None:
         module.TRIM_MIN = self._trim_min
@@ -57,7 +58,7 @@ class LaneModel(RuleBasedStateMachine):
         """Of the first, as it is live, or of any, as a base's records come."""
         seq = min(self.ready) if first else data.draw(st.sampled_from(sorted(self.ready)))
         attempts = self.ready.pop(seq) + 1
-        self.store.lease(seq, NAME, 0, attempts, LATER)
+        self.store.lease(seq, NAME, 0, attempts, LATER, self.bases.get(seq, 0))
         self.leased[seq] = attempts
 
     @precondition(lambda self: self.ready and not any(self.ready.values()))
@@ -83,11 +84,11 @@ class LaneModel(RuleBasedStateMachine):
         seq = data.draw(st.sampled_from(sorted(self.leased)))
         attempts = self.leased[seq]
         if what == "extend":
-            self.store.lease(seq, NAME, 0, attempts, LATER + 1)
+            self.store.lease(seq, NAME, 0, attempts, LATER + 1, self.bases.get(seq, 0))
             return
         del self.leased[seq]
         if what == "back":
-            self.store.back(seq, NAME, 0, attempts, 0)
+            self.store.back(seq, NAME, 0, attempts, 0, self.bases.get(seq, 0))
             self.ready[seq] = attempts
         elif what == "lapse":
             state = self.store.state(seq)
@@ -97,9 +98,11 @@ class LaneModel(RuleBasedStateMachine):
             self.ready[seq] = attempts
         elif what == "die":
             self.store.die(seq, NAME, 0, attempts, 1)
-            self.dead.add(seq)
+            self.dead[seq] = attempts
+            self.bases.pop(seq, None)
         else:
             self.store.remove(seq, NAME)
+            self.bases.pop(seq, None)
 
     @precondition(lambda self: self.ready)
     @rule(data=st.data())
@@ -107,6 +110,7 @@ class LaneModel(RuleBasedStateMachine):
         """Of one that is ready: its payload was lost, or it was acknowledged after its lease."""
         seq = data.draw(st.sampled_from(sorted(self.ready)))
         del self.ready[seq]
+        self.bases.pop(seq, None)
         self.store.remove(seq, NAME)
         self.store.remove(seq, NAME)  # and there is nothing more of it
 
@@ -114,9 +118,8 @@ class LaneModel(RuleBasedStateMachine):
     @rule(data=st.data())
     def requeue(self, data: st.DataObject) -> None:
         seq = data.draw(st.sampled_from(sorted(self.dead)))
-        self.dead.remove(seq)
-        self.store.back(seq, NAME, 0, 0, 0)
-        self.ready[seq] = 0
+        attempts = self.ready[seq] = self.bases[seq] = self.dead.pop(seq)
+        self.store.back(seq, NAME, 0, attempts, 0, attempts)
 
     @rule(really=st.integers(0, 9))
     def purge(self, really: int) -> None:
@@ -127,7 +130,7 @@ class LaneModel(RuleBasedStateMachine):
         assert not [seq for seq, lane in places if self.store.still_ready(seq, self.queue, lane) is not None]
         while self.store.free(3):
             pass
-        self.ready, self.leased, self.dead = {}, {}, set()
+        self.ready, self.leased, self.dead, self.bases = {}, {}, {}, {}
 
     @invariant()
     def same(self) -> None:
@@ -142,8 +145,16 @@ class LaneModel(RuleBasedStateMachine):
         assert [seq for seq, lane in places if store.still_ready(seq, queue, lane) is not None] == sorted(self.ready)
         untouched = queue.untouched
         assert untouched <= queue.counts[READY]
-        own = module.QUEUE_BYTES + len(NAME) + module.FRESH_BYTES * untouched + module.DEAD_BYTES * len(self.dead)
+        own = (
+            module.QUEUE_BYTES
+            + 2 * len(NAME)
+            + module.LANE_BYTES * len(queue.lanes)
+            + module.FRESH_BYTES * untouched
+            + module.DEAD_BYTES * len(self.dead)
+        )
         stated = len(self.ready) + len(self.leased) - untouched
+        assert queue.bases == self.bases
+        own += module.BASE_BYTES * len(self.bases)
         assert store.bytes == own + module.MESSAGE_BYTES * stated + module.TIMED_BYTES * len(self.leased)
 
 
@@ -197,7 +208,7 @@ def test_what_is_acknowledged_after_its_lease_is_not_kept(order: Sequence[int]) 
         store.remove(seq, NAME)
     lane = store.open(NAME).lanes[0]
     store.first(store.open(NAME))
-    assert (lane.back, lane.stale, store.bytes) == ([], set(), module.QUEUE_BYTES + len(NAME))
+    assert (lane.back, lane.stale, store.bytes) == ([], set(), module.QUEUE_BYTES + 2 * len(NAME) + module.LANE_BYTES)
 
 
 def test_an_empty_lane_gives_its_memory_back() -> None:

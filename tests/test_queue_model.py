@@ -1,9 +1,12 @@
 """Queues against a plain model, with restarts, crashes and moved clocks: nothing lost, nothing held by two, nothing acknowledged
-twice, order by (priority, seq), attempts exact; and what the record law keeps is enough to rebuild them."""
+twice, order by (priority, seq), attempts exact, no receipt given out twice; and what
+the record law keeps is enough to rebuild them."""
 
 import shutil
+import struct
 import tempfile
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,8 +17,10 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from flo.engine import Engine, EngineSettings
 from flo.engine import queue as engine_queue
 from flo.engine.queue import Message
-from flo.store.queue import DEDUP_MS, LEASE_MS, Queue, attempts_of, deadline_of, kind_of, priority_of
+from flo.errors import BadRequest
+from flo.store.queue import ATTEMPTS_MAX, DEDUP_MS, LEASE_MS, Queue, attempts_of, deadline_of, kind_of, priority_of, queue_of
 from flo.ual.law import survivors
+from flo.ual.record import QUEUE_BACK, U64, Record, container
 
 NAMES = st.sampled_from([b"a", b"b", b""])
 NOW = 1_700_000_000_000
@@ -33,6 +38,7 @@ class Item:
     time: int
     state: str  # ready, delayed, leased, lapsed, dead
     attempts: int = 0
+    base: int = 0  # attempts when it was last put back from the dead letters
     deadline: int = 0
     died: int = 0
     recorded: tuple[str, int] | None = None  # its state and deadline before it ran out, which no record says
@@ -56,6 +62,9 @@ class Item:
         self.become(*self.recorded)
         return True
 
+    def is_spent(self, limit: int) -> bool:
+        return 0 < limit <= self.attempts - self.base
+
 
 def snapshot(engine: Engine) -> Any:
     """Everything that must be the same after a rebuild, once time has done what it has to."""
@@ -63,15 +72,15 @@ def snapshot(engine: Engine) -> Any:
     while engine.queues.sweep():
         pass
     messages = {
-        seq: (kind_of(s), priority_of(s), attempts_of(s), deadline_of(s), store.numbers[(s >> 30) & 0xFFFFFFFF].name)
+        seq: (kind_of(s), priority_of(s), attempts_of(s), deadline_of(s), store.numbers[queue_of(s)].name)
         for shard in store.shards
         for seq, s in shard.items()
-        if (s >> 30) & 0xFFFFFFFF in store.numbers
+        if queue_of(s) in store.numbers
     }
 
     def queue(q: Queue) -> Any:
         ready = [(seq, kind_of(state), priority_of(state), attempts_of(state)) for seq, state in store.ready(q)]
-        return (q.lease, q.attempts_max, q.counts, list(q.dead.items()), q.evicted, dict(q.dedup), ready)
+        return (q.lease, q.attempts_max, q.counts, list(q.dead.items()), q.evicted, dict(q.dedup), dict(q.bases), ready)
 
     shown = {name: queue(q) for name, q in store.queues.items() if not q.empty or q.dedup or engine.queues.exists(name)}
     return messages, shown
@@ -88,6 +97,7 @@ class QueueModel(RuleBasedStateMachine):
         self.dedup: dict[tuple[bytes, bytes], tuple[int, int]] = {}
         self.limits: dict[bytes, tuple[int, int]] = {}  # queue -> (lease, attempts)
         self.receipts: list[tuple[bytes, int, int]] = []
+        self.given: set[tuple[int, int]] = set()  # (seq, attempt) of every delivery
         self.engine = self._open()
 
     def _open(self) -> Engine:
@@ -104,7 +114,7 @@ class QueueModel(RuleBasedStateMachine):
         """The time now, and what it has done."""
         for item in self.items.values():
             limit = self.limits.get(item.queue, (LEASE_MS, 5))[1]
-            if item.run_out(self.wall) and item.state == "lapsed" and limit and item.attempts >= limit:
+            if item.run_out(self.wall) and item.state == "lapsed" and item.is_spent(limit):
                 item.become("dead")
                 item.died = self.wall
         self.dedup = {key: (seq, until) for key, (seq, until) in self.dedup.items() if until > self.wall}
@@ -142,7 +152,7 @@ class QueueModel(RuleBasedStateMachine):
         assert seq not in self.items
         if key is not None:
             self.dedup[(name, key)] = (seq, now + DEDUP_MS)
-        self.items[seq] = Item(name, payload, priority, now, "delayed" if delay else "ready", 0, now + delay if delay else 0)
+        self.items[seq] = Item(name, payload, priority, now, "delayed" if delay else "ready", deadline=now + delay if delay else 0)
 
     @rule(name=NAMES, count=st.integers(1, 4))
     def push(self, name: bytes, count: int) -> None:
@@ -165,6 +175,8 @@ class QueueModel(RuleBasedStateMachine):
         for message in found:
             item = self.items[message.seq]
             item.attempts += 1
+            assert (message.seq, message.attempts) not in self.given
+            self.given.add((message.seq, message.attempts))
             assert message == Message(message.seq, item.priority, item.attempts, item.time, item.payload)
             if acknowledge:
                 del self.items[message.seq]
@@ -202,7 +214,7 @@ class QueueModel(RuleBasedStateMachine):
             assert queues.nack(name, receipts, delay=delay, dead=dead) == stands
             if stands and item:
                 limit = self.limits.get(name, (LEASE_MS, 5))[1]
-                if dead or (limit and item.attempts >= limit):
+                if dead or item.is_spent(limit):
                     item.become("dead")
                     item.died = now
                 else:
@@ -215,7 +227,7 @@ class QueueModel(RuleBasedStateMachine):
         old = self.limits.get(name, (LEASE_MS, 5))
         self.limits[name] = (old[0] if lease is None else lease, old[1] if attempts is None else attempts)
         for item in self.items.values():
-            if attempts and item.queue == name and item.state == "lapsed" and item.attempts >= attempts:
+            if attempts and item.queue == name and item.state == "lapsed" and item.is_spent(attempts):
                 item.become("dead")
                 item.died = self.wall
 
@@ -225,7 +237,7 @@ class QueueModel(RuleBasedStateMachine):
         dead = self._dead(name)
         shown = self.engine.queues.dead_letters(name)
         assert sorted(m.seq for m in shown) == sorted(dead)
-        assert [m.time for m in shown] == [self.items[m.seq].died for m in shown]
+        assert [(m.time, m.attempts) for m in shown] == [(self.items[m.seq].died, self.items[m.seq].attempts) for m in shown]
         chosen = data.draw(st.lists(st.sampled_from([*dead, 999_999]), max_size=3))
         there = {seq for seq in chosen if seq in dead}
         if requeue:
@@ -233,7 +245,7 @@ class QueueModel(RuleBasedStateMachine):
             for seq in there:
                 item = self.items[seq]
                 item.become("ready")
-                item.attempts = 0
+                item.base = item.attempts
         else:
             assert self.engine.queues.delete_dead(name, chosen) == len(there)
             for seq in there:
@@ -338,7 +350,7 @@ class QueueModel(RuleBasedStateMachine):
                 assert (message.attempts, message.payload) == (item.attempts, item.payload)
 
 
-TestQueueModel = QueueModel.TestCase
+TestQueueModel = pytest.mark.slow(QueueModel.TestCase)
 TestQueueModel.settings = settings(max_examples=60, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck))
 
 
@@ -362,3 +374,67 @@ def test_dead_letters_are_bounded_and_counted(tmp_path: Any, monkeypatch: pytest
     with Engine(str(tmp_path), EngineSettings(segment_bytes=1 << 16)) as engine:
         assert engine.queues.stats(b"q")["dead_evicted"] == 3
         assert len(engine.queues.dead_letters(b"q")) == 5
+
+
+def test_an_old_receipt_does_not_count_after_a_return_from_the_dead_letters(tmp_path: Path) -> None:
+    """Over compactions and restarts; and its failures are counted anew."""
+    engine = Engine(str(tmp_path), EngineSettings(segment_bytes=1 << 16))
+    engine.queues.configure(b"q", max_attempts=2)
+    seq = engine.queues.enqueue(b"q", b"x")
+    old: list[tuple[int, int]] = []
+    for _ in range(3):
+        for failure in range(2):
+            (message,) = engine.queues.dequeue(b"q")
+            receipt = (message.seq, message.attempts)
+            assert message.seq == seq and receipt not in old
+            assert engine.queues.ack(b"q", old) == engine.queues.nack(b"q", old) == engine.queues.touch(b"q", old) == 0
+            assert sum(engine.queues.ack_one(b"q", *each) for each in old) == 0
+            old.append(receipt)
+            assert not engine.queues.dead_letters(b"q"), f"failure {failure} since it was put back"
+            assert engine.queues.nack(b"q", [receipt]) == 1
+            engine.compact(tail=bool(failure))
+            engine.close()
+            engine = Engine(str(tmp_path), EngineSettings(segment_bytes=1 << 16))
+        assert [letter.attempts for letter in engine.queues.dead_letters(b"q")] == [len(old)]
+        engine.queues.purge(b"q")
+        assert engine.queues.requeue(b"q", [seq]) == 1
+    assert [m.attempts for m in engine.queues.peek(b"q")] == [6]
+    (message,) = engine.queues.dequeue(b"q")
+    assert engine.queues.ack(b"q", [(seq, 7)]) == 1
+    assert not engine.queues.store.queues[b"q"].bases
+    engine.close()
+
+
+def test_a_message_that_a_receipt_cannot_count_further_is_a_dead_letter(tmp_path: Path) -> None:
+    """Even where the queue has no limit: another delivery would have a receipt that was given before."""
+    with Engine(str(tmp_path)) as engine:
+        queues = engine.queues
+        queues.configure(b"q", max_attempts=0)
+        seq = queues.enqueue(b"q", b"x")
+        entity, state = container(b"q") + U64.pack(seq), struct.pack("<BIQ", 0, ATTEMPTS_MAX - 1, 0)
+        with engine.batch():
+            engine.write(Record(QUEUE_BACK, 0, engine.now, entity, state, 0, (seq,)))
+        (last,) = queues.dequeue(b"q")
+        assert last.attempts == ATTEMPTS_MAX
+        assert queues.nack(b"q", [(seq, ATTEMPTS_MAX)]) == 1
+        assert not queues.dequeue(b"q")
+        assert [letter.attempts for letter in queues.dead_letters(b"q")] == [ATTEMPTS_MAX]
+        with pytest.raises(BadRequest, match="put its payload in anew"):
+            queues.requeue(b"q", [seq])
+        assert queues.delete_dead(b"q", [seq]) == 1
+
+
+def test_a_purge_frees_what_a_requeue_left(tmp_path: Path) -> None:
+    with Engine(str(tmp_path)) as engine:
+        queues = engine.queues
+        before = queues.store.bytes
+        seq = queues.enqueue(b"q", b"x")
+        queues.dequeue(b"q")
+        queues.nack(b"q", [(seq, 1)], dead=True)
+        queues.requeue(b"q", [seq])
+        queues.purge(b"q")
+        while engine.upkeep(True):
+            pass
+        queues.delete(b"q")
+        queues.store.drop(b"q")
+        assert (queues.store.bytes, queues.store.garbage) == (before, [])

@@ -18,6 +18,8 @@ from tests.faultfiles import Plan, SimCrash, SimFiles
 from tests.processes import ROOT, FloProcess
 from tests.test_log_faults import DIR, SEGMENT_BYTES, START, Clock
 
+pytestmark = pytest.mark.slow
+
 NOW = START + 1
 
 

@@ -4,7 +4,11 @@ import threading
 import time
 from pathlib import Path
 
+import pytest
+
 from tests.processes import FloProcess, encode
+
+pytestmark = pytest.mark.slow
 
 SYNC_SECONDS = 0.1
 CLIENTS = 40

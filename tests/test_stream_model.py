@@ -535,7 +535,7 @@ class StreamModel(RuleBasedStateMachine):
                 assert {i: (d.consumer, d.deliveries, d.time) for i, d in group.dead.items()} == state.dead
 
 
-TestStreamModel = StreamModel.TestCase
+TestStreamModel = pytest.mark.slow(StreamModel.TestCase)
 TestStreamModel.settings = settings(max_examples=60, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck))
 
 

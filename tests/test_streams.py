@@ -217,6 +217,7 @@ def test_streams_and_groups_survive_a_kill(flo: FloProcess, client: Client) -> N
         assert [r.payload for r in again.streams.group_read("s", "g", "c")] == [b"3", b"4"]
 
 
+@pytest.mark.slow
 def test_records_that_are_too_old_go(client: Client, tmp_path: Path) -> None:
     client.streams.create("s", max_age=1)
     client.streams.append("s", b"x")
@@ -232,6 +233,7 @@ def test_records_that_are_too_old_go(client: Client, tmp_path: Path) -> None:
         assert [r.payload for r in engine.streams.read(b"s")] == [b"new", b"newer"]
 
 
+@pytest.mark.slow
 def test_the_command_line(flo: FloProcess) -> None:
     def run(*words: str, status: int = 0, stdin: bytes = b"") -> str:
         command = [sys.executable, "-m", "flo", "stream", *words, "--port", str(flo.port)]
@@ -315,6 +317,7 @@ def test_deadlines_at_the_end_of_an_hour(engine: Engine) -> None:
     assert not engine.kv.exists(b"k")
 
 
+@pytest.mark.slow
 def test_a_flush_ends_what_is_done_in_slices(flo: FloProcess) -> None:
     with flo.connect() as one, flo.connect() as other:
         one.command("XGROUP", "CREATE", "s", "g", "0", "MKSTREAM")

@@ -1,10 +1,13 @@
 """Deadlines and timers: everything is given out once it is due, no sooner, and nothing stays behind, whichever way the clock goes."""
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flo.store.deadlines import HOUR_SECONDS, SECOND_MS, Deadlines
 from flo.store.timers import Timers
+
+pytestmark = pytest.mark.slow
 
 HOUR_MS = HOUR_SECONDS * SECOND_MS
 # around the ends of hours, where a second's own hour and the one it is due in differ

@@ -29,6 +29,8 @@ from tests.processes import FloProcess, wait_until
 from tests.test_compaction import SEGMENT_BYTES, START, Clock, memory_of
 from tests.test_golden import GOLDEN
 
+pytestmark = pytest.mark.slow
+
 KEYS = [b"%d" % number for number in range(5)]
 HOUR = 3600 * 1000
 

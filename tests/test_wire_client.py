@@ -688,6 +688,7 @@ def test_a_cursor_survives_a_restart(flo: FloProcess) -> None:
 # Deadlines
 
 
+@pytest.mark.slow
 def test_expiry(client: Client, refused: Refused) -> None:
     name = client.namespace or ""
     first = client.run(wire.kv_put(b"put", b"v", ttl=1))
@@ -736,6 +737,7 @@ def test_expiry(client: Client, refused: Refused) -> None:
     wait_until(lambda: client.run(wire.namespace_info(name))["keys_with_deadline"] == 1, "the sweep", 10)
 
 
+@pytest.mark.slow
 def test_an_expiry_shows_in_the_history_once_swept(client: Client) -> None:
     client.run(wire.kv_put(b"k", b"v", ttl=1))
     wait_until(lambda: not client.run(wire.kv_exists(b"k")), "the expiry", 5)
@@ -858,6 +860,7 @@ def test_block_on_a_missing_key_with_a_version(client: Client) -> None:
     assert client.respond(wire.kv_get(b"k", block=0, cas_version=5)).status is Status.NOT_FOUND
 
 
+@pytest.mark.slow
 def test_a_block_learns_of_an_expiry_at_its_deadline(client: Client) -> None:
     version = client.run(wire.kv_put(b"k", b"v", ttl=1))
     blocked = client.start(wire.kv_get(b"k", block=0, cas_version=version))
@@ -1071,6 +1074,7 @@ def test_compressed_values(client: Client, refused: Refused) -> None:
     assert client.run(wire.kv_get(b"cas")).value == value
 
 
+@pytest.mark.slow
 def test_inflation_is_bounded(client: Client, refused: Refused) -> None:
     client.run(wire.kv_put(b"k", bytes(wire.MAX_VALUE)), compress=True)
     assert client.run(wire.kv_get(b"k")).value == bytes(wire.MAX_VALUE)
@@ -1166,6 +1170,7 @@ def test_every_operation_has_a_call() -> None:
         assert {name for name in operations() if cells[1] in taken_by(name)} == set(cells[4].split(", ")) & set(operations())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", list(operations()))
 def test_options_that_are_not_taken(client: Client, name: str) -> None:
     call = every_call()[name]
@@ -1418,6 +1423,7 @@ def test_a_pipeline_is_executed_in_order_past_refusals(client: Client) -> None:
     assert client.run(wire.kv_get(b"k")).value == b"3"
 
 
+@pytest.mark.slow
 def test_a_pipeline_larger_than_any_buffer(client: Client) -> None:
     values = [bytes([number % 256]) * 1000 for number in range(30_000)]
     responses = client.pipeline([wire.ping(value) for value in values])

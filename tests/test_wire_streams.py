@@ -882,6 +882,7 @@ def test_max_bytes_is_kept_to(client: Client) -> None:
     assert client.run(wire.stream_info(S)) == (ZERO, over, 0, 0, 0)
 
 
+@pytest.mark.slow
 def test_max_age_is_kept_to(client: Client) -> None:
     client.run(wire.stream_create(S, max_age=1))
     old = client.run(wire.stream_append(S, b"old"))
@@ -1405,6 +1406,7 @@ def test_a_dead_letter_can_not_be_touched_or_claimed(client: Client) -> None:
     assert dead(client) == [str(at)]
 
 
+@pytest.mark.slow
 def test_10000_dead_letters_are_kept(client: Client) -> None:
     client.run(wire.stream_group_create(S, G, max_deliver=1))
     appended = fill(client, S, [b""] * 10_050)
@@ -1784,6 +1786,7 @@ def test_everything_is_there_after_a_kill(flo: FloProcess) -> None:
         assert client.run(wire.stream_append(b"emptied", b"")) > before[3][3].last
 
 
+@pytest.mark.slow
 def test_time_runs_on_while_the_server_is_down(flo: FloProcess) -> None:
     with Client(flo.port) as client:
         client.run(wire.stream_group_create(S, G, ack_timeout=1, max_deliver=2))

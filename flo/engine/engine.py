@@ -298,14 +298,19 @@ class Engine:
                 continue
             store = namespace.kv.store
             waiting = store.ordered.waiting
-            if (idle and store.ordered.pending) or (waiting > WAITING_MIN and waiting > 2 * len(store)):
+            if (idle and store.ordered.pending) or store.ordered.overdue or (waiting > WAITING_MIN and waiting > 2 * len(store)):
                 store.ordered.fold()
+                more = True
+                break
+            if idle and namespace.untidy:
+                namespace.tidy()
                 more = True
                 break
         more = self.sweep() or more
         for namespace in tuple(self.busy):
-            if namespace.queues.store.queues:
+            if namespace.queues.store.queues or namespace.queues.store.freeing:
                 more = namespace.queues.sweep() or more
+                more = (idle and namespace.untidy) or more  # what was purged is freed by now
             if namespace.streams.store.streams or namespace.streams.store.garbage:
                 more = namespace.streams.sweep() or more
         return more
@@ -484,6 +489,7 @@ class Engine:
         namespace = self._by_id.get(record.namespace)
         if namespace is None:
             return  # it was deleted since; the mark outlives it
+        self.busy.add(namespace)
         below = U64.unpack(record.state)[0]
         if record.entity and record.entity[0] in STREAM_FAMILIES:
             namespace.streams.apply_watermark(record.entity, below)

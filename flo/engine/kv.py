@@ -59,6 +59,7 @@ HISTORY_BYTES_MAX = 16 << 20  # of values in one answer
 RANDOM_TRIES = 100
 CURSORS_MAX = 10_000  # scans under way at once that can go on where they were
 CURSOR_BYTES_MAX = 4 << 20
+CURSOR_BYTES = 180  # of one besides its key, which stays in memory with it where that was deleted
 CURSOR_MAX = 1 << 53
 
 R = TypeVar("R")
@@ -130,6 +131,11 @@ class Cursors:
         while len(self._positions) > CURSORS_MAX or self._bytes > CURSOR_BYTES_MAX:
             self._bytes -= len(self._positions.popitem(last=False)[1])
         return cursor
+
+    @property
+    def accounted(self) -> int:
+        """Bytes of memory accounted to them."""
+        return self._bytes + CURSOR_BYTES * len(self._positions)
 
     def position(self, cursor: int) -> bytes | None:
         """The key a cursor stands behind; None where it is not known."""

@@ -84,6 +84,7 @@ PEEK_SLICE = 256  # payloads read in one slice: 2.5 us each from a warm cache
 
 _HEADER, _SEQ = HEADER.pack, U64.pack
 _TRANSITION = struct.Struct("<BIQ")  # priority, attempts, deadline or not before
+_BASED = struct.Struct("<BIQI")  # the same, and the message's base where it has one
 _DEAD = struct.Struct("<BI")  # priority, attempts
 _CONFIG = struct.Struct("<II")  # lease, most attempts
 _DEDUP = struct.Struct("<QQ")  # seq, until
@@ -100,6 +101,16 @@ class Message(NamedTuple):
     attempts: int
     time: int
     payload: bytes
+
+
+def _pack_transition(priority: int, attempts: int, deadline: int, base: int) -> bytes:
+    """The state of a lease or a return; `base` is 0 for none, and then left out."""
+    return _BASED.pack(priority, attempts, deadline, base) if base else _TRANSITION.pack(priority, attempts, deadline)
+
+
+def _unpack_transition(state: bytes) -> tuple[int, ...]:
+    """Priority, attempts, deadline, and the base where there is one."""
+    return (_BASED if len(state) == _BASED.size else _TRANSITION).unpack(state)
 
 
 Receipt = tuple[int, int]  # seq, attempt; attempt 0 means whoever holds it now
@@ -163,9 +174,9 @@ class Queues:
             if kind == QUEUE_MESSAGE:
                 store.message(seq, name, *MESSAGE_STATE.unpack_from(state))
             elif kind == QUEUE_LEASE:
-                store.lease(seq, name, *_TRANSITION.unpack(state))
+                store.lease(seq, name, *_unpack_transition(state))
             elif kind == QUEUE_BACK:
-                store.back(seq, name, *_TRANSITION.unpack(state))
+                store.back(seq, name, *_unpack_transition(state))
             elif kind == QUEUE_DEAD:
                 priority, attempts = _DEAD.unpack(state)
                 store.die(seq, name, priority, attempts, record.time)
@@ -205,12 +216,13 @@ class Queues:
         engine.busy.add(engine.namespace_by_id(self.namespace))
 
     def _lease(self, queue: Queue, seq: int, priority: int, attempts: int, deadline: int) -> None:
-        self._append(QUEUE_LEASE, queue, seq, _TRANSITION.pack(priority, attempts, deadline))
-        self.store.lease(seq, queue.name, priority, attempts, deadline)
+        base = queue.bases.get(seq, 0)
+        self._append(QUEUE_LEASE, queue, seq, _pack_transition(priority, attempts, deadline, base))
+        self.store.lease(seq, queue.name, priority, attempts, deadline, base)
 
-    def _back(self, queue: Queue, seq: int, priority: int, attempts: int, not_before: int) -> None:
-        self._append(QUEUE_BACK, queue, seq, _TRANSITION.pack(priority, attempts, not_before))
-        self.store.back(seq, queue.name, priority, attempts, not_before)
+    def _back(self, queue: Queue, seq: int, priority: int, attempts: int, not_before: int, base: int) -> None:
+        self._append(QUEUE_BACK, queue, seq, _pack_transition(priority, attempts, not_before, base))
+        self.store.back(seq, queue.name, priority, attempts, not_before, base)
 
     def _gone(self, queue: Queue, seq: int) -> None:
         self._append(QUEUE_GONE, queue, seq, b"")
@@ -398,6 +410,8 @@ class Queues:
         if queue is None or not log.accepts_adds or not self._is_quiet():
             return None
         seq, state = store.first(queue)
+        if seq in queue.bases:
+            return None
         try:
             data = log.read_bytes(seq) if seq else None
         except Damaged:
@@ -560,11 +574,10 @@ class Queues:
         queue = self.store.find(name)
         for seq, state in held:
             assert queue is not None
-            limit = queue.attempts_limit
-            if dead or (limit and attempts_of(state) >= limit):
+            if dead or queue.is_spent(seq, state, queue.attempts_limit):
                 self._bury(queue, seq, state)
             else:
-                self._back(queue, seq, priority_of(state), attempts_of(state), not_before)
+                self._back(queue, seq, priority_of(state), attempts_of(state), not_before, queue.bases.get(seq, 0))
         self._serve(name)
         return len(held)
 
@@ -617,14 +630,23 @@ class Queues:
 
     @operation
     def requeue(self, name: bytes, seqs: Sequence[int]) -> int:
-        """Put dead letters back into their queue, their attempts forgotten; returns how many there were."""
+        """Put dead letters back into their queue, their failures forgotten; returns how many there were. Their attempts go on growing, so
+        that no receipt of an earlier delivery stands for a later one."""
         check_receipts(seqs)
         queue = self.store.find(name)
         there = [seq for seq in dict.fromkeys(seqs) if queue is not None and seq in queue.dead]
+        for seq in there:
+            assert queue is not None
+            if queue.dead[seq].attempts == ATTEMPTS_MAX:
+                raise BadRequest(
+                    f"message {seq} was delivered {ATTEMPTS_MAX} times, the most that a receipt can say; "
+                    "delete it, and put its payload in anew"
+                )
         self.engine.admit(len(there) * (TRANSITION_BYTES + len(name)), adds=False)
         for seq in there:
             assert queue is not None
-            self._back(queue, seq, queue.dead[seq].priority, 0, 0)
+            dead = queue.dead[seq]
+            self._back(queue, seq, dead.priority, dead.attempts, 0, dead.attempts)
         self._serve(name)
         return len(there)
 
@@ -668,12 +690,14 @@ class Queues:
             self._bury(queue, seq, message)
 
     def _spent(self, queue: Queue, limit: int) -> list[tuple[int, int]]:
-        """(seq, state) of the messages whose lease has run out after `limit` attempts or more."""
+        """(seq, state) of the messages whose lease has run out and who have no delivery left under this limit."""
         found: dict[int, int] = {}
         for lane in queue.lanes.values():
             for seq in lane.back:
                 state = self.store.state(seq)
-                if state is not None and kind_of(state) == LAPSED and queue_of(state) == queue.number and attempts_of(state) >= limit:
+                if state is None or kind_of(state) != LAPSED or queue_of(state) != queue.number:
+                    continue
+                if queue.is_spent(seq, state, limit):
                     found[seq] = state
         return sorted(found.items())
 
@@ -805,8 +829,7 @@ class Queues:
                 state = store.state(seq)
                 assert state is not None
                 queue = store.numbers.get(queue_of(state))
-                limit = queue.attempts_limit if queue is not None else 0
-                if queue is not None and kind_of(state) == LEASED and limit and attempts_of(state) >= limit:
+                if queue is not None and kind_of(state) == LEASED and queue.is_spent(seq, state, queue.attempts_limit):
                     try:
                         engine.admit(2 * (TRANSITION_BYTES + len(queue.name)), adds=False)
                     except Overloaded:

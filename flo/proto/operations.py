@@ -317,7 +317,7 @@ OPERATIONS = (
         ("limit",),
         limits=(100, 1000),
     ),
-    Operation(0x27, "queue_dlq_requeue", "queue", SEQS, "requeued u32", "Puts dead letters back, their attempts forgotten.", layout=True),
+    Operation(0x27, "queue_dlq_requeue", "queue", SEQS, "requeued u32", "Puts dead letters back, their failures forgotten.", layout=True),
     Operation(
         0x28,
         "queue_dlq_delete",

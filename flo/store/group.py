@@ -13,15 +13,21 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from flo.store.tables import squeeze
+
 ACK_TIMEOUT_MS = 30_000
 DELIVERIES_DEFAULT = 10
 DEAD_MAX = 10_000
 NOT_COUNTED = -1  # of `Group.read`: how many records came before its cursor is not known
 IDS_CHUNK = 512
+SQUEEZE_EACH = 1024  # a power of two: a look at the table of pending records whenever so many of them have gone
 
 # By sys.getsizeof and the growth of RSS over a million pending records.
 PENDING_BYTES = 235
-CONSUMER_BYTES = 500
+TIMED_BYTES = 60  # of a pending record with a deadline: its number among the timers, which account the rest
+DEAD_BYTES = 235
+GROUP_BYTES = 830  # besides its name
+CONSUMER_BYTES = 300  # besides its name
 
 
 class Pending(NamedTuple):
@@ -173,29 +179,36 @@ class Group:
         if consumer is None:
             grown = self.consume(pending.consumer, pending.time)
             consumer = self.consumers[pending.consumer]
+        if pending.consumer is not consumer.name:  # else a name of 60 KB would be in memory as often as it has records
+            pending = Pending(consumer.name, pending.time, pending.deliveries, pending.deadline)
         self.pending[ident] = pending
         self.order.add(ident)
         consumer.order.add(ident)
-        return grown + self._grow(PENDING_BYTES)
+        return grown + self._grow(PENDING_BYTES + (TIMED_BYTES if pending.deadline else 0))
 
     def forget(self, ident: int) -> int:
         """Know nothing of a record."""
         if self.dead and self.dead.pop(ident, None) is not None:
-            return self._grow(-PENDING_BYTES)
+            return self._grow(-DEAD_BYTES)
         pending = self.pending.pop(ident, None)
         if pending is None:
             return 0
+        if not len(self.pending) & (SQUEEZE_EACH - 1):
+            squeeze(self.pending)
         self.order.discard(ident)
         self.lapsed.discard(ident)
         consumer = self.consumers.get(pending.consumer)
         if consumer is not None:
             consumer.order.discard(ident)
-        return self._grow(-PENDING_BYTES)
+        return self._grow(-PENDING_BYTES - (TIMED_BYTES if pending.deadline else 0))
 
     def die(self, ident: int, dead: Dead) -> int:
         """A record that the group knew nothing of is a dead letter."""
+        consumer = self.consumers.get(dead.consumer)
+        if consumer is not None and dead.consumer is not consumer.name:
+            dead = dead._replace(consumer=consumer.name)
         self.dead[ident] = dead
-        return self._grow(PENDING_BYTES)
+        return self._grow(DEAD_BYTES)
 
     def consume(self, name: bytes, time: int) -> int:
         """There is a consumer, which is new: one of that name that is there has been dismissed since."""

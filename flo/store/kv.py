@@ -16,10 +16,10 @@ worth takes 0.4 ms.
 
 import struct
 from collections import OrderedDict
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from flo.store.deadlines import Deadlines
-from flo.store.ordered import OrderedKeys
+from flo.store.ordered import DEAD_KEY_BYTES, OrderedKeys
 from flo.store.unread import DAMAGED, Find, Unread, UnreadShard
 
 SHARDS = 256
@@ -34,10 +34,12 @@ VERSION_MASK = (1 << FLAGS_SHIFT) - 1
 FRAME_END_BYTES = 2 + VERSION_BYTES  # CR, LF, version
 # A short bytes object and its place in a dict, by sys.getsizeof and the growth of RSS over a million keys.
 KEY_OVERHEAD_BYTES = 130
-NOTE_OVERHEAD_BYTES = 300  # the tuple, its ints, its place in a dict and in a set of deadlines
-# Deleted keys whose history can still be asked for; the oldest are forgotten first. One that was deleted while the clock was ahead
-# stays the oldest, and those behind it stay too, until its time has come or there are too many.
+NOTE_OVERHEAD_BYTES = 170  # the tuple, its ints, its place in a dict; what it takes among the deadlines, those account
+# Deleted keys whose history can still be asked for: so many, and so much memory, at most; the oldest are forgotten first. One that was
+# deleted while the clock was ahead stays the oldest, and those behind it stay too, until its time has come or there are too many.
 BURIED_MAX = 100_000
+BURIED_BYTES_MAX = 16 << 20
+BURIED_BYTES = 230  # of one besides its name: a tuple, its ints, its place in an ordered dict
 LONG_PAST = 1  # ms: a deadline that is past whatever a clock says
 
 VERSION = struct.Struct("<Q")
@@ -98,7 +100,8 @@ class KvStore:
         self.buried: OrderedDict[bytes, tuple[int, int]] = OrderedDict()
         self.deadlines: Deadlines[bytes] = Deadlines()
         self.ordered = self._new_order()
-        self.bytes = 0  # of memory, accounted
+        self._buried_bytes = 0
+        self.bytes = 0  # of memory, accounted: to keys, notes and what is buried
         return old
 
     def _new_shards(self) -> list[dict[bytes, bytes]]:
@@ -109,6 +112,11 @@ class KvStore:
         shards = self.shards
         # not through self: a store that is dropped with its namespace must be in no cycle, since nothing collects those
         return OrderedKeys(lambda key: key in shards[hash(key) & SHARD_MASK])
+
+    @property
+    def accounted(self) -> int:
+        """Bytes of memory accounted to all of it."""
+        return self.bytes + self.deadlines.bytes + self.ordered.dead_bytes
 
     def __len__(self) -> int:
         """Keys, those whose deadline has passed and that were not swept yet included."""
@@ -160,7 +168,7 @@ class KvStore:
             self.ordered.fresh.append(key)
             self.bytes += KEY_OVERHEAD_BYTES + len(key)
             if self.buried:
-                self.buried.pop(key, None)
+                self._unbury(key)
         else:
             self.bytes -= len(old)
             if old[-1] & NOTED:
@@ -185,7 +193,7 @@ class KvStore:
             at = hash(key) & SHARD_MASK
             if key in self.notes[at]:
                 self._unnote(at, key)
-            self.buried.pop(key, None)
+            self._unbury(key)
             shards[at][key] = entry
 
     def leave(self, find: Find, last: int) -> None:
@@ -231,7 +239,7 @@ class KvStore:
 
     def settle(self) -> None:
         """Account for everything and put every key down for ordering: the end of a start."""
-        size = sum(map(len, self.notes)) * NOTE_OVERHEAD_BYTES
+        size = sum(map(len, self.notes)) * NOTE_OVERHEAD_BYTES + self._buried_bytes
         ordered = self.ordered = self._new_order()
         for shard in self.shards:
             ordered.fresh += shard
@@ -264,15 +272,37 @@ class KvStore:
         old = self.shards[at].pop(key, None)
         if old is not None:
             self.bytes -= KEY_OVERHEAD_BYTES + len(key) + len(old)
-            self.ordered.dead += 1
+            ordered = self.ordered
+            ordered.dead += 1
+            ordered.dead_bytes += DEAD_KEY_BYTES + len(key)
             if old[-1] & NOTED:
                 self._unnote(at, key)
         buried = self.buried
-        buried.pop(key, None)
+        if key in buried:
+            self._unbury(key)
         if self._history_age:
             buried[key] = (index, time)
-            while len(buried) > BURIED_MAX or next(iter(buried.values()))[1] + self._history_age <= time:
-                buried.popitem(last=False)
+            size = BURIED_BYTES + len(key)
+            self._buried_bytes += size
+            self.bytes += size
+            while (
+                len(buried) > BURIED_MAX
+                or self._buried_bytes > BURIED_BYTES_MAX
+                or next(iter(buried.values()))[1] + self._history_age <= time
+            ):
+                self._grow_buried(-BURIED_BYTES - len(buried.popitem(last=False)[0]))
+
+    def _unbury(self, key: bytes) -> None:
+        if self.buried.pop(key, None) is not None:
+            self._grow_buried(-BURIED_BYTES - len(key))
+
+    def _grow_buried(self, change: int) -> None:
+        self._buried_bytes += change
+        self.bytes += change
+
+    def tables(self) -> list[dict[bytes, Any]]:
+        """The dicts that hold the keys."""
+        return [*self.shards, *self.notes]
 
     def _note(self, at: int, key: bytes, deadline: int, holder: int) -> None:
         self.notes[at][key] = (deadline, holder)

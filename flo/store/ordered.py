@@ -4,8 +4,8 @@ Keeping keys sorted as they come costs 2-3 us a new key, as much as the write it
 `fresh` (30 ns), and folded into the tree later: in idle time, in slices, or when a scan asks. Folding a key is one bisect
 over the leaves' first keys and an append; a leaf is sorted when it is visited or has grown too long.
 
-Deletions do not touch the tree: a visited leaf drops what is no longer alive. When many are dead, `fold` visits all leaves
-in turn, in slices too.
+Deletions do not touch the tree: a visited leaf drops what is no longer alive. When many are dead, or long ones, `fold` visits all leaves
+in turn, in slices too. Until then their memory is accounted as `dead_bytes`.
 """
 
 from bisect import bisect_left, bisect_right
@@ -15,24 +15,30 @@ LEAF_KEYS = 512  # a leaf is split past twice this; sorting one takes about 0.1 
 FOLD_SLICE = 1000  # keys folded at a time: about 1 ms
 WAITING_MIN = 1 << 20  # past it, and past twice the keys there are, folding does not wait for idle time: keys that are made and
 # deleted again must not pile up
-DEAD_MIN = 4096  # fewer dead keys than this are not worth visiting every leaf
+DEAD_MIN = 4096  # fewer dead keys than this are not worth visiting every leaf …
+DEAD_BYTES_MIN = 1 << 20  # … nor are so few bytes of them
+DEAD_LEAF_BYTES = 8192  # … or less for each leaf to be visited
+OVERDUE_BYTES = 16 << 20  # dead keys of so much do not wait for idle time
+DEAD_KEY_BYTES = 50  # of a dead key besides its name
 
 
 class OrderedKeys:
     """The keys of one store, ascending. `alive(key)` says whether the store (still) has the key."""
 
-    __slots__ = ("_alive", "_backlog", "_firsts", "_folded", "_late", "_leaves", "_sweep_at", "dead", "fresh")
+    __slots__ = ("_alive", "_backlog", "_firsts", "_folded", "_late", "_leaves", "_sweep_at", "_swept_bytes", "dead", "dead_bytes", "fresh")
 
     def __init__(self, alive: Callable[[bytes], bool]) -> None:
         self._alive = alive
         self.fresh: list[bytes] = []  # appended to by the store; may hold keys deleted since, or twice
-        self.dead = 0  # keys deleted since the last sweep; counted by the store
+        self.dead = 0  # keys deleted since the last sweep …
+        self.dead_bytes = 0  # … and what is accounted to them; both counted by the store
         self._backlog: list[bytes] = []  # an earlier `fresh`, reversed, being folded
         self._folded = 0
         self._firsts: list[bytes] = [b""]  # the lowest key each leaf may hold
         self._leaves: list[list[bytes]] = [[]]
         self._late: list[list[bytes] | None] = [None]  # keys of each leaf not sorted in yet
         self._sweep_at = -1  # the leaf a sweep of dead keys has come to, -1 when none is under way
+        self._swept_bytes = 0  # of `dead_bytes`: what is gone once that sweep has ended
 
     # -- folding -----------------------------------------------------------------------------------
 
@@ -55,8 +61,15 @@ class OrderedKeys:
         """How many keys are not folded yet."""
         return len(self.fresh) + len(self._backlog)
 
+    @property
+    def overdue(self) -> bool:
+        """Whether dead keys hold so much that to be rid of them does not wait for idle time."""
+        return self.dead_bytes > OVERDUE_BYTES and self.pending
+
     def _many_dead(self) -> bool:
-        return self.dead > DEAD_MIN and self.dead > len(self._leaves) * LEAF_KEYS // 2
+        if self.dead > DEAD_MIN and self.dead > len(self._leaves) * LEAF_KEYS // 2:
+            return True
+        return self.dead_bytes > DEAD_BYTES_MIN and self.dead_bytes > len(self._leaves) * DEAD_LEAF_BYTES
 
     def fold(self) -> None:
         """One slice of work, about a ms."""
@@ -87,11 +100,12 @@ class OrderedKeys:
         if self._sweep_at < 0:
             if not self._many_dead():
                 return
-            self._sweep_at, self.dead = 0, 0
+            self._sweep_at, self.dead, self._swept_bytes = 0, 0, self.dead_bytes
         at = self._sweep_at
         for _ in range(4):
             if at >= len(self._leaves):
                 self._sweep_at = -1
+                self.dead_bytes -= self._swept_bytes
                 return
             if self._late[at] is None:
                 self._late[at] = []
@@ -103,7 +117,8 @@ class OrderedKeys:
         waiting = self._late[at]
         if waiting is None:
             return at + 1
-        keys = sorted(filter(self._alive, {*self._leaves[at], *waiting}))
+        # of a key that was deleted and made again the newest object stays, which is the one that the store has
+        keys = sorted(filter(self._alive, {*reversed(waiting), *self._leaves[at]}))
         self._late[at] = None
         if len(keys) <= 2 * LEAF_KEYS:
             if not keys and len(self._leaves) > 1 and at > 0:

@@ -8,25 +8,29 @@ delivered, delayed or came back has a **state**, one int:
 
     bits 0-1    what it is: READY, DELAYED, LEASED, or LAPSED: ready since its lease ran out, so that its receipt still stands
     bits 2-9    priority
-    bits 10-29  attempts
-    bits 30-61  the queue's number
-    bits 62-    deadline, ms: of its lease or delay; 0 for none
+    bits 10-41  attempts
+    bits 42-73  the queue's number
+    bits 74-    deadline, ms: of its lease or delay; 0 for none
+
+Attempts only grow, so that a seq and an attempt name one delivery for ever. A message that came back from the dead letters has a **base**
+in `Queue.bases`: its attempts at that time, which its queue's limit does not count.
 
 A **lane** holds the ready messages of one priority, by seq: those that nothing has happened to in an array, to which only larger
 seqs are added, and those that came back, who all have a state, in a heap. Who leaves the array leaves it at its front, or is noted as
 having `left` it (the records of a start come in another order than that of delivery). Who leaves the heap from behind its front
 (acknowledged after its lease ran out) stays in it as `stale`, is passed over, and is not put in again where it comes back. Purging gives
-the queue another number and other lanes: states that bear the old number are nobody's, and are freed in slices.
+the queue another number and other lanes: states that bear the old number are nobody's, and are freed in slices. A lane that is empty, and
+a queue that nothing is left of, are dropped now and then by `tidy`.
 """
 
 from array import array
 from bisect import bisect_left
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
-from heapq import heappop, heappush, merge
-from itertools import repeat
+from heapq import heapify, heappop, heappush, merge
+from itertools import compress, repeat
 from operator import itemgetter
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from flo.store.timers import Timers
 
@@ -35,14 +39,16 @@ DELIVERABLE = (READY, LAPSED)
 TIMED = (DELAYED, LEASED)
 KIND_MASK = 3
 PRIORITY_SHIFT, PRIORITY_MASK = 2, 0xFF
-ATTEMPTS_SHIFT, ATTEMPTS_MAX = 10, (1 << 20) - 1
-QUEUE_SHIFT, QUEUE_MASK = 30, (1 << 32) - 1
-DEADLINE_SHIFT = 62
+ATTEMPTS_SHIFT, ATTEMPTS_MAX = 10, (1 << 32) - 1  # as many as the log and a receipt can say: see `Queue.is_spent`
+QUEUE_SHIFT, QUEUE_MASK = 42, (1 << 32) - 1
+DEADLINE_SHIFT = 74
 # A prime: seqs follow each other, so the ones in a shard are multiples of this apart. Were that a power of two they would share their low
 # bits, by which a dict finds its slots: LPUSH then spent a fifth of its time looking for a free one.
 SHARDS = 251
 EMPTY_MIN = 64  # seqs that have left an array which is empty then, before it gives its memory back
 STALE_SLICE = 64  # stale ones that are dropped at once at either end of a heap, where it need not be more
+OWNERLESS_MIN = 256  # windows of deleted queues that are not worth a look at all windows
+LOOKS_A_FREE = 8  # states that are looked at in the time that one is freed in
 TRIM_MIN = 4096  # seqs that have left an array's front, before those behind are moved there, which takes 1 ms a million
 
 LEASE_MS = 30_000
@@ -51,13 +57,16 @@ DEAD_MAX = 10_000
 DEDUP_MS = 300_000
 UNSET = 0xFFFFFFFF  # in a configuration: the default
 
-# By sys.getsizeof and the growth of RSS over a million messages.
+# By tracemalloc and the growth of RSS over a million messages. Places among the timers are accounted there.
 FRESH_BYTES = 9  # a seq in an array, which grows ahead
-MESSAGE_BYTES = 78  # one with a state: its seq, its places in a shard and a heap
-TIMED_BYTES = 82  # a state of its own, and its place among the timers
-DEAD_BYTES = 300
-QUEUE_BYTES = 1500
+MESSAGE_BYTES = 115  # one with a state: its seq, its places in a shard and a heap
+TIMED_BYTES = 8  # a deadline in its state
+DEAD_BYTES = 190
+BASE_BYTES = 120  # a seq, a base, and their place in a dict
+QUEUE_BYTES = 900  # besides its name, which it has twice
+LANE_BYTES = 380
 DEDUP_BYTES = 290
+_NOTHING: Any = frozenset()  # for a set that most lanes never need: an empty one of their own is half of a lane's memory
 
 
 def pack(kind: int, priority: int, attempts: int, queue: int, deadline: int) -> int:
@@ -100,14 +109,19 @@ class Lane:
         self.plain = plain
         self.fresh = array("Q")  # nothing has happened to these, from offset `at` on …
         self.at = 0
-        self.left: set[int] = set()  # … but to these among them
+        self.left: set[int] = _NOTHING  # … but to these among them
         self.back: list[int] = []  # a heap of those that came back, each once …
-        self.stale: set[int] = set()  # … and of these, who have left again
+        self.stale: set[int] = _NOTHING  # … and of these, who have left again
 
     @property
     def untouched(self) -> int:
         """How many there are that nothing has happened to."""
         return len(self.fresh) - self.at - len(self.left)
+
+    @property
+    def empty(self) -> bool:
+        """Whether none is here."""
+        return not self.back and not self.untouched
 
     def first(self) -> int:
         """The lowest seq that nothing has happened to; 0 for none."""
@@ -127,6 +141,8 @@ class Lane:
             return True
         if not self.holds(seq):
             return False
+        if not self.left:
+            self.left = set()
         self.left.add(seq)
         return True
 
@@ -134,9 +150,12 @@ class Lane:
         """Something happens to the first `count` of those that nothing has happened to, who are in front of all that have left."""
         fresh, left = self.fresh, self.left
         at = self.at + count
-        while left and at < len(fresh) and fresh[at] in left:
-            left.remove(fresh[at])
-            at += 1
+        if left:
+            while left and at < len(fresh) and fresh[at] in left:
+                left.remove(fresh[at])
+                at += 1
+            if not left:
+                self.left = _NOTHING
         if 2 * at > len(fresh) and (at >= TRIM_MIN or (at == len(fresh) and at >= EMPTY_MIN)):
             del fresh[:at]
             at = 0
@@ -146,25 +165,32 @@ class Lane:
         """A message with a state is ready again."""
         if seq in self.stale:
             self.stale.remove(seq)
+            if not self.stale:
+                self.stale = _NOTHING
         else:
             heappush(self.back, seq)
 
     def leave_again(self, seq: int) -> None:
         """A message that came back is not ready any more."""
-        back, stale = self.back, self.stale
+        back = self.back
         if back and back[0] == seq:
             heappop(back)
         else:
-            stale.add(seq)
+            if not self.stale:
+                self.stale = set()
+            self.stale.add(seq)
+        stale = self.stale
         if len(stale) == len(back):  # none of them is ready
             back.clear()
-            stale.clear()
+            self.stale = _NOTHING
             return
         self._drop_stale(STALE_SLICE)
         dropped = 0
         while back[-1] in stale and dropped < STALE_SLICE:  # the last of a heap may go without anything else
             stale.remove(back.pop())
             dropped += 1
+        if not stale:
+            self.stale = _NOTHING
 
     def first_returned(self) -> int:
         """The lowest seq that came back and is ready; 0 for none."""
@@ -177,6 +203,8 @@ class Lane:
         while most and stale and back[0] in stale:
             stale.remove(heappop(back))
             most -= 1
+            if not stale:
+                self.stale = _NOTHING
 
     def seqs(self) -> Iterator[int]:
         """Those that nothing has happened to. Nothing may change meanwhile."""
@@ -203,7 +231,7 @@ class Dead(NamedTuple):
 class Queue:
     """One queue. Its counts are of messages as they are now, time included as far as `QueueStore.ripen` has come."""
 
-    __slots__ = ("attempts_max", "counts", "dead", "dedup", "evicted", "head", "lanes", "lease", "name", "number", "order")
+    __slots__ = ("attempts_max", "bases", "counts", "dead", "dedup", "evicted", "head", "lanes", "lease", "name", "number", "order")
 
     def __init__(self, name: bytes, number: int) -> None:
         self.name = name
@@ -222,6 +250,7 @@ class Queue:
         self.counts = [0, 0, 0, 0]  # by kind
         self.lanes: dict[int, Lane] = {}
         self.order: list[int] = []  # priorities that have a lane, lowest first
+        self.bases: dict[int, int] = {}  # seq -> attempts at its last return from the dead letters
         return old
 
     @property
@@ -233,6 +262,12 @@ class Queue:
     def attempts_limit(self) -> int:
         """After how many deliveries a message that fails is dead; 0 for never."""
         return ATTEMPTS_DEFAULT if self.attempts_max == UNSET else self.attempts_max
+
+    def is_spent(self, seq: int, state: int, limit: int) -> bool:
+        """Whether the message has no delivery left under this limit (0 for none). Without a limit it has none left either once a receipt
+        cannot count further: two deliveries with one receipt would be worse than a dead letter."""
+        attempts = attempts_of(state)
+        return attempts == ATTEMPTS_MAX or 0 < limit <= attempts - self.bases.get(seq, 0)
 
     @property
     def untouched(self) -> int:
@@ -249,14 +284,11 @@ class Queue:
         """Whether nothing live is in it, its configuration apart."""
         return not any(self.counts) and not self.dead
 
-    def lane(self, priority: int) -> Lane:
-        """The lane of a priority."""
-        found = self.lanes.get(priority)
-        if found is None:
-            found = self.lanes[priority] = Lane(pack(READY, priority, 0, self.number, 0))
-            self.order.append(priority)
-            self.order.sort()
-        return found
+    @property
+    def forgettable(self) -> bool:
+        """Whether nothing would be different if it were not there."""
+        configured = self.lease != UNSET or self.attempts_max != UNSET
+        return self.empty and not configured and not self.evicted and not self.dedup
 
 
 def _ascending(heap: list[int]) -> Iterator[int]:
@@ -281,11 +313,19 @@ class QueueStore:
         self.numbers: dict[int, Queue] = {}
         # not through self: a store that is dropped with its namespace must be in no cycle, since nothing collects those
         self.timers = Timers(lambda seq: shards[seq % SHARDS].get(seq, 0) >> DEADLINE_SHIFT)
-        self.garbage: list[list[int]] = []  # seqs of purged messages, to be forgotten in slices
+        self.garbage: list[list[int] | dict[int, int]] = []  # seqs of purged messages, to be forgotten in slices
+        self.purged = False  # since the last look for memory that is held and not used
+        self._walk_at, self._walk_left = 0, 0  # the shard that is looked through next for states of purged messages, and how many are
         # (until, queue, dedup key): a heap, for windows that were opened before the clock was put back may end last
         self.windows: list[tuple[int, bytes, bytes]] = []
+        self._ownerless = 0  # of these, those whose queue was deleted, at most
         self.bytes = 0
         self._next_number = 1
+
+    @property
+    def accounted(self) -> int:
+        """Bytes of memory accounted to all of it."""
+        return self.bytes + self.timers.bytes
 
     # -- looking -----------------------------------------------------------------------------------
 
@@ -362,7 +402,17 @@ class QueueStore:
             found = self.queues[name] = Queue(name, self._next_number)
             self.numbers[self._next_number] = found
             self._next_number += 1
-            self.bytes += QUEUE_BYTES + len(name)
+            self.bytes += QUEUE_BYTES + 2 * len(name)
+        return found
+
+    def _lane(self, queue: Queue, priority: int) -> Lane:
+        """The lane of a priority, made where there is none."""
+        found = queue.lanes.get(priority)
+        if found is None:
+            found = queue.lanes[priority] = Lane(pack(READY, priority, 0, queue.number, 0))
+            queue.order.append(priority)
+            queue.order.sort()
+            self.bytes += LANE_BYTES
         return found
 
     def message(self, seq: int, name: bytes, priority: int, not_before: int) -> None:
@@ -383,13 +433,12 @@ class QueueStore:
         counts[READY] += 1
         self.bytes += FRESH_BYTES
 
-    @staticmethod
-    def lane_of_new(queue: Queue, priority: int = 0) -> "tuple[list[int], array[int]]":
+    def lane_of_new(self, queue: Queue, priority: int = 0) -> "tuple[list[int], array[int]]":
         """Where messages of a priority go that are ready at once: (counts, the array their seqs go to, each larger than the last).
-        Until the queue is next purged."""
+        Until the queue is next purged or tidied."""
         lane = queue.lanes.get(priority)
         if lane is None:
-            lane = queue.lane(priority)
+            lane = self._lane(queue, priority)
         return queue.counts, lane.fresh
 
     def extend(self, name: bytes, priority: int, seqs: "array[int]") -> None:
@@ -404,7 +453,7 @@ class QueueStore:
         counts[READY] += len(seqs)
         self.bytes += FRESH_BYTES * len(seqs)
 
-    def lease(self, seq: int, name: bytes, priority: int, attempts: int, deadline: int) -> None:
+    def lease(self, seq: int, name: bytes, priority: int, attempts: int, deadline: int, base: int = 0) -> None:
         """A message was delivered, or its lease extended."""
         queue = self.open(name)
         lane = queue.lanes.get(priority)
@@ -413,14 +462,16 @@ class QueueStore:
             queue.counts[READY] -= 1
             queue.counts[LEASED] += 1
             # `pack`, in full
-            state = LEASED | priority << 2 | min(attempts, ATTEMPTS_MAX) << 10 | queue.number << QUEUE_SHIFT
+            state = LEASED | priority << 2 | attempts << 10 | queue.number << QUEUE_SHIFT
             self.shards[seq % SHARDS][seq] = state | deadline << DEADLINE_SHIFT
             self.timers.add(deadline, seq)
             self.bytes += MESSAGE_BYTES + TIMED_BYTES - FRESH_BYTES
-            return
-        self._leave(seq, queue, priority)
-        self._undie(seq, queue)
-        self._set(seq, queue, LEASED, priority, attempts, deadline)
+        else:
+            self._leave(seq, queue, priority)
+            self._undie(seq, queue)
+            self._set(seq, queue, LEASED, priority, attempts, deadline)
+        if base:
+            self._set_base(seq, queue, base)
 
     def lease_all(self, seqs: Sequence[int], queue: Queue, priority: int, deadline: int) -> None:
         """`lease` of messages that nothing has happened to, the first in their lane, to the same deadline."""
@@ -445,11 +496,14 @@ class QueueStore:
         shards = self.shards
         for seq in seqs:
             del shards[seq % 251][seq]
+        if queue.bases:
+            for seq in seqs:
+                self._drop_base(seq, queue)
         self.timers.remove_all([state >> DEADLINE_SHIFT for state in states], seqs)
         queue.counts[LEASED] -= len(seqs)
         self.bytes -= (MESSAGE_BYTES + TIMED_BYTES) * len(seqs)
 
-    def back(self, seq: int, name: bytes, priority: int, attempts: int, not_before: int) -> None:
+    def back(self, seq: int, name: bytes, priority: int, attempts: int, not_before: int, base: int = 0) -> None:
         """A message was given back, or came back from the dead letters."""
         queue = self.open(name)
         self._leave(seq, queue, priority)
@@ -458,6 +512,8 @@ class QueueStore:
             self._set(seq, queue, DELAYED, priority, attempts, not_before)
         else:
             self._come_back(seq, queue, READY, priority, attempts)
+        if base:
+            self._set_base(seq, queue, base)
 
     def die(self, seq: int, name: bytes, priority: int, attempts: int, time: int) -> None:
         """A message became a dead letter."""
@@ -493,7 +549,12 @@ class QueueStore:
         self.bytes -= TIMED_BYTES * (queue.counts[DELAYED] + queue.counts[LEASED])
         self.bytes -= DEAD_BYTES * len(queue.dead)
         queue.dead = OrderedDict()
+        self.purged = True
         del self.numbers[queue.number]
+        self.bytes -= BASE_BYTES * len(queue.bases) + LANE_BYTES * len(queue.lanes)
+        if queue.counts[DELAYED] or queue.counts[LEASED]:
+            self._walk_left = SHARDS
+        self.garbage.append(queue.bases)
         self.garbage += [lane.back for lane in queue.start(self._next_number)]
         self.numbers[self._next_number] = queue
         self._next_number += 1
@@ -506,10 +567,25 @@ class QueueStore:
         queue.lease = queue.attempts_max = UNSET
         queue.evicted = 0
         self.bytes -= sum(DEDUP_BYTES + len(key) for key in queue.dedup)
+        self._ownerless += len(queue.dedup)
         queue.dedup = {}
+        if self._ownerless > OWNERLESS_MIN and 4 * self._ownerless > len(self.windows):
+            self._drop_ownerless()
         if queue.empty:
-            del self.queues[name], self.numbers[queue.number]
-            self.bytes -= QUEUE_BYTES + len(name)
+            self._forget_queue(queue)
+
+    def _drop_ownerless(self) -> None:
+        """Have no windows of deleted queues: each would keep its key, and its queue's name, in memory until it is over."""
+        queues, unknown = self.queues, (0, 0)
+        owned = [(queues[name].dedup if name in queues else {}).get(key, unknown)[1] == until for until, name, key in self.windows]
+        self.windows = list(compress(self.windows, owned))
+        heapify(self.windows)
+        self._ownerless = 0
+
+    def _forget_queue(self, queue: Queue) -> None:
+        """Nothing is left of a queue."""
+        del self.queues[queue.name], self.numbers[queue.number]
+        self.bytes -= QUEUE_BYTES + 2 * len(queue.name) + LANE_BYTES * len(queue.lanes)
 
     def configure(self, name: bytes, lease: int, attempts_max: int) -> None:
         """The queue's configuration; UNSET for the default."""
@@ -522,20 +598,22 @@ class QueueStore:
         if queue.dedup.pop(key, None) is None:
             self.bytes += DEDUP_BYTES + len(key)
         queue.dedup[key] = (seq, until)
-        heappush(self.windows, (until, name, key))
+        heappush(self.windows, (until, queue.name, key))  # not `name`, which would be a copy for each
 
     def forget_dedup(self, name: bytes, key: bytes) -> None:
         """The window of this key is over."""
         queue = self.queues.get(name)
         if queue is not None and queue.dedup.pop(key, None) is not None:
             self.bytes -= DEDUP_BYTES + len(key)
+            if not queue.dedup:
+                queue.dedup = {}
 
     def evict(self, name: bytes, count: int) -> None:
         """So many dead letters have fallen off."""
         self.open(name).evicted = count
 
     def _set(self, seq: int, queue: Queue, kind: int, priority: int, attempts: int, deadline: int) -> None:
-        self.shards[seq % SHARDS][seq] = pack(kind, priority, min(attempts, ATTEMPTS_MAX), queue.number, deadline)
+        self.shards[seq % SHARDS][seq] = pack(kind, priority, attempts, queue.number, deadline)
         queue.counts[kind] += 1
         self.bytes += MESSAGE_BYTES
         if kind in TIMED:
@@ -543,10 +621,19 @@ class QueueStore:
         if deadline:
             self.timers.add(deadline, seq)
 
+    def _set_base(self, seq: int, queue: Queue, base: int) -> None:
+        """What the message has for a base; it had none since `_forget`."""
+        queue.bases[seq] = base
+        self.bytes += BASE_BYTES
+
+    def _drop_base(self, seq: int, queue: Queue) -> None:
+        if queue.bases.pop(seq, 0):
+            self.bytes -= BASE_BYTES
+
     def _come_back(self, seq: int, queue: Queue, kind: int, priority: int, attempts: int) -> None:
         """A message is ready again, or was put in behind later ones."""
         self._set(seq, queue, kind, priority, attempts, 0)
-        queue.lane(priority).come_back(seq)
+        self._lane(queue, priority).come_back(seq)
 
     def _leave(self, seq: int, queue: Queue, priority: int) -> None:
         """Something happens to a message: what it was, it is no longer."""
@@ -568,6 +655,8 @@ class QueueStore:
             kind = state & KIND_MASK
             queue.counts[kind] -= 1
             self.bytes -= MESSAGE_BYTES + (TIMED_BYTES if kind in TIMED else 0)
+            if queue.bases:
+                self._drop_base(seq, queue)
             if kind in DELIVERABLE:
                 queue.lanes[priority_of(state)].leave_again(seq)
         return True
@@ -588,20 +677,49 @@ class QueueStore:
         self._come_back(seq, queue, kind, priority_of(state), attempts_of(state))
 
     def free(self, most: int) -> bool:
-        """Forget up to `most` purged messages; returns whether there are more."""
+        """Forget up to `most` purged messages, near enough; returns whether there are more."""
         while self.garbage and most > 0:
             piece = self.garbage[-1]
             while piece and most > 0:
-                seq = piece.pop()
+                seq = piece.popitem()[0] if isinstance(piece, dict) else piece.pop()
                 state = self.shards[seq % SHARDS].get(seq)
                 if state is not None and queue_of(state) not in self.numbers and not state >> DEADLINE_SHIFT:
                     del self.shards[seq % SHARDS][seq]
                 most -= 1
             if not piece:
                 self.garbage.pop()
-        return bool(self.garbage)
+        while self._walk_left and most > 0:
+            shard = self.shards[self._walk_at]
+            most -= 1 + len(shard) // LOOKS_A_FREE
+            for seq in [seq for seq, state in shard.items() if queue_of(state) not in self.numbers]:
+                self._forget(seq)
+                most -= 1
+            self._walk_at, self._walk_left = (self._walk_at + 1) % SHARDS, self._walk_left - 1
+        return self.freeing
+
+    @property
+    def freeing(self) -> bool:
+        """Whether there is something for `free`."""
+        return bool(self.garbage) or self._walk_left > 0
+
+    def tidy(self, queue: Queue) -> None:
+        """Drop those lanes of a queue that are empty, and the queue where nothing is left of it. Nothing is seen of that."""
+        if self.queues.get(queue.name) is not queue:
+            return
+        if queue.forgettable:
+            self._forget_queue(queue)
+            return
+        for priority in [priority for priority, lane in queue.lanes.items() if lane.empty]:
+            del queue.lanes[priority]
+            queue.order.remove(priority)
+            self.bytes -= LANE_BYTES
+
+    def tables(self) -> list[dict[Any, Any]]:
+        """The dicts that hold messages and queues."""
+        return [*self.shards, self.queues, self.numbers]
 
     def pieces(self) -> list[object]:
         """What holds the messages, for freeing a store that was dropped piece by piece."""
         lanes = [lane.back for queue in self.queues.values() for lane in queue.lanes.values()]
-        return [*self.garbage, *lanes, *(queue.dead for queue in self.queues.values()), *self.timers.pieces(), *self.shards]
+        letters = [piece for queue in self.queues.values() for piece in (queue.dead, queue.bases)]
+        return [*self.garbage, *lanes, *letters, *self.timers.pieces(), *self.shards]

@@ -11,9 +11,10 @@ what its ends do. Indexes ascend as ids do, so what a trim removes is everything
 
 from array import array
 from bisect import bisect_left, bisect_right
+from typing import Any
 
 from flo.store.deadlines import Deadlines
-from flo.store.group import Dead, Group, Pending
+from flo.store.group import GROUP_BYTES, Dead, Group, Pending
 from flo.store.timers import Timers
 
 SEQ_BITS = 64
@@ -23,7 +24,8 @@ CHUNK_RECORDS = 512  # a deletion in the middle moves so many at most, in under 
 
 # By sys.getsizeof and the growth of RSS over a million records.
 RECORD_BYTES = 34
-STREAM_BYTES = 1500
+STREAM_BYTES = 950  # besides its name, which it has twice
+MERGE_RECORDS = CHUNK_RECORDS // 2  # neighbours that have so few together become one chunk
 
 
 class Chunk:
@@ -64,7 +66,18 @@ class Chunk:
         size = sum(self.sizes[start:end])
         self.bytes -= size
         del self.ms[start:end], self.seqs[start:end], self.indexes[start:end], self.sizes[start:end]
+        count = len(self.ms)
+        if not count & (count - 1):  # an array that loses few at a time keeps all its memory: a copy at each halving gives it back
+            self.ms, self.seqs, self.indexes, self.sizes = self.ms[:], self.seqs[:], self.indexes[:], self.sizes[:]
         return size
+
+    def take_over(self, other: "Chunk") -> None:
+        """Have the records of the next chunk as well."""
+        self.ms += other.ms
+        self.seqs += other.seqs
+        self.indexes += other.indexes
+        self.sizes += other.sizes
+        self.bytes += other.bytes
 
 
 class Stream:
@@ -252,6 +265,13 @@ class Stream:
             self.count -= 1
             if not chunk.ms:
                 del self.chunks[at]
+                return
+            for first in (at - 1, at):
+                pair = self.chunks[max(first, 0) : first + 2]
+                if len(pair) == 2 and len(pair[0]) + len(pair[1]) <= MERGE_RECORDS:
+                    pair[0].take_over(pair[1])
+                    del self.chunks[first + 1]
+                    return
 
     def drop_below(self, index: int) -> None:
         """Every record whose index is lower is gone."""
@@ -292,18 +312,23 @@ class StreamStore:
         found = self.streams.get(name)
         if found is None:
             found = self.streams[name] = Stream(name)
-            self.bytes += STREAM_BYTES + len(name)
+            self.bytes += STREAM_BYTES + 2 * len(name)
         return found
+
+    @property
+    def accounted(self) -> int:
+        """Bytes of memory accounted to all of it."""
+        return self.bytes + self.timers.bytes + self.ages.bytes
 
     def open_group(self, name: bytes, group: bytes) -> Group:
         """What there is of a group, made where there is nothing: its consumers' records may come before its own."""
         stream = self.open(name)
         found = stream.groups.get(group)
         if found is None:
-            found = stream.groups[group] = Group(name, group, self._next_number)
+            found = stream.groups[group] = Group(stream.name, group, self._next_number)
             self.numbers[self._next_number] = found
             self._next_number += 1
-            self.bytes += STREAM_BYTES + len(group)
+            self.bytes += GROUP_BYTES + len(group)
         return found
 
     # -- records and the stream itself ---------------------------------------------------------------
@@ -389,7 +414,7 @@ class StreamStore:
     def _forget_if_nothing(self, stream: Stream) -> None:
         if not stream.exists and not stream.groups and self.streams.get(stream.name) is stream:
             del self.streams[stream.name]
-            self.bytes -= STREAM_BYTES + len(stream.name)
+            self.bytes -= STREAM_BYTES + 2 * len(stream.name)
             if stream.age_due:
                 self.ages.remove(stream.age_due, stream.name)
                 stream.age_due = 0
@@ -458,7 +483,7 @@ class StreamStore:
             return
         self.garbage.append(old)
         old.gone = True
-        self.bytes -= old.bytes + STREAM_BYTES + len(group)
+        self.bytes -= old.bytes + GROUP_BYTES + len(group)
         if old.declared:
             self.open_group(name, group).take_after(old)
         self._forget_if_nothing(stream)
@@ -475,7 +500,7 @@ class StreamStore:
         stream = self.streams[name]
         if not group.declared and not group.pending and not group.consumers and not group.dead and stream.groups.get(group.name) is group:
             del stream.groups[group.name], self.numbers[group.number]
-            self.bytes -= group.bytes + STREAM_BYTES + len(group.name)
+            self.bytes -= group.bytes + GROUP_BYTES + len(group.name)
             self._forget_if_nothing(stream)
 
     def free(self, most: int) -> bool:
@@ -491,6 +516,10 @@ class StreamStore:
                 del self.numbers[group.number]
                 self.garbage.pop()
         return bool(self.garbage)
+
+    def tables(self) -> list[dict[Any, Any]]:
+        """The dicts that hold streams and groups."""
+        return [self.streams, self.numbers]
 
     def pieces(self) -> list[object]:
         """What holds the pending records, for freeing a store that was dropped piece by piece."""

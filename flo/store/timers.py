@@ -12,6 +12,7 @@ from flo.store.deadlines import SECOND_MS, Deadlines
 
 AHEAD_MS = 2 * SECOND_MS  # how long before its time something is moved to the heap
 MOVE_SLICE = 1000  # moved at once: 2 ms
+NEAR_BYTES = 100  # of one in the heap: a tuple, a deadline, and its place
 
 
 class Timers:
@@ -27,6 +28,11 @@ class Timers:
         self.remove_all = self._far.remove_all
         self._near: list[tuple[int, int]] = []
         self._deadline_of = deadline_of
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of memory accounted to it, besides the items themselves."""
+        return self._far.bytes + NEAR_BYTES * len(self._near)
 
     def remove(self, deadline: int, item: int) -> None:
         """Take out what was added with the same arguments; one that is in the heap is passed over when its time comes."""
