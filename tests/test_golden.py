@@ -14,9 +14,13 @@ from flo.engine import Engine, EngineSettings
 from flo.errors import LogDamaged
 from flo.proto import fields
 from flo.store.group import Dead, Pending
+from flo.store.queue import attempts_of
 from flo.store.stream import SEQ_BITS
+from flo.ual import manifest
 from flo.ual.check import check
+from flo.ual.files import Files
 from flo.ual.record import KNOWN_TYPES, KV_COUNTER, KV_DEADLINE, KV_JSON, KV_TOUCH
+from flo.ual.segment import Segment
 from tests.processes import ROOT
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -29,9 +33,9 @@ def directory(tmp_path: Path) -> str:
     return str(shutil.copytree(GOLDEN / "format-1", tmp_path / "data"))
 
 
-@pytest.mark.parametrize("form", ["format-1", "format-2", "format-3"])
+@pytest.mark.parametrize("form", ["format-1", "format-2", "format-3", "format-4"])
 def test_the_formats_open(form: str, tmp_path: Path) -> None:
-    """format-2 is format-1, compacted, and so is format-3, whose bases have an index."""
+    """format-2 is format-1, compacted, and so is format-3, whose bases have an index, and format-4, where each value has a check."""
     directory = str(shutil.copytree(GOLDEN / form, tmp_path / "data"))
     assert check(directory).damage == []
     with Engine(directory, EngineSettings(segment_bytes=1 << 14), clock=lambda: START) as engine:
@@ -50,6 +54,24 @@ def test_the_formats_open(form: str, tmp_path: Path) -> None:
         assert found and found.value == b"\r\n"
         assert engine.namespace("flushed").empty
         assert (engine.now, engine.stamp_time) == (START, START + 60_000), "stamps do not go back behind the log"
+
+
+def test_what_is_new_in_format_4_opens(tmp_path: Path) -> None:
+    """A noted end, files by their ids, a turn of several batches, a message that came back from the dead letters."""
+    directory = str(shutil.copytree(GOLDEN / "format-4", tmp_path / "data"))
+    found = manifest.read(Files(), directory)
+    assert found.format == 4 and found.stopped is not None and all(entry.id for entry in found.entries)
+    segment = Segment.load(Files(), f"{directory}/{found.entries[-1].file}", found.entries[-1].first, writable=False)
+    assert [header.more for header, _, _ in segment.batches()].count(True) > 3
+    segment.close()
+    with Engine(directory, EngineSettings(segment_bytes=1 << 14), clock=lambda: START) as engine:
+        queues = engine.queues
+        assert [m.payload for m in queues.peek(b"many", 100)] == [b"%d:" % number + b"x" * 100 for number in range(40)]
+        (seq,) = (seq for shard in queues.store.shards for seq, state in shard.items() if attempts_of(state) == 2)
+        assert queues.ack(b"again", [(seq, 1)]) == 0, "a receipt of before it died"
+        assert queues.nack(b"again", [(seq, 2)]) == 1
+        assert [m.attempts for m in queues.dead_letters(b"again")] == [2]
+        assert engine.streams.read(b"events")[-1].payload == b"payload"
 
 
 def test_queues_of_format_1_open(tmp_path: Path) -> None:

@@ -253,6 +253,11 @@ class KvStore:
         if old is None:
             # a replay of a log whose compaction was cut short: the touch is dead, and the value it was of is gone already
             return
+        held = self.notes[at][key][1] if old[-1] & NOTED else entry_version(old)
+        if held != holder:
+            # the value that it was of was lost with a damaged file: what is here was another, and is not the key's any more
+            self.bury(index, key, 0)
+            return
         if old[-1] & NOTED:
             self._unnote(at, key)
         self._note(at, key, deadline, holder)
