@@ -14,7 +14,7 @@ from flo.ual import compaction, manifest
 from flo.ual.base import BaseFile
 from flo.ual.compaction import Replacement, remove_replaced
 from flo.ual.log import Log
-from tests.faultfiles import Plan, SimFiles
+from tests.faultfiles import AFTER, BEFORE, MODES, TORN, Plan, SimCrash, SimFiles
 from tests.test_log_faults import (
     DIR,
     SEGMENT_BYTES,
@@ -31,6 +31,7 @@ from tests.test_log_faults import (
     open_engine,
     perform,
     recovery_suite,
+    reopen,
     sim,
     survive,
     without,
@@ -166,6 +167,59 @@ def test_every_size_of_a_full_disk(long_run: bool, monkeypatch: pytest.MonkeyPat
         engine.close()
         check_whole(files, context)
     assert refused and left and done, (refused, left, done)
+
+
+def filled() -> tuple[SimFiles, Engine, Model]:
+    """An engine whose own files have filled the disk, half of which was deleted."""
+    files, engine, model = prepared()
+    clock = engine.clock
+    assert isinstance(clock, Clock)
+    files.capacity = files.used + 2 * SEGMENT_BYTES
+    keys = []
+
+    def do(op: Op) -> None:
+        nonlocal model
+        clock.now += STEP
+        after = model.after(op, clock.now)
+        perform(engine, op)
+        model = after
+
+    with pytest.raises(Overloaded):
+        for number in range(200):
+            do(("put", "default", b"fill%d" % number, b"f" * 400))
+            keys.append(b"fill%d" % number)
+    assert len(keys) > 20 and not engine.log.accepts_adds
+    for key in keys[::2]:
+        do(("delete", "default", key))
+    return files, engine, model
+
+
+def test_a_fault_at_every_call_of_the_way_out(monkeypatch: pytest.MonkeyPatch, long_run: bool) -> None:
+    """A disk full of the log's own files: the pass that makes room may be cut short, or fail, at any call, and loses nothing. The next one
+    makes room."""
+    monkeypatch.setattr(log_module, "MARGIN_BYTES", 1 << 10)
+    monkeypatch.setattr(log_module, "SPARE_BYTES_MIN", 8 << 10)
+    files, engine, model = filled()
+    begins = files.calls
+    engine.compact()
+    ends = files.calls
+    assert engine.log.accepts_adds and held(engine) == expected(model)
+    engine.log.abandon()
+    for call in range(begins + 1, ends + 1, 1 if long_run else 3):
+        for how in (BEFORE, TORN, AFTER):
+            files, engine, model = filled()
+            files.plan = Plan(crash_at=call, how=how, seed=call)
+            with pytest.raises(SimCrash):
+                engine.compact()
+            for mode in MODES:
+                context = f"crash {how} call {call} ({files.trace[-1]}), {mode}"
+                image = files.crash(Random(call), mode)
+                engine, _ = reopen(image, [model], context)
+                engine.compact()
+                assert engine.log.accepts_adds, f"{context}: the next pass makes no room"
+                assert held(engine) == expected(model), context
+                engine.close()
+                check_whole(image, context)
 
 
 # -- the suite sees every rule ---------------------------------------------------------------------

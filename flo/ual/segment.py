@@ -41,6 +41,7 @@ CAPACITY_MAX = FIRST_OF_BATCH  # offsets are the other 31 bits
 SCAN_BYTES = 256 << 10  # read at a time by a start: it stays in the cache until it is looked at
 CHECK_BYTES = 4 << 10  # read at once of a batch: most of what clients write one by one is smaller, so most reads are one system call
 CHECK_AHEAD_BYTES = 64 << 10  # read where neighbours are read one after the other
+AHEAD_BATCHES = 64  # checked then at most: 1 us each, where they are small
 KEPT_BYTES_MAX = 1 << 20  # of what was checked, for the next read: what is larger is one large record, or an earlier version's batch
 PAGE_OFFSETS = 1024  # of a sealed segment's footer kept at hand: neighbours are read one after the other
 _IS_FIRST = bytes(128) + b"\1" * 128  # by an offset's highest byte
@@ -348,7 +349,7 @@ class Segment:
             data += self.files.pread(self._fd, end - len(data), at + len(data))
         if not batch.body_is_intact(header, memoryview(data)[batch.HEADER_BYTES : end]):
             raise LogDamaged(f"{self.path} is damaged at byte {at}: the checksum of the batch with index {index} does not hold.")
-        while True:  # those behind it that were read too
+        for _ in range(AHEAD_BATCHES if in_order else 0):  # those behind it that were read too
             following = batch.read_header(data, self.seed, end)
             if following is None:
                 break
