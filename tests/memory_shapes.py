@@ -63,7 +63,7 @@ class Keys:
         if self.kind == "incr":
             self.kv.incr(key)
         elif self.kind == "json":
-            self.kv.json_set(key, b"$", b'{"value":"%s"}' % (b"v" * self.value_bytes))
+            self.kv.json_set(key, b'{"value":"%s"}' % (b"v" * self.value_bytes))
         else:
             self.kv.put(key, self.rng.randbytes(self.value_bytes))
         if self.deadline:

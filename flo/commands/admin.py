@@ -107,8 +107,8 @@ def _info_persistence(host: Host) -> dict[str, object]:
         "flo_log_batches": log.batches,
         "flo_log_bytes_written": log.bytes_written,
         "flo_log_syncs": log.syncs,
-        "flo_log_accepts_adds": int(log.accepts_adds),
         "flo_log_damage_met": log.damage_met,
+        "flo_log_accepts_adds": int(log.accepts_adds),
     }
 
 

@@ -21,7 +21,9 @@ from zlib import crc32
 MAGIC = b"FLOB"
 _HEAD = struct.Struct("<4sIQIIQQ")
 _CRCS = struct.Struct("<II")
+_LOOSE = struct.Struct("<4sI32xII")  # of the same: magic, length, head crc, crc
 HEADER_BYTES = _HEAD.size + _CRCS.size
+assert _LOOSE.size == HEADER_BYTES
 assert HEADER_BYTES == 48
 
 
@@ -87,3 +89,18 @@ def read_header(data: bytes, seed: int, at: int = 0) -> BatchHeader | None:
 def body_is_intact(header: BatchHeader, body: bytes | memoryview) -> bool:
     """Whether `body` is what the header was written for."""
     return len(body) == header.length and crc32(body, header.head_crc) == header.crc
+
+
+def whole_until(data: bytes, start: int, most: int) -> int:
+    """The end of up to `most` batches that lie together from offset `start` of `data`, as far as their records are what was written. They
+    are part of a log that was read before: of the header only what the records' checksum needs is looked at."""
+    view, end = memoryview(data), start
+    for _ in range(most):
+        if len(data) < end + HEADER_BYTES:
+            break
+        magic, length, head_crc, crc = _LOOSE.unpack_from(data, end)
+        upto = end + HEADER_BYTES + length
+        if magic != MAGIC or upto > len(data) or crc32(view[end + HEADER_BYTES : upto], head_crc) != crc:
+            break
+        end = upto
+    return end
