@@ -33,7 +33,7 @@ from flo.loop import READ, Reactor, Timer
 from flo.oplog import LEVELS, OperatorLog
 from flo.proto.detect import Kind, detect, skip_blank
 from flo.proto.resp import UNAUTHENTICATED_BYTES_MAX
-from flo.ual.log import SEALED_OPEN_MAX, SYNC
+from flo.ual.log import CLAIM_SECONDS, SEALED_OPEN_MAX, SYNC
 
 if TYPE_CHECKING:
     from flo.commands.binary.session import BinarySession
@@ -49,6 +49,7 @@ UNREAD_RECEIVE_BYTES = 4 << 10  # input of one connection in a go while keys may
 DESCRIPTORS_BESIDES = 2 * SEALED_OPEN_MAX + LEFT_FILES_MAX + 64
 TIME_CHECK_SECONDS = 1.0
 DUE_CHECK_SECONDS = 1.0  # at most, while anything falls due by the wall clock: it may be stepped forward during a poll
+CLOCKS_LOOK_SECONDS = 0.05  # how often the wall clock is held against the steady one: a look costs 0.5 us of a turn
 LOADED_SECONDS = 1.0  # after a start by which all handlers are imported, busy or not: somebody may replace flo.pyz
 LOADING_SECONDS = 1.0  # a start that takes longer listens meanwhile
 SERVE_ASIDE_SECONDS = 0.05  # how often it then looks at its clients
@@ -157,6 +158,8 @@ class Server:
         if self.engine.rest is not None:
             self.receive_view = self.receive_view[:UNREAD_RECEIVE_BYTES]
         self.compactor = Compactor(self.engine.log, settings, self, self.log)
+        self._clocks_at = 0.0  # monotonic; when the clocks are looked at next
+        self._wall_ahead = 0.0  # ms, of the monotonic clock
         self._compaction_asked: list[Answer] = []
         self._compaction_wanted = False
         self._control: Control | None = None
@@ -301,6 +304,12 @@ class Server:
         self.flat_context = NO_CONTEXT
         engine = self.engine
         engine.tick()
+        ahead = engine.now - now * 1000
+        jumped = abs(ahead - self._wall_ahead) > STEP_MS  # a step, or the machine was suspended, which a look tells apart
+        self._wall_ahead = ahead
+        if now < self._clocks_at and not jumped:
+            return
+        self._clocks_at = now + CLOCKS_LOOK_SECONDS
         step = self._steps.look(engine.now, engine.steady())
         if step:
             self.counters.clock_steps += 1
@@ -366,11 +375,14 @@ class Server:
 
     def next_due(self) -> float | None:
         """Seconds until something expires, DUE_CHECK_SECONDS at most."""
+        seconds = self.compactor.next_due()
         due = self.engine.next_due()
-        waits = [seconds for seconds in (self.compactor.next_due(), self.engine.log.claim_due()) if seconds is not None]
         if due is not None:
-            waits.append(min(max(due, 1) / 1000, DUE_CHECK_SECONDS))
-        return min(waits, default=None)
+            soon = min(max(due, 1) / 1000, DUE_CHECK_SECONDS)
+            seconds = soon if seconds is None else min(seconds, soon)
+        if self.engine.log.owes_claim:  # `upkeep` looks whether it is time
+            seconds = CLAIM_SECONDS if seconds is None else min(seconds, CLAIM_SECONDS)
+        return seconds
 
     def end(self, started: float) -> None:
         """Hear what the compactor says, count, and keep what took long."""

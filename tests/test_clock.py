@@ -353,7 +353,7 @@ def test_a_server_never_waits_long_for_the_wall_clock() -> None:
     """That may be stepped forward while the server waits for something an hour away."""
 
     def seconds(due: int | None, compacts: float | None) -> float | None:
-        log = SimpleNamespace(claim_due=lambda: None)
+        log = SimpleNamespace(owes_claim=False)
         parts: Any = SimpleNamespace(
             engine=SimpleNamespace(next_due=lambda: due, log=log), compactor=SimpleNamespace(next_due=lambda: compacts)
         )

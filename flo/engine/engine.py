@@ -351,17 +351,20 @@ class Engine:
 
     def next_due(self) -> int | None:
         """In how many ms there is next something to sweep, by the clocks as they are; 0 for at once, None for never."""
-        now, steady = self.clock(), self.steady()
-        waits: list[int] = []
+        found: list[tuple[int, int]] = []  # when it is due by the wall clock, and not before when by the steady one
         for namespace in self.busy:
-            for due, after in (
-                (namespace.kv.store.deadlines.next_due(), self._sweep_after),
-                (namespace.queues.next_due() if namespace.queues.store.queues else None, namespace.queues.sweep_after),
-                (namespace.streams.next_due() if namespace.streams.store.streams else None, namespace.streams.sweep_after),
-            ):
-                if due is not None:
-                    waits.append(max(due - now, after - steady, 0))
-        return min(waits, default=None)
+            due = namespace.kv.store.deadlines.next_due()
+            if due is not None:
+                found.append((due, self._sweep_after))
+            queues, streams = namespace.queues, namespace.streams
+            if queues.store.queues and (due := queues.next_due()) is not None:
+                found.append((due, queues.sweep_after))
+            if streams.store.streams and (due := streams.next_due()) is not None:
+                found.append((due, streams.sweep_after))
+        if not found:  # the clocks cost as much as the rest, and this is asked once a turn
+            return None
+        now, steady = self.clock(), self.steady()
+        return min(max(due - now, after - steady, 0) for due, after in found)
 
     def close(self) -> None:
         """Commit, sync and give the directory back. In a child that was forked it does nothing: all of it is the parent's. Raises

@@ -106,7 +106,8 @@ class Log:
         self._full = False  # the operator was told
         self._reserve_at = 0.0
         self._syncer: _Syncer | None = None
-        self._unclaimed_since: float | None = None  # monotonic; when the last batch with records was written, until another claims it
+        self.owes_claim = False  # the last batch has records: an empty one is to say that they are on disk, CLAIM_SECONDS later
+        self._written_at = 0.0  # monotonic; when it was written
         files.make_dir(directory)
         self._lock = DirectoryLock(files, directory)
         self._segments: list[Segment | Base] = []
@@ -242,7 +243,9 @@ class Log:
         self.bytes_written += size
         self.pending = []
         self.pending_bytes = 0
-        self._unclaimed_since = clock.monotonic() if count else None
+        if count:
+            self._written_at = clock.monotonic()
+        self.owes_claim = count > 0 and self.durability != EPHEMERAL
         if self.durability == SYNC:
             self.files.sync(segment.fd)
             self.syncs += 1
@@ -359,8 +362,7 @@ class Log:
 
         Returns whether there is more to do. Raises `LogFailed`.
         """
-        due = self.claim_due()
-        if due is not None and due <= 0 and not self.pending:
+        if idle and self.owes_claim and self._written_at + CLAIM_SECONDS <= clock.monotonic() and not self.pending:
             self._claim()
         ahead = self._spare
         if ahead is None:
@@ -376,18 +378,12 @@ class Log:
                 raise LogFailed(f"the next segment in {self.directory} could not be zeroed: {e}") from e
         return not ahead.ready
 
-    def claim_due(self) -> float | None:
-        """Seconds until `upkeep` is to say that the last batch is on disk; None where there is nothing to say."""
-        if self._unclaimed_since is None or self.durability == EPHEMERAL:
-            return None
-        return self._unclaimed_since + CLAIM_SECONDS - clock.monotonic()
-
     def _claim(self) -> None:
         """Write an empty batch that says that all before it is on disk."""
         if self._syncer is not None:
             self.durable = max(self.durable, self._syncer.synced)
         self.commit(self.time)
-        self._unclaimed_since = None  # also where a full disk has no room for it
+        self.owes_claim = False  # also where a full disk has no room for it
 
     # -- compaction --------------------------------------------------------------------------------
 
