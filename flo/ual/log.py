@@ -211,7 +211,7 @@ class Log:
         segment = self._open
         count = len(records)
         length = sum(map(len, records))
-        size = batch.headers_bytes(length) + length
+        size = batch.HEADER_BYTES + length if length <= BATCH_BYTES else batch.headers_bytes(length) + length
         if size + OFFSET_BYTES * count > segment.room:
             if not records and self._spare is None:
                 return  # a stamp is worth a batch, not the reserve that deletions have on a full disk
@@ -220,10 +220,9 @@ class Log:
         first = self.next_index - count
         assert first == self.written + 1, "every index is in exactly one batch"
         if length <= BATCH_BYTES:
-            body = [b"".join(records)] if count else []
-            header, crc = batch.pack_header(body, length, first, count, time, self.durable, segment.crc, segment.seed)
-            pieces = [header, *body]
-            size = batch.HEADER_BYTES + length
+            body = b"".join(records)
+            header, crc = batch.pack_header([body], length, first, count, time, self.durable, segment.crc, segment.seed)
+            self.files.pwrite(segment.fd, [header, body], segment.tail)
             offsets = segment.offsets
             assert offsets is not None
             place = len(offsets)
@@ -232,9 +231,7 @@ class Log:
             if count:
                 offsets[place] |= FIRST_OF_BATCH
         else:
-            pieces, size, crc = self._pack_group(records, first, time)
-        for start in range(0, len(pieces), PIECES_MAX):
-            self.files.pwrite(segment.fd, pieces[start : start + PIECES_MAX], segment.tail + sum(map(len, pieces[:start])))
+            size, crc = self._write_group(records, first, time)
         segment.tail += size
         segment.crc = crc
         segment.last = self.written = self.next_index - 1
@@ -255,9 +252,8 @@ class Log:
         elif self._syncer is not None:
             self.durable = max(self.durable, self._syncer.note(segment.fd, self.written))
 
-    def _pack_group(self, records: list[bytes], first: int, time: int) -> tuple[list[bytes], int, int]:
-        """The batches of a turn that wrote more than one holds, for the open segment, which is told their offsets: (their pieces, bytes in
-        all, the last one's crc)."""
+    def _write_group(self, records: list[bytes], first: int, time: int) -> tuple[int, int]:
+        """Write the batches of a turn that wrote more than one holds: (bytes in all, the last one's crc)."""
         segment, crc, at = self._open, self._open.crc, self._open.tail
         offsets = segment.offsets
         assert offsets is not None
@@ -273,7 +269,12 @@ class Log:
             offsets.extend(map((at - start).__add__, ends[done : upto - 1]))
             at += len(body)
             start = ends[upto - 1]
-        return pieces, at - segment.tail, crc
+        start = segment.tail
+        for done in range(0, len(pieces), PIECES_MAX):
+            part = pieces[done : done + PIECES_MAX]
+            self.files.pwrite(segment.fd, part, start)
+            start += sum(map(len, part))
+        return at - segment.tail, crc
 
     # -- segments ----------------------------------------------------------------------------------
 
