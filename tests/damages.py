@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 from flo.engine import Engine, EngineSettings
 from flo.errors import LogDamaged
 from flo.store.queue import attempts_of, deadline_of, kind_of, priority_of, queue_of
-from flo.ual import manifest
+from flo.ual import base, manifest
 from flo.ual.backup import BackupFailed, backup
 from flo.ual.batch import HEADER_BYTES
 from flo.ual.check import check
@@ -581,6 +581,8 @@ def swap(rng: Random, _story: Story, contents: Contents, _others: Sequence[Story
     if len(names) < 2:
         return None
     one, other = rng.sample(names, 2)
+    if {os.path.splitext(one)[1], os.path.splitext(other)[1]} == {".base", ".hist"} and contents[one].startswith(base.MAGIC_2):
+        return None  # nothing in formats before 3 tells the one kind from the other
     contents[one], contents[other] = contents[other], contents[one]
     return {one, other}, f"{one} and {other} swapped"
 

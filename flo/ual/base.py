@@ -443,6 +443,9 @@ class Base:
             except BaseException:
                 self.live.close()
                 raise
+        if self.history is not None and self.history.has_index and self.history.value_count:
+            self.close()
+            raise LogDamaged(f"{self.history.path} is no file of history: it has an index of keys. Restore it from a backup.")
         self.time: int = self.live.time
         self.entry = entry._replace(id=self.live.id, history_id=self.history.id if self.history is not None else "")
 
