@@ -29,8 +29,8 @@ ASK = "`flo check` tells more; `flo check --repair` makes the manifest again fro
 
 
 def holds_log(names: Sequence[str]) -> list[str]:
-    """Those of `names` that are files of a log."""
-    return [name for name in names if name.endswith(FILE_ENDS) or name in (manifest.NAME, manifest.NEW_NAME)]
+    """Those of `names` that only a directory that holds a log, or held one, has."""
+    return [name for name in names if name.endswith(FILE_ENDS) or name in (manifest.NAME, manifest.NEW_NAME, spare.ROOM_NAME)]
 
 
 def is_new(files: Files, directory: str) -> bool:
