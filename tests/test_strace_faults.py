@@ -21,13 +21,15 @@ from typing import Any
 import pytest
 
 from flo.engine import Engine
+from flo.errors import Overloaded
 from flo.ual import manifest
 from flo.ual.check import check
 from tests.damages import Author, Clock, Contents, Story, differing, state_of
 from tests.processes import ROOT, FloProcess, ReplyError
+from tests.test_full_disk import Disk
 from tests.test_sync_before_reply import strace_problem
 
-CALLS = ("fsync", "fdatasync", "rename", "unlink", "pwrite64", "pwritev", "fallocate", "openat")
+CALLS = ("fsync", "fdatasync", "rename", "unlink", "pwrite64", "pwritev", "pwritev2", "ftruncate", "fallocate", "openat")
 FAULTS = ("error=EIO", "error=ENOSPC", "signal=SIGKILL")
 PLACES = 5  # of each call that are tried with each fault
 SEGMENT_BYTES = 4 << 20  # the smallest that a server takes
@@ -216,7 +218,7 @@ def story() -> Story:
 def each_fault(tmp_path: Path, contents: Contents, words: list[str], after: Callable[[str, int, str], None]) -> int:
     """Run a command on a directory with a fault at one call, again and again; `after(fault, exit status, output)`. Returns how often it
     was cut short."""
-    directory, copy = tmp_path / "data", tmp_path / "copy"
+    directory, copy = Path(words[-1]) if words[0] == "compact" else tmp_path / "data", tmp_path / "copy"
     tracer = Tracer(tmp_path, [*known_paths(directory, contents), *known_paths(copy, contents)])
 
     def run(wrapper: list[str]) -> tuple[int, str]:
@@ -267,6 +269,40 @@ def test_a_compaction(tmp_path: Path, story: Story) -> None:
         assert check(str(directory)).damage == [], fault
 
     assert each_fault(tmp_path, story.contents, ["compact", str(directory)], after) > 20
+
+
+def test_a_compaction_of_a_full_disk(tmp_path: Path) -> None:
+    """The way out of a disk that is full of Flo's own files: cut short anywhere, nothing is lost, and the next one makes room."""
+    disk = Disk(tmp_path / "disk", 24 << 20)
+    if disk.wrapper:
+        pytest.skip("a mount is needed")
+    try:
+        directory = disk.where / "data"
+        with Engine(str(directory), clock=Clock()) as engine:
+            keys = [b"%d" % number for number in range(20_000)]
+            with suppress(Overloaded):
+                for at in range(0, len(keys), 100):
+                    engine.kv.put_many([(key, key * 200, 0) for key in keys[at : at + 100]])
+            kept = [key for key in keys if engine.kv.exists(key)]
+            assert 2000 < len(kept) < len(keys)
+            for at in range(0, len(kept), 200):
+                engine.kv.delete_many(kept[at : at + 200 : 2])
+            wanted = engine.log.next_index - 1, state_of(engine)
+        contents = {path.name: path.read_bytes() for path in directory.iterdir() if path.is_file()}
+
+        def after(fault: str, _status: int, _text: str) -> None:
+            found = state_in(directory)
+            assert found[0] == wanted[0] and differing(found[1], wanted[1]) == "", fault
+            status, text = command([], "compact", str(directory))
+            assert status == 0, f"{fault}: {text}"
+            with Engine(str(directory), clock=Clock()) as engine:
+                assert engine.log.accepts_adds, fault
+                assert differing(state_of(engine), wanted[1]) == "", fault
+            assert check(str(directory)).damage == [], fault
+
+        assert each_fault(tmp_path, contents, ["compact", str(directory)], after) > 20
+    finally:
+        disk.close()
 
 
 @pytest.mark.parametrize("what", ["a base", "a segment", "the manifest"])
