@@ -123,6 +123,7 @@ def test_a_server_is_asked_to_compact(tmp_path: Path) -> None:
     assert check(str(tmp_path)).damage == []
 
 
+@pytest.mark.slow
 def test_nobody_else_gets_in(tmp_path: Path) -> None:
     """Whatever is done to the names in the directory, a second server, a program, a repair and an offline compaction are kept out, and
     `flo compact` and `flo backup` never signal a process that LOCK names: in another container that is somebody else's."""

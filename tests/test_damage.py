@@ -47,6 +47,8 @@ from tests.damages import (
 )
 from tests.faultfiles import MODES, Plan, SimCrash, SimFiles
 
+pytestmark = pytest.mark.slow
+
 FOREIGN_SEED = 1_000  # of the directories whose files come into another one
 
 

@@ -246,6 +246,7 @@ class Fill:
             assert left == self.count // 2, left
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("megabytes", (24, pytest.param(64, marks=pytest.mark.long), pytest.param(200, marks=pytest.mark.long)))
 @pytest.mark.parametrize("kind", ("keys", "messages", "records"))
 def test_the_way_out_of_a_disk_full_of_flo(tmp_path: Path, megabytes: int, kind: str) -> None:
