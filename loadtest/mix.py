@@ -1,0 +1,166 @@
+"""Flo beside Redis by mixes of commands and sizes: the rates, and each server's own CPU.
+
+    python3 loadtest/mix.py [--mixes cache,store] [--depths 1,16] [--pairs 5] [--seconds 2] [--python PATH] [--json FILE]
+    python3 loadtest/mix.py --single [--rows SET,DEL] …   single commands over the same keys, Flo only: CPU beside that of SET
+
+    cache       70 GET, 20 SET EX, 5 DEL, 5 EXISTS
+    limiter     INCR, then EXPIRE of the same key
+    session     50 GET, 25 SETEX, 15 EXPIRE, 5 TTL, 5 MGET of three keys
+    store       50 GET, 50 SET
+    queue       LPUSH and RPOP over six queues (Flo acknowledges as it delivers, as Redis does)
+    events      XADD MAXLEN ~ 10000 of three fields, over four streams
+
+For each mix it starts redis-server (appendfsync always) and Flo anew, fills both, and lets 50 clients (workload.py) load them in slices
+that alternate. A row is the median of the pairs' ratios, Flo's rate over Redis's; behind it the lowest and highest. Then the median rates,
+in thousands a second, and the server's own CPU, user and system, in us a request. Neither rewrites its log meanwhile. A pair in which
+more than 5 % of the CPU was stolen is dropped, where there is another. The last figure is how busy the generator was, at most: near
+100 % it measured itself, and only the CPU says something.
+"""
+
+import argparse
+import contextlib
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT))
+
+from loadtest.compare import REDIS_FLAGS, cpu_seconds, disturbed, stolen, sync_latency  # noqa: E402
+from loadtest.workload import CLIENTS, KEYS, MIXES, Batches, Clients, Draw, Load, batches_of, pour  # noqa: E402
+from tests.processes import FloProcess, RedisProcess  # noqa: E402
+
+WARM_SECONDS = 0.3  # before anything is counted
+REDIS_REWRITES = ("--auto-aof-rewrite-percentage", "0")
+FLO_SETTINGS = {"FLO_LOG_COMPACT_GROWTH": "0", "FLO_RESP_AUTO_ACK": "true"}
+
+
+@dataclass
+class Figures:
+    """What slices of one server gave, one after the other."""
+
+    rates: list[float] = field(default_factory=list)
+    cpu_us: list[float] = field(default_factory=list)
+    generator: list[float] = field(default_factory=list)  # the share of the time in which the generator was busy
+
+    def add(self, load: Load, pid: int, seconds: float) -> None:
+        """Measure one slice."""
+        cpu, own = cpu_seconds(pid), time.process_time()
+        done, took = load.run(seconds)
+        self.generator.append((time.process_time() - own) / took)
+        self.rates.append(done / took)
+        self.cpu_us.append((cpu_seconds(pid) - cpu) / done * 1e6)
+
+
+@dataclass
+class Row:
+    """A mix at a depth: each server's slices, pair by pair."""
+
+    mix: str
+    depth: int
+    flo: Figures
+    redis: Figures
+    disturbed: bool  # no pair was quiet
+
+    def show(self, name: str) -> str:
+        """One line."""
+        ratios = [a / b for a, b in zip(self.flo.rates, self.redis.rates, strict=True)]
+        costs = [a / b for a, b in zip(self.flo.cpu_us, self.redis.cpu_us, strict=True)]
+        servers = "   ".join(
+            f"{server} {statistics.median(figures.rates) / 1000:.1f} k/s {statistics.median(figures.cpu_us):.2f} us"
+            for server, figures in ((name, self.flo), ("redis", self.redis))
+        )
+        return (
+            f"{self.mix:<8} depth {self.depth:<3} {statistics.median(ratios):.2f} [{min(ratios):.2f}..{max(ratios):.2f}]"
+            f"   CPU {statistics.median(costs):.2f}   {servers}"
+            f"   generator {max(self.flo.generator + self.redis.generator):.0%}{'   DISTURBED' * self.disturbed}"
+        )
+
+
+def version_of(python: str) -> str:
+    """The name of a Flo on this Python."""
+    return "flo-" + subprocess.run([python, "-V"], capture_output=True, text=True, check=True).stdout.split()[1]
+
+
+def measure(mix: str, depth: int, loads: dict[str, tuple[Load, int]], pairs: int, seconds: float) -> Row:
+    """Slices in turn; the server that goes first alternates."""
+    for load, _ in loads.values():
+        load.run(WARM_SECONDS)
+    found = {noisy: {name: Figures() for name in loads} for noisy in (False, True)}
+    for number in range(pairs):
+        before = stolen()
+        pair = {name: Figures() for name in loads}
+        for name in list(loads)[:: 1 if number % 2 else -1]:
+            pair[name].add(*loads[name], seconds)
+        for name, into in found[disturbed(before)].items():
+            into.rates += pair[name].rates
+            into.cpu_us += pair[name].cpu_us
+            into.generator += pair[name].generator
+    noisy = not found[False]["flo"].rates
+    return Row(mix, depth, found[noisy]["flo"], found[noisy]["redis"], noisy)
+
+
+def compare_mixes(mixes: list[str], depths: list[int], python: str, pairs: int, seconds: float) -> list[Row]:
+    """Every mix at every depth; prints each row as it is there."""
+    rows: list[Row] = []
+    name = version_of(python)
+    for mix in mixes:
+        draw = Draw(mix)
+        filling = MIXES[mix].fill(draw)
+        requests = MIXES[mix].requests(draw)
+        with contextlib.ExitStack() as stack:
+            directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="flo-mix-", ignore_cleanup_errors=True)))
+            (directory / "redis").mkdir()
+            redis = stack.enter_context(RedisProcess(directory / "redis", *REDIS_FLAGS["sync"], *REDIS_REWRITES))
+            flo = stack.enter_context(FloProcess(directory / "flo", python=python, environment=FLO_SETTINGS))
+            servers = {"flo": (flo.port, flo.pid), "redis": (redis.port, redis.process.pid)}
+            for port, _ in servers.values():
+                pour(port, filling)
+            for depth in depths:
+                batches: Batches = batches_of(requests, depth)
+                with contextlib.ExitStack() as clients:
+                    loads: dict[str, tuple[Load, int]] = {}
+                    for server, (port, pid) in servers.items():
+                        load = Clients(port, batches, depth)
+                        clients.callback(load.close)
+                        loads[server] = load, pid
+                    rows.append(measure(mix, depth, loads, pairs, seconds))
+                print(rows[-1].show(name), flush=True)
+    return rows
+
+
+def main() -> int:
+    """Run the mixes."""
+    parser = argparse.ArgumentParser(description="Flo beside Redis by mixes of commands and sizes.")
+    parser.add_argument("--mixes", default=",".join(MIXES), help=f"of {', '.join(MIXES)} (default: all)")
+    parser.add_argument("--depths", default="1,16", help="requests that a client sends at once")
+    parser.add_argument("--pairs", type=int, default=5, help="slices of each server")
+    parser.add_argument("--seconds", type=float, default=2, help="length of a slice")
+    parser.add_argument("--python", default=sys.executable, help="the Python that Flo runs on (default: this one)")
+    parser.add_argument("--json", help="write every figure to this file")
+    args = parser.parse_args()
+    depths = [int(depth) for depth in args.depths.split(",")]
+    mixes = args.mixes.split(",")
+    unknown = [mix for mix in mixes if mix not in MIXES]
+    if unknown:
+        parser.error(f"there is no mix {unknown[0]!r}; the mixes are {', '.join(MIXES)}")
+    median, worst = sync_latency(tempfile.gettempdir())
+    print(
+        f"{CLIENTS} clients, {KEYS:,} keys; {args.pairs} pairs of {args.seconds:g} s; "
+        f"fdatasync of 4 KiB {median:.0f} us median, {worst:.0f} us p99",
+        flush=True,
+    )
+    rows = compare_mixes(mixes, depths, args.python, args.pairs, args.seconds)
+    if args.json:
+        told = {"python": args.python, "sync_us": [median, worst], "rows": [asdict(row) for row in rows]}
+        Path(args.json).write_text(json.dumps(told, indent=1))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
