@@ -32,6 +32,7 @@ ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
 from loadtest.compare import REDIS_FLAGS, cpu_seconds, disturbed, stolen, sync_latency  # noqa: E402
+from loadtest.singles import SINGLES, Server  # noqa: E402
 from loadtest.workload import CLIENTS, KEYS, MIXES, Batches, Clients, Draw, Load, batches_of, pour  # noqa: E402
 from tests.processes import FloProcess, RedisProcess  # noqa: E402
 
@@ -55,6 +56,12 @@ class Figures:
         self.generator.append((time.process_time() - own) / took)
         self.rates.append(done / took)
         self.cpu_us.append((cpu_seconds(pid) - cpu) / done * 1e6)
+
+    def extend(self, more: "Figures") -> None:
+        """Slices that came later."""
+        self.rates += more.rates
+        self.cpu_us += more.cpu_us
+        self.generator += more.generator
 
 
 @dataclass
@@ -82,6 +89,27 @@ class Row:
         )
 
 
+@dataclass
+class SingleRow:
+    """A command at a depth: its slices and those of SET, pair by pair."""
+
+    command: str
+    depth: int
+    figures: Figures
+    set_figures: Figures
+    disturbed: bool  # no pair was quiet
+
+    def show(self) -> str:
+        """One line."""
+        costs = [a / b for a, b in zip(self.figures.cpu_us, self.set_figures.cpu_us, strict=True)]
+        return (
+            f"{self.command:<18} depth {self.depth:<3} {statistics.median(self.figures.cpu_us):6.2f} us"
+            f"   {statistics.median(costs):.2f} of SET [{min(costs):.2f}..{max(costs):.2f}]"
+            f"   {statistics.median(self.figures.rates) / 1000:.1f} k/s"
+            f"   generator {max(self.figures.generator):.0%}{'   DISTURBED' * self.disturbed}"
+        )
+
+
 def version_of(python: str) -> str:
     """The name of a Flo on this Python."""
     return "flo-" + subprocess.run([python, "-V"], capture_output=True, text=True, check=True).stdout.split()[1]
@@ -98,9 +126,7 @@ def measure(mix: str, depth: int, loads: dict[str, tuple[Load, int]], pairs: int
         for name in list(loads)[:: 1 if number % 2 else -1]:
             pair[name].add(*loads[name], seconds)
         for name, into in found[disturbed(before)].items():
-            into.rates += pair[name].rates
-            into.cpu_us += pair[name].cpu_us
-            into.generator += pair[name].generator
+            into.extend(pair[name])
     noisy = not found[False]["flo"].rates
     return Row(mix, depth, found[noisy]["flo"], found[noisy]["redis"], noisy)
 
@@ -134,28 +160,70 @@ def compare_mixes(mixes: list[str], depths: list[int], python: str, pairs: int, 
     return rows
 
 
+def measure_single(name: str, depth: int, loads: dict[str, Load], pid: int, pairs: int, seconds: float) -> SingleRow:
+    """Slices of a command and of SET in turn; what one has used up is put back before the next."""
+    found = {noisy: {command: Figures() for command in loads} for noisy in (False, True)}
+    for number in range(-1, pairs):
+        before = stolen()
+        pair = {command: Figures() for command in loads}
+        for command in list(loads)[:: 1 if number % 2 else -1]:
+            pair[command].add(loads[command], pid, seconds if number >= 0 else WARM_SECONDS)
+            loads[command].restore()
+        if number >= 0:
+            into = found[disturbed(before)]
+            for command, figures in pair.items():
+                into[command].extend(figures)
+    noisy = not found[False]["SET"].rates
+    return SingleRow(name, depth, found[noisy][name], found[noisy]["SET"], noisy)
+
+
+def compare_singles(names: list[str], depths: list[int], python: str, pairs: int, seconds: float) -> list[SingleRow]:
+    """Single commands beside SET, on one Flo; prints each row as it is there."""
+    rows: list[SingleRow] = []
+    with contextlib.ExitStack() as stack:
+        directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="flo-mix-", ignore_cleanup_errors=True)))
+        flo = stack.enter_context(FloProcess(directory / "flo", python=python, environment=FLO_SETTINGS))
+        server = Server(flo.port)
+        for depth in depths:
+            for name in names:
+                with contextlib.ExitStack() as clients:
+                    loads = {}
+                    for command in dict.fromkeys(("SET", name)):
+                        loads[command] = server.load(command, depth)
+                        clients.callback(loads[command].close)
+                    rows.append(measure_single(name, depth, loads, flo.pid, pairs, seconds))
+                print(rows[-1].show(), flush=True)
+    return rows
+
+
 def main() -> int:
     """Run the mixes."""
     parser = argparse.ArgumentParser(description="Flo beside Redis by mixes of commands and sizes.")
+    parser.add_argument("--single", action="store_true", help="single commands beside SET, Flo only")
+    parser.add_argument("--rows", default=",".join(SINGLES), help=f"with --single: of {', '.join(SINGLES)} (default: all)")
     parser.add_argument("--mixes", default=",".join(MIXES), help=f"of {', '.join(MIXES)} (default: all)")
     parser.add_argument("--depths", default="1,16", help="requests that a client sends at once")
     parser.add_argument("--pairs", type=int, default=5, help="slices of each server")
-    parser.add_argument("--seconds", type=float, default=2, help="length of a slice")
+    parser.add_argument("--seconds", type=float, help="length of a slice (default: 2; with --single 0.5)")
     parser.add_argument("--python", default=sys.executable, help="the Python that Flo runs on (default: this one)")
     parser.add_argument("--json", help="write every figure to this file")
     args = parser.parse_args()
     depths = [int(depth) for depth in args.depths.split(",")]
-    mixes = args.mixes.split(",")
-    unknown = [mix for mix in mixes if mix not in MIXES]
-    if unknown:
-        parser.error(f"there is no mix {unknown[0]!r}; the mixes are {', '.join(MIXES)}")
+    known = list(SINGLES if args.single else MIXES)
+    wanted = (args.rows if args.single else args.mixes).split(",")
+    for name in wanted:
+        if name not in known:
+            parser.error(f"there is no {name!r}; take some of {', '.join(known)}")
+    seconds = args.seconds or (0.5 if args.single else 2)
     median, worst = sync_latency(tempfile.gettempdir())
     print(
-        f"{CLIENTS} clients, {KEYS:,} keys; {args.pairs} pairs of {args.seconds:g} s; "
+        f"{version_of(args.python)}; {CLIENTS} clients, {KEYS:,} keys; {args.pairs} pairs of {seconds:g} s; "
         f"fdatasync of 4 KiB {median:.0f} us median, {worst:.0f} us p99",
         flush=True,
     )
-    rows = compare_mixes(mixes, depths, args.python, args.pairs, args.seconds)
+    rows: list[Row] | list[SingleRow] = (compare_singles if args.single else compare_mixes)(
+        wanted, depths, args.python, args.pairs, seconds
+    )
     if args.json:
         told = {"python": args.python, "sync_us": [median, worst], "rows": [asdict(row) for row in rows]}
         Path(args.json).write_text(json.dumps(told, indent=1))

@@ -37,7 +37,6 @@ QUEUED = 240_000  # messages at the start: pops that run ahead of pushes still f
 STREAM_MAX = b"10000"
 SECONDS = b"3600"  # a key's time to live: none runs out during a run
 SESSION_SECONDS = b"1800"
-LEASE_MS = 10**9  # no message comes back during a run
 FILL_DEPTH = 1_000  # requests sent at once by the client that fills a server
 RECEIVE_BYTES = 64 << 10
 SILENCE_SECONDS = 30  # a server that sends nothing for so long is stuck
@@ -53,7 +52,7 @@ class Draw:
         self.names = [b"%b:%d" % (prefix.encode(), number) for number in range(KEYS)]
         self.chance.shuffle(self.names)
         weights = itertools.accumulate(1 / (rank + 1) ** ZIPF for rank in range(KEYS))
-        self._keys = iter(self.chance.choices(self.names, cum_weights=list(weights), k=2 * REQUESTS))
+        self._keys = itertools.cycle(self.chance.choices(self.names, cum_weights=list(weights), k=2 * REQUESTS))
         low, high = math.log(BYTES_MIN), math.log(BYTES_MAX + 1)
         sizes = [int(math.exp(self.chance.uniform(low, high))) for _ in range(VALUES)]
         self._values = [bytes(self.chance.choices(b"abcdefghijklmnopqrstuvwxyz0123456789", k=size)) for size in sizes]
@@ -189,7 +188,7 @@ class Clients:
     depth: int
     count: int = CLIENTS
     once: bool = False
-    put_back: Callable[[int], None] = lambda port: None
+    put_back: Callable[[], None] | None = None
     socks: dict[int, socket.socket] = field(default_factory=dict)
     poller: select.epoll = field(default_factory=select.epoll)
     parts: dict[int, Iterator[tuple[bytes, int]]] = field(default_factory=dict)
@@ -216,7 +215,8 @@ class Clients:
 
     def restore(self) -> None:
         """Put back what the last run used up; with `once`, begin anew."""
-        self.put_back(self.port)
+        if self.put_back is not None:
+            self.put_back()
         if self.once:
             self._begin()
 

@@ -17,7 +17,8 @@ import pytest
 
 from loadtest import charts
 from loadtest.bench import Row, rows_of
-from loadtest.workload import KEYS, MIXES, REQUESTS, Clients, Draw, batches_of
+from loadtest.singles import Server
+from loadtest.workload import CLIENTS, KEYS, MIXES, QUEUED, REQUESTS, Clients, Draw, batches_of
 from tests.processes import ROOT, FloProcess, encode, wait_until
 
 pytestmark = pytest.mark.slow
@@ -166,3 +167,27 @@ def test_clients_count_answers_of_all_shapes(shared_flo: FloProcess) -> None:
             clients.close()
         with pytest.raises(SystemExit, match="an error among the answers"):
             Clients(shared_flo.port, batches_of([(encode("INCR", "mixed:a"), 1)], 1), 1, 1, once=True).run(60)
+
+
+def test_single_commands_give_a_row_each() -> None:
+    names = ["XREAD COUNT 10", "QDEQUEUE+QACK"]
+    lines = mix("--single", "--rows", ",".join(names), "--depths", "16")
+    found = [re.fullmatch(r"(.+?) +depth 16 +[\d.]+ us +[\d.]+ of SET \[.*\] .*", line) for line in lines]
+    assert [match[1] for match in found if match] == names, lines
+
+
+def test_what_a_run_uses_up_is_put_back(flo: FloProcess) -> None:
+    server = Server(flo.port)
+    with flo.connect() as client:
+        for name, count, whole in (("DEL", "DBSIZE", KEYS), ("RPOP", "LLEN work", QUEUED), ("QDEQUEUE+QACK", "LLEN work", QUEUED)):
+            load = server.load(name, 16)
+            before = client.command(*count.split())
+            done, _ = load.run(0.05)
+            used = before - client.command(*count.split())
+            if name == "QDEQUEUE+QACK":  # of a batch's two requests a client may have sent only the first when the time was over
+                assert 0 < done / 2 <= used <= (done + CLIENTS * 16) / 2
+            else:
+                assert 0 < done == used
+            load.restore()
+            assert client.command(*count.split()) == before >= whole
+            load.close()
