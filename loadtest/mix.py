@@ -37,6 +37,7 @@ from loadtest.workload import CLIENTS, KEYS, MIXES, Batches, Clients, Draw, Load
 from tests.processes import FloProcess, RedisProcess  # noqa: E402
 
 WARM_SECONDS = 0.3  # before anything is counted
+# Rewriting a log would hit now this slice, now that one. RPOP is to do the same work on both servers.
 REDIS_REWRITES = ("--auto-aof-rewrite-percentage", "0")
 FLO_SETTINGS = {"FLO_LOG_COMPACT_GROWTH": "0", "FLO_RESP_AUTO_ACK": "true"}
 

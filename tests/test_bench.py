@@ -1,5 +1,7 @@
 """What measures must itself be right: the open-loop generator, the charts, the table of what is asked."""
 
+import argparse
+import contextlib
 import json
 import os
 import re
@@ -15,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from loadtest import charts
+from loadtest import charts, paired
 from loadtest.bench import Row, rows_of
 from loadtest.singles import Server
 from loadtest.workload import CLIENTS, KEYS, MIXES, QUEUED, REQUESTS, Clients, Draw, batches_of
@@ -191,3 +193,14 @@ def test_what_a_run_uses_up_is_put_back(flo: FloProcess) -> None:
             load.restore()
             assert client.command(*count.split()) == before >= whole
             load.close()
+
+
+@pytest.mark.parametrize("flags", [{"command": "set"}, {"command": "get"}, {"command": "RPOP"}, {"command": "DEL", "mix": "events"}])
+def test_what_is_compared_with_another_commit_can_run_again(flags: dict[str, str], flo: FloProcess) -> None:
+    args = argparse.Namespace(**{"mix": None, "depth": 16, "protocol": "resp"} | flags)
+    with contextlib.ExitStack() as stack:
+        run, restore = paired.connect(args, flo.port, stack)
+        for _ in range(2):
+            restore()
+            done, took = run(0.05)
+            assert done > 0 and took > 0.01
