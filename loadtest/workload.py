@@ -7,6 +7,10 @@ fewer than 35 bytes.
 Each client has a part of the requests of its own and goes through it again and again, `depth` requests at a time: it waits for all their
 answers before it sends the next. Answers are counted, not parsed, so that the generator costs less than the server. An error among them
 ends the program.
+
+resp-benchmark 0.2.5 (PyPI) can send such mixes, by a Lua script. It is not used here: 16 deep it takes 3.4 us of CPU for a request, where
+this generator takes 0.8 and Redis itself 1.8, so that on two cores Redis reached 190 k/s of the cache mix with it and 286 k/s with this
+one. Its slices are whole seconds that begin with connecting.
 """
 
 import itertools
