@@ -11,15 +11,18 @@
     events      XADD MAXLEN ~ 10000 of three fields, over four streams
 
 For each mix it starts redis-server (appendfsync always) and Flo anew, fills both, and lets 50 clients (workload.py) load them in slices
-that alternate. A row is the median of the pairs' ratios, Flo's rate over Redis's; behind it the lowest and highest. Then the median rates,
-in thousands a second, and the server's own CPU, user and system, in us a request. Neither rewrites its log meanwhile. A pair in which
-more than 5 % of the CPU was stolen is dropped, where there is another. The last figure is how busy the generator was, at most: near
-100 % it measured itself, and only the CPU says something.
+that alternate. A row is the median of the pairs' ratios, Flo's rate over Redis's; behind it the lowest and highest. "CPU" is the median of
+Flo's CPU a request over Redis's. Then, for each server, the median rate, in thousands a second, and its own CPU, user and system, in us a
+request. Neither rewrites its log meanwhile. A pair in which more than 5 % of the CPU was stolen is dropped, where there is another.
+
+The last two figures say what the row is worth. "generator" is how busy the generator was, at most: near 100 % it measured itself, and only
+the CPU says something. "others" is the share of the machine's CPU that other processes took: over some 5 % the rates are theirs as well.
 """
 
 import argparse
 import contextlib
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -42,6 +45,12 @@ REDIS_REWRITES = ("--auto-aof-rewrite-percentage", "0")
 FLO_SETTINGS = {"FLO_LOG_COMPACT_GROWTH": "0", "FLO_RESP_AUTO_ACK": "true"}
 
 
+def busy_seconds() -> float:
+    """CPU time that all processes have used since boot."""
+    user, nice, system = Path("/proc/stat").read_text().split(maxsplit=4)[1:4]
+    return (int(user) + int(nice) + int(system)) / os.sysconf("SC_CLK_TCK")
+
+
 @dataclass
 class Figures:
     """What slices of one server gave, one after the other."""
@@ -49,20 +58,24 @@ class Figures:
     rates: list[float] = field(default_factory=list)
     cpu_us: list[float] = field(default_factory=list)
     generator: list[float] = field(default_factory=list)  # the share of the time in which the generator was busy
+    others: list[float] = field(default_factory=list)  # the share of the machine's CPU that went to other processes
 
     def add(self, load: Load, pid: int, seconds: float) -> None:
         """Measure one slice."""
-        cpu, own = cpu_seconds(pid), time.process_time()
+        busy, cpu, own = busy_seconds(), cpu_seconds(pid), time.process_time()
         done, took = load.run(seconds)
-        self.generator.append((time.process_time() - own) / took)
+        own, cpu, busy = time.process_time() - own, cpu_seconds(pid) - cpu, busy_seconds() - busy
         self.rates.append(done / took)
-        self.cpu_us.append((cpu_seconds(pid) - cpu) / done * 1e6)
+        self.cpu_us.append(cpu / done * 1e6)
+        self.generator.append(own / took)
+        self.others.append(max(busy - cpu - own, 0) / took / (os.cpu_count() or 1))
 
     def extend(self, more: "Figures") -> None:
         """Slices that came later."""
         self.rates += more.rates
         self.cpu_us += more.cpu_us
         self.generator += more.generator
+        self.others += more.others
 
 
 @dataclass
@@ -86,7 +99,8 @@ class Row:
         return (
             f"{self.mix:<8} depth {self.depth:<3} {statistics.median(ratios):.2f} [{min(ratios):.2f}..{max(ratios):.2f}]"
             f"   CPU {statistics.median(costs):.2f}   {servers}"
-            f"   generator {max(self.flo.generator + self.redis.generator):.0%}{'   DISTURBED' * self.disturbed}"
+            f"   generator {max(self.flo.generator + self.redis.generator):.0%}"
+            f" others {statistics.median(self.flo.others + self.redis.others):.0%}{'   DISTURBED' * self.disturbed}"
         )
 
 
@@ -107,7 +121,8 @@ class SingleRow:
             f"{self.command:<18} depth {self.depth:<3} {statistics.median(self.figures.cpu_us):6.2f} us"
             f"   {statistics.median(costs):.2f} of SET [{min(costs):.2f}..{max(costs):.2f}]"
             f"   {statistics.median(self.figures.rates) / 1000:.1f} k/s"
-            f"   generator {max(self.figures.generator):.0%}{'   DISTURBED' * self.disturbed}"
+            f"   generator {max(self.figures.generator):.0%}"
+            f" others {statistics.median(self.figures.others + self.set_figures.others):.0%}{'   DISTURBED' * self.disturbed}"
         )
 
 
