@@ -10,6 +10,7 @@ alternate; and prints, row by row, the median of the rounds' ratios with their s
     waits       openloop.py at 10, 50 and 90 % of the rate that Redis reached with SET
     memory      resident bytes a key of 64 bytes, a message, a record, an idle connection
     curves      CPU a request against connections, size of a value, depth of the pipeline (not with --quick)
+    mixes       commands and sizes as clients mix them, by mix.py (not with --quick)
 """
 
 import argparse
@@ -46,7 +47,9 @@ from loadtest.compare import (
     sync_latency,
 )
 from loadtest.curves import CURVES, curve, pour
+from loadtest.mix import compare_mixes
 from loadtest.work import beanstalkd, cycle, empty
+from loadtest.workload import MIXES
 from tests.processes import FloProcess, RedisProcess, RespClient, encode
 
 LARGE_KEYS = 500  # of large values
@@ -55,6 +58,7 @@ IDLE_CONNECTIONS = 5_000
 MEMORY_BATCH = 5_000  # requests sent at once
 CURVE_SECONDS = 0.3  # a point
 PROTOCOL_PAIRS, PROTOCOL_SECONDS = 70, 0.1  # the protocols differ by less than one slice and the next
+MIX_DEPTHS, MIX_PAIRS, MIX_SECONDS = [1, 16], 3, 0.4  # all of them take about a minute; mix.py by itself measures longer
 SHARES = (0.1, 0.5, 0.9)  # of Redis's peak
 ASKED_SHARE, ASKED_ROUNDS = 0.5, 11  # something is asked of this one; the disk's own stalls make a second's p99 anything from 1 to 15 ms
 TRIES_BESIDES = 3  # rounds, for those that were disturbed …
@@ -337,6 +341,9 @@ def run(args: argparse.Namespace) -> int:
             print(f"\n{time.monotonic() - began:.0f} s so far", flush=True)
             result["curves"] = {across: curve(beside, across, CURVE_SECONDS) for across in CURVES}
     if not args.quick:
+        print(f"\n{time.monotonic() - began:.0f} s so far\n\nmixes, {flos[0]} over redis", flush=True)
+        mixes = compare_mixes(list(MIXES), MIX_DEPTHS, pythons[0], MIX_PAIRS, MIX_SECONDS)
+        result["mixes"] = [asdict(row) for row in mixes]
         print(f"\n{time.monotonic() - began:.0f} s so far", flush=True)
         with tempfile.TemporaryDirectory(prefix="flo-bench-") as place:
             result["memory"] = memory(pythons[0], Path(place))
