@@ -266,7 +266,7 @@ def test_the_command_line(flo: FloProcess) -> None:
     assert "exists already" in run("create", "kept", status=1)
     assert "say which records stay" in run("trim", "s", status=2)
     assert run("delete", "s") == "OK\n"
-    assert "is no id" in run("read", "s", "--start", "x", status=2)
+    assert "is not an id" in run("read", "s", "--start", "x", status=2)
 
 
 @pytest.mark.parametrize(
