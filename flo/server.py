@@ -30,7 +30,7 @@ from flo.engine.clock import STEP_MS, Steps, steady_clock, wall_clock
 from flo.engine.unread import LEFT_FILES_MAX
 from flo.errors import ConfigError, Fatal, LogFailed, Refusal, trace_of
 from flo.loop import READ, Reactor, Timer
-from flo.oplog import LEVELS, OperatorLog
+from flo.operator_log import LEVELS, OperatorLog
 from flo.proto.detect import Kind, detect, skip_blank
 from flo.proto.resp import UNAUTHENTICATED_BYTES_MAX
 from flo.ual.log import CLAIM_SECONDS, SEALED_OPEN_MAX, SYNC
@@ -70,7 +70,7 @@ class Server:
     def __init__(
         self,
         settings: Settings,
-        oplog: OperatorLog,
+        operator_log: OperatorLog,
         clock: Callable[[], int] = wall_clock,
         on_progress: Callable[[int, int, int], None] = lambda *_: None,
         listener: socket.socket | None = None,
@@ -83,7 +83,7 @@ class Server:
         engine's."""
         TABLE.step()
         self.settings = settings
-        self.oplog = oplog
+        self.operator_log = operator_log
         self.secret = read_secret(settings.secret_file)
         self.counters = Counters()
         self.monitors: set[Peer] = set()
@@ -542,8 +542,8 @@ class Server:
 
     def log(self, level: str, message: str, **details: object) -> None:
         """Tell the operator."""
-        self.oplog.threshold = LEVELS[self.settings.log_level]
-        self.oplog.write(level, message, **details)
+        self.operator_log.threshold = LEVELS[self.settings.log_level]
+        self.operator_log.write(level, message, **details)
 
 
 class FirstBytes(BriefSession):

@@ -11,7 +11,7 @@ from flo.cli.output import duration_text, print_json, size_text
 from flo.cli.remote import command
 from flo.config import SettingRow, load, setting_rows
 from flo.errors import FloError
-from flo.oplog import OperatorLog
+from flo.operator_log import OperatorLog
 from flo.systemd import EXTEND_USEC, Notifier, activated_socket
 
 if TYPE_CHECKING:
@@ -61,10 +61,10 @@ def run_start(args: argparse.Namespace) -> int:
     try:
         listener = activated_socket(os.environ)
         settings, source = load(args.config, os.environ, vars(args))
-        oplog = OperatorLog(settings.log_level, settings.log_format)
+        operator_log = OperatorLog(settings.log_level, settings.log_format)
         began = time.monotonic()
-        teller = _Teller(oplog, sys.stderr.isatty() and settings.log_format != "json", manager)
-        server = Server(settings, oplog, on_progress=teller.tell, listener=listener)
+        teller = _Teller(operator_log, sys.stderr.isatty() and settings.log_format != "json", manager)
+        server = Server(settings, operator_log, on_progress=teller.tell, listener=listener)
     except (FloError, OSError) as e:
         print(f"flo: {e}", file=sys.stderr)
         return 1
@@ -126,9 +126,9 @@ def run_start(args: argparse.Namespace) -> int:
 class _Teller:
     """Says how far a long start has come: on a terminal in a line that is written over, else in the log every TELL_SECONDS."""
 
-    def __init__(self, oplog: OperatorLog, terminal: bool, manager: Notifier) -> None:
+    def __init__(self, operator_log: OperatorLog, terminal: bool, manager: Notifier) -> None:
         self._manager = manager
-        self._oplog = oplog
+        self._operator_log = operator_log
         self._terminal = terminal
         self._told = 0.0
 
@@ -141,7 +141,7 @@ class _Teller:
             print(f"\r\033[K  loading     {left}", end="\r", file=sys.stderr, flush=True)
         elif now >= self._told + TELL_SECONDS:
             self._told = now
-            self._oplog.write("info", f"loading: {left}", bytes=done, total=total)
+            self._operator_log.write("info", f"loading: {left}", bytes=done, total=total)
 
 
 def show_status(client: "Client", args: argparse.Namespace) -> int:
