@@ -29,7 +29,7 @@ from flo.ual.backup import BackupFailed, backup
 from flo.ual.batch import HEADER_BYTES
 from flo.ual.check import check
 from flo.ual.directory import FILE_ENDS
-from flo.ual.law import entity_of
+from flo.ual.liveness import entity_of
 from flo.ual.lock import LOCK_NAME
 from flo.ual.log import ASYNC
 from flo.ual.record import FAMILY_CONTAINED, FAMILY_KV, container_of, decode

@@ -340,7 +340,7 @@ class KeyValue:
             if versions and size > most_bytes:
                 break
             versions.append(Version(at, record.time, record.gone, value))
-            replaced, at = min(record.time, self.engine.now), record.prev  # as flo.ual.law counts
+            replaced, at = min(record.time, self.engine.now), record.prev  # as flo.ual.liveness counts
             unseen += len(value)
             if len(versions) % HISTORY_SLICE == 0 or unseen > HISTORY_SLICE_BYTES:
                 unseen = 0

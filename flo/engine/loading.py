@@ -42,7 +42,7 @@ from flo.ual.record import (
     Record,
     decode,
 )
-from flo.ual.runs import LIKE, LIKE_BYTES, STRIDES_MIN, alike_places, count_alike
+from flo.ual.uniform_spans import LIKE, LIKE_BYTES, STRIDES_MIN, alike_places, count_alike
 
 GATHERED_MAX = 1 << 14  # messages, or records: 130 KB, or 450, which stay in the cache until the store takes them
 ALONE_MIN = 256  # records of a group that are worth a call of their own

@@ -39,7 +39,7 @@ from flo.ual.files import Files
 from flo.ual.keyindex import CHECK_BYTES, PLACE_MASK, WORD_BYTES, KeyIndexWriter, check_of, seed_of
 from flo.ual.manifest import ID_BYTES, ManifestEntry, check_id
 from flo.ual.record import U32, U64
-from flo.ual.runs import Run
+from flo.ual.uniform_spans import UniformSpan
 
 MAGIC = b"FLOBASE4"
 MAGIC_3 = b"FLOBASE3"  # the same without the checks in the index
@@ -114,17 +114,17 @@ class BaseWriter:
         if self._builder.full:
             self._flush()
 
-    def add_run(self, run: Run) -> None:
+    def add_span(self, span: UniformSpan) -> None:
         """The next records, all of them live, with nothing that leans on one."""
-        while run.records:
-            done = self._builder.add_run(run)
+        while span.records:
+            done = self._builder.add_span(span)
             if not done:
-                for index, data in enumerate(run.cut(0, run.length), run.first):
+                for index, data in enumerate(span.cut(0, span.length), span.first):
                     self.add(index, data, current=True)
                 return
             if self._builder.full:
                 self._flush()
-            run = run.part(done, run.records - done)
+            span = span.part(done, span.records - done)
 
     def _flush(self) -> None:
         if not self._builder.count:

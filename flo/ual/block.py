@@ -45,7 +45,7 @@ from flo.ual.record import (
     U32,
     U64,
 )
-from flo.ual.runs import Run
+from flo.ual.uniform_spans import UniformSpan
 
 MAGIC = b"FLOK"
 _HEAD = struct.Struct("<4sIIIIIIIQQ")
@@ -297,24 +297,24 @@ class Builder:
         self._others.append((index, data))
         self.loaded_bytes += len(data)
 
-    def add_run(self, run: Run) -> int:
+    def add_span(self, span: UniformSpan) -> int:
         """As many of the next records, all of them current, as there is room for; returns how many. None where they are not such as are
         grouped."""
-        at = run.at + HEADER_BYTES + run.entity_length
-        if run.kind == QUEUE_MESSAGE:
-            priority, not_before = MESSAGE_STATE.unpack_from(run.data, at)
+        at = span.at + HEADER_BYTES + span.entity_length
+        if span.kind == QUEUE_MESSAGE:
+            priority, not_before = MESSAGE_STATE.unpack_from(span.data, at)
             name_end = at - U64.size
         else:
             priority, not_before = 0, 0
             name_end = at - STREAM_ID.size
-        if not_before or run.kind not in (QUEUE_MESSAGE, STREAM_RECORD):
+        if not_before or span.kind not in (QUEUE_MESSAGE, STREAM_RECORD):
             return 0
-        count = min(run.records, RECORDS_MAX - self.count, (GROUPED_BYTES - self.grouped_bytes) // run.length + 1)
-        group = self._groups[run.kind, priority, run.namespace, run.data[run.at + HEADER_BYTES + U16.size : name_end]]
-        extend(group.indexes, run.first, 1, count)
-        group.rows += run.part(0, count).cut(0, run.length)
+        count = min(span.records, RECORDS_MAX - self.count, (GROUPED_BYTES - self.grouped_bytes) // span.length + 1)
+        group = self._groups[span.kind, priority, span.namespace, span.data[span.at + HEADER_BYTES + U16.size : name_end]]
+        extend(group.indexes, span.first, 1, count)
+        group.rows += span.part(0, count).cut(0, span.length)
         self.count += count
-        self.grouped_bytes += count * run.length
+        self.grouped_bytes += count * span.length
         return count
 
     def columns(self, minimum: int) -> list[Messages | Records]:

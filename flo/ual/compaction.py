@@ -1,6 +1,6 @@
-"""Compaction: sealed segments and older bases become bases that hold only what the record law keeps, under the same indexes.
+"""Compaction: sealed segments and older bases become bases that hold only what the liveness rule keeps, under the same indexes.
 
-Two passes over everything but the open segment. The first goes backwards and decides about every record (law.Judge). The second
+Two passes over everything but the open segment. The first goes backwards and decides about every record (liveness.Judge). The second
 goes forwards, a group of neighbours at a time: their live records into one file, what is history only into another, synced; then
 the group is *adopted*: one new manifest names the base in place of the files it was made from, and only then are those removed.
 
@@ -31,11 +31,11 @@ from flo.errors import LogDamaged
 from flo.ual import base
 from flo.ual.base import Base, BaseFile, BaseWriter
 from flo.ual.files import Files
-from flo.ual.law import CURRENT, DEAD, HISTORY, LIVE, Judge
+from flo.ual.liveness import CURRENT, DEAD, HISTORY, LIVE, Judge
 from flo.ual.manifest import ManifestEntry
 from flo.ual.record import GONE
-from flo.ual.runs import Row, Run, split
 from flo.ual.segment import Segment
+from flo.ual.uniform_spans import Row, UniformSpan, split
 
 GROUP_KEPT_BYTES = 64 << 20  # a base is about as large as a segment, so that the next pass needs room for no more
 GROUP_READ_BYTES = 256 << 20  # of the files that make one group
@@ -48,7 +48,7 @@ KEPT_FILE_BYTES = 8 << 10  # and of a file: header, footer, blocks' heads; and w
 
 _HEAD = struct.Struct("<IBB")  # of a record: length, type, shape
 
-Piece = Run | list[Row]  # of a source: neighbours in order of index
+Piece = UniformSpan | list[Row]  # of a source: neighbours in order of index
 
 
 class Stopped(Exception):
@@ -84,8 +84,8 @@ class Verdicts:
         kept = sum(self.bytes) - self.bytes[DEAD], len(self.column) - self.counts[DEAD]
         return kept[0] + KEPT_RECORD_BYTES * kept[1] + KEPT_FILE_BYTES
 
-    def add_run(self, judged: bytes, length: int) -> None:
-        """Those about the records of a run."""
+    def add_span(self, judged: bytes, length: int) -> None:
+        """Those about the records of a span."""
         self.column += judged
         for kept in DEAD, CURRENT:
             count = judged.count(kept)
@@ -129,20 +129,20 @@ def compact(
     room: int = 0,
     out: str | None = None,
 ) -> Iterator[Replacement]:
-    """Rewrite `sources`, which must be all of `sources_of`, or of `tail_of`. Each `Replacement` must have been adopted,
-    durably, and what it replaces removed, before the next is asked for. `now`, `depth` and `age` are `law.survivors`'. `room`, where it is
-    scarce, is how many bytes may be written before something is removed. With `out` all is rewritten into that directory, and nothing is
-    replaced. Raises `LogDamaged`, `OSError`, `Stopped`; files that were not adopted are removed."""
+    """Rewrite `sources`, which must be all of `sources_of` or of `tail_of`. The caller adopts each `Replacement` durably, and removes the
+    files it replaces, before it asks for the next. `now`, `depth` and `age` are those of `liveness.survivors`. `room` is how many bytes may
+    be written before something is removed, 0 where the disk has plenty. With `out`, everything is rewritten into that directory and nothing
+    is replaced. Raises `LogDamaged`, `OSError`, `Stopped`; files that were not adopted are removed."""
     judge = Judge(now, depth, age, tail=room > 0 or (bool(sources) and sources[0].entry.first > 1))
     verdicts = [Verdicts() for _ in sources]
     for source, verdict in zip(reversed(sources), reversed(verdicts), strict=True):
         column, sizes, counts, decide = verdict.column, verdict.bytes, verdict.counts, judge.judge
         with closing(_pieces(files, directory, source, backwards=True)) as pieces:
             for piece in _until(should_stop, pieces):
-                if isinstance(piece, Run):
-                    alike = judge.judge_run(piece)
+                if isinstance(piece, UniformSpan):
+                    alike = judge.judge_span(piece)
                     if alike is not None:
-                        verdict.add_run(alike, piece.length)
+                        verdict.add_span(alike, piece.length)
                         continue
                     piece = piece.rows()
                 for index, data, at, past in reversed(piece):
@@ -202,14 +202,14 @@ def _groups(
 def _crowds(sources: Sequence[Source], verdicts: Sequence[Verdicts]) -> set[int]:
     """The places of small bases that have many small neighbours: they become one, dead records in them or not."""
     found: set[int] = set()
-    run: list[int] = []
+    neighbours: list[int] = []
     for number in range(len(sources) + 1):
         if number < len(sources) and sources[number].entry.is_base and sum(verdicts[number].bytes) < SMALL_BASE_BYTES:
-            run.append(number)
+            neighbours.append(number)
             continue
-        if len(run) >= CROWD_MIN:
-            found.update(run)
-        run = []
+        if len(neighbours) >= CROWD_MIN:
+            found.update(neighbours)
+        neighbours = []
     return found
 
 
@@ -255,7 +255,7 @@ def _until(should_stop: Callable[[], bool], pieces: Iterable[Piece]) -> Iterator
             seen = 0
             if should_stop():
                 raise Stopped
-        seen += piece.records if isinstance(piece, Run) else len(piece)
+        seen += piece.records if isinstance(piece, UniformSpan) else len(piece)
         yield piece
 
 
@@ -311,13 +311,13 @@ def _rewrite(
             done = 0
             with closing(_pieces(files, directory, source, backwards=False)) as pieces:
                 for piece in _until(should_stop, pieces):
-                    count = piece.records if isinstance(piece, Run) else len(piece)
+                    count = piece.records if isinstance(piece, UniformSpan) else len(piece)
                     column = verdict.column[done : done + count]
                     done += count
-                    if isinstance(piece, Run) and column.count(CURRENT) == count:
-                        writer(history=False).add_run(piece)
+                    if isinstance(piece, UniformSpan) and column.count(CURRENT) == count:
+                        writer(history=False).add_span(piece)
                         continue
-                    rows = piece.rows() if isinstance(piece, Run) else piece
+                    rows = piece.rows() if isinstance(piece, UniformSpan) else piece
                     for (index, data, at, _), kept in zip(rows, column, strict=True):
                         if kept:
                             length, _, shape = _HEAD.unpack_from(data, at)

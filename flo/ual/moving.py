@@ -30,7 +30,7 @@ class Moved(NamedTuple):
 
 def move(files: Files, directory: str, out: str, *, now: int, depth: int, age: int) -> Moved:
     """Rewrite the log in `directory`, which nobody may be using, into `out`, which must be empty or not there. `now` (ms), `depth` and
-    `age` say what of the history is kept, as flo.ual.law has it.
+    `age` say what of the history is kept, as flo.ual.liveness has it.
 
     Raises `DirectoryInUse`, `BadRequest`, `LogDamaged` or `OSError`; nothing of `out` is left then.
     """

@@ -1,4 +1,4 @@
-"""The record: one entity's whole new state. Packing and reading its bytes; the law itself is in law.py.
+"""The record: one entity's whole new state. Packing and reading its bytes; the liveness rule is in liveness.py.
 
 Layout (docs/log-format.md, "Record"), little-endian:
 

@@ -1,4 +1,4 @@
-"""The record law: which records of a log are live. One generic function, the same for every store.
+"""The liveness rule: which records of a log are live. One generic function, the same for every store.
 
 The latest record of an entity is its state; what it leans on is live with it; a watermark kills the members of
 its scope below an index; the rest is dead. An entity is (family, namespace, entity bytes). History is kept
@@ -28,7 +28,7 @@ from flo.ual.record import (
     Record,
     container_of,
 )
-from flo.ual.runs import Run
+from flo.ual.uniform_spans import UniformSpan
 
 Entity = tuple[int, int, bytes]  # family, namespace, entity
 TIME_MAX = (1 << 64) - 1  # that a record can say
@@ -54,7 +54,7 @@ def scopes_of(record: Record) -> tuple[bytes, ...]:
 
 
 def survivors(log: Mapping[int, Record], now: int, depth: int, age: int) -> Survivors:
-    """What the law keeps of `log`, a whole log from its first record, by index.
+    """What the rule keeps of `log`, a whole log from its first record, by index.
 
     `depth` is how many versions of an entity are kept, the present one included (1 keeps no history); `age`, in
     ms, how long a version is kept after something replaced it, counted back from `now` (ms). What a record replaced that says a time after
@@ -110,8 +110,9 @@ _FAMILIES = [bytes((kind & FAMILY_MASK,)) for kind in range(256)]
 
 
 class Judge:
-    """`survivors`, one record (or run) at a time from the newest to the oldest: who leans on a record, or comes behind it in its chain, and
-    every watermark that may drop it, has been seen before it. Its memory is one set item an entity, not one a record."""
+    """`survivors` for one record or span at a time, from the newest to the oldest. Before a record comes everything that decides about it:
+    the records that lean on it, the later records of its chain, and every watermark that may drop it. The memory needed is one set item for
+    each entity, not for each record."""
 
     def __init__(self, now: int, depth: int, age: int, tail: bool = False) -> None:
         """As for `survivors`. `tail` says that the log did not begin with the oldest record it will be shown: a deletion may be of what is
@@ -162,22 +163,22 @@ class Judge:
                 self._needed[lean] = max(min(verdict, LIVE), self._needed.get(lean, DEAD))
         return verdict
 
-    def judge_run(self, run: Run) -> bytes | None:
-        """`judge` of every record of a run, from the newest to the oldest; None where there is something about one of them that only a
+    def judge_span(self, span: UniformSpan) -> bytes | None:
+        """`judge` of every record of a span, from the newest to the oldest; None where there is something about one of them that only a
         look at each can tell, and nothing has been done then."""
-        indexes = range(run.first, run.first + run.records)
-        if run.kind == WATERMARK or run.first < self._marked:
+        indexes = range(span.first, span.first + span.records)
+        if span.kind == WATERMARK or span.first < self._marked:
             return None
         if not (self._needed.keys().isdisjoint(indexes) and self._chain.keys().isdisjoint(indexes)):
             return None
-        if self._depth > 1 and any(map(any, run.cut(PREV_AT, HEADER_BYTES))):
+        if self._depth > 1 and any(map(any, span.cut(PREV_AT, HEADER_BYTES))):
             return None
-        head = _FAMILIES[run.kind] + U32.pack(run.namespace)
-        seen, entities = self._seen[head], run.cut(HEADER_BYTES, HEADER_BYTES + run.entity_length)
+        head = _FAMILIES[span.kind] + U32.pack(span.namespace)
+        seen, entities = self._seen[head], span.cut(HEADER_BYTES, HEADER_BYTES + span.entity_length)
         new = set(entities)
-        if len(new) == run.records and seen.isdisjoint(new):
+        if len(new) == span.records and seen.isdisjoint(new):
             seen |= new
-            return bytes((CURRENT,)) * run.records
+            return bytes((CURRENT,)) * span.records
         verdicts = bytearray()
         for entity in reversed(entities):
             if entity in seen:
