@@ -386,7 +386,7 @@ class Engine:
     # -- compaction --------------------------------------------------------------------------------
 
     def compact(self, should_stop: Callable[[], bool] = lambda: False, tail: bool = False) -> None:
-        """Rewrite the log as what the liveness rule keeps of it, here and now, or only its `tail`, what came since the last time; a server has
+        """Rewrite the log as what the liveness rule keeps, here and now, or only its `tail`, what came since the last time; a server has
         a process of its own do it. Raises `Overloaded` or `OSError` where the disk has no room, `LogDamaged`, `Stopped`; what was done so
         far stays."""
         self._check_process()

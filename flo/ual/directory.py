@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from contextlib import closing
 
 from flo.errors import LogDamaged
-from flo.ual import manifest, spare
+from flo.ual import compaction_reserve, manifest, next_segment
 from flo.ual.files import ZEROS, Files
 from flo.ual.manifest import ManifestEntry
 from flo.ual.segment import HEADER_BYTES, Segment, file_name
@@ -30,7 +30,7 @@ ASK = "`flo check` tells more; `flo check --repair` makes the manifest again fro
 
 def holds_log(names: Sequence[str]) -> list[str]:
     """Those of `names` that only a directory that holds a log, or held one, has."""
-    return [name for name in names if name.endswith(FILE_ENDS) or name in (manifest.NAME, manifest.NEW_NAME, spare.ROOM_NAME)]
+    return [name for name in names if name.endswith(FILE_ENDS) or name in (manifest.NAME, manifest.NEW_NAME, compaction_reserve.NAME)]
 
 
 def is_new(files: Files, directory: str) -> bool:
@@ -43,7 +43,7 @@ def is_new(files: Files, directory: str) -> bool:
     if not there:
         return True
     if CREATING_NAME in names:
-        segments = [name for name in there if name not in (manifest.NEW_NAME, spare.NAME)]
+        segments = [name for name in there if name not in (manifest.NEW_NAME, next_segment.NAME)]
         if segments in ([], [file_name(1)]) and not any(_is_written(files, os.path.join(directory, name)) for name in segments):
             return True
     raise LogDamaged(
@@ -74,7 +74,7 @@ def removable(files: Files, directory: str, entries: Sequence[ManifestEntry], la
     for name in files.names(directory):
         if name in listed or not name.endswith(FILE_ENDS):
             continue
-        if name == spare.NAME or _is_within(files, os.path.join(directory, name), entries[0].first, last):
+        if name == next_segment.NAME or _is_within(files, os.path.join(directory, name), entries[0].first, last):
             found.append(name)
         else:
             foreign.append(name)

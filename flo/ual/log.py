@@ -21,7 +21,7 @@ from itertools import accumulate
 from typing import NamedTuple
 
 from flo.errors import Damaged, LogDamaged, LogFailed, Overloaded
-from flo.ual import batch, manifest, recovery, spare
+from flo.ual import batch, compaction_reserve, manifest, next_segment, recovery
 from flo.ual.base import Base
 from flo.ual.batch import BATCH_BYTES
 from flo.ual.compaction import Replacement, Source, remove_replaced, sources_of, tail_of
@@ -29,9 +29,9 @@ from flo.ual.directory import CREATING_NAME, FILE_ENDS, is_new, removable
 from flo.ual.files import Files
 from flo.ual.lock import DirectoryLock
 from flo.ual.manifest import CleanEnd, ManifestEntry
+from flo.ual.next_segment import NextSegment
 from flo.ual.record import FAMILY_KV, FAMILY_MASK, TYPE_AT, Record, decode
 from flo.ual.segment import CAPACITY_MAX, FIRST_OF_BATCH, HEADER_BYTES, OFFSET_BYTES, TRAILER_BYTES, Segment, file_name
-from flo.ual.spare import Spare
 
 SYNC, ASYNC, EPHEMERAL = "sync", "async", "ephemeral"
 DURABILITIES = (SYNC, ASYNC, EPHEMERAL)
@@ -100,8 +100,8 @@ class Log:
         self._damaged: set[str] = set()  # of which the operator was told
         self._segment_bytes = segment_bytes
         self._notice = on_notice or (lambda _: None)
-        self._spare: Spare | None = None
-        self._room = spare.Room(files, directory)
+        self._spare: NextSegment | None = None
+        self._room = compaction_reserve.CompactionReserve(files, directory)
         self._room_is_taken = False  # by a compaction
         self._full = False  # the operator was told
         self._reserve_at = 0.0
@@ -339,7 +339,7 @@ class Log:
                     manifest.reserve(self.files, self.directory, self.identity, self._entries(), self.compacted_bytes)
                 self._room.resize(max(wanted, *(segment.size for segment in self._segments)))
                 if self._spare is None:
-                    self._spare = Spare(self.files, self.directory, wanted)
+                    self._spare = NextSegment(self.files, self.directory, wanted)
                 else:
                     self._spare.grow(wanted)
                 break
@@ -415,7 +415,7 @@ class Log:
             if seal:
                 if self._spare is None and self._open.last >= self._open.first:
                     manifest.reserve(self.files, self.directory, self.identity, self._entries(), self.compacted_bytes)
-                    self._spare = Spare(self.files, self.directory, min(SPARE_BYTES_MIN, self._segment_bytes))
+                    self._spare = NextSegment(self.files, self.directory, min(SPARE_BYTES_MIN, self._segment_bytes))
                 self.roll()
             room = self.files.free(self.directory) - MARGIN_BYTES
             if room > 0:
@@ -493,7 +493,7 @@ class Log:
     def tidy(self) -> None:
         """Remove what no manifest names: a compaction that was killed left it, or was to remove it."""
         for name in removable(self.files, self.directory, self._entries(), self.written):
-            if name != spare.NAME:
+            if name != next_segment.NAME:
                 self.files.remove(os.path.join(self.directory, name))
 
     def note_compacted(self, last: int) -> None:
@@ -674,7 +674,7 @@ class Log:
 
     def _empty_directory(self) -> None:
         """Remove the log. The mark that it may be removed goes last, when the rest is gone for good."""
-        ours = (manifest.NAME, manifest.NEW_NAME, CREATING_NAME, spare.ROOM_NAME)
+        ours = (manifest.NAME, manifest.NEW_NAME, CREATING_NAME, compaction_reserve.NAME)
         for name in self.files.names(self.directory):
             if name in ours or name.endswith(FILE_ENDS):
                 self.files.remove(os.path.join(self.directory, name))

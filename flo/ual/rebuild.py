@@ -19,9 +19,9 @@ from flo.ual.base import Base, BaseFile
 from flo.ual.directory import FILE_ENDS, removable
 from flo.ual.files import Files
 from flo.ual.manifest import Manifest, ManifestEntry, WrongFile
+from flo.ual.next_segment import NAME as NEXT_SEGMENT_NAME
 from flo.ual.salvage import salvage
 from flo.ual.segment import Segment
-from flo.ual.spare import NAME as SPARE_NAME
 
 _SEGMENT = re.compile(r"(\d{20})\.seg")
 _BASE = re.compile(r"(\d{20})-(\d{20})-([0-9a-f]{8})\.base")
@@ -93,7 +93,7 @@ def _contradiction(files: Files, directory: str, found: Manifest) -> str:
     names = files.names(directory)
     listed = {name for entry in found.entries for name in entry.files}
     missing = sorted(listed.difference(names))
-    if missing and any(name.endswith(FILE_ENDS) and name not in listed and name != SPARE_NAME for name in names):
+    if missing and any(name.endswith(FILE_ENDS) and name not in listed and name != NEXT_SEGMENT_NAME for name in names):
         return f"{missing[0]} is missing, and there are files that {manifest.NAME} does not list"
     try:
         path = os.path.join(directory, last.file)
@@ -123,7 +123,7 @@ def _rebuild(files: Files, directory: str, there: Manifest | None, why: str) -> 
     if entries[0].first > 1:
         lines.append(f"what the indexes 1 to {entries[0].first - 1} held is lost: no file has them")
     listed = {name for entry in entries for name in entry.files}
-    others = [name for name in files.names(directory) if name.endswith(FILE_ENDS) and name not in listed and name != SPARE_NAME]
+    others = [name for name in files.names(directory) if name.endswith(FILE_ENDS) and name not in listed and name != NEXT_SEGMENT_NAME]
     behind = [candidate for candidate in candidates if candidate.entry.first > end + 1]
     if behind:
         lines.append(f"no file has the indexes from {end + 1} to {behind[0].entry.first - 1}: what is behind them is put aside")

@@ -21,9 +21,9 @@ from flo.ual.directory import FILE_ENDS
 from flo.ual.ending import look_at_end
 from flo.ual.files import ZEROS, Files
 from flo.ual.manifest import FORMAT_EXACT, Manifest, ManifestEntry
+from flo.ual.next_segment import NAME as NEXT_SEGMENT_NAME
 from flo.ual.salvage import Hole, salvage
 from flo.ual.segment import Segment, file_name
-from flo.ual.spare import NAME as SPARE_NAME
 
 CAPACITY = 4 << 20  # of a segment that begins anew
 
@@ -116,7 +116,7 @@ def repair(files: Files, directory: str, now: int) -> Repaired:
 def _unlisted(files: Files, directory: str, plan: _Plan) -> list[str]:
     """The files of a log that are not of the one that is planned."""
     kept = {name for entry in plan.entries for name in entry.files}
-    return [name for name in files.names(directory) if name.endswith(FILE_ENDS) and name not in kept and name != SPARE_NAME]
+    return [name for name in files.names(directory) if name.endswith(FILE_ENDS) and name not in kept and name != NEXT_SEGMENT_NAME]
 
 
 # -- segments --------------------------------------------------------------------------------------
