@@ -635,7 +635,7 @@ def test_many_records_taken_at_once_make_the_same_state(tmp_path: Path, monkeypa
             short = memory_of(engine)
         with monkeypatch.context() as patch:
             patch.setattr(engine_module, "Loading", lambda apply, *_: PlainLoader(apply))
-            patch.setattr(KvStore, "settle", lambda _self: None)
+            patch.setattr(KvStore, "finish_load", lambda _self: None)
             with open_engine(tmp_path) as engine:
                 assert memory_of(engine) == short
 
@@ -716,7 +716,7 @@ def test_runs_of_records_make_the_same_state(batches: list[list[tuple[str, int, 
             short = memory_of(engine)
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(engine_module, "Loading", lambda apply, *_: PlainLoader(apply))
-            patch.setattr(KvStore, "settle", lambda _self: None)
+            patch.setattr(KvStore, "finish_load", lambda _self: None)
             with open_engine(directory) as engine:
                 assert memory_of(engine) == short
         with pytest.MonkeyPatch.context() as patch:  # and a compaction that takes spans makes the same files as one that does not

@@ -76,7 +76,7 @@ def run_start(args: argparse.Namespace) -> int:
         keys = sum(len(namespace.kv.store) for namespace in engine.namespaces.values())
         queues = sum(len(namespace.queues.names()) for namespace in engine.namespaces.values())
         streams = sum(len(namespace.streams.names()) for namespace in engine.namespaces.values())
-        unread = engine.rest.left if engine.rest is not None else 0  # of which some may be of those keys
+        unread = engine.background_load.remaining if engine.background_load is not None else 0  # of which some may be of those keys
         held = f"{keys} keys, {queues} queues, {streams} streams" + (f", {unread} values that are read while it serves" if unread else "")
         where = f"{settings.bind}:{server.port}" if listener is None else f"{listener.getsockname()[0]}:{server.port}"
         directory = os.path.abspath(settings.data_dir)

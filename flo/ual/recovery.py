@@ -35,7 +35,7 @@ Apply = Callable[[int, Record], None]
 class Loader(Protocol):
     """What is handed the log, from its first record to its last."""
 
-    def leave(self, bases: Sequence[Callable[[], BaseFile]]) -> bool:
+    def defer_values(self, bases: Sequence[Callable[[], BaseFile]]) -> bool:
         """Before anything else: what opens the bases' live files, the oldest first. Whether their values need not be handed over, since
         it will read them by itself."""
 
@@ -63,7 +63,7 @@ class PlainLoader:
         """`apply(index, record)` is called for every one."""
         self.other = apply
 
-    def leave(self, _bases: Sequence[Callable[[], BaseFile]]) -> bool:
+    def defer_values(self, _bases: Sequence[Callable[[], BaseFile]]) -> bool:
         """As in Loader: it takes all of them."""
         return False
 
@@ -141,7 +141,7 @@ def recover(files: Files, directory: str, loader: Loader | PlainLoader, on_progr
 
     try:
         bases = [entry for entry in entries if entry.is_base]
-        left = loader.leave(
+        deferred = loader.defer_values(
             [partial(BaseFile, files, os.path.join(directory, each.file), each.first, each.last, each.id) for each in bases]
         )
         for entry, following in pairwise((*entries, None)):
@@ -151,7 +151,7 @@ def recover(files: Files, directory: str, loader: Loader | PlainLoader, on_progr
                 assert following is not None, "the manifest ends with a segment"
                 base = Base(files, directory, entry)
                 sealed.append(base)
-                _load(base.live, loader, progress, left)
+                _load(base.live, loader, progress, deferred)
                 time = max(time, base.time)
                 records += base.live.records
                 if entry.last + 1 != following.first:
@@ -200,8 +200,9 @@ def _spare_descriptor(item: Segment | Base, sealed: list[Segment | Base]) -> Non
         item.close()
 
 
-def _load(file: BaseFile, loader: Loader | PlainLoader, progress: _Progress, left: bool) -> None:
-    """Hand a base to `loader`, without its values where they are `left`. In each block what others lean on, and watermarks, come first."""
+def _load(file: BaseFile, loader: Loader | PlainLoader, progress: _Progress, deferred: bool) -> None:
+    """Hand a base to `loader`; leave out its values if they are `deferred`. In each block, watermarks and the records that others lean on
+    come first."""
     if isinstance(loader, PlainLoader):
         for number in range(len(file)):
             for index, data in file.rows(number):
@@ -211,7 +212,7 @@ def _load(file: BaseFile, loader: Loader | PlainLoader, progress: _Progress, lef
         progress.add(len(block.data) + block.head.grouped_bytes)
         for index, at in block.others():
             loader.other(index, decode(block.data, at))
-        if block.head.values and not left:
+        if block.head.values and not deferred:
             loader.values(block.head.namespace, block.pieces())
         for group in block.groups():
             loader.group(group)
