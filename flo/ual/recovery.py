@@ -156,7 +156,7 @@ def recover(files: Files, directory: str, loader: Loader | PlainLoader, on_progr
                 records += base.live.records
                 if entry.last + 1 != following.first:
                     raise LogDamaged(_damaged_sealed(base.path, base.size, entry.last, following.first))
-                _spare_descriptor(base, sealed)
+                _close_if_many(base, sealed)
                 continue
             segment = Segment.load(files, os.path.join(directory, entry.file), entry.first, writable=True, expected=entry.id)
             if following is not None:
@@ -168,7 +168,7 @@ def recover(files: Files, directory: str, loader: Loader | PlainLoader, on_progr
                 if tail.last + 1 != following.first:
                     raise LogDamaged(_damaged_sealed(segment.path, segment.tail, segment.last, following.first))
                 if segment.footer_is_intact():
-                    _spare_descriptor(segment, sealed)
+                    _close_if_many(segment, sealed)
                 else:
                     unsealed.append(segment)
         assert segment is not None, "a manifest lists one segment at least"
@@ -179,7 +179,7 @@ def recover(files: Files, directory: str, loader: Loader | PlainLoader, on_progr
         # A process may have ended between the rename of the manifest and the sync of its directory: what is built on that
         # manifest, or removed because it does not list it, must not be undone with it. And where it says how the log was closed, that must
         # be gone before anything is appended.
-        _settle_manifest(files, directory, found.id, [item.entry for item in (*sealed, segment)], found.compacted)
+        _make_manifest_durable(files, directory, found.id, [item.entry for item in (*sealed, segment)], found.compacted)
         for other in unsealed:  # a crash came between the roll's manifest and its footer
             other.seal()
         for name in superfluous:
@@ -194,7 +194,7 @@ def recover(files: Files, directory: str, loader: Loader | PlainLoader, on_progr
     return Recovered(found.id, sealed, segment, found.compacted, time, records, ending.sentence)
 
 
-def _spare_descriptor(item: Segment | Base, sealed: list[Segment | Base]) -> None:
+def _close_if_many(item: Segment | Base, sealed: list[Segment | Base]) -> None:
     """Close a file that was read, where there are many: it is opened again when something in it is asked for."""
     if len(sealed) > OPEN_MAX:
         item.close()
@@ -218,7 +218,7 @@ def _load(file: BaseFile, loader: Loader | PlainLoader, progress: _Progress, def
             loader.group(group)
 
 
-def _settle_manifest(files: Files, directory: str, identity: str, entries: list[ManifestEntry], compacted: int) -> None:
+def _make_manifest_durable(files: Files, directory: str, identity: str, entries: list[ManifestEntry], compacted: int) -> None:
     """Make the manifest that was read durable, by putting it in place anew; on a full disk by syncing it where it is."""
     try:
         manifest.write(files, directory, identity, entries, compacted)
