@@ -16,7 +16,7 @@ from flo.store.kv import PLAIN_MAX, SHARD_MASK
 if TYPE_CHECKING:
     from flo.commands.session import RespSession
 
-LAZY_ARGUMENTS_MAX = 200  # of a command whose keys may be on disk (flo.store.lazy): a lookup there takes 10 us
+UNREAD_ARGUMENTS_MAX = 200  # of a command whose keys may be on disk (flo.store.lazy): a lookup there takes 10 us
 MGET_BYTES_MAX = 64 << 10  # more is answered in pieces, not put together first
 Quick = Callable[["RespSession", list[bytes]], bytes | None]
 QUICK: dict[bytes, Quick] = {}  # by the spellings clients use, upper and lower case
@@ -39,7 +39,7 @@ def quick(name: bytes) -> Callable[[Quick], Quick]:
 def mget(session: "RespSession", args: list[bytes]) -> bytes | None:
     """Some keys, none of them a document or with a deadline."""
     store, nil = session.namespace.kv.store, session.nil
-    if store.lazy is not None and len(args) > LAZY_ARGUMENTS_MAX:
+    if store.lazy is not None and len(args) > UNREAD_ARGUMENTS_MAX:
         return None
     shards = store.shards
     parts = [b"*%d\r\n" % (len(args) - 1)]

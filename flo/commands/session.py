@@ -11,7 +11,7 @@ from types import GeneratorType
 from flo.commands import flat, table
 from flo.commands.context import NO_CONTEXT
 from flo.commands.host import Host, Peer, SlowEntry, client_line
-from flo.commands.quick import LAZY_ARGUMENTS_MAX
+from flo.commands.quick import UNREAD_ARGUMENTS_MAX
 from flo.commands.table import Blocked, Job, Later
 from flo.engine import Namespace
 from flo.errors import BadRequest, Fatal, LogFailed, Overloaded, Refusal, trace_of
@@ -298,7 +298,7 @@ class RespSession:
             self._tell_monitors(args)
         if command.resets:
             self.host.flat_context = NO_CONTEXT  # the flat path may follow in this same turn
-        if count > LAZY_ARGUMENTS_MAX and command.group in KEY_GROUPS and self.namespace.kv.store.lazy is not None:
+        if count > UNREAD_ARGUMENTS_MAX and command.group in KEY_GROUPS and self.namespace.kv.store.lazy is not None:
             return self._once_read(command, args)
         return command.handler(self, args)
 
