@@ -1,6 +1,6 @@
 """The engine against a plain Python model, step by step, with restarts, a clock the test moves, and the log's law.
 
-After every restart the state rebuilt from the log must equal the state before; and a replay of only what the law calls live
+After every restart the state rebuilt from the log must equal the state before; and a replay of only what the liveness rule calls live
 must give the same keys (liveness: dropping what is dead changes nothing).
 """
 
@@ -19,7 +19,7 @@ from flo.engine.kv import KeyValue
 from flo.engine.namespace import Namespace
 from flo.errors import BadRequest, Conflict, NotFound, WrongKind
 from flo.store.kv import COUNTER, JSON, STRING
-from flo.ual.law import survivors
+from flo.ual.liveness import survivors
 
 pytestmark = pytest.mark.slow
 

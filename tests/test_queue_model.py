@@ -1,6 +1,6 @@
 """Queues against a plain model, with restarts, crashes and moved clocks: nothing lost, nothing held by two, nothing acknowledged
 twice, order by (priority, seq), attempts exact, no receipt given out twice; and what
-the record law keeps is enough to rebuild them."""
+the liveness rule keeps is enough to rebuild them."""
 
 import shutil
 import struct
@@ -19,7 +19,7 @@ from flo.engine import queue as engine_queue
 from flo.engine.queue import Message
 from flo.errors import BadRequest
 from flo.store.queue import ATTEMPTS_MAX, DEDUP_MS, LEASE_MS, Queue, attempts_of, deadline_of, kind_of, priority_of, queue_of
-from flo.ual.law import survivors
+from flo.ual.liveness import survivors
 from flo.ual.record import QUEUE_BACK, U64, Record, container
 
 NAMES = st.sampled_from([b"a", b"b", b""])
@@ -314,9 +314,9 @@ class QueueModel(RuleBasedStateMachine):
         self.engine = self._open()
         after = snapshot(self.engine)
         assert after == before or any(again) or self.wall > wall, "but for what has time again, and what the new time brings"
-        self._check_law()
+        self._check_liveness()
 
-    def _check_law(self) -> None:
+    def _check_liveness(self) -> None:
         """Replaying only what is live gives the same queues."""
         log = {index: self.engine.log.read(index) for index in range(1, self.engine.log.next_index)}
         records = {index: record for index, record in log.items() if record is not None}  # some were compacted away

@@ -1,5 +1,5 @@
 """Streams and their groups against a plain model, with restarts, crashes and moved clocks: ids only grow, nothing is lost, nothing
-is with two consumers, deliveries are exact; and what the record law keeps is enough to rebuild them."""
+is with two consumers, deliveries are exact; and what the liveness rule keeps is enough to rebuild them."""
 
 import shutil
 import tempfile
@@ -18,7 +18,7 @@ from flo.engine.stream import Bounds, StreamRecord
 from flo.errors import BadRequest, GroupExists, NoGroup, NotFound
 from flo.store import stream as store_stream
 from flo.store.stream import ID_MAX, SEQ_BITS, Stream
-from flo.ual.law import survivors
+from flo.ual.liveness import survivors
 
 NAMES = st.sampled_from([b"s", b"s", b"t", b""])
 GROUPS = st.sampled_from([b"g", b"g", b"h"])
@@ -496,9 +496,9 @@ class StreamModel(RuleBasedStateMachine):
         assert self.engine.stamp_time == self.stamp
         after = snapshot(self.engine)
         assert after == before or again or self.wall > wall, "but for what has time again, and what the new time brings"
-        self._check_law()
+        self._check_liveness()
 
-    def _check_law(self) -> None:
+    def _check_liveness(self) -> None:
         """Replaying only what is live gives the same streams."""
         log = {index: self.engine.log.read(index) for index in range(1, self.engine.log.next_index)}
         records = {index: record for index, record in log.items() if record is not None}  # some were compacted away
