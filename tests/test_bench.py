@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from loadtest import charts, paired
+from loadtest import charts, paired, workload
 from loadtest.bench import Row, rows_of
 from loadtest.singles import Server
 from loadtest.workload import CLIENTS, KEYS, MIXES, QUEUED, REQUESTS, Clients, Draw, batches_of
@@ -152,10 +152,12 @@ def test_a_mix_has_its_kinds_by_weight() -> None:
     assert len(most) > 40_000, "and a long tail"
 
 
-def test_clients_count_answers_of_all_shapes(shared_flo: FloProcess) -> None:
-    """Strings, nil, numbers, arrays, a value larger than what is received at once: each is one answer."""
+@pytest.mark.parametrize("at_once", [1, 7, 1024])
+def test_clients_count_answers_of_all_shapes(at_once: int, shared_flo: FloProcess, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Strings, nil, numbers, arrays: each is one answer, wherever it is cut by what is received at once."""
+    monkeypatch.setattr(workload, "RECEIVE_BYTES", at_once)
     with shared_flo.connect() as client:
-        client.pipeline(("SET", "mixed:a", "abc"), ("SET", "mixed:large", "x" * 200_000), ("SET", "mixed:empty", ""))
+        client.pipeline(("SET", "mixed:a", "abc"), ("SET", "mixed:large", "x" * 3000), ("SET", "mixed:empty", ""))
         client.pipeline(*[("XADD", "mixed:stream", "*", "field", "value")] * 2)
         asked = [
             (encode("GET", "mixed:a"), 1), (encode("GET", "mixed:large"), 1), (encode("GET", "mixed:none"), 1),
