@@ -47,7 +47,7 @@ from loadtest.compare import (
 )
 from loadtest.curves import CURVES, curve, pour
 from loadtest.work import beanstalkd, cycle, empty
-from tests.processes import FloProcess, RedisProcess, RespClient, encode
+from tests.support.processes import FloProcess, RedisProcess, RespClient, encode
 
 LARGE_KEYS = 500  # of large values
 MEMORY_COUNT = 1_000_000

@@ -20,7 +20,7 @@ sys.path.insert(0, str(ROOT))
 
 from loadtest.compare import CLIENTS, KEYS, cpu_seconds, middle_of  # noqa: E402
 from loadtest.generator import prepare  # noqa: E402
-from tests.processes import FloProcess  # noqa: E402
+from tests.support.processes import FloProcess  # noqa: E402
 
 SLICES = 10
 FILL_SECONDS = 1.0  # before anything is measured: keys that are there, code that has run

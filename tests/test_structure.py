@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from flo import conn
-from tests.processes import ROOT
+from tests.support.processes import ROOT
 
 # DESIGN.md, "The rooms". A room may import those it names, and what belongs to nobody: errors.
 ARROWS = {

@@ -4,7 +4,7 @@ CPython spends 20-60 ns on an interpreted step and 50-70 on a call, and the budg
 here, and only here, parsing, dispatch, the store and the record are one piece of code. One `split` cuts the whole
 buffer; each `$n` token is then compared with the ready-made token of the piece that follows. What does not fit
 (another framing, a value with CR LF inside, a key with a deadline) is left to the plain way, which gives the same
-answer: RequestParser, RespSession.execute and flo.engine.kv. tests/test_flat.py holds the two equal, in replies, memory
+answer: RequestParser, RespSession.execute and flo.engine.kv. tests/commands/test_flat.py holds the two equal, in replies, memory
 and log.
 """
 

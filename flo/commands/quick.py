@@ -3,7 +3,7 @@ record of bytes added.
 
 The flat path calls these with a request's arguments, between its own lanes and the handlers. One gives the whole reply, or None where
 something is in the way (somebody waits, a time has come, an option): then it has done nothing, and the command's handler, its twin,
-is asked. tests/test_flat.py holds the two equal.
+is asked. tests/commands/test_flat.py holds the two equal.
 """
 
 import struct

@@ -14,7 +14,7 @@ looking at each piece is 400.
     XADD            *5 $4 XADD  $6 stream $1 * $5 field $3 <value>  the value
 
 The functions are the bodies of flat.py's loop for these commands; what is not plain ends a run, and flat.py goes on behind it.
-tests/test_flat.py holds them equal to the plain way.
+tests/commands/test_flat.py holds them equal to the plain way.
 """
 
 import struct

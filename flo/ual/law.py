@@ -5,7 +5,7 @@ its scope below an index; the rest is dead. An entity is (family, namespace, ent
 apart: the chain of predecessors, by depth and age. Compaction needs to know no more than this.
 
 `store/` must agree: applying only the live records gives the same state as applying all of them. `survivors` says it plainly;
-`Judge` says the same of a log too large to hold, record by record, the newest first; tests/test_compaction.py holds them equal.
+`Judge` says the same of a log too large to hold, record by record, the newest first; tests/ual/test_compaction.py holds them equal.
 """
 
 import struct

@@ -2,7 +2,7 @@
 
 The twin of commands/flat.py, for the same reason and under the same rule: what does not fit (another operation, options,
 flags, a key with a deadline, a missing piece) is left to the plain way, which gives the same answer: FrameReader,
-BinarySession and flo.engine.kv. tests/test_binary_session.py holds the two equal, in answers, memory and log.
+BinarySession and flo.engine.kv. tests/commands/test_binary_session.py holds the two equal, in answers, memory and log.
 
 Here is where one run ends and the next begins; runs.py executes them.
 """
