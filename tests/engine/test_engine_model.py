@@ -4,31 +4,27 @@ After every restart the state rebuilt from the log must equal the state before; 
 must give the same keys (liveness: dropping what is dead changes nothing).
 """
 
-import shutil
 import tempfile
 from contextlib import suppress
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import initialize, rule
 
 from flo.engine import Engine, EngineSettings
 from flo.engine.kv import KeyValue
 from flo.engine.namespace import Namespace
 from flo.errors import BadRequest, Conflict, NotFound, WrongKind
 from flo.store.kv import COUNTER, JSON, STRING
-from flo.ual.law import survivors
+from tests.support.restarts import HOUR, START, RestartModel
 
 pytestmark = pytest.mark.slow
 
 KEYS = st.sampled_from([b"a", b"b", b"ab", b"abc", b"b\xff", b"", b"c" * 40])
 VALUES = st.sampled_from([b"", b"x", b"5", b"-7", b"9223372036854775807", b"\r\n", b"y" * 3000, b"05", b"\x00\xff"])
-START = 1_700_000_000_000
-HOUR = 3_600_000
 AGE = 24 * HOUR  # for which history is kept
-STEPS = [90_000, 2 * HOUR, 12 * 365 * 24 * HOUR]  # of a wall clock, either way
 
 
 class Item:
@@ -46,27 +42,22 @@ def snapshot(engine: Engine) -> dict[str, dict[bytes, Any]]:
     }
 
 
-class EngineModel(RuleBasedStateMachine):
+class EngineModel(RestartModel):
     """Random operations on two namespaces."""
+
+    PASSES: ClassVar = [0, 1, 500, 1500, 6000]
+    SLIPS: ClassVar = [-3000, -10_000]
+    BLIND: ClassVar = [False, True]
+    SETTINGS: ClassVar = EngineSettings(segment_bytes=1 << 16, history_depth=5)
+    HISTORY: ClassVar = (5, AGE)
 
     @initialize()
     def open(self) -> None:
-        self.directory = tempfile.mkdtemp(prefix="flo-model-")
-        self.wall = self.true = START  # what the wall clock says; what it should say
-        self.blind = False  # nobody looks after the next rule
         self.old = False  # the clock was so far ahead that history may have gone
         self.model: dict[str, dict[bytes, Item]] = {"default": {}, "other": {}}
         self.versions: dict[str, dict[bytes, list[tuple[int, bytes | None]]]] = {"default": {}, "other": {}}
-        self.engine = self._open()
+        self.begin()
         self.engine.create_namespace("other")
-
-    def _open(self) -> Engine:
-        return Engine(self.directory, EngineSettings(segment_bytes=1 << 16, history_depth=5), clock=lambda: self.wall)
-
-    def teardown(self) -> None:
-        if hasattr(self, "engine"):
-            self.engine.close()
-            shutil.rmtree(self.directory)
 
     # -- the model ---------------------------------------------------------------------------------
 
@@ -205,34 +196,11 @@ class EngineModel(RuleBasedStateMachine):
         self.model[name].clear()
         self.versions[name].clear()
 
-    @rule(ms=st.sampled_from([0, 1, 500, 1500, 6000]), blind=st.booleans())
-    def time_passes(self, ms: int, blind: bool) -> None:
-        self.wall += ms
-        self.true += ms
-        self.blind = blind
-
-    @rule(ms=st.sampled_from(STEPS + [-3000] + [-step for step in STEPS]), blind=st.booleans())
-    def step_clock(self, ms: int, blind: bool) -> None:
-        self.wall += ms
-        self.blind = blind
-        self.old |= abs(self.wall - self.true) >= AGE
-
-    @rule(blind=st.booleans())
-    def put_clock_right(self, blind: bool) -> None:
-        self.wall = self.true
-        self.blind = blind
-
-    @rule(
-        ms=st.sampled_from(STEPS),
-        name=st.sampled_from(["default", "other"]),
-        seen=st.lists(KEYS, max_size=2),
-        look=st.sampled_from(["get", "exists", "mget", "delete", "scan"]),
-    )
-    def look_while_the_clock_is_ahead(self, ms: int, name: str, seen: list[bytes], look: str) -> None:
+    def look(self, ms: int, data: st.DataObject) -> None:
         """What is shown as gone then stays gone; what is not has its time again."""
-        self.wall += ms
+        name, seen = data.draw(st.sampled_from(["default", "other"])), data.draw(st.lists(KEYS, max_size=2))
+        look = data.draw(st.sampled_from(["get", "exists", "mget", "delete", "scan"]))
         kv = self._ns(name).kv
-        self.engine.tick()
         for key in seen:
             item = self._item(name, key)
             if look == "get":
@@ -250,7 +218,6 @@ class EngineModel(RuleBasedStateMachine):
                     if other.startswith(key):
                         self._item(name, other)
                 assert kv.scan(key)[0] == sorted(other for other in self.model[name] if other.startswith(key))
-        self.wall -= ms
         self.old |= ms >= AGE
 
     @rule()
@@ -268,42 +235,17 @@ class EngineModel(RuleBasedStateMachine):
             pass
         self.engine.commit()
 
-    @rule(
-        clean=st.booleans(),
-        compact=st.sampled_from(["", "all", "tail"]),
-        step=st.sampled_from([0, 0, -10_000, *STEPS]),
-        right=st.booleans(),
-    )
-    def restart(self, clean: bool, compact: str, step: int, right: bool) -> None:
-        """Close, or vanish; the clock may be stepped or put right meanwhile."""
-        self._check_live_replay()
-        before, stamp = snapshot(self.engine), self.engine.log.time
-        if compact:
-            self.engine.compact(tail=compact == "tail")
-            assert snapshot(self.engine) == before
-        if clean:
-            self.engine.close()
-        else:
-            self.engine.log.abandon()
-        self.wall = (self.true if right else self.wall) + step
-        self.old |= abs(self.wall - self.true) >= AGE
-        self.engine = self._open()
-        assert snapshot(self.engine) == before, (before, snapshot(self.engine))
-        assert self.engine.now == self.wall
-        assert self.engine.stamp_time == max(self.engine.log.time, self.wall) and self.engine.log.time >= stamp
+    # -- time and restarts -------------------------------------------------------------------------
 
-    def _check_live_replay(self) -> None:
-        log = {index: self.engine.log.read(index) for index in range(1, self.engine.log.next_index)}
-        records = {index: record for index, record in log.items() if record is not None}
-        live, history = survivors(records, self.engine.now, 5, AGE)
-        expected = snapshot(self.engine)
-        for kept in (live, live | history):
-            directory = tempfile.mkdtemp(prefix="flo-model-")
-            with Engine(directory, EngineSettings(segment_bytes=1 << 16, history_depth=5), clock=lambda: self.wall) as replayed:
-                for index in sorted(kept):
-                    replayed.apply(index, records[index])
-                assert snapshot(replayed) == expected
-            shutil.rmtree(directory)
+    def snapshot(self, engine: Engine) -> Any:
+        return snapshot(engine)
+
+    def clock_was_stepped(self) -> None:
+        self.old |= abs(self.wall - self.true) >= AGE
+
+    def last_snapshot(self) -> Any:
+        self.check_law()
+        return super().last_snapshot()
 
     # -- what must always hold ---------------------------------------------------------------------
 
@@ -317,12 +259,7 @@ class EngineModel(RuleBasedStateMachine):
         else:
             assert shown == model
 
-    @invariant()
-    @precondition(lambda self: hasattr(self, "engine"))
-    def same(self) -> None:
-        if self.blind:
-            self.blind = False
-            return
+    def agree(self) -> None:
         for name, keys in self.model.items():
             kv = self._ns(name).kv
             live = {key: item for key in tuple(keys) if (item := self._item(name, key))}

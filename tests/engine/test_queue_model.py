@@ -2,30 +2,25 @@
 twice, order by (priority, seq), attempts exact, no receipt given out twice; and what
 the record law keeps is enough to rebuild them."""
 
-import shutil
 import struct
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import initialize, precondition, rule
 
 from flo.engine import Engine, EngineSettings
 from flo.engine import queue as engine_queue
 from flo.engine.queue import Message
 from flo.errors import BadRequest
 from flo.store.queue import ATTEMPTS_MAX, DEDUP_MS, LEASE_MS, Queue, attempts_of, deadline_of, kind_of, priority_of, queue_of
-from flo.ual.law import survivors
 from flo.ual.record import QUEUE_BACK, U64, Record, container
+from tests.support.restarts import RestartModel
 
 NAMES = st.sampled_from([b"a", b"b", b""])
-NOW = 1_700_000_000_000
-HOUR = 3_600_000
-STEPS = [90_000, 2 * HOUR, 12 * 365 * 24 * HOUR]  # of a wall clock, either way
 
 
 @dataclass
@@ -86,27 +81,19 @@ def snapshot(engine: Engine) -> Any:
     return messages, shown
 
 
-class QueueModel(RuleBasedStateMachine):
+class QueueModel(RestartModel):
     """Every operation, on the engine and on the model."""
+
+    PASSES: ClassVar = [1, 400, 1000, 31_000, 301_000]
 
     @initialize()
     def open(self) -> None:
-        self.wall = self.true = NOW  # what the wall clock says; what it should say
-        self.directory = tempfile.mkdtemp(prefix="flo-queue-")
         self.items: dict[int, Item] = {}
         self.dedup: dict[tuple[bytes, bytes], tuple[int, int]] = {}
         self.limits: dict[bytes, tuple[int, int]] = {}  # queue -> (lease, attempts)
         self.receipts: list[tuple[bytes, int, int]] = []
         self.given: set[tuple[int, int]] = set()  # (seq, attempt) of every delivery
-        self.engine = self._open()
-
-    def _open(self) -> Engine:
-        return Engine(self.directory, EngineSettings(segment_bytes=1 << 16), clock=lambda: self.wall)
-
-    def teardown(self) -> None:
-        if hasattr(self, "engine"):
-            self.engine.close()
-            shutil.rmtree(self.directory)
+        self.begin()
 
     # -- the model ---------------------------------------------------------------------------------
 
@@ -270,70 +257,31 @@ class QueueModel(RuleBasedStateMachine):
         queue = self.engine.queues.store.find(name)
         return queue is not None and (queue.lease, queue.attempts_max) != (0xFFFFFFFF, 0xFFFFFFFF)
 
-    @rule(ms=st.sampled_from([1, 400, 1000, 31_000, 301_000]))
-    def time_passes(self, ms: int) -> None:
-        self.wall += ms
-        self.true += ms
+    # -- time and restarts -------------------------------------------------------------------------
 
-    @rule(ms=st.sampled_from([-5000, *STEPS, *(-step for step in STEPS)]))
-    def step_clock(self, ms: int) -> None:
-        self.wall += ms
+    def snapshot(self, engine: Engine) -> Any:
+        return snapshot(engine)
 
-    @rule()
-    def put_clock_right(self) -> None:
-        self.wall = self.true
-
-    @rule(ms=st.sampled_from(STEPS), look=st.booleans())
-    def clock_is_ahead_for_a_moment(self, ms: int, look: bool) -> None:
-        """What ran out meanwhile has run out if somebody looked."""
-        self.wall += ms
-        self.engine.tick()
-        if look:
+    def look(self, ms: int, data: st.DataObject) -> None:
+        if data.draw(st.booleans()):
             self._now()
             self.engine.queues.ready_count(b"a")
-        self.wall -= ms
 
-    @rule(
-        crash=st.booleans(), compact=st.sampled_from(["", "all", "tail"]), step=st.sampled_from([0, 0, -5000, *STEPS]), right=st.booleans()
-    )
-    def restart(self, crash: bool, compact: str, step: int, right: bool) -> None:
-        """Close, or vanish; the clock may be stepped or put right meanwhile."""
+    def last_snapshot(self) -> Any:
         self._now()
         self.engine.tick()
-        before, wall = snapshot(self.engine), self.wall
+        last = super().last_snapshot()
         self.engine.commit()
-        if compact:
-            self.engine.compact(tail=compact == "tail")
-            assert snapshot(self.engine) == before
-        if crash:
-            self.engine.log.abandon()
-        else:
-            self.engine.close()
-        self.wall = (self.true if right else self.wall) + step
-        again = [item.forget(self.wall) for item in self.items.values()]
-        self.engine = self._open()
-        after = snapshot(self.engine)
-        assert after == before or any(again) or self.wall > wall, "but for what has time again, and what the new time brings"
-        self._check_law()
+        return last
 
-    def _check_law(self) -> None:
-        """Replaying only what is live gives the same queues."""
-        log = {index: self.engine.log.read(index) for index in range(1, self.engine.log.next_index)}
-        records = {index: record for index, record in log.items() if record is not None}  # some were compacted away
-        live, _ = survivors(records, self.engine.now, 1, 0)
-        directory = tempfile.mkdtemp(prefix="flo-queue-")
-        with Engine(directory, EngineSettings(segment_bytes=1 << 16), clock=lambda: self.wall, manual=True) as replayed:
-            replayed.now = self.engine.now
-            for index in sorted(live):
-                replayed.apply(index, records[index])
-            assert snapshot(replayed) == snapshot(self.engine)
-        shutil.rmtree(directory)
+    def forget(self, wall: int) -> bool:
+        """What ran out may have time again, and the new time may bring more."""
+        again = [item.forget(self.wall) for item in self.items.values()]
+        return any(again) or self.wall > wall
 
     # -- what must always hold ---------------------------------------------------------------------
 
-    @invariant()
-    @precondition(lambda self: hasattr(self, "engine"))
-    def same(self) -> None:
+    def agree(self) -> None:
         self._now()
         for name in (b"a", b"b", b""):
             queues = self.engine.queues

@@ -1,15 +1,13 @@
 """Streams and their groups against a plain model, with restarts, crashes and moved clocks: ids only grow, nothing is lost, nothing
 is with two consumers, deliveries are exact; and what the record law keeps is enough to rebuild them."""
 
-import shutil
-import tempfile
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import initialize, rule
 
 from flo.engine import Engine, EngineSettings
 from flo.engine import group as engine_group
@@ -18,14 +16,11 @@ from flo.engine.stream import Bounds, StreamRecord
 from flo.errors import BadRequest, GroupExists, NoGroup, NotFound
 from flo.store import stream as store_stream
 from flo.store.stream import ID_MAX, SEQ_BITS, Stream
-from flo.ual.law import survivors
+from tests.support.restarts import START, RestartModel
 
 NAMES = st.sampled_from([b"s", b"s", b"t", b""])
 GROUPS = st.sampled_from([b"g", b"g", b"h"])
 CONSUMERS = st.sampled_from([b"a", b"b", b""])
-NOW = 1_700_000_000_000
-HOUR = 3_600_000
-STEPS = [90_000, 2 * HOUR, 12 * 365 * 24 * HOUR]  # of a wall clock, either way
 
 
 @dataclass
@@ -88,32 +83,34 @@ def snapshot(engine: Engine) -> Any:
     return store.bytes, {name: stream(s) for name, s in store.streams.items()}
 
 
-class StreamModel(RuleBasedStateMachine):
+class StreamModel(RestartModel):
     """Every operation, on the engine and on the model."""
+
+    PASSES: ClassVar = [1, 400, 600, 31_000]
 
     @initialize(chunk=st.sampled_from([2, 3, 512]), given=st.sampled_from([0, 1, 3]))
     def open(self, chunk: int, given: int) -> None:
-        self.chunk, store_stream.CHUNK_RECORDS = store_stream.CHUNK_RECORDS, chunk
-        self.wall = self.true = NOW  # what the wall clock says; what it should say
-        self.stamp = 0
-        self.directory = tempfile.mkdtemp(prefix="flo-stream-")
+        self.sizes = store_stream.CHUNK_RECORDS, store_stream.MERGE_RECORDS
+        store_stream.CHUNK_RECORDS = chunk
+        store_stream.MERGE_RECORDS = min(chunk, store_stream.MERGE_RECORDS)  # else chunks grow over their size by merging
         self.streams: dict[bytes, Model] = {}
         self.ever: list[int] = [1 << SEQ_BITS]  # ids that were given, to choose from
-        self.engine = self._open()
+        self.begin()
         if given:  # chance alone takes long to make a stream, a group of it, and a delivery
             for _ in range(4):
                 self.append(b"s", None, None, True, None, False)
             self.group_create(b"s", b"g", True, False, 500, 2, False)
             self.group_read(b"s", b"g", b"a", given, False, False)
 
-    def _open(self) -> Engine:
-        return Engine(self.directory, EngineSettings(segment_bytes=1 << 16), clock=lambda: self.wall)
+    def open_engine(self) -> Engine:
+        engine = super().open_engine()
+        self.stamp = max(engine.log.time, self.wall)
+        return engine
 
     def teardown(self) -> None:
-        if hasattr(self, "engine"):
-            self.engine.close()
-            shutil.rmtree(self.directory)
-            store_stream.CHUNK_RECORDS = self.chunk
+        super().teardown()
+        if hasattr(self, "sizes"):
+            store_stream.CHUNK_RECORDS, store_stream.MERGE_RECORDS = self.sizes
 
     def _now(self) -> int:
         """The time now, and what it has done, to both."""
@@ -141,7 +138,7 @@ class StreamModel(RuleBasedStateMachine):
 
     @rule(
         name=NAMES,
-        ms=st.sampled_from([None, None, None, 0, 5, NOW + 100_000]),
+        ms=st.sampled_from([None, None, None, 0, 5, START + 100_000]),
         seq=st.sampled_from([None, 0, 7]),
         create=st.sampled_from([True, True, False]),
         keep=st.sampled_from([None, None, None, 0, 1, 3]),
@@ -448,74 +445,31 @@ class StreamModel(RuleBasedStateMachine):
 
     # -- time and restarts -------------------------------------------------------------------------
 
-    @rule(ms=st.sampled_from([1, 400, 600, 31_000]))
-    def time_passes(self, ms: int) -> None:
-        self.wall += ms
-        self.true += ms
+    def snapshot(self, engine: Engine) -> Any:
+        return snapshot(engine)
 
-    @rule(ms=st.sampled_from([-5000, *STEPS, *(-step for step in STEPS)]))
-    def step_clock(self, ms: int) -> None:
-        self.wall += ms
-
-    @rule()
-    def put_clock_right(self) -> None:
-        self.wall = self.true
-
-    @rule(ms=st.sampled_from(STEPS), look=st.booleans())
-    def clock_is_ahead_for_a_moment(self, ms: int, look: bool) -> None:
-        """What ran out meanwhile has run out if somebody looked."""
-        self.wall += ms
-        self.engine.tick()
+    def look(self, ms: int, data: st.DataObject) -> None:
         self.stamp = max(self.stamp, self.wall)
-        if look:
+        if data.draw(st.booleans()):
             self._now()
-        self.wall -= ms
 
-    @rule(
-        crash=st.booleans(), compact=st.sampled_from(["", "all", "tail"]), step=st.sampled_from([0, 0, -5000, *STEPS]), right=st.booleans()
-    )
-    def restart(self, crash: bool, compact: str, step: int, right: bool) -> None:
-        """Close, or vanish; the clock may be stepped or put right meanwhile."""
+    def last_snapshot(self) -> Any:
         self._now()
-        before, wall = snapshot(self.engine), self.wall
+        last = super().last_snapshot()
         self.engine.commit()
-        if compact:
-            self.engine.compact(tail=compact == "tail")
-            assert snapshot(self.engine) == before
-        if crash:
-            self.engine.log.abandon()
-        else:
-            self.engine.close()
-        self.wall = (self.true if right else self.wall) + step
+        return last
+
+    def forget(self, wall: int) -> bool:
+        """What ran out may have time again, and the new time may bring more."""
         again = False
         for given in (given for model in self.streams.values() for group in model.groups.values() for given in group.pending.values()):
             again |= given.lapsed and given.deadline > self.wall
             given.lapsed = False
-        self.engine = self._open()
-        self.stamp = max(self.engine.log.time, self.wall)
-        assert self.engine.stamp_time == self.stamp
-        after = snapshot(self.engine)
-        assert after == before or again or self.wall > wall, "but for what has time again, and what the new time brings"
-        self._check_law()
-
-    def _check_law(self) -> None:
-        """Replaying only what is live gives the same streams."""
-        log = {index: self.engine.log.read(index) for index in range(1, self.engine.log.next_index)}
-        records = {index: record for index, record in log.items() if record is not None}  # some were compacted away
-        live, _ = survivors(records, self.engine.now, 1, 0)
-        directory = tempfile.mkdtemp(prefix="flo-stream-")
-        with Engine(directory, EngineSettings(segment_bytes=1 << 16), clock=lambda: self.wall, manual=True) as replayed:
-            replayed.now = self.engine.now
-            for index in sorted(live):
-                replayed.apply(index, records[index])
-            assert snapshot(replayed) == snapshot(self.engine)
-        shutil.rmtree(directory)
+        return again or self.wall > wall
 
     # -- what must always hold ---------------------------------------------------------------------
 
-    @invariant()
-    @precondition(lambda self: hasattr(self, "engine"))
-    def same(self) -> None:
+    def agree(self) -> None:
         self._now()
         streams = self.engine.streams
         assert streams.names() == sorted(self.streams)
