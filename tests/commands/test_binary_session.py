@@ -17,6 +17,8 @@ from flo.proto.operations import BY_NAME, OPERATIONS
 from tests.commands.test_flat import assert_alike, contents, log_of
 from tests.support.fakes import FakeHost, FakePeer
 
+pytestmark = pytest.mark.computes
+
 load_handlers()
 
 

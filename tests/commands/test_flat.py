@@ -16,6 +16,8 @@ from flo.ual.record import Record
 from tests.support.fakes import FakeHost, feed, session
 from tests.support.processes import encode
 
+pytestmark = pytest.mark.computes
+
 KEYS = st.sampled_from([b"a", b"b", b"key:000000000001", b"", b"k\r\n", b"c" * 2049])
 VALUES = st.one_of(
     st.sampled_from([b"", b"x", b"5", b"9223372036854775807", b"-1", b"\r\n", b"$3\r\nabc", b"*2"]),

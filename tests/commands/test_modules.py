@@ -5,6 +5,8 @@ import pytest
 from flo.commands import modules
 from flo.commands.modules import Modules
 
+pytestmark = pytest.mark.computes
+
 
 def test_a_module_that_could_not_be_read_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
     made, asked = Modules("one", "two"), list[str]()

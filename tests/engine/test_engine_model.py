@@ -20,7 +20,7 @@ from flo.errors import BadRequest, Conflict, NotFound, WrongKind
 from flo.store.kv import COUNTER, JSON, STRING
 from tests.support.restarts import HOUR, START, RestartModel
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.computes, pytest.mark.slow]
 
 KEYS = st.sampled_from([b"a", b"b", b"ab", b"abc", b"b\xff", b"", b"c" * 40])
 VALUES = st.sampled_from([b"", b"x", b"5", b"-7", b"9223372036854775807", b"\r\n", b"y" * 3000, b"05", b"\x00\xff"])

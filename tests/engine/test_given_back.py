@@ -11,6 +11,8 @@ from flo.store.kv import BURIED_BYTES, BURIED_BYTES_MAX
 from flo.store.stream import CHUNK_RECORDS
 from flo.store.tables import squeeze
 
+pytestmark = pytest.mark.computes
+
 NOW = 1_800_000_000_000
 FAR_MS = 1000 * 3600 * 1000
 

@@ -20,6 +20,8 @@ from flo.store.queue import ATTEMPTS_MAX, DEDUP_MS, LEASE_MS, Queue, attempts_of
 from flo.ual.record import QUEUE_BACK, U64, Record, container
 from tests.support.restarts import RestartModel
 
+pytestmark = pytest.mark.computes
+
 NAMES = st.sampled_from([b"a", b"b", b""])
 
 

@@ -18,6 +18,8 @@ from flo.store import stream as store_stream
 from flo.store.stream import ID_MAX, SEQ_BITS, Stream
 from tests.support.restarts import START, RestartModel
 
+pytestmark = pytest.mark.computes
+
 NAMES = st.sampled_from([b"s", b"s", b"t", b""])
 GROUPS = st.sampled_from([b"g", b"g", b"h"])
 CONSUMERS = st.sampled_from([b"a", b"b", b""])

@@ -37,7 +37,7 @@ from tests.faults.test_log_faults import (
 )
 from tests.support.faultfiles import AFTER, BEFORE, MODES, TORN, Plan, SimCrash, SimFiles
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.computes, pytest.mark.slow]
 
 FAR = START + 100_000 * STEP
 OPS: list[Op] = [

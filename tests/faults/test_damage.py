@@ -47,7 +47,7 @@ from tests.support.damages import (
 )
 from tests.support.faultfiles import MODES, Plan, SimCrash, SimFiles
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.computes, pytest.mark.slow]
 
 FOREIGN_SEED = 1_000  # of the directories whose files come into another one
 

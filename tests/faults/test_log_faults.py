@@ -33,7 +33,7 @@ from flo.ual.repair import repair
 from flo.ual.segment import HEADER_BYTES, Segment, file_name
 from tests.support.faultfiles import AFTER, BEFORE, MODES, TORN, Plan, SimCrash, SimFiles
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.computes, pytest.mark.slow]
 
 DIR = "/data"
 SEGMENT_BYTES = 16 << 10

@@ -32,6 +32,8 @@ from flo.proto.binary import (
 from flo.proto.operations import BY_CODE, OPERATIONS, OPTION_BY_NAME, OPTIONS, Operation
 from flo.proto.shapes import Shape, shape
 
+pytestmark = pytest.mark.computes
+
 U64 = st.integers(0, 2**64 - 1)
 FORMS: dict[str, st.SearchStrategy[Any]] = {
     "u8": st.integers(0, 255),

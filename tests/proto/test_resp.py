@@ -13,6 +13,8 @@ from flo.proto.detect import detect
 from flo.proto.resp import ProtocolError, RequestParser, split_inline
 from tests.support.processes import encode
 
+pytestmark = pytest.mark.computes
+
 REQUESTS = st.lists(st.lists(st.binary(max_size=50), min_size=1, max_size=5), min_size=1, max_size=5)
 
 

@@ -7,6 +7,8 @@ import pytest
 from flo.config import load, parse_duration, parse_size, read_secret, setting_rows
 from flo.errors import ConfigError
 
+pytestmark = pytest.mark.computes
+
 
 def test_flags_win_over_environment_over_file_over_defaults(tmp_path: Path) -> None:
     path = tmp_path / "flo.toml"

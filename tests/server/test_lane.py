@@ -33,6 +33,8 @@ from tests.commands.test_flat import contents, queues_and_streams
 from tests.support.fakes import FakeHost, FakeTimer
 from tests.support.processes import encode
 
+pytestmark = pytest.mark.computes
+
 RESP_CLIENTS, CLIENTS = 4, 6  # the others speak the binary protocol
 INPUT_LIMIT, OUTPUT_LIMIT = 1 << 20, 20_000
 

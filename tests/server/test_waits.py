@@ -1,9 +1,12 @@
 """The histogram of waits: buckets that do not overlap, quantiles that are right to a quarter."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from flo.waits import BUCKETS, FINE_USEC, Waits, bucket_of, end_of
+
+pytestmark = pytest.mark.computes
 
 
 @given(st.integers(0, 1 << 45))

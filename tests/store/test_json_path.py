@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 from flo.errors import BadRequest, NotFound
 from flo.store import jsonpath
 
+pytestmark = pytest.mark.computes
+
 DOCUMENT = b'{"a": {"b": [1, 2.50, {"c": null}]}, "x y": true, "n": 12345678901234567890}'
 
 

@@ -15,6 +15,8 @@ from flo.engine.queue import peek_job
 from flo.store import queue as module
 from flo.store.queue import DELAYED, LEASED, READY, QueueStore, attempts_of, kind_of
 
+pytestmark = pytest.mark.computes
+
 NAME = b"q"
 LATER = 1 << 41
 

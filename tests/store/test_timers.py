@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from flo.store.deadlines import HOUR_SECONDS, SECOND_MS, Deadlines
 from flo.store.timers import Timers
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.computes, pytest.mark.slow]
 
 HOUR_MS = HOUR_SECONDS * SECOND_MS
 # around the ends of hours, where a second's own hour and the one it is due in differ

@@ -21,6 +21,8 @@ from tests.faults.test_log_faults import DIR, SEGMENT_BYTES, START, Clock
 from tests.support.faultfiles import Plan, SimCrash, SimFiles
 from tests.support.processes import ROOT, FloProcess, wait_until
 
+pytestmark = pytest.mark.computes
+
 OUT = "/copy"
 CALLS = ("create", "open", "pread", "pwrite", "sync", "sync_dir", "truncate", "rename", "size", "close", "make_dir", "names", "exists")
 

@@ -51,6 +51,8 @@ from flo.ual.recovery import PlainLoader, recover
 from tests.support.faultfiles import SimFiles
 from tests.support.processes import ROOT, wait_until
 
+pytestmark = pytest.mark.computes
+
 SEGMENT_BYTES = 64 << 10
 START = 1_700_000_000_000
 

@@ -23,6 +23,8 @@ from flo.ual.record import KNOWN_TYPES, KV_COUNTER, KV_DEADLINE, KV_JSON, KV_TOU
 from flo.ual.segment import Segment
 from tests.support.processes import ROOT
 
+pytestmark = pytest.mark.computes
+
 GOLDEN = ROOT / "tests" / "golden"
 START = 1_700_000_000_000
 

@@ -18,7 +18,7 @@ from tests.faults.test_log_faults import DIR, SEGMENT_BYTES, START, Clock
 from tests.support.faultfiles import Plan, SimCrash, SimFiles
 from tests.support.processes import ROOT, FloProcess
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.computes, pytest.mark.slow]
 
 NOW = START + 1
 
