@@ -4,7 +4,7 @@
 # make soak   ten minutes of everything at once, with kills, compactions and clock steps, against a model
 # make locust users of both protocols, each answer checked
 # make dist   dist/flo.pyz, the whole of Flo as one file
-# make bench  Flo beside Redis and the floor, on this machine, in ten minutes; make bench-quick in one
+# make bench  Flo beside Redis and the floor, on this machine, in eleven minutes; make bench-quick in one
 
 PYTHON ?= python3
 VENV := .venv

@@ -1,1 +1,1 @@
-"""What operators and packagers use beside the program itself."""
+"""Files for operators and packagers that are not part of the program."""

@@ -1,10 +1,10 @@
-"""Writes dist/flo.pyz, the whole server and command line as one file: `make dist`.
+"""Writes the server and the command line into one file, dist/flo.pyz: `make dist`.
 
     python3 contrib/build_pyz.py [OUT]
 
-The same sources give the same bytes, on any machine and with any Python: files in order, one fixed time and mode, stored without
-compression (whose output differs between versions of zlib; and a stored file is imported faster). Sources only: compiled code is good
-for one version of Python.
+The same sources give the same bytes on any machine and with any Python: the files are in order, have one fixed time and mode, and are not
+compressed (the output of zlib differs between its versions, and an uncompressed file is imported faster). The archive holds sources only:
+compiled code works with one version of Python only.
 """
 
 import sys
@@ -13,7 +13,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 SHEBANG = b"#!/usr/bin/env python3\n"
-EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest a zip file can say
+EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time in the zip format
 FILE_MODE = 0o100644 << 16
 
 
@@ -28,7 +28,7 @@ def build(out: Path) -> None:
             for name, data in {"__main__.py": main, **files}.items():
                 entry = zipfile.ZipInfo(name, EPOCH)
                 entry.external_attr = FILE_MODE
-                entry.create_system = 3  # Unix, wherever it is built
+                entry.create_system = 3  # Unix, on whichever system it is built
                 archive.writestr(entry, data)
     out.chmod(0o755)
 

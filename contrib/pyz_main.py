@@ -1,12 +1,12 @@
-"""`__main__.py` of flo.pyz: the command line, started without compiling everything each time.
+"""`__main__.py` of flo.pyz: the command line, started without compiling all modules each time.
 
-The standard zipimport compiles a module once to find out its file name, and once more to run it, at every start; that is two thirds of
-the time until the first reply. This importer knows the name without, and keeps what it has compiled in a directory of the user's own, as
-Python does beside a file it imports: `$CACHE_DIRECTORY` (systemd's CacheDirectory=), else `$XDG_CACHE_HOME/flo`, else `~/.cache/flo`.
-Where that cannot be written, or PYTHONDONTWRITEBYTECODE is set, every start compiles. Deleting it does no harm.
+At every start, the standard zipimport compiles each module twice: once to find its file name, and once to run it. That is two thirds of the
+time until the first reply. This importer knows the name without compiling, and keeps compiled code in a directory of the user, as Python
+does beside an imported file: `$CACHE_DIRECTORY` (systemd's CacheDirectory=), else `$XDG_CACHE_HOME/flo`, else `~/.cache/flo`. If the
+directory cannot be written, or PYTHONDONTWRITEBYTECODE is set, every start compiles. The directory may be deleted at any time.
 
-A file of it, named after the module and the exact version of Python: u32 crc and u32 size of the source, u32 crc of what follows: the code,
-by marshal.
+A file in it is named after the module and the exact version of Python, and holds: u32 CRC and u32 size of the source, u32 CRC of the code,
+then the code, written by marshal.
 """
 
 import marshal
@@ -27,12 +27,12 @@ class Importer(zipimporter):
     cache: str | None = None  # the directory
 
     def get_filename(self, fullname: str) -> str:
-        """Where a module's source is, as zipimport would say it."""
+        """The path of a module's source, in zipimport's form."""
         path = self.prefix + fullname.rpartition(".")[2]
         return f"{self.archive}/{path}{'/__init__.py' if self.is_package(fullname) else '.py'}"
 
     def get_code(self, fullname: str) -> CodeType:
-        """A module's code, from the cache if it is that of this source and this Python."""
+        """A module's code, from the cache if the entry belongs to this source and this Python."""
         if self.cache is None:
             return super().get_code(fullname)
         source = self.get_data(self.get_filename(fullname))
@@ -45,7 +45,7 @@ class Importer(zipimporter):
                 code: CodeType = marshal.loads(body)
                 return code
         except (OSError, ValueError, EOFError, TypeError):
-            pass  # not there, or not whole: it is written again
+            pass  # missing or damaged: it is written again below
         code = super().get_code(fullname)
         if not sys.dont_write_bytecode:
             body, new = marshal.dumps(code), f"{path}.{os.getpid()}"
@@ -54,18 +54,18 @@ class Importer(zipimporter):
                     file.write(_HEAD.pack(crc32(source), len(source), crc32(body)) + body)
                 os.replace(new, path)
             except OSError:
-                type(self).cache = None  # a full disk: not tried again
+                type(self).cache = None  # the disk may be full: do not try again
                 with suppress(OSError):
                     os.unlink(new)
         return code
 
 
 def cache_directory() -> str | None:
-    """The directory for compiled code; None where there is none that is this user's alone: code is run from it."""
+    """The directory for compiled code. Code is run from it, so it is None if other users own it or can write to it."""
     given = os.environ.get("CACHE_DIRECTORY", "").partition(":")[0]
     home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
     path = given or f"{home}/flo"
-    if not os.path.isabs(path):  # no home is known: a relative one would be made wherever one happens to be
+    if not os.path.isabs(path):  # no home is known: a relative path would depend on the working directory
         return None
     try:
         if not sys.dont_write_bytecode:

@@ -1,8 +1,8 @@
-"""Requests as values: what to send, and what to make of the answer. No socket in here.
+"""Requests as values: encode a request, decode its answer. This module uses no socket.
 
-A `Call` is made by a function below, run by `flo.Client` (one by one, or many at once by `Client.run_many`), and could be run by an
-asyncio client as well: `encode` gives its bytes, `finish` takes the response. What a function is given is checked when the call is made
-(flo.given): names and values are text or bytes, numbers are ints, and anything else is a `TypeError`.
+The functions below make `Call`s. `flo.Client` runs them, one by one or many at once (`Client.run_many`); an asyncio client could run them
+too: `encode` gives the bytes, `finish` takes the response. Arguments are checked when the call is made (flo.given): names and values are
+text or bytes, numbers are ints, and anything else is a `TypeError`.
 
     version, entry = client.run_many([kv_put("a", b"1"), kv_get("a")])
 """
@@ -18,19 +18,19 @@ from flo.proto.operations import BY_NAME, OPTION_BY_NAME
 from flo.proto.shapes import shape
 
 T = TypeVar("T")
-COMPRESS_BYTES_MIN = 1 << 10  # a shorter value is not worth it
-_PARAMETERS = {"cas_version": "cas", "dedup_key": "dedup", "to_dlq": "dead", "wait": "timeout_ms"}  # options that have another name here
+COMPRESS_BYTES_MIN = 1 << 10  # compressing a shorter value does not pay
+_PARAMETERS = {"cas_version": "cas", "dedup_key": "dedup", "to_dlq": "dead", "wait": "timeout_ms"}  # options with another name here
 
 
 class Entry(NamedTuple):
-    """What a key holds, and its version."""
+    """A key's version and value."""
 
     version: int
     value: bytes
 
 
 class Page(NamedTuple):
-    """One answer of a scan. `cursor` is where the next goes on, empty at the end."""
+    """One page of a scan. `cursor` begins the next page; it is empty at the end."""
 
     items: list[tuple[bytes, bytes]]
     cursor: bytes
@@ -53,11 +53,11 @@ class Counter(NamedTuple):
 
 
 class NotAnAnswer(FloError):
-    """The payload of an OK answer is not laid out as the operation's is: no Flo server sent it."""
+    """The payload of an OK answer does not have the operation's layout: no Flo server sent it."""
 
 
 class Message(NamedTuple):
-    """A message of a queue. `time` is when it was put in, Unix ms; of a dead letter, when it died."""
+    """A message of a queue. `time`, in Unix ms, is when it was enqueued; for a dead letter, when it died."""
 
     seq: int
     priority: int
@@ -67,12 +67,12 @@ class Message(NamedTuple):
 
     @property
     def receipt(self) -> tuple[int, int]:
-        """What acknowledges this delivery, and no later one."""
+        """The receipt of this delivery; it acknowledges no later one."""
         return self.seq, self.attempts
 
 
 class StreamId(NamedTuple):
-    """A record's place in its stream; `str()` of one is `ms-seq`."""
+    """A record's place in its stream; `str()` gives `ms-seq`."""
 
     ms: int
     seq: int
@@ -81,7 +81,7 @@ class StreamId(NamedTuple):
         return f"{self.ms}-{self.seq}"
 
 
-Id = StreamId | tuple[int, int] | str  # text is `ms-seq`, or `ms` for its first
+Id = StreamId | tuple[int, int] | str  # text is `ms-seq`, or `ms` for `ms-0`
 
 
 class StreamRecord(NamedTuple):
@@ -94,7 +94,7 @@ class StreamRecord(NamedTuple):
 
     @property
     def fields(self) -> list[tuple[bytes, bytes]]:
-        """What XADD gave; bytes are the field `data`."""
+        """The fields that XADD wrote; a record of bytes has the one field `data`."""
         if self.kind == 0:
             return [(b"data", self.payload)]
         items = fields.unpack(self.payload)
@@ -102,7 +102,7 @@ class StreamRecord(NamedTuple):
 
 
 class StreamInfo(NamedTuple):
-    """What a stream has. `last` is the highest id it ever had; ids are 0-0 where there is none."""
+    """A stream's ids, size and groups. `last` is the highest id it ever had; a missing id is 0-0."""
 
     first: StreamId
     last: StreamId
@@ -111,12 +111,12 @@ class StreamInfo(NamedTuple):
     groups: int
 
 
-Receipt = Message | tuple[int, int] | int  # an int is a seq, and means whoever holds it now
+Receipt = Message | tuple[int, int] | int  # an int is a seq: the present lease, whoever holds it
 
 
 class Call(Generic[T]):
-    """One request. `decode` turns the values of an OK answer into the result; `missing`, where it is given, makes NOT_FOUND a
-    result instead of an error. `waits` is how long, in ms, the server may hold the answer; 0 for ever, None not at all."""
+    """One request. `decode` turns the values of an OK answer into the result. `missing`, if given, makes NOT_FOUND a result instead of
+    an error. `waits` is how many ms the server may delay the answer: 0 for ever, None not at all."""
 
     __slots__ = ("_decode", "_key", "_missing", "_options", "_value", "operation", "waits")
 
@@ -139,7 +139,7 @@ class Call(Generic[T]):
         self.waits = waits
 
     def encode(self, req_id: int, namespace_hash: int, compress: bool = False) -> bytes:
-        """The request's bytes. Raises `BadRequest` for what the wire cannot carry."""
+        """The request's bytes. Raises `BadRequest` if it exceeds a limit of the protocol."""
         return encode_request(
             self.operation,
             req_id,
@@ -152,7 +152,7 @@ class Call(Generic[T]):
         )
 
     def finish(self, response: Response) -> T:
-        """The result. Raises the refusal that the response is, if it is one, or `NotAnAnswer`."""
+        """The result. Raises the refusal in the response, if it is one, or `NotAnAnswer`."""
         if response.status == binary.OK:
             try:
                 values = decode_answer(self.operation, response.payload)
@@ -166,7 +166,7 @@ class Call(Generic[T]):
 
 
 def _option(name: str, given: Any) -> Any:
-    """The value of an option, checked by its row."""
+    """The value of an option, checked against its row in the table."""
     form, what = OPTION_BY_NAME[name].form, _PARAMETERS.get(name, name)
     if form == "bytes":
         return data(given, what)
@@ -192,12 +192,12 @@ def ping(value: Text = b"") -> Call[bytes]:
 
 
 def auth(secret: Text) -> Call[None]:
-    """Give the secret. Refused as `Unauthorized` after a second."""
+    """Send the secret. A wrong one is refused as `Unauthorized` after a second."""
     return Call("auth", _nothing, value=secret)
 
 
 def status() -> Call[dict[str, Any]]:
-    """About the server: docs/wire-protocol.md, "JSON answers"."""
+    """The server's status: docs/wire-protocol.md, "JSON answers"."""
     return Call("cluster_status", _same)
 
 
@@ -207,7 +207,7 @@ def partition_table() -> Call[dict[str, Any]]:
 
 
 def namespace_create(name: Text) -> Call[None]:
-    """Bind a name, once or again."""
+    """Create a namespace; no error if it exists."""
     return Call("namespace_create", _nothing, name)
 
 
@@ -222,7 +222,7 @@ def namespace_delete(name: Text) -> Call[None]:
 
 
 def namespace_info(name: Text) -> Call[dict[str, Any]]:
-    """What is in a namespace."""
+    """A namespace's contents and memory, as counts."""
     return Call("namespace_info", _same, name)
 
 
@@ -230,17 +230,17 @@ def namespace_info(name: Text) -> Call[dict[str, Any]]:
 
 
 def kv_get(key: Text) -> Call[Entry | None]:
-    """The key's value and version, None where it is missing."""
+    """The key's version and value; None if the key is missing."""
     return Call("kv_get", Entry, key, missing=_nothing)
 
 
 def kv_wait(key: Text, timeout_ms: int = 0) -> Call[Entry | None]:
-    """`kv_get` once the key exists, or after that time; 0 waits for ever."""
+    """Wait until the key exists or the time runs out, then `kv_get`; 0 waits for ever."""
     return Call("kv_get", Entry, key, options={"wait": number(timeout_ms, "timeout_ms")}, missing=_nothing, waits=timeout_ms)
 
 
 def kv_changed(key: Text, timeout_ms: int = 0, known: int | None = None) -> Call[Entry | None]:
-    """`kv_get` once its version is over `known` (None: what it is now), or after that time; None for a deletion."""
+    """Wait until the key's version is over `known` (None: its present version) or the time runs out, then `kv_get`; None for a deletion."""
     return Call(
         "kv_get", Entry, key, options={"block": number(timeout_ms, "timeout_ms"), "cas_version": known}, missing=_nothing, waits=timeout_ms
     )
@@ -255,23 +255,23 @@ def kv_put(
     if_absent: bool = False,
     if_present: bool = False,
 ) -> Call[int]:
-    """Set the key; the result is its version. `ttl` is in seconds; `cas` the version expected, 0 for a missing key."""
+    """Set the key; the result is its version. `ttl` is in seconds; `cas` is the expected version, 0 for a missing key."""
     options = {"ttl": ttl, "cas_version": cas, "if_absent": if_absent, "if_present": if_present}
     return Call("kv_put", _same, key, value, options)
 
 
 def kv_cas(key: Text, value: Text, version: int, *, ttl: int | None = None) -> Call[int]:
-    """Set the key if it has that version, 0 for a missing key."""
+    """Set the key if it has this version; 0 means a missing key."""
     return Call("kv_cas", _same, key, value, {"cas_version": number(version, "version"), "ttl": ttl})
 
 
 def kv_delete(key: Text, *, cas: int | None = None) -> Call[int | None]:
-    """Delete the key; the version of its tombstone, None where it was missing."""
+    """Delete the key; the result is the version of its tombstone, None if the key was missing."""
     return Call[int | None]("kv_delete", _same, key, options={"cas_version": cas}, missing=_nothing)
 
 
 def kv_exists(key: Text) -> Call[bool]:
-    """Whether the key is there."""
+    """Whether the key exists."""
     return Call("kv_exists", bool, key)
 
 
@@ -281,12 +281,12 @@ def kv_incr(key: Text, delta: int = 1) -> Call[Counter]:
 
 
 def kv_touch(key: Text, ttl: int, *, cas: int | None = None) -> Call[int]:
-    """Give the key so many seconds, 0 for ever. Refused as `NotFound`."""
+    """Let the key expire after `ttl` seconds, 0 for never. Refused as `NotFound`."""
     return Call("kv_touch", _same, key, options={"ttl": number(ttl, "ttl"), "cas_version": cas})
 
 
 def kv_persist(key: Text, *, cas: int | None = None) -> Call[int]:
-    """Take the key's deadline away. Refused as `NotFound`."""
+    """Remove the key's deadline. Refused as `NotFound`."""
     return Call("kv_persist", _same, key, options={"cas_version": cas})
 
 
@@ -309,7 +309,7 @@ def kv_mget(keys: Iterable[Text]) -> Call[list[Entry | None]]:
 
 
 def kv_batch_put(items: Iterable[tuple[Text, Text] | tuple[Text, Text, int]]) -> Call[list[int]]:
-    """Set every (key, value) or (key, value, ttl in seconds), all or nothing; their versions."""
+    """Set every (key, value) or (key, value, ttl in seconds), all or none; the result is their versions."""
     rows = [tuple(several(item, "item")) for item in several(items, "items")]
     rows = [row if len(row) != 2 else (*row, 0) for row in rows]
     return Call[list[int]]("kv_batch_put", _same, value=_layout("kv_batch_put", rows))
@@ -330,12 +330,12 @@ def json_get(key: Text, path: Text = b"$") -> Call[Entry]:
 
 
 def json_set(key: Text, value: Text, path: Text = b"$", *, cas: int | None = None) -> Call[int]:
-    """Set the JSON text at a path; the document's version."""
+    """Set the JSON text at a path; the result is the document's version."""
     return Call("kv_json_set", _same, key, value, {"path": data(path, "path"), "cas_version": cas})
 
 
 def json_delete(key: Text, path: Text = b"$", *, cas: int | None = None) -> Call[int]:
-    """Delete what is at a path; the version."""
+    """Delete the JSON at a path; the result is the version."""
     return Call("kv_json_del", _same, key, options={"path": data(path, "path"), "cas_version": cas})
 
 
@@ -353,34 +353,34 @@ def _receipts(receipts: Iterable[Receipt]) -> list[tuple[int, int]]:
 def queue_enqueue(
     queue: Text, payload: Text, *, priority: int | None = None, delay: int | None = None, dedup: Text | None = None
 ) -> Call[int]:
-    """Put a message in; its seq. `delay` is in ms."""
+    """Put a message in; the result is its seq. `delay` is in ms."""
     options = {"priority": priority, "delay": delay, "dedup_key": dedup}
     return Call("queue_enqueue", _same, queue, payload, options)
 
 
 def queue_dequeue(queue: Text, limit: int | None = None, *, lease: int | None = None, block: int | None = None) -> Call[list[Message]]:
-    """Lease messages. `lease` is in ms; so is `block`, which waits for the first, 0 for ever."""
+    """Lease messages. `lease` is in ms. `block` is how many ms to wait for the first, 0 for ever."""
     return Call("queue_dequeue", _messages, queue, options={"limit": limit, "lease": lease, "block": block}, waits=block)
 
 
 def queue_ack(queue: Text, receipts: Iterable[Receipt]) -> Call[int]:
-    """Remove messages that are done; how many of the receipts stood."""
+    """Acknowledge and remove messages; the result is how many of the receipts were valid."""
     return Call[int]("queue_ack", _same, queue, _layout("queue_ack", _receipts(receipts)))
 
 
 def queue_nack(queue: Text, receipts: Iterable[Receipt], *, delay: int | None = None, dead: bool = False) -> Call[int]:
-    """Give messages back, or to the dead letters; how many of the receipts stood."""
+    """Give messages back, or to the dead letters; the result is how many of the receipts were valid."""
     options = {"delay": delay, "to_dlq": dead}
     return Call[int]("queue_nack", _same, queue, _layout("queue_nack", _receipts(receipts)), options)
 
 
 def queue_touch(queue: Text, receipts: Iterable[Receipt], lease: int | None = None) -> Call[int]:
-    """Let leases end later; how many of the receipts stood."""
+    """Extend leases; the result is how many of the receipts were valid."""
     return Call[int]("queue_touch", _same, queue, _layout("queue_touch", _receipts(receipts)), {"lease": lease})
 
 
 def queue_peek(queue: Text, limit: int | None = None) -> Call[list[Message]]:
-    """The messages that are ready, in the order of their delivery."""
+    """The ready messages, in the order of their delivery."""
     return Call("queue_peek", _messages, queue, options={"limit": limit})
 
 
@@ -390,12 +390,12 @@ def queue_dead_letters(queue: Text, limit: int | None = None) -> Call[list[Messa
 
 
 def queue_requeue(queue: Text, seqs: Iterable[int]) -> Call[int]:
-    """Put dead letters back; how many there were."""
+    """Put dead letters back; the result is how many were found."""
     return Call[int]("queue_dlq_requeue", _same, queue, _layout("queue_dlq_requeue", several(seqs, "seqs")))
 
 
 def queue_delete_dead(queue: Text, seqs: Iterable[int] | None = None) -> Call[int]:
-    """Delete dead letters, all for None; how many."""
+    """Delete dead letters (None: all); the result is how many."""
     return Call[int]("queue_dlq_delete", _same, queue, b"" if seqs is None else _layout("queue_dlq_requeue", several(seqs, "seqs")))
 
 
@@ -405,7 +405,7 @@ def queue_stats(queue: Text) -> Call[dict[str, Any]]:
 
 
 def queue_purge(queue: Text) -> Call[int]:
-    """Remove every message; how many there were."""
+    """Remove every message; the result is how many there were."""
     return Call[int]("queue_purge", _same, queue)
 
 
@@ -415,7 +415,7 @@ def queue_list(limit: int | None = None, cursor: Text = b"") -> Call[dict[str, A
 
 
 def queue_configure(queue: Text, *, lease: int | None = None, max_attempts: int | None = None) -> Call[None]:
-    """Set a queue's own lease (ms) or most attempts."""
+    """Set a queue's own lease (ms) or maximum of attempts."""
     return Call("queue_configure", _nothing, queue, options={"lease": lease, "max_attempts": max_attempts})
 
 
@@ -423,7 +423,7 @@ def queue_configure(queue: Text, *, lease: int | None = None, max_attempts: int 
 
 
 def stream_id(ident: Id) -> StreamId:
-    """An id, from any way to write one. Raises `TypeError`, `BadRequest`."""
+    """An id from any of its forms. Raises `TypeError`, `BadRequest`."""
     if not isinstance(ident, (str, bytes)):
         if not isinstance(ident, (tuple, list)) or len(ident) != 2:
             raise TypeError(f"the id {told(ident, 'id')}; give a StreamId, (ms, seq) or text such as '1700000000000-0'")
@@ -431,7 +431,7 @@ def stream_id(ident: Id) -> StreamId:
     ident = text(ident, "id")
     ms, dash, seq = ident.partition("-")
     if not (ms.isascii() and ms.isdigit() and ((seq.isascii() and seq.isdigit()) or not dash)):
-        raise BadRequest(f"{ident!r} is no id of a stream: ms-seq is expected")
+        raise BadRequest(f"{ident!r} is not an id of a stream: ms-seq is expected")
     return stream_id((int(ms), int(seq or 0)))
 
 
@@ -452,7 +452,7 @@ def _ids(name: str, ids: Iterable["Id | StreamRecord"]) -> bytes:
 
 
 def stream_append(stream: Text, payload: Text) -> Call[StreamId]:
-    """Append a record; its id."""
+    """Append a record; the result is its id."""
     return Call("stream_append", StreamId, stream, payload)
 
 
@@ -465,18 +465,18 @@ def stream_read(
     limit: int | None = None,
     block: int | None = None,
 ) -> Call[list[StreamRecord]]:
-    """Records by id, both ends included. `tail` is what comes from now on; `block` waits so many ms for the first, 0 for ever."""
+    """Records by id, both ends included. `tail` reads only new records; `block` is how many ms to wait for the first, 0 for ever."""
     options = {"start": _optional_id(start), "end": _optional_id(end), "tail": tail, "limit": limit, "block": block}
     return Call("stream_read", _records, stream, options=options, waits=block)
 
 
 def stream_create(stream: Text, *, max_len: int | None = None, max_age: int | None = None, max_bytes: int | None = None) -> Call[None]:
-    """Make an empty stream that keeps so many records, seconds, bytes. Refused as `Conflict` where it exists."""
+    """Create an empty stream that keeps at most so many records, seconds, bytes. Refused as `Conflict` if it exists."""
     return Call("stream_create", _nothing, stream, options={"max_len": max_len, "max_age": max_age, "max_bytes": max_bytes})
 
 
 def stream_info(stream: Text) -> Call[StreamInfo]:
-    """What the stream has; zeros where there is none."""
+    """The stream's ids, size and groups; zeros if the stream is missing."""
 
     def info(first_ms: int, first_seq: int, last_ms: int, last_seq: int, count: int, size: int, groups: int) -> StreamInfo:
         return StreamInfo(StreamId(first_ms, first_seq), StreamId(last_ms, last_seq), count, size, groups)
@@ -493,7 +493,7 @@ def stream_trim(
     max_bytes: int | None = None,
     dry_run: bool = False,
 ) -> Call[int]:
-    """Remove the oldest records: before `start`, past so many records, seconds, bytes; how many."""
+    """Remove the oldest records: those before `start`, and those past so many records, seconds, bytes; the result is how many."""
     options = {"start": _optional_id(start), "max_len": max_len, "max_age": max_age, "max_bytes": max_bytes, "dry_run": dry_run}
     return Call[int]("stream_trim", _same, stream, options=options)
 
@@ -517,7 +517,7 @@ def group_create(
     ack_timeout: int | None = None,
     max_deliver: int | None = None,
 ) -> Call[None]:
-    """Make a group, and the stream. `ack_timeout` is in ms. Refused as `Conflict` where it exists."""
+    """Create a group, and its stream if it is missing. `ack_timeout` is in ms. Refused as `Conflict` if the group exists."""
     options = {
         "group": data(group, "group"),
         "start": _optional_id(start),
@@ -531,20 +531,20 @@ def group_create(
 def group_read(
     stream: Text, group: Text, consumer: Text, *, limit: int | None = None, block: int | None = None, no_ack: bool = False
 ) -> Call[list[StreamRecord]]:
-    """Deliver records to a consumer. `block` waits so many ms for the first, 0 for ever."""
+    """Deliver records to a consumer. `block` is how many ms to wait for the first, 0 for ever."""
     options = {"group": data(group, "group"), "consumer": data(consumer, "consumer"), "limit": limit, "block": block, "no_ack": no_ack}
     return Call("stream_group_read", _deliveries, stream, options=options, waits=block)
 
 
 def group_ack(stream: Text, group: Text, ids: Iterable[Id | StreamRecord]) -> Call[int]:
-    """Deliveries are done; how many there were."""
+    """Acknowledge deliveries; the result is how many were pending."""
     return Call[int]("stream_group_ack", _same, stream, _ids("stream_group_ack", ids), {"group": data(group, "group")})
 
 
 def group_nack(
     stream: Text, group: Text, ids: Iterable[Id | StreamRecord], *, delay: int | None = None, consumer: Text | None = None
 ) -> Call[int]:
-    """Give deliveries back, after `delay` ms; how many there were."""
+    """Give deliveries back, after `delay` ms; the result is how many were pending."""
     options = {"group": data(group, "group"), "delay": delay, "consumer": consumer}
     return Call[int]("stream_group_nack", _same, stream, _ids("stream_group_nack", ids), options)
 
@@ -552,7 +552,7 @@ def group_nack(
 def group_touch(
     stream: Text, group: Text, ids: Iterable[Id | StreamRecord], *, lease: int | None = None, consumer: Text | None = None
 ) -> Call[int]:
-    """Let deliveries run out `lease` ms from now; how many there were."""
+    """Let deliveries run out `lease` ms from now; the result is how many were pending."""
     options = {"group": data(group, "group"), "lease": lease, "consumer": consumer}
     return Call[int]("stream_group_touch", _same, stream, _ids("stream_group_touch", ids), options)
 
@@ -560,18 +560,18 @@ def group_touch(
 def group_claim(
     stream: Text, group: Text, consumer: Text, *, min_idle: int | None = None, limit: int | None = None
 ) -> Call[list[StreamRecord]]:
-    """Deliver to this consumer what is pending with others for `min_idle` ms at least."""
+    """Deliver to this consumer the records that have been pending for at least `min_idle` ms, whoever has them."""
     options = {"group": data(group, "group"), "consumer": data(consumer, "consumer"), "min_idle": min_idle, "limit": limit}
     return Call("stream_group_claim", _deliveries, stream, options=options)
 
 
 def group_pending(stream: Text, group: Text) -> Call[dict[str, Any]]:
-    """What is delivered and not acknowledged, and the dead letters."""
+    """The unacknowledged deliveries and the dead letters."""
     return Call("stream_group_pending", _same, stream, options={"group": data(group, "group")})
 
 
 def group_info(stream: Text, group: Text) -> Call[dict[str, Any]]:
-    """About a group and its consumers."""
+    """A group's figures and consumers."""
     return Call("stream_group_info", _same, stream, options={"group": data(group, "group")})
 
 
@@ -581,7 +581,7 @@ def group_delete(stream: Text, group: Text) -> Call[None]:
 
 
 def _layout(name: str, rows: Sequence[Any]) -> bytes:
-    """The value of an operation that takes a list, each item checked by the layout."""
+    """The value of an operation that takes a list; each item is checked against the layout."""
     layout = shape(BY_NAME[name].value)
     columns = layout.columns
     values: list[Any] = []

@@ -1,13 +1,13 @@
-"""`flo.Client`: a blocking client of the binary protocol. It makes a connection when one is needed: one for each thread that has a request
-under way, so that a thread that waits for a message holds up no other.
+"""`flo.Client`: a blocking client of the binary protocol. It connects when needed, with one connection for each thread that has a request
+under way: a thread that waits for a message delays no other.
 
     with flo.Client("flo://127.0.0.1:9000/orders") as client:
         version = client.kv.put("order:1", b"new")
         client.kv.cas("order:1", b"paid", version)
 
-What to send and what to make of answers is in flo.calls; this module moves the bytes. A refusal is raised as its class in
-flo.errors; where the connection fails or the time is up, `Disconnected` or `TimedOut` is raised, the connection is closed (what was under
-way may or may not have been done), and the next call makes a new one. Use a client from one thread.
+flo.calls encodes requests and decodes answers; this module moves the bytes. A refusal is raised as its class in flo.errors. If the
+connection fails or the time is up, `Disconnected` or `TimedOut` is raised and the connection is closed; the next call makes a new one. The
+requests that were under way may or may not have been executed.
 """
 
 import builtins  # a method is called list
@@ -43,18 +43,19 @@ from flo.proto.binary import RESPONSE_BYTES, FrameReader, FramingLost, Response,
 
 T = TypeVar("T")
 DEFAULT_URL = "flo://127.0.0.1:9000/default"
+EXPECTED = "flo://[:secret@]host[:port][/namespace] is expected"
 DEFAULT_PORT = 9000
 RECEIVE_BYTES = 256 << 10
-SEND_BYTES = 1 << 20  # offered to the kernel at once, before looking for answers
+SEND_BYTES = 1 << 20  # passed to the kernel at once, before reading answers
 RESPONSE_BYTES_MAX = 64 << 20  # lists stop near 16 MiB, after one item of up to 16 MiB
 SCAN_PAGE = 1000
-IDLE_MAX = 16  # connections kept for the next call: more were of a burst of threads
+IDLE_MAX = 16  # connections kept for the next calls; more are left from a burst of threads, and are closed
 TIMEOUT_MAX = 1e9  # seconds: thirty years
 POLL_SECONDS_MAX = 3600.0  # one poll; the kernel takes 24 days at most
 
 
 class Disconnected(FloError):
-    """The connection could not be made, or was lost. What was under way may or may not have been done."""
+    """The connection could not be made, or was lost. Requests under way may or may not have been executed."""
 
 
 class TimedOut(Disconnected):
@@ -62,18 +63,18 @@ class TimedOut(Disconnected):
 
 
 class Address:
-    """`flo://[:secret@]host[:port][/namespace]`, taken apart."""
+    """The parts of `flo://[:secret@]host[:port][/namespace]`."""
 
     def __init__(self, url: str) -> None:
-        """Raises `BadRequest` for what is no such URL."""
+        """Raises `BadRequest` for any other URL."""
         try:
             parts = urlsplit(url)
             port = parts.port
         except ValueError:
-            raise BadRequest(f"{_without_secret(url)!r} is no address of a server: its host or port makes no sense") from None
+            raise BadRequest(f"{_without_secret(url)!r} is not the address of a server: its host or port is wrong; {EXPECTED}") from None
         path = parts.path.strip("/")
         if parts.scheme != "flo" or not parts.hostname or parts.query or parts.fragment or "/" in path:
-            raise BadRequest(f"{_without_secret(url)!r} is no address of a server; flo://[:secret@]host[:port][/namespace] is expected")
+            raise BadRequest(f"{_without_secret(url)!r} is not the address of a server; {EXPECTED}")
         self.host = parts.hostname
         self.port = DEFAULT_PORT if port is None else port
         self.namespace = unquote(path) or "default"
@@ -87,7 +88,7 @@ def _without_secret(url: str) -> str:
 
 class Client:
     """A client of a server, in one namespace. `client.kv`, `.queues`, `.streams` and `.namespaces` have the operations. Several threads may
-    use it. A process that was forked from the one that made it must not: it gets `Forked`."""
+    use one client. A forked child must open its own: its parent's client raises `Forked`."""
 
     def __init__(
         self,
@@ -99,8 +100,8 @@ class Client:
         timeout: float = 30.0,
         compress: bool = False,
     ) -> None:
-        """`namespace` and `secret` win over the URL's. `timeout`, in seconds, bounds each call (a waiting one gets it on top of what
-        it waits for). `compress` sends large values and takes large answers zlib-compressed. Raises `BadRequest` for a wrong URL,
+        """`namespace` and `secret` win over the URL's. `timeout`, in seconds, bounds each call (a call that waits gets it in addition to
+        its wait). `compress` sends large values and accepts large answers zlib-compressed. Raises `BadRequest` for a wrong URL or timeout,
         `TypeError`."""
         address = Address(url)
         for given, what in ((connect_timeout, "connect_timeout"), (timeout, "timeout")):
@@ -117,10 +118,10 @@ class Client:
         try:
             self._hash = 0 if self.namespace == "default" else namespace_hash(self.namespace)
         except UnicodeError:
-            raise BadRequest(f"the namespace {self.namespace!r} is no text") from None
+            raise BadRequest(f"the namespace {self.namespace!r} is not valid text") from None
         self._process = forks.process()
-        self._lock = threading.Lock()  # of the two that follow; never held while something is sent or waited for
-        self._idle: list[_Connection] = []  # the one used last is at the end, and used next
+        self._lock = threading.Lock()  # guards the next two; never held while sending or waiting
+        self._idle: list[_Connection] = []  # the connection used last is at the end, and is used next
         self._busy: set[_Connection] = set()
         self.kv = KeyCalls(self)
         self.queues = QueueCalls(self)
@@ -134,9 +135,9 @@ class Client:
         self.close()
 
     def close(self) -> None:
-        """Close the connections. What other threads wait for ends as `Disconnected`. The client may be used again."""
+        """Close the connections. Calls that other threads wait for end with `Disconnected`. The client may be used again."""
         if forks.process() != self._process:
-            return  # a thread that is not in this process may have held the lock, and the sockets are the parent's
+            return  # a thread of the parent may have held the lock at the fork, and the sockets are the parent's
         with self._lock:
             idle, self._idle = self._idle, []
             busy, self._busy = self._busy, set()
@@ -154,8 +155,8 @@ class Client:
             return connection.finish(call, response)
 
     def run_many(self, many: Sequence[Call[Any]]) -> list[Any]:
-        """Send all requests at once and wait for every answer: one round trip. The results are in the order of the calls; a
-        refused one's is its `Refusal`, not raised. Raises `Disconnected` or `TimedOut`."""
+        """Send all requests at once and wait for every answer: one round trip. The results are in the order of the calls; the result of
+        a refused call is its `Refusal`, which is not raised. Raises `Disconnected` or `TimedOut`."""
         results: list[Any] = []
         with self._connection() as connection:
             for call, response in zip(many, connection.exchange(many), strict=True):
@@ -166,15 +167,15 @@ class Client:
         return results
 
     def ping(self, value: Text = b"") -> bytes:
-        """Echo: the server is there."""
+        """The server's echo of `value`."""
         return self.run(calls.ping(value))
 
     def status(self) -> dict[str, Any]:
-        """About the server."""
+        """The server's status."""
         return self.run(calls.status())
 
     def connect(self) -> None:
-        """Connect now, rather than with the first call; gives the secret. Raises `Disconnected`, `Unauthorized`."""
+        """Connect now rather than with the first call, and send the secret. Raises `Disconnected`, `Unauthorized`."""
         with self._connection() as connection:
             connection.connect()
 
@@ -191,14 +192,14 @@ class Client:
         except TimedOut:
             raise
         except Disconnected:
-            self._drop_idle()  # those were to the same server: it may have been started anew
+            self._drop_idle()  # they go to the same server, which may have been restarted
             raise
         finally:
             self._give_back(connection)
 
     def _give_back(self, connection: "_Connection") -> None:
         with self._lock:
-            kept = connection in self._busy and connection.is_open and len(self._idle) < IDLE_MAX  # not where `close` came in between
+            kept = connection in self._busy and connection.is_open and len(self._idle) < IDLE_MAX  # false if `close` came in between
             self._busy.discard(connection)
             if kept:
                 self._idle.append(connection)
@@ -218,39 +219,40 @@ class _Connection:
     def __init__(self, client: Client) -> None:
         self._client = client
         self._sock: socket.socket | None = None
-        self._ended = False  # by another thread
+        self._ended = False  # set by another thread
         self._reader = FrameReader(RESPONSE_BYTES, RESPONSE_BYTES_MAX)
-        self._rest = b""  # received, less than a header
+        self._rest = b""  # the beginning of a response that is not complete yet
         self._first = True  # nothing was received yet
         self._next_id = 1
 
     @property
     def is_open(self) -> bool:
-        """Whether it may be used once more."""
+        """Whether the connection can be used again."""
         return self._sock is not None
 
     def close(self) -> None:
-        """Close it."""
+        """Close the connection."""
         if self._sock is not None:
             self._sock.close()
             self._sock = None
 
     def end(self) -> None:
-        """Have the thread that uses this find it lost, and close it."""
+        """Shut the connection down: the thread that uses it finds it lost and closes it."""
         self._ended = True
-        with suppress(AttributeError, OSError):  # it is closed, or being closed
+        with suppress(AttributeError, OSError):  # the socket is closed, or being closed
             self._sock.shutdown(socket.SHUT_RDWR)  # type: ignore[union-attr]
 
     def finish(self, call: Call[T], response: Response) -> T:
-        """The call's result. Raises a `Refusal`, `Disconnected`."""
+        """The result of the call. Raises a `Refusal`, `Disconnected`."""
         try:
             return call.finish(response)
         except (NotAnAnswer, UnicodeError, RecursionError) as e:
             self.close()
-            raise Disconnected(f"{self._client.host} port {self._client.port} answered what {call.operation.name} does not: {e}") from None
+            where = f"{self._client.host} port {self._client.port}"
+            raise Disconnected(f"{where} gave an answer that does not fit {call.operation.name}: {e}") from None
 
     def connect(self) -> None:
-        """Connect, where it is not; give the secret. Raises `Disconnected`, `Unauthorized`."""
+        """Connect if not connected, and send the secret. Raises `Disconnected`, `Unauthorized`."""
         if self._sock is not None:
             return
         client = self._client
@@ -259,9 +261,9 @@ class _Connection:
         except (OSError, UnicodeError) as e:
             raise Disconnected(f"cannot connect to {client.host} port {client.port}: {e}") from None
         if self._sock.getsockname() == self._sock.getpeername():
-            # where nobody listens on a port that the kernel may also choose for us, TCP connects us to ourselves in the end
+            # if no server listens and the kernel chooses the same port for our end, TCP connects the socket to itself
             self.close()
-            raise Disconnected(f"cannot connect to {client.host} port {client.port}: nobody listens there")
+            raise Disconnected(f"cannot connect to {client.host} port {client.port}: no server listens there")
         self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._sock.setblocking(False)
         if self._ended:
@@ -278,7 +280,7 @@ class _Connection:
                 raise
 
     def exchange(self, many: Sequence[Call[Any]]) -> list[Response]:
-        """Send and receive at the same time: a server does not read for ever from one who does not read."""
+        """Send and receive at the same time: a server stops reading from a client that does not read its answers."""
         if not many:
             return []
         self.connect()
@@ -313,7 +315,7 @@ class _Connection:
                 except BlockingIOError:
                     pass
                 except OSError:
-                    unsent = unsent[:0]  # the server has closed: what it said last is still to be read
+                    unsent = unsent[:0]  # the server has closed the connection; its last answers are still to be read
             poller.register(sock, select.POLLIN | (select.POLLOUT if unsent else 0))
             left = POLL_SECONDS_MAX if deadline is None else deadline - monotonic()
             if left <= 0:
@@ -332,9 +334,9 @@ class _Connection:
         return [response for response in responses if response is not None]
 
     def _take(self, data: bytes, places: dict[int, int], responses: list[Response | None]) -> int:
-        """Sort the whole responses in what was received; returns how many there were."""
+        """Put the complete responses in their places; returns how many there were."""
         if self._first and data[:1] == b"-":
-            # a server that cannot serve us says why before it knows our protocol
+            # a server that cannot serve this client says why before it knows the protocol
             raise Disconnected(data[1:].split(b"\r\n")[0].decode("utf-8", "replace"))
         self._first = False
         data, at, count = self._rest + data, 0, 0
@@ -346,7 +348,7 @@ class _Connection:
             response = split_response(frame, RESPONSE_BYTES_MAX)
             place = places.get(response.req_id)
             if place is None:
-                # the server's last word on a connection that it gives up
+                # the server sends this before it closes the connection
                 raise Disconnected(response.payload.decode("utf-8", "replace"))
             if responses[place] is not None:
                 raise Disconnected(f"{self._client.host} port {self._client.port} answered the same request twice")
@@ -361,15 +363,16 @@ class KeyCalls:
         self._run = client.run
 
     def get(self, key: Text) -> Entry | None:
-        """The key's (version, value), None where it is missing."""
+        """The key's (version, value); None if the key is missing."""
         return self._run(calls.kv_get(key))
 
     def wait(self, key: Text, timeout_ms: int = 0) -> Entry | None:
-        """`get`, once the key exists; None if it does not within that time. 0 waits for ever."""
+        """Wait until the key exists, then `get` it; None if the time runs out. 0 waits for ever."""
         return self._run(calls.kv_wait(key, timeout_ms))
 
     def changed(self, key: Text, timeout_ms: int = 0, known: int | None = None) -> Entry | None:
-        """`get`, once the key's version is over `known` (None: what it is now), or after that time; None for a deletion."""
+        """Wait until the key's version is over `known` (None: its present version) or the time runs out, then `get` it; None for a
+        deletion."""
         return self._run(calls.kv_changed(key, timeout_ms, known))
 
     def put(
@@ -382,31 +385,31 @@ class KeyCalls:
         if_absent: bool = False,
         if_present: bool = False,
     ) -> int:
-        """Set the key; returns its version. `ttl` in seconds. Raises `Conflict` where a condition does not hold."""
+        """Set the key; returns its version. `ttl` is in seconds. Raises `Conflict` if a condition does not hold."""
         return self._run(calls.kv_put(key, value, ttl=ttl, cas=cas, if_absent=if_absent, if_present=if_present))
 
     def cas(self, key: Text, value: Text, version: int, *, ttl: int | None = None) -> int:
-        """Set the key if it has that version (0: it must not exist); returns the new one. Raises `Conflict`."""
+        """Set the key if it has this version (0: if it does not exist); returns the new version. Raises `Conflict`."""
         return self._run(calls.kv_cas(key, value, version, ttl=ttl))
 
     def delete(self, key: Text, *, cas: int | None = None) -> int | None:
-        """Delete the key; the version of its tombstone, None where it was missing."""
+        """Delete the key; returns the version of its tombstone, None if the key was missing."""
         return self._run(calls.kv_delete(key, cas=cas))
 
     def exists(self, key: Text) -> bool:
-        """Whether the key is there."""
+        """Whether the key exists."""
         return self._run(calls.kv_exists(key))
 
     def incr(self, key: Text, delta: int = 1) -> Counter:
-        """Add to a counter; (value, version). Raises `Conflict` for what is no number, and past 64 bits."""
+        """Add to a counter; returns (value, version). Raises `Conflict` if the value is not a number, and past 64 bits."""
         return self._run(calls.kv_incr(key, delta))
 
     def touch(self, key: Text, ttl: int, *, cas: int | None = None) -> int:
-        """Give the key so many seconds, 0 for ever; its version. Raises `NotFound`."""
+        """Let the key expire after `ttl` seconds, 0 for never; returns its version. Raises `NotFound`."""
         return self._run(calls.kv_touch(key, ttl, cas=cas))
 
     def persist(self, key: Text, *, cas: int | None = None) -> int:
-        """Take the key's deadline away; its version. Raises `NotFound`."""
+        """Remove the key's deadline; returns its version. Raises `NotFound`."""
         return self._run(calls.kv_persist(key, cas=cas))
 
     def scan_page(self, prefix: Text = b"", *, limit: int | None = None, cursor: Text = b"", keys_only: bool = False) -> Page:
@@ -414,7 +417,7 @@ class KeyCalls:
         return self._run(calls.kv_scan(prefix, limit=limit, cursor=cursor, keys_only=keys_only))
 
     def scan(self, prefix: Text = b"", *, keys_only: bool = False) -> Iterator[tuple[bytes, bytes]]:
-        """Every (key, value) with a prefix, ascending, page by page. What is written meanwhile may or may not be seen."""
+        """Every (key, value) with a prefix, ascending, page by page. Keys written meanwhile may or may not appear."""
         cursor = b""
         while True:
             page = self.scan_page(prefix, limit=SCAN_PAGE, cursor=cursor, keys_only=keys_only)
@@ -428,7 +431,7 @@ class KeyCalls:
         return self._run(calls.kv_mget(keys))
 
     def batch_put(self, items: Iterable[tuple[Text, Text] | tuple[Text, Text, int]]) -> list[int]:
-        """Set every (key, value) or (key, value, ttl), all or nothing; their versions."""
+        """Set every (key, value) or (key, value, ttl), all or none; returns their versions."""
         return self._run(calls.kv_batch_put(items))
 
     def history(self, key: Text, limit: int | None = None) -> list[HistoryItem]:
@@ -440,16 +443,16 @@ class KeyCalls:
         return self._run(calls.json_get(key, path))
 
     def json_set(self, key: Text, value: Text, path: Text = b"$", *, cas: int | None = None) -> int:
-        """Set the JSON text at the path; the document's version."""
+        """Set the JSON text at the path; returns the document's version."""
         return self._run(calls.json_set(key, value, path, cas=cas))
 
     def json_delete(self, key: Text, path: Text = b"$", *, cas: int | None = None) -> int:
-        """Delete what is at the path; the version."""
+        """Delete the JSON at the path; returns the version."""
         return self._run(calls.json_delete(key, path, cas=cas))
 
 
 class QueueCalls:
-    """The operations on queues. A receipt is a `Message`, (seq, attempt), or a seq for whoever holds it now."""
+    """The operations on queues. A receipt is a `Message` or (seq, attempt); a seq alone stands for the present lease, whoever holds it."""
 
     def __init__(self, client: Client) -> None:
         self._run = client.run
@@ -457,27 +460,27 @@ class QueueCalls:
     def enqueue(
         self, queue: Text, payload: Text, *, priority: int | None = None, delay: int | None = None, dedup: Text | None = None
     ) -> int:
-        """Put a message in; its seq. `delay` is in ms; lower priorities go first."""
+        """Put a message in; returns its seq. `delay` is in ms; lower priorities go first."""
         return self._run(calls.queue_enqueue(queue, payload, priority=priority, delay=delay, dedup=dedup))
 
     def dequeue(self, queue: Text, limit: int | None = None, *, lease: int | None = None, block: int | None = None) -> list[Message]:
-        """Lease up to `limit` messages (1). `block` waits so many ms for the first, 0 for ever."""
+        """Lease up to `limit` messages (1). `block` is how many ms to wait for the first, 0 for ever."""
         return self._run(calls.queue_dequeue(queue, limit, lease=lease, block=block))
 
     def ack(self, queue: Text, *receipts: Receipt) -> int:
-        """Remove messages that are done; how many of the receipts stood."""
+        """Acknowledge and remove messages; returns how many of the receipts were valid."""
         return self._run(calls.queue_ack(queue, receipts))
 
     def nack(self, queue: Text, *receipts: Receipt, delay: int | None = None, dead: bool = False) -> int:
-        """Give messages back, after `delay` ms, or to the dead letters; how many of the receipts stood."""
+        """Give messages back, after `delay` ms, or to the dead letters; returns how many of the receipts were valid."""
         return self._run(calls.queue_nack(queue, receipts, delay=delay, dead=dead))
 
     def touch(self, queue: Text, *receipts: Receipt, lease: int | None = None) -> int:
-        """Let leases end `lease` ms from now; how many of the receipts stood."""
+        """Let leases end `lease` ms from now; returns how many of the receipts were valid."""
         return self._run(calls.queue_touch(queue, receipts, lease))
 
     def peek(self, queue: Text, limit: int | None = None) -> list[Message]:
-        """The messages that are ready, in the order of their delivery."""
+        """The ready messages, in the order of their delivery."""
         return self._run(calls.queue_peek(queue, limit))
 
     def dead_letters(self, queue: Text, limit: int | None = None) -> list[Message]:
@@ -485,11 +488,11 @@ class QueueCalls:
         return self._run(calls.queue_dead_letters(queue, limit))
 
     def requeue(self, queue: Text, seqs: Iterable[int]) -> int:
-        """Put dead letters back; how many there were."""
+        """Put dead letters back; returns how many were found."""
         return self._run(calls.queue_requeue(queue, seqs))
 
     def delete_dead(self, queue: Text, seqs: Iterable[int] | None = None) -> int:
-        """Delete dead letters, all for None; how many."""
+        """Delete dead letters (None: all); returns how many."""
         return self._run(calls.queue_delete_dead(queue, seqs))
 
     def stats(self, queue: Text) -> dict[str, Any]:
@@ -497,11 +500,11 @@ class QueueCalls:
         return self._run(calls.queue_stats(queue))
 
     def purge(self, queue: Text) -> int:
-        """Remove every message; how many there were."""
+        """Remove every message; returns how many there were."""
         return self._run(calls.queue_purge(queue))
 
     def configure(self, queue: Text, *, lease: int | None = None, max_attempts: int | None = None) -> None:
-        """Set a queue's own lease (ms) or most attempts (0 for no bound)."""
+        """Set a queue's own lease (ms) or maximum of attempts (0 for no bound)."""
         self._run(calls.queue_configure(queue, lease=lease, max_attempts=max_attempts))
 
     def list(self) -> Iterator[dict[str, Any]]:
@@ -522,7 +525,7 @@ class StreamCalls:
         self._run = client.run
 
     def append(self, stream: Text, payload: Text) -> StreamId:
-        """Append a record; its id."""
+        """Append a record; returns its id."""
         return self._run(calls.stream_append(stream, payload))
 
     def read(
@@ -535,7 +538,7 @@ class StreamCalls:
         limit: int | None = None,
         block: int | None = None,
     ) -> list[StreamRecord]:
-        """Up to `limit` records (100) by id, both ends included. `tail` is what comes from now on; `block` waits so many ms for the
+        """Up to `limit` records (100) by id, both ends included. `tail` reads only new records; `block` is how many ms to wait for the
         first, 0 for ever."""
         return self._run(calls.stream_read(stream, start, end, tail=tail, limit=limit, block=block))
 
@@ -549,7 +552,7 @@ class StreamCalls:
             start = after(page[-1].id)
 
     def follow(self, stream: Text, start: Id | None = None) -> Iterator[StreamRecord]:
-        """Every record from `start` (None: from now) on, and those that come, for ever."""
+        """Every record from `start` (None: new ones only) on, then each new record as it comes; never ends."""
         if start is None:
             start = after(self.info(stream).last)
         while True:
@@ -559,11 +562,11 @@ class StreamCalls:
                 start = after(page[-1].id)
 
     def create(self, stream: Text, *, max_len: int | None = None, max_age: int | None = None, max_bytes: int | None = None) -> None:
-        """Make an empty stream that keeps so many records, seconds, bytes. Raises `Conflict` where it exists."""
+        """Create an empty stream that keeps at most so many records, seconds, bytes. Raises `Conflict` if it exists."""
         self._run(calls.stream_create(stream, max_len=max_len, max_age=max_age, max_bytes=max_bytes))
 
     def info(self, stream: Text) -> StreamInfo:
-        """What the stream has; zeros where there is none."""
+        """The stream's ids, size and groups; zeros if the stream is missing."""
         return self._run(calls.stream_info(stream))
 
     def trim(
@@ -576,7 +579,7 @@ class StreamCalls:
         max_bytes: int | None = None,
         dry_run: bool = False,
     ) -> int:
-        """Remove the oldest records: before `start`, past so many records, seconds, bytes; how many."""
+        """Remove the oldest records: those before `start`, and those past so many records, seconds, bytes; returns how many."""
         call = calls.stream_trim(stream, start=start, max_len=max_len, max_age=max_age, max_bytes=max_bytes, dry_run=dry_run)
         return self._run(call)
 
@@ -585,7 +588,7 @@ class StreamCalls:
         self._run(calls.stream_delete(stream))
 
     def list(self) -> Iterator[dict[str, Any]]:
-        """Every stream with what is in it."""
+        """Every stream with its figures."""
         cursor = b""
         while True:
             page = self._run(calls.stream_list(SCAN_PAGE, cursor))
@@ -604,42 +607,42 @@ class StreamCalls:
         ack_timeout: int | None = None,
         max_deliver: int | None = None,
     ) -> None:
-        """Make a group, and the stream. It begins with the first record, at `start`, or with `tail` with what comes from now on.
-        `ack_timeout` (ms; 30,000; 0 for never) is when what is not acknowledged goes to another; `max_deliver` (10; 0 for never) how
-        often. Raises `Conflict` where it exists."""
+        """Create a group, and its stream if it is missing. The group begins with the first record, at `start`, or, with `tail`, with new
+        records. A record that is not acknowledged within `ack_timeout` (ms; 30,000; 0 for no bound) is delivered again, at most
+        `max_deliver` times (10; 0 for no bound). Raises `Conflict` if the group exists."""
         self._run(calls.group_create(stream, group, start=start, tail=tail, ack_timeout=ack_timeout, max_deliver=max_deliver))
 
     def group_read(
         self, stream: Text, group: Text, consumer: Text, *, limit: int | None = None, block: int | None = None, no_ack: bool = False
     ) -> "builtins.list[StreamRecord]":
-        """Deliver up to `limit` records (100) to a consumer. `block` waits so many ms for the first, 0 for ever; with `no_ack` they
-        are done as they are delivered."""
+        """Deliver up to `limit` records (100) to a consumer. `block` is how many ms to wait for the first, 0 for ever; `no_ack`
+        acknowledges the records as they are delivered."""
         return self._run(calls.group_read(stream, group, consumer, limit=limit, block=block, no_ack=no_ack))
 
     def ack(self, stream: Text, group: Text, *ids: Id | StreamRecord) -> int:
-        """Deliveries are done; how many there were."""
+        """Acknowledge deliveries; returns how many were pending."""
         return self._run(calls.group_ack(stream, group, ids))
 
     def nack(self, stream: Text, group: Text, *ids: Id | StreamRecord, delay: int | None = None, consumer: Text | None = None) -> int:
-        """Give deliveries back, after `delay` ms; how many there were."""
+        """Give deliveries back, after `delay` ms; returns how many were pending."""
         return self._run(calls.group_nack(stream, group, ids, delay=delay, consumer=consumer))
 
     def touch(self, stream: Text, group: Text, *ids: Id | StreamRecord, lease: int | None = None, consumer: Text | None = None) -> int:
-        """Let deliveries run out `lease` ms from now, or the group's own time; how many there were."""
+        """Let deliveries run out `lease` ms from now (None: the group's own timeout); returns how many were pending."""
         return self._run(calls.group_touch(stream, group, ids, lease=lease, consumer=consumer))
 
     def claim(
         self, stream: Text, group: Text, consumer: Text, *, min_idle: int | None = None, limit: int | None = None
     ) -> "builtins.list[StreamRecord]":
-        """Deliver to this consumer what is pending with others for `min_idle` ms at least."""
+        """Deliver to this consumer the records that have been pending for at least `min_idle` ms, whoever has them."""
         return self._run(calls.group_claim(stream, group, consumer, min_idle=min_idle, limit=limit))
 
     def pending(self, stream: Text, group: Text) -> dict[str, Any]:
-        """What is delivered and not acknowledged, and the dead letters."""
+        """The unacknowledged deliveries and the dead letters."""
         return self._run(calls.group_pending(stream, group))
 
     def group_info(self, stream: Text, group: Text) -> dict[str, Any]:
-        """About a group and its consumers."""
+        """A group's figures and consumers."""
         return self._run(calls.group_info(stream, group))
 
     def group_delete(self, stream: Text, group: Text) -> None:
@@ -648,7 +651,7 @@ class StreamCalls:
 
 
 def after(ident: StreamId) -> StreamId:
-    """The next id there can be."""
+    """The next possible id."""
     return StreamId(ident.ms, ident.seq + 1) if ident.seq < (1 << 64) - 1 else StreamId(ident.ms + 1, 0)
 
 
@@ -659,7 +662,7 @@ class NamespaceCalls:
         self._run = client.run
 
     def create(self, name: Text) -> None:
-        """Create a namespace; no error where there is one."""
+        """Create a namespace; no error if it exists."""
         self._run(calls.namespace_create(name))
 
     def list(self) -> list[str]:
@@ -671,5 +674,5 @@ class NamespaceCalls:
         self._run(calls.namespace_delete(name))
 
     def info(self, name: Text) -> dict[str, Any]:
-        """What is in a namespace."""
+        """A namespace's contents and memory, as counts."""
         return self._run(calls.namespace_info(name))

@@ -1,15 +1,15 @@
-"""Starts the process that compacts the server's log, and adopts what it makes. The process itself is flo.ual.rewriter.
+"""Starts the process that compacts the server's log, and adopts the files it makes. The process itself is flo.ual.rewriter.
 
-A pass begins when the log has grown (`log.compact_growth` percent since the last one, and over `log.compact_min`; looked at after each
-roll), when the disk is full, or when it is asked for. At the default, twice the size, each byte written is rewritten about twice, and at
-most half of the log is dead for long.
+A full pass begins when the log has grown (by `log.compact_growth` percent since the last one, and over `log.compact_min`; checked after
+each roll), when the disk is full, or on request. At the default, twice the size, each written byte is rewritten about twice, and at most
+half of the log is dead for long.
 
-Between such passes there are passes over the log's tail alone (flo.ual.compaction), so that a start finds nearly all of the log compacted.
-Nobody is in need of those: one begins when the machine has a core that is idle, or else when no segment was filled for a while
-(`log.compact_quiet`), and gives way to a pass over all. Beside a server and its clients that had both cores of a machine, it would cost a
-third of the requests.
+Between full passes there are passes over the log's tail alone (flo.ual.compaction), so that a start finds nearly all of the log compacted.
+Tail compaction is optional: a pass begins when a core of the machine is idle, or when no segment was filled for a while
+(`log.compact_quiet`), and gives way to a full pass. If the server and its clients kept both cores of a machine busy, a tail pass would cost
+a third of the requests.
 
-One pass runs at a time; it is given up when it fails or the server stops, and what it had not handed over is removed.
+One pass runs at a time. It is given up if it fails or the server stops; the files that it had not handed over are removed.
 """
 
 import json
@@ -28,30 +28,30 @@ from flo.ual.idle import CORE_SHARE, idle_seconds
 from flo.ual.log import EPHEMERAL, Log
 from flo.ual.manifest import ManifestEntry
 
-FULL_RETRY_SECONDS = 60.0  # a pass that found no room is tried again
-REAP_SECONDS = 0.1  # how often a process that has said all is looked at, whether it has ended
+FULL_RETRY_SECONDS = 60.0  # until a pass that found no room is tried again
+REAP_SECONDS = 0.1  # how often to check whether a finished process has ended
 NEVER_LOOKED = (0, 0, 0, 0, False)
-LOOK_SECONDS = 0.5  # how often it is looked whether the machine is idle, while a tail waits
-TAIL_BYTES_MIN = 16 << 20  # sealed: a start reads that much in 0.2 s, and a process costs 0.1
-LINE_BYTES_MAX = 1 << 20  # of what the process says: the names of the files of one group
+LOOK_SECONDS = 0.5  # how often to check whether the machine is idle, while a tail waits
+TAIL_BYTES_MIN = 16 << 20  # of sealed segments: a start reads so much in 0.2 s, and a process costs 0.1 s
+LINE_BYTES_MAX = 1 << 20  # of one line from the process: the names of the files of one group
 
 
 class Watcher(Protocol):
-    """The part of the reactor that tells when the process has said something."""
+    """The part of the reactor that tells when the process has written a line."""
 
     def watch(self, fd: int, handler: Callable[[int], None]) -> None:
-        """Call `handler` when `fd` can be read, in a turn, and after its commit: adopting may use up what the commit was promised."""
+        """Call `handler` when `fd` can be read, after a turn's commit: adopting may use up the disk space that the commit was promised."""
 
     def unwatch(self, fd: int) -> None:
-        """Call it no more."""
+        """Stop calling the handler."""
 
 
 class Rules(Protocol):
-    """The settings that say how much history is kept and when a pass begins (flo.config); they may change while it runs."""
+    """The settings for kept history and the begin of passes (flo.config); they may change at any time."""
 
     history_depth: int
     history_age: int
-    compact_growth: int  # percent; 0 for never by itself
+    compact_growth: int  # percent; 0: only on request or on a full disk
     compact_min: int  # bytes
     compact_quiet: int  # ms; 0 for no passes over the tail
 
@@ -65,33 +65,33 @@ class Compactor:
         self._rules = rules
         self._watcher = watcher
         self._tell = tell
-        self._seen = NEVER_LOOKED  # segments, the rules, and whether the disk had room, when the log's size was last looked at
-        self._tail_at = 0.0  # monotonic; when a pass over the tail is to begin at the latest, 0 where none is
-        self._look_at = 0.0  # when it is next looked whether the machine is idle
-        self._idle = (0.0, 0.0)  # when that was looked at last, and how idle it had been by then
-        self._tail = False  # the pass is one
-        self._again = False  # once it has ended, what came meanwhile may be worth another; if it failed, that is tried after the next roll
+        self._seen = NEVER_LOOKED  # segments, rules, and whether the disk had room, at the last check of the log's size
+        self._tail_at = 0.0  # monotonic; the latest begin of the next tail pass, 0 if none is due
+        self._look_at = 0.0  # monotonic; the next check whether the machine is idle
+        self._idle = (0.0, 0.0)  # the time of the last such check, and the machine's idle seconds at that time
+        self._tail = False  # the present pass is over the tail
+        self._again = False  # check again after the pass: segments written meanwhile may deserve another; a failed pass waits for a roll
         self._process: subprocess.Popen[bytes] | None = None
-        self._ending: list[subprocess.Popen[bytes]] = []  # done, and not reaped yet
-        self._untidy = False  # one was killed: what it left is removed once it is gone
+        self._ending: list[subprocess.Popen[bytes]] = []  # finished, and not reaped yet
+        self._untidy = False  # a process was killed: its files are removed when it has ended
         self._said = b""
         self._done = False
         self._error = ""
         self._started = 0.0
         self._size_before = 0
-        self._full_again = 0.0  # monotonic; when a full disk is next a reason to begin
-        self._full_at = 0  # the log's next index when it last was one: until more is written, a pass would find nothing else
+        self._full_again = 0.0  # monotonic; from when on a full disk may start a pass
+        self._full_at = 0  # the log's next index at the last such pass: until more is written, another would free nothing
         self._last = 0  # the last index of the pass
-        self._asked: list[Callable[[str], None]] = []  # who is told what becomes of the pass
+        self._asked: list[Callable[[str], None]] = []  # callbacks for the result of the pass
 
     @property
     def busy(self) -> bool:
-        """Whether a pass is under way, or its process has not quite ended."""
+        """Whether a pass is under way, or its process has not ended yet."""
         return self._process is not None or bool(self._ending)
 
     def consider(self, now: int) -> bool:
-        """Start a pass if the log has grown. Returns whether one over all should be started, with what is written so far: the disk is full.
-        Cheap: looks only where there is another segment, or another setting, than last time."""
+        """Start a pass if the log has grown. Returns True if the disk is full, and the caller should start a full pass with `seal`.
+        It is cheap: it checks the log only if the segments, the settings or the disk's room have changed."""
         if self._ending:
             self._reap()
         rules = self._rules
@@ -109,7 +109,7 @@ class Compactor:
             self._tail_at = 0.0
             self.start(now, tail=True)
         if not self._log.accepts_adds and not self.busy and monotonic() >= self._full_again and self._log.next_index != self._full_at:
-            # the disk is full: what is dead in the log may be all the room there is
+            # the disk is full: the dead records in the log may be the only space to gain
             self._full_again, self._full_at = monotonic() + FULL_RETRY_SECONDS, self._log.next_index
             return True
         return False
@@ -119,14 +119,14 @@ class Compactor:
         return growth > 0 and log.segments > 1 and log.size > max(self._rules.compact_min, log.compacted_bytes * (100 + growth) // 100)
 
     def _has_tail(self) -> bool:
-        """Whether a pass over the tail is worth it, once it is quiet."""
+        """Whether the tail is large enough for a pass."""
         log, rules = self._log, self._rules
         if not rules.compact_quiet or not rules.compact_growth or not log.accepts_adds or log.durability == EPHEMERAL:
             return False
         return log.tail_size - log.open_size >= TAIL_BYTES_MIN
 
     def _may_take_tail(self) -> bool:
-        """Whether the time for a pass over the tail has come: the machine was idle since the last look, or it is late."""
+        """Whether to begin a tail pass now: the machine was idle since the last check, or the latest time has come."""
         now, idle = monotonic(), idle_seconds()
         before, was_idle = self._idle
         self._idle = now, idle
@@ -137,13 +137,13 @@ class Compactor:
         return LOOK_SECONDS / 2 <= took <= 2 * LOOK_SECONDS and idle - was_idle >= CORE_SHARE * took
 
     def give_way(self) -> None:
-        """End a pass over the tail: one over all is to come, once its process is gone."""
+        """End a tail pass; a full pass begins when its process has ended."""
         if self._tail and self._process is not None:
             self.stop()
             self._again = True
 
     def next_due(self) -> float | None:
-        """Seconds until `consider` has something to do that nothing else wakes the server for."""
+        """Seconds until `consider` must be called even if nothing else wakes the server; None for no need."""
         if self._ending:
             return REAP_SECONDS
         if self._process is not None:
@@ -153,8 +153,8 @@ class Compactor:
         return max(self._look_at - monotonic(), 0.0) if self._tail_at else None
 
     def start(self, now: int, tail: bool = False, asked: Sequence[Callable[[str], None]] = (), seal: bool = False) -> None:
-        """Start a pass over what is sealed, or over the `tail` of it, or (`seal`) over all that was written: then it must be committed.
-        `now` is the engine's time, ms. Those who `asked` for it are told how it ended, as flo.control has it."""
+        """Start a pass over the sealed segments, over their `tail`, or (`seal`) over everything written, which must then be committed.
+        `now` is the engine's time in ms. The callbacks in `asked` get the result, in the form of flo.control."""
         if self._process is not None or self._ending or (tail and self._log.room_is_scarce):
             return
         self._asked += asked
@@ -192,7 +192,7 @@ class Compactor:
     def _heard(self, _events: int) -> None:
         process = self._process
         if process is None:
-            return  # given up since it was seen to have said something
+            return  # the pass was given up after its output became readable
         assert process.stdout is not None
         data = os.read(process.stdout.fileno(), 1 << 16)
         self._said += data
@@ -201,13 +201,13 @@ class Compactor:
             try:
                 self._act(json.loads(line))
             except (ValueError, TypeError, LookupError, AssertionError):
-                self.stop(f"the process said {line[:100]!r}, which cannot be understood")
+                self.stop(f"the process wrote {line[:100]!r}, which is not a message")
             if self._process is None:
                 return
         if not data:
             self._end()
         elif len(self._said) > LINE_BYTES_MAX:
-            self.stop("it said what cannot be understood")
+            self.stop(f"the process wrote more than {LINE_BYTES_MAX} bytes without a line's end")
 
     def _act(self, message: dict[str, object]) -> None:
         process = self._process
@@ -227,7 +227,7 @@ class Compactor:
             self._error = str(message.get("error"))
 
     def _end(self) -> None:
-        """It has closed its output: it has ended, or is about to."""
+        """The process has closed its output: it has ended, or is about to."""
         done, error = self._done, self._error
         self._close()
         self._tidy()
@@ -255,7 +255,7 @@ class Compactor:
             answer(text)
 
     def stop(self, why: str = "") -> None:
-        """Give the pass up, if there is one. What was adopted stays."""
+        """Give the pass up, if there is one. Adopted files stay."""
         if self._process is None:
             return
         self._process.send_signal(signal.SIGKILL)
@@ -267,14 +267,14 @@ class Compactor:
             self._answer("failed the pass was given up")
 
     def close(self) -> None:
-        """Give a pass up, and return when nothing of it is left."""
+        """Give a pass up, and return when its processes have ended."""
         self.stop()
         for process in self._ending:
             process.wait()
         self._reap()
 
     def _reap(self) -> None:
-        # not waited for while the server serves: at idle priority even a process's last ms may take long
+        # the server does not wait for this: at idle priority even a process's last ms may take long
         self._ending = [process for process in self._ending if process.poll() is None]
         if self._ending:
             return
@@ -289,14 +289,14 @@ class Compactor:
         try:
             self._log.tidy()
         except OSError as e:  # the next recovery tries again
-            self._tell("warning", f"what a compaction left could not be removed: {e}")
+            self._tell("warning", f"the files that a compaction left could not be removed: {e}")
 
     def _close(self) -> None:
         process, self._process = self._process, None
         assert process is not None and process.stdin is not None and process.stdout is not None
         self._watcher.unwatch(process.stdout.fileno())
         process.stdout.close()
-        with suppress(OSError):  # it had gone before it read what was said to it
+        with suppress(OSError):  # it had ended before it read our last line
             process.stdin.close()
         self._ending.append(process)
         self._log.end_compaction()

@@ -1,7 +1,7 @@
-"""Settings: one table, from which flo.toml, the environment, the flags, CONFIG GET and docs/settings.md come.
+"""Settings: one table that defines flo.toml, the environment, the flags, CONFIG GET and docs/settings.md.
 
 Precedence: flags > environment > flo.toml > defaults. `kv.history_depth` is FLO_KV_HISTORY_DEPTH in the environment; settings
-of `[server]` drop the section: FLO_PORT.
+of `[server]` leave out the section: FLO_PORT.
 """
 
 import os
@@ -16,7 +16,7 @@ from flo.ual.log import DURABILITIES, SEGMENT_BYTES
 LOG_LEVELS = ("debug", "info", "warning", "error")
 LOG_FORMATS = ("text", "json")
 SECRET_BYTES_MAX = 1024
-SEGMENT_BYTES_MIN = 4 << 20  # a tick may write 2 MiB before anyone asks whether the next segment has room for it
+SEGMENT_BYTES_MIN = 4 << 20  # a tick may write 2 MiB before the next segment's room is checked
 _SIZE = re.compile(r"(\d{1,18})\s*(b|kb?|mb?|gb?|tb?)?", re.IGNORECASE)
 _SIZE_UNITS = {"": 1, "b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 _DURATION = re.compile(r"(\d{1,12})\s*(ms|s|m|h|d|w)", re.IGNORECASE)
@@ -36,20 +36,20 @@ def parse_int(low: int, high: int) -> Callable[[Any], int]:
 
 
 def parse_size(low: int) -> Callable[[Any], int]:
-    """A parser of byte counts: 1048576, 64mb, 1gb; `low` at least, or 0."""
+    """A parser of byte counts such as 1048576, 64mb, 1gb: at least `low`, or 0."""
 
     def parse(value: Any) -> int:
         match = _SIZE.fullmatch(str(value).strip())
         size = int(match[1]) * _SIZE_UNITS[(match[2] or "").lower()[:1]] if match else -1
         if size != 0 and size < low:
-            raise ConfigError(f"a size such as 64mb or 1gb is expected, {low} bytes at least")
+            raise ConfigError(f"a size such as 64mb or 1gb is expected, at least {low} bytes")
         return size
 
     return parse
 
 
 def parse_duration(value: Any) -> int:
-    """A time such as 500ms, 30s, 10m, 24h, 7d; in ms."""
+    """A time such as 500ms, 30s, 10m, 24h, 7d; returns ms."""
     match = _DURATION.fullmatch(str(value).strip())
     if match is None:
         raise ConfigError("a time such as 500ms, 30s, 10m, 24h or 7d is expected")
@@ -57,7 +57,7 @@ def parse_duration(value: Any) -> int:
 
 
 def parse_choice(choices: tuple[str, ...]) -> Callable[[Any], str]:
-    """A parser of one of some words."""
+    """A parser that accepts one of `choices`."""
 
     def parse(value: Any) -> str:
         if value not in choices:
@@ -92,7 +92,7 @@ def parse_databases(value: Any) -> tuple[str, ...]:
     if names in ((), ("",)):
         return ()
     if names[0] != "default":
-        raise ConfigError("the first namespace must be default, which is what SELECT 0 means")
+        raise ConfigError("the first namespace must be default, because SELECT 0 means default")
     if len(set(names)) < len(names):
         raise ConfigError("a namespace may be named only once")
     return names
@@ -133,8 +133,8 @@ def setting(
     redis: str = "",
     live: bool = False,
 ) -> Any:
-    """A row of the table. `shown` is the default as a person would write it; `redis` the name CONFIG GET also answers to; `live`
-    says that CONFIG SET may change it."""
+    """A row of the table. `shown` is the default as a person would write it; `redis` is its second name in CONFIG GET; `live` means
+    that CONFIG SET may change it."""
     default_text = str(default).lower() if default != () else ""
     return SettingRow("", default, section, name, summary, shown or default_text, redis, live, parse)
 
@@ -164,18 +164,24 @@ class Settings:
         0,
         parse_size(1 << 20),
         "server",
-        "Refuse writes that add once this much is stored; 0 for no bound. Nothing is ever evicted.",
+        "When so much memory is used, refuse writes that add data; 0 for no bound. Nothing is ever evicted.",
         redis="maxmemory",
         live=True,
     )
     max_connections: int = setting(
-        10_000, parse_int(1, 1_000_000), "server", "Connections served at once; one more is told so and closed.", redis="maxclients"
+        10_000,
+        parse_int(1, 1_000_000),
+        "server",
+        "Connections served at once; one more is refused with a sentence and closed.",
+        redis="maxclients",
     )
     secret_file: str = setting(
         "", parse_text, "server", "A file with the secret that clients must give, readable by its owner only; empty for none."
     )
-    insecure: bool = setting(False, parse_bool, "server", "Serve clients that are not on this machine without a secret.")
-    advertise: str = setting("", parse_text, "server", "host:port that CLUSTER commands give clients; empty for the address they reached.")
+    insecure: bool = setting(False, parse_bool, "server", "Serve clients from other machines without a secret.")
+    advertise: str = setting(
+        "", parse_text, "server", "The host:port that CLUSTER commands tell clients; empty for the address that the client reached."
+    )
     log_level: str = setting(
         "info",
         parse_choice(LOG_LEVELS),
@@ -188,20 +194,20 @@ class Settings:
     history_depth: int = setting(
         64, parse_int(1, 1_000_000), "kv", "Versions of a key that HISTORY shows, the present one included; 1 keeps no history."
     )
-    history_age: int = setting(86_400_000, parse_duration, "kv", "How long a version is kept after something replaced it.", shown="24h")
+    history_age: int = setting(86_400_000, parse_duration, "kv", "How long a version is kept after it was replaced.", shown="24h")
     segment_bytes: int = setting(
         SEGMENT_BYTES,
         parse_size(SEGMENT_BYTES_MIN),
         "log",
-        "The size of a log file, at most: a sixteenth of the log, 16mb at least. The next one's space is always reserved.",
+        "The largest size of a log file: it is a sixteenth of the log, but at least 16mb. The space of the next file is always reserved.",
         shown="64mb",
     )
     compact_growth: int = setting(
         100,
         parse_int(0, 1_000_000),
         "log",
-        "Compact the log once it is so many percent larger than after the last time; 0: only when asked to, or when the disk is full. "
-        "Less makes starts shorter, and writes every byte more often.",
+        "Compact the log when it is so many percent larger than after the last compaction; 0: only on request or when the disk is full. "
+        "A lower value makes starts shorter and writes every byte more often.",
         redis="auto-aof-rewrite-percentage",
         live=True,
     )
@@ -209,7 +215,7 @@ class Settings:
         64 << 20,
         parse_size(0),
         "log",
-        "A log up to this size is not compacted by itself: it is not worth a process.",
+        "A log up to this size is compacted only on request: it is not worth a process.",
         shown="64mb",
         redis="auto-aof-rewrite-min-size",
         live=True,
@@ -218,20 +224,23 @@ class Settings:
         10_000,
         parse_duration,
         "log",
-        "Compact what came since the last time once no log file was filled for so long, or when a core is idle, so that a start has little "
-        "to read; 0s: leave it to compact_growth.",
+        "Compact the log's tail (written since the last compaction) when a core is idle, or when no log file was filled for so long, so "
+        "that a start has little to read; 0s: never compact the tail alone.",
         shown="10s",
         live=True,
     )
     auto_ack: bool = setting(
-        False, parse_bool, "resp", "RPOP and BRPOP acknowledge as they deliver: at most once, as Redis does. CLIENT AUTOACK changes it."
+        False,
+        parse_bool,
+        "resp",
+        "RPOP and BRPOP acknowledge as they deliver: at most once, as in Redis. CLIENT AUTOACK changes it for a connection.",
     )
     databases: tuple[str, ...] = setting(
         (),
         parse_databases,
         "resp",
-        'Namespaces by the numbers that SELECT, redis-cli -n and redis://host:9000/1 take: ["default", "jobs"] makes jobs 1. The first '
-        "must be default; the others are created at start. In the environment: with commas. Empty: only 0.",
+        'The namespaces behind the numbers of SELECT, redis-cli -n and redis://host:9000/1: ["default", "jobs"] makes jobs 1. The first '
+        "must be default; the others are created at start. In the environment: separated by commas. Empty: only 0.",
     )
     slowlog_slower_than: int = setting(
         10_000,
@@ -256,34 +265,40 @@ class Settings:
         256 << 20,
         parse_size(1 << 20),
         "limits",
-        "Unread input of all connections together; the one that goes past it is closed.",
+        "The most unread input of all connections together; a connection that exceeds it is closed.",
         shown="256mb",
     )
     connection_input_bytes: int = setting(
         32 << 20,
         parse_size(1 << 16),
         "limits",
-        "Unread input of one connection; past it, it is read again when there is room.",
+        "The most unread input of one connection; past it, the server stops reading the connection until there is room.",
         shown="32mb",
     )
     output_bytes: int = setting(
-        1 << 20, parse_size(1 << 12), "limits", "Unsent output past which a connection's next requests wait.", shown="1mb"
+        1 << 20,
+        parse_size(1 << 12),
+        "limits",
+        "The most unsent output of a connection; past it, the connection's next requests wait.",
+        shown="1mb",
     )
     waiters: int = setting(100_000, parse_int(1, 10_000_000), "limits", "Requests that may wait at once; one more is refused.")
-    connection_waiters: int = setting(5000, parse_int(1, 1_000_000), "limits", "The same of one connection.")
-    namespaces: int = setting(1000, parse_int(1, 100_000), "limits", "Namespaces; one more is refused. Each costs about 40 KB.")
+    connection_waiters: int = setting(
+        5000, parse_int(1, 1_000_000), "limits", "Requests of one connection that may wait at once; one more is refused."
+    )
+    namespaces: int = setting(1000, parse_int(1, 100_000), "limits", "The most namespaces; one more is refused. Each costs about 40 KB.")
     header_timeout: int = setting(
         10_000,
         parse_duration,
         "limits",
-        "How long a connection may take to show its protocol, finish a request's header, or authenticate.",
+        "How long a connection may take to show its protocol, finish a request's header, or authenticate; then it is closed.",
         shown="10s",
     )
     stall_timeout: int = setting(
         60_000,
         parse_duration,
         "limits",
-        "How long a connection may take none of its output, or send nothing of a request under way.",
+        "How long a connection may take no output, or pause in the middle of a request, before it is closed.",
         shown="60s",
     )
 
@@ -302,7 +317,7 @@ def load(
 ) -> tuple[Settings, str | None]:
     """The settings, and the file they were read from (None for none). `flags` maps attributes to text; None means not given.
 
-    `path` is what --config said; without it `default_path` is read where it exists. Raises `ConfigError`.
+    `path` is the value of --config; if it is None, `default_path` is read if it exists. Raises `ConfigError`.
     """
     settings = Settings()
     rows = setting_rows()
@@ -333,7 +348,7 @@ def _from_file(settings: Settings, rows: list[SettingRow], path: str) -> None:
     known = {row.full_name: row for row in rows}
     for section, table in tables.items():
         if not isinstance(table, dict):
-            raise ConfigError(f"{path}: {section!r} stands outside of a section; put it under [server].")
+            raise ConfigError(f"{path}: {section!r} is outside of a section; put it under [server].")
         for name, value in table.items():
             full = f"{section}.{name}"
             if full not in known:
@@ -346,7 +361,7 @@ def _from_file(settings: Settings, rows: list[SettingRow], path: str) -> None:
 
 
 def assign(settings: Settings, row: SettingRow, value: Any, source: str) -> None:
-    """Set one setting from its text. Raises `ConfigError` naming the setting, its source, the value and what is allowed."""
+    """Set one setting from its text. Raises `ConfigError` with the setting, its source, the value and the allowed values."""
     try:
         setattr(settings, row.attribute, row.parse(value))
     except ConfigError as e:
@@ -354,7 +369,7 @@ def assign(settings: Settings, row: SettingRow, value: Any, source: str) -> None
 
 
 def read_secret(path: str) -> bytes | None:
-    """The secret in `path`, without the line's end; None for no path. Raises `ConfigError` for a file others can read."""
+    """The secret in `path`, without the line's end; None for no path. Raises `ConfigError` if other users can read the file."""
     if not path:
         return None
     try:
@@ -364,7 +379,7 @@ def read_secret(path: str) -> bytes | None:
     except OSError as e:
         raise ConfigError(f"the secret file {path} cannot be read: {e.strerror}.") from None
     if mode & (stat.S_IRWXG | stat.S_IRWXO):
-        raise ConfigError(f"the secret file {path} can be read by others (mode {stat.S_IMODE(mode):o}); run chmod 600 {path}.")
+        raise ConfigError(f"the secret file {path} can be read by other users (mode {stat.S_IMODE(mode):o}); run chmod 600 {path}.")
     if not secret or len(secret) > SECRET_BYTES_MAX:
         raise ConfigError(f"the secret file {path} must hold 1 to {SECRET_BYTES_MAX} bytes.")
     return secret

@@ -1,12 +1,12 @@
-"""The server's ear in its data directory: a socket named CONTROL that `flo compact` and `flo backup` talk to.
+"""The control socket in the data directory, CONTROL: `flo compact` and `flo backup` talk to the server through it.
 
-Only the process that serves a directory listens there, and only who may open the directory reaches it: a process id in a file would be
-somebody else's in another container. One line is asked, one line is answered, then the connection is closed:
+Only the process that serves a directory listens on it, and only users who may open the directory reach it. (A process id in a file could
+mean another process in another container.) A caller sends one line and gets one line; then the connection is closed:
 
-    index     "index N": everything up to N was acknowledged, or may be at any moment
-    compact   once the log was compacted: "compacted BEFORE AFTER", in bytes; or "failed", and a sentence
+    index     "index N": all records up to N are acknowledged, or may be at any moment
+    compact   when the log was compacted: "compacted BEFORE AFTER", in bytes; or "failed", and a sentence
 
-`ask` is the other side.
+`ask` is the caller's side.
 """
 
 import os
@@ -19,8 +19,8 @@ from flo.errors import FloError
 NAME = "CONTROL"
 LINE_BYTES_MAX = 64
 ANSWER_BYTES_MAX = 4096
-CALLERS_MAX = 16  # at once; who comes when so many are there is let go
-ANSWER_SECONDS = 10.0  # within which a server answers at once what it can answer at once
+CALLERS_MAX = 16  # at once; further callers are disconnected
+ANSWER_SECONDS = 10.0  # a server answers `index` at once; longer means that it hangs
 
 Answer = Callable[[str], None]
 
@@ -35,8 +35,8 @@ class Control:
         unwatch: Callable[[int], None],
         requests: dict[str, Callable[[Answer], None]],
     ) -> None:
-        """`watch(fd, handler)` has `handler` called when `fd` can be read, until `unwatch(fd)`. `requests`: what is called for each word,
-        with what is to be called once with the answer. Raises `OSError` where the directory's file system knows no sockets."""
+        """`watch(fd, handler)` has `handler` called when `fd` can be read, until `unwatch(fd)`. `requests` maps each word to a function; it
+        gets a callback, to be called once with the answer. Raises `OSError` if the directory's file system has no sockets."""
         self._directory = directory
         self._watch = watch
         self._unwatch = unwatch
@@ -46,7 +46,7 @@ class Control:
         try:
             self._listener.setblocking(False)
             with inside(directory):
-                with suppress(FileNotFoundError):  # of a server that was killed: the directory's lock is ours
+                with suppress(FileNotFoundError):  # left by a server that was killed: we hold the directory's lock
                     os.unlink(NAME)
                 self._listener.bind(NAME)
             self._listener.listen(CALLERS_MAX)
@@ -76,7 +76,7 @@ class Control:
         except OSError:
             line = b""
         request = self._requests.get(line.decode("ascii", "replace").strip())
-        if request is None:  # or it has gone
+        if request is None:  # an unknown word, or the caller has gone
             self._end(fd)
             return
         caller = self._callers[fd]
@@ -94,7 +94,7 @@ class Control:
         self._callers.pop(fd).close()
 
     def close(self) -> None:
-        """Listen no more, and remove the name."""
+        """Stop listening, and remove the socket."""
         for fd in list(self._callers):
             self._end(fd)
         self._unwatch(self._listener.fileno())
@@ -104,8 +104,8 @@ class Control:
 
 
 def ask(directory: str, word: str, seconds: float | None = ANSWER_SECONDS) -> str | None:
-    """What the server that serves `directory` answers, within so many `seconds` (None: whenever it does); None where no server listens
-    there. Raises `FloError` where one listens and does not answer."""
+    """The answer of the server that serves `directory`; None if no server listens there. Waits so many `seconds` (None: for ever). Raises
+    `FloError` if a server listens and does not answer."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as caller:
         caller.settimeout(seconds)
         try:
@@ -126,13 +126,13 @@ def ask(directory: str, word: str, seconds: float | None = ANSWER_SECONDS) -> st
         except OSError as e:
             raise FloError(f"the server that holds {directory} did not answer: {e}") from e
         if not text.endswith(b"\n"):
-            raise FloError(f"the server that holds {directory} did not answer {word!r}: it has ended, or is of another version.")
+            raise FloError(f"the server that holds {directory} did not answer {word!r}: it has ended, or has another version.")
         return text.decode(errors="replace").strip()
 
 
 @contextmanager
 def inside(directory: str) -> Iterator[None]:
-    """Have `directory` as the working directory meanwhile: a socket's path has 100 bytes at most, a directory's has no such bound."""
+    """Make `directory` the working directory meanwhile: a socket's path has at most 100 bytes, a directory's has no such bound."""
     before = os.open(".", os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.chdir(directory)

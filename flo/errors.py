@@ -1,7 +1,7 @@
-"""The refusals and failures every room of Flo shares. Each message is a sentence for the person who reads it.
+"""The refusals and failures that all parts of Flo share. Each message is a sentence for a person.
 
-A `Refusal` is an answer: the request changed nothing and the connection goes on. Its class gives the status
-of SPEC section 2's table and RESP's error word. The other errors stop a command line or the process.
+A `Refusal` is an answer: the request changed nothing and the connection goes on. Its class decides the status
+of SPEC section 2's table and RESP's error word. The other errors end a command line or the process.
 """
 
 
@@ -10,27 +10,27 @@ class FloError(Exception):
 
 
 class Refusal(FloError):
-    """A request that was understood far enough to be refused. `code` is RESP's error word."""
+    """The refusal of a request. `code` is RESP's error word."""
 
     code = "ERR"
 
 
 class NotFound(Refusal):
-    """The thing named is not there."""
+    """The named object does not exist."""
 
 
 class NoGroup(NotFound):
-    """The stream has no such consumer group, or there is no stream."""
+    """The stream has no such consumer group, or the stream does not exist."""
 
     code = "NOGROUP"
 
 
 class BadRequest(Refusal):
-    """Malformed, or asks for what Flo cannot do."""
+    """The request is malformed, or Flo cannot do what it asks."""
 
 
 class Conflict(Refusal):
-    """A precondition failed. `version` is the version that stands, 0 where none applies."""
+    """A precondition failed. `version` is the present version, 0 if none applies."""
 
     code = "CONFLICT"
 
@@ -40,13 +40,13 @@ class Conflict(Refusal):
 
 
 class GroupExists(Conflict):
-    """The stream has a consumer group of that name."""
+    """The stream already has a consumer group of that name."""
 
     code = "BUSYGROUP"
 
 
 class WrongKind(Conflict):
-    """The operation is for another kind of value than the key holds."""
+    """The key holds another kind of value than the operation needs."""
 
     code = "WRONGTYPE"
 
@@ -58,7 +58,7 @@ class Overloaded(Refusal):
 
 
 class Unauthorized(Refusal):
-    """The secret is owed, or was wrong."""
+    """The secret is missing or wrong."""
 
     code = "NOAUTH"
 
@@ -68,14 +68,14 @@ class InternalError(Refusal):
 
 
 class Damaged(InternalError):
-    """What was asked for lies on disk and does not read; the message names the file and the index. Not a defect: everything else is served,
-    and `flo check` tells more."""
+    """The requested data is damaged on disk; the message names the file and the index. This is not a defect: Flo serves all other data, and
+    `flo check` tells more."""
 
     code = "DAMAGED"
 
 
 class NotLeader(Refusal):
-    """Another node leads; the message is its address, if it is known."""
+    """Another node leads; the message is its address, if known."""
 
     code = "CLUSTERDOWN"
 
@@ -87,15 +87,15 @@ class OutOfMemory(Overloaded):
 
 
 class Forked(FloError):
-    """An engine or a client is used in a process that was forked from the one that opened it."""
+    """A forked child uses an engine or a client that its parent opened."""
 
 
 class LogFailed(FloError):
-    """The log could not be written or synced: memory no longer agrees with disk, so the process must end."""
+    """The log could not be written or synced. Memory no longer agrees with disk, so the process must end."""
 
 
 class LogDamaged(FloError):
-    """The data directory cannot be trusted as it is; the message says where and what to do."""
+    """The data directory is damaged; the message says where and names the remedy."""
 
 
 class DirectoryInUse(FloError):
@@ -103,24 +103,24 @@ class DirectoryInUse(FloError):
 
 
 class ConfigError(FloError):
-    """A setting is wrong; the message names it, its source and what is allowed."""
+    """A setting is wrong; the message names the setting, its source and the allowed values."""
 
 
 def trace_of(e: BaseException) -> str:
     """The traceback of an exception, for the log."""
-    import traceback  # 5 ms of start-up that hardly any process ever needs
+    import traceback  # takes 5 ms, and hardly any process needs it
 
     return "".join(traceback.format_exception(e))
 
 
 class Fatal(FloError):
-    """Something failed after a record was appended: memory no longer agrees with the log, the process must end."""
+    """A failure after a record was appended. Memory no longer agrees with the log, so the process must end."""
 
 
 class LaneFailure(Exception):
-    """A defect while requests of many connections were executed in one go; its cause says which."""
+    """A defect while requests of many connections were executed together; `__cause__` is the defect."""
 
     def __init__(self, position: int) -> None:
-        """`position`: of the connection whose requests they were, or the first of those that they were."""
+        """`position`: the index of the connection whose request failed, or of the first one if they failed together."""
         super().__init__(position)
         self.position = position

@@ -1,4 +1,4 @@
-"""Which process this is, without a system call each time: what a parent has opened must not be used in a child that was forked from it."""
+"""The id of this process, without a system call each time: a forked child must not use the engines and clients that its parent opened."""
 
 import os
 
@@ -13,7 +13,7 @@ def process() -> int:
 
 
 def refuse(what: str, opened_by: int, remedy: str) -> Forked:
-    """The error for `what`, which the process `opened_by` has opened."""
+    """The error for the use of `what`, opened by the process `opened_by`, in this process."""
     return Forked(f"this {what} was opened by process {opened_by}, and this is process {_process}, forked from it: {remedy}")
 
 

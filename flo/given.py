@@ -1,7 +1,7 @@
-"""What a program may pass to `flo.Engine` and `flo.Client`: one check a kind of argument, and one sentence for what is refused.
+"""Checks of the arguments that a program passes to `flo.Engine` and `flo.Client`: one check and one error sentence for each kind.
 
 A name or a value is text or bytes, a number is an int. Anything else is a `TypeError`: 5 must not be stored as `bytes(5)`, which is five
-NULs. A number that is out of its range is a `BadRequest`.
+NULs. A number out of its range is a `BadRequest`.
 """
 
 import operator
@@ -9,7 +9,7 @@ from typing import Any
 
 from flo.errors import BadRequest
 
-Text = str | bytes | bytearray | memoryview  # text is taken as UTF-8
+Text = str | bytes | bytearray | memoryview  # text is encoded as UTF-8
 SHOWN_MAX = 40  # characters of a wrong argument in an error
 RANGES = {kind: (0, (1 << bits) - 1) for kind, bits in (("u8", 8), ("u16", 16), ("u32", 32), ("u64", 64))} | {
     "i64": (-(1 << 63), (1 << 63) - 1)
@@ -17,7 +17,7 @@ RANGES = {kind: (0, (1 << bits) - 1) for kind, bits in (("u8", 8), ("u16", 16), 
 
 
 def data(given: Any, what: str) -> bytes:
-    """A name or a value as bytes. `what` is what it is called. Raises `TypeError`, and `BadRequest` for text that has no UTF-8."""
+    """A name or a value as bytes. `what` is the argument's name. Raises `TypeError`, and `BadRequest` for text that UTF-8 cannot encode."""
     if type(given) is bytes:
         return given
     if isinstance(given, str):
@@ -31,13 +31,13 @@ def data(given: Any, what: str) -> bytes:
 
 
 def text(given: Any, what: str) -> str:
-    """A name as text. Raises `TypeError`, and `BadRequest` for bytes that are no UTF-8."""
+    """A name as text. Raises `TypeError`, and `BadRequest` for bytes that are not UTF-8."""
     if type(given) is str:
         return given
     try:
         return data(given, what).decode()
     except UnicodeDecodeError:
-        raise BadRequest(f"the {what} {told(given, what)}, which is no UTF-8") from None
+        raise BadRequest(f"the {what} {told(given, what)}, which is not UTF-8") from None
 
 
 def number(given: Any, what: str) -> int:
@@ -56,7 +56,7 @@ def ranged(given: Any, what: str, low: int, high: int) -> int:
     """An int from `low` to `high`. Raises `TypeError`, `BadRequest`."""
     value = number(given, what)
     if not low <= value <= high:
-        raise BadRequest(f"the {what} is {value}; it is a number from {low} to {high}")
+        raise BadRequest(f"the {what} is {value}; give a number from {low} to {high}")
     return value
 
 
@@ -68,7 +68,7 @@ def flag(given: Any, what: str) -> bool:
 
 
 def several(given: Any, what: str) -> list[Any]:
-    """Several things, each of which the caller checks. Raises `TypeError` for one text or bytes, whose characters are not meant."""
+    """A list of arguments; the caller checks each one. Raises `TypeError` for text or bytes: their characters are not a list."""
     if not isinstance(given, (str, bytes, bytearray, memoryview)):
         try:
             return list(given)
@@ -78,13 +78,13 @@ def several(given: Any, what: str) -> list[Any]:
 
 
 def told(given: Any, what: str) -> str:
-    """What was given, for an error; not where it may be a secret."""
+    """The wrong argument and its type, for an error. A secret is not shown."""
     kind = type(given).__name__
     article = "an" if kind[0] in "aeiou" else "a"
     return f"is {article} {kind}" if what == "secret" else f"is {told_short(given)}, {article} {kind}"
 
 
 def told_short(given: Any) -> str:
-    """Its literal, cut."""
+    """The argument's literal, cut to `SHOWN_MAX`."""
     shown = repr(given)
     return shown if len(shown) <= SHOWN_MAX else shown[:SHOWN_MAX] + "…"

@@ -1,6 +1,6 @@
-"""What the server tells its operator: one line an event on standard error, as text or as JSON.
+"""The operator's log: one line for each event on standard error, as text or as JSON.
 
-Not Python's `logging`: that costs 15 ms at start-up, and the server has one thread and one destination.
+It does not use Python's `logging`: that costs 15 ms at start-up, and the server has one thread and one destination.
 """
 
 import sys
@@ -19,7 +19,7 @@ class OperatorLog:
         self._stream = stream or sys.stderr
 
     def write(self, level: str, message: str, **details: object) -> None:
-        """Print one event. A destination that is gone is not an error."""
+        """Print one event. A closed destination is not an error."""
         if LEVELS[level] < self.threshold:
             return
         now = time.time()

@@ -16,10 +16,8 @@ from typing import TYPE_CHECKING, Any
 from flo.commands import TABLE
 from flo.commands.binary import HANDLERS, load_handlers
 from flo.commands.brief import BriefSession
-from flo.commands.context import NO_CONTEXT
-from flo.commands.host import RUN_MAX, Counters, Peer, SlowEntry
+from flo.commands.host import Counters, Peer, SlowEntry
 from flo.commands.progress import Progress
-from flo.commands.runs import Layout
 from flo.commands.session import RespSession
 from flo.compactor import Compactor
 from flo.config import Settings, read_secret
@@ -98,11 +96,8 @@ class Server:
         self.waiting = 0
         self.inflating = False
         self.tick_deadline = 0.0
-        self.flat_context = NO_CONTEXT
         self._unloaded = True  # handlers
         self._speaking: tuple[type, ...] = (RespSession,)  # the sessions of clients whose protocol is known
-        self.layouts: dict[bytes, Layout] = {}
-        self.run_most = RUN_MAX
         self.receive_view = memoryview(bytearray(RECEIVE_BYTES))
         self.output_limit = settings.output_bytes
         self.input_limit = settings.connection_input_bytes
@@ -301,7 +296,6 @@ class Server:
     def begin(self, now: float) -> None:
         """Read the clocks once for the turn."""
         self.tick_deadline = self.reactor.deadline
-        self.flat_context = NO_CONTEXT
         engine = self.engine
         engine.tick()
         ahead = engine.now - now * 1000
@@ -534,8 +528,7 @@ class Server:
         return self.reactor.call_later(seconds, callback)
 
     def namespace_deleted(self) -> None:
-        """A namespace is gone: nobody may take the flat path to what is left of it."""
-        self.flat_context = NO_CONTEXT
+        """A namespace is gone: sessions that use it must find that out."""
         for session in self.sessions():
             if isinstance(session, RespSession):
                 session.settle()

@@ -1,6 +1,6 @@
-"""systemd's side of a service: telling it how we are (sd_notify) and taking the socket that it has opened (socket activation).
+"""The server as a systemd service: it reports its state (sd_notify) and takes the socket that systemd opened (socket activation).
 
-Both are environment variables and a file descriptor (sd_notify(3), sd_listen_fds(3)); without them nothing here does anything.
+Both use environment variables and a file descriptor (sd_notify(3), sd_listen_fds(3)); without them this module does nothing.
 """
 
 import os
@@ -11,14 +11,14 @@ from contextlib import suppress
 from flo.errors import ConfigError
 
 LISTEN_FDS_START = 3
-EXTEND_USEC = 30_000_000  # a start that goes on gets so much more time
+EXTEND_USEC = 30_000_000  # more time for a start that makes progress
 
 
 class Notifier:
-    """Tells the service manager; silent where there is none."""
+    """Reports to the service manager; does nothing if there is none."""
 
     def __init__(self, environment: MutableMapping[str, str]) -> None:
-        """Take what is meant for this process out of `environment`, so that no other process believes itself meant."""
+        """Remove the service manager's variables from `environment`, so that child processes do not use them."""
         address = environment.pop("NOTIFY_SOCKET", "")
         watched = environment.pop("WATCHDOG_USEC", "")
         watched_pid = environment.pop("WATCHDOG_PID", str(os.getpid()))
@@ -33,32 +33,32 @@ class Notifier:
                 self.close()
 
     def tell(self, *assignments: str) -> None:
-        """Send assignments, as `READY=1`. What cannot be sent is lost: nobody is to wait for a service manager."""
+        """Send assignments such as `READY=1`. A message that cannot be sent is dropped: the server must not wait for a service manager."""
         if self._socket is None:
             return
         with suppress(OSError):
             self._socket.send("\n".join(assignments).encode())
 
     def close(self) -> None:
-        """Say nothing more."""
+        """Stop reporting."""
         if self._socket is not None:
             self._socket.close()
             self._socket = None
 
 
 def activated_socket(environment: MutableMapping[str, str]) -> socket.socket | None:
-    """The listening socket that the service manager passed, None where it passed none. Raises `ConfigError` for any other."""
+    """The listening socket that the service manager passed, None if it passed none. Raises `ConfigError` for any other socket."""
     count = environment.pop("LISTEN_FDS", "")
     pid = environment.pop("LISTEN_PID", "")
     environment.pop("LISTEN_FDNAMES", None)
     if not count or pid != str(os.getpid()):
         return None
     if count != "1":
-        raise ConfigError(f"the service manager passed {count} sockets; Flo listens on one.")
+        raise ConfigError(f"the service manager passed {count} sockets; Flo listens on one: keep one ListenStream=.")
     os.set_inheritable(LISTEN_FDS_START, False)
     found = socket.socket(fileno=LISTEN_FDS_START)
     if found.family not in (socket.AF_INET, socket.AF_INET6) or found.type != socket.SOCK_STREAM:
         found.close()
-        raise ConfigError("the service manager passed a socket that is not a TCP one; use ListenStream= with a port.")
+        raise ConfigError("the service manager passed a socket that is not TCP; use ListenStream= with a port.")
     found.setblocking(False)
     return found

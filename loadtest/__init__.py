@@ -1,1 +1,1 @@
-"""Load generators and comparisons. They talk to this machine's loopback only, and stop by themselves."""
+"""Load generators and comparisons. They use only this machine's loopback, and stop by themselves."""

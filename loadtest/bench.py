@@ -1,15 +1,16 @@
-"""Every figure of docs/performance.md in one run: what `compare.py --bench` and `make bench` do.
+"""Every figure of docs/performance.md in one run: `compare.py --bench` and `make bench`.
 
     python3 loadtest/compare.py --bench [--quick] [--python PATH …] [--rounds 5] [--seconds 0.8] [--json FILE] [--charts DIRECTORY]
 
-Starts redis-server (appendfsync always), Flo on each Python, the floor, and beanstalkd where there is one; loads them in slices that
-alternate; and prints, row by row, the median of the rounds' ratios with their spread, and what is asked of it. Rounds in which more than
+Starts redis-server (appendfsync always), Flo on each Python, the floor, and beanstalkd if it is installed; loads them in alternating
+slices; and prints for each row the median of the rounds' ratios, their spread, and whether the goal is reached. Rounds in which more than
 5 % of the CPU was stolen are dropped. --quick does two rounds of the main rows, in a minute.
 
     rates       redis-benchmark, 50 clients, a million keys; cycles.py for leases; generator.py for the binary protocol
     waits       openloop.py at 10, 50 and 90 % of the rate that Redis reached with SET
     memory      resident bytes a key of 64 bytes, a message, a record, an idle connection
     curves      CPU a request against connections, size of a value, depth of the pipeline (not with --quick)
+    mixes       commands and sizes as clients mix them, by mix.py (not with --quick)
 """
 
 import argparse
@@ -46,21 +47,24 @@ from loadtest.compare import (
     sync_latency,
 )
 from loadtest.curves import CURVES, curve, pour
+from loadtest.mix import compare_mixes
 from loadtest.work import beanstalkd, cycle, empty
+from loadtest.workload import MIXES
 from tests.support.processes import FloProcess, RedisProcess, RespClient, encode
 
-LARGE_KEYS = 500  # of large values
+LARGE_KEYS = 500  # keys with large values
 MEMORY_COUNT = 1_000_000
 IDLE_CONNECTIONS = 5_000
 MEMORY_BATCH = 5_000  # requests sent at once
-CURVE_SECONDS = 0.3  # a point
-PROTOCOL_PAIRS, PROTOCOL_SECONDS = 70, 0.1  # the protocols differ by less than one slice and the next
+CURVE_SECONDS = 0.3  # for each point
+PROTOCOL_PAIRS, PROTOCOL_SECONDS = 70, 0.1  # the protocols differ by less than two slices of one protocol do
+MIX_DEPTHS, MIX_PAIRS, MIX_SECONDS = [1, 16], 3, 0.4  # all mixes take about a minute; mix.py by itself measures longer
 SHARES = (0.1, 0.5, 0.9)  # of Redis's peak
-ASKED_SHARE, ASKED_ROUNDS = 0.5, 11  # something is asked of this one; the disk's own stalls make a second's p99 anything from 1 to 15 ms
-TRIES_BESIDES = 3  # rounds, for those that were disturbed …
-TRIES_SECONDS = 250  # … as long as the rows have not taken this long: all is to be done in ten minutes on a bad day too
+ASKED_SHARE, ASKED_ROUNDS = 0.5, 11  # this share has a goal; stalls of the disk make the p99 of a second vary from 1 to 15 ms
+TRIES_BESIDES = 3  # additional rounds in place of disturbed ones …
+TRIES_SECONDS = 250  # … until the rows have taken this long: a run must end within ten minutes on a bad day too
 DESCRIPTORS = 12_000  # for ten thousand connections
-# What rewriting a log costs others is measured by itself (compaction.py): here it would hit now this slice, now that one.
+# The cost of rewriting a log is measured separately (compaction.py): here it would affect one slice and not the next.
 REDIS_REWRITES = ("--auto-aof-rewrite-percentage", "0", "--maxclients", "11000")
 FLO_REWRITES = {"FLO_LOG_COMPACT_GROWTH": "0", "FLO_MAX_CONNECTIONS": "11000"}
 
@@ -73,13 +77,13 @@ class Row:
 
     title: str
     depth: int
-    asked: float  # ratio over Redis; 0 for none
+    asked: float  # the goal, as a ratio over Redis; 0 for none
     run: Slice = field(repr=False)
     prepare: Callable[[Target], None] | None = None
     against: tuple[str, ...] = ("redis", "floor")
     rates: dict[str, list[float]] = field(default_factory=dict)
     cpu_us: dict[str, list[float]] = field(default_factory=dict)
-    disturbed: bool = False  # no round was quiet: what there is is worth little
+    disturbed: bool = False  # no round was quiet, so the figures mean little
 
     @property
     def label(self) -> str:
@@ -110,12 +114,12 @@ def sized(command: str, size: int) -> Slice:
 
 
 def fill_keys(target: Target) -> None:
-    """Three quarters of the million keys, for those who read."""
+    """Write three quarters of the million keys, for reading commands."""
     load(target, "set", 64, KEYS + KEYS // 3)
 
 
 def fill_large(size: int) -> Callable[[Target], None]:
-    """Every large key."""
+    """A function that writes every large key."""
 
     def fill(target: Target) -> None:
         load(target, "set", 1, LARGE_KEYS * 4, keys=LARGE_KEYS, size=size)
@@ -130,7 +134,7 @@ def cycles(steps: str, depth: int, seconds: float) -> Slice:
 
 
 def rows_of(seconds: float, quick: bool) -> list[Row]:
-    """What is measured, and what is asked of it (issue 6)."""
+    """The measured rows and their goals (issue 6)."""
     rows = []
     for depth, asked in ((1, 1.0), (16, 0.9)):
         rows += [
@@ -155,8 +159,8 @@ def rows_of(seconds: float, quick: bool) -> list[Row]:
 
 
 def measure(row: Row, targets: list[Target], rounds: int, seconds: float, tries: int) -> int:
-    """Fill a row in; returns how many rounds were dropped. Up to `tries` more are made instead. Where all would be dropped, all are kept,
-    and the row says so."""
+    """Measure a row; returns how many rounds were disturbed. Up to `tries` rounds replace disturbed ones. If all are disturbed, all are
+    kept, and the row says so."""
     requests = {}
     for target in targets:
         if row.prepare is not None:
@@ -183,7 +187,7 @@ def measure(row: Row, targets: list[Target], rounds: int, seconds: float, tries:
 
 
 def show(row: Row, flos: list[str]) -> None:
-    """One line a Flo."""
+    """Print one line for each Flo."""
     costs = "  ".join(
         f"{name} {statistics.median(rates) / 1000:.1f} ({statistics.median(row.cpu_us[name]):.1f})" for name, rates in row.rates.items()
     )
@@ -199,7 +203,7 @@ def show(row: Row, flos: list[str]) -> None:
 
 
 def waits(targets: list[Target], peak: float, rounds: int, seconds: float) -> list[dict[str, object]]:
-    """SET at shares of Redis's peak: what each server's clients wait, round by round."""
+    """The waits of each server's clients for SET, at shares of Redis's peak rate; medians of the rounds."""
     found: list[dict[str, object]] = []
     for share in SHARES:
         per: dict[str, list[dict[str, float]]] = {target.name: [] for target in targets}
@@ -240,7 +244,7 @@ def resident(pid: int) -> int:
 
 
 def memory(python: str, directory: Path) -> dict[str, dict[str, float]]:
-    """Resident bytes a key of 64 bytes, a message, a record, an idle connection, in a fresh server each."""
+    """Resident bytes of a key of 64 bytes, a message, a record and an idle connection, each in a fresh server."""
     rng = random.Random(1)
     value = rng.randbytes(64)
     kinds: dict[str, Callable[[int], bytes]] = {
@@ -279,7 +283,7 @@ def memory(python: str, directory: Path) -> dict[str, dict[str, float]]:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Everything. Returns 0; a row that falls short is a line, not a failure."""
+    """Measure everything. Returns 0: a row that misses its goal is a line, not a failure."""
     began = time.monotonic()
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, DESCRIPTORS), hard))
@@ -337,6 +341,9 @@ def run(args: argparse.Namespace) -> int:
             print(f"\n{time.monotonic() - began:.0f} s so far", flush=True)
             result["curves"] = {across: curve(beside, across, CURVE_SECONDS) for across in CURVES}
     if not args.quick:
+        print(f"\n{time.monotonic() - began:.0f} s so far\n\nmixes, {flos[0]} over redis", flush=True)
+        mixes = compare_mixes(list(MIXES), MIX_DEPTHS, pythons[0], MIX_PAIRS, MIX_SECONDS)
+        result["mixes"] = [asdict(row) for row in mixes]
         print(f"\n{time.monotonic() - began:.0f} s so far", flush=True)
         with tempfile.TemporaryDirectory(prefix="flo-bench-") as place:
             result["memory"] = memory(pythons[0], Path(place))
@@ -349,15 +356,15 @@ def run(args: argparse.Namespace) -> int:
 
 
 def draw(directory: Path, rows: list[Row], name: str, result: dict[str, object]) -> None:
-    """The charts, as SVG."""
+    """Write the charts as SVG."""
     directory.mkdir(parents=True, exist_ok=True)
-    for other, title in (("redis", "Flo over Redis at the same durability"), ("floor", "Flo over the barest such loop")):
+    for other, title in (("redis", "Flo over Redis at the same durability"), ("floor", "Flo over the floor, a minimal loop")):
         bars = []
         for row in rows:
             found = row.ratio(name, other)
             if found is not None:
                 bars.append((row.label, *found, row.asked if other == "redis" else 0.75))
-        note = f"{name}, 50 clients, every write synced before its reply; median of the rounds, lowest to highest; tick: what is asked"
+        note = f"{name}, 50 clients, every write synced before its reply; median of the rounds, lowest to highest; tick: the goal"
         (directory / f"{other}.svg").write_text(charts.bars(title, bars, note))
     found_waits = result.get("waits")
     assert isinstance(found_waits, list)

@@ -1,11 +1,11 @@
-"""Charts as SVG, drawn by hand: bars beside a line at 1, bars in groups, and curves over a logarithmic scale."""
+"""Charts as SVG, without a library: bars with a line at 1, bars in groups, and curves on logarithmic scales."""
 
 import math
 from collections.abc import Mapping, Sequence
 from html import escape
 
 WIDTH = 760
-LABEL, RIGHT = 250, 70  # pixels beside the bars
+LABEL, RIGHT = 250, 70  # pixels to the left and right of the bars
 ROW, GAP = 22, 8
 COLOURS = ("#2f6f9f", "#c8553d", "#588157", "#8d6a9f", "#b08900", "#30343f")
 STYLE = "font-family:ui-sans-serif,system-ui,sans-serif;font-size:12px"
@@ -22,7 +22,7 @@ def _svg(height: float, parts: Sequence[str], title: str) -> str:
 
 
 def bars(title: str, rows: Sequence[tuple[str, float, float, float, float]], note: str = "") -> str:
-    """A bar a row: (label, value, lowest, highest, what is asked; 0 for nothing). A line stands at 1, a tick at what is asked."""
+    """A bar for each row (label, value, lowest, highest, goal; 0 for none). There is a line at 1 and a tick at each goal."""
     most = max([1.2, *(max(high, asked) for _, _, _, high, asked in rows)]) * 1.02
     scale = (WIDTH - LABEL - RIGHT) / most
     top = 44
@@ -49,7 +49,7 @@ def bars(title: str, rows: Sequence[tuple[str, float, float, float, float]], not
 
 
 def pairs(title: str, rows: Mapping[str, Mapping[str, float]], note: str = "") -> str:
-    """A group a row, with a bar for each name as long as its share of the group's longest, and its figure behind it."""
+    """A group of bars for each row, one bar for each name, followed by its figure. The longest bar of each group has the full width."""
     top, thick = 44, 15
     width = WIDTH - LABEL - RIGHT - 90
     parts, y = [], float(top)
@@ -68,7 +68,7 @@ def pairs(title: str, rows: Mapping[str, Mapping[str, float]], note: str = "") -
 
 
 def curves(title: str, unit: str, across: str, lines: Mapping[str, Sequence[tuple[float, float]]]) -> str:
-    """A line a name through its (x, y), both scales logarithmic."""
+    """A line for each name through its points (x, y), on two logarithmic scales."""
     left, top, width, depth = 64, 44, WIDTH - 64 - 130, 260
     xs = [x for points in lines.values() for x, _ in points]
     ys = [y for points in lines.values() for _, y in points if y > 0]

@@ -1,10 +1,10 @@
-"""What compaction costs: the size a directory ends at, and what a steady client waits meanwhile.
+"""The cost of compaction: the final size of a directory, and the waits of a steady client during a compaction.
 
     python3 loadtest/compaction.py [--keys 1000000] [--times 20] [--depth 1] [--pairs 5] [--python PATH]
 
-Overwrites so many keys of 64 bytes so many times at random, letting compaction begin as it does by itself; then says how large the
-directory is beside what is live (and kept as history). Then, in pairs, a client of 1,000 requests a second: some seconds without a
-compaction, some with one; the figures are the server's own (flo_wait_p99_usec, ticks over 20 ms).
+Overwrites --keys keys of 64 bytes --times times at random, while compactions begin by themselves; then prints the size of the directory
+compared with its live data (and history). Then it measures pairs of a few seconds without and with a compaction, with a client that sends
+1,000 requests a second; the figures are the server's own (flo_wait_p99_usec, ticks over 20 ms).
 """
 
 import argparse
@@ -23,12 +23,12 @@ sys.path.insert(0, str(ROOT))
 from tests.support.processes import FloProcess, RespClient, encode, wait_until  # noqa: E402
 
 VALUE_BYTES = 64
-RECORD_BYTES = 28  # what a record needs besides its key and its value
+RECORD_BYTES = 28  # of a record, in addition to its key and its value
 BATCH = 1000
 RATE = 1000
 WINDOW_SECONDS = 3.0
 TICK_MS = 20
-SETTLE_SECONDS = 600  # two gigabytes, on a slow disk
+SETTLE_SECONDS = 600  # enough for two gigabytes on a slow disk
 
 
 def info(client: RespClient) -> dict[str, str]:
@@ -37,7 +37,7 @@ def info(client: RespClient) -> dict[str, str]:
 
 
 def overwrite(client: RespClient, keys: int, times: int, rng: random.Random) -> None:
-    """Write every key once, then at random; no reply is an error."""
+    """Write every key once, then keys at random; check that no reply is an error."""
     for start in range(0, keys * times, BATCH):
         first = start < keys
         batch = [b"key:%d" % (start + i if first else rng.randrange(keys)) for i in range(min(BATCH, keys * times - start))]
@@ -51,7 +51,7 @@ def overwrite(client: RespClient, keys: int, times: int, rng: random.Random) -> 
 
 
 def steady(client: RespClient, keys: int, seconds: float, rng: random.Random) -> dict[str, str]:
-    """A request each ms; what the server says of it."""
+    """Send a request each ms; returns INFO's fields afterwards."""
     client.command("CONFIG", "RESETSTAT")
     client.command("LATENCY", "RESET")
     began = time.monotonic()
@@ -101,7 +101,7 @@ def main() -> int:
                 before.append(int(calm["flo_wait_p99_usec"]))
                 during.append(int(busy["flo_wait_p99_usec"]))
                 longest = f"longest {calm['flo_wait_max_usec']} and {busy['flo_wait_max_usec']} us"
-                going_on = "" if busy["aof_rewrite_in_progress"] == "1" else "; it was done before the time was over"
+                going_on = "" if busy["aof_rewrite_in_progress"] == "1" else "; the compaction ended before the measurement"
                 print(f"p99 {before[-1]} us without, {during[-1]} us with; {longest}; ticks over {TICK_MS} ms: {len(ticks)}{going_on}")
                 flo_settles(client)
             ratios = [with_ / without for with_, without in zip(during, before, strict=True)]
@@ -113,7 +113,7 @@ def main() -> int:
 
 
 def flo_settles(client: RespClient) -> None:
-    """Wait until nothing is compacted."""
+    """Wait until no compaction runs."""
     wait_until(lambda: info(client)["aof_rewrite_in_progress"] == "0", "the end of a compaction", SETTLE_SECONDS)
 
 

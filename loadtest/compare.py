@@ -1,20 +1,21 @@
-"""Flo beside Redis and beside the floor: ratios of paired, alternating slices, on this machine, in one run.
+"""Flo compared with Redis and with the floor: ratios of paired, alternating slices, on this machine, in one run.
 
     python3 loadtest/compare.py [--python PATH …] [--rounds 5] [--seconds 1.5] [--commands set,get,incr] [--depths 1,16]
                                 [--durability sync,async,ephemeral] [--no-redis] [--json FILE]
-    python3 loadtest/compare.py --binary …        Flo's binary protocol beside its own RESP
-    python3 loadtest/compare.py --queues …        queues and streams, beside Redis's lists and streams, and beanstalkd: work.py
-    python3 loadtest/compare.py --restart …       how long a start takes with a million of each: restart.py
+    python3 loadtest/compare.py --binary …        Flo's binary protocol compared with its own RESP
+    python3 loadtest/compare.py --queues …        queues and streams, compared with Redis's lists and streams, and beanstalkd: work.py
+    python3 loadtest/compare.py --restart …       the time of a start with a million keys, messages or records: restart.py
     python3 loadtest/compare.py --bench [--quick] all the figures of docs/performance.md: bench.py
 
 Starts redis-server (appendfsync always for `sync`, everysec for `async`, no AOF for `ephemeral`), Flo on each Python given,
 and floor.py on the first, each on its own port and directory; loads each with redis-benchmark (50 clients, one million keys)
-in slices that alternate, so that a noisy moment hits all. A row's ratio is the median of the rounds' ratios, Flo's rate over
-the other's in the same round; behind it the lowest and highest. CPU is the server's own, user and system, in us a request.
+in slices that alternate, so that a noisy moment affects all. A row's ratio is the median of the rounds' ratios, Flo's rate over
+the other's rate in the same round, followed by the lowest and the highest. CPU is the CPU time of the server's process, user and
+system, in us a request.
 
-With --binary, both protocols of one Flo are loaded by generator.py, which has its requests encoded beforehand, in slices of --seconds (0.1)
-in --rounds (200) pairs; behind the median ratio of the rates, and of the server's CPU, is where that may be by chance; each row says how
-far it was from the generator's own ceiling.
+With --binary, generator.py, which encodes its requests beforehand, loads both protocols of one Flo in slices of --seconds (0.1), in
+--rounds (200) pairs. The median ratios of the rates and of the server's CPU are followed by their bounds by chance. Each row shows the
+generator's own ceiling.
 """
 
 import argparse
@@ -49,7 +50,7 @@ REDIS_FLAGS = {
 }
 SETTLE_SECONDS = 15
 REWRITING = b"aof_rewrite_in_progress:1"
-STOLEN_MAX = 0.05  # a round with more stolen CPU than this says nothing
+STOLEN_MAX = 0.05  # a round with more stolen CPU than this is worthless
 
 
 @dataclass
@@ -72,7 +73,7 @@ class Row:
 
 
 def cpu_seconds(pid: int) -> float:
-    """CPU time a process has used, user and system: to the nanosecond where the kernel keeps that, else to the tick."""
+    """The CPU time that a process has used, user and system: to the nanosecond if the kernel provides that, else to the tick."""
     with contextlib.suppress(OSError):
         return sum(int(task.read_text().split()[0]) for task in Path(f"/proc/{pid}/task").glob("*/schedstat")) / 1e9
     fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
@@ -86,14 +87,14 @@ def stolen() -> tuple[int, int]:
 
 
 def disturbed(since: tuple[int, int]) -> bool:
-    """Whether so much CPU was stolen since `stolen()` gave that, that what was measured meanwhile says nothing."""
+    """Whether more than `STOLEN_MAX` of the CPU was stolen since `stolen()` returned `since`: the measurement is then worthless."""
     ticks, total = stolen()
     return (ticks - since[0]) / max(total - since[1], 1) > STOLEN_MAX
 
 
 def settle(targets: Iterable[Target]) -> None:
-    """Wait until none of them rewrites its log, as they do for seconds once a million keys were put in: it takes one of two cores from
-    whoever is measured. Not for longer than SETTLE_SECONDS: after gigabytes of large values it takes minutes."""
+    """Wait until no server rewrites its log. After a million new keys a rewrite takes seconds, and one of the two cores. Wait at most
+    SETTLE_SECONDS: after gigabytes of large values a rewrite takes minutes."""
     end = time.monotonic() + SETTLE_SECONDS
     for target in targets:
         if target.name == "redis" or target.name.startswith("flo-"):
@@ -131,8 +132,8 @@ def load(
     keys: int = KEYS,
     size: int = 3,
 ) -> tuple[float, float]:
-    """One slice: (requests a second, the server's CPU us a request). `command` is one of redis-benchmark's tests, or words to send;
-    `size` is that of a value."""
+    """One slice: (requests a second, the server's CPU us a request). `command` is one of redis-benchmark's tests, or the words of a
+    command; `size` is the size of a value."""
     before = cpu_seconds(target.pid)
     began = time.perf_counter()
     result = subprocess.run(
@@ -150,7 +151,7 @@ def load(
 
 @contextlib.contextmanager
 def floor(python: str, directory: Path, sync: bool) -> Iterator[Target]:
-    """floor.py on a port."""
+    """A running floor.py."""
     port = free_port()
     command = [python, str(ROOT / "loadtest" / "floor.py"), str(port), str(directory / "floor.log"), *([] if sync else ["--nosync"])]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
@@ -218,13 +219,13 @@ def generate(target: Target, protocol: str, command: str, depth: int, seconds: f
     return told["rate"], (cpu_seconds(target.pid) - before) / told["sent"] * 1e6, told["ceiling"]
 
 
-Figures = list[tuple[float, float, float]]  # of slices: as `generate` gives them
+Figures = list[tuple[float, float, float]]  # one for each slice, as `generate` returns it
 
 
 def compare_pairs(target: Target, command: str, depth: int, pairs: int, seconds: float) -> tuple[dict[str, Figures], bool]:
-    """So many slices of both protocols in turn; who goes first alternates. The clients of both stay connected, so that a slice can be so
-    short that the two of a pair find the machine alike. Returns those of the pairs that were quiet, or, where none was, of all, and
-    True."""
+    """Measure `pairs` pairs of slices, one for each protocol; the first protocol alternates. The clients of both stay connected, so that
+    slices can be short: then both slices of a pair run under the same conditions. Returns (the figures of the quiet pairs, False), or, if
+    no pair was quiet, (those of all pairs, True)."""
     command = "put" if command == "set" else command
     measured: dict[bool, dict[str, Figures]] = {noisy: {"resp": [], "binary": []} for noisy in (False, True)}
     with contextlib.ExitStack() as stack:
@@ -249,27 +250,27 @@ def compare_pairs(target: Target, command: str, depth: int, pairs: int, seconds:
 
 
 def middle_of(ratios: list[float]) -> tuple[float, float, float]:
-    """(median, and the bounds between which that of all pairs there might be lies in 19 of 20 cases: by rank, whatever their law)."""
+    """(median, low, high): the bounds hold the true median in 19 of 20 cases. They are found by rank, so they hold for any distribution."""
     ordered, count = sorted(ratios), len(ratios)
     low = max(int(count / 2 - 0.98 * count**0.5), 0)
     return statistics.median(ordered), ordered[low], ordered[count - 1 - low]
 
 
 def compare_protocols(pythons: list[str], args: argparse.Namespace) -> dict[str, object]:
-    """The binary protocol beside RESP, on one server: `sync`."""
+    """The binary protocol compared with RESP, on one server with `sync`."""
     rows: list[dict[str, object]] = []
     with contextlib.ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="flo-compare-", ignore_cleanup_errors=True)))
         print(f"binary over RESP, sync; {CLIENTS} clients, {KEYS:,} keys; k/s, the server's CPU us a request, the generator's ceiling")
         for python in pythons:
             name = f"flo-{subprocess.run([python, '-V'], capture_output=True, text=True, check=True).stdout.split()[1]}"
-            # what rewriting the log costs is measured by itself (compaction.py): here it would hit now this slice, now that one
+            # the cost of rewriting the log is measured separately (compaction.py): here it would affect one slice and not the next
             flo = stack.enter_context(FloProcess(directory / name, python=python, environment={"FLO_LOG_COMPACT_GROWTH": "0"}))
             target = Target(name, flo.port, flo.pid)
             for command in args.commands.split(","):
                 for depth in map(int, args.depths.split(",")):
                     for protocol in ("resp", "binary"):
-                        generate(target, protocol, "set" if command == "get" else command, depth, 0.3)  # what GET finds; warms up
+                        generate(target, protocol, "set" if command == "get" else command, depth, 0.3)  # fills, warms up
                     measured, noisy = compare_pairs(target, command, depth, args.rounds, args.seconds)
                     ratios = [b[0] / r[0] for b, r in zip(measured["binary"], measured["resp"], strict=True)]
                     median, low, high = middle_of(ratios)
@@ -295,7 +296,7 @@ def ratio(row: Row, name: str, other: str) -> tuple[float, float, float]:
 
 
 def print_row(row: Row, names: list[str], header: bool) -> None:
-    """One line a Flo: its ratios and every target's rate and cost."""
+    """Print one line for each Flo: its ratios, and the rate and cost of every target."""
     if header:
         print(
             f"{'':22}{'':14}"
@@ -320,21 +321,21 @@ def print_row(row: Row, names: list[str], header: bool) -> None:
 
 def main() -> int:
     """Run the comparison."""
-    parser = argparse.ArgumentParser(description="Flo beside Redis and the floor, in paired alternating slices.")
+    parser = argparse.ArgumentParser(description="Compare Flo with Redis and the floor, in paired alternating slices.")
     parser.add_argument("--python", action="append", help="a Python to run Flo on; may be given several times (default: this one)")
-    parser.add_argument("--rounds", type=int, help="how many slices of each (default: 5; with --binary 200)")
+    parser.add_argument("--rounds", type=int, help="the number of slices of each server (default: 5; with --binary 200)")
     parser.add_argument("--seconds", type=float, help="length of a slice (default: 1.5; with --binary 0.1)")
     parser.add_argument("--commands", type=str.lower, default="set,get,incr")
     parser.add_argument("--depths", default="1,16")
     parser.add_argument("--durability", default="sync")
     parser.add_argument("--no-redis", action="store_true", help="compare with the floor only")
-    parser.add_argument("--binary", action="store_true", help="Flo's binary protocol beside its own RESP")
-    parser.add_argument("--queues", action="store_true", help="queues and streams")
-    parser.add_argument("--restart", action="store_true", help="starts, with so many keys, messages and records")
-    parser.add_argument("--count", type=int, default=1_000_000, help="how many, with --restart")
-    parser.add_argument("--bench", action="store_true", help="every figure of docs/performance.md")
-    parser.add_argument("--quick", action="store_true", help="with --bench: the main rows, two rounds, a minute")
-    parser.add_argument("--charts", help="with --bench: draw them into this directory")
+    parser.add_argument("--binary", action="store_true", help="compare Flo's binary protocol with its own RESP")
+    parser.add_argument("--queues", action="store_true", help="compare queues and streams")
+    parser.add_argument("--restart", action="store_true", help="measure starts with --count keys, messages or records")
+    parser.add_argument("--count", type=int, default=1_000_000, help="with --restart: the number of keys, messages or records")
+    parser.add_argument("--bench", action="store_true", help="measure every figure of docs/performance.md")
+    parser.add_argument("--quick", action="store_true", help="with --bench: only the main rows, two rounds, a minute")
+    parser.add_argument("--charts", help="with --bench: draw the charts into this directory")
     parser.add_argument("--json", help="write every figure to this file")
     args = parser.parse_args()
     rounds, seconds = (200, 0.1) if args.binary else (5, 1.5)
@@ -356,7 +357,7 @@ def main() -> int:
             restart.run(args.count, args.rounds, python)
         return 0
     if args.queues:
-        from loadtest.work import compare_work  # it imports this module
+        from loadtest.work import compare_work  # imported here because it imports this module
 
         work = compare_work(args.python or [sys.executable], args)
         if args.json:

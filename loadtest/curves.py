@@ -1,7 +1,7 @@
-"""What a request costs as one thing grows: connections, the pipeline's depth, a value's size, the number of keys. Part of bench.py.
+"""The cost of a request as one quantity grows: connections, the pipeline's depth, a value's size, the number of keys. Part of bench.py.
 
-Each point is the server's own CPU time for a request, user and system. The load is redis-benchmark's, but for connections: of those it
-opens 1,280 a second, so it is generator.py's, which is measured once all are connected.
+Each point is the server's CPU time for a request, user and system. The load comes from redis-benchmark. For the curve over connections it
+comes from generator.py, because redis-benchmark opens only 1,280 a second; measuring begins when all are connected.
 """
 
 import resource
@@ -13,24 +13,24 @@ from loadtest.compare import KEYS, Target, cpu_seconds, load
 from loadtest.generator import prepare
 
 DESCRIPTORS_BESIDES = 500
-LARGE_KEYS = 500  # of values over LARGE_BYTES
+LARGE_KEYS = 500  # keys, for values over LARGE_BYTES
 LARGE_BYTES = 10_000
-MIDDLE_BYTES = 1000  # from here on a tenth of the keys, or filling them in would take longest
-FEW_KEYS = 100_000  # where keys are not what grows
-AHEAD = 2  # batches sent before the first one's answers are all there
+MIDDLE_BYTES = 1000  # from this size on a tenth of the keys is used, or filling them would take most of the time
+FEW_KEYS = 100_000  # used when the number of keys does not grow
+AHEAD = 2  # batches sent before all answers of the first one have come
 BATCH = 5_000  # requests
 CURVES: dict[str, Sequence[int]] = {
     "connections": (1, 10, 100, 1000, 10_000),
     "depth": (1, 2, 4, 8, 16, 32, 64, 128, 256),
     "bytes": (10, 100, 1000, 10_000, 100_000, 1_000_000),
-    "keys": (1000, 10_000, 100_000, 1_000_000, 10_000_000),  # the last, for what they leave behind
+    "keys": (1000, 10_000, 100_000, 1_000_000, 10_000_000),  # last, because of the keys it leaves behind
 }
 Points = list[tuple[float, float]]
 
 
 def pour(port: int, batches: Iterable[tuple[bytes, int]]) -> None:
-    """Send batches of requests, each with how many line ends its answers have, as fast as they are answered. An error ends it with
-    `RuntimeError`."""
+    """Send batches (requests, number of line ends in their answers) as fast as they are answered. Raises `RuntimeError` for an error
+    reply."""
     with socket.create_connection(("127.0.0.1", port), 120) as sock:
         owed: deque[int] = deque()
         got = 0
@@ -53,13 +53,13 @@ def pour(port: int, batches: Iterable[tuple[bytes, int]]) -> None:
 
 
 def fill(target: Target, count: int) -> None:
-    """Every one of redis-benchmark's first `count` keys, in order."""
+    """Write the first `count` of redis-benchmark's keys, in order."""
     request = b"*3\r\n$3\r\nSET\r\n$16\r\nkey:%012d\r\n$3\r\nxxx\r\n"
     pour(target.port, ((b"".join([request % n for n in range(at, min(at + BATCH, count))]), BATCH) for at in range(0, count, BATCH)))
 
 
 def curve(targets: list[Target], across: str, seconds: float) -> dict[str, dict[str, Points]]:
-    """CPU us a request of SET and GET against one thing that grows, by command and server."""
+    """CPU us a request of SET and GET as one quantity grows, by command and server."""
     found: dict[str, dict[str, Points]] = {command: {target.name: [] for target in targets} for command in ("set", "get")}
     for value in CURVES[across]:
         if across == "connections" and value + DESCRIPTORS_BESIDES > resource.getrlimit(resource.RLIMIT_NOFILE)[0]:
@@ -75,7 +75,7 @@ def curve(targets: list[Target], across: str, seconds: float) -> dict[str, dict[
 
 
 def _cost(target: Target, command: str, across: str, value: int, seconds: float) -> float:
-    """One point. SET comes before GET, and leaves what that finds."""
+    """One point. SET comes before GET, and leaves the keys that GET reads."""
     size = value if across == "bytes" else 3
     large = size > LARGE_BYTES
     if across == "connections":
@@ -98,7 +98,7 @@ def _cost_of_crowd(target: Target, command: str, clients: int, seconds: float) -
         fill(target, FEW_KEYS)
     crowd = prepare(target.port, "resp", {"set": "put"}.get(command, command), 1, clients, FEW_KEYS, b"xxx")
     try:
-        while crowd.done < 3 * clients:  # everybody was served, and more than once
+        while crowd.done < 3 * clients:  # every client was served more than once
             crowd.run(seconds / 2)
         before = cpu_seconds(target.pid)
         done, _ = crowd.run(max(seconds, clients / 10_000))

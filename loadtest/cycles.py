@@ -1,9 +1,10 @@
-"""Clients that go through a message's life, each waiting for every answer: put, lease, acknowledge.
+"""Clients that enqueue, lease and acknowledge messages, and wait for every answer.
 
     python3 loadtest/cycles.py PORT --dialect flo|redis|beanstalk [--steps put,lease,ack] [--depth 1] [--seconds 1.5] [--clients 50]
 
-Each client sends `depth` requests of a step at once, waits for their answers, and goes on to the next step. It prints one JSON object:
-`rate` in messages a second, each having gone through all the steps. Without `put` the queue must have been filled. A wrong answer ends it.
+Each client sends `depth` requests of a step at once, waits for their answers, and goes on to the next step. The program prints one JSON
+object: `rate` is in messages a second, each through all the steps. Without `put` the queue must be filled before. A wrong answer ends the
+program.
 """
 
 import argparse
@@ -24,13 +25,13 @@ def resp(*args: bytes) -> bytes:
     return b"*%d\r\n" % len(args) + b"".join(b"$%d\r\n%b\r\n" % (len(arg), arg) for arg in args)
 
 
-# A client: yields (bytes to send, lines to wait for), is sent the lines; ends a cycle by yielding None.
+# A client is a generator: it yields (bytes to send, number of lines to wait for) and gets the lines; it yields None at a cycle's end.
 Step = tuple[bytes, int] | None
 Client = Generator[Step, list[bytes], None]
 
 
 def check(condition: bool, lines: list[bytes]) -> None:
-    """A load that is answered wrongly measures nothing."""
+    """End the program if an answer is wrong: the load would measure nothing."""
     if not condition:
         raise SystemExit(f"an unexpected answer: {lines[:8]!r}")
 
@@ -53,7 +54,7 @@ def flo(number: int, depth: int, steps: set[str]) -> Client:
 
 
 def redis(number: int, depth: int, steps: set[str]) -> Client:
-    """Redis: LPUSH, LMOVE to a list of what is under way, LREM from there."""
+    """Redis: LPUSH, LMOVE to a list of messages under way, LREM from that list."""
     move = resp(b"LMOVE", b"work", b"doing", b"RIGHT", b"LEFT") * depth
     put = resp(b"LPUSH", b"work", PAYLOAD) * depth
     while True:
@@ -87,7 +88,7 @@ DIALECTS: dict[str, Callable[[int, int, set[str]], Client]] = {"flo": flo, "redi
 
 
 class Connection:
-    """One client's socket, and where it is in its cycle."""
+    """One client's socket, and its place in the cycle."""
 
     def __init__(self, port: int, client: Client) -> None:
         self.sock = socket.create_connection(("127.0.0.1", port))
@@ -110,7 +111,7 @@ class Connection:
         return cycles
 
     def readable(self, goes_on: bool = True) -> int:
-        """Take what came; returns how many cycles ended with it: 0 or 1. The next request follows, if it `goes_on`."""
+        """Receive; returns how many cycles ended: 0 or 1. Sends the next request if `goes_on`."""
         data = self.sock.recv(1 << 18)
         if not data:
             raise SystemExit("the server closed a connection")
@@ -124,8 +125,8 @@ class Connection:
 
 
 def main() -> int:
-    """Run one load, print what it did."""
-    parser = argparse.ArgumentParser(description="Clients that go through a message's life.")
+    """Run one load and print its figures."""
+    parser = argparse.ArgumentParser(description="Clients that enqueue, lease and acknowledge messages.")
     parser.add_argument("port", type=int)
     parser.add_argument("--dialect", choices=tuple(DIALECTS), required=True)
     parser.add_argument("--steps", default="put,lease,ack")
@@ -148,14 +149,14 @@ def main() -> int:
     now = began
     while now < end:
         ready = poller.poll(SILENCE_SECONDS)
-        check(bool(ready), [b"nothing, for %d seconds: is the queue empty?" % SILENCE_SECONDS])
+        check(bool(ready), [b"no answer for %d seconds: is the queue empty?" % SILENCE_SECONDS])
         for descriptor, _ in ready:
             done += by_descriptor[descriptor].readable()
         now = time.perf_counter()
         if now < settled:
             counted, began = done, now
     rate = (done - counted) * args.depth / (now - began)
-    while any(one.wanted for one in connections):  # nobody is left with an answer under way
+    while any(one.wanted for one in connections):  # receive the answers still under way
         for descriptor, _ in poller.poll():
             by_descriptor[descriptor].readable(goes_on=False)
     print(json.dumps({"rate": rate, "done": done * args.depth}))

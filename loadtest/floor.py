@@ -1,14 +1,14 @@
-"""The floor: the barest loop of Flo's design, as the yardstick for what CPython allows.
+"""The floor: a minimal loop of Flo's design, to measure the most that CPython allows.
 
-Parse, dictionary, log, sync, reply; nothing else. No expiry, versions, namespaces, limits, state machine,
-recovery or checksums of single records, and any input it does not expect kills it. `compare.py` runs it
-beside Flo and Redis: what Flo loses against it is the price of features, what it loses against Redis is the
+It only parses, uses a dictionary, writes a log, syncs and replies. It has no expiry, versions, namespaces, limits,
+state machine, recovery or checksums of single records, and any unexpected input kills it. `compare.py` runs it
+beside Flo and Redis: Flo's loss against the floor is the price of its features, its loss against Redis is the
 price of the interpreter.
 
     python3 loadtest/floor.py PORT LOGFILE [--nosync]
 
 Commands: SET key value, GET key, INCR key, MGET; LPUSH, RPOP (leases), QENQUEUE, QDEQUEUE, QACK of one message of one queue; XADD * of one
-field to one stream; PING, and what redis-benchmark and compare.py ask first (CONFIG GET, DBSIZE, FLUSHALL).
+field to one stream; PING; and the first requests of redis-benchmark and compare.py (CONFIG GET, DBSIZE, FLUSHALL).
 """
 
 import os
@@ -21,18 +21,18 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 
-LOG_BYTES = 256 << 20  # zeroed ahead, as Flo's segments are; a run that writes more wraps
+LOG_BYTES = 256 << 20  # zeroed ahead, as Flo's segments are; a longer log starts over at the beginning
 RECV_BYTES = 64 << 10
 TOKENS = tuple(b"$%d" % n for n in range(2048))
 HEADS = tuple(b"$%d\r\n" % n for n in range(2048))
-LARGE_BYTES = 32 << 10  # a request that is not whole and larger than this is gathered without being looked at
+LARGE_BYTES = 32 << 10  # an incomplete request larger than this is gathered without parsing
 CRLF, OK, NIL, PONG = b"\r\n", b"+OK\r\n", b"$-1\r\n", b"+PONG\r\n"
 RECORD = struct.Struct("<IHHIQQ").pack  # length, type, key length, namespace, time, predecessor
 BATCH = struct.Struct("<IIQII").pack  # magic, length, first index, count, crc
 
 
 class Queue:
-    """One queue's messages, whatever its name, and one stream's ids."""
+    """The messages of the only queue, whatever its name, and the ids of the only stream."""
 
     def __init__(self) -> None:
         self.seq = 0
@@ -45,7 +45,7 @@ QUEUE = Queue()
 
 
 def execute_queue(name: bytes, pieces: list[bytes], at: int, log: Callable[[bytes], None], out: Callable[[bytes], None]) -> int:
-    """Run one command on the queue or the stream; returns where the next one is, -1 for another command."""
+    """Run one command on the queue or the stream; returns the index of the next command, -1 if this is another command."""
     queue = QUEUE
     key = pieces[at + 4]
     if name in (b"LPUSH", b"QENQUEUE"):
@@ -85,7 +85,7 @@ def execute_queue(name: bytes, pieces: list[bytes], at: int, log: Callable[[byte
 
 
 def execute(data: bytes, db: dict[bytes, bytes], log: Callable[[bytes], None], out: Callable[[bytes], None]) -> bytes:
-    """Run the whole requests in `data`; returns the unfinished rest."""
+    """Run the complete requests in `data`; returns the incomplete rest."""
     pieces = data.split(CRLF)
     at, tokens = 0, TOKENS
     with suppress(IndexError):  # the pieces end inside a request
@@ -152,7 +152,7 @@ def execute(data: bytes, db: dict[bytes, bytes], log: Callable[[bytes], None], o
 
 
 def missing_of(left: bytes) -> int:
-    """How many bytes are missing of the SET that `left` is the beginning of; 0 where that is not known."""
+    """The number of bytes missing from the incomplete SET in `left`; 0 if unknown."""
     head = left[:100].split(CRLF, 6)
     if len(head) < 7 or head[2] != b"SET":
         return 0
@@ -171,7 +171,7 @@ def serve(port: int, path: str, sync: bool) -> None:
     poller.register(listener.fileno(), select.EPOLLIN)
     socks: dict[int, socket.socket] = {}
     rest: dict[int, bytes] = {}
-    large: dict[int, tuple[list[bytes], int]] = {}  # pieces of a large request, bytes that are missing
+    large: dict[int, tuple[list[bytes], int]] = {}  # the pieces of a large request, and the number of missing bytes
     db: dict[bytes, bytes] = {}
     records: list[bytes] = []
     tail = crc = index = 0

@@ -1,13 +1,12 @@
-"""A load generator with requests encoded beforehand, for RESP and for the binary protocol alike.
+"""A load generator with requests encoded beforehand, for RESP and for the binary protocol.
 
     python3 loadtest/generator.py PORT --protocol resp|binary --command put|get|incr [--depth 16] [--seconds 1.5]
                                   [--clients 50] [--keys 1000000] [--bytes 3]
 
-Each client sends a batch of `depth` requests, waits for all their answers, and sends the next; the loop does nothing but send, receive
-and count. It prints one JSON object: `rate` in requests a second; `busy`, the share of the time in which the generator itself had work;
-`ceiling`, the rate at which it would have no time left, rate / busy; `sent`, which counts those before the clock started as well. A rate
-near the ceiling measures the generator, not the server. Answers are counted by their length, and every batch's is checked against what
-it must begin with.
+Each client sends a batch of `depth` requests, waits for all their answers, and sends the next; the loop only sends, receives and counts. It
+prints one JSON object: `rate` in requests a second; `busy`, the share of the time in which the generator worked; `ceiling`, the rate at
+which the generator would work all the time, rate / busy; `sent`, which includes the requests before the clock started. A rate near the
+ceiling measures the generator, not the server. Answers are counted by their length; the first bytes of each batch's answers are checked.
 """
 
 import argparse
@@ -27,13 +26,13 @@ sys.path.insert(0, str(ROOT))
 from flo.proto.binary import encode_request  # noqa: E402
 from flo.proto.operations import BY_NAME  # noqa: E402
 
-BATCHES = 2000  # encoded beforehand, sent in turn: enough different keys for most hashes to miss the caches
+BATCHES = 2000  # encoded beforehand, sent in turn: enough different keys that most lookups miss the caches
 RECEIVE_BYTES = 256 << 10
 SETTLE_SECONDS = 0.2  # before counting begins
 
 
 def key_of(number: int) -> bytes:
-    """The name redis-benchmark would give it."""
+    """redis-benchmark's name for this key."""
     return b"key:%012d" % number
 
 
@@ -43,7 +42,7 @@ def resp(*args: bytes) -> bytes:
 
 
 def encoder(protocol: str, command: str, value: bytes) -> tuple[Callable[[bytes], bytes], bytes, int]:
-    """(key -> request, what an answer begins with, its length; 0 where it varies and line ends are counted)."""
+    """(key -> request, the first bytes of an answer, its length; 0 if the length varies: then line ends are counted)."""
     if protocol == "binary":
         operation = BY_NAME[f"kv_{command}"]
         sent = value if command == "put" else b""
@@ -91,7 +90,7 @@ class Load:
         return self.batches[self.next]
 
     def run(self, seconds: float) -> tuple[int, float]:
-        """(requests answered, seconds) from now on."""
+        """Run for so many seconds; returns (answered requests, seconds)."""
         began = time.perf_counter()
         end = began + seconds
         before = self.done
@@ -127,16 +126,16 @@ class Load:
 
 
 def prepare(port: int, protocol: str, command: str, depth: int, clients: int, keys: int, value: bytes) -> Load:
-    """Clients that are connected, with their requests encoded."""
+    """Connected clients with encoded requests."""
     encode, begins, size = encoder(protocol, command, value)
-    chance = random.Random(1)  # the same keys each time: get finds what put wrote
+    chance = random.Random(1)  # the same keys each time: get reads the keys that put wrote
     prefix = b"counter:" if command == "incr" else b""
     batches = [b"".join(encode(prefix + key_of(chance.randrange(keys))) for _ in range(depth)) for _ in range(BATCHES)]
     return Load(port, clients, batches, depth, begins, size)
 
 
 def main() -> int:
-    """Run one load, print what it did."""
+    """Run one load and print its figures."""
     parser = argparse.ArgumentParser(description="A load generator with requests encoded beforehand.")
     parser.add_argument("port", type=int)
     parser.add_argument("--protocol", choices=("resp", "binary"), required=True)

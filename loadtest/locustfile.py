@@ -1,10 +1,10 @@
-"""Users of both protocols, mixed reads and writes, each answer checked. Behaviour under load, not a benchmark: that is compare.py.
+"""Users of both protocols with mixed reads and writes; every answer is checked. It tests behaviour under load; compare.py is the benchmark.
 
     make locust
     locust -f loadtest/locustfile.py --headless -u 50 -r 50 -t 20s [--host flo://127.0.0.1:9000]
 
-Without --host it starts a server of its own, and stops it at the end. Each user owns its keys and remembers what it wrote: an answer
-that differs is a failure, and locust exits 1 where there was one.
+Without --host it starts its own server, and stops it at the end. Each user owns its keys and remembers their values: an answer that differs
+is a failure, and after a failure locust exits 1.
 """
 
 import itertools
@@ -32,7 +32,7 @@ started: list[tuple[FloProcess, str]] = []
 
 @events.init.add_listener  # type: ignore[untyped-decorator]
 def start_server(environment: Environment, **_: Any) -> None:
-    """Start a server where none was named."""
+    """Start a server if --host names none."""
     if not environment.host:
         directory = tempfile.mkdtemp(prefix="flo-locust-")
         server = FloProcess(Path(directory) / "data")
@@ -42,7 +42,7 @@ def start_server(environment: Environment, **_: Any) -> None:
 
 @events.quit.add_listener  # type: ignore[untyped-decorator]
 def stop_server(**_: Any) -> None:
-    """Stop it, and remove its data."""
+    """Stop our server, and remove its data."""
     while started:
         server, directory = started.pop()
         server.__exit__(None, None, None)
@@ -50,18 +50,18 @@ def stop_server(**_: Any) -> None:
 
 
 class WrongAnswer(Exception):
-    """The server said something else than what was written."""
+    """The answer differs from the written value."""
 
 
 class Checked(User):
-    """A user that knows what every answer must be. Subclasses say how to ask."""
+    """A user that knows the right answer to each request. Subclasses send the requests."""
 
     abstract = True
     wait_time = constant(0)
     protocol = ""
 
     def on_start(self) -> None:
-        """Connect, with keys of its own."""
+        """Connect, and choose this user's keys."""
         assert self.host is not None
         self.address = Address(self.host)
         self.prefix = f"locust:{self.protocol}:{next(numbers)}:"
@@ -70,7 +70,7 @@ class Checked(User):
         self.count = 0
         self.connect()
         for key in self.scan():
-            self.delete(key)  # of a run before
+            self.delete(key)  # left by an earlier run
 
     def ask(self, name: str, expected: Any, request: Callable[[], Any]) -> None:
         """Make a request, check the answer, and tell locust."""
@@ -93,7 +93,7 @@ class Checked(User):
         )
 
     def some_key(self) -> str:
-        """One of its keys."""
+        """One of this user's keys."""
         return f"{self.prefix}{self.random.randrange(KEYS_PER_USER)}"
 
     @task(10)
@@ -138,19 +138,19 @@ class Checked(User):
         raise NotImplementedError
 
     def put(self, key: str, value: bytes) -> bool:
-        """Whether it was set."""
+        """Set a key; returns whether it was set."""
         raise NotImplementedError
 
     def incr(self, key: str) -> int:
-        """The counter."""
+        """Add 1 to a counter; returns its value."""
         raise NotImplementedError
 
     def delete(self, key: str) -> bool:
-        """Whether it was there."""
+        """Delete a key; returns whether it existed."""
         raise NotImplementedError
 
     def scan(self) -> list[str]:
-        """Its keys."""
+        """This user's keys, in order."""
         raise NotImplementedError
 
 

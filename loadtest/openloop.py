@@ -1,13 +1,13 @@
-"""An open-loop load generator: requests leave when they are due, whatever has been answered, and are timed from when they were due.
+"""An open-loop load generator: it sends each request when it is due, whether or not others are answered, and times it from its due time.
 
     python3 loadtest/openloop.py PORT --rate 30000 [--command set|get] [--seconds 2] [--clients 50] [--keys 1000000] [--bytes 3]
 
-A closed loop waits for a slow server and so never sees how long others would have waited. Here request number n is due at n / rate
-seconds, on connection n % clients; its wait is counted from then, so that a stall is charged to everyone it would have kept waiting.
-Requests are encoded beforehand.
+A closed loop waits for a slow server, so it never measures the waits of the requests that it would have sent meanwhile. Here request n is
+due at n / rate seconds, on connection n % clients. Its wait counts from then, so a stall counts for every request that it delays. Requests
+are encoded beforehand.
 
-It prints one JSON object: `rate` reached; `p50`, `p99`, `p999` and `max`, in us; `ceiling`, the rate at which this generator itself
-would have no time left; `void`, whether the rate was within a fifth of that, or could not be kept: then the waits are its own.
+It prints one JSON object: the reached `rate`; `p50`, `p99`, `p999` and `max`, in us; `ceiling`, the rate at which this generator would work
+all the time; `void`, true if the rate was within a fifth of the ceiling or could not be kept: then the waits are the generator's own.
 """
 
 import argparse
@@ -30,28 +30,28 @@ from loadtest.generator import key_of, resp  # noqa: E402
 
 PREPARED = 50_000  # requests, sent in turn
 SETTLE_SECONDS = 0.3  # before counting begins
-NEAR_CEILING = 0.8  # busier than this, what it measures is itself
-KEPT = 0.97  # of the rate asked for
-BURST = 256  # requests sent between looks at the clock and at what has come, where the rate is more than can be sent
+NEAR_CEILING = 0.8  # if the generator is busier than this, it measures itself
+KEPT = 0.97  # the least share of the requested rate
+BURST = 256  # the most requests sent before the clock and the answers are looked at again, if the rate cannot be kept
 DRAIN_SECONDS = 2.0
 RECEIVE_BYTES = 64 << 10
 
 
 class Load:
-    """Requests on their way, and how long those waited that were answered."""
+    """The requests under way, and the waits of the answered ones."""
 
     def __init__(self, port: int, requests: list[bytes], lines: int, rate: float, clients: int) -> None:
-        """`lines`: of an answer."""
+        """`lines`: the number of lines in an answer."""
         self.requests = requests
         self.lines = lines
         self.rate = rate
         self.sent = 0
-        self.overrun = False  # a connection could take no more: the rate is beyond the server, or this
-        self.idle = 0.0  # seconds in which there was nothing to do
+        self.overrun = False  # a connection could take no more: the rate is too high for the server or for this generator
+        self.idle = 0.0  # seconds without work
         self.waits = array("d")  # seconds
         self.socks: list[socket.socket] = []
-        self.due: dict[int, deque[float]] = {}  # by descriptor: when the requests were due that are not answered
-        self.partly: dict[int, int] = {}  # lines of an answer that is not whole
+        self.due: dict[int, deque[float]] = {}  # by descriptor: the due times of unanswered requests
+        self.partly: dict[int, int] = {}  # by descriptor: the received lines of an incomplete answer
         self.poller = select.epoll()
         for _ in range(clients):
             sock = socket.create_connection(("127.0.0.1", port))
@@ -65,7 +65,7 @@ class Load:
         self.began = time.perf_counter()
 
     def run(self, until: float, sending: bool = True) -> None:
-        """Send what becomes due and take what comes, until a time; not sending, until all is answered."""
+        """Send due requests and receive answers until the time `until`. If not `sending`, end earlier when all requests are answered."""
         clock, socks, requests, rate, began = time.perf_counter, self.socks, self.requests, self.rate, self.began
         clients, count = len(socks), len(requests)
         now = clock()
@@ -83,7 +83,7 @@ class Load:
                     self.overrun = True
                     return
                 self.sent += 1
-            ready = self.poller.poll(0)  # never sleeping: a nap would be counted as the server's
+            ready = self.poller.poll(0)  # without sleeping: a sleep would count as the server's time
             for fd, _ in ready:
                 self._receive(fd, clock)
             then, now = now, clock()
@@ -101,13 +101,13 @@ class Load:
             waits.append(now - due.popleft())
 
     def close(self) -> None:
-        """Hang up."""
+        """Close the connections."""
         for sock in self.socks:
             sock.close()
 
 
 def measure(port: int, command: str, rate: float, seconds: float, clients: int, keys: int, size: int) -> dict[str, object]:
-    """One load; what is printed. GET wants every key to be there."""
+    """Run one load; returns the figures to print. For GET every key must exist."""
     chance = random.Random(1)
     value = b"x" * size
     names = [key_of(chance.randrange(keys)) for _ in range(PREPARED)]
@@ -136,9 +136,9 @@ def measure(port: int, command: str, rate: float, seconds: float, clients: int, 
 
 
 def main() -> int:
-    """Run one load, print what it found."""
-    gc.disable()  # it would be measured
-    parser = argparse.ArgumentParser(description="Latency at a rate, from when each request was due.")
+    """Run one load and print its figures."""
+    gc.disable()  # a collection would be measured
+    parser = argparse.ArgumentParser(description="Latency at a rate, measured from each request's due time.")
     parser.add_argument("port", type=int)
     parser.add_argument("--rate", type=float, required=True, help="requests a second")
     parser.add_argument("--command", choices=("set", "get"), default="set")

@@ -1,10 +1,10 @@
-"""How long a start takes, beside redis-server's with the same data after BGREWRITEAOF: what `compare.py --restart` runs.
+"""The time of a start, compared with redis-server's with the same data after BGREWRITEAOF: `compare.py --restart`.
 
-Rows: keys, messages of one queue (a list), records of one stream. Flo's directory is compacted; then the same again with the largest tail
-that does not begin another compaction, which overwrites keys, or adds messages or records: as it is when the server ends with the last
-write, and as it is when it is left alone before, until it has compacted the tail too (`log.compact_quiet`). A start is measured from the
-process's begin to the answers of a hundred requests for what is stored, in rounds that alternate. Flo may still have values on disk then
-that nobody has asked for: until it has read them all is told besides.
+Rows: keys, messages of one queue (a list), records of one stream. Each is measured in three states of Flo's directory: compacted; with the
+largest tail that does not begin another compaction (it overwrites keys, or adds messages or records), where the server ends with the last
+write; and with the same tail after the server has had time to compact it too (`log.compact_quiet`). A start is measured from the begin of
+the process to the answers of a hundred requests for stored data, in alternating rounds. Flo may then still have unread values on disk; the
+time until it has read them all is printed as well.
 """
 
 import contextlib
@@ -25,7 +25,7 @@ from tests.support.processes import ROOT, FloProcess, ReplyError, RespClient, en
 
 VALUE_BYTES = 64
 BATCH = 1000
-TAIL_SHARE = 0.95  # of what the growth rule allows
+TAIL_SHARE = 0.95  # of the growth that the rule allows
 POLL_SECONDS = 0.002
 READY_SECONDS = 120
 
@@ -45,7 +45,7 @@ PROBE: dict[str, Callable[[int], bytes]] = {
 
 
 def fill(client: RespClient, request: Request, numbers: Iterator[int], rng: random.Random, stop: Callable[[], bool]) -> None:
-    """Send requests for `numbers`, a batch at a time, until they end or `stop()` says so after a batch."""
+    """Send requests for `numbers` in batches, until they end or `stop()` is true after a batch."""
     while True:
         batch = [request(number, rng.randbytes(VALUE_BYTES)) for number in itertools.islice(numbers, BATCH)]
         if not batch:
@@ -63,7 +63,7 @@ def info(client: RespClient) -> dict[str, str]:
 
 
 def time_start(arguments: list[str], port: int, log: Path, probes: list[bytes]) -> tuple[float, float]:
-    """Start a server, wait until it has answered `probes`, then until it has read everything, end it; returns the seconds to both."""
+    """Start a server, wait until it has answered `probes`, then until it has read everything; end it. Returns the seconds until both."""
     with log.open("wb") as output:
         began = time.monotonic()
         process = subprocess.Popen(arguments, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
@@ -91,10 +91,10 @@ def time_start(arguments: list[str], port: int, log: Path, probes: list[bytes]) 
 
 
 def run(count: int, rounds: int, python: str) -> None:
-    """Print a row a kind."""
+    """Print the rows of each kind."""
     home = Path(tempfile.mkdtemp(prefix="flo-restart-"))
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
-    os.environ["PYTHONPYCACHEPREFIX"] = str(home / "compiled")  # as where Flo is installed; flo.pyz keeps the same (loadtest/startup.py)
+    os.environ["PYTHONPYCACHEPREFIX"] = str(home / "compiled")  # as in an installed Flo; flo.pyz does the same (loadtest/startup.py)
     print(f"{count} of {VALUE_BYTES} bytes; seconds until {PROBES} requests are answered, median of {rounds} (lowest..highest)")
     try:
         for kind, request in KINDS.items():

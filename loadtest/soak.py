@@ -1,10 +1,10 @@
-"""Soak: mixed load over every primitive, with kills, stops, compactions and clock steps, against a model; stops by itself.
+"""Soak: mixed load on keys, queues and streams, with kills, stops, compactions and clock steps, checked against a model; stops by itself.
 
     python3 loadtest/soak.py [--seconds 600] [--kills N] [--seed N] [--python PATH]
 
-Each worker is the only client of its keys, queues or streams, so it knows what the server must hold; of a request that was under way when
-the server died it knows that it was done or not done, nothing between. Whatever disagrees ends the run with exit status 1 and the seed.
-With --kills it ends after so many ends of the server.
+Each worker is the only client of its keys, queue or stream, so it knows the state that the server must hold. A request that was under way
+when the server died must be done as a whole or not at all. Any difference ends the run with exit status 1 and the seed. With --kills the
+run ends after so many kills of the server.
 """
 
 import argparse
@@ -26,15 +26,15 @@ sys.path.insert(0, str(ROOT))
 
 from tests.support.processes import FloProcess, ReplyError, RespClient  # noqa: E402
 
-KEYS = 300  # of one worker
-RECORDS_KEPT = 300  # of a stream
+KEYS = 300  # of each worker
+RECORDS_KEPT = 300  # of each stream
 LEASE_MS = 5_000
-HISTORY_PORTION = 500  # below what one reply of XREADGROUP holds, so that there is more than one
-STEP_SECONDS = 3_600  # of the clock, at most, either way
-LIFE_SECONDS = 0.6  # of a server, about
+HISTORY_PORTION = 500  # less than one reply of XREADGROUP holds, so that several portions are needed
+STEP_SECONDS = 3_600  # the largest step of the clock, forward or back
+LIFE_SECONDS = 0.6  # the mean life of a server
 Word = bytes | str | int
 
-# A server whose clock can be set, that leaves values on disk at a start, however few, and compacts all or what came since when it is asked.
+# A server whose clock can be set, which leaves even few values on disk at a start, and which compacts the log or its tail on request.
 SERVER = """
 import mmap, random, struct, sys, time
 from flo import server
@@ -61,17 +61,17 @@ class Gone(Exception):
 
 
 class Wrong(Exception):
-    """The server does not hold what it must."""
+    """The server's state differs from the model."""
 
 
 def need(condition: object, sentence: str) -> None:
-    """Raise `Wrong` where something is not so."""
+    """Raise `Wrong` if the condition does not hold."""
     if not condition:
         raise Wrong(sentence)
 
 
 class Worker:
-    """One client. `step` does something and checks it; `resolve` finds out what became of what was under way; `finish` checks all."""
+    """One client. `step` makes a request and checks it; `resolve` finds out whether the request under way was done; `finish` checks all."""
 
     def __init__(self, soak: "Soak", number: int) -> None:
         self.soak = soak
@@ -91,7 +91,7 @@ class Worker:
         return reply
 
     def run(self) -> None:
-        """Until the soak is over; its end is `soak.end`'s to find."""
+        """Make steps until the soak is over, and go on with the next server when one has ended."""
         try:
             while not self.soak.over.is_set():
                 self.connect()
@@ -108,7 +108,7 @@ class Worker:
             self.soak.fail(self, e)
 
     def connect(self) -> None:
-        """To the server that runs, or the next one."""
+        """Connect to the running server, or to the next one."""
         if self.client is not None:
             self.client.sock.close()
             self.client = None
@@ -131,12 +131,12 @@ class Worker:
 
 
 class KeyWorker(Worker):
-    """Values, counters, CAS, deletions, several at once."""
+    """Values, counters, CAS, deletions, several keys at once."""
 
     def __init__(self, soak: "Soak", number: int) -> None:
         super().__init__(soak, number)
         self.held: dict[bytes, bytes] = {}
-        self.under_way: dict[bytes, bytes | None] = {}  # what keys become, all or none; None: they go
+        self.under_way: dict[bytes, bytes | None] = {}  # the new values of keys, all or none of them; None: deleted
 
     def key(self) -> bytes:
         return b"k%d:%d" % (self.number, self.random.randrange(KEYS))
@@ -165,16 +165,16 @@ class KeyWorker(Worker):
             self.write(change, "MSET", *(word for item in change.items() for word in item if word is not None))
         elif kind < 6:
             had = key in self.held
-            need(self.write({key: None}, "DEL", key) == had, f"DEL {key!r} told another count")
+            need(self.write({key: None}, "DEL", key) == had, f"DEL {key!r} answered a wrong count")
         elif kind < 8:
             counter = b"k%d:counter" % self.number
             count = int(self.held.get(counter, b"0")) + 1
-            need(self.write({counter: b"%d" % count}, "INCR", counter) == count, "INCR gave another number")
+            need(self.write({counter: b"%d" % count}, "INCR", counter) == count, "INCR answered a wrong number")
         elif kind < 9:
             if key in self.held:
                 held, version = self.call("GETV", key)[1], self.call("GETV", key)[0]
                 need(held == self.held[key], f"GETV {key!r}")
-                need(self.write({key: value}, "CAS", key, version, value) > version, "CAS gave no later version")
+                need(self.write({key: value}, "CAS", key, version, value) > version, "CAS answered no later version")
         elif kind < 10:
             self.write({key: value}, "SET", key, value, "EX", 10_000_000)
         else:
@@ -190,7 +190,7 @@ class KeyWorker(Worker):
         if change and found == change:
             self.take(change)
         for key, value in found.items():
-            need(value == self.held.get(key), f"{key!r} is neither what it was nor what it was to become, or one of several is not")
+            need(value == self.held.get(key), f"{key!r} has neither its old nor its new value, or not all keys of a request changed")
         self.under_way = {}
 
     def finish(self) -> None:
@@ -200,17 +200,17 @@ class KeyWorker(Worker):
 
 
 class QueueWorker(Worker):
-    """Messages that are put in, leased, acknowledged; each is delivered until it is acknowledged, and never after."""
+    """Messages are enqueued, leased, acknowledged; each is delivered until it is acknowledged, and never after."""
 
     def __init__(self, soak: "Soak", number: int) -> None:
         super().__init__(soak, number)
         self.queue = b"q%d" % number
-        self.there: set[bytes] = set()  # put in and not acknowledged
-        self.maybe: set[bytes] = set()  # put in or acknowledged, perhaps
+        self.there: set[bytes] = set()  # enqueued and not acknowledged
+        self.maybe: set[bytes] = set()  # their enqueue or acknowledgement was perhaps done
         self.done: set[bytes] = set()
         self.taken: dict[bytes, bytes] = {}  # payload -> receipt
         self.configured = False
-        self.put = 0  # enqueues, so that no payload is put in twice
+        self.put = 0  # the number of enqueues, so that no payload is used twice
 
     def step(self) -> None:
         if not self.configured:
@@ -237,7 +237,7 @@ class QueueWorker(Worker):
                 return
             self.there -= set(payloads)
             self.maybe |= set(payloads)
-            if self.call("QACK", self.queue, *receipts) == len(receipts):  # else a receipt was of an earlier delivery
+            if self.call("QACK", self.queue, *receipts) == len(receipts):  # otherwise a receipt belonged to an earlier delivery
                 self.maybe -= set(payloads)
                 self.done |= set(payloads)
 
@@ -251,14 +251,14 @@ class QueueWorker(Worker):
         return [payload for _, payload, _ in messages]
 
     def resolve(self) -> None:
-        self.taken = {}  # what it holds comes back when the lease is over
+        self.taken = {}  # leased messages come back when their lease runs out
 
     def finish(self) -> None:
         found: set[bytes] = set()
         while messages := self.call("QDEQUEUE", self.queue, "COUNT", 100, "LEASE", 10_000_000):
             found |= set(self.receive(messages))
         missing = self.there - found
-        need(not missing, f"{len(missing)} messages of {self.queue!r} were acknowledged to be there and are not: {sorted(missing)[:3]}")
+        need(not missing, f"{len(missing)} answered messages of {self.queue!r} are missing: {sorted(missing)[:3]}")
 
 
 class StreamWorker(Worker):
@@ -267,7 +267,7 @@ class StreamWorker(Worker):
     def __init__(self, soak: "Soak", number: int) -> None:
         super().__init__(soak, number)
         self.stream = b"s%d" % number
-        self.records: list[tuple[bytes, bytes]] = []  # id, payload: those that are there, in order
+        self.records: list[tuple[bytes, bytes]] = []  # (id, payload) of the present records, in order
         self.under_way = b""  # the payload of an append
         self.appended = 0
         self.trimming = False
@@ -298,7 +298,7 @@ class StreamWorker(Worker):
     def ensure_group(self) -> None:
         assert self.client is not None
         try:
-            self.client.command("XGROUP", "CREATE", self.stream, "g", "0", "MKSTREAM")  # or it is there
+            self.client.command("XGROUP", "CREATE", self.stream, "g", "0", "MKSTREAM")  # an error means that it exists
         except (OSError, ValueError) as e:
             raise Gone from e
         self.grouped = True
@@ -309,11 +309,11 @@ class StreamWorker(Worker):
         known = dict(self.records)
         for ident, fields in entries:
             need(ident not in self.delivered, f"{ident!r} is new to the group for the second time")
-            need(ident in known and known[ident] == fields[1], f"{ident!r} was delivered and is not what was appended")
+            need(ident in known and known[ident] == fields[1], f"{ident!r} was delivered with another payload than was appended")
             self.delivered.add(ident)
         done = [ident for ident, _ in entries if self.random.random() < 0.7]
         if done:
-            need(self.call("XACK", self.stream, "g", *done) == len(done), "XACK told another count")
+            need(self.call("XACK", self.stream, "g", *done) == len(done), "XACK answered a wrong count")
             self.acknowledged |= set(done)
         return len(entries)
 
@@ -331,7 +331,7 @@ class StreamWorker(Worker):
             del self.records[:-RECORDS_KEPT]
         self.trimming = False
         need(found == self.records, f"{self.stream!r} holds {len(found)} records, and must hold {len(self.records)}")
-        if self.grouped:  # what was delivered and not heard of is pending
+        if self.grouped:  # records whose delivery got no answer are pending
             self.ensure_group()
             idents = self.pending()
             self.delivered |= idents
@@ -339,7 +339,7 @@ class StreamWorker(Worker):
             need(not again, f"{len(again)} records were acknowledged and are pending again")
 
     def pending(self) -> set[bytes]:
-        """All that was delivered and not acknowledged, portion by portion: one reply holds a bounded number of records."""
+        """All pending records, read in portions: one reply holds a bounded number of records."""
         idents: set[bytes] = set()
         after = b"0"
         while True:
@@ -383,7 +383,7 @@ class Soak:
         self.workers: list[Worker] = [kind(self, number) for kind in (KeyWorker, QueueWorker, StreamWorker) for number in range(2)]
 
     def fail(self, worker: Worker, e: BaseException) -> None:
-        """Something is wrong: end."""
+        """Note a failure and end the run."""
         self.failures.append(f"{type(worker).__name__} {worker.number}, step {worker.steps}: {type(e).__name__}: {e}")
         self.over.set()
 
@@ -394,7 +394,7 @@ class Soak:
         self._offset[:8] = struct.pack("<q", self._ms)
 
     def run(self, seconds: float, kills: int) -> None:
-        """Lives of the server until the time is over, or the kills are done."""
+        """Start and end servers until the time is over or the number of kills is reached."""
         end = time.monotonic() + seconds
         threads = [threading.Thread(target=worker.run) for worker in self.workers]
         try:
@@ -435,7 +435,7 @@ class Soak:
             assert self.server.process is not None
             self.server.process.send_signal(signal.SIGUSR1)
             self.ends["compactions"] += 1
-            self.over.wait(self.random.random() * 0.4)  # so that some are done, and some under way
+            self.over.wait(self.random.random() * 0.4)  # so that some compactions are done, and some under way
         if not self.server.alive():
             raise Wrong(f"the server ended by itself: {self.server.output()[-2000:]}")
         self.changed.clear()
@@ -458,9 +458,9 @@ class Soak:
         need(done.returncode == 0, f"flo check: {done.stdout[-500:]}{done.stderr[-500:]}")
 
     def _finish(self) -> None:
-        """Have every lease run out, and look at everything; then once more after a stop."""
+        """Let every lease run out and check everything; check again after a stop and a start."""
         self.final = True
-        self.step_clock(self._highest - self._ms + STEP_SECONDS * 1000)  # also those that began when the clock was furthest ahead
+        self.step_clock(self._highest - self._ms + STEP_SECONDS * 1000)  # also leases that began when the clock was furthest ahead
         for last in (False, True):
             for worker in self.workers:
                 worker.connect()
@@ -477,7 +477,7 @@ class Soak:
 
 
 def main() -> int:
-    """Run, and say what was done."""
+    """Run, and print what was done."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=600)
     parser.add_argument("--kills", type=int, default=0)

@@ -1,5 +1,5 @@
-"""How long flo.pyz takes from exec to its first PONG, in an empty directory, and to print its help; on each Python given. The very first
-start compiles; those after it find what it compiled (contrib/pyz_main.py).
+"""The time of flo.pyz from exec to its first PONG, in an empty directory, and to print its help; on each given Python. The first start
+compiles; later starts find the compiled code (contrib/pyz_main.py).
 
 make dist && python3 loadtest/startup.py [PYTHON …]
 """
@@ -22,7 +22,7 @@ PYZ = ROOT / "dist" / "flo.pyz"
 
 
 def very_first_pong(python: str) -> float:
-    """As `first_pong`, with nothing compiled yet."""
+    """`first_pong` without compiled code."""
     with tempfile.TemporaryDirectory(prefix="flo-startup-") as empty:
         return first_pong(python, empty)
 
@@ -58,7 +58,7 @@ def help_text(python: str) -> float:
 
 
 def main() -> int:
-    """Print medians and worst."""
+    """Print the median and the worst time."""
     if not PYZ.exists():
         print("dist/flo.pyz is missing: make dist", file=sys.stderr)
         return 1

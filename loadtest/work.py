@@ -1,13 +1,13 @@
-"""Queues and streams beside Redis, beanstalkd and the floor: `compare.py --queues`.
+"""Queues and streams, compared with Redis, beanstalkd and the floor: `compare.py --queues`.
 
-    LPUSH, XADD     redis-benchmark, on all three
-    RPOP            the queue filled beforehand; Flo and the floor lease, beside Redis doing equal work for a message, LMOVE and LREM
-                    (its rate is that of both one after the other), and beside Redis's RPOP; once more with AUTOACK, where Flo too
-                    forgets what it gives
-    lease, ack      cycles.py: QDEQUEUE and QACK beside LMOVE and LREM, each client waiting for each answer
-    put, lease, ack cycles.py, beside beanstalkd that syncs each write (-f 0), too
+    LPUSH, XADD     redis-benchmark, on all three servers
+    RPOP            from a filled queue. Flo and the floor lease; Redis does equal work for a message, LMOVE and LREM (its rate is that
+                    of both commands one after the other). Once more with AUTOACK, where Flo forgets the messages it gives: against
+                    LMOVE and LREM, and against Redis's RPOP
+    lease, ack      cycles.py: QDEQUEUE and QACK against LMOVE and LREM; each client waits for each answer
+    put, lease, ack cycles.py, also against beanstalkd that syncs each write (-f 0)
 
-beanstalkd listens on a port of its own with a directory of its own; all are stopped at the end.
+beanstalkd has its own port and directory. All servers are stopped at the end.
 """
 
 import argparse
@@ -25,9 +25,9 @@ from loadtest.compare import CLIENTS, REDIS_FLAGS, ROOT, Target, cpu_seconds, di
 from tests.support.processes import FloProcess, RedisProcess, RespClient, free_port, wait_until
 
 VALUE = "xxx"
-LEASE_MS = 10**9  # nothing comes back during a run
+LEASE_MS = 10**9  # so long that no message comes back during a run
 FILL_DEPTH = 64
-CYCLES_MAX = 60_000  # messages a second, four times as many in pipelines: more than cycles.py can do
+CYCLES_MAX = 60_000  # messages a second, and four times as many in pipelines: more than cycles.py can reach
 
 
 @contextlib.contextmanager
@@ -70,7 +70,7 @@ def run_cycles(target: Target, steps: str, depth: int, seconds: float) -> tuple[
 
 
 def empty(target: Target) -> None:
-    """Forget what the row before left behind."""
+    """Delete the data that the previous row left."""
     if target.name not in ("floor", "beanstalkd"):
         with RespClient(target.port, 60) as client:
             for name in ("work", "doing", "stream"):
@@ -95,7 +95,7 @@ def add(target: Target, depth: int, requests: int) -> tuple[float, float]:
 
 
 def pop(target: Target, depth: int, requests: int) -> tuple[float, float]:
-    """RPOP of what was filled in; for Redis LMOVE, then LREM."""
+    """RPOP from a filled queue; for Redis LMOVE, then LREM."""
     fill(target, requests + CLIENTS * depth)
     if target.name != "redis":
         return load(target, ("RPOP", "work"), depth, requests)
@@ -114,11 +114,11 @@ Slice = Callable[[Target, int, int], tuple[float, float]]
 
 
 def cycle(steps: str, seconds: float) -> Slice:
-    """A slice of cycles; the number of requests only says how much to fill in."""
+    """A slice of cycles, which ends after `seconds`, not after `requests`."""
 
     def run(target: Target, depth: int, requests: int) -> tuple[float, float]:
         if "put" not in steps:
-            # the same payload as cycles.py puts, so that LREM finds it; more than any of them can take out meanwhile
+            # the payload of cycles.py, so that LREM finds it; more messages than any server can give meanwhile
             count = int((seconds + 0.5) * CYCLES_MAX * min(depth, 4))
             load(target, ("LPUSH", "work", "x" * 64), FILL_DEPTH, count)
         return run_cycles(target, steps, depth, seconds)
@@ -127,7 +127,7 @@ def cycle(steps: str, seconds: float) -> Slice:
 
 
 def compare_work(pythons: list[str], args: argparse.Namespace) -> dict[str, object]:
-    """Start everything, alternate, report."""
+    """Start all servers, measure them in alternating slices, and print."""
     rows: list[dict[str, object]] = []
     with contextlib.ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="flo-compare-", ignore_cleanup_errors=True)))
@@ -169,7 +169,7 @@ def compare_work(pythons: list[str], args: argparse.Namespace) -> dict[str, obje
 
 
 def measure(run: Slice, depth: int, targets: list[Target], args: argparse.Namespace) -> dict[str, list[tuple[float, float]]]:
-    """Each target's (rate, CPU us) of each round that nobody disturbed."""
+    """The (rate, CPU us) of each target in each undisturbed round."""
     requests = {}
     for target in targets:
         empty(target)
@@ -190,7 +190,7 @@ def measure(run: Slice, depth: int, targets: list[Target], args: argparse.Namesp
 
 
 def report(title: str, depth: int, targets: list[Target], found: dict[str, list[tuple[float, float]]]) -> None:
-    """One line a Flo."""
+    """Print one line for each Flo."""
     middle = {
         t.name: (statistics.median(rate for rate, _ in found[t.name]), statistics.median(cpu for _, cpu in found[t.name]))
         for t in targets

@@ -1,6 +1,6 @@
-"""Writes the parts of the documents that come from tables: docs/settings.md whole, and the table in docs/redis.md.
+"""Writes the parts of the documents that come from tables: all of docs/settings.md, and tables in docs/redis.md and docs/wire-protocol.md.
 
-`make docs` runs it; tests/test_docs.py holds the documents to it.
+`make docs` runs it; tests/test_docs.py checks that the documents are current.
 """
 
 from pathlib import Path
@@ -18,9 +18,9 @@ def settings_page() -> str:
     lines = [
         "# Settings",
         "",
-        "Precedence: flags > environment > `flo.toml` > defaults. `flo.toml` is read from the working directory, or from where",
-        "`--config` says. Settings of `[server]` have a flag too: `data_dir` is `--data-dir`. Sizes are written `64mb`, `1gb`; times",
-        "`500ms`, `30s`, `24h`, `7d`. Those marked *live* can be changed with `CONFIG SET`.",
+        "Precedence: flags > environment > `flo.toml` > defaults. `flo.toml` is read from the working directory, or from the path in",
+        "`--config`. Settings of `[server]` have a flag too: `data_dir` is `--data-dir`. Sizes are written `64mb`, `1gb`; times",
+        "`500ms`, `30s`, `24h`, `7d`. Settings marked *live* can be changed with `CONFIG SET`.",
         "",
         "| in flo.toml | in the environment | default | |",
         "|---|---|---|---|",
@@ -62,14 +62,14 @@ def command_table() -> str:
     for entry in sorted(served, key=lambda e: (e.group, e.name)):
         syntax = f" {escaped(entry.syntax)}" if entry.syntax else ""
         lines.append(f"| `{entry.name}{syntax}` | {entry.summary} | {escaped(entry.differs)} |")
-    lines += ["", "## Refused", "", "| commands | what to use instead |", "|---|---|"]
+    lines += ["", "## Refused", "", "| commands | replacement |", "|---|---|"]
     for (_, sentence), names in refused.items():
         lines.append(f"| {' '.join(f'`{name}`' for name in names)} | {sentence} |")
     return "\n".join([*lines, ""])
 
 
 def redis_page(current: str) -> str:
-    """docs/redis.md with its table made again."""
+    """docs/redis.md with its table renewed."""
     head, _, rest = current.partition(BEGIN)
     return head + BEGIN + command_table() + END + rest.partition(END)[2]
 
@@ -116,7 +116,7 @@ OPERATIONS_BEGIN, OPERATIONS_END = "<!-- from the tables of operations: make doc
 
 
 def wire_page(current: str) -> str:
-    """docs/wire-protocol.md with its tables made again."""
+    """docs/wire-protocol.md with its tables renewed."""
     head, _, rest = current.partition(OPERATIONS_BEGIN)
     return head + OPERATIONS_BEGIN + operation_tables() + OPERATIONS_END + rest.partition(OPERATIONS_END)[2]
 

@@ -1,6 +1,6 @@
 """Writes the parts of the manual pages that come from tables: the commands, the settings, the protocol's codes.
 
-`make docs` runs it; tests/test_docs.py holds the pages to it, and mandoc to their form.
+`make docs` runs it; tests/test_docs.py checks that the pages are current, and mandoc checks their form.
 """
 
 import argparse
@@ -17,21 +17,21 @@ from flo.proto.operations import OPERATIONS, OPTIONS
 
 MAN = Path(__file__).parent.parent / "man"
 LINE_WIDTH = 78
-REMOTE_TITLE = "server"  # the group of flags that commands which speak to a server share
+REMOTE_TITLE = "server"  # the group of flags shared by all commands that speak to a server
 STATUS_TEXT = (
     "The payload is the operation's answer.",
-    "The thing named is not there.",
-    "Malformed, not understood, over a limit, or naming a namespace that does not exist.",
+    "The named object does not exist.",
+    "The request is malformed, not understood, over a limit, or names a namespace that does not exist.",
     "A precondition failed: a version, a kind of value, a number out of range.",
-    "The secret is owed, or was wrong.",
+    "The secret is missing or wrong.",
     "A limit is reached: retry later.",
-    "A defect of the server.",
-    "Another node leads. A server that stands alone never says so.",
+    "A defect of the server, or damaged data on disk.",
+    "Another node leads. A standalone server never answers this.",
 )
 
 
 def roff(text: str) -> str:
-    """Text for mdoc: each sentence on lines of its own, nothing escaped or taken for a request by accident."""
+    """Text for mdoc: each sentence starts a line, and no text is taken for an escape or a request by accident."""
     lines: list[str] = []
     for sentence in re.split(r"(?<=[.?!]) +", text.replace("\\", "\\e")):
         lines += textwrap.wrap(sentence, LINE_WIDTH, break_long_words=False, break_on_hyphens=False)
@@ -68,7 +68,7 @@ def _choices(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentPars
 
 
 def _own(parser: argparse.ArgumentParser, remote: bool) -> Iterator[argparse.Action]:
-    """Its flags and arguments: those it shares with the other commands that speak to a server, or its own."""
+    """A command's flags and arguments: those shared with the other commands that speak to a server if `remote`, else its own."""
     shared = [action for group in parser._action_groups if group.title == REMOTE_TITLE for action in group._group_actions]
     for action in parser._actions:
         if not isinstance(action, argparse._HelpAction) and (action in shared) == remote:
@@ -194,7 +194,7 @@ PARTS: dict[str, Callable[[], str]] = {
 
 
 def page(current: str) -> str:
-    """A page with its generated parts made again."""
+    """A page with its generated parts renewed."""
     kept = {name: os.environ.pop(name) for name in [n for n in os.environ if n.startswith("FLO_")]}  # they change defaults
     try:
         return re.sub(

@@ -13,13 +13,13 @@ from typing import Any
 import flo
 
 GROUPS = {
-    "server": "run a server, or ask one how it is",
-    "ping": "ask a server whether it is there",
+    "server": "run a server, or show its state",
+    "ping": "check that a server answers",
     "kv": "read and write keys",
     "queue": "put messages into queues, take and acknowledge them",
     "stream": "append records, read and follow them, in groups or alone",
     "ns": "create, list and delete namespaces",
-    "compact": "rewrite a log without what is no longer needed of it",
+    "compact": "rewrite a log without the records that are no longer needed",
     "backup": "copy a data directory, also while a server is using it",
     "check": "read a data directory and say whether it is whole",
 }
@@ -27,7 +27,7 @@ EXIT_DONE, EXIT_REFUSED, EXIT_USAGE, EXIT_CANNOT_CONNECT, EXIT_INTERRUPTED = 0, 
 
 
 class _Help(argparse.HelpFormatter):
-    """As wide as the terminal. The formatter would ask shutil, which takes 8 ms to import, at each start that prints no help."""
+    """Help as wide as the terminal. The base class would import shutil for that, which takes 8 ms even at starts that print no help."""
 
     def __init__(self, prog: str, **given: Any) -> None:
         try:
@@ -38,18 +38,18 @@ class _Help(argparse.HelpFormatter):
 
 
 class _Parser(argparse.ArgumentParser):
-    """One whose help is formatted so; its commands' parsers are of its class."""
+    """A parser that formats its help with `_Help`, as do the parsers of its commands."""
 
     def __init__(self, **given: Any) -> None:
         super().__init__(**({"formatter_class": _Help} | given))
 
 
 def build_parser(wanted: set[str] | None = None) -> argparse.ArgumentParser:
-    """The command line, with the commands of the `wanted` groups (None: of all)."""
+    """The command line, with the commands of the `wanted` groups (None: all groups)."""
     parser = _Parser(
         prog="flo",
         description="A durable Redis-compatible store over one append-only log. `flo server start` runs it.",
-        epilog="`flo COMMAND --help` tells more. Exit status: 0 done, 1 refused or not found, 2 wrong usage, 3 cannot connect.",
+        epilog="`flo COMMAND --help` shows more. Exit status: 0 done, 1 refused or not found, 2 wrong usage, 3 cannot connect.",
     )
     parser.add_argument("--version", action="version", version=f"flo {flo.__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
@@ -67,9 +67,9 @@ def main(argv: list[str] | None = None) -> int:
     first = next((word for word in argv if not word.startswith("-")), "")
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # a terminal that cannot show a letter shows its number
+            stream.reconfigure(errors="backslashreplace")  # a terminal that cannot show a character shows its code
     if sys.stdout is None:
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - closed before we began: there is nowhere to print to
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - standard output was closed before the start
     args = build_parser({first}).parse_args(argv)
     try:
         status: int = args.run(args)
@@ -77,7 +77,7 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or the interpreter complains when it flushes at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # otherwise the interpreter complains when it flushes at exit
         return EXIT_REFUSED
     except OSError as e:
         if sys.stderr is not None:

@@ -19,15 +19,15 @@ def add(commands: Any, summary: str) -> None:
         "backup",
         help=summary,
         description="Copy a data directory to OUT, consistent as of one index, and check the copy. A server may go on writing meanwhile: "
-        "everything it had answered before is in the copy. To restore, start a server with --data-dir on the copy.",
+        "the copy holds every write that it answered before. To restore, start a server with --data-dir on the copy.",
     )
     parser.add_argument("directory", metavar="DIR", help="the data directory")
-    parser.add_argument("out", metavar="OUT", help="a directory that is empty or not there yet")
+    parser.add_argument("out", metavar="OUT", help="a directory that is empty or does not exist yet")
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Say what was copied. Exit 1 with one line where it could not be done, or the copy is not whole."""
+    """Copy, check the copy, and print the result. Exit 1 with one line if the copy failed or is not whole."""
     from flo.control import ask
     from flo.errors import FloError
     from flo.ual.backup import backup
@@ -37,7 +37,7 @@ def run(args: argparse.Namespace) -> int:
     files = Files()
     lock = None
     try:
-        # "index N": beside a server
+        # a server answers "index N"
         said = ask(args.directory, "index") if os.path.isdir(args.directory) else None
         if said is None:
             lock = _hold(files, args.directory)
@@ -55,15 +55,15 @@ def run(args: argparse.Namespace) -> int:
     for sentence in report.damage:
         print(f"DAMAGED: {sentence}", file=sys.stderr)
     if report.damage:
-        print(f"flo: the copy in {args.out} is not whole, and nor is {args.directory}, most likely: try `flo check`.", file=sys.stderr)
+        print(f"flo: the copy in {args.out} is not whole; most likely {args.directory} is damaged too: try `flo check`.", file=sys.stderr)
         return 1
     print(f"the copy in {args.out} was read again and is whole")
     return 0
 
 
 def _hold(files: "Files", directory: str) -> "DirectoryLock | None":
-    """Keep others from writing to the directory meanwhile; None where nobody can. Raises `DirectoryInUse` where somebody does who cannot be
-    asked what was acknowledged: a program with an engine of its own, or an earlier Flo."""
+    """Keep other processes from writing to the directory; None if it is read-only or missing. Raises `DirectoryInUse` if a process holds it
+    that cannot tell which index was acknowledged: a program with its own engine, or an earlier Flo."""
     from flo.ual.lock import DirectoryLock
 
     try:
@@ -71,4 +71,4 @@ def _hold(files: "Files", directory: str) -> "DirectoryLock | None":
     except OSError as e:
         if e.errno not in (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOENT):
             raise
-        return None  # read-only; or not there, which is said next
+        return None  # read-only; or missing, which the copy reports next

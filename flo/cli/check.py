@@ -1,4 +1,4 @@
-"""`flo check DIR`: is the log whole? With `--repair`, make it one that opens."""
+"""`flo check DIR`: is the log whole? With `--repair`, make a damaged log usable again."""
 
 import argparse
 import os
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from flo.engine import Engine
 
-LOOKS = 3  # a server at work can make one look see what is not so, hardly three in a row
+LOOKS = 3  # a server at work can make one look report damage that is not there, but hardly three looks in a row
 
 
 def add(commands: Any, summary: str) -> None:
@@ -16,23 +16,23 @@ def add(commands: Any, summary: str) -> None:
     parser = commands.add_parser(
         "check",
         help=summary,
-        description="Verify every checksum, the order of indexes and the manifest of a data directory, and rebuild from it what a server "
-        "would hold. Changes nothing, unless told to repair; exits 1 where something is damaged.",
+        description="Verify every checksum, the order of indexes and the manifest of a data directory, and rebuild the state from it. "
+        "Changes nothing without --repair. Exits 1 if anything is damaged.",
     )
     parser.add_argument("directory", metavar="DIR", help="the data directory")
     parser.add_argument(
         "--repair",
         action="store_true",
-        help="where something is damaged, copy the damaged files to DIR/damaged-..., then cut the log at the last good batch before the "
-        "damage, or, in a compacted file, leave out what cannot be read. No server may be using DIR",
+        help="copy damaged files to DIR/damaged-..., then cut the log at the last good batch before the damage; of a damaged compacted "
+        "file, leave out only the unreadable parts. No server may be using DIR",
     )
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print what was found, and what was done about it."""
+    """Check the directory, repair it if asked to, and print the results."""
     if not os.path.isdir(args.directory):
-        print(f"flo: {args.directory} is not there, or is no directory.", file=sys.stderr)
+        print(f"flo: {args.directory} does not exist, or is not a directory.", file=sys.stderr)
         return 1
     damage = _look(args.directory)
     if not args.repair or not damage:
@@ -41,8 +41,8 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _look(directory: str) -> list[str]:
-    """Check, rebuild, and print; returns what is damaged."""
-    # beside a server, a batch may be half written when it is read, or a file be replaced: damage is what is still there the next time
+    """Check, rebuild, and print; returns a sentence for each damage."""
+    # while a server runs, a batch may be half written when it is read, or a file be replaced: real damage is still there at the next look
     for _ in range(LOOKS):
         lines, damage = _look_once(directory)
         if not damage:
@@ -56,7 +56,7 @@ def _look(directory: str) -> list[str]:
 
 
 def _look_once(directory: str) -> tuple[list[str], list[str]]:
-    """(what there is, what is damaged)"""
+    """(lines about the contents, sentences about damage)"""
     from array import array
     from bisect import bisect_left
 
@@ -65,7 +65,7 @@ def _look_once(directory: str) -> tuple[list[str], list[str]]:
     from flo.ual.record import Record
 
     engine = Engine.without_log()
-    indexes = array("Q")  # of what a start would apply, ascending
+    indexes = array("Q")  # of the records that a start would apply, ascending
 
     def apply(index: int, record: Record) -> None:
         indexes.append(index)
@@ -78,7 +78,7 @@ def _look_once(directory: str) -> tuple[list[str], list[str]]:
     try:
         report = check(directory, apply=apply)
     except Exception as e:
-        # every record is what was written; that the stores cannot take them is a defect of this program, and worth a sentence too
+        # every record is intact; if the stores cannot take them, this program has a defect, which is reported as well
         return [], [f"behind index {indexes[-1] if indexes else 0} the stores cannot be rebuilt: {e!r}"]
     if report.damage:
         return report.lines, report.damage
@@ -89,7 +89,7 @@ def _look_once(directory: str) -> tuple[list[str], list[str]]:
 
 
 def _contents(engine: "Engine") -> list[str]:
-    """What is in each namespace."""
+    """A line about each namespace."""
     lines = []
     for name, namespace in sorted(engine.namespaces.items()):
         queues, streams = namespace.queues.store, namespace.streams.store
@@ -101,12 +101,12 @@ def _contents(engine: "Engine") -> list[str]:
             f"{len(streams.streams)} streams with {records} records"
         )
     if engine.homeless:
-        lines.append(f"{engine.homeless} records are of a namespace that was deleted, or whose own record was lost")
+        lines.append(f"{engine.homeless} records belong to a namespace that was deleted or whose own record was lost")
     return lines
 
 
 def _repair(directory: str) -> int:
-    """Repair, check again, and say what was done."""
+    """Repair, check again, and print the results."""
     from flo.engine import Engine, EngineSettings
     from flo.engine.clock import wall_clock
     from flo.errors import FloError
@@ -124,8 +124,8 @@ def _repair(directory: str) -> int:
         for line in done.lines:
             print(f"repaired: {line}")
         if done.aside:
-            print(f"what was there before is in {done.aside}")
-        with Engine(directory, EngineSettings()) as engine:  # whatever was lost now, or by a repair that was cut short
+            print(f"the damaged files were copied to {done.aside}")
+        with Engine(directory, EngineSettings()) as engine:  # payloads lost by this repair, or by an earlier one that was interrupted
             lost = engine.forget_unreadable()
         if lost:
             print(f"{lost} messages whose payload was lost are acknowledged")

@@ -1,4 +1,4 @@
-"""`flo compact DIR`: rewrite a log as what is still needed of it."""
+"""`flo compact DIR`: rewrite a log without the records that are no longer needed."""
 
 import argparse
 import os
@@ -14,22 +14,22 @@ def add(commands: Any, summary: str) -> None:
     parser = commands.add_parser(
         "compact",
         help=summary,
-        description="Rewrite the log in a data directory without what was overwritten, deleted or trimmed. Versions, history within "
-        "its depth and age, and everything else that is live stay as they are. A server that is using the directory is asked to do it.",
+        description="Rewrite the log in a data directory without overwritten, deleted and trimmed data. Versions, history within its "
+        "depth and age, and all live data stay as they are. If a server is using the directory, the server does it.",
     )
     parser.add_argument("directory", metavar="DIR", help="the data directory")
     parser.add_argument(
         "--to",
         metavar="OTHER",
-        help="rewrite it into this directory, which is empty or not there yet, on a disk that has room; DIR stays as it is, and no server "
-        "may be using it",
+        help="write the compacted log to this directory, on a disk that has room; OTHER must be empty or not exist yet. DIR stays as it "
+        "is, and no server may be using it",
     )
     parser.add_argument("--config", metavar="FILE", help="settings file, for kv.history_depth and kv.history_age (default: ./flo.toml)")
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Say what became of it. Exit 1 with one line where it could not be done."""
+    """Compact and print the sizes. Exit 1 with one line if the compaction failed."""
     from flo.config import load
     from flo.control import ask
     from flo.engine import Engine, EngineSettings
@@ -57,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _ask_the_holder(directory: str, in_use: Exception, ask: "Callable[[str, str, float | None], str | None]") -> int:
-    """Have the server that serves the directory compact it, and wait for that."""
+    """Ask the server that serves the directory to compact it, and wait for the end."""
     from flo.errors import FloError
 
     try:

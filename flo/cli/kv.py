@@ -26,7 +26,7 @@ def add(commands: Any, summary: str) -> None:
     put = command(group, "set", set_key, "set a key")
     _key(put)
     put.add_argument("value", metavar="VALUE", help="the value; - reads it from standard input")
-    put.add_argument("--ttl", type=U64, metavar="SECONDS", help="let it expire")
+    put.add_argument("--ttl", type=U64, metavar="SECONDS", help="let the key expire after so many seconds")
     put.add_argument("--cas", type=U64, metavar="VERSION", help="only if the key is at this version; 0: if it does not exist")
     only = put.add_mutually_exclusive_group()
     only.add_argument("--if-absent", action="store_true", help="only if the key does not exist")
@@ -43,13 +43,13 @@ def add(commands: Any, summary: str) -> None:
     history.add_argument("--limit", type=whole(1, 1000), default=10, help="how many. Default: %(default)s")
     incr = command(group, "incr", increment, "add to a counter")
     _key(incr)
-    incr.add_argument("delta", metavar="DELTA", nargs="?", type=I64, default=1, help="what to add. Default: 1")
+    incr.add_argument("delta", metavar="DELTA", nargs="?", type=I64, default=1, help="the number to add. Default: 1")
     touch = command(group, "touch", touch_key, "give a key a time to live")
     _key(touch)
-    touch.add_argument("ttl", metavar="SECONDS", type=U64, help="0 for ever")
-    persist = command(group, "persist", persist_key, "let a key live for ever")
+    touch.add_argument("ttl", metavar="SECONDS", type=U64, help="the time to live; 0 for ever")
+    persist = command(group, "persist", persist_key, "remove a key's time to live")
     _key(persist)
-    exists = command(group, "exists", key_exists, "say whether a key is there: exit 0 or 1")
+    exists = command(group, "exists", key_exists, "say whether a key exists: exit 0 or 1")
     _key(exists)
     mget = command(group, "mget", get_keys, "print the values of several keys")
     mget.add_argument("keys", metavar="KEY", nargs="+")
@@ -62,7 +62,7 @@ def add(commands: Any, summary: str) -> None:
         _key(parser)
         if name == "jset":
             parser.add_argument("value", metavar="JSON", help="a JSON text; - reads it from standard input")
-        parser.add_argument("--path", default="$", help="which part, such as $.items[0].name. Default: $, the whole")
+        parser.add_argument("--path", default="$", help="the part, such as $.items[0].name. Default: $, the whole document")
 
 
 def _key(parser: argparse.ArgumentParser) -> None:
@@ -70,7 +70,7 @@ def _key(parser: argparse.ArgumentParser) -> None:
 
 
 def _version(args: argparse.Namespace, version: int, text: str = "OK") -> int:
-    """Print what a write answered."""
+    """Print the version that a write answered."""
     if args.format == "json":
         print_json({"key": json_bytes(argument(args.key)), "version": version})
     else:
@@ -105,7 +105,7 @@ def set_key(client: "Client", args: argparse.Namespace) -> int:
 
 
 def delete_keys(client: "Client", args: argparse.Namespace) -> int:
-    """Delete keys; exit 1 where one was not there."""
+    """Delete keys; exit 1 if one did not exist."""
     versions = [(key, client.kv.delete(argument(key), cas=args.cas)) for key in args.keys]
     missing = [key for key, version in versions if version is None]
     if args.format == "json":
@@ -119,7 +119,7 @@ def delete_keys(client: "Client", args: argparse.Namespace) -> int:
 
 
 def list_keys(client: "Client", args: argparse.Namespace) -> int:
-    """Print keys as they come; says on standard error where there are more than asked for."""
+    """Print keys as they come; says on standard error if there are more than the limit."""
     left, cursor, first = args.limit or sys.maxsize, b"", True
     if args.format == "json":
         print("[", end="")
@@ -182,12 +182,12 @@ def touch_key(client: "Client", args: argparse.Namespace) -> int:
 
 
 def persist_key(client: "Client", args: argparse.Namespace) -> int:
-    """Take it away."""
+    """Remove a time to live."""
     return _version(args, client.kv.persist(argument(args.key)))
 
 
 def key_exists(client: "Client", args: argparse.Namespace) -> int:
-    """Say so, and exit 0 or 1."""
+    """Say whether a key exists; exit 0 or 1."""
     there = client.kv.exists(argument(args.key))
     if args.format == "json":
         print_json({"key": json_bytes(argument(args.key)), "exists": there})
@@ -197,7 +197,7 @@ def key_exists(client: "Client", args: argparse.Namespace) -> int:
 
 
 def get_keys(client: "Client", args: argparse.Namespace) -> int:
-    """Print several values; exit 1 where one is missing."""
+    """Print several values; exit 1 if one is missing."""
     keys = [argument(key) for key in args.keys]
     entries = []
     for at in range(0, len(keys), MGET_KEYS):

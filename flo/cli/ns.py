@@ -15,29 +15,29 @@ def add(commands: Any, summary: str) -> None:
     group = commands.add_parser("ns", help=summary, description="Namespaces: isolated sets of keys.").add_subparsers(
         metavar="COMMAND", required=True
     )
-    create = command(group, "create", create_namespace, "create a namespace, or find that it is there")
-    create.add_argument("name", metavar="NAME", help="1 to 128 of letters, digits, '.', '_', ':' and '-'")
-    command(group, "list", list_namespaces, "list the namespaces and what is in them")
+    create = command(group, "create", create_namespace, "create a namespace; no error if it exists")
+    create.add_argument("name", metavar="NAME", help="1 to 128 letters, digits, '.', '_', ':' and '-'")
+    command(group, "list", list_namespaces, "list the namespaces and their contents")
     delete = command(group, "delete", delete_namespace, "delete an empty namespace")
     delete.add_argument("name", metavar="NAME")
 
 
 def create_namespace(client: "Client", args: argparse.Namespace) -> int:
-    """Create one."""
+    """Create a namespace."""
     client.namespaces.create(args.name)
-    _done(args, "is there; use it with -n")
+    _done(args, "exists; use it with -n")
     return 0
 
 
 def delete_namespace(client: "Client", args: argparse.Namespace) -> int:
-    """Delete one."""
+    """Delete a namespace."""
     client.namespaces.delete(args.name)
     _done(args, "is deleted")
     return 0
 
 
 def list_namespaces(client: "Client", args: argparse.Namespace) -> int:
-    """Print all of them."""
+    """Print all namespaces."""
     names = client.namespaces.list()
     if args.format == "raw":
         print("\n".join(names))

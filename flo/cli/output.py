@@ -6,7 +6,7 @@ from typing import Any
 
 
 def json_bytes(data: bytes) -> Any:
-    """Bytes in JSON: a string where they are UTF-8, else {"base64": …}."""
+    """Bytes in JSON: a string if they are UTF-8, else {"base64": …}."""
     try:
         return data.decode()
     except UnicodeDecodeError:
@@ -16,19 +16,19 @@ def json_bytes(data: bytes) -> Any:
 
 
 def print_json(value: Any) -> None:
-    """One line of JSON, in UTF-8 whatever the terminal speaks."""
+    """Print one line of JSON, in UTF-8 whatever the terminal's encoding is."""
     print_bytes(json.dumps(value, ensure_ascii=False).encode("utf-8", "replace"), b"\n")
 
 
 def print_bytes(data: bytes, end: bytes = b"") -> None:
-    """Bytes as they are."""
+    """Print bytes unchanged."""
     sys.stdout.flush()
     sys.stdout.buffer.write(data + end)
     sys.stdout.buffer.flush()
 
 
 def print_text(data: bytes) -> None:
-    """A value for a person: with a line's end, and on a terminal without what would move its cursor."""
+    """Print a value for a person: with a line's end, and on a terminal without characters that would move its cursor."""
     if sys.stdout.isatty():
         print(shown(data))
     else:
@@ -36,7 +36,7 @@ def print_text(data: bytes) -> None:
 
 
 def shown(data: bytes) -> str:
-    """Bytes as text that is safe on a terminal: what is not printable is escaped."""
+    """Bytes as text that is safe on a terminal: unprintable characters are escaped."""
     text = data.decode("utf-8", "backslashreplace")
     return "".join(c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode() for c in text)
 
@@ -48,7 +48,7 @@ def line(data: bytes) -> str:
 
 def time_text(milliseconds: int) -> str:
     """Unix ms as local time."""
-    from datetime import datetime  # 4 ms, which not every command needs to spend
+    from datetime import datetime  # 4 ms, which most commands need not spend
 
     return datetime.fromtimestamp(milliseconds / 1000).astimezone().isoformat(" ", "milliseconds")
 

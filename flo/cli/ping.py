@@ -1,4 +1,4 @@
-"""`flo ping`: is a server there, and how soon does it answer?"""
+"""`flo ping`: does a server answer, and how fast?"""
 
 import argparse
 from time import perf_counter
@@ -17,7 +17,7 @@ def add(commands: Any, summary: str) -> None:
 
 
 def ping(client: "Client", args: argparse.Namespace) -> int:
-    """Print how long one took."""
+    """Ping once and print how long the answer took."""
     began = perf_counter()
     client.ping()
     took = (perf_counter() - began) * 1000

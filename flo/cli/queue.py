@@ -1,4 +1,4 @@
-"""`flo queue`: putting messages in, taking them, and seeing what is there."""
+"""`flo queue`: enqueue, take and show messages."""
 
 import argparse
 from typing import TYPE_CHECKING, Any
@@ -18,30 +18,30 @@ def add(commands: Any, summary: str) -> None:
     ).add_subparsers(metavar="COMMAND", required=True)
     put = _queue(command(group, "enqueue", enqueue, "put a message into a queue"))
     put.add_argument("payload", metavar="PAYLOAD", help="the message; - reads it from standard input")
-    put.add_argument("--priority", type=whole(0, 255), help="0 to 255, lower goes first. Default: 0")
-    put.add_argument("--delay", type=U64, metavar="MS", help="deliver it no sooner than in so many ms")
+    put.add_argument("--priority", type=whole(0, 255), help="0 to 255; lower priorities go first. Default: 0")
+    put.add_argument("--delay", type=U64, metavar="MS", help="deliver the message after so many ms at the earliest")
     put.add_argument("--dedup", metavar="KEY", help="add nothing if this key was used in the last 300 s")
-    take = _queue(command(group, "dequeue", dequeue, "lease messages and print them; exit 1 where there is none"))
+    take = _queue(command(group, "dequeue", dequeue, "lease messages and print them; exit 1 if none is ready"))
     take.add_argument("--limit", type=whole(1, 100), help="how many. Default: 1")
-    take.add_argument("--lease", type=whole(1, (1 << 32) - 1), metavar="MS", help="for how long. Default: the queue's own")
-    take.add_argument("--block", type=U32, metavar="MS", help="wait for a message; 0 for ever")
-    ack = _queue(command(group, "ack", acknowledge, "remove messages that are done"))
+    take.add_argument("--lease", type=whole(1, (1 << 32) - 1), metavar="MS", help="the length of the lease. Default: the queue's own")
+    take.add_argument("--block", type=U32, metavar="MS", help="wait so many ms for a message; 0 for ever")
+    ack = _queue(command(group, "ack", acknowledge, "acknowledge messages, which removes them"))
     nack = _queue(command(group, "nack", give_back, "give messages back to their place, or to the dead letters"))
-    nack.add_argument("--delay", type=U64, metavar="MS", help="not before so many ms")
+    nack.add_argument("--delay", type=U64, metavar="MS", help="deliver again after so many ms at the earliest")
     nack.add_argument("--dead", action="store_true", help="to the dead letters")
-    touch = _queue(command(group, "touch", touch_messages, "let leases end later"))
-    touch.add_argument("--lease", type=whole(1, (1 << 32) - 1), metavar="MS", help="from now. Default: the queue's own")
+    touch = _queue(command(group, "touch", touch_messages, "extend leases"))
+    touch.add_argument("--lease", type=whole(1, (1 << 32) - 1), metavar="MS", help="so many ms from now. Default: the queue's own lease")
     for parser in (ack, nack, touch):
         parser.add_argument("receipts", metavar="SEQ[-ATTEMPT]", nargs="+", type=_receipt)
     peek = _queue(command(group, "peek", show_ready, "show the messages that are ready, in the order of their delivery"))
     peek.add_argument("--limit", type=whole(1, 1000), help="how many. Default: 100")
-    command(group, "ls", list_queues, "list the queues and what is in them")
+    command(group, "ls", list_queues, "list the queues and their contents")
     _queue(command(group, "stats", show_stats, "show a queue's counts and configuration"))
     _queue(command(group, "purge", purge, "remove every message of a queue; dead letters stay"))
     dead = _queue(command(group, "dlq", dead_letters, "show dead letters, put them back, or delete them"))
     what = dead.add_mutually_exclusive_group()
     what.add_argument("--requeue", nargs="+", type=U64, metavar="SEQ", help="put these back")
-    what.add_argument("--delete", nargs="*", type=U64, metavar="SEQ", help="delete these, or all where none is named")
+    what.add_argument("--delete", nargs="*", type=U64, metavar="SEQ", help="delete these, or all if none is named")
 
 
 def _queue(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
@@ -52,7 +52,7 @@ def _queue(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
 def _receipt(text: str) -> tuple[int, int]:
     seq, dash, attempt = text.partition("-")
     if not seq.isdigit() or (dash and not attempt.isdigit()):
-        raise argparse.ArgumentTypeError(f"{text!r} is no receipt: SEQ or SEQ-ATTEMPT is expected")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a receipt: SEQ or SEQ-ATTEMPT is expected")
     return int(seq), int(attempt or 0)
 
 
@@ -116,7 +116,7 @@ def touch_messages(client: "Client", args: argparse.Namespace) -> int:
 
 
 def show_ready(client: "Client", args: argparse.Namespace) -> int:
-    """Print what is ready; exit 0 also where nothing is."""
+    """Print the ready messages; exit 0 also if there is none."""
     _show(args, client.queues.peek(argument(args.queue), args.limit))
     return 0
 

@@ -1,4 +1,4 @@
-"""What every command that speaks to a server shares: its flags, its connection, and errors that say what to do."""
+"""The common part of all commands that speak to a server: flags, connection, and errors that name a remedy."""
 
 import argparse
 import os
@@ -12,7 +12,7 @@ from flo.cli import EXIT_CANNOT_CONNECT, EXIT_REFUSED
 if TYPE_CHECKING:
     from flo.client import Client
 
-FIRST_ANSWER_SECONDS = 3.0  # a Flo server answers a ping at once; whatever else listens there gets no longer
+FIRST_ANSWER_SECONDS = 3.0  # a Flo server answers a ping at once; another program on the port gets no longer
 PROBE_SECONDS = 1.0
 VALUE_BYTES_MAX = 16 << 20
 
@@ -24,8 +24,8 @@ def remote_flags() -> argparse.ArgumentParser:
     flags = argparse.ArgumentParser(add_help=False)
     group = flags.add_argument_group("server")
     environment = os.environ
-    group.add_argument("--host", default=environment.get("FLO_HOST", "127.0.0.1"), help="its address. Default: %(default)s")
-    group.add_argument("--port", type=_port, default=environment.get("FLO_PORT", "9000"), help="its port. Default: %(default)s")
+    group.add_argument("--host", default=environment.get("FLO_HOST", "127.0.0.1"), help="the server's address. Default: %(default)s")
+    group.add_argument("--port", type=_port, default=environment.get("FLO_PORT", "9000"), help="the server's port. Default: %(default)s")
     group.add_argument("-n", "--namespace", default=environment.get("FLO_NAMESPACE", "default"), help="the namespace. Default: %(default)s")
     group.add_argument(
         "--secret-file", metavar="FILE", default=environment.get("FLO_SECRET_FILE", ""), help="a file with the server's secret"
@@ -35,14 +35,14 @@ def remote_flags() -> argparse.ArgumentParser:
         "--format",
         choices=("text", "json", "raw"),
         default="text",
-        help="text for people, json for programs, raw for bytes as they are. Default: text",
+        help="text for people, json for programs, raw for unchanged bytes. Default: text",
     )
     return flags
 
 
 def _port(text: str) -> int:
     if not text.isdigit() or not 0 < int(text) < 65536:
-        raise argparse.ArgumentTypeError(f"{text!r} is no port: a number from 1 to 65535 is expected")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a port: a number from 1 to 65535 is expected")
     return int(text)
 
 
@@ -52,7 +52,7 @@ def _seconds(text: str) -> float:
     except ValueError:
         seconds = 0.0
     if not 0 < seconds < 1e9:
-        raise argparse.ArgumentTypeError(f"{text!r} is no time: seconds, more than 0, are expected")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a time: a number of seconds over 0 is expected")
     return seconds
 
 
@@ -65,7 +65,7 @@ def whole(low: int, high: int) -> Callable[[str], int]:
         except ValueError:
             number = low - 1
         if not low <= number <= high:
-            raise argparse.ArgumentTypeError(f"{text!r} is no whole number from {low} to {high}")
+            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from {low} to {high}")
         return number
 
     return parse
@@ -84,7 +84,7 @@ def command(commands: Any, name: str, action: Action, summary: str, epilog: str 
 
 
 def run(action: Action, args: argparse.Namespace) -> int:
-    """Connect, act, and turn what goes wrong into one line and an exit status."""
+    """Connect, act, and turn a failure into one line and an exit status."""
     from flo.client import Disconnected
     from flo.errors import FloError, Unauthorized
 
@@ -118,13 +118,13 @@ def _client(args: argparse.Namespace) -> "Client":
 
 
 def fail(sentence: str, status: int = EXIT_REFUSED) -> int:
-    """Say what went wrong; returns the exit status."""
+    """Print an error; returns the exit status."""
     print(f"flo: {sentence}", file=sys.stderr)
     return status
 
 
 def _hint(host: str, port: int) -> str:
-    """What to do about a server that does not answer as Flo does."""
+    """The remedy if no Flo server answers there."""
     found = identify(host, port)
     if found is None:
         return f". Is a server running there? `flo server start --port {port}` starts one."
@@ -132,7 +132,7 @@ def _hint(host: str, port: int) -> str:
 
 
 def identify(host: str, port: int) -> str | None:
-    """A sentence about what listens there, by what it says by itself and to a line; None where nothing can be reached."""
+    """A sentence about the program that listens there, judged by its greeting and its answer to a line; None if nothing can be reached."""
     try:
         with socket.create_connection((host, port), PROBE_SECONDS) as sock:
             sock.settimeout(PROBE_SECONDS)
@@ -148,17 +148,17 @@ def identify(host: str, port: int) -> str | None:
         return None
     shown = said.split(b"\n")[0].strip()[:60].decode("utf-8", "replace")
     if b"flo_version:" in said:
-        return "A Flo server is there and does not answer in time; try a longer --timeout."
+        return "A Flo server listens there but does not answer in time; try a longer --timeout."
     if said.startswith((b"$", b"-")):
         version = next((line for line in said.decode("utf-8", "replace").split() if line.startswith("redis_version")), shown)
-        return f"A Redis server, or something else that speaks RESP, answered there ({version}); Flo's own port is wanted."
+        return f"A Redis server, or another program that speaks RESP, answered there ({version}); give Flo's port with --port."
     if said.startswith(b"HTTP/") or said.lower().startswith(b"<"):
-        return f"A web server answered there ({shown}); Flo's own port is wanted."
+        return f"A web server answered there ({shown}); give Flo's port with --port."
     if said.startswith(b"SSH-"):
-        return f"An SSH server answered there ({shown}); Flo's own port is wanted."
+        return f"An SSH server answered there ({shown}); give Flo's port with --port."
     if said:
-        return f"Something else answered there: {shown!r}; Flo's own port is wanted."
-    return "Something listens there and says nothing; it is no Flo server."
+        return f"Another program answered there: {shown!r}; give Flo's port with --port."
+    return "The program that listens there says nothing, so it is not a Flo server; give Flo's port with --port."
 
 
 def argument(text: str) -> bytes:
@@ -167,13 +167,14 @@ def argument(text: str) -> bytes:
 
 
 def value_argument(text: str) -> bytes:
-    """A value from the command line, or all of standard input for `-`. Raises `BadRequest` for one no server takes."""
+    """A value from the command line, or all of standard input for `-`. Raises `BadRequest` for a value that no server
+    accepts."""
     if text != "-":
         return argument(text)
     from flo.errors import BadRequest
 
     if sys.stdin is None:
-        raise BadRequest("- reads standard input, which is closed")
+        raise BadRequest("- reads standard input, but standard input is closed")
     data = sys.stdin.buffer.read(VALUE_BYTES_MAX + 1)
     if len(data) > VALUE_BYTES_MAX:
         raise BadRequest(f"standard input holds more than {VALUE_BYTES_MAX} bytes, the most a value may have")

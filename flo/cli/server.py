@@ -27,10 +27,10 @@ DURABILITY_TEXT = {
 
 def add(commands: Any, summary: str) -> None:
     """Add the commands to the parser."""
-    group = commands.add_parser("server", help=summary, description="Run a server, or ask one how it is.").add_subparsers(
+    group = commands.add_parser("server", help=summary, description="Run a server, or show its state.").add_subparsers(
         metavar="COMMAND", required=True
     )
-    command(group, "status", show_status, "say how a server is: where, for how long, how much, how busy")
+    command(group, "status", show_status, "show a server's address, uptime, contents and load")
     start = group.add_parser(
         "start",
         help="start a server",
@@ -54,7 +54,7 @@ def _add_flag(parser: argparse.ArgumentParser, row: SettingRow) -> None:
 
 
 def run_start(args: argparse.Namespace) -> int:
-    """Serve until told to stop. Exit 1 with one line where it cannot start."""
+    """Serve until told to stop. Exit 1 with one line if the server cannot start."""
     from flo.server import Server
 
     manager = Notifier(os.environ)
@@ -71,13 +71,13 @@ def run_start(args: argparse.Namespace) -> int:
     took = time.monotonic() - began
 
     def ready() -> None:
-        """Say that it is there, and what it holds."""
+        """Print that the server listens, and what it holds."""
         engine = server.engine
         keys = sum(len(namespace.kv.store) for namespace in engine.namespaces.values())
         queues = sum(len(namespace.queues.names()) for namespace in engine.namespaces.values())
         streams = sum(len(namespace.streams.names()) for namespace in engine.namespaces.values())
-        unread = engine.rest.left if engine.rest is not None else 0  # of which some may be of those keys
-        held = f"{keys} keys, {queues} queues, {streams} streams" + (f", {unread} values that are read while it serves" if unread else "")
+        unread = engine.rest.left if engine.rest is not None else 0  # some may belong to keys counted above
+        held = f"{keys} keys, {queues} queues, {streams} streams" + (f", {unread} values to be read while it serves" if unread else "")
         where = f"{settings.bind}:{server.port}" if listener is None else f"{listener.getsockname()[0]}:{server.port}"
         directory = os.path.abspath(settings.data_dir)
         if settings.log_format == "json":
@@ -101,16 +101,14 @@ def run_start(args: argparse.Namespace) -> int:
                 lines.insert(1, f"  settings    {source}")
             print("\n".join(lines), file=sys.stderr, flush=True)
         if server.connection_limit < settings.max_connections:
-            server.log(
-                "warning", f"only {server.descriptor_limit} file descriptors may be open: fewer clients fit than max_connections says"
-            )
+            server.log("warning", f"only {server.descriptor_limit} file descriptors may be open: too few for max_connections")
 
         manager.tell("READY=1", f"STATUS=Serving on {where}: {held}")
         if manager.watchdog_seconds:
             watched()
 
     def watched() -> None:
-        """The loop turns: say so, and again in half the time that is allowed."""
+        """Tell the watchdog that the loop runs, and do so again in half of its time."""
         manager.tell("WATCHDOG=1")
         server.call_later(manager.watchdog_seconds / 2, watched)
 
@@ -124,7 +122,7 @@ def run_start(args: argparse.Namespace) -> int:
 
 
 class _Teller:
-    """Says how far a long start has come: on a terminal in a line that is written over, else in the log every TELL_SECONDS."""
+    """Shows the progress of a long start: on a terminal in one line that is overwritten, else in the log every TELL_SECONDS."""
 
     def __init__(self, oplog: OperatorLog, terminal: bool, manager: Notifier) -> None:
         self._manager = manager
@@ -133,7 +131,7 @@ class _Teller:
         self._told = 0.0
 
     def tell(self, done: int, total: int, seconds_left: int) -> None:
-        """So many bytes of so many are read."""
+        """Show that `done` of `total` bytes are read."""
         now = time.monotonic()
         left = f"{100 * min(done, total) / max(total, 1):.0f} % of {size_text(total)}, about {seconds_left} s left"
         self._manager.tell(f"STATUS=Reading the log: {left}", f"EXTEND_TIMEOUT_USEC={EXTEND_USEC}")
@@ -145,7 +143,7 @@ class _Teller:
 
 
 def show_status(client: "Client", args: argparse.Namespace) -> int:
-    """Print what the server tells about itself."""
+    """Print the server's status."""
     status = client.status()
     if args.format == "json":
         print_json(status)

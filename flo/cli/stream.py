@@ -1,4 +1,4 @@
-"""`flo stream`: appending records, reading and following them, and consumer groups."""
+"""`flo stream`: append, read and follow records; consumer groups."""
 
 import argparse
 from typing import TYPE_CHECKING, Any
@@ -23,50 +23,52 @@ def add(commands: Any, summary: str) -> None:
     read = _stream(command(group, "read", read_records, "print records, oldest first"))
     read.add_argument("--start", type=_id, metavar="ID", help="from this id on. Default: the first")
     read.add_argument("--end", type=_id, metavar="ID", help="up to this id. Default: the last")
-    read.add_argument("--tail", action="store_true", help="only what comes from now on; with --block or --follow")
+    read.add_argument("--tail", action="store_true", help="only new records; with --block or --follow")
     read.add_argument("--limit", type=LIMIT, help="how many. Default: 100; all with --follow")
-    read.add_argument("--block", type=U32, metavar="MS", help="wait for the first; 0 for ever")
-    read.add_argument("--follow", action="store_true", help="go on with what comes, until interrupted")
-    create = _stream(command(group, "create", create_stream, "make an empty stream, that keeps as much as it says"))
+    read.add_argument("--block", type=U32, metavar="MS", help="wait so many ms for the first record; 0 for ever")
+    read.add_argument("--follow", action="store_true", help="go on with new records, until interrupted")
+    create = _stream(command(group, "create", create_stream, "create an empty stream, with bounds if given"))
     trim = _stream(command(group, "trim", trim_stream, "remove the oldest records"))
     for parser, verb in ((create, "keep"), (trim, "leave")):
-        parser.add_argument("--max-len", type=U64, metavar="N", help=f"{verb} so many records")
-        parser.add_argument("--max-age", type=U64, metavar="SECONDS", help=f"{verb} what is so old")
-        parser.add_argument("--max-bytes", type=U64, metavar="N", help=f"{verb} so many bytes of payloads")
-    trim.add_argument("--start", type=_id, metavar="ID", help="leave what has this id or a higher one")
-    trim.add_argument("--dry-run", action="store_true", help="remove nothing; say how many it would be")
-    _stream(command(group, "info", show_info, "show what a stream has"))
-    command(group, "ls", list_streams, "list the streams and what is in them")
+        parser.add_argument("--max-len", type=U64, metavar="N", help=f"{verb} at most so many records")
+        parser.add_argument("--max-age", type=U64, metavar="SECONDS", help=f"{verb} records up to this age")
+        parser.add_argument("--max-bytes", type=U64, metavar="N", help=f"{verb} at most so many bytes of payloads")
+    trim.add_argument("--start", type=_id, metavar="ID", help="leave records with this id or a higher one")
+    trim.add_argument("--dry-run", action="store_true", help="remove nothing; print how many records would go")
+    _stream(command(group, "info", show_info, "show a stream's ids, size and groups"))
+    command(group, "ls", list_streams, "list the streams and their contents")
     _stream(command(group, "delete", delete, "delete a stream with its groups"))
     _add_groups(group.add_parser("group", help="consumer groups: see flo stream group --help", description="Consumer groups of a stream."))
 
 
 def _add_groups(parser: argparse.ArgumentParser) -> None:
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    create = _group(command(commands, "create", group_create, "make a group, and the stream"))
+    create = _group(command(commands, "create", group_create, "create a group, and its stream if it is missing"))
     create.add_argument("--start", type=_id, metavar="ID", help="begin with this id. Default: the first record")
-    create.add_argument("--tail", action="store_true", help="begin with what comes from now on")
-    create.add_argument("--ack-timeout", type=U32, metavar="MS", help="deliver again after so many ms; 0 for never. Default: 30000")
-    create.add_argument("--max-deliver", type=U32, metavar="N", help="set aside after so many deliveries; 0 for never. Default: 10")
-    read = _group(command(commands, "read", group_read, "deliver records to a consumer; exit 1 where there is none"))
+    create.add_argument("--tail", action="store_true", help="begin with new records")
+    create.add_argument("--ack-timeout", type=U32, metavar="MS", help="redeliver after so many ms; 0 for never. Default: 30000")
+    create.add_argument(
+        "--max-deliver", type=U32, metavar="N", help="make a record a dead letter after so many deliveries; 0: never. Default: 10"
+    )
+    read = _group(command(commands, "read", group_read, "deliver records to a consumer; exit 1 if there is none"))
     read.add_argument("consumer", metavar="CONSUMER")
     read.add_argument("--limit", type=LIMIT, help="how many. Default: 100")
-    read.add_argument("--block", type=U32, metavar="MS", help="wait for the first; 0 for ever")
-    read.add_argument("--no-ack", action="store_true", help="they are done as they are delivered")
-    ack = _group(command(commands, "ack", group_ack, "deliveries are done; deletes a dead letter"))
-    nack = _group(command(commands, "nack", group_nack, "give deliveries back, to whoever reads next"))
-    nack.add_argument("--delay", type=U64, metavar="MS", help="not before so many ms")
-    touch = _group(command(commands, "touch", group_touch, "let deliveries run out later"))
-    touch.add_argument("--lease", type=whole(1, (1 << 32) - 1), metavar="MS", help="from now. Default: the group's own")
+    read.add_argument("--block", type=U32, metavar="MS", help="wait so many ms for the first record; 0 for ever")
+    read.add_argument("--no-ack", action="store_true", help="acknowledge the records as they are delivered")
+    ack = _group(command(commands, "ack", group_ack, "acknowledge deliveries; deletes dead letters"))
+    nack = _group(command(commands, "nack", group_nack, "give deliveries back to the next reader"))
+    nack.add_argument("--delay", type=U64, metavar="MS", help="deliver again after so many ms at the earliest")
+    touch = _group(command(commands, "touch", group_touch, "extend the time to acknowledge"))
+    touch.add_argument("--lease", type=whole(1, (1 << 32) - 1), metavar="MS", help="so many ms from now. Default: the group's own timeout")
     for one in (ack, nack, touch):
         one.add_argument("ids", metavar="ID", nargs="+", type=_id)
-    claim = _group(command(commands, "claim", group_claim, "deliver to a consumer what is pending with others"))
+    claim = _group(command(commands, "claim", group_claim, "deliver to a consumer the records that are pending with others"))
     claim.add_argument("consumer", metavar="CONSUMER")
-    claim.add_argument("--min-idle", type=U64, metavar="MS", help="only what was delivered so long ago. Default: 0")
+    claim.add_argument("--min-idle", type=U64, metavar="MS", help="only records delivered at least so long ago. Default: 0")
     claim.add_argument("--limit", type=LIMIT, help="how many. Default: 100")
-    _group(command(commands, "pending", group_pending, "show what is delivered and not acknowledged, and the dead letters"))
+    _group(command(commands, "pending", group_pending, "show the unacknowledged deliveries and the dead letters"))
     _group(command(commands, "info", group_info, "show a group and its consumers"))
-    _group(command(commands, "delete", group_delete, "delete a group with all it knows"))
+    _group(command(commands, "delete", group_delete, "delete a group, its consumers and its deliveries"))
 
 
 def _stream(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
@@ -82,7 +84,7 @@ def _group(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
 def _id(text: str) -> tuple[int, int]:
     ms, dash, seq = text.partition("-")
     if not (ms.isascii() and ms.isdigit()) or (dash and not (seq.isascii() and seq.isdigit())) or max(int(ms), int(seq or 0)) >= 1 << 64:
-        raise argparse.ArgumentTypeError(f"{text!r} is no id: MS-SEQ is expected")
+        raise argparse.ArgumentTypeError(f"{text!r} is not an id: MS-SEQ is expected")
     return int(ms), int(seq or 0)
 
 
@@ -124,7 +126,7 @@ def _print(args: argparse.Namespace, record: "StreamRecord", grouped: bool = Fal
 
 
 def _done(args: argparse.Namespace, text: str, **facts: Any) -> int:
-    """What was done, where there is nothing else to show."""
+    """Print that a command is done which has no other result."""
     if args.format == "json":
         print_json({"stream": args.stream, **facts})
     elif args.format == "text":
@@ -156,12 +158,12 @@ def read_records(client: "Client", args: argparse.Namespace) -> int:
     """Print records; with --follow for ever."""
     stream = argument(args.stream)
     if args.tail and args.start:
-        return fail("--tail and --start exclude one another", 2)
+        return fail("give --tail or --start, not both", 2)
     if not args.follow:
         _show(args, client.streams.read(stream, args.start, args.end, tail=args.tail, limit=args.limit, block=args.block))
         return 0
     if args.end or args.block is not None:
-        return fail("--follow goes on for ever: it takes neither --end nor --block", 2)
+        return fail("--follow never ends: leave out --end and --block", 2)
     left = args.limit
     for record in client.streams.follow(stream, None if args.tail else args.start or (0, 0)):
         _print(args, record)
@@ -173,15 +175,15 @@ def read_records(client: "Client", args: argparse.Namespace) -> int:
 
 
 def create_stream(client: "Client", args: argparse.Namespace) -> int:
-    """Make a stream."""
+    """Create a stream."""
     client.streams.create(argument(args.stream), max_len=args.max_len, max_age=args.max_age, max_bytes=args.max_bytes)
     return _done(args, "OK")
 
 
 def trim_stream(client: "Client", args: argparse.Namespace) -> int:
-    """Trim, or say what would go."""
+    """Trim, or count the records that would go."""
     if args.start is args.max_len is args.max_age is args.max_bytes is None:
-        return fail("say what is to stay: --max-len, --max-age, --max-bytes or --start", 2)
+        return fail("say which records stay: give --max-len, --max-age, --max-bytes or --start", 2)
     removed = client.streams.trim(
         argument(args.stream),
         start=args.start,
@@ -194,7 +196,7 @@ def trim_stream(client: "Client", args: argparse.Namespace) -> int:
 
 
 def show_info(client: "Client", args: argparse.Namespace) -> int:
-    """Print what a stream has; a missing one is empty."""
+    """Print a stream's ids, size and groups; a missing stream is empty."""
     info = client.streams.info(argument(args.stream))
     found = {"first_id": str(info.first), "last_id": str(info.last), "records": info.records, "bytes": info.size, "groups": info.groups}
     if args.format == "json":
@@ -235,9 +237,9 @@ def _names(args: argparse.Namespace) -> tuple[bytes, bytes]:
 
 
 def group_create(client: "Client", args: argparse.Namespace) -> int:
-    """Make a group."""
+    """Create a group."""
     if args.tail and args.start:
-        return fail("--tail and --start exclude one another", 2)
+        return fail("give --tail or --start, not both", 2)
     client.streams.group_create(*_names(args), start=args.start, tail=args.tail, ack_timeout=args.ack_timeout, max_deliver=args.max_deliver)
     return _done(args, "OK", group=args.group)
 
@@ -267,7 +269,7 @@ def group_touch(client: "Client", args: argparse.Namespace) -> int:
 
 
 def group_claim(client: "Client", args: argparse.Namespace) -> int:
-    """Claim and print; exit 0 also where there is nothing."""
+    """Claim and print; exit 0 also if there is nothing to claim."""
     found = client.streams.claim(*_names(args), argument(args.consumer), min_idle=args.min_idle, limit=args.limit)
     _show(args, found, grouped=True)
     return 0

@@ -18,7 +18,7 @@ def syntax_error() -> BadRequest:
 
 def integer(arg: bytes, low: int = I64_MIN, high: int = I64_MAX, message: str = NOT_AN_INTEGER) -> int:
     """A decimal i64 within bounds. Raises `BadRequest(message)`."""
-    if not _INTEGER.fullmatch(arg) or arg == b"-0":
+    if not (arg.isdigit() and arg[0] != 0x30 and len(arg) < 19) and (not _INTEGER.fullmatch(arg) or arg == b"-0"):  # the first is faster
         raise BadRequest(message)
     value = int(arg)
     if not low <= value <= high:
@@ -29,11 +29,10 @@ def integer(arg: bytes, low: int = I64_MIN, high: int = I64_MAX, message: str = 
 def deadline(arg: bytes, unit_ms: int, base: int, name: str) -> int:
     """The deadline, in Unix ms, of a time in `unit_ms` from `base` (0: an absolute time); it must be positive, as SET and its kin
     demand. `name` is the command's, for the error."""
-    wrong = f"invalid expire time in '{name.lower()}' command"
-    value = integer(arg)
-    if value <= 0 or value > DEADLINE_MAX // unit_ms or value * unit_ms + base > DEADLINE_MAX:
-        raise BadRequest(wrong)
-    return value * unit_ms + base
+    value = integer(arg) * unit_ms
+    if 0 < value <= DEADLINE_MAX - base:
+        return value + base
+    raise BadRequest(f"invalid expire time in '{name.lower()}' command")
 
 
 def pattern(arg: bytes) -> tuple[bytes, bool]:

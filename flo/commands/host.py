@@ -3,14 +3,13 @@
 import os
 import sys
 from collections.abc import Callable, Iterable
-from typing import Any, Protocol
+from typing import Protocol
 
-from flo.commands.runs import Layout
 from flo.config import Settings
 from flo.engine import Engine
 from flo.waits import Waits
 
-RUN_MAX = 512  # requests of a run between looks at the clock: about 0.5 ms
+UNREAD_ARGUMENTS_MAX = 200  # of a command whose keys may be on disk (flo.store.unread): a look there takes 10 us
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 
@@ -134,9 +133,6 @@ class Host(Protocol):
     latency: list[tuple[int, int]]  # (Unix seconds, ms) of ticks over the threshold, oldest first
     waiting: int  # requests of all connections that wait
     inflating: bool  # one large value at a time: what they inflate to was not sent
-    flat_context: tuple[Any, ...]  # of commands/flat.py; see context.py; NO_CONTEXT at the start of a turn
-    layouts: dict[bytes, Layout]  # of runs of requests so far, by how they began
-    run_most: int  # of commands/binary/flat.py: requests of several connections that are looked at together
     waits: Waits  # of all clients, from readable to sent
     tick_deadline: float  # monotonic seconds; past it a connection gives way to the others
 

@@ -9,7 +9,7 @@ from flo.engine.kv import DEADLINE_MAX, check_count
 from flo.errors import BadRequest, NotFound
 from flo.proto import resp
 from flo.proto.resp import OK, ONE, ZERO, array, bulk, bulk_array, bulk_or_nil
-from flo.store.kv import COUNTER, JSON, STRING
+from flo.store.kv import COUNTER, JSON, STRING, entry_deadline
 
 SCAN_COUNT_MAX = 10_000  # keys one SCAN looks at, whatever COUNT says: others wait meanwhile
 KEYS_SLICE = 1000  # keys one slice of KEYS looks at: about a ms
@@ -20,12 +20,21 @@ NEVER, MISSING = -1, -2  # what TTL and its kin answer for a key with no deadlin
 
 
 def _delete(session: RespSession, args: list[bytes]) -> bytes:
-    others = [(key, _other_kind(session, key)) for key in dict.fromkeys(args[1:])] if _has_others(session) else []
-    others = [(key, kind) for key, kind in others if kind and not session.namespace.kv.exists(key)]
-    count = session.namespace.kv.delete_many(args[1:])
-    for key, kind in others:
-        count += session.namespace.queues.delete(key) if kind == "list" else session.namespace.streams.delete(key)
-    return resp.integer(count)
+    kv = session.namespace.kv
+    if len(args) == 2:
+        count = int(kv.discard(args[1]) or (_has_others(session) and _delete_other(session, args[1])))
+    elif not _has_others(session):
+        count = kv.delete_many(args[1:])
+    else:
+        keys = list(dict.fromkeys(args[1:]))
+        others = [key for key in keys if not kv.exists(key)]
+        count = kv.delete_many(keys) + sum(_delete_other(session, name) for name in others)
+    return ZERO if not count else resp.integer(count)
+
+
+def _delete_other(session: RespSession, name: bytes) -> bool:
+    """Delete the queue or the stream of that name; returns whether there was one."""
+    return session.namespace.queues.delete(name) or session.namespace.streams.delete(name)
 
 
 def _has_others(session: RespSession) -> bool:
@@ -61,13 +70,15 @@ def unlink(session: RespSession, args: list[bytes]) -> Reply:
 
 
 def _count(session: RespSession, args: list[bytes]) -> bytes:
+    kv = session.namespace.kv
+    if len(args) == 2 and kv.entry(args[1]) is not None:
+        return ONE
     keys = args[1:]
     check_count(keys)
-    kv = session.namespace.kv
     count = len(kv.live_keys(keys))
     if count < len(keys) and _has_others(session):
         count += sum(bool(_other_kind(session, key)) for key in keys if not kv.exists(key))
-    return resp.integer(count)
+    return ONE if count == 1 else resp.integer(count)
 
 
 @command(
@@ -179,35 +190,37 @@ _EXPIRE_SYNTAX = "[NX | XX | GT | LT]"
 
 
 def _expire(session: RespSession, args: list[bytes], unit: int, absolute: bool, floor: bool = False) -> bytes:
-    kv, now, name = session.namespace.kv, session.host.engine.now, args[0].decode("latin-1")
-    options = {arg.upper() for arg in args[3:]}
-    for arg in args[3:]:
-        if arg.upper() not in (b"NX", b"XX", b"GT", b"LT"):
-            raise BadRequest(f"Unsupported option {arg[:64].decode('utf-8', 'replace')}")
+    kv, base = session.namespace.kv, 0 if absolute else session.host.engine.now
+    options = _expire_options(args[3:]) if len(args) > 3 else ()
+    value = integer(args[2])
+    if floor and value > 0:
+        value = max(value // 1000, 1) * 1000  # the seeds: whole seconds, but a positive time never to none
+    if value * unit < arguments.I64_MIN or value * unit + base > DEADLINE_MAX:
+        raise BadRequest(f"invalid expire time in '{args[0].decode('latin-1').lower()}' command")
+    deadline = value * unit + base
+    entry = kv.entry(args[1])
+    if entry is not None and options:
+        current = entry_deadline(entry)
+        if (
+            (b"NX" in options and current)
+            or (b"XX" in options and not current)
+            or (b"GT" in options and (not current or deadline <= current))
+            or (b"LT" in options and current and deadline >= current)
+        ):
+            return ZERO
+    return ONE if kv.expire_at(args[1], max(deadline, 1), entry) else ZERO
+
+
+def _expire_options(words: list[bytes]) -> set[bytes]:
+    options = {word.upper() for word in words}
+    for word in words:
+        if word.upper() not in (b"NX", b"XX", b"GT", b"LT"):
+            raise BadRequest(f"Unsupported option {word[:64].decode('utf-8', 'replace')}")
     if b"NX" in options and len(options) > 1:
         raise BadRequest("NX and XX, GT or LT options at the same time are not compatible")
     if {b"GT", b"LT"} <= options:
         raise BadRequest("GT and LT options at the same time are not compatible")
-    value = integer(args[2])
-    if floor and value > 0:
-        value = max(value // 1000, 1) * 1000  # the seeds: whole seconds, but a positive time never to none
-    base = 0 if absolute else now
-    if value * unit < arguments.I64_MIN or value * unit + base > DEADLINE_MAX:
-        raise BadRequest(f"invalid expire time in '{name.lower()}' command")
-    deadline = value * unit + base
-    found = kv.get(args[1])
-    if found is None:
-        return ZERO
-    current = found.deadline
-    if (
-        (b"NX" in options and current)
-        or (b"XX" in options and not current)
-        or (b"GT" in options and (not current or deadline <= current))
-        or (b"LT" in options and current and deadline >= current)
-    ):
-        return ZERO
-    kv.touch(args[1], max(deadline, 1))
-    return ONE
+    return options
 
 
 @command(
@@ -268,8 +281,8 @@ def pexpireat(session: RespSession, args: list[bytes]) -> Reply:
 
 @command("PERSIST", 2, "key", "Remove a key's deadline.", group="generic", since="2.2.0", keys=(1, 1, 1), flags="write fast")
 def persist(session: RespSession, args: list[bytes]) -> Reply:
-    found = session.namespace.kv.get(args[1])
-    if found is None or not found.deadline:
+    entry = session.namespace.kv.entry(args[1])
+    if entry is None or not entry_deadline(entry):
         return ZERO
     session.namespace.kv.persist(args[1])
     return ONE
@@ -277,10 +290,10 @@ def persist(session: RespSession, args: list[bytes]) -> Reply:
 
 def _deadline(session: RespSession, key: bytes) -> int:
     """The key's deadline in ms, or NEVER, or MISSING."""
-    found = session.namespace.kv.get(key)
-    if found is None:
-        return NEVER if _other_kind(session, key) else MISSING
-    return found.deadline or NEVER
+    entry = session.namespace.kv.entry(key)
+    if entry is None:
+        return NEVER if _has_others(session) and _other_kind(session, key) else MISSING
+    return entry_deadline(entry) or NEVER
 
 
 @command(

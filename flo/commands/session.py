@@ -8,17 +8,14 @@ from collections.abc import Callable
 from time import monotonic, time
 from types import GeneratorType
 
-from flo.commands import flat, table
-from flo.commands.context import NO_CONTEXT
-from flo.commands.host import Host, Peer, SlowEntry, client_line
-from flo.commands.quick import UNREAD_ARGUMENTS_MAX
+from flo.commands import pipeline, table
+from flo.commands.host import UNREAD_ARGUMENTS_MAX, Host, Peer, SlowEntry, client_line
 from flo.commands.table import Blocked, Job, Later
 from flo.engine import Namespace
 from flo.errors import BadRequest, Fatal, LogFailed, Overloaded, Refusal, trace_of
 from flo.proto import resp
 from flo.proto.resp import ProtocolError, RequestParser
 
-FLAT_BYTES_MIN = 14  # shorter input holds no request worth the flat path
 SLOW_ARGUMENTS_MAX = 32  # SLOWLOG keeps this many arguments, cut to this many bytes
 SLOW_ARGUMENT_BYTES_MAX = 128
 MONITOR_ARGUMENT_BYTES_MAX = 1024  # quoting costs 0.2 us a byte, and everyone waits for it
@@ -73,11 +70,12 @@ def _nothing() -> None:
 class RespSession:
     """One RESP connection."""
 
-    lane = staticmethod(flat.run_many)
+    lane = staticmethod(pipeline.run_many)
 
     def __init__(self, host: Host, peer: Peer) -> None:
         self.host = host
         self.peer = peer
+        self.counters = host.counters
         self.namespace: Namespace = host.engine.namespace("default")
         self.authenticated = host.secret is None
         self.parser = RequestParser(self.authenticated)
@@ -100,7 +98,7 @@ class RespSession:
         self.job: Job | None = None
         self._job_skipped = False  # CLIENT REPLY SKIP was for the job
         self.busy = False  # a job, or a held reply's timer, must end before the next request may start
-        self.output_room = flat.OUTPUT_ROOM_BYTES
+        self.output_room = pipeline.OUTPUT_ROOM_BYTES
         self.executed = 0
         self.unfinished = False  # whether the parser keeps the start of a request
         self.length_known = False  # … and the length of what is missing
@@ -120,8 +118,8 @@ class RespSession:
         self.halted = self.yielded = False
         self.output_room = output_room
         at = 0
-        if self.flat and not self.unfinished and len(data) >= FLAT_BYTES_MIN and not self.host.monitors:
-            at = flat.run(self, data, 0)
+        if self.flat and not self.unfinished and not self.host.monitors:
+            at = pipeline.run(self, data, output_room)
         return self.go_on(data, at)
 
     def go_on(self, data: bytes, at: int) -> int:
@@ -133,21 +131,22 @@ class RespSession:
         return self._feed_carefully(data, at)
 
     def _feed_carefully(self, data: bytes, at: int) -> int:
-        """The plain way, through the parser; the flat path is tried again once a request that was under way is done."""
+        """Through the parser, request by request. The ordinary way is tried again behind the first of them, and where that was in vain,
+        behind twice as many: it looks at all that is left."""
         parser, size = self.parser, len(data)
+        tries = left = 1
         try:
-            if not parser.idle:
-                args, at = parser.parse(data, at)
-                if args is not None:
-                    self._run(args)
-                    if self.flat and not self.halted and not self.host.monitors and size - at >= FLAT_BYTES_MIN:
-                        at = flat.run(self, data, at)
-                        parser.searched = 0
             while not self.halted:
                 args, at = parser.parse(data, at)
                 if args is None:
                     break
                 self._run(args)
+                left -= 1
+                if not left and at < size and self.flat and not self.halted and not self.host.monitors:
+                    taken = pipeline.run(self, data[at:], self.output_room)
+                    tries = left = 1 if taken else 2 * tries
+                    at += taken
+                    parser.searched = 0
         except ProtocolError as e:
             self._protocol_error(e)
             at = size
@@ -181,7 +180,6 @@ class RespSession:
         """Do one more slice of the job; returns whether it has ended, its reply then being out."""
         job = self.job
         assert job is not None
-        self.host.flat_context = NO_CONTEXT
         appended = self.host.engine.log.next_index
         try:
             next(job)
@@ -205,6 +203,7 @@ class RespSession:
 
     def end(self) -> None:
         """The connection is gone."""
+        self.flat = False
         if self.job is not None:
             self.job.close()
             self.job = None
@@ -235,23 +234,34 @@ class RespSession:
         try:
             reply = self._dispatch(args)
         except Refusal as e:
-            host.counters.errors += 1
-            reply = refusal(e)
-        except LogFailed:
-            raise
+            reply = self.refused(e)
         except Exception as e:
-            if host.engine.log.next_index != appended:
-                raise Fatal(f"{args[0][:32]!r} failed after it had appended to the log") from e
-            host.counters.errors += 1
-            host.log("error", "a command failed; its request was answered with an error", traceback=trace_of(e))
-            reply = resp.error("ERR internal error")
-        micros = int((monotonic() - started) * 1e6)
-        if 0 <= host.settings.slowlog_slower_than <= micros:
-            self._note_slow(micros, args)
-        if type(reply) is bytes:
-            if self.replies and not skipped:
-                self.peer.out.append(reply)
-        elif isinstance(reply, Later):
+            reply = self.failed(e, args, appended)
+        seconds = monotonic() - started
+        if 0 <= host.settings.slowlog_slower_than <= seconds * 1e6:
+            self.note_slow(seconds, args)
+        self.accept(reply, args, skipped)
+
+    def refused(self, e: Refusal) -> bytes:
+        """The reply of a request that was refused."""
+        self.host.counters.errors += 1
+        return refusal(e)
+
+    def failed(self, e: Exception, args: list[bytes], appended: int) -> bytes:
+        """The reply of a request that met a defect, when the log's next index was `appended` before it. Raises where memory and log may no
+        longer agree."""
+        if isinstance(e, LogFailed):
+            raise e
+        host = self.host
+        if host.engine.log.next_index != appended:
+            raise Fatal(f"{args[0][:32]!r} failed after it had appended to the log") from e
+        host.counters.errors += 1
+        host.log("error", "a command failed; its request was answered with an error", traceback=trace_of(e))
+        return resp.error("ERR internal error")
+
+    def accept(self, reply: table.Reply, args: list[bytes], skipped: bool = False) -> None:
+        """Put the reply of a request out, or arrange for it to come. `skipped`: CLIENT REPLY SKIP was for this request."""
+        if isinstance(reply, Later):
             held = b"" if skipped else reply.reply
             self.busy = self.halted = True
             self.peer.resume_after(reply.seconds, lambda: self._release(held))
@@ -259,8 +269,10 @@ class RespSession:
             self.job = reply
             self._job_skipped = skipped
             self.busy = self.halted = True
-        else:
-            assert isinstance(reply, Blocked) and self.blocked is not None
+        elif isinstance(reply, Blocked):
+            assert self.blocked is not None
+        elif self.replies and not skipped:
+            self.peer.out.append(reply)  # type: ignore[arg-type]  # bytes, or a view of them
 
     def block(self, seconds: float, cancel: Callable[[], None], timed_out: Callable[[], bytes]) -> Block:
         """Hold the connection until `answer` is called on what this returns, or for so many seconds (0: for ever), when the
@@ -296,8 +308,6 @@ class RespSession:
             self._find_namespace_again()
         if self.host.monitors and "no_monitor" not in command.flags:
             self._tell_monitors(args)
-        if command.resets:
-            self.host.flat_context = NO_CONTEXT  # the flat path may follow in this same turn
         if count > UNREAD_ARGUMENTS_MAX and command.group in KEY_GROUPS and self.namespace.kv.store.unread is not None:
             return self._once_read(command, args)
         return command.handler(self, args)
@@ -371,8 +381,9 @@ class RespSession:
         for peer in tuple(self.host.monitors):
             peer.push(line)
 
-    def _note_slow(self, micros: int, args: list[bytes]) -> None:
-        host = self.host
+    def note_slow(self, seconds: float, args: list[bytes]) -> None:
+        """Keep a request that took so long for SLOWLOG."""
+        host, micros = self.host, int(seconds * 1e6)
         kept = [
             arg
             if len(arg) <= SLOW_ARGUMENT_BYTES_MAX

@@ -134,6 +134,27 @@ class Trim(NamedTuple):
     at: int
 
 
+_TRIMS: dict[tuple[bytes, ...], Trim] = {}  # by their words: programs send the same ones again and again
+TRIMS_MAX = 256
+TRIM_WORDS_MAX = 8
+
+
+def _xadd_options(args: list[bytes]) -> Trim:
+    """The trimming options of an XADD."""
+    try:
+        key = tuple(args[2 : args.index(b"*", 2, 2 + TRIM_WORDS_MAX)])
+    except ValueError:
+        return _trim_options(args, 2, appends=True)
+    found = _TRIMS.get(key)
+    if found is None:
+        found = _trim_options(args, 2, appends=True)
+        if found.at == 2 + len(key) and sum(map(len, key)) < 256:
+            if len(_TRIMS) >= TRIMS_MAX:
+                _TRIMS.clear()
+            _TRIMS[key] = found
+    return found
+
+
 def _trim_options(args: list[bytes], at: int, appends: bool) -> Trim:
     """Read the options from `at` on."""
     strategy = b""
@@ -187,7 +208,7 @@ def _trim_options(args: list[bytes], at: int, appends: bool) -> Trim:
     differs="~ keeps up to 511 records more",
 )
 def xadd(session: RespSession, args: list[bytes]) -> Reply:
-    bounds, create, at = (None, True, 2) if args[2] == b"*" else _trim_options(args, 2, appends=True)
+    bounds, create, at = (None, True, 2) if args[2] == b"*" else _xadd_options(args)
     count = len(args) - at - 1
     if count < 2 or count % 2:
         return wrong_arity("xadd")

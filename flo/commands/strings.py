@@ -4,15 +4,17 @@ from flo.commands import arguments
 from flo.commands.arguments import integer, syntax_error
 from flo.commands.session import RespSession
 from flo.commands.table import Job, Reply, command
-from flo.engine import KeyValue
 from flo.engine.kv import HISTORY_BYTES_MAX, VALUE_BYTES_MAX, WRONG_KIND_TEXT, check_count
 from flo.errors import BadRequest, Conflict, WrongKind
 from flo.proto import resp
 from flo.proto.resp import OK, ONE, ZERO, array, bulk, bulk_or_nil
-from flo.store.kv import JSON, PLAIN_MAX, SHARD_MASK, VERSION_BYTES, Found, frame
+from flo.store.kv import JSON, KIND_MASK, PLAIN_MAX, Found, entry_version, tail_bytes
 
 REPLY_BYTES_MAX = 64 << 20  # of one MGET: past it a client should ask in parts
 FLOAT_DIGITS = 17  # behind the point: what INCRBYFLOAT keeps, as Redis does
+
+
+VIEW_BYTES_MIN = 16 << 10  # larger values leave as a view of the entry: copying one costs as much as sending it
 
 
 def live_text(session: RespSession, key: bytes) -> Found | None:
@@ -37,13 +39,15 @@ def live_text(session: RespSession, key: bytes) -> Found | None:
     differs="a JSON document is WRONGTYPE: use JSON.GET",
 )
 def get(session: RespSession, args: list[bytes]) -> Reply:
-    found = live_text(session, args[1])
-    counters = session.host.counters
-    if found is None:
-        counters.misses += 1
+    entry = session.namespace.kv.entry(args[1])
+    if entry is None:
+        session.counters.misses += 1
         return session.nil
-    counters.hits += 1
-    return bulk(found.value)
+    if entry[-1] >= PLAIN_MAX and entry[-1] & KIND_MASK == JSON:
+        raise WrongKind(WRONG_KIND_TEXT, entry_version(entry))
+    session.counters.hits += 1
+    # an entry begins as the reply does
+    return entry[: -tail_bytes(entry)] if len(entry) < VIEW_BYTES_MIN else memoryview(entry)[: -tail_bytes(entry)]  # type: ignore[return-value]
 
 
 @command(
@@ -62,14 +66,15 @@ def set_(session: RespSession, args: list[bytes]) -> Reply:
         return OK
     now = session.host.engine.now
     absent = present = want_old = keep = False
-    deadline = 0
-    expiry: bytes = b""
-    amount = b""
+    expiry = amount = b""
     at = 3
     while at < len(args):
-        option = args[at].upper()
+        option = args[at] if args[at] in _EXPIRY_OPTIONS else args[at].upper()
         at += 1
-        if option == b"NX" and not present:
+        if option in _EXPIRY_OPTIONS and at < len(args) and expiry in (b"", option) and not keep:
+            expiry, amount = option, args[at]
+            at += 1
+        elif option == b"NX" and not present:
             absent = True
         elif option == b"XX" and not absent:
             present = True
@@ -77,41 +82,25 @@ def set_(session: RespSession, args: list[bytes]) -> Reply:
             want_old = True
         elif option == b"KEEPTTL" and not expiry:
             keep = True
-        elif option in _EXPIRY_OPTIONS and at < len(args) and expiry in (b"", option) and not keep:
-            expiry, amount = option, args[at]
-            at += 1
         else:
             raise syntax_error()
+    deadline = 0
     if expiry:
         unit, absolute = _EXPIRY_OPTIONS[expiry]
         deadline = arguments.deadline(amount, unit, 0 if absolute else now, "set")
     old = live_text(session, args[1]) if want_old else None
     try:
-        _put(kv, args[1], args[2], deadline, now, if_absent=absent, if_present=present, keep_deadline=keep)
+        kv.put(args[1], args[2], deadline=deadline, if_absent=absent, if_present=present, keep_deadline=keep)
     except Conflict:
         return bulk(old.value) if old else session.nil
+    if deadline and deadline <= now:
+        kv.sweep_key(args[1])  # its time has passed already
     if want_old:
         return bulk_or_nil(old.value if old else None, session.v3)
     return OK
 
 
 _EXPIRY_OPTIONS = {b"EX": (1000, False), b"PX": (1, False), b"EXAT": (1000, True), b"PXAT": (1, True)}
-
-
-def _put(
-    kv: KeyValue,
-    key: bytes,
-    value: bytes,
-    deadline: int,
-    now: int,
-    if_absent: bool = False,
-    if_present: bool = False,
-    keep_deadline: bool = False,
-) -> None:
-    """Set a key; one whose absolute deadline has passed already is gone at once."""
-    kv.put(key, value, deadline=deadline, if_absent=if_absent, if_present=if_present, keep_deadline=keep_deadline)
-    if deadline and deadline <= now:
-        kv.sweep_key(key)
 
 
 @command("SETNX", 3, "key value", "Set a key unless it exists.", group="string", keys=(1, 1, 1), flags="write denyoom fast")
@@ -145,7 +134,7 @@ def psetex(session: RespSession, args: list[bytes]) -> Reply:
 
 
 def _set_for(session: RespSession, args: list[bytes], unit: int) -> bytes:
-    deadline = arguments.deadline(args[2], unit, session.host.engine.now, args[0].decode("latin-1"))
+    deadline = arguments.deadline(args[2], unit, session.host.engine.now, "setex" if unit == 1000 else "psetex")
     session.namespace.kv.put(args[1], args[3], deadline=deadline)
     return OK
 
@@ -207,27 +196,23 @@ def getex(session: RespSession, args: list[bytes]) -> Reply:
     differs="a JSON document answers nil, as every other kind does in Redis; at most 10,000 keys and 64 MiB of values at a time",
 )
 def mget(session: RespSession, args: list[bytes]) -> Reply:
-    keys = args[1:]
+    keys, nil = args[1:], session.nil
+    check_count(keys)
+    look = session.namespace.kv.entry
     pieces: list[bytes] = [b"*%d\r\n" % len(keys)]
     total = misses = 0
-    check_count(keys)
-    kv, nil = session.namespace.kv, session.nil
-    shards = kv.store.shards
     for key in keys:
-        entry = shards[hash(key) & SHARD_MASK].get(key)
-        if entry is not None and entry[-1] >= PLAIN_MAX:  # a document, or something with a deadline
-            found = kv.get(key)
-            entry = None if found is None or found.kind == JSON else frame(found.value, 0, 0)
-        if entry is None:
+        entry = look(key)
+        if entry is None or (entry[-1] >= PLAIN_MAX and entry[-1] & KIND_MASK == JSON):
             misses += 1
             pieces.append(nil)
-        else:
-            total += len(entry)
-            if total > REPLY_BYTES_MAX:
-                raise BadRequest(f"the values of these keys are over {REPLY_BYTES_MAX} bytes together; ask for fewer at a time")
-            pieces.append(entry[:-VERSION_BYTES])
-    session.host.counters.misses += misses
-    session.host.counters.hits += len(keys) - misses
+            continue
+        total += len(entry)
+        if total > REPLY_BYTES_MAX:
+            raise BadRequest(f"the values of these keys are over {REPLY_BYTES_MAX} bytes together; ask for fewer at a time")
+        pieces.append(entry[: -tail_bytes(entry)])
+    session.counters.misses += misses
+    session.counters.hits += len(keys) - misses
     return b"".join(pieces)
 
 

@@ -54,7 +54,10 @@ class Command(NamedTuple):
 
 
 COMMANDS: dict[bytes, Command] = {}  # by upper-case name
-SPELLINGS: dict[bytes, Command] = {}  # by the spellings clients use, upper and lower case: one lookup on the hot path
+SPELLINGS: dict[bytes, Command] = {}  # by the spellings clients use, upper and lower case
+# Of these, the ones that a session may execute without a look at anything but the number of arguments: (handler, fewest, most, name)
+PLAIN: dict[bytes, tuple[Handler, int, int, str]] = {}
+MANY = 1 << 30  # arguments: no bound
 
 
 def command(
@@ -80,6 +83,8 @@ def command(
         token = name.encode()
         assert token not in COMMANDS, f"{name} is in the table twice"
         COMMANDS[token] = SPELLINGS[token] = SPELLINGS[token.lower()] = entry
+        if not entry.resets and not entry.subcommands and entry.group != "connection":
+            PLAIN[token] = PLAIN[token.lower()] = (handler, abs(arity), arity if arity > 0 else MANY, name.lower())
         return handler
 
     return add

@@ -44,6 +44,7 @@ from flo.ual.record import (
     FAMILY_STREAM,
     FAMILY_STREAM_GROUP,
     FAMILY_STREAM_SIDE,
+    HEADER_BYTES,
     NAMESPACE,
     NAMESPACE_ID_MAX,
     REGISTRY_ID,
@@ -53,6 +54,7 @@ from flo.ual.record import (
     Record,
     encode,
 )
+from flo.ual.segment import OFFSET_BYTES
 
 SWEEP_KEYS = 200  # expired keys buried in one slice: 3 us each
 NOTIFY_SLICE = 1000  # who wait for a key, told in one turn: 2 us each
@@ -61,6 +63,10 @@ QUEUE_FAMILIES = (FAMILY_QUEUE, FAMILY_QUEUE_SIDE)
 STREAM_FAMILIES = (FAMILY_STREAM, FAMILY_STREAM_SIDE, FAMILY_STREAM_GROUP)
 FORGET_SLICE = 1000  # lost messages forgotten in one batch
 FREE_STEP = 256
+# How many bytes of records are asked for at once, so that no record has to ask. The footer takes OFFSET_BYTES more for each record, which
+# is HEADER_BYTES long at least.
+AHEAD_BYTES = 1 << 20
+AHEAD_WITH_OFFSETS = AHEAD_BYTES + AHEAD_BYTES * OFFSET_BYTES // HEADER_BYTES
 FREE_ENTRIES = 4096  # entries of a dropped store freed in one slice: under a ms
 
 R = TypeVar("R")
@@ -124,6 +130,8 @@ class Engine:
         self.stamp_time = 0
         self.turn = 0  # how often the clock was read: what was found out about `now` holds until the next time
         self.memory_full = False
+        # `log.pending_bytes` up to which no operation needs to ask `admit`, one that adds and one that frees
+        self.adds_until = self.frees_until = 0
         self.swept = 0  # keys found expired and buried
         self.homeless = 0  # records read that are of no namespace
         self.clock = clock
@@ -139,7 +147,7 @@ class Engine:
         self.rest: Rest | None = None  # values that are still to be read
         self._may_leave = False
         self._next_namespace_id = DEFAULT_ID + 1
-        self.busy: set[Namespace] = set()  # those that may have something to be done by time or in the background
+        self.busy: set[int] = set()  # the ids of namespaces that may have something to be done by time or in the background
         self.namespaces: dict[str, Namespace] = {}
         self._by_hash: dict[int, Namespace] = {}
         self._by_id: dict[int, Namespace] = {}
@@ -168,7 +176,7 @@ class Engine:
             )
             for namespace in self.namespaces.values():
                 namespace.kv.store.settle()
-                self.busy.add(namespace)
+                self.busy.add(namespace.id)
             self._may_leave = False
             if self.rest is not None:
                 self.rest.met = log.met_damage
@@ -204,6 +212,13 @@ class Engine:
             self.stamp_time = self.now
         if self.settings.max_memory:
             self.memory_full = self.memory_used() > self.settings.max_memory
+        self._look_ahead()
+
+    def _look_ahead(self) -> None:
+        """Find out how much may be appended without asking for each record."""
+        log = self.log
+        self.frees_until = log.pending_bytes + AHEAD_BYTES if log.holds(AHEAD_WITH_OFFSETS) else 0
+        self.adds_until = 0 if self.memory_full else self.frees_until
 
     @property
     def clock_ahead(self) -> int:
@@ -215,6 +230,7 @@ class Engine:
         if self.log.pending:
             self._check_process()
             self.log.commit(self.stamp_time)
+            self._look_ahead()
 
     @contextmanager
     def batch(self) -> Iterator[None]:
@@ -292,9 +308,9 @@ class Engine:
         if self._garbage:
             self._free_slice()
             more = True
-        for namespace in tuple(self.busy):
+        for namespace in self._busy_ones():
             if namespace.quiet:
-                self.busy.discard(namespace)
+                self.busy.discard(namespace.id)
                 continue
             store = namespace.kv.store
             waiting = store.ordered.waiting
@@ -307,13 +323,16 @@ class Engine:
                 more = True
                 break
         more = self.sweep() or more
-        for namespace in tuple(self.busy):
+        for namespace in self._busy_ones():
             if namespace.queues.store.queues or namespace.queues.store.freeing:
                 more = namespace.queues.sweep() or more
                 more = (idle and namespace.untidy) or more  # what was purged is freed by now
             if namespace.streams.store.streams or namespace.streams.store.garbage:
                 more = namespace.streams.sweep() or more
         return more
+
+    def _busy_ones(self) -> list[Namespace]:
+        return [self._by_id[identity] for identity in self.busy]
 
     def read_rest(self, idle: bool) -> None:
         """Read a slice of what a start has left on disk."""
@@ -337,7 +356,7 @@ class Engine:
             return False
         self._sweep_after = 0
         try:
-            for namespace in tuple(self.busy):
+            for namespace in self._busy_ones():
                 room -= namespace.kv.sweep(room)
                 if room <= 0:
                     return True
@@ -352,7 +371,7 @@ class Engine:
     def next_due(self) -> int | None:
         """In how many ms there is next something to sweep, by the clocks as they are; 0 for at once, None for never."""
         found: list[tuple[int, int]] = []  # when it is due by the wall clock, and not before when by the steady one
-        for namespace in self.busy:
+        for namespace in self._busy_ones():
             due = namespace.kv.store.deadlines.next_due()
             if due is not None:
                 found.append((due, self._sweep_after))
@@ -419,6 +438,7 @@ class Engine:
         finally:
             if not self._broken:
                 log.end_compaction()
+                self._look_ahead()
 
     # -- the one way to change state ---------------------------------------------------------------
 
@@ -430,6 +450,7 @@ class Engine:
                 "delete something, let keys expire, or raise max_memory"
             )
         self.log.admit(size, adds)
+        self._look_ahead()
 
     def write(self, record: Record) -> int:
         """Append a record and apply it; returns its index. `admit` must have been asked for its size. Raises `BadRequest` where its
@@ -449,7 +470,7 @@ class Engine:
                 # a replay of a log whose compaction was cut short: the namespace was deleted, and its creation is gone already
                 self.homeless += 1
                 return
-            self.busy.add(namespace)
+            self.busy.add(namespace.id)
             if family == FAMILY_KV:
                 namespace.kv.apply(index, record)
             elif family in QUEUE_FAMILIES:
@@ -477,7 +498,7 @@ class Engine:
         self._next_namespace_id = max(self._next_namespace_id, identity + 1)
         namespace = self.namespaces.pop(name, None)
         if namespace is not None:  # else a replay, as above; and where a new one is made, the old one was deleted in between
-            self.busy.discard(namespace)
+            self.busy.discard(namespace.id)
             del self._by_hash[namespace.hash], self._by_id[namespace.id]
             namespace.deleted = True
             self._discard(namespace, 0)
@@ -492,7 +513,7 @@ class Engine:
         namespace = self._by_id.get(record.namespace)
         if namespace is None:
             return  # it was deleted since; the mark outlives it
-        self.busy.add(namespace)
+        self.busy.add(namespace.id)
         below = U64.unpack(record.state)[0]
         if record.entity and record.entity[0] in STREAM_FAMILIES:
             namespace.streams.apply_watermark(record.entity, below)
@@ -629,12 +650,13 @@ class Engine:
         """Change the bound while running: bytes, 0 for none."""
         self.settings = self.settings._replace(max_memory=value)
         self.memory_full = bool(value) and self.memory_used() > value
+        self._look_ahead()
 
     def _discard(self, namespace: Namespace, below: int) -> None:
         """Empty the stores of what came before index `below`. What they held is freed in slices: clearing a dict of a million takes a
         fifth of a second."""
         store, queues, streams = namespace.kv.store, namespace.queues, namespace.streams
-        self._garbage.append([*store.notes, *store.deadlines.hours(), store.buried, *leaves_of(store.ordered), *store.clear(below)])
+        self._garbage.append([*store.deadlines.hours(), store.buried, *leaves_of(store.ordered), *store.clear(below)])
         self._garbage.append(queues.store.pieces())
         queues.store = QueueStore()
         self._garbage.append(streams.store.pieces())

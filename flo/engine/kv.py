@@ -9,6 +9,7 @@ holds the value.
 """
 
 import os
+import struct
 from collections import OrderedDict
 from collections.abc import Callable, Generator, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
@@ -22,18 +23,25 @@ from flo.store.kv import (
     I64_MAX,
     I64_MIN,
     JSON,
+    KIND_MASK,
     NOTED,
     SHARD_MASK,
     SHARDS,
     STRING,
+    VERSION_BYTES,
     Found,
     KvStore,
+    entry_deadline,
+    entry_holder,
+    entry_value,
     entry_value_bytes,
     entry_version,
+    found_in,
 )
+from flo.store.unread import DAMAGED
 from flo.ual.record import (
     ENTITY_BYTES_MAX,
-    HEADER,
+    GONE,
     HEADER_BYTES,
     KV_DEADLINE,
     KV_GONE,
@@ -61,6 +69,11 @@ CURSORS_MAX = 10_000  # scans under way at once that can go on where they were
 CURSOR_BYTES_MAX = 4 << 20
 CURSOR_BYTES = 180  # of one besides its key, which stays in memory with it where that was deleted
 CURSOR_MAX = 1 << 53
+
+LEAN_BYTES = DEADLINE_BYTES = 8
+# A record's header up to its predecessor (flo.ual.record), which is the version at the end of the key's entry so far
+_START = struct.Struct("<IBBHIQ").pack
+NO_PREDECESSOR, NO_FLAGS = bytes(8), b"\0"
 
 R = TypeVar("R")
 
@@ -169,10 +182,14 @@ class KeyValue:
         else:
             self.store.put(index, key, state, kind & 3, 0)
         if self.watches:
-            waiting = self.watches.pop(key, None)
-            if waiting:
-                self.changed.append((key, waiting))
-                self.engine.changed.add(self)
+            self._tell(key)
+
+    def _tell(self, key: bytes) -> None:
+        """The key has changed: those who wait for it are to look."""
+        waiting = self.watches.pop(key, None)
+        if waiting:
+            self.changed.append((key, waiting))
+            self.engine.changed.add(self)
 
     def notify_all(self, ended: bool = False) -> None:
         """Everything was dropped: tell those who wait for a change, and where the namespace has `ended`, everyone."""
@@ -193,72 +210,106 @@ class KeyValue:
                 self.changed.append((key, waiting))
         return bool(self.changed)
 
+    # Every record of a key is packed in the next three methods, and nowhere else.
+
     def _write(self, key: bytes, value: bytes, kind: int, deadline: int) -> int:
-        """Write a value that was admitted; returns its version."""
-        self._bury_expired(key)
-        kind, state = KV_STRING | kind, value
-        if deadline:
-            kind, state = kind | KV_DEADLINE, U64.pack(deadline) + value
-        prev = self.store.predecessor(key)
-        return self.engine.write(Record(kind, self.namespace, self.engine.now, key, state, prev))
-
-    def _write_all(self, items: Sequence[tuple[bytes, bytes, int]]) -> list[int]:
-        """`_write` of strings that were admitted. Ten thousand are written in one piece, and others wait: so a value that nothing is noted
-        of, and nobody waits for, has its record put together without what any record needs, in half the time."""
+        """Give the key a value, and a deadline (ms, 0 for none); returns the version. Raises `Overloaded`, `OutOfMemory`."""
+        engine, store, key_size = self.engine, self.store, len(key)
+        log, now = engine.log, engine.now
+        size = HEADER_BYTES + key_size + len(value)
+        if log.pending_bytes + size > engine.adds_until:
+            self._admit(key, value)
         if self.ended:
-            raise BadRequest("the namespace was deleted")
-        engine, store = self.engine, self.store
-        engine.busy.add(engine.namespace_by_id(self.namespace))
-        append, put, pack, now, number = engine.log.append, store.put, HEADER.pack, engine.now, self.namespace
-        shards, buried, versions = store.shards, store.buried, []
-        for key, value, deadline in items:
-            entry = shards[hash(key) & SHARD_MASK].get(key)
-            if deadline or self.watches or (entry[-1] & NOTED if entry is not None else key in buried):
-                versions.append(self._write(key, value, STRING, deadline))
-                continue
-            prev = entry_version(entry) if entry is not None else 0
-            record = pack(HEADER_BYTES + len(key) + len(value), KV_STRING, 0, len(key), number, now, prev) + key + value
-            index = append(record)
-            put(index, key, value, STRING, 0)
-            versions.append(index)
-        return versions
+            self._check_is_there()
+        shard = store.shards[hash(key) & SHARD_MASK]
+        old = shard.get(key)
+        if old is None:
+            prev = NO_PREDECESSOR if not store.buried else U64.pack(store.predecessor(key))
+        else:
+            prev = old[-VERSION_BYTES:-1] + NO_FLAGS
+            if old[-1] & NOTED:
+                if 0 < entry_deadline(old) <= now:
+                    prev, old = U64.pack(self._bury(key)), None  # its history shows that it had died
+                elif old[-1] == DAMAGED:
+                    old = None  # the store does not hold it
+        if deadline:
+            header = _START(size + DEADLINE_BYTES, KV_STRING | KV_DEADLINE | kind, 0, key_size, self.namespace, now)
+            record = b"".join((header, prev, key, U64.pack(deadline), value))
+        else:
+            record = b"".join((_START(size, KV_STRING | kind, 0, key_size, self.namespace, now), prev, key, value))
+        index = log.append(record)
+        store.replace(shard, old, index, key, value, kind, deadline)
+        engine.busy.add(self.namespace)
+        if self.watches:
+            self._tell(key)
+        return index
 
-    def _admit(self, key: bytes, value: bytes) -> None:
-        """Check the limits of one write that adds."""
-        check_key(key)
-        check_value(value)
-        self.engine.admit(2 * (RECORD_MARGIN_BYTES + len(key)) + len(value), adds=True)
-
-    def _touch(self, key: bytes, found: Found, deadline: int) -> int:
-        self.engine.admit(RECORD_MARGIN_BYTES + len(key), adds=True)
-        kind, state = (KV_TOUCH | KV_DEADLINE, U64.pack(deadline)) if deadline else (KV_TOUCH, b"")
-        return self.engine.write(Record(kind, self.namespace, self.engine.now, key, state, found.version, (found.holder,)))
+    def _touch(self, key: bytes, entry: bytes, deadline: int) -> int:
+        """Give the key, which has this entry, another deadline (ms; 0 for none); returns the version."""
+        engine, log = self.engine, self.engine.log
+        size = HEADER_BYTES + LEAN_BYTES + len(key) + DEADLINE_BYTES
+        if log.pending_bytes + size > engine.adds_until:
+            engine.admit(RECORD_MARGIN_BYTES + len(key), adds=True)
+        self._check_is_there()
+        version, holder = entry[-VERSION_BYTES:-1] + NO_FLAGS, entry_holder(entry)
+        if deadline:
+            kind, state = KV_TOUCH | KV_DEADLINE, U64.pack(deadline)
+        else:
+            kind, state, size = KV_TOUCH, b"", size - DEADLINE_BYTES
+        header = _START(size, kind, 1, len(key), self.namespace, engine.now)
+        index = log.append(b"".join((header, version, U64.pack(holder), key, state)))
+        self.store.touch(index, key, deadline, holder)
+        engine.busy.add(self.namespace)
+        if self.watches:
+            self._tell(key)
+        return index
 
     def _bury(self, key: bytes) -> int:
-        """Write the deletion of a key that was admitted; returns its version."""
-        prev = self.store.predecessor(key)
-        return self.engine.write(Record(KV_GONE, self.namespace, self.engine.now, key, b"", prev, gone=True))
+        """Delete a key, which was admitted; returns the version of its tombstone."""
+        engine, log = self.engine, self.engine.log
+        self._check_is_there()
+        now, prev = engine.now, U64.pack(self.store.predecessor(key))
+        header = _START(HEADER_BYTES + len(key), KV_GONE, GONE, len(key), self.namespace, now)
+        index = log.append(b"".join((header, prev, key)))
+        self.store.bury(index, key, now)
+        engine.busy.add(self.namespace)
+        if self.watches:
+            self._tell(key)
+        return index
+
+    def _check_is_there(self) -> None:
+        """Raise `BadRequest` where the namespace is gone: a job, or what a program kept, may outlive it."""
+        if self.ended:
+            raise BadRequest("the namespace was deleted")
+
+    def _admit(self, key: bytes, value: bytes) -> None:
+        """Check that one write that adds has room: the record, and the tombstone of what has expired."""
+        self.engine.admit(2 * (RECORD_MARGIN_BYTES + len(key)) + len(value), adds=True)
+
+    def entry(self, key: bytes) -> bytes | None:
+        """The key's entry (flo.store.kv), None where it is missing or expired. An expired one is buried, for somebody is about to be shown
+        that it is gone. Raises `Damaged` for one that is on disk and does not read."""
+        entry = self.store.shards[hash(key) & SHARD_MASK].get(key)
+        if entry is not None and entry[-1] & NOTED:
+            if 0 < entry_deadline(entry) <= self.engine.now:
+                self._end(key)
+                return None
+            if entry[-1] == DAMAGED:
+                return self.store.look(key)
+        return entry
 
     def _is_expired(self, key: bytes) -> bool:
         return 0 < self.store.deadline(key) <= self.engine.now
 
-    def _bury_expired(self, key: bytes) -> None:
-        if self._is_expired(key):
-            self._bury(key)
-
     def _live(self, key: bytes) -> Found | None:
-        """The key's state, None where it is missing or expired. An expired one is buried, for somebody is about to be shown that it is
-        gone."""
-        found = self.store.find(key)
-        if found is not None and found.deadline and found.deadline <= self.engine.now:
-            self._end(key)
-            return None
-        return found
+        """The key's state, None where it is missing or expired, as `entry`."""
+        entry = self.entry(key)
+        return None if entry is None else found_in(entry)
 
     def _is_there(self, key: bytes) -> bool:
         """Whether there is such a key. One whose value does not read is there too: deleting it must be possible."""
         try:
-            return self._live(key) is not None
+            return self.entry(key) is not None
         except Damaged:
             return True
 
@@ -266,18 +317,24 @@ class KeyValue:
         """Bury an expired key. Where the disk has no room for that, it is gone as long as this process lives, and a sweep buries it once
         there is room: a look is never refused."""
         try:
-            self.engine.admit(RECORD_MARGIN_BYTES + len(key), adds=False)
+            self._admit_frees(RECORD_MARGIN_BYTES + len(key))
         except Overloaded:
             self.store.expire(key)
         else:
             self._bury(key)
             self.engine.swept += 1
 
-    def _check_version(self, key: bytes, found: Found | None, cas: int | None) -> None:
+    def _admit_frees(self, size: int) -> None:
+        """Check that records of so many bytes, which free, have room."""
+        if self.engine.log.pending_bytes + size > self.engine.frees_until:
+            self.engine.admit(size, adds=False)
+
+    @staticmethod
+    def _check_version(entry: bytes | None, cas: int | None) -> None:
         """Raise `Conflict` unless the key's version is `cas` (0: it must not exist; None: whatever)."""
-        version = found.version if found else 0
+        version = entry_version(entry) if entry is not None else 0
         if cas is not None and cas != version:
-            stands = f"has version {version}" if found else "does not exist"
+            stands = f"has version {version}" if entry is not None else "does not exist"
             raise Conflict(f"the key {stands}, and the request expected {f'version {cas}' if cas else 'no key'}", version)
 
     # -- reading -----------------------------------------------------------------------------------
@@ -304,7 +361,7 @@ class KeyValue:
     @operation
     def exists(self, key: bytes) -> bool:
         """Whether the key is there."""
-        return self._live(key) is not None
+        return self.entry(key) is not None
 
     @operation
     def watch(self, key: bytes, notify: Callable[[], None], known: int | None = None) -> Watch | None:
@@ -454,16 +511,17 @@ class KeyValue:
 
         `cas` is the version expected, 0 for a missing key. Raises `Conflict` where a condition does not hold.
         """
-        self._admit(key, value)
-        asks = cas is not None or if_absent or if_present or keep_deadline
-        found = self._live(key) if asks else None  # else a value that does not read would not let itself be replaced
-        self._check_version(key, found, cas)
-        if if_absent and found is not None:
-            raise Conflict("the key exists already", found.version)
-        if if_present and found is None:
-            raise Conflict("the key does not exist")
-        if keep_deadline and found is not None:
-            deadline = found.deadline
+        check_sizes(key, value)
+        if cas is not None or if_absent or if_present or keep_deadline:  # else a value that does not read would not let itself be replaced
+            entry = self.entry(key)
+            if cas is not None:
+                self._check_version(entry, cas)
+            if if_absent and entry is not None:
+                raise Conflict("the key exists already", entry_version(entry))
+            if if_present and entry is None:
+                raise Conflict("the key does not exist")
+            if keep_deadline and entry is not None:
+                deadline = entry_deadline(entry)
         return self._write(key, value, STRING, deadline)
 
     @operation
@@ -472,78 +530,88 @@ class KeyValue:
         check_count(items)
         size = 0
         for key, value, _ in items:
-            check_key(key)
-            check_value(value)
+            check_sizes(key, value)
             size += 2 * (RECORD_MARGIN_BYTES + len(key)) + len(value)
         self.engine.admit(size, adds=True)
-        return self._write_all(items)
+        write = self._write
+        return [write(key, value, STRING, deadline) for key, value, deadline in items]
 
     @operation
     def delete(self, key: bytes, cas: int | None = None) -> int:
         """Delete the key; returns the version of its tombstone. Raises `NotFound`, `Conflict`."""
-        if cas is None:
-            there = self._is_there(key)
-        else:
-            found = self._live(key)
-            self._check_version(key, found, cas)
-            there = found is not None
-        if not there:
+        if cas is not None:
+            self._check_version(self.entry(key), cas)
+        if not self._is_there(key):
             raise NotFound("the key does not exist")
-        self.engine.admit(RECORD_MARGIN_BYTES + len(key), adds=False)
+        self._admit_frees(RECORD_MARGIN_BYTES + len(key))
         return self._bury(key)
+
+    def discard(self, key: bytes) -> bool:
+        """Delete the key if it is there; returns whether it was."""
+        if not self._is_there(key):
+            return False
+        self._admit_frees(RECORD_MARGIN_BYTES + len(key))
+        self._bury(key)
+        return True
 
     @operation
     def delete_many(self, keys: Sequence[bytes]) -> int:
         """Delete those of `keys` that are there; returns how many were."""
         check_count(keys)
-        self.engine.admit(sum(map(len, keys)) + RECORD_MARGIN_BYTES * len(keys), adds=False)
-        count = 0
-        for key in keys:
-            if self._is_there(key):
-                self._bury(key)
-                count += 1
-        return count
+        self._admit_frees(sum(map(len, keys)) + RECORD_MARGIN_BYTES * len(keys))
+        return sum(map(self.discard, keys))
 
     @operation
     def touch(self, key: bytes, deadline: int, cas: int | None = None) -> int:
         """Give the key a deadline (ms; 0 clears it) without rewriting its value; returns the new version. A deadline that is
         not in the future deletes the key. Raises `NotFound`, `Conflict`."""
-        found = self._live(key)
-        self._check_version(key, found, cas)
-        if found is None:
+        entry = self.entry(key)
+        self._check_version(entry, cas)
+        version = self.expire_at(key, deadline, entry)
+        if not version:
             raise NotFound("the key does not exist")
+        return version
+
+    def expire_at(self, key: bytes, deadline: int, entry: bytes | None) -> int:
+        """`touch` of a key whose `entry` is known; 0 where there is no such key."""
+        if entry is None:
+            return 0
         if deadline and deadline <= self.engine.now:
-            self.engine.admit(RECORD_MARGIN_BYTES + len(key), adds=False)
+            self._admit_frees(RECORD_MARGIN_BYTES + len(key))
             return self._bury(key)
-        return self._touch(key, found, deadline)
+        return self._touch(key, entry, deadline)
 
     @operation
     def persist(self, key: bytes, cas: int | None = None) -> int:
         """Clear the key's deadline; returns the new version, or the old one where there was none to clear."""
-        found = self._live(key)
-        self._check_version(key, found, cas)
-        if found is None:
+        entry = self.entry(key)
+        self._check_version(entry, cas)
+        if entry is None:
             raise NotFound("the key does not exist")
-        return self._touch(key, found, 0) if found.deadline else found.version
+        return self._touch(key, entry, 0) if entry_deadline(entry) else entry_version(entry)
 
     @operation
     def incr(self, key: bytes, delta: int = 1) -> tuple[int, int]:
         """Add to a counter, missing counts as 0; returns (value, version). Keeps the deadline. Raises `WrongKind` for what is
         no number, `Conflict` past 64 bits."""
-        check_key(key)
-        found = self._live(key)
-        value = 0
-        if found is not None:
-            current = canonical_i64(found.value) if found.kind != JSON else None
-            if current is None:
-                raise WrongKind("the value is not an integer or out of range", found.version)
-            value = current
+        entry, value, deadline = self.entry(key), 0, 0
+        if entry is None:
+            check_sizes(key, b"")
+        else:
+            flags = entry[-1]
+            if flags & NOTED:
+                deadline = entry_deadline(entry)
+            if flags & KIND_MASK == COUNTER:
+                value = int(entry_value(entry))
+            else:
+                current = canonical_i64(entry_value(entry)) if flags & KIND_MASK != JSON else None
+                if current is None:
+                    raise WrongKind("the value is not an integer or out of range", entry_version(entry))
+                value = current
         value += delta
         if not I64_MIN <= value <= I64_MAX:
-            raise Conflict("increment or decrement would overflow", found.version if found else 0)
-        text = b"%d" % value
-        self._admit(key, text)
-        return value, self._write(key, text, COUNTER, found.deadline if found else 0)
+            raise Conflict("increment or decrement would overflow", entry_version(entry) if entry is not None else 0)
+        return value, self._write(key, b"%d" % value, COUNTER, deadline)
 
     @operation
     def update(self, key: bytes, change: Callable[[bytes | None], bytes | None]) -> bytes | None:
@@ -554,7 +622,7 @@ class KeyValue:
             raise WrongKind(WRONG_KIND_TEXT, found.version)
         new = change(found.value if found else None)
         if new is not None:
-            self._admit(key, new)
+            check_sizes(key, new)
             self._write(key, new, STRING, found.deadline if found else 0)
         return new
 
@@ -569,7 +637,7 @@ class KeyValue:
             return replace
         if not replace and self._live(target) is not None:
             return False
-        self._admit(target, found.value)
+        check_sizes(target, found.value)
         if move:
             self.engine.admit(2 * (RECORD_MARGIN_BYTES + len(target)) + len(found.value) + len(source), adds=True)
         self._write(target, found.value, found.kind, found.deadline)
@@ -579,28 +647,29 @@ class KeyValue:
 
     # -- JSON --------------------------------------------------------------------------------------
 
-    def _document(self, key: bytes) -> Found | None:
-        found = self._live(key)
-        if found is not None and found.kind != JSON:
-            raise WrongKind(WRONG_KIND_TEXT, found.version)
-        return found
+    def _document(self, key: bytes) -> bytes | None:
+        """`entry`. Raises `WrongKind` for what is no document."""
+        entry = self.entry(key)
+        if entry is not None and entry[-1] & KIND_MASK != JSON:
+            raise WrongKind(WRONG_KIND_TEXT, entry_version(entry))
+        return entry
 
     @operation
     def json_get(self, key: bytes, path: bytes = b"$") -> tuple[bytes, int]:
         """(text at `path`, version). Raises `NotFound` for the key or the path, `WrongKind`, `BadRequest`."""
         jsonpath.parse_path(path)  # what is malformed is that whatever the key holds
-        found = self._document(key)
-        if found is None:
+        entry = self._document(key)
+        if entry is None:
             raise NotFound("the key does not exist")
-        return jsonpath.get(found.value, path), found.version
+        return jsonpath.get(entry_value(entry), path), entry_version(entry)
 
     @operation
     def json_type(self, key: bytes, path: bytes = b"$") -> str:
         """The JSON type at `path`. Raises as `json_get` does."""
-        found = self._document(key)
-        if found is None:
+        entry = self._document(key)
+        if entry is None:
             raise NotFound("the key does not exist")
-        return jsonpath.kind_of(found.value, path)
+        return jsonpath.kind_of(entry_value(entry), path)
 
     @operation
     def json_set(
@@ -616,19 +685,20 @@ class KeyValue:
         """Set what is at `path` of the document, or the document, to a JSON text; returns the version. Keeps the deadline. The conditions
         are about what is at `path`. Raises `NotFound` where the parent is missing, `Conflict`, `WrongKind`, `BadRequest`."""
         try:
-            found = self._document(key)
-            self._check_version(key, found, cas)
+            entry = self._document(key)
+            self._check_version(entry, cas)
         except Conflict:
             jsonpath.parse_path(path)  # what is malformed is that whatever the key holds
             jsonpath.parse(value)
             raise
         if if_absent or if_present:
-            there = found is not None and self._json_has(found.value, path)
+            there = entry is not None and self._json_has(entry_value(entry), path)
             if there == if_absent:
-                raise Conflict("the path exists already" if there else "the path does not exist", found.version if found else 0)
-        new = jsonpath.set_at(found.value if found else None, path, value)
-        self._admit(key, new)
-        return self._write(key, new, JSON, found.deadline if found else 0)
+                version = entry_version(entry) if entry is not None else 0
+                raise Conflict("the path exists already" if there else "the path does not exist", version)
+        new = jsonpath.set_at(entry_value(entry) if entry is not None else None, path, value)
+        check_sizes(key, new)
+        return self._write(key, new, JSON, entry_deadline(entry) if entry is not None else 0)
 
     @staticmethod
     def _json_has(text: bytes, path: bytes) -> bool:
@@ -642,16 +712,16 @@ class KeyValue:
     def json_delete(self, key: bytes, path: bytes = b"$", cas: int | None = None) -> int:
         """Delete the value at `path`, or the document; returns the version. Raises `NotFound`, `Conflict`, `WrongKind`."""
         jsonpath.parse_path(path)
-        found = self._document(key)
-        self._check_version(key, found, cas)
-        if found is None:
+        entry = self._document(key)
+        self._check_version(entry, cas)
+        if entry is None:
             raise NotFound("the key does not exist")
-        left = jsonpath.delete_at(found.value, path)
+        left = jsonpath.delete_at(entry_value(entry), path)
         if left is None:
-            self.engine.admit(RECORD_MARGIN_BYTES + len(key), adds=False)
+            self._admit_frees(RECORD_MARGIN_BYTES + len(key))
             return self._bury(key)
-        self._admit(key, left)
-        return self._write(key, left, JSON, found.deadline)
+        check_sizes(key, left)
+        return self._write(key, left, JSON, entry_deadline(entry))
 
     # -- expiry ------------------------------------------------------------------------------------
 
@@ -690,14 +760,10 @@ class KeyValue:
 WRONG_KIND_TEXT = "Operation against a key holding the wrong kind of value"
 
 
-def check_key(key: bytes) -> None:
-    """Raise `BadRequest` for a key over the limit."""
+def check_sizes(key: bytes, value: bytes) -> None:
+    """Raise `BadRequest` for a key or a value over its limit."""
     if len(key) > KEY_BYTES_MAX:
         raise BadRequest(f"the key is {len(key)} bytes; at most {KEY_BYTES_MAX} are allowed")
-
-
-def check_value(value: bytes) -> None:
-    """Raise `BadRequest` for a value over the limit."""
     if len(value) > VALUE_BYTES_MAX:
         raise BadRequest(f"the value is {len(value)} bytes; at most {VALUE_BYTES_MAX} are allowed")
 

@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from flo.engine.namespace import Namespace
 from flo.engine.unread import LEAVE_MIN, LEFT_FILES_MAX, Rest
 from flo.errors import LogDamaged
-from flo.store.kv import FLAGS_SHIFT, KIND_MASK, SHARD_MASK, VERSION
+from flo.store.kv import FLAGS_SHIFT, KIND_MASK, NOTED, SHARD_MASK, VERSION
 from flo.store.stream import SEQ_BITS
 from flo.ual.base import BaseFile
 from flo.ual.block import Messages, Records
@@ -49,6 +49,7 @@ ALONE_MIN = 256  # records of a group that are worth a call of their own
 RUN_SIZES = (8, 64, 512)  # records looked at in one go: after a whole run of one size, the next larger
 FORMATS_RECORDS_MAX = 64 * RUN_SIZES[-1]  # of all formats together: 4 MB
 AT_ONCE = bytes(MESSAGE_STATE.size)  # a message of priority 0 and without a delay
+NOTHING_NOTED = b"\0"  # stands for the entry of a key that is missing
 
 _FLAGS = {kind: (kind & KIND_MASK) << FLAGS_SHIFT for kind in (KV_STRING, KV_COUNTER, KV_JSON)}
 _ID_AND_STATE = struct.Struct("<QQBQ")  # of a stream's record: ms, seq, kind, number among all
@@ -148,13 +149,13 @@ class Loading:
                         at = end
                         continue
                     known, special, store = number, namespace in self._special, namespace.kv.store
-                    shards, notes, buried = store.shards, store.notes, store.buried
+                    shards, buried = store.shards, store.buried
                 key = body[start:middle]
-                place = hash(key) & SHARD_MASK
-                if special and (key in notes[place] or key in buried):
+                shard = shards[hash(key) & SHARD_MASK]
+                if special and (dict.get(shard, key, NOTHING_NOTED)[-1] & NOTED or key in buried):
                     store.put(index, key, body[middle:end], kind & KIND_MASK, 0)
                 else:
-                    shards[place][key] = join((b"$%d" % (end - middle), body[middle:end], pack(index | flags[kind])))
+                    shard[key] = join((b"$%d" % (end - middle), body[middle:end], pack(index | flags[kind])))
             elif kind == QUEUE_MESSAGE and body.startswith(AT_ONCE, middle) and self._enter_queue(number, body[start + 2 : middle - 8]):
                 self._seqs.append(index)
             elif kind == STREAM_RECORD and self._enter_stream(number, body[start + 2 : middle - STREAM_ID.size]):

@@ -55,6 +55,7 @@ from flo.ual.record import (
     QUEUE_GONE,
     QUEUE_LEASE,
     QUEUE_MESSAGE,
+    TIME_AT,
     U64,
     WATERMARK,
     Record,
@@ -79,7 +80,6 @@ RIPEN_SLICE = 500  # messages whose time has come, handled at once: 3 ms where e
 WINDOW_SLICE = 500  # deduplication windows closed at once: 3 us each; a step of the clock may end all there are
 SWEEP_RETRY_MS = 1000  # by the steady clock
 WALK_SLICE = 4096  # ready messages looked at in one slice
-READ_ROWS = 256  # payloads asked for in one go
 PEEK_SLICE = 256  # payloads read in one slice: 2.5 us each from a warm cache
 
 _HEADER, _SEQ = HEADER.pack, U64.pack
@@ -88,8 +88,7 @@ _BASED = struct.Struct("<BIQI")  # the same, and the message's base where it has
 _DEAD = struct.Struct("<BI")  # priority, attempts
 _CONFIG = struct.Struct("<II")  # lease, most attempts
 _DEDUP = struct.Struct("<QQ")  # seq, until
-# of a state: what it is, by which attempt, in which queue
-HELD_MASK = KIND_MASK | ATTEMPTS_MAX << ATTEMPTS_SHIFT | QUEUE_MASK << QUEUE_SHIFT
+AT_ONCE = bytes(MESSAGE_STATE.size)  # the state of a message of priority 0 and without a delay, before its payload
 CONFIG_MARK, DEDUP_MARK, EVICTED_MARK = b"c", b"d", b"e"
 
 
@@ -159,6 +158,7 @@ class Queues:
         self.namespace = namespace
         self.store = QueueStore()
         self.takers: dict[bytes, OrderedDict[Taker, None]] = {}
+        self.ended = False  # the namespace is gone
         self.sweep_after = 0  # by the steady clock; 0 where the disk had room
         self._quiet_turn = -1  # the engine's turn in which nothing was due: what is added in it is due later
 
@@ -199,13 +199,14 @@ class Queues:
         else:
             self.store.drop(name)
 
-    # What runs once a message is written here in full rather than by engine.write, at a third of the cost: the record's bytes, and the
-    # same step of the store that `apply` takes.
+    # Every record of a message is packed here, rather than by engine.write at three times the cost.
 
     def _append(self, kind: int, queue: Queue, seq: int, state: bytes) -> None:
         """Append a record of a message that leans on it, or (no `state`) says that it is gone; what it does to the store is the
         caller's next line."""
         engine, head, number = self.engine, queue.head, _SEQ(seq)
+        if self.ended:
+            raise BadRequest("the namespace was deleted")
         entity_length = len(head) + 8
         length = HEADER_BYTES + entity_length
         if state:
@@ -213,12 +214,14 @@ class Queues:
             engine.log.append(b"".join((header, number, head, number, state)))
         else:
             engine.log.append(b"".join((_HEADER(length, kind, GONE, entity_length, self.namespace, engine.now, 0), head, number)))
-        engine.busy.add(engine.namespace_by_id(self.namespace))
+        engine.busy.add(self.namespace)
 
     def _lease(self, queue: Queue, seq: int, priority: int, attempts: int, deadline: int) -> None:
-        base = queue.bases.get(seq, 0)
+        base = queue.bases.get(seq, 0) if queue.bases else 0
         self._append(QUEUE_LEASE, queue, seq, _pack_transition(priority, attempts, deadline, base))
         self.store.lease(seq, queue.name, priority, attempts, deadline, base)
+        if deadline <= self.engine.now:
+            self._quiet_turn = -1
 
     def _back(self, queue: Queue, seq: int, priority: int, attempts: int, not_before: int, base: int) -> None:
         self._append(QUEUE_BACK, queue, seq, _pack_transition(priority, attempts, not_before, base))
@@ -230,17 +233,26 @@ class Queues:
 
     def forget(self, queue: Queue, seq: int) -> None:
         """A message's payload was lost: it is no more."""
-        self.engine.admit(TRANSITION_BYTES + len(queue.name), adds=False)
+        self._admit_frees(1, queue.name)
         self._gone(queue, seq)
+
+    def _admit_frees(self, count: int, name: bytes) -> None:
+        """Check that so many records of messages have room. None of them adds."""
+        size = count * (TRANSITION_BYTES + len(name))
+        if self.engine.log.pending_bytes + size > self.engine.frees_until:
+            self.engine.admit(size, adds=False)
 
     def _message(self, queue: Queue, payload: bytes, priority: int, not_before: int) -> int:
         engine, head = self.engine, queue.head
+        if self.ended:
+            raise BadRequest("the namespace was deleted")
         seq = engine.log.next_index
         length = HEADER_BYTES + len(head) + 8 + MESSAGE_STATE.size + len(payload)
         header = _HEADER(length, QUEUE_MESSAGE, 0, len(head) + 8, self.namespace, engine.now, 0)
-        engine.log.append(b"".join((header, head, _SEQ(seq), MESSAGE_STATE.pack(priority, not_before), payload)))
+        state = MESSAGE_STATE.pack(priority, not_before) if priority or not_before else AT_ONCE
+        engine.log.append(b"".join((header, head, _SEQ(seq), state, payload)))
         if not_before:
-            engine.busy.add(engine.namespace_by_id(self.namespace))
+            engine.busy.add(self.namespace)
             self.store.message(seq, queue.name, priority, not_before)
         else:
             self.store.push(seq, queue, priority)
@@ -262,7 +274,7 @@ class Queues:
             raise BadRequest(f"the priority is {priority}; it is 0 to {PRIORITY_MAX}, and lower goes first")
         now = self.engine.now
         not_before = _deadline(now, delay, "delay") if delay else 0
-        size = 2 * TRANSITION_BYTES + len(name) + len(payload)
+        size = 2 * TRANSITION_BYTES + len(name) + len(payload)  # the message, and its lease where somebody waits
         if dedup is not None:
             if len(dedup) > DEDUP_BYTES_MAX:
                 raise BadRequest(f"the deduplication key is {len(dedup)} bytes; at most {DEDUP_BYTES_MAX} are allowed")
@@ -272,29 +284,38 @@ class Queues:
                 return known[0]
             # where its window is over, the record of the new one says so
             size += TRANSITION_BYTES + len(name) + len(dedup)
-        self.engine.admit(size, adds=True)
+        self._admit_adds(size)
         seq = self._message(self.store.open(name), payload, priority, not_before)
         if dedup is not None:
             self._side(QUEUE_DEDUP, name, DEDUP_MARK + dedup, _DEDUP.pack(seq, now + DEDUP_MS))
-        self._serve(name)
+        if self.takers:
+            self._serve(name)
         return seq
+
+    def _admit_adds(self, size: int) -> None:
+        if self.engine.log.pending_bytes + size > self.engine.adds_until:
+            self.engine.admit(size, adds=True)
 
     @operation
     def enqueue_many(self, name: bytes, payloads: Sequence[bytes]) -> int:
         """Put messages in, all or none, the first to be delivered first; returns how many are ready then."""
-        check_name(name)
         if len(payloads) > MANY_MAX:
             raise BadRequest(f"the request has {len(payloads)} messages; at most {MANY_MAX} are allowed in one")
+        queue = self.store.queues.get(name)
+        if queue is None:
+            check_name(name)
         size = 0
         for payload in payloads:
             _check_payload(payload)
             size += len(payload)
-        self.engine.admit(size + len(payloads) * (TRANSITION_BYTES + len(name)), adds=True)
-        queue = self.store.open(name)
+        self._admit_adds(size + len(payloads) * (TRANSITION_BYTES + len(name)))
+        if queue is None:
+            queue = self.store.open(name)
         for payload in payloads:
             self._message(queue, payload, 0, 0)
         ready = queue.ready  # as Redis counts: before those who wait take theirs
-        self._serve(name)
+        if self.takers:
+            self._serve(name)
         return ready
 
     # -- taking out --------------------------------------------------------------------------------
@@ -304,46 +325,60 @@ class Queues:
         """Lease up to `limit` messages, for `lease` ms or the queue's own time; each delivery counts as an attempt. With
         `acknowledge` they are gone at once: at most once. Stops near 16 MiB, after one message at least. A message whose payload the disk
         has damaged becomes a dead letter, and is said: raises `Damaged`, and the next call goes on behind it."""
-        check_name(name)
         if lease is not None:
             _deadline(self.engine.now, lease, "lease")
         self._settle()
+        if name not in self.store.queues:
+            check_name(name)
         return self._take(name, limit, lease, acknowledge)
 
     def _settle(self) -> None:
         """Let time do what it has to before somebody looks. A server does a slice here, and the rest turn by turn."""
-        while self._has_due() and self.sweep() and not self.engine.manual:
-            pass
+        if self._quiet_turn == self.engine.turn:
+            return
+        while self._has_due():
+            if not self.sweep() or self.engine.manual:
+                return
+        self._quiet_turn = self.engine.turn
+
+    def _has_due(self) -> bool:
+        """Whether time has something to do to these queues now."""
+        store, now = self.store, self.engine.now
+        return not store.timers.quiet(now) or bool(store.windows and store.windows[0][0] <= now)
 
     def _take(self, name: bytes, count: int, lease: int | None, acknowledge: bool) -> list[Message]:
-        store, queue = self.store, self.store.find(name)
+        store = self.store
+        queue = store.queues.get(name)
         found: list[Message] = []
         if queue is None:
             return found
+        self._admit_frees(count, name)
+        log, deadline = self.engine.log, self.engine.now + (queue.lease_ms if lease is None else lease)
+        skip = HEADER_BYTES + len(queue.head) + 8 + MESSAGE_STATE.size
         size = 0
-        deadline = self.engine.now + (queue.lease_ms if lease is None else lease)
-        self.engine.admit(count * (TRANSITION_BYTES + len(name)), adds=False)
         while len(found) < count:
             seq, state = store.first(queue)
             if not seq:
                 break
             try:
-                record = self._read(seq)
+                data = log.read_bytes(seq)
             except Damaged:
                 if found:
                     break  # those before it are delivered first
                 self._bury(queue, seq, state)  # else nobody would get at those behind it
                 raise
-            payload = record.state[MESSAGE_STATE.size :]
+            if data is None:
+                raise LogDamaged(f"message {seq} is in its queue and not in the log")
+            payload = data[skip:]
             size += len(payload)
             if found and size > LIST_BYTES_MAX:
                 break
-            priority, attempts = priority_of(state), attempts_of(state) + 1
+            priority, attempts = state >> PRIORITY_SHIFT & PRIORITY_MASK, (state >> ATTEMPTS_SHIFT & ATTEMPTS_MAX) + 1
             if acknowledge:
                 self._gone(queue, seq)
             else:
                 self._lease(queue, seq, priority, attempts, deadline)
-            found.append(Message(seq, priority, attempts, record.time, payload))
+            found.append(Message(seq, priority, attempts, U64.unpack_from(data, TIME_AT)[0], payload))
         return found
 
     def _read(self, seq: int) -> Record:
@@ -375,6 +410,7 @@ class Queues:
 
     def end_all(self) -> None:
         """The namespace is gone: who waits is told that nothing comes."""
+        self.ended = True
         while self.takers:
             taker = next(iter(next(iter(self.takers.values()))))
             taker.cancel()
@@ -399,139 +435,6 @@ class Queues:
         except Overloaded:
             return  # not even leases fit on the disk: they wait until there is room
 
-    # -- one message, in short ------------------------------------------------------------------------
-    # What queues live by, as flo.commands.quick has it: each does what its long twin does where nothing is in the way, or nothing.
-
-    def pop(self, name: bytes, acknowledge: bool) -> tuple[int, int, bytes] | None:
-        """`dequeue` of one: (seq, attempts, payload); None where the long way has to be taken, or nothing is ready."""
-        store, engine = self.store, self.engine
-        log, now = engine.log, engine.now
-        queue = store.queues.get(name)
-        if queue is None or not log.accepts_adds or not self._is_quiet():
-            return None
-        seq, state = store.first(queue)
-        if seq in queue.bases:
-            return None
-        try:
-            data = log.read_bytes(seq) if seq else None
-        except Damaged:
-            return None
-        if data is None:
-            return None
-        priority, attempts = state >> PRIORITY_SHIFT & PRIORITY_MASK, (state >> ATTEMPTS_SHIFT & ATTEMPTS_MAX) + 1
-        if acknowledge:
-            self._gone(queue, seq)
-        else:
-            head, number, deadline = queue.head, _SEQ(seq), now + queue.lease_ms
-            length = len(head) + 8
-            size = HEADER_BYTES + 8 + length + _TRANSITION.size
-            header = _HEADER(size, QUEUE_LEASE, 1, length, self.namespace, now, 0)
-            log.pending.append(b"".join((header, number, head, number, _TRANSITION.pack(priority, attempts, deadline))))
-            log.pending_bytes += size
-            log.next_index += 1
-            engine.busy.add(engine.namespace_by_id(self.namespace))
-            store.lease(seq, name, priority, attempts, deadline)
-        return seq, attempts, data[HEADER_BYTES + len(queue.head) + 8 + MESSAGE_STATE.size :]
-
-    def pop_all(self, name: bytes, acknowledge: bool, count: int, most_bytes: int) -> tuple[list[int], list[bytes]]:
-        """`pop` of up to `count` messages that nothing has happened to yet, each on its first attempt: their seqs and payloads. Fewer,
-        or none, where the long way has to be taken, or past so many bytes."""
-        store, engine = self.store, self.engine
-        log, now = engine.log, engine.now
-        queue = store.queues.get(name)
-        if queue is None or not queue.order or not log.fits(count * (TRANSITION_BYTES + len(name))) or not self._is_quiet():
-            return [], []
-        priority = queue.order[0]
-        lane = queue.lanes[priority]
-        seqs = lane.next_seqs(count)
-        if not seqs or lane.back:
-            return [], []
-        skip = HEADER_BYTES + len(queue.head) + 8 + MESSAGE_STATE.size
-        payloads: list[bytes] = []
-        while len(payloads) < len(seqs):
-            try:
-                read = log.read_rows(seqs[len(payloads) : len(payloads) + READ_ROWS], skip)
-            except Damaged:
-                break
-            payloads += read
-            most_bytes -= sum(map(len, read))
-            if not read or most_bytes < 0:
-                break
-        del seqs[len(payloads) :]
-        if acknowledge:
-            self._gone_all(queue, seqs)
-            store.take_all(len(seqs), queue, priority)
-            return seqs, payloads
-        head, deadline = queue.head, now + queue.lease_ms
-        size = HEADER_BYTES + 8 + len(head) + 8 + _TRANSITION.size
-        header = _HEADER(size, QUEUE_LEASE, 1, len(head) + 8, self.namespace, now, 0)
-        state, join = _TRANSITION.pack(priority, 1, deadline), b"".join
-        self._append_all([join((header, number, head, number, state)) for number in map(_SEQ, seqs)], size)
-        store.lease_all(seqs, queue, priority, deadline)
-        return seqs, payloads
-
-    def _gone_all(self, queue: Queue, seqs: list[int]) -> None:
-        """Append that these messages are gone; what it does to the store is the caller's next line."""
-        head, join = queue.head, b"".join
-        size = HEADER_BYTES + len(head) + 8
-        header = _HEADER(size, QUEUE_GONE, GONE, len(head) + 8, self.namespace, self.engine.now, 0) + head
-        self._append_all([join((header, mark)) for mark in map(_SEQ, seqs)], size)
-
-    def _append_all(self, records: list[bytes], size: int) -> None:
-        """Append records of `size` bytes each, for which there is room."""
-        engine, log = self.engine, self.engine.log
-        log.pending += records
-        log.pending_bytes += size * len(records)
-        log.next_index += len(records)
-        engine.busy.add(engine.namespace_by_id(self.namespace))
-
-    def ack_all(self, name: bytes, seqs: list[int], attempts: list[int]) -> int:
-        """`ack` of messages whose leases run, with the attempt of each, or 0 for all where none is given; returns how many of the first
-        of `seqs` it was for: the next one needs a look of its own."""
-        store = self.store
-        queue, log = store.queues.get(name), self.engine.log
-        if queue is None or not log.fits(len(seqs) * (TRANSITION_BYTES + len(name))) or len(set(seqs)) != len(seqs):
-            return 0
-        if max(attempts) > ATTEMPTS_MAX:  # it would reach into the queue's number
-            return 0
-        shards = store.shards
-        held = LEASED | queue.number << QUEUE_SHIFT
-        said = HELD_MASK if attempts[0] else HELD_MASK & ~(ATTEMPTS_MAX << ATTEMPTS_SHIFT)
-        states = [shards[seq % 251].get(seq, 0) for seq in seqs]
-        here = [state & said for state in states]
-        wanted = [held | attempt << ATTEMPTS_SHIFT for attempt in attempts]
-        if here != wanted:
-            count = next(at for at, pair in enumerate(zip(here, wanted, strict=True)) if pair[0] != pair[1])
-            seqs, states = seqs[:count], states[:count]
-        if seqs:
-            self._gone_all(queue, seqs)
-            store.remove_all(seqs, states, queue)
-        return len(seqs)
-
-    def _has_due(self) -> bool:
-        """Whether time has something to do to these queues now."""
-        store, now = self.store, self.engine.now
-        return not store.timers.quiet(now) or bool(store.windows and store.windows[0][0] <= now)
-
-    def _is_quiet(self) -> bool:
-        """Whether it has nothing to do to them, for those who ask often in one turn."""
-        if self._quiet_turn != self.engine.turn:
-            if self._has_due():
-                return False
-            self._quiet_turn = self.engine.turn
-        return True
-
-    def ack_one(self, name: bytes, seq: int, attempt: int) -> int:
-        """`ack` of one receipt; -1 where the long way has to be taken."""
-        queue = self.store.queues.get(name)
-        if queue is None or not self.engine.log.fits(TRANSITION_BYTES + len(name)):
-            return -1
-        state = self.store.shards[seq % SHARDS].get(seq)
-        if state is None or kind_of(state) < LEASED or queue_of(state) != queue.number or attempt not in (0, attempts_of(state)):
-            return 0
-        self._gone(queue, seq)
-        return 1
-
     # -- receipts ----------------------------------------------------------------------------------
 
     def _held(self, name: bytes, receipts: Iterable[Receipt]) -> list[tuple[int, int]]:
@@ -555,13 +458,19 @@ class Queues:
     def ack(self, name: bytes, receipts: Sequence[Receipt]) -> int:
         """Remove messages that were done; returns how many of the receipts stood."""
         check_receipts(receipts)
-        held = self._held(name, receipts)
-        self.engine.admit(len(held) * (TRANSITION_BYTES + len(name)), adds=False)
-        queue = self.store.find(name)
-        for seq, _ in held:
-            assert queue is not None
-            self._gone(queue, seq)
-        return len(held)
+        queue = self.store.queues.get(name)
+        if queue is None:
+            return 0
+        self._admit_frees(len(receipts), name)
+        shards, number, count = self.store.shards, queue.number, 0
+        for seq, attempt in receipts:
+            state = shards[seq % SHARDS].get(seq)
+            if state is None or state & KIND_MASK < LEASED or state >> QUEUE_SHIFT & QUEUE_MASK != number:
+                continue
+            if attempt in (0, state >> ATTEMPTS_SHIFT & ATTEMPTS_MAX):
+                self._gone(queue, seq)
+                count += 1
+        return count
 
     @operation
     def nack(self, name: bytes, receipts: Sequence[Receipt], *, delay: int = 0, dead: bool = False) -> int:

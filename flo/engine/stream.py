@@ -124,6 +124,7 @@ class Streams:
         self.groups = Groups(self) if engine.manual else in_program(Groups)(self)
         self.watches: dict[bytes, dict[Watch, None]] = {}
         self._changed: list[tuple[bytes, dict[Watch, None]]] = []  # streams with those who wait and were not told yet
+        self.ended = False  # the namespace is gone
         self.sweep_after = 0  # by the steady clock; 0 where the disk had room
         self._ages_ahead: list[bytes] = []  # streams to be looked at by `_look_at_ages_ahead`
         self._ages_after = 0  # by the steady clock: when they are next found
@@ -224,12 +225,14 @@ class Streams:
                     raise BadRequest("The stream has exhausted the last possible ID, unable to add more items")
         else:
             ident = _given_id(ms, seq, last)
-        engine.admit(size + 5 * (SIDE_BYTES + len(name)), adds=True)  # trimming is two more records, by each of two bounds
+        most = size + 5 * (SIDE_BYTES + len(name))  # trimming is two more records, by each of two bounds
+        if engine.log.pending_bytes + most > engine.adds_until:
+            engine.admit(most, adds=True)
         stream = self._append(store.open(name), ident, added + 1, kind, payload)
         if bounds is not None:
             self._trim(stream, bounds)
         if stream.max_len or stream.max_bytes or stream.max_age:
-            engine.busy.add(engine.namespace_by_id(self.namespace))  # its age is looked at
+            engine.busy.add(self.namespace)  # its age is looked at
             self._keep(stream)
         if self.watches:
             self._tell(name)
@@ -244,24 +247,10 @@ class Streams:
         length = HEADER_BYTES + len(head) + STREAM_ID.size + RECORD_STATE.size + len(payload)
         header = HEADER.pack(length, STREAM_RECORD, 0, len(head) + STREAM_ID.size, self.namespace, engine.now, 0)
         name = STREAM_ID.pack(ident >> SEQ_BITS, ident & SEQ_MASK)
+        if self.ended:
+            raise BadRequest("the namespace was deleted")
         index = engine.log.append(b"".join((header, head, name, RECORD_STATE.pack(kind, added), payload)))
         return self.store.append(index, stream.name, ident, added, len(payload))
-
-    def add(self, name: bytes, payload: bytes, kind: int) -> int:
-        """`append` under an id of the stamps' time, where nothing is in the way, as flo.commands.quick has it; 0 where the long way has
-        to be taken, and nothing is done."""
-        stream, engine = self.store.streams.get(name), self.engine
-        if stream is None or not stream.plain or self.watches or self.groups.takers or engine.memory_full:
-            return 0
-        if not engine.log.fits(len(payload) + SIDE_BYTES + len(name)):
-            return 0
-        ident = engine.stamp_time << SEQ_BITS
-        if ident <= stream.last:
-            ident = stream.last + 1
-            if ident > ID_MAX:
-                return 0
-        self._append(stream, ident, stream.added + 1, kind, payload)
-        return ident
 
     def _keep(self, stream: Stream) -> None:
         """Trim by the stream's own bounds."""
@@ -308,6 +297,8 @@ class Streams:
 
     def _trim(self, stream: Stream, bounds: Bounds) -> int:
         """Remove what is before the place; returns how many. Two records at most, which must have been admitted."""
+        if bounds.approximate and bounds.max_len is not None and stream.chunks and stream.count - bounds.max_len < len(stream.chunks[0].ms):
+            return 0  # not even one chunk: most calls
         at, place = self._place(stream, bounds)
         count = stream.before(at, place)
         if count:
@@ -490,6 +481,7 @@ class Streams:
 
     def end_all(self) -> None:
         """The namespace is gone: who waits is told that nothing comes."""
+        self.ended = True
         for waiting in [*self.watches.values(), *(waiting for _, waiting in self._changed)]:
             for watch in tuple(waiting):
                 watch.fire()

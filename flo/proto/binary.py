@@ -68,6 +68,7 @@ REFUSALS: tuple[tuple[int, type[Refusal]], ...] = (
 _ERROR_OF = dict(REFUSALS)
 _FNV_OFFSET, _FNV_PRIME, _U64 = 0xCBF29CE484222325, 0x100000001B3, (1 << 64) - 1
 
+NO_OPTIONS: dict[str, Any] = {}  # nobody changes a request's options
 Buffer = bytes | memoryview
 
 
@@ -224,17 +225,22 @@ def split_request(frame: Frame) -> Request:
         raise BadRequest(
             f"the key of {key_length} bytes and the options of {options_length} do not fit the payload of {len(payload)} bytes"
         )
-    options = decode_options(operation, bytes(payload[middle:])) if options_length else {}
+    options = decode_options(operation, bytes(payload[middle:])) if options_length else NO_OPTIONS
+    check_request(operation, key_length, middle - key_length, options)
+    return Request(operation, flags, req_id, namespace, bytes(payload[:key_length]), bytes(payload[key_length:middle]), options)
+
+
+def check_request(operation: Operation, key_bytes: int, value_bytes: int, options: dict[str, Any]) -> None:
+    """Raise `BadRequest` where a request, whose parts are so long, is not what its operation's row says."""
     for name in operation.required:
         if name not in options:
             raise BadRequest(f"{operation.name} needs the option {name} ({OPTION_BY_NAME[name].code:#04x})")
-    if key_length and not operation.key:
-        raise BadRequest(f"{operation.name} takes no key, and one of {key_length} bytes was sent")
-    if middle > key_length and not operation.value:
-        raise BadRequest(f"{operation.name} takes no value, and one of {middle - key_length} bytes was sent")
-    if middle - key_length > value_limit(operation):
-        raise BadRequest(f"the value is {middle - key_length} bytes; {operation.name} takes {value_limit(operation)} at most")
-    return Request(operation, flags, req_id, namespace, bytes(payload[:key_length]), bytes(payload[key_length:middle]), options)
+    if key_bytes and not operation.key:
+        raise BadRequest(f"{operation.name} takes no key, and one of {key_bytes} bytes was sent")
+    if value_bytes and not operation.value:
+        raise BadRequest(f"{operation.name} takes no value, and one of {value_bytes} bytes was sent")
+    if value_bytes > value_limit(operation):
+        raise BadRequest(f"the value is {value_bytes} bytes; {operation.name} takes {value_limit(operation)} at most")
 
 
 def value_limit(operation: Operation) -> int:

@@ -84,6 +84,15 @@ class Deadlines(Generic[T]):
             for deadline, item in zip(deadlines, items, strict=True):
                 self.remove(deadline, item)
 
+    def move(self, before: int, deadline: int, item: T) -> None:
+        """`remove` with one deadline and `add` with another; 0 stands for none."""
+        if before and deadline and before // SECOND_MS == deadline // SECOND_MS:
+            return
+        if before:
+            self.remove(before, item)
+        if deadline:
+            self.add(deadline, item)
+
     def remove(self, deadline: int, item: T) -> bool:
         """Take out what was added with the same arguments; returns whether it was there."""
         second = deadline // SECOND_MS

@@ -1,14 +1,15 @@
 """The key-value projection of one namespace: the latest state of every key, as the log's records say.
 
     shards[hash(key) & 255]   key -> entry
-    notes[hash(key) & 255]    key -> (deadline, index of the record with the value), for keys flagged NOTED
 
-An **entry** is one bytes object, the value framed as a RESP bulk string and eight bytes of version:
+An **entry** is one bytes object, the value framed as a RESP bulk string and its tail:
 
     $<length>\\r\\n<value>\\r\\n<version, u56 little-endian><flags, u8>
+    $<length>\\r\\n<value>\\r\\n<deadline, u64><index of the record with the value, u64><version, u56><flags, u8>
 
-so that a hot read answers with a slice and no key costs a second object (a tuple of value and version costs half as much
-memory again). Flags: bits 0-1 the kind; NOTED: it has a deadline, or a touch was its last record.
+The second form is that of a key which is NOTED: it has a deadline, or its last record was a touch (deadline 0: it has none any more).
+A hot read answers with a slice, and no key costs a second object: a tuple of value and version costs half as much memory again.
+Flags: bits 0-1 the kind; NOTED.
 
 256 shards, because one dict of millions stalls for a quarter of a second when it grows; a shard of a million keys'
 worth takes 0.4 ms.
@@ -29,12 +30,12 @@ KIND_MASK = 0x03
 NOTED = 0x80
 PLAIN_MAX = 2  # an entry whose last byte is below this is a string or counter with nothing noted
 VERSION_BYTES = 8
+NOTE_BYTES = 24  # of a noted entry: deadline, holder, version and flags
 FLAGS_SHIFT = 56
 VERSION_MASK = (1 << FLAGS_SHIFT) - 1
 FRAME_END_BYTES = 2 + VERSION_BYTES  # CR, LF, version
 # A short bytes object and its place in a dict, by sys.getsizeof and the growth of RSS over a million keys.
 KEY_OVERHEAD_BYTES = 130
-NOTE_OVERHEAD_BYTES = 170  # the tuple, its ints, its place in a dict; what it takes among the deadlines, those account
 # Deleted keys whose history can still be asked for: so many, and so much memory, at most; the oldest are forgotten first. One that was
 # deleted while the clock was ahead stays the oldest, and those behind it stay too, until its time has come or there are too many.
 BURIED_MAX = 100_000
@@ -43,7 +44,9 @@ BURIED_BYTES = 230  # of one besides its name: a tuple, its ints, its place in a
 LONG_PAST = 1  # ms: a deadline that is past whatever a clock says
 
 VERSION = struct.Struct("<Q")
-_pack_version = VERSION.pack
+NOTE = struct.Struct("<QQQ")  # deadline, holder, version and flags
+_pack_version, _pack_note = VERSION.pack, NOTE.pack
+_note_of, _deadline_of = NOTE.unpack_from, VERSION.unpack_from
 
 I64_MIN, I64_MAX = -(1 << 63), (1 << 63) - 1
 
@@ -58,14 +61,19 @@ class Found(NamedTuple):
     holder: int
 
 
-def frame(value: bytes | bytearray, version: int, flags: int) -> bytes:
-    """The entry of a value."""
-    return b"".join((b"$%d\r\n" % len(value), value, b"\r\n", _pack_version(version | flags << FLAGS_SHIFT)))
+def frame(value: bytes, version: int, flags: int) -> bytes:
+    """The entry of a value that nothing is noted of."""
+    return b"$%d\r\n%b\r\n%b" % (len(value), value, _pack_version(version | flags << FLAGS_SHIFT))
+
+
+def tail_bytes(entry: bytes) -> int:
+    """How many bytes of an entry stand behind its value's CR and LF."""
+    return NOTE_BYTES if entry[-1] & NOTED else VERSION_BYTES
 
 
 def entry_value(entry: bytes) -> bytes:
     """The value in an entry."""
-    return entry[entry.index(10) + 1 : -FRAME_END_BYTES]
+    return entry[entry.index(10) + 1 : -2 - tail_bytes(entry)]
 
 
 def entry_value_bytes(entry: bytes) -> int:
@@ -73,9 +81,31 @@ def entry_value_bytes(entry: bytes) -> int:
     return int(entry[1 : entry.index(13)])
 
 
+def entry_deadline(entry: bytes) -> int:
+    """The deadline in an entry, ms; 0 for none."""
+    return int(_deadline_of(entry, len(entry) - NOTE_BYTES)[0]) if entry[-1] & NOTED else 0
+
+
 def entry_version(entry: bytes) -> int:
     """The version in an entry."""
     return int(VERSION.unpack_from(entry, len(entry) - VERSION_BYTES)[0]) & VERSION_MASK
+
+
+def entry_holder(entry: bytes) -> int:
+    """The index of the record that holds the value in an entry."""
+    if entry[-1] & NOTED:
+        return int(_deadline_of(entry, len(entry) - NOTE_BYTES + 8)[0])
+    return entry_version(entry)
+
+
+def found_in(entry: bytes) -> Found:
+    """The state that an entry is of."""
+    flags = entry[-1]
+    if not flags & NOTED:
+        version = entry_version(entry)
+        return Found(entry_value(entry), version, flags & KIND_MASK, 0, version)
+    deadline, holder, version = _note_of(entry, len(entry) - NOTE_BYTES)
+    return Found(entry_value(entry), version & VERSION_MASK, flags & KIND_MASK, deadline, holder)
 
 
 class KvStore:
@@ -95,13 +125,12 @@ class KvStore:
             self.unread = self.unread.dropped(self, below)  # None where that is all of it
         shards = self._new_shards()
         self.shards = shards
-        self.notes: list[dict[bytes, tuple[int, int]]] = [{} for _ in range(SHARDS)]
         # deleted key -> (index, time) of its deletion, oldest first; a plain dict finds its first slowly after deletions
         self.buried: OrderedDict[bytes, tuple[int, int]] = OrderedDict()
         self.deadlines: Deadlines[bytes] = Deadlines()
         self.ordered = self._new_order()
         self._buried_bytes = 0
-        self.bytes = 0  # of memory, accounted: to keys, notes and what is buried
+        self.bytes = 0  # of memory, accounted: to keys and to what is buried
         return old
 
     def _new_shards(self) -> list[dict[bytes, bytes]]:
@@ -130,24 +159,20 @@ class KvStore:
 
     def find(self, key: bytes) -> Found | None:
         """The key's state, whatever its deadline. Raises `Damaged` for one that is on disk and does not read."""
-        at = hash(key) & SHARD_MASK
-        entry = self.shards[at].get(key)
-        if entry is None:
-            return None
-        flags = entry[-1]
-        if flags == DAMAGED and self.unread is not None:
-            entry = self.unread.look(key)
-            if entry is None:
-                return None
-            flags = entry[-1]
-        version = entry_version(entry)
-        deadline, holder = self.notes[at][key] if flags & NOTED else (0, version)
-        return Found(entry_value(entry), version, flags & KIND_MASK, deadline, holder)
+        entry = self.shards[hash(key) & SHARD_MASK].get(key)
+        if entry is not None and entry[-1] == DAMAGED:
+            entry = self.look(key)
+        return None if entry is None else found_in(entry)
+
+    def look(self, key: bytes) -> bytes | None:
+        """The entry of a key that is on disk, and did not read before. Raises `Damaged`."""
+        assert self.unread is not None
+        return self.unread.look(key)
 
     def deadline(self, key: bytes) -> int:
         """The key's deadline in ms; 0 for none or no such key."""
-        note = self.notes[hash(key) & SHARD_MASK].get(key)
-        return note[0] if note else 0
+        entry = self.shards[hash(key) & SHARD_MASK].get(key)
+        return entry_deadline(entry) if entry is not None else 0
 
     def predecessor(self, key: bytes) -> int:
         """The index that the next record of `key` names as its predecessor; 0 for none."""
@@ -161,25 +186,31 @@ class KvStore:
 
     def put(self, index: int, key: bytes, value: bytes, kind: int, deadline: int) -> None:
         """Record `index` gave the key this value, kind and deadline (ms, 0 for none)."""
-        at = hash(key) & SHARD_MASK
-        shard = self.shards[at]
-        old = dict.get(shard, key)  # what is on disk needs no look: it is not accounted, and this hides it
-        if old is None:
-            self.ordered.fresh.append(key)
-            self.bytes += KEY_OVERHEAD_BYTES + len(key)
-            if self.buried:
-                self._unbury(key)
-        else:
-            self.bytes -= len(old)
-            if old[-1] & NOTED:
-                self._unnote(at, key)
+        shard = self.shards[hash(key) & SHARD_MASK]
+        # what is on disk needs no look: it is not accounted, and this hides it
+        self.replace(shard, dict.get(shard, key), index, key, value, kind, deadline)
+
+    def replace(self, shard: dict[bytes, bytes], old: bytes | None, index: int, key: bytes, value: bytes, kind: int, deadline: int) -> None:
+        """`put`, where the key's shard and its entry so far are known."""
         if deadline:
-            self._note(at, key, deadline, index)
-            entry = frame(value, index, kind | NOTED)
+            entry = b"$%d\r\n%b\r\n%b" % (len(value), value, _pack_note(deadline, index, index | (kind | NOTED) << FLAGS_SHIFT))
+            if old is not None and old[-1] & NOTED:
+                before = _deadline_of(old, len(old) - NOTE_BYTES)[0]
+                self.deadlines.move(before, deadline, key)
+            else:
+                self.deadlines.add(deadline, key)
         else:
-            entry = frame(value, index, kind)
+            entry = b"$%d\r\n%b\r\n%b" % (len(value), value, _pack_version(index | kind << FLAGS_SHIFT))
+            if old is not None and old[-1] & NOTED:
+                self._drop_deadline(old, key)
         shard[key] = entry
-        self.bytes += len(entry)
+        if old is not None:
+            self.bytes += len(entry) - len(old)
+            return
+        self.ordered.fresh.append(key)
+        self.bytes += KEY_OVERHEAD_BYTES + len(key) + len(entry)
+        if self.buried:
+            self._unbury(key)
 
     def load(self, pieces: list[bytes], special: bool) -> None:
         """Values without a deadline, as a base of the log holds them: key, entry, key, entry, and so on. `special` says that there may be
@@ -190,11 +221,12 @@ class KvStore:
                 shards[hash(key) & SHARD_MASK][key] = entry
             return
         for key, entry in zip(pieces[::2], pieces[1::2], strict=True):
-            at = hash(key) & SHARD_MASK
-            if key in self.notes[at]:
-                self._unnote(at, key)
+            shard = shards[hash(key) & SHARD_MASK]
+            old = dict.get(shard, key)
+            if old is not None and old[-1] & NOTED:
+                self._drop_deadline(old, key)
             self._unbury(key)
-            shards[at][key] = entry
+            shard[key] = entry
 
     def leave(self, find: Find, last: int) -> None:
         """There are values on disk that `load` is not told of, of versions up to `last`: `find` gives the entry of a key. The store is
@@ -239,7 +271,7 @@ class KvStore:
 
     def settle(self) -> None:
         """Account for everything and put every key down for ordering: the end of a start."""
-        size = sum(map(len, self.notes)) * NOTE_OVERHEAD_BYTES + self._buried_bytes
+        size = self._buried_bytes
         ordered = self.ordered = self._new_order()
         for shard in self.shards:
             ordered.fresh += shard
@@ -248,40 +280,44 @@ class KvStore:
 
     def touch(self, index: int, key: bytes, deadline: int, holder: int) -> None:
         """Record `index` gave the key this deadline; its value is still that of record `holder`."""
-        at = hash(key) & SHARD_MASK
-        old = self.shards[at].get(key)
+        shard = self.shards[hash(key) & SHARD_MASK]
+        old = shard.get(key)
         if old is None:
             # a replay of a log whose compaction was cut short: the touch is dead, and the value it was of is gone already
             return
-        held = self.notes[at][key][1] if old[-1] & NOTED else entry_version(old)
+        flags = old[-1]
+        if flags & NOTED:
+            before, held, _ = _note_of(old, len(old) - NOTE_BYTES)
+            value_end = len(old) - NOTE_BYTES
+        else:
+            before, held = 0, VERSION.unpack_from(old, len(old) - VERSION_BYTES)[0] & VERSION_MASK
+            value_end = len(old) - VERSION_BYTES
         if held != holder:
             # the value that it was of was lost with a damaged file: what is here was another, and is not the key's any more
             self.bury(index, key, 0)
             return
-        if old[-1] & NOTED:
-            self._unnote(at, key)
-        self._note(at, key, deadline, holder)
-        flags = old[-1] & KIND_MASK | NOTED
-        self.shards[at][key] = old[:-VERSION_BYTES] + _pack_version(index | flags << FLAGS_SHIFT)
+        self.deadlines.move(before, deadline, key)
+        shard[key] = entry = old[:value_end] + _pack_note(deadline, holder, index | (flags | NOTED) << FLAGS_SHIFT)
+        self.bytes += len(entry) - len(old)
 
     def expire(self, key: bytes) -> None:
         """The key's deadline has passed, and was seen to have: it stays past should the clock go back. No record says so."""
-        at = hash(key) & SHARD_MASK
-        _, holder = self.notes[at][key]
-        self._unnote(at, key)
-        self._note(at, key, LONG_PAST, holder)
+        shard = self.shards[hash(key) & SHARD_MASK]
+        entry = shard[key]
+        before, holder, version = _note_of(entry, len(entry) - NOTE_BYTES)
+        self.deadlines.move(before, LONG_PAST, key)
+        shard[key] = entry[:-NOTE_BYTES] + _pack_note(LONG_PAST, holder, version)
 
     def bury(self, index: int, key: bytes, time: int) -> None:
         """Record `index` deleted the key."""
-        at = hash(key) & SHARD_MASK
-        old = self.shards[at].pop(key, None)
+        old = self.shards[hash(key) & SHARD_MASK].pop(key, None)
         if old is not None:
             self.bytes -= KEY_OVERHEAD_BYTES + len(key) + len(old)
             ordered = self.ordered
             ordered.dead += 1
             ordered.dead_bytes += DEAD_KEY_BYTES + len(key)
             if old[-1] & NOTED:
-                self._unnote(at, key)
+                self._drop_deadline(old, key)
         buried = self.buried
         if key in buried:
             self._unbury(key)
@@ -307,16 +343,10 @@ class KvStore:
 
     def tables(self) -> list[dict[bytes, Any]]:
         """The dicts that hold the keys."""
-        return [*self.shards, *self.notes]
+        return [*self.shards]
 
-    def _note(self, at: int, key: bytes, deadline: int, holder: int) -> None:
-        self.notes[at][key] = (deadline, holder)
-        self.bytes += NOTE_OVERHEAD_BYTES
-        if deadline:
-            self.deadlines.add(deadline, key)
-
-    def _unnote(self, at: int, key: bytes) -> None:
-        deadline, _ = self.notes[at].pop(key)
-        self.bytes -= NOTE_OVERHEAD_BYTES
+    def _drop_deadline(self, entry: bytes, key: bytes) -> None:
+        """A noted entry goes: so does its deadline, if it has one."""
+        deadline = _deadline_of(entry, len(entry) - NOTE_BYTES)[0]
         if deadline:
             self.deadlines.remove(deadline, key)

@@ -533,11 +533,15 @@ class QueueStore:
     def remove(self, seq: int, name: bytes) -> None:
         """A message was acknowledged, or a dead letter deleted."""
         queue = self.queues.get(name)
-        if queue is not None and self._undie(seq, queue):
+        if queue is not None and queue.dead and self._undie(seq, queue):
             return
-        if not self._forget(seq) and queue is not None and any(lane.take(seq) for lane in queue.lanes.values()):
-            queue.counts[READY] -= 1
-            self.bytes -= FRESH_BYTES
+        if self._forget(seq) or queue is None:
+            return
+        for lane in queue.lanes.values():
+            if lane.take(seq):
+                queue.counts[READY] -= 1
+                self.bytes -= FRESH_BYTES
+                return
 
     def purge(self, name: bytes) -> None:
         """Everything in the queue so far is gone, dead letters too."""

@@ -15,7 +15,7 @@ from flo.errors import Damaged
 # In the place of an entry that does not read. Its flags are of no kind that a fast way knows, so all leave it to `KvStore.find`, which asks
 # again, and raises.
 DAMAGED = 0xFF
-DAMAGED_ENTRY = b"$0\r\n\r\n" + bytes(7) + bytes((DAMAGED,))
+DAMAGED_ENTRY = b"$0\r\n\r\n" + bytes(23) + bytes((DAMAGED,))  # as long as a noted entry: no deadline
 
 Find = Callable[[bytes], bytes | None]  # the entry that is on disk for a key
 

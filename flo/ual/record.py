@@ -17,6 +17,7 @@ HEADER = struct.Struct("<IBBHIQQ")
 HEADER_BYTES = HEADER.size
 assert HEADER_BYTES == 28
 TYPE_AT = 4  # of the type's byte
+TIME_AT = 12  # of the time
 PREV_AT = 20  # of the predecessor's index
 
 U16 = struct.Struct("<H")

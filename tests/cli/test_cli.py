@@ -137,7 +137,7 @@ def test_a_long_list_says_that_there_is_more(run: Run) -> None:
 
 
 def test_namespaces(run: Run) -> None:
-    assert run("ns", "create", "jobs").stdout == b"namespace jobs is there; use it with -n\n"
+    assert run("ns", "create", "jobs").stdout == b"namespace jobs exists; use it with -n\n"
     assert run("kv", "set", "k", "v", "-n", "jobs").returncode == 0
     assert run("kv", "get", "k", "-n", "jobs").stdout == b"v\n"
     assert run("kv", "get", "k").returncode == 1
@@ -203,7 +203,7 @@ def answering(greeting: bytes, answer: bytes) -> tuple[socket.socket, threading.
     [
         (b"SSH-2.0-OpenSSH_9.2\r\n", b"", "An SSH server answered there (SSH-2.0-OpenSSH_9.2)"),
         (b"", b"HTTP/1.1 400 Bad Request\r\n\r\n", "A web server answered there (HTTP/1.1 400 Bad Request)"),
-        (b"hello from a game\n", b"", "Something else answered there: 'hello from a game'"),
+        (b"hello from a game\n", b"", "Another program answered there: 'hello from a game'"),
     ],
     ids=["ssh", "http", "other"],
 )
@@ -220,7 +220,7 @@ def test_a_wrong_port_says_what_answered_there(greeting: bytes, answer: bytes, s
 @pytest.mark.slow
 def test_a_redis_port_says_so(redis_server: RedisProcess) -> None:
     result = flo("kv", "get", "a", "--port", str(redis_server.port))
-    assert result.returncode == 3 and b"A Redis server, or something else that speaks RESP" in result.stderr
+    assert result.returncode == 3 and b"A Redis server, or another program that speaks RESP" in result.stderr
 
 
 @pytest.mark.slow

@@ -206,7 +206,7 @@ def test_numbers_out_of_their_range_are_refused_with_the_range(engine: Any) -> N
         lambda: calls.queue_ack("q", [(1, -1)]),
         lambda: calls.stream_read("s", (1, 1 << 64)),
     ):
-        with pytest.raises(BadRequest, match=r"(it is a number from|it is|they are) .*\d"):
+        with pytest.raises(BadRequest, match=r"(give a number from|it is|they are) .*\d"):
             call()
     assert engine.log.next_index == before
 

@@ -8,9 +8,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from flo.commands.binary import flat, load_handlers, runs
+from flo.commands.binary import load_handlers, pipeline
 from flo.commands.binary.session import BinarySession
-from flo.commands.host import RUN_MAX
 from flo.proto import binary
 from flo.proto.binary import Frame, FrameReader, Response, encode_request, namespace_hash, split_response
 from flo.proto.operations import BY_NAME, OPERATIONS
@@ -141,9 +140,9 @@ def test_the_flat_path_is_taken() -> None:
             encode_request(BY_NAME[name], 1, 0, b"key", b"1" if name == "kv_put" else b"") for name in ("kv_put", "kv_get", "kv_get")
         )
         session = made(host)
-        assert flat.run(session, data, 0, 1 << 20) == len(data)
+        assert pipeline.run(session, data, 0, 1 << 20) == len(data)
         lone = encode_request(BY_NAME["kv_get"], 1, 0, b"key")
-        assert flat.run(session, lone, 0, 1 << 20) == len(lone)
+        assert pipeline.run(session, lone, 0, 1 << 20) == len(lone)
     finally:
         host.close()
 
@@ -153,7 +152,7 @@ def test_a_long_run_is_one_in_every_byte(name: str) -> None:
     """What must be the same in all requests of a long run is compared a byte of all of them at once. One bit that differs in one of them,
     at each byte of the header and at the first, a middle and the last request, is answered as the plain way does; and so is a run in
     which nothing differs, over more versions than one byte counts."""
-    count = 4 * runs.STRIDES_MIN
+    count = 128
     operation = BY_NAME[name]
     value = b"7" if operation.value else b""
     one = len(encode_request(operation, 0, 0, b"key", value))
@@ -252,18 +251,6 @@ def test_large_requests_in_the_flat_path(size: int, monkeypatch: pytest.MonkeyPa
         plain_host.close()
 
 
-@pytest.mark.parametrize("payload_length", [8, 16])
-def test_versions_of_a_long_run(payload_length: int) -> None:
-    """Carried over one byte and over several, once and more often in a run."""
-    runs.prepare()
-    for count in (1, 2, RUN_MAX - 1, RUN_MAX):
-        for end in (0, 1 << 8, 1 << 9, 1 << 16, 255 << 8, 1 << 24, (1 << 56) - 256):
-            for first in range(max(end - count - 1, 0), end + 3, 1 if count < 3 else 37):
-                answers = runs.versions(first, count, payload_length)
-                head = runs.ANSWERED + struct.pack("<QQ", 0, payload_length) + bytes(payload_length - 8)
-                assert answers == b"".join(head + struct.pack("<Q", number) for number in range(first, first + count)), (first, count)
-
-
 def test_large_values_are_not_gathered_to_be_refused() -> None:
     """What is read beyond the room for answers is not copied: 256 requests for a mebibyte are not 256 mebibytes."""
     host = FakeHost()
@@ -279,57 +266,6 @@ def test_large_values_are_not_gathered_to_be_refused() -> None:
         finally:
             tracemalloc.stop()
         assert 0 < taken < len(data) and session.yielded
-    finally:
-        host.close()
-
-
-def test_runs_that_end_early_cost_little(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A pipeline of what is not for runs, or whose runs are short: not much more is taken apart than there is."""
-    looked = 0
-    columns_of = runs.columns_of
-
-    def counting(head: bytes, tail: bytes, layout: runs.Layout, data: bytes) -> object:
-        nonlocal looked
-        looked += len(data) // layout[0]
-        return columns_of(head, tail, layout, data)
-
-    monkeypatch.setattr(runs, "columns_of", counting)
-    host = FakeHost()
-    try:
-        session = made(host)
-        for key in (b"plain", b"timed"):
-            ask(session, "kv_put", key, b"v", ttl=1000 if key == b"timed" else 0)
-        count = 512
-        for names, keys, most in (
-            (["kv_get"], [b"timed"], 5),
-            (["kv_get"], [b"plain", b"timed"], 5),
-            (["kv_get"], [b"plain"] * 9 + [b"timed"], 4),
-            (["kv_get", "kv_incr"], [b"count"], 5),
-            (["kv_exists"], [b"plain"], 0),
-            (["queue_enqueue"], [b"queue"], 0),
-            (["kv_get"], [b"plain"], 1),
-        ):
-            looked = 0
-            data = b"".join(
-                encode_request(BY_NAME[names[at % len(names)]], at, 0, keys[at % len(keys)], b"v" if names[0] == "queue_enqueue" else b"")
-                for at in range(count)
-            )
-            feed(session, data)
-            host.tick()
-            assert looked <= most * count, (names, keys)
-    finally:
-        host.close()
-
-
-def test_layouts_are_bounded() -> None:
-    host = FakeHost()
-    try:
-        session = made(host)
-        for key_length in range(100):
-            for value_length in range(60):
-                feed(session, encode_request(BY_NAME["kv_put"], 1, 0, b"k" * key_length, b"v" * value_length))
-        assert len(runs.LAYOUTS) <= runs.LAYOUTS_MAX
-        assert ask(session, "kv_get", b"k" * 99).payload[8:] == b"v" * 59
     finally:
         host.close()
 

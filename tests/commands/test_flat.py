@@ -6,7 +6,6 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from flo.commands.runs import MGET_KEYS_MAX, Layout, receipts_of, run_of
 from flo.commands.session import RespSession
 from flo.errors import Fatal
 from flo.store.kv import KvStore
@@ -83,7 +82,6 @@ def contents(store: KvStore) -> tuple[object, ...]:
     ordered = sorted(key for shard in store.shards for key in shard)
     return (
         [dict(shard) for shard in store.shards],
-        [dict(notes) for notes in store.notes],
         dict(store.buried),
         ordered,
         store.bytes,
@@ -209,68 +207,6 @@ def test_what_is_reserved_for_a_pipeline_is_what_it_takes() -> None:
             host.close()
 
 
-def test_runs_are_taken() -> None:
-    """Were they never, or with what they are not, the twin test could say nothing of them."""
-    host = FakeHost()
-    try:
-        made = session(host)
-        keys = [b"key:%02d" % number for number in range(8)]
-        feed(made, encode("LPUSH", "q", "0") + encode("XADD", "s", "*", "f", "v"))
-        host.tick()
-        requests: list[bytes]
-        for requests, taken in (
-            ([encode("SET", key, "1") for key in keys], True),
-            ([encode("SET", key, "12") for key in keys], True),
-            ([encode("GET", key) for key in keys], True),
-            ([encode("INCR", b"n" + key) for key in keys], True),
-            ([encode("MGET", key, "key:00") for key in keys], True),
-            ([encode("MGET", "k" + str(at), key, "key:00") for at, key in enumerate(keys[:8])], True),
-            ([encode("MGET", key, "key:00", "key:000") for key in keys], False),
-            ([encode("MGET", key, *["key:00"] * MGET_KEYS_MAX) for key in keys], False),
-            ([encode("LPUSH", "q", key) for key in keys], True),
-            ([encode("QENQUEUE", "q", key) for key in keys], True),
-            ([encode("QENQUEUE", "q", key, "DELAY", "9") for key in keys], False),
-            ([encode("XADD", "s", "*", "f", key) for key in keys], True),
-            ([encode("RPOP", "q") for _ in keys], True),
-            ([encode("QDEQUEUE", "q") for _ in keys], True),
-            ([encode("QACK", "q", f"{seq}-1") for seq in range(3, 9)], True),
-            ([encode("RPOP", "q")] * 5 + [encode("RPOP", "r")], False),
-            ([encode("XADD", "s", "1-1", "f", key) for key in keys], False),
-            ([encode("SET", key, "1" * number) for number, key in enumerate(keys)], False),
-            ([encode("GET", key) for key in keys[:3]], False),
-            ([*(encode("GET", key) for key in keys[:7]), encode("GEX", "key:07")], False),
-            ([encode("GET", key).replace(b"$6", b"$06") for key in keys], False),
-        ):
-            known: dict[bytes, Layout] = {}
-            layout, rows = run_of(b"".join(requests), known)
-            assert (rows is not None) == taken, requests
-            if rows is not None:
-                assert layout.stride == len(requests[0]) and len(rows) == len(requests)
-                assert run_of(b"".join(requests) + requests[0][:-1], known) == (layout, rows), "a part of a request behind it"
-    finally:
-        host.close()
-
-
-def test_messages_are_taken_and_acknowledged_many_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """By the short ways that the twin test means to compare."""
-    host = FakeHost()
-    try:
-        made = session(host)
-        feed(made, b"".join(encode("LPUSH", "q", f"m{number}") for number in range(8)))
-        host.tick()
-        for name in ("pop", "dequeue", "ack_one", "ack"):
-            monkeypatch.setattr(type(host.engine.queues), name, None)
-        assert feed(made, encode("RPOP", "q") * 4) == b"$2\r\nm0\r\n$2\r\nm1\r\n$2\r\nm2\r\n$2\r\nm3\r\n"
-        assert feed(made, encode("QDEQUEUE", "q") * 4).count(b"*3\r\n") == 4
-        assert made.last_receipts == [(8, 1)]
-        assert feed(made, b"".join(encode("QACK", "q", f"{seq}-1") for seq in range(1, 9))) == b":1\r\n" * 8
-        assert host.engine.queues.store.queues[b"q"].counts == [0, 0, 0, 0]
-        assert not host.engine.queues.store.timers.pieces()[0]
-    finally:
-        monkeypatch.undo()
-        host.close()
-
-
 def test_messages_are_taken_for_good_many_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """With AUTOACK, as one by one: answers, memory and log; where messages end, where one came back, where one has a priority."""
     flat_host, plain_host = FakeHost(), FakeHost()
@@ -381,22 +317,14 @@ def test_values_are_read_many_at_once() -> None:
         plain_host.close()
 
 
-def test_receipts() -> None:
-    assert receipts_of([b"12-1", b"34-2"]) == ([12, 34], [1, 2])
-    assert receipts_of([b"12", b"99"]) == ([12, 99], [0, 0])
-    for odd in ([b"12-1", b"1-21"], [b"01-1", b"12-1"], [b"12-0", b"12-1"], [b"1--1", b"12-1"], [b"+1-1"], [b"1_-1"], [b" 1-1"], [b"-12"],
-                [b"12-"], [b"1" * 19], [b"1-" + b"1" * 10]):  # fmt: skip
-        assert receipts_of(odd) == ([], []), odd
-
-
 def test_the_flat_path_is_taken() -> None:
     """Were it never taken, the twin test could not fail."""
-    from flo.commands import flat
+    from flo.commands import pipeline
 
     host = FakeHost()
     try:
         data = encode("SET", "k", "1") + encode("GET", "k") + encode("INCR", "n") + encode("INCR", "n")
-        assert flat.run(session(host), data, 0) == len(data)
+        assert pipeline.run(session(host), data, 1 << 20) == len(data)
     finally:
         host.close()
 

@@ -143,7 +143,7 @@ def test_on_a_disk_that_is_full_it_stays_dead_while_the_process_lives(tmp_path: 
     with Engine(str(tmp_path), manual=True, clock=lambda: wall, steady=lambda: steady) as engine:
         engine.kv.put(b"k", b"v", deadline=wall + 1000)
         engine.commit()
-        last, admit = engine.log.next_index, engine.log.admit
+        last, admit, holds = engine.log.next_index, engine.log.admit, engine.log.holds
 
         def admit_none(size: int, adds: bool) -> None:
             if full:
@@ -151,6 +151,7 @@ def test_on_a_disk_that_is_full_it_stays_dead_while_the_process_lives(tmp_path: 
             admit(size, adds)
 
         monkeypatch.setattr(engine.log, "admit", admit_none)
+        monkeypatch.setattr(engine.log, "holds", lambda size: not full and holds(size))
         wall += 1000
         engine.tick()
         assert engine.kv.get(b"k") is None
@@ -161,6 +162,7 @@ def test_on_a_disk_that_is_full_it_stays_dead_while_the_process_lives(tmp_path: 
         assert not engine.sweep()
         assert engine.next_due() == SWEEP_RETRY_MS, "not at once: the disk is full"
         full = False
+        engine.tick()
         assert not engine.sweep(), "it is not time yet, whatever the wall clock says"
         assert engine.log.next_index == last
         steady += SWEEP_RETRY_MS

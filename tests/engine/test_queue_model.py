@@ -338,7 +338,7 @@ def test_an_old_receipt_does_not_count_after_a_return_from_the_dead_letters(tmp_
             receipt = (message.seq, message.attempts)
             assert message.seq == seq and receipt not in old
             assert engine.queues.ack(b"q", old) == engine.queues.nack(b"q", old) == engine.queues.touch(b"q", old) == 0
-            assert sum(engine.queues.ack_one(b"q", *each) for each in old) == 0
+            assert sum(engine.queues.ack(b"q", [each]) for each in old) == 0
             old.append(receipt)
             assert not engine.queues.dead_letters(b"q"), f"failure {failure} since it was put back"
             assert engine.queues.nack(b"q", [receipt]) == 1

@@ -391,7 +391,7 @@ def test_a_server_that_is_killed_while_it_reads(tmp_path: Path) -> None:
         wait_until(lambda: "compacted the log in" in flo.output(), "the compaction", 60)
     for turn in range(3):
         with FloProcess(tmp_path, environment={"FLO_KV_HISTORY_DEPTH": "1"}) as flo, flo.connect() as client:
-            assert " values that are read while it serves" in flo.output()
+            assert " values to be read while it serves" in flo.output()
             keys = rng.sample(list(values), 300)  # by pipeline: single ones
             assert client.pipeline(*[(b"GET", key) for key in keys]) == [values[key] for key in keys]
             some = rng.sample(list(values), 10)

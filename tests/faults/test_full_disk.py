@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from flo.commands import flat
-from flo.commands.binary import flat as binary_flat
+from flo.commands import pipeline
 from flo.commands.binary import load_handlers
+from flo.commands.binary import pipeline as binary_pipeline
 from flo.commands.binary.session import BinarySession
 from flo.commands.session import RespSession
 from flo.proto.binary import encode_request
@@ -23,7 +23,6 @@ from tests.support.fakes import FakeHost, FakePeer
 from tests.support.processes import ROOT, FloProcess, ReplyError, RespClient, encode, wait_until
 
 load_handlers()
-binary_flat.prepare()
 
 SIZE = 160 << 20
 VALUE = "v" * 20_000
@@ -144,7 +143,7 @@ def test_a_turn_s_large_values_are_not_more_than_is_reserved(protocol: str, monk
                 made.append((RespSession(host, FakePeer()), encode("SET", key, value)))
             else:
                 made.append((BinarySession(host, FakePeer()), encode_request(BY_NAME["kv_put"], number, 0, key, value)))
-        lane: Any = flat.run_many if protocol == "resp" else binary_flat.run_many
+        lane: Any = pipeline.run_many if protocol == "resp" else binary_pipeline.run_many
         for at in range(0, len(made), 2):  # as many as a connection's turn receives
             work: list[Any] = made[at : at + 2]
             done = 0

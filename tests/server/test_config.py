@@ -31,13 +31,13 @@ def test_a_file_in_the_working_directory_is_read_unless_there_is_none(tmp_path: 
     ("text", "message"),
     [
         ("[server]\nprot = 1\n", "server.prot is not a setting. Did you mean server.port?"),
-        ("port = 1\n", "stands outside of a section"),
+        ("port = 1\n", "is outside of a section"),
         ("[server]\nport = 70000\n", "server.port is 70000 in .*: a whole number from 0 to 65535 is expected"),
         ('[server]\nport = "x"\n', "server.port is 'x'"),
         ('[server]\ndurability = "maybe"\n', "one of sync, async, ephemeral is expected"),
         ('[kv]\nhistory_age = "soon"\n', "a time such as"),
         ('[server]\nmax_memory = "lots"\n', "a size such as"),
-        ('[server]\nmax_memory = "12"\n', "1048576 bytes at least"),
+        ('[server]\nmax_memory = "12"\n', "at least 1048576 bytes"),
         ("[server\n", "is not TOML"),
         ('[server]\ninsecure = "perhaps"\n', "true or false is expected"),
         ('[resp]\ndatabases = ["jobs"]\n', r"resp.databases is \['jobs'\] in .*: the first namespace must be default"),
@@ -85,7 +85,7 @@ def test_a_secret_others_can_read_is_refused(tmp_path: Path) -> None:
     path.chmod(0o600)
     assert read_secret(str(path)) == b"s3cret"
     path.chmod(0o640)
-    with pytest.raises(ConfigError, match="can be read by others"):
+    with pytest.raises(ConfigError, match="can be read by other users"):
         read_secret(str(path))
     assert read_secret("") is None
 

@@ -101,7 +101,7 @@ def test_sockets_that_are_not_understood(tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
         listener.bind(path)
         listener.listen()
-        for count, sentence in (("2", b"passed 2 sockets"), ("1", b"not a TCP one")):
+        for count, sentence in (("2", b"passed 2 sockets"), ("1", b"that is not TCP")):
             done = subprocess.run(
                 [sys.executable, "-c", ACTIVATE, str(listener.fileno()), count, sys.executable, "-m", "flo", "server", "start"],
                 cwd=ROOT, pass_fds=(listener.fileno(),), capture_output=True,

@@ -7,9 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from flo.commands import load_table
-from flo.commands.context import NO_CONTEXT
-from flo.commands.host import RUN_MAX, Counters, Peer
-from flo.commands.runs import Layout
+from flo.commands.host import Counters, Peer
 from flo.commands.session import RespSession
 from flo.config import Settings
 from flo.engine import Engine, EngineSettings
@@ -81,9 +79,6 @@ class FakeHost:
         self.slow: list[Any] = []
         self.slow_count = 0
         self.latency: list[tuple[int, int]] = []
-        self.flat_context = NO_CONTEXT
-        self.layouts: dict[bytes, Layout] = {}
-        self.run_most = RUN_MAX
         self.tick_deadline = float("inf")
         self.uptime_seconds = 0.0
         self.connections = 1
@@ -111,7 +106,6 @@ class FakeHost:
         """A new turn."""
         self.engine.commit()
         self.engine.tick()
-        self.flat_context = NO_CONTEXT
 
     def close(self) -> None:
         """Close the engine and remove the directory."""

@@ -1,19 +1,27 @@
 """What measures must itself be right: the open-loop generator, the charts, the table of what is asked."""
 
+import argparse
+import contextlib
 import json
 import os
+import re
 import signal
+import statistics
 import subprocess
 import sys
 import time
 import xml.etree.ElementTree as ET
+from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
-from loadtest import charts
+from loadtest import charts, paired
 from loadtest.bench import Row, rows_of
-from tests.support.processes import ROOT, FloProcess, wait_until
+from loadtest.singles import Server
+from loadtest.workload import CLIENTS, KEYS, MIXES, QUEUED, REQUESTS, Clients, Draw, batches_of
+from tests.support.processes import ROOT, FloProcess, encode, wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -100,3 +108,99 @@ def test_bars_are_as_long_as_their_values() -> None:
     tree = ET.fromstring(charts.bars("t", [("a", 0.5, 0.5, 0.5, 0.0), ("b", 1.0, 1.0, 1.0, 0.0)]))
     lengths = [float(rect.attrib["width"]) for rect in tree.iter(f"{SVG}rect")][1:]
     assert lengths[1] == pytest.approx(2 * lengths[0], abs=0.2)
+
+
+def mix(*flags: str) -> list[str]:
+    """The lines that a short run of mix.py prints behind its first."""
+    run = subprocess.run(
+        [sys.executable, str(ROOT / "loadtest" / "mix.py"), "--pairs", "1", "--seconds", "0.1", *flags],
+        capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert run.returncode == 0, run.stdout + run.stderr
+    return run.stdout.splitlines()[1:]
+
+
+def test_a_mix_gives_a_row_a_depth(tmp_path: Path) -> None:
+    told = tmp_path / "told.json"
+    lines = mix("--mixes", "queue,store", "--depths", "1,16", "--json", str(told))
+    shape = r"(\w+) +depth (\d+) +[\d.]+ \[[\d.]+\.\.[\d.]+\] +CPU [\d.]+ +flo-\S+ [\d.]+ k/s [\d.]+ us +redis [\d.]+ k/s [\d.]+ us .*"
+    found = [match.groups() for line in lines if (match := re.fullmatch(shape, line))]
+    assert found == [("queue", "1"), ("queue", "16"), ("store", "1"), ("store", "16")], lines
+    for row in json.loads(told.read_text())["rows"]:
+        for server in ("flo", "redis"):
+            assert row[server]["rates"][0] > 0 and row[server]["cpu_us"][0] > 0
+
+
+@pytest.mark.parametrize("name", MIXES)
+def test_the_requests_of_a_mix_are_served(name: str, shared_flo: FloProcess) -> None:
+    draw = Draw(name)
+    for requests in (MIXES[name].fill(draw), MIXES[name].requests(draw)):
+        clients = Clients(shared_flo.port, batches_of(requests[:1600], 16), 16, 5, once=True)
+        assert clients.run(60)[0] == 1600
+        clients.close()
+
+
+def test_a_mix_has_its_kinds_by_weight() -> None:
+    requests = MIXES["cache"].requests(Draw("cache"))
+    words = Counter(data.split(b"\r\n")[2] for data, _ in requests)
+    assert words == {word: REQUESTS * share // 100 for word, share in ((b"GET", 70), (b"SET", 20), (b"DEL", 5), (b"EXISTS", 5))}
+    sizes = [len(data.split(b"\r\n")[6]) for data, _ in requests if b"\r\nSET\r\n" in data]
+    assert min(sizes) == 3 and 390 <= max(sizes) <= 400 and 30 <= statistics.median(sizes) <= 40
+    keys = Counter(data.split(b"\r\n")[4] for data, _ in requests)
+    most = keys.most_common(KEYS)
+    assert 0.07 < most[0][1] / REQUESTS < 0.085, "the first of 200,000 by Zipf's law with 0.99"
+    assert len(most) > 40_000, "and a long tail"
+
+
+def test_clients_count_answers_of_all_shapes(shared_flo: FloProcess) -> None:
+    """Strings, nil, numbers, arrays, a value larger than what is received at once: each is one answer."""
+    with shared_flo.connect() as client:
+        client.pipeline(("SET", "mixed:a", "abc"), ("SET", "mixed:large", "x" * 200_000), ("SET", "mixed:empty", ""))
+        client.pipeline(*[("XADD", "mixed:stream", "*", "field", "value")] * 2)
+        asked = [
+            (encode("GET", "mixed:a"), 1), (encode("GET", "mixed:large"), 1), (encode("GET", "mixed:none"), 1),
+            (encode("GET", "mixed:empty"), 1), (encode("EXISTS", "mixed:a"), 1), (encode("SET", "mixed:a", "abc"), 1),
+            (encode("MGET", "mixed:a", "mixed:none", "mixed:empty"), 4),
+            (encode("XREAD", "COUNT", 2, "STREAMS", "mixed:stream", 0), 4 + 2 * 5),
+        ]  # fmt: skip
+        for depth in (1, 8):
+            clients = Clients(shared_flo.port, batches_of(asked * 8, depth), depth, 4, once=True)
+            assert clients.run(60)[0] == 64
+            clients.close()
+        with pytest.raises(SystemExit, match="an error among the answers"):
+            Clients(shared_flo.port, batches_of([(encode("INCR", "mixed:a"), 1)], 1), 1, 1, once=True).run(60)
+
+
+def test_single_commands_give_a_row_each() -> None:
+    names = ["XREAD COUNT 10", "QDEQUEUE+QACK"]
+    lines = mix("--single", "--rows", ",".join(names), "--depths", "16")
+    found = [re.fullmatch(r"(.+?) +depth 16 +[\d.]+ us +[\d.]+ of SET \[.*\] .*", line) for line in lines]
+    assert [match[1] for match in found if match] == names, lines
+
+
+def test_what_a_run_uses_up_is_put_back(flo: FloProcess) -> None:
+    server = Server(flo.port)
+    with flo.connect() as client:
+        for name, count, whole in (("DEL", "DBSIZE", KEYS), ("RPOP", "LLEN work", QUEUED), ("QDEQUEUE+QACK", "LLEN work", QUEUED)):
+            load = server.load(name, 16)
+            before = client.command(*count.split())
+            done, _ = load.run(0.05)
+            used = before - client.command(*count.split())
+            if name == "QDEQUEUE+QACK":  # of a batch's two requests a client may have sent only the first when the time was over
+                assert 0 < done / 2 <= used <= (done + CLIENTS * 16) / 2
+            else:
+                assert 0 < done == used
+            load.restore()
+            assert client.command(*count.split()) == before >= whole
+            load.close()
+
+
+@pytest.mark.parametrize("flags", [{"command": "set"}, {"command": "get"}, {"command": "RPOP"}, {"command": "DEL", "mix": "events"}])
+def test_what_is_compared_with_another_commit_can_run_again(flags: dict[str, str], flo: FloProcess) -> None:
+    args = argparse.Namespace(**{"mix": None, "depth": 16, "protocol": "resp"} | flags)
+    with contextlib.ExitStack() as stack:
+        run, restore = paired.connect(args, flo.port, stack)
+        for _ in range(2):
+            restore()
+            done, took = run(0.05)
+            assert done > 0 and took > 0.01

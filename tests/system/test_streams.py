@@ -264,9 +264,9 @@ def test_the_command_line(flo: FloProcess) -> None:
     assert run("ls").split()[:2] == ["s", "1"]
     assert run("create", "kept", "--max-len", "5") == "OK\n"
     assert "exists already" in run("create", "kept", status=1)
-    assert "say what is to stay" in run("trim", "s", status=2)
+    assert "say which records stay" in run("trim", "s", status=2)
     assert run("delete", "s") == "OK\n"
-    assert "is no id" in run("read", "s", "--start", "x", status=2)
+    assert "is not an id" in run("read", "s", "--start", "x", status=2)
 
 
 @pytest.mark.parametrize(

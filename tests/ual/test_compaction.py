@@ -583,7 +583,6 @@ def memory_of(engine: Engine) -> list[object]:
             (
                 name,
                 {key: shard[key] for shard in store.shards for key in shard},
-                {key: note[key] for note in store.notes for key in note},
                 dict(store.buried),
                 sorted(set(filter(store.__contains__, store.ordered.fresh))),
                 (store.bytes, queues.bytes, streams.bytes),

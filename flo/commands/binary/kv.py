@@ -4,7 +4,7 @@ from collections.abc import Callable, Generator
 
 from flo.commands.binary.session import BinarySession, Waiter
 from flo.commands.binary.table import WAITING, Reply, handles
-from flo.commands.quick import UNREAD_ARGUMENTS_MAX
+from flo.commands.host import UNREAD_ARGUMENTS_MAX
 from flo.engine import KeyValue
 from flo.engine.kv import ATOMIC_KEYS_MAX, DEADLINE_MAX
 from flo.errors import BadRequest, NotFound

@@ -10,9 +10,8 @@ from time import monotonic
 from types import GeneratorType
 from typing import cast
 
-from flo.commands.binary import flat
+from flo.commands.binary import pipeline
 from flo.commands.binary.table import HANDLERS, Answer, Reply, Slices
-from flo.commands.context import NO_CONTEXT
 from flo.commands.host import Host, Peer, client_line
 from flo.commands.table import Later
 from flo.errors import Fatal, InternalError, LogFailed, NotFound, Overloaded, Refusal, Unauthorized, trace_of
@@ -30,7 +29,7 @@ from flo.proto.binary import (
     encode_refusal,
     encode_response,
 )
-from flo.proto.operations import BY_NAME
+from flo.proto.operations import BY_NAME, Operation
 
 BEFORE_AUTHENTICATION = tuple(BY_NAME[name].code.to_bytes(2, "little") for name in ("ping", "auth"))
 DUE_SLICE = 500  # waits answered in one turn of a connection: 3 us each
@@ -110,10 +109,9 @@ def _no_answer() -> bytes:
 class BinarySession:
     """One binary connection."""
 
-    lane = staticmethod(flat.run_many)
+    lane = staticmethod(pipeline.run_many)
 
     def __init__(self, host: Host, peer: Peer) -> None:
-        flat.prepare()
         self.host = host
         self.peer = peer
         self.authenticated = host.secret is None
@@ -128,7 +126,7 @@ class BinarySession:
         self._job_request: Request | None = None
         self.blocked = None  # a wait holds up nothing here
         self.busy = False  # a job, or a held answer's timer, must end before the next request may start
-        self.output_room = flat.OUTPUT_ROOM_BYTES
+        self.output_room = pipeline.OUTPUT_ROOM_BYTES
         self.executed = 0
         self.unfinished = False  # whether the reader keeps the start of a request
         self.length_known = False
@@ -144,7 +142,7 @@ class BinarySession:
         """Execute the requests in `data`, as far as they are whole and may run; returns how much of it was taken."""
         self.halted = self.yielded = False
         if self.flat and not self.unfinished:
-            return self.go_on(data, flat.run(self, data, 0, output_room))
+            return self.go_on(data, pipeline.run(self, data, 0, output_room))
         self.output_room = output_room
         return self.go_on(data, 0)
 
@@ -165,7 +163,7 @@ class BinarySession:
                 self.unfinished = False
                 self._execute(frame)
                 if not self.halted and self.flat:
-                    at = flat.run(self, data, at, self.output_room)
+                    at = pipeline.run(self, data, at, self.output_room)
                 if at == size:
                     break
         except FramingLost as e:
@@ -223,6 +221,7 @@ class BinarySession:
 
     def end(self) -> None:
         """The connection is gone: its waits end with it."""
+        self.flat = False
         job, self.job = self.job, None
         if job is not None and not getattr(job, "gi_running", False):
             job.close()
@@ -246,7 +245,6 @@ class BinarySession:
             out.append(encode_refusal(e, int.from_bytes(frame.header[8:16], "little")))
         else:
             self._attempt(request, lambda: self._start(request))
-        host.flat_context = NO_CONTEXT  # it may have changed what the flat paths keep at hand
         if out:
             self.output_room -= len(out[-1])
         if not self.halted and (self.output_room < 0 or monotonic() > host.tick_deadline):
@@ -275,7 +273,6 @@ class BinarySession:
     def resume(self) -> bool:
         """Do one more slice of the job; returns whether it has ended, its answer then being out."""
         assert self.job is not None and self._job_request is not None
-        self.host.flat_context = NO_CONTEXT  # it may change what the flat paths keep at hand
         return self._attempt(self._job_request, self._slice)
 
     def _slice(self) -> Reply:
@@ -286,11 +283,31 @@ class BinarySession:
             return cast(Answer, end.value)
         return self.job
 
+    def accept(self, reply: Reply, request: Request) -> None:
+        """Begin the job of a request, or arrange for its answer to come."""
+        self._attempt(request, lambda: reply)
+
+    def refused(self, e: Refusal, req_id: int) -> bytes:
+        """The answer to a request that was refused."""
+        self.host.counters.errors += type(e) is not NotFound  # a miss is an answer
+        return encode_refusal(e, req_id)
+
+    def failed(self, e: Exception, operation: Operation, req_id: int, appended: int) -> bytes:
+        """The answer to a request that met a defect, when the log's next index was `appended` before it. Raises where memory and log may no
+        longer agree."""
+        if isinstance(e, LogFailed):
+            raise e
+        host = self.host
+        if host.engine.log.next_index != appended:
+            raise Fatal(f"{operation.name} failed after it had appended to the log") from e
+        host.counters.errors += 1
+        host.log("error", "an operation failed; its request was answered with an error", traceback=trace_of(e))
+        return encode_refusal(InternalError("internal error: the server's log has the details"), req_id)
+
     def _attempt(self, request: Request, step: Callable[[], Reply]) -> bool:
         """Take one step of a request; returns whether that was its last. What it raises becomes the answer, unless it had
         appended to the log: then memory and disk no longer agree, and the process must end."""
-        host = self.host
-        appended = host.engine.log.next_index
+        appended = self.host.engine.log.next_index
         answer: Answer
         try:
             reply = step()
@@ -302,16 +319,9 @@ class BinarySession:
                 return False
             answer = self.encode(request, reply) if isinstance(reply, bytes) else cast(Answer, reply)
         except Refusal as e:
-            host.counters.errors += type(e) is not NotFound  # a miss is an answer
-            answer = encode_refusal(e, request.req_id)
-        except LogFailed:
-            raise
+            answer = self.refused(e, request.req_id)
         except Exception as e:
-            if host.engine.log.next_index != appended:
-                raise Fatal(f"{request.operation.name} failed after it had appended to the log") from e
-            host.counters.errors += 1
-            host.log("error", "an operation failed; its request was answered with an error", traceback=trace_of(e))
-            answer = encode_refusal(InternalError("internal error: the server's log has the details"), request.req_id)
+            answer = self.failed(e, request.operation, request.req_id, appended)
         self.job = self._job_request = None
         self.busy = False
         if isinstance(answer, bytes):

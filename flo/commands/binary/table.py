@@ -9,8 +9,8 @@ from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Final
 
 from flo.commands.table import Later
-from flo.proto.binary import Request
-from flo.proto.operations import BY_NAME
+from flo.proto.binary import Request, value_limit
+from flo.proto.operations import BY_NAME, Operation
 
 if TYPE_CHECKING:
     from flo.commands.binary.session import BinarySession
@@ -27,15 +27,20 @@ Reply = Answer | Slices
 Handler = Callable[["BinarySession", Request], Reply]
 
 HANDLERS: dict[int, Handler] = {}  # by the operation's first code
+# By each of its codes: the operation, its handler, and how many bytes its key and its value may have
+ORDINARY: dict[int, tuple[Operation, Handler, int, int]] = {}
+KEY_BYTES_MAX = 0xFFFF
 
 
 def handles(name: str) -> Callable[[Handler], Handler]:
     """Add a handler for the operation of that name."""
 
     def add(handler: Handler) -> Handler:
-        code = BY_NAME[name].code
-        assert code not in HANDLERS, f"{name} is handled twice"
-        HANDLERS[code] = handler
+        row = BY_NAME[name]
+        assert row.code not in HANDLERS, f"{name} is handled twice"
+        HANDLERS[row.code] = handler
+        for code in (row.code, row.also) if row.also else (row.code,):
+            ORDINARY[code] = row, handler, KEY_BYTES_MAX if row.key else 0, value_limit(row) if row.value else 0
         return handler
 
     return add
