@@ -24,11 +24,11 @@ from flo.config import Settings, read_secret
 from flo.conn import RECEIVE_BYTES, Connection, flush_together, serve_together
 from flo.control import Answer, Control
 from flo.engine import Engine, EngineSettings
+from flo.engine.background_load import LAZY_FILES_MAX
 from flo.engine.clock import STEP_MS, Steps, steady_clock, wall_clock
-from flo.engine.unread import LEFT_FILES_MAX
 from flo.errors import ConfigError, Fatal, LogFailed, Refusal, trace_of
 from flo.loop import READ, Reactor, Timer
-from flo.oplog import LEVELS, OperatorLog
+from flo.operator_log import LEVELS, OperatorLog
 from flo.proto.detect import Kind, detect, skip_blank
 from flo.proto.resp import UNAUTHENTICATED_BYTES_MAX
 from flo.ual.log import CLAIM_SECONDS, SEALED_OPEN_MAX, SYNC
@@ -42,9 +42,9 @@ BACKLOG = (
     4096  # Linux allows no more by default; who finds it full tries again a second later: all clients of a server that was restarted do
 )
 ACCEPTS_PER_TURN = 64
-UNREAD_RECEIVE_BYTES = 4 << 10  # input of one connection in a go while keys may be on disk: a look there takes 10 us
+LAZY_RECEIVE_BYTES = 4 << 10  # input of one connection in a go while keys may be on disk: a look there takes 10 us
 # For the log's files, for those that a start has left values in, and for the rest of the log, the listener and the poller
-DESCRIPTORS_BESIDES = 2 * SEALED_OPEN_MAX + LEFT_FILES_MAX + 64
+DESCRIPTORS_BESIDES = 2 * SEALED_OPEN_MAX + LAZY_FILES_MAX + 64
 TIME_CHECK_SECONDS = 1.0
 DUE_CHECK_SECONDS = 1.0  # at most, while anything falls due by the wall clock: it may be stepped forward during a poll
 CLOCKS_LOOK_SECONDS = 0.05  # how often the wall clock is held against the steady one: a look costs 0.5 us of a turn
@@ -68,7 +68,7 @@ class Server:
     def __init__(
         self,
         settings: Settings,
-        oplog: OperatorLog,
+        operator_log: OperatorLog,
         clock: Callable[[], int] = wall_clock,
         on_progress: Callable[[int, int, int], None] = lambda *_: None,
         listener: socket.socket | None = None,
@@ -81,7 +81,7 @@ class Server:
         engine's."""
         TABLE.step()
         self.settings = settings
-        self.oplog = oplog
+        self.operator_log = operator_log
         self.secret = read_secret(settings.secret_file)
         self.counters = Counters()
         self.monitors: set[Peer] = set()
@@ -135,7 +135,7 @@ class Server:
                 on_progress=self._load_on,
                 clock=clock,
                 steady=steady,
-                leave=True,
+                lazy=True,
             )
             self._create_databases()
         except BaseException:
@@ -150,8 +150,8 @@ class Server:
         ahead = self.engine.clock_ahead
         if ahead > STEP_MS:
             self.log("warning", f"the wall clock is {ahead / 1000:.3f} s behind the last write's time: it was ahead then, or is wrong now")
-        if self.engine.rest is not None:
-            self.receive_view = self.receive_view[:UNREAD_RECEIVE_BYTES]
+        if self.engine.background_load is not None:
+            self.receive_view = self.receive_view[:LAZY_RECEIVE_BYTES]
         self.compactor = Compactor(self.engine.log, settings, self, self.log)
         self._clocks_at = 0.0  # monotonic; when the clocks are looked at next
         self._wall_ahead = 0.0  # ms, of the monotonic clock
@@ -319,9 +319,9 @@ class Server:
                 if not self.compactor.busy:
                     self._compaction_wanted = False
                     self._compact()
-            unread = self.engine.rest
+            background = self.engine.background_load
             more = self.engine.upkeep(idle)
-            if unread is not None and self.engine.rest is None:
+            if background is not None and self.engine.background_load is None:
                 self.receive_view = memoryview(bytearray(RECEIVE_BYTES))
                 self.log("info", f"read the rest of the values, {monotonic() - self._started:.1f} s after the start")
             if self._unloaded and (idle or monotonic() - self._started > LOADED_SECONDS):
@@ -535,8 +535,8 @@ class Server:
 
     def log(self, level: str, message: str, **details: object) -> None:
         """Tell the operator."""
-        self.oplog.threshold = LEVELS[self.settings.log_level]
-        self.oplog.write(level, message, **details)
+        self.operator_log.threshold = LEVELS[self.settings.log_level]
+        self.operator_log.write(level, message, **details)
 
 
 class FirstBytes(BriefSession):

@@ -39,7 +39,7 @@ SERVER = """
 import mmap, random, struct, sys, time
 from flo import server
 from flo.engine import loading
-loading.LEAVE_MIN = 1
+loading.LAZY_VALUES_MIN = 1
 with open({clock!r}, "r+b") as file:
     offset = mmap.mmap(file.fileno(), 8)
 plain = server.Server

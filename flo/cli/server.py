@@ -11,7 +11,7 @@ from flo.cli.output import duration_text, print_json, size_text
 from flo.cli.remote import command
 from flo.config import SettingRow, load, setting_rows
 from flo.errors import FloError
-from flo.oplog import OperatorLog
+from flo.operator_log import OperatorLog
 from flo.systemd import EXTEND_USEC, Notifier, activated_socket
 
 if TYPE_CHECKING:
@@ -61,10 +61,10 @@ def run_start(args: argparse.Namespace) -> int:
     try:
         listener = activated_socket(os.environ)
         settings, source = load(args.config, os.environ, vars(args))
-        oplog = OperatorLog(settings.log_level, settings.log_format)
+        operator_log = OperatorLog(settings.log_level, settings.log_format)
         began = time.monotonic()
-        teller = _Teller(oplog, sys.stderr.isatty() and settings.log_format != "json", manager)
-        server = Server(settings, oplog, on_progress=teller.tell, listener=listener)
+        teller = _Teller(operator_log, sys.stderr.isatty() and settings.log_format != "json", manager)
+        server = Server(settings, operator_log, on_progress=teller.tell, listener=listener)
     except (FloError, OSError) as e:
         print(f"flo: {e}", file=sys.stderr)
         return 1
@@ -76,7 +76,7 @@ def run_start(args: argparse.Namespace) -> int:
         keys = sum(len(namespace.kv.store) for namespace in engine.namespaces.values())
         queues = sum(len(namespace.queues.names()) for namespace in engine.namespaces.values())
         streams = sum(len(namespace.streams.names()) for namespace in engine.namespaces.values())
-        unread = engine.rest.left if engine.rest is not None else 0  # some may belong to keys counted above
+        unread = engine.background_load.remaining if engine.background_load is not None else 0  # some may belong to keys counted above
         held = f"{keys} keys, {queues} queues, {streams} streams" + (f", {unread} values to be read while it serves" if unread else "")
         where = f"{settings.bind}:{server.port}" if listener is None else f"{listener.getsockname()[0]}:{server.port}"
         directory = os.path.abspath(settings.data_dir)
@@ -124,9 +124,9 @@ def run_start(args: argparse.Namespace) -> int:
 class _Teller:
     """Shows the progress of a long start: on a terminal in one line that is overwritten, else in the log every TELL_SECONDS."""
 
-    def __init__(self, oplog: OperatorLog, terminal: bool, manager: Notifier) -> None:
+    def __init__(self, operator_log: OperatorLog, terminal: bool, manager: Notifier) -> None:
         self._manager = manager
-        self._oplog = oplog
+        self._operator_log = operator_log
         self._terminal = terminal
         self._told = 0.0
 
@@ -139,7 +139,7 @@ class _Teller:
             print(f"\r\033[K  loading     {left}", end="\r", file=sys.stderr, flush=True)
         elif now >= self._told + TELL_SECONDS:
             self._told = now
-            self._oplog.write("info", f"loading: {left}", bytes=done, total=total)
+            self._operator_log.write("info", f"loading: {left}", bytes=done, total=total)
 
 
 def show_status(client: "Client", args: argparse.Namespace) -> int:

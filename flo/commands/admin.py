@@ -89,8 +89,8 @@ def _info_persistence(host: Host) -> dict[str, object]:
     log = host.engine.log
     return {
         "loading": int(host.loading),
-        "async_loading": int(host.engine.rest is not None),
-        "flo_unread_values": host.engine.rest.left if host.engine.rest is not None else 0,
+        "async_loading": int(host.engine.background_load is not None),
+        "flo_unread_values": host.engine.background_load.remaining if host.engine.background_load is not None else 0,
         "aof_enabled": int(log.durability in (SYNC, ASYNC)),
         "aof_rewrite_in_progress": int(host.compacting),
         "aof_last_write_status": "ok" if log.accepts_adds else "err",

@@ -9,7 +9,7 @@ from flo.config import Settings
 from flo.engine import Engine
 from flo.waits import Waits
 
-UNREAD_ARGUMENTS_MAX = 200  # of a command whose keys may be on disk (flo.store.unread): a look there takes 10 us
+LAZY_ARGUMENTS_MAX = 200  # of a command whose keys may be on disk (flo.store.lazy): a look there takes 10 us
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 

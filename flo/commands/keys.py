@@ -176,7 +176,7 @@ def copy(session: RespSession, args: list[bytes]) -> Reply:
 @command("RANDOMKEY", 1, "", "Some key.", group="generic", flags="readonly")
 def randomkey(session: RespSession, args: list[bytes]) -> Reply:
     kv = session.namespace.kv
-    return bulk_or_nil(kv.random_key(), session.v3) if kv.store.unread is None else _randomkey_job(kv, session.v3)
+    return bulk_or_nil(kv.random_key(), session.v3) if kv.store.lazy is None else _randomkey_job(kv, session.v3)
 
 
 def _randomkey_job(kv: KeyValue, v3: bool) -> Job:
@@ -425,7 +425,7 @@ def _of_kind(kv: KeyValue, names: list[bytes], kind: bytes) -> list[bytes]:
 @command("DBSIZE", 1, "", "How many keys there are.", group="server", flags="readonly fast")
 def dbsize(session: RespSession, args: list[bytes]) -> Reply:
     kv = session.namespace.kv
-    return resp.integer(len(kv.store)) if kv.store.unread is None else _dbsize_job(kv)
+    return resp.integer(len(kv.store)) if kv.store.lazy is None else _dbsize_job(kv)
 
 
 def _dbsize_job(kv: KeyValue) -> Job:

@@ -9,7 +9,7 @@ from time import monotonic, time
 from types import GeneratorType
 
 from flo.commands import pipeline, table
-from flo.commands.host import UNREAD_ARGUMENTS_MAX, Host, Peer, SlowEntry, client_line
+from flo.commands.host import LAZY_ARGUMENTS_MAX, Host, Peer, SlowEntry, client_line
 from flo.commands.table import Blocked, Job, Later
 from flo.engine import Namespace
 from flo.errors import BadRequest, Fatal, LogFailed, Overloaded, Refusal, trace_of
@@ -308,7 +308,7 @@ class RespSession:
             self._find_namespace_again()
         if self.host.monitors and "no_monitor" not in command.flags:
             self._tell_monitors(args)
-        if count > UNREAD_ARGUMENTS_MAX and command.group in KEY_GROUPS and self.namespace.kv.store.unread is not None:
+        if count > LAZY_ARGUMENTS_MAX and command.group in KEY_GROUPS and self.namespace.kv.store.lazy is not None:
             return self._once_read(command, args)
         return command.handler(self, args)
 

@@ -20,13 +20,13 @@ from itertools import chain
 from typing import Any, NamedTuple, TypeVar
 
 from flo import forks
+from flo.engine.background_load import BackgroundLoad
 from flo.engine.clock import steady_clock, wall_clock
 from flo.engine.kv import RECORD_MARGIN_BYTES, KeyValue
 from flo.engine.loading import Loading
 from flo.engine.namespace import DEFAULT, DEFAULT_ID, Namespace, check_name, hash_name
 from flo.engine.queue import Queues
 from flo.engine.stream import Streams
-from flo.engine.unread import Rest
 from flo.errors import BadRequest, Conflict, LogDamaged, LogFailed, OutOfMemory, Overloaded
 from flo.given import text
 from flo.store.ordered import WAITING_MIN, OrderedKeys
@@ -100,17 +100,16 @@ class Engine:
         files: Files | None = None,
         on_notice: Callable[[str], None] | None = None,
         on_progress: Callable[[int, int], None] | None = None,
-        leave: bool = False,
+        lazy: bool = False,
     ) -> None:
         """Open or create it. Raises `DirectoryInUse`, `LogDamaged`, `LogFailed` or `OSError`.
 
-        With `leave`, values that nobody has asked for may still be on disk when this returns; `upkeep`, which is to be called then, reads
-        them (flo.engine.unread).
+        With `lazy`, values may still be on disk when this returns (flo.engine.background_load): call `upkeep`, which reads them.
         `on_notice` is told in a sentence what a start had to do, `on_progress` how many bytes of the log it has read, and of how many.
         `clock` gives Unix ms and may go either way; `steady` gives ms and only goes forward.
         """
         self._prepare(settings or EngineSettings(), manual, clock, steady)
-        self._may_leave = leave and manual  # else nobody need ever call `upkeep`
+        self._may_be_lazy = lazy and manual  # else nobody need ever call `upkeep`
         self.log = self._open_log(directory, files, on_notice, on_progress)
         self.stamp_time = self.log.time
         self.tick()
@@ -144,8 +143,8 @@ class Engine:
         self._sweep_after = 0  # by the steady clock; 0 where the disk had room
         self._garbage: list[list[Any]] = []
         self.changed: set[KeyValue | Streams] = set()  # those with somebody to tell
-        self.rest: Rest | None = None  # values that are still to be read
-        self._may_leave = False
+        self.background_load: BackgroundLoad | None = None  # values that are still on disk
+        self._may_be_lazy = False
         self._next_namespace_id = DEFAULT_ID + 1
         self.busy: set[int] = set()  # the ids of namespaces that may have something to be done by time or in the background
         self.namespaces: dict[str, Namespace] = {}
@@ -167,7 +166,7 @@ class Engine:
             log = Log(
                 directory,
                 self.apply,
-                loader=Loading(self.apply, self._find_loaded, self._leave if self._may_leave else None),
+                loader=Loading(self.apply, self._find_loaded, self._begin_background_load if self._may_be_lazy else None),
                 durability=self.settings.durability,
                 segment_bytes=self.settings.segment_bytes,
                 files=files,
@@ -175,26 +174,26 @@ class Engine:
                 on_progress=on_progress,
             )
             for namespace in self.namespaces.values():
-                namespace.kv.store.settle()
+                namespace.kv.store.finish_load()
                 self.busy.add(namespace.id)
-            self._may_leave = False
-            if self.rest is not None:
-                self.rest.met = log.met_damage
+            self._may_be_lazy = False
+            if self.background_load is not None:
+                self.background_load.on_damage = log.met_damage
         except BaseException:
-            if self.rest is not None:
-                self.rest.close()
+            if self.background_load is not None:
+                self.background_load.close()
             raise
         finally:
             if collects:
                 gc.enable()
         return log
 
-    def _leave(self, indexes: list[KeyIndex]) -> Rest:
-        """The log's bases have these values, which are to be read later."""
-        self.rest = Rest(indexes, self._by_id)
+    def _begin_background_load(self, indexes: list[KeyIndex]) -> BackgroundLoad:
+        """Read the values of the log's bases later."""
+        self.background_load = BackgroundLoad(indexes, self._by_id)
         for namespace in self.namespaces.values():
-            self.rest.attach(namespace)
-        return self.rest
+            self.background_load.attach(namespace)
+        return self.background_load
 
     def __enter__(self) -> "Engine":
         return self
@@ -300,11 +299,11 @@ class Engine:
         self._check_process()
         more = self.notify()
         more = self.log.upkeep(idle) or more
-        if self.rest is not None and self.rest.failure is None:
+        if self.background_load is not None and self.background_load.failure is None:
             more = True
             if not self.log.accepts_adds:
-                self.rest.awaited = True  # what was compacted away takes room on the disk until it is read
-            self.read_rest(idle)
+                self.background_load.awaited = True  # what was compacted away takes room on the disk until it is read
+            self.load_slice(idle)
         if self._garbage:
             self._free_slice()
             more = True
@@ -334,10 +333,10 @@ class Engine:
     def _busy_ones(self) -> list[Namespace]:
         return [self._by_id[identity] for identity in self.busy]
 
-    def read_rest(self, idle: bool) -> None:
-        """Read a slice of what a start has left on disk."""
-        if self.rest is not None and self.rest.step(idle):
-            self.rest = None
+    def load_slice(self, idle: bool) -> None:
+        """Load a slice of the values that a start has left on disk."""
+        if self.background_load is not None and self.background_load.step(idle):
+            self.background_load = None
 
     def notify(self) -> bool:
         """Tell a slice of those who wait for keys or streams that have changed; returns whether there are more."""
@@ -394,8 +393,8 @@ class Engine:
             if self._closed:
                 return
             self._closed = True
-            if self.rest is not None:
-                self.rest.close()
+            if self.background_load is not None:
+                self.background_load.close()
             if self._broken:
                 self.log.abandon()
                 return
@@ -405,7 +404,7 @@ class Engine:
     # -- compaction --------------------------------------------------------------------------------
 
     def compact(self, should_stop: Callable[[], bool] = lambda: False, tail: bool = False) -> None:
-        """Rewrite the log as what the record law keeps of it, here and now, or only its `tail`, what came since the last time; a server has
+        """Rewrite the log as what the liveness rule keeps, here and now, or only its `tail`, what came since the last time; a server has
         a process of its own do it. Raises `Overloaded` or `OSError` where the disk has no room, `LogDamaged`, `Stopped`; what was done so
         far stays."""
         self._check_process()
@@ -531,8 +530,8 @@ class Engine:
         self.namespaces[name] = namespace
         self._by_hash[namespace.hash] = namespace
         self._by_id[identity] = namespace
-        if self.rest is not None and self._may_leave:
-            self.rest.attach(namespace)
+        if self.background_load is not None and self._may_be_lazy:
+            self.background_load.attach(namespace)
 
     # -- namespaces --------------------------------------------------------------------------------
 

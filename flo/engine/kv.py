@@ -38,7 +38,7 @@ from flo.store.kv import (
     entry_version,
     found_in,
 )
-from flo.store.unread import DAMAGED
+from flo.store.lazy import DAMAGED
 from flo.ual.record import (
     ENTITY_BYTES_MAX,
     GONE,
@@ -397,7 +397,7 @@ class KeyValue:
             if versions and size > most_bytes:
                 break
             versions.append(Version(at, record.time, record.gone, value))
-            replaced, at = min(record.time, self.engine.now), record.prev  # as flo.ual.law counts
+            replaced, at = min(record.time, self.engine.now), record.prev  # as flo.ual.liveness counts
             unseen += len(value)
             if len(versions) % HISTORY_SLICE == 0 or unseen > HISTORY_SLICE_BYTES:
                 unseen = 0
@@ -435,18 +435,18 @@ class KeyValue:
 
     def read_all(self) -> None:
         """Have no key on disk only, here and now. In a server others would wait for it: that is what `all_read` is for."""
-        while self.store.unread is not None and self.engine.rest is not None:
-            if self.engine.rest.failure is not None:
-                raise self.engine.rest.failure
-            self.engine.read_rest(idle=True)
+        while self.store.lazy is not None and self.engine.background_load is not None:
+            if self.engine.background_load.failure is not None:
+                raise self.engine.background_load.failure
+            self.engine.load_slice(idle=True)
 
     def all_read(self) -> Generator[None, None, None]:
         """Yields until no key is on disk only, as after a start: what is of all keys waits for that, two seconds for a million. Raises
         `Damaged` where some of them do not read."""
-        while self.store.unread is not None and self.engine.rest is not None:
-            if self.engine.rest.failure is not None:
-                raise self.engine.rest.failure
-            self.engine.rest.awaited = True
+        while self.store.lazy is not None and self.engine.background_load is not None:
+            if self.engine.background_load.failure is not None:
+                raise self.engine.background_load.failure
+            self.engine.background_load.awaited = True
             yield
 
     def scan_job(self, prefix: bytes, after: bytes | None, limit: int) -> Generator[None, None, tuple[list[bytes], bool]]:

@@ -15,8 +15,8 @@ import struct
 from array import array
 from collections.abc import Callable, Sequence
 
+from flo.engine.background_load import LAZY_FILES_MAX, LAZY_VALUES_MIN, BackgroundLoad
 from flo.engine.namespace import Namespace
-from flo.engine.unread import LEAVE_MIN, LEFT_FILES_MAX, Rest
 from flo.errors import LogDamaged
 from flo.store.kv import FLAGS_SHIFT, KIND_MASK, NOTED, SHARD_MASK, VERSION
 from flo.store.stream import SEQ_BITS
@@ -42,7 +42,7 @@ from flo.ual.record import (
     Record,
     decode,
 )
-from flo.ual.runs import LIKE, LIKE_BYTES, STRIDES_MIN, alike_places, count_alike
+from flo.ual.uniform_spans import LIKE, LIKE_BYTES, STRIDES_MIN, alike_places, count_alike
 
 GATHERED_MAX = 1 << 14  # messages, or records: 130 KB, or 450, which stay in the cache until the store takes them
 ALONE_MIN = 256  # records of a group that are worth a call of their own
@@ -66,13 +66,13 @@ class Loading:
         self,
         apply: Callable[[int, Record], None],
         find: Callable[[int], Namespace | None],
-        leave: Callable[[list[KeyIndex]], Rest] | None = None,
+        begin: Callable[[list[KeyIndex]], BackgroundLoad] | None = None,
     ) -> None:
-        """`apply` is the engine's; `find` gives the namespace with an id. `leave` is told of what may be read later, if anything may."""
+        """`apply` is the engine's; `find` gives the namespace with an id. `begin` starts a background load; None: read all values now."""
         self.apply = apply
         self._find = find
-        self._leave = leave
-        self._rest: Rest | None = None
+        self._begin = begin
+        self._background: BackgroundLoad | None = None
         self._special: set[Namespace] = set()  # those with deadlines or deletions among their keys
         self._forms: dict[tuple[int, int, int, int], Form] = {}
         self._formed = 0  # records they are for, in all
@@ -86,10 +86,10 @@ class Loading:
         self._sizes: array[int] = array("I")
         self._added = 0
 
-    def leave(self, bases: Sequence[Callable[[], BaseFile]]) -> bool:
+    def defer_values(self, bases: Sequence[Callable[[], BaseFile]]) -> bool:
         """As in Loader: the values of bases may be read later, where all have an index, and there are many in not too many files."""
         opened: list[BaseFile] = []
-        values, may = 0, self._leave is not None
+        values, may = 0, self._begin is not None
         try:
             for opening in bases:
                 file = opening()
@@ -97,16 +97,16 @@ class Loading:
                 if file.has_index:
                     file.keys()  # damage anywhere is found by every start
                 may = may and file.has_index
-                if may and file.value_count and len(opened) <= LEFT_FILES_MAX + 1:  # one too many is enough to know
+                if may and file.value_count and len(opened) <= LAZY_FILES_MAX + 1:  # one too many is enough to know
                     values += file.value_count
                 else:
                     opened.pop().close()
-            if self._leave is not None and may and values >= LEAVE_MIN and len(opened) <= LEFT_FILES_MAX:
-                self._rest, opened = self._leave([KeyIndex(file) for file in opened]), []
+            if self._begin is not None and may and values >= LAZY_VALUES_MIN and len(opened) <= LAZY_FILES_MAX:
+                self._background, opened = self._begin([KeyIndex(file) for file in opened]), []
         finally:
             for file in opened:
                 file.close()
-        return self._rest is not None
+        return self._background is not None
 
     def batch(self, first: int, count: int, body: bytes, base: int, offsets: "array[int]") -> None:
         """As in Loader. One loop, flat, because a log of millions is read by it: 0.7 us a value, and as much again for the cache misses of
@@ -348,7 +348,7 @@ class Loading:
             namespace = self._find(record.namespace)
             if namespace is not None:
                 self._special.add(namespace)
-            if self._rest is not None and self._rest.is_newer(record.namespace, record.entity, index):
+            if self._background is not None and self._background.is_newer(record.namespace, record.entity, index):
                 return
         self.apply(index, record)
 

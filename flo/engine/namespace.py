@@ -66,7 +66,7 @@ class Namespace:
     def quiet(self) -> bool:
         """Whether neither time nor background work has anything to do here until the next record."""
         store, queues, streams = self.kv.store, self.queues.store, self.streams.store
-        if store.unread is not None or store.ordered.pending or store.deadlines.count or queues.freeing or queues.windows:
+        if store.lazy is not None or store.ordered.pending or store.deadlines.count or queues.freeing or queues.windows:
             return False
         if self.untidy:
             return False
@@ -77,7 +77,7 @@ class Namespace:
     @property
     def empty(self) -> bool:
         """Whether nothing live is in it, as far as that is known: not while keys are still to be read."""
-        return self.kv.store.unread is None and len(self.kv.store) == 0 and self.queues.empty and self.streams.empty
+        return self.kv.store.lazy is None and len(self.kv.store) == 0 and self.queues.empty and self.streams.empty
 
     @property
     def untidy(self) -> bool:
@@ -91,7 +91,7 @@ class Namespace:
         waiting = self._to_look_at
         if not waiting:
             queues = self.queues.store
-            tables = self.kv.store.tables() if self.kv.store.unread is None else []
+            tables = self.kv.store.tables() if self.kv.store.lazy is None else []
             waiting += [*tables, *queues.tables(), *self.streams.store.tables(), *queues.queues.values()]
             queues.purged = False
             self._tidied_at, self._looked_at = self.kv.engine.log.next_index, len(waiting)

@@ -1,8 +1,8 @@
 """A consumer group of a stream: its cursor, and the records that were delivered and not acknowledged.
 
-    pending     id -> Pending: who has it, since when, how often it was delivered, until when
-    order       the same ids, ascending; each consumer has those that are with it
-    lapsed      ids whose deadline has passed: they go to whoever reads next
+    pending     id -> Pending: its consumer, since when, the number of deliveries, until when
+    order       the same ids, ascending; each consumer has the ids that are pending with it
+    lapsed      ids whose deadline has passed: the next reader gets them
     dead        id -> Dead: set aside after too many deliveries, oldest first
 
 Ids are ints, as in store/stream.py.
@@ -18,13 +18,13 @@ from flo.store.tables import squeeze
 ACK_TIMEOUT_MS = 30_000
 DELIVERIES_DEFAULT = 10
 DEAD_MAX = 10_000
-NOT_COUNTED = -1  # of `Group.read`: how many records came before its cursor is not known
+NOT_COUNTED = -1  # of `Group.read`: the number of records before the cursor is not known
 IDS_CHUNK = 512
-SQUEEZE_EACH = 1024  # a power of two: a look at the table of pending records whenever so many of them have gone
+SQUEEZE_EACH = 1024  # a power of two: the table of pending records is checked each time their number is a multiple of it
 
 # By sys.getsizeof and the growth of RSS over a million pending records.
 PENDING_BYTES = 235
-TIMED_BYTES = 60  # of a pending record with a deadline: its number among the timers, which account the rest
+TIMED_BYTES = 60  # of a pending record with a deadline: its number in the timers, which account the rest
 DEAD_BYTES = 235
 GROUP_BYTES = 830  # besides its name
 CONSUMER_BYTES = 300  # besides its name
@@ -39,12 +39,12 @@ class Pending(NamedTuple):
     deadline: int
 
     def idle(self, now: int) -> int:
-        """For how many ms it has been with its consumer; 0 where the clock was ahead when it was delivered."""
+        """The ms since its delivery; 0 if the clock was ahead at that time."""
         return max(now - self.time, 0)
 
 
 class Dead(NamedTuple):
-    """A record that was set aside. `consumer` had it last; `time` is when it died."""
+    """A record that was set aside. `consumer` is its last consumer, `time` (ms) when it was set aside."""
 
     consumer: bytes
     deliveries: int
@@ -64,7 +64,7 @@ class SortedIds:
         return self.count
 
     def add(self, ident: int) -> None:
-        """Put an id in, if it is not there."""
+        """Add an id, unless it is there."""
         chunks = self._chunks
         if not chunks or ident > chunks[-1][-1]:
             self.count += 1
@@ -98,15 +98,15 @@ class SortedIds:
                 del self._chunks[at]
 
     def first(self) -> int | None:
-        """The lowest."""
+        """The lowest id."""
         return self._chunks[0][0] if self._chunks else None
 
     def last(self) -> int | None:
-        """The highest."""
+        """The highest id."""
         return self._chunks[-1][-1] if self._chunks else None
 
     def start(self, ident: int) -> Iterator[int]:
-        """Those from `ident` on, ascending. Nothing may change meanwhile."""
+        """The ids from `ident` on, ascending. The set may not change meanwhile."""
         at = max(bisect_right(self._chunks, ident, key=_first) - 1, 0)
         for number in range(at, len(self._chunks)):
             chunk = self._chunks[number]
@@ -120,15 +120,15 @@ def _first(chunk: list[int]) -> int:
 
 
 class Consumer:
-    """One consumer of a group. When it was last seen is not in the log: after a restart it is when it was made."""
+    """One consumer of a group. The log does not have the time when it was last seen: after a restart `seen` is the time of its creation."""
 
     __slots__ = ("active", "name", "order", "seen")
 
     def __init__(self, name: bytes, time: int) -> None:
         self.name = name
-        self.order = SortedIds()  # ids that are pending with it
-        self.seen = time  # when it last asked for anything, ms
-        self.active = -1  # when it last got something, ms; -1 for never
+        self.order = SortedIds()  # of the ids pending with it
+        self.seen = time  # when it last sent a request, ms
+        self.active = -1  # when it last got a record, ms; -1 for never
 
 
 class Group:
@@ -145,11 +145,11 @@ class Group:
         self.stream = stream  # its name
         self.name = name
         self.number = number
-        self.declared = False  # its own record has come
-        self.gone = False  # waits to be freed
-        self.own = False  # made by Flo's own operations: it redelivers by itself
+        self.declared = False  # the group's own record has been applied
+        self.gone = False  # to be freed in slices
+        self.own = False  # made by Flo's own operations: the group redelivers by itself
         self.last = 0  # the cursor: the highest id delivered
-        self.read = 0  # how many records of the stream came before it, or NOT_COUNTED
+        self.read = 0  # the number of records of the stream before the cursor, or NOT_COUNTED
         self.ack_timeout = 0  # ms; 0 for never
         self.max_deliver = 0  # 0 for no bound
         self.evicted = 0  # dead letters that fell off
@@ -161,25 +161,25 @@ class Group:
         self.bytes = 0
 
     def declare(self, last: int, read: int, own: bool, ack_timeout: int, max_deliver: int, evicted: int) -> None:
-        """The group's own record."""
+        """Apply the group's own record."""
         self.declared = True
         self.last, self.read, self.own = last, read, own
         self.ack_timeout, self.max_deliver, self.evicted = ack_timeout, max_deliver, evicted
 
     def take_after(self, other: "Group") -> None:
-        """Be declared as `other` is."""
+        """Take over the declaration of `other`."""
         self.declare(other.last, other.read, other.own, other.ack_timeout, other.max_deliver, other.evicted)
 
     # Each of these returns the change in bytes.
 
     def pend(self, ident: int, pending: Pending) -> int:
-        """A record that the group knew nothing of is pending."""
+        """A record is pending; it was neither pending nor dead in this group before."""
         grown = 0
         consumer = self.consumers.get(pending.consumer)
         if consumer is None:
             grown = self.consume(pending.consumer, pending.time)
             consumer = self.consumers[pending.consumer]
-        if pending.consumer is not consumer.name:  # else a name of 60 KB would be in memory as often as it has records
+        if pending.consumer is not consumer.name:  # else a name of 60 KB would be in memory once for each of its records
             pending = Pending(consumer.name, pending.time, pending.deliveries, pending.deadline)
         self.pending[ident] = pending
         self.order.add(ident)
@@ -187,7 +187,7 @@ class Group:
         return grown + self._grow(PENDING_BYTES + (TIMED_BYTES if pending.deadline else 0))
 
     def forget(self, ident: int) -> int:
-        """Know nothing of a record."""
+        """Drop a record from the pending ones and the dead letters."""
         if self.dead and self.dead.pop(ident, None) is not None:
             return self._grow(-DEAD_BYTES)
         pending = self.pending.pop(ident, None)
@@ -203,7 +203,7 @@ class Group:
         return self._grow(-PENDING_BYTES - (TIMED_BYTES if pending.deadline else 0))
 
     def die(self, ident: int, dead: Dead) -> int:
-        """A record that the group knew nothing of is a dead letter."""
+        """A record is a dead letter; it was neither pending nor dead in this group before."""
         consumer = self.consumers.get(dead.consumer)
         if consumer is not None and dead.consumer is not consumer.name:
             dead = dead._replace(consumer=consumer.name)
@@ -211,7 +211,7 @@ class Group:
         return self._grow(DEAD_BYTES)
 
     def consume(self, name: bytes, time: int) -> int:
-        """There is a consumer, which is new: one of that name that is there has been dismissed since."""
+        """A new consumer of this name exists. If there is an older one, it was dismissed in between."""
         there = self.consumers.get(name)
         if there is not None:
             there.seen, there.active = time, -1
@@ -220,7 +220,7 @@ class Group:
         return self._grow(CONSUMER_BYTES + len(name))
 
     def dismiss(self, name: bytes) -> int:
-        """There is none of that name."""
+        """No consumer of this name exists any more."""
         if self.consumers.pop(name, None) is None:
             return 0
         return self._grow(-CONSUMER_BYTES - len(name))
@@ -230,5 +230,5 @@ class Group:
         return change
 
     def lapse(self, ident: int) -> None:
-        """A pending record's deadline has passed: it goes to whoever reads next."""
+        """A pending record's deadline has passed: the next reader gets it."""
         self.lapsed.add(ident)

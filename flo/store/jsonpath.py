@@ -1,7 +1,7 @@
 """JSON documents and paths into them (SPEC section 3, "JSON path"): `$`, `.field`, `["field"]`, `[index]`, nested.
 
-Text goes in and text comes out; one path names one place. Raises `BadRequest` for a path or a document that is not
-understood, `NotFound` with the part of the path that failed.
+Functions take and return text; a path names one place. They raise `BadRequest` for a path or a document that is not understood, and
+`NotFound` with the part of the path that failed.
 """
 
 import json
@@ -13,8 +13,8 @@ from typing import Any
 from flo.errors import BadRequest, NotFound
 
 DOCUMENT_BYTES_MAX = 1 << 20
-DEPTH_MAX = 128  # Python's own parser would go to its recursion limit
-INTEGER_DIGITS_MAX = 4000  # under Python's limit of 4,300, past which converting one takes quadratic time
+DEPTH_MAX = 128  # Python's own parser would only stop at its recursion limit
+INTEGER_DIGITS_MAX = 4000  # under Python's limit of 4,300; longer integers take quadratic time to convert
 PATH_BYTES_MAX = 4096
 
 Step = str | int
@@ -120,7 +120,7 @@ def dump(value: Any) -> bytes:
 
 
 def get(text: bytes, path: bytes) -> bytes:
-    """The text of the value at `path`; for the whole document `text` itself."""
+    """The text of the value at `path`; `text` itself if that is the whole document."""
     steps = parse_path(path)
     return dump(_walk(parse(text), steps, path)) if steps else text
 
@@ -142,7 +142,7 @@ def kind_of(text: bytes, path: bytes) -> str:
 
 
 def set_at(text: bytes | None, path: bytes, new: bytes) -> bytes:
-    """The document after the value at `path` became `new`. `text` is None where there is no document yet."""
+    """The document with `new` as the value at `path`. `text` is None if there is no document yet."""
     steps = parse_path(path)
     value = parse(new)
     if not steps:
@@ -167,7 +167,7 @@ def set_at(text: bytes | None, path: bytes, new: bytes) -> bytes:
 
 
 def delete_at(text: bytes, path: bytes) -> bytes | None:
-    """The document without the value at `path`; None where that is the whole of it."""
+    """The document without the value at `path`; None if that is the whole document."""
     steps = parse_path(path)
     if not steps:
         return None
@@ -180,7 +180,7 @@ def delete_at(text: bytes, path: bytes) -> bytes | None:
 
 
 def _checked(text: bytes) -> bytes:
-    """`text`, if a document of that size and depth may be kept: a change inside can push it over a limit."""
+    """`text`, checked against the limits of a document: a change inside may exceed one."""
     parse(text)
     return text
 

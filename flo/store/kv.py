@@ -20,8 +20,8 @@ from collections import OrderedDict
 from typing import Any, NamedTuple
 
 from flo.store.deadlines import Deadlines
+from flo.store.lazy import DAMAGED, Find, LazyShard, LazyValues
 from flo.store.ordered import DEAD_KEY_BYTES, OrderedKeys
-from flo.store.unread import DAMAGED, Find, Unread, UnreadShard
 
 SHARDS = 256
 SHARD_MASK = SHARDS - 1
@@ -114,15 +114,15 @@ class KvStore:
     def __init__(self, history_age: int) -> None:
         """`history_age`, ms: how long a deleted key's history can be asked for."""
         self._history_age = history_age
-        self.unread: Unread | None = None  # what a start has left on disk
+        self.lazy: LazyValues | None = None  # what a start has left on disk
         self.clear(0)
 
     def clear(self, below: int) -> list[dict[bytes, bytes]]:
         """Forget every key of a version under `below`, which are all that there are; returns what held them, for the caller to free
         piece by piece."""
         old: list[dict[bytes, bytes]] = getattr(self, "shards", [])
-        if self.unread is not None:
-            self.unread = self.unread.dropped(self, below)  # None where that is all of it
+        if self.lazy is not None:
+            self.lazy = self.lazy.dropped(self, below)  # None where that is all of it
         shards = self._new_shards()
         self.shards = shards
         # deleted key -> (index, time) of its deletion, oldest first; a plain dict finds its first slowly after deletions
@@ -134,8 +134,8 @@ class KvStore:
         return old
 
     def _new_shards(self) -> list[dict[bytes, bytes]]:
-        unread = self.unread
-        return [{} if unread is None else UnreadShard(unread) for _ in range(SHARDS)]
+        lazy = self.lazy
+        return [{} if lazy is None else LazyShard(lazy) for _ in range(SHARDS)]
 
     def _new_order(self) -> OrderedKeys:
         shards = self.shards
@@ -166,8 +166,8 @@ class KvStore:
 
     def look(self, key: bytes) -> bytes | None:
         """The entry of a key that is on disk, and did not read before. Raises `Damaged`."""
-        assert self.unread is not None
-        return self.unread.look(key)
+        assert self.lazy is not None
+        return self.lazy.look(key)
 
     def deadline(self, key: bytes) -> int:
         """The key's deadline in ms; 0 for none or no such key."""
@@ -214,7 +214,7 @@ class KvStore:
 
     def load(self, pieces: list[bytes], special: bool) -> None:
         """Values without a deadline, as a base of the log holds them: key, entry, key, entry, and so on. `special` says that there may be
-        deadlines or deleted keys. Order and accounting are left to `settle`."""
+        deadlines or deleted keys. Order and accounting are left to `finish_load`."""
         shards = self.shards
         if not special:
             for key, entry in zip(pieces[::2], pieces[1::2], strict=True):
@@ -228,10 +228,10 @@ class KvStore:
             self._unbury(key)
             shard[key] = entry
 
-    def leave(self, find: Find, last: int) -> None:
+    def begin_lazy(self, find: Find, last: int) -> None:
         """There are values on disk that `load` is not told of, of versions up to `last`: `find` gives the entry of a key. The store is
         empty yet."""
-        self.unread = Unread(find, self, last, 0)
+        self.lazy = LazyValues(find, self, last, 0)
         self.clear(0)
 
     def hold(self, shard: dict[bytes, bytes], key: bytes, entry: bytes, below: int) -> bool:
@@ -243,13 +243,13 @@ class KvStore:
         self.bytes += KEY_OVERHEAD_BYTES + len(key) + len(entry)
         return True
 
-    def read(self, pieces: list[bytes]) -> None:
+    def load_lazy(self, pieces: list[bytes]) -> None:
         """Take what nobody has asked for yet, of key, entry, key, entry, and so on. Files are read from the newest on: what is there
         already is newer."""
-        unread = self.unread
-        if unread is None:
+        lazy = self.lazy
+        if lazy is None:
             return
-        shards, gone, below, order = self.shards, unread.gone, unread.below, self.ordered.fresh.append
+        shards, gone, below, order = self.shards, lazy.gone, lazy.below, self.ordered.fresh.append
         size = 0
         for key, entry in zip(pieces[::2], pieces[1::2], strict=True):
             shard = shards[hash(key) & SHARD_MASK]
@@ -260,16 +260,16 @@ class KvStore:
             size += KEY_OVERHEAD_BYTES + len(key) + len(entry)
         self.bytes += size
 
-    def end_reading(self, shard: int) -> int:
+    def end_lazy(self, shard: int) -> int:
         """All is read: have a plain shard in the place of this one; with the last, in the place of any that came since, and forget
         that there was anything. Returns how many entries it has."""
         plain = self.shards[shard] = dict(self.shards[shard])
         if shard == SHARDS - 1:
-            self.unread = None
-            self.shards[:] = [dict(each) if isinstance(each, UnreadShard) else each for each in self.shards]
+            self.lazy = None
+            self.shards[:] = [dict(each) if isinstance(each, LazyShard) else each for each in self.shards]
         return len(plain)
 
-    def settle(self) -> None:
+    def finish_load(self) -> None:
         """Account for everything and put every key down for ordering: the end of a start."""
         size = self._buried_bytes
         ordered = self.ordered = self._new_order()

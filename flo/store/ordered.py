@@ -1,11 +1,11 @@
-"""Keys in order, for prefix scans: a two-level tree whose leaves are sorted when somebody looks.
+"""Keys in order, for prefix scans: a two-level tree whose leaves are sorted when they are read.
 
-Keeping keys sorted as they come costs 2-3 us a new key, as much as the write itself. So a new key is only appended to
-`fresh` (30 ns), and folded into the tree later: in idle time, in slices, or when a scan asks. Folding a key is one bisect
-over the leaves' first keys and an append; a leaf is sorted when it is visited or has grown too long.
+Keeping keys sorted as they come costs 2-3 us a new key, as much as the write itself. So a new key is only appended to `fresh` (30 ns), and
+folded into the tree later, in slices: in idle time, or when a scan needs it. Folding a key is one bisect over the leaves' first keys and an
+append. A leaf is sorted when it is visited or has grown too long.
 
-Deletions do not touch the tree: a visited leaf drops what is no longer alive. When many are dead, or long ones, `fold` visits all leaves
-in turn, in slices too. Until then their memory is accounted as `dead_bytes`.
+Deletions do not change the tree: a leaf drops its dead keys when it is visited. When many keys are dead, or long ones, `fold` visits all
+leaves in turn, in slices. Until then the memory of dead keys is accounted as `dead_bytes`.
 """
 
 from bisect import bisect_left, bisect_right
@@ -13,32 +13,32 @@ from collections.abc import Callable
 
 LEAF_KEYS = 512  # a leaf is split past twice this; sorting one takes about 0.1 ms
 FOLD_SLICE = 1000  # keys folded at a time: about 1 ms
-WAITING_MIN = 1 << 20  # past it, and past twice the keys there are, folding does not wait for idle time: keys that are made and
-# deleted again must not pile up
-DEAD_MIN = 4096  # fewer dead keys than this are not worth visiting every leaf …
-DEAD_BYTES_MIN = 1 << 20  # … nor are so few bytes of them
-DEAD_LEAF_BYTES = 8192  # … or less for each leaf to be visited
-OVERDUE_BYTES = 16 << 20  # dead keys of so much do not wait for idle time
+WAITING_MIN = 1 << 20  # with more unfolded keys than this, and than twice the keys that exist, folding does not wait for idle time: keys
+# that are made and deleted again must not pile up
+DEAD_MIN = 4096  # for fewer dead keys than this, a visit of every leaf is not worth it …
+DEAD_BYTES_MIN = 1 << 20  # … nor for fewer bytes of them than this …
+DEAD_LEAF_BYTES = 8192  # … or fewer for each leaf to be visited
+OVERDUE_BYTES = 16 << 20  # with more bytes of dead keys, removing them does not wait for idle time
 DEAD_KEY_BYTES = 50  # of a dead key besides its name
 
 
 class OrderedKeys:
-    """The keys of one store, ascending. `alive(key)` says whether the store (still) has the key."""
+    """The keys of one store, ascending. `alive(key)` tells whether the store (still) has the key."""
 
     __slots__ = ("_alive", "_backlog", "_firsts", "_folded", "_late", "_leaves", "_sweep_at", "_swept_bytes", "dead", "dead_bytes", "fresh")
 
     def __init__(self, alive: Callable[[bytes], bool]) -> None:
         self._alive = alive
-        self.fresh: list[bytes] = []  # appended to by the store; may hold keys deleted since, or twice
+        self.fresh: list[bytes] = []  # the store appends here; may hold deleted keys, or a key twice
         self.dead = 0  # keys deleted since the last sweep …
-        self.dead_bytes = 0  # … and what is accounted to them; both counted by the store
-        self._backlog: list[bytes] = []  # an earlier `fresh`, reversed, being folded
+        self.dead_bytes = 0  # … and their accounted bytes; the store counts both
+        self._backlog: list[bytes] = []  # an earlier `fresh`, reversed, which is being folded
         self._folded = 0
         self._firsts: list[bytes] = [b""]  # the lowest key each leaf may hold
         self._leaves: list[list[bytes]] = [[]]
-        self._late: list[list[bytes] | None] = [None]  # keys of each leaf not sorted in yet
-        self._sweep_at = -1  # the leaf a sweep of dead keys has come to, -1 when none is under way
-        self._swept_bytes = 0  # of `dead_bytes`: what is gone once that sweep has ended
+        self._late: list[list[bytes] | None] = [None]  # for each leaf: its keys that are not sorted in yet
+        self._sweep_at = -1  # the next leaf of the sweep of dead keys, -1 if no sweep is under way
+        self._swept_bytes = 0  # the part of `dead_bytes` that this sweep removes
 
     # -- folding -----------------------------------------------------------------------------------
 
@@ -63,7 +63,7 @@ class OrderedKeys:
 
     @property
     def overdue(self) -> bool:
-        """Whether dead keys hold so much that to be rid of them does not wait for idle time."""
+        """Whether dead keys take so much memory that removing them does not wait for idle time."""
         return self.dead_bytes > OVERDUE_BYTES and self.pending
 
     def _many_dead(self) -> bool:
@@ -78,7 +78,7 @@ class OrderedKeys:
             if not self.fresh:
                 self._sweep()
                 return
-            # first in, first out, so that a scan can tell when what it needs is folded
+            # first in, first out: so a scan can tell when the keys it needs are folded
             backlog = self._backlog = self.fresh
             self.fresh = []
             backlog.reverse()
@@ -91,7 +91,7 @@ class OrderedKeys:
             else:
                 waiting.append(key)
                 if len(waiting) > LEAF_KEYS:
-                    self._settle(at)
+                    self._sort_leaf(at)
         before = len(backlog)
         del backlog[-FOLD_SLICE:]
         self._folded += before - len(backlog)
@@ -109,15 +109,15 @@ class OrderedKeys:
                 return
             if self._late[at] is None:
                 self._late[at] = []
-            at = self._settle(at)
+            at = self._sort_leaf(at)
         self._sweep_at = at
 
-    def _settle(self, at: int) -> int:
+    def _sort_leaf(self, at: int) -> int:
         """Sort leaf `at`, drop its dead keys, split or remove it by size; returns the index of the leaf after."""
         waiting = self._late[at]
         if waiting is None:
             return at + 1
-        # of a key that was deleted and made again the newest object stays, which is the one that the store has
+        # of a key that was deleted and made again, the newest object stays: the store has that one
         keys = sorted(filter(self._alive, {*reversed(waiting), *self._leaves[at]}))
         self._late[at] = None
         if len(keys) <= 2 * LEAF_KEYS:
@@ -137,8 +137,8 @@ class OrderedKeys:
     # -- reading -----------------------------------------------------------------------------------
 
     def page(self, prefix: bytes, after: bytes | None, limit: int) -> tuple[list[bytes], bool]:
-        """Up to `limit` keys that start with `prefix` and come after `after` (None: from the first), ascending, and whether
-        there may be more. Only folded keys are seen; some of those returned may have died since their leaf was sorted."""
+        """(up to `limit` keys that start with `prefix` and come after `after`, ascending; whether there may be more). `after` None: from
+        the first one. Only folded keys are found; some of them may have died since their leaf was sorted."""
         start = prefix if after is None or after < prefix else after
         end = successor(prefix)
         found: list[bytes] = []
@@ -146,7 +146,7 @@ class OrderedKeys:
         while at < len(self._leaves):
             if end is not None and self._firsts[at] >= end:
                 return found, False
-            self._settle(at)
+            self._sort_leaf(at)
             if at >= len(self._leaves):
                 break
             leaf = self._leaves[at]
@@ -167,6 +167,6 @@ class OrderedKeys:
 
 
 def successor(prefix: bytes) -> bytes | None:
-    """The lowest byte string above every one that starts with `prefix`; None where there is none."""
+    """The lowest byte string above all that start with `prefix`; None if there is none."""
     stripped = prefix.rstrip(b"\xff")
     return stripped[:-1] + bytes((stripped[-1] + 1,)) if stripped else None

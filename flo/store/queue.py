@@ -1,26 +1,26 @@
-"""The queues of one namespace: what their records say, and what follows from it by time alone.
+"""The queues of one namespace, as their records and the time make them.
 
-    shards[seq % 251]      seq -> state: messages that something has happened to, but dead letters
+    shards[seq % 251]      seq -> state: messages that are not fresh, except dead letters
     queues                 name -> Queue: lanes of ready messages, dead letters, configuration
 
-A message that nothing has happened to is its seq in the lane of its priority, eight bytes: ready, and never delivered. What is
-delivered, delayed or came back has a **state**, one int:
+A **fresh** message is ready and was never delivered: no record but its first is about it. It is only its seq in the lane of its priority,
+eight bytes. A message that was delivered, delayed or given back has a **state**, one int:
 
-    bits 0-1    what it is: READY, DELAYED, LEASED, or LAPSED: ready since its lease ran out, so that its receipt still stands
+    bits 0-1    its kind: READY, DELAYED, LEASED, or LAPSED: ready because its lease ran out, so its receipt is still valid
     bits 2-9    priority
     bits 10-41  attempts
     bits 42-73  the queue's number
     bits 74-    deadline, ms: of its lease or delay; 0 for none
 
-Attempts only grow, so that a seq and an attempt name one delivery for ever. A message that came back from the dead letters has a **base**
-in `Queue.bases`: its attempts at that time, which its queue's limit does not count.
+Attempts only grow, so a seq and an attempt name one delivery for ever. A message that returned from the dead letters has a **base** in
+`Queue.bases`: its attempts at that time, which the limit of its queue does not count.
 
-A **lane** holds the ready messages of one priority, by seq: those that nothing has happened to in an array, to which only larger
-seqs are added, and those that came back, who all have a state, in a heap. Who leaves the array leaves it at its front, or is noted as
-having `left` it (the records of a start come in another order than that of delivery). Who leaves the heap from behind its front
-(acknowledged after its lease ran out) stays in it as `stale`, is passed over, and is not put in again where it comes back. Purging gives
-the queue another number and other lanes: states that bear the old number are nobody's, and are freed in slices. A lane that is empty, and
-a queue that nothing is left of, are dropped now and then by `tidy`.
+A **lane** holds the ready messages of one priority, by seq. The fresh messages are in an array, to which only larger seqs are added. The
+messages that came back are in a heap, and have a state. A message is taken from the front of the array; if it is not at the front, it is
+noted in `taken` (the records of a start do not come in the order of delivery). A message that leaves the heap from behind its front (it was
+acknowledged after its lease ran out) stays in the heap as `stale` and is skipped; if it comes back, it is not put in again. A purge gives
+the queue a new number and new lanes. States with the old number belong to no queue, and are freed in slices. `tidy` drops empty lanes, and
+queues of which nothing remains, now and then.
 """
 
 from array import array
@@ -39,17 +39,17 @@ DELIVERABLE = (READY, LAPSED)
 TIMED = (DELAYED, LEASED)
 KIND_MASK = 3
 PRIORITY_SHIFT, PRIORITY_MASK = 2, 0xFF
-ATTEMPTS_SHIFT, ATTEMPTS_MAX = 10, (1 << 32) - 1  # as many as the log and a receipt can say: see `Queue.is_spent`
+ATTEMPTS_SHIFT, ATTEMPTS_MAX = 10, (1 << 32) - 1  # the largest number that the log and a receipt can hold: see `Queue.is_spent`
 QUEUE_SHIFT, QUEUE_MASK = 42, (1 << 32) - 1
 DEADLINE_SHIFT = 74
-# A prime: seqs follow each other, so the ones in a shard are multiples of this apart. Were that a power of two they would share their low
-# bits, by which a dict finds its slots: LPUSH then spent a fifth of its time looking for a free one.
+# A prime: seqs are consecutive, so those in one shard differ by multiples of this number. With a power of two their low bits would be the
+# same, and a dict finds its slots by them: LPUSH then spent a fifth of its time in the search for a free slot.
 SHARDS = 251
-EMPTY_MIN = 64  # seqs that have left an array which is empty then, before it gives its memory back
-STALE_SLICE = 64  # stale ones that are dropped at once at either end of a heap, where it need not be more
-OWNERLESS_MIN = 256  # windows of deleted queues that are not worth a look at all windows
-LOOKS_A_FREE = 8  # states that are looked at in the time that one is freed in
-TRIM_MIN = 4096  # seqs that have left an array's front, before those behind are moved there, which takes 1 ms a million
+EMPTY_MIN = 64  # seqs taken from an array that is empty now, before its memory is given back
+STALE_SLICE = 64  # stale seqs dropped in one go at either end of a heap, unless more must be dropped
+OWNERLESS_MIN = 256  # windows of deleted queues: with no more, a look at all windows is not worth it
+LOOKS_A_FREE = 8  # states that can be looked at in the time that freeing one takes
+TRIM_MIN = 4096  # seqs taken from an array's front, before the others are moved to the front, which takes 1 ms a million
 
 LEASE_MS = 30_000
 ATTEMPTS_DEFAULT = 5
@@ -57,16 +57,16 @@ DEAD_MAX = 10_000
 DEDUP_MS = 300_000
 UNSET = 0xFFFFFFFF  # in a configuration: the default
 
-# By tracemalloc and the growth of RSS over a million messages. Places among the timers are accounted there.
+# By tracemalloc and the growth of RSS over a million messages. The timers account their own memory.
 FRESH_BYTES = 9  # a seq in an array, which grows ahead
-MESSAGE_BYTES = 115  # one with a state: its seq, its places in a shard and a heap
+MESSAGE_BYTES = 115  # a message with a state: its seq, its places in a shard and a heap
 TIMED_BYTES = 8  # a deadline in its state
 DEAD_BYTES = 190
 BASE_BYTES = 120  # a seq, a base, and their place in a dict
-QUEUE_BYTES = 900  # besides its name, which it has twice
+QUEUE_BYTES = 900  # besides its name, which is stored twice
 LANE_BYTES = 380
 DEDUP_BYTES = 290
-_NOTHING: Any = frozenset()  # for a set that most lanes never need: an empty one of their own is half of a lane's memory
+_NOTHING: Any = frozenset()  # stands for a set that most lanes never need: an empty set is half of a lane's memory
 
 
 def pack(kind: int, priority: int, attempts: int, queue: int, deadline: int) -> int:
@@ -80,17 +80,17 @@ def kind_of(state: int) -> int:
 
 
 def priority_of(state: int) -> int:
-    """0 to 255; lower goes first."""
+    """0 to 255; lower is delivered first."""
     return state >> PRIORITY_SHIFT & PRIORITY_MASK
 
 
 def attempts_of(state: int) -> int:
-    """How often it was delivered."""
+    """How often the message was delivered."""
     return state >> ATTEMPTS_SHIFT & ATTEMPTS_MAX
 
 
 def queue_of(state: int) -> int:
-    """Its queue's number."""
+    """The number of its queue."""
     return state >> QUEUE_SHIFT & QUEUE_MASK
 
 
@@ -102,67 +102,67 @@ def deadline_of(state: int) -> int:
 class Lane:
     """The ready messages of one priority, in order of seq."""
 
-    __slots__ = ("at", "back", "fresh", "left", "plain", "stale")
+    __slots__ = ("at", "back", "fresh", "plain", "stale", "taken")
 
     def __init__(self, plain: int) -> None:
-        """`plain` is the state of those that have none."""
+        """`plain` is the state that every fresh message here would have."""
         self.plain = plain
-        self.fresh = array("Q")  # nothing has happened to these, from offset `at` on …
+        self.fresh = array("Q")  # seqs of the fresh messages, from offset `at` on …
         self.at = 0
-        self.left: set[int] = _NOTHING  # … but to these among them
-        self.back: list[int] = []  # a heap of those that came back, each once …
-        self.stale: set[int] = _NOTHING  # … and of these, who have left again
+        self.taken: set[int] = _NOTHING  # … without these
+        self.back: list[int] = []  # a heap of the messages that came back, each once …
+        self.stale: set[int] = _NOTHING  # … and those of them that are not ready any more
 
     @property
-    def untouched(self) -> int:
-        """How many there are that nothing has happened to."""
-        return len(self.fresh) - self.at - len(self.left)
+    def fresh_count(self) -> int:
+        """How many fresh messages the lane has."""
+        return len(self.fresh) - self.at - len(self.taken)
 
     @property
     def empty(self) -> bool:
-        """Whether none is here."""
-        return not self.back and not self.untouched
+        """Whether the lane has no messages."""
+        return not self.back and not self.fresh_count
 
     def first(self) -> int:
-        """The lowest seq that nothing has happened to; 0 for none."""
+        """The lowest fresh seq; 0 if there is none."""
         return self.fresh[self.at] if self.at < len(self.fresh) else 0
 
     def holds(self, seq: int) -> bool:
-        """Whether the message is here, and nothing has happened to it."""
+        """Whether the message is a fresh one of this lane."""
         fresh = self.fresh
         at = bisect_left(fresh, seq, self.at)
-        return at < len(fresh) and fresh[at] == seq and seq not in self.left
+        return at < len(fresh) and fresh[at] == seq and seq not in self.taken
 
     def take(self, seq: int) -> bool:
-        """Something happens to a message; False where it is none of those that nothing has happened to."""
+        """Take out a fresh message; False if it is not a fresh message of this lane."""
         fresh, at = self.fresh, self.at
         if at < len(fresh) and fresh[at] == seq:
-            self.leave(1)
+            self.take_first(1)
             return True
         if not self.holds(seq):
             return False
-        if not self.left:
-            self.left = set()
-        self.left.add(seq)
+        if not self.taken:
+            self.taken = set()
+        self.taken.add(seq)
         return True
 
-    def leave(self, count: int) -> None:
-        """Something happens to the first `count` of those that nothing has happened to, who are in front of all that have left."""
-        fresh, left = self.fresh, self.left
+    def take_first(self, count: int) -> None:
+        """Take out the first `count` fresh messages, none of which may be behind a taken one."""
+        fresh, taken = self.fresh, self.taken
         at = self.at + count
-        if left:
-            while left and at < len(fresh) and fresh[at] in left:
-                left.remove(fresh[at])
+        if taken:
+            while taken and at < len(fresh) and fresh[at] in taken:
+                taken.remove(fresh[at])
                 at += 1
-            if not left:
-                self.left = _NOTHING
+            if not taken:
+                self.taken = _NOTHING
         if 2 * at > len(fresh) and (at >= TRIM_MIN or (at == len(fresh) and at >= EMPTY_MIN)):
             del fresh[:at]
             at = 0
         self.at = at
 
     def come_back(self, seq: int) -> None:
-        """A message with a state is ready again."""
+        """Put in a message with a state, which is ready again."""
         if seq in self.stale:
             self.stale.remove(seq)
             if not self.stale:
@@ -170,8 +170,8 @@ class Lane:
         else:
             heappush(self.back, seq)
 
-    def leave_again(self, seq: int) -> None:
-        """A message that came back is not ready any more."""
+    def withdraw(self, seq: int) -> None:
+        """Take out a message that came back: it is not ready any more."""
         back = self.back
         if back and back[0] == seq:
             heappop(back)
@@ -186,19 +186,19 @@ class Lane:
             return
         self._drop_stale(STALE_SLICE)
         dropped = 0
-        while back[-1] in stale and dropped < STALE_SLICE:  # the last of a heap may go without anything else
+        while back[-1] in stale and dropped < STALE_SLICE:  # the last item of a heap can be removed alone
             stale.remove(back.pop())
             dropped += 1
         if not stale:
             self.stale = _NOTHING
 
     def first_returned(self) -> int:
-        """The lowest seq that came back and is ready; 0 for none."""
+        """The lowest ready seq of the messages that came back; 0 if there is none."""
         self._drop_stale(len(self.stale))
         return self.back[0] if self.back else 0
 
     def _drop_stale(self, most: int) -> None:
-        """Drop up to `most` stale ones from the heap's front."""
+        """Drop up to `most` stale seqs from the heap's front."""
         back, stale = self.back, self.stale
         while most and stale and back[0] in stale:
             stale.remove(heappop(back))
@@ -207,16 +207,16 @@ class Lane:
                 self.stale = _NOTHING
 
     def seqs(self) -> Iterator[int]:
-        """Those that nothing has happened to. Nothing may change meanwhile."""
-        fresh, left = self.fresh, self.left
+        """The fresh messages. The lane may not change meanwhile."""
+        fresh, taken = self.fresh, self.taken
         found = (fresh[at] for at in range(self.at, len(fresh)))
-        return (seq for seq in found if seq not in left) if left else found
+        return (seq for seq in found if seq not in taken) if taken else found
 
     def next_seqs(self, count: int) -> list[int]:
-        """Up to `count` of the first that nothing has happened to, as far as they are not behind one that has left."""
+        """The first fresh messages, up to `count`, none of them behind a taken one."""
         found = self.fresh[self.at : self.at + count].tolist()
-        if self.left:
-            del found[next((at for at, seq in enumerate(found) if seq in self.left), len(found)) :]
+        if self.taken:
+            del found[next((at for at, seq in enumerate(found) if seq in self.taken), len(found)) :]
         return found
 
 
@@ -229,13 +229,13 @@ class Dead(NamedTuple):
 
 
 class Queue:
-    """One queue. Its counts are of messages as they are now, time included as far as `QueueStore.ripen` has come."""
+    """One queue. Its counts are of the present kinds; a lease or delay that has ended counts once `QueueStore.ripen` was called."""
 
     __slots__ = ("attempts_max", "bases", "counts", "dead", "dedup", "evicted", "head", "lanes", "lease", "name", "number", "order")
 
     def __init__(self, name: bytes, number: int) -> None:
         self.name = name
-        self.head = len(name).to_bytes(2, "little") + name  # what its entities begin with in the log
+        self.head = len(name).to_bytes(2, "little") + name  # the first bytes of its entities in the log
         self.lease = UNSET
         self.attempts_max = UNSET
         self.dead: OrderedDict[int, Dead] = OrderedDict()  # oldest first
@@ -244,7 +244,7 @@ class Queue:
         self.start(number)
 
     def start(self, number: int) -> "list[Lane]":
-        """Have no messages, under a new number; returns the old lanes."""
+        """Drop all messages and take a new number; returns the old lanes."""
         old = list(getattr(self, "lanes", {}).values())
         self.number = number
         self.counts = [0, 0, 0, 0]  # by kind
@@ -255,44 +255,44 @@ class Queue:
 
     @property
     def lease_ms(self) -> int:
-        """How long a lease is."""
+        """The length of a lease."""
         return LEASE_MS if self.lease == UNSET else self.lease
 
     @property
     def attempts_limit(self) -> int:
-        """After how many deliveries a message that fails is dead; 0 for never."""
+        """The number of deliveries after which a message that fails becomes a dead letter; 0 for never."""
         return ATTEMPTS_DEFAULT if self.attempts_max == UNSET else self.attempts_max
 
     def is_spent(self, seq: int, state: int, limit: int) -> bool:
-        """Whether the message has no delivery left under this limit (0 for none). Without a limit it has none left either once a receipt
-        cannot count further: two deliveries with one receipt would be worse than a dead letter."""
+        """Whether the message has used up its deliveries under this limit (0 for no limit). Without a limit it has when a receipt cannot
+        count further: two deliveries with one receipt would be worse than a dead letter."""
         attempts = attempts_of(state)
         return attempts == ATTEMPTS_MAX or 0 < limit <= attempts - self.bases.get(seq, 0)
 
     @property
-    def untouched(self) -> int:
-        """How many messages there are that nothing has happened to."""
-        return sum(lane.untouched for lane in self.lanes.values())
+    def fresh_count(self) -> int:
+        """How many fresh messages the queue has."""
+        return sum(lane.fresh_count for lane in self.lanes.values())
 
     @property
     def ready(self) -> int:
-        """How many may be delivered."""
+        """How many messages may be delivered."""
         return self.counts[READY] + self.counts[LAPSED]
 
     @property
     def empty(self) -> bool:
-        """Whether nothing live is in it, its configuration apart."""
+        """Whether it has neither messages nor dead letters."""
         return not any(self.counts) and not self.dead
 
     @property
     def forgettable(self) -> bool:
-        """Whether nothing would be different if it were not there."""
+        """Whether dropping it would change nothing that can be seen."""
         configured = self.lease != UNSET or self.attempts_max != UNSET
         return self.empty and not configured and not self.evicted and not self.dedup
 
 
 def _ascending(heap: list[int]) -> Iterator[int]:
-    """The items of a heap in order, without sorting more of it than is asked for."""
+    """The items of a heap in order; sorts only as far as the caller reads."""
     frontier = [(heap[0], 0)] if heap else []
     while frontier:
         item, at = heappop(frontier)
@@ -303,22 +303,22 @@ def _ascending(heap: list[int]) -> Iterator[int]:
 
 
 class QueueStore:
-    """`message`, `lease`, `back`, `die`, `remove`, `purge`, `configure` and so on are what records do, replayed or live. Each is right
-    whatever the message was before: of what it was in between, a replay of compacted files may not hear (flo.ual.compaction)."""
+    """`message`, `lease`, `back`, `die`, `remove`, `purge`, `configure` and so on apply records, replayed or live. Each is right whatever
+    state the message is in: compaction may have dropped the records in between (flo.ual.compaction)."""
 
     def __init__(self) -> None:
         shards: list[dict[int, int]] = [{} for _ in range(SHARDS)]
         self.shards = shards
         self.queues: dict[bytes, Queue] = {}
         self.numbers: dict[int, Queue] = {}
-        # not through self: a store that is dropped with its namespace must be in no cycle, since nothing collects those
+        # not through self: a store dropped with its namespace must not be in a cycle, since nothing collects cycles
         self.timers = Timers(lambda seq: shards[seq % SHARDS].get(seq, 0) >> DEADLINE_SHIFT)
-        self.garbage: list[list[int] | dict[int, int]] = []  # seqs of purged messages, to be forgotten in slices
-        self.purged = False  # since the last look for memory that is held and not used
-        self._walk_at, self._walk_left = 0, 0  # the shard that is looked through next for states of purged messages, and how many are
-        # (until, queue, dedup key): a heap, for windows that were opened before the clock was put back may end last
+        self.garbage: list[list[int] | dict[int, int]] = []  # seqs of purged messages, whose states are freed in slices
+        self.purged = False  # since the last look for unused memory
+        self._walk_at, self._walk_left = 0, 0  # the shard searched next for states of purged messages, and how many remain
+        # (until, queue, dedup key): a heap, since windows opened before the clock was put back may end last
         self.windows: list[tuple[int, bytes, bytes]] = []
-        self._ownerless = 0  # of these, those whose queue was deleted, at most
+        self._ownerless = 0  # at most so many of the windows have no queue any more
         self.bytes = 0
         self._next_number = 1
 
@@ -334,11 +334,11 @@ class QueueStore:
         return self.queues.get(name)
 
     def state(self, seq: int) -> int | None:
-        """The state of a message that has one; None where nothing has happened to it, there is none, or it is a dead letter."""
+        """The state of a message; None if it has none: it is fresh, a dead letter, or not there."""
         return self.shards[seq % SHARDS].get(seq)
 
     def first(self, queue: Queue) -> tuple[int, int]:
-        """(seq, state) of the message that is delivered next; (0, 0) where none is ready."""
+        """(seq, state) of the message that is delivered next; (0, 0) if none is ready."""
         for priority in queue.order:
             lane = queue.lanes[priority]
             fresh = lane.first()
@@ -351,52 +351,51 @@ class QueueStore:
         return 0, 0
 
     def ready(self, queue: Queue) -> Iterator[tuple[int, int]]:
-        """(seq, state) of those that are ready, in the order of their delivery, as far as they are asked for. Nothing may change
-        meanwhile."""
+        """(seq, state) of the ready messages in the order of delivery, as far as the caller reads. The queue may not change meanwhile."""
         shards = self.shards
         for lane in map(queue.lanes.__getitem__, queue.order):
-            untouched = lane.seqs()
-            fresh = next(untouched, 0)
+            fresh_seqs = lane.seqs()
+            fresh = next(fresh_seqs, 0)
             for seq in _ascending(lane.back):
                 if seq in lane.stale:
                     continue
                 while fresh and fresh < seq:
                     yield fresh, lane.plain
-                    fresh = next(untouched, 0)
+                    fresh = next(fresh_seqs, 0)
                 yield seq, shards[seq % SHARDS][seq]
             while fresh:
                 yield fresh, lane.plain
-                fresh = next(untouched, 0)
+                fresh = next(fresh_seqs, 0)
 
     @staticmethod
     def snapshot(queue: Queue) -> Iterator[tuple[int, Lane | None]]:
-        """The seqs that were in the lanes when the first is asked for, in order; with its lane, where it was among those that nothing had
-        happened to. What has become of each, `still_ready` says."""
+        """The seqs in the lanes, in order, as they are when the first is asked for; each fresh one with its lane. `still_ready` tells
+        later whether a message of them is still ready."""
         lanes = [(lane, lane.fresh[lane.at :], list(lane.back)) for lane in map(queue.lanes.__getitem__, queue.order)]
         for lane, fresh, back in lanes:
             if not back:
                 yield from zip(fresh, repeat(lane))
                 continue
             last = 0
-            untouched: Iterator[tuple[int, Lane | None]] = zip(fresh, repeat(lane))
-            for place in merge(untouched, zip(_ascending(back), repeat(None)), key=itemgetter(0)):
-                if place[0] != last:  # it had left those, and came back
+            with_lane: Iterator[tuple[int, Lane | None]] = zip(fresh, repeat(lane))
+            for place in merge(with_lane, zip(_ascending(back), repeat(None)), key=itemgetter(0)):
+                if place[0] != last:  # it was taken from the fresh ones and came back
                     yield place
                 last = place[0]
 
     def still_ready(self, seq: int, queue: Queue, lane: Lane | None) -> int | None:
-        """The state of a message that `snapshot` gave so; None where it is not ready any more."""
+        """The state of a message that `snapshot` gave, with the lane it gave; None if it is not ready any more."""
         state = self.shards[seq % SHARDS].get(seq)
         if state is not None:
             return state if state & KIND_MASK in DELIVERABLE and queue_of(state) == queue.number else None
-        if lane is None or not 0 < lane.first() <= seq or seq in lane.left or queue.lanes.get(priority_of(lane.plain)) is not lane:
+        if lane is None or not 0 < lane.first() <= seq or seq in lane.taken or queue.lanes.get(priority_of(lane.plain)) is not lane:
             return None
         return lane.plain
 
     # -- what records do ---------------------------------------------------------------------------
 
     def open(self, name: bytes) -> Queue:
-        """The queue of that name, made where there is none."""
+        """The queue of that name; makes it if there is none."""
         found = self.queues.get(name)
         if found is None:
             found = self.queues[name] = Queue(name, self._next_number)
@@ -406,7 +405,7 @@ class QueueStore:
         return found
 
     def _lane(self, queue: Queue, priority: int) -> Lane:
-        """The lane of a priority, made where there is none."""
+        """The lane of a priority; makes it if there is none."""
         found = queue.lanes.get(priority)
         if found is None:
             found = queue.lanes[priority] = Lane(pack(READY, priority, 0, queue.number, 0))
@@ -424,7 +423,7 @@ class QueueStore:
         self.push(seq, queue, priority)
 
     def push(self, seq: int, queue: Queue, priority: int = 0) -> None:
-        """`message`, ready at once, into a queue that is there."""
+        """`message`, ready at once, into an existing queue."""
         counts, fresh = self.lane_of_new(queue, priority)
         if fresh and seq <= fresh[-1]:
             self._come_back(seq, queue, READY, priority, 0)
@@ -434,8 +433,8 @@ class QueueStore:
         self.bytes += FRESH_BYTES
 
     def lane_of_new(self, queue: Queue, priority: int = 0) -> "tuple[list[int], array[int]]":
-        """Where messages of a priority go that are ready at once: (counts, the array their seqs go to, each larger than the last).
-        Until the queue is next purged or tidied."""
+        """(counts, the array of fresh seqs) for new messages of a priority, ready at once; each seq appended must be larger than the
+        last. Valid until the queue is next purged or tidied."""
         lane = queue.lanes.get(priority)
         if lane is None:
             lane = self._lane(queue, priority)
@@ -457,8 +456,8 @@ class QueueStore:
         """A message was delivered, or its lease extended."""
         queue = self.open(name)
         lane = queue.lanes.get(priority)
-        if lane is not None and deadline and lane.first() == seq:  # nothing has happened to it: the common case in short
-            lane.leave(1)
+        if lane is not None and deadline and lane.first() == seq:  # fresh, and the first: a short way for the common case
+            lane.take_first(1)
             queue.counts[READY] -= 1
             queue.counts[LEASED] += 1
             # `pack`, in full
@@ -467,17 +466,17 @@ class QueueStore:
             self.timers.add(deadline, seq)
             self.bytes += MESSAGE_BYTES + TIMED_BYTES - FRESH_BYTES
         else:
-            self._leave(seq, queue, priority)
+            self._take_out(seq, queue, priority)
             self._undie(seq, queue)
             self._set(seq, queue, LEASED, priority, attempts, deadline)
         if base:
             self._set_base(seq, queue, base)
 
     def lease_all(self, seqs: Sequence[int], queue: Queue, priority: int, deadline: int) -> None:
-        """`lease` of messages that nothing has happened to, the first in their lane, to the same deadline."""
+        """`lease` of fresh messages, the first of their lane, to the same deadline."""
         leased = pack(LEASED, priority, 1, queue.number, deadline)
         shards, count = self.shards, len(seqs)
-        queue.lanes[priority].leave(count)
+        queue.lanes[priority].take_first(count)
         for seq in seqs:
             shards[seq % 251][seq] = leased
         queue.counts[READY] -= count
@@ -486,13 +485,13 @@ class QueueStore:
         self.bytes += (MESSAGE_BYTES + TIMED_BYTES - FRESH_BYTES) * count
 
     def take_all(self, count: int, queue: Queue, priority: int) -> None:
-        """`remove` of so many messages that nothing has happened to, the first in their lane."""
-        queue.lanes[priority].leave(count)
+        """`remove` of the first `count` fresh messages of a lane."""
+        queue.lanes[priority].take_first(count)
         queue.counts[READY] -= count
         self.bytes -= FRESH_BYTES * count
 
     def remove_all(self, seqs: Sequence[int], states: Sequence[int], queue: Queue) -> None:
-        """`remove` of leased messages, whose states these are."""
+        """`remove` of leased messages; `states` are theirs."""
         shards = self.shards
         for seq in seqs:
             del shards[seq % 251][seq]
@@ -506,7 +505,7 @@ class QueueStore:
     def back(self, seq: int, name: bytes, priority: int, attempts: int, not_before: int, base: int = 0) -> None:
         """A message was given back, or came back from the dead letters."""
         queue = self.open(name)
-        self._leave(seq, queue, priority)
+        self._take_out(seq, queue, priority)
         self._undie(seq, queue)
         if not_before:
             self._set(seq, queue, DELAYED, priority, attempts, not_before)
@@ -518,13 +517,13 @@ class QueueStore:
     def die(self, seq: int, name: bytes, priority: int, attempts: int, time: int) -> None:
         """A message became a dead letter."""
         queue = self.open(name)
-        self._leave(seq, queue, priority)
+        self._take_out(seq, queue, priority)
         self._undie(seq, queue)
         queue.dead[seq] = Dead(priority, attempts, time)
         self.bytes += DEAD_BYTES
 
     def _undie(self, seq: int, queue: Queue) -> bool:
-        """The message is no dead letter, if it was one; says whether it was."""
+        """Drop the message from the dead letters; returns whether it was one."""
         if queue.dead.pop(seq, None) is None:
             return False
         self.bytes -= DEAD_BYTES
@@ -548,8 +547,8 @@ class QueueStore:
         queue = self.queues.get(name)
         if queue is None:
             return
-        untouched = queue.untouched
-        self.bytes -= FRESH_BYTES * untouched + MESSAGE_BYTES * (sum(queue.counts) - untouched)
+        fresh = queue.fresh_count
+        self.bytes -= FRESH_BYTES * fresh + MESSAGE_BYTES * (sum(queue.counts) - fresh)
         self.bytes -= TIMED_BYTES * (queue.counts[DELAYED] + queue.counts[LEASED])
         self.bytes -= DEAD_BYTES * len(queue.dead)
         queue.dead = OrderedDict()
@@ -564,7 +563,7 @@ class QueueStore:
         self._next_number += 1
 
     def drop(self, name: bytes) -> None:
-        """What there was of the queue besides messages is gone: configuration, counts, deduplication."""
+        """The queue's configuration, counts and deduplication are gone: everything besides messages."""
         queue = self.queues.get(name)
         if queue is None:
             return
@@ -579,7 +578,7 @@ class QueueStore:
             self._forget_queue(queue)
 
     def _drop_ownerless(self) -> None:
-        """Have no windows of deleted queues: each would keep its key, and its queue's name, in memory until it is over."""
+        """Drop the windows of deleted queues: each would keep its key and its queue's name in memory until it ends."""
         queues, unknown = self.queues, (0, 0)
         owned = [(queues[name].dedup if name in queues else {}).get(key, unknown)[1] == until for until, name, key in self.windows]
         self.windows = list(compress(self.windows, owned))
@@ -587,22 +586,22 @@ class QueueStore:
         self._ownerless = 0
 
     def _forget_queue(self, queue: Queue) -> None:
-        """Nothing is left of a queue."""
+        """Drop a queue of which nothing remains."""
         del self.queues[queue.name], self.numbers[queue.number]
         self.bytes -= QUEUE_BYTES + 2 * len(queue.name) + LANE_BYTES * len(queue.lanes)
 
     def configure(self, name: bytes, lease: int, attempts_max: int) -> None:
-        """The queue's configuration; UNSET for the default."""
+        """The queue has this configuration; UNSET for the default."""
         queue = self.open(name)
         queue.lease, queue.attempts_max = lease, attempts_max
 
     def deduplicate(self, name: bytes, key: bytes, seq: int, until: int) -> None:
-        """An enqueue with this key gives `seq` until that time."""
+        """Until that time, an enqueue with this key answers `seq`."""
         queue = self.open(name)
         if queue.dedup.pop(key, None) is None:
             self.bytes += DEDUP_BYTES + len(key)
         queue.dedup[key] = (seq, until)
-        heappush(self.windows, (until, queue.name, key))  # not `name`, which would be a copy for each
+        heappush(self.windows, (until, queue.name, key))  # not `name`: that would be a copy in every window
 
     def forget_dedup(self, name: bytes, key: bytes) -> None:
         """The window of this key is over."""
@@ -613,7 +612,7 @@ class QueueStore:
                 queue.dedup = {}
 
     def evict(self, name: bytes, count: int) -> None:
-        """So many dead letters have fallen off."""
+        """`count` dead letters have fallen off so far."""
         self.open(name).evicted = count
 
     def _set(self, seq: int, queue: Queue, kind: int, priority: int, attempts: int, deadline: int) -> None:
@@ -626,7 +625,7 @@ class QueueStore:
             self.timers.add(deadline, seq)
 
     def _set_base(self, seq: int, queue: Queue, base: int) -> None:
-        """What the message has for a base; it had none since `_forget`."""
+        """The message has this base; `_forget` has dropped the one before."""
         queue.bases[seq] = base
         self.bytes += BASE_BYTES
 
@@ -635,19 +634,19 @@ class QueueStore:
             self.bytes -= BASE_BYTES
 
     def _come_back(self, seq: int, queue: Queue, kind: int, priority: int, attempts: int) -> None:
-        """A message is ready again, or was put in behind later ones."""
+        """A message is ready again, or a new one comes after later ones."""
         self._set(seq, queue, kind, priority, attempts, 0)
         self._lane(queue, priority).come_back(seq)
 
-    def _leave(self, seq: int, queue: Queue, priority: int) -> None:
-        """Something happens to a message: what it was, it is no longer."""
+    def _take_out(self, seq: int, queue: Queue, priority: int) -> None:
+        """Take a message out of its lane or drop its state; the caller gives it another."""
         lane = queue.lanes.get(priority)
         if not self._forget(seq) and lane is not None and lane.take(seq):
             queue.counts[READY] -= 1
             self.bytes -= FRESH_BYTES
 
     def _forget(self, seq: int) -> bool:
-        """Drop a message's state; whether it had one."""
+        """Drop a message's state; returns whether it had one."""
         state = self.shards[seq % SHARDS].pop(seq, None)
         if state is None:
             return False
@@ -655,20 +654,20 @@ class QueueStore:
         if deadline:
             self.timers.remove(deadline, seq)
         queue = self.numbers.get(queue_of(state))
-        if queue is not None:  # else it was purged, and was not counted since
+        if queue is not None:  # else it was purged, and is not counted any more
             kind = state & KIND_MASK
             queue.counts[kind] -= 1
             self.bytes -= MESSAGE_BYTES + (TIMED_BYTES if kind in TIMED else 0)
             if queue.bases:
                 self._drop_base(seq, queue)
             if kind in DELIVERABLE:
-                queue.lanes[priority_of(state)].leave_again(seq)
+                queue.lanes[priority_of(state)].withdraw(seq)
         return True
 
     # -- what time does ----------------------------------------------------------------------------
 
     def ripen(self, seq: int) -> None:
-        """A message's lease or delay has ended: it is ready. Nothing but time did this, so there is no record of it."""
+        """A message is ready because its lease or delay has ended. Time alone does this, so there is no record of it."""
         shard = self.shards[seq % SHARDS]
         state = shard[seq]
         queue = self.numbers.get(queue_of(state))
@@ -681,7 +680,7 @@ class QueueStore:
         self._come_back(seq, queue, kind, priority_of(state), attempts_of(state))
 
     def free(self, most: int) -> bool:
-        """Forget up to `most` purged messages, near enough; returns whether there are more."""
+        """Free about `most` purged messages; returns whether there are more."""
         while self.garbage and most > 0:
             piece = self.garbage[-1]
             while piece and most > 0:
@@ -703,11 +702,11 @@ class QueueStore:
 
     @property
     def freeing(self) -> bool:
-        """Whether there is something for `free`."""
+        """Whether `free` has something to do."""
         return bool(self.garbage) or self._walk_left > 0
 
     def tidy(self, queue: Queue) -> None:
-        """Drop those lanes of a queue that are empty, and the queue where nothing is left of it. Nothing is seen of that."""
+        """Drop the empty lanes of a queue, and the queue if nothing of it remains. Clients see no difference."""
         if self.queues.get(queue.name) is not queue:
             return
         if queue.forgettable:
@@ -723,7 +722,7 @@ class QueueStore:
         return [*self.shards, self.queues, self.numbers]
 
     def pieces(self) -> list[object]:
-        """What holds the messages, for freeing a store that was dropped piece by piece."""
+        """The containers of the messages, so that a dropped store can be freed piece by piece."""
         lanes = [lane.back for queue in self.queues.values() for lane in queue.lanes.values()]
         letters = [piece for queue in self.queues.values() for piece in (queue.dead, queue.bases)]
         return [*self.garbage, *lanes, *letters, *self.timers.pieces(), *self.shards]

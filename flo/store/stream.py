@@ -1,12 +1,12 @@
-"""The streams of one namespace: where each record is in the log, and what else their records say.
+"""The streams of one namespace: where each record is in the log; counts, bounds and consumer groups.
 
-An **id** is one int here, `ms << 64 | seq`; `flo.engine.stream` reads and writes `ms-seq`.
+An **id** is one int here, `ms << 64 | seq`; `flo.engine.stream` converts it from and to `ms-seq`.
 
     Stream.chunks   the records, ascending, in chunks; none is empty
     Chunk           four arrays, one item a record: ms u64, seq u64, index in the log u64, payload's length u32
 
-That is 28 bytes a record; what it holds is read from the log. Any id is found by two bisections, so the middle of a stream costs
-what its ends do. Indexes ascend as ids do, so what a trim removes is everything below an index.
+That is 28 bytes a record; the payload is read from the log. Any id is found by two bisections, so the middle of a stream costs as much as
+its ends. Indexes ascend with ids, so a trim removes everything below an index.
 """
 
 from array import array
@@ -20,12 +20,12 @@ from flo.store.timers import Timers
 SEQ_BITS = 64
 SEQ_MASK = ID_HALF_MAX = (1 << SEQ_BITS) - 1
 ID_MAX = (1 << 2 * SEQ_BITS) - 1
-CHUNK_RECORDS = 512  # a deletion in the middle moves so many at most, in under a us
+CHUNK_RECORDS = 512  # a deletion in the middle moves at most so many records, in under a us
 
 # By sys.getsizeof and the growth of RSS over a million records.
 RECORD_BYTES = 34
-STREAM_BYTES = 950  # besides its name, which it has twice
-MERGE_RECORDS = CHUNK_RECORDS // 2  # neighbours that have so few together become one chunk
+STREAM_BYTES = 950  # besides its name, which is stored twice
+MERGE_RECORDS = CHUNK_RECORDS // 2  # two neighbours with at most so many records together become one chunk
 
 
 class Chunk:
@@ -52,27 +52,27 @@ class Chunk:
         return self.ms[-1] << SEQ_BITS | self.seqs[-1]
 
     def id_at(self, at: int) -> int:
-        """The id at a place."""
+        """The id of the record at a place."""
         return self.ms[at] << SEQ_BITS | self.seqs[at]
 
     def place(self, ident: int) -> int:
-        """Where the first record with this id or a higher one is."""
+        """The place of the first record with this id or a higher one."""
         ms = ident >> SEQ_BITS
         low = bisect_left(self.ms, ms)
         return bisect_left(self.seqs, ident & SEQ_MASK, low, bisect_right(self.ms, ms, low))
 
     def drop(self, start: int, end: int) -> int:
-        """Remove the records between two places; returns the bytes they had."""
+        """Remove the records from place `start` up to `end`; returns the bytes of their payloads."""
         size = sum(self.sizes[start:end])
         self.bytes -= size
         del self.ms[start:end], self.seqs[start:end], self.indexes[start:end], self.sizes[start:end]
         count = len(self.ms)
-        if not count & (count - 1):  # an array that loses few at a time keeps all its memory: a copy at each halving gives it back
+        if not count & (count - 1):  # an array that loses a few items at a time keeps its memory: a copy at each halving gives it back
             self.ms, self.seqs, self.indexes, self.sizes = self.ms[:], self.seqs[:], self.indexes[:], self.sizes[:]
         return size
 
     def take_over(self, other: "Chunk") -> None:
-        """Have the records of the next chunk as well."""
+        """Append the records of the next chunk."""
         self.ms += other.ms
         self.seqs += other.seqs
         self.indexes += other.indexes
@@ -92,42 +92,42 @@ class Stream:
 
     def __init__(self, name: bytes) -> None:
         self.name = name
-        self.head = len(name).to_bytes(2, "little") + name  # what its entities begin with in the log
+        self.head = len(name).to_bytes(2, "little") + name  # the first bytes of its entities in the log
         self.chunks: list[Chunk] = []
         self.count = 0
         self.bytes = 0  # of payloads
-        self.last = 0  # the highest id it ever had
-        self.added = 0  # records it ever had
-        self.max_deleted = 0  # the highest id that was deleted by itself; 0 for none
-        self.declared = False  # it is there without records as well
-        self.max_len = self.max_age = self.max_bytes = 0  # what it keeps; 0 for no bound; age in ms
-        self.age_due = 0  # when its age is looked at next; 0 for never
+        self.last = 0  # the highest id that the stream ever had
+        self.added = 0  # the number of records that the stream ever had
+        self.max_deleted = 0  # the highest id that was deleted singly; 0 for none
+        self.declared = False  # the stream exists without records too
+        self.max_len = self.max_age = self.max_bytes = 0  # the bounds; 0 for no bound; the age in ms
+        self.age_due = 0  # when its age is checked next; 0 for never
         self.groups: dict[bytes, Group] = {}
 
     @property
     def exists(self) -> bool:
-        """Whether it is there, to those who ask."""
+        """Whether clients see the stream."""
         return self.declared or self.count > 0
 
     @property
     def plain(self) -> bool:
-        """Whether it has records and no bounds."""
+        """Whether the stream has records and no bounds."""
         return self.count > 0 and not (self.max_len or self.max_bytes or self.max_age)
 
     @property
     def first(self) -> int:
-        """The lowest id, 0 where it is empty."""
+        """The lowest id; 0 if the stream is empty."""
         return self.chunks[0].first() if self.chunks else 0
 
     def group(self, name: bytes) -> Group | None:
-        """The group of that name."""
+        """The group of that name; None if there is none."""
         found = self.groups.get(name)
         return found if found is not None and found.declared else None
 
     # -- looking -----------------------------------------------------------------------------------
 
     def place(self, ident: int) -> tuple[int, int]:
-        """(chunk, place in it) of the first record with this id or a higher one; (number of chunks, 0) where there is none."""
+        """(chunk, place in it) of the first record with this id or a higher one; (number of chunks, 0) if there is none."""
         at = max(bisect_right(self.chunks, ident, key=Chunk.first) - 1, 0)
         if at == len(self.chunks):
             return at, 0
@@ -135,7 +135,7 @@ class Stream:
         return (at, place) if place < len(self.chunks[at]) else (at + 1, 0)
 
     def find(self, ident: int) -> int:
-        """The index of the record with this id; 0 where there is none."""
+        """The index of the record with this id; 0 if there is none."""
         at, place = self.place(ident)
         if at < len(self.chunks) and self.chunks[at].id_at(place) == ident:
             return self.chunks[at].indexes[place]
@@ -184,7 +184,7 @@ class Stream:
         return at, surplus
 
     def place_of_bytes(self, keep: int) -> tuple[int, int]:
-        """The place of the first record that stays if the payloads that stay are to be `keep` bytes at most; 0 leaves nothing."""
+        """The place of the first record that stays so that the payloads that stay are at most `keep` bytes; with 0 none stays."""
         if not keep:
             return len(self.chunks), 0
         surplus = self.bytes - keep
@@ -201,7 +201,7 @@ class Stream:
         return at + 1, 0
 
     def place_of_whole(self, at: int, limit: int) -> tuple[int, int]:
-        """The start of the chunk `at`, or of an earlier one where more than `limit` records would be before it."""
+        """The start of chunk `at`, or of an earlier chunk if more than `limit` records are before `at`."""
         count = 0
         for number in range(at):
             count += len(self.chunks[number])
@@ -210,13 +210,13 @@ class Stream:
         return at, 0
 
     def before(self, at: int, place: int) -> int:
-        """How many records are before a place."""
+        """The number of records before a place."""
         return sum(map(len, self.chunks[:at])) + place
 
     # -- what records do ---------------------------------------------------------------------------
 
     def append(self, index: int, ident: int, added: int, size: int) -> None:
-        """Record `index` brought the record with this id, the `added`th ever; its payload has `size` bytes."""
+        """Record `index` of the log is the stream record with this id, the `added`th ever; its payload has `size` bytes."""
         chunks = self.chunks
         chunk = chunks[-1] if chunks else None
         if chunk is None or len(chunk.ms) >= CHUNK_RECORDS:
@@ -233,7 +233,7 @@ class Stream:
         self.added = added
 
     def extend(self, indexes: "array[int]", ms: "array[int]", seqs: "array[int]", sizes: "array[int]", added: int) -> None:
-        """`append` for many, in order; `added` is the last one's. What the stream itself says of its counts may have come before."""
+        """`append` for many, in order; `added` is the last one's. The stream's own record, with counts, may come first."""
         chunks, at = self.chunks, 0
         while at < len(ms):
             if not chunks or len(chunks[-1].ms) >= CHUNK_RECORDS:
@@ -274,7 +274,7 @@ class Stream:
                     return
 
     def drop_below(self, index: int) -> None:
-        """Every record whose index is lower is gone."""
+        """Every record with a lower index is gone."""
         chunks = self.chunks
         whole = bisect_left(chunks, index, key=lambda chunk: chunk.indexes[-1])
         for chunk in chunks[:whole]:
@@ -289,26 +289,26 @@ class Stream:
 
 
 class StreamStore:
-    """The streams by name, and what time brings to them. The methods that change it are what records do, replayed or live."""
+    """The streams by name, and their timers. The methods that change it apply records, replayed or live."""
 
     def __init__(self) -> None:
         numbers: dict[int, Group] = {}
         self.streams: dict[bytes, Stream] = {}
-        self.numbers = numbers  # of groups, those that are gone and not freed yet included
-        # not through self: a store that is dropped with its namespace must be in no cycle, since nothing collects those
+        self.numbers = numbers  # groups by number, with those that are gone and not freed yet
+        # not through self: a store dropped with its namespace must not be in a cycle, since nothing collects cycles
         self.timers = Timers(lambda item: _deadline(numbers, item))
-        self.ages: Deadlines[bytes] = Deadlines()  # streams that keep records for a time, by when the oldest is over it
+        self.ages: Deadlines[bytes] = Deadlines()  # streams with a bound on age, by the time when their oldest record exceeds it
         self.garbage: list[Group] = []  # to be freed in slices
         self.bytes = 0
         self._next_number = 1
 
     def find(self, name: bytes) -> Stream | None:
-        """The stream of that name, if it is there to those who ask."""
+        """The stream of that name, if clients see it."""
         found = self.streams.get(name)
         return found if found is not None and found.exists else None
 
     def open(self, name: bytes) -> Stream:
-        """What there is of the stream of that name, made where there is nothing."""
+        """The stream of that name, seen by clients or not; makes it if there is none."""
         found = self.streams.get(name)
         if found is None:
             found = self.streams[name] = Stream(name)
@@ -321,7 +321,7 @@ class StreamStore:
         return self.bytes + self.timers.bytes + self.ages.bytes
 
     def open_group(self, name: bytes, group: bytes) -> Group:
-        """What there is of a group, made where there is nothing: its consumers' records may come before its own."""
+        """The group, declared or not; makes it if there is none: its consumers' records may come before its own."""
         stream = self.open(name)
         found = stream.groups.get(group)
         if found is None:
@@ -334,7 +334,7 @@ class StreamStore:
     # -- records and the stream itself ---------------------------------------------------------------
 
     def append(self, index: int, name: bytes, ident: int, added: int, size: int) -> Stream:
-        """A record was appended."""
+        """A stream record was appended."""
         stream = self.streams.get(name)
         if stream is not None and ident <= stream.last:
             self._make_way(stream, ident, index)
@@ -347,7 +347,7 @@ class StreamStore:
         return stream
 
     def add(self, stream: Stream, index: int, ident: int, added: int, size: int) -> None:
-        """`append`, to a stream that is there and keeps no age."""
+        """`append` to an existing stream without a bound on age."""
         stream.append(index, ident, added, size)
         self.bytes += RECORD_BYTES
 
@@ -364,7 +364,7 @@ class StreamStore:
             self._watch_age(stream)
 
     def _make_way(self, stream: Stream, ident: int, index: int) -> None:
-        """Record `index` has this id: if there is one as high, the stream was deleted in between, and that was lost to damage."""
+        """Make room for record `index` with this id: if the stream has one as high, damage lost its deletion in between, so trim it."""
         if stream.chunks and stream.chunks[-1].last() >= ident:
             self.trim(stream.name, index)
 
@@ -378,7 +378,7 @@ class StreamStore:
             self._forget_if_nothing(stream)
 
     def declare(self, name: bytes, last: int, added: int, max_deleted: int, max_len: int, max_age: int, max_bytes: int) -> None:
-        """The stream is there without records as well, with these counts and bounds."""
+        """The stream exists without records too, with these counts and bounds."""
         stream = self.open(name)
         stream.declared = True
         stream.last, stream.added, stream.max_deleted = max(last, stream.last), max(added, stream.added), max_deleted
@@ -398,7 +398,7 @@ class StreamStore:
             self._forget_if_nothing(stream)
 
     def undeclare(self, name: bytes) -> None:
-        """What there was of the stream besides records is gone; its groups' members have gone before."""
+        """Everything of the stream besides its records is gone; the members of its groups have gone before."""
         stream = self.streams.get(name)
         if stream is None:
             return
@@ -425,11 +425,11 @@ class StreamStore:
             self.ages.add(stream.age_due, stream.name)
 
     def aged(self, now: int, limit: int) -> list[Stream]:
-        """Up to `limit` streams whose age is to be looked at; `age_looked_at` says that it was."""
+        """Up to `limit` streams whose age is to be checked; the caller then calls `age_looked_at`."""
         return [self.streams[name] for name in self.ages.due(now, limit)]
 
     def age_looked_at(self, stream: Stream) -> None:
-        """Look again when what is the oldest now is over the age."""
+        """The age was checked: check again when the record that is the oldest now exceeds it."""
         if stream.age_due:
             self.ages.remove(stream.age_due, stream.name)
             stream.age_due = 0
@@ -440,25 +440,25 @@ class StreamStore:
     def pend(self, name: bytes, group: bytes, ident: int, pending: Pending) -> None:
         """A record is pending with a consumer of a group, or the consumer has changed."""
         opened = self.open_group(name, group)
-        self.bytes += self._settle(opened, ident)
+        self.bytes += self._forget_delivery(opened, ident)
         self.bytes += opened.pend(ident, pending)
         if pending.deadline:
             self.timers.add(pending.deadline, opened.number << 2 * SEQ_BITS | ident)
 
     def end(self, name: bytes, group: bytes, ident: int) -> None:
-        """A record is pending no more, nor a dead letter."""
+        """A record is neither pending nor a dead letter any more."""
         opened = self.open_group(name, group)
-        self.bytes += self._settle(opened, ident)
+        self.bytes += self._forget_delivery(opened, ident)
         self._forget_group_if_nothing(name, opened)
 
     def die(self, name: bytes, group: bytes, ident: int, dead: Dead) -> None:
         """A record became a dead letter of the group."""
         opened = self.open_group(name, group)
-        self.bytes += self._settle(opened, ident)
+        self.bytes += self._forget_delivery(opened, ident)
         self.bytes += opened.die(ident, dead)
 
-    def _settle(self, group: Group, ident: int) -> int:
-        """Forget what a group knew of a record; returns the change in bytes."""
+    def _forget_delivery(self, group: Group, ident: int) -> int:
+        """Drop a record from the group's pending ones and dead letters; returns the change in bytes."""
         pending = group.pending.get(ident)
         if pending is not None and pending.deadline:
             self.timers.remove(pending.deadline, group.number << 2 * SEQ_BITS | ident)
@@ -466,17 +466,17 @@ class StreamStore:
 
     def consume(self, name: bytes, group: bytes, consumer: bytes, time: int) -> None:
         """The group has a consumer."""
-        opened = self.open_group(name, group)  # which changes `bytes` too
+        opened = self.open_group(name, group)  # this changes `bytes` too
         self.bytes += opened.consume(consumer, time)
 
     def dismiss(self, name: bytes, group: bytes, consumer: bytes) -> None:
-        """The group has it no more."""
+        """The group does not have the consumer any more."""
         opened = self.open_group(name, group)
         self.bytes += opened.dismiss(consumer)
         self._forget_group_if_nothing(name, opened)
 
     def clear_group(self, name: bytes, group: bytes) -> None:
-        """A group's consumers and pending records are gone. They are freed in slices; an empty one takes their place."""
+        """A group's consumers and pending records are gone. The old group is freed in slices; an empty one takes its place."""
         stream = self.streams.get(name)
         old = stream.groups.pop(group, None) if stream is not None else None
         if stream is None or old is None:
@@ -504,7 +504,7 @@ class StreamStore:
             self._forget_if_nothing(stream)
 
     def free(self, most: int) -> bool:
-        """Forget up to `most` pending records of groups that are gone; returns whether there are more."""
+        """Free up to `most` pending records of groups that are gone; returns whether there are more."""
         while self.garbage and most > 0:
             group = self.garbage[-1]
             while group.pending and most > 0:
@@ -522,7 +522,7 @@ class StreamStore:
         return [self.streams, self.numbers]
 
     def pieces(self) -> list[object]:
-        """What holds the pending records, for freeing a store that was dropped piece by piece."""
+        """The containers of the pending records, so that a dropped store can be freed piece by piece."""
         return [self.streams, *(group.pending for group in self.numbers.values()), *self.timers.pieces(), *self.ages.hours()]
 
 

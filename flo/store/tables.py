@@ -1,18 +1,18 @@
-"""Dicts that have lost most of what they held: their memory is given back.
+"""Gives back the memory of dicts that have lost most of their entries.
 
-A dict that only loses entries never gets smaller, and has room for three to four times its entries after it has grown or has been churned:
-27 to 110 bytes for each. What has more than `SPARSE_BYTES` for each is made anew.
+A dict never gets smaller when it only loses entries. After growth or churn it has room for three to four times its entries: 27 to 110 bytes
+for each entry. A dict with more than `SPARSE_BYTES` for each entry is made again.
 """
 
 import sys
 from typing import Any
 
-SPARSE_BYTES = 200  # of a table for each of its entries
-SMALL_BYTES = 1024  # a table that is not larger is left as it is
+SPARSE_BYTES = 200  # of a table for each entry
+SMALL_BYTES = 1024  # a table up to this size stays as it is
 
 
 def squeeze(table: dict[Any, Any]) -> None:
-    """Make a table small again where it is sparse. It stays the same object, in the same order; nobody may be going over it."""
+    """Make a sparse table small again. It stays the same object in the same order; no iteration over it may be under way."""
     if sys.getsizeof(table) > SMALL_BYTES + SPARSE_BYTES * len(table):
         items = list(table.items())
         table.clear()

@@ -1,1 +1,1 @@
-"""The Unified Append Log: records, batches, segments, files, recovery. The bytes are in docs/log-format.md."""
+"""The Unified Append Log: records, batches, segments, files, recovery. docs/log-format.md has the layout of the bytes."""

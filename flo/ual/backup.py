@@ -1,11 +1,12 @@
 """`flo backup`: copy a log while a server writes to it, as of one index.
 
-Files of the log are never changed once they are sealed, and an open file stays readable when a compaction has removed its name. So:
-open everything the manifest names, read the manifest again, and begin anew if it has changed. Of the open segment, copy the batches that
-are whole. The copy must reach what was acknowledged when it began: beside a server, the index that the server says; otherwise the log's
-end as a start would find it (flo.ual.ending), and a torn tail is refused, for nobody can tell what was in it.
+Sealed files of the log never change, and an open file stays readable when a compaction has removed its name. So the backup opens every file
+that the manifest names, reads the manifest again, and begins anew if it has changed. Of the open segment it copies the whole batches. The
+copy must contain everything that was acknowledged when the backup began. Beside a server, that is everything up to the index that the
+server gives. Otherwise it is the log up to the end that a start would find (flo.ual.ending); a torn tail is refused, since nothing tells
+what was in it.
 
-The copy's manifest comes last, so that half a copy is no data directory, and says where the copy ends.
+The copy's manifest is written last, so that half a copy is no data directory. It says where the copy ends.
 """
 
 import errno
@@ -21,29 +22,29 @@ from flo.ual.files import Files
 from flo.ual.manifest import CleanEnd, Manifest
 from flo.ual.segment import Segment
 
-ATTEMPTS = 100  # the manifest changes once a roll or a group of a compaction: a second attempt is rare
+ATTEMPTS = 100  # a roll or a group of a compaction changes the manifest: a second attempt is rare
 
 
 class BackupFailed(FloError):
-    """The copy could not be made; nothing of it is left."""
+    """The copy could not be made; nothing of it remains."""
 
 
 class Copied(NamedTuple):
-    """What was copied."""
+    """The result of a backup."""
 
-    last: int  # index: everything up to this one
+    last: int  # the highest index copied
     files: int
     bytes: int
-    sentence: str  # what a start of the directory would say of its end, "" for nothing
+    sentence: str  # the notice of a start about the log's end, "" for none
 
 
 def backup(
     files: Files, directory: str, out: str, acknowledged: int | None = None, on_file: Callable[[str, int], None] = lambda *_: None
 ) -> Copied:
-    """Copy the log in `directory` to `out`, which must be empty or not there. `acknowledged` is the index that the server which is writing
-    there has said; None where nobody writes. `on_file(name, bytes)` is told of each file.
+    """Copy the log in `directory` to `out`, which must be empty or not there. `acknowledged` is the index that the server writing
+    there has acknowledged; None if none is running. `on_file(name, bytes)` is called for each file.
 
-    Raises `BackupFailed`, `LogDamaged` or `OSError`. Whoever calls verifies the copy (flo.ual.check).
+    Raises `BackupFailed`, `LogDamaged` or `OSError`. The caller verifies the copy (flo.ual.check).
     """
     if files.exists(out) and files.names(out):
         raise BackupFailed(f"{out} is not empty: name a directory that is, or that is not there yet.")
@@ -79,8 +80,8 @@ def backup(
 
 
 def _end_of(files: Files, path: str, fd: int, found: Manifest, acknowledged: int | None) -> tuple[CleanEnd, str]:
-    """Where the copy of the open segment is to end, and what there is to say of it. Raises `BackupFailed` or `LogDamaged` where that is
-    before what was acknowledged, or might be."""
+    """(the end of the copy of the open segment, the notice about it). Raises `BackupFailed` or `LogDamaged` if acknowledged records are or
+    may be behind that end."""
     segment = Segment.attach(files, path, fd, found.entries[-1].first)
     tail = segment.measure()
     end = CleanEnd(segment.last, segment.tail)
@@ -97,12 +98,12 @@ def _end_of(files: Files, path: str, fd: int, found: Manifest, acknowledged: int
             f"{path} has {ending.torn_end - end.size} bytes behind index {end.last} that do not read, and nothing on disk tells whether "
             "they were acknowledged. Start the server once, or run `flo check --repair`: both cut them; then back up."
         )
-    removable(files, os.path.dirname(path), found.entries, end.last)  # what the manifest does not list, and may hold what was acknowledged
+    removable(files, os.path.dirname(path), found.entries, end.last)  # raises if an unlisted file may hold acknowledged records
     return end, ending.sentence
 
 
 def _lengthen(files: Files, path: str, first: int) -> None:
-    """Have the open segment's copy be as long as its header says: what comes behind its batches is zeros."""
+    """Make the copy of the open segment as long as its header says: zeros follow its batches."""
     segment = Segment.load(files, path, first, writable=True)
     try:
         files.truncate(segment.fd, segment.capacity)
@@ -112,13 +113,13 @@ def _lengthen(files: Files, path: str, first: int) -> None:
 
 
 def _open_all(files: Files, directory: str) -> tuple[Manifest, dict[str, int]]:
-    """The manifest, and every file that it names, open; the open segment last."""
+    """The manifest, and every file that it names, opened; the open segment is the last."""
     missing = ""
     for _ in range(ATTEMPTS):
         try:
             found = manifest.read(files, directory)
         except FileNotFoundError:
-            is_new(files, directory)  # says more where something of a log is there
+            is_new(files, directory)  # raises a better message if files of a log are there
             raise BackupFailed(f"{directory} has no {manifest.NAME}: it is not a Flo data directory.") from None
         opened: dict[str, int] = {}
         try:
@@ -128,7 +129,7 @@ def _open_all(files: Files, directory: str) -> tuple[Manifest, dict[str, int]]:
                     opened[name] = files.open(os.path.join(directory, name))
             if manifest.read(files, directory).entries == found.entries:
                 return found, opened
-        except FileNotFoundError:  # replaced since; or lost
+        except FileNotFoundError:  # replaced meanwhile, or lost
             pass
         except BaseException:
             _close(files, opened)

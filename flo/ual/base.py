@@ -1,17 +1,17 @@
-"""A base: what compaction kept of one or more segments, every record under its own index, with gaps between them.
+"""A base: the records that compaction kept of one or more segments, each under its own index, with gaps between them.
 
-A base is two files of the same layout: `*.base` holds what is live, which recovery reads; `*.hist` what is history only, which
-is read when somebody asks for it. Layout (docs/log-format.md, "Base"), little-endian:
+A base is two files of the same layout: `*.base` holds the live records, which recovery reads; `*.hist` holds the records that are only
+history, which are read on demand. Layout (docs/log-format.md, "Base"), little-endian:
 
     0   header: magic, random id, first and last index of the range, time of its last batch, crc; zeros to 64
     64  blocks (flo.ual.block)
-        footer: of each block: u64 offset, u64 its first index, u64 bytes of the part that a start reads
-        index of the keys (flo.ual.keyindex): a u64 word for each value, a u32 check for each, u32 crc of both; of what is history only
-            there is none, but for the crc
+        footer: for each block: u64 offset, u64 its first index, u64 bytes of the part that a start reads
+        index of the keys (flo.ual.keyindex): a u64 word for each value, a u32 check for each, u32 crc of both; a file of history has only
+            the crc
         trailer: magic "FLOT", u32 blocks, u64 records, u64 offset of the footer, the random id again, u32 crc of the footer and of all
                  this
 
-The file is whole or it is not there: it is synced before a manifest names it, and never written again.
+A file that a manifest names is whole: it is synced before, and never written again.
 """
 
 import os
@@ -39,7 +39,7 @@ from flo.ual.files import Files
 from flo.ual.keyindex import CHECK_BYTES, PLACE_MASK, WORD_BYTES, KeyIndexWriter, check_of, seed_of
 from flo.ual.manifest import ID_BYTES, ManifestEntry, check_id
 from flo.ual.record import U32, U64
-from flo.ual.runs import Run
+from flo.ual.uniform_spans import UniformSpan
 
 MAGIC = b"FLOBASE4"
 MAGIC_3 = b"FLOBASE3"  # the same without the checks in the index
@@ -49,24 +49,26 @@ HEADER_BYTES = 64
 FOOTER_MAGIC = b"FLOT"
 _TRAILER = struct.Struct("<4sIQQ16s")
 TRAILER_BYTES = _TRAILER.size + U32.size
-ENTRY_BYTES = 24  # of a block, in the footer
-SYNC_BYTES = 1 << 20  # a large sync would hold up those of the log
+ENTRY_BYTES = 24  # of a block in the footer
+SYNC_BYTES = 1 << 20  # a large sync would delay the syncs of the log
 READ_BYTES = 1 << 10  # most records are smaller, so most reads are one system call
-READ_AHEAD_BYTES = 64 << 10  # where neighbours are read one after the other
-KEPT_BYTES_MAX = 1 << 20  # of a block that was checked, for the next read: a larger one has a value that is
-LOAD_BYTES = 1 << 20  # blocks that lie together are read together
+READ_AHEAD_BYTES = 64 << 10  # read when neighbours are read one after the other
+KEPT_BYTES_MAX = 1 << 20  # a checked block up to this size is kept for the next read: a larger block has a larger value in it
+LOAD_BYTES = 1 << 20  # of neighbouring blocks read at once
 
 
 def file_name(first: int, last: int, token: str, history: bool) -> str:
-    """The name of a base's file. The random `token` tells it from an earlier base of the same range, and from one that another
-    process may still be writing after the server that started it has died."""
+    """The name of a base's file. The random `token` makes it different from an earlier base of the same range, and from one that the
+    compacting process of a dead server may still be writing."""
     return f"{first:020d}-{last:020d}-{token}.{'hist' if history else 'base'}"
 
 
 def read_loosely(data: bytes, first: int, last: int, expected: str) -> tuple[int, int, int | None, int]:
-    """(time of the last batch, 0 where the header does not hold; seed of the blocks' checksums; how many records there are, None where
-    the end does not hold; where the blocks end at most, 0 where the header holds and is of another range than `first` to `last`, or of
-    another id than is `expected`) of a damaged file. The header and the end both have the id that the seed is of."""
+    """(time of the last batch, seed of the blocks' checksums, number of records, highest possible end of the blocks) of a damaged file.
+
+    The time is 0 if the header's checksum fails, the number of records None if the trailer's does. The end is 0 if the header is intact and
+    has another range than `first` to `last`, or another id than `expected`. The seed is made of the id, which header and trailer both have.
+    """
     time, identity, records, end = 0, b"", None, len(data)
     said_first, said_last = first, last
     if len(data) >= HEADER_BYTES:
@@ -84,17 +86,17 @@ def read_loosely(data: bytes, first: int, last: int, expected: str) -> tuple[int
 
 
 class BaseWriter:
-    """Writes one file of a base, record by record, in order of index."""
+    """Writes one file of a base, record by record in order of index."""
 
     def __init__(self, files: Files, path: str, first: int, last: int, time: int, history: bool = False) -> None:
-        """Begin a new file at `path` for the range of indexes `first` to `last`, of what is live or what is history only. Raises
-        `OSError`."""
+        """Begin a new file at `path` for the indexes `first` to `last`, for live records or, with `history`, for those that are only
+        history. Raises `OSError`."""
         self.files = files
         self._keys = None if history else KeyIndexWriter()
         self.path = path
         self.records = 0
         self.size = HEADER_BYTES
-        self._blocks = array("Q")  # three of each, as in the footer
+        self._blocks = array("Q")  # three numbers a block, as in the footer
         self._builder = Builder()
         self._unsynced = 0
         self._identity = identity = os.urandom(16)
@@ -109,22 +111,22 @@ class BaseWriter:
             raise
 
     def add(self, index: int, data: bytes, current: bool = False) -> None:
-        """The next record; `current` where it is live and nothing leans on it."""
+        """Add the next record; `current` if it is live and no record leans on it."""
         self._builder.add(index, data, current)
         if self._builder.full:
             self._flush()
 
-    def add_run(self, run: Run) -> None:
-        """The next records, all of them live, with nothing that leans on one."""
-        while run.records:
-            done = self._builder.add_run(run)
+    def add_span(self, span: UniformSpan) -> None:
+        """Add the next records, all of them current."""
+        while span.records:
+            done = self._builder.add_span(span)
             if not done:
-                for index, data in enumerate(run.cut(0, run.length), run.first):
+                for index, data in enumerate(span.cut(0, span.length), span.first):
                     self.add(index, data, current=True)
                 return
             if self._builder.full:
                 self._flush()
-            run = run.part(done, run.records - done)
+            span = span.part(done, span.records - done)
 
     def _flush(self) -> None:
         if not self._builder.count:
@@ -147,7 +149,7 @@ class BaseWriter:
             self._unsynced = 0
 
     def finish(self) -> None:
-        """Write the footer and sync: the file is whole. Its name is not durable yet."""
+        """Write the footer and sync: the file is whole then. Its name is not durable yet."""
         self._flush()
         footer = to_bytes(self._blocks)
         trailer = _TRAILER.pack(FOOTER_MAGIC, len(self._blocks) // 3, self.records, self.size, self._identity)
@@ -169,12 +171,12 @@ class BaseWriter:
 
 
 class _Page(NamedTuple):
-    """A block whose checksum was looked at, and where its records are."""
+    """A block whose checksum was verified, and the places of its records."""
 
     number: int  # of the block
-    at: int  # of the block in the file
+    at: int  # offset of the block in the file
     head: Head
-    data: bytes  # as far as a start reads it
+    data: bytes  # the part that a start reads
     indexes: "array[int]"
     places: "array[int]"
 
@@ -183,13 +185,12 @@ class BaseFile:
     """One file of a base, open for reading."""
 
     def __init__(self, files: Files, path: str, first: int, last: int, expected: str = "") -> None:
-        """Open it. Raises `LogDamaged` where its header or footer does not hold, is of another range, or has another id than is
-        `expected`."""
+        """Open it. Raises `LogDamaged` if its header or footer is damaged, or has another range or another id than `expected`."""
         self.files = files
         self.path = path
         self._page: _Page | None = None
-        self._ahead, self._ahead_at = b"", 0  # what was read ahead
-        self._read_end = 0  # where the last record that was read ended
+        self._ahead, self._ahead_at = b"", 0  # bytes read ahead, and their offset
+        self._read_end = 0  # the end of the last record that was read
         try:
             self.fd = files.open(path)
         except FileNotFoundError:
@@ -236,7 +237,7 @@ class BaseFile:
         self.size = size
 
     def keys(self) -> "tuple[array[int], array[int]]":
-        """The index: the words of all its values, and their checks, none where an earlier version wrote the file. Raises `LogDamaged`."""
+        """(the words of all values, their checks) of the index; no checks if an earlier version wrote the file. Raises `LogDamaged`."""
         data = self.files.pread(self.fd, self._keys_bytes + U32.size, self._keys_at)
         columns = data[: self._keys_bytes]
         if not self.has_index or len(data) != self._keys_bytes + U32.size or crc32(columns) != U32.unpack_from(data, self._keys_bytes)[0]:
@@ -245,7 +246,7 @@ class BaseFile:
         return from_bytes("Q", columns[:words]), from_bytes("I", columns[words:])
 
     def check_keys(self, has_any: bool) -> None:
-        """Raise `LogDamaged` unless the index is of all values there are, or empty unless it `has_any`."""
+        """Raise `LogDamaged` unless the index lists exactly the values of the file, or none if not `has_any`."""
         if self.has_index:
             found = sorted(word for block in self.blocks() for word in block.words()) if has_any else []
             words, checks = self.keys()
@@ -254,7 +255,7 @@ class BaseFile:
 
     @property
     def value_count(self) -> int:
-        """How many values the index has."""
+        """The number of values in the index."""
         return int(self._keys_bytes) // self._word_bytes
 
     def value_namespaces(self) -> set[int]:
@@ -263,20 +264,20 @@ class BaseFile:
         return {head.namespace for head in heads if head.values}
 
     def entry_at(self, place: int, check: int | None, namespace: int, key: bytes) -> bytes | None:
-        """The entry of the value whose key's piece is at offset `place` of the file and whose check is this; None where it is of another
-        key or namespace. Without a check, the whole block is looked at. Raises `LogDamaged`."""
+        """The entry of the value whose key's piece is at offset `place` of the file; None if it is of another key or namespace. It is
+        verified by `check`; without one, by the checksum of the whole block. Raises `LogDamaged`."""
         if check is not None:
             data = self.files.pread(self.fd, 2 * PIECE_HEAD_BYTES + len(key) + READ_BYTES, place)
             found = self._pieces_at(data, place)
             if found is not None and check_of(seed_of(namespace), *found) == check:
                 return found[1] if found[0] == key else None
-        # it is another namespace's, or damaged: the block's checksum tells
+        # another namespace's value, or damage: the block's checksum tells which
         page = self._page_of(bisect_right(self._offsets, place) - 1)
         found = self._pieces_at(page.data[place - page.at :], place)
         return found[1] if found is not None and found[0] == key and page.head.namespace == namespace else None
 
     def _pieces_at(self, data: bytes, place: int) -> tuple[bytes, bytes] | None:
-        """(key, entry) of the pieces that begin at offset `place` of the file, with `data`; None where they cannot be such."""
+        """(key, entry) of the two pieces at offset `place` of the file; `data` is their beginning. None if they are impossible."""
         middle = PIECE_HEAD_BYTES + U32.unpack_from(data, 1)[0] if len(data) >= PIECE_HEAD_BYTES else len(data)
         if middle + PIECE_HEAD_BYTES > len(data):
             return None
@@ -288,19 +289,19 @@ class BaseFile:
         return data[PIECE_HEAD_BYTES:middle], data[middle + PIECE_HEAD_BYTES : end]
 
     def __len__(self) -> int:
-        """How many blocks there are."""
+        """The number of blocks."""
         return len(self._offsets)
 
     def _end_of(self, number: int) -> int:
         return self._offsets[number + 1] if number + 1 < len(self._offsets) else self.footer_at
 
     def blocks(self, passed_over: Callable[[Exception], None] | None = None) -> Iterator[Block]:
-        """Every block, as far as a start reads it. Raises `LogDamaged` or `OSError`; or tells `passed_over` of what is damaged, and goes on
-        behind it."""
+        """Every block, each without the part that a start does not read. Raises `LogDamaged` or `OSError`; with `passed_over`, calls that
+        instead for each damage and goes on behind it."""
         number = 0
         while number < len(self):
             start = self._offsets[number]
-            last = number  # of those that are read together: up to LOAD_BYTES, with nothing between them
+            last = number  # of the blocks read at once: up to LOAD_BYTES, with nothing between them
             while (
                 last + 1 < len(self)
                 and self._offsets[last] + self._loaded[last] == self._offsets[last + 1]
@@ -328,7 +329,7 @@ class BaseFile:
             number = last + 1
 
     def rows(self, number: int) -> list[tuple[int, bytes]]:
-        """(index, bytes) of every record of a block, in order, everything checked. Raises `LogDamaged`."""
+        """(index, bytes) of every record of a block, in order, everything verified. Raises `LogDamaged`."""
         at, loaded = self._offsets[number], self._loaded[number]
         data = self.files.pread(self.fd, self._end_of(number) - at, at)
         read = Block(data[:loaded], self.seed, self.path, at)
@@ -337,7 +338,7 @@ class BaseFile:
         return list(read.rows(data[loaded:]))
 
     def read(self, index: int) -> bytes | None:
-        """The bytes of record `index`, None where it is not kept."""
+        """The bytes of record `index`; None if it is not in the file."""
         number = bisect_right(self._firsts, index) - 1
         if number < 0:
             return None
@@ -353,8 +354,8 @@ class BaseFile:
         return take_row(self.path, index, self._read_ahead(page.at + place), 0)
 
     def read_rows(self, indexes: list[int], skip: int) -> list[bytes]:
-        """What is behind the first `skip` bytes of records that lie in groups, whose indexes ascend: of as many of the first as lie in
-        what is read ahead, none where the first is no such record."""
+        """The bytes behind the first `skip` of grouped records, whose indexes ascend: of the first ones that are in the bytes read ahead,
+        as many as there are. Empty if the first is not."""
         found: list[bytes] = []
         page, at = self._page, -1
         for index in indexes:
@@ -384,7 +385,7 @@ class BaseFile:
         return value_row(data[start:end], data[entry : entry + size], head.namespace, time, prev)
 
     def _read_ahead(self, start: int) -> bytes:
-        """The record whose checksum is at offset `start`, with that in front of it, and whatever follows it."""
+        """The record whose checksum is at offset `start`, with the checksum in front."""
         at = start - self._ahead_at
         have = len(self._ahead) - at
         head = 2 * U32.size
@@ -404,7 +405,7 @@ class BaseFile:
         return self._ahead[at:end]
 
     def _page_of(self, number: int) -> _Page:
-        """A block, read and checked; that of the last call is kept. Raises `LogDamaged`."""
+        """A block, read and verified; the last one is kept. Raises `LogDamaged`."""
         page = self._page
         if page is None or number != page.number:
             at = self._offsets[number]
@@ -426,7 +427,7 @@ class BaseFile:
 
 
 class Base:
-    """A range of the log that was compacted. It has the parts of `Segment` that a log needs of what is sealed."""
+    """A compacted range of the log. It has the methods of `Segment` that a log needs of a sealed file."""
 
     def __init__(self, files: Files, directory: str, entry: ManifestEntry) -> None:
         """Open both files. Raises `LogDamaged`, `OSError`."""
@@ -459,15 +460,15 @@ class Base:
         return self.live.size + (self.history.size if self.history is not None else 0)
 
     def read(self, index: int) -> bytes | None:
-        """The bytes of record `index`, None where it was dead."""
+        """The bytes of record `index`; None if it was dead."""
         data = self.live.read(index)
         if data is None and self.history is not None:
             data = self.history.read(index)
         return data
 
     def read_rows(self, indexes: list[int], skip: int) -> list[bytes]:
-        """What is behind the first `skip` bytes of records, whose indexes ascend: of as many of the first as are read together, none
-        where the first was dead."""
+        """The bytes behind the first `skip` of records, whose indexes ascend: of the first ones, as many as are read at once. Empty if the
+        first was dead."""
         found = self.live.read_rows(indexes, skip)
         if not found and (data := self.read(indexes[0])) is not None:
             found = [data[skip:]]
@@ -482,5 +483,5 @@ class Base:
     def reopen(self) -> None:
         """Open the files again for reading."""
         if self.history is not None:
-            self.history.reopen()  # first: `fd`, which says whether it is open, is the other's
+            self.history.reopen()  # first: `fd` tells whether the base is open, and it is that of the live file
         self.live.reopen()

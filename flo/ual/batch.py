@@ -1,7 +1,7 @@
-"""The batch: what one turn of the loop wrote, or a part of it, framed and checksummed as a chain.
+"""The batch: the records that one turn of the loop wrote, or a part of them, framed; the checksums of the batches are a chain.
 
-A turn that writes more than BATCH_BYTES writes several batches, so that one record can be read and checked without reading all of them.
-They are a *group*: each but the last says that more follow, and a group is there as a whole or not at all.
+A turn that writes more than BATCH_BYTES writes several batches, so that a record can be read and checked without reading all of them. These
+batches are a *group*: each but the last says that more follow. A group counts only if it is whole.
 
 Layout of its header (docs/log-format.md, "Batch"), little-endian, 48 bytes:
 
@@ -21,18 +21,18 @@ from zlib import crc32
 MAGIC = b"FLOB"
 _HEAD = struct.Struct("<4sIQIIQQ")
 _CRCS = struct.Struct("<II")
-_LOOSE = struct.Struct("<4sI32xII")  # of the same: magic, length, head crc, crc
+_LOOSE = struct.Struct("<4sI32xII")  # of the same header: magic, length, head crc, crc
 HEADER_BYTES = _HEAD.size + _CRCS.size
 assert _LOOSE.size == HEADER_BYTES
 assert HEADER_BYTES == 48
 
 
-BATCH_BYTES = 64 << 10  # of records, unless one is larger: to check as much takes 40 us
-MORE = 1 << 31  # in the count: the group goes on with the next batch
+BATCH_BYTES = 64 << 10  # of records, unless a single record is larger: checking so much takes 40 us
+MORE = 1 << 31  # in the count: the next batch is of the same group
 
 
 class BatchHeader(NamedTuple):
-    """A batch's header, decoded. `length` is of the records only; `more`: the next batch is of the same group."""
+    """A batch's header, decoded. `length` is that of the records alone; `more`: the next batch is of the same group."""
 
     length: int
     first: int
@@ -46,17 +46,18 @@ class BatchHeader(NamedTuple):
 
     @property
     def last(self) -> int:
-        """The index of the last record; `first - 1` where there is none."""
+        """The index of the last record; `first - 1` if there is none."""
         return self.first + self.records - 1
 
 
 def headers_bytes(length: int) -> int:
-    """How many bytes the headers of a group take at most whose records are `length` bytes."""
-    return HEADER_BYTES * (1 + 2 * length // BATCH_BYTES)  # of any two neighbours, the records are more than BATCH_BYTES together
+    """The most bytes that the headers of a group with `length` bytes of records can take."""
+    return HEADER_BYTES * (1 + 2 * length // BATCH_BYTES)  # any two neighbours have more than BATCH_BYTES of records together
 
 
 def cut(ends: Sequence[int]) -> Iterator[tuple[int, int]]:
-    """The batches of a group, each as (from, to) of its records. `ends`: where each record ends, counted from the first one's start."""
+    """The batches of a group, each as (first record, end) by number. `ends` are the offsets where the records end, from the first one's
+    start."""
     done = start = 0
     while done < len(ends):
         upto = max(bisect_right(ends, start + BATCH_BYTES, done), done + 1)
@@ -67,7 +68,7 @@ def cut(ends: Sequence[int]) -> Iterator[tuple[int, int]]:
 def pack_header(
     records: Sequence[bytes], length: int, first: int, count: int, time: int, durable: int, prev_crc: int, seed: int, more: bool = False
 ) -> tuple[bytes, int]:
-    """The header for `records` (any cutting into pieces, `length` bytes in all) and the batch's crc."""
+    """(the header for `records`, the batch's crc). `records` may be cut anywhere; they are `length` bytes in all."""
     head = _HEAD.pack(MAGIC, length, first, count | MORE if more else count, prev_crc, time, durable)
     head_crc = crc = crc32(head, seed)
     for piece in records:
@@ -76,7 +77,7 @@ def pack_header(
 
 
 def read_header(data: bytes, seed: int, at: int = 0) -> BatchHeader | None:
-    """The header at offset `at` of `data`, or None where its magic or its crc does not hold."""
+    """The header at offset `at` of `data`; None if its magic or its crc does not hold."""
     if len(data) < at + HEADER_BYTES or data[at : at + 4] != MAGIC:
         return None
     _, length, first, count, prev_crc, time, durable = _HEAD.unpack_from(data, at)
@@ -87,13 +88,13 @@ def read_header(data: bytes, seed: int, at: int = 0) -> BatchHeader | None:
 
 
 def body_is_intact(header: BatchHeader, body: bytes | memoryview) -> bool:
-    """Whether `body` is what the header was written for."""
+    """Whether `body` is the records that the header was written for."""
     return len(body) == header.length and crc32(body, header.head_crc) == header.crc
 
 
 def whole_until(data: bytes, start: int, most: int) -> int:
-    """The end of up to `most` batches that lie together from offset `start` of `data`, as far as their records are what was written. They
-    are part of a log that was read before: of the header only what the records' checksum needs is looked at."""
+    """The end of the intact batches that follow each other from offset `start` of `data`, up to `most` of them. Their log was read before,
+    so of a header only the parts that the records' checksum needs are checked."""
     view, end = memoryview(data), start
     for _ in range(most):
         if len(data) < end + HEADER_BYTES:

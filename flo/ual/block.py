@@ -1,4 +1,4 @@
-"""A block of a base: up to 1,024 records, laid out so that a store takes most of them without looking at each.
+"""A block of a base: up to 1,024 records, laid out so that a store takes most of them without a look at each.
 
 Layout (docs/log-format.md, "Block"), little-endian; places count from the block's start:
 
@@ -6,16 +6,14 @@ Layout (docs/log-format.md, "Block"), little-endian; places count from the block
         groups, of the grouped records, u64 first index, u64 last index, u32 crc
     52  u64 index of each record, u32 place of each
         u64 time of each value, u64 predecessor of each value
-        values: what the key-value store holds: "[", u32 twice how many, then for each its key and its entry, as "s", u32 length, bytes
-        others: records as in a segment
-        groups: neighbours of one queue or stream, as columns
-        (so far a start reads; the crc is of all this)
-        grouped records: for each u32 crc, then the record as in a segment; a start has no need of them
+        values: as the key-value store holds them: "[", u32 twice their number, then for each its key and its entry, as "s", u32 length,
+        bytes others: records as in a segment groups: neighbours of one queue or stream, as columns (a start reads up to here; the crc is of
+        all this) grouped records: for each u32 crc, then the record as in a segment; a start does not need them
 
-A value is a record of a string, counter or document without a deadline; a group, messages of one queue that are ready and of one
-priority, or records of one stream. Both are only what is *current*: live, and leaned on by nothing, so that it does not matter in which
-order they are applied once the others are. The form of the values is the one that `marshal` reads, which makes a million objects in a
-tenth of a second; `read_pieces` is the same in Python, for the day it does not.
+A value is a record of a string, counter or document without a deadline. A group is of ready messages of one queue and priority, or of
+records of one stream. Both have only *current* records: live, with no record that leans on them. So they may be applied in any order, after
+the others. `marshal` can read the form of the values, and makes a million objects in a tenth of a second; `read_pieces` does the same in
+Python, in case a later `marshal` cannot.
 """
 
 import marshal
@@ -45,19 +43,19 @@ from flo.ual.record import (
     U32,
     U64,
 )
-from flo.ual.runs import Run
+from flo.ual.uniform_spans import UniformSpan
 
 MAGIC = b"FLOK"
 _HEAD = struct.Struct("<4sIIIIIIIQQ")
 BLOCK_HEADER_BYTES = _HEAD.size + U32.size
 assert BLOCK_HEADER_BYTES == 52
 COLUMN_BYTES = 12  # of a record: its index, its place
-VALUE_COLUMN_BYTES = 16  # of a value besides: its time, its predecessor
+VALUE_COLUMN_BYTES = 16  # more of a value: its time, its predecessor
 _GROUP = struct.Struct("<BBHIIQ")  # type, priority, length of the name, namespace, records, the last one's number in its stream; the name
-LOADED_BYTES = 128 << 10  # a block is full past this much of what a start reads
-GROUPED_BYTES = 1 << 20  # or this much of what it does not
-RECORDS_MAX = 1024  # or with so many: what is looked through to find one
-GROUP_MIN = 4  # fewer are not worth a group
+LOADED_BYTES = 128 << 10  # a block is full with so many bytes that a start reads …
+GROUPED_BYTES = 1 << 20  # … or so many that it does not read …
+RECORDS_MAX = 1024  # … or so many records: they are searched to find one
+GROUP_MIN = 4  # fewer records are not worth a group
 
 VALUE_TYPES = (KV_STRING, KV_COUNTER, KV_JSON)
 _KIND_MASK = 0x03
@@ -80,7 +78,7 @@ class Messages(NamedTuple):
 
 
 class Records(NamedTuple):
-    """Records of one stream, ascending. `added` is the last one's number among all that were ever in it."""
+    """Records of one stream, ascending. `added` is the number of the last one among all that were ever in the stream."""
 
     namespace: int
     name: bytes
@@ -98,16 +96,16 @@ class Head(NamedTuple):
     values: int
     namespace: int  # of the values
     values_at: int
-    others_at: int  # what has a lower place is a value
+    others_at: int  # records with a lower place are values
     groups_at: int
-    end: int  # of what a start reads; what has a higher place is behind a checksum of its own
+    end: int  # of the part that a start reads; records with a higher place have a checksum of their own
     grouped_bytes: int
     first: int
     last: int
 
 
 def read_head(data: bytes, path: str, at: int) -> Head:
-    """The header at the start of `data`, which is from offset `at` of a file; its checksum is not looked at. Raises `LogDamaged`."""
+    """The header at the start of `data`, which is from offset `at` of a file; its checksum is not verified. Raises `LogDamaged`."""
     if len(data) < BLOCK_HEADER_BYTES or data[:4] != MAGIC:
         raise LogDamaged(f"{path} is damaged at byte {at}: there is no block. Restore it from a backup.")
     _, records, values, namespace, values_bytes, others, groups, grouped, first, last = _HEAD.unpack_from(data)
@@ -118,10 +116,10 @@ def read_head(data: bytes, path: str, at: int) -> Head:
 
 
 class Block:
-    """A block as far as a start reads it. Its parts are taken out when they are asked for."""
+    """A block, without the part that a start does not read. Its other parts are decoded on demand."""
 
     def __init__(self, data: bytes, seed: int, path: str, at: int) -> None:
-        """`data` from offset `at` of the file. Raises `LogDamaged` where its checksum does not hold."""
+        """`data` is from offset `at` of the file. Raises `LogDamaged` if its checksum does not hold."""
         self.data = data
         self.path = path
         self.at = at
@@ -130,16 +128,16 @@ class Block:
             raise LogDamaged(f"{path} is damaged at byte {at}: a block's checksum does not hold. Restore it from a backup.")
 
     def indexes(self) -> "array[int]":
-        """Of all its records, ascending."""
+        """The indexes of all records, ascending."""
         return from_bytes("Q", self.data[BLOCK_HEADER_BYTES : BLOCK_HEADER_BYTES + 8 * self.head.records])
 
     def places(self) -> "array[int]":
-        """Of all its records."""
+        """The places of all records."""
         start = BLOCK_HEADER_BYTES + 8 * self.head.records
         return from_bytes("I", self.data[start : start + 4 * self.head.records])
 
     def pieces(self) -> list[bytes]:
-        """Key, entry, key, entry, and so on."""
+        """The values as key, entry, key, entry, and so on."""
         if not self.head.values:
             return []
         pieces = self.data[self.head.values_at : self.head.others_at]
@@ -147,7 +145,7 @@ class Block:
         return found
 
     def words(self) -> list[tuple[int, int]]:
-        """Those of the values' keys in the file's index, each with its check."""
+        """The words of the values' keys in the file's index, each with its check."""
         seed, place = seed_of(self.head.namespace), self.at + self.head.values_at + PIECE_HEAD_BYTES
         words: list[tuple[int, int]] = []
         pieces = self.pieces()
@@ -157,14 +155,14 @@ class Block:
         return words
 
     def others(self) -> list[tuple[int, int]]:
-        """(index, offset in `data`) of what is neither a value nor in a group, in order."""
+        """(index, offset in `data`) of the records that are neither values nor in a group, in order."""
         start, end = self.head.others_at, self.head.groups_at
         if start == end:
             return []
         return [(index, place) for index, place in zip(self.indexes(), self.places(), strict=True) if start <= place < end]
 
     def groups(self) -> list[Messages | Records]:
-        """What queues and streams take as a whole."""
+        """The groups: queues and streams take each as a whole."""
         found: list[Messages | Records] = []
         data, at = self.data, self.head.groups_at
         while at < self.head.end:
@@ -186,8 +184,8 @@ class Block:
         return found
 
     def rows(self, grouped: bytes) -> Iterator[tuple[int, bytes]]:
-        """(index, bytes) of every record, in order; `grouped` is what follows the part that a start reads. Everything is checked
-        against everything else. Raises `LogDamaged`."""
+        """(index, bytes) of every record, in order; `grouped` is the part that a start does not read. All parts are checked against each
+        other. Raises `LogDamaged`."""
         seen: dict[int, bytes] = {}
         for (index, row), place in zip(self.rows_that_read(grouped), self.places(), strict=True):
             if row is None:
@@ -202,7 +200,7 @@ class Block:
             raise LogDamaged(f"{self.path} is damaged at byte {self.at}: a group's columns are not those of its records.")
 
     def rows_that_read(self, grouped: bytes) -> Iterator[tuple[int, bytes | None]]:
-        """(index, bytes) of every record, in order; None for one whose own checksum does not hold."""
+        """(index, bytes) of every record, in order; None for a record whose own checksum does not hold."""
         pieces, times, predecessors = self.pieces(), self._times(), self._predecessors()
         number = 0
         for index, place in zip(self.indexes(), self.places(), strict=True):
@@ -233,7 +231,7 @@ class Block:
 
 
 def value_row(key: bytes, entry: bytes, namespace: int, time: int, prev: int) -> bytes:
-    """The record that a value's key and entry came from."""
+    """The record of a value, made from its key and entry."""
     value = entry[entry.index(10) + 1 : -_ENTRY_END]
     kind = KV_STRING | entry[-1] & _KIND_MASK
     return HEADER.pack(HEADER_BYTES + len(key) + len(value), kind, 0, len(key), namespace, time, prev) + key + value
@@ -273,11 +271,11 @@ class Builder:
 
     @property
     def full(self) -> bool:
-        """Whether it is time to build."""
+        """Whether the block is full and should be built."""
         return self.count >= RECORDS_MAX or self.loaded_bytes >= LOADED_BYTES or self.grouped_bytes >= GROUPED_BYTES
 
     def add(self, index: int, data: bytes, current: bool) -> None:
-        """The next record."""
+        """Add the next record."""
         self.count += 1
         _, kind, shape, entity_length, namespace, _, _ = HEADER.unpack_from(data)
         if current and not shape:
@@ -297,28 +295,28 @@ class Builder:
         self._others.append((index, data))
         self.loaded_bytes += len(data)
 
-    def add_run(self, run: Run) -> int:
-        """As many of the next records, all of them current, as there is room for; returns how many. None where they are not such as are
-        grouped."""
-        at = run.at + HEADER_BYTES + run.entity_length
-        if run.kind == QUEUE_MESSAGE:
-            priority, not_before = MESSAGE_STATE.unpack_from(run.data, at)
+    def add_span(self, span: UniformSpan) -> int:
+        """Add the next records, all of them current, as many as there is room for; returns their number. 0 if they are not of a kind that
+        is grouped."""
+        at = span.at + HEADER_BYTES + span.entity_length
+        if span.kind == QUEUE_MESSAGE:
+            priority, not_before = MESSAGE_STATE.unpack_from(span.data, at)
             name_end = at - U64.size
         else:
             priority, not_before = 0, 0
             name_end = at - STREAM_ID.size
-        if not_before or run.kind not in (QUEUE_MESSAGE, STREAM_RECORD):
+        if not_before or span.kind not in (QUEUE_MESSAGE, STREAM_RECORD):
             return 0
-        count = min(run.records, RECORDS_MAX - self.count, (GROUPED_BYTES - self.grouped_bytes) // run.length + 1)
-        group = self._groups[run.kind, priority, run.namespace, run.data[run.at + HEADER_BYTES + U16.size : name_end]]
-        extend(group.indexes, run.first, 1, count)
-        group.rows += run.part(0, count).cut(0, run.length)
+        count = min(span.records, RECORDS_MAX - self.count, (GROUPED_BYTES - self.grouped_bytes) // span.length + 1)
+        group = self._groups[span.kind, priority, span.namespace, span.data[span.at + HEADER_BYTES + U16.size : name_end]]
+        extend(group.indexes, span.first, 1, count)
+        group.rows += span.part(0, count).cut(0, span.length)
         self.count += count
-        self.grouped_bytes += count * run.length
+        self.grouped_bytes += count * span.length
         return count
 
     def columns(self, minimum: int) -> list[Messages | Records]:
-        """The groups, of at least `minimum` records; those of fewer become others."""
+        """The groups of at least `minimum` records; the records of smaller ones become others."""
         found: list[Messages | Records] = []
         for key in [key for key, group in self._groups.items() if len(group.rows) < minimum]:
             few = self._groups.pop(key)
@@ -338,12 +336,12 @@ class Builder:
         return found
 
     def build(self, seed: int) -> tuple[int, bytes, bytes, list[tuple[int, int]]]:
-        """(first index, the part a start reads, the rest, the words of the values' keys in an index with their checks, places counted from
-        the block's start) of the block; then it is empty again."""
+        """(first index, the part that a start reads, the grouped records, the words of the values' keys with their checks) of the block;
+        the words' places count from the block's start. Then the builder is empty again."""
         groups = b"".join(_pack_group(group) for group in self.columns(GROUP_MIN))
         count, values = self.count, len(self._values)
         at = BLOCK_HEADER_BYTES + COLUMN_BYTES * count + VALUE_COLUMN_BYTES * values
-        lanes: list[tuple[Iterable[int], list[int]]] = []  # indexes and places of what lies together
+        parts: list[tuple[Iterable[int], list[int]]] = []  # indexes and places of each part
         places: list[int] = []
         pieces: list[bytes] = []
         times, predecessors = array("Q"), array("Q")
@@ -363,11 +361,11 @@ class Builder:
             words.append((word_of(start, key, at + size), check_of(start, key, entry)))
             pieces += (_PIECE_HEAD.pack(_PIECE, key_length), key, _PIECE_HEAD.pack(_PIECE, len(entry)), entry)
             size += 2 * PIECE_HEAD_BYTES + key_length + len(entry)
-        lanes.append(([index for index, _ in self._values], places))
+        parts.append(([index for index, _ in self._values], places))
         values_bytes = size
         at += size
         others = b"".join([data for _, data in self._others])
-        lanes.append(([index for index, _ in self._others], list(accumulate([len(data) for _, data in self._others], initial=at))[:-1]))
+        parts.append(([index for index, _ in self._others], list(accumulate([len(data) for _, data in self._others], initial=at))[:-1]))
         at += len(others) + len(groups)
         end = at
         grouped: list[bytes] = []
@@ -378,8 +376,8 @@ class Builder:
             pieces_of_group[1::2] = rows
             grouped += pieces_of_group
             *places, at = accumulate([U32.size + len(data) for data in rows], initial=at)
-            lanes.append((group.indexes, places))
-        indexes, starts = _merged([lane for lane in lanes if lane[1]])
+            parts.append((group.indexes, places))
+        indexes, starts = _merged([part for part in parts if part[1]])
         first, last = indexes[0], indexes[-1]
         namespace = max(self._namespace, 0)
         head = _HEAD.pack(MAGIC, count, values, namespace, values_bytes, len(others), len(groups), at - end, first, last)
@@ -388,11 +386,11 @@ class Builder:
         return first, b"".join((head, U32.pack(crc32(body, crc32(head, seed))), body)), b"".join(grouped), words
 
 
-def _merged(lanes: list[tuple[Iterable[int], list[int]]]) -> tuple["array[int]", "array[int]"]:
-    """Indexes and places of all lanes, in order of index."""
-    if len(lanes) == 1:
-        return array("Q", lanes[0][0]), array("I", lanes[0][1])
-    rows = sorted(chain.from_iterable(zip(*lane, strict=True) for lane in lanes))
+def _merged(parts: list[tuple[Iterable[int], list[int]]]) -> tuple["array[int]", "array[int]"]:
+    """Indexes and places of all parts, in order of index."""
+    if len(parts) == 1:
+        return array("Q", parts[0][0]), array("I", parts[0][1])
+    rows = sorted(chain.from_iterable(zip(*part, strict=True) for part in parts))
     return array("Q", [index for index, _ in rows]), array("I", [place for _, place in rows])
 
 
@@ -405,13 +403,13 @@ def _pack_group(group: Messages | Records) -> bytes:
 
 
 def is_intact(data: bytes, seed: int) -> bool:
-    """Whether the checksum of the part that a start reads holds."""
+    """Whether the checksum of the part that a start reads is right."""
     crc = crc32(memoryview(data)[BLOCK_HEADER_BYTES:], crc32(data[: _HEAD.size], seed))
     return crc == int(U32.unpack_from(data, _HEAD.size)[0])
 
 
 def read_pieces(data: bytes) -> list[bytes]:
-    """What `marshal.loads` gives for the values of a block, in plain steps."""
+    """The same as `marshal.loads` for the values of a block, in plain steps."""
     found = []
     at = PIECE_HEAD_BYTES
     while at < len(data):
@@ -431,4 +429,4 @@ def _marshal_reads_pieces() -> bool:
         return False
 
 
-MARSHAL_READS_PIECES = _marshal_reads_pieces()  # its form may change between versions of Python, and has not since it is there
+MARSHAL_READS_PIECES = _marshal_reads_pieces()  # the form may change between versions of Python; it never has so far

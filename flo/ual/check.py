@@ -1,4 +1,4 @@
-"""`flo check`: read a data directory without changing it, and say what is in it and what is wrong with it."""
+"""`flo check`: read a data directory without changing it, and report its contents and its damage."""
 
 import os
 from collections.abc import Callable
@@ -17,15 +17,15 @@ from flo.ual.segment import Segment
 
 
 class Report(NamedTuple):
-    """What a check found: `lines` for a person, `damage` one sentence a fault (empty: the log is whole)."""
+    """The result of a check: `lines` for a person, and one sentence of `damage` for each fault (empty: the log is whole)."""
 
     lines: list[str]
     damage: list[str]
 
 
 def check(directory: str, files: Files | None = None, apply: Callable[[int, Record], None] = lambda *_: None) -> Report:
-    """Verify the manifest, every header, every CRC, the order of indexes, every record's shape, the footers, the log's end, and that no
-    file is there that the manifest should list. `apply` is called for every record that a start would apply."""
+    """Verify the manifest, every header, every CRC, the order of indexes, every record's shape, the footers and the log's end, and that the
+    manifest lists every file it should. `apply` is called for every record that a start would apply."""
     files = files or Files()
     lines: list[str] = []
     damage: list[str] = []
@@ -107,7 +107,7 @@ def _check_base(
 
 
 def _look(path: str, index: int, record: Record) -> Record:
-    """The record. Raises `LogDamaged` for one that cannot be."""
+    """The record. Raises `LogDamaged` if it is impossible."""
     if record.type not in KNOWN_TYPES:
         raise LogDamaged(f"{path}: index {index} has type {record.type:#04x}, which this Flo does not know.")
     if record.prev >= index or any(lean >= index for lean in record.leans):
@@ -118,7 +118,7 @@ def _look(path: str, index: int, record: Record) -> Record:
 def _check_segment(
     segment: Segment, following: int | None, found: Manifest, damage: list[str], apply: Callable[[int, Record], None]
 ) -> tuple[int, str]:
-    """Check one segment; `following` is the next one's first index, None for the open one."""
+    """Check one segment; `following` is the first index of the next one, None for the open segment."""
     try:
         tail = segment.scan(PlainLoader(lambda index, record: apply(index, _look(segment.path, index, record))).batch)
     except LogDamaged as e:

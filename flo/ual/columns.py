@@ -1,18 +1,18 @@
-"""Columns: arrays of numbers, as they lie in files, and such as grow by one step.
+"""Columns: arrays of numbers. They are converted from and to the bytes in files, and extended by numbers in equal steps.
 
-The latter are made by whole-number arithmetic on all of them at once, a tenth of what a loop takes: little-endian numbers side by side are
-one large number, and start + step * (0, 1, 2, ...) is one multiplication and one addition of such.
+Equal steps are made by arithmetic on all the numbers at once, in a tenth of the time of a loop: little-endian numbers side by side are one
+large number, so start + step * (0, 1, 2, ...) is one multiplication and one addition of large numbers.
 """
 
 import sys
 from array import array
 from typing import NamedTuple
 
-COUNT_MAX = 8192  # numbers made in one go: more would not be faster
+COUNT_MAX = 8192  # numbers made in one go: more are not faster
 
 
 class _Unit(NamedTuple):
-    """Of numbers of one size: 1, 1, 1, … and 0, 1, 2, … as one number each."""
+    """For numbers of one size: 1, 1, 1, … and 0, 1, 2, …, each as one large number."""
 
     bits: int
     ones: int
@@ -25,11 +25,11 @@ def _unit(code: str) -> _Unit:
     return _Unit(8 * size, int.from_bytes((b"\1" + bytes(size - 1)) * COUNT_MAX, "little"), int.from_bytes(steps, "little"))
 
 
-_UNITS: dict[str, _Unit] = {}  # by the array's type code; made when they are first needed
+_UNITS: dict[str, _Unit] = {}  # by the array's type code; made on first use
 
 
 def extend(column: "array[int]", start: int, step: int, count: int) -> None:
-    """Add `count` numbers to `column`: start, start + step, and so on. All of them must fit it."""
+    """Add `count` numbers to `column`: start, start + step, and so on. All of them must fit the column's type."""
     code = column.typecode
     bits, ones, steps = _UNITS.get(code) or _UNITS.setdefault(code, _unit(code))
     while count > 0:

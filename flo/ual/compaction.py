@@ -1,22 +1,23 @@
-"""Compaction: sealed segments and older bases become bases that hold only what the record law keeps, under the same indexes.
+"""Compaction: sealed segments and older bases become bases that hold only what the liveness rule keeps, under the same indexes.
 
-Two passes over everything but the open segment. The first goes backwards and decides about every record (law.Judge). The second
-goes forwards, a group of neighbours at a time: their live records into one file, what is history only into another, synced; then
-the group is *adopted*: one new manifest names the base in place of the files it was made from, and only then are those removed.
+A pass over everything but the open segment reads it twice. The first reading goes backwards and decides about every record
+(liveness.Judge). The second goes forwards, a group of neighbouring files at a time: the live records are written to one file, those that
+are only history to another, and both are synced. Then the group is *adopted*: a new manifest names the base in place of the files that it
+was made from, and only then are those removed.
 
-Groups are adopted in order, oldest first: what shadows a dead record (a later version, a deletion, a watermark) is behind it,
-and must not go before it is gone. So a pass may end between any two groups, and needs disk space for one group only.
+Groups are adopted in order, the oldest first: the record that shadows a dead one (a later version, a deletion, a watermark) is behind it,
+and must outlive it. So a pass may end between any two groups, and needs disk space for one group only.
 
-A pass may also begin in the middle of the log, for what decides about a record is behind it: over the *tail*, the segments that came
-since the last pass, so that a start has to read no more than the open one record by record; and, once they are a crowd, the small bases
-right before them. What such a pass cannot know is whether a deletion still shadows something before it, so it keeps them all; and an
-entity may have its state in several bases then, of which the newest counts, as in segments. What was between two of its states may be gone
-with a pass: each must be right to apply to any older one.
+A pass may also begin in the middle of the log, since the records that decide about a record are behind it. A pass over the *tail* takes the
+segments that came since the last pass, so that a start reads only the open one record by record; it takes the small bases right before them
+too when they have become many. It cannot know whether a deletion still shadows a record before the tail, so it keeps all deletions. An
+entity may then have its state in several bases, and the newest counts, as in segments. A pass may remove the records between two states of
+an entity: each state must be right when applied to any older one.
 
-Where room on the disk is scarce, a pass takes what it can: only sources that become smaller, each group within the room that there is,
-which grows with every file that is removed. Sources may then be left out, so such a pass, too, keeps all deletions.
+If room on the disk is scarce, a pass takes only sources that become smaller, each group within the room there is, which grows with every
+file that is removed. It may leave out sources, so it keeps all deletions too.
 
-Nothing here changes what is open: the process that holds the directory's lock adopts, whoever made the base.
+Nothing here changes the open segment or the manifest: the process that holds the directory's lock adopts the bases, whoever made them.
 """
 
 import heapq
@@ -31,32 +32,32 @@ from flo.errors import LogDamaged
 from flo.ual import base
 from flo.ual.base import Base, BaseFile, BaseWriter
 from flo.ual.files import Files
-from flo.ual.law import CURRENT, DEAD, HISTORY, LIVE, Judge
+from flo.ual.liveness import CURRENT, DEAD, HISTORY, LIVE, Judge
 from flo.ual.manifest import ManifestEntry
 from flo.ual.record import GONE
-from flo.ual.runs import Row, Run, split
 from flo.ual.segment import Segment
+from flo.ual.uniform_spans import Row, UniformSpan, split
 
-GROUP_KEPT_BYTES = 64 << 20  # a base is about as large as a segment, so that the next pass needs room for no more
-GROUP_READ_BYTES = 256 << 20  # of the files that make one group
-SMALL_BASE_BYTES = 24 << 20  # one of the smaller segments, which a pass over the tail may have taken by itself
-STOP_RECORDS = 4096  # so many are taken between two looks whether to stop
-CROWD_MIN = 8  # so many small bases in a row are merged: each byte is then rewritten few times, and there are never many files
+GROUP_KEPT_BYTES = 64 << 20  # a base is about as large as a segment, so that the next pass needs no more room
+GROUP_READ_BYTES = 256 << 20  # of the files in one group
+SMALL_BASE_BYTES = 24 << 20  # a base made of one of the smaller segments, as a pass over the tail makes
+STOP_RECORDS = 4096  # records between two checks whether to stop
+CROWD_MIN = 8  # so many small bases in a row are merged: so each byte is rewritten few times, and there are never many files
 
-KEPT_RECORD_BYTES = 52  # what a base has of a record at most besides its bytes: columns, index, checks, framing
-KEPT_FILE_BYTES = 8 << 10  # and of a file: header, footer, blocks' heads; and what the file system rounds up to
+KEPT_RECORD_BYTES = 52  # the most that a record takes in a base besides its bytes: columns, index, checks, framing
+KEPT_FILE_BYTES = 8 << 10  # the same for a file: header, footer, blocks' heads, rounding by the file system
 
 _HEAD = struct.Struct("<IBB")  # of a record: length, type, shape
 
-Piece = Run | list[Row]  # of a source: neighbours in order of index
+Piece = UniformSpan | list[Row]  # records of a source, neighbours in order of index
 
 
 class Stopped(Exception):
-    """The pass was told to end before it was done."""
+    """The pass was told to stop before it was done."""
 
 
 class Source(NamedTuple):
-    """A file (or two) to be compacted."""
+    """A segment or base to be compacted."""
 
     entry: ManifestEntry
     last: int  # the last index of its range
@@ -70,22 +71,22 @@ class Replacement(NamedTuple):
 
 
 class Verdicts:
-    """What becomes of a source's records, and how many bytes that makes."""
+    """The verdicts on a source's records, and the bytes of records by verdict."""
 
     def __init__(self) -> None:
         self.column = bytearray()
         self.bytes = [0, 0, 0, 0]  # by verdict
         self.counts = [0, 0, 0, 0]
-        self.tombstones = 0  # of those that are history
+        self.tombstones = 0  # deletions that are history
 
     @property
     def kept_bytes_max(self) -> int:
-        """How large the files are at most that what is kept makes."""
+        """The largest size that the files of the kept records can have."""
         kept = sum(self.bytes) - self.bytes[DEAD], len(self.column) - self.counts[DEAD]
         return kept[0] + KEPT_RECORD_BYTES * kept[1] + KEPT_FILE_BYTES
 
-    def add_run(self, judged: bytes, length: int) -> None:
-        """Those about the records of a run."""
+    def add_span(self, judged: bytes, length: int) -> None:
+        """Add the verdicts on a span, whose records are `length` bytes each."""
         self.column += judged
         for kept in DEAD, CURRENT:
             count = judged.count(kept)
@@ -94,13 +95,13 @@ class Verdicts:
 
 
 def sources_of(entries: Sequence[ManifestEntry]) -> list[Source]:
-    """What can be compacted of the log that a manifest lists: all but the open segment."""
+    """The sources of a log that a manifest lists: everything but the open segment."""
     return [Source(entry, following.first - 1) for entry, following in pairwise(entries)]
 
 
 def tail_of(files: Files, directory: str, entries: Sequence[ManifestEntry]) -> list[Source]:
-    """The sources that a pass over the tail takes: the segments behind the last base, and the small bases right before them if they are a
-    crowd; nothing where there are no such segments."""
+    """The sources of a pass over the tail: the segments behind the last base, and the small bases right before them if they are many; none
+    if there are no such segments."""
     sources = sources_of(entries)
     first = len(sources)
     while first and not sources[first - 1].entry.is_base:
@@ -129,20 +130,20 @@ def compact(
     room: int = 0,
     out: str | None = None,
 ) -> Iterator[Replacement]:
-    """Rewrite `sources`, which must be all of `sources_of`, or of `tail_of`. Each `Replacement` must have been adopted,
-    durably, and what it replaces removed, before the next is asked for. `now`, `depth` and `age` are `law.survivors`'. `room`, where it is
-    scarce, is how many bytes may be written before something is removed. With `out` all is rewritten into that directory, and nothing is
-    replaced. Raises `LogDamaged`, `OSError`, `Stopped`; files that were not adopted are removed."""
+    """Rewrite `sources`, which must be all of `sources_of` or of `tail_of`. The caller adopts each `Replacement` durably, and removes the
+    files it replaces, before it asks for the next. `now`, `depth` and `age` are those of `liveness.survivors`. `room` is how many bytes may
+    be written before something is removed, 0 where the disk has plenty. With `out`, everything is rewritten into that directory and nothing
+    is replaced. Raises `LogDamaged`, `OSError`, `Stopped`; files that were not adopted are removed."""
     judge = Judge(now, depth, age, tail=room > 0 or (bool(sources) and sources[0].entry.first > 1))
     verdicts = [Verdicts() for _ in sources]
     for source, verdict in zip(reversed(sources), reversed(verdicts), strict=True):
         column, sizes, counts, decide = verdict.column, verdict.bytes, verdict.counts, judge.judge
         with closing(_pieces(files, directory, source, backwards=True)) as pieces:
             for piece in _until(should_stop, pieces):
-                if isinstance(piece, Run):
-                    alike = judge.judge_run(piece)
+                if isinstance(piece, UniformSpan):
+                    alike = judge.judge_span(piece)
                     if alike is not None:
-                        verdict.add_run(alike, piece.length)
+                        verdict.add_span(alike, piece.length)
                         continue
                     piece = piece.rows()
                 for index, data, at, past in reversed(piece):
@@ -163,7 +164,7 @@ def compact(
 
 
 class _Room:
-    """How many bytes may be written before something is removed; 0 for as many as it takes."""
+    """The bytes that may be written before something is removed; 0 for no bound."""
 
     def __init__(self, size: int) -> None:
         self.bytes = size
@@ -172,8 +173,8 @@ class _Room:
 def _groups(
     files: Files, directory: str, sources: Sequence[Source], verdicts: Sequence[Verdicts], room: _Room, rewrites_all: bool
 ) -> Iterator[tuple[list[Source], list[Verdicts]]]:
-    """Neighbours that make one base each. A base that holds nothing dead stays as it is; a segment never does, since a start reads a base
-    in a third of the time; unless room is scarce: then what does not become smaller stays too."""
+    """The groups of neighbours that are to make one base each. A base without dead records stays as it is. A segment is always rewritten,
+    since a start reads a base in a third of the time. If room is scarce, sources that do not become smaller stay too."""
     group: list[Source] = []
     judged: list[Verdicts] = []
     kept = read = 0
@@ -200,21 +201,21 @@ def _groups(
 
 
 def _crowds(sources: Sequence[Source], verdicts: Sequence[Verdicts]) -> set[int]:
-    """The places of small bases that have many small neighbours: they become one, dead records in them or not."""
+    """The places of small bases with many small neighbours: these become one base, with dead records in them or not."""
     found: set[int] = set()
-    run: list[int] = []
+    neighbours: list[int] = []
     for number in range(len(sources) + 1):
         if number < len(sources) and sources[number].entry.is_base and sum(verdicts[number].bytes) < SMALL_BASE_BYTES:
-            run.append(number)
+            neighbours.append(number)
             continue
-        if len(run) >= CROWD_MIN:
-            found.update(run)
-        run = []
+        if len(neighbours) >= CROWD_MIN:
+            found.update(neighbours)
+        neighbours = []
     return found
 
 
 def _is_clean(files: Files, directory: str, source: Source, verdict: Verdicts) -> bool:
-    """Whether rewriting the source would change nothing: it is a base, all of it live, but for a history that is what it was."""
+    """Whether rewriting the source would change nothing: it is a base without dead records, and none of its live records became history."""
     if verdict.counts[DEAD] or not source.entry.is_base:
         return False
     opened = Base(files, directory, source.entry)
@@ -228,7 +229,7 @@ def _is_clean(files: Files, directory: str, source: Source, verdict: Verdicts) -
 
 
 def _pieces(files: Files, directory: str, source: Source, backwards: bool) -> Generator[Piece, None, None]:
-    """The records of a source, every checksum checked; `backwards`, the last piece first. Raises `LogDamaged`."""
+    """The records of a source, with every checksum verified; the last piece first if `backwards`. Raises `LogDamaged`."""
     if source.entry.is_base:
         with closing(_base_rows(files, directory, source.entry, backwards)) as rows:
             for row in rows:
@@ -248,14 +249,14 @@ def _pieces(files: Files, directory: str, source: Source, backwards: bool) -> Ge
 
 
 def _until(should_stop: Callable[[], bool], pieces: Iterable[Piece]) -> Iterator[Piece]:
-    """The pieces. Raises `Stopped` where it should stop before they end."""
+    """The pieces. Raises `Stopped` when the pass is to stop before their end."""
     seen = STOP_RECORDS
     for piece in pieces:
         if seen >= STOP_RECORDS:
             seen = 0
             if should_stop():
                 raise Stopped
-        seen += piece.records if isinstance(piece, Run) else len(piece)
+        seen += piece.records if isinstance(piece, UniformSpan) else len(piece)
         yield piece
 
 
@@ -292,7 +293,7 @@ def _rewrite(
     judged: Sequence[Verdicts],
     should_stop: Callable[[], bool],
 ) -> Replacement:
-    """Write the base of a group into `out`, whole and durable, its names too."""
+    """Write the base of a group into `out`; its files and their names are durable then."""
     first, last = group[0].entry.first, group[-1].last
     time = max(_time_of(files, directory, source) for source in group)
     token = os.urandom(4).hex()
@@ -311,17 +312,17 @@ def _rewrite(
             done = 0
             with closing(_pieces(files, directory, source, backwards=False)) as pieces:
                 for piece in _until(should_stop, pieces):
-                    count = piece.records if isinstance(piece, Run) else len(piece)
+                    count = piece.records if isinstance(piece, UniformSpan) else len(piece)
                     column = verdict.column[done : done + count]
                     done += count
-                    if isinstance(piece, Run) and column.count(CURRENT) == count:
-                        writer(history=False).add_run(piece)
+                    if isinstance(piece, UniformSpan) and column.count(CURRENT) == count:
+                        writer(history=False).add_span(piece)
                         continue
-                    rows = piece.rows() if isinstance(piece, Run) else piece
+                    rows = piece.rows() if isinstance(piece, UniformSpan) else piece
                     for (index, data, at, _), kept in zip(rows, column, strict=True):
                         if kept:
                             length, _, shape = _HEAD.unpack_from(data, at)
-                            # a deleted key's history is found from its deletion, which recovery has to see
+                            # a deleted key's history is found from its deletion, so recovery must see that
                             writer(history=kept == HISTORY and not shape & GONE).add(index, data[at : at + length], kept == CURRENT)
         for each in writers.values():
             each.finish()
@@ -337,7 +338,7 @@ def _rewrite(
 
 
 def _time_of(files: Files, directory: str, source: Source) -> int:
-    """The time of a source's last batch: the clock must not go back when the batches are gone."""
+    """The time of a source's last batch: the stamps must not go back when the batches are gone."""
     if source.entry.is_base:
         opened = BaseFile(files, os.path.join(directory, source.entry.file), source.entry.first, source.last)
         opened.close()
@@ -350,7 +351,7 @@ def _time_of(files: Files, directory: str, source: Source) -> int:
 
 
 def remove_replaced(files: Files, directory: str, replaced: Sequence[ManifestEntry]) -> None:
-    """Remove the files of entries that the manifest on disk does not name any more. One that is gone already is no matter."""
+    """Remove the files of entries that the manifest on disk does not name any more. Files that are gone already are skipped."""
     for entry in replaced:
         for name in entry.files:
             files.discard(os.path.join(directory, name))

@@ -1,13 +1,13 @@
-"""A data directory by the names in it: whether it is new, and which files no manifest lists. Reads files, changes none but at creation.
+"""The names in a data directory: whether it is new, and which files no manifest lists. Changes nothing except at creation.
 
-The rule: a file of Flo's may hold what was acknowledged, whatever the manifest says. So a directory is new only where there is nothing of
-Flo's in it, and a file that the manifest does not list is removed only where it can hold nothing of its own:
+The rule: any file of Flo's may hold acknowledged records, whatever the manifest says. So a directory is new only if it has no file of
+Flo's. An unlisted file is removed only if all its records are in listed files:
 
-- a base or segment whose range of indexes lies wholly within what the listed files hold, all of them read whole: a compaction that was cut
-  short made it, or one that was adopted was about to remove it;
-- a segment without one valid batch: a roll that was cut short made it.
+- a base or segment whose range of indexes lies wholly within the range of the listed files, all of which were read whole: an interrupted
+  compaction made it, or was about to remove it;
+- a segment without a valid batch: an interrupted roll made it.
 
-Anything else is of a later state than the manifest, or of another directory: a start refuses, and says what to do.
+Any other unlisted file is of a later state than the manifest, or of another directory: a start refuses, and says what to do.
 """
 
 import os
@@ -16,12 +16,12 @@ from collections.abc import Sequence
 from contextlib import closing
 
 from flo.errors import LogDamaged
-from flo.ual import manifest, spare
+from flo.ual import compaction_reserve, manifest, next_segment
 from flo.ual.files import ZEROS, Files
 from flo.ual.manifest import ManifestEntry
 from flo.ual.segment import HEADER_BYTES, Segment, file_name
 
-CREATING_NAME = "CREATING"  # is there from before the first file of a new log until its manifest is durable
+CREATING_NAME = "CREATING"  # present from before the first file of a new log until its manifest is durable
 FILE_ENDS = (".seg", ".base", ".hist")
 _SEGMENT = re.compile(r"(\d{20})\.seg")
 _BASE = re.compile(r"(\d{20})-(\d{20})-[0-9a-f]{8}\.(?:base|hist)")
@@ -29,13 +29,13 @@ ASK = "`flo check` tells more; `flo check --repair` makes the manifest again fro
 
 
 def holds_log(names: Sequence[str]) -> list[str]:
-    """Those of `names` that only a directory that holds a log, or held one, has."""
-    return [name for name in names if name.endswith(FILE_ENDS) or name in (manifest.NAME, manifest.NEW_NAME, spare.ROOM_NAME)]
+    """The names of `names` that only a directory that holds or held a log has."""
+    return [name for name in names if name.endswith(FILE_ENDS) or name in (manifest.NAME, manifest.NEW_NAME, compaction_reserve.NAME)]
 
 
 def is_new(files: Files, directory: str) -> bool:
-    """Whether `directory` holds no log: nothing of Flo's is in it, or what a creation left that was cut short. Raises `LogDamaged` where
-    files of a log are there and their manifest is not."""
+    """Whether `directory` holds no log: no files of Flo's, or only those of an interrupted creation. Raises `LogDamaged` if files of a log
+    are there and their manifest is not."""
     names = files.names(directory)
     if manifest.NAME in names:
         return False
@@ -43,7 +43,7 @@ def is_new(files: Files, directory: str) -> bool:
     if not there:
         return True
     if CREATING_NAME in names:
-        segments = [name for name in there if name not in (manifest.NEW_NAME, spare.NAME)]
+        segments = [name for name in there if name not in (manifest.NEW_NAME, next_segment.NAME)]
         if segments in ([], [file_name(1)]) and not any(_is_written(files, os.path.join(directory, name)) for name in segments):
             return True
     raise LogDamaged(
@@ -53,13 +53,13 @@ def is_new(files: Files, directory: str) -> bool:
 
 
 def begin_creation(files: Files, directory: str) -> None:
-    """Note that what comes next is the creation of a log: until its manifest is there, nothing in the directory counts."""
+    """Mark the directory: a log is being created, and until its manifest is there, no file in it counts."""
     files.close(files.create(os.path.join(directory, CREATING_NAME)))
     files.sync_dir(directory)
 
 
 def end_creation(files: Files, directory: str) -> None:
-    """The manifest is durable, as it is at the end of every start."""
+    """Remove the mark: the manifest is durable, as at the end of every start."""
     path = os.path.join(directory, CREATING_NAME)
     if files.exists(path):
         files.remove(path)
@@ -67,14 +67,14 @@ def end_creation(files: Files, directory: str) -> None:
 
 
 def removable(files: Files, directory: str, entries: Sequence[ManifestEntry], last: int) -> list[str]:
-    """The files that are not among `entries` and hold nothing of their own, where the log that `entries` list was read whole up to index
-    `last`. Raises `LogDamaged` where there is any other."""
+    """The files that `entries` do not list and whose records are all in listed files. The log of `entries` must have been read whole up to
+    index `last`. Raises `LogDamaged` if there is any other unlisted file."""
     listed = {name for entry in entries for name in entry.files}
     found, foreign = [], []
     for name in files.names(directory):
         if name in listed or not name.endswith(FILE_ENDS):
             continue
-        if name == spare.NAME or _is_within(files, os.path.join(directory, name), entries[0].first, last):
+        if name == next_segment.NAME or _is_within(files, os.path.join(directory, name), entries[0].first, last):
             found.append(name)
         else:
             foreign.append(name)
@@ -87,7 +87,7 @@ def removable(files: Files, directory: str, entries: Sequence[ManifestEntry], la
 
 
 def _is_within(files: Files, path: str, first: int, last: int) -> bool:
-    """Whether a file holds no index that is not in the range, as far as that can be known."""
+    """Whether a file is known to hold no index outside the range."""
     name = os.path.basename(path)
     base = _BASE.fullmatch(name)
     if base:
@@ -98,7 +98,7 @@ def _is_within(files: Files, path: str, first: int, last: int) -> bool:
     try:
         opened = Segment.load(files, path, int(segment[1]), writable=False)
     except LogDamaged:
-        return False  # a header is on disk before its file has this name
+        return False  # not an interrupted roll: the header is on disk before its file has this name
     with closing(opened):
         opened.measure()
         rest_is_known = opened.has_footer() or opened.find_beyond(opened.tail)[1] == opened.tail
@@ -106,7 +106,7 @@ def _is_within(files: Files, path: str, first: int, last: int) -> bool:
 
 
 def _is_written(files: Files, path: str) -> bool:
-    """Whether anything was ever written behind the header of a segment. What does not read counts too: it may be a damaged batch."""
+    """Whether anything was ever written behind the header of a segment. Unreadable bytes count too: they may be a damaged batch."""
     fd, at = files.open(path), HEADER_BYTES
     try:
         while data := files.pread(fd, len(ZEROS), at):

@@ -1,13 +1,13 @@
-"""Where a log ends: what is behind the last batch that reads, and what can be said about it. Changes nothing.
+"""Where a log ends: what is behind the last batch that can be read, and whether that is damage. Changes nothing.
 
-The rule (docs/log-format.md, "Recovery"). Damage is what something on disk contradicts:
+The rule (docs/log-format.md, "Recovery"). The log is damaged if something on disk contradicts that it ends there:
 
-- a batch behind the end says that more was on disk (its durable index);
-- the manifest says where the log ended when it was closed in order, and the end is before that;
-- the open segment's file is not as long as its header says, or has a sealed segment's footer: the manifest is older than the file.
+- a batch behind the end says, by its durable index, that more was on disk;
+- the manifest says where the log ended when it was closed in order, and this end is before that;
+- the open segment's file is not as long as its header says, or has the footer of a sealed segment: the manifest is older than the file.
 
-Otherwise the log ends there. Bytes behind the end that do not read are a torn tail. Unless the log was closed in order, nothing on disk
-tells whether a torn tail, or what zeros are in the place of, was acknowledged in the last moment: that is said in a sentence.
+Otherwise the log ends there, and unreadable bytes behind the end are a torn tail. Unless the log was closed in order, nothing on disk tells
+whether a torn tail, or zeros in place of one, had been acknowledged in the last moment: a sentence for the operator says so.
 """
 
 import time as clock
@@ -20,15 +20,15 @@ from flo.ual.segment import Segment, Tail
 
 
 class Ending(NamedTuple):
-    """How a log ends that is not damaged."""
+    """The end of an undamaged log."""
 
-    in_order: bool  # it was closed there
-    torn_end: int  # file offset behind the last byte that is not zero; the batches' end where there is no torn tail
-    sentence: str  # for the operator; "" where there is nothing to say
+    in_order: bool  # the log was closed there
+    torn_end: int  # file offset behind the last non-zero byte; the batches' end if there is no torn tail
+    sentence: str  # for the operator; "" for none
 
 
 def look_at_end(segment: Segment, tail: Tail, found: Manifest) -> Ending:
-    """How the log ends whose open `segment` was scanned up to `tail`. Raises `LogDamaged`."""
+    """The end of a log, by its open `segment`, which was scanned up to `tail`. Raises `LogDamaged`."""
     size = segment.files.size(segment.fd)
     if segment.has_footer():
         raise LogDamaged(
@@ -52,7 +52,9 @@ def look_at_end(segment: Segment, tail: Tail, found: Manifest) -> Ending:
             f"{segment.path} is {size} bytes long, and its header says {segment.capacity}: it was cut short or is not the file that it "
             "was. `flo check` tells more; restore the directory from a backup."
         )
-    in_order = stopped is not None and tail.end <= stopped.size  # before it: a batch without records does not read, and nothing is lost
+    in_order = (
+        stopped is not None and tail.end <= stopped.size
+    )  # before it: only a batch without records is unreadable, and nothing is lost
     torn = torn_end - tail.end
     if in_order:
         return Ending(True, torn_end, f"cut {torn} bytes behind index {tail.last}, where the log was closed in order" if torn else "")

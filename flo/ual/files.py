@@ -1,7 +1,7 @@
 """The one door to the file system: every call the log makes on files goes through `Files`.
 
-It is injectable so that tests can tear a write, lose what was not synced, fail any call or crash at it. It
-knows nothing of what is in the files.
+Tests put another in its place, to tear a write, lose unsynced bytes, fail any call or crash at it. It knows nothing of the contents of the
+files.
 """
 
 import errno
@@ -13,22 +13,22 @@ from contextlib import suppress
 
 from flo.errors import DirectoryInUse
 
-# Where the ordinary sync leaves the drive's own cache unwritten (macOS), this fcntl flushes that as well.
+# On macOS an ordinary sync does not flush the drive's own cache; this fcntl does.
 _FULL_SYNC: int | None = getattr(fcntl, "F_FULLFSYNC", None) if sys.platform == "darwin" else None
 _ADVISE = getattr(os, "posix_fadvise", None)  # not on macOS
 _DATA_SYNC = getattr(os, "fdatasync", os.fsync)
 ZEROS = bytes(1 << 20)
-STAT_BLOCK_BYTES = 512  # of stat's st_blocks, whatever the file system's
+STAT_BLOCK_BYTES = 512  # the unit of stat's st_blocks on every file system
 
-HOLDER_CHARACTERS_MAX = 64  # of the line in LOCK that names the process
-COPY_BYTES = 1 << 20  # copied and synced at a time: a large sync would hold up those of the log
+HOLDER_CHARACTERS_MAX = 64  # read of the line in LOCK that names the process
+COPY_BYTES = 1 << 20  # copied and synced at a time: a large sync would delay the syncs of the log
 
 
 class Files:
     """The real file system. Descriptors are plain ints; every failure is an `OSError`."""
 
     def make_dir(self, path: str) -> None:
-        """Create `path` and its parents, readable by the owner only; syncs each one's parent, so that they last."""
+        """Create `path` and its parents, readable by the owner only; syncs the parent of each, so that they are durable."""
         missing = []
         path = os.path.abspath(path)
         while not os.path.isdir(path):
@@ -46,14 +46,14 @@ class Files:
         return os.path.exists(path)
 
     def size_of(self, path: str) -> int:
-        """Bytes of the file `path`; 0 where there is none."""
+        """The size of the file `path` in bytes; 0 if there is none."""
         try:
             return os.stat(path).st_size
         except FileNotFoundError:
             return 0
 
     def changed_at(self, path: str) -> float:
-        """When the file was last written, as far as the file system says; 0 where there is none."""
+        """The time of the file's last change, as the file system has it; 0 if there is no file."""
         try:
             return os.stat(path).st_mtime
         except FileNotFoundError:
@@ -74,7 +74,7 @@ class Files:
         return os.fstat(fd).st_size
 
     def pread(self, fd: int, count: int, offset: int) -> bytes:
-        """`count` bytes at `offset`, fewer only at the end of the file."""
+        """Read `count` bytes at `offset`; fewer only at the end of the file."""
         data = os.pread(fd, count, offset)
         while len(data) < count:
             more = os.pread(fd, count - len(data), offset + len(data))
@@ -84,7 +84,7 @@ class Files:
         return data
 
     def pwrite(self, fd: int, buffers: Sequence[bytes], offset: int) -> None:
-        """All of `buffers` (1,000 at most: the kernel's bound is 1,024) one after the other at `offset`."""
+        """Write all of `buffers`, one after the other, at `offset`. At most 1,000: the kernel's bound is 1,024."""
         written = os.pwritev(fd, buffers, offset)
         total = sum(map(len, buffers))
         if written != total:  # a short write is legal, if rare; finish it
@@ -102,8 +102,8 @@ class Files:
             _DATA_SYNC(fd)
 
     def drop(self, fd: int, start: int, end: int) -> None:
-        """Have the system keep no copy in memory of what is on disk from offset `start` to `end`: nobody will read it soon. The pages it
-        begins and ends in the middle of stay, whoever goes on writing there. It is advice: nothing comes of its being refused."""
+        """Drop the bytes from offset `start` to `end` from the system's memory; they are on disk, and will not be read soon. Pages that
+        are only partly in this range stay: more may be written there. This is advice, so a refusal is ignored."""
         if _ADVISE is not None:
             with suppress(OSError):
                 _ADVISE(fd, start, end - start, os.POSIX_FADV_DONTNEED)
@@ -119,8 +119,8 @@ class Files:
     def reserve(self, fd: int, size: int) -> None:
         """Give the file `size` bytes of disk, so that writing them later cannot find it full.
 
-        What is not there is not even asked for: the system would take all there is before it says so, and for that moment who writes
-        beside this, a compaction that is to make room, finds the disk full."""
+        If so much is not free, the system is not asked: it would take all there is before it fails, and a compaction that is to make room
+        would find the disk full for that moment."""
         there = os.fstatvfs(fd)
         free = (there.f_bavail if os.geteuid() else there.f_bfree) * there.f_frsize
         if there.f_blocks and size - os.fstat(fd).st_blocks * STAT_BLOCK_BYTES > free:
@@ -146,13 +146,13 @@ class Files:
         os.unlink(path)
 
     def discard(self, path: str) -> None:
-        """Remove `path`, if it is there."""
+        """Remove `path` if it exists."""
         with suppress(FileNotFoundError):
             self.remove(path)
 
     def copy(self, fd: int, path: str, size: int) -> None:
-        """Copy the first `size` bytes of an open file to a new one at `path`, and sync it; its name is not durable yet. Where the file has
-        become shorter meanwhile, so is the copy."""
+        """Copy the first `size` bytes of an open file to a new one at `path`, and sync it; its name is not durable yet. If the
+        file has become shorter meanwhile, the copy is shorter too."""
         target = self.create(path)
         try:
             for at in range(0, size, COPY_BYTES):
@@ -164,9 +164,9 @@ class Files:
             self.close(target)
 
     def lock_directory(self, directory: str, path: str) -> int | None:
-        """Lock the directory itself, until the descriptor is closed or the process ends; None where its file system cannot do that.
+        """Lock the directory itself until the descriptor is closed or the process ends; None if its file system cannot do that.
 
-        Raises `DirectoryInUse`, naming the holder that the file at `path` names, when another process has it.
+        Raises `DirectoryInUse` if another process has the lock; names the holder by the file at `path`.
         """
         fd = os.open(directory, os.O_RDONLY | os.O_CLOEXEC)
         try:
@@ -180,10 +180,10 @@ class Files:
         return fd
 
     def lock(self, path: str) -> int:
-        """Lock the file at `path`, which is made where there is none, until the descriptor is closed or the process ends, and write this
-        process's id into it.
+        """Lock the file at `path` until the descriptor is closed or the process ends, and write this process's id into it. Makes the file
+        if there is none.
 
-        Raises `DirectoryInUse`, naming the holder, when another process has it.
+        Raises `DirectoryInUse` with the holder if another process has the lock.
         """
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:

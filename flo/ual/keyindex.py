@@ -1,11 +1,11 @@
-"""The index of a base: where in it the value of a key is. By it a start can leave the values where they are until somebody asks.
+"""The index of a base: where the value of a key is in the file. With it a start can leave values on disk until they are asked for.
 
-A word of 64 bits for each value, ascending: the upper 24 are of the key's hash, the lower 40 the offset of the key's piece in the file
-(flo.ual.block). The hash is the CRC-32 of the key, begun with that of the namespace's number: quick, and the same in every process,
-which Python's own is not. Keys with the same hash are told apart by looking at them.
+It has a word of 64 bits for each value, ascending: the upper 24 bits are those of the key's hash, the lower 40 the offset of the key's
+piece in the file (flo.ual.block). The hash is the CRC-32 of the key, begun with that of the namespace's number: quick, and the same in
+every process, unlike Python's own. Keys with the same hash are told apart by a look at the keys themselves.
 
-Beside each word stands a *check* of 32 bits: the CRC-32 of the value's entry, begun with the hash above (all 32 bits of it). So a single
-value is checked before it is served, and damage of one is not damage of its neighbours.
+Beside each word there is a *check* of 32 bits: the CRC-32 of the value's entry, begun with the hash above (all 32 bits). So a single value
+is verified before it is served, and damage to one does not affect its neighbours.
 """
 
 from array import array
@@ -27,12 +27,12 @@ BUCKETS = 256
 
 
 def seed_of(namespace: int) -> int:
-    """What the hashes of a namespace's keys begin with."""
+    """The CRC with which the hashes of a namespace's keys begin."""
     return crc32(U32.pack(namespace))
 
 
 def word_of(seed: int, key: bytes, place: int) -> int:
-    """The word of a key that is at offset `place`."""
+    """The word of a key whose piece is at offset `place`."""
     return crc32(key, seed) >> (32 - HASH_BITS) << PLACE_BITS | place
 
 
@@ -48,7 +48,7 @@ class KeyIndexWriter:
         self._buckets = [(array("Q"), array("I")) for _ in range(BUCKETS)]
 
     def add(self, words: Iterable[tuple[int, int]]) -> None:
-        """Those of a block, each with its check."""
+        """Add the words of a block, each with its check."""
         buckets = self._buckets
         for word, check in words:
             bucket, checks = buckets[word >> 56]
@@ -66,18 +66,18 @@ class KeyIndexWriter:
 
 
 class KeyIndex:
-    """The values of one file of a base, by key, while a start has left them there. Its descriptor is its own, so the file may be
-    compacted away meanwhile."""
+    """The values of one file of a base by key, while they are on disk only. It has its own descriptor, so compaction may remove the file
+    meanwhile."""
 
     def __init__(self, file: "BaseFile") -> None:
-        """Of a file that is open, which it closes in the end. Raises `LogDamaged`."""
+        """`file` is open; `close` closes it. Raises `LogDamaged`."""
         self.words, self._checks = file.keys()
         self._file = file
         self.last = file.last
 
     def find(self, namespace: int, key: bytes, low: int, at: int) -> bytes | None:
-        """The entry of a key of a namespace whose word without a place is `low`, where `words[at]` is the first that is not below it; None
-        where it is not in the file. Raises `LogDamaged`, `OSError`."""
+        """The entry of a key; None if it is not in the file. `low` is the key's word without a place; `words[at]` is the first word that is
+        not below it. Raises `LogDamaged`, `OSError`."""
         words = self.words
         while at < len(words) and words[at] ^ low <= PLACE_MASK:
             entry = self._file.entry_at(words[at] & PLACE_MASK, self._checks[at] if self._checks else None, namespace, key)
@@ -87,18 +87,18 @@ class KeyIndex:
         return None
 
     def namespaces(self) -> set[int]:
-        """The numbers of those that have values. Raises `LogDamaged`, `OSError`."""
+        """The numbers of the namespaces that have values. Raises `LogDamaged`, `OSError`."""
         return self._file.value_namespaces()
 
     def blocks(self, passed_over: Callable[[Exception], None]) -> Iterator[tuple[int, list[bytes]]]:
-        """(namespace, key, entry, key, entry, and so on) of every block that reads; `passed_over` is told of the others."""
+        """(namespace, its values as key, entry, key, entry, and so on) of every intact block; `passed_over` is called for the others."""
         for block in self._file.blocks(passed_over):
             if block.head.values:
                 yield block.head.namespace, block.pieces()
 
     @property
     def path(self) -> str:
-        """Of the file."""
+        """The path of the file."""
         return self._file.path
 
     def close(self) -> None:

@@ -1,8 +1,8 @@
-"""Who holds a data directory: one process at a time, by two locks that end with it.
+"""The lock of a data directory: one process at a time holds it, by two locks that end with the process.
 
-The directory itself is locked (`flock` on its descriptor), so that no name in it can be removed and made again by a second holder; and
-the file LOCK, which is all that versions before format 4 know, so that those and this one exclude each other. A file system that cannot
-lock a directory (NFS) has LOCK alone.
+The directory itself is locked (`flock` on its descriptor): a second process cannot get around that by removing a file and making it again.
+The file LOCK is locked too: versions before format 4 know only that one, and so exclude this version. A file system that cannot lock a
+directory (NFS) has LOCK alone.
 """
 
 import os
@@ -16,7 +16,7 @@ class DirectoryLock:
     """Both locks of a directory."""
 
     def __init__(self, files: Files, directory: str) -> None:
-        """Take them. Raises `DirectoryInUse` with the holder's process id, as LOCK has it, or `OSError`."""
+        """Take both. Raises `DirectoryInUse` with the holder's process id from LOCK, or `OSError`."""
         self._files = files
         self._held: list[int] = []
         path = os.path.join(directory, LOCK_NAME)
@@ -30,7 +30,7 @@ class DirectoryLock:
             raise
 
     def release(self) -> None:
-        """Give the directory back. Harmless when it was given back already."""
+        """Release both. May be called again."""
         held, self._held = self._held, []
         for fd in reversed(held):
             self._files.close(fd)

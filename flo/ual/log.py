@@ -6,8 +6,8 @@ Durability, from SPEC section 3:
     async      commit returns when it is written; one helper thread syncs at least every 100 ms
     ephemeral  never synced; the directory is emptied at stop and start
 
-`committed` is the seam for replies: one computed at index N may leave once `committed >= N`. It is the durable
-index in `sync`, the written one otherwise, and would be the acknowledged one of a log that is kept elsewhere.
+`committed` says which replies may be sent: a reply computed at index N, once `committed >= N`. It is the durable index in `sync`, otherwise
+the written one. For a log kept elsewhere it would be the acknowledged one.
 """
 
 import errno
@@ -21,7 +21,7 @@ from itertools import accumulate
 from typing import NamedTuple
 
 from flo.errors import Damaged, LogDamaged, LogFailed, Overloaded
-from flo.ual import batch, manifest, recovery, spare
+from flo.ual import batch, compaction_reserve, manifest, next_segment, recovery
 from flo.ual.base import Base
 from flo.ual.batch import BATCH_BYTES
 from flo.ual.compaction import Replacement, Source, remove_replaced, sources_of, tail_of
@@ -29,45 +29,46 @@ from flo.ual.directory import CREATING_NAME, FILE_ENDS, is_new, removable
 from flo.ual.files import Files
 from flo.ual.lock import DirectoryLock
 from flo.ual.manifest import CleanEnd, ManifestEntry
+from flo.ual.next_segment import NextSegment
 from flo.ual.record import FAMILY_KV, FAMILY_MASK, TYPE_AT, Record, decode
 from flo.ual.segment import CAPACITY_MAX, FIRST_OF_BATCH, HEADER_BYTES, OFFSET_BYTES, TRAILER_BYTES, Segment, file_name
-from flo.ual.spare import Spare
 
 SYNC, ASYNC, EPHEMERAL = "sync", "async", "ephemeral"
 DURABILITIES = (SYNC, ASYNC, EPHEMERAL)
 SEGMENT_BYTES = 64 << 20  # large enough that a roll (a few ms) is rare, small enough to compact one at a time
 SMALL_SEGMENT_BYTES = 16 << 20  # smaller ones would roll several times a second under full load
-RESERVED_SHARE = 16  # past the size above, a segment is a sixteenth of the log at most: two of them are reserved and may be empty, and
-# the directory is to be three times what is live at most, just before a compaction
-FIRST_SEGMENT_BYTES = 4 << 20  # the first is written whole at the first start, which should not take a second
+RESERVED_SHARE = 16  # past the size above, a segment is at most a sixteenth of the log: two of them are reserved and may be empty, and
+# just before a compaction the directory is to be at most three times the live records
+FIRST_SEGMENT_BYTES = 4 << 20  # the first segment is written whole at the first start, which should not take a second
 ASYNC_SYNC_SECONDS = 0.1  # SPEC: synced at least every 100 ms
-# How long after the last batch another, empty one says that it is on disk: damage of what was acknowledged is then known from a torn tail
+# So long after the last batch an empty one says that it is on disk: damage to acknowledged records is then told from a torn tail
 CLAIM_SECONDS = 1.0
 SPARE_BYTES_MIN = 1 << 20  # on a nearly full disk
-PLENTY_BYTES = 256 << 20  # free: a compaction needs not look at what it takes
-MARGIN_BYTES = 256 << 10  # of the room that a compaction is told of: for the next manifests, and what file systems round up
+PLENTY_BYTES = 256 << 20  # with so much free, a compaction has no bound
+MARGIN_BYTES = 256 << 10  # kept back from the room given to a compaction: for the next manifests, and rounding by the file system
 RESERVE_RETRY_SECONDS = 0.25  # how often a full disk is asked again
-# Batches of large values are dropped from the system's memory once they are on disk: the store has the values, and pages just given back
-# are cheaper to write to than new ones, two and a half times where a hypervisor has to find them first
+# Batches of large values are dropped from the system's memory once they are on disk: the store has the values. Writing to pages just given
+# back is cheaper than to new ones, two and a half times if a hypervisor must find those first
 DROP_BYTES_MIN = 256 << 10  # the call itself costs tens of us
-DROP_RECORD_BYTES_MIN = 4 << 10  # on average: of smaller ones the look at each costs as much as it saves
-PENDING_READ_BYTES = 64 << 10  # read together of what is not written yet; of a segment it is a block
-PIECES_MAX = 900  # of one write: IOV_MAX is 1,024
-DAMAGED_TOLD_MAX = 1000  # records that do not read, of which the operator is told each: a whole file of them must not fill the log
-SEALED_OPEN_MAX = 128  # files kept open of what is sealed; a base has two descriptors
+DROP_RECORD_BYTES_MIN = 4 << 10  # on average: with smaller records, the look at each costs as much as it saves
+PENDING_READ_BYTES = 64 << 10  # of unwritten records read together
+PIECES_MAX = 900  # buffers of one write: IOV_MAX is 1,024
+DAMAGED_TOLD_MAX = 1000  # unreadable records that the operator is told of: a whole file of them must not fill the operator's log
+SEALED_OPEN_MAX = 128  # sealed files kept open; a base has two descriptors
 EPHEMERAL_NAME = "EPHEMERAL"
 
 
 class Room(NamedTuple):
-    """What a compaction may take of a disk where room is scarce: so many bytes before it removes something; and whether history is kept."""
+    """The bounds of a compaction if room on the disk is scarce: the bytes it may write before it removes something; whether history is
+    kept."""
 
     bytes: int
     history: bool
 
 
 class Log:
-    """An open log. Not safe for use from several threads; `pending` may be appended to directly by a hot path that
-    also advances `next_index` and `pending_bytes`."""
+    """An open log. Not safe for several threads. A hot path may append to `pending` directly if it also advances `next_index` and
+    `pending_bytes`."""
 
     def __init__(
         self,
@@ -81,10 +82,10 @@ class Log:
         on_notice: Callable[[str], None] | None = None,
         on_progress: Callable[[int, int], None] | None = None,
     ) -> None:
-        """Open or create the log in `directory` and hand every record in it to `apply(index, record)`, or many at a time to `loader`.
+        """Open or create the log in `directory`, and pass every record in it to `apply(index, record)`, or many at a time to `loader`.
 
-        Raises `DirectoryInUse`, `LogDamaged`, `LogFailed` or `OSError`. `on_notice` is told what recovery did,
-        `on_progress` how many bytes it has read, and of how many.
+        Raises `DirectoryInUse`, `LogDamaged`, `LogFailed` or `OSError`. `on_notice` is called with sentences about what recovery did,
+        `on_progress` with (bytes read, bytes in all).
         """
         assert durability in DURABILITIES
         assert segment_bytes <= CAPACITY_MAX
@@ -96,23 +97,23 @@ class Log:
         self.batches = 0
         self.bytes_written = 0
         self.syncs = 0
-        self.damage_met = 0  # how often a record was asked for that does not read
-        self._damaged: set[str] = set()  # of which the operator was told
+        self.damage_met = 0  # reads that failed because of damage
+        self._damaged: set[str] = set()  # the damage that the operator was told of
         self._segment_bytes = segment_bytes
         self._notice = on_notice or (lambda _: None)
-        self._spare: Spare | None = None
-        self._room = spare.Room(files, directory)
-        self._room_is_taken = False  # by a compaction
+        self._spare: NextSegment | None = None
+        self._room = compaction_reserve.CompactionReserve(files, directory)
+        self._room_is_taken = False  # to a compaction
         self._full = False  # the operator was told
         self._reserve_at = 0.0
         self._syncer: _Syncer | None = None
-        self.owes_claim = False  # the last batch has records: an empty one is to say that they are on disk, CLAIM_SECONDS later
-        self._written_at = 0.0  # monotonic; when it was written
+        self.owes_claim = False  # the last batch has records: CLAIM_SECONDS later an empty batch is to say that they are on disk
+        self._written_at = 0.0  # when that batch was written, monotonic
         files.make_dir(directory)
         self._lock = DirectoryLock(files, directory)
         self._segments: list[Segment | Base] = []
         try:
-            self._settle_ephemeral()
+            self._prepare_ephemeral()
             if is_new(files, directory):
                 recovery.create(files, directory, min(segment_bytes, FIRST_SEGMENT_BYTES))
             found = recovery.recover(files, directory, loader or recovery.PlainLoader(apply), on_progress)
@@ -140,12 +141,12 @@ class Log:
 
     @property
     def committed(self) -> int:
-        """The index up to which replies may leave."""
+        """The index up to which replies may be sent."""
         return self.durable if self.durability == SYNC else self.written
 
     @property
     def segments(self) -> int:
-        """How many files the log is in."""
+        """The number of segments and bases."""
         return len(self._segments)
 
     @property
@@ -156,8 +157,8 @@ class Log:
     def admit(self, size: int, adds: bool) -> None:
         """Check that records of `size` bytes in all can be appended to the open batch.
 
-        Raises `Overloaded` when the disk has no room: for a write that adds, as soon as the next segment cannot be reserved;
-        for one that frees (a deletion, an ack), when what is left of the open segment is used up too.
+        Raises `Overloaded` if the disk has no room: for a write that adds, as soon as the next segment cannot be reserved; for a write that
+        frees (a deletion, an ack), when the rest of the open segment is used up too.
         """
         if self._spare is None and not self._reserve_spare() and adds:
             raise Overloaded(
@@ -176,14 +177,14 @@ class Log:
             raise Overloaded(f"the disk that holds {self.directory} has no room for {more} bytes more. Free some space and try again.")
 
     def fits(self, size: int) -> bool:
-        """Whether a record of `size` bytes fits what is open, and writes that add are accepted: `admit` would say nothing."""
+        """Whether a record of `size` bytes fits the open segment and writes that add are accepted: `admit` would not raise."""
         size += self.pending_bytes
         needed = batch.headers_bytes(size) + size + OFFSET_BYTES * (len(self.pending) + 1)
         return self._spare is not None and needed <= self._open.room
 
     def holds(self, size: int) -> bool:
-        """Whether records of `size` bytes more, with their places in the footer, are sure to find room, in what is open or in the spare.
-        Who appends many without asking for each asks this before."""
+        """Whether `size` more bytes of records, with their places in the footer, fit the open segment or the next one. A caller that
+        appends many records without `admit` for each asks this first."""
         if self._spare is None:
             return False
         size += self.pending_bytes
@@ -191,7 +192,7 @@ class Log:
         return needed <= max(self._open.room, self._spare.capacity)
 
     def append(self, record: bytes) -> int:
-        """Add one record to the open batch; returns its index. `admit` must have been asked."""
+        """Add one record to the open batch; returns its index. `admit` must have been called before."""
         self.pending.append(record)
         self.pending_bytes += len(record)
         index = self.next_index
@@ -199,8 +200,8 @@ class Log:
         return index
 
     def commit(self, time: int) -> None:
-        """Write the open batch, stamped with the engine's `time` (an empty one only stamps), and make it as durable as
-        the mode asks. Raises `LogFailed` where that fails: the process must end, since memory is ahead of disk."""
+        """Write the open batch, stamped with the engine's `time` (an empty batch only stamps), and make it as durable as the mode asks.
+        Raises `LogFailed` if that fails: the process must end then, since memory is ahead of the disk."""
         try:
             self._commit(time)
         except OSError as e:
@@ -214,7 +215,7 @@ class Log:
         size = batch.HEADER_BYTES + length if length <= BATCH_BYTES else batch.headers_bytes(length) + length
         if size + OFFSET_BYTES * count > segment.room:
             if not records and self._spare is None:
-                return  # a stamp is worth a batch, not the reserve that deletions have on a full disk
+                return  # a stamp may not take the space that deletions have on a full disk
             self._roll(size + OFFSET_BYTES * count)
             segment = self._open
         first = self.next_index - count
@@ -227,7 +228,7 @@ class Log:
             assert offsets is not None
             place = len(offsets)
             offsets.extend(accumulate(map(len, records), initial=segment.tail + batch.HEADER_BYTES))
-            offsets.pop()  # accumulate also gives where the next one would begin
+            offsets.pop()  # accumulate also gives the offset of the next record
             if count:
                 offsets[place] |= FIRST_OF_BATCH
         else:
@@ -253,7 +254,7 @@ class Log:
             self.durable = max(self.durable, self._syncer.note(segment.fd, self.written))
 
     def _write_group(self, records: list[bytes], first: int, time: int) -> tuple[int, int]:
-        """Write the batches of a turn that wrote more than one holds: (bytes in all, the last one's crc)."""
+        """Write a turn's records as several batches; returns (bytes in all, the last batch's crc)."""
         segment, crc, at = self._open, self._open.crc, self._open.tail
         offsets = segment.offsets
         assert offsets is not None
@@ -279,27 +280,27 @@ class Log:
     # -- segments ----------------------------------------------------------------------------------
 
     def _roll(self, needed: int) -> None:
-        """Make the spare the open segment. The order of steps is docs/log-format.md, "A roll"."""
+        """Make the next segment the open one. The order of steps is that of docs/log-format.md, "A roll"."""
         old = self._open
         needed += HEADER_BYTES + TRAILER_BYTES + batch.HEADER_BYTES
         if self._spare is None or self._spare.capacity < needed:
-            # admit() keeps this from being needed; a caller that did not ask gets an error here, before anything changed
+            # not needed after admit(); a caller that did not call it gets an error here, before anything has changed
             self._reserve_at = 0.0
             if not self._reserve_spare(needed):
                 raise OSError(errno.ENOSPC, f"no room for the next segment in {self.directory}")
-        empty = old.last < old.first  # it holds stamps at most
-        # in `async` also where all records are durable: the last batch may have been a stamp alone, which the helper is about to sync by
-        # a descriptor that need not stay open
+        empty = old.last < old.first  # it has only stamps, if anything
+        # in `async` even if all records are durable: the last batch may be a stamp alone, which the helper is about to sync through a
+        # descriptor that may be closed soon
         if self.durability != EPHEMERAL and (empty or self.durable < self.written or self._syncer is not None):
             self._sync_now()
         took, self._spare = self._spare, None
         assert took is not None
         first = old.last + 1
         path = os.path.join(self.directory, file_name(first))
-        # in the place of an empty one, no manifest is written: it has that one's id
+        # the place of an empty segment is taken without a new manifest, so with the same id
         new = Segment.begin(self.files, path, took.fd, old.identity if empty else os.urandom(16), first, took.capacity)
         if empty:
-            # it would have the old one's name, and takes its place: with the clock, which the old one may have stamped
+            # the new segment has the old one's name and takes its place; it keeps the time that the old one may have stamped
             header, crc = batch.pack_header([], 0, first, 0, self.time, self.durable, new.crc, new.seed)
             self.files.pwrite(new.fd, [header], new.tail)
             self.files.sync(new.fd)
@@ -326,8 +327,8 @@ class Log:
         return min(self._segment_bytes, 2 * self._open.capacity, share)
 
     def _reserve_spare(self, needed: int = 0) -> bool:
-        """Have a spare of at least `needed` bytes, and beside it the room that a compaction needs. False where the disk has no room; asked
-        again at most every RESERVE_RETRY_SECONDS. Where there is less room than would be best, the spare is smaller."""
+        """Reserve a next segment of at least `needed` bytes, and the room that a compaction needs. The segment is smaller if there is
+        little room. False if the disk has too little; it is tried again at most every RESERVE_RETRY_SECONDS."""
         now = clock.monotonic()
         if self._room_is_taken or (self._spare is None and now < self._reserve_at):
             return self._spare is not None and needed <= self._spare.capacity
@@ -339,7 +340,7 @@ class Log:
                     manifest.reserve(self.files, self.directory, self.identity, self._entries(), self.compacted_bytes)
                 self._room.resize(max(wanted, *(segment.size for segment in self._segments)))
                 if self._spare is None:
-                    self._spare = Spare(self.files, self.directory, wanted)
+                    self._spare = NextSegment(self.files, self.directory, wanted)
                 else:
                     self._spare.grow(wanted)
                 break
@@ -359,7 +360,7 @@ class Log:
         return True
 
     def upkeep(self, idle: bool) -> bool:
-        """Do a slice of preparing the next segment: always when `idle`, else only when behind the open one's filling.
+        """Zero a slice of the next segment: always if `idle`, else only if the open segment fills faster.
 
         Returns whether there is more to do. Raises `LogFailed`.
         """
@@ -380,17 +381,17 @@ class Log:
         return not ahead.ready
 
     def _claim(self) -> None:
-        """Write an empty batch that says that all before it is on disk."""
+        """Write an empty batch that says that everything before it is on disk."""
         if self._syncer is not None:
             self.durable = max(self.durable, self._syncer.synced)
         self.commit(self.time)
-        self.owes_claim = False  # also where a full disk has no room for it
+        self.owes_claim = False  # also if a full disk has no room for it
 
     # -- compaction --------------------------------------------------------------------------------
 
     @property
     def size(self) -> int:
-        """Bytes of the log as far as it is written."""
+        """The bytes of the log that are written."""
         return sum(segment.size for segment in self._segments)
 
     @property
@@ -399,9 +400,9 @@ class Log:
         return self._spare is None or self.files.free(self.directory) < PLENTY_BYTES
 
     def make_room(self, seal: bool) -> Room | None:
-        """Begin a compaction: `seal` what was written so far (everything must be committed then), and say what it may take of the disk,
-        None for as much as it takes. Where the disk is nearly full, what was kept for it is given to it, and nothing else is reserved until
-        `end_compaction`. Raises `Overloaded` where there is no room to begin with, `LogFailed`."""
+        """Prepare the disk for a compaction; with `seal`, seal everything written so far (all must be committed then). Returns the
+        compaction's bounds, None for no bound. On a nearly full disk the reserve is released for it, and nothing is reserved until
+        `end_compaction`. Raises `Overloaded` if there is no room to begin with, `LogFailed`."""
         if not self.room_is_scarce:
             if seal:
                 self.roll()
@@ -415,7 +416,7 @@ class Log:
             if seal:
                 if self._spare is None and self._open.last >= self._open.first:
                     manifest.reserve(self.files, self.directory, self.identity, self._entries(), self.compacted_bytes)
-                    self._spare = Spare(self.files, self.directory, min(SPARE_BYTES_MIN, self._segment_bytes))
+                    self._spare = NextSegment(self.files, self.directory, min(SPARE_BYTES_MIN, self._segment_bytes))
                 self.roll()
             room = self.files.free(self.directory) - MARGIN_BYTES
             if room > 0:
@@ -430,14 +431,14 @@ class Log:
         )
 
     def end_compaction(self) -> None:
-        """It is over, whatever became of it: reserve again what was given to it, if it was. Raises `LogFailed`."""
+        """A compaction has ended, in whatever way: reserve again the space that was released for it, if it was. Raises `LogFailed`."""
         if self._room_is_taken:
             self._room_is_taken = False
             self._reserve_at = 0.0
             self._reserve_spare()
 
     def roll(self) -> None:
-        """Begin a new segment, so that everything so far is sealed. Everything must be committed. Raises `Overloaded`, `LogFailed`."""
+        """Begin a new segment, so that everything written so far is sealed. All must be committed. Raises `Overloaded`, `LogFailed`."""
         assert not self.pending, "a roll comes between batches"
         if self._open.last < self._open.first:
             return
@@ -451,21 +452,21 @@ class Log:
 
     @property
     def open_size(self) -> int:
-        """Bytes in the open segment, as far as it is written."""
+        """The bytes of the open segment that are written."""
         return self._open.size
 
     @property
     def tail_size(self) -> int:
-        """Bytes in segments, the open one included: of what came since something was compacted."""
+        """The bytes of all segments, with the open one: the part of the log that was not compacted yet."""
         return sum(segment.size for segment in self._segments if isinstance(segment, Segment))
 
     def sources(self, tail: bool = False) -> list[Source]:
-        """What can be compacted now, all of it or its `tail`."""
+        """The sources that can be compacted now, all or only the `tail`."""
         return tail_of(self.files, self.directory, self._entries()) if tail else sources_of(self._entries())
 
     def adopt(self, replacement: Replacement) -> None:
-        """Have a base in place of what it was made from, from here on and after any crash. The files it replaces are the caller's to
-        remove. Raises `OSError` or `LogDamaged` with nothing changed and the base removed, `LogFailed` where that cannot be known."""
+        """Put a base in the place of its sources, now and after any crash. The caller removes the replaced files. Raises `OSError` or
+        `LogDamaged` with nothing changed and the base removed, `LogFailed` if it is not known whether the manifest was replaced."""
         old, entry = replacement
         entries = self._entries()
         names, old_names = [each.files for each in entries], [each.files for each in old]
@@ -491,13 +492,13 @@ class Log:
         self._limit_descriptors()
 
     def tidy(self) -> None:
-        """Remove what no manifest names: a compaction that was killed left it, or was to remove it."""
+        """Remove the files that the manifest does not name: a killed compaction left them, or was to remove them."""
         for name in removable(self.files, self.directory, self._entries(), self.written):
-            if name != spare.NAME:
+            if name != next_segment.NAME:
                 self.files.remove(os.path.join(self.directory, name))
 
     def note_compacted(self, last: int) -> None:
-        """A pass over everything up to index `last` is done: growth counts from what that has become. Raises as `adopt`."""
+        """A pass over everything up to index `last` is done: growth counts from the present size of that. Raises as `adopt` does."""
         self.compacted_bytes = sum(segment.size for segment in self._segments if segment.last <= last)
         self._write_manifest(self._entries())
 
@@ -512,7 +513,7 @@ class Log:
             self._reserve_manifest(entries)
 
     def _reserve_manifest(self, entries: list[ManifestEntry]) -> None:
-        """A manifest was written that was not a roll's: the next roll is owed its space again, or there is no spare to roll into."""
+        """Reserve the next roll's manifest again, since another manifest took its space. Without room for it, give up the next segment."""
         if self._spare is None:
             return
         try:
@@ -530,9 +531,9 @@ class Log:
     # -- reading -----------------------------------------------------------------------------------
 
     def read(self, index: int) -> Record | None:
-        """Record `index`, from the open batch or from disk; None where the log does not hold it (any more).
+        """Record `index`, from the open batch or from disk; None if the log does not have it, or not any more.
 
-        Raises `Damaged` where the bytes on disk cannot be read or are not what was written.
+        Raises `Damaged` if the bytes on disk cannot be read or are not those that were written.
         """
         data = self.read_bytes(index)
         return decode(data) if data is not None else None
@@ -551,8 +552,8 @@ class Log:
             raise self.met_damage(f"index {index}", segment.path, e) from e
 
     def read_rows(self, indexes: list[int], skip: int) -> list[bytes]:
-        """What is behind the first `skip` bytes of records, in the order of their indexes, which ascend: of as many of the first as can
-        be read together, none where the first is not kept. Raises `Damaged`."""
+        """The bytes behind the first `skip` of records, whose indexes ascend: of the first ones, as many as can be read at once. Empty if
+        the log does not have the first. Raises `Damaged`."""
         index = indexes[0]
         if index > self.written:
             pending, before, room = self.pending, self.written + 1, PENDING_READ_BYTES
@@ -574,7 +575,7 @@ class Log:
             raise self.met_damage(f"index {index}", segment.path, e) from e
 
     def _segment_of(self, index: int) -> Segment | Base | None:
-        """Where record `index` is, opened; None where no file has it. Raises `Damaged`."""
+        """The file of record `index`, opened; None if no file has it. Raises `Damaged`."""
         segment: Segment | Base = self._open
         if index < segment.first:
             low, high = 0, len(self._segments)
@@ -597,7 +598,7 @@ class Log:
         return segment
 
     def met_damage(self, what: str, path: str, cause: Exception) -> Damaged:
-        """Count that something does not read, tell the operator of it once, and make the refusal of it."""
+        """Count damage to `what` in the file `path`, tell the operator once, and return the refusal."""
         self.damage_met += 1
         if what not in self._damaged and len(self._damaged) < DAMAGED_TOLD_MAX:
             self._damaged.add(what)
@@ -618,8 +619,8 @@ class Log:
         self.durable = self.written
 
     def close(self) -> None:
-        """Sync, write the batch that claims everything durable, give the directory back. The open batch must have been
-        committed. Raises `LogFailed`."""
+        """Sync, write the batch that claims everything durable, release the directory. The open batch must be committed. Raises
+        `LogFailed`."""
         assert not self.pending, "commit before close"
         try:
             if self.durability != EPHEMERAL:
@@ -636,7 +637,7 @@ class Log:
             self._empty_directory()
 
     def _note_end(self) -> None:
-        """Have the manifest say that the log was closed in order, and where it ends. A full disk may have no room for that."""
+        """Note in the manifest that the log was closed in order, and where it ends. A full disk may have no room for that."""
         end = CleanEnd(self._open.last, self._open.tail)
         try:
             manifest.write(self.files, self.directory, self.identity, self._entries(), self.compacted_bytes, end)
@@ -645,7 +646,7 @@ class Log:
                 raise
 
     def abandon(self) -> None:
-        """Close every descriptor and write nothing: what a crash leaves."""
+        """Close every descriptor and write nothing, as a crash would."""
         if self._syncer is not None:
             self._syncer.stop()
             self._syncer = None
@@ -658,8 +659,8 @@ class Log:
 
     # -- ephemeral directories ---------------------------------------------------------------------
 
-    def _settle_ephemeral(self) -> None:
-        """Empty a directory that was ephemeral; refuse to make one of a directory that holds something durable."""
+    def _prepare_ephemeral(self) -> None:
+        """Empty a directory that was ephemeral; refuse to make a directory with durable data ephemeral."""
         names = self.files.names(self.directory)
         if EPHEMERAL_NAME in names:
             self._empty_directory()
@@ -673,8 +674,8 @@ class Log:
             self.files.sync_dir(self.directory)
 
     def _empty_directory(self) -> None:
-        """Remove the log. The mark that it may be removed goes last, when the rest is gone for good."""
-        ours = (manifest.NAME, manifest.NEW_NAME, CREATING_NAME, spare.ROOM_NAME)
+        """Remove the log. The mark that allows this is removed last, when the removal of the rest is durable."""
+        ours = (manifest.NAME, manifest.NEW_NAME, CREATING_NAME, compaction_reserve.NAME)
         for name in self.files.names(self.directory):
             if name in ours or name.endswith(FILE_ENDS):
                 self.files.remove(os.path.join(self.directory, name))
@@ -684,15 +685,16 @@ class Log:
 
 
 def _are_values(records: Sequence[bytes], length: int) -> bool:
-    """Whether most of the `length` bytes of `records` are values of keys, which are in memory: what queues and streams hold is read back
+    """Whether most of the `length` bytes of `records` are values of keys. Those are in memory; payloads of queues and streams are read back
     from the log."""
     return sum(len(record) for record in records if record[TYPE_AT] & FAMILY_MASK == FAMILY_KV) > length // 2
 
 
 class _Syncer:
-    """The helper thread of `async`: syncs what was last noted, and starts no more often than every 100 ms.
+    """The helper thread of `async`: syncs the last noted descriptor, at most every 100 ms.
 
-    Only it and `finish` sync while it lives, under one lock, so the descriptor cannot be closed under it.
+    While it lives, the log is synced only by the thread, and by the log itself after `finish`; one lock keeps the descriptor open
+    meanwhile.
     """
 
     def __init__(self, files: Files) -> None:

@@ -1,7 +1,7 @@
 """The manifest: which segments and bases make up the log, in order; the last is a segment, open. Always replaced as a whole.
 
-Layout (docs/log-format.md, "The directory"): one line of JSON, one line `crc32 xxxxxxxx` of the first. Where the log was closed in order,
-it also says where the log ends: an open segment that was cut short or zeroed since cannot be taken for whole.
+Layout (docs/log-format.md, "The directory"): one line of JSON, then one line `crc32 xxxxxxxx` of the first. If the log was closed in order,
+the manifest also says where it ends: so an open segment that was cut short or zeroed since is not taken for whole.
 """
 
 import json
@@ -16,27 +16,27 @@ from flo.ual.files import Files
 NAME = "MANIFEST"
 NEW_NAME = "MANIFEST.new"
 FORMAT = 4
-# 1: no bases. 2: bases without an index (flo.ual.keyindex). 3: bases with one. Up to 3 the open segment of a backup is shorter than its
-# header says, and no stop is noted
+# 1: no bases. 2: bases without an index (flo.ual.keyindex). 3: bases with one. Up to 3, the open segment of a backup is shorter than its
+# header says, and the manifest does not note a stop
 FORMATS = (1, 2, 3, FORMAT)
-FORMAT_EXACT = 4  # from here on an open segment is as long as its header says
+FORMAT_EXACT = 4  # from this format on an open segment is as long as its header says
 ID_BYTES = 8  # of the 16 in a file's header: enough to tell files of one directory apart
 ENTRY_BYTES_MAX = 400  # a base's, the longer kind: two names of 55 bytes, two numbers of 20 digits, two ids
 MANIFEST_BYTES_MAX = 64 << 20  # 100 bytes a segment of 64 MiB: a log of 40 TiB
 
 
 class WrongFile(LogDamaged):
-    """A file is whole, as far as was looked, and not the one that the manifest lists."""
+    """A file is whole, as far as it was read, but is not the one that the manifest lists."""
 
 
 class ManifestEntry(NamedTuple):
-    """One segment or base: its file's name in the directory and the index of its first record. The ids are the beginnings of those in the
-    files' headers, so that a file that was put in the place of another is known; "" where it is not known yet."""
+    """One segment or base: its file's name in the directory and the index of its first record. The ids are the first bytes of those in the
+    files' headers: a file that was put in the place of another is found by them. They are "" if not known yet."""
 
     file: str
     first: int
     last: int = 0  # of a base: the last index of its range; 0 for a segment
-    history: str = ""  # of a base: the file of what is history only, if there is any
+    history: str = ""  # of a base: the file of the records that are only history, "" for none
     id: str = ""
     history_id: str = ""
 
@@ -51,7 +51,7 @@ class ManifestEntry(NamedTuple):
 
 
 def check_id(path: str, expected: str, identity: bytes) -> str:
-    """The id of a file with this `identity` in its header. Raises `WrongFile` where another is `expected`, "" for any."""
+    """The id of a file with this `identity` in its header. Raises `WrongFile` if it is not `expected`, which is "" for any."""
     found = identity[:ID_BYTES].hex()
     if expected and found != expected:
         raise WrongFile(
@@ -62,14 +62,14 @@ def check_id(path: str, expected: str, identity: bytes) -> str:
 
 
 class CleanEnd(NamedTuple):
-    """Where the log ended when it was closed: its last index, and the end of the open segment's batches in the file."""
+    """The end of the log when it was closed: its last index, and where the open segment's batches end in the file."""
 
     last: int
     size: int
 
 
 class Manifest(NamedTuple):
-    """`id` is 32 hex digits, made once with the directory. `compacted` is how many bytes the log had when it was last compacted.
+    """`id` is 32 hex digits, made once with the directory. `compacted` is the log's size in bytes after its last compaction.
     `stopped` is None unless the log was closed in order and not opened since."""
 
     id: str
@@ -119,17 +119,17 @@ def _text(identity: str, entries: Sequence[ManifestEntry], compacted: int, stopp
 
 
 def reserve(files: Files, directory: str, identity: str, entries: Sequence[ManifestEntry], compacted: int = 0) -> None:
-    """Give the next manifest, which will have one entry more, its disk space now. Raises `OSError` (ENOSPC)."""
+    """Reserve the disk space of the next manifest, which will have one entry more. Raises `OSError` (ENOSPC)."""
     fd = files.create(os.path.join(directory, NEW_NAME))
     try:
-        # that entry, or the end of the log: both have room
+        # ENTRY_BYTES_MAX is enough for the new entry, or for the end of the log
         files.reserve(fd, len(_text(identity, entries, compacted, None)) + ENTRY_BYTES_MAX)
     finally:
         files.close(fd)
 
 
 def read(files: Files, directory: str) -> Manifest:
-    """The segments of the log, in order. Raises `LogDamaged` for one that cannot be trusted or is of another format."""
+    """The manifest in `directory`. Raises `LogDamaged` if it cannot be trusted or has an unknown format."""
     path = os.path.join(directory, NAME)
     fd = files.open(path)
     try:

@@ -1,7 +1,7 @@
-"""`flo compact DIR --to OTHER`: a log rewritten, compacted, into another directory, for a disk that has no room left even for that.
+"""`flo compact DIR --to OTHER`: compact a log into another directory, if its own disk has no room even for a compaction.
 
-All of it becomes bases, the open segment too, and a new segment is open behind them. The directory it came from stays as it was, but for a
-torn tail, which is cut as at a start.
+The whole log becomes bases, the open segment too; a new open segment follows them. The old directory stays as it was, except that a torn
+tail is cut as at a start.
 """
 
 import os
@@ -21,7 +21,7 @@ SEGMENT_BYTES = 4 << 20  # of the new open segment, as of a first start
 
 
 class Moved(NamedTuple):
-    """What became of it: bytes before and after, and what a start would say of the log's end, "" for nothing."""
+    """The result: bytes before and after, and the notice of a start about the log's end, "" for none."""
 
     before: int
     after: int
@@ -29,10 +29,10 @@ class Moved(NamedTuple):
 
 
 def move(files: Files, directory: str, out: str, *, now: int, depth: int, age: int) -> Moved:
-    """Rewrite the log in `directory`, which nobody may be using, into `out`, which must be empty or not there. `now` (ms), `depth` and
-    `age` say what of the history is kept, as flo.ual.law has it.
+    """Rewrite the log in `directory`, which no process may be using, into `out`, which must be empty or not exist. `now` (ms), `depth` and
+    `age` decide how much history is kept, as in flo.ual.liveness.
 
-    Raises `DirectoryInUse`, `BadRequest`, `LogDamaged` or `OSError`; nothing of `out` is left then.
+    Raises `DirectoryInUse`, `BadRequest`, `LogDamaged` or `OSError`, and removes its files in `out` then.
     """
     if os.path.commonpath((os.path.realpath(directory), os.path.realpath(out))) == os.path.realpath(directory):
         raise BadRequest(f"{out} is in {directory}: name a directory on another disk.")
@@ -54,7 +54,7 @@ def move(files: Files, directory: str, out: str, *, now: int, depth: int, age: i
         made: list[ManifestEntry] = []
         try:
             for replacement in compact(files, directory, sources, now=now, depth=depth, age=age, out=out):
-                made.append(replacement.entry)  # noqa: PERF401  what was made before a failure is removed
+                made.append(replacement.entry)  # noqa: PERF401  the bases made before a failure are removed
             after = sum(files.size_of(os.path.join(out, name)) for entry in made for name in entry.files)
             made.append(ManifestEntry(file_name(last + 1), last + 1))
             Segment.create(files, out, os.urandom(16), last + 1, SEGMENT_BYTES).close()

@@ -1,10 +1,10 @@
-"""A manifest from the files themselves, for `flo check --repair`: where it is lost or damaged, or is not of these files.
+"""Makes a manifest from the files themselves, for `flo check --repair`, if it is lost or damaged or is not of these files.
 
-Bases and segments have their range in their name and header, so the log is a chain of them in which each begins where the one before it
-ends. Where several fit, a base goes before the segments it was made from, for what shadowed a dead record may be gone with it; and of
-bases, the newest, or, where all are damaged, the one of which most records read. The chain that reaches furthest is the log. A base that
-a manifest lists and that is missing is a part of it too: its records are lost, those behind it are not. What is behind any other gap
-cannot be joined to the log, and is put aside.
+Bases and segments have their range in name and header. So the log is a chain of them, in which each begins where the one before it ends. If
+several fit, a base is preferred to the segments it was made from, since the record that shadowed a dead one may be gone with it. Of several
+bases the newest is preferred; if all are damaged, the one with most readable records. The chain that reaches furthest is the log. A missing
+base that a manifest lists is a part of the chain too: its records are lost, those behind it are not. Files behind any other gap cannot be
+joined to the log, and are put aside.
 """
 
 import os
@@ -19,20 +19,20 @@ from flo.ual.base import Base, BaseFile
 from flo.ual.directory import FILE_ENDS, removable
 from flo.ual.files import Files
 from flo.ual.manifest import Manifest, ManifestEntry, WrongFile
+from flo.ual.next_segment import NAME as NEXT_SEGMENT_NAME
 from flo.ual.salvage import salvage
 from flo.ual.segment import Segment
-from flo.ual.spare import NAME as SPARE_NAME
 
 _SEGMENT = re.compile(r"(\d{20})\.seg")
 _BASE = re.compile(r"(\d{20})-(\d{20})-([0-9a-f]{8})\.base")
 
 
 class Found(NamedTuple):
-    """The manifest to repair by."""
+    """The manifest for the repair."""
 
     manifest: Manifest
-    lines: list[str]  # for a person: why and how it was made anew; none where it is the one on disk
-    superfluous: list[str]  # files that are not of it, to be put aside
+    lines: list[str]  # for a person: why and how it was made anew; none if it is the one on disk
+    superfluous: list[str]  # unlisted files, to be put aside
 
 
 MISSING_BASE, BROKEN_BASE, SEGMENT, BASE = range(4)
@@ -42,15 +42,15 @@ class _Candidate(NamedTuple):
     """A file that may be part of the log."""
 
     entry: ManifestEntry
-    last: int  # the last index of its range; of a segment whose header does not read, the one before its first
-    grade: int  # MISSING_BASE, BROKEN_BASE, SEGMENT or BASE: the highest is taken where several reach as far
-    records: int  # of a broken base: how many read; a compaction or repair that was cut short leaves one that has few
+    last: int  # the last index of its range; of a segment with a damaged header, the one before its first
+    grade: int  # MISSING_BASE, BROKEN_BASE, SEGMENT or BASE: the highest is taken if several reach as far
+    records: int  # of a broken base: the readable ones; an interrupted compaction or repair leaves a base with few
     time: float  # of the file's last change
 
 
 def find(files: Files, directory: str) -> Found:
-    """The manifest on disk where it is of the files that are there, or else one that is made of them. Raises `LogDamaged` where there is
-    none of a log."""
+    """The manifest on disk if it fits the files in the directory, else one that is made from them. Raises `LogDamaged` if there is no file
+    of a log."""
     there: Manifest | None
     try:
         there = manifest.read(files, directory)
@@ -68,7 +68,7 @@ def find(files: Files, directory: str) -> Found:
 
 
 def _is_of_other_files(files: Files, directory: str, found: Manifest) -> bool:
-    """Whether files are there under the names that the manifest lists, and none of them is the one that it means."""
+    """Whether files have the names that the manifest lists, but none of them is the file that it means."""
     others = 0
     for entry in found.entries:
         path = os.path.join(directory, entry.file)
@@ -88,12 +88,12 @@ def _is_of_other_files(files: Files, directory: str, found: Manifest) -> bool:
 
 
 def _contradiction(files: Files, directory: str, found: Manifest) -> str:
-    """Why the manifest cannot be of the files in the directory; "" where it can."""
+    """Why the manifest does not fit the files in the directory; "" if it does."""
     last = found.entries[-1]
     names = files.names(directory)
     listed = {name for entry in found.entries for name in entry.files}
     missing = sorted(listed.difference(names))
-    if missing and any(name.endswith(FILE_ENDS) and name not in listed and name != SPARE_NAME for name in names):
+    if missing and any(name.endswith(FILE_ENDS) and name not in listed and name != NEXT_SEGMENT_NAME for name in names):
         return f"{missing[0]} is missing, and there are files that {manifest.NAME} does not list"
     try:
         path = os.path.join(directory, last.file)
@@ -103,7 +103,7 @@ def _contradiction(files: Files, directory: str, found: Manifest) -> str:
                 return f"{last.file} is sealed, and {manifest.NAME} lists nothing behind it"
             removable(files, directory, found.entries, segment.last)
     except LogDamaged:
-        # a damaged file that is listed is repaired as such; one that is not listed means another manifest's files
+        # a listed file that is damaged is repaired as such; an unlisted file belongs to another manifest
         try:
             removable(files, directory, found.entries, found.entries[-1].first - 1)
         except LogDamaged:
@@ -123,7 +123,7 @@ def _rebuild(files: Files, directory: str, there: Manifest | None, why: str) -> 
     if entries[0].first > 1:
         lines.append(f"what the indexes 1 to {entries[0].first - 1} held is lost: no file has them")
     listed = {name for entry in entries for name in entry.files}
-    others = [name for name in files.names(directory) if name.endswith(FILE_ENDS) and name not in listed and name != SPARE_NAME]
+    others = [name for name in files.names(directory) if name.endswith(FILE_ENDS) and name not in listed and name != NEXT_SEGMENT_NAME]
     behind = [candidate for candidate in candidates if candidate.entry.first > end + 1]
     if behind:
         lines.append(f"no file has the indexes from {end + 1} to {behind[0].entry.first - 1}: what is behind them is put aside")
@@ -131,11 +131,11 @@ def _rebuild(files: Files, directory: str, there: Manifest | None, why: str) -> 
 
 
 def _candidates(files: Files, directory: str, listed: Sequence[ManifestEntry]) -> list[_Candidate]:
-    """Every base and segment in the directory, by its first index; of the `listed` bases those that are missing too, so that what is behind
-    one is not lost with it."""
+    """Every base and segment in the directory, by first index. Missing bases of `listed` are included, so that the files behind one are not
+    lost with it."""
     found = []
     names = set(files.names(directory))
-    ids = {entry.file: entry.id for entry in listed}  # a file that has another is not of this log
+    ids = {entry.file: entry.id for entry in listed}  # a file with another id is not of this log
     for name in names:
         path = os.path.join(directory, name)
         segment, base = _SEGMENT.fullmatch(name), _BASE.fullmatch(name)
@@ -172,8 +172,8 @@ def _candidates(files: Files, directory: str, listed: Sequence[ManifestEntry]) -
 
 
 def _chain(candidates: list[_Candidate]) -> list[_Candidate]:
-    """The candidates that are the log, in order: the chain from the lowest index on that reaches furthest."""
-    # (where it ends, how good the first of it is, the chain), by the index it begins with
+    """The candidates that are the log, in order: of the chains from the lowest index on, the one that reaches furthest."""
+    # by first index: (end of the chain, grade of its first file, the chain)
     best: dict[int, tuple[int, tuple[int, int, float], list[_Candidate]]] = {}
     for candidate in reversed(candidates):
         first = candidate.entry.first

@@ -1,4 +1,4 @@
-"""The record: one entity's whole new state. Packing and reading its bytes; the law itself is in law.py.
+"""The record: an entity's whole new state. This file packs and reads its bytes; liveness.py says which records are live.
 
 Layout (docs/log-format.md, "Record"), little-endian:
 
@@ -16,9 +16,9 @@ from flo.errors import LogDamaged
 HEADER = struct.Struct("<IBBHIQQ")
 HEADER_BYTES = HEADER.size
 assert HEADER_BYTES == 28
-TYPE_AT = 4  # of the type's byte
+TYPE_AT = 4  # offset of the type's byte
+PREV_AT = 20  # offset of the predecessor's index
 TIME_AT = 12  # of the time
-PREV_AT = 20  # of the predecessor's index
 
 U16 = struct.Struct("<H")
 U32 = struct.Struct("<I")
@@ -35,9 +35,9 @@ FAMILY_KV = 0x20
 # From here on an entity begins with its container: u16 length, name. A watermark may drop one container's members.
 FAMILY_CONTAINED = 0x30
 FAMILY_QUEUE = 0x30  # messages of a queue
-FAMILY_QUEUE_SIDE = 0x40  # what else there is of a queue, and what a purge leaves
+FAMILY_QUEUE_SIDE = 0x40  # a queue's other entities; a purge leaves them
 FAMILY_STREAM = 0x50  # records of a stream
-FAMILY_STREAM_SIDE = 0x60  # what else there is of a stream: its counts, its groups
+FAMILY_STREAM_SIDE = 0x60  # a stream's other entities: its counts, its groups
 FAMILY_STREAM_GROUP = 0x70  # consumers and pending entries of a group; their container is the group
 
 WATERMARK = 0x01
@@ -76,28 +76,28 @@ KNOWN_TYPES |= {QUEUE_CONFIG, QUEUE_DEDUP, QUEUE_EVICTED, QUEUE_DEDUP_GONE}
 KNOWN_TYPES |= {STREAM_RECORD, STREAM_RECORD_GONE, STREAM_STATE, STREAM_GROUP, STREAM_GROUP_GONE}
 KNOWN_TYPES |= {STREAM_CONSUMER, STREAM_PENDING, STREAM_DEAD, STREAM_CONSUMER_GONE, STREAM_PENDING_GONE}
 
-# What a base looks at of two states (flo.ual.block); all others are the engine's alone.
+# The parts of two states that a base reads (flo.ual.block); only the engine reads all others.
 MESSAGE_STATE = struct.Struct("<BQ")  # of a QUEUE_MESSAGE: priority, not before; the payload follows
 STREAM_ID = struct.Struct("<QQ")  # of a STREAM_RECORD, behind its container: ms, seq
 RECORD_STATE = struct.Struct("<BQ")  # of a STREAM_RECORD: kind, number among all; the payload follows
 
-REGISTRY_ID = (1 << 32) - 1  # the namespace of records that belong to none: a watermark of one must not drop its registration
+REGISTRY_ID = (1 << 32) - 1  # of records that belong to no namespace: a namespace's watermark must not drop its registration
 NAMESPACE_ID_MAX = REGISTRY_ID - 1
 ENTITY_BYTES_MAX = 65_535  # the u16 at offset 6
 
 
 def container(name: bytes) -> bytes:
-    """What an entity in the container `name` begins with."""
+    """The first bytes of an entity in the container `name`."""
     return U16.pack(len(name)) + name
 
 
 def container_of(entity: bytes) -> bytes:
-    """What `entity`, of a family from FAMILY_CONTAINED on, begins with: its container's length and name."""
+    """The first bytes of `entity`, of a family from FAMILY_CONTAINED on: its container's length and name."""
     return entity[: 2 + U16.unpack_from(entity)[0]]
 
 
 class Record(NamedTuple):
-    """A record, decoded. `type` is one of the types above; `prev` is 0 where there is no predecessor."""
+    """A record, decoded. `type` is one of the types above; `prev` is 0 if there is no predecessor."""
 
     type: int
     namespace: int
@@ -137,7 +137,7 @@ def encode(record: Record) -> bytes:
 
 
 def decode(data: bytes, at: int = 0) -> Record:
-    """The record at offset `at` of `data`. Raises `LogDamaged` where the lengths in it cannot be."""
+    """The record at offset `at` of `data`. Raises `LogDamaged` if the lengths in it are impossible."""
     try:
         length, kind, shape, entity_length, namespace, time, prev = HEADER.unpack_from(data, at)
     except struct.error as e:

@@ -1,9 +1,8 @@
 """Recovery: from a data directory to the segments of a log that can be appended to.
 
-The rule (docs/log-format.md, "Recovery"): read to the first damage. Where nothing on disk says that there was more (flo.ual.ending), that
-is the log's end, and a torn tail behind it is zeroed, synced and reported. Otherwise, or in a sealed segment, it is corruption: refuse,
-say where, change nothing. Nothing is changed before all of the log was read, and the files that the manifest does not list were looked at
-(flo.ual.directory).
+The rule (docs/log-format.md, "Recovery"): read to the first damage. In the open segment, if nothing on disk says that there was more
+(flo.ual.ending), the log ends there, and a torn tail behind is zeroed, synced and reported. Anything else is corruption: refuse, say where,
+change nothing. Nothing is changed before the whole log was read and the unlisted files were checked (flo.ual.directory).
 """
 
 import errno
@@ -33,38 +32,38 @@ Apply = Callable[[int, Record], None]
 
 
 class Loader(Protocol):
-    """What is handed the log, from its first record to its last."""
+    """Receives the log during recovery, from its first record to its last."""
 
-    def leave(self, bases: Sequence[Callable[[], BaseFile]]) -> bool:
-        """Before anything else: what opens the bases' live files, the oldest first. Whether their values need not be handed over, since
-        it will read them by itself."""
+    def defer_values(self, bases: Sequence[Callable[[], BaseFile]]) -> bool:
+        """Called first, with functions that open the live files of the bases, the oldest first. Returns True if the loader reads their
+        values later by itself: then `values` is not called."""
 
     def batch(self, first: int, count: int, body: bytes, base: int, offsets: "array[int]") -> None:
-        """The `count` records in `body`, which is from offset `base` of a file, the first of index `first`. Adds their offsets in the file
-        to `offsets`; raises `LogDamaged` where they do not add up to the body."""
+        """Take `count` records, from index `first` on, in `body`, which is from offset `base` of a file. Adds their offsets in the file to
+        `offsets`; raises `LogDamaged` if their lengths do not add up to the body."""
 
     def other(self, index: int, record: Record) -> None:
-        """A record of a base."""
+        """Take a single record of a base."""
 
     def values(self, namespace: int, pieces: list[bytes]) -> None:
-        """Values of a base (flo.ual.block)."""
+        """Take values of a base (flo.ual.block)."""
 
     def group(self, group: Messages | Records) -> None:
-        """A group of a base (flo.ual.block)."""
+        """Take a group of a base (flo.ual.block)."""
 
     def finish(self) -> None:
-        """That was all."""
+        """The end of a file: apply everything that is held back."""
 
 
 class PlainLoader:
-    """Takes everything as records, one by one."""
+    """Takes the log record by record."""
 
     def __init__(self, apply: Apply) -> None:
-        """`apply(index, record)` is called for every one."""
+        """`apply(index, record)` is called for every record."""
         self.other = apply
 
-    def leave(self, _bases: Sequence[Callable[[], BaseFile]]) -> bool:
-        """As in Loader: it takes all of them."""
+    def defer_values(self, _bases: Sequence[Callable[[], BaseFile]]) -> bool:
+        """As in Loader: never."""
         return False
 
     def batch(self, first: int, count: int, body: bytes, base: int, offsets: "array[int]") -> None:
@@ -80,11 +79,11 @@ class PlainLoader:
             raise LogDamaged("the batch's records do not add up to its length.")
 
     def finish(self) -> None:
-        """As in Loader: nothing is kept back."""
+        """As in Loader: nothing is held back."""
 
 
 class Recovered(NamedTuple):
-    """What recovery found: what is `sealed`, in order, and the segment that is open for appending."""
+    """The result of recovery: the `sealed` segments and bases in order, and the segment that is open for appending."""
 
     identity: str  # of the directory
     sealed: list[Segment | Base]
@@ -92,7 +91,7 @@ class Recovered(NamedTuple):
     compacted: int  # bytes the log had when it was last compacted
     time: int  # of the last batch, 0 for an empty log
     records: int
-    sentence: str  # what the operator should know of the log's end, "" for nothing
+    sentence: str  # for the operator, about the log's end; "" for none
 
 
 def create(files: Files, directory: str, capacity: int) -> None:
@@ -106,7 +105,7 @@ def create(files: Files, directory: str, capacity: int) -> None:
 
 
 class _Progress:
-    """Tells how much has been read, each PROGRESS_BYTES."""
+    """Reports the bytes read so far, each PROGRESS_BYTES."""
 
     def __init__(self, files: Files, directory: str, entries: list[ManifestEntry], tell: Callable[[int, int], None] | None) -> None:
         self._tell = tell
@@ -115,7 +114,7 @@ class _Progress:
             self._total = sum(files.size_of(os.path.join(directory, entry.file)) for entry in entries)
 
     def add(self, size: int) -> None:
-        """So many bytes more."""
+        """`size` more bytes were read."""
         self._done += size
         if self._tell is not None and self._done - self._told >= PROGRESS_BYTES:
             self._told = self._done
@@ -125,7 +124,7 @@ class _Progress:
 def recover(files: Files, directory: str, loader: Loader | PlainLoader, on_progress: Callable[[int, int], None] | None = None) -> Recovered:
     """Read the whole log into `loader`; repair its tail. `on_progress(bytes read, bytes in all)` is called now and then.
 
-    Raises `LogDamaged` where the log cannot be trusted; then nothing on disk was changed.
+    Raises `LogDamaged` if the log cannot be trusted; nothing on disk was changed then.
     """
     found = manifest.read(files, directory)
     entries = found.entries
@@ -141,22 +140,22 @@ def recover(files: Files, directory: str, loader: Loader | PlainLoader, on_progr
 
     try:
         bases = [entry for entry in entries if entry.is_base]
-        left = loader.leave(
+        deferred = loader.defer_values(
             [partial(BaseFile, files, os.path.join(directory, each.file), each.first, each.last, each.id) for each in bases]
         )
         for entry, following in pairwise((*entries, None)):
             assert entry is not None
-            loader.finish()  # what is gathered is of one file: between files there may be less than there was, where one was repaired
+            loader.finish()  # nothing is gathered across files: after a repair, records between two files may be missing
             if entry.is_base:
                 assert following is not None, "the manifest ends with a segment"
                 base = Base(files, directory, entry)
                 sealed.append(base)
-                _load(base.live, loader, progress, left)
+                _load(base.live, loader, progress, deferred)
                 time = max(time, base.time)
                 records += base.live.records
                 if entry.last + 1 != following.first:
                     raise LogDamaged(_damaged_sealed(base.path, base.size, entry.last, following.first))
-                _spare_descriptor(base, sealed)
+                _close_if_many(base, sealed)
                 continue
             segment = Segment.load(files, os.path.join(directory, entry.file), entry.first, writable=True, expected=entry.id)
             if following is not None:
@@ -168,7 +167,7 @@ def recover(files: Files, directory: str, loader: Loader | PlainLoader, on_progr
                 if tail.last + 1 != following.first:
                     raise LogDamaged(_damaged_sealed(segment.path, segment.tail, segment.last, following.first))
                 if segment.footer_is_intact():
-                    _spare_descriptor(segment, sealed)
+                    _close_if_many(segment, sealed)
                 else:
                     unsealed.append(segment)
         assert segment is not None, "a manifest lists one segment at least"
@@ -176,10 +175,10 @@ def recover(files: Files, directory: str, loader: Loader | PlainLoader, on_progr
         ending = look_at_end(segment, tail, found)
         superfluous = removable(files, directory, entries, segment.last)
         _mend_tail(files, segment, ending)
-        # A process may have ended between the rename of the manifest and the sync of its directory: what is built on that
-        # manifest, or removed because it does not list it, must not be undone with it. And where it says how the log was closed, that must
-        # be gone before anything is appended.
-        _settle_manifest(files, directory, found.id, [item.entry for item in (*sealed, segment)], found.compacted)
+        # A process may have ended between the rename of the manifest and the sync of its directory. The manifest must be durable before
+        # anything is built on it, or removed because it does not list it. And it must not say any more how the log was closed when
+        # something is appended.
+        _make_manifest_durable(files, directory, found.id, [item.entry for item in (*sealed, segment)], found.compacted)
         for other in unsealed:  # a crash came between the roll's manifest and its footer
             other.seal()
         for name in superfluous:
@@ -194,14 +193,15 @@ def recover(files: Files, directory: str, loader: Loader | PlainLoader, on_progr
     return Recovered(found.id, sealed, segment, found.compacted, time, records, ending.sentence)
 
 
-def _spare_descriptor(item: Segment | Base, sealed: list[Segment | Base]) -> None:
-    """Close a file that was read, where there are many: it is opened again when something in it is asked for."""
+def _close_if_many(item: Segment | Base, sealed: list[Segment | Base]) -> None:
+    """Close a file that was read if many are open: it is opened again when a record in it is asked for."""
     if len(sealed) > OPEN_MAX:
         item.close()
 
 
-def _load(file: BaseFile, loader: Loader | PlainLoader, progress: _Progress, left: bool) -> None:
-    """Hand a base to `loader`, without its values where they are `left`. In each block what others lean on, and watermarks, come first."""
+def _load(file: BaseFile, loader: Loader | PlainLoader, progress: _Progress, deferred: bool) -> None:
+    """Hand a base to `loader`; leave out its values if they are `deferred`. In each block, watermarks and the records that others lean on
+    come first."""
     if isinstance(loader, PlainLoader):
         for number in range(len(file)):
             for index, data in file.rows(number):
@@ -211,14 +211,14 @@ def _load(file: BaseFile, loader: Loader | PlainLoader, progress: _Progress, lef
         progress.add(len(block.data) + block.head.grouped_bytes)
         for index, at in block.others():
             loader.other(index, decode(block.data, at))
-        if block.head.values and not left:
+        if block.head.values and not deferred:
             loader.values(block.head.namespace, block.pieces())
         for group in block.groups():
             loader.group(group)
 
 
-def _settle_manifest(files: Files, directory: str, identity: str, entries: list[ManifestEntry], compacted: int) -> None:
-    """Make the manifest that was read durable, by putting it in place anew; on a full disk by syncing it where it is."""
+def _make_manifest_durable(files: Files, directory: str, identity: str, entries: list[ManifestEntry], compacted: int) -> None:
+    """Make the manifest that was read durable: write it again, or on a full disk sync it in place."""
     try:
         manifest.write(files, directory, identity, entries, compacted)
     except OSError as e:
@@ -240,19 +240,19 @@ def _damaged_sealed(path: str, at: int, last: int, next_first: int) -> str:
 
 
 def _mend_tail(files: Files, segment: Segment, ending: Ending) -> None:
-    """Cut a torn tail off the open segment. Syncs what is kept, torn or not: a process killed between write and sync leaves bytes that only
-    the page cache holds, and they are about to be shown."""
+    """Cut a torn tail off the open segment, and sync the rest in any case: a process killed between write and sync leaves bytes that only
+    the page cache holds, and clients are about to see them."""
     at = segment.tail
     while at < ending.torn_end:
         size = min(len(ZEROS), ending.torn_end - at)
         files.pwrite(segment.fd, [ZEROS[:size]], at)
         at += size
-    # a copy has holes in the place of the zeros, and what an earlier Flo copied ends with the batches
+    # a copy may have holes in place of the zeros, and a copy made by an earlier Flo ends with the batches
     files.reserve(segment.fd, segment.capacity)
-    if files.size(segment.fd) > segment.capacity:  # the manifest is about to say format 4: the next start takes a longer file for damage
+    if files.size(segment.fd) > segment.capacity:  # with a manifest of format 4, the next start would take a longer file for damage
         files.truncate(segment.fd, segment.capacity)
-    # What no batch claims to be durable is written again: after a failed sync the page cache may hold bytes that the disk
-    # does not have and that another sync would not write.
+    # Batches that no later batch claims to be durable are written again: after a failed sync the page cache may hold bytes that the disk
+    # does not have, and that another sync would not write.
     if segment.unclaimed_from < segment.tail:
         unsure = files.pread(segment.fd, segment.tail - segment.unclaimed_from, segment.unclaimed_from)
         files.pwrite(segment.fd, [unsure], segment.unclaimed_from)

@@ -1,13 +1,14 @@
-"""`flo check --repair`: make a damaged log one that opens, having put all that is taken out of it aside.
+"""`flo check --repair`: make a damaged log one that opens; everything that it takes out of the log is put aside.
 
-A log is cut at its first damage in a segment: what is left is a state that once was. Damage in a base is another matter, since a base
-holds what was written over years: there what reads is kept, record by record, and what follows too; the records that are lost are named.
-Where an older base has an earlier state of what was lost, that is its state again, a deletion's too: that is said as well.
+Damage in a segment cuts the log at that place: what remains is a state that the log once had. A base holds the records of years, so damage
+in a base does not cut the log: the readable records are kept, one by one, and so is everything behind the base. The lost records are named.
+If an older base has an earlier state of a lost record's entity, that state holds again, even if the lost record was a deletion: the repair
+says so.
 
-A manifest that is lost, damaged, or of other files than are there is made again from the files (flo.ual.rebuild).
+A manifest that is lost, damaged, or not of these files is made again from the files (flo.ual.rebuild).
 
-Everything that is taken out is first copied, whole files, to `damaged-<ms>` in the directory. Nothing is changed before that is on disk,
-and a repair that is cut short can be made again.
+Whole files are copied to `damaged-<ms>` in the directory before anything is taken out of them. Nothing is changed before that copy is on
+disk, and an interrupted repair can be made again.
 """
 
 import os
@@ -21,15 +22,15 @@ from flo.ual.directory import FILE_ENDS
 from flo.ual.ending import look_at_end
 from flo.ual.files import ZEROS, Files
 from flo.ual.manifest import FORMAT_EXACT, Manifest, ManifestEntry
+from flo.ual.next_segment import NAME as NEXT_SEGMENT_NAME
 from flo.ual.salvage import Hole, salvage
 from flo.ual.segment import Segment, file_name
-from flo.ual.spare import NAME as SPARE_NAME
 
-CAPACITY = 4 << 20  # of a segment that begins anew
+CAPACITY = 4 << 20  # of a new segment
 
 
 class Repaired(NamedTuple):
-    """What was done: `lines` for a person; `holes`, where records of a base are gone; `aside`, where everything lies now, "" for none."""
+    """The result: `lines` for a person; `holes`, where records of a base are lost; `aside`, the directory with the copies, "" for none."""
 
     lines: list[str]
     holes: list[Hole]
@@ -37,7 +38,7 @@ class Repaired(NamedTuple):
 
 
 class _Plan(NamedTuple):
-    """What a log is to become."""
+    """The log as it is to be, and the way there."""
 
     entries: list[ManifestEntry]
     aside: list[str]  # files to be put aside
@@ -46,16 +47,16 @@ class _Plan(NamedTuple):
 
 
 def repair(files: Files, directory: str, now: int) -> Repaired:
-    """Repair the log in `directory`, which nobody else may have open; `now` (ms) names the directory for what is put aside.
+    """Repair the log in `directory`, which no other process may have open. `now` (ms) names the directory of the copies.
 
-    Raises `LogDamaged` where there is no file of a log, `OSError` with the log as it was, but for what a second call makes good.
+    Raises `LogDamaged` if there is no file of a log. After an `OSError` the log is as it was, or a second call completes the repair.
     """
     found, lines, superfluous = rebuild.find(files, directory)
     entries = found.entries
     writers: list[BaseWriter] = []
     plan = _Plan([], [], lines, [])
     cut: Segment | ManifestEntry | None = None
-    begins_at = 0  # the first index of a segment that is to be made, to be open; 0 for none
+    begins_at = 0  # the first index of a new open segment; 0 if none is needed
     try:
         for number, entry in enumerate(entries):
             following = entries[number + 1].first if number + 1 < len(entries) else None
@@ -68,7 +69,7 @@ def repair(files: Files, directory: str, now: int) -> Repaired:
                 continue
             last = cut.last if isinstance(cut, Segment) else entry.first - 1
             if following is None and isinstance(cut, Segment) and cut.has_footer():
-                plan.entries.append(entry)  # it is whole, and sealed: another is to be open
+                plan.entries.append(entry)  # whole, and sealed: a new open segment must follow
                 cut.close()
                 begins_at, cut = last + 1, None
                 continue
@@ -82,7 +83,7 @@ def repair(files: Files, directory: str, now: int) -> Repaired:
             begins_at = plan.entries[-1].last + 1
         if begins_at:
             plan.entries.append(ManifestEntry(file_name(begins_at), begins_at))
-        if cut is not None:  # what is within the log as it was listed may be past its end now
+        if cut is not None:  # files within the range of the old log may be past its new end
             superfluous = _unlisted(files, directory, plan)
         plan.aside.extend(name for name in superfluous if name not in plan.aside)
         inexact = "" if cut is not None or begins_at else _inexact(files, directory, found)
@@ -114,9 +115,9 @@ def repair(files: Files, directory: str, now: int) -> Repaired:
 
 
 def _unlisted(files: Files, directory: str, plan: _Plan) -> list[str]:
-    """The files of a log that are not of the one that is planned."""
+    """The files of a log that the plan does not list."""
     kept = {name for entry in plan.entries for name in entry.files}
-    return [name for name in files.names(directory) if name.endswith(FILE_ENDS) and name not in kept and name != SPARE_NAME]
+    return [name for name in files.names(directory) if name.endswith(FILE_ENDS) and name not in kept and name != NEXT_SEGMENT_NAME]
 
 
 # -- segments --------------------------------------------------------------------------------------
@@ -125,11 +126,11 @@ def _unlisted(files: Files, directory: str, plan: _Plan) -> list[str]:
 def _look_at_segment(
     files: Files, directory: str, entry: ManifestEntry, following: int | None, found: Manifest
 ) -> Segment | ManifestEntry | None:
-    """None where the segment is whole; else the segment, scanned as far as it reads, or its entry where not even its header does."""
+    """None if the segment is whole; else the segment, scanned up to the damage, or its entry if even its header is damaged."""
     try:
         segment = Segment.load(files, os.path.join(directory, entry.file), entry.first, writable=True, expected=entry.id)
     except LogDamaged:
-        return entry._replace(id="")  # it is begun anew
+        return entry._replace(id="")  # a new segment will have this name
     try:
         tail = segment.measure()
         whole = following is None or segment.last + 1 == following
@@ -147,7 +148,7 @@ def _look_at_segment(
 
 
 def _cut(files: Files, directory: str, cut: Segment | ManifestEntry) -> None:
-    """Have the segment end where it last read, so that it can be appended to; or begin it anew."""
+    """Make the segment end before its damage, so that it can be appended to; or make a new one if its header is damaged."""
     if isinstance(cut, ManifestEntry):
         _begin(files, directory, cut.first)
         return
@@ -161,15 +162,15 @@ def _cut(files: Files, directory: str, cut: Segment | ManifestEntry) -> None:
 
 
 def _have_length(files: Files, segment: Segment) -> None:
-    """Have the file as long as the segment's header says, durably."""
+    """Make the file as long as the segment's header says, durably."""
     files.truncate(segment.fd, segment.capacity)
     files.reserve(segment.fd, segment.capacity)
     files.sync(segment.fd)
 
 
 def _inexact(files: Files, directory: str, found: Manifest) -> str:
-    """The open segment, where an earlier format let it be longer or shorter than its header says: the manifest of a repair has this format.
-    It was found whole; "" where nothing is to be done."""
+    """The open segment's file if its length must be made exact, else "". Earlier formats let it differ from the header's; the manifest that
+    a repair writes has the present format. The segment is known to be whole."""
     last = found.entries[-1]
     path = os.path.join(directory, last.file)
     with closing(Segment.load(files, path, last.first, writable=False)) as segment:
@@ -186,7 +187,7 @@ def _begin(files: Files, directory: str, first: int) -> None:
 
 
 def _mend_base(files: Files, directory: str, entry: ManifestEntry, plan: _Plan, writers: list[BaseWriter]) -> None:
-    """Put the base into the plan: as it is, or what reads of it in a new one, which is written here."""
+    """Put the base into the plan: as it is if it is whole, else a new base with its readable records, which is written here."""
     if _is_whole(files, directory, entry):
         plan.entries.append(entry)
         return
@@ -244,7 +245,7 @@ def _is_whole(files: Files, directory: str, entry: ManifestEntry) -> bool:
 
 
 def _put_aside(files: Files, directory: str, names: list[str], now: int) -> str:
-    """Copy files into a directory of their own, the manifest too; returns its path."""
+    """Copy the files, and the manifest, into a directory of their own; returns its path."""
     aside = os.path.join(directory, f"damaged-{now}")
     files.make_dir(aside)
     for name in (*names, manifest.NAME):

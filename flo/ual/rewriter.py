@@ -1,13 +1,13 @@
 """The process that compacts beside a server: `python -m flo.ual.rewriter DIR NOW DEPTH AGE TAIL ROOM`, started by flo.compactor.
 
-It runs at idle priority and with naps, reads what is sealed and writes bases; what is open, and the manifest, are the server's.
-Lines of JSON on standard output, each answered by a line on standard input before it goes on:
+It runs at idle priority and with naps, reads sealed files and writes bases; it does not change the open segment or the manifest, which are
+the server's. It writes lines of JSON to standard output:
 
-    {"sources": [entry, …], "entry": entry}   a base is there: adopt it. Then it removes what the base replaces
-    {"done": last index that was looked at}   (not answered)
+    {"sources": [entry, …], "entry": entry}   a base is written: adopt it. After an answer (a line on standard input) it removes the sources
+    {"done": last index that was read}        (not answered)
     {"error": "a sentence"}                   (not answered)
 
-It ends when its standard input does: the server has gone, or wants it to stop.
+It ends when its standard input ends: the server has gone, or wants it to stop.
 """
 
 import json
@@ -25,18 +25,18 @@ from flo.ual.files import Files
 from flo.ual.idle import CORE_SHARE, idle_seconds
 
 NICENESS = 19
-# It works for a moment and naps for one, for idle priority is not enough: where both cores are busy, a server that its disk wakes waits for
-# the next timer tick while this has its core, 4 ms each time, at the median (p99 20 to 40 ms; with naps 0.5 and 2 to 6).
+# It works and naps in turn, since idle priority is not enough: on two busy cores, a server that its disk wakes waits for the next timer
+# tick while this process has its core, 4 ms each time, at the median (p99 20 to 40 ms; with naps 0.5 and 2 to 6).
 WORK_SECONDS = 0.0003
 NAP_SECONDS = 0.0005
-TAIL_NAP_SECONDS = 0.005  # over the tail, which nobody is in need of
-LOOK_SECONDS = 0.05  # how often it looks whether the machine is busy: where a core has been idle, nobody waits for this one
-IDLE_SHARE = 0.2  # of one core, besides what it takes itself
+TAIL_NAP_SECONDS = 0.005  # over the tail, which can wait
+LOOK_SECONDS = 0.05  # between checks whether the machine is busy: if a core has been idle, nothing waits for this one
+IDLE_SHARE = 0.2  # of one core, besides its own use
 
 
 def main(directory: str, now: int, depth: int, age: int, tail: int, room: int) -> int:
-    """Compact what the manifest in `directory` lists; where `tail` is 1, what came since the last time; within `room` bytes, where it is
-    not 0. Returns the exit status."""
+    """Compact the log that the manifest in `directory` lists, or only its tail if `tail` is 1; within `room` bytes, unless that is 0.
+    Returns the exit status."""
     with suppress(OSError):  # a sandbox may not allow it
         os.nice(NICENESS)
         if hasattr(os, "SCHED_IDLE"):
@@ -52,7 +52,7 @@ def main(directory: str, now: int, depth: int, age: int, tail: int, room: int) -
 
 def _compact(directory: str, now: int, depth: int, age: int, tail: bool, room: int) -> int:
     def told_to_stop() -> bool:
-        return bool(select.select([sys.stdin], [], [], 0)[0])  # nothing is sent unasked: it has ended
+        return bool(select.select([sys.stdin], [], [], 0)[0])  # the server sends nothing unasked, so the input has ended
 
     files = Files()
     try:
@@ -79,7 +79,7 @@ def _compact(directory: str, now: int, depth: int, age: int, tail: bool, room: i
 
 
 class _Pace:
-    """Naps while the machine is busy: over the tail, as soon as there is no core but for it."""
+    """Naps while the machine is busy; in a pass over the tail, whenever no core is free for it."""
 
     def __init__(self, tail: bool) -> None:
         self._tail = tail
@@ -92,7 +92,7 @@ class _Pace:
         return idle_seconds() + (time.process_time() if self._tail else 0.0)
 
     def nap(self, *_: object) -> None:
-        """Called when it has worked for a moment."""
+        """Called each time after WORK_SECONDS of work."""
         now = time.monotonic()
         if now - self._looked > LOOK_SECONDS:
             idle = self._idle_now()
@@ -100,7 +100,7 @@ class _Pace:
             self._looked, self._idle = now, idle
         if self._busy:
             time.sleep(self._nap_seconds)
-        signal.setitimer(signal.ITIMER_REAL, WORK_SECONDS)  # from here: what would come during a nap would leave no time to work
+        signal.setitimer(signal.ITIMER_REAL, WORK_SECONDS)  # from now: a timer that ran out during the nap would leave no time to work
 
 
 def _say(message: dict[str, object]) -> None:

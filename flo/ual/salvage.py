@@ -1,4 +1,4 @@
-"""What reads of a damaged file of a base, block by block, and where records are lost. Changes nothing."""
+"""Reads a damaged file of a base, block by block: the intact records, and where records are lost. Changes nothing."""
 
 import os
 from typing import NamedTuple
@@ -19,7 +19,7 @@ class Hole(NamedTuple):
 
 
 def salvage(files: Files, path: str, entry: ManifestEntry) -> tuple[int, dict[int, bytes], list[Hole]]:
-    """(the time of the range, every record that reads, between which of them some are lost) of a file of a base. Raises `OSError`."""
+    """(time of the range, every intact record by index, the holes where records are lost) of a file of a base. Raises `OSError`."""
     try:
         fd = files.open(path)
     except FileNotFoundError:
@@ -39,7 +39,7 @@ def salvage(files: Files, path: str, entry: ManifestEntry) -> tuple[int, dict[in
         if at < 0:
             break
         found = _block_at(data, at, seed, path)
-        if found is None or not entry.first <= found.head.first <= found.head.last <= entry.last:  # the latter is of another file
+        if found is None or not entry.first <= found.head.first <= found.head.last <= entry.last:  # a block out of range is of another file
             broken, at = True, at + 1
             continue
         head = found.head
@@ -56,7 +56,7 @@ def salvage(files: Files, path: str, entry: ManifestEntry) -> tuple[int, dict[in
         at = end + head.grouped_bytes
     if broken or said is None or said != len(rows) + sum(1 for hole in holes if hole.first == hole.last):
         holes.append(Hole(last + 1, entry.last))
-    time = max([time, *(HEADER.unpack_from(row)[5] for row in rows.values())])  # the clock must not go back
+    time = max([time, *(HEADER.unpack_from(row)[5] for row in rows.values())])  # the stamps must not go back
     return time, rows, [hole for hole in holes if hole.first <= hole.last]
 
 

@@ -1,4 +1,4 @@
-"""A segment: one file of the log, from its header to its footer, and reading records out of it by index.
+"""A segment: one file of the log, from its header to its footer. Reads its records by index.
 
 Layout (docs/log-format.md, "Segment"):
 
@@ -8,7 +8,7 @@ Layout (docs/log-format.md, "Segment"):
     footer: u32 offset of each record (its highest bit: the record is the first of its batch), then a trailer: magic "FLOF", u32 count,
             u32 last batch's crc, u64 end of batches, u32 crc of the offsets and the trailer's first 20 bytes
 
-A record is read with its batch, whose checksum is looked at before anything of it is served; what was checked is kept for what follows.
+A record is read with its batch, whose checksum is verified before the record is served. The verified bytes are kept for the next read.
 """
 
 import os
@@ -35,15 +35,15 @@ _TRAILER = struct.Struct("<4sIIQ")
 TRAILER_BYTES = _TRAILER.size + U32.size
 assert TRAILER_BYTES == 24
 OFFSET_BYTES = 4
-FIRST_OF_BATCH = 1 << 31  # in an offset; footers that earlier versions wrote do not have it, and a start makes them again
+FIRST_OF_BATCH = 1 << 31  # in an offset; footers of earlier versions lack it, so a start makes them again
 PLACE_MASK = FIRST_OF_BATCH - 1
 CAPACITY_MAX = FIRST_OF_BATCH  # offsets are the other 31 bits
-SCAN_BYTES = 256 << 10  # read at a time by a start: it stays in the cache until it is looked at
-CHECK_BYTES = 4 << 10  # read at once of a batch: most of what clients write one by one is smaller, so most reads are one system call
-CHECK_AHEAD_BYTES = 32 << 10  # read where neighbours are read one after the other
-AHEAD_BATCHES = 128  # checked then at most: 0.5 us each, where they are small
-KEPT_BYTES_MAX = 1 << 20  # of what was checked, for the next read: what is larger is one large record, or an earlier version's batch
-PAGE_OFFSETS = 1024  # of a sealed segment's footer kept at hand: neighbours are read one after the other
+SCAN_BYTES = 256 << 10  # read at a time by a start: it stays in the cache until it is used
+CHECK_BYTES = 4 << 10  # read first of a batch: most records that clients write singly are smaller, so most reads are one system call
+CHECK_AHEAD_BYTES = 32 << 10  # read when neighbours are read one after the other
+AHEAD_BATCHES = 128  # verified at most then: 0.5 us each if they are small
+KEPT_BYTES_MAX = 1 << 20  # verified bytes up to this are kept for the next read: more is one large record, or an earlier version's batch
+PAGE_OFFSETS = 1024  # of a sealed segment's footer, kept in memory: neighbours are read one after the other
 _IS_FIRST = bytes(128) + b"\1" * 128  # by an offset's highest byte
 _HIGHEST = slice(3, None, 4) if sys.byteorder == "little" else slice(0, None, 4)
 
@@ -63,16 +63,16 @@ class Tail(NamedTuple):
     """How far the batches of a segment continue the log."""
 
     end: int  # file offset behind the last batch
-    last: int  # index of the last record, first - 1 for none
+    last: int  # index of the last record, first - 1 if there is none
     crc: int  # of the last batch, or the seed
-    time: int  # of the last batch, 0 for none
+    time: int  # of the last batch, 0 if there is none
 
 
 class Segment:
     """One segment file, open or sealed.
 
-    `offsets` holds the file offset of every record while the segment is open; in a sealed one they are read from the
-    footer, and `offsets` is None.
+    `offsets` holds the file offset of every record while the segment is open. Those of a sealed segment are read from its footer, and
+    `offsets` is None.
     """
 
     def __init__(self, files: Files, path: str, fd: int, identity: bytes, first: int, capacity: int) -> None:
@@ -86,18 +86,18 @@ class Segment:
         self.tail = HEADER_BYTES
         self.crc = self.seed
         self.last = first - 1
-        self.unclaimed_from = HEADER_BYTES  # after a scan: from here on no batch in it says that these bytes are on disk
+        self.unclaimed_from = HEADER_BYTES  # after a scan: no batch says that the bytes from here on are on disk
         self._fd = fd
         self._footer_at = 0
-        self._page: array[int] = array("I")  # offsets of a sealed one that were read last
-        self._page_first = -1  # the first of them
-        self._page_crcs: array[int] = array("I")  # of every page of a sealed one's offsets, from when all of the footer was looked at
-        self._checked = b""  # whole batches that lie together, whose checksums were looked at
-        self._checked_at = 0  # where they begin
+        self._page: array[int] = array("I")  # of a sealed segment: the offsets that were read last
+        self._page_first = -1  # the number of the first of them
+        self._page_crcs: array[int] = array("I")  # of a sealed segment: for each page of offsets, from when the whole footer was verified
+        self._checked = b""  # neighbouring whole batches whose checksums were verified
+        self._checked_at = 0  # their offset
 
     @classmethod
     def create(cls, files: Files, directory: str, identity: bytes, first: int, capacity: int) -> "Segment":
-        """A new segment, written with zeros and its header, and synced; not yet in the manifest."""
+        """Make a new segment, with its header and zeros, and sync it. The manifest does not list it yet."""
         path = os.path.join(directory, file_name(first))
         fd = files.create(path)
         try:
@@ -118,7 +118,7 @@ class Segment:
 
     @classmethod
     def load(cls, files: Files, path: str, first: int, writable: bool, expected: str = "") -> "Segment":
-        """An existing segment. Raises `LogDamaged` where the header does not hold, starts at another index, or has another id than is
+        """Open an existing segment. Raises `LogDamaged` if its header is damaged, or has another first index or another id than
         `expected`."""
         try:
             fd = files.open(path, writable)
@@ -134,7 +134,7 @@ class Segment:
 
     @classmethod
     def attach(cls, files: Files, path: str, fd: int, first: int) -> "Segment":
-        """The segment in the file that is open as `fd`. Raises `LogDamaged` as `load`."""
+        """The segment in the file that is open as `fd`. Raises `LogDamaged` as `load` does."""
         head = files.pread(fd, HEADER_BYTES, 0)
         size = _HEADER.size
         if len(head) < size + 4 or head[:8] != HEADER_MAGIC or U32.unpack_from(head, size)[0] != crc32(head[:size]):
@@ -150,17 +150,17 @@ class Segment:
 
     @property
     def entry(self) -> ManifestEntry:
-        """What a manifest has of it."""
+        """Its entry in a manifest."""
         return ManifestEntry(os.path.basename(self.path), self.first, id=self.identity[:ID_BYTES].hex())
 
     @property
     def size(self) -> int:
-        """Bytes it takes once it is sealed, as far as it is written."""
+        """The bytes that it would take if it were sealed now."""
         return self.tail + OFFSET_BYTES * (self.last + 1 - self.first) + TRAILER_BYTES
 
     @property
     def room(self) -> int:
-        """Bytes that batches may still take: the capacity less the footer that will be owed."""
+        """The bytes that batches may still take: the capacity less the footer to come."""
         assert self.offsets is not None
         return self.capacity - self.tail - OFFSET_BYTES * len(self.offsets) - TRAILER_BYTES
 
@@ -177,10 +177,10 @@ class Segment:
     # -- scanning ----------------------------------------------------------------------------------
 
     def batches(self) -> Iterator[tuple[BatchHeader, int, bytes]]:
-        """The batches that continue the log from the start, of whole groups: (header, file offset of the records, the records)."""
+        """The batches that continue the log from the start, in whole groups: (header, file offset of the records, the records)."""
         at, crc, expected, time = HEADER_BYTES, self.seed, self.first, 0
-        window, start = b"", 0  # what is read ahead, and where it begins: batches of one record would be two reads each
-        group: list[tuple[BatchHeader, int, bytes]] = []  # the beginning of one that is not known to be whole
+        window, start = b"", 0  # bytes read ahead, and their offset: without them, batches of one record would be two reads each
+        group: list[tuple[BatchHeader, int, bytes]] = []  # the beginning of a group that is not known to be whole
 
         def piece(offset: int, size: int) -> bytes:
             nonlocal window, start
@@ -206,11 +206,11 @@ class Segment:
             yield found
 
     def scan(self, take: Callable[[int, int, bytes, int, "array[int]"], None]) -> Tail:
-        """Call `take(first index, count, records, their offset, offsets)` for every batch, which adds each record's to the last; return the
-        tail."""
+        """Call `take(first index, count, records, their offset, offsets)` for every batch; `take` appends the offset of each record to
+        `offsets`. Returns the tail."""
         offsets = self.offsets = array("I")
         tail = Tail(HEADER_BYTES, self.first - 1, self.seed, 0)
-        unclaimed: deque[tuple[int, int]] = deque()  # (last index, where it starts) of batches no later one claims durable
+        unclaimed: deque[tuple[int, int]] = deque()  # (last index, offset) of batches that no later one claims to be durable
         for header, base, body in self.batches():
             while unclaimed and unclaimed[0][0] <= header.durable:
                 unclaimed.popleft()
@@ -228,7 +228,7 @@ class Segment:
         return tail
 
     def measure(self) -> Tail:
-        """Find where the batches end, without a look at their records."""
+        """Find the end of the batches, without a look at single records."""
         tail = Tail(HEADER_BYTES, self.first - 1, self.seed, 0)
         for header, at, _ in self.batches():
             tail = Tail(at + header.length, header.last, header.crc, header.time)
@@ -236,7 +236,7 @@ class Segment:
         return tail
 
     def has_footer(self) -> bool:
-        """Whether a footer of these batches ends the file, which then is sealed. Where the batches end must be known."""
+        """Whether the file ends with a footer of these batches: it is sealed then. The end of the batches must be known."""
         column = OFFSET_BYTES * (self.last + 1 - self.first)
         if self.files.size(self._fd) != self.tail + column + TRAILER_BYTES:
             return False
@@ -245,15 +245,15 @@ class Segment:
         return footer[column:] == trailer + U32.pack(crc32(trailer, crc32(footer[:column])))
 
     def find_beyond(self, start: int) -> tuple[int, int]:
-        """What lies at and after `start`: (the highest durable index a valid batch there claims, the end of the
-        bytes that are not zero, `start` where all are)."""
+        """(the highest durable index that a valid batch at or after `start` claims, the end of the last non-zero byte there; `start` if all
+        are zero)."""
         size = self.files.size(self._fd)
         claimed, dirty_end, at = 0, start, start
         while at < size:
             window = self.files.pread(self._fd, len(ZEROS), at)
             if not window:
                 break
-            filled = len(window.rstrip(b"\0")) if window != ZEROS[: len(window)] else 0  # rstrip takes 3 ms a MiB, this 0.1
+            filled = len(window.rstrip(b"\0")) if window != ZEROS[: len(window)] else 0  # rstrip takes 3 ms a MiB, this comparison 0.1
             if filled:
                 dirty_end = at + filled
             hit = window.find(batch.MAGIC)
@@ -272,7 +272,7 @@ class Segment:
     # -- sealing -----------------------------------------------------------------------------------
 
     def _footer(self) -> bytes:
-        """The footer that the scanned or written batches call for."""
+        """The footer for the batches that were scanned or written."""
         assert self.offsets is not None
         column = _little_endian(self.offsets).tobytes()
         trailer = _TRAILER.pack(FOOTER_MAGIC, len(self.offsets), self.crc, self.tail)
@@ -287,14 +287,14 @@ class Segment:
         self._use_footer(footer)
 
     def _use_footer(self, footer: bytes) -> None:
-        """Read offsets from the file from now on, where this footer is."""
+        """From now on read offsets from the file, which has this footer."""
         size = OFFSET_BYTES * PAGE_OFFSETS
         column = memoryview(footer)[: len(footer) - TRAILER_BYTES]
         self._page_crcs = array("I", [crc32(column[at : at + size]) for at in range(0, len(column), size)])
         self._footer_at, self.offsets = self.tail, None
 
     def footer_is_intact(self) -> bool:
-        """Whether the footer on disk is the one of the batches that were scanned; if so it is used from now on."""
+        """Whether the footer on disk is that of the scanned batches; if so, it is used from now on."""
         footer = self._footer()
         intact = self.files.size(self._fd) == self.tail + len(footer) and self.files.pread(self._fd, len(footer), self.tail) == footer
         if intact:
@@ -304,7 +304,7 @@ class Segment:
     # -- reading -----------------------------------------------------------------------------------
 
     def _read_page(self, first: int) -> None:
-        """Have the offsets from the `first` on at hand."""
+        """Read the page of offsets that begins with number `first`."""
         size = OFFSET_BYTES * min(PAGE_OFFSETS, self.last + 1 - self.first - first)
         data = self.files.pread(self._fd, size, self._footer_at + OFFSET_BYTES * first)
         if len(data) != size or crc32(data) != self._page_crcs[first // PAGE_OFFSETS]:
@@ -312,7 +312,7 @@ class Segment:
         self._page, self._page_first = _little_endian(array("I", data)), first
 
     def _place_of(self, index: int) -> tuple["array[int]", int]:
-        """(offsets of neighbouring records, which of them is this one's)."""
+        """(offsets of neighbouring records, the place of this record's offset in them)."""
         assert self.first <= index <= self.last, f"index {index} is not in {self.path}"
         offsets, place = self.offsets, index - self.first
         if offsets is None:
@@ -323,20 +323,19 @@ class Segment:
         return offsets, place
 
     def _batch_of(self, index: int) -> tuple[int, int]:
-        """(index, file offset) of the first record of the batch that `index` is in."""
+        """(index, file offset) of the first record of the batch with `index`."""
         while True:
             offsets, place = self._place_of(index)
             start = max(place + 1 - PAGE_OFFSETS, 0)
             found = offsets[start : place + 1].tobytes()[_HIGHEST].translate(_IS_FIRST).rfind(b"\1")
             if found >= 0:
                 return index - place + start + found, offsets[start + found] & PLACE_MASK
-            index -= place + 1 - start  # it begins before these
+            index -= place + 1 - start  # the batch begins before these
             if index < self.first:
                 raise LogDamaged(f"{self.path}: its footer does not say where index {self.first} begins.")
 
     def _check(self, index: int) -> tuple[bytes, int]:
-        """(whole batches that lie together and are what was written, where in the file they begin), with that of record `index` among them.
-        Raises `LogDamaged`."""
+        """(intact neighbouring batches, one of which has record `index`; their file offset). Raises `LogDamaged`."""
         first, at = self._batch_of(index)
         at -= batch.HEADER_BYTES
         in_order = at == self._checked_at + len(self._checked)
@@ -357,8 +356,8 @@ class Segment:
         return data, at
 
     def read_rows(self, indexes: list[int], skip: int) -> list[bytes]:
-        """What is behind the first `skip` bytes of records of this segment, whose indexes ascend: of as many of the first as lie in what
-        is checked together. Raises `LogDamaged`."""
+        """The bytes behind the first `skip` of records of this segment, whose indexes ascend: of the first ones, as many as are verified at
+        once. Raises `LogDamaged`."""
         offsets, place = self._place_of(indexes[0])
         data, start = self._checked, self._checked_at
         if not 0 <= (offsets[place] & PLACE_MASK) - start < len(data):

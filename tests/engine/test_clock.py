@@ -18,7 +18,7 @@ from flo.engine.stream import Bounds
 from flo.server import Server
 from flo.store.queue import DEDUP_MS, LEASE_MS
 from flo.store.stream import SEQ_BITS
-from flo.ual.law import survivors
+from flo.ual.liveness import survivors
 from tests.support.fakes import FakeHost, feed, session
 from tests.support.processes import FloProcess, encode, wait_until
 

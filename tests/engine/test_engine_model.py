@@ -1,6 +1,6 @@
 """The engine against a plain Python model, step by step, with restarts, a clock the test moves, and the log's law.
 
-After every restart the state rebuilt from the log must equal the state before; and a replay of only what the law calls live
+After every restart the state rebuilt from the log must equal the state before; and a replay of only what the liveness rule calls live
 must give the same keys (liveness: dropping what is dead changes nothing).
 """
 
@@ -244,7 +244,7 @@ class EngineModel(RestartModel):
         self.old |= abs(self.wall - self.true) >= AGE
 
     def last_snapshot(self) -> Any:
-        self.check_law()
+        self.check_liveness()
         return super().last_snapshot()
 
     # -- what must always hold ---------------------------------------------------------------------

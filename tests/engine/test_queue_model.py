@@ -1,6 +1,6 @@
 """Queues against a plain model, with restarts, crashes and moved clocks: nothing lost, nothing held by two, nothing acknowledged
 twice, order by (priority, seq), attempts exact, no receipt given out twice; and what
-the record law keeps is enough to rebuild them."""
+the liveness rule keeps is enough to rebuild them."""
 
 import struct
 from dataclasses import dataclass

@@ -1,5 +1,5 @@
 """Streams and their groups against a plain model, with restarts, crashes and moved clocks: ids only grow, nothing is lost, nothing
-is with two consumers, deliveries are exact; and what the record law keeps is enough to rebuild them."""
+is with two consumers, deliveries are exact; and what the liveness rule keeps is enough to rebuild them."""
 
 from dataclasses import dataclass, field
 from typing import Any, ClassVar

@@ -1,5 +1,4 @@
-"""A start that leaves values on disk (flo.engine.unread) is one that does not, as far as anybody can see: its twin is the start that reads
-all at once."""
+"""A start that leaves values on disk (flo.engine.background_load) answers as its twin does, the start that reads all values at once."""
 
 import shutil
 import signal
@@ -16,9 +15,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from flo.engine import Engine, EngineSettings, loading, unread
+from flo.engine import Engine, EngineSettings, background_load, loading
 from flo.errors import Damaged, LogDamaged, Refusal
-from flo.store.unread import UnreadShard
+from flo.store.lazy import LazyShard
 from flo.ual import base, compaction
 from flo.ual.check import check
 from flo.ual.compaction import Stopped
@@ -52,14 +51,14 @@ LOOK = st.tuples(st.sampled_from(LOOKS), st.integers(0, len(KEYS) - 1), st.integ
 @pytest.fixture(autouse=True)
 def always_left(monkeypatch: pytest.MonkeyPatch) -> None:
     """However few values there are; and bases are small, so that there are many."""
-    monkeypatch.setattr(loading, "LEAVE_MIN", 1)
-    monkeypatch.setattr(unread, "HASHES_FROM", 1)
+    monkeypatch.setattr(loading, "LAZY_VALUES_MIN", 1)
+    monkeypatch.setattr(background_load, "HASHES_FROM", 1)
     monkeypatch.setattr(compaction, "GROUP_KEPT_BYTES", 1000)
 
 
-def open_at(directory: Path, clock: Clock, leave: bool) -> Engine:
+def open_at(directory: Path, clock: Clock, lazy: bool) -> Engine:
     settings = EngineSettings(segment_bytes=SEGMENT_BYTES, history_depth=8)
-    return Engine(str(directory), settings, manual=True, clock=clock, leave=leave)
+    return Engine(str(directory), settings, manual=True, clock=clock, lazy=lazy)
 
 
 def stopping_after(calls: int) -> Callable[[], bool]:
@@ -111,13 +110,13 @@ def act(engine: Engine, clock: Clock, step: Step) -> Any:
 
 def read(engine: Engine) -> None:
     """A slice, if there is anything left, and nothing else: what has expired would be swept in no certain order."""
-    if engine.rest is not None and engine.rest.step(idle=True):
-        engine.rest = None
+    if engine.background_load is not None and engine.background_load.step(idle=True):
+        engine.background_load = None
 
 
 def make(directory: Path, clock: Clock, steps: list[Step]) -> None:
     """A directory that those steps lead to."""
-    engine = open_at(directory, clock, leave=False)
+    engine = open_at(directory, clock, lazy=False)
     engine.create_namespace("other")
     for step in steps:
         what, _, how, _ = step
@@ -129,7 +128,7 @@ def make(directory: Path, clock: Clock, steps: list[Step]) -> None:
                 engine.compact(stopping_after(how * 2) if what == "cut short" else lambda: False, tail=what == "compact tail")
         elif what == "reopen":
             engine.close()
-            engine = open_at(directory, clock, leave=False)
+            engine = open_at(directory, clock, lazy=False)
         else:
             act(engine, clock, step)
     engine.close()
@@ -170,18 +169,18 @@ def test_nobody_can_tell(steps: list[Step], looks: list[Step]) -> None:
         clocks = [Clock(), Clock()]
         for each in clocks:
             each.now = clock.now
-        eager, late = open_at(one, clocks[0], leave=False), open_at(other, clocks[1], leave=True)
-        assert eager.rest is None
+        eager, late = open_at(one, clocks[0], lazy=False), open_at(other, clocks[1], lazy=True)
+        assert eager.background_load is None
         for look in looks:
             assert act(late, clocks[1], look) == act(eager, clocks[0], look), look
-        while late.rest is not None:
+        while late.background_load is not None:
             read(late)
         for space in (*eager.namespaces.values(), *late.namespaces.values()):
             while space.kv.store.ordered.pending:
                 space.kv.store.ordered.fold()
         assert memory_of(late) == memory_of(eager)
         for space in late.namespaces.values():
-            assert all(type(shard) is dict for shard in space.kv.store.shards) and space.kv.store.unread is None
+            assert all(type(shard) is dict for shard in space.kv.store.shards) and space.kv.store.lazy is None
             assert space.kv.scan(limit=100) == eager.namespace(space.name).kv.scan(limit=100)
         late.close()
         eager.close()
@@ -197,9 +196,10 @@ def filled(directory: Path, keys: int = 3000) -> None:
 
 def test_single_keys_are_there_at_once_and_the_rest_comes_by_itself(tmp_path: Path) -> None:
     filled(tmp_path)
-    engine = Engine(str(tmp_path), manual=True, leave=True)
+    engine = Engine(str(tmp_path), manual=True, lazy=True)
     store = engine.kv.store
-    assert engine.rest is not None and engine.rest.left == 3000 and len(store) == 0 and isinstance(store.shards[0], UnreadShard)
+    assert engine.background_load is not None and engine.background_load.remaining == 3000
+    assert len(store) == 0 and isinstance(store.shards[0], LazyShard)
     found = engine.kv.get(b"key-77")
     assert found is not None and found.value == b"77" * 9 and len(store) == 1
     assert engine.kv.get(b"key-3000") is None and len(store) == 1
@@ -207,28 +207,28 @@ def test_single_keys_are_there_at_once_and_the_rest_comes_by_itself(tmp_path: Pa
     engine.kv.get(b"key-77")
     assert store.bytes == held, "it is accounted once"
     steps = 0
-    while engine.rest is not None:
+    while engine.background_load is not None:
         engine.upkeep(idle=True)
         steps += 1
-    assert 3000 / unread.SLICE < steps < 3000 / unread.SLICE + 5
+    assert 3000 / background_load.SLICE < steps < 3000 / background_load.SLICE + 5
     assert len(store) == 3000
     engine.close()
 
 
 def test_plain_shards_again_a_slice_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nor does a flush in the middle of it leave one behind."""
-    monkeypatch.setattr(unread, "PLAIN_SLICE", 100)
+    monkeypatch.setattr(background_load, "PLAIN_SLICE", 100)
     filled(tmp_path)
     for flush in (False, True):
-        engine = Engine(str(tmp_path), manual=True, leave=True)
+        engine = Engine(str(tmp_path), manual=True, lazy=True)
         store = engine.kv.store
-        while type(store.shards[0]) is UnreadShard:
+        while type(store.shards[0]) is LazyShard:
             engine.upkeep(idle=True)
-        assert engine.rest is not None and type(store.shards[-1]) is UnreadShard
+        assert engine.background_load is not None and type(store.shards[-1]) is LazyShard
         if flush:
             engine.flush([engine.namespace("default")])
             engine.kv.put(b"a", b"1")
-        while engine.rest is not None:
+        while engine.background_load is not None:
             engine.upkeep(idle=True)
         assert {type(shard) for shard in store.shards} == {dict} and len(store) == (1 if flush else 3000)
         engine.close()
@@ -245,7 +245,7 @@ def test_what_cannot_be_read_is_not_taken_for_read(tmp_path: Path, monkeypatch: 
     filled(tmp_path)
     told: list[str] = []
     monkeypatch.setattr(base, "MAGIC", b"FLOBASE4")
-    engine = Engine(str(tmp_path), manual=True, leave=True, on_notice=told.append)
+    engine = Engine(str(tmp_path), manual=True, lazy=True, on_notice=told.append)
     path = next(tmp_path.glob("*.base"))
     data = bytearray(path.read_bytes())
     at = data.index(b"s\x07\x00\x00\x00key-100") + (8 if part == "key" else 30)
@@ -258,9 +258,9 @@ def test_what_cannot_be_read_is_not_taken_for_read(tmp_path: Path, monkeypatch: 
             found = engine.kv.get(b"key-101")
             assert found is not None and found.value.startswith(b"101")
         assert engine.kv.get(b"no such key") is None
-        while engine.rest is not None and engine.rest.failure is None:
+        while engine.background_load is not None and engine.background_load.failure is None:
             engine.upkeep(idle=True)
-    assert engine.rest is not None
+    assert engine.background_load is not None
     assert not all(engine.upkeep(idle=True) for _ in range(1000)), "it would never come to rest"
     with pytest.raises(Damaged):
         engine.kv.read_all()
@@ -296,23 +296,23 @@ def test_many_bases_take_few_descriptors(tmp_path: Path, monkeypatch: pytest.Mon
     before = descriptors()
     with Engine(str(tmp_path)) as engine:
         without = descriptors() - before
-    with Engine(str(tmp_path), manual=True, leave=True) as engine:
-        assert engine.rest is not None
+    with Engine(str(tmp_path), manual=True, lazy=True) as engine:
+        assert engine.background_load is not None
         left = descriptors() - before - without
     assert left == 3
-    monkeypatch.setattr(loading, "LEFT_FILES_MAX", left - 1)
-    with Engine(str(tmp_path), manual=True, leave=True) as engine:
-        assert engine.rest is None and len(engine.kv.store) == 30
+    monkeypatch.setattr(loading, "LAZY_FILES_MAX", left - 1)
+    with Engine(str(tmp_path), manual=True, lazy=True) as engine:
+        assert engine.background_load is None and len(engine.kv.store) == 30
     assert descriptors() == before
 
 
 def test_a_program_need_not_know(tmp_path: Path) -> None:
     """Without a server's turns nothing is left; and what is of all keys reads them first."""
     filled(tmp_path)
-    with Engine(str(tmp_path), leave=True) as engine:
-        assert engine.rest is None and len(engine.kv.scan(limit=5000)[0]) == 3000
+    with Engine(str(tmp_path), lazy=True) as engine:
+        assert engine.background_load is None and len(engine.kv.scan(limit=5000)[0]) == 3000
     for name, arguments in (("scan", {"limit": 5000}), ("random_key", {})):
-        engine = Engine(str(tmp_path), manual=True, leave=True)
+        engine = Engine(str(tmp_path), manual=True, lazy=True)
         assert getattr(engine.kv, name)(**arguments) and len(engine.kv.store) == 3000
         engine.close()
 
@@ -321,32 +321,32 @@ def test_a_busy_server_reads_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     """Not in every turn, but however busy it is."""
     filled(tmp_path)
     now = [0.0]
-    monkeypatch.setattr(unread, "monotonic", lambda: now[0])
-    engine = Engine(str(tmp_path), manual=True, leave=True)
-    assert engine.rest is not None
+    monkeypatch.setattr(background_load, "monotonic", lambda: now[0])
+    engine = Engine(str(tmp_path), manual=True, lazy=True)
+    assert engine.background_load is not None
     engine.upkeep(idle=False)
-    left = engine.rest.left
+    left = engine.background_load.remaining
     assert left < 3000
     engine.upkeep(idle=False)
-    assert engine.rest.left == left
-    now[0] += unread.OVERDUE_SECONDS
+    assert engine.background_load.remaining == left
+    now[0] += background_load.OVERDUE_SECONDS
     engine.upkeep(idle=False)
-    assert engine.rest.left < left
+    assert engine.background_load.remaining < left
     engine.close()
 
 
 def test_what_is_read_may_be_compacted_away_meanwhile(tmp_path: Path) -> None:
     filled(tmp_path)
-    engine = Engine(str(tmp_path), EngineSettings(history_depth=1), manual=True, leave=True)
+    engine = Engine(str(tmp_path), EngineSettings(history_depth=1), manual=True, lazy=True)
     for number in range(0, 3000, 2):
         engine.kv.put(b"key-%d" % number, b"new")
     engine.commit()
     engine.compact()
-    assert engine.rest is not None
+    assert engine.background_load is not None
     for number in (0, 1, 2998, 2999):
         found = engine.kv.get(b"key-%d" % number)
         assert found is not None and found.value == (b"%d" % number * 9 if number % 2 else b"new")
-    while engine.rest is not None:
+    while engine.background_load is not None:
         engine.upkeep(idle=True)
     assert sum(entry.value != b"new" for entry in engine.kv.mget([b"key-%d" % number for number in range(3000)]) if entry) == 1500
     engine.close()
@@ -359,12 +359,12 @@ def test_a_damaged_index_is_found_and_made_anew(tmp_path: Path) -> None:
     data[-60] ^= 4
     path.write_bytes(data)
     assert "index" in check(str(tmp_path)).damage[0]
-    for leave in (False, True):
+    for lazy in (False, True):
         with pytest.raises(LogDamaged, match="its index does not hold"):
-            Engine(str(tmp_path), leave=leave)
+            Engine(str(tmp_path), lazy=lazy)
     repair(Files(), str(tmp_path), START)
     assert not check(str(tmp_path)).damage
-    with Engine(str(tmp_path), leave=True, manual=True) as engine:
+    with Engine(str(tmp_path), lazy=True, manual=True) as engine:
         found = engine.kv.get(b"key-5")
         assert found is not None and found.value == b"5" * 9
 
@@ -372,7 +372,7 @@ def test_a_damaged_index_is_found_and_made_anew(tmp_path: Path) -> None:
 def test_no_descriptor_stays_open(tmp_path: Path) -> None:
     filled(tmp_path)
     before = len(list(Path("/proc/self/fd").iterdir()))
-    engine = Engine(str(tmp_path), manual=True, leave=True)
+    engine = Engine(str(tmp_path), manual=True, lazy=True)
     engine.close()
     assert len(list(Path("/proc/self/fd").iterdir())) == before
 
@@ -380,7 +380,7 @@ def test_no_descriptor_stays_open(tmp_path: Path) -> None:
 def test_a_server_that_is_killed_while_it_reads(tmp_path: Path) -> None:
     """Real clients, real size: every key at once by any command, what is of all keys when all is read, and nothing lost by a kill in the
     middle of it, three times."""
-    total, rng = unread.LEAVE_MIN + 20_000, Random(3)
+    total, rng = background_load.LAZY_VALUES_MIN + 20_000, Random(3)
     values = {b"key:%d" % number: b"%d" % number * 5 for number in range(total)}
     with FloProcess(tmp_path, environment={"FLO_KV_HISTORY_DEPTH": "1", "FLO_DURABILITY": "async"}) as flo, flo.connect() as client:
         items = list(values.items())
@@ -416,8 +416,8 @@ def test_only_what_has_an_index_is_left(tmp_path: Path) -> None:
     """Bases of the format before have none: their values are read at once."""
     for form, left in (("format-2", False), ("format-3", True)):
         directory = str(shutil.copytree(GOLDEN / form, tmp_path / form))
-        with Engine(directory, manual=True, clock=lambda: START, leave=True) as engine:
-            assert (engine.rest is not None) == left
+        with Engine(directory, manual=True, clock=lambda: START, lazy=True) as engine:
+            assert (engine.background_load is not None) == left
             assert engine.log.recovered_records > 60
             found = engine.namespace("jobs").kv.get(b"\x00\xff")
             assert found is not None and found.value == b"\r\n"

@@ -21,7 +21,7 @@ from pathlib import Path
 
 import pytest
 
-from flo.ual.spare import SLICE_BYTES
+from flo.ual.next_segment import SLICE_BYTES
 from tests.support.processes import ROOT, FloProcess, RespClient, encode, wait_until
 
 CALLS = "fdatasync,fsync,pwritev,pwritev2,pwrite64,sendto,sendmsg,write,writev,recvfrom,recvmsg,read"

@@ -71,7 +71,7 @@ class LaneModel(RuleBasedStateMachine):
             return
         seqs = lane.next_seqs(count)
         assert seqs == sorted(self.ready)[: len(seqs)]
-        assert seqs and (len(seqs) == count or len(seqs) == len(self.ready) or lane.left)
+        assert seqs and (len(seqs) == count or len(seqs) == len(self.ready) or lane.taken)
         for seq in seqs:
             del self.ready[seq]
         if acknowledge:
@@ -145,16 +145,16 @@ class LaneModel(RuleBasedStateMachine):
         assert queue.counts[LEASED] == len(self.leased) and not queue.counts[DELAYED]
         places = list(store.snapshot(queue))
         assert [seq for seq, lane in places if store.still_ready(seq, queue, lane) is not None] == sorted(self.ready)
-        untouched = queue.untouched
-        assert untouched <= queue.counts[READY]
+        fresh = queue.fresh_count
+        assert fresh <= queue.counts[READY]
         own = (
             module.QUEUE_BYTES
             + 2 * len(NAME)
             + module.LANE_BYTES * len(queue.lanes)
-            + module.FRESH_BYTES * untouched
+            + module.FRESH_BYTES * fresh
             + module.DEAD_BYTES * len(self.dead)
         )
-        stated = len(self.ready) + len(self.leased) - untouched
+        stated = len(self.ready) + len(self.leased) - fresh
         assert queue.bases == self.bases
         own += module.BASE_BYTES * len(self.bases)
         assert store.bytes == own + module.MESSAGE_BYTES * stated + module.TIMED_BYTES * len(self.leased)
@@ -171,7 +171,7 @@ def test_what_is_tried_again_and_again_leaves_nothing_behind() -> None:
         store.lease(1, NAME, 0, attempt, LATER)
         store.back(1, NAME, 0, attempt, 0)
     lane = store.open(NAME).lanes[0]
-    assert (lane.back, lane.left, lane.stale, lane.untouched) == ([1], set(), set(), 0)
+    assert (lane.back, lane.taken, lane.stale, lane.fresh_count) == ([1], set(), set(), 0)
 
 
 def lapse(store: QueueStore, seq: int) -> None:

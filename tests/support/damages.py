@@ -28,13 +28,13 @@ from flo.ual.backup import BackupFailed, backup
 from flo.ual.batch import HEADER_BYTES
 from flo.ual.check import check
 from flo.ual.directory import FILE_ENDS
-from flo.ual.law import entity_of
+from flo.ual.liveness import entity_of
 from flo.ual.lock import LOCK_NAME
 from flo.ual.log import ASYNC
+from flo.ual.next_segment import NAME as NEXT_NAME
 from flo.ual.record import FAMILY_CONTAINED, FAMILY_KV, container_of, decode
 from flo.ual.repair import Repaired, repair
 from flo.ual.segment import Segment
-from flo.ual.spare import NAME as SPARE_NAME
 from tests.support.faultfiles import MODES, Inode, Plan, SimCrash, SimFiles
 from tests.support.processes import ROOT
 
@@ -71,7 +71,7 @@ def contents_of(files: SimFiles, directory: str = DIR) -> Contents:
 
 def log_files(contents: Contents) -> Contents:
     """Those that a log consists of."""
-    return {name: data for name, data in contents.items() if (name.endswith(FILE_ENDS) and name != SPARE_NAME) or name == manifest.NAME}
+    return {name: data for name, data in contents.items() if (name.endswith(FILE_ENDS) and name != NEXT_NAME) or name == manifest.NAME}
 
 
 # -- what is known of a directory ------------------------------------------------------------------
@@ -645,7 +645,7 @@ def double(rng: Random, story: Story, contents: Contents, _others: Sequence[Stor
 
 def litter(rng: Random, _story: Story, contents: Contents, _others: Sequence[Story]) -> tuple[set[str], str] | None:
     """What is no part of the log: locks, sockets, marks, reserved files."""
-    name = rng.choice((LOCK_NAME, "CONTROL", "CREATING", SPARE_NAME, manifest.NEW_NAME, "notes.txt", "damaged-1"))
+    name = rng.choice((LOCK_NAME, "CONTROL", "CREATING", NEXT_NAME, manifest.NEW_NAME, "notes.txt", "damaged-1"))
     contents[name] = rng.choice((b"", b"process 1\n", bytes(9000), rng.randbytes(5000), contents.get(manifest.NAME, b"")))
     return set(), f"{len(contents[name])} bytes of {name}"
 
@@ -735,7 +735,7 @@ class Judge:
             _need(bool(named), f"a refusal names no file: {e}")
             return None, str(e)
         last = engine.log.next_index - 1
-        if last == 0 and not any(name.endswith(FILE_ENDS) and name != SPARE_NAME for name in contents) and manifest.NAME not in contents:
+        if last == 0 and not any(name.endswith(FILE_ENDS) and name != NEXT_NAME for name in contents) and manifest.NAME not in contents:
             engine.close()
             return -1, ""
         self._must_be(story, engine, last, past_too=not damaged)

@@ -1,4 +1,4 @@
-"""The rules that every model of the engine has: the wall clock moves, the engine ends and starts again, and the record law is held to.
+"""The rules that every model of the engine has: the wall clock moves, the engine ends and starts again, and the liveness rule is held to.
 
 A model mixes in `RestartModel` and adds its operations. It says in the hooks what time, a moved clock and a restart mean for it.
 """
@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from flo.engine import Engine, EngineSettings
-from flo.ual.law import survivors
+from flo.ual.liveness import survivors
 
 START = 1_700_000_000_000
 HOUR = 3_600_000
@@ -35,7 +35,7 @@ class RestartModel(RuleBasedStateMachine):
     SLIPS: ClassVar[list[int]] = [-5000]  # ms by which a clock is put back a little, besides STEPS
     BLIND: ClassVar[list[bool]] = [False]  # whether nobody looks after a rule that moves the clock
     SETTINGS: ClassVar[EngineSettings] = EngineSettings(segment_bytes=1 << 16)
-    HISTORY: ClassVar[tuple[int, int]] = (1, 0)  # the depth and the age in ms of the history that the law keeps
+    HISTORY: ClassVar[tuple[int, int]] = (1, 0)  # the depth and the age in ms of the history that the liveness rule keeps
 
     directory: str
     engine: Engine
@@ -114,7 +114,7 @@ class RestartModel(RuleBasedStateMachine):
         self.wall = max(wall, EARLIEST)
         self.clock_was_stepped()
 
-    # -- restarts and the law ------------------------------------------------------------------------
+    # -- restarts and liveness ------------------------------------------------------------------------
 
     @rule(
         crash=st.booleans(),
@@ -140,9 +140,9 @@ class RestartModel(RuleBasedStateMachine):
         assert self.engine.stamp_time == max(self.engine.log.time, self.wall) and self.engine.log.time >= stamp
         after = self.snapshot(self.engine)
         assert after == before or differs, (before, after)
-        self.check_law()
+        self.check_liveness()
 
-    def check_law(self) -> None:
+    def check_liveness(self) -> None:
         """Assert that a replay of only what is live gives the same state, and of what is history too."""
         log = {index: self.engine.log.read(index) for index in range(1, self.engine.log.next_index)}
         records = {index: record for index, record in log.items() if record is not None}  # some were compacted away

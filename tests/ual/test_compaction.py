@@ -1,4 +1,4 @@
-"""Compaction: it keeps what the record law keeps, under the same indexes, and nothing else; `tests/faults` crashes it."""
+"""Compaction: it keeps what the liveness rule keeps, under the same indexes, and nothing else; `tests/faults` crashes it."""
 
 import os
 import shutil
@@ -20,13 +20,13 @@ from flo.engine.stream import Bounds
 from flo.errors import LogDamaged
 from flo.store.kv import KvStore
 from flo.store.queue import QUEUE_MASK, QUEUE_SHIFT
-from flo.ual import block, columns, compaction, manifest, runs
+from flo.ual import block, columns, compaction, manifest, uniform_spans
 from flo.ual.base import BaseFile, BaseWriter
 from flo.ual.block import Records
 from flo.ual.check import check
 from flo.ual.compaction import Stopped
 from flo.ual.files import Files
-from flo.ual.law import CURRENT, DEAD, HISTORY, LIVE, Judge, entity_of, scopes_of, survivors
+from flo.ual.liveness import CURRENT, DEAD, HISTORY, LIVE, Judge, entity_of, scopes_of, survivors
 from flo.ual.record import (
     FAMILY_QUEUE,
     KV_COUNTER,
@@ -75,7 +75,7 @@ def size_of(directory: Path) -> int:
     return sum(path.stat().st_size for path in directory.iterdir() if path.suffix in (".base", ".hist"))
 
 
-# -- the law ---------------------------------------------------------------------------------------
+# -- liveness --------------------------------------------------------------------------------------
 
 
 @st.composite
@@ -105,7 +105,7 @@ def logs(draw: st.DrawFn) -> dict[int, Record]:
 @pytest.mark.slow
 @settings(max_examples=400, deadline=None)
 @given(log=logs(), now=st.integers(0, 60), depth=st.integers(1, 4), age=st.integers(0, 30))
-def test_the_judge_says_what_the_law_says(log: dict[int, Record], now: int, depth: int, age: int) -> None:
+def test_the_judge_says_what_survivors_says(log: dict[int, Record], now: int, depth: int, age: int) -> None:
     """From the newest to the oldest, for any log."""
     judge = Judge(now, depth, age)
     verdicts = {}
@@ -184,32 +184,32 @@ def runs_of(draw: st.DrawFn) -> list[Record]:
 @settings(max_examples=400, deadline=None)
 @given(log=runs_of(), now=st.integers(0, 60), depth=st.integers(1, 3), age=st.integers(0, 30), tail=st.booleans())
 def test_runs_are_judged_and_laid_out_as_their_records_are(log: list[Record], now: int, depth: int, age: int, tail: bool) -> None:
-    """`split`, `Judge.judge_run` and `Builder.add_run` against their plain twins, whatever is before, behind and between."""
+    """`split`, `Judge.judge_span` and `Builder.add_span` against their plain twins, whatever is before, behind and between."""
     rows = [encode(record) for record in log]
     judge = Judge(now, depth, age, tail)
     plain = [judge.judge(index, rows[index - 1], 0) for index in range(len(rows), 0, -1)]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(runs, "STRIDES_MIN", 3)
-        patch.setattr(runs, "LOOK_RECORDS", 1)
-        patch.setattr(runs, "CUT_RECORDS", 4)
-        patch.setattr(runs, "RUN_MAX", 20)
+        patch.setattr(uniform_spans, "STRIDES_MIN", 3)
+        patch.setattr(uniform_spans, "LOOK_RECORDS", 1)
+        patch.setattr(uniform_spans, "CUT_RECORDS", 4)
+        patch.setattr(uniform_spans, "SPAN_MAX", 20)
         patch.setattr(block, "RECORDS_MAX", 7)
         patch.setattr(block, "GROUPED_BYTES", 300)
-        pieces = runs.split(1, len(rows), b"".join(rows))
-        flat = [row for piece in pieces for row in (piece.rows() if isinstance(piece, runs.Run) else piece)]
+        pieces = uniform_spans.split(1, len(rows), b"".join(rows))
+        flat = [row for piece in pieces for row in (piece.rows() if isinstance(piece, uniform_spans.UniformSpan) else piece)]
         assert [(index, data[at : at + len(rows[index - 1])]) for index, data, at, _ in flat] == list(enumerate(rows, 1))
         judge = Judge(now, depth, age, tail)
         found: list[int] = []
         for piece in reversed(pieces):
-            alike = judge.judge_run(piece) if isinstance(piece, runs.Run) else None
-            if isinstance(piece, runs.Run) and alike is not None:
+            alike = judge.judge_span(piece) if isinstance(piece, uniform_spans.UniformSpan) else None
+            if isinstance(piece, uniform_spans.UniformSpan) and alike is not None:
                 found += alike
                 counted = compaction.Verdicts()
-                counted.add_run(alike, piece.length)
+                counted.add_span(alike, piece.length)
                 assert counted.counts == [alike.count(verdict) for verdict in range(4)]
                 assert counted.bytes == [alike.count(verdict) * piece.length for verdict in range(4)]
                 continue
-            for index, data, at, past in reversed(piece.rows() if isinstance(piece, runs.Run) else piece):
+            for index, data, at, past in reversed(piece.rows() if isinstance(piece, uniform_spans.UniformSpan) else piece):
                 found.append(judge.judge(index, data, at, past))
         assert found == plain
         written = []
@@ -219,10 +219,10 @@ def test_runs_are_judged_and_laid_out_as_their_records_are(log: list[Record], no
             patch.setattr(os, "urandom", bytes)
             writer = BaseWriter(files, "/d/base", 1, len(rows), 7)
             for piece in pieces:
-                if isinstance(piece, runs.Run) and together:
-                    writer.add_run(piece)
+                if isinstance(piece, uniform_spans.UniformSpan) and together:
+                    writer.add_span(piece)
                     continue
-                for index, data, at, _ in piece.rows() if isinstance(piece, runs.Run) else piece:
+                for index, data, at, _ in piece.rows() if isinstance(piece, uniform_spans.UniformSpan) else piece:
                     writer.add(index, data[at : at + len(rows[index - 1])], current=True)
             writer.finish()
             fd = files.open("/d/base")
@@ -636,7 +636,7 @@ def test_many_records_taken_at_once_make_the_same_state(tmp_path: Path, monkeypa
             short = memory_of(engine)
         with monkeypatch.context() as patch:
             patch.setattr(engine_module, "Loading", lambda apply, *_: PlainLoader(apply))
-            patch.setattr(KvStore, "settle", lambda _self: None)
+            patch.setattr(KvStore, "finish_load", lambda _self: None)
             with open_engine(tmp_path) as engine:
                 assert memory_of(engine) == short
 
@@ -679,7 +679,7 @@ RUN = st.tuples(
 @example([[("late", 150, True, b"a", "default"), ("turns", 650, True, b"a", "other"), ("add", 650, True, b"b", "other")]])
 @given(st.lists(st.lists(RUN, max_size=6), max_size=4))
 def test_runs_of_records_make_the_same_state(batches: list[list[tuple[str, int, bool, bytes, str]]]) -> None:
-    """Batches of many records of one layout, and where such a run ends."""
+    """Batches of many records of one layout, and where such a span ends."""
     with tempfile.TemporaryDirectory() as home:
         directory = Path(home)
         with open_engine(directory) as engine:
@@ -695,7 +695,7 @@ def test_runs_of_records_make_the_same_state(batches: list[list[tuple[str, int, 
                             elif kind == "count":
                                 space.kv.incr(b"n%b%d" % (name, at if even else at % 3))
                             elif kind in ("enqueue", "late"):
-                                delay = 5 if kind == "late" and (at > 66 or times < 64) else 0  # a long run ends at the first
+                                delay = 5 if kind == "late" and (at > 66 or times < 64) else 0  # a long span ends at the first
                                 space.queues.enqueue(name, payload, priority=at % 2 if not even else 0, delay=delay)
                             elif kind == "add":
                                 space.streams.append(name, payload)
@@ -717,16 +717,16 @@ def test_runs_of_records_make_the_same_state(batches: list[list[tuple[str, int, 
             short = memory_of(engine)
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(engine_module, "Loading", lambda apply, *_: PlainLoader(apply))
-            patch.setattr(KvStore, "settle", lambda _self: None)
+            patch.setattr(KvStore, "finish_load", lambda _self: None)
             with open_engine(directory) as engine:
                 assert memory_of(engine) == short
-        with pytest.MonkeyPatch.context() as patch:  # and a compaction that takes runs makes the same files as one that does not
+        with pytest.MonkeyPatch.context() as patch:  # and a compaction that takes spans makes the same files as one that does not
             patch.setattr(os, "urandom", bytes)
             made = []
             for records in (3, 64, 1 << 30):
-                patch.setattr(runs, "STRIDES_MIN", records)
-                copy = directory / f"runs-of-{records}"
-                shutil.copytree(directory, copy, ignore=shutil.ignore_patterns("runs-of-*"))
+                patch.setattr(uniform_spans, "STRIDES_MIN", records)
+                copy = directory / f"spans-of-{records}"
+                shutil.copytree(directory, copy, ignore=shutil.ignore_patterns("spans-of-*"))
                 with open_engine(copy) as engine:
                     engine.compact()
                 made.append({path.name: path.read_bytes() for path in copy.iterdir() if path.suffix in (".base", ".hist")})

@@ -4,7 +4,7 @@ from collections.abc import Callable, Generator
 
 from flo.commands.binary.session import BinarySession, Waiter
 from flo.commands.binary.table import WAITING, Reply, handles
-from flo.commands.host import UNREAD_ARGUMENTS_MAX
+from flo.commands.host import LAZY_ARGUMENTS_MAX
 from flo.engine import KeyValue
 from flo.engine.kv import ATOMIC_KEYS_MAX, DEADLINE_MAX
 from flo.errors import BadRequest, NotFound
@@ -196,7 +196,7 @@ def _once_read(kv: KeyValue, count: int, answer: Callable[[], bytes]) -> Reply:
         yield from kv.all_read()
         return answer()
 
-    return later() if count > UNREAD_ARGUMENTS_MAX and kv.store.unread is not None else answer()
+    return later() if count > LAZY_ARGUMENTS_MAX and kv.store.lazy is not None else answer()
 
 
 @handles("kv_history")

@@ -106,7 +106,7 @@ def describe_server(host: Host, address: str) -> dict[str, object]:
         "refused": counters.errors,
         "namespaces": len(engine.namespaces),
         "keys": sum(len(namespace.kv.store) for namespace in engine.namespaces.values()),
-        "unread": engine.rest.left if engine.rest is not None else 0,
+        "unread": engine.background_load.remaining if engine.background_load is not None else 0,
         "bytes": engine.memory_used(),
         "resident_bytes": resident_bytes(),
         "max_memory": host.settings.max_memory,

@@ -1,11 +1,11 @@
-"""The record law: which records of a log are live. One generic function, the same for every store.
+"""The liveness rule: which records of a log are live. One generic function, the same for every store.
 
-The latest record of an entity is its state; what it leans on is live with it; a watermark kills the members of
-its scope below an index; the rest is dead. An entity is (family, namespace, entity bytes). History is kept
-apart: the chain of predecessors, by depth and age. Compaction needs to know no more than this.
+The latest record of an entity is its state. The records that it leans on are live with it. A watermark kills the members of its scope below
+an index. All other records are dead. An entity is (family, namespace, entity bytes). History is separate: the chain of predecessors, kept
+by depth and age. Compaction needs to know no more than this.
 
-`store/` must agree: applying only the live records gives the same state as applying all of them. `survivors` says it plainly;
-`Judge` says the same of a log too large to hold, record by record, the newest first; tests/ual/test_compaction.py holds them equal.
+`store/` must agree: applying only the live records gives the same state as applying all. `survivors` is the rule in plain code; `Judge`
+applies it to a log too large for memory, record by record, the newest first. tests/ual/test_compaction.py holds them equal.
 """
 
 import struct
@@ -28,14 +28,14 @@ from flo.ual.record import (
     Record,
     container_of,
 )
-from flo.ual.runs import Run
+from flo.ual.uniform_spans import UniformSpan
 
 Entity = tuple[int, int, bytes]  # family, namespace, entity
-TIME_MAX = (1 << 64) - 1  # that a record can say
+TIME_MAX = (1 << 64) - 1  # the highest that a record can hold
 
 
 class Survivors(NamedTuple):
-    """Indexes to keep: `live` is the present state, `history` what is kept besides."""
+    """Indexes to keep: `live` are the present state, `history` the others."""
 
     live: frozenset[int]
     history: frozenset[int]
@@ -46,7 +46,7 @@ def entity_of(record: Record) -> Entity:
 
 
 def scopes_of(record: Record) -> tuple[bytes, ...]:
-    """The entities of the watermarks that may drop this record: all of the namespace, its family, its container."""
+    """The scopes of the watermarks that may drop this record: the whole namespace, its family, its container."""
     family = bytes((record.family,))
     if record.family < FAMILY_CONTAINED or not record.entity:
         return b"", family
@@ -54,11 +54,11 @@ def scopes_of(record: Record) -> tuple[bytes, ...]:
 
 
 def survivors(log: Mapping[int, Record], now: int, depth: int, age: int) -> Survivors:
-    """What the law keeps of `log`, a whole log from its first record, by index.
+    """The records that the rule keeps of `log`, a whole log by index, from its first record on.
 
-    `depth` is how many versions of an entity are kept, the present one included (1 keeps no history); `age`, in
-    ms, how long a version is kept after something replaced it, counted back from `now` (ms). What a record replaced that says a time after
-    `now` (the clock was ahead when it was written) counts as replaced now.
+    `depth` is the number of versions of an entity that are kept, with the present one (1 keeps no history). `age` (ms) is how long a
+    version is kept after it was replaced, counted back from `now` (ms). If the replacing record has a time after `now` (the clock was ahead
+    when it was written), the version counts as replaced now.
     """
     latest: dict[Entity, int] = {}
     marks: dict[tuple[int, bytes], int] = {}  # (namespace, scope) -> dead below
@@ -71,7 +71,7 @@ def survivors(log: Mapping[int, Record], now: int, depth: int, age: int) -> Surv
 
     def dropped(index: int, record: Record) -> bool:
         if record.family == FAMILY_WATERMARK:
-            return False  # a mark shadows what may lie in an older segment: the latest of its scope stays
+            return False  # a watermark shadows records that may be in an older segment: the latest of its scope stays
         return any(index < marks.get((record.namespace, scope), 0) for scope in scopes_of(record))
 
     live: set[int] = set()
@@ -83,7 +83,7 @@ def survivors(log: Mapping[int, Record], now: int, depth: int, age: int) -> Surv
         if not record.gone:
             _keep(index, log, live)
         elif depth > 1 and record.prev and min(record.time, now) + age > now:
-            _keep(index, log, history)  # the end of the chain, from which the deleted entity's history is reached
+            _keep(index, log, history)  # the end of the chain: the deleted entity's history is reached from here
         replaced, at, kept = record.time, record.prev, 1
         while at and kept < depth and min(replaced, now) + age > now:
             older = log.get(at)
@@ -95,7 +95,7 @@ def survivors(log: Mapping[int, Record], now: int, depth: int, age: int) -> Surv
 
 
 def _keep(index: int, log: Mapping[int, Record], into: set[int]) -> None:
-    """Add `index` and all it leans on."""
+    """Add `index` and every record that it leans on, directly or not."""
     pending = [index]
     while pending:
         at = pending.pop()
@@ -105,29 +105,31 @@ def _keep(index: int, log: Mapping[int, Record], into: set[int]) -> None:
 
 
 DEAD, HISTORY, LIVE, CURRENT = 0, 1, 2, 3
-# CURRENT is live too: its entity's latest, and nothing leans on it, so that it may be applied after all that is only LIVE.
+# CURRENT is live too: the latest record of its entity, and no record leans on it. So it may be applied after all records that are only
+# LIVE.
 _FAMILIES = [bytes((kind & FAMILY_MASK,)) for kind in range(256)]
 
 
 class Judge:
-    """`survivors`, one record (or run) at a time from the newest to the oldest: who leans on a record, or comes behind it in its chain, and
-    every watermark that may drop it, has been seen before it. Its memory is one set item an entity, not one a record."""
+    """`survivors` for one record or span at a time, from the newest to the oldest. Before a record comes everything that decides about it:
+    the records that lean on it, the later records of its chain, and every watermark that may drop it. The memory needed is one set item for
+    each entity, not for each record."""
 
     def __init__(self, now: int, depth: int, age: int, tail: bool = False) -> None:
-        """As for `survivors`. `tail` says that the log did not begin with the oldest record it will be shown: a deletion may be of what is
-        before that, and is live until somebody sees that there is nothing."""
-        self._old = now - age if age > 0 else TIME_MAX  # what was replaced at this time or before is old
+        """`now`, `depth` and `age` as in `survivors`. With `tail`, the log has older records than those that will be judged. A deletion may
+        be of one of those, so it stays live."""
+        self._old = now - age if age > 0 else TIME_MAX  # a version replaced at this time or before is old
         self._tail = tail
         self._depth = depth
         self._seen: defaultdict[bytes, set[bytes]] = defaultdict(set)  # by family and namespace: entities
-        self._needed: dict[int, int] = {}  # index -> what leans on it is kept as
-        self._chain: dict[int, int] = {}  # index -> the how-manieth version of its entity it is
+        self._needed: dict[int, int] = {}  # index -> the verdict on the records that lean on it
+        self._chain: dict[int, int] = {}  # index -> its number among the versions of its entity, the newest is 1
         self._marks: dict[tuple[int, bytes], int] = {}
-        self._marked = 0  # no mark drops what has this index, or a higher one
+        self._marked = 0  # no watermark drops a record with this index or a higher one
 
     def judge(self, index: int, data: bytes, at: int, past: bool = False) -> int:
-        """DEAD, HISTORY, LIVE or CURRENT: what becomes of the record at offset `at` of `data`. `past` says that an earlier pass has found
-        it to be history: whatever it was replaced by may be lost, and it is not what is any more."""
+        """The verdict on the record at offset `at` of `data`: DEAD, HISTORY, LIVE or CURRENT. `past`: an earlier pass has found it to be
+        history. The record that replaced it may be gone, so it must not count as the latest of its entity."""
         _, kind, shape, entity_length, namespace, time, prev = HEADER.unpack_from(data, at)
         leans = shape & LEANS_MASK
         start = at + HEADER_BYTES + 8 * leans
@@ -162,22 +164,22 @@ class Judge:
                 self._needed[lean] = max(min(verdict, LIVE), self._needed.get(lean, DEAD))
         return verdict
 
-    def judge_run(self, run: Run) -> bytes | None:
-        """`judge` of every record of a run, from the newest to the oldest; None where there is something about one of them that only a
-        look at each can tell, and nothing has been done then."""
-        indexes = range(run.first, run.first + run.records)
-        if run.kind == WATERMARK or run.first < self._marked:
+    def judge_span(self, span: UniformSpan) -> bytes | None:
+        """The verdicts on the records of a span, from the newest to the oldest. None, with nothing changed, if they must be judged one by
+        one."""
+        indexes = range(span.first, span.first + span.records)
+        if span.kind == WATERMARK or span.first < self._marked:
             return None
         if not (self._needed.keys().isdisjoint(indexes) and self._chain.keys().isdisjoint(indexes)):
             return None
-        if self._depth > 1 and any(map(any, run.cut(PREV_AT, HEADER_BYTES))):
+        if self._depth > 1 and any(map(any, span.cut(PREV_AT, HEADER_BYTES))):
             return None
-        head = _FAMILIES[run.kind] + U32.pack(run.namespace)
-        seen, entities = self._seen[head], run.cut(HEADER_BYTES, HEADER_BYTES + run.entity_length)
+        head = _FAMILIES[span.kind] + U32.pack(span.namespace)
+        seen, entities = self._seen[head], span.cut(HEADER_BYTES, HEADER_BYTES + span.entity_length)
         new = set(entities)
-        if len(new) == run.records and seen.isdisjoint(new):
+        if len(new) == span.records and seen.isdisjoint(new):
             seen |= new
-            return bytes((CURRENT,)) * run.records
+            return bytes((CURRENT,)) * span.records
         verdicts = bytearray()
         for entity in reversed(entities):
             if entity in seen:

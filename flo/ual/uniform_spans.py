@@ -1,8 +1,8 @@
-"""Runs: neighbours in a batch that are laid out alike, which can be taken together. A log of millions is mostly such.
+"""Uniform spans: neighbouring records of a batch that have one layout and are handled together. A log of millions is mostly such.
 
-Records that begin with the same twelve bytes (length, type, shape, length of the entity, namespace) have everything in the same places.
-What has to be the same is compared by slices with a step, one byte of all of them at once. Messages of a run are of one queue, priority
-and delay; stream records, of one stream.
+Records that begin with the same twelve bytes (length, type, shape, length of the entity, namespace) have every field at the same place.
+The bytes that must be equal are compared by slices with a step: the same byte of all records at once. The messages of a span are of one
+queue, priority and delay; its stream records are of one stream.
 """
 
 import struct
@@ -13,18 +13,18 @@ from flo.errors import LogDamaged
 from flo.ual.record import HEADER_BYTES, MESSAGE_STATE, QUEUE_MESSAGE, RECORD_STATE, STREAM_ID, STREAM_RECORD, U16, U32, U64
 
 LIKE = struct.Struct("<IBBHI")  # the start of a record's header: length, type, shape, length of the entity, namespace
-LIKE_BYTES = LIKE.size  # what is laid out alike begins alike
-CUT_RECORDS = 64  # that one format takes apart, in a third of the time that slices take
-LOOK_RECORDS = 8  # so many are passed over after a look for a run that found none
-RUN_MAX = 1024  # records: no step is long, for the process that compacts naps between steps only
-STRIDES_MIN = 64  # records from which on slices with a step are cheaper than a look at each
+LIKE_BYTES = LIKE.size  # so many bytes are equal in records of one layout
+CUT_RECORDS = 64  # records that one format takes apart, in a third of the time of slices
+LOOK_RECORDS = 8  # records skipped after a search that found no span
+SPAN_MAX = 1024  # records: no step is long, since the process that compacts naps only between steps
+STRIDES_MIN = 64  # from so many records on, slices with a step are cheaper than a look at each record
 
-Row = tuple[int, bytes, int, bool]  # index, bytes that hold the record, its offset in them, whether an earlier pass made it history
+Row = tuple[int, bytes, int, bool]  # index, bytes with the record, its offset in them, whether an earlier pass made it history
 
 
-class Run(NamedTuple):
-    """`records` of `length` bytes each, from index `first` on, side by side from offset `at` of `data` on. None has a shape: they
-    lean on nothing, and are not of what is gone."""
+class UniformSpan(NamedTuple):
+    """`records` neighbours of `length` bytes each, from index `first` on, from offset `at` of `data` on. None of them leans on a record,
+    and none is the end of an entity: their shape is 0."""
 
     first: int
     records: int
@@ -36,7 +36,7 @@ class Run(NamedTuple):
     namespace: int
 
     def cut(self, start: int, end: int) -> list[bytes]:
-        """From byte `start` to `end` of each."""
+        """The bytes from `start` to `end` of each record."""
         data, length = self.data, self.length
         middle, behind = self.at + self.records // CUT_RECORDS * CUT_RECORDS * length, self.at + self.records * length
         form = f"{start}x{end - start}s{length - end}x" * CUT_RECORDS
@@ -45,16 +45,17 @@ class Run(NamedTuple):
         return found
 
     def rows(self) -> list[Row]:
-        """Each by itself."""
+        """The records as single rows."""
         return [(self.first + number, self.data, self.at + number * self.length, False) for number in range(self.records)]
 
-    def part(self, start: int, count: int) -> "Run":
-        """`count` of them, without the first `start`."""
+    def part(self, start: int, count: int) -> "UniformSpan":
+        """The span of `count` records behind the first `start`."""
         return self._replace(first=self.first + start, records=count, at=self.at + start * self.length)
 
 
 def alike_places(kind: int, entity_length: int, length: int) -> list[int]:
-    """Which bytes of a run's records are the same. Raises `LogDamaged` where a message or stream record cannot have such lengths."""
+    """The places of the bytes that are equal in all records of a span. Raises `LogDamaged` if a message or stream record cannot have such
+    lengths."""
     if kind not in (QUEUE_MESSAGE, STREAM_RECORD):
         return list(range(LIKE_BYTES))
     id_bytes, state_bytes = (U64.size, MESSAGE_STATE.size) if kind == QUEUE_MESSAGE else (STREAM_ID.size, RECORD_STATE.size)
@@ -66,8 +67,9 @@ def alike_places(kind: int, entity_length: int, length: int) -> list[int]:
 
 
 def count_alike(body: bytes, at: int, length: int, places: list[int], most: int) -> int:
-    """How many records of `length` bytes, from the one at offset `at` on, have the same bytes as it at `places`, up to `most`. Looks at
-    few to begin with, then at eight times as many: where records of several kinds alternate, little is looked at in vain."""
+    """The number of records of `length` bytes, up to `most`, from the one at offset `at` on, that have the same bytes as that one at
+    `places`. It compares few records first, then eight times as many each time: little work is lost where records of several kinds
+    alternate."""
     done, window = 0, STRIDES_MIN
     while done < most:
         count = wanted = min(window, most - done)
@@ -84,13 +86,13 @@ def count_alike(body: bytes, at: int, length: int, places: list[int], most: int)
     return done
 
 
-def split(first: int, count: int, body: bytes) -> list[Run | list[Row]]:
-    """The records of a batch whose checksum held, in order: runs of STRIDES_MIN to RUN_MAX, and what is between them. Raises `LogDamaged`
-    where its lengths cannot be."""
-    found: list[Run | list[Row]] = []
+def split(first: int, count: int, body: bytes) -> list[UniformSpan | list[Row]]:
+    """The records of a batch whose checksum held, in order: spans of STRIDES_MIN to SPAN_MAX records, and lists of the rows between them.
+    Raises `LogDamaged` if the lengths in it are impossible."""
+    found: list[UniformSpan | list[Row]] = []
     rows: list[Row] = []
     at, index, end, size = 0, first, first + count, len(body)
-    look_at = first  # where the next look for a run is worth it
+    look_at = first  # where to search for a span next
     length_at = U32.unpack_from
     while index < end:
         if at + HEADER_BYTES > size:
@@ -99,16 +101,16 @@ def split(first: int, count: int, body: bytes) -> list[Run | list[Row]]:
         if length < HEADER_BYTES or at + length > size:
             raise LogDamaged(f"a record says it has {length} bytes, which cannot be.")
         if index == look_at:
-            run = _run_at(index, min(end - index, RUN_MAX), body, at, length)
-            if run.records >= STRIDES_MIN:
+            span = _span_at(index, min(end - index, SPAN_MAX), body, at, length)
+            if span.records >= STRIDES_MIN:
                 if rows:
                     found.append(rows)
                     rows = []
-                found.append(run)
-                index = look_at = index + run.records
-                at += run.records * length
+                found.append(span)
+                index = look_at = index + span.records
+                at += span.records * length
                 continue
-            look_at += max(run.records, LOOK_RECORDS)
+            look_at += max(span.records, LOOK_RECORDS)
         rows.append((index, body, at, False))
         index += 1
         at += length
@@ -117,12 +119,12 @@ def split(first: int, count: int, body: bytes) -> list[Run | list[Row]]:
     return found
 
 
-def _run_at(index: int, most: int, body: bytes, at: int, length: int) -> Run:
-    """The run that begins with the record at offset `at`, of up to `most` records; of that one alone where it would be short."""
+def _span_at(index: int, most: int, body: bytes, at: int, length: int) -> UniformSpan:
+    """The span of up to `most` records that begins at offset `at`; of the first record alone if it would be short."""
     _, kind, shape, entity_length, namespace = LIKE.unpack_from(body, at)
     count = 1
-    # where there is one, the last record that makes it one begins as the first does
+    # in a span of STRIDES_MIN records the last one begins as the first does: a quick test
     if not shape and body.startswith(body[at : at + LIKE_BYTES], at + (STRIDES_MIN - 1) * length):
         most = min(most, (len(body) - at) // length)
         count = count_alike(body, at, length, alike_places(kind, entity_length, length), most)
-    return Run(index, count, body, at, length, kind, entity_length, namespace)
+    return UniformSpan(index, count, body, at, length, kind, entity_length, namespace)
