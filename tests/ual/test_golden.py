@@ -152,7 +152,7 @@ def test_check_says_what_is_there_and_what_is_wrong(directory: str) -> None:
     assert f"DAMAGED: {segment} is damaged at byte" in damaged.stderr
     missing = subprocess.run([*command[:-1], directory + "/none"], capture_output=True, text=True, cwd=ROOT, check=False)
     assert missing.returncode == 1
-    assert "is not there" in missing.stderr
+    assert "does not exist" in missing.stderr
     empty = Path(directory).parent / "empty"
     empty.mkdir()
     nothing = subprocess.run([*command[:-1], str(empty)], capture_output=True, text=True, cwd=ROOT, check=False)
