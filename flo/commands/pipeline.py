@@ -61,11 +61,19 @@ def run(session: "RespSession", data: bytes, room: int) -> int:
             end = at + 2 * count + 1
             if end > last:
                 break
-            args = pieces[at + 2 : end : 2]
-            if [tokens[len(arg)] for arg in args] != pieces[at + 1 : end : 2]:
-                break
+            if count == 2:  # most requests: the same as below, in half the time
+                name, key = args = [pieces[at + 2], pieces[at + 4]]
+                if tokens[len(key)] != pieces[at + 3] or tokens[len(name)] != pieces[at + 1]:
+                    break
+            else:
+                args = pieces[at + 2 : end : 2]
+                if [tokens[len(arg)] for arg in args] != pieces[at + 1 : end : 2]:
+                    break
         except (KeyError, IndexError):
-            if pieces[at] not in counts or [b"$%d" % len(arg) for arg in args] != pieces[at + 1 : end : 2]:
+            if pieces[at] not in counts:
+                break
+            args = pieces[at + 2 : end : 2]  # some are longer than `tokens` knows
+            if [b"$%d" % len(arg) for arg in args] != pieces[at + 1 : end : 2]:
                 break
         known = plain.get(args[0])
         at = end

@@ -156,7 +156,7 @@ class KeyValue(Part):
             self.store.put(index, key, state[8:], kind & 3, U64.unpack_from(state)[0])
         else:
             self.store.put(index, key, state, kind & 3, 0)
-        if self.watches:
+        if self.watches.by_name:
             self._tell(key)
 
     def _tell(self, key: bytes) -> None:
@@ -171,7 +171,7 @@ class KeyValue(Part):
     def drop(self, below: int) -> list[Any]:
         """See `Part`."""
         store = self.store
-        held = [*store.deadlines.hours(), store.buried, *store.ordered.leaves(), store.ordered.fresh, *store.clear(below)]
+        held = [*store.deadlines.pieces(), store.buried, *store.ordered.leaves(), store.ordered.fresh, *store.clear(below)]
         self.watches.change_all()
         self.engine.changed.add(self)
         return held
@@ -212,7 +212,7 @@ class KeyValue(Part):
         index = log.append(record)
         store.replace(shard, old, index, key, value, kind, deadline)
         engine.busy.add(self.namespace)
-        if self.watches:
+        if self.watches.by_name:
             self._tell(key)
         return index
 
@@ -232,7 +232,7 @@ class KeyValue(Part):
         index = log.append(b"".join((header, version, U64.pack(holder), key, state)))
         self.store.touch(index, key, deadline, holder)
         engine.busy.add(self.namespace)
-        if self.watches:
+        if self.watches.by_name:
             self._tell(key)
         return index
 
@@ -245,7 +245,7 @@ class KeyValue(Part):
         index = log.append(b"".join((header, prev, key)))
         self.store.bury(index, key, now)
         engine.busy.add(self.namespace)
-        if self.watches:
+        if self.watches.by_name:
             self._tell(key)
         return index
 
