@@ -64,7 +64,14 @@ def set_(session: RespSession, args: list[bytes]) -> Reply:
     if len(args) == 3:
         kv.put(args[1], args[2])
         return OK
-    now = session.host.engine.now
+    now = kv.engine.now
+    if len(args) == 5 and args[3] in _EXPIRY_OPTIONS:  # most that have an option at all
+        unit, absolute = _EXPIRY_OPTIONS[args[3]]
+        deadline = arguments.deadline(args[4], unit, 0 if absolute else now, "set")
+        kv.put(args[1], args[2], deadline=deadline)
+        if deadline <= now:
+            kv.sweep_key(args[1])  # its time has passed already
+        return OK
     absent = present = want_old = keep = False
     expiry = amount = b""
     at = 3
