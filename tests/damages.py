@@ -892,7 +892,7 @@ class Judge:
         _need(last >= kept, f"everything up to index {kept} is there, and a repair cuts to {last}: {text!r}")
         lost = {index for index in story.records if index <= last and any(first <= index <= end for first, end in holes)}
         self._compare(story, engine, last, lost, text)
-        engine.forget_unreadable()
+        engine.forget_lost()
         for space in engine.namespaces.values():
             for name in list(space.queues.store.queues):
                 space.queues.peek(name, 1000)

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from flo.engine import Engine, EngineSettings
-from flo.engine.engine import SWEEP_RETRY_MS
 from flo.engine.kv import KeyValue
+from flo.engine.part import SWEEP_RETRY_MS
 from flo.errors import Conflict, NotFound, Overloaded
 from flo.store.kv import BURIED_BYTES
 from tests.fakes import FakeHost, feed, session
@@ -93,7 +93,7 @@ LOOKS: dict[str, Callable[[KeyValue], object]] = {
     "copy": lambda kv: kv.copy(b"k", b"x", replace=True, move=False),
     "update": lambda kv: kv.update(b"k", lambda old: old and None),
     "json_get": lambda kv: kv.json_get(b"k"),
-    "sweep": lambda kv: kv.engine.run(kv.engine.sweep),
+    "sweep": lambda kv: kv.engine.run(kv.sweep),
 }
 
 

@@ -270,5 +270,6 @@ def test_messages_whose_payload_was_lost_are_found_whatever_happened_to_them(tmp
         leased, ready, dead = (engine.queues.enqueue(NAME, b"payload") for _ in range(3))
         engine.queues.dequeue(NAME, 1)
         engine.queues.store.die(dead, NAME, 0, 1, 1)
-        assert sorted(seq for *_, seq in engine.unreadable(lambda _: False)) == [leased, ready, dead]
-        assert [seq for *_, seq in engine.unreadable(lambda seq: seq != ready)] == [ready]
+        found = sorted(lost.sentence for _, lost in engine.lost(lambda _: False))
+        assert found == [f"message {seq} of queue {NAME!r}" for seq in (leased, ready, dead)]
+        assert [lost.sentence for _, lost in engine.lost(lambda seq: seq != ready)] == [f"message {ready} of queue {NAME!r}"]

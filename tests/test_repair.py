@@ -78,7 +78,7 @@ def mend(files: SimFiles) -> tuple[Repaired, tuple[int, int, int]]:
             assert files.content(f"{done.aside}/{name}") == originals[name], "what is aside is what was there"
     assert check(DIR, files).damage == []
     with open_at(files) as engine:
-        engine.forget_unreadable()
+        engine.forget_lost()
         found = holds(engine)
         engine.kv.put(b"touched", b"later")
     assert check(DIR, files).damage == []
@@ -188,7 +188,7 @@ def test_a_crash_at_every_call(long_run: bool) -> None:
                 repair(left, DIR, NOW + 1)
                 assert check(DIR, left).damage == [], f"call {call}, {mode}"
                 with open_at(left) as engine:
-                    engine.forget_unreadable()
+                    engine.forget_lost()
                     assert holds(engine)[0] == found[0], f"call {call}, {mode}"
                 tried += 1
         assert tried > 30

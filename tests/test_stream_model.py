@@ -66,7 +66,7 @@ class Model:
 
 def snapshot(engine: Engine) -> Any:
     """Everything that must be the same after a rebuild, once time has done what it has to."""
-    while engine.streams.sweep():
+    while engine.sweep():
         pass
 
     def stream(s: Stream) -> Any:
@@ -118,7 +118,7 @@ class StreamModel(RuleBasedStateMachine):
     def _now(self) -> int:
         """The time now, and what it has done, to both."""
         with self.engine.batch():
-            while self.engine.streams.sweep():
+            while self.engine.sweep():
                 pass
         self.stamp = max(self.stamp, self.wall)
         for model in self.streams.values():

@@ -83,8 +83,7 @@ def _look_once(directory: str) -> tuple[list[str], list[str]]:
     if report.damage:
         return report.lines, report.damage
     return [*report.lines, *_contents(engine)], [
-        f"message {seq} of queue {queue.name!r} in namespace {namespace.name!r} has no record in the log."
-        for namespace, queue, seq in engine.unreadable(is_kept)
+        f"{lost.sentence} in namespace {namespace.name!r} has no record in the log." for namespace, lost in engine.lost(is_kept)
     ]
 
 
@@ -92,14 +91,7 @@ def _contents(engine: "Engine") -> list[str]:
     """A line about each namespace."""
     lines = []
     for name, namespace in sorted(engine.namespaces.items()):
-        queues, streams = namespace.queues.store, namespace.streams.store
-        messages = sum(sum(queue.counts) for queue in queues.queues.values())
-        dead = sum(len(queue.dead) for queue in queues.queues.values())
-        records = sum(stream.count for stream in streams.streams.values())
-        lines.append(
-            f"{name}: {len(namespace.kv.store)} keys, {len(queues.queues)} queues with {messages} messages and {dead} dead letters, "
-            f"{len(streams.streams)} streams with {records} records"
-        )
+        lines.append(f"{name}: " + ", ".join(f"{count} {noun.replace('_', ' ')}" for noun, count in namespace.counts().items()))
     if engine.homeless:
         lines.append(f"{engine.homeless} records belong to a namespace that was deleted or whose own record was lost")
     return lines
@@ -126,7 +118,7 @@ def _repair(directory: str) -> int:
         if done.aside:
             print(f"the damaged files were copied to {done.aside}")
         with Engine(directory, EngineSettings()) as engine:  # payloads lost by this repair, or by an earlier one that was interrupted
-            lost = engine.forget_unreadable()
+            lost = engine.forget_lost()
         if lost:
             print(f"{lost} messages whose payload was lost are acknowledged")
     except (FloError, OSError) as e:

@@ -73,17 +73,17 @@ def run_start(args: argparse.Namespace) -> int:
     def ready() -> None:
         """Print that the server listens, and what it holds."""
         engine = server.engine
-        keys = sum(len(namespace.kv.store) for namespace in engine.namespaces.values())
-        queues = sum(len(namespace.queues.names()) for namespace in engine.namespaces.values())
-        streams = sum(len(namespace.streams.names()) for namespace in engine.namespaces.values())
+        found = engine.counts()
+        counts = {noun: found[noun] for noun in ("keys", "queues", "streams")}
         unread = engine.background_load.remaining if engine.background_load is not None else 0  # some may belong to keys counted above
-        held = f"{keys} keys, {queues} queues, {streams} streams" + (f", {unread} values to be read while it serves" if unread else "")
+        to_read = f", {unread} values to be read while it serves" if unread else ""
+        held = ", ".join(f"{count} {noun}" for noun, count in counts.items()) + to_read
         where = f"{settings.bind}:{server.port}" if listener is None else f"{listener.getsockname()[0]}:{server.port}"
         directory = os.path.abspath(settings.data_dir)
         if settings.log_format == "json":
             server.log(
                 "info", "listening", address=where, data_dir=directory, durability=settings.durability,
-                keys=keys, unread=unread, queues=queues, streams=streams, records=engine.log.recovered_records,
+                **counts, unread=unread, records=engine.log.recovered_records,
                 recovery_seconds=round(took, 3),
                 pid=os.getpid(), version=flo.__version__, config=source, descriptors=server.descriptor_limit,
             )  # fmt: skip

@@ -163,8 +163,9 @@ def _info_keyspace(host: Host) -> dict[str, object]:
     titles |= {name: f"ns_{name}" for name in host.engine.namespaces if name not in titles}
     for name, title in titles.items():
         namespace = host.engine.namespaces.get(name)
-        if namespace is not None and len(namespace.kv.store):
-            lines[title] = f"keys={len(namespace.kv.store)},expires={namespace.kv.store.deadlines.count},avg_ttl=0"
+        counts = namespace.counts() if namespace is not None else {}
+        if counts.get("keys"):
+            lines[title] = f"keys={counts['keys']},expires={counts['keys_with_deadline']},avg_ttl=0"
     return lines
 
 

@@ -16,7 +16,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from itertools import chain
+from time import monotonic
 from typing import Any, NamedTuple, TypeVar
 
 from flo import forks
@@ -25,25 +25,17 @@ from flo.engine.clock import steady_clock, wall_clock
 from flo.engine.kv import RECORD_MARGIN_BYTES, KeyValue
 from flo.engine.loading import Loading
 from flo.engine.namespace import DEFAULT, DEFAULT_ID, Namespace, check_name, hash_name
+from flo.engine.part import Lost, Part
 from flo.engine.queue import Queues
 from flo.engine.stream import Streams
-from flo.errors import BadRequest, Conflict, LogDamaged, LogFailed, OutOfMemory, Overloaded
+from flo.errors import BadRequest, Conflict, LogDamaged, LogFailed, OutOfMemory
 from flo.given import text
-from flo.store.ordered import WAITING_MIN, OrderedKeys
-from flo.store.queue import Queue, QueueStore, queue_of
-from flo.store.stream import StreamStore
 from flo.ual.compaction import compact, remove_replaced
 from flo.ual.files import Files
 from flo.ual.keyindex import KeyIndex
 from flo.ual.log import SEGMENT_BYTES, SYNC, Log
 from flo.ual.record import (
     FAMILY_KV,
-    FAMILY_MASK,
-    FAMILY_QUEUE,
-    FAMILY_QUEUE_SIDE,
-    FAMILY_STREAM,
-    FAMILY_STREAM_GROUP,
-    FAMILY_STREAM_SIDE,
     HEADER_BYTES,
     NAMESPACE,
     NAMESPACE_ID_MAX,
@@ -56,11 +48,8 @@ from flo.ual.record import (
 )
 from flo.ual.segment import OFFSET_BYTES
 
-SWEEP_KEYS = 200  # expired keys buried in one slice: 3 us each
 NOTIFY_SLICE = 1000  # who wait for a key, told in one turn: 2 us each
-SWEEP_RETRY_MS = 1000  # how soon sweeping is tried again on a full disk, by the steady clock
-QUEUE_FAMILIES = (FAMILY_QUEUE, FAMILY_QUEUE_SIDE)
-STREAM_FAMILIES = (FAMILY_STREAM, FAMILY_STREAM_SIDE, FAMILY_STREAM_GROUP)
+UPKEEP_SECONDS = 0.002  # of one round over the namespaces
 FORGET_SLICE = 1000  # lost messages forgotten in one batch
 FREE_STEP = 256
 # How many bytes of records are asked for at once, so that no record has to ask. The footer takes OFFSET_BYTES more for each record, which
@@ -140,9 +129,9 @@ class Engine:
         self._depth = 0  # of batches and operations inside each other, in the thread that has the lock
         self._broken = False
         self._closed = False
-        self._sweep_after = 0  # by the steady clock; 0 where the disk had room
+        self._upkept = 0  # of the busy namespaces, where the next upkeep begins
         self._garbage: list[list[Any]] = []
-        self.changed: set[KeyValue | Streams] = set()  # those with somebody to tell
+        self.changed: set[Part] = set()  # those with somebody to tell
         self.background_load: BackgroundLoad | None = None  # values that are still on disk
         self._may_be_lazy = False
         self._next_namespace_id = DEFAULT_ID + 1
@@ -174,7 +163,8 @@ class Engine:
                 on_progress=on_progress,
             )
             for namespace in self.namespaces.values():
-                namespace.kv.store.finish_load()
+                for part in namespace.parts:
+                    part.finish_load()
                 self.busy.add(namespace.id)
             self._may_be_lazy = False
             if self.background_load is not None:
@@ -307,31 +297,44 @@ class Engine:
         if self._garbage:
             self._free_slice()
             more = True
-        for namespace in self._busy_ones():
-            if namespace.quiet:
+        return self._upkeep_parts(idle) or more
+
+    def _upkeep_parts(self, idle: bool) -> bool:
+        """Do a slice of what time and background work bring to the parts of the namespaces that may have any. Where it takes long, the next
+        call goes on with those behind."""
+        more, started = False, monotonic()
+        for count, namespace in enumerate(self._busy_ones()):
+            active = [part for part in namespace.parts if not part.quiet]
+            for part in active:
+                did = part.upkeep(idle)
+                more = part.sweep() or did or more
+            if not active and not namespace.untidy:
                 self.busy.discard(namespace.id)
-                continue
-            store = namespace.kv.store
-            waiting = store.ordered.waiting
-            if (idle and store.ordered.pending) or store.ordered.overdue or (waiting > WAITING_MIN and waiting > 2 * len(store)):
-                store.ordered.fold()
-                more = True
-                break
-            if idle and namespace.untidy:
+            elif idle and namespace.untidy:
                 namespace.tidy()
                 more = True
-                break
-        more = self.sweep() or more
-        for namespace in self._busy_ones():
-            if namespace.queues.store.queues or namespace.queues.store.freeing:
-                more = namespace.queues.sweep() or more
-                more = (idle and namespace.untidy) or more  # what was purged is freed by now
-            if namespace.streams.store.streams or namespace.streams.store.garbage:
-                more = namespace.streams.sweep() or more
+            if monotonic() - started > UPKEEP_SECONDS:
+                self._upkept += count + 1
+                return True
         return more
 
     def _busy_ones(self) -> list[Namespace]:
-        return [self._by_id[identity] for identity in self.busy]
+        """The busy namespaces, those first who were not come to the last time."""
+        found = [self._by_id[identity] for identity in self.busy]
+        if self._upkept and found:
+            start = self._upkept % len(found)
+            found = found[start:] + found[:start]
+        return found
+
+    def await_values(self) -> bool:
+        """Have values that a start left on disk be read without a pause; whether there are any left. Raises `Damaged`."""
+        rest = self.background_load
+        if rest is None:
+            return False
+        if rest.failure is not None:
+            raise rest.failure
+        rest.awaited = True
+        return True
 
     def load_slice(self, idle: bool) -> None:
         """Load a slice of the values that a start has left on disk."""
@@ -341,27 +344,17 @@ class Engine:
     def notify(self) -> bool:
         """Tell a slice of those who wait for keys or streams that have changed; returns whether there are more."""
         more = False
-        for stores in tuple(self.changed):
-            if stores.notify(NOTIFY_SLICE):
+        for part in tuple(self.changed):
+            if part.notify(NOTIFY_SLICE):
                 more = True
             else:
-                self.changed.discard(stores)
+                self.changed.discard(part)
         return more
 
     def sweep(self) -> bool:
-        """Bury up to SWEEP_KEYS keys whose deadline has passed; returns whether there are more."""
-        room = SWEEP_KEYS
-        if self.is_early(self._sweep_after):
-            return False
-        self._sweep_after = 0
-        try:
-            for namespace in self._busy_ones():
-                room -= namespace.kv.sweep(room)
-                if room <= 0:
-                    return True
-        except Overloaded:  # not even a tombstone fits on the disk; the keys stay invisible meanwhile
-            self._sweep_after = self.steady() + SWEEP_RETRY_MS
-        return False
+        """Do a slice of what time brings to every part; returns whether there is more."""
+        swept = [part.sweep() for namespace in self._busy_ones() for part in namespace.parts]  # each of them, whatever the first say
+        return True in swept
 
     def is_early(self, steady: int) -> bool:
         """Whether the steady clock has not come to that time yet; 0 is always past."""
@@ -370,15 +363,11 @@ class Engine:
     def next_due(self) -> int | None:
         """In how many ms there is next something to sweep, by the clocks as they are; 0 for at once, None for never."""
         found: list[tuple[int, int]] = []  # when it is due by the wall clock, and not before when by the steady one
-        for namespace in self._busy_ones():
-            due = namespace.kv.store.deadlines.next_due()
-            if due is not None:
-                found.append((due, self._sweep_after))
-            queues, streams = namespace.queues, namespace.streams
-            if queues.store.queues and (due := queues.next_due()) is not None:
-                found.append((due, queues.sweep_after))
-            if streams.store.streams and (due := streams.next_due()) is not None:
-                found.append((due, streams.sweep_after))
+        for identity in self.busy:
+            for part in self._by_id[identity].parts:
+                due = part.next_due()
+                if due is not None:
+                    found.append((due, part.sweep_after))
         if not found:  # the clocks cost as much as the rest, and this is asked once a turn
             return None
         now, steady = self.clock(), self.steady()
@@ -462,22 +451,17 @@ class Engine:
 
     def apply(self, index: int, record: Record) -> None:
         """What record `index` does to memory, live or replayed. Uses the record and nothing else."""
-        family = record.type & FAMILY_MASK
-        if family >= FAMILY_KV:
+        if record.type >= FAMILY_KV:
             namespace = self._find_loaded(record.namespace)
             if namespace is None:
                 # a replay of a log whose compaction was cut short: the namespace was deleted, and its creation is gone already
                 self.homeless += 1
                 return
             self.busy.add(namespace.id)
-            if family == FAMILY_KV:
-                namespace.kv.apply(index, record)
-            elif family in QUEUE_FAMILIES:
-                namespace.queues.apply(index, record)
-            elif family in STREAM_FAMILIES:
-                namespace.streams.apply(index, record)
-            else:
+            part = namespace.by_type.get(record.type)
+            if part is None:
                 raise unknown_type(index, record)
+            part.apply(index, record)
         elif record.type == NAMESPACE:
             self._apply_namespace(record)
         elif record.type == WATERMARK:
@@ -500,10 +484,9 @@ class Engine:
             self.busy.discard(namespace.id)
             del self._by_hash[namespace.hash], self._by_id[namespace.id]
             namespace.deleted = True
-            self._discard(namespace, 0)
-            namespace.kv.notify_all(ended=True)
-            namespace.queues.end_all()
-            namespace.streams.end_all()
+            self._drop_parts(namespace, 0)
+            for part in namespace.parts:
+                part.end()
         if not record.gone:
             self._bind(name, identity)
 
@@ -514,16 +497,11 @@ class Engine:
             return  # it was deleted since; the mark outlives it
         self.busy.add(namespace.id)
         below = U64.unpack(record.state)[0]
-        if record.entity and record.entity[0] in STREAM_FAMILIES:
-            namespace.streams.apply_watermark(record.entity, below)
-            return
-        assert below == index, "only streams are trimmed: every other watermark drops all that came before it"
         if record.entity:
-            namespace.queues.apply_watermark(record.entity)
+            namespace.by_scope[record.entity[0]].apply_watermark(record.entity, below)
             return
-        self._discard(namespace, below)
-        namespace.kv.notify_all()
-        namespace.streams.groups.end_all()
+        assert below == index, "a watermark of a whole namespace drops all that came before it"
+        self._drop_parts(namespace, below)
 
     def _bind(self, name: str, identity: int) -> None:
         namespace = Namespace(self, name, identity)
@@ -615,35 +593,32 @@ class Engine:
         """Write the watermark that kills all in `namespace` so far."""
         self.write(Record(WATERMARK, namespace.id, self.now, b"", U64.pack(self.log.next_index)))
 
-    def unreadable(self, is_kept: Callable[[int], bool]) -> list[tuple[Namespace, Queue, int]]:
-        """The messages whose payload the log does not have, by `is_kept(index)`: (namespace, queue, seq)."""
-        found = []
-        for namespace in self.namespaces.values():
-            store = namespace.queues.store
-            for shard in store.shards:
-                for seq, state in shard.items():
-                    queue = store.numbers.get(queue_of(state))
-                    if queue is not None and not is_kept(seq):
-                        found.append((namespace, queue, seq))
-            for queue in store.queues.values():
-                untouched = chain.from_iterable(lane.seqs() for lane in queue.lanes.values())
-                found += [(namespace, queue, seq) for seq in chain(untouched, queue.dead) if not is_kept(seq)]
-        return found
+    def lost(self, is_kept: Callable[[int], bool]) -> list[tuple[Namespace, Lost]]:
+        """What leans on records that the log does not have, by `is_kept(index)`."""
+        return [(namespace, lost) for namespace in self.namespaces.values() for part in namespace.parts for lost in part.lost(is_kept)]
 
-    def forget_unreadable(self) -> int:
-        """Acknowledge the messages whose payload was lost; returns how many."""
-        lost = self.unreadable(lambda index: self.log.read_bytes(index) is not None)
+    def forget_lost(self) -> int:
+        """Drop what leans on records that the log does not have, such as messages without a payload; returns how many things."""
+        lost = self.lost(lambda index: self.log.read_bytes(index) is not None)
         for start in range(0, len(lost), FORGET_SLICE):
             with self.batch():
-                for namespace, queue, seq in lost[start : start + FORGET_SLICE]:
-                    namespace.queues.forget(queue, seq)
+                for _, each in lost[start : start + FORGET_SLICE]:
+                    each.forget()
         return len(lost)
+
+    def counts(self) -> dict[str, int]:
+        """How much there is in all namespaces together, by plural nouns."""
+        found: dict[str, int] = {}
+        for namespace in self.namespaces.values():
+            for noun, count in namespace.counts().items():
+                found[noun] = found.get(noun, 0) + count
+        return found
 
     # -- memory ------------------------------------------------------------------------------------
 
     def memory_used(self) -> int:
         """Bytes accounted to what is stored."""
-        return sum(namespace.bytes for namespace in self.namespaces.values())
+        return sum(namespace.memory_bytes for namespace in self.namespaces.values())
 
     def set_max_memory(self, value: int) -> None:
         """Change the bound while running: bytes, 0 for none."""
@@ -651,15 +626,10 @@ class Engine:
         self.memory_full = bool(value) and self.memory_used() > value
         self._look_ahead()
 
-    def _discard(self, namespace: Namespace, below: int) -> None:
-        """Empty the stores of what came before index `below`. What they held is freed in slices: clearing a dict of a million takes a
-        fifth of a second."""
-        store, queues, streams = namespace.kv.store, namespace.queues, namespace.streams
-        self._garbage.append([*store.deadlines.hours(), store.buried, *leaves_of(store.ordered), *store.clear(below)])
-        self._garbage.append(queues.store.pieces())
-        queues.store = QueueStore()
-        self._garbage.append(streams.store.pieces())
-        streams.store = StreamStore()
+    def _drop_parts(self, namespace: Namespace, below: int) -> None:
+        """Empty the parts of what came before index `below`. What held it is freed in slices: clearing a dict of a million takes a fifth of
+        a second."""
+        self._garbage += [part.drop(below) for part in namespace.parts]
 
     def _free_slice(self) -> None:
         heap, room = self._garbage[-1], FREE_ENTRIES
@@ -688,8 +658,3 @@ class Engine:
 def unknown_type(index: int, record: Record) -> LogDamaged:
     """A record of a later Flo."""
     return LogDamaged(f"index {index} has type {record.type:#04x}, which this Flo does not know: a later one wrote it.")
-
-
-def leaves_of(ordered: OrderedKeys) -> list[list[bytes]]:
-    """The lists that hold the keys of a dropped store."""
-    return [*ordered.leaves(), ordered.fresh]

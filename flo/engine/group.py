@@ -10,13 +10,14 @@ at next.
 """
 
 import struct
-from collections import OrderedDict
 from collections.abc import Callable, Generator, Iterable, Sequence
 from itertools import islice
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import proxy
 
 from flo.engine.operation import operation
+from flo.engine.part import Part
+from flo.engine.waiting import Taker, Takers
 from flo.errors import BadRequest, Damaged, GroupExists, NoGroup, NotFound, Overloaded, Refusal
 from flo.store.group import ACK_TIMEOUT_MS, DEAD_MAX, DELIVERIES_DEFAULT, NOT_COUNTED, Consumer, Dead, Group, Pending
 from flo.store.stream import ID_MAX, SEQ_BITS, SEQ_MASK, Stream
@@ -74,63 +75,30 @@ Key = tuple[bytes, bytes]  # stream, group
 
 
 Delivered = list["Delivery"] | Refusal
-Waiting = dict[bytes, dict[bytes, "OrderedDict[Reader, None]"]]  # by stream, by group
 
 
-class Reader:
-    """Someone waiting for records of one or several groups. `deliver` is called once, with the stream's name and what was delivered,
-    or why nothing will be, unless `cancel` came first."""
-
-    __slots__ = ("_keys", "_readers", "acknowledge", "consumer", "count", "deliver")
-
-    def __init__(
-        self,
-        readers: Waiting,
-        keys: Sequence[Key],
-        consumer: bytes,
-        count: int,
-        acknowledge: bool,
-        deliver: Callable[[bytes, Delivered], None],
-    ) -> None:
-        self._readers = readers
-        self._keys = keys
-        self.consumer = consumer
-        self.count = count
-        self.acknowledge = acknowledge
-        self.deliver = deliver
-        for name, group in keys:
-            readers.setdefault(name, {}).setdefault(group, OrderedDict())[self] = None
-
-    def cancel(self) -> None:
-        """Wait no more. Harmless where it is over already."""
-        for name, group in self._keys:
-            groups = self._readers.get(name, {})
-            waiting = groups.get(group)
-            if waiting is not None:
-                waiting.pop(self, None)
-                if not waiting:
-                    del groups[group]
-                    if not groups:
-                        del self._readers[name]
-
-
-class Groups:
+class Groups(Part):
     """The groups of one namespace's streams. Names are bytes (a program may give str, as UTF-8), ids ints, times ms."""
 
+    name = "groups"
+    types = frozenset(
+        (STREAM_GROUP, STREAM_GROUP_GONE, STREAM_CONSUMER, STREAM_CONSUMER_GONE, STREAM_PENDING, STREAM_PENDING_GONE, STREAM_DEAD)
+    )
+    scopes = frozenset((FAMILY_STREAM_GROUP,))
     streams: "Streams"
 
     def __init__(self, streams: "Streams") -> None:
+        super().__init__(streams.engine, streams.namespace)
         self.streams = proxy(streams)  # a namespace that is deleted must be in no cycle, since nothing collects those
-        self.engine = streams.engine
-        self.namespace = streams.namespace
-        self.takers: Waiting = {}
+        self.takers: Takers[Key] = Takers(lambda key: key[0])
         self.unserved: set[bytes] = set()  # streams whose readers wait for room on the disk
 
     # -- records -----------------------------------------------------------------------------------
 
-    def apply(self, record: Record, name: bytes, rest: bytes) -> None:
-        """What a record about a group does to the store. `name` is its container's; `rest` the entity behind it."""
-        kind, state, store = record.type, record.state, self.streams.store
+    def apply(self, index: int, record: Record) -> None:
+        """What a record about a group does to the store, live or replayed."""
+        kind, state, store, head = record.type, record.state, self.streams.store, container_of(record.entity)
+        name, rest = head[2:], record.entity[len(head) :]
         if kind == STREAM_GROUP:
             ms, seq, read, own, ack_timeout, max_deliver, evicted = _GROUP.unpack(state)
             group = store.open_group(name, rest[1:])
@@ -156,8 +124,9 @@ class Groups:
             else:
                 store.end(stream, group_name, ident)
 
-    def apply_watermark(self, name: bytes) -> None:
+    def apply_watermark(self, scope: bytes, below: int) -> None:
         """A group's consumers and deliveries are gone."""
+        name = scope[3:]
         head = container_of(name)
         self.streams.store.clear_group(head[2:], name[len(head) :])
 
@@ -243,7 +212,7 @@ class Groups:
             raise GroupExists("Consumer Group name already exists")
         if stream is not None and len(stream.groups) >= GROUPS_MAX:
             raise BadRequest(f"the stream has {len(stream.groups)} groups; at most {GROUPS_MAX} are allowed")
-        self.engine.admit(2 * (DELIVERY_BYTES + len(name)) + len(group), adds=True)
+        self.admit_adds(2 * (DELIVERY_BYTES + len(name)) + len(group))
         if stream is None:
             self.streams.declare(name)
         last = start if start is not None else stream.last if stream is not None else 0
@@ -255,7 +224,7 @@ class Groups:
     def set_cursor(self, name: bytes, group: bytes, last: int | None, read: int = NOT_COUNTED) -> None:
         """Deliver from another id on; None for what comes from now on. Raises `NotFound`, `NoGroup`."""
         stream, found = self._need_group(name, group)
-        self.engine.admit(DELIVERY_BYTES + len(name) + len(group), adds=False)
+        self.admit_frees(DELIVERY_BYTES + len(name) + len(group))
         self._move(name, found, stream.last if last is None else last, read)
         self.serve(name)
 
@@ -265,10 +234,10 @@ class Groups:
         stream = self._need_stream(name)
         if stream.group(group) is None:
             return False
-        self.engine.admit(2 * (DELIVERY_BYTES + len(name) + len(group)), adds=False)
+        self.admit_frees(2 * (DELIVERY_BYTES + len(name) + len(group)))
         self.streams.mark(FAMILY_STREAM_GROUP, container(name) + group)
         self.engine.write(Record(STREAM_GROUP_GONE, self.namespace, self.engine.now, container(name) + GROUP_MARK + group, b"", gone=True))
-        self._end_waits(name, group)
+        self.takers.end((name, group), _no_such_group)
         return True
 
     @operation
@@ -278,7 +247,7 @@ class Groups:
         _, found = self._need_group(name, group)
         if consumer in found.consumers:
             return False
-        self.engine.admit(self._size(name, found, consumer), adds=True)
+        self.admit_adds(self._size(name, found, consumer))
         self._consumer(name, found, consumer)
         return True
 
@@ -306,7 +275,7 @@ class Groups:
         while consumer in found.consumers:
             there = found.consumers[consumer]
             ids = list(islice(there.order.start(0), DISMISS_SLICE))
-            self.engine.admit((len(ids) + 1) * self._size(name, found, consumer), adds=False)
+            self.admit_frees((len(ids) + 1) * self._size(name, found, consumer))
             for ident in ids:
                 self._end(name, group, ident)
             count += len(ids)
@@ -350,7 +319,7 @@ class Groups:
         lapsed = list(islice(group.lapsed.start(0), count)) if group.lapsed else []
         if not fresh and not lapsed:
             return []
-        self.engine.admit((len(fresh) + len(lapsed) + 2) * self._size(name, group, consumer), adds=False)
+        self.admit_frees((len(fresh) + len(lapsed) + 2) * self._size(name, group, consumer))
         there = self._consumer(name, group, consumer)
         deadline = now + group.ack_timeout if group.ack_timeout else 0
         found: list[Delivery] = []
@@ -411,7 +380,7 @@ class Groups:
         stream, found = self.need(name, group)
         there = found.consumers.get(consumer)
         ids = list(islice(there.order.start(after + 1), min(count, READ_MAX))) if there is not None else []
-        self.engine.admit((len(ids) + 1) * self._size(name, found, consumer), adds=False)
+        self.admit_frees((len(ids) + 1) * self._size(name, found, consumer))
         self._consumer(name, found, consumer)
         now = self.engine.now
         answer: list[Delivery] = []
@@ -446,28 +415,26 @@ class Groups:
         deliver: Callable[[bytes, Delivered], None],
         *,
         acknowledge: bool = False,
-    ) -> Reader:
+    ) -> Taker[Key]:
         """Deliver as soon as one of the groups has something, to each reader in turn. None of them has now."""
         for _, group in keys:
             check_names(group, consumer)
-        return Reader(self.takers, list(dict.fromkeys(keys)), consumer, count, acknowledge, deliver)
+        return self.takers.add(keys, count, acknowledge, deliver, consumer=consumer)
 
     def serve(self, name: bytes) -> None:
         """There may be records of this stream for those who wait: give them out, one reader after the other."""
-        groups = self.takers.get(name)
-        if not groups:
-            return
-        for group_name in tuple(groups):
+        for _, group_name in self.takers.keys_of(name):
             found = self.find(name, group_name)
-            waiting = groups.get(group_name)
-            while waiting and found is not None and self.available(*found):
-                reader = next(iter(waiting))
+            while found is not None and self.available(*found):
+                reader = self.takers.first((name, group_name))
+                if reader is None:
+                    break
                 try:
                     delivered: Delivered = self._take(name, *found, reader.consumer, reader.count, reader.acknowledge)
                 except Overloaded:
                     # not even deliveries fit on the disk: they wait until there is room
                     self.unserved.add(name)
-                    self.streams.sweep_later()
+                    self.sweep_later()
                     return
                 except Refusal as e:
                     delivered = e
@@ -475,24 +442,24 @@ class Groups:
                     reader.cancel()
                     reader.deliver(name, delivered)
 
-    def ended(self, name: bytes) -> None:
+    def end_stream(self, name: bytes) -> None:
         """A stream is gone: who waits for its groups is told."""
-        for group in tuple(self.takers.get(name, ())):
-            self._end_waits(name, group)
+        for key in self.takers.keys_of(name):
+            self.takers.end(key, _no_such_group)
 
-    def _end_waits(self, name: bytes, group: bytes) -> None:
-        for reader in tuple(self.takers.get(name, {}).get(group, ())):
-            reader.cancel()
-            reader.deliver(name, NoGroup("the consumer group this client was blocked on no longer exists"))
+    def end(self) -> None:
+        """See `Part`."""
+        super().end()
+        self.takers.end_all(_no_such_group)
 
-    def end_all(self) -> None:
-        """The namespace is gone, or all that was in it."""
-        for name in tuple(self.takers):
-            self.ended(name)
+    def drop(self, below: int) -> list[Any]:
+        """See `Part`. What it had is its streams'."""
+        self.takers.end_all(_no_such_group)
+        return []
 
     def waiting(self, name: bytes, group: bytes) -> int:
         """How many wait for a group."""
-        return len(self.takers.get(name, {}).get(group, ()))
+        return self.takers.count((name, group))
 
     # -- deliveries --------------------------------------------------------------------------------
 
@@ -504,7 +471,7 @@ class Groups:
         if found is None:
             return 0
         there = [ident for ident in dict.fromkeys(ids) if ident in found[1].pending or ident in found[1].dead]
-        self.engine.admit(len(there) * (DELIVERY_BYTES + len(name) + len(group)), adds=False)
+        self.admit_frees(len(there) * (DELIVERY_BYTES + len(name) + len(group)))
         for ident in there:
             self._end(name, group, ident)
         return len(there)
@@ -521,7 +488,7 @@ class Groups:
         there = self._with(found, ids, consumer)
         letters = [ident for ident in dict.fromkeys(ids) if ident in found.dead and consumer is None]
         consumers = [found.pending[ident].consumer for ident in there] + [found.dead[ident].consumer for ident in letters]
-        self.engine.admit(3 * sum(self._size(name, found, consumer) for consumer in consumers), adds=False)
+        self.admit_frees(3 * sum(self._size(name, found, consumer) for consumer in consumers))
         for ident in letters:
             # its consumer may have been deleted since
             self._consumer(name, found, found.dead[ident].consumer)
@@ -545,7 +512,7 @@ class Groups:
         deadline = _deadline(self.engine.now, after, "lease") if after else 0
         there = self._with(found, ids, consumer)
         consumers = sum(len(found.pending[ident].consumer) for ident in there)
-        self.engine.admit(len(there) * (DELIVERY_BYTES + len(name) + len(group)) + consumers, adds=False)
+        self.admit_frees(len(there) * (DELIVERY_BYTES + len(name) + len(group)) + consumers)
         for ident in there:
             self._pending(name, group, ident, found.pending[ident]._replace(time=self.engine.now, deadline=deadline))
         return len(there)
@@ -579,7 +546,7 @@ class Groups:
         stream, found = self.need(name, group)
         now = self.engine.now
         ids = [i for i in ids if i in found.pending or (force and i not in found.dead and stream.find(i))]
-        self.engine.admit((len(ids) + 2) * self._size(name, found, consumer), adds=False)
+        self.admit_frees((len(ids) + 2) * self._size(name, found, consumer))
         if ids and consumer not in found.consumers and len(found.consumers) >= CONSUMERS_MAX:
             self._consumer(name, found, consumer)  # refuses it, before anything is written
         if last > found.last:
@@ -681,9 +648,17 @@ class Groups:
         while not store.timers.quiet(now) and self.sweep() and not self.engine.manual:
             pass
 
-    def sweep(self) -> bool:
-        """Look at a slice of the deliveries that have run out: they go to whoever reads next, or to the dead letters. Returns whether
-        there are more. Raises `Overloaded`."""
+    def next_due(self) -> int | None:
+        """See `Part`. At once, as soon as there is room, where somebody could not be served."""
+        return 0 if self.unserved else self.streams.store.timers.next_due()
+
+    @property
+    def quiet(self) -> bool:
+        """See `Part`."""
+        return not self.unserved and self.streams.store.timers.next_due() is None
+
+    def sweep_slice(self) -> bool:
+        """See `Part`: deliveries that have run out go to whoever reads next, or to the dead letters."""
         engine, store = self.engine, self.streams.store
         more = store.timers.move(engine.now)
         due = store.timers.due(engine.now, RIPEN_SLICE)
@@ -697,7 +672,7 @@ class Groups:
             name = group.stream
             if group.max_deliver and group.pending[ident].deliveries >= group.max_deliver:
                 try:
-                    engine.admit(3 * (DELIVERY_BYTES + len(name) + len(group.name) + CONSUMER_BYTES_MAX), adds=False)
+                    self.admit_frees(3 * (DELIVERY_BYTES + len(name) + len(group.name) + CONSUMER_BYTES_MAX))
                 except Overloaded:
                     for later, other in due[at:]:
                         store.timers.add(later, other)
@@ -724,6 +699,10 @@ class Groups:
         if len(group.dead) > DEAD_MAX:
             self._end(name, group.name, next(iter(group.dead)))
             self._move(name, group, group.last, group.read, group.evicted + 1)
+
+
+def _no_such_group(key: Key) -> tuple[bytes, Refusal]:
+    return key[0], NoGroup("the consumer group this client was blocked on no longer exists")
 
 
 def tombstones(stream: Stream, after: int) -> bool:

@@ -12,9 +12,11 @@ import os
 import struct
 from collections import OrderedDict
 from collections.abc import Callable, Generator, Iterable, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from flo.engine.operation import operation
+from flo.engine.part import Database, Part
+from flo.engine.waiting import Watch, Watches
 from flo.errors import BadRequest, Conflict, Damaged, NotFound, Overloaded, WrongKind
 from flo.store import jsonpath
 from flo.store.deadlines import SECOND_MS
@@ -39,10 +41,14 @@ from flo.store.kv import (
     found_in,
 )
 from flo.store.lazy import DAMAGED
+from flo.store.ordered import WAITING_MIN
 from flo.ual.record import (
     ENTITY_BYTES_MAX,
+    FAMILY_KV,
+    FAMILY_MASK,
     GONE,
     HEADER_BYTES,
+    KNOWN_TYPES,
     KV_DEADLINE,
     KV_GONE,
     KV_STRING,
@@ -50,9 +56,6 @@ from flo.ual.record import (
     U64,
     Record,
 )
-
-if TYPE_CHECKING:
-    from flo.engine.engine import Engine
 
 KEY_BYTES_MAX = ENTITY_BYTES_MAX
 VALUE_BYTES_MAX = 16 << 20
@@ -64,6 +67,7 @@ RECORD_MARGIN_BYTES = HEADER_BYTES + 20  # a record besides its key and value: h
 HISTORY_SLICE = 64  # versions read from the log in one slice: 10 us each from a warm cache
 HISTORY_SLICE_BYTES = 1 << 20
 HISTORY_BYTES_MAX = 16 << 20  # of values in one answer
+SWEEP_KEYS = 200  # expired keys buried in one slice: 3 us each
 RANDOM_TRIES = 100
 CURSORS_MAX = 10_000  # scans under way at once that can go on where they were
 CURSOR_BYTES_MAX = 4 << 20
@@ -78,6 +82,13 @@ NO_PREDECESSOR, NO_FLAGS = bytes(8), b"\0"
 R = TypeVar("R")
 
 
+class Ended:
+    """The type of ENDED, the state of every key once its namespace is deleted."""
+
+
+ENDED = Ended()
+
+
 class Version(NamedTuple):
     """One version of a key in its history. A touch shows the value it left as it was."""
 
@@ -85,43 +96,6 @@ class Version(NamedTuple):
     time: int
     tombstone: bool
     value: bytes
-
-
-class Watch:
-    """Someone waiting for a key. `notify` is called once, when what it waits for is so, unless `cancel` came first; not in the
-    middle of the change, but in the same turn or, where many wait, the next ones."""
-
-    __slots__ = ("_home", "_known", "_notify", "_watches", "key")
-
-    def __init__(
-        self,
-        key: bytes,
-        known: int | None,
-        notify: Callable[[], None],
-        watches: dict[bytes, dict["Watch", None]],
-    ) -> None:
-        self.key = key
-        self._known = known  # the version already known; None waits for the key to exist
-        self._notify = notify
-        self._watches = watches
-        self._home = watches.setdefault(key, {})
-        self._home[self] = None
-
-    def cancel(self) -> None:
-        """Wait no more. Harmless when it has been called already or has fired."""
-        home = self._home
-        home.pop(self, None)
-        if not home and self._watches.get(self.key) is home:
-            del self._watches[self.key]
-
-    def look(self, found: Found | None, ended: bool) -> None:
-        """The key changed, and is now `found`: fire if that is what was waited for, or if nothing more will come. It has been
-        taken out of its home."""
-        if ended or (found is None if self._known is not None else False) or (found is not None and found.version > (self._known or 0)):
-            self._notify()
-            return
-        self._home = self._watches.setdefault(self.key, {})
-        self._home[self] = None
 
 
 class Cursors:
@@ -155,17 +129,18 @@ class Cursors:
         return self._positions.get(cursor)
 
 
-class KeyValue:
+class KeyValue(Part):
     """The keys of one namespace. Keys and values are bytes (a program may give str, as UTF-8); deadlines and times are Unix ms; versions
     are log indexes."""
 
-    def __init__(self, engine: "Engine", namespace: int, store: KvStore) -> None:
-        self.engine = engine
-        self.namespace = namespace
-        self.store = store
-        self.watches: dict[bytes, dict[Watch, None]] = {}
-        self.changed: list[tuple[bytes, dict[Watch, None]]] = []  # keys with those who wait for them and were not told yet
-        self.ended = False  # the namespace is gone: nothing more comes
+    name = "kv"
+    types = frozenset(kind for kind in KNOWN_TYPES if kind & FAMILY_MASK == FAMILY_KV)
+
+    def __init__(self, engine: Database, namespace: int) -> None:
+        super().__init__(engine, namespace)
+        settings = engine.settings
+        self.store = KvStore(settings.history_age if settings.history_depth > 1 else 0)
+        self.watches = Watches()
         self.cursors = Cursors()
 
     # -- records -----------------------------------------------------------------------------------
@@ -186,29 +161,26 @@ class KeyValue:
 
     def _tell(self, key: bytes) -> None:
         """The key has changed: those who wait for it are to look."""
-        waiting = self.watches.pop(key, None)
-        if waiting:
-            self.changed.append((key, waiting))
+        if self.watches.change(key):
             self.engine.changed.add(self)
 
-    def notify_all(self, ended: bool = False) -> None:
-        """Everything was dropped: tell those who wait for a change, and where the namespace has `ended`, everyone."""
-        self.ended = ended
-        self.changed += self.watches.items()
-        self.watches.clear()
-        self.engine.changed.add(self)
-
     def notify(self, most: int) -> bool:
-        """Have up to `most` of those whose key has changed look at it; returns whether there are more."""
-        while self.changed and most > 0:
-            key, waiting = self.changed.pop()
-            found = None if self.ended else self._live(key)  # which may bury it: then `changed` grows
-            while waiting and most > 0:
-                waiting.popitem()[0].look(found, self.ended)
-                most -= 1
-            if waiting:
-                self.changed.append((key, waiting))
-        return bool(self.changed)
+        """See `Part`. Those who wait are told what the key is now; everybody, that nothing more comes, where the namespace is deleted."""
+        return self.watches.notify(most, lambda key: ENDED if self.ended else self._live(key))
+
+    def drop(self, below: int) -> list[Any]:
+        """See `Part`."""
+        store = self.store
+        held = [*store.deadlines.hours(), store.buried, *store.ordered.leaves(), store.ordered.fresh, *store.clear(below)]
+        self.watches.change_all()
+        self.engine.changed.add(self)
+        return held
+
+    def end(self) -> None:
+        """See `Part`."""
+        super().end()
+        self.watches.change_all()
+        self.engine.changed.add(self)
 
     # Every record of a key is packed in the next three methods, and nowhere else.
 
@@ -220,7 +192,7 @@ class KeyValue:
         if log.pending_bytes + size > engine.adds_until:
             self._admit(key, value)
         if self.ended:
-            self._check_is_there()
+            self.check_namespace()
         shard = store.shards[hash(key) & SHARD_MASK]
         old = shard.get(key)
         if old is None:
@@ -250,7 +222,7 @@ class KeyValue:
         size = HEADER_BYTES + LEAN_BYTES + len(key) + DEADLINE_BYTES
         if log.pending_bytes + size > engine.adds_until:
             engine.admit(RECORD_MARGIN_BYTES + len(key), adds=True)
-        self._check_is_there()
+        self.check_namespace()
         version, holder = entry[-VERSION_BYTES:-1] + NO_FLAGS, entry_holder(entry)
         if deadline:
             kind, state = KV_TOUCH | KV_DEADLINE, U64.pack(deadline)
@@ -267,7 +239,7 @@ class KeyValue:
     def _bury(self, key: bytes) -> int:
         """Delete a key, which was admitted; returns the version of its tombstone."""
         engine, log = self.engine, self.engine.log
-        self._check_is_there()
+        self.check_namespace()
         now, prev = engine.now, U64.pack(self.store.predecessor(key))
         header = _START(HEADER_BYTES + len(key), KV_GONE, GONE, len(key), self.namespace, now)
         index = log.append(b"".join((header, prev, key)))
@@ -276,11 +248,6 @@ class KeyValue:
         if self.watches:
             self._tell(key)
         return index
-
-    def _check_is_there(self) -> None:
-        """Raise `BadRequest` where the namespace is gone: a job, or what a program kept, may outlive it."""
-        if self.ended:
-            raise BadRequest("the namespace was deleted")
 
     def _admit(self, key: bytes, value: bytes) -> None:
         """Check that one write that adds has room: the record, and the tombstone of what has expired."""
@@ -317,17 +284,12 @@ class KeyValue:
         """Bury an expired key. Where the disk has no room for that, it is gone as long as this process lives, and a sweep buries it once
         there is room: a look is never refused."""
         try:
-            self._admit_frees(RECORD_MARGIN_BYTES + len(key))
+            self.admit_frees(RECORD_MARGIN_BYTES + len(key))
         except Overloaded:
             self.store.expire(key)
         else:
             self._bury(key)
             self.engine.swept += 1
-
-    def _admit_frees(self, size: int) -> None:
-        """Check that records of so many bytes, which free, have room."""
-        if self.engine.log.pending_bytes + size > self.engine.frees_until:
-            self.engine.admit(size, adds=False)
 
     @staticmethod
     def _check_version(entry: bytes | None, cas: int | None) -> None:
@@ -372,7 +334,13 @@ class KeyValue:
             return None
         if found is None and known:
             return None
-        return Watch(key, known, notify, self.watches)
+
+        def is_met(_: bytes, state: Found | Ended | None) -> bool:
+            if state is None or isinstance(state, Ended):
+                return known is not None or state is ENDED
+            return state.version > (known or 0)
+
+        return self.watches.add((key,), is_met, notify)
 
     @operation
     def history(self, key: bytes, limit: int = 10) -> list[Version]:
@@ -435,18 +403,13 @@ class KeyValue:
 
     def read_all(self) -> None:
         """Have no key on disk only, here and now. In a server others would wait for it: that is what `all_read` is for."""
-        while self.store.lazy is not None and self.engine.background_load is not None:
-            if self.engine.background_load.failure is not None:
-                raise self.engine.background_load.failure
+        while self.store.lazy is not None and self.engine.await_values():
             self.engine.load_slice(idle=True)
 
     def all_read(self) -> Generator[None, None, None]:
         """Yields until no key is on disk only, as after a start: what is of all keys waits for that, two seconds for a million. Raises
         `Damaged` where some of them do not read."""
-        while self.store.lazy is not None and self.engine.background_load is not None:
-            if self.engine.background_load.failure is not None:
-                raise self.engine.background_load.failure
-            self.engine.background_load.awaited = True
+        while self.store.lazy is not None and self.engine.await_values():
             yield
 
     def scan_job(self, prefix: bytes, after: bytes | None, limit: int) -> Generator[None, None, tuple[list[bytes], bool]]:
@@ -543,14 +506,14 @@ class KeyValue:
             self._check_version(self.entry(key), cas)
         if not self._is_there(key):
             raise NotFound("the key does not exist")
-        self._admit_frees(RECORD_MARGIN_BYTES + len(key))
+        self.admit_frees(RECORD_MARGIN_BYTES + len(key))
         return self._bury(key)
 
     def discard(self, key: bytes) -> bool:
         """Delete the key if it is there; returns whether it was."""
         if not self._is_there(key):
             return False
-        self._admit_frees(RECORD_MARGIN_BYTES + len(key))
+        self.admit_frees(RECORD_MARGIN_BYTES + len(key))
         self._bury(key)
         return True
 
@@ -558,7 +521,7 @@ class KeyValue:
     def delete_many(self, keys: Sequence[bytes]) -> int:
         """Delete those of `keys` that are there; returns how many were."""
         check_count(keys)
-        self._admit_frees(sum(map(len, keys)) + RECORD_MARGIN_BYTES * len(keys))
+        self.admit_frees(sum(map(len, keys)) + RECORD_MARGIN_BYTES * len(keys))
         return sum(map(self.discard, keys))
 
     @operation
@@ -577,7 +540,7 @@ class KeyValue:
         if entry is None:
             return 0
         if deadline and deadline <= self.engine.now:
-            self._admit_frees(RECORD_MARGIN_BYTES + len(key))
+            self.admit_frees(RECORD_MARGIN_BYTES + len(key))
             return self._bury(key)
         return self._touch(key, entry, deadline)
 
@@ -718,7 +681,7 @@ class KeyValue:
             raise NotFound("the key does not exist")
         left = jsonpath.delete_at(entry_value(entry), path)
         if left is None:
-            self._admit_frees(RECORD_MARGIN_BYTES + len(key))
+            self.admit_frees(RECORD_MARGIN_BYTES + len(key))
             return self._bury(key)
         check_sizes(key, left)
         return self._write(key, left, JSON, entry_deadline(entry))
@@ -743,15 +706,58 @@ class KeyValue:
         entries = (self.store.shards[hash(key) & SHARD_MASK].get(key) for key in keys)
         return sum(entry_value_bytes(entry) for entry in entries if entry is not None)
 
-    def sweep(self, limit: int) -> int:
-        """Bury up to `limit` keys whose deadline has passed; returns how many."""
-        keys = self.store.deadlines.due(self.engine.now, limit)
+    # -- see `Part` --------------------------------------------------------------------------------
+
+    def next_due(self) -> int | None:
+        """When the next key is swept."""
+        return self.store.deadlines.next_due()
+
+    def sweep_slice(self) -> bool:
+        """Bury SWEEP_KEYS keys whose deadline has passed."""
+        keys = self.store.deadlines.due(self.engine.now, SWEEP_KEYS)
         self._sweep(keys)
-        return len(keys)
+        return len(keys) == SWEEP_KEYS
+
+    def upkeep(self, idle: bool) -> bool:
+        """Put new keys in order, and drop dead ones."""
+        ordered = self.store.ordered
+        waiting = ordered.waiting
+        if (idle and ordered.pending) or ordered.overdue or (waiting > WAITING_MIN and waiting > 2 * len(self.store)):
+            ordered.fold()
+            return True
+        return False
+
+    @property
+    def quiet(self) -> bool:
+        """See `Part`."""
+        store = self.store
+        return store.lazy is None and not store.ordered.pending and not store.deadlines.count
+
+    @property
+    def empty(self) -> bool:
+        """See `Part`; not while keys are still to be read."""
+        return self.store.lazy is None and len(self.store) == 0
+
+    @property
+    def memory_bytes(self) -> int:
+        """See `Part`."""
+        return self.store.accounted + self.cursors.accounted
+
+    def counts(self) -> dict[str, int]:
+        """See `Part`. Keys that are expired and not swept yet are counted."""
+        return {"keys": len(self.store), "keys_with_deadline": self.store.deadlines.count}
+
+    def holders(self) -> list[Any]:
+        """See `Part`."""
+        return self.store.tables() if self.store.lazy is None else []
+
+    def finish_load(self) -> None:
+        """See `Part`."""
+        self.store.finish_load()
 
     def _sweep(self, keys: list[bytes]) -> None:
         if keys:
-            self.engine.admit(sum(map(len, keys)) + RECORD_MARGIN_BYTES * len(keys), adds=False)
+            self.admit_frees(sum(map(len, keys)) + RECORD_MARGIN_BYTES * len(keys))
             for key in keys:
                 self._bury(key)
             self.engine.swept += len(keys)

@@ -6,25 +6,16 @@ threads wait for each other, and a forked child is refused.
 """
 
 from collections.abc import Callable, Generator, Sequence
-from functools import cache, wraps
+from functools import wraps
 from types import FunctionType
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar, get_args, get_origin
+from typing import Any, TypeVar, get_args, get_origin
 
+from flo.engine.part import Database, Part
 from flo.given import RANGES, data, flag, ranged, several, told
-
-if TYPE_CHECKING:
-    from flo.engine.engine import Engine
-
-
-class Part(Protocol):
-    """Keys, queues, streams, groups."""
-
-    engine: "Engine"
-
 
 F = TypeVar("F", bound=Callable[..., Any])
 R = TypeVar("R")
-T = TypeVar("T")
+P = TypeVar("P", bound=Part)
 Take = Callable[[Any, str], Any]  # checks and converts an argument of that name
 
 _OPERATIONS: set[Callable[..., Any]] = set()
@@ -49,9 +40,17 @@ def operation(method: F) -> F:
     return method
 
 
-@cache
-def in_program(part: type[T]) -> type[T]:
+_IN_PROGRAM: dict[type[Part], type[Part]] = {}
+
+
+def in_program(part: type[P]) -> type[P]:
     """The class as a program has it: every operation of `part` checks its arguments and is a turn of its own."""
+    if part not in _IN_PROGRAM:
+        _IN_PROGRAM[part] = _made_for_programs(part)
+    return _IN_PROGRAM[part]  # type: ignore[return-value]
+
+
+def _made_for_programs(part: type[P]) -> type[P]:
     operations = {name: item for name, item in vars(part).items() if isinstance(item, FunctionType) and item in _OPERATIONS}
     return type(part.__name__, (part,), {name: _called(method) for name, method in operations.items()})
 
@@ -81,7 +80,7 @@ def _called(method: Callable[..., Any]) -> Callable[..., Any]:
     return run_slices if code.co_flags & _GENERATOR else run
 
 
-def _slices(engine: "Engine", job: Generator[None, None, R]) -> Generator[None, None, R]:
+def _slices(engine: Database, job: Generator[None, None, R]) -> Generator[None, None, R]:
     while True:
         try:
             engine.run(next, job)

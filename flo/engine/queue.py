@@ -8,13 +8,14 @@ Takers, those who wait for a message, are served in the order they came, in the 
 """
 
 import struct
-from collections import OrderedDict
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from heapq import heappop
-from itertools import islice
-from typing import TYPE_CHECKING, Any, NamedTuple
+from itertools import chain, islice
+from typing import Any, NamedTuple
 
 from flo.engine.operation import operation
+from flo.engine.part import Database, Lost, Part
+from flo.engine.waiting import Taker, Takers
 from flo.errors import BadRequest, Damaged, LogDamaged, Overloaded
 from flo.store.queue import (
     ATTEMPTS_MAX,
@@ -40,11 +41,13 @@ from flo.store.queue import (
     queue_of,
 )
 from flo.ual.record import (
+    FAMILY_MASK,
     FAMILY_QUEUE,
     FAMILY_QUEUE_SIDE,
     GONE,
     HEADER,
     HEADER_BYTES,
+    KNOWN_TYPES,
     MESSAGE_STATE,
     QUEUE_BACK,
     QUEUE_CONFIG,
@@ -63,9 +66,6 @@ from flo.ual.record import (
     container_of,
 )
 
-if TYPE_CHECKING:
-    from flo.engine.engine import Engine
-
 PAYLOAD_BYTES_MAX = 16 << 20
 NAME_BYTES_MAX = 32_000  # with a deduplication key of as much, an entity still fits its 65,535 bytes
 DEDUP_BYTES_MAX = 32_000
@@ -78,7 +78,6 @@ PRIORITY_MAX = 255
 TRANSITION_BYTES = HEADER_BYTES + 60  # a lease, return or death besides its queue's name
 RIPEN_SLICE = 500  # messages whose time has come, handled at once: 3 ms where each is a death
 WINDOW_SLICE = 500  # deduplication windows closed at once: 3 us each; a step of the clock may end all there are
-SWEEP_RETRY_MS = 1000  # by the steady clock
 WALK_SLICE = 4096  # ready messages looked at in one slice
 PEEK_SLICE = 256  # payloads read in one slice: 2.5 us each from a warm cache
 
@@ -115,51 +114,18 @@ def _unpack_transition(state: bytes) -> tuple[int, ...]:
 Receipt = tuple[int, int]  # seq, attempt; attempt 0 means whoever holds it now
 
 
-class Taker:
-    """Someone waiting for messages of one or several queues. `deliver` is called once, with the queue's name and what was
-    leased, unless `cancel` came first."""
-
-    __slots__ = ("_queues", "_takers", "acknowledge", "count", "deliver", "lease")
-
-    def __init__(
-        self,
-        takers: dict[bytes, "OrderedDict[Taker, None]"],
-        queues: Sequence[bytes],
-        count: int,
-        lease: int,
-        acknowledge: bool,
-        deliver: Callable[[bytes, list[Message]], None],
-    ) -> None:
-        self._takers = takers
-        self._queues = queues
-        self.count = count
-        self.lease = lease
-        self.acknowledge = acknowledge
-        self.deliver = deliver
-        for name in queues:
-            takers.setdefault(name, OrderedDict())[self] = None
-
-    def cancel(self) -> None:
-        """Wait no more. Harmless where it is over already."""
-        for name in self._queues:
-            waiting = self._takers.get(name)
-            if waiting is not None:
-                waiting.pop(self, None)
-                if not waiting:
-                    del self._takers[name]
-
-
-class Queues:
+class Queues(Part):
     """The queues of one namespace. Names and payloads are bytes (a program may give str, as UTF-8); times are Unix ms, leases and
     delays ms."""
 
-    def __init__(self, engine: "Engine", namespace: int) -> None:
-        self.engine = engine
-        self.namespace = namespace
+    name = "queues"
+    types = frozenset(kind for kind in KNOWN_TYPES if kind & FAMILY_MASK in (FAMILY_QUEUE, FAMILY_QUEUE_SIDE))
+    scopes = frozenset((FAMILY_QUEUE, FAMILY_QUEUE_SIDE))
+
+    def __init__(self, engine: Database, namespace: int) -> None:
+        super().__init__(engine, namespace)
         self.store = QueueStore()
-        self.takers: dict[bytes, OrderedDict[Taker, None]] = {}
-        self.ended = False  # the namespace is gone
-        self.sweep_after = 0  # by the steady clock; 0 where the disk had room
+        self.takers: Takers[bytes] = Takers()
         self._quiet_turn = -1  # the engine's turn in which nothing was due: what is added in it is due later
 
     # -- records -----------------------------------------------------------------------------------
@@ -191,7 +157,7 @@ class Queues:
         elif kind == QUEUE_EVICTED:
             store.evict(name, U64.unpack(state)[0])
 
-    def apply_watermark(self, scope: bytes) -> None:
+    def apply_watermark(self, scope: bytes, below: int) -> None:
         """A queue's messages, or all else of it, are gone."""
         name = scope[3:]
         if scope[0] == FAMILY_QUEUE:
@@ -206,7 +172,7 @@ class Queues:
         caller's next line."""
         engine, head, number = self.engine, queue.head, _SEQ(seq)
         if self.ended:
-            raise BadRequest("the namespace was deleted")
+            self.check_namespace()
         entity_length = len(head) + 8
         length = HEADER_BYTES + entity_length
         if state:
@@ -233,19 +199,17 @@ class Queues:
 
     def forget(self, queue: Queue, seq: int) -> None:
         """A message's payload was lost: it is no more."""
-        self._admit_frees(1, queue.name)
+        self._admit_transitions(1, queue.name)
         self._gone(queue, seq)
 
-    def _admit_frees(self, count: int, name: bytes) -> None:
-        """Check that so many records of messages have room. None of them adds."""
-        size = count * (TRANSITION_BYTES + len(name))
-        if self.engine.log.pending_bytes + size > self.engine.frees_until:
-            self.engine.admit(size, adds=False)
+    def _admit_transitions(self, count: int, name: bytes) -> None:
+        """Check that so many records of messages have room, none of which adds."""
+        self.admit_frees(count * (TRANSITION_BYTES + len(name)))
 
     def _message(self, queue: Queue, payload: bytes, priority: int, not_before: int) -> int:
         engine, head = self.engine, queue.head
         if self.ended:
-            raise BadRequest("the namespace was deleted")
+            self.check_namespace()
         seq = engine.log.next_index
         length = HEADER_BYTES + len(head) + 8 + MESSAGE_STATE.size + len(payload)
         header = _HEADER(length, QUEUE_MESSAGE, 0, len(head) + 8, self.namespace, engine.now, 0)
@@ -284,17 +248,13 @@ class Queues:
                 return known[0]
             # where its window is over, the record of the new one says so
             size += TRANSITION_BYTES + len(name) + len(dedup)
-        self._admit_adds(size)
+        self.admit_adds(size)
         seq = self._message(self.store.open(name), payload, priority, not_before)
         if dedup is not None:
             self._side(QUEUE_DEDUP, name, DEDUP_MARK + dedup, _DEDUP.pack(seq, now + DEDUP_MS))
         if self.takers:
             self._serve(name)
         return seq
-
-    def _admit_adds(self, size: int) -> None:
-        if self.engine.log.pending_bytes + size > self.engine.adds_until:
-            self.engine.admit(size, adds=True)
 
     @operation
     def enqueue_many(self, name: bytes, payloads: Sequence[bytes]) -> int:
@@ -308,7 +268,7 @@ class Queues:
         for payload in payloads:
             _check_payload(payload)
             size += len(payload)
-        self._admit_adds(size + len(payloads) * (TRANSITION_BYTES + len(name)))
+        self.admit_adds(size + len(payloads) * (TRANSITION_BYTES + len(name)))
         if queue is None:
             queue = self.store.open(name)
         for payload in payloads:
@@ -352,7 +312,7 @@ class Queues:
         found: list[Message] = []
         if queue is None:
             return found
-        self._admit_frees(count, name)
+        self._admit_transitions(count, name)
         log, deadline = self.engine.log, self.engine.now + (queue.lease_ms if lease is None else lease)
         skip = HEADER_BYTES + len(queue.head) + 8 + MESSAGE_STATE.size
         size = 0
@@ -396,7 +356,7 @@ class Queues:
         *,
         lease: int | None = None,
         acknowledge: bool = False,
-    ) -> Taker | None:
+    ) -> Taker[bytes] | None:
         """Lease messages of the first of `names` that has any, and `deliver` them now (None is returned); or as soon as one of
         them has, to each taker in turn."""
         self._settle()
@@ -406,28 +366,20 @@ class Queues:
             if found:
                 deliver(name, found)
                 return None
-        return Taker(self.takers, list(dict.fromkeys(names)), count, -1 if lease is None else lease, acknowledge, deliver)
+        return self.takers.add(names, count, acknowledge, deliver, lease)
 
-    def end_all(self) -> None:
-        """The namespace is gone: who waits is told that nothing comes."""
-        self.ended = True
-        while self.takers:
-            taker = next(iter(next(iter(self.takers.values()))))
-            taker.cancel()
-            taker.deliver(b"", [])
+    def end(self) -> None:
+        """See `Part`."""
+        super().end()
+        self.takers.end_all(lambda _: (b"", []))
 
     def _serve(self, name: bytes) -> None:
         """Messages may be ready: give them to those who wait, one after the other."""
-        waiting = self.takers.get(name)
-        if not waiting:
-            return
         queue = self.store.find(name)
         try:
-            while waiting and queue is not None and self.store.first(queue)[0]:
-                taker = next(iter(waiting))
-                lease = None if taker.lease < 0 else taker.lease
+            while (taker := self.takers.first(name)) is not None and queue is not None and self.store.first(queue)[0]:
                 try:
-                    found = self._take(name, taker.count, lease, taker.acknowledge)
+                    found = self._take(name, taker.count, taker.lease, taker.acknowledge)
                 except Damaged:
                     continue  # it is a dead letter now; the taker gets the next one
                 taker.cancel()
@@ -461,7 +413,7 @@ class Queues:
         queue = self.store.queues.get(name)
         if queue is None:
             return 0
-        self._admit_frees(len(receipts), name)
+        self._admit_transitions(len(receipts), name)
         shards, number, count = self.store.shards, queue.number, 0
         for seq, attempt in receipts:
             state = shards[seq % SHARDS].get(seq)
@@ -479,7 +431,7 @@ class Queues:
         check_receipts(receipts)
         not_before = _deadline(self.engine.now, delay, "delay") if delay else 0
         held = self._held(name, receipts)
-        self.engine.admit(2 * len(held) * (TRANSITION_BYTES + len(name)), adds=False)
+        self.admit_frees(2 * len(held) * (TRANSITION_BYTES + len(name)))
         queue = self.store.find(name)
         for seq, state in held:
             assert queue is not None
@@ -496,7 +448,7 @@ class Queues:
         check_receipts(receipts)
         held = self._held(name, receipts)
         queue = self.store.find(name)
-        self.engine.admit(len(held) * (TRANSITION_BYTES + len(name)), adds=False)
+        self.admit_frees(len(held) * (TRANSITION_BYTES + len(name)))
         for seq, state in held:
             assert queue is not None
             deadline = _deadline(self.engine.now, queue.lease_ms if lease is None else lease, "lease")
@@ -551,7 +503,7 @@ class Queues:
                     f"message {seq} was delivered {ATTEMPTS_MAX} times, the most that a receipt can say; "
                     "delete it, and put its payload in anew"
                 )
-        self.engine.admit(len(there) * (TRANSITION_BYTES + len(name)), adds=False)
+        self.admit_frees(len(there) * (TRANSITION_BYTES + len(name)))
         for seq in there:
             assert queue is not None
             dead = queue.dead[seq]
@@ -569,7 +521,7 @@ class Queues:
             seqs = list(queue.dead)
         check_receipts(seqs)
         there = [seq for seq in dict.fromkeys(seqs) if seq in queue.dead]
-        self.engine.admit(len(there) * (TRANSITION_BYTES + len(name)), adds=False)
+        self.admit_frees(len(there) * (TRANSITION_BYTES + len(name)))
         for seq in there:
             self._gone(queue, seq)
         return len(there)
@@ -592,7 +544,7 @@ class Queues:
             (queue.attempts_max if queue else UNSET) if max_attempts is None else max_attempts,
         )
         spent = self._spent(queue, max_attempts) if queue is not None and max_attempts else []
-        self.engine.admit(2 * (len(spent) + 1) * (TRANSITION_BYTES + len(name)), adds=True)
+        self.admit_adds(2 * (len(spent) + 1) * (TRANSITION_BYTES + len(name)))
         self._side(QUEUE_CONFIG, name, CONFIG_MARK, state)
         for seq, message in spent:
             assert queue is not None
@@ -656,7 +608,7 @@ class Queues:
             "leased": queue.counts[LEASED],
             "dead": len(queue.dead),
             "dead_evicted": queue.evicted,
-            "waiting": len(self.takers.get(name, ())),
+            "waiting": self.takers.count(name),
             "lease_ms": queue.lease_ms,
             "max_attempts": queue.attempts_limit,
         }
@@ -690,7 +642,7 @@ class Queues:
             return 0
         count = sum(queue.counts)
         dead = list(queue.dead.items())
-        self.engine.admit((1 + len(dead)) * (TRANSITION_BYTES + len(name)), adds=False)
+        self.admit_frees((1 + len(dead)) * (TRANSITION_BYTES + len(name)))
         self._mark(FAMILY_QUEUE, name)
         for seq, letter in dead:
             # the watermark took them too: they are written anew behind it, with the time they died
@@ -705,7 +657,7 @@ class Queues:
         check_name(name)
         if not self.exists(name):
             return False
-        self.engine.admit(2 * (TRANSITION_BYTES + len(name)), adds=False)
+        self.admit_frees(2 * (TRANSITION_BYTES + len(name)))
         self._mark(FAMILY_QUEUE, name)
         self._mark(FAMILY_QUEUE_SIDE, name)
         return True
@@ -722,42 +674,89 @@ class Queues:
         times = [due for due in (self.store.timers.next_due(), self.store.windows[0][0] if self.store.windows else None) if due is not None]
         return min(times, default=None)
 
-    def sweep(self) -> bool:
-        """Do a slice of what time brings: leases and delays that ended, deduplication windows that are over. Returns whether there
-        is more."""
-        engine, store = self.engine, self.store
-        if engine.is_early(self.sweep_after):
-            return False
-        self.sweep_after = 0
-        more = store.timers.move(engine.now)
-        due = store.timers.due(engine.now, RIPEN_SLICE)
+    def sweep_slice(self) -> bool:
+        """See `Part`: leases and delays that ended, deduplication windows that are over, purged messages."""
+        store, now = self.store, self.engine.now
+        more = store.timers.move(now)
+        due = store.timers.due(now, RIPEN_SLICE)
         more |= len(due) == RIPEN_SLICE
-        try:
-            names = set()
-            for at, (_, seq) in enumerate(due):
-                state = store.state(seq)
-                assert state is not None
-                queue = store.numbers.get(queue_of(state))
-                if queue is not None and kind_of(state) == LEASED and queue.is_spent(seq, state, queue.attempts_limit):
-                    try:
-                        engine.admit(2 * (TRANSITION_BYTES + len(queue.name)), adds=False)
-                    except Overloaded:
-                        for deadline, other in due[at:]:
-                            store.timers.add(deadline, other)
-                        raise
-                    self._bury(queue, seq, state)
-                else:
-                    store.ripen(seq)
-                    if queue is not None:
-                        names.add(queue.name)
-            more |= store.free(RIPEN_SLICE)
-            more |= self._close_windows(WINDOW_SLICE)
-        except Overloaded:  # not even this fits on the disk: it waits until there is room
-            self.sweep_after = engine.steady() + SWEEP_RETRY_MS
-            return False
+        names = set()
+        for at, (_, seq) in enumerate(due):
+            state = store.state(seq)
+            assert state is not None
+            queue = store.numbers.get(queue_of(state))
+            if queue is not None and kind_of(state) == LEASED and queue.is_spent(seq, state, queue.attempts_limit):
+                try:
+                    self._admit_transitions(2, queue.name)
+                except Overloaded:
+                    for deadline, other in due[at:]:
+                        store.timers.add(deadline, other)
+                    raise
+                self._bury(queue, seq, state)
+            else:
+                store.ripen(seq)
+                if queue is not None:
+                    names.add(queue.name)
+        more |= store.free(RIPEN_SLICE)
+        more |= self._close_windows(WINDOW_SLICE)
         for name in names:
             self._serve(name)
         return more
+
+    @property
+    def quiet(self) -> bool:
+        """See `Part`."""
+        store = self.store
+        return not store.freeing and not store.windows and store.timers.next_due() is None
+
+    @property
+    def memory_bytes(self) -> int:
+        """See `Part`."""
+        return self.store.accounted
+
+    def counts(self) -> dict[str, int]:
+        """See `Part`."""
+        queues = self.store.queues.values()
+        dead = sum(len(queue.dead) for queue in queues)
+        return {"queues": len(self.names()), "messages": sum(sum(queue.counts) for queue in queues) + dead, "dead_messages": dead}
+
+    def holders(self) -> list[Any]:
+        """See `Part`: tables, and queues with lanes that may be empty."""
+        self.store.purged = False
+        return [*self.store.tables(), *self.store.queues.values()]
+
+    def tidy(self, holder: Any) -> int:
+        """See `Part`."""
+        if not isinstance(holder, Queue):
+            return super().tidy(holder)
+        self.store.tidy(holder)
+        return 1 + len(holder.lanes)
+
+    @property
+    def urges_tidying(self) -> bool:
+        """See `Part`: after a purge."""
+        return self.store.purged and not self.store.freeing
+
+    def drop(self, below: int) -> list[Any]:
+        """See `Part`."""
+        held, self.store = self.store.pieces(), QueueStore()
+        return held
+
+    def lost(self, is_kept: Callable[[int], bool]) -> Iterator[Lost]:
+        """See `Part`: messages without a payload."""
+        store = self.store
+        for shard in store.shards:
+            for seq, state in shard.items():
+                queue = store.numbers.get(queue_of(state))
+                if queue is not None and not is_kept(seq):
+                    yield self._lost_message(queue, seq)
+        for queue in store.queues.values():
+            for seq in chain(chain.from_iterable(lane.seqs() for lane in queue.lanes.values()), queue.dead):
+                if not is_kept(seq):
+                    yield self._lost_message(queue, seq)
+
+    def _lost_message(self, queue: Queue, seq: int) -> Lost:
+        return Lost(f"message {seq} of queue {queue.name!r}", lambda: self.forget(queue, seq))
 
     def _close_windows(self, most: int) -> bool:
         """Forget up to `most` deduplication windows that are over; returns whether there are more. Raises `Overloaded`."""
@@ -766,7 +765,7 @@ class Queues:
             until, name, key = windows[0]
             queue = self.store.find(name)
             if queue is not None and queue.dedup.get(key, (0, 0))[1] == until:
-                self.engine.admit(TRANSITION_BYTES + len(name) + len(key), adds=False)
+                self.admit_frees(TRANSITION_BYTES + len(name) + len(key))
                 self._side(QUEUE_DEDUP_GONE, name, DEDUP_MARK + key, b"", gone=True)
             heappop(windows)
             most -= 1

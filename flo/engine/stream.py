@@ -10,11 +10,13 @@ Those who read and wait are all woken in the turn of the append; each then reads
 import struct
 from bisect import bisect_left
 from collections.abc import Callable, Generator, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import Any, NamedTuple
 
 from flo.engine.group import Groups, check_ids, check_stream_name
 from flo.engine.operation import in_program, operation
-from flo.errors import BadRequest, Conflict, Damaged, LogDamaged, Overloaded
+from flo.engine.part import Database, Part
+from flo.engine.waiting import Watch, Watches
+from flo.errors import BadRequest, Conflict, Damaged, LogDamaged
 from flo.store.stream import ID_HALF_MAX, ID_MAX, SEQ_BITS, SEQ_MASK, Stream, StreamStore
 from flo.ual.record import (
     FAMILY_STREAM,
@@ -34,15 +36,11 @@ from flo.ual.record import (
     container_of,
 )
 
-if TYPE_CHECKING:
-    from flo.engine.engine import Engine
-
 PAYLOAD_BYTES_MAX = 16 << 20
 LIST_BYTES_MAX = 16 << 20
 READ_SLICE = 256  # records read in one slice: 3 us each from a warm cache
 SIDE_BYTES = HEADER_BYTES + 80  # a record about a stream, besides names
 SWEEP_SLICE = 100  # streams whose age is looked at in one slice
-SWEEP_RETRY_MS = 1000  # by the steady clock
 AGES_AHEAD_MS = 10_000  # how often ages are looked at while ids are ahead of the clock: each stream costs up to 40 reads of the log
 TIME_MAX = 1 << 53
 
@@ -81,58 +79,30 @@ def shown(name: bytes) -> str:
     return repr(name[:64].decode("utf-8", "replace"))
 
 
-class Watch:
-    """Someone waiting for records behind an id, in one or several streams. `notify` is called once, in the turn in which there is one,
-    unless `cancel` came first."""
-
-    __slots__ = ("_homes", "_notify", "_watches", "after")
-
-    def __init__(self, watches: dict[bytes, dict["Watch", None]], after: dict[bytes, int], notify: Callable[[], int | None]) -> None:
-        self.after = after
-        self._notify = notify
-        self._watches = watches
-        self._homes: dict[bytes, dict[Watch, None]] = {}
-        for name in after:
-            self.wait(name)
-
-    def wait(self, name: bytes) -> None:
-        """Be among those who wait for a stream."""
-        home = self._homes[name] = self._watches.setdefault(name, {})
-        home[self] = None
-
-    def cancel(self) -> None:
-        """Wait no more. Harmless where it is over already."""
-        homes, self._homes = self._homes, {}
-        for name, home in homes.items():
-            home.pop(self, None)
-            if not home and self._watches.get(name) is home:
-                del self._watches[name]
-
-    def fire(self) -> int:
-        """What was waited for is there, or will never be. Returns how many records were read for it."""
-        self.cancel()
-        return self._notify() or 0
-
-
-class Streams:
+class Streams(Part):
     """The streams of one namespace. Names and payloads are bytes (a program may give str, as UTF-8); ids are ints (flo.store.stream)."""
 
-    def __init__(self, engine: "Engine", namespace: int) -> None:
-        self.engine = engine
-        self.namespace = namespace
+    name = "streams"
+    types = frozenset((STREAM_RECORD, STREAM_RECORD_GONE, STREAM_STATE))
+    scopes = frozenset((FAMILY_STREAM, FAMILY_STREAM_SIDE))
+
+    def __init__(self, engine: Database, namespace: int) -> None:
+        super().__init__(engine, namespace)
         self.store = StreamStore()
-        self.groups = Groups(self) if engine.manual else in_program(Groups)(self)
-        self.watches: dict[bytes, dict[Watch, None]] = {}
-        self._changed: list[tuple[bytes, dict[Watch, None]]] = []  # streams with those who wait and were not told yet
-        self.ended = False  # the namespace is gone
-        self.sweep_after = 0  # by the steady clock; 0 where the disk had room
+        self.groups: Groups = (Groups if engine.manual else in_program(Groups))(self)
+        self.watches = Watches()
         self._ages_ahead: list[bytes] = []  # streams to be looked at by `_look_at_ages_ahead`
         self._ages_after = 0  # by the steady clock: when they are next found
+
+    @property
+    def inner(self) -> Sequence[Part]:
+        """See `Part`."""
+        return (self.groups,)
 
     # -- records -----------------------------------------------------------------------------------
 
     def apply(self, index: int, record: Record) -> None:
-        """What a record of the three families does to the store, live or replayed."""
+        """What a record does to the store, live or replayed."""
         kind, entity = record.type, record.entity
         head = container_of(entity)
         name = head[2:]
@@ -143,21 +113,17 @@ class Streams:
         elif kind == STREAM_RECORD_GONE:
             ms, seq = STREAM_ID.unpack_from(entity, len(head))
             self.store.remove(name, ms << SEQ_BITS | seq)
-        elif kind == STREAM_STATE:
+        else:
             last_ms, last_seq, added, deleted_ms, deleted_seq, *bounds = _STATE.unpack(record.state)
             self.store.declare(name, last_ms << SEQ_BITS | last_seq, added, deleted_ms << SEQ_BITS | deleted_seq, *bounds)
-        else:
-            self.groups.apply(record, name, entity[len(head) :])
 
-    def apply_watermark(self, scope: bytes, index: int) -> None:
-        """A stream's records below an index are gone; or all else of it; or what is in one of its groups."""
+    def apply_watermark(self, scope: bytes, below: int) -> None:
+        """A stream's records below an index are gone; or all else of it."""
         name = scope[3:]
         if scope[0] == FAMILY_STREAM:
-            self.store.trim(name, index)
-        elif scope[0] == FAMILY_STREAM_SIDE:
-            self.store.undeclare(name)
+            self.store.trim(name, below)
         else:
-            self.groups.apply_watermark(name)
+            self.store.undeclare(name)
 
     def _state(self, name: bytes, stream: Stream | None, **changes: int) -> None:
         """Write the stream's state as it is, changed so."""
@@ -226,16 +192,15 @@ class Streams:
         else:
             ident = _given_id(ms, seq, last)
         most = size + 5 * (SIDE_BYTES + len(name))  # trimming is two more records, by each of two bounds
-        if engine.log.pending_bytes + most > engine.adds_until:
-            engine.admit(most, adds=True)
+        self.admit_adds(most)
         stream = self._append(store.open(name), ident, added + 1, kind, payload)
         if bounds is not None:
             self._trim(stream, bounds)
         if stream.max_len or stream.max_bytes or stream.max_age:
             engine.busy.add(self.namespace)  # its age is looked at
             self._keep(stream)
-        if self.watches:
-            self._tell(name)
+        if self.watches and self.watches.change(name):
+            engine.changed.add(self)
         if self.groups.takers:
             self.groups.serve(name)
         return ident
@@ -247,8 +212,7 @@ class Streams:
         length = HEADER_BYTES + len(head) + STREAM_ID.size + RECORD_STATE.size + len(payload)
         header = HEADER.pack(length, STREAM_RECORD, 0, len(head) + STREAM_ID.size, self.namespace, engine.now, 0)
         name = STREAM_ID.pack(ident >> SEQ_BITS, ident & SEQ_MASK)
-        if self.ended:
-            raise BadRequest("the namespace was deleted")
+        self.check_namespace()
         index = engine.log.append(b"".join((header, head, name, RECORD_STATE.pack(kind, added), payload)))
         return self.store.append(index, stream.name, ident, added, len(payload))
 
@@ -317,7 +281,7 @@ class Streams:
             return 0
         if dry_run:
             return stream.before(*self._place(stream, bounds))
-        self.engine.admit(2 * (SIDE_BYTES + len(name)), adds=False)
+        self.admit_frees(2 * (SIDE_BYTES + len(name)))
         return self._trim(stream, bounds)
 
     @operation
@@ -328,7 +292,7 @@ class Streams:
         there = [ident for ident in dict.fromkeys(ids) if stream is not None and stream.find(ident)]
         if stream is None or not there:
             return 0
-        self.engine.admit((len(there) + 1) * (SIDE_BYTES + len(name)), adds=False)
+        self.admit_frees((len(there) + 1) * (SIDE_BYTES + len(name)))
         self._state(name, stream, max_deleted=max(stream.max_deleted, *there))
         for ident in there:
             entity = container(name) + STREAM_ID.pack(ident >> SEQ_BITS, ident & SEQ_MASK)
@@ -349,7 +313,7 @@ class Streams:
     def declare(self, name: bytes, **bounds: int) -> None:
         """Write the state of a stream that is not there."""
         check_stream_name(name)
-        self.engine.admit(SIDE_BYTES + len(name), adds=True)
+        self.admit_adds(SIDE_BYTES + len(name))
         self._state(name, None, **bounds)
 
     @operation
@@ -359,12 +323,12 @@ class Streams:
         if stream is None:
             return False
         groups = tuple(stream.groups)
-        self.engine.admit((len(groups) + 2) * SIDE_BYTES + sum(map(len, groups)) + (len(groups) + 2) * len(name), adds=False)
+        self.admit_frees((len(groups) + 2) * SIDE_BYTES + sum(map(len, groups)) + (len(groups) + 2) * len(name))
         for group in groups:
             self.mark(FAMILY_STREAM_GROUP, container(name) + group)
         self.mark(FAMILY_STREAM_SIDE, name)
         self.mark(FAMILY_STREAM, name)
-        self.groups.ended(name)
+        self.groups.end_stream(name)
         return True
 
     @operation
@@ -454,48 +418,31 @@ class Streams:
     def watch(self, after: dict[bytes, int], notify: Callable[[], int | None]) -> Watch:
         """Call `notify` when one of the streams has a record whose id is higher than the one given for it. There is none yet. It says
         how many records it has read."""
-        return Watch(self.watches, after, notify)
-
-    def _tell(self, name: bytes) -> None:
-        waiting = self.watches.pop(name, None)
-        if waiting:
-            self._changed.append((name, waiting))
-            self.engine.changed.add(self)
+        return self.watches.add(after, lambda name, last: last is None or last > after[name], notify)
 
     def notify(self, most: int) -> bool:
-        """Have those who wait look, until about `most` looked or records were read; returns whether there are more."""
-        while self._changed and most > 0:
-            name, waiting = self._changed[-1]
-            stream = self.store.find(name)
-            last = stream.chunks[-1].last() if stream is not None and stream.chunks else 0
-            while waiting and most > 0:
-                watch, _ = waiting.popitem()
-                most -= 1
-                if last > watch.after[name]:
-                    most -= watch.fire()
-                else:
-                    watch.wait(name)
-            if not waiting:
-                self._changed.pop()
-        return bool(self._changed)
+        """See `Part`. Those who wait are told the last id of the stream."""
+        return self.watches.notify(most, self._last_id)
 
-    def end_all(self) -> None:
-        """The namespace is gone: who waits is told that nothing comes."""
-        self.ended = True
-        for waiting in [*self.watches.values(), *(waiting for _, waiting in self._changed)]:
-            for watch in tuple(waiting):
-                watch.fire()
-        self._changed.clear()
-        self.groups.end_all()
+    def _last_id(self, name: bytes) -> int:
+        stream = self.store.find(name)
+        return stream.chunks[-1].last() if stream is not None and stream.chunks else 0
+
+    def end(self) -> None:
+        """See `Part`."""
+        super().end()
+        self.watches.end_all()
+
+    def drop(self, below: int) -> list[Any]:
+        """See `Part`."""
+        held, self.store = self.store.pieces(), StreamStore()
+        return held
 
     # -- time --------------------------------------------------------------------------------------
 
     def next_due(self) -> int | None:
         """When there is next something for `sweep`, in ms; None for never."""
-        times = [due for due in (self.store.timers.next_due(), self.store.ages.next_due()) if due is not None]
-        if self.groups.unserved:
-            times.append(0)  # as soon as there is room
-        return min(times, default=None)
+        return self.store.ages.next_due()
 
     def _look_at_ages_ahead(self) -> bool:
         """While the stamps are ahead of the wall clock, `aged` would come to streams whose ids are ahead only once the clock has: look at
@@ -508,34 +455,41 @@ class Streams:
         for name in self._ages_ahead[-SWEEP_SLICE:]:
             stream = store.streams.get(name)
             if stream is not None and stream.max_age and stream.count:
-                engine.admit(2 * (SIDE_BYTES + len(name)), adds=False)
+                self.admit_frees(2 * (SIDE_BYTES + len(name)))
                 self._trim(stream, Bounds(max_age=stream.max_age))
         del self._ages_ahead[-SWEEP_SLICE:]
         self._ages_after = 0 if self._ages_ahead else engine.steady() + AGES_AHEAD_MS
         return bool(self._ages_ahead)
 
-    def sweep_later(self) -> None:
-        """There is no room on the disk: sweep again in a while."""
-        self.sweep_after = self.engine.steady() + SWEEP_RETRY_MS
-
-    def sweep(self) -> bool:
-        """Do a slice of what time brings: ages, deadlines of pending records. Returns whether there is more."""
+    def sweep_slice(self) -> bool:
+        """See `Part`: records that are too old; what was dropped is freed."""
         engine, store = self.engine, self.store
-        if engine.is_early(self.sweep_after):
-            return False
-        self.sweep_after = 0
         more = store.free(READ_SLICE)
-        try:
-            more |= self._look_at_ages_ahead()
-            aged = store.aged(engine.now, SWEEP_SLICE)
-            for stream in aged:
-                engine.admit(2 * (SIDE_BYTES + len(stream.name)), adds=False)
-                self._trim(stream, Bounds(max_age=stream.max_age))
-                store.age_looked_at(stream)
-            return self.groups.sweep() or len(aged) == SWEEP_SLICE or more
-        except Overloaded:  # not even this fits on the disk: it waits until there is room
-            self.sweep_later()
-            return False
+        more |= self._look_at_ages_ahead()
+        aged = store.aged(engine.now, SWEEP_SLICE)
+        for stream in aged:
+            self.admit_frees(2 * (SIDE_BYTES + len(stream.name)))
+            self._trim(stream, Bounds(max_age=stream.max_age))
+            store.age_looked_at(stream)
+        return len(aged) == SWEEP_SLICE or more
+
+    @property
+    def quiet(self) -> bool:
+        """See `Part`."""
+        return not self.store.garbage and not self.store.ages.count
+
+    @property
+    def memory_bytes(self) -> int:
+        """See `Part`: that of groups included."""
+        return self.store.accounted
+
+    def counts(self) -> dict[str, int]:
+        """See `Part`."""
+        return {"streams": len(self.names()), "records": sum(stream.count for stream in self.store.streams.values())}
+
+    def holders(self) -> list[Any]:
+        """See `Part`."""
+        return self.store.tables()
 
 
 def _given_id(ms: int, seq: int | None, last: int) -> int:

@@ -61,18 +61,7 @@ def namespace_info(session: BinarySession, request: Request) -> Generator[None, 
 
 def describe_namespace(namespace: Namespace) -> dict[str, object]:
     """What namespace_info tells. Keys include those expired and not swept yet."""
-    store = namespace.kv.store
-    return {
-        "name": namespace.name,
-        "hash": f"{namespace.hash:#018x}",
-        "keys": len(store),
-        "keys_with_deadline": store.deadlines.count,
-        "queues": len(namespace.queues.names()),
-        "messages": sum(sum(queue.counts) + len(queue.dead) for queue in namespace.queues.store.queues.values()),
-        "streams": len(namespace.streams.names()),
-        "records": sum(stream.count for stream in namespace.streams.store.streams.values()),
-        "bytes": namespace.bytes,
-    }
+    return {"name": namespace.name, "hash": f"{namespace.hash:#018x}", **namespace.counts(), "bytes": namespace.memory_bytes}
 
 
 @handles("cluster_join")
@@ -105,7 +94,7 @@ def describe_server(host: Host, address: str) -> dict[str, object]:
         "requests": counters.commands,
         "refused": counters.errors,
         "namespaces": len(engine.namespaces),
-        "keys": sum(len(namespace.kv.store) for namespace in engine.namespaces.values()),
+        "keys": engine.counts()["keys"],
         "unread": engine.background_load.remaining if engine.background_load is not None else 0,
         "bytes": engine.memory_used(),
         "resident_bytes": resident_bytes(),
