@@ -29,14 +29,10 @@ lint: tools
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# What only computes (no server, no bound in ms) runs beside the rest, at the lowest priority, so that two cores are used.
-COMPUTING := $(addprefix tests/test_,backup.py binary_codec.py binary_session.py compaction.py compaction_faults.py damage.py engine_model.py \
-	flat.py given_back.py golden.py json_path.py lane.py log_faults.py queue_lane.py queue_model.py repair.py resp.py stream_model.py \
-	structure.py timers.py waits.py)
-
+# What only computes (marked `computes`) runs beside the rest, at the lowest priority, so that two cores are used.
 define run_tests
-	@log=$$(mktemp); nice -n 19 $(BIN)/python -m pytest -m "$(1)" $(COMPUTING) > $$log 2>&1 & beside=$$!; \
-	status=0; $(BIN)/python -m pytest -m "$(1)" $(COMPUTING:%=--ignore=%) || status=1; \
+	@log=$$(mktemp); nice -n 19 $(BIN)/python -m pytest -m "computes and $(1)" > $$log 2>&1 & beside=$$!; \
+	status=0; $(BIN)/python -m pytest -m "not computes and $(1)" || status=1; \
 	wait $$beside || status=1; cat $$log; rm -f $$log; exit $$status
 endef
 

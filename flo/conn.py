@@ -710,7 +710,7 @@ def serve_together(owner: Owner, connections: dict[int, Connection], events: Seq
 
     This is `Connection.on_events` for the common case, a request that is whole from a client that is owed nothing, for many of them in
     one loop: fifty clients that do not pipeline cost half as much this way. What is not the common case is left to the same methods
-    as there; tests/test_lane.py holds the two equal.
+    as there; tests/server/test_lane.py holds the two equal.
     """
     reactor = owner.reactor
     deadline, room = reactor.deadline, owner.output_limit

@@ -223,7 +223,7 @@ class Server:
             except ConfigError:
                 self._close()
                 raise
-        # What was recovered is never garbage, and serving makes no cycles (tests/test_hostile.py holds that):
+        # What was recovered is never garbage, and serving makes no cycles (tests/server/test_hostile.py holds that):
         # a collection would only stall everyone.
         gc.collect()
         gc.freeze()

@@ -50,7 +50,7 @@ from loadtest.curves import CURVES, curve, pour
 from loadtest.mix import compare_mixes
 from loadtest.work import beanstalkd, cycle, empty
 from loadtest.workload import MIXES
-from tests.processes import FloProcess, RedisProcess, RespClient, encode
+from tests.support.processes import FloProcess, RedisProcess, RespClient, encode
 
 LARGE_KEYS = 500  # keys with large values
 MEMORY_COUNT = 1_000_000

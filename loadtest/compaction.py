@@ -20,7 +20,7 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
-from tests.processes import FloProcess, RespClient, encode, wait_until  # noqa: E402
+from tests.support.processes import FloProcess, RespClient, encode, wait_until  # noqa: E402
 
 VALUE_BYTES = 64
 RECORD_BYTES = 28  # of a record, in addition to its key and its value

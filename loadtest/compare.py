@@ -39,7 +39,7 @@ if __name__ == "__main__":
 
 from loadtest.generator import SETTLE_SECONDS as GENERATOR_SETTLE_SECONDS  # noqa: E402
 from loadtest.generator import Load, prepare  # noqa: E402
-from tests.processes import FloProcess, RedisProcess, RespClient, free_port, wait_until  # noqa: E402
+from tests.support.processes import FloProcess, RedisProcess, RespClient, free_port, wait_until  # noqa: E402
 
 CLIENTS = 50
 KEYS = 1_000_000

@@ -22,7 +22,7 @@ from locust.env import Environment
 
 import flo
 from flo.client import Address
-from tests.processes import FloProcess
+from tests.support.processes import FloProcess
 
 KEYS_PER_USER = 100
 VALUE_BYTES = (1, 64, 1000, 20_000)

@@ -37,7 +37,7 @@ sys.path.insert(0, str(ROOT))
 from loadtest.compare import REDIS_FLAGS, cpu_seconds, disturbed, stolen, sync_latency  # noqa: E402
 from loadtest.singles import SINGLES, Server  # noqa: E402
 from loadtest.workload import CLIENTS, KEYS, MIXES, Batches, Clients, Draw, Load, batches_of, pour  # noqa: E402
-from tests.processes import FloProcess, RedisProcess  # noqa: E402
+from tests.support.processes import FloProcess, RedisProcess  # noqa: E402
 
 WARM_SECONDS = 0.3  # before anything is counted
 # Rewriting a log would hit now this slice, now that one. RPOP is to do the same work on both servers.

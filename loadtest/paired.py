@@ -29,7 +29,7 @@ from loadtest.generator import prepare  # noqa: E402
 from loadtest.mix import FLO_SETTINGS  # noqa: E402
 from loadtest.singles import SINGLES, Server  # noqa: E402
 from loadtest.workload import MIXES, Clients, Draw, Load, batches_of, pour  # noqa: E402
-from tests.processes import FloProcess  # noqa: E402
+from tests.support.processes import FloProcess  # noqa: E402
 
 SLICES = 10
 ENCODED = ("set", "get", "incr")  # commands of generator.py, which knows both protocols

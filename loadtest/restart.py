@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from flo.ual.log import SMALL_SEGMENT_BYTES
-from tests.processes import ROOT, FloProcess, ReplyError, RespClient, encode, free_port, wait_until
+from tests.support.processes import ROOT, FloProcess, ReplyError, RespClient, encode, free_port, wait_until
 
 VALUE_BYTES = 64
 BATCH = 1000

@@ -36,7 +36,7 @@ from loadtest.workload import (
     request,
     weighted,
 )
-from tests.processes import RespClient
+from tests.support.processes import RespClient
 
 QUEUE = "work"  # the queue of cycles.py
 LEASE_MS = 10**9  # no message comes back during a run

@@ -24,7 +24,7 @@ from typing import Any
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
-from tests.processes import FloProcess, ReplyError, RespClient  # noqa: E402
+from tests.support.processes import FloProcess, ReplyError, RespClient  # noqa: E402
 
 KEYS = 300  # of each worker
 RECORDS_KEPT = 300  # of each stream

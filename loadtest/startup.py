@@ -15,7 +15,7 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
-from tests.processes import free_port  # noqa: E402
+from tests.support.processes import free_port  # noqa: E402
 
 RUNS = 7
 PYZ = ROOT / "dist" / "flo.pyz"

@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from loadtest.compare import CLIENTS, REDIS_FLAGS, ROOT, Target, cpu_seconds, disturbed, floor, load, settle, stolen, sync_latency
-from tests.processes import FloProcess, RedisProcess, RespClient, free_port, wait_until
+from tests.support.processes import FloProcess, RedisProcess, RespClient, free_port, wait_until
 
 VALUE = "xxx"
 LEASE_MS = 10**9  # so long that no message comes back during a run

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.processes import FloProcess, RedisProcess
+from tests.support.processes import FloProcess, RedisProcess
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -17,7 +17,7 @@ from flo.proto.operations import BY_NAME, OPERATIONS, OPTIONS
 from tests.generate_docs import DOCS, redis_page, settings_page, wire_page
 from tests.generate_man import MAN, commands
 from tests.generate_man import page as man_page
-from tests.processes import ROOT, FloProcess
+from tests.support.processes import ROOT, FloProcess
 
 
 def test_tables_are_current() -> None:

@@ -6,8 +6,12 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
 from flo import conn
-from tests.processes import ROOT
+from tests.support.processes import ROOT
+
+pytestmark = pytest.mark.computes
 
 # DESIGN.md, "The rooms". A room may import those it names, and what belongs to nobody: errors.
 ARROWS = {

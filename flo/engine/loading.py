@@ -1,7 +1,7 @@
 """What a start does with a log: the records' effect on the stores, many at a time.
 
 `Loading` does to the stores what `Engine.apply` does, record by record, for the records that most logs consist of, three to ten times as
-fast; the rest goes to `Engine.apply`. tests/test_compaction.py holds the two equal. While it is at work the key-value stores' order of
+fast; the rest goes to `Engine.apply`. tests/ual/test_compaction.py holds the two equal. While it is at work the key-value stores' order of
 keys and accounted bytes are not kept; `finish` makes them at once.
 
 A batch is read record by record. But records that begin with the same twelve bytes (length, type, shape, length of the entity, namespace)

@@ -5,7 +5,7 @@ an index. All other records are dead. An entity is (family, namespace, entity by
 by depth and age. Compaction needs to know no more than this.
 
 `store/` must agree: applying only the live records gives the same state as applying all. `survivors` is the rule in plain code; `Judge`
-applies it to a log too large for memory, record by record, the newest first. tests/test_compaction.py holds them equal.
+applies it to a log too large for memory, record by record, the newest first. tests/ual/test_compaction.py holds them equal.
 """
 
 import struct

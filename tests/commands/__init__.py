@@ -1,0 +1,1 @@
+"""Sessions and the table of commands, without a socket, as flo/commands."""

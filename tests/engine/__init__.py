@@ -1,0 +1,1 @@
+"""The database without a network, as flo/engine."""

@@ -1,0 +1,1 @@
+"""Crashes, kills, damage, failing calls and full disks."""

@@ -1,0 +1,1 @@
+"""The codecs of both protocols, as flo/proto."""

@@ -1,0 +1,66 @@
+"""max_memory: writes that add are refused with a sentence, in every protocol; reads, deletions and acknowledgements go on, and so do
+writes once there is room."""
+
+from pathlib import Path
+
+import pytest
+
+import flo as flo_package
+from flo.errors import Overloaded
+from tests.support.processes import FloProcess, ReplyError, wait_until
+
+LIMIT = 4 << 20
+
+
+@pytest.fixture
+def full(tmp_path: Path) -> FloProcess:
+    return FloProcess(tmp_path / "data", "--max-memory", str(LIMIT), start=False)
+
+
+def test_full_memory(full: FloProcess) -> None:
+    """Refused, read, deleted; then accepted again, without a restart."""
+    with full.start() as server, server.connect() as client, flo_package.Client(f"flo://127.0.0.1:{server.port}") as binary:
+        client.command("QENQUEUE", "jobs", "one")
+        client.command("XADD", "events", "*", "a", "1")
+        count, reply = 0, None
+        while not isinstance(reply, ReplyError):
+            replies = client.pipeline(*(("SET", f"key-{count + i}", "v" * 1000) for i in range(100)))
+            count += sum(reply == b"OK" for reply in replies)
+            reply = replies[-1]
+        assert 2000 < count < 5000
+        assert str(reply).startswith("OOM") and "max_memory" in str(reply) and "raise max_memory" in str(reply)
+        for command in (
+            ("SET", "new", "v"), ("MSET", "new", "v", "newer", "v"), ("INCR", "n"), ("APPEND", "key-1", "more"), ("LPUSH", "jobs", "two"),
+            ("QENQUEUE", "jobs", "two"), ("XADD", "events", "*", "a", "2"), ("JSON.SET", "doc", "$", "{}"),
+            ("XGROUP", "CREATE", "events", "g", "0"),
+        ):  # fmt: skip
+            refused = client.command(*command)
+            assert isinstance(refused, ReplyError) and str(refused).startswith("OOM"), command
+        with pytest.raises(Overloaded, match="max_memory"):
+            binary.kv.put("new", "v")
+        assert client.command("GET", "key-1") == b"v" * 1000
+        assert client.command("XLEN", "events") == 1
+        seq, payload, attempts = client.command("QDEQUEUE", "jobs")[0]
+        assert payload == b"one"
+        assert client.command("QACK", "jobs", f"{seq}-{attempts}") == 1
+        assert client.command("DEL", *(f"key-{i}" for i in range(100))) == 100
+        assert client.command("SET", "new", "v") == b"OK"
+        while not isinstance(client.command("SET", f"key-{count}", "v" * 1000), ReplyError):
+            count += 1
+        assert client.command("CONFIG", "SET", "maxmemory", str(2 * LIMIT)) == b"OK"
+        assert client.command("SET", "newer", "v") == b"OK"
+        assert client.command("CONFIG", "SET", "maxmemory", str(LIMIT // 2)) == b"OK"
+        assert isinstance(client.command("SET", "newest", "v"), ReplyError)
+        assert client.command("FLUSHALL") == b"OK"
+        wait_until(lambda: client.command("SET", "newest", "v") == b"OK", "room after a flush")
+
+
+@pytest.mark.slow
+def test_a_start_over_the_limit(tmp_path: Path) -> None:
+    """What is there stays there and is served; expiry brings room."""
+    with FloProcess(tmp_path / "data") as server, server.connect() as client:
+        client.pipeline(*(("SET", f"key-{i}", "v" * 1000, "PX", "60000" if i % 2 else "1500") for i in range(8000)))
+        server.stop()
+    with FloProcess(tmp_path / "data", "--max-memory", str(7 << 20)) as server, server.connect() as client:
+        assert client.command("GET", "key-1") == b"v" * 1000
+        wait_until(lambda: client.command("SET", "new", "v") == b"OK", "room after what expired")

@@ -1,0 +1,1 @@
+"""Real servers with real clients, and the programs of loadtest/ and contrib/."""

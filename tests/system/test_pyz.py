@@ -1,0 +1,144 @@
+"""dist/flo.pyz: the same bytes each time, and the whole of Flo on every Python found."""
+
+import marshal
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from contrib.build_pyz import build
+from tests.support.processes import ROOT, FloProcess
+
+pytestmark = pytest.mark.slow
+
+
+def pythons() -> list[str]:
+    """Every Python from 3.11 on that can be found: on the path, in pyenv, and the one that runs this."""
+    found: dict[str, str] = {}
+    versions = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
+    candidates = [
+        sys.executable,
+        *(shutil.which(f"python3.{minor}") or "" for minor in range(11, 20)),
+        *map(str, sorted(versions.glob("3.*/bin/python3"))),
+    ]
+    for path in candidates:
+        if path and Path(path).exists():
+            shown = subprocess.run([path, "-c", "import sys; print('%d.%d' % sys.version_info[:2])"], capture_output=True, text=True)
+            version = shown.stdout.strip()
+            if shown.returncode == 0 and tuple(map(int, version.split("."))) >= (3, 11):
+                found.setdefault(version, path)
+    return list(found.values())
+
+
+@pytest.fixture(scope="module")
+def pyz(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("dist") / "flo.pyz"
+    build(out)
+    return out
+
+
+def test_the_same_bytes_each_time(pyz: Path, tmp_path: Path) -> None:
+    """Also from a copy whose files have other times, modes, and caches of compiled code."""
+    copy = tmp_path / "copy"
+    for name in ("flo", "contrib"):
+        shutil.copytree(ROOT / name, copy / name, copy_function=shutil.copyfile)
+    for path in (copy / "flo").rglob("*.py"):
+        os.utime(path, (1, 1))
+        path.chmod(0o600)
+    subprocess.run([sys.executable, "-m", "compileall", "-q", str(copy / "flo")], check=True)
+    subprocess.run([sys.executable, str(copy / "contrib" / "build_pyz.py"), str(tmp_path / "again.pyz")], check=True, capture_output=True)
+    assert (tmp_path / "again.pyz").read_bytes() == pyz.read_bytes()
+    assert os.access(pyz, os.X_OK)
+
+
+def test_only_what_the_program_needs_is_in_it(pyz: Path) -> None:
+    import zipfile
+
+    with zipfile.ZipFile(pyz) as archive:
+        names = archive.namelist()
+        assert archive.testzip() is None
+    assert "__main__.py" in names and "flo/server.py" in names
+    assert not [name for name in names if "__pycache__" in name or name.startswith("tests") or name.endswith(".pyc")]
+
+
+@pytest.mark.parametrize("python", pythons(), ids=lambda path: str(path).replace(str(Path.home()), ""))
+def test_server_and_command_line(pyz: Path, tmp_path: Path, python: str) -> None:
+    """In an empty directory, with nothing of this checkout in sight."""
+
+    def run(*args: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run([python, str(pyz), *args], capture_output=True, text=True, cwd=tmp_path, timeout=60)
+
+    assert run("--version").stdout.startswith("flo ")
+    assert "server" in run("--help").stdout
+    with FloProcess(tmp_path / "data", python=python, program=[str(pyz)]) as server:
+        port = ("--port", str(server.port))
+        with server.connect() as client:
+            assert client.command("SET", "a", "1") == b"OK"
+        assert run("kv", "incr", "a", *port).stdout == "2\n"
+        assert run("kv", "get", "a", *port).stdout == "2\n"
+        assert run("server", "status", *port).returncode == 0
+        with server.connect() as client:
+            assert client.command("GET", "a") == b"2"
+        server.stop()
+        server.start()
+        assert run("kv", "get", "a", "--port", str(server.port)).stdout == "2\n"
+    assert run("check", str(tmp_path / "data")).returncode == 0
+    assert not list(tmp_path.glob("**/__pycache__"))
+
+
+def test_what_is_compiled_is_kept_and_never_trusted_blindly(pyz: Path, tmp_path: Path) -> None:
+    """In a directory of the user's own; a file that is damaged, of another source or cut short is made again."""
+    home = tmp_path / "home"
+    environment = {name: value for name, value in os.environ.items() if name not in ("PYTHONDONTWRITEBYTECODE", "XDG_CACHE_HOME")}
+    environment["HOME"] = str(home)
+
+    def version(**more: str) -> str:
+        done = subprocess.run([sys.executable, str(pyz), "--version"], capture_output=True, text=True, env=environment | more)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    shown = version()
+    cache = home / ".cache" / "flo"
+    kept = {path.name: path.read_bytes() for path in cache.iterdir()}
+    assert any(name.startswith("flo.cli.") for name in kept) and not any(name.endswith(str(os.getpid())) for name in kept)
+    assert cache.stat().st_mode & 0o777 == 0o700
+    written = {path.name: path.stat().st_mtime_ns for path in cache.iterdir()}
+    assert version() == shown
+    assert {path.name: path.stat().st_mtime_ns for path in cache.iterdir()} == written, "the second start compiles nothing"
+    other = marshal.dumps(compile("raise SystemExit('not the source that is in the archive')", "x", "exec"))
+    for damage in (lambda data: data[:-7], lambda data: data[:40] + b"\xff" + data[41:], lambda _: b"", lambda data: data[:12] + other):
+        for name, data in kept.items():
+            (cache / name).write_bytes(damage(data))
+        assert version() == shown
+        assert {path.name: path.read_bytes() for path in cache.iterdir()} == kept
+    # others may write there: what they wrote is not run
+    elsewhere = tmp_path / "elsewhere"
+    for mode, used in ((0o777, False), (0o755, True)):
+        elsewhere.mkdir(exist_ok=True)
+        elsewhere.chmod(mode)
+        assert version(CACHE_DIRECTORY=str(elsewhere)) == shown
+        assert bool(list(elsewhere.iterdir())) == used
+    assert version(XDG_CACHE_HOME="relative") == shown and not Path("relative").exists(), "no directory is made wherever one happens to be"
+    # nothing can be written, or shall be
+    assert version(CACHE_DIRECTORY="/proc/flo") == shown
+    assert version(XDG_CACHE_HOME=str(tmp_path / "none"), PYTHONDONTWRITEBYTECODE="1") == shown
+    assert not (tmp_path / "none").exists()
+
+
+def test_start_up_imports_only_what_it_needs(pyz: Path) -> None:
+    """`--help` knows no engine, a client command no server."""
+    script = "import sys; sys.path.insert(0, sys.argv[1]); from flo.cli import build_parser; build_parser({group!r}); print(*sys.modules)"
+
+    def loaded(group: set[str]) -> set[str]:
+        result = subprocess.run(
+            [sys.executable, "-I", "-c", script.format(group=group), str(pyz)], capture_output=True, text=True, check=True
+        )
+        return set(result.stdout.split())
+
+    assert not {name for name in loaded({""}) if name.startswith("flo.") and not name.startswith("flo.cli")}
+    client = loaded({"kv"})
+    assert not client & {"flo.server", "flo.engine", "flo.ual.log", "asyncio", "logging", "ssl", "random"}
+    assert not loaded({"server"}) & {"flo.client", "asyncio", "logging", "ssl", "random", "traceback"}

@@ -1,0 +1,1 @@
+"""The log, as flo/ual; tests/faults makes it fail."""

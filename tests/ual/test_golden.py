@@ -1,0 +1,160 @@
+"""Directories written by each released format, which later code must open: tests/golden/format-N.
+
+format-1 was written with segments of 16 KiB and a clock that began at 1,700,000,000,000: every record type is in it.
+"""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from flo.engine import Engine, EngineSettings
+from flo.errors import LogDamaged
+from flo.proto import fields
+from flo.store.group import Dead, Pending
+from flo.store.queue import attempts_of
+from flo.store.stream import SEQ_BITS
+from flo.ual import manifest
+from flo.ual.check import check
+from flo.ual.files import Files
+from flo.ual.record import KNOWN_TYPES, KV_COUNTER, KV_DEADLINE, KV_JSON, KV_TOUCH
+from flo.ual.segment import Segment
+from tests.support.processes import ROOT
+
+pytestmark = pytest.mark.computes
+
+GOLDEN = ROOT / "tests" / "golden"
+START = 1_700_000_000_000
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> str:
+    """A copy of format-1."""
+    return str(shutil.copytree(GOLDEN / "format-1", tmp_path / "data"))
+
+
+@pytest.mark.parametrize("form", ["format-1", "format-2", "format-3", "format-4"])
+def test_the_formats_open(form: str, tmp_path: Path) -> None:
+    """format-2 is format-1, compacted, and so is format-3, whose bases have an index, and format-4, where each value has a check."""
+    directory = str(shutil.copytree(GOLDEN / form, tmp_path / "data"))
+    assert check(directory).damage == []
+    with Engine(directory, EngineSettings(segment_bytes=1 << 14), clock=lambda: START) as engine:
+        kv = engine.kv
+        string, counter, expiring = kv.get(b"string"), kv.get(b"counter"), kv.get(b"expiring")
+        assert string and (string.value, string.version, string.deadline) == (b"second value", 8, START + 20_000_000_000_000)
+        assert counter and (counter.value, kv.incr(b"counter")[0]) == (b"42", 43)
+        assert expiring and expiring.deadline == START + 10_000_000_000_000
+        assert kv.json_get(b"document") == (b'{"items":3,"status":"shipped"}', 6)
+        assert kv.get(b"gone") is None
+        assert [item.tombstone for item in kv.history(b"gone")] == [True, False]
+        assert [item.value for item in kv.history(b"string")] == [b"second value", b"second value", b"value"]
+        assert len(kv.scan(b"fill:")[0]) == 60
+        assert sorted(engine.namespaces) == ["default", "flushed", "jobs"]
+        found = engine.namespace("jobs").kv.get(b"\x00\xff")
+        assert found and found.value == b"\r\n"
+        assert engine.namespace("flushed").empty
+        assert (engine.now, engine.stamp_time) == (START, START + 60_000), "stamps do not go back behind the log"
+
+
+def test_what_is_new_in_format_4_opens(tmp_path: Path) -> None:
+    """A noted end, files by their ids, a turn of several batches, a message that came back from the dead letters."""
+    directory = str(shutil.copytree(GOLDEN / "format-4", tmp_path / "data"))
+    found = manifest.read(Files(), directory)
+    assert found.format == 4 and found.stopped is not None and all(entry.id for entry in found.entries)
+    segment = Segment.load(Files(), f"{directory}/{found.entries[-1].file}", found.entries[-1].first, writable=False)
+    assert [header.more for header, _, _ in segment.batches()].count(True) > 3
+    segment.close()
+    with Engine(directory, EngineSettings(segment_bytes=1 << 14), clock=lambda: START) as engine:
+        queues = engine.queues
+        assert [m.payload for m in queues.peek(b"many", 100)] == [b"%d:" % number + b"x" * 100 for number in range(40)]
+        (seq,) = (seq for shard in queues.store.shards for seq, state in shard.items() if attempts_of(state) == 2)
+        assert queues.ack(b"again", [(seq, 1)]) == 0, "a receipt of before it died"
+        assert queues.nack(b"again", [(seq, 2)]) == 1
+        assert [m.attempts for m in queues.dead_letters(b"again")] == [2]
+        assert engine.streams.read(b"events")[-1].payload == b"payload"
+
+
+def test_queues_of_format_1_open(tmp_path: Path) -> None:
+    """Written as format-1 was, when queues came: leases of 11 days, delays of 316 years."""
+    directory = str(shutil.copytree(GOLDEN / "format-1-queues", tmp_path / "queues"))
+    assert check(directory).damage == []
+    with Engine(directory, EngineSettings(segment_bytes=1 << 14), clock=lambda: START) as engine:
+        queues = engine.queues
+        stats = queues.stats(b"jobs")
+        assert (stats["ready"], stats["delayed"], stats["leased"], stats["dead"]) == (6, 2, 1, 1)
+        assert (stats["lease_ms"], stats["max_attempts"]) == (10**9, 2)
+        assert [(m.seq, m.attempts) for m in queues.peek(b"jobs", 20)] == [(3, 1), (13, 0), (2, 0), (4, 0), (6, 0), (8, 0)]
+        assert [(m.seq, m.time, m.payload) for m in queues.dead_letters(b"jobs")] == [(5, START + 300_001, b"payload 4")]
+        assert queues.ack(b"jobs", [(10, 1)]) == 1, "its lease stands"
+        assert queues.enqueue(b"jobs", b"x", dedup=b"key2") == 13
+        assert (queues.stats(b"full")["dead"], queues.stats(b"full")["dead_evicted"]) == (1, 1)
+        assert not queues.exists(b"gone")
+
+
+def test_streams_of_format_1_open(tmp_path: Path) -> None:
+    """Written as format-1 was, when streams came: ack timeouts of 11 days."""
+    directory = str(shutil.copytree(GOLDEN / "format-1-streams", tmp_path / "streams"))
+    assert check(directory).damage == []
+    with Engine(directory, EngineSettings(segment_bytes=1 << 14), clock=lambda: START) as engine:
+        streams = engine.streams
+        assert streams.names() == [b"bounded", b"empty", b"events"]
+        times = [START + 30, START + 40, START + 60, START + 70, START + 80]
+        ids = [ms << SEQ_BITS for ms in times]
+        records = streams.read(b"events")
+        assert [record.ident for record in records] == [*ids, ids[-1] + 1]
+        assert records[0].payload == b"payload 2"
+        assert fields.unpack(records[-1].payload) == [b"a", b"1"]
+        stream, group = streams.groups.need(b"events", b"workers")
+        assert (stream.added, stream.max_deleted) == (9, START + 50 << SEQ_BITS)
+        assert group.pending == {ids[2]: Pending(b"ada", START + 80, 1, START + 80 + 10**9)}
+        assert dict(group.dead) == {ids[1]: Dead(b"bob", 2, START + 80)}
+        assert list(group.consumers) == [b"ada", b"bob", b"idle"]
+        assert sorted(stream.groups) == [b"redis", b"workers"]
+        assert [record.payload for record in streams.read(b"bounded")] == [b"2", b"3"]
+        assert (streams.length(b"empty"), streams.store.streams[b"empty"].last) == (0, 7 << SEQ_BITS | 7)
+        assert streams.append(b"empty", b"y", ms=7) == 7 << SEQ_BITS | 8
+
+
+def test_every_record_type_is_in_them(directory: str, tmp_path: Path) -> None:
+    types: set[int] = set()
+    for path in (directory, *(str(shutil.copytree(GOLDEN / f"format-1-{name}", tmp_path / name)) for name in ("queues", "streams"))):
+        engine = Engine(path, clock=lambda: START)
+        types |= {record.type for index in range(1, engine.log.next_index) if (record := engine.log.read(index))}
+        engine.log.abandon()
+    # an expiring counter or document, and a touch that clears, differ from these by the same bit
+    assert types >= KNOWN_TYPES - {KV_COUNTER | KV_DEADLINE, KV_JSON | KV_DEADLINE, KV_TOUCH}
+
+
+def test_a_later_format_is_refused_with_what_to_do(directory: str) -> None:
+    from zlib import crc32
+
+    path = Path(directory) / "MANIFEST"
+    line = path.read_bytes().splitlines()[0].replace(b'"format": 1', b'"format": 5')
+    path.write_bytes(line + b"\ncrc32 %08x\n" % crc32(line))
+    with pytest.raises(LogDamaged, match="says format 5, and this Flo knows formats 1, 2, 3, 4"):
+        Engine(directory)
+
+
+def test_check_says_what_is_there_and_what_is_wrong(directory: str) -> None:
+    command = [sys.executable, "-m", "flo", "check", directory]
+    whole = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
+    assert whole.returncode == 0
+    lines = whole.stdout.splitlines()
+    assert lines[3] == "3 segments, 78 records" and lines[4].startswith("default: 64 keys, 0 queues") and lines[-1] == "whole"
+    segment = sorted(Path(directory).glob("0*.seg"))[0]
+    data = bytearray(segment.read_bytes())
+    data[5000] ^= 1
+    segment.write_bytes(data)
+    damaged = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
+    assert damaged.returncode == 1
+    assert f"DAMAGED: {segment} is damaged at byte" in damaged.stderr
+    missing = subprocess.run([*command[:-1], directory + "/none"], capture_output=True, text=True, cwd=ROOT, check=False)
+    assert missing.returncode == 1
+    assert "does not exist" in missing.stderr
+    empty = Path(directory).parent / "empty"
+    empty.mkdir()
+    nothing = subprocess.run([*command[:-1], str(empty)], capture_output=True, text=True, cwd=ROOT, check=False)
+    assert nothing.returncode == 1
+    assert "has no MANIFEST" in nothing.stderr
