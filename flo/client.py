@@ -10,12 +10,11 @@ connection fails or the time is up, `Disconnected` or `TimedOut` is raised and t
 requests that were under way may or may not have been executed.
 """
 
-import builtins  # a method is called list
 import select
 import socket
 import threading
 from base64 import b64decode
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from time import monotonic
 from types import TracebackType
@@ -23,22 +22,13 @@ from typing import Any, TypeVar
 from urllib.parse import unquote, urlsplit
 
 from flo import calls, forks
-from flo.calls import (
-    Call,
-    Counter,
-    Entry,
-    HistoryItem,
-    Id,
-    Message,
-    NotAnAnswer,
-    Page,
-    Receipt,
-    StreamId,
-    StreamInfo,
-    StreamRecord,
-)
+from flo.calls import Call, Id, NotAnAnswer, StreamId, StreamRecord
 from flo.errors import BadRequest, FloError, Refusal
 from flo.given import Text, data, text, told
+from flo.operations.kv import KeyOperations
+from flo.operations.queue import QueueOperations
+from flo.operations.stream import StreamOperations
+from flo.operations.system import NamespaceOperations
 from flo.proto.binary import RESPONSE_BYTES, FrameReader, FramingLost, Response, namespace_hash, split_response
 
 T = TypeVar("T")
@@ -356,65 +346,11 @@ class _Connection:
             responses[place] = response
 
 
-class KeyCalls:
+# What the rows of the operations do not have: page after page.
+
+
+class KeyCalls(KeyOperations):
     """The operations on keys. Keys and values are bytes, or text in UTF-8."""
-
-    def __init__(self, client: Client) -> None:
-        self._run = client.run
-
-    def get(self, key: Text) -> Entry | None:
-        """The key's (version, value); None if the key is missing."""
-        return self._run(calls.kv_get(key))
-
-    def wait(self, key: Text, timeout_ms: int = 0) -> Entry | None:
-        """Wait until the key exists, then `get` it; None if the time runs out. 0 waits for ever."""
-        return self._run(calls.kv_wait(key, timeout_ms))
-
-    def changed(self, key: Text, timeout_ms: int = 0, known: int | None = None) -> Entry | None:
-        """Wait until the key's version is over `known` (None: its present version) or the time runs out, then `get` it; None for a
-        deletion."""
-        return self._run(calls.kv_changed(key, timeout_ms, known))
-
-    def put(
-        self,
-        key: Text,
-        value: Text,
-        *,
-        ttl: int | None = None,
-        cas: int | None = None,
-        if_absent: bool = False,
-        if_present: bool = False,
-    ) -> int:
-        """Set the key; returns its version. `ttl` is in seconds. Raises `Conflict` if a condition does not hold."""
-        return self._run(calls.kv_put(key, value, ttl=ttl, cas=cas, if_absent=if_absent, if_present=if_present))
-
-    def cas(self, key: Text, value: Text, version: int, *, ttl: int | None = None) -> int:
-        """Set the key if it has this version (0: if it does not exist); returns the new version. Raises `Conflict`."""
-        return self._run(calls.kv_cas(key, value, version, ttl=ttl))
-
-    def delete(self, key: Text, *, cas: int | None = None) -> int | None:
-        """Delete the key; returns the version of its tombstone, None if the key was missing."""
-        return self._run(calls.kv_delete(key, cas=cas))
-
-    def exists(self, key: Text) -> bool:
-        """Whether the key exists."""
-        return self._run(calls.kv_exists(key))
-
-    def incr(self, key: Text, delta: int = 1) -> Counter:
-        """Add to a counter; returns (value, version). Raises `Conflict` if the value is not a number, and past 64 bits."""
-        return self._run(calls.kv_incr(key, delta))
-
-    def touch(self, key: Text, ttl: int, *, cas: int | None = None) -> int:
-        """Let the key expire after `ttl` seconds, 0 for never; returns its version. Raises `NotFound`."""
-        return self._run(calls.kv_touch(key, ttl, cas=cas))
-
-    def persist(self, key: Text, *, cas: int | None = None) -> int:
-        """Remove the key's deadline; returns its version. Raises `NotFound`."""
-        return self._run(calls.kv_persist(key, cas=cas))
-
-    def scan_page(self, prefix: Text = b"", *, limit: int | None = None, cursor: Text = b"", keys_only: bool = False) -> Page:
-        """One page of the keys with a prefix, ascending."""
-        return self._run(calls.kv_scan(prefix, limit=limit, cursor=cursor, keys_only=keys_only))
 
     def scan(self, prefix: Text = b"", *, keys_only: bool = False) -> Iterator[tuple[bytes, bytes]]:
         """Every (key, value) with a prefix, ascending, page by page. Keys written meanwhile may or may not appear."""
@@ -426,121 +362,23 @@ class KeyCalls:
             if not cursor:
                 return
 
-    def mget(self, keys: Iterable[Text]) -> list[Entry | None]:
-        """Up to 256 keys at once, in their order."""
-        return self._run(calls.kv_mget(keys))
 
-    def batch_put(self, items: Iterable[tuple[Text, Text] | tuple[Text, Text, int]]) -> list[int]:
-        """Set every (key, value) or (key, value, ttl), all or none; returns their versions."""
-        return self._run(calls.kv_batch_put(items))
-
-    def history(self, key: Text, limit: int | None = None) -> list[HistoryItem]:
-        """The key's versions, newest first."""
-        return self._run(calls.kv_history(key, limit))
-
-    def json_get(self, key: Text, path: Text = b"$") -> Entry:
-        """(version, JSON text at the path). Raises `NotFound`, `Conflict`."""
-        return self._run(calls.json_get(key, path))
-
-    def json_set(self, key: Text, value: Text, path: Text = b"$", *, cas: int | None = None) -> int:
-        """Set the JSON text at the path; returns the document's version."""
-        return self._run(calls.json_set(key, value, path, cas=cas))
-
-    def json_delete(self, key: Text, path: Text = b"$", *, cas: int | None = None) -> int:
-        """Delete the JSON at the path; returns the version."""
-        return self._run(calls.json_delete(key, path, cas=cas))
-
-
-class QueueCalls:
+class QueueCalls(QueueOperations):
     """The operations on queues. A receipt is a `Message` or (seq, attempt); a seq alone stands for the present lease, whoever holds it."""
-
-    def __init__(self, client: Client) -> None:
-        self._run = client.run
-
-    def enqueue(
-        self, queue: Text, payload: Text, *, priority: int | None = None, delay: int | None = None, dedup: Text | None = None
-    ) -> int:
-        """Put a message in; returns its seq. `delay` is in ms; lower priorities go first."""
-        return self._run(calls.queue_enqueue(queue, payload, priority=priority, delay=delay, dedup=dedup))
-
-    def dequeue(self, queue: Text, limit: int | None = None, *, lease: int | None = None, block: int | None = None) -> list[Message]:
-        """Lease up to `limit` messages (1). `block` is how many ms to wait for the first, 0 for ever."""
-        return self._run(calls.queue_dequeue(queue, limit, lease=lease, block=block))
-
-    def ack(self, queue: Text, *receipts: Receipt) -> int:
-        """Acknowledge and remove messages; returns how many of the receipts were valid."""
-        return self._run(calls.queue_ack(queue, receipts))
-
-    def nack(self, queue: Text, *receipts: Receipt, delay: int | None = None, dead: bool = False) -> int:
-        """Give messages back, after `delay` ms, or to the dead letters; returns how many of the receipts were valid."""
-        return self._run(calls.queue_nack(queue, receipts, delay=delay, dead=dead))
-
-    def touch(self, queue: Text, *receipts: Receipt, lease: int | None = None) -> int:
-        """Let leases end `lease` ms from now; returns how many of the receipts were valid."""
-        return self._run(calls.queue_touch(queue, receipts, lease))
-
-    def peek(self, queue: Text, limit: int | None = None) -> list[Message]:
-        """The ready messages, in the order of their delivery."""
-        return self._run(calls.queue_peek(queue, limit))
-
-    def dead_letters(self, queue: Text, limit: int | None = None) -> list[Message]:
-        """Dead letters, oldest first."""
-        return self._run(calls.queue_dead_letters(queue, limit))
-
-    def requeue(self, queue: Text, seqs: Iterable[int]) -> int:
-        """Put dead letters back; returns how many were found."""
-        return self._run(calls.queue_requeue(queue, seqs))
-
-    def delete_dead(self, queue: Text, seqs: Iterable[int] | None = None) -> int:
-        """Delete dead letters (None: all); returns how many."""
-        return self._run(calls.queue_delete_dead(queue, seqs))
-
-    def stats(self, queue: Text) -> dict[str, Any]:
-        """Counts and configuration."""
-        return self._run(calls.queue_stats(queue))
-
-    def purge(self, queue: Text) -> int:
-        """Remove every message; returns how many there were."""
-        return self._run(calls.queue_purge(queue))
-
-    def configure(self, queue: Text, *, lease: int | None = None, max_attempts: int | None = None) -> None:
-        """Set a queue's own lease (ms) or maximum of attempts (0 for no bound)."""
-        self._run(calls.queue_configure(queue, lease=lease, max_attempts=max_attempts))
 
     def list(self) -> Iterator[dict[str, Any]]:
         """Every queue with its stats."""
         cursor = b""
         while True:
-            page = self._run(calls.queue_list(SCAN_PAGE, cursor))
+            page = self.list_page(SCAN_PAGE, cursor)
             yield from page["queues"]
             cursor = b64decode(page["cursor"])
             if not cursor:
                 return
 
 
-class StreamCalls:
+class StreamCalls(StreamOperations):
     """The operations on streams and their groups. An id is a `StreamId`, (ms, seq), or the text `ms-seq`."""
-
-    def __init__(self, client: Client) -> None:
-        self._run = client.run
-
-    def append(self, stream: Text, payload: Text) -> StreamId:
-        """Append a record; returns its id."""
-        return self._run(calls.stream_append(stream, payload))
-
-    def read(
-        self,
-        stream: Text,
-        start: Id | None = None,
-        end: Id | None = None,
-        *,
-        tail: bool = False,
-        limit: int | None = None,
-        block: int | None = None,
-    ) -> list[StreamRecord]:
-        """Up to `limit` records (100) by id, both ends included. `tail` reads only new records; `block` is how many ms to wait for the
-        first, 0 for ever."""
-        return self._run(calls.stream_read(stream, start, end, tail=tail, limit=limit, block=block))
 
     def scan(self, stream: Text, start: Id | None = None, end: Id | None = None) -> Iterator[StreamRecord]:
         """Every record from `start` to `end`, page by page."""
@@ -561,118 +399,20 @@ class StreamCalls:
             if page:
                 start = after(page[-1].id)
 
-    def create(self, stream: Text, *, max_len: int | None = None, max_age: int | None = None, max_bytes: int | None = None) -> None:
-        """Create an empty stream that keeps at most so many records, seconds, bytes. Raises `Conflict` if it exists."""
-        self._run(calls.stream_create(stream, max_len=max_len, max_age=max_age, max_bytes=max_bytes))
-
-    def info(self, stream: Text) -> StreamInfo:
-        """The stream's ids, size and groups; zeros if the stream is missing."""
-        return self._run(calls.stream_info(stream))
-
-    def trim(
-        self,
-        stream: Text,
-        *,
-        start: Id | None = None,
-        max_len: int | None = None,
-        max_age: int | None = None,
-        max_bytes: int | None = None,
-        dry_run: bool = False,
-    ) -> int:
-        """Remove the oldest records: those before `start`, and those past so many records, seconds, bytes; returns how many."""
-        call = calls.stream_trim(stream, start=start, max_len=max_len, max_age=max_age, max_bytes=max_bytes, dry_run=dry_run)
-        return self._run(call)
-
-    def delete(self, stream: Text) -> None:
-        """Delete a stream with its groups."""
-        self._run(calls.stream_delete(stream))
-
     def list(self) -> Iterator[dict[str, Any]]:
         """Every stream with its figures."""
         cursor = b""
         while True:
-            page = self._run(calls.stream_list(SCAN_PAGE, cursor))
+            page = self.list_page(SCAN_PAGE, cursor)
             yield from page["streams"]
             cursor = b64decode(page["cursor"])
             if not cursor:
                 return
 
-    def group_create(
-        self,
-        stream: Text,
-        group: Text,
-        *,
-        start: Id | None = None,
-        tail: bool = False,
-        ack_timeout: int | None = None,
-        max_deliver: int | None = None,
-    ) -> None:
-        """Create a group, and its stream if it is missing. The group begins with the first record, at `start`, or, with `tail`, with new
-        records. A record that is not acknowledged within `ack_timeout` (ms; 30,000; 0 for no bound) is delivered again, at most
-        `max_deliver` times (10; 0 for no bound). Raises `Conflict` if the group exists."""
-        self._run(calls.group_create(stream, group, start=start, tail=tail, ack_timeout=ack_timeout, max_deliver=max_deliver))
 
-    def group_read(
-        self, stream: Text, group: Text, consumer: Text, *, limit: int | None = None, block: int | None = None, no_ack: bool = False
-    ) -> "builtins.list[StreamRecord]":
-        """Deliver up to `limit` records (100) to a consumer. `block` is how many ms to wait for the first, 0 for ever; `no_ack`
-        acknowledges the records as they are delivered."""
-        return self._run(calls.group_read(stream, group, consumer, limit=limit, block=block, no_ack=no_ack))
-
-    def ack(self, stream: Text, group: Text, *ids: Id | StreamRecord) -> int:
-        """Acknowledge deliveries; returns how many were pending."""
-        return self._run(calls.group_ack(stream, group, ids))
-
-    def nack(self, stream: Text, group: Text, *ids: Id | StreamRecord, delay: int | None = None, consumer: Text | None = None) -> int:
-        """Give deliveries back, after `delay` ms; returns how many were pending."""
-        return self._run(calls.group_nack(stream, group, ids, delay=delay, consumer=consumer))
-
-    def touch(self, stream: Text, group: Text, *ids: Id | StreamRecord, lease: int | None = None, consumer: Text | None = None) -> int:
-        """Let deliveries run out `lease` ms from now (None: the group's own timeout); returns how many were pending."""
-        return self._run(calls.group_touch(stream, group, ids, lease=lease, consumer=consumer))
-
-    def claim(
-        self, stream: Text, group: Text, consumer: Text, *, min_idle: int | None = None, limit: int | None = None
-    ) -> "builtins.list[StreamRecord]":
-        """Deliver to this consumer the records that have been pending for at least `min_idle` ms, whoever has them."""
-        return self._run(calls.group_claim(stream, group, consumer, min_idle=min_idle, limit=limit))
-
-    def pending(self, stream: Text, group: Text) -> dict[str, Any]:
-        """The unacknowledged deliveries and the dead letters."""
-        return self._run(calls.group_pending(stream, group))
-
-    def group_info(self, stream: Text, group: Text) -> dict[str, Any]:
-        """A group's figures and consumers."""
-        return self._run(calls.group_info(stream, group))
-
-    def group_delete(self, stream: Text, group: Text) -> None:
-        """Delete a group."""
-        self._run(calls.group_delete(stream, group))
+NamespaceCalls = NamespaceOperations
 
 
 def after(ident: StreamId) -> StreamId:
     """The next possible id."""
     return StreamId(ident.ms, ident.seq + 1) if ident.seq < (1 << 64) - 1 else StreamId(ident.ms + 1, 0)
-
-
-class NamespaceCalls:
-    """The operations on namespaces."""
-
-    def __init__(self, client: Client) -> None:
-        self._run = client.run
-
-    def create(self, name: Text) -> None:
-        """Create a namespace; no error if it exists."""
-        self._run(calls.namespace_create(name))
-
-    def list(self) -> list[str]:
-        """Every namespace's name."""
-        return self._run(calls.namespace_list())
-
-    def delete(self, name: Text) -> None:
-        """Delete an empty namespace. Raises `Conflict` while anything is in it."""
-        self._run(calls.namespace_delete(name))
-
-    def info(self, name: Text) -> dict[str, Any]:
-        """A namespace's contents and memory, as counts."""
-        return self._run(calls.namespace_info(name))

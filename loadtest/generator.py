@@ -23,8 +23,8 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
+from flo.operations import BY_NAME  # noqa: E402
 from flo.proto.binary import encode_request  # noqa: E402
-from flo.proto.operations import BY_NAME  # noqa: E402
 
 BATCHES = 2000  # encoded beforehand, sent in turn: enough different keys that most lookups miss the caches
 RECEIVE_BYTES = 256 << 10

@@ -76,7 +76,7 @@ def redis_page(current: str) -> str:
 
 def operation_tables() -> str:
     """The tables of docs/wire-protocol.md, without their marks."""
-    from flo.proto.operations import BY_NAME, OPERATIONS, OPTION_BY_NAME, OPTIONS
+    from flo.operations import BY_NAME, OPERATIONS, OPTION_BY_NAME, OPTIONS
 
     lines = ["## Operations", ""]
     groups = (
@@ -95,6 +95,7 @@ def operation_tables() -> str:
             code = f"{operation.code:#05x}" if operation.code > 0xFF else f"{operation.code:#04x}"
             options = ", ".join(f"{name}{' (required)' if name in operation.required else ''}" for name in operation.options)
             value = f"`{operation.value}`" if operation.layout else operation.value
+            value += f"; {operation.value_note}" if operation.value_note else ""
             answer = f"`{operation.answer}`" if operation.answer else "empty"
             cells = (f"`{operation.name}`", code, operation.key, value, options, answer, operation.refusals)
             lines.append(f"| {' | '.join(cell or '—' for cell in cells)} |")

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from flo.cli import GROUPS, build_parser
 from flo.config import setting_rows
+from flo.operations import OPERATIONS, OPTIONS
 from flo.proto.binary import STATUS_NAMES
-from flo.proto.operations import OPERATIONS, OPTIONS
 
 MAN = Path(__file__).parent.parent / "man"
 LINE_WIDTH = 78
@@ -164,7 +164,7 @@ def operations() -> str:
         lines += [f".It Cm {o.name} {o.code:#04x}{also}", roff(o.summary)]
         rows = [
             ("Key", o.key),
-            ("Value", o.value),
+            ("Value", f"{o.value}; {o.value_note}" if o.value_note else o.value),
             ("Options", ", ".join(o.options)),
             ("Answer", o.answer or "empty"),
             ("Refused as", o.refusals),

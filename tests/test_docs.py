@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from flo.config import setting_rows
+from flo.operations import BY_NAME, OPERATIONS, OPTIONS
 from flo.proto.binary import encode_request, encode_response, namespace_hash
-from flo.proto.operations import BY_NAME, OPERATIONS, OPTIONS
 from tests.generate_docs import DOCS, redis_page, settings_page, wire_page
 from tests.generate_man import MAN, commands
 from tests.generate_man import page as man_page

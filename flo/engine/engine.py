@@ -137,10 +137,10 @@ class Engine:
         self._next_namespace_id = DEFAULT_ID + 1
         self.busy: set[int] = set()  # the ids of namespaces that may have something to be done by time or in the background
         self.namespaces: dict[str, Namespace] = {}
-        self._by_hash: dict[int, Namespace] = {}
+        self.by_hash: dict[int, Namespace] = {}  # as the header of a binary request names them
         self._by_id: dict[int, Namespace] = {}
         self._bind(DEFAULT, DEFAULT_ID)
-        self._by_hash[0] = self._by_id[DEFAULT_ID]
+        self.by_hash[0] = self._by_id[DEFAULT_ID]
 
     def _open_log(
         self,
@@ -482,7 +482,7 @@ class Engine:
         namespace = self.namespaces.pop(name, None)
         if namespace is not None:  # else a replay, as above; and where a new one is made, the old one was deleted in between
             self.busy.discard(namespace.id)
-            del self._by_hash[namespace.hash], self._by_id[namespace.id]
+            del self.by_hash[namespace.hash], self._by_id[namespace.id]
             namespace.deleted = True
             self._drop_parts(namespace, 0)
             for part in namespace.parts:
@@ -506,7 +506,7 @@ class Engine:
     def _bind(self, name: str, identity: int) -> None:
         namespace = Namespace(self, name, identity)
         self.namespaces[name] = namespace
-        self._by_hash[namespace.hash] = namespace
+        self.by_hash[namespace.hash] = namespace
         self._by_id[identity] = namespace
         if self.background_load is not None and self._may_be_lazy:
             self.background_load.attach(namespace)
@@ -543,7 +543,7 @@ class Engine:
 
     def namespace_by_hash(self, value: int) -> Namespace:
         """The namespace whose name has this FNV-1a hash; 0 is `default`. Raises `BadRequest`."""
-        found = self._by_hash.get(value)
+        found = self.by_hash.get(value)
         if found is None:
             raise BadRequest(f"no namespace is bound to the hash {value:#018x}; create it by name first")
         return found
@@ -555,7 +555,7 @@ class Engine:
     def _create_namespace(self, name: str) -> Namespace:
         check_name(name)
         if name not in self.namespaces:
-            taken = self._by_hash.get(hash_name(name))
+            taken = self.by_hash.get(hash_name(name))
             if taken is not None or hash_name(name) == 0:
                 other = taken.name if taken else DEFAULT
                 raise Conflict(f"the name {name!r} has the same hash as {other!r}; choose another name")

@@ -28,8 +28,8 @@ from flo.errors import (
     Refusal,
     Unauthorized,
 )
-from flo.proto.operations import BY_CODE, OPTION_BY_CODE, OPTION_BY_NAME, Operation
-from flo.proto.shapes import number, shape
+from flo.proto.row import Operation, Option
+from flo.proto.shapes import NUMBERS, pack_id, shape, unpack_id
 
 MAGIC = b"FLO\x01"
 REQUEST = struct.Struct("<4sHHQIQHH")
@@ -38,7 +38,8 @@ REQUEST_BYTES = REQUEST.size
 RESPONSE_BYTES = RESPONSE.size
 assert (REQUEST_BYTES, RESPONSE_BYTES) == (32, 24)
 OPTION = struct.Struct("<BH")
-ID = struct.Struct("<QQ")
+OPTION_BYTES = OPTION.size
+ID_BYTES = 16
 VERSION = struct.Struct("<Q")
 
 COMPRESSED = 1  # flag: the value (request) or the payload (response) is zlib-compressed
@@ -66,6 +67,7 @@ REFUSALS: tuple[tuple[int, type[Refusal]], ...] = (
     (NOT_LEADER, NotLeader),
 )
 _ERROR_OF = dict(REFUSALS)
+_STATUS_OF: dict[type[Refusal], int] = {kind: status for status, kind in REFUSALS}  # not their subclasses
 _FNV_OFFSET, _FNV_PRIME, _U64 = 0xCBF29CE484222325, 0x100000001B3, (1 << 64) - 1
 
 NO_OPTIONS: dict[str, Any] = {}  # nobody changes a request's options
@@ -89,7 +91,7 @@ class Frame(NamedTuple):
 
 
 class Request(NamedTuple):
-    """One request, taken apart. `options` maps names to values: int, bytes, str, (ms, seq), or True for an empty one."""
+    """One request, taken apart. `options` maps names to values: int, bytes, or True for an empty one."""
 
     operation: Operation
     flags: int
@@ -210,12 +212,12 @@ def _not_magic(found: bytes, req_id: int) -> FramingLost:
 # -- requests --------------------------------------------------------------------------------------
 
 
-def split_request(frame: Frame) -> Request:
-    """Take a request apart and check everything that its operation's row says, but for the layout of its value, which may
-    still be compressed. Raises `BadRequest`."""
+def split_request(frame: Frame, operations: Mapping[int, Operation]) -> Request:
+    """Take a request apart and check everything that the row of its operation, one of `operations` by code, says, but for the layout of
+    its value, which may still be compressed. Raises `BadRequest`."""
     _, opcode, flags, req_id, _, namespace, key_length, options_length = REQUEST.unpack(frame.header)
     payload = frame.payload
-    operation = BY_CODE.get(opcode)
+    operation = operations.get(opcode)
     if operation is None:
         raise BadRequest(f"{opcode:#04x} is not an operation of this server; docs/wire-protocol.md lists them")
     if flags & ~FLAGS_KNOWN:
@@ -234,7 +236,7 @@ def check_request(operation: Operation, key_bytes: int, value_bytes: int, option
     """Raise `BadRequest` where a request, whose parts are so long, is not what its operation's row says."""
     for name in operation.required:
         if name not in options:
-            raise BadRequest(f"{operation.name} needs the option {name} ({OPTION_BY_NAME[name].code:#04x})")
+            raise BadRequest(f"{operation.name} needs the option {name} ({operation.options[name].code:#04x})")
     if key_bytes and not operation.key:
         raise BadRequest(f"{operation.name} takes no key, and one of {key_bytes} bytes was sent")
     if value_bytes and not operation.value:
@@ -251,46 +253,41 @@ def value_limit(operation: Operation) -> int:
 def decode_options(operation: Operation, data: bytes) -> dict[str, Any]:
     """The options in `data`, by name. Raises `BadRequest` naming what is unknown, repeated, misplaced or of a wrong length."""
     options: dict[str, Any] = {}
-    at, size = 0, len(data)
+    by_code, at, size = operation.by_code, 0, len(data)
     while at < size:
-        if size - at < OPTION.size:
+        if size - at < OPTION_BYTES:
             raise BadRequest(f"the options end inside the head of one: {size - at} bytes are left")
         code, length = OPTION.unpack_from(data, at)
-        at += OPTION.size
-        option = OPTION_BY_CODE.get(code)
+        start = at + OPTION_BYTES
+        at = start + length
+        option = by_code.get(code)
         if option is None:
-            raise BadRequest(f"{code:#04x} is not an option of this server; docs/wire-protocol.md lists them")
-        if option.name not in operation.options:
-            takes = ", ".join(operation.options) or "none"
-            raise BadRequest(f"{operation.name} does not take the option {option.name} ({code:#04x}); it takes {takes}")
-        if option.name in options:
-            raise BadRequest(f"the option {option.name} ({code:#04x}) is given twice")
-        if length > size - at:
-            raise BadRequest(f"the option {option.name} ({code:#04x}) says it is {length} bytes, and {size - at} are left")
-        value = _decode_option(option.form, data[at : at + length])
-        if value is None:
-            raise BadRequest(f"the option {option.name} ({code:#04x}) is {length} bytes, which is no {option.form}")
-        options[option.name] = value
-        at += length
+            takes = ", ".join(f"{each.name} ({each.code:#04x})" for each in by_code.values()) or "none"
+            raise BadRequest(f"{operation.name} does not take the option {code:#04x}; it takes {takes}")
+        name, form = option.name, option.form
+        if name in options:
+            raise BadRequest(f"the option {name} ({code:#04x}) is given twice")
+        if at > size:
+            raise BadRequest(f"the option {name} ({code:#04x}) says it is {length} bytes, and {size - start} are left")
+        unpack = NUMBERS.get(form)
+        if unpack is not None and length == unpack.size:
+            (value,) = unpack.unpack_from(data, start)
+            if value < option.least:
+                raise BadRequest(f"the option {name} is {value}; it is {option.least} at least")
+        elif form == "bytes":
+            value = data[start:at]
+        elif form == "id" and length == ID_BYTES:
+            value = unpack_id(data, start)
+        elif form == "empty" and not length:
+            value = True
+        else:
+            raise BadRequest(f"the option {name} ({code:#04x}) is {length} bytes, which is no {form}")
+        options[name] = value
     if "limit" in options and not 1 <= options["limit"] <= operation.limits[1]:
         raise BadRequest(f"the option limit is {options['limit']}; {operation.name} takes 1 to {operation.limits[1]}")
+    if len(options) > 1 and operation.either and options.keys() >= set(operation.either):
+        raise BadRequest(f"{operation.name} takes {' or '.join(operation.either)}, not both")
     return options
-
-
-def _decode_option(form: str, data: bytes) -> Any:
-    if form == "bytes":
-        return data
-    if form == "text":
-        try:
-            return data.decode()
-        except UnicodeDecodeError:
-            return None
-    if form == "empty":
-        return None if data else True
-    if form == "id":
-        return ID.unpack(data) if len(data) == ID.size else None
-    unpack = number(form)
-    return unpack.unpack(data)[0] if len(data) == unpack.size else None
 
 
 def inflate(value: bytes, limit: int) -> Generator[None, None, bytes]:
@@ -324,25 +321,24 @@ def encode_options(operation: Operation, options: Mapping[str, Any]) -> bytes:
     for name, value in options.items():
         if value is None or value is False:
             continue
-        option = OPTION_BY_NAME[name]
         assert name in operation.options, f"{operation.name} takes no {name}"
-        if option.form == "bytes":
-            data = bytes(value)
-        elif option.form == "text":
-            data = value.encode()
-        elif option.form == "empty":
-            data = b""
-        elif option.form == "id":
-            data = ID.pack(*value)
-        else:
-            try:
-                data = number(option.form).pack(value)
-            except struct.error:
-                raise BadRequest(f"{name} does not fit {option.form}: {value!r}") from None
+        option = operation.options[name]
+        data = _encode_option(option, value)
         if len(data) > 0xFFFF:
             raise BadRequest(f"the option {name} is {len(data)} bytes; at most 65,535 are allowed")
         parts += (OPTION.pack(option.code, len(data)), data)
     return b"".join(parts)
+
+
+def _encode_option(option: Option, value: Any) -> bytes:
+    if option.form == "bytes":
+        return bytes(value)
+    if option.form == "empty":
+        return b""
+    try:
+        return pack_id(value) if option.form == "id" else NUMBERS[option.form].pack(value)
+    except struct.error:
+        raise BadRequest(f"{option.name} does not fit {option.form}: {value!r}") from None
 
 
 def encode_request(
@@ -387,7 +383,7 @@ def encode_response(status: int, req_id: int, payload: bytes = b"", *, compress:
 
 def encode_refusal(e: Refusal, req_id: int) -> bytes:
     """The response that a refusal is."""
-    status = next((status for status, kind in REFUSALS if isinstance(e, kind)), BAD_REQUEST)
+    status = _STATUS_OF.get(type(e)) or next((status for status, kind in REFUSALS if isinstance(e, kind)), BAD_REQUEST)
     sentence = str(e).encode("utf-8", "replace")
     if isinstance(e, Conflict):
         sentence = VERSION.pack(e.version) + sentence

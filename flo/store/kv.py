@@ -98,6 +98,13 @@ def entry_holder(entry: bytes) -> int:
     return entry_version(entry)
 
 
+def entry_answer(entry: bytes) -> bytes:
+    """The version in an entry, as a u64, and the value: what a read over the binary protocol answers."""
+    if entry[-1] & NOTED:
+        return VERSION.pack(entry_version(entry)) + entry_value(entry)
+    return entry[-VERSION_BYTES:-1] + b"\0" + entry[entry.index(10) + 1 : -2 - VERSION_BYTES]
+
+
 def found_in(entry: bytes) -> Found:
     """The state that an entry is of."""
     flags = entry[-1]

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from flo.commands.binary import load_handlers, pipeline
 from flo.commands.binary.session import BinarySession
+from flo.operations import BY_NAME, OPERATIONS
 from flo.proto import binary
 from flo.proto.binary import Frame, FrameReader, Response, encode_request, namespace_hash, split_response
-from flo.proto.operations import BY_NAME, OPERATIONS
 from tests.commands.test_flat import assert_alike, contents, log_of
 from tests.support.fakes import FakeHost, FakePeer
 

@@ -17,8 +17,8 @@ from flo.commands.binary import load_handlers
 from flo.commands.binary import pipeline as binary_pipeline
 from flo.commands.binary.session import BinarySession
 from flo.commands.session import RespSession
+from flo.operations import BY_NAME
 from flo.proto.binary import encode_request
-from flo.proto.operations import BY_NAME
 from tests.support.fakes import FakeHost, FakePeer
 from tests.support.processes import ROOT, FloProcess, ReplyError, RespClient, encode, wait_until
 

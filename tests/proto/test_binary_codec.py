@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from flo.engine.namespace import hash_name
 from flo.errors import BadRequest, Conflict, NotFound, Overloaded, Refusal
+from flo.operations import BY_CODE, OPERATIONS, OPTION_BY_NAME, OPTIONS
 from flo.proto import binary
 from flo.proto.binary import (
     BODY_GROWTH_BYTES,
@@ -29,7 +30,7 @@ from flo.proto.binary import (
     split_request,
     split_response,
 )
-from flo.proto.operations import BY_CODE, OPERATIONS, OPTION_BY_NAME, OPTIONS, Operation
+from flo.proto.row import Operation
 from flo.proto.shapes import Shape, shape
 
 pytestmark = pytest.mark.computes
@@ -40,10 +41,10 @@ FORMS: dict[str, st.SearchStrategy[Any]] = {
     "u32": st.integers(0, 2**32 - 1),
     "u64": U64,
     "i64": st.integers(-(2**63), 2**63 - 1),
+    "lease": st.integers(1, 2**32 - 1),
     "empty": st.just(True),
     "bytes": st.binary(max_size=40),
-    "text": st.text(max_size=20),
-    "id": st.tuples(U64, U64),
+    "id": st.integers(0, 2**128 - 1),
 }
 KINDS: dict[str, st.SearchStrategy[Any]] = {
     "u8": FORMS["u8"],
@@ -51,6 +52,8 @@ KINDS: dict[str, st.SearchStrategy[Any]] = {
     "u32": FORMS["u32"],
     "u64": U64,
     "i64": FORMS["i64"],
+    "bool": st.booleans(),
+    "id": FORMS["id"],
     "name": st.binary(max_size=30),
     "blob": st.binary(max_size=30),
     "rest": st.binary(max_size=30),
@@ -68,7 +71,9 @@ def requests(draw: st.DrawFn) -> tuple[Operation, int, int, bytes, bytes, dict[s
     for name in operation.options:
         if name in operation.required or draw(st.booleans()):
             form = OPTION_BY_NAME[name].form
-            options[name] = draw(st.integers(1, operation.limits[1]) if name == "limit" else FORMS[form])
+            options[name] = draw(st.integers(1, operation.limits[1]) if name == "limit" else FORMS["lease" if name == "lease" else form])
+    for name in operation.either[1:]:
+        options.pop(name, None)
     key = draw(st.binary(max_size=50)) if operation.key else b""
     value = draw(st.binary(max_size=3000)) if operation.value else b""
     return operation, draw(U64), draw(U64), key, value, options
@@ -114,7 +119,7 @@ def test_requests_round_trip_however_they_are_cut(
     found = frames(FrameReader(REQUEST_BYTES), data, cuts)
     assert len(found) == len(many)
     for frame, (operation, req_id, namespace, key, value, options) in zip(found, many, strict=True):
-        request = split_request(frame)
+        request = split_request(frame, BY_CODE)
         assert request == (operation, 0, req_id, namespace, key, value, options)
 
 
@@ -152,6 +157,8 @@ def test_layouts_round_trip_and_refuse_what_is_cut_or_longer(text: str, data: st
     encoded = made.encode(*values)
     decoded = made.decode(encoded)
     assert made.encode(*decoded) == encoded and decoded == values
+    assert made.pack(*values) == encoded, "what is quick packs the same"
+    assert made._decode(encoded, 0, 1 << 32) == (values, len(encoded)), "and so does what is careful decode"
     if not text.endswith(("rest", "json")):
         with pytest.raises(BadRequest):
             made.decode(encoded + b"x")
@@ -201,7 +208,7 @@ def test_a_payload_received_in_place() -> None:
         frame = reader.body_received(count)
         if frame is not None:
             break
-    request = split_request(frame)
+    request = split_request(frame, BY_CODE)
     assert (request.key, request.value, reader.idle, at) == (b"key", value, True, len(data))
 
 
@@ -229,8 +236,10 @@ def option(code: int, data: bytes) -> bytes:
         (0x10, 4, b"k", b"", b"", "flags are 0x0004"),
         (0x00, 0, b"k", b"", b"", "ping takes no key"),
         (0x10, 0, b"k", b"v", b"", "kv_get takes no value"),
-        (0x10, 0, b"k", b"", option(0xEE, b""), "0xee is not an option"),
-        (0x10, 0, b"k", b"", option(0x01, bytes(8)), r"kv_get does not take the option ttl \(0x01\)"),
+        (0x10, 0, b"k", b"", option(0xEE, b""), r"kv_get does not take the option 0xee; it takes wait \(0x15\), block"),
+        (0x15, 0, b"k", b"", option(0x01, bytes(8)), r"kv_history does not take the option 0x01; it takes limit \(0x12\)"),
+        (0x21, 0, b"q", b"", option(0x16, bytes(4)), "the option lease is 0; it is 1 at least"),
+        (0x11, 0, b"k", b"", option(0x11, b"") + option(0x10, b""), "kv_put takes if_absent or if_present, not both"),
         (0x11, 0, b"k", b"", option(0x01, bytes(8)) * 2, r"the option ttl \(0x01\) is given twice"),
         (0x11, 0, b"k", b"", option(0x01, bytes(7)), r"the option ttl \(0x01\) is 7 bytes, which is no u64"),
         (0x11, 0, b"k", b"", option(0x10, b"x"), r"if_absent \(0x10\) is 1 bytes, which is no empty"),
@@ -246,13 +255,13 @@ def test_each_row_of_what_is_refused(opcode: int, flags: int, key: bytes, value:
     payload = key + value + options
     header = binary.REQUEST.pack(binary.MAGIC, opcode, flags, 1, len(payload), 0, len(key), len(options))
     with pytest.raises(BadRequest, match=says):
-        split_request(Frame(header, payload))
+        split_request(Frame(header, payload), BY_CODE)
 
 
 def test_lengths_that_do_not_fit_are_refused() -> None:
     header = binary.REQUEST.pack(binary.MAGIC, 0x10, 0, 1, 5, 0, 3, 3)
     with pytest.raises(BadRequest, match="key of 3 bytes and the options of 3 do not fit the payload of 5"):
-        split_request(Frame(header, b"12345"))
+        split_request(Frame(header, b"12345"), BY_CODE)
 
 
 def inflated(data: bytes, limit: int) -> bytes:
@@ -306,7 +315,7 @@ def test_any_bytes_raise_nothing_but_the_codecs_own_errors(data: bytes) -> None:
         try:
             frame, _ = reader.parse(prefix + data, 0)
             if frame is not None:
-                split_request(frame)
+                split_request(frame, BY_CODE)
         except (FramingLost, Refusal):
             pass
     for text in LAYOUTS:

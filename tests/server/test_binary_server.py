@@ -10,9 +10,9 @@ import pytest
 from flo import Client, calls
 from flo.client import Disconnected, TimedOut
 from flo.errors import Conflict, Overloaded, Unauthorized
+from flo.operations import BY_NAME
 from flo.proto import binary
 from flo.proto.binary import FrameReader, Response, encode_request, namespace_hash, split_response
-from flo.proto.operations import BY_NAME
 from tests.support.processes import FloProcess, encode, wait_until
 
 MIB = 1 << 20

@@ -22,8 +22,8 @@ from pathlib import Path
 
 import pytest
 
+from flo.operations import BY_NAME
 from flo.proto.binary import encode_request
-from flo.proto.operations import BY_NAME
 from tests.support.processes import ROOT, FloProcess, ReplyError, RespClient, encode, wait_until
 
 pytestmark = pytest.mark.slow

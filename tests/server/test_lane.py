@@ -23,8 +23,8 @@ from flo.conn import BY_LANE, Connection
 from flo.engine import KeyValue
 from flo.errors import Fatal
 from flo.loop import GONE, READ, WRITE
+from flo.operations import BY_NAME
 from flo.proto.binary import INTERNAL_ERROR, OK, RESPONSE_BYTES, FrameReader, encode_request, namespace_hash
-from flo.proto.operations import BY_NAME
 from tests.commands.test_flat import contents, queues_and_streams
 from tests.support.fakes import FakeHost, FakeTimer
 from tests.support.processes import encode
@@ -613,14 +613,14 @@ def test_a_defect_among_binary_requests_is_one_request_s(monkeypatch: pytest.Mon
         host.turn(1)
         host.read()
         before = len(host.received[0])
-        calls, incr = iter(range(100)), KeyValue.incr
+        calls, write = iter(range(100)), KeyValue._write
 
-        def fourth(self: KeyValue, key: bytes, delta: int) -> tuple[int, int]:
+        def fourth(self: KeyValue, *args: Any) -> int:
             if next(calls) == 3:
                 raise MemoryError
-            return incr(self, key, delta)
+            return write(self, *args)
 
-        monkeypatch.setattr(KeyValue, "incr", fourth)
+        monkeypatch.setattr(KeyValue, "_write", fourth)
         for number, client in enumerate(host.clients):
             client.send(encode_request(BY_NAME["kv_incr"], 2, 0, b"n%d" % number))
         host.turn(1)

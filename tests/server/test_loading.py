@@ -14,9 +14,9 @@ import pytest
 import redis
 
 from flo.engine import Engine, EngineSettings
+from flo.operations import BY_NAME
 from flo.proto import binary
 from flo.proto.binary import FrameReader, Response, encode_request, split_response
-from flo.proto.operations import BY_NAME
 from tests.support.processes import FloProcess, encode, free_port, wait_until
 
 # A start holds where it is, and goes on serving, until the test's file is there.

@@ -135,8 +135,8 @@ class FloProcess:
 
     def _import_all(self) -> None:
         """Have it import its handlers, as it does by itself soon after its start: whoever compares its memory begins behind that."""
+        from flo.operations import BY_NAME
         from flo.proto.binary import encode_request
-        from flo.proto.operations import BY_NAME
 
         sockets = self.sockets()
         for first in (encode_request(BY_NAME["ping"], 1, 0, b"", b""), b"NOSUCHCOMMAND\r\n"):

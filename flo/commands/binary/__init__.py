@@ -3,11 +3,12 @@
 from flo.commands.modules import Modules
 
 HANDLERS = Modules(
-    "flo.proto.operations",
     "flo.proto.shapes",
     "flo.proto.binary",
+    "flo.operations",
     "flo.commands.binary.pipeline",
     "flo.commands.binary.session",
+    "flo.commands.binary.rows",
     "flo.commands.binary.kv",
     "flo.commands.binary.queue",
     "flo.commands.binary.stream",

@@ -7,7 +7,7 @@ from time import monotonic
 from typing import TYPE_CHECKING
 
 from flo.commands.binary.table import ORDINARY
-from flo.errors import LaneFailure, Refusal
+from flo.errors import LaneFailure, NotFound, Refusal
 from flo.proto.binary import MAGIC, NO_OPTIONS, OK, REQUEST, REQUEST_BYTES, RESPONSE, Request, check_request, decode_options
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def run(session: "BinarySession", data: bytes, at: int, room: int) -> int:
     host, size = session.host, len(data)
     log, deadline = host.engine.log, host.tick_deadline
     emit = session.peer.out.append
-    unpack, ordinary, make = REQUEST.unpack_from, ORDINARY, tuple.__new__
+    unpack, pack, find, make = REQUEST.unpack_from, RESPONSE.pack, ORDINARY.get, tuple.__new__
     done, operation = 0, None
     if not session.flat:
         return at  # another session's request has ended this one
@@ -46,9 +46,10 @@ def run(session: "BinarySession", data: bytes, at: int, room: int) -> int:
         start = at + REQUEST_BYTES
         end = start + length
         middle, key_end = end - options_length, start + key_length
-        if end > size or magic != MAGIC or flags or code not in ordinary or middle < key_end:
+        ordinary = find(code)
+        if end > size or magic != MAGIC or flags or ordinary is None or middle < key_end:
             break
-        operation, handler, key_most, value_most = ordinary[code]
+        operation, handler, key_most, value_most = ordinary
         at = end
         done += 1
         appended = log.next_index
@@ -59,7 +60,9 @@ def run(session: "BinarySession", data: bytes, at: int, room: int) -> int:
             request = make(Request, (operation, flags, req_id, space, data[start:key_end], data[key_end:middle], options))
             reply = handler(session, request)
             if type(reply) is bytes:
-                reply = RESPONSE.pack(MAGIC, OK, 0, req_id, len(reply)) + reply
+                reply = pack(MAGIC, OK, 0, req_id, len(reply)) + reply
+            elif type(reply) is NotFound:
+                reply = session.refused(reply, req_id)
         except Refusal as e:
             reply = session.refused(e, req_id)
         except Exception as e:

@@ -15,6 +15,7 @@ from flo.commands.binary.table import HANDLERS, Answer, Reply, Slices
 from flo.commands.host import Host, Peer, client_line
 from flo.commands.table import Later
 from flo.errors import Fatal, InternalError, LogFailed, NotFound, Overloaded, Refusal, Unauthorized, trace_of
+from flo.operations import BY_CODE, BY_NAME
 from flo.proto import binary
 from flo.proto.binary import (
     ACCEPTS_COMPRESSED,
@@ -29,7 +30,7 @@ from flo.proto.binary import (
     encode_refusal,
     encode_response,
 )
-from flo.proto.operations import BY_NAME, Operation
+from flo.proto.row import Operation
 
 BEFORE_AUTHENTICATION = tuple(BY_NAME[name].code.to_bytes(2, "little") for name in ("ping", "auth"))
 DUE_SLICE = 500  # waits answered in one turn of a connection: 3 us each
@@ -239,7 +240,7 @@ class BinarySession:
         try:
             if not self.authenticated and frame.header[4:6] not in BEFORE_AUTHENTICATION:
                 raise Unauthorized("this server has a secret: give it with auth (0x03) first")
-            request = binary.split_request(frame)
+            request = binary.split_request(frame, BY_CODE)
         except Refusal as e:
             host.counters.errors += 1
             out.append(encode_refusal(e, int.from_bytes(frame.header[8:16], "little")))
@@ -318,6 +319,8 @@ class BinarySession:
                 self.busy = self.halted = True
                 return False
             answer = self.encode(request, reply) if isinstance(reply, bytes) else cast(Answer, reply)
+            if isinstance(answer, NotFound):
+                answer = self.refused(answer, request.req_id)
         except Refusal as e:
             answer = self.refused(e, request.req_id)
         except Exception as e:

@@ -1,74 +1,53 @@
-"""The stream operations over the binary protocol (SPEC section 2.3)."""
+"""The stream operations over the binary protocol (SPEC section 2.3) that do not follow from their rows: waits, slices, JSON."""
 
 from collections.abc import Callable
 from itertools import islice
 
 from flo.commands.binary.names import NAMESPACE_DELETED, json_payload, json_text, page
+from flo.commands.binary.rows import SECOND_MS, namespace_of
 from flo.commands.binary.session import BinarySession, Waiter
 from flo.commands.binary.table import WAITING, Reply, Slices, handles
 from flo.engine import Streams
 from flo.engine.group import MANY_MAX, MANY_SLICE, Delivery, check_names, check_stream_name, unread
-from flo.engine.stream import Bounds, StreamRecord, id_text
+from flo.engine.stream import Bounds, id_text
 from flo.errors import BadRequest, NotFound, Refusal
+from flo.operations.stream import DELIVERIES, IDS, RECORDS
 from flo.proto.binary import Request
-from flo.proto.operations import DELIVERIES, IDS, RECORDS
-from flo.proto.shapes import number, shape
+from flo.proto.shapes import NUMBERS, shape
 from flo.store.group import ACK_TIMEOUT_MS, DELIVERIES_DEFAULT
-from flo.store.stream import SEQ_BITS, SEQ_MASK, Stream
+from flo.store.stream import ID_MAX, Stream
 
-SECOND_MS = 1000
 SHOWN_MAX = 1000  # deliveries, dead letters and consumers in one JSON answer
 
-_count = number("u32").pack
+_count = NUMBERS["u32"].pack
 
 
 def _streams(session: BinarySession, request: Request) -> Streams:
     check_stream_name(request.key)
     check_names(request.options.get("group", b""), request.options.get("consumer", b""))
-    return session.host.engine.namespace_by_hash(request.namespace_hash).streams
+    return namespace_of(session, request).streams
 
 
 def _limit(request: Request) -> int:
     return int(request.options.get("limit", request.operation.limits[0]))
 
 
-def _ident(pair: tuple[int, int]) -> int:
-    return pair[0] << SEQ_BITS | pair[1]
-
-
 def _ids(request: Request) -> list[int]:
-    return [_ident(pair) for pair in shape(IDS).decode(request.value, MANY_MAX)[0]]
+    ids: list[int] = shape(IDS).decode(request.value, MANY_MAX)[0]
+    return ids
 
 
-def _pair(ident: int) -> tuple[int, int]:
-    return ident >> SEQ_BITS, ident & SEQ_MASK
-
-
-def _records(found: list[StreamRecord]) -> bytes:
-    return shape(RECORDS).encode([(*_pair(record.ident), record.kind, record.payload) for record in found])
-
-
-def _deliveries(found: list[Delivery]) -> bytes:
-    return shape(DELIVERIES).encode([(*_pair(one.ident), one.kind, one.deliveries, one.payload or b"") for one in found])
+_records, _deliveries = shape(RECORDS).pack, shape(DELIVERIES).pack
 
 
 # -- records ---------------------------------------------------------------------------------------
 
 
-@handles("stream_append")
-def append(session: BinarySession, request: Request) -> Reply:
-    ident = _streams(session, request).append(request.key, request.value)
-    assert ident is not None
-    return shape(request.operation.answer).encode(*_pair(ident))
-
-
 @handles("stream_read")
 def read(session: BinarySession, request: Request) -> Reply:
     streams, options, name, limit = _streams(session, request), request.options, request.key, _limit(request)
-    namespace = session.host.engine.namespace_by_hash(request.namespace_hash)
-    if "tail" in options and "start" in options:
-        raise BadRequest("stream_read takes start or tail, not both")
-    start, end = _ident(options.get("start", (0, 0))), _ident(options.get("end", (SEQ_MASK, SEQ_MASK)))
+    namespace = namespace_of(session, request)
+    start, end = options.get("start", 0), options.get("end", ID_MAX)
     if "tail" in options:
         stream = streams.store.find(name)
         start = stream.last + 1 if stream is not None else 0
@@ -86,19 +65,11 @@ def read(session: BinarySession, request: Request) -> Reply:
     return WAITING
 
 
-@handles("stream_create")
-def create(session: BinarySession, request: Request) -> Reply:
-    options = request.options
-    bounds = {name: options.get(name, 0) for name in ("max_len", "max_bytes")}
-    _streams(session, request).create(request.key, max_age=options.get("max_age", 0) * SECOND_MS, **bounds)
-    return b""
-
-
 @handles("stream_info")
 def info(session: BinarySession, request: Request) -> Reply:
     stream = _streams(session, request).store.find(request.key) or Stream(request.key)
     groups = sum(group.declared for group in stream.groups.values())
-    return shape(request.operation.answer).encode(*_pair(stream.first), *_pair(stream.last), stream.count, stream.bytes, groups)
+    return shape(request.operation.answer).encode(stream.first, stream.last, stream.count, stream.bytes, groups)
 
 
 @handles("stream_trim")
@@ -110,16 +81,10 @@ def trim(session: BinarySession, request: Request) -> Reply:
         options.get("max_len"),
         options["max_age"] * SECOND_MS if "max_age" in options else None,
         options.get("max_bytes"),
-        _ident(options["start"]) if "start" in options else None,
+        options.get("start"),
     )
     removed = _streams(session, request).trim(request.key, bounds, dry_run="dry_run" in options)
     return shape(request.operation.answer).encode(removed)
-
-
-@handles("stream_delete")
-def delete(session: BinarySession, request: Request) -> Reply:
-    _streams(session, request).delete(request.key)
-    return b""
 
 
 @handles("stream_list")
@@ -152,9 +117,7 @@ def _described(stream: Stream) -> dict[str, object]:
 @handles("stream_group_create")
 def group_create(session: BinarySession, request: Request) -> Reply:
     options = request.options
-    if "tail" in options and "start" in options:
-        raise BadRequest("stream_group_create takes start or tail, not both")
-    start = None if "tail" in options else max(_ident(options.get("start", (0, 0))) - 1, 0)
+    start = None if "tail" in options else max(options.get("start", 0) - 1, 0)
     _streams(session, request).groups.create(
         request.key,
         options["group"],
@@ -209,10 +172,7 @@ def group_nack(session: BinarySession, request: Request) -> Reply:
 @handles("stream_group_touch")
 def group_touch(session: BinarySession, request: Request) -> Reply:
     options, streams = request.options, _streams(session, request)
-    lease = options.get("lease")
-    if lease == 0:
-        raise BadRequest("the option lease is 0 ms; it is 1 at least")
-    name, group, consumer = request.key, options["group"], options.get("consumer")
+    name, group, lease, consumer = request.key, options["group"], options.get("lease"), options.get("consumer")
     return _counted(_ids(request), lambda ids: streams.groups.touch(name, group, ids, lease=lease, consumer=consumer))
 
 

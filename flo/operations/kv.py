@@ -1,0 +1,266 @@
+# mypy: disable-error-code="empty-body"
+"""The rows of the operations on keys (SPEC section 2.3): each declaration is a row (flo.operations.row)."""
+
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+from flo.given import Text, several
+from flo.operations.row import Operations, another, call, operation
+
+SCAN_LIMIT_MAX = 1000
+MGET_KEYS_MAX = 256
+LIST_BYTES_MAX = 16 << 20  # answers that list stop near this, after one item at least
+
+
+class Entry(NamedTuple):
+    """A key's version and value."""
+
+    version: int
+    value: bytes
+
+
+class Page(NamedTuple):
+    """One page of a scan. `cursor` begins the next page; it is empty at the end."""
+
+    items: list[tuple[bytes, bytes]]
+    cursor: bytes
+
+
+class HistoryItem(NamedTuple):
+    """One version of a key: `time` in Unix ms; a deletion is a `tombstone`."""
+
+    version: int
+    time: int
+    tombstone: bool
+    value: bytes
+
+
+class Counter(NamedTuple):
+    """A counter's value and its version."""
+
+    value: int
+    version: int
+
+
+def _page(more: bool, cursor: bytes, rows: list[tuple[bytes, bytes]]) -> Page:
+    return Page(rows, cursor if more else b"")
+
+
+def _entries(rows: list[tuple[bool, int, bytes]]) -> list[Entry | None]:
+    return [Entry(version, value) if found else None for found, version, value in rows]
+
+
+def _with_ttl(item: Any) -> tuple[Any, ...]:
+    row = tuple(several(item, "item"))
+    return row if len(row) != 2 else (*row, 0)
+
+
+class KeyOperations(Operations):
+    """The operations on keys. Keys and values are bytes, or text in UTF-8."""
+
+    @operation(
+        "kv_get",
+        0x10,
+        answer="version u64, value rest",
+        summary="Reads a key. A counter is its decimal text, a document its JSON text.",
+        options=("wait", "block", "cas_version"),
+        either=("wait", "block"),
+        waits=True,
+        also=0x101,
+        refusals="NOT_FOUND",
+    )
+    def get(self, key: Text) -> Entry | None:
+        """The key's (version, value); None if the key is missing."""
+
+    @another("kv_get", timeout_ms="wait")
+    def wait(self, key: Text, timeout_ms: int = 0) -> Entry | None:
+        """Wait until the key exists, then `get` it; None if the time runs out. 0 waits for ever."""
+
+    @another("kv_get", timeout_ms="block", known="cas_version")
+    def changed(self, key: Text, timeout_ms: int = 0, known: int | None = None) -> Entry | None:
+        """Wait until the key's version is over `known` (None: its present version) or the time runs out, then `get` it; None for a
+        deletion."""
+
+    @operation(
+        "kv_put",
+        0x11,
+        "kv.put",
+        answer="version u64",
+        summary="Sets a key, whatever it held. Clears its deadline unless given one.",
+        either=("if_absent", "if_present"),
+        also=0x100,
+        refusals="CONFLICT",
+    )
+    def put(
+        self,
+        key: Text,
+        value: Text,
+        *,
+        ttl: int | None = None,
+        cas: int | None = None,
+        if_absent: bool = False,
+        if_present: bool = False,
+    ) -> int:
+        """Set the key; returns its version. `ttl` is in seconds; `cas` is the expected version, 0 for a missing key. Raises `Conflict` if
+        a condition does not hold."""
+
+    @operation(
+        "kv_delete",
+        0x12,
+        "kv.delete",
+        answer="version u64",
+        summary="Deletes a key; answers the version of its tombstone.",
+        also=0x103,
+        refusals="NOT_FOUND, CONFLICT",
+    )
+    def delete(self, key: Text, *, cas: int | None = None) -> int | None:
+        """Delete the key; returns the version of its tombstone, None if the key was missing."""
+
+    @operation(
+        "kv_scan",
+        0x13,
+        key="prefix, may be empty",
+        answer="has_more bool, cursor blob, count u32, (key name, value blob)*",
+        summary="Lists the keys with a prefix, ascending.",
+        limits=(100, SCAN_LIMIT_MAX),
+        also=0x104,
+        decode=_page,
+    )
+    def scan_page(self, prefix: Text = b"", *, limit: int | None = None, cursor: Text = b"", keys_only: bool = False) -> Page:
+        """One page of the keys with a prefix, ascending."""
+
+    @operation(
+        "kv_batch_put",
+        0x14,
+        key="",
+        layout="count u32, (key name, value blob, ttl u64)*",
+        answer="count u32, (version u64)*",
+        summary="Sets up to 10,000 keys, all or nothing. A ttl of 0 is none.",
+        item=_with_ttl,
+    )
+    def batch_put(self, items: Iterable[tuple[Text, Text] | tuple[Text, Text, int]]) -> list[int]:
+        """Set every (key, value) or (key, value, ttl in seconds), all or none; returns their versions."""
+
+    @operation(
+        "kv_history",
+        0x15,
+        answer="count u32, (version u64, time i64, tombstone bool, value blob)*",
+        summary="Lists a key's versions, newest first, deletions included, as far as they are kept.",
+        limits=(10, SCAN_LIMIT_MAX),
+        also=0x105,
+    )
+    def history(self, key: Text, limit: int | None = None) -> list[HistoryItem]:
+        """The key's versions, newest first."""
+
+    @operation(
+        "kv_cas",
+        0x16,
+        "kv.put",
+        answer="version u64",
+        summary="Sets a key if it has the version given.",
+        refusals="CONFLICT",
+        version="cas_version",
+    )
+    def cas(self, key: Text, value: Text, version: int, *, ttl: int | None = None) -> int:
+        """Set the key if it has this version (0: if it does not exist); returns the new version. Raises `Conflict`."""
+
+    @operation(
+        "kv_mget",
+        0x102,
+        key="",
+        layout="count u16, (key name)*",
+        answer="count u16, (found bool, version u64, value blob)*",
+        summary="Reads up to 256 keys, in their order. More than 16 MiB of values are refused.",
+        decode=_entries,
+    )
+    def mget(self, keys: Iterable[Text]) -> list[Entry | None]:
+        """Up to 256 keys at once, in their order."""
+
+    @operation(
+        "kv_incr",
+        0x10B,
+        "kv.incr",
+        answer="value i64, version u64",
+        summary="Adds to a counter; a missing one counts as 0. Keeps the deadline.",
+        refusals="CONFLICT for what is no number, and past 64 bits",
+    )
+    def incr(self, key: Text, delta: int = 1) -> Counter:
+        """Add to a counter; returns (value, version). Raises `Conflict` if the value is not a number, and past 64 bits."""
+
+    @operation(
+        "kv_json_get",
+        0x10C,
+        answer="version u64, value rest",
+        summary="Reads a document, or what is at a path of it.",
+        refusals="NOT_FOUND for the key or the path; CONFLICT for what is no document",
+    )
+    def json_get(self, key: Text, path: Text = b"$") -> Entry:
+        """(version, JSON text at the path). Raises `NotFound`, `Conflict`."""
+
+    @operation(
+        "kv_json_set",
+        0x10D,
+        "kv.json_set",
+        value="a JSON text",
+        answer="version u64",
+        summary="Sets a document, or what is at a path of it.",
+        refusals="NOT_FOUND for the parent; CONFLICT",
+    )
+    def json_set(self, key: Text, value: Text, path: Text = b"$", *, cas: int | None = None) -> int:
+        """Set the JSON text at the path; returns the document's version."""
+
+    @operation(
+        "kv_json_del",
+        0x10E,
+        "kv.json_delete",
+        answer="version u64",
+        summary="Deletes a document, or what is at a path of it.",
+        refusals="NOT_FOUND; CONFLICT",
+    )
+    def json_delete(self, key: Text, path: Text = b"$", *, cas: int | None = None) -> int:
+        """Delete the JSON at the path; returns the version."""
+
+    @operation(
+        "kv_touch",
+        0x113,
+        "kv.touch",
+        answer="version u64",
+        summary="Gives a key a deadline, or with ttl 0 takes it away.",
+        refusals="NOT_FOUND, CONFLICT",
+    )
+    def touch(self, key: Text, ttl: int, *, cas: int | None = None) -> int:
+        """Let the key expire after `ttl` seconds, 0 for never; returns its version. Raises `NotFound`."""
+
+    @operation(
+        "kv_persist",
+        0x114,
+        "kv.persist",
+        answer="version u64",
+        summary="Takes a key's deadline away.",
+        refusals="NOT_FOUND, CONFLICT",
+    )
+    def persist(self, key: Text, *, cas: int | None = None) -> int:
+        """Remove the key's deadline; returns its version. Raises `NotFound`."""
+
+    @operation("kv_exists", 0x115, "kv.exists", answer="exists bool", summary="1 where the key is there, else 0.")
+    def exists(self, key: Text) -> bool:
+        """Whether the key exists."""
+
+
+kv_get = call(KeyOperations.get)
+kv_wait = call(KeyOperations.wait)
+kv_changed = call(KeyOperations.changed)
+kv_put = call(KeyOperations.put)
+kv_delete = call(KeyOperations.delete)
+kv_scan = call(KeyOperations.scan_page)
+kv_batch_put = call(KeyOperations.batch_put)
+kv_history = call(KeyOperations.history)
+kv_cas = call(KeyOperations.cas)
+kv_mget = call(KeyOperations.mget)
+kv_incr = call(KeyOperations.incr)
+json_get = call(KeyOperations.json_get)
+json_set = call(KeyOperations.json_set)
+json_delete = call(KeyOperations.json_delete)
+kv_touch = call(KeyOperations.touch)
+kv_persist = call(KeyOperations.persist)
+kv_exists = call(KeyOperations.exists)

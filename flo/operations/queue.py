@@ -1,0 +1,179 @@
+# mypy: disable-error-code="empty-body"
+"""The rows of the operations on queues (SPEC section 2.3): each declaration is a row (flo.operations.row)."""
+
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+from flo.given import Text, several
+from flo.operations.row import Call, Operations, call, operation
+
+MESSAGES = "count u32, (seq u64, priority u8, attempts u32, time i64, payload blob)*"
+RECEIPTS = "count u32, (seq u64, attempt u32)*"
+SEQS = "count u32, (seq u64)*"
+
+
+class Message(NamedTuple):
+    """A message of a queue. `time`, in Unix ms, is when it was enqueued; for a dead letter, when it died."""
+
+    seq: int
+    priority: int
+    attempts: int
+    time: int
+    payload: bytes
+
+    @property
+    def receipt(self) -> tuple[int, int]:
+        """The receipt of this delivery; it acknowledges no later one."""
+        return self.seq, self.attempts
+
+
+Receipt = Message | tuple[int, int] | int  # an int is a seq: the present lease, whoever holds it
+
+
+def _receipt(receipt: Receipt) -> Any:
+    return receipt.receipt if isinstance(receipt, Message) else (receipt, 0) if isinstance(receipt, int) else receipt
+
+
+class QueueOperations(Operations):
+    """The operations on queues. A receipt is a `Message` or (seq, attempt); a seq alone stands for the present lease, whoever holds it."""
+
+    @operation("queue_enqueue", 0x20, "queues.enqueue", answer="seq u64", summary="Puts a message in.")
+    def enqueue(
+        self, queue: Text, payload: Text, *, priority: int | None = None, delay: int | None = None, dedup: Text | None = None
+    ) -> int:
+        """Put a message in; returns its seq. `delay` is in ms; lower priorities go first."""
+
+    @operation(
+        "queue_dequeue",
+        0x21,
+        answer=MESSAGES,
+        summary="Leases messages: the lowest priority first, in order of seq within one. None: count 0.",
+        limits=(1, 100),
+        waits=True,
+    )
+    def dequeue(self, queue: Text, limit: int | None = None, *, lease: int | None = None, block: int | None = None) -> list[Message]:
+        """Lease up to `limit` messages (1), for `lease` ms. `block` is how many ms to wait for the first, 0 for ever."""
+
+    @operation(
+        "queue_ack",
+        0x22,
+        "queues.ack",
+        layout=RECEIPTS,
+        answer="acked u32",
+        summary="Removes messages that are done.",
+        item=_receipt,
+    )
+    def ack(self, queue: Text, *receipts: Receipt) -> int:
+        """Acknowledge and remove messages; returns how many of the receipts were valid."""
+
+    @operation(
+        "queue_nack",
+        0x23,
+        "queues.nack",
+        layout=RECEIPTS,
+        answer="given_back u32",
+        summary="Gives messages back to their place, or to the dead letters where it says so or their attempts are spent.",
+        item=_receipt,
+    )
+    def nack(self, queue: Text, *receipts: Receipt, delay: int | None = None, dead: bool = False) -> int:
+        """Give messages back, after `delay` ms, or to the dead letters; returns how many of the receipts were valid."""
+
+    @operation(
+        "queue_peek",
+        0x24,
+        "queues.peek",
+        answer=MESSAGES,
+        summary="Shows the messages that are ready, in the order of their delivery.",
+        limits=(100, 1000),
+    )
+    def peek(self, queue: Text, limit: int | None = None) -> list[Message]:
+        """The ready messages, in the order of their delivery."""
+
+    @operation(
+        "queue_touch",
+        0x25,
+        "queues.touch",
+        layout=RECEIPTS,
+        answer="touched u32",
+        summary="Lets leases end later.",
+        item=_receipt,
+    )
+    def touch(self, queue: Text, *receipts: Receipt, lease: int | None = None) -> int:
+        """Let leases end `lease` ms from now; returns how many of the receipts were valid."""
+
+    @operation(
+        "queue_dlq_list",
+        0x26,
+        "queues.dead_letters",
+        answer=MESSAGES,
+        summary="Shows dead letters, oldest first; time is when they died.",
+        limits=(100, 1000),
+    )
+    def dead_letters(self, queue: Text, limit: int | None = None) -> list[Message]:
+        """Dead letters, oldest first."""
+
+    @operation(
+        "queue_dlq_requeue",
+        0x27,
+        "queues.requeue",
+        layout=SEQS,
+        answer="requeued u32",
+        summary="Puts dead letters back, their failures forgotten.",
+    )
+    def requeue(self, queue: Text, seqs: Iterable[int]) -> int:
+        """Put dead letters back; returns how many were found."""
+
+    @operation(
+        "queue_dlq_delete",
+        0x28,
+        "queues.delete_dead",
+        layout=SEQS,
+        value_note="empty means all",
+        answer="deleted u32",
+        summary="Deletes dead letters.",
+    )
+    def delete_dead(self, queue: Text, seqs: Iterable[int] | None = None) -> int:
+        """Delete dead letters (None: all); returns how many."""
+
+    @operation("queue_stats", 0x29, "queues.stats", answer="stats json", summary="Tells a queue's counts and configuration.")
+    def stats(self, queue: Text) -> dict[str, Any]:
+        """Counts and configuration."""
+
+    @operation("queue_purge", 0x2A, "queues.purge", answer="removed u32", summary="Removes every message; dead letters stay.")
+    def purge(self, queue: Text) -> int:
+        """Remove every message; returns how many there were."""
+
+    @operation("queue_list", 0x2B, answer="queues json", summary="Names the queues, in order, with their stats.", limits=(100, 1000))
+    def list_page(self, limit: int | None = None, cursor: Text = b"") -> dict[str, Any]:
+        """The queues with their stats, a page at a time: docs/wire-protocol.md, "Queues"."""
+
+    @operation("queue_configure", 0x2C, "queues.configure", summary="Sets a queue's own lease or most attempts.")
+    def configure(self, queue: Text, *, lease: int | None = None, max_attempts: int | None = None) -> None:
+        """Set a queue's own lease (ms) or maximum of attempts (0 for no bound)."""
+
+
+queue_enqueue = call(QueueOperations.enqueue)
+queue_dequeue = call(QueueOperations.dequeue)
+queue_peek = call(QueueOperations.peek)
+queue_dead_letters = call(QueueOperations.dead_letters)
+queue_requeue = call(QueueOperations.requeue)
+queue_delete_dead = call(QueueOperations.delete_dead)
+queue_stats = call(QueueOperations.stats)
+queue_purge = call(QueueOperations.purge)
+queue_list = call(QueueOperations.list_page)
+queue_configure = call(QueueOperations.configure)
+
+
+def queue_ack(queue: Text, receipts: Iterable[Receipt]) -> Call[int]:
+    """Acknowledge and remove messages; the result is how many of the receipts were valid."""
+    return call(QueueOperations.ack)(queue, *several(receipts, "receipts"))
+
+
+def queue_nack(queue: Text, receipts: Iterable[Receipt], *, delay: int | None = None, dead: bool = False) -> Call[int]:
+    """Give messages back, or to the dead letters; the result is how many of the receipts were valid."""
+    return call(QueueOperations.nack)(queue, *several(receipts, "receipts"), delay=delay, dead=dead)
+
+
+def queue_touch(queue: Text, receipts: Iterable[Receipt], lease: int | None = None) -> Call[int]:
+    """Extend leases; the result is how many of the receipts were valid."""
+    return call(QueueOperations.touch)(queue, *several(receipts, "receipts"), lease=lease)

@@ -1,0 +1,370 @@
+"""How a row is declared, and what follows from it for programs: calls and a client's methods.
+
+An operation is a method without a body, with its types and its docstring, under a decorator that says the rest of its row:
+
+    @operation("queue_purge", 0x2A, "queues.purge", answer="removed u32")
+    def purge(self, queue: Text) -> int:
+        \"\"\"Remove every message; returns how many there were.\"\"\"
+
+    queue_purge = call(QueueOperations.purge)
+
+The first parameter that is no option (flo.operations.options) is the request's key, the next one its value. The parameters that are
+options have the option's name in programs. The method is what `flo.Client` has; `queue_purge(…)` makes its request as a value, a `Call`,
+for `Client.run_many`. The answer's values become the result as the return annotation says, unless `decode` does it: None, a number or
+bytes as they are, a NamedTuple of the values, a list of such; `| None`: None where the answer is NOT_FOUND.
+
+A new operation is that, a method of the engine, and its test. Its handler (flo.commands.binary.rows), its pages in the documents and
+its command line follow.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from functools import cached_property, partial, wraps
+from types import GenericAlias, UnionType
+from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar, cast, get_args
+
+from flo.errors import BadRequest, FloError, NotFound
+from flo.given import RANGES, data, flag, ranged, several, told
+from flo.operations.ids import to_wire
+from flo.operations.options import BY_NAME as OPTION_BY_NAME
+from flo.operations.options import BY_PARAMETER
+from flo.proto import binary
+from flo.proto.binary import Response, decode_answer, encode_request, error_of
+from flo.proto.row import Operation, Option
+from flo.proto.shapes import Shape, shape
+
+P = ParamSpec("P")
+T = TypeVar("T")
+F = TypeVar("F", bound=Callable[..., Any])
+COMPRESS_BYTES_MIN = 1 << 10  # compressing a shorter value does not pay
+
+OPERATIONS: list[Operation] = []  # as they are declared
+BY_NAME: dict[str, Operation] = {}
+BY_CODE: dict[int, Operation] = {}
+CALLS: dict[str, Callable[..., "Call[Any]"]] = {}  # by the operation's name: what makes its `Call`
+
+
+class NotAnAnswer(FloError):
+    """The payload of an OK answer does not have the operation's layout: no Flo server sent it."""
+
+
+class Call(Generic[T]):
+    """One request. `decode` turns the values of an OK answer into the result. `missing`, if given, makes NOT_FOUND a result instead of
+    an error. `waits` is how many ms the server may delay the answer: 0 for ever, None not at all."""
+
+    __slots__ = ("_decode", "_key", "_missing", "_options", "_value", "operation", "waits")
+
+    def __init__(
+        self,
+        operation: Operation,
+        decode: Callable[..., T],
+        key: bytes,
+        value: bytes,
+        options: Mapping[str, Any],
+        missing: Callable[[], T] | None = None,
+        waits: int | None = None,
+    ) -> None:
+        self.operation = operation
+        self._decode = decode
+        self._key = key
+        self._value = value
+        self._options = options
+        self._missing = missing
+        self.waits = waits
+
+    def encode(self, req_id: int, namespace_hash: int, compress: bool = False) -> bytes:
+        """The request's bytes. Raises `BadRequest` if it exceeds a limit of the protocol."""
+        return encode_request(
+            self.operation,
+            req_id,
+            0 if self.operation.plain else namespace_hash,
+            self._key,
+            self._value,
+            self._options,
+            compress=compress and len(self._value) >= COMPRESS_BYTES_MIN,
+            accept_compressed=compress,
+        )
+
+    def finish(self, response: Response) -> T:
+        """The result. Raises the refusal in the response, if it is one, or `NotAnAnswer`."""
+        if response.status == binary.OK:
+            try:
+                values = decode_answer(self.operation, response.payload)
+            except BadRequest as e:
+                raise NotAnAnswer(str(e)) from None
+            return self._decode(*values)
+        error = error_of(response)
+        if self._missing is not None and isinstance(error, NotFound):
+            return self._missing()
+        raise error
+
+
+class Runner(Protocol):
+    """What sends calls: `flo.Client`."""
+
+    def run(self, call: Call[T]) -> T:
+        """The result of a call."""
+
+
+class Operations:
+    """A client's operations of one kind."""
+
+    def __init__(self, runner: Runner) -> None:
+        self._run = runner.run
+
+
+# -- declaring -------------------------------------------------------------------------------------
+
+
+def operation(
+    name: str,
+    code: int,
+    method: str = "",
+    *,
+    key: str | None = None,
+    value: str = "",
+    layout: str = "",
+    value_note: str = "",
+    answer: str = "",
+    summary: str = "",
+    options: tuple[str, ...] = (),
+    either: tuple[str, ...] = (),
+    limits: tuple[int, int] = (0, 0),
+    plain: bool = False,
+    waits: bool = False,
+    also: int = 0,
+    refusals: str = "",
+    item: Callable[[Any], Any] | None = None,
+    decode: Callable[..., Any] | None = None,
+    shown: Any = None,
+    **names: str,
+) -> Callable[[F], F]:
+    """Declare an operation by a method without a body. `method` is the engine's, as `part.method` of a namespace; without one a handler is
+    written by hand. `key` and `value` say in the documents what the parameter's name does not; `key=""` is for a first parameter that is
+    the value. `layout` is that of a value that is no plain bytes, `item` converts one item of it. `options` are those without a parameter.
+    `names` has the options of parameters with a name of their own. `shown` is its command line. Without a `summary`, the first sentence of
+    the docstring is used. The rest is as in `Operation`."""
+
+    def declared(function: F) -> F:
+        """The method as a client has it; its row is in the tables."""
+        parameters, required = _parameters(function)
+        parts = [parameter for parameter in parameters if _option_of(parameter, names) is None]
+        keyed = bool(parts) and key != "" and not (len(parts) == 1 and (value or layout))
+        given = {parameter: option for parameter in parameters if (option := _option_of(parameter, names)) is not None}
+        taken = {option.name: option for option in (*given.values(), *(OPTION_BY_NAME[each] for each in options))}
+        value_parameter = parts[-1] if len(parts) > keyed else ""
+        row = Operation(
+            code,
+            name,
+            (key or parts[0]) if keyed else "",
+            layout or value or value_parameter,
+            answer,
+            summary or " ".join((function.__doc__ or "").split()).partition(". ")[0].rstrip(".;") + ".",
+            taken,
+            {option.code: option for option in taken.values()},
+            tuple(option.name for parameter, option in given.items() if parameter in required),
+            either,
+            bool(layout),
+            value_note,
+            limits,
+            plain,
+            waits,
+            also,
+            refusals,
+            method,
+            value_parameter,
+            bool(value_parameter) and value_parameter not in required,
+            shown,
+        )
+        assert name not in BY_NAME, f"{name} is declared twice"
+        OPERATIONS.append(row)
+        BY_NAME[name] = row
+        BY_CODE.update(dict.fromkeys(row.codes, row))
+        made = _Declared(row, function, parts[0] if keyed else "", given, item, decode)
+        CALLS[name] = made.as_function(name)
+        return cast(F, _client_method(function, CALLS[name]))
+
+    return declared
+
+
+def another(name: str, **names: str) -> Callable[[F], F]:
+    """Declare another method of a client for the operation `name`; parameters are options as `names` says."""
+
+    def declared(function: F) -> F:
+        """The method as a client has it."""
+        row = BY_NAME[name]
+        parameters, _ = _parameters(function)
+        given = {parameter: option for parameter in parameters if (option := _option_of(parameter, names)) is not None}
+        parts = [parameter for parameter in parameters if parameter not in given]
+        return cast(F, _client_method(function, _Declared(row, function, parts[0], given, None, None).as_function(function.__name__)))
+
+    return declared
+
+
+def call(method: Callable[Concatenate[Any, P], T]) -> Callable[P, Call[T]]:
+    """What makes the `Call` that a client's method runs."""
+    made: Callable[P, Call[T]] = method.call  # type: ignore[attr-defined]
+    return made
+
+
+def forget(name: str) -> None:
+    """Take an operation out again, which a test has declared."""
+    row = BY_NAME.pop(name)
+    OPERATIONS.remove(row)
+    del CALLS[name]
+    for code in row.codes:
+        del BY_CODE[code]
+
+
+def _option_of(parameter: str, names: Mapping[str, str]) -> Option | None:
+    return OPTION_BY_NAME[names[parameter]] if parameter in names else BY_PARAMETER.get(parameter)
+
+
+def _parameters(function: Callable[..., Any]) -> tuple[list[str], set[str]]:
+    """A method's parameters, in order, and those without a default. Importing inspect would take a start 5 ms."""
+    code = function.__code__
+    count = code.co_argcount + code.co_kwonlyargcount
+    has_list = bool(code.co_flags & 4)  # inspect.CO_VARARGS
+    names = list(code.co_varnames[1:count])
+    if has_list:
+        names.insert(code.co_argcount - 1, code.co_varnames[count])
+    return names, {name for name in names if name not in _defaults(function)}
+
+
+def _defaults(function: Callable[..., Any]) -> dict[str, Any]:
+    code, values = function.__code__, function.__defaults__ or ()
+    positional = code.co_varnames[: code.co_argcount]
+    return dict(zip(positional[len(positional) - len(values) :], values, strict=True)) | (function.__kwdefaults__ or {})
+
+
+def _client_method(function: Callable[..., Any], make: Callable[..., Call[Any]]) -> Callable[..., Any]:
+    @wraps(function)
+    def method(self: Operations, *args: Any, **kwargs: Any) -> Any:
+        return self._run(make(*args, **kwargs))
+
+    method.call = make  # type: ignore[attr-defined]
+    return method
+
+
+class _Declared:
+    """Makes the `Call` of an operation from the arguments of the method that declares it."""
+
+    def __init__(
+        self,
+        row: Operation,
+        function: Callable[..., Any],
+        key: str,
+        options: dict[str, Option],
+        item: Callable[[Any], Any] | None,
+        decode: Callable[..., Any] | None,
+    ) -> None:
+        self._row = row
+        self._function = function
+        self._key = key
+        self._options = options
+        self._item = item
+        self._given_decode = decode
+        self._names, _ = _parameters(function)
+        self._defaults = _defaults(function)
+        count = function.__code__.co_argcount - 1
+        self._positional = self._names[:count]
+        self._list = self._names[count] if function.__code__.co_flags & 4 else ""
+
+    def as_function(self, name: str) -> Callable[..., Call[Any]]:
+        """`make`, as a function that help() and inspect.signature() understand."""
+
+        @wraps(self._function)
+        def make(*args: Any, **kwargs: Any) -> Call[Any]:
+            return self._make(args, kwargs)
+
+        make.__wrapped__ = partial(self._function, None)  # without its `self`
+        make.__module__, make.__name__, make.__qualname__ = "flo.calls", name, name
+        return make
+
+    def _make(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call[Any]:
+        self._function(None, *args, **kwargs)  # it has no body: Python checks that these are its arguments
+        given = self._defaults | dict(zip(self._positional, args, strict=False)) | kwargs
+        if self._list:
+            given[self._list] = args[len(self._positional) :]
+        key = value = b""
+        options: dict[str, Any] = {}
+        waits = None
+        for name in self._names:
+            argument, option = given[name], self._options.get(name)
+            if argument is None and self._defaults.get(name, ...) is None:
+                continue
+            if option is not None:
+                taken = _option_value(option, argument, name)
+                if taken is not False and (option.absent is None or taken != option.absent):
+                    options[option.name] = taken
+                    waits = taken if option.waits else waits
+            elif name == self._key:
+                key = data(argument, name)
+            elif self._row.layout:
+                value = _laid_out(self._row, argument, name, self._item)
+            else:
+                value = data(argument, name)
+        decode, missing = self._result
+        return Call(self._row, decode, key, value, options, missing, waits)
+
+    @cached_property
+    def _result(self) -> tuple[Callable[..., Any], Callable[[], None] | None]:
+        """What makes the result of an answer's values, and of NOT_FOUND if that is one."""
+        result: Any = self._function.__annotations__["return"]
+        missing = None
+        if isinstance(result, UnionType):
+            missing = _nothing
+            result = next(kind for kind in get_args(result) if kind is not type(None))
+        if self._given_decode is not None:
+            return self._given_decode, missing
+        if result is None:
+            return _nothing, missing
+        (inner,) = get_args(result) if isinstance(result, GenericAlias) and result.__origin__ is list else (None,)
+        if hasattr(inner, "_fields"):
+            return lambda rows: [inner(*row) for row in rows], missing
+        return result if hasattr(result, "_fields") or result is bool else _same, missing
+
+
+def _nothing(*values: Any) -> None:
+    return None
+
+
+def _same(value: T) -> T:
+    return value
+
+
+def _option_value(option: Option, given: Any, what: str) -> Any:
+    """The value of an option, checked against its row."""
+    if option.form == "bytes":
+        return data(given, what)
+    if option.form == "empty":
+        return flag(given, what)
+    return to_wire(given) if option.form == "id" else ranged(given, what, *RANGES[option.form])
+
+
+def _laid_out(row: Operation, given: Any, what: str, convert: Callable[[Any], Any] | None) -> bytes:
+    """A value with a layout, each cell checked against it."""
+    layout = shape(row.value)
+    try:
+        if not layout.is_list:
+            return layout.encode(_cell(given, what, layout.kinds[0]))
+        items: Iterable[Any] = several(given, what)
+        return layout.encode([_item(row, layout, item if convert is None else convert(item)) for item in items])
+    except BadRequest as e:
+        raise BadRequest(f"{row.name}: {e}") from None
+
+
+def _item(row: Operation, layout: Shape, item: Any) -> Any:
+    columns = layout.columns
+    if len(columns) == 1:
+        return _cell(item, *columns[0])
+    if not isinstance(item, tuple) or len(item) != len(columns):
+        raise TypeError(f"one of the items of {row.name} {told(item, 'item')}; give tuples of {', '.join(name for name, _ in columns)}")
+    return tuple(_cell(cell, *column) for cell, column in zip(item, columns, strict=True))
+
+
+def _cell(given: Any, what: str, kind: str) -> Any:
+    if kind == "id":
+        return to_wire(given)
+    if kind == "bool":
+        return flag(given, what)
+    return ranged(given, what, *RANGES[kind]) if kind in RANGES else data(given, what)

@@ -1,0 +1,283 @@
+# mypy: disable-error-code="empty-body"
+"""The rows of the operations on streams and their groups (SPEC section 2.3): each declaration is a row (flo.operations.row)."""
+
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+from flo.given import Text, several
+from flo.operations.ids import Id, StreamId, from_wire
+from flo.operations.row import Call, Operations, call, operation
+from flo.proto import fields
+
+RECORDS = "count u32, (id id, kind u8, payload blob)*"
+DELIVERIES = "count u32, (id id, kind u8, deliveries u32, payload blob)*"
+IDS = "count u32, (id id)*"
+NO_GROUP = "NOT_FOUND where there is no such group"
+
+
+class StreamRecord(NamedTuple):
+    """A record of a stream. `kind` is 0 for bytes, 1 for a list of fields; `deliveries` is how often a group delivered it."""
+
+    id: StreamId
+    kind: int
+    payload: bytes
+    deliveries: int = 0
+
+    @property
+    def fields(self) -> list[tuple[bytes, bytes]]:
+        """The fields that XADD wrote; a record of bytes has the one field `data`."""
+        if self.kind == 0:
+            return [(b"data", self.payload)]
+        items = fields.unpack(self.payload)
+        return list(zip(items[::2], items[1::2], strict=True))
+
+
+class StreamInfo(NamedTuple):
+    """A stream's ids, size and groups. `last` is the highest id it ever had; a missing id is 0-0."""
+
+    first: StreamId
+    last: StreamId
+    records: int
+    size: int  # bytes of payloads
+    groups: int
+
+
+def _records(rows: list[tuple[int, int, bytes]]) -> list[StreamRecord]:
+    return [StreamRecord(from_wire(ident), kind, payload) for ident, kind, payload in rows]
+
+
+def _deliveries(rows: list[tuple[int, int, int, bytes]]) -> list[StreamRecord]:
+    return [StreamRecord(from_wire(ident), kind, payload, deliveries) for ident, kind, deliveries, payload in rows]
+
+
+def _info(first: int, last: int, *numbers: int) -> StreamInfo:
+    return StreamInfo(from_wire(first), from_wire(last), *numbers)
+
+
+def _id(ident: Id | StreamRecord) -> Id:
+    return ident.id if isinstance(ident, StreamRecord) else ident
+
+
+class StreamOperations(Operations):
+    """The operations on streams and their groups. An id is a `StreamId`, (ms, seq), or the text `ms-seq`."""
+
+    @operation(
+        "stream_append",
+        0x30,
+        "streams.append",
+        answer="id id",
+        summary="Appends a record; answers its id. Makes the stream.",
+        decode=from_wire,
+    )
+    def append(self, stream: Text, payload: Text) -> StreamId:
+        """Append a record; returns its id."""
+
+    @operation(
+        "stream_read",
+        0x31,
+        answer=RECORDS,
+        summary="Reads records by id, oldest first. None: count 0.",
+        either=("start", "tail"),
+        limits=(100, 1000),
+        waits=True,
+        decode=_records,
+    )
+    def read(
+        self,
+        stream: Text,
+        start: Id | None = None,
+        end: Id | None = None,
+        *,
+        tail: bool = False,
+        limit: int | None = None,
+        block: int | None = None,
+    ) -> list[StreamRecord]:
+        """Up to `limit` records (100) by id, both ends included. `tail` reads only new records; `block` is how many ms to wait for the
+        first, 0 for ever."""
+
+    @operation(
+        "stream_create",
+        0x32,
+        "streams.create",
+        summary="Makes an empty stream, that keeps as much as it says.",
+        refusals="CONFLICT where it exists",
+    )
+    def create(self, stream: Text, *, max_len: int | None = None, max_age: int | None = None, max_bytes: int | None = None) -> None:
+        """Create an empty stream that keeps at most so many records, seconds, bytes. Raises `Conflict` if it exists."""
+
+    @operation(
+        "stream_info",
+        0x33,
+        answer="first id, last id, count u64, bytes u64, groups u32",
+        summary="Tells about a stream; zeros where there is none. The last id is the highest it ever had.",
+        decode=_info,
+    )
+    def info(self, stream: Text) -> StreamInfo:
+        """The stream's ids, size and groups; zeros if the stream is missing."""
+
+    @operation(
+        "stream_trim",
+        0x34,
+        answer="removed u64",
+        summary="Removes the oldest records, as far as the options together say; at least one is needed.",
+    )
+    def trim(
+        self,
+        stream: Text,
+        *,
+        start: Id | None = None,
+        max_len: int | None = None,
+        max_age: int | None = None,
+        max_bytes: int | None = None,
+        dry_run: bool = False,
+    ) -> int:
+        """Remove the oldest records: those before `start`, and those past so many records, seconds, bytes; returns how many."""
+
+    @operation(
+        "stream_group_create",
+        0x35,
+        summary="Makes a group, and the stream. It begins with the first record, unless told otherwise.",
+        either=("start", "tail"),
+        refusals="CONFLICT where it exists",
+    )
+    def group_create(
+        self,
+        stream: Text,
+        group: Text,
+        *,
+        start: Id | None = None,
+        tail: bool = False,
+        ack_timeout: int | None = None,
+        max_deliver: int | None = None,
+    ) -> None:
+        """Create a group, and its stream if it is missing. The group begins with the first record, at `start`, or, with `tail`, with new
+        records. A record that is not acknowledged within `ack_timeout` (ms; 30,000; 0 for no bound) is delivered again, at most
+        `max_deliver` times (10; 0 for no bound). Raises `Conflict` if the group exists."""
+
+    @operation(
+        "stream_group_read",
+        0x36,
+        answer=DELIVERIES,
+        summary="Delivers records: first what was not acknowledged in time, then new ones. Makes stream and group.",
+        limits=(100, 1000),
+        waits=True,
+        refusals="NOT_FOUND where the group is deleted while it waits",
+        decode=_deliveries,
+    )
+    def group_read(
+        self, stream: Text, group: Text, consumer: Text, *, limit: int | None = None, block: int | None = None, no_ack: bool = False
+    ) -> list[StreamRecord]:
+        """Deliver up to `limit` records (100) to a consumer. `block` is how many ms to wait for the first, 0 for ever; `no_ack`
+        acknowledges the records as they are delivered."""
+
+    @operation(
+        "stream_group_ack",
+        0x37,
+        layout=IDS,
+        answer="acked u32",
+        summary="Deliveries are done. Deletes a dead letter.",
+        refusals=NO_GROUP,
+        item=_id,
+    )
+    def ack(self, stream: Text, group: Text, *ids: Id | StreamRecord) -> int:
+        """Acknowledge deliveries; returns how many were pending."""
+
+    @operation(
+        "stream_group_nack",
+        0x38,
+        layout=IDS,
+        answer="given_back u32",
+        summary=(
+            "Gives deliveries back, to whoever reads next, or to the dead letters where they are spent. A dead letter goes back as new."
+        ),
+        refusals=NO_GROUP,
+        item=_id,
+    )
+    def nack(self, stream: Text, group: Text, *ids: Id | StreamRecord, delay: int | None = None, consumer: Text | None = None) -> int:
+        """Give deliveries back, after `delay` ms; returns how many were pending."""
+
+    @operation(
+        "stream_group_touch",
+        0x39,
+        layout=IDS,
+        answer="touched u32",
+        summary="Lets deliveries run out later.",
+        refusals=NO_GROUP,
+        item=_id,
+    )
+    def touch(self, stream: Text, group: Text, *ids: Id | StreamRecord, lease: int | None = None, consumer: Text | None = None) -> int:
+        """Let deliveries run out `lease` ms from now (None: the group's own timeout); returns how many were pending."""
+
+    @operation(
+        "stream_group_pending",
+        0x3A,
+        answer="pending json",
+        summary="Tells what is delivered and not acknowledged, and the dead letters: the first 1,000 of each.",
+        refusals=NO_GROUP,
+    )
+    def pending(self, stream: Text, group: Text) -> dict[str, Any]:
+        """The unacknowledged deliveries and the dead letters."""
+
+    @operation(
+        "stream_group_claim",
+        0x3B,
+        answer=DELIVERIES,
+        summary="Delivers to this consumer what is pending, lowest id first.",
+        limits=(100, 1000),
+        refusals=NO_GROUP,
+        decode=_deliveries,
+    )
+    def claim(
+        self, stream: Text, group: Text, consumer: Text, *, min_idle: int | None = None, limit: int | None = None
+    ) -> list[StreamRecord]:
+        """Deliver to this consumer the records that have been pending for at least `min_idle` ms, whoever has them."""
+
+    @operation("stream_group_info", 0x3C, answer="group json", summary="Tells about a group and its consumers.", refusals=NO_GROUP)
+    def group_info(self, stream: Text, group: Text) -> dict[str, Any]:
+        """A group's figures and consumers."""
+
+    @operation("stream_group_delete", 0x3D, summary="Deletes a group with all it knows.", refusals=NO_GROUP)
+    def group_delete(self, stream: Text, group: Text) -> None:
+        """Delete a group."""
+
+    @operation("stream_list", 0x3E, answer="streams json", summary="Names the streams, in order, with what is in them.", limits=(100, 1000))
+    def list_page(self, limit: int | None = None, cursor: Text = b"") -> dict[str, Any]:
+        """The streams, a page at a time: docs/wire-protocol.md, "Streams"."""
+
+    @operation("stream_delete", 0x3F, "streams.delete", summary="Deletes a stream with its groups; none is no error.")
+    def delete(self, stream: Text) -> None:
+        """Delete a stream with its groups."""
+
+
+stream_append = call(StreamOperations.append)
+stream_read = call(StreamOperations.read)
+stream_create = call(StreamOperations.create)
+stream_info = call(StreamOperations.info)
+stream_trim = call(StreamOperations.trim)
+stream_delete = call(StreamOperations.delete)
+stream_list = call(StreamOperations.list_page)
+group_create = call(StreamOperations.group_create)
+group_read = call(StreamOperations.group_read)
+group_claim = call(StreamOperations.claim)
+group_pending = call(StreamOperations.pending)
+group_info = call(StreamOperations.group_info)
+group_delete = call(StreamOperations.group_delete)
+
+
+def group_ack(stream: Text, group: Text, ids: Iterable[Id | StreamRecord]) -> Call[int]:
+    """Acknowledge deliveries; the result is how many were pending."""
+    return call(StreamOperations.ack)(stream, group, *several(ids, "ids"))
+
+
+def group_nack(
+    stream: Text, group: Text, ids: Iterable[Id | StreamRecord], *, delay: int | None = None, consumer: Text | None = None
+) -> Call[int]:
+    """Give deliveries back, after `delay` ms; the result is how many were pending."""
+    return call(StreamOperations.nack)(stream, group, *several(ids, "ids"), delay=delay, consumer=consumer)
+
+
+def group_touch(
+    stream: Text, group: Text, ids: Iterable[Id | StreamRecord], *, lease: int | None = None, consumer: Text | None = None
+) -> Call[int]:
+    """Let deliveries run out `lease` ms from now; the result is how many were pending."""
+    return call(StreamOperations.touch)(stream, group, *several(ids, "ids"), lease=lease, consumer=consumer)

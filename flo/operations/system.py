@@ -1,0 +1,115 @@
+# mypy: disable-error-code="empty-body"
+"""The rows of the operations on the server, its namespaces and its cluster, which follow from these declarations (flo.operations.row)."""
+
+import builtins  # a method is called list
+from typing import Any
+
+from flo.given import Text
+from flo.operations.row import Operations, call, operation
+
+
+class ServerOperations(Operations):
+    """The operations on the server itself."""
+
+    @operation("ping", 0x00, key="", value="anything", answer="value rest", summary="Echoes its value.", plain=True)
+    def ping(self, value: Text = b"") -> bytes:
+        """Echo."""
+
+    @operation(
+        "auth",
+        0x03,
+        key="",
+        value="the secret",
+        summary="Gives the secret, where the server has one.",
+        plain=True,
+        refusals="UNAUTHORIZED, after a second, for a wrong one",
+    )
+    def auth(self, secret: Text) -> None:
+        """Send the secret. A wrong one is refused as `Unauthorized` after a second."""
+
+
+class NamespaceOperations(Operations):
+    """The operations on namespaces."""
+
+    @operation(
+        "namespace_create",
+        0x70,
+        key="its name",
+        summary="Binds a name to its hash; once or again.",
+        plain=True,
+        refusals="CONFLICT where another name has the hash",
+    )
+    def create(self, name: Text) -> None:
+        """Create a namespace; no error if it exists."""
+
+    @operation(
+        "namespace_list",
+        0x71,
+        answer="count u32, (namespace name)*",
+        summary="Names every namespace, in order.",
+        plain=True,
+        decode=lambda names: [name.decode() for name in names],
+    )
+    def list(self) -> builtins.list[str]:
+        """Every namespace's name."""
+
+    @operation(
+        "namespace_delete",
+        0x72,
+        key="its name",
+        summary="Deletes an empty namespace.",
+        plain=True,
+        refusals="CONFLICT while anything live is in it, and for `default`",
+    )
+    def delete(self, name: Text) -> None:
+        """Delete an empty namespace. Raises `Conflict` while anything is in it."""
+
+    @operation("namespace_info", 0x73, key="its name", answer="info json", summary="Tells what is in a namespace.", plain=True)
+    def info(self, name: Text) -> dict[str, Any]:
+        """A namespace's contents and memory, as counts."""
+
+
+class ClusterOperations(Operations):
+    """The operations on the cluster."""
+
+    @operation(
+        "cluster_join",
+        0xC0,
+        key="",
+        value="anything",
+        summary="Refused: this server stands alone.",
+        plain=True,
+        refusals="BAD_REQUEST always",
+    )
+    def join(self, value: Text = b"") -> None:
+        """Join a cluster: always refused."""
+
+    @operation(
+        "cluster_leave",
+        0xC1,
+        key="",
+        value="anything",
+        summary="Refused: this server stands alone.",
+        plain=True,
+        refusals="BAD_REQUEST always",
+    )
+    def leave(self, value: Text = b"") -> None:
+        """Leave a cluster: always refused."""
+
+    @operation("cluster_status", 0xC2, answer="status json", summary="Tells about the server.", plain=True)
+    def status(self) -> dict[str, Any]:
+        """The server's status: docs/wire-protocol.md, "JSON answers"."""
+
+    @operation("cluster_partition_table", 0xC3, answer="table json", summary="One partition, held by this server.", plain=True)
+    def partition_table(self) -> dict[str, Any]:
+        """One partition, on this server."""
+
+
+ping = call(ServerOperations.ping)
+auth = call(ServerOperations.auth)
+namespace_create = call(NamespaceOperations.create)
+namespace_list = call(NamespaceOperations.list)
+namespace_delete = call(NamespaceOperations.delete)
+namespace_info = call(NamespaceOperations.info)
+status = call(ClusterOperations.status)
+partition_table = call(ClusterOperations.partition_table)
