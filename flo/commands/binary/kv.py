@@ -3,9 +3,10 @@
 from collections.abc import Callable, Generator
 
 from flo.commands.binary.rows import deadline, namespace_of
-from flo.commands.binary.session import BinarySession, Waiter
-from flo.commands.binary.table import WAITING, Reply, handles
+from flo.commands.binary.session import BinarySession
+from flo.commands.binary.table import handles
 from flo.commands.host import LAZY_ARGUMENTS_MAX
+from flo.commands.runner import WAITING, Reply, Wait
 from flo.engine import KeyValue
 from flo.engine.kv import ATOMIC_KEYS_MAX
 from flo.errors import BadRequest, NotFound
@@ -50,7 +51,7 @@ def _get_or_wait(session: BinarySession, request: Request, kv: KeyValue) -> Repl
             raise NotFound(str(MISSING))
         return _version(found.version) + found.value
 
-    waiter = Waiter(session, request, milliseconds, answer)
+    waiter = Wait(session, request, milliseconds, answer, holds=False)
     watch = kv.watch(key, waiter.ready, known)
     if watch is None:
         waiter.ready()
@@ -60,7 +61,7 @@ def _get_or_wait(session: BinarySession, request: Request, kv: KeyValue) -> Repl
     return WAITING
 
 
-def _expire_later(session: BinarySession, waiter: Waiter, kv: KeyValue, key: bytes) -> None:
+def _expire_later(session: BinarySession, waiter: Wait, kv: KeyValue, key: bytes) -> None:
     """Bury the key at its deadline, if it has one: the sweep would come up to a second later. The timer goes by the steady clock: where the
     wall clock has gone back meanwhile, the deadline is waited for again; where it has gone forward, the sweep comes first."""
     host, left = session.host, kv.store.deadline(key) - session.host.engine.now

@@ -2,8 +2,9 @@
 
 from flo.commands.binary.names import NAMESPACE_DELETED, json_payload, json_text, page
 from flo.commands.binary.rows import namespace_of
-from flo.commands.binary.session import BinarySession, Waiter
-from flo.commands.binary.table import WAITING, Reply, handles
+from flo.commands.binary.session import BinarySession
+from flo.commands.binary.table import handles
+from flo.commands.runner import WAITING, Reply, Wait
 from flo.engine.queue import Message
 from flo.errors import NotFound
 from flo.operations.queue import MESSAGES
@@ -21,7 +22,7 @@ def dequeue(session: BinarySession, request: Request) -> Reply:
     if "block" not in options:
         return _messages(queues.dequeue(request.key, limit, lease=lease))
     found: list[Message] = []
-    waiter: Waiter | None = None
+    waiter: Wait | None = None
 
     def deliver(_name: bytes, messages: list[Message]) -> None:
         found.extend(messages)
@@ -38,7 +39,7 @@ def dequeue(session: BinarySession, request: Request) -> Reply:
         return _messages(found)
 
     try:
-        waiter = Waiter(session, request, options["block"], answer)
+        waiter = Wait(session, request, options["block"], answer, holds=False)
     except BaseException:
         taker.cancel()
         raise

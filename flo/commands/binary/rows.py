@@ -10,7 +10,8 @@ from operator import attrgetter
 from typing import Any
 
 from flo.commands.binary.session import BinarySession
-from flo.commands.binary.table import Handler, Reply, add_handler
+from flo.commands.binary.table import Handler, add_handler
+from flo.commands.runner import Reply
 from flo.engine import Engine, Namespace
 from flo.engine.group import check_stream_name
 from flo.engine.kv import DEADLINE_MAX

@@ -5,8 +5,9 @@ from itertools import islice
 
 from flo.commands.binary.names import NAMESPACE_DELETED, json_payload, json_text, page
 from flo.commands.binary.rows import SECOND_MS, namespace_of
-from flo.commands.binary.session import BinarySession, Waiter
-from flo.commands.binary.table import WAITING, Reply, Slices, handles
+from flo.commands.binary.session import BinarySession
+from flo.commands.binary.table import handles
+from flo.commands.runner import WAITING, Job, Reply, Wait
 from flo.engine import Streams
 from flo.engine.group import MANY_MAX, MANY_SLICE, Delivery, check_names, check_stream_name, unread
 from flo.engine.stream import Bounds, id_text
@@ -60,7 +61,7 @@ def read(session: BinarySession, request: Request) -> Reply:
             raise NotFound(NAMESPACE_DELETED)
         return _records(streams.read(name, start, end, limit))
 
-    waiter = Waiter(session, request, options["block"], answer)
+    waiter = Wait(session, request, options["block"], answer, holds=False)
     waiter.ends_with(streams.watch({name: max(start - 1, 0)}, waiter.ready).cancel)
     return WAITING
 
@@ -151,7 +152,7 @@ def group_read(session: BinarySession, request: Request) -> Reply:
             raise gone[0]
         return _deliveries(found)
 
-    waiter = Waiter(session, request, options["block"], answer)
+    waiter = Wait(session, request, options["block"], answer, holds=False)
     waiter.ends_with(groups.wait([(name, group)], consumer, limit, deliver, acknowledge=no_ack).cancel)
     return WAITING
 
@@ -181,7 +182,7 @@ def _counted(ids: list[int], step: Callable[[list[int]], int]) -> Reply:
     return _count(step(ids)) if len(ids) <= MANY_SLICE else _count_job(ids, step)
 
 
-def _count_job(ids: list[int], step: Callable[[list[int]], int]) -> Slices:
+def _count_job(ids: list[int], step: Callable[[list[int]], int]) -> Job:
     count = 0
     for at in range(0, len(ids), MANY_SLICE):
         count += step(ids[at : at + MANY_SLICE])
@@ -195,7 +196,7 @@ def group_claim(session: BinarySession, request: Request) -> Reply:
     return _claim_job(streams, request.key, options["group"], options["consumer"], options.get("min_idle", 0), _limit(request))
 
 
-def _claim_job(streams: Streams, name: bytes, group: bytes, consumer: bytes, idle: int, limit: int) -> Slices:
+def _claim_job(streams: Streams, name: bytes, group: bytes, consumer: bytes, idle: int, limit: int) -> Job:
     start, found = streams.groups.claim_idle(name, group, consumer, idle, 0, limit)[:2]
     while start and not found:
         yield

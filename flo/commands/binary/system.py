@@ -8,10 +8,10 @@ import flo
 from flo.commands import namespaces
 from flo.commands.binary.names import json_payload
 from flo.commands.binary.session import BinarySession
-from flo.commands.binary.table import Reply, handles
+from flo.commands.binary.table import handles
 from flo.commands.host import Host, resident_bytes
+from flo.commands.runner import Later, Reply
 from flo.commands.secret import FAILURE_SECONDS, is_right
-from flo.commands.table import Later
 from flo.engine import Namespace
 from flo.errors import BadRequest, Unauthorized
 from flo.proto.binary import Request, encode_refusal

@@ -6,32 +6,24 @@ for anything else; a NotFound that comes often it may return. Most handlers are 
 written by hand.
 """
 
-from collections.abc import Callable, Generator
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
-from flo.commands.table import Later
-from flo.errors import NotFound
+from flo.commands.runner import Handler as Answerer
+from flo.commands.runner import Reply
 from flo.operations import BY_NAME
-from flo.proto.binary import Request, value_limit
+from flo.proto.binary import MAGIC, OK, RESPONSE, Request, value_limit
 from flo.proto.row import Operation
 
 if TYPE_CHECKING:
     from flo.commands.binary.session import BinarySession
 
 
-class Waiting:
-    """The type of WAITING."""
-
-
-WAITING: Final = Waiting()
-Answer = bytes | Later | Waiting | NotFound
-Slices = Generator[None, None, Answer]
-Reply = Answer | Slices
 Handler = Callable[["BinarySession", Request], Reply]
 
 HANDLERS: dict[int, Handler] = {}  # by the operation's first code
-# By each of its codes: the operation, its handler, and how many bytes its key and its value may have
-ORDINARY: dict[int, tuple[Operation, Handler, int, int]] = {}
+# By each of its codes: the operation, what gives its whole answer, and how many bytes its key and its value may have
+ORDINARY: dict[int, tuple[Operation, Answerer, int, int]] = {}
 KEY_BYTES_MAX = 0xFFFF
 
 
@@ -39,8 +31,14 @@ def add_handler(row: Operation, handler: Handler) -> None:
     """Have `handler` answer the operation."""
     assert row.code not in HANDLERS, f"{row.name} is handled twice"
     HANDLERS[row.code] = handler
+    pack = RESPONSE.pack
+
+    def answer(session: Any, request: Request) -> Any:
+        reply = handler(session, request)
+        return pack(MAGIC, OK, 0, request.req_id, len(reply)) + reply if type(reply) is bytes else reply
+
     for code in row.codes:
-        ORDINARY[code] = row, handler, KEY_BYTES_MAX if row.key else 0, value_limit(row) if row.value else 0
+        ORDINARY[code] = row, answer, KEY_BYTES_MAX if row.key else 0, value_limit(row) if row.value else 0
 
 
 def handles(name: str) -> Callable[[Handler], Handler]:
