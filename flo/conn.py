@@ -156,7 +156,7 @@ class Connection:
 
     # fmt: off
     __slots__ = (
-        "_eof", "_events", "_executed", "_fd", "_held", "_input", "_kernel_queue", "_last_input", "_lingering", "_overflowed",
+        "_awaiting", "_eof", "_events", "_executed", "_fd", "_held", "_input", "_kernel_queue", "_last_input", "_lingering", "_overflowed",
         "_owed_since", "_owner", "_paused", "_pushed", "_queued", "_recv", "_recv_into", "_send", "_sent_at", "_since", "_sock",
         "_started", "_timed", "_timers", "_touched", "_unsent", "_unsent_bytes", "address", "id", "local_address",
         "must_authenticate", "out", "session", "state",
@@ -179,6 +179,7 @@ class Connection:
         self._send = sock.send
         self._input = bytearray()  # received and not executed
         self._held = 0
+        self._awaiting: deque[tuple[int, list[bytes]]] = deque()  # replies that wait for the log, by its index; it is not read meanwhile
         self._unsent: deque[memoryview] = deque()
         self._unsent_bytes = 0
         self._events = READ
@@ -365,7 +366,9 @@ class Connection:
     def _end_of_input(self) -> None:
         self._eof = True
         self._wait_for(self._events & ~READ)
-        if self.session.blocked or not (self._touched or self._queued or self._unsent or self.session.busy or self._paused):
+        if self.session.blocked or not (
+            self._touched or self._queued or self._unsent or self._awaiting or self.session.busy or self._paused
+        ):
             self.kill()
 
     def run_turn(self) -> None:
@@ -435,8 +438,13 @@ class Connection:
             full = len(self._input) >= self._owner.input_limit
             if full and self._events & READ:
                 self._wait_for(self._events & ~READ)
-            elif not full and not self._events & READ and not self._eof and self.state != CLOSING:
-                self._wait_for(self._events | READ)
+            elif not full:
+                self._read_on()
+
+    def _read_on(self) -> None:
+        """Wait for input again, unless something is in the way."""
+        if not self._events & READ and not self._eof and not self._awaiting and self.state not in (CLOSING, CLOSED):
+            self._wait_for(self._events | READ)
 
     def _rest(self) -> None:
         """Executed and answered: what the kept input is the beginning of."""
@@ -486,6 +494,36 @@ class Connection:
         self._pushed = 0
         if self.session.due:
             self._answer_due()
+        self._send_pieces(out)
+        out.clear()
+
+    def hold(self, index: int) -> None:
+        """The turn is not committed yet: its replies wait until the log has committed `index`."""
+        self._touched = UNTOUCHED
+        if self.state == CLOSED:
+            return
+        if self._overflowed:
+            self.kill()
+            return
+        self._pushed = 0
+        if self.session.due:
+            self._answer_due()
+        self._awaiting.append((index, self.out))
+        self.out = []
+        self._wait_for(self._events & ~READ)
+
+    def release(self, committed: int) -> None:
+        """The log has committed so much: send the replies that waited for it."""
+        awaiting, pieces = self._awaiting, []
+        while awaiting and awaiting[0][0] <= committed:
+            pieces += awaiting.popleft()[1]
+        if self.state == CLOSED or not pieces:
+            return
+        self._send_pieces(pieces)
+        if len(self._input) < self._owner.input_limit:
+            self._read_on()
+
+    def _send_pieces(self, out: list[bytes]) -> None:
         if len(out) == 1:
             data = out[0]
         elif (size := sum(map(len, out))) <= SEND_BYTES:
@@ -493,7 +531,6 @@ class Connection:
         else:
             data = b""
             self._owe(out, size)
-        out.clear()
         sent = 0
         if not self._unsent:
             try:
@@ -504,7 +541,7 @@ class Connection:
                 self.kill()
                 return
             self._owner.bytes_out += sent
-            if sent == len(data) and self.state == WRITING and not self._input and not self._eof and not self.session.unfinished:
+            if sent == len(data) and self.state == WRITING and not (self._input or self._eof or self._awaiting or self.session.unfinished):
                 self.state = IDLE  # the common case of what follows
                 return
         self._sent(data, sent)
@@ -517,7 +554,7 @@ class Connection:
             self._unsent.append(memoryview(data)[sent:])
             self._unsent_bytes += len(data) - sent
         self._paused = self._unsent_bytes > self._owner.output_limit
-        if self.state == WRITING:
+        if self.state == WRITING and not self._awaiting:
             self._rest()
         elif self.state == CLOSING:
             self._move(SENT)
@@ -606,7 +643,7 @@ class Connection:
         self._touch()
 
     def _close_if_done(self) -> None:
-        if self._unsent or self.out:
+        if self._unsent or self.out or self._awaiting:
             return
         if self._eof and (self.state == CLOSING or (not self._queued and not self.session.busy)):
             self.kill()
@@ -636,6 +673,7 @@ class Connection:
         self._held = 0
         self._input = bytearray()
         self._unsent.clear()
+        self._awaiting.clear()
         self._unsent_bytes = 0
         self._owner.reactor.unregister(self._fd)
         self.session.end()

@@ -3,6 +3,9 @@
     poll ─▶ timers ─▶ read and execute ─▶ upkeep ─▶ commit ─▶ reply
                        └◀─ poll again ─┘
 
+A turn's replies leave once the log says that all the turn has written, or could have read, is committed. With a log that syncs in `commit`
+that is at once. With one that is told later, they are held by the log's index, and turns go on; nothing is polled for meanwhile.
+
 Timers come before the commit, so that what they write is in this turn's batch. A turn is bounded: each ready connection
 gets one buffer of input, all together get TICK_SECONDS; who is left waits in a queue (`Late`), goes first next turn, and that turn
 does not block in poll. So is its sending, by FLUSH_SECONDS. What a turn costs depends on whom it serves, not on how many wait: with
@@ -68,6 +71,12 @@ class Flushable(Protocol):
     def flush(self) -> None:
         """Send them."""
 
+    def hold(self, index: int) -> None:
+        """Keep them until the log has committed so much."""
+
+    def release(self, committed: int) -> None:
+        """Send those that were held for an index up to this."""
+
 
 class Phases(Protocol):
     """What the owner of the reactor does in each turn."""
@@ -81,8 +90,11 @@ class Phases(Protocol):
     def gathers(self) -> bool:
         """Whether this turn's commit takes its time however much there is in it, so that others who are ready should be in it too."""
 
-    def commit(self) -> None:
-        """Make the turn durable: replies leave after this returns."""
+    def commit(self) -> int:
+        """Have the turn made durable; returns the log index that its replies wait for."""
+
+    def committed(self) -> int:
+        """The log index up to which replies may leave."""
 
     def next_due(self) -> float | None:
         """Seconds until the owner has something to do by itself; None for never."""
@@ -179,6 +191,8 @@ class Reactor:
         self._timer_count = 0
         self._stale = [0]
         self._look = LOOK
+        # replies of earlier turns: what they wait for, whose they are, since when those were ready
+        self._held: deque[tuple[int, list[Flushable], float]] = deque()
 
     # -- descriptors -------------------------------------------------------------------------------
 
@@ -285,8 +299,13 @@ class Reactor:
                     unregistered.clear()
                     self._serve_late(late, events, since, deadline, overdue)
             more = phases.upkeep(idle)
-            phases.commit()
-            if self.touched:
+            index = phases.commit()
+            committed = phases.committed()
+            while self._held and self._held[0][0] <= committed:
+                self._release(committed)
+            if self.touched and committed < index:
+                self._hold(index, since)
+            elif self.touched:
                 served = self._flush()
                 ended = monotonic()
                 for ready, count in overdue:
@@ -299,6 +318,26 @@ class Reactor:
             phases.end(started)
         while self.touched:
             self._flush()
+
+    def _hold(self, index: int, since: float) -> None:
+        """The turn's replies wait until the log has committed `index`."""
+        touched, self.touched = self.touched, []
+        for item in touched:
+            try:
+                item.hold(index)
+            except Exception as e:
+                self.failed(e, item.descriptor)
+        self._held.append((index, touched, since))
+
+    def _release(self, committed: int) -> None:
+        """Send the replies of the first turn that is held."""
+        _, items, since = self._held.popleft()
+        for item in items:
+            try:
+                item.release(committed)
+            except Exception as e:
+                self.failed(e, item.descriptor)
+        self.waits.add(monotonic() - since, len(items))
 
     def _serve_late(self, late: Late, events: list[tuple[int, int]], since: float, until: float, overdue: list[tuple[float, int]]) -> None:
         """Serve who is late, and then `events`, which are ready `since` this turn, until the time is over; who is left is late."""

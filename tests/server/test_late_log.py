@@ -1,0 +1,119 @@
+"""A log that says later what it has committed, as a replicated one does: no reply leaves before, reads included, and nothing spins."""
+
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from flo.operations import BY_NAME
+from flo.proto.binary import RESPONSE_BYTES, encode_request
+from tests.support.processes import FloProcess, encode, wait_until
+
+# The log acknowledges a batch two turns after it was written, and where `LOSE` is a file, not at all: a later one covers it.
+PROGRAM = """
+import os, sys
+from collections import deque
+import flo.engine.engine as engine
+import flo.server as server
+from flo.ual.log import Log
+
+class LateLog(Log):
+    def __init__(self, *args, **kwargs):
+        self.acknowledged, self.out = None, deque()
+        super().__init__(*args, **kwargs)
+        self.acknowledged = self.written
+    @property
+    def committed(self):
+        return self.durable if self.acknowledged is None else self.acknowledged
+
+class LateServer(server.Server):
+    turns = 0
+    def begin(self, now):
+        self.turns += 1
+        log = self.engine.log
+        while log.out and log.out[0][0] + 2 <= self.turns:
+            index = log.out.popleft()[1]
+            if not os.path.exists(os.environ["LOSE"]):
+                log.acknowledged = index
+        super().begin(now)
+    def commit(self):
+        log = self.engine.log
+        before = log.written
+        index = super().commit()
+        if log.written != before:
+            log.out.append((self.turns, log.written))
+        if log.out:
+            self.reactor.call_later(0.002, lambda: None)  # the answer comes, and makes a turn
+        return index
+
+engine.Log = LateLog
+server.Server = LateServer
+sys.argv[0] = "flo"
+from flo.cli import main
+sys.exit(main())
+"""
+
+
+@pytest.fixture
+def lose(tmp_path: Path) -> Path:
+    return tmp_path / "lose"
+
+
+@pytest.fixture
+def flo(tmp_path: Path, lose: Path) -> Iterator[FloProcess]:
+    with FloProcess(tmp_path / "data", program=["-c", PROGRAM], environment={"LOSE": str(lose)}) as made:
+        yield made
+
+
+def test_a_client_sees_what_it_would_see_of_any_log(flo: FloProcess) -> None:
+    with flo.connect() as client, flo.connect() as other:
+        assert client.command("SET", "k", "v") == b"OK"
+        assert other.command("GET", "k") == b"v"
+        answers = client.pipeline(*[("INCR", "n")] * 3000, *[("LPUSH", "q", "m")] * 10, *[("RPOP", "q")] * 11)
+        assert answers == [*range(1, 3001), *range(1, 11), *[b"m"] * 10, None]
+        assert client.command("SET", "large", "x" * 3_000_000) == b"OK"
+        assert len(other.command("GET", "large")) == 3_000_000
+        with flo.connect() as waiting:
+            waiting.sock.sendall(encode("BRPOP", "q2", "0") + encode("GET", "k"))
+            wait_until(lambda: b"blocked_clients:1" in client.command("INFO"), "the wait")
+            assert client.command("LPUSH", "q2", "m") == 1
+            assert waiting.reply() == [b"q2", b"m"] and waiting.reply() == b"v"
+    flo.kill()
+    flo.start()
+    with flo.connect() as client:
+        assert (client.command("GET", "n"), client.command("GET", "k")) == (b"3000", b"v")
+
+
+def test_nothing_leaves_for_a_batch_whose_answer_is_lost(flo: FloProcess, lose: Path) -> None:
+    """Neither the writer's reply, nor a reader's who saw it, over either protocol; a later answer covers both."""
+    with flo.connect() as writer, flo.connect() as reader, socket.create_connection(("127.0.0.1", flo.port)) as binary:
+        assert writer.command("SET", "k", "old") == b"OK"
+        lose.touch()
+        writer.sock.sendall(encode("SET", "k", "new"))
+        before = flo.cpu_seconds()
+        with flo.connect() as probe:  # its own reply is held as well: so ask the kernel whether there is one
+            probe.sock.sendall(encode("GET", "k"))
+            reader.sock.sendall(encode("GET", "k"))
+            binary.sendall(encode_request(BY_NAME["kv_get"], 1, 0, b"k"))
+            for each in (writer.sock, reader.sock, probe.sock, binary):
+                each.settimeout(0.4)
+                with pytest.raises(TimeoutError):
+                    each.recv(1)
+                each.settimeout(20)
+            assert flo.cpu_seconds() - before < 0.8, "nothing is polled for meanwhile"
+            lose.unlink()
+            with flo.connect() as another:
+                assert another.command("SET", "other", "v") == b"OK"
+            assert writer.reply() == b"OK" and reader.reply() == probe.reply() == b"new"
+            assert binary.recv(1 << 16)[RESPONSE_BYTES + 8 :] == b"new"
+
+
+def test_a_client_that_waits_for_the_log_and_leaves_is_forgotten(flo: FloProcess, lose: Path) -> None:
+    lose.touch()
+    with flo.connect() as client:
+        client.sock.sendall(encode("SET", "k", "v"))
+    lose.unlink()
+    with flo.connect() as client:
+        assert client.command("SET", "k2", "v") == b"OK"
+        wait_until(lambda: b"connected_clients:1\r" in client.command("INFO"), "the other to be gone")
