@@ -49,8 +49,11 @@ class Turns:
     def gathers(self) -> bool:
         return False
 
-    def commit(self) -> None:
-        """Nothing was written."""
+    def commit(self) -> int:
+        return 0
+
+    def committed(self) -> int:
+        return 0
 
     def next_due(self) -> float | None:
         return None
