@@ -495,7 +495,6 @@ class Connection:
         if self.session.due:
             self._answer_due()
         self._send_pieces(out)
-        out.clear()
 
     def hold(self, index: int) -> None:
         """The turn is not committed yet: its replies wait until the log has committed `index`."""
@@ -524,6 +523,7 @@ class Connection:
             self._read_on()
 
     def _send_pieces(self, out: list[bytes]) -> None:
+        """Send replies, as far as the kernel takes them; the list is empty then."""
         if len(out) == 1:
             data = out[0]
         elif (size := sum(map(len, out))) <= SEND_BYTES:
@@ -531,6 +531,7 @@ class Connection:
         else:
             data = b""
             self._owe(out, size)
+        out.clear()
         sent = 0
         if not self._unsent:
             try:
