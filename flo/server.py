@@ -11,14 +11,14 @@ import socket
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from time import monotonic, time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from flo.commands import TABLE
-from flo.commands.binary import HANDLERS, load_handlers
-from flo.commands.brief import BriefSession
+from flo.commands.binary import HANDLERS
 from flo.commands.host import Counters, Peer, SlowEntry
 from flo.commands.progress import Progress
-from flo.commands.session import RespSession
+from flo.commands.protocols import FirstBytes
+from flo.commands.runner import Session
 from flo.compactor import Compactor
 from flo.config import Settings, read_secret
 from flo.conn import RECEIVE_BYTES, Connection, flush_together, serve_together
@@ -29,13 +29,10 @@ from flo.engine.clock import STEP_MS, Steps, steady_clock, wall_clock
 from flo.errors import ConfigError, Fatal, LogFailed, Refusal, trace_of
 from flo.loop import READ, Reactor, Timer
 from flo.operator_log import LEVELS, OperatorLog
-from flo.proto.detect import Kind, detect, skip_blank
-from flo.proto.resp import UNAUTHENTICATED_BYTES_MAX
 from flo.ual.log import CLAIM_SECONDS, SEALED_OPEN_MAX, SYNC
 
 if TYPE_CHECKING:
-    from flo.commands.binary.session import BinarySession
-    from flo.commands.loading import BinaryLoading, RespLoading
+    pass
 
 EXIT_LOG_FAILED = 74  # EX_IOERR: the log failed; start again, and recovery gives exactly what was durable
 BACKLOG = (
@@ -57,9 +54,7 @@ LOOPBACK_ONLY = (
     b"-DENIED this Flo has no secret, so it serves clients on its own machine only. Set server.secret_file, or server.insecure "
     b"= true if the network is trusted.\r\n"
 )
-HEADER_BYTES, ID_END = 32, 16  # of a binary request: its header, where its id ends in it
 FULL = b"-ERR max number of clients reached\r\n"
-NOT_HTTP = b"HTTP on this port is not here yet; this version serves RESP: use redis-cli or any Redis client.\n"
 
 
 class Server:
@@ -97,7 +92,6 @@ class Server:
         self.inflating = False
         self.tick_deadline = 0.0
         self._unloaded = True  # handlers
-        self._speaking: tuple[type, ...] = (RespSession,)  # the sessions of clients whose protocol is known
         self.receive_view = memoryview(bytearray(RECEIVE_BYTES))
         self.output_limit = settings.output_bytes
         self.input_limit = settings.connection_input_bytes
@@ -515,17 +509,13 @@ class Server:
         """How many clients are connected."""
         return len(self._connections)
 
-    def binary_session(self, connection: Connection) -> "BinarySession":
-        """A session of the binary protocol."""
-        load_handlers()
-        from flo.commands.binary.session import BinarySession
+    def known(self, connection: Peer) -> None:
+        """A connection has shown its protocol."""
+        self.reactor.newcomer(connection.descriptor, False)
 
-        self._speaking = (RespSession, BinarySession)
-        return BinarySession(self, connection)
-
-    def sessions(self) -> "Iterable[RespSession | BinarySession]":
-        """Every connected client whose protocol is known."""
-        return (c.session for c in list(self._connections.values()) if isinstance(c.session, self._speaking))  # type: ignore[misc]
+    def sessions(self) -> Iterable[Session]:
+        """Every connected client that sends requests."""
+        return (c.session for c in list(self._connections.values()) if isinstance(c.session, Session))
 
     def call_later(self, seconds: float, callback: Callable[[], None]) -> Timer:
         """Call `callback` in a turn that begins so many seconds from now."""
@@ -534,87 +524,12 @@ class Server:
     def namespace_deleted(self) -> None:
         """A namespace is gone: sessions that use it must find that out."""
         for session in self.sessions():
-            if isinstance(session, RespSession):
-                session.note_settings()
+            session.note_settings()
 
     def log(self, level: str, message: str, **details: object) -> None:
         """Tell the operator."""
         self.operator_log.threshold = LEVELS[self.settings.log_level]
         self.operator_log.write(level, message, **details)
-
-
-class FirstBytes(BriefSession):
-    """The session of a connection that has not shown its protocol: it hands over to the one that speaks it."""
-
-    def __init__(self, server: Server, connection: Connection) -> None:
-        super().__init__(server.secret is None)
-        self._server = server
-        self._connection = connection
-
-    def feed(self, data: bytes, output_room: int) -> int:
-        """Look at the first bytes; nothing is taken until they tell, but for blank lines."""
-        blank = skip_blank(data)
-        kind = detect(data[blank:])
-        if kind is None:
-            if not self.authenticated and len(data) > UNAUTHENTICATED_BYTES_MAX:
-                self._connection.kill()
-            return blank
-        connection, server = self._connection, self._server
-        server.reactor.newcomer(connection.descriptor, False)
-        waiting = self._while_loading(kind) if server.loading else None
-        if waiting is not None:
-            connection.session = waiting
-            return blank + waiting.feed(data[blank:], output_room)
-        if kind in (Kind.RESP, Kind.INLINE):
-            session: Any = RespSession(server, connection)
-            connection.session = session
-            return int(blank + session.feed(data[blank:], output_room))
-        if kind in (Kind.BINARY, Kind.BINARY_OTHER_VERSION):
-            if kind is Kind.BINARY_OTHER_VERSION:
-                if len(data) - blank < ID_END:
-                    return blank  # its id is wanted for the answer
-                data = data.ljust(blank + HEADER_BYTES, b"\0")
-            session = server.binary_session(connection)
-            connection.session = session
-            return int(blank + session.feed(data[blank:], output_room))
-        if kind is Kind.HTTP:
-            status, text = b"501 Not Implemented", NOT_HTTP
-            if server.loading:
-                status, text = b"503 Service Unavailable", server.progress.sentence().encode() + b"\n"
-            connection.out.append(
-                b"HTTP/1.1 %b\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%b"
-                % (status, len(text), text)
-            )
-            connection.close_after_replies()
-            return len(data)
-        server.counters.unknown_protocol += 1
-        server.log("debug", f"closed a connection that speaks {kind.name}", peer=connection.address, first=data[:16].hex())
-        connection.kill()
-        return len(data)
-
-    def _while_loading(self, kind: Kind) -> "RespLoading | BinaryLoading | None":
-        """What answers as long as the log is being read. Then the connection begins anew."""
-        from flo.commands.loading import BinaryLoading, RespLoading  # most starts are over before anybody asks
-
-        server, connection = self._server, self._connection
-
-        def proceed() -> FirstBytes | None:
-            if server.loading:
-                return None
-            connection.session = FirstBytes(server, connection)
-            return connection.session
-
-        if kind in (Kind.RESP, Kind.INLINE):
-            return RespLoading(connection, server.progress, self.authenticated, proceed)
-        if kind in (Kind.BINARY, Kind.BINARY_OTHER_VERSION):
-            return BinaryLoading(connection, server.progress, self.authenticated, proceed)
-        return None
-
-    def body_room(self) -> None:
-        """Never: a first line is small."""
-
-    def body_received(self, count: int, output_room: int) -> None:
-        """Never."""
 
 
 def _bind(settings: Settings) -> socket.socket:

@@ -34,3 +34,10 @@ class BriefSession:
 
     def end(self) -> None:
         """Nothing to give back."""
+
+    def body_room(self) -> memoryview | None:
+        """Its input is small."""
+        return None
+
+    def body_received(self, count: int, output_room: int) -> None:
+        """Never asked."""

@@ -3,8 +3,9 @@
 import os
 import sys
 from collections.abc import Callable, Iterable
-from typing import Protocol
+from typing import Any, Protocol
 
+from flo.commands.progress import Progress
 from flo.config import Settings
 from flo.engine import Engine
 from flo.waits import Waits
@@ -17,6 +18,7 @@ class Peer(Protocol):
     """The connection a session answers on."""
 
     id: int
+    session: Any
     out: list[bytes]  # replies of this tick; they leave after its commit
 
     @property
@@ -126,7 +128,8 @@ class Host(Protocol):
     secret: bytes | None
     port: int
     run_id: str
-    loading: bool
+    loading: bool  # the log is being read
+    progress: Progress  # how far that has come
     monitors: set[Peer]
     slow: list[SlowEntry]  # newest last
     slow_count: int
@@ -150,6 +153,9 @@ class Host(Protocol):
 
     def sessions(self) -> Iterable[ClientSession]:
         """Every connected client."""
+
+    def known(self, connection: Peer) -> None:
+        """A connection has shown its protocol: it is no newcomer any more."""
 
     def call_later(self, seconds: float, callback: Callable[[], None]) -> Timer:
         """Call `callback` in a turn that begins so many seconds from now."""

@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable, Generator
 from time import monotonic, time
 from types import GeneratorType
-from typing import Any, ClassVar, Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from flo.commands.host import Host, Peer, SlowEntry
 from flo.errors import Fatal, InternalError, LogFailed, NotFound, Overloaded, Refusal, trace_of
@@ -137,8 +137,6 @@ def _nothing() -> None:
 class Session(ABC):
     """One connection's requests. A protocol's session adds `decode`, `parse`, and the looks of replies."""
 
-    listed: ClassVar[bool] = True  # in CLIENT LIST
-
     def __init__(self, host: Host, peer: Peer) -> None:
         self.host = host
         self.peer = peer
@@ -210,6 +208,10 @@ class Session(ABC):
     @abstractmethod
     def describe(self) -> str:
         """The line of CLIENT LIST."""
+
+    def note_settings(self) -> None:
+        """Something about the session, or a namespace, has changed: work out again whether it is `ordinary`."""
+        self.ordinary = self.authenticated
 
     # -- fed by the connection ---------------------------------------------------------------------
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from flo.commands import load_table
 from flo.commands.host import Counters, Peer
+from flo.commands.progress import Progress
 from flo.commands.session import RespSession
 from flo.config import Settings
 from flo.engine import Engine, EngineSettings
@@ -21,6 +22,7 @@ class FakePeer:
 
     def __init__(self) -> None:
         self.id = 1
+        self.session: Any = None
         self.out: list[bytes] = []
         self.closed = False
         self.later: list[Callable[[], None]] = []
@@ -72,6 +74,7 @@ class FakeHost:
         self.counters = Counters()
         self.secret: bytes | None = None
         self.port, self.run_id, self.loading = 1, "0" * 40, False
+        self.progress = Progress()
         self.waiting = 0
         self.inflating = False
         self.timers: list[FakeTimer] = []
@@ -88,6 +91,9 @@ class FakeHost:
 
     def sessions(self) -> list[Any]:
         return []
+
+    def known(self, connection: Peer) -> None:
+        """There are no newcomers."""
 
     def call_later(self, seconds: float, callback: Callable[[], None]) -> "FakeTimer":
         self.timers.append(FakeTimer(seconds, callback))

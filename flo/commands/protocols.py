@@ -1,0 +1,136 @@
+"""The protocols of the port: from a connection's first bytes to its session.
+
+A protocol is an entry of PROTOCOLS, the bytes it begins with (flo.proto.detect), and a session. A session of requests is a
+`flo.commands.runner.Session`; one that only says something is a `BriefSession`.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from flo.commands.brief import BriefSession
+from flo.commands.host import Host, Peer
+from flo.commands.progress import Progress
+from flo.commands.session import RespSession
+from flo.proto.detect import Kind, detect, skip_blank
+from flo.proto.resp import UNAUTHENTICATED_BYTES_MAX
+
+ID_END = 16  # of a binary request: where its id ends
+NOT_HTTP = b"HTTP on this port is not here yet; this version serves RESP: use redis-cli or any Redis client.\n"
+
+Proceed = Callable[[], Any]  # puts the session in place that a connection is to have, and gives it; None while the log is being read
+
+
+class Protocol(NamedTuple):
+    """One protocol. `loading` makes the session of a connection that comes while the log is being read, if that is another one."""
+
+    session: Callable[[Host, Peer], Any]
+    loading: Callable[[Peer, Progress, bool, Proceed], Any] | None = None
+
+
+def _resp_loading(peer: Peer, progress: Progress, authenticated: bool, proceed: Proceed) -> Any:
+    from flo.commands.loading import RespLoading  # most starts are over before anybody asks
+
+    return RespLoading(peer, progress, authenticated, proceed)
+
+
+def _binary(host: Host, peer: Peer) -> Any:
+    from flo.commands.binary import load_handlers
+
+    load_handlers()
+    from flo.commands.binary.session import BinarySession
+
+    return BinarySession(host, peer)
+
+
+def _binary_loading(peer: Peer, progress: Progress, authenticated: bool, proceed: Proceed) -> Any:
+    from flo.commands.loading import BinaryLoading
+
+    return BinaryLoading(peer, progress, authenticated, proceed)
+
+
+class OtherVersion(BriefSession):
+    """A later version of the binary protocol: told which one is spoken here, under the request's id."""
+
+    def __init__(self, host: Host, peer: Peer) -> None:
+        super().__init__(host.secret is None)
+        self.peer = peer
+
+    def feed(self, data: bytes, output_room: int) -> int:
+        """Answer once the id is there."""
+        from flo.proto.binary import REQUEST_BYTES, FrameReader, FramingLost, encode_response
+
+        if len(data) < ID_END:
+            return 0
+        try:
+            FrameReader(REQUEST_BYTES).parse(data.ljust(REQUEST_BYTES, b"\0"), 0)
+        except FramingLost as e:
+            self.peer.out.append(encode_response(e.status, e.req_id, str(e).encode()))
+        self.peer.close_after_replies()
+        return len(data)
+
+
+class Http(BriefSession):
+    """HTTP: told that it is not here yet, or that the log is being read."""
+
+    def __init__(self, host: Host, peer: Peer) -> None:
+        super().__init__(host.secret is None)
+        self._host, self.peer = host, peer
+
+    def feed(self, data: bytes, output_room: int) -> int:
+        """Answer the first request."""
+        status, text = b"501 Not Implemented", NOT_HTTP
+        if self._host.loading:
+            status, text = b"503 Service Unavailable", self._host.progress.sentence().encode() + b"\n"
+        self.peer.out.append(
+            b"HTTP/1.1 %b\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%b"
+            % (status, len(text), text)
+        )
+        self.peer.close_after_replies()
+        return len(data)
+
+
+RESP = Protocol(RespSession, _resp_loading)
+BINARY = Protocol(_binary, _binary_loading)
+PROTOCOLS: dict[Kind, Protocol] = {
+    Kind.RESP: RESP,
+    Kind.INLINE: RESP,
+    Kind.BINARY: BINARY,
+    Kind.BINARY_OTHER_VERSION: Protocol(OtherVersion),
+    Kind.HTTP: Protocol(Http),
+}
+
+
+class FirstBytes(BriefSession):
+    """The session of a connection that has not shown its protocol: it hands over to the one that speaks it."""
+
+    def __init__(self, host: Host, peer: Peer) -> None:
+        super().__init__(host.secret is None)
+        self._host, self.peer = host, peer
+
+    def feed(self, data: bytes, output_room: int) -> int:
+        """Look at the first bytes; nothing is taken until they tell, but for blank lines."""
+        host, peer, blank = self._host, self.peer, skip_blank(data)
+        kind = detect(data[blank:])
+        if kind is None:
+            if not self.authenticated and len(data) > UNAUTHENTICATED_BYTES_MAX:
+                peer.kill()
+            return blank
+        protocol = PROTOCOLS.get(kind)
+        if protocol is None:
+            host.counters.unknown_protocol += 1
+            host.log("debug", f"closed a connection that speaks {kind.name}", peer=peer.address, first=data[:16].hex())
+            peer.kill()
+            return len(data)
+        host.known(peer)
+        if host.loading and protocol.loading is not None:
+            peer.session = protocol.loading(peer, host.progress, self.authenticated, self._proceed)
+        else:
+            peer.session = protocol.session(host, peer)
+        taken: int = peer.session.feed(data[blank:], output_room)
+        return blank + taken
+
+    def _proceed(self) -> "FirstBytes | None":
+        if self._host.loading:
+            return None
+        anew = self.peer.session = FirstBytes(self._host, self.peer)
+        return anew
