@@ -161,6 +161,7 @@ def operation(
             summary or " ".join((function.__doc__ or "").split()).partition(". ")[0].rstrip(".;") + ".",
             taken,
             {option.code: option for option in taken.values()},
+            {"limit": limits[0]} if "limit" in taken else {},
             tuple(option.name for parameter, option in given.items() if parameter in required),
             either,
             bool(layout),

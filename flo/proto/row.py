@@ -37,6 +37,7 @@ class Operation(NamedTuple):
     summary: str
     options: dict[str, Option]  # by name
     by_code: dict[int, Option]  # the same
+    defaults: dict[str, int]  # the options of a request without any: the limit, if there is one. Nobody changes it
     required: tuple[str, ...] = ()
     either: tuple[str, ...] = ()  # options of which a request may have one
     layout: bool = False

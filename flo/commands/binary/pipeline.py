@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from flo.commands.binary.table import ORDINARY
 from flo.errors import LaneFailure, NotFound, Refusal
-from flo.proto.binary import MAGIC, NO_OPTIONS, OK, REQUEST, REQUEST_BYTES, RESPONSE, Request, check_request, decode_options
+from flo.proto.binary import MAGIC, OK, REQUEST, REQUEST_BYTES, RESPONSE, Request, check_request, decode_options
 
 if TYPE_CHECKING:
     from flo.commands.binary.session import BinarySession
@@ -36,7 +36,7 @@ def run(session: "BinarySession", data: bytes, at: int, room: int) -> int:
     host, size = session.host, len(data)
     log, deadline = host.engine.log, host.tick_deadline
     emit = session.peer.out.append
-    unpack, pack, find, make = REQUEST.unpack_from, RESPONSE.pack, ORDINARY.get, tuple.__new__
+    unpack, pack, find, by_hash = REQUEST.unpack_from, RESPONSE.pack, ORDINARY.get, host.engine.by_hash
     done, operation = 0, None
     if not session.flat:
         return at  # another session's request has ended this one
@@ -54,11 +54,13 @@ def run(session: "BinarySession", data: bytes, at: int, room: int) -> int:
         done += 1
         appended = log.next_index
         try:
-            options = decode_options(operation, data[middle:end]) if options_length else NO_OPTIONS
+            options = decode_options(operation, data[middle:end]) if options_length else operation.defaults
             if key_length > key_most or middle - key_end > value_most or operation.required:
                 check_request(operation, key_length, middle - key_end, options)
-            request = make(Request, (operation, flags, req_id, space, data[start:key_end], data[key_end:middle], options))
-            reply = handler(session, request)
+            namespace = by_hash.get(space)
+            if namespace is None:
+                namespace = by_hash[0] if operation.plain else host.engine.namespace_by_hash(space)
+            reply = handler(session, namespace, data[start:key_end], data[key_end:middle], options)
             if type(reply) is bytes:
                 reply = pack(MAGIC, OK, 0, req_id, len(reply)) + reply
             elif type(reply) is NotFound:
@@ -71,6 +73,7 @@ def run(session: "BinarySession", data: bytes, at: int, room: int) -> int:
             emit(reply)
             room -= len(reply)
         else:
+            request = Request(operation, flags, req_id, space, data[start:key_end], data[key_end:middle], options)
             session.accept(reply, request)
             if session.halted:
                 break

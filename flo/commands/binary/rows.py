@@ -2,7 +2,7 @@
 
 A request's key and value are the method's first arguments; an option is the argument of the option's name in a program, a list or a number
 in the value is decoded by its layout, and the result is the answer as its layout has it. What has to be known of a row is looked up here,
-once; a request costs one look for its namespace and two calls.
+once.
 """
 
 from collections.abc import Callable
@@ -10,7 +10,7 @@ from operator import attrgetter
 from typing import Any
 
 from flo.commands.binary.session import BinarySession
-from flo.commands.binary.table import Handler, Reply, add_handler
+from flo.commands.binary.table import Handler, Options, Reply, add_handler
 from flo.engine import Engine, Namespace
 from flo.engine.group import check_stream_name
 from flo.engine.kv import DEADLINE_MAX
@@ -18,17 +18,11 @@ from flo.engine.namespace import PARTS
 from flo.engine.queue import MANY_MAX
 from flo.errors import BadRequest
 from flo.operations import OPERATIONS
-from flo.proto.binary import Request
 from flo.proto.row import Operation
 from flo.proto.shapes import shape
 
 SECOND_MS = 1000
 Convert = Callable[[Engine, Any], Any]
-
-
-def namespace_of(session: BinarySession, request: Request) -> Namespace:
-    """The namespace of a request. Raises `BadRequest`."""
-    return session.host.engine.namespace_by_hash(request.namespace_hash)
 
 
 def deadline(engine: Engine, ttl: int) -> int:
@@ -55,43 +49,33 @@ def handler_of(row: Operation) -> Handler:
     name, _, method_name = row.method.partition(".")
     kind = next(kind for kind in PARTS if kind.name == name)
     method, part_of, check = getattr(kind, method_name), attrgetter(name), CHECKS.get(name)
-    arguments, answer = _arguments(row), _answer(row)
-    always = "limit" in row.options
+    arguments, answer, read = _arguments(row), _answer(row), _value(row)
 
-    def handler(session: BinarySession, request: Request) -> Reply:
-        _, _, _, space, key, _, options = request
-        engine = session.host.engine
-        part = part_of(engine.by_hash.get(space) or engine.namespace_by_hash(space))
+    def handler(session: BinarySession, namespace: Namespace, key: bytes, _: bytes, options: Options) -> Reply:
+        part = part_of(namespace)
         if check is not None:
             check(key)
-        return answer(method(part, key, **arguments(engine, options)) if options or always else method(part, key))
+        return answer(method(part, key, **arguments(session.host.engine, options)) if options else method(part, key))
 
-    if not row.value:
-        return handler
-    read = _value(row)
-
-    def handler_with_value(session: BinarySession, request: Request) -> Reply:
-        _, _, _, space, key, value, options = request
-        engine = session.host.engine
-        part = part_of(engine.by_hash.get(space) or engine.namespace_by_hash(space))
+    def handler_with_value(session: BinarySession, namespace: Namespace, key: bytes, value: bytes, options: Options) -> Reply:
+        part = part_of(namespace)
         if check is not None:
             check(key)
         if read is not None:
             value = read(value)
-        return answer(method(part, key, value, **arguments(engine, options)) if options else method(part, key, value))
+        return answer(method(part, key, value, **arguments(session.host.engine, options)) if options else method(part, key, value))
 
-    return handler_with_value
+    return handler_with_value if row.value else handler
 
 
 def _arguments(row: Operation) -> Callable[[Engine, dict[str, Any]], dict[str, Any]]:
     """What makes the engine's arguments of the options, by name."""
-    limit = row.limits[0]
     takes: dict[str, tuple[str, Convert | None]] = {
         name: CONVERTED.get(name) or (option.called, None) for name, option in row.options.items()
     }
 
-    def arguments(engine: Engine, options: dict[str, Any]) -> dict[str, Any]:
-        given: dict[str, Any] = {"limit": limit} if limit else {}
+    def arguments(engine: Engine, options: Options) -> dict[str, Any]:
+        given: dict[str, Any] = {}
         for name, value in options.items():
             parameter, convert = takes[name]
             given[parameter] = value if convert is None else convert(engine, value)

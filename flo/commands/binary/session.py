@@ -11,9 +11,8 @@ from types import GeneratorType
 from typing import cast
 
 from flo.commands.binary import pipeline
-from flo.commands.binary.table import HANDLERS, Answer, Reply, Slices
+from flo.commands.binary.table import HANDLERS, Answer, Held, Reply, Slices
 from flo.commands.host import Host, Peer, client_line
-from flo.commands.table import Later
 from flo.errors import Fatal, InternalError, LogFailed, NotFound, Overloaded, Refusal, Unauthorized, trace_of
 from flo.operations import BY_CODE, BY_NAME
 from flo.proto import binary
@@ -46,7 +45,9 @@ class Waiter:
 
     __slots__ = ("_answer", "_cancels", "_over", "_session", "request")
 
-    def __init__(self, session: "BinarySession", request: Request, milliseconds: int, answer: Callable[[], bytes]) -> None:
+    request: Request  # the session sets it, when the handler has given it this waiter
+
+    def __init__(self, session: "BinarySession", milliseconds: int, answer: Callable[[], bytes]) -> None:
         """Wait for `milliseconds`, 0 for as long as it takes. `answer()` gives the payload, or raises the refusal, when the wait is
         over. Raises `Overloaded`."""
         host = session.host
@@ -57,7 +58,6 @@ class Waiter:
                 f"{len(session.waiters)} requests of this connection wait already, which is limits.connection_waiters; open another"
             )
         self._session = session
-        self.request = request
         self._answer = answer
         self._cancels: list[Callable[[], None]] = []
         self._over = False
@@ -255,7 +255,13 @@ class BinarySession:
         self.last_operation = request.operation.name
         if request.flags & COMPRESSED:
             return self._inflated(request)
-        return HANDLERS[request.operation.code](self, request)
+        return self._handle(request)
+
+    def _handle(self, request: Request) -> Reply:
+        operation, _, _, space, key, value, options = request
+        engine = self.host.engine
+        namespace = engine.by_hash[0] if operation.plain else engine.namespace_by_hash(space)
+        return HANDLERS[operation.code](self, namespace, key, value, options)
 
     def _inflated(self, request: Request) -> Slices:
         operation = request.operation
@@ -268,7 +274,7 @@ class BinarySession:
             value = yield from binary.inflate(request.value, limit)
         finally:
             host.inflating = False
-        reply = HANDLERS[operation.code](self, request._replace(value=value))
+        reply = self._handle(request._replace(value=value))
         return (yield from reply) if isinstance(reply, GeneratorType) else cast(Answer, reply)
 
     def resume(self) -> bool:
@@ -329,8 +335,10 @@ class BinarySession:
         self.busy = False
         if isinstance(answer, bytes):
             self.peer.out.append(answer)
-        elif isinstance(answer, Later):
-            held = answer.reply
+        elif isinstance(answer, Waiter):
+            answer.request = request
+        elif isinstance(answer, Held):
+            held = encode_refusal(answer.refusal, request.req_id)
             self.busy = self.halted = True
             self.peer.resume_after(answer.seconds, lambda: self._release(held))
         return True

@@ -1,33 +1,37 @@
 """Which function answers which operation of the binary protocol.
 
-A handler takes the session and the request, checked against its row in flo.operations, and gives the payload of an OK answer; or a job,
-a generator that yields between slices and returns the payload; or a `Later`; or WAITING, where a waiter will answer. It raises a `Refusal`
-for anything else; a NotFound that comes often it may return. Most handlers are made from their row (rows.py); `handles` adds one that is
-written by hand.
+A handler takes the session, the namespace, and the request's key, value and options, checked against the row in flo.operations; the
+option `limit` is always there for an operation that takes it. It gives the payload of an OK answer; or a job, a generator that yields
+between slices and returns what a handler gives; or a `Waiter`, which answers later; or `Held`. It raises a `Refusal` for anything else; a
+NotFound that comes often it may return. Most handlers are made from their row (rows.py); `handles` adds one that is written by hand.
 """
 
 from collections.abc import Callable, Generator
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, NamedTuple, Union
 
-from flo.commands.table import Later
-from flo.errors import NotFound
+from flo.engine import Namespace
+from flo.errors import NotFound, Refusal
 from flo.operations import BY_NAME
-from flo.proto.binary import Request, value_limit
+from flo.proto.binary import value_limit
 from flo.proto.row import Operation
+from flo.proto.shapes import Pack, shape
 
 if TYPE_CHECKING:
-    from flo.commands.binary.session import BinarySession
+    from flo.commands.binary.session import BinarySession, Waiter
 
 
-class Waiting:
-    """The type of WAITING."""
+class Held(NamedTuple):
+    """A refusal that is held back for some seconds, by a timer."""
+
+    seconds: float
+    refusal: Refusal
 
 
-WAITING: Final = Waiting()
-Answer = bytes | Later | Waiting | NotFound
+Answer = Union[bytes, Held, "Waiter", NotFound]
 Slices = Generator[None, None, Answer]
 Reply = Answer | Slices
-Handler = Callable[["BinarySession", Request], Reply]
+Options = dict[str, Any]  # by name
+Handler = Callable[["BinarySession", Namespace, bytes, bytes, Options], Reply]
 
 HANDLERS: dict[int, Handler] = {}  # by the operation's first code
 # By each of its codes: the operation, its handler, and how many bytes its key and its value may have
@@ -51,3 +55,8 @@ def handles(name: str) -> Callable[[Handler], Handler]:
         return handler
 
     return add
+
+
+def packs(name: str) -> Pack:
+    """What makes the payload of an operation's answer."""
+    return shape(BY_NAME[name].answer).pack
