@@ -11,7 +11,7 @@ An operation is a method without a body, with its types and its docstring, under
 The first parameter that is no option (flo.operations.options) is the request's key, the next one its value. The parameters that are
 options have the option's name in programs. The method is what `flo.Client` has; `queue_purge(…)` makes its request as a value, a `Call`,
 for `Client.run_many`. The answer's values become the result as the return annotation says, unless `decode` does it: None, a number or
-bytes as they are, a NamedTuple of the values, a list of such; `| None`: None where the answer is NOT_FOUND.
+bytes as they are, a tuple or NamedTuple of the values, a list of such; `| None`: None where the answer is NOT_FOUND.
 
 A new operation is that, a method of the engine, and its test. Its handler (flo.commands.binary.rows), its pages in the documents and
 its command line follow.
@@ -329,8 +329,8 @@ def _nothing(*values: Any) -> None:
     return None
 
 
-def _same(value: T) -> T:
-    return value
+def _same(*values: Any) -> Any:
+    return values if len(values) > 1 else values[0]
 
 
 def _option_value(option: Option, given: Any, what: str) -> Any:

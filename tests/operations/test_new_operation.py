@@ -1,0 +1,107 @@
+# mypy: disable-error-code="empty-body"
+"""An operation is a row and a method of the engine: everything else follows from these."""
+
+import inspect
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from flo.commands.binary import load_handlers, rows, table
+from flo.commands.binary.session import BinarySession
+from flo.engine import Queues
+from flo.errors import BadRequest
+from flo.given import Text
+from flo.operations import row
+from flo.operations.queue import QueueOperations
+from flo.operations.row import Call, T, call, operation
+from flo.proto.binary import Response
+from tests.commands.test_binary_session import responses
+from tests.generate_docs import operation_tables
+from tests.generate_man import operations as manual
+from tests.support.fakes import FakeHost, FakePeer
+
+pytestmark = pytest.mark.computes
+
+CODE, SECOND_CODE = 0x7E, 0x17E
+
+
+class Local:
+    """Runs calls on a session, as a client does over a socket."""
+
+    def __init__(self, session: BinarySession) -> None:
+        self.session = session
+
+    def respond(self, call: Call[T]) -> Response:
+        data = call.encode(7, 0)
+        assert self.session.feed(data, 1 << 20) == len(data)
+        (response,) = responses(b"".join(self.session.peer.out))
+        self.session.peer.out.clear()
+        return response
+
+    def run(self, call: Call[T]) -> T:
+        return call.finish(self.respond(call))
+
+
+def hold(self: Queues, name: bytes, held: bool, *, delay: int = 5, dead: bool = False, limit: int = 0) -> tuple[int, bytes]:
+    """The engine's method of the new operation."""
+    if name == b"refused":
+        raise BadRequest("not this one")
+    return delay + 1000 * dead + 10_000 * limit, name if held else b""
+
+
+@pytest.fixture
+def more(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Any, Local]]:
+    load_handlers()
+    monkeypatch.setattr(Queues, "hold", hold, raising=False)
+
+    class More(QueueOperations):
+        @operation(
+            "queue_hold",
+            CODE,
+            "queues.hold",
+            layout="held bool",
+            answer="sum u64, name rest",
+            limits=(3, 7),
+            also=SECOND_CODE,
+            refusals="CONFLICT never",
+        )
+        def hold(
+            self, queue: Text, held: bool, *, delay: int | None = None, dead: bool = False, limit: int | None = None
+        ) -> tuple[int, bytes]:
+            """Hold a queue, or do not. Only in this test."""
+
+    declared = row.BY_NAME["queue_hold"]
+    table.add_handler(declared, rows.handler_of(declared))
+    host = FakeHost()
+    try:
+        yield More, Local(BinarySession(host, FakePeer()))
+    finally:
+        host.close()
+        row.forget("queue_hold")
+        del table.HANDLERS[CODE], table.ORDINARY[CODE], table.ORDINARY[SECOND_CODE]
+
+
+def test_a_row_and_a_method_are_an_operation(more: tuple[Any, Local]) -> None:
+    kind, local = more
+    queues = kind(local)
+    assert queues.hold("q", True) == (30_005, b"q")
+    assert queues.hold(b"q", False, delay=2, dead=True, limit=7) == (71_002, b"")
+    made = call(kind.hold)
+    assert local.run(made("q", True, delay=1)) == (30_001, b"q")
+    assert local.respond(made("q", True)).payload == (30_005).to_bytes(8, "little") + b"q"
+    with pytest.raises(BadRequest, match="not this one"):
+        queues.hold("refused", True)
+    with pytest.raises(BadRequest, match="the option limit is 8; queue_hold takes 1 to 7"):
+        queues.hold("q", True, limit=8)
+    for wrong in (("q", 1), ("q", True, 5), (5, True)):
+        with pytest.raises(TypeError):
+            made(*wrong)
+    assert str(inspect.signature(made)).startswith("(queue:") and "Only in this test" in str(made.__doc__)
+
+
+def test_the_documents_have_it(more: tuple[Any, Local]) -> None:
+    text = operation_tables()
+    assert "| `queue_hold` | 0x7e | queue | `held bool` | delay, to_dlq, limit | `sum u64, name rest` | CONFLICT never |" in text
+    assert "- `queue_hold`: Hold a queue, or do not." in text
+    assert ".It Cm queue_hold 0x7e , 0x17e\nHold a queue, or do not." in manual()
