@@ -35,7 +35,10 @@ ARROWS = {
     "commands": {"proto", "operations", "engine", "errors", "config", "store", "ual", "waits"},
     "server": {"loop", "conn", "compactor", "control", "commands", "proto", "engine", "config", "errors", "operator_log", "ual"},
     "systemd": {"errors"},
-    "cli": {"systemd", "server", "control", "client", "calls", "engine", "ual", "config", "errors", "operator_log"},
+    "cli": {
+        *("systemd", "server", "control", "client", "calls", "operations", "proto", "given", "engine", "ual", "config", "errors"),
+        "operator_log",
+    },
     "__main__": {"cli"},
     "__init__": {"engine", "client"},
 }

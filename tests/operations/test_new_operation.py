@@ -3,10 +3,12 @@
 
 import inspect
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
+from flo import cli
+from flo.cli import remote
 from flo.commands.binary import load_handlers, rows, table
 from flo.commands.binary.session import BinarySession
 from flo.engine import Queues
@@ -16,6 +18,7 @@ from flo.operations import row
 from flo.operations.queue import QueueOperations
 from flo.operations.row import Call, T, call, operation
 from flo.proto.binary import Response
+from flo.proto.row import Command
 from tests.commands.test_binary_session import responses
 from tests.generate_docs import operation_tables
 from tests.generate_man import operations as manual
@@ -29,8 +32,19 @@ CODE, SECOND_CODE = 0x7E, 0x17E
 class Local:
     """Runs calls on a session, as a client does over a socket."""
 
+    timeout, secret = 1.0, b"given"
+
     def __init__(self, session: BinarySession) -> None:
         self.session = session
+
+    def connect(self) -> None:
+        """There is nothing to connect to."""
+
+    def __enter__(self) -> "Local":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """There is nothing to close."""
 
     def respond(self, call: Call[T]) -> Response:
         data = call.encode(7, 0)
@@ -41,6 +55,13 @@ class Local:
 
     def run(self, call: Call[T]) -> T:
         return call.finish(self.respond(call))
+
+
+class Held(NamedTuple):
+    """The answer of the new operation."""
+
+    sum: int
+    name: bytes
 
 
 def hold(self: Queues, name: bytes, held: bool, *, delay: int = 5, dead: bool = False, limit: int = 0) -> tuple[int, bytes]:
@@ -65,10 +86,9 @@ def more(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Any, Local]]:
             limits=(3, 7),
             also=SECOND_CODE,
             refusals="CONFLICT never",
+            command=Command("queue hold", "hold a queue, or do not", "fields", help={"delay": "after so many ms", "dead": "for ever"}),
         )
-        def hold(
-            self, queue: Text, held: bool, *, delay: int | None = None, dead: bool = False, limit: int | None = None
-        ) -> tuple[int, bytes]:
+        def hold(self, queue: Text, held: bool, *, delay: int | None = None, dead: bool = False, limit: int | None = None) -> Held:
             """Hold a queue, or do not. Only in this test."""
 
     declared = row.BY_NAME["queue_hold"]
@@ -98,6 +118,17 @@ def test_a_row_and_a_method_are_an_operation(more: tuple[Any, Local]) -> None:
         with pytest.raises(TypeError):
             made(*wrong)
     assert str(inspect.signature(made)).startswith("(queue:") and "Only in this test" in str(made.__doc__)
+
+
+def test_the_command_line_has_it(more: tuple[Any, Local], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(remote, "_client", lambda args: more[1])
+    assert cli.main(["queue", "hold", "q", "on", "--delay", "2", "--dead"]) == 0
+    assert capsys.readouterr().out == "31002\n"
+    assert cli.main(["queue", "hold", "refused", "off"]) == 1
+    assert capsys.readouterr().err == "flo: not this one\n"
+    with pytest.raises(SystemExit):
+        cli.main(["queue", "hold", "q", "perhaps"])
+    assert "'perhaps' is not on or off" in capsys.readouterr().err
 
 
 def test_the_documents_have_it(more: tuple[Any, Local]) -> None:
