@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from flo.given import Text, several
 from flo.operations.row import Call, Operations, call, operation
-from flo.proto.row import Command
+from flo.proto.row import Command, Resp
 
 MESSAGES = "count u32, (seq u64, priority u8, attempts u32, time i64, payload blob)*"
 RECEIPTS = "count u32, (seq u64, attempt u32)*"
@@ -111,6 +111,12 @@ class QueueOperations(Operations):
             "gave back {} messages",
             {"delay": "deliver again after so many ms at the earliest", "dead": "to the dead letters"},
         ),
+        resp=Resp(
+            "QNACK",
+            "Give messages back to their place, at once or after a delay, or to the dead letters.",
+            "write fast",
+            {"dead": "DLQ", "delay": "DELAY"},
+        ),
     )
     def nack(self, queue: Text, *receipts: Receipt, delay: int | None = None, dead: bool = False) -> int:
         """Give messages back, after `delay` ms, or to the dead letters; returns how many of the receipts were valid."""
@@ -147,6 +153,7 @@ class QueueOperations(Operations):
             "extended {} messages",
             {"lease": "so many ms from now. Default: the queue's own lease"},
         ),
+        resp=Resp("QTOUCH", "Let leases end some ms from now.", "write fast", first="lease"),
     )
     def touch(self, queue: Text, *receipts: Receipt, lease: int | None = None) -> int:
         """Let leases end `lease` ms from now; returns how many of the receipts were valid."""
@@ -192,6 +199,7 @@ class QueueOperations(Operations):
         answer="stats json",
         summary="Tells a queue's counts and configuration.",
         command=Command("queue stats", "show a queue's counts and configuration", "table"),
+        resp=Resp("QSTATS", "Counts and configuration of a queue.", "readonly fast"),
     )
     def stats(self, queue: Text) -> dict[str, Any]:
         """Counts and configuration."""
@@ -211,7 +219,18 @@ class QueueOperations(Operations):
     def list_page(self, limit: int | None = None, cursor: Text = b"") -> dict[str, Any]:
         """The queues with their stats, a page at a time: docs/wire-protocol.md, "Queues"."""
 
-    @operation("queue_configure", 0x2C, "queues.configure", summary="Sets a queue's own lease or most attempts.")
+    @operation(
+        "queue_configure",
+        0x2C,
+        "queues.configure",
+        summary="Sets a queue's own lease or most attempts.",
+        resp=Resp(
+            "QCONFIG",
+            "Set a queue's own lease, or after how many deliveries a message that fails is dead; 0 for never.",
+            "write",
+            {"lease": "LEASE", "max_attempts": "MAXATTEMPTS"},
+        ),
+    )
     def configure(self, queue: Text, *, lease: int | None = None, max_attempts: int | None = None) -> None:
         """Set a queue's own lease (ms) or maximum of attempts (0 for no bound)."""
 

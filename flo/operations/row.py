@@ -29,7 +29,7 @@ from flo.operations.options import BY_NAME as OPTION_BY_NAME
 from flo.operations.options import BY_PARAMETER
 from flo.proto import binary
 from flo.proto.binary import Response, decode_answer, encode_request, error_of
-from flo.proto.row import Command, Operation, Option
+from flo.proto.row import Command, Operation, Option, Resp
 from flo.proto.shapes import Shape, shape
 
 P = ParamSpec("P")
@@ -138,6 +138,7 @@ def operation(
     item: Callable[[Any], Any] | None = None,
     decode: Callable[..., Any] | None = None,
     command: Command | None = None,
+    resp: Resp | None = None,
     **names: str,
 ) -> Callable[[F], F]:
     """Declare an operation by a method without a body. `method` is the engine's, as `part.method` of a namespace; without one a handler is
@@ -176,6 +177,7 @@ def operation(
             method,
             bool(value_parameter) and value_parameter not in required,
             command,
+            resp,
         )
         assert name not in BY_NAME, f"{name} is declared twice"
         OPERATIONS.append(row)

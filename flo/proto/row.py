@@ -35,6 +35,16 @@ class Command(NamedTuple):
     last: str = ""  # an option that is the last argument, and may be left out
 
 
+class Resp(NamedTuple):
+    """An operation's RESP command: its name, the key, the value, and options as a word and its argument."""
+
+    name: str
+    summary: str
+    flags: str  # as the table of commands has them
+    words: Mapping[str, str] = {}  # the options that it takes, by the name in a program
+    first: str = ""  # one whose argument stands behind the key, without a word
+
+
 class Operation(NamedTuple):
     """One operation.
 
@@ -64,6 +74,7 @@ class Operation(NamedTuple):
     method: str = ""  # the engine's, such as `queues.enqueue`; empty where a handler is written by hand
     value_optional: bool = False  # whether it may be empty, for None
     command: Command | None = None
+    resp: Resp | None = None
 
     @property
     def codes(self) -> tuple[int, ...]:

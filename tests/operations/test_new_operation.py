@@ -11,6 +11,9 @@ from flo import cli
 from flo.cli import remote
 from flo.commands.binary import load_handlers, rows, table
 from flo.commands.binary.session import BinarySession
+from flo.commands.rows import add_command
+from flo.commands.session import RespSession
+from flo.commands.table import COMMANDS, PLAIN, SPELLINGS
 from flo.engine import Queues
 from flo.errors import BadRequest
 from flo.given import Text
@@ -18,7 +21,7 @@ from flo.operations import row
 from flo.operations.queue import QueueOperations
 from flo.operations.row import Call, T, call, operation
 from flo.proto.binary import Response
-from flo.proto.row import Command
+from flo.proto.row import Command, Resp
 from tests.commands.test_binary_session import responses
 from tests.generate_docs import operation_tables
 from tests.generate_man import operations as manual
@@ -86,6 +89,7 @@ def more(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Any, Local]]:
             limits=(3, 7),
             also=SECOND_CODE,
             refusals="CONFLICT never",
+            resp=Resp("QHOLD", "Hold a queue, or do not.", "write", {"delay": "AFTER", "dead": "DEAD"}),
             command=Command("queue hold", "hold a queue, or do not", "fields", help={"delay": "after so many ms", "dead": "for ever"}),
         )
         def hold(self, queue: Text, held: bool, *, delay: int | None = None, dead: bool = False, limit: int | None = None) -> Held:
@@ -93,12 +97,17 @@ def more(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Any, Local]]:
 
     declared = row.BY_NAME["queue_hold"]
     table.add_handler(declared, rows.handler_of(declared))
+    assert declared.resp is not None
+    add_command(declared, declared.resp)
     host = FakeHost()
     try:
         yield More, Local(BinarySession(host, FakePeer()))
     finally:
         host.close()
         row.forget("queue_hold")
+        for spelling in (b"QHOLD", b"qhold"):
+            for commands in (COMMANDS, SPELLINGS, PLAIN):
+                commands.pop(spelling, None)
         del table.HANDLERS[CODE], table.ORDINARY[CODE], table.ORDINARY[SECOND_CODE]
 
 
@@ -118,6 +127,30 @@ def test_a_row_and_a_method_are_an_operation(more: tuple[Any, Local]) -> None:
         with pytest.raises(TypeError):
             made(*wrong)
     assert str(inspect.signature(made)).startswith("(queue:") and "Only in this test" in str(made.__doc__)
+
+
+def test_it_is_a_resp_command(more: tuple[Any, Local]) -> None:
+    host = more[1].session.host
+    session = RespSession(host, FakePeer())
+
+    def reply(*args: bytes) -> bytes:
+        session.feed(b"*%d\r\n" % len(args) + b"".join(b"$%d\r\n%b\r\n" % (len(arg), arg) for arg in args), 1 << 20)
+        out = b"".join(session.peer.out)
+        session.peer.out.clear()
+        return out
+
+    assert reply(b"QHOLD", b"q", b"ON") == b"*2\r\n:5\r\n$1\r\nq\r\n"
+    assert reply(b"qhold", b"q", b"dead", b"AFTER", b"2", b"off") == b"*2\r\n:1002\r\n$0\r\n\r\n"
+    assert COMMANDS[b"QHOLD"].syntax == "queue [AFTER ms] [DEAD] ON|OFF" and COMMANDS[b"QHOLD"].arity == -3
+    for wrong, says in (
+        ((b"q", b"perhaps"), b"syntax error"),
+        ((b"q", b"AFTER", b"2", b"AFTER", b"3", b"ON"), b"syntax error"),
+        ((b"q", b"AFTER", b"x", b"ON"), b"not an integer"),
+        ((b"q", b"AFTER", b"-1", b"ON"), b"the delay is -1; it is 0 to"),
+        ((b"q", b"DEAD"), b"wrong number of arguments for 'qhold'"),
+        ((b"refused", b"ON"), b"not this one"),
+    ):
+        assert says in reply(b"QHOLD", *wrong), wrong
 
 
 def test_the_command_line_has_it(more: tuple[Any, Local], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

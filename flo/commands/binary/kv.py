@@ -2,10 +2,10 @@
 
 from collections.abc import Callable, Generator
 
-from flo.commands.binary.rows import deadline
 from flo.commands.binary.session import BinarySession, Waiter
 from flo.commands.binary.table import Options, Reply, handles, packs
 from flo.commands.host import LAZY_ARGUMENTS_MAX
+from flo.commands.operations import deadline
 from flo.engine import KeyValue, Namespace
 from flo.engine.kv import ATOMIC_KEYS_MAX
 from flo.errors import BadRequest, NotFound

@@ -4,9 +4,9 @@ from collections.abc import Callable
 from itertools import islice
 
 from flo.commands.binary.names import NAMESPACE_DELETED, json_payload, json_text, page
-from flo.commands.binary.rows import SECOND_MS
 from flo.commands.binary.session import BinarySession, Waiter
 from flo.commands.binary.table import Options, Reply, Slices, handles, packs
+from flo.commands.operations import SECOND_MS
 from flo.engine import Namespace, Streams
 from flo.engine.group import MANY_MAX, MANY_SLICE, Delivery, check_names, check_stream_name, unread
 from flo.engine.stream import Bounds, id_text
