@@ -24,9 +24,8 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from termios import TIOCOUTQ
 from time import monotonic
-from typing import Any, Protocol
+from typing import Protocol
 
-from flo.errors import LaneFailure
 from flo.loop import GONE, READ, WRITE, Reactor, Timer
 
 IDLE, HEADER, BODY, PROCESSING, WRITING, CLOSING, CLOSED = range(7)
@@ -72,9 +71,8 @@ NEXT = tuple(tuple(_CAUSES[state][event][0] if event in _CAUSES[state] else ILLE
 RECEIVE_BYTES = 64 << 10  # one turn's input of one connection: 2,300 SETs, about 2 ms
 SEND_BYTES = 256 << 10  # sent to one connection in a turn: up to 2 ms, for the kernel copies it to the reader
 ANEW = -1  # in the place of a count of executed requests: what is unfinished began in what was just received
-TOGETHER = 64  # connections whose input is received before any of it is executed
-TOGETHER_RECEIVES = 2  # … and as much of it as so many receive views hold, 128 KiB mostly: about 4 ms
-UNTOUCHED, TOUCHED, BY_LANE = range(3)  # `_touched`: whether replies are to be flushed this turn, and nothing but the lane's
+TOGETHER = 64  # connections served in one loop
+UNTOUCHED, TOUCHED, SIMPLY = range(3)  # `_touched`: whether replies are to be flushed this turn, and there is nothing else to it
 JOIN_BYTES = 64 << 10  # smaller replies are sent together
 RESUME_BYTES = 128 << 10  # of kept input executed in a turn: more than any inline command, so that it always gets on
 LINGER_SECONDS = 2.0  # what a peer gets to read our last words and close
@@ -84,25 +82,15 @@ PUSH_BACKLOG_BYTES_MAX = 32 << 20  # of what MONITOR shows to a client that does
 class Session(Protocol):
     """What a protocol does with a connection's bytes."""
 
-    flat: bool  # whether the lane may be taken
-    yielded: bool
-    executed: int  # grows with each request that is executed by itself; what a lane takes whole leaves nothing unfinished to time
+    ordinary: bool  # nothing about it asks for more than to be fed
+    halted: bool  # execution has stopped
+    yielded: bool  # … for others wait
+    executed: int  # grows with each request that is executed
     authenticated: bool
     busy: bool  # something under way must end before more is executed
     held: int  # bytes of memory an unfinished request holds
     unfinished: bool  # the start of a request is kept in the session
     length_known: bool  # … and the length of what is missing is known
-
-    @property
-    def lane(self) -> "Lane | None":
-        """What executes the input of many connections that are at rest, in one go; None where there is nothing."""
-
-    @property
-    def peer(self) -> Any:
-        """The connection; for those that have a lane."""
-
-    def go_on(self, data: bytes, at: int, /) -> int:
-        """As `feed`, of input that the lane has taken up to `at`."""
 
     @property
     def job(self) -> object:
@@ -116,8 +104,8 @@ class Session(Protocol):
         """Put out the answers of what waited, as far as there is room."""
 
     @property
-    def blocked(self) -> object:
-        """Something that is waited for, which ends with the input; or None."""
+    def blocked(self) -> bool:
+        """Whether a request waits that ends with the input."""
 
     def feed(self, data: bytes, output_room: int, /) -> int:
         """Execute what is whole in `data`; returns how much was taken."""
@@ -139,11 +127,6 @@ class Session(Protocol):
 
     def end(self) -> None:
         """The connection is gone."""
-
-
-# Executes the input of the sessions of a list, from a position on, each of whose connections may add so many bytes of replies. It gives
-# (the length of the list, 0), or where it came to an end: (position, offset in that one's input). Raises `LaneFailure`.
-Lane = Callable[[list[tuple[Any, bytes]], int, int], tuple[int, int]]
 
 
 class Owner(Protocol):
@@ -297,8 +280,8 @@ class Connection:
 
     def on_events(self, events: int) -> None:
         """The socket is ready."""
-        if self._touched == BY_LANE:
-            self._touched = TOUCHED  # ready again in the same turn: there is more to be done with it than to send the lane's replies
+        if self._touched == SIMPLY:
+            self._touched = TOUCHED  # ready again in the same turn: there is more to be done with it than to send these replies
         if events == READ and self._events & READ:
             self._receive()
             return
@@ -382,7 +365,7 @@ class Connection:
     def _end_of_input(self) -> None:
         self._eof = True
         self._wait_for(self._events & ~READ)
-        if self.session.blocked is not None or not (self._touched or self._queued or self._unsent or self.session.busy or self._paused):
+        if self.session.blocked or not (self._touched or self._queued or self._unsent or self.session.busy or self._paused):
             self.kill()
 
     def run_turn(self) -> None:
@@ -705,19 +688,16 @@ class Connection:
 
 
 def serve_together(owner: Owner, connections: dict[int, Connection], events: Sequence[tuple[int, int]], at: int) -> int:
-    """Receive from those that are ready in `events`, from offset `at`, while they are at rest and of one lane, and execute it; returns
-    the offset of who is to be served alone. `connections` are by descriptor.
+    """Serve those that are ready in `events`, from offset `at`, while they are at rest; returns the offset of who is to be served alone.
+    `connections` are by descriptor.
 
-    This is `Connection.on_events` for the common case, a request that is whole from a client that is owed nothing, for many of them in
-    one loop: fifty clients that do not pipeline cost half as much this way. What is not the common case is left to the same methods
-    as there; tests/server/test_lane.py holds the two equal.
+    This is `Connection.on_events` for the common case, requests that are whole from a client that is owed nothing, for many of them in
+    one loop: that costs half as much. What is not the common case is left to the same methods as there; tests/server/test_lane.py holds
+    the two equal.
     """
     reactor = owner.reactor
-    deadline, room = reactor.deadline, owner.output_limit
-    work: list[tuple[Any, bytes]] = []
-    lane: Lane | None = None
+    deadline, room, touched = reactor.deadline, owner.output_limit, reactor.touched
     receive_bytes = len(owner.receive_view)
-    left = most = TOGETHER_RECEIVES * receive_bytes
     for fd, mask in events[at : at + TOGETHER] if at or len(events) > TOGETHER else events:
         connection = connections.get(fd)
         if (
@@ -730,10 +710,8 @@ def serve_together(owner: Owner, connections: dict[int, Connection], events: Seq
         ):
             break
         session = connection.session
-        if not session.flat or session.busy or session.lane is not lane:
-            if work or not session.flat or session.busy or session.lane is None:
-                break
-            lane = session.lane
+        if not session.ordinary or session.busy:
+            break
         at += 1
         try:
             data = connection._recv(receive_bytes)
@@ -745,66 +723,31 @@ def serve_together(owner: Owner, connections: dict[int, Connection], events: Seq
         if not data:
             connection._end_of_input()
             continue
+        owner.bytes_in += len(data)
         connection._last_input = deadline
         connection.state = PROCESSING
-        work.append((session, data))
-        left -= len(data)
-        if left < 0:
+        connection._executed = ANEW
+        try:
+            taken = session.feed(data, room)
+            if taken != len(data) or session.halted or session.unfinished or not connection.out or connection._touched:
+                connection._executed_to(data, taken)
+            elif connection.state == PROCESSING:
+                connection.state = WRITING
+                connection._touched = SIMPLY
+                touched.append(connection)
+        except Exception as e:  # one client's defect is not the others'
+            reactor.failed(e, fd)
+        if monotonic() > deadline:
             break
-    if work:
-        assert lane is not None
-        owner.bytes_in += most - left
-        _execute_together(owner, lane, work, room)
     return at
 
 
-def _execute_together(owner: Owner, lane: Lane, work: list[tuple[Any, bytes]], room: int) -> None:
-    reactor = owner.reactor
-    touched, done = reactor.touched, 0
-    while done < len(work):
-        failure: BaseException | None = None
-        try:
-            reached, offset = lane(work, done, room)
-        except LaneFailure as e:
-            failure, reached = e.__cause__, e.position
-        except Exception as e:
-            failure, reached = e, done
-        for session, _ in work[done:reached]:
-            connection = session.peer
-            if connection.state == PROCESSING and connection.out and not connection._touched:
-                connection.state = WRITING
-                connection._touched = BY_LANE
-                touched.append(connection)
-            else:
-                connection._settle()
-        if reached == len(work):
-            return
-        session, data = work[reached]
-        connection = session.peer
-        if isinstance(failure, Exception):
-            reactor.failed(failure, connection.descriptor)
-        else:
-            connection._executed = ANEW
-            try:
-                connection._executed_to(data, session.go_on(data, offset) if connection.state != CLOSED else len(data))
-            except Exception as e:  # one client's defect is not the others'
-                reactor.failed(e, connection.descriptor)
-        # what the lane ended at may have been a command that changes other connections, or it took all the time there was
-        late = monotonic() > reactor.deadline
-        rest, work, done = work[reached + 1 :], [], 0
-        for session, data in rest:
-            if session.peer.state == PROCESSING and session.flat and not session.busy and not late:
-                work.append((session, data))
-            else:
-                session.peer.keep(data)
-
-
 def flush_together(owner: Owner, connections: Sequence[Connection]) -> None:
-    """`Connection.flush` of each, the common case, where the lane's replies are all there is to send, in one loop."""
+    """`Connection.flush` of each, the common case, where these replies are all there is to it, in one loop."""
     bytes_out = 0
     for connection in connections:
         try:
-            if connection._touched != BY_LANE or connection.state != WRITING:
+            if connection._touched != SIMPLY or connection.state != WRITING:
                 connection.flush()
                 continue
             out = connection.out
@@ -842,21 +785,15 @@ def queued_in_kernel(sock: socket.socket) -> int:
 class NoSession:
     """The session of a closed connection."""
 
-    lane = None
-    flat = False
-    peer = None
+    ordinary = blocked = False
 
     def __init__(self) -> None:
-        self.yielded = self.busy = self.unfinished = self.length_known = False
+        self.halted = self.yielded = self.busy = self.unfinished = self.length_known = False
         self.authenticated = True
         self.executed = self.held = 0
-        self.job = self.blocked = self.due = None
+        self.job = self.due = None
 
     def feed(self, data: bytes, output_room: int, /) -> int:
-        """Nothing is executed."""
-        return len(data)
-
-    def go_on(self, data: bytes, at: int, /) -> int:
         """Nothing is executed."""
         return len(data)
 

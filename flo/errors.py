@@ -115,12 +115,3 @@ def trace_of(e: BaseException) -> str:
 
 class Fatal(FloError):
     """A failure after a record was appended. Memory no longer agrees with the log, so the process must end."""
-
-
-class LaneFailure(Exception):
-    """A defect while requests of many connections were executed together; `__cause__` is the defect."""
-
-    def __init__(self, position: int) -> None:
-        """`position`: the index of the connection whose request failed, or of the first one if they failed together."""
-        super().__init__(position)
-        self.position = position

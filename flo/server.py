@@ -341,8 +341,8 @@ class Server:
         self.compactor.start(self.engine.now, asked=asked, seal=True)
 
     def serve_together(self, events: list[tuple[int, int]], at: int, /) -> int:
-        """Those at rest, while nobody watches what they do."""
-        return at if self.monitors or self.loading else serve_together(self, self._by_descriptor, events, at)
+        """Those at rest."""
+        return at if self.loading else serve_together(self, self._by_descriptor, events, at)
 
     def flush_together(self, touched: list[Connection], /) -> None:
         """Send what they are owed."""
@@ -531,7 +531,7 @@ class Server:
         """A namespace is gone: sessions that use it must find that out."""
         for session in self.sessions():
             if isinstance(session, RespSession):
-                session.settle()
+                session.note_settings()
 
     def log(self, level: str, message: str, **details: object) -> None:
         """Tell the operator."""

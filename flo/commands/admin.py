@@ -11,8 +11,9 @@ from flo.commands import load_table, table
 from flo.commands.arguments import integer, syntax_error
 from flo.commands.connection import DATABASES, REDIS_VERSION
 from flo.commands.host import Host, resident_bytes
+from flo.commands.runner import Reply
 from flo.commands.session import RespSession, wrong_arity
-from flo.commands.table import Command, Reply, command
+from flo.commands.table import Command, command
 from flo.config import assign, setting_rows
 from flo.errors import BadRequest, ConfigError
 from flo.proto import resp

@@ -29,7 +29,7 @@ def integer(arg: bytes, low: int = I64_MIN, high: int = I64_MAX, message: str = 
 def deadline(arg: bytes, unit_ms: int, base: int, name: str) -> int:
     """The deadline, in Unix ms, of a time in `unit_ms` from `base` (0: an absolute time); it must be positive, as SET and its kin
     demand. `name` is the command's, for the error."""
-    value = integer(arg) * unit_ms
+    value = (int(arg) if arg.isdigit() and arg[0] != 0x30 and len(arg) < 19 else integer(arg)) * unit_ms
     if 0 < value <= DEADLINE_MAX - base:
         return value + base
     raise BadRequest(f"invalid expire time in '{name.lower()}' command")

@@ -6,15 +6,14 @@ from typing import Any
 class BriefSession:
     """Nothing takes long, waits, or is listed."""
 
-    lane = None
-    flat = False
+    ordinary = blocked = False
     peer: Any = None
 
     def __init__(self, authenticated: bool) -> None:
         """`authenticated`: no secret is owed."""
         self.authenticated = authenticated
-        self.yielded = self.busy = self.unfinished = self.length_known = False
-        self.job = self.blocked = self.due = None
+        self.halted = self.yielded = self.busy = self.unfinished = self.length_known = False
+        self.job = self.due = None
         self.executed = 0
         self.held = 0
 
@@ -35,7 +34,3 @@ class BriefSession:
 
     def end(self) -> None:
         """Nothing to give back."""
-
-    def go_on(self, data: bytes, at: int) -> int:
-        """Never asked: there is no lane."""
-        return at

@@ -1,9 +1,10 @@
 """Commands about the connection: greeting, secret, name, namespace, and other clients."""
 
 from flo.commands.arguments import integer, syntax_error
+from flo.commands.runner import Later, Reply
 from flo.commands.secret import FAILURE_SECONDS, is_right
 from flo.commands.session import MULTI_REFUSAL, RespSession, wrong_arity
-from flo.commands.table import Later, Reply, command
+from flo.commands.table import command
 from flo.errors import BadRequest
 from flo.proto import resp
 from flo.proto.resp import OK, array, bulk, bulk_or_nil, error, mapping
@@ -155,14 +156,14 @@ def select(session: RespSession, args: list[bytes]) -> Reply:
     if not 0 <= index < len(names):
         return error(OUT_OF_RANGE if listed or index < 0 else f"{OUT_OF_RANGE}: {NO_DATABASES}")
     session.namespace = session.host.engine.namespace(names[index])
-    session.settle()
+    session.note_settings()
     return OK
 
 
 @command("USE", 2, "namespace", "Changes the connection's namespace.", group="flo", since="flo 0.1", flags="fast resets")
 def use(session: RespSession, args: list[bytes]) -> Reply:
     session.namespace = session.host.engine.namespace(args[1].decode("utf-8", "replace"))
-    session.settle()
+    session.note_settings()
     return OK
 
 
@@ -228,10 +229,11 @@ def _client_reply(session: RespSession, args: list[bytes]) -> bytes:
     mode = args[2].upper()
     if mode not in (b"ON", b"OFF", b"SKIP"):
         raise syntax_error()
-    session.replies = mode != b"OFF"
-    session.skip_next = mode == b"SKIP"
-    session.last_command = "client|reply"
-    session.settle()
+    if mode != b"SKIP":
+        session.replies, session.skip_next = mode == b"ON", False
+    elif session.replies:
+        session.skip_next = True
+    session.note_settings()
     return OK if mode == b"ON" else b""
 
 
@@ -338,7 +340,7 @@ def _client_list(session: RespSession, args: list[bytes]) -> bytes:
 @command("MULTI", 1, "", "Refused.", group="transactions", since="1.2.0", flags="resets", refused=True, differs=MULTI_REFUSAL)
 def multi(session: RespSession, args: list[bytes]) -> Reply:
     session.refusing = True
-    session.settle()
+    session.note_settings()
     return error(f"ERR {MULTI_REFUSAL}")
 
 
@@ -347,7 +349,7 @@ def exec_(session: RespSession, args: list[bytes]) -> Reply:
     if not session.refusing:
         return error("ERR EXEC without MULTI")
     session.refusing = False
-    session.settle()
+    session.note_settings()
     return error(f"EXECABORT Transaction discarded: {MULTI_REFUSAL}")
 
 
@@ -356,7 +358,7 @@ def discard(session: RespSession, args: list[bytes]) -> Reply:
     if not session.refusing:
         return error("ERR DISCARD without MULTI")
     session.refusing = False
-    session.settle()
+    session.note_settings()
     return OK
 
 

@@ -5,7 +5,8 @@ from contextlib import suppress
 from itertools import islice
 
 from flo.commands.arguments import integer, syntax_error
-from flo.commands.session import RespSession, refusal
+from flo.commands.runner import WAITING, Job, Reply
+from flo.commands.session import RespSession
 from flo.commands.streams import (
     by_stream,
     counted,
@@ -16,13 +17,12 @@ from flo.commands.streams import (
     range_end,
     range_start,
     read_options,
-    started,
     stream_id,
     stream_info,
     streams_of,
     xinfo_stream,
 )
-from flo.commands.table import BLOCKED, Job, Reply, command
+from flo.commands.table import command
 from flo.engine.group import MANY_SLICE, READ_MAX, Delivery, Groups, check_ids, lag
 from flo.engine.stream import id_text
 from flo.errors import BadRequest, NoGroup, Refusal
@@ -97,7 +97,7 @@ def xgroup(session: RespSession, args: list[bytes]) -> Reply:
     if sub == b"CREATECONSUMER":
         return resp.integer(groups.create_consumer(args[2], args[3], args[4]))
     if sub == b"DELCONSUMER":
-        return started(_delete_consumer(groups, args[2], args[3], args[4]))
+        return _delete_consumer(groups, args[2], args[3], args[4])
     raise _unknown_subcommand(args)
 
 
@@ -164,13 +164,13 @@ def xreadgroup(session: RespSession, args: list[bytes]) -> Reply:
 
     def deliver(name: bytes, found: list[Delivery] | Refusal) -> None:
         if isinstance(found, Refusal):
-            block.answer(refusal(found))
+            block.answer(found)
         else:
             block.answer(by_stream(session, [(name, _deliveries(session, found))]))
 
     reader = groups.wait([(name, group) for name in options.names], consumer, count, deliver, acknowledge=options.no_ack)
-    block = session.block(options.block, reader.cancel, lambda: nil_array(session))
-    return BLOCKED
+    block = session.block(options.block, reader.cancel, lambda: nil_array(session), args)
+    return WAITING
 
 
 @command(
@@ -221,7 +221,7 @@ def xpending(session: RespSession, args: list[bytes]) -> Reply:
     groups.need(args[1], args[2])
     if count <= 0:
         return EMPTY_ARRAY
-    return started(_pending_job(groups, args[1], args[2], (start, end, min(count, PENDING_COUNT_MAX)), consumer, idle))
+    return _pending_job(groups, args[1], args[2], (start, end, min(count, PENDING_COUNT_MAX)), consumer, idle)
 
 
 def _pending_summary(session: RespSession, group: Group) -> bytes:
@@ -305,7 +305,7 @@ def xclaim(session: RespSession, args: list[bytes]) -> Reply:
     check_ids(ids)
     slices = [ids[at : at + MANY_SLICE] for at in range(0, len(ids), MANY_SLICE)] or [[]]
     first = slices[0]
-    return started(_claim_job(session, claim, slices, just_id))
+    return _claim_job(session, claim, slices, just_id)
 
 
 def _claim_job(session: RespSession, claim: Callable[[list[int]], list[Delivery]], slices: list[list[int]], just_id: bool) -> Job:
@@ -371,7 +371,7 @@ def xinfo(session: RespSession, args: list[bytes]) -> Reply:
         if args[3].upper() != b"FULL" or len(args) not in (4, 6) or (len(args) == 6 and args[4].upper() != b"COUNT"):
             raise _wrong_arguments(args)
         count = integer(args[5]) if len(args) == 6 else FULL_COUNT
-        return started(_xinfo_full(session, args[2], FULL_COUNT_MAX if count <= 0 else min(count, FULL_COUNT_MAX)))
+        return _xinfo_full(session, args[2], FULL_COUNT_MAX if count <= 0 else min(count, FULL_COUNT_MAX))
     if sub == b"GROUPS":
         stream = need_stream(session, args[2])
         return array([_group_info(session, stream, group) for _, group in sorted(stream.groups.items()) if group.declared])

@@ -2,8 +2,9 @@
 
 from flo.commands import arguments
 from flo.commands.arguments import integer, syntax_error
+from flo.commands.runner import Job, Reply
 from flo.commands.session import RespSession
-from flo.commands.table import Job, Reply, command
+from flo.commands.table import command
 from flo.engine import KeyValue
 from flo.engine.kv import DEADLINE_MAX, check_count
 from flo.errors import BadRequest, NotFound

@@ -3,8 +3,9 @@
 from collections.abc import Generator
 
 from flo.commands.host import Host
+from flo.commands.runner import Job, Reply
 from flo.commands.session import RespSession
-from flo.commands.table import Job, Reply, command
+from flo.commands.table import command
 from flo.errors import BadRequest, Overloaded
 from flo.proto.resp import OK, bulk_array, error
 

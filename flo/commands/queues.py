@@ -6,8 +6,9 @@ RPOP and BRPOP lease, as every delivery does: QLAST tells the receipts. With CLI
 from collections.abc import Callable
 
 from flo.commands.arguments import integer, syntax_error
+from flo.commands.runner import WAITING, Job, Reply
 from flo.commands.session import RespSession, wrong_arity
-from flo.commands.table import BLOCKED, Job, Reply, command
+from flo.commands.table import command
 from flo.engine import Queues
 from flo.engine.queue import DEQUEUE_MAX, LIST_MAX, Message, Receipt, peek_job
 from flo.errors import BadRequest
@@ -106,11 +107,12 @@ def brpop(session: RespSession, args: list[bytes]) -> Reply:
         _delivered(session, messages)
         return array([bulk(name), bulk(messages[0].payload)]) if messages else _nil_array(session)
 
-    return take(session, args[1:-1], 1, seconds, None, session.auto_ack, reply)
+    return take(session, args, args[1:-1], 1, seconds, None, session.auto_ack, reply)
 
 
 def take(
     session: RespSession,
+    args: list[bytes],
     names: list[bytes],
     count: int,
     seconds: float,
@@ -131,8 +133,8 @@ def take(
     taker = _queues(session).take(names, count, deliver, lease=lease, acknowledge=acknowledge)
     if taker is None:
         return at_once[0]
-    block = session.block(seconds, taker.cancel, lambda: reply(b"", []))
-    return BLOCKED
+    block = session.block(seconds, taker.cancel, lambda: reply(b"", []), args)
+    return WAITING
 
 
 @command(
@@ -234,7 +236,7 @@ def qdequeue(session: RespSession, args: list[bytes]) -> Reply:
 
     if b"BLOCK" not in options:
         return reply(b"", _queues(session).dequeue(args[1], count, lease=lease))
-    return take(session, [args[1]], count, integer(options[b"BLOCK"], 0, U32_MAX) / 1000, lease, False, reply)
+    return take(session, args, [args[1]], count, integer(options[b"BLOCK"], 0, U32_MAX) / 1000, lease, False, reply)
 
 
 def _shown(messages: list[Message]) -> bytes:

@@ -5,8 +5,9 @@ from collections.abc import Callable, Generator, Iterable
 from typing import NamedTuple
 
 from flo.commands.arguments import integer, syntax_error
-from flo.commands.session import RespSession, refusal, wrong_arity
-from flo.commands.table import BLOCKED, Job, Reply, command
+from flo.commands.runner import WAITING, Job, Reply
+from flo.commands.session import RespSession, wrong_arity
+from flo.commands.table import command
 from flo.engine import Streams
 from flo.engine.group import MANY_SLICE, check_ids
 from flo.engine.stream import FIELDS, RAW, Bounds, StreamRecord, id_text
@@ -33,20 +34,10 @@ def nil_array(session: RespSession) -> bytes:
     return NIL3 if session.v3 else NIL_ARRAY2
 
 
-def started(job: Job) -> Reply:
-    """Run the first slice of a job at once: most have no second."""
-    try:
-        next(job)
-    except StopIteration as end:
-        pieces: list[bytes] = end.value
-        return b"".join(pieces)
-    return job
-
-
 def counted(ids: list[int], step: Callable[[list[int]], int]) -> Reply:
     """How many of the ids `step` counts, given a slice of them at a time."""
     check_ids(ids)
-    return resp.integer(step(ids)) if len(ids) <= MANY_SLICE else started(_count_job(ids, step))
+    return resp.integer(step(ids)) if len(ids) <= MANY_SLICE else _count_job(ids, step)
 
 
 def _count_job(ids: list[int], step: Callable[[list[int]], int]) -> Job:
@@ -285,7 +276,7 @@ def _range(session: RespSession, args: list[bytes], start: int, end: int, revers
         limit = integer(args[at + 1])
     if limit <= 0:
         return nil_array(session) if streams_of(session).exists(args[1]) else EMPTY_ARRAY
-    return started(_range_job(streams_of(session), args[1], start, end, limit, reverse))
+    return _range_job(streams_of(session), args[1], start, end, limit, reverse)
 
 
 def _range_job(streams: Streams, name: bytes, start: int, end: int, limit: int, reverse: bool) -> Job:
@@ -398,7 +389,7 @@ def xread(session: RespSession, args: list[bytes]) -> Reply:
         else:
             after[name] = stream_id(arg)
     if options.block is None or any(_has(streams, name, ident) for name, ident in after.items()):
-        return started(_xread_job(session, after, options.limit))
+        return _xread_job(session, after, options.limit)
     count = min(options.limit, READ_WAITING_MAX)
 
     def notify() -> int:
@@ -408,7 +399,7 @@ def xread(session: RespSession, args: list[bytes]) -> Reply:
             try:
                 found = streams.read(name, ident + 1, limit=left) if left and ident < ID_MAX else []
             except Damaged as e:
-                block.answer(refusal(e))
+                block.answer(e)
                 return count - left
             if found:
                 rows.append((name, array(map(entry, found))))
@@ -417,8 +408,8 @@ def xread(session: RespSession, args: list[bytes]) -> Reply:
         return count - left
 
     watch = streams.watch(after, notify)
-    block = session.block(options.block, watch.cancel, lambda: nil_array(session))
-    return BLOCKED
+    block = session.block(options.block, watch.cancel, lambda: nil_array(session), args)
+    return WAITING
 
 
 READ_WAITING_MAX = 1000  # records that one who waited is given, whatever COUNT says

@@ -2,8 +2,9 @@
 
 from flo.commands import arguments
 from flo.commands.arguments import integer, syntax_error
+from flo.commands.runner import Job, Reply
 from flo.commands.session import RespSession
-from flo.commands.table import Job, Reply, command
+from flo.commands.table import command
 from flo.engine.kv import HISTORY_BYTES_MAX, VALUE_BYTES_MAX, WRONG_KIND_TEXT, check_count
 from flo.errors import BadRequest, Conflict, WrongKind
 from flo.proto import resp
@@ -64,7 +65,14 @@ def set_(session: RespSession, args: list[bytes]) -> Reply:
     if len(args) == 3:
         kv.put(args[1], args[2])
         return OK
-    now = session.host.engine.now
+    now = kv.engine.now
+    if len(args) == 5 and args[3] in _EXPIRY_OPTIONS:  # most that have an option at all
+        unit, absolute = _EXPIRY_OPTIONS[args[3]]
+        deadline = arguments.deadline(args[4], unit, 0 if absolute else now, "set")
+        kv.put(args[1], args[2], deadline=deadline)
+        if deadline <= now:
+            kv.sweep_key(args[1])  # its time has passed already
+        return OK
     absent = present = want_old = keep = False
     expiry = amount = b""
     at = 3

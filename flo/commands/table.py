@@ -4,30 +4,15 @@ A handler takes the session and the arguments (the name first) and gives the who
 yields between slices of a long piece of work and returns the reply as a list of pieces; or a `Later`.
 """
 
-from collections.abc import Callable, Generator
-from typing import TYPE_CHECKING, Final, NamedTuple
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NamedTuple
 
 from flo.commands import load_table
+from flo.commands.runner import Reply
 
 if TYPE_CHECKING:
     from flo.commands.session import RespSession
 
-Job = Generator[None, None, list[bytes]]
-
-
-class Later(NamedTuple):
-    """A reply that is held back for some seconds, by a timer."""
-
-    seconds: float
-    reply: bytes
-
-
-class Blocked:
-    """The type of BLOCKED: the reply comes when what is waited for does; `RespSession.block` has arranged it."""
-
-
-BLOCKED: Final = Blocked()
-Reply = bytes | Job | Later | Blocked
 Handler = Callable[["RespSession", list[bytes]], Reply]
 
 

@@ -641,6 +641,8 @@ class Engine:
                     value = piece.popitem()[1]
                     if isinstance(value, list):
                         heap[:0] = value  # the sets of a second of deadlines
+                    elif isinstance(value, set):
+                        heap.insert(0, value)
             elif isinstance(piece, list):
                 del piece[len(piece) - count :]
             elif isinstance(piece, deque):

@@ -26,6 +26,7 @@ from flo.store.kv import (
     I64_MIN,
     JSON,
     KIND_MASK,
+    NOTE_BYTES,
     NOTED,
     SHARD_MASK,
     SHARDS,
@@ -77,6 +78,7 @@ CURSOR_MAX = 1 << 53
 LEAN_BYTES = DEADLINE_BYTES = 8
 # A record's header up to its predecessor (flo.ual.record), which is the version at the end of the key's entry so far
 _START = struct.Struct("<IBBHIQ").pack
+_DEADLINE = U64.unpack_from  # of an entry, NOTE_BYTES from its end
 NO_PREDECESSOR, NO_FLAGS = bytes(8), b"\0"
 
 R = TypeVar("R")
@@ -156,7 +158,7 @@ class KeyValue(Part):
             self.store.put(index, key, state[8:], kind & 3, U64.unpack_from(state)[0])
         else:
             self.store.put(index, key, state, kind & 3, 0)
-        if self.watches:
+        if self.watches.by_name:
             self._tell(key)
 
     def _tell(self, key: bytes) -> None:
@@ -171,7 +173,7 @@ class KeyValue(Part):
     def drop(self, below: int) -> list[Any]:
         """See `Part`."""
         store = self.store
-        held = [*store.deadlines.hours(), store.buried, *store.ordered.leaves(), store.ordered.fresh, *store.clear(below)]
+        held = [*store.deadlines.pieces(), store.buried, *store.ordered.leaves(), store.ordered.fresh, *store.clear(below)]
         self.watches.change_all()
         self.engine.changed.add(self)
         return held
@@ -200,7 +202,7 @@ class KeyValue(Part):
         else:
             prev = old[-VERSION_BYTES:-1] + NO_FLAGS
             if old[-1] & NOTED:
-                if 0 < entry_deadline(old) <= now:
+                if 0 < _DEADLINE(old, len(old) - NOTE_BYTES)[0] <= now:
                     prev, old = U64.pack(self._bury(key)), None  # its history shows that it had died
                 elif old[-1] == DAMAGED:
                     old = None  # the store does not hold it
@@ -212,7 +214,7 @@ class KeyValue(Part):
         index = log.append(record)
         store.replace(shard, old, index, key, value, kind, deadline)
         engine.busy.add(self.namespace)
-        if self.watches:
+        if self.watches.by_name:
             self._tell(key)
         return index
 
@@ -222,17 +224,19 @@ class KeyValue(Part):
         size = HEADER_BYTES + LEAN_BYTES + len(key) + DEADLINE_BYTES
         if log.pending_bytes + size > engine.adds_until:
             engine.admit(RECORD_MARGIN_BYTES + len(key), adds=True)
-        self.check_namespace()
-        version, holder = entry[-VERSION_BYTES:-1] + NO_FLAGS, entry_holder(entry)
+        if self.ended:
+            self.check_namespace()
+        version, holder, store = entry[-VERSION_BYTES:-1] + NO_FLAGS, entry_holder(entry), self.store
         if deadline:
-            kind, state = KV_TOUCH | KV_DEADLINE, U64.pack(deadline)
+            header = _START(size, KV_TOUCH | KV_DEADLINE, 1, len(key), self.namespace, engine.now)
+            record = b"".join((header, version, U64.pack(holder), key, U64.pack(deadline)))
         else:
-            kind, state, size = KV_TOUCH, b"", size - DEADLINE_BYTES
-        header = _START(size, kind, 1, len(key), self.namespace, engine.now)
-        index = log.append(b"".join((header, version, U64.pack(holder), key, state)))
-        self.store.touch(index, key, deadline, holder)
+            header = _START(size - DEADLINE_BYTES, KV_TOUCH, 1, len(key), self.namespace, engine.now)
+            record = b"".join((header, version, U64.pack(holder), key))
+        index = log.append(record)
+        store.note(store.shards[hash(key) & SHARD_MASK], entry, index, key, deadline, holder)
         engine.busy.add(self.namespace)
-        if self.watches:
+        if self.watches.by_name:
             self._tell(key)
         return index
 
@@ -245,7 +249,7 @@ class KeyValue(Part):
         index = log.append(b"".join((header, prev, key)))
         self.store.bury(index, key, now)
         engine.busy.add(self.namespace)
-        if self.watches:
+        if self.watches.by_name:
             self._tell(key)
         return index
 
@@ -258,7 +262,7 @@ class KeyValue(Part):
         that it is gone. Raises `Damaged` for one that is on disk and does not read."""
         entry = self.store.shards[hash(key) & SHARD_MASK].get(key)
         if entry is not None and entry[-1] & NOTED:
-            if 0 < entry_deadline(entry) <= self.engine.now:
+            if 0 < _DEADLINE(entry, len(entry) - NOTE_BYTES)[0] <= self.engine.now:
                 self._end(key)
                 return None
             if entry[-1] == DAMAGED:
@@ -474,7 +478,8 @@ class KeyValue(Part):
 
         `cas` is the version expected, 0 for a missing key. Raises `Conflict` where a condition does not hold.
         """
-        check_sizes(key, value)
+        if len(key) > KEY_BYTES_MAX or len(value) > VALUE_BYTES_MAX:
+            check_sizes(key, value)
         if cas is not None or if_absent or if_present or keep_deadline:  # else a value that does not read would not let itself be replaced
             entry = self.entry(key)
             if cas is not None:
@@ -561,13 +566,13 @@ class KeyValue(Part):
         if entry is None:
             check_sizes(key, b"")
         else:
-            flags = entry[-1]
-            if flags & NOTED:
-                deadline = entry_deadline(entry)
-            if flags & KIND_MASK == COUNTER:
+            kind = entry[-1] & KIND_MASK
+            if entry[-1] & NOTED:
+                deadline = _DEADLINE(entry, len(entry) - NOTE_BYTES)[0]
+            if kind == COUNTER:
                 value = int(entry_value(entry))
             else:
-                current = canonical_i64(entry_value(entry)) if flags & KIND_MASK != JSON else None
+                current = canonical_i64(entry_value(entry)) if kind != JSON else None
                 if current is None:
                     raise WrongKind("the value is not an integer or out of range", entry_version(entry))
                 value = current

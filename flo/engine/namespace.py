@@ -14,7 +14,7 @@ PARTS: tuple[type[Part], ...] = (KeyValue, Queues, Streams)
 DEFAULT = "default"
 DEFAULT_ID = 0
 NAME_BYTES_MAX = 128
-NAMESPACE_BYTES = 60_000  # by tracemalloc: the empty shards of its stores
+NAMESPACE_BYTES = 80_000  # by tracemalloc: the empty shards of its stores, and the empty tables of their deadlines
 # Memory that is held and not used is looked for again after so many records, and one for every eighth thing looked at: 0.1 us each.
 TIDY_RECORDS = 4096
 TIDY_SLICE = 256  # things looked at in one go, the lanes of a queue included: 0.1 ms

@@ -1,32 +1,38 @@
-"""Things with a deadline, found when it has passed: hours of seconds of sets.
+"""Things with a deadline, found when it has passed: a set of items for each second.
 
-Adding and removing cost the same however many there are, nothing stale is left behind by a deadline that moves, and no
-single step sorts or resizes anything large: a heap of a million deadlines would do both.
+    tables[second & 63]     second -> its set of items, or a list of sets
+    hours                    hour -> how many of its seconds have items
+
+Adding and removing cost the same however many there are, no stale item is left behind by a deadline that moves, and no single step sorts or
+resizes anything large: a heap of a million deadlines would do both, and so would one dict of all seconds.
 """
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable
 from heapq import heapify, heappop, heappush
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 T = TypeVar("T", bound=Hashable)
 SECOND_MS = 1000
 HOUR_SECONDS = 3600
+TABLES = 64
+TABLE_MASK = TABLES - 1
 SET_ITEMS = 16_384  # past it a second gets another set: growing one of a million would stall for 30 ms
 STALE_HOURS_MIN = 64
 
-# By tracemalloc: an item's place in a set, which is 30 to 110; a set of a second, in its list, in an hour; an hour.
+# By tracemalloc: an item's place in a set, which is 30 to 110; a set of a second and its place in a table; an hour.
 ITEM_BYTES = 55
 SECOND_BYTES = 320
-HOUR_BYTES = 270
+HOUR_BYTES = 120
 
 
 class Deadlines(Generic[T]):
     """A set of (deadline in ms, item). An item is due once its whole second has passed: at most 1 s late."""
 
-    __slots__ = ("_heap", "_hours", "_next", "_next_known", "_seconds", "count")
+    __slots__ = ("_heap", "_hours", "_next", "_next_known", "_seconds", "_tables", "count")
 
     def __init__(self) -> None:
-        self._hours: dict[int, dict[int, list[set[T]]]] = {}
+        self._tables: list[dict[int, Any]] | None = None  # made for the first item: most sets of deadlines stay empty
+        self._hours: dict[int, int] = {}
         self._heap: list[int] = []  # of the hours; may name hours that have gone
         self._next: int | None = None
         self._next_known = True  # whether `_next` is what `next_due` answers; the loop asks it every turn
@@ -35,106 +41,117 @@ class Deadlines(Generic[T]):
 
     @property
     def bytes(self) -> int:
-        """Bytes of memory accounted to it, besides the items themselves."""
+        """Bytes of memory accounted to it, besides the items themselves and the empty tables, 5 KB."""
         return ITEM_BYTES * self.count + SECOND_BYTES * self._seconds + HOUR_BYTES * len(self._hours)
 
     def add(self, deadline: int, item: T) -> None:
         """Put an item in."""
         second = deadline // SECOND_MS
-        hour = second // HOUR_SECONDS
-        seconds = self._hours.get(hour)
-        if seconds is None:
-            seconds = self._hours[hour] = {}
-            heappush(self._heap, hour)
-        sets = seconds.get(second)
-        if sets is None:
-            seconds[second] = [{item}]
-            self._seconds += 1
-        elif len(sets[-1]) < SET_ITEMS:
-            sets[-1].add(item)
-        else:
-            sets.append({item})
+        if self._tables is None:
+            self._tables = [{} for _ in range(TABLES)]
+        table = self._tables[second & TABLE_MASK]
+        items = table.get(second)
         self.count += 1
+        if items is None:
+            table[second] = {item}
+            self._begin_second(second)
+        elif type(items) is set:
+            if len(items) < SET_ITEMS:
+                items.add(item)
+            else:
+                table[second] = [items, {item}]
+        elif len(items[-1]) < SET_ITEMS:
+            items[-1].add(item)
+        else:
+            items.append({item})
+
+    def _begin_second(self, second: int) -> None:
+        """There was no item of this second."""
+        self._seconds += 1
+        hour = second // HOUR_SECONDS
+        seconds = self._hours.get(hour, 0)
+        self._hours[hour] = seconds + 1
+        if not seconds:
+            heappush(self._heap, hour)
         if self._next_known:
             due = (second + 1) * SECOND_MS
             if self._next is None or due < self._next:
                 self._next = due
 
-    def add_all(self, deadline: int, items: Sequence[T]) -> None:
-        """`add` of each."""
-        second = deadline // SECOND_MS
-        seconds = self._hours.get(second // HOUR_SECONDS)
-        sets = seconds.get(second) if seconds is not None else None
-        if sets and len(sets[-1]) + len(items) <= SET_ITEMS:  # nothing else changes
-            sets[-1].update(items)
-            self.count += len(items)
-        else:
-            for item in items:
-                self.add(deadline, item)
-
-    def remove_all(self, deadlines: Sequence[int], items: Sequence[T]) -> None:
-        """`remove` of each deadline and its item."""
-        first, last = min(deadlines, default=0) // SECOND_MS, max(deadlines, default=0) // SECOND_MS
-        sets = self._hours.get(first // HOUR_SECONDS, {}).get(first, [])
-        if first == last and len(sets) == 1 and len(sets[0]) > len(items):  # something is left of it: nothing else changes
-            before = len(sets[0])
-            sets[0].difference_update(items)
-            self.count -= before - len(sets[0])
-        else:
-            for deadline, item in zip(deadlines, items, strict=True):
-                self.remove(deadline, item)
-
-    def move(self, before: int, deadline: int, item: T) -> None:
-        """`remove` with one deadline and `add` with another; 0 stands for none."""
-        if before and deadline and before // SECOND_MS == deadline // SECOND_MS:
-            return
-        if before:
-            self.remove(before, item)
-        if deadline:
-            self.add(deadline, item)
-
     def remove(self, deadline: int, item: T) -> bool:
         """Take out what was added with the same arguments; returns whether it was there."""
         second = deadline // SECOND_MS
-        hour = second // HOUR_SECONDS
-        seconds = self._hours.get(hour)
-        sets = seconds.get(second, []) if seconds is not None else []
-        for items in sets:
-            if item in items:
-                items.remove(item)
-                if not items:
-                    sets.remove(items)
-                break
-        else:
+        if self._tables is None:
             return False
-        assert seconds is not None
+        table = self._tables[second & TABLE_MASK]
+        items: Any = table.get(second)
+        if type(items) is set:
+            if item not in items:
+                return False
+            items.remove(item)
+        else:
+            for part in items or ():
+                if item in part:
+                    part.remove(item)
+                    break
+            else:
+                return False
+            if not part:
+                items.remove(part)
         self.count -= 1
-        if not sets:
-            if self._next == (second + 1) * SECOND_MS:
-                self._next_known = False
-            del seconds[second]
-            self._seconds -= 1
-            if not seconds:
-                self._drop(hour)
+        if not items:
+            del table[second]
+            self._end_second(second)
         return True
 
-    def _drop(self, hour: int) -> None:
+    def _end_second(self, second: int) -> None:
+        """The last item of this second is gone."""
+        self._seconds -= 1
+        if self._next == (second + 1) * SECOND_MS:
+            self._next_known = False
+        hour = second // HOUR_SECONDS
+        left = self._hours[hour] - 1
+        if left:
+            self._hours[hour] = left
+            return
         del self._hours[hour]
         if len(self._heap) > 2 * len(self._hours) + STALE_HOURS_MIN:
             self._heap = list(self._hours)
             heapify(self._heap)
+
+    def move(self, before: int, deadline: int, item: T) -> None:
+        """`remove` with one deadline and `add` with another; 0 stands for none. The common cases of both are written out."""
+        old, new, tables = before // SECOND_MS, deadline // SECOND_MS, self._tables
+        if before:
+            if old == new and deadline:
+                return
+            items = tables[old & TABLE_MASK].get(old) if tables is not None else None
+            if type(items) is set and len(items) > 1 and item in items:
+                items.remove(item)
+                self.count -= 1
+            else:
+                self.remove(before, item)
+        if deadline:
+            items = tables[new & TABLE_MASK].get(new) if tables is not None else None
+            if type(items) is set and len(items) < SET_ITEMS:
+                items.add(item)
+                self.count += 1
+            else:
+                self.add(deadline, item)
 
     def next_due(self) -> int | None:
         """When the first items become due, in ms; None where there are none."""
         if self._next_known:
             return self._next
         self._next, self._next_known = None, True
-        while self._heap:
-            seconds = self._hours.get(self._heap[0])
-            if seconds is not None:
-                self._next = (min(seconds) + 1) * SECOND_MS
-                break
+        while self._heap and self._heap[0] not in self._hours:
             heappop(self._heap)
+        if self._heap:
+            assert self._tables is not None
+            second = self._heap[0] * HOUR_SECONDS
+            while second not in self._tables[second & TABLE_MASK]:  # one of the hour's is
+                second += 1
+            self._next = (second + 1) * SECOND_MS
         return self._next
 
     def due(self, now: int, limit: int) -> list[T]:
@@ -143,17 +160,19 @@ class Deadlines(Generic[T]):
         first = self.next_due()
         if first is None or first > now:
             return found
-        hour = (first // SECOND_MS - 1) // HOUR_SECONDS  # that second's own: it is due when the next one, of another hour maybe, begins
-        for second, sets in sorted(self._hours[hour].items()):
-            if (second + 1) * SECOND_MS > now:
-                break
-            for items in sets:
-                for item in items:
+        assert self._tables is not None
+        second = first // SECOND_MS - 1
+        end = min(now // SECOND_MS, (second // HOUR_SECONDS + 1) * HOUR_SECONDS)  # of that hour: the next call comes to the next one
+        while second < end:
+            items = self._tables[second & TABLE_MASK].get(second, ())
+            for part in (items,) if type(items) is set else items:
+                for item in part:
                     if len(found) >= limit:
                         return found
                     found.append(item)
+            second += 1
         return found
 
-    def hours(self) -> list[dict[int, list[set[T]]]]:
+    def pieces(self) -> list[Any]:
         """What holds the items, for freeing it piece by piece."""
-        return list(self._hours.values())
+        return self._tables or []

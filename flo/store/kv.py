@@ -202,8 +202,7 @@ class KvStore:
         if deadline:
             entry = b"$%d\r\n%b\r\n%b" % (len(value), value, _pack_note(deadline, index, index | (kind | NOTED) << FLAGS_SHIFT))
             if old is not None and old[-1] & NOTED:
-                before = _deadline_of(old, len(old) - NOTE_BYTES)[0]
-                self.deadlines.move(before, deadline, key)
+                self.deadlines.move(_deadline_of(old, len(old) - NOTE_BYTES)[0], deadline, key)
             else:
                 self.deadlines.add(deadline, key)
         else:
@@ -292,20 +291,24 @@ class KvStore:
         if old is None:
             # a replay of a log whose compaction was cut short: the touch is dead, and the value it was of is gone already
             return
-        flags = old[-1]
-        if flags & NOTED:
-            before, held, _ = _note_of(old, len(old) - NOTE_BYTES)
-            value_end = len(old) - NOTE_BYTES
-        else:
-            before, held = 0, VERSION.unpack_from(old, len(old) - VERSION_BYTES)[0] & VERSION_MASK
-            value_end = len(old) - VERSION_BYTES
-        if held != holder:
+        if entry_holder(old) != holder:
             # the value that it was of was lost with a damaged file: what is here was another, and is not the key's any more
             self.bury(index, key, 0)
             return
-        self.deadlines.move(before, deadline, key)
-        shard[key] = entry = old[:value_end] + _pack_note(deadline, holder, index | (flags | NOTED) << FLAGS_SHIFT)
-        self.bytes += len(entry) - len(old)
+        self.note(shard, old, index, key, deadline, holder)
+
+    def note(self, shard: dict[bytes, bytes], old: bytes, index: int, key: bytes, deadline: int, holder: int) -> None:
+        """`touch`, where the key's shard and its entry so far are known, and that its value is `holder`'s."""
+        flags = old[-1]
+        if flags & NOTED:
+            value_end = len(old) - NOTE_BYTES
+            self.deadlines.move(_deadline_of(old, value_end)[0], deadline, key)
+        else:
+            value_end = len(old) - VERSION_BYTES
+            self.bytes += NOTE_BYTES - VERSION_BYTES
+            if deadline:
+                self.deadlines.add(deadline, key)
+        shard[key] = old[:value_end] + _pack_note(deadline, holder, index | (flags | NOTED) << FLAGS_SHIFT)
 
     def expire(self, key: bytes) -> None:
         """The key's deadline has passed, and was seen to have: it stays past should the clock go back. No record says so."""

@@ -26,7 +26,7 @@ queues of which nothing remains, now and then.
 from array import array
 from bisect import bisect_left
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from heapq import heapify, heappop, heappush, merge
 from itertools import compress, repeat
 from operator import itemgetter
@@ -211,13 +211,6 @@ class Lane:
         fresh, taken = self.fresh, self.taken
         found = (fresh[at] for at in range(self.at, len(fresh)))
         return (seq for seq in found if seq not in taken) if taken else found
-
-    def next_seqs(self, count: int) -> list[int]:
-        """The first fresh messages, up to `count`, none of them behind a taken one."""
-        found = self.fresh[self.at : self.at + count].tolist()
-        if self.taken:
-            del found[next((at for at, seq in enumerate(found) if seq in self.taken), len(found)) :]
-        return found
 
 
 class Dead(NamedTuple):
@@ -471,36 +464,6 @@ class QueueStore:
             self._set(seq, queue, LEASED, priority, attempts, deadline)
         if base:
             self._set_base(seq, queue, base)
-
-    def lease_all(self, seqs: Sequence[int], queue: Queue, priority: int, deadline: int) -> None:
-        """`lease` of fresh messages, the first of their lane, to the same deadline."""
-        leased = pack(LEASED, priority, 1, queue.number, deadline)
-        shards, count = self.shards, len(seqs)
-        queue.lanes[priority].take_first(count)
-        for seq in seqs:
-            shards[seq % 251][seq] = leased
-        queue.counts[READY] -= count
-        queue.counts[LEASED] += count
-        self.timers.add_all(deadline, seqs)
-        self.bytes += (MESSAGE_BYTES + TIMED_BYTES - FRESH_BYTES) * count
-
-    def take_all(self, count: int, queue: Queue, priority: int) -> None:
-        """`remove` of the first `count` fresh messages of a lane."""
-        queue.lanes[priority].take_first(count)
-        queue.counts[READY] -= count
-        self.bytes -= FRESH_BYTES * count
-
-    def remove_all(self, seqs: Sequence[int], states: Sequence[int], queue: Queue) -> None:
-        """`remove` of leased messages; `states` are theirs."""
-        shards = self.shards
-        for seq in seqs:
-            del shards[seq % 251][seq]
-        if queue.bases:
-            for seq in seqs:
-                self._drop_base(seq, queue)
-        self.timers.remove_all([state >> DEADLINE_SHIFT for state in states], seqs)
-        queue.counts[LEASED] -= len(seqs)
-        self.bytes -= (MESSAGE_BYTES + TIMED_BYTES) * len(seqs)
 
     def back(self, seq: int, name: bytes, priority: int, attempts: int, not_before: int, base: int = 0) -> None:
         """A message was given back, or came back from the dead letters."""

@@ -523,7 +523,7 @@ class StreamStore:
 
     def pieces(self) -> list[object]:
         """The containers of the pending records, so that a dropped store can be freed piece by piece."""
-        return [self.streams, *(group.pending for group in self.numbers.values()), *self.timers.pieces(), *self.ages.hours()]
+        return [self.streams, *(group.pending for group in self.numbers.values()), *self.timers.pieces(), *self.ages.pieces()]
 
 
 def _deadline(numbers: dict[int, Group], item: int) -> int:

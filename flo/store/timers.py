@@ -18,14 +18,12 @@ NEAR_BYTES = 100  # of an item in the heap: a tuple, a deadline, and its place
 class Timers:
     """A set of items with deadlines in ms, which the owner of the items knows. An item is here once, besides stale entries in the heap."""
 
-    __slots__ = ("_deadline_of", "_far", "_near", "add", "add_all", "remove_all")
+    __slots__ = ("_deadline_of", "_far", "_near", "add")
 
     def __init__(self, deadline_of: Callable[[int], int]) -> None:
         """`deadline_of(item)` gives the item's present deadline, 0 if it has none any more."""
         self._far: Deadlines[int] = Deadlines()
         self.add = self._far.add  # put an item in: (deadline, item)
-        self.add_all = self._far.add_all  # … many with one deadline
-        self.remove_all = self._far.remove_all
         self._near: list[tuple[int, int]] = []
         self._deadline_of = deadline_of
 
@@ -76,4 +74,4 @@ class Timers:
 
     def pieces(self) -> list[object]:
         """The containers of the items, so that they can be freed piece by piece."""
-        return [*self._far.hours(), self._near]
+        return [*self._far.pieces(), self._near]

@@ -353,25 +353,6 @@ class BaseFile:
             return page.data[place : place + U32.unpack_from(page.data, place)[0]]
         return take_row(self.path, index, self._read_ahead(page.at + place), 0)
 
-    def read_rows(self, indexes: list[int], skip: int) -> list[bytes]:
-        """The bytes behind the first `skip` of grouped records, whose indexes ascend: of the first ones that are in the bytes read ahead,
-        as many as there are. Empty if the first is not."""
-        found: list[bytes] = []
-        page, at = self._page, -1
-        for index in indexes:
-            if page is None or not page.indexes or not page.indexes[0] <= index <= page.indexes[-1]:
-                break
-            at = bisect_left(page.indexes, index, at + 1)
-            start = page.at + page.places[at] - self._ahead_at
-            if page.indexes[at] != index or page.places[at] < page.head.end:
-                break
-            end = start + U32.size + U32.unpack_from(self._ahead, start + U32.size)[0] if 0 <= start <= len(self._ahead) - 8 else 0
-            if not 0 < end <= len(self._ahead):
-                break
-            found.append(take_row(self.path, index, self._ahead, start)[skip:])
-            self._read_end = self._ahead_at + end
-        return found
-
     def _read_value(self, page: _Page, index: int, at: int, place: int) -> bytes:
         data, head = page.data, page.head
         number = sum(1 for other in page.places[:at] if other < head.others_at)
@@ -465,14 +446,6 @@ class Base:
         if data is None and self.history is not None:
             data = self.history.read(index)
         return data
-
-    def read_rows(self, indexes: list[int], skip: int) -> list[bytes]:
-        """The bytes behind the first `skip` of records, whose indexes ascend: of the first ones, as many as are read at once. Empty if the
-        first was dead."""
-        found = self.live.read_rows(indexes, skip)
-        if not found and (data := self.read(indexes[0])) is not None:
-            found = [data[skip:]]
-        return found
 
     def close(self) -> None:
         """Give the descriptors back."""

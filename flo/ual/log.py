@@ -51,7 +51,8 @@ RESERVE_RETRY_SECONDS = 0.25  # how often a full disk is asked again
 # back is cheaper than to new ones, two and a half times if a hypervisor must find those first
 DROP_BYTES_MIN = 256 << 10  # the call itself costs tens of us
 DROP_RECORD_BYTES_MIN = 4 << 10  # on average: with smaller records, the look at each costs as much as it saves
-PENDING_READ_BYTES = 64 << 10  # of unwritten records read together
+RECENT_BYTES = 1 << 20  # of records just written that are read back from memory: most messages are taken a moment after they came
+RECENT_TURNS = 256  # they are of so many turns at most
 PIECES_MAX = 900  # buffers of one write: IOV_MAX is 1,024
 DAMAGED_TOLD_MAX = 1000  # unreadable records that the operator is told of: a whole file of them must not fill the operator's log
 SEALED_OPEN_MAX = 128  # sealed files kept open; a base has two descriptors
@@ -94,6 +95,10 @@ class Log:
         self.files = files = files or Files()
         self.pending: list[bytes] = []
         self.pending_bytes = 0
+        # what `_remember` keeps: turns without a gap between their indexes, up to the last one written
+        self._recent_firsts: list[int] = []
+        self._recent: list[tuple[list[bytes], int]] = []  # (records, their bytes)
+        self._recent_bytes = 0
         self.batches = 0
         self.bytes_written = 0
         self.syncs = 0
@@ -242,6 +247,7 @@ class Log:
         self.pending = []
         self.pending_bytes = 0
         if count:
+            self._remember(records, first, length)
             self._written_at = clock.monotonic()
         self.owes_claim = count > 0 and self.durability != EPHEMERAL
         if self.durability == SYNC:
@@ -252,6 +258,20 @@ class Log:
                 self.files.drop(segment.fd, segment.tail - size, segment.tail)
         elif self._syncer is not None:
             self.durable = max(self.durable, self._syncer.note(segment.fd, self.written))
+
+    def _remember(self, records: list[bytes], first: int, length: int) -> None:
+        """Keep records that were just written, the first with index `first`, for those who read them soon."""
+        firsts, recent = self._recent_firsts, self._recent
+        firsts.append(first)
+        recent.append((records, length))
+        self._recent_bytes += length
+        while self._recent_bytes > RECENT_BYTES or len(recent) > RECENT_TURNS:
+            self._recent_bytes -= recent.pop(0)[1]
+            del firsts[0]
+
+    def forget_recent(self) -> None:
+        """Read everything from disk from here on."""
+        self._recent_firsts, self._recent, self._recent_bytes = [], [], 0
 
     def _write_group(self, records: list[bytes], first: int, time: int) -> tuple[int, int]:
         """Write a turn's records as several batches; returns (bytes in all, the last batch's crc)."""
@@ -482,6 +502,7 @@ class Log:
                 base.close()
             remove_replaced(self.files, self.directory, [entry])
             raise
+        self.forget_recent()  # what is dead now is not read any more
         replaced = self._segments[at : at + len(old)]
         self._segments[at : at + len(old)] = [base]
         for segment in replaced:
@@ -543,34 +564,15 @@ class Log:
         if index > self.written:
             at = index - self.written - 1
             return self.pending[at] if at < len(self.pending) else None
+        firsts = self._recent_firsts
+        if firsts and index >= firsts[0]:
+            at = bisect_right(firsts, index) - 1
+            return self._recent[at][0][index - firsts[at]]
         segment = self._segment_of(index)
         if segment is None:
             return None
         try:
             return segment.read(index)
-        except (OSError, LogDamaged) as e:
-            raise self.met_damage(f"index {index}", segment.path, e) from e
-
-    def read_rows(self, indexes: list[int], skip: int) -> list[bytes]:
-        """The bytes behind the first `skip` of records, whose indexes ascend: of the first ones, as many as can be read at once. Empty if
-        the log does not have the first. Raises `Damaged`."""
-        index = indexes[0]
-        if index > self.written:
-            pending, before, room = self.pending, self.written + 1, PENDING_READ_BYTES
-            found: list[bytes] = []
-            for each in indexes:
-                if each - before >= len(pending) or room < 0:
-                    break
-                found.append(pending[each - before][skip:])
-                room -= len(found[-1])
-            return found
-        segment = self._segment_of(index)
-        if segment is None:
-            return []
-        if indexes[-1] > segment.last:
-            indexes = indexes[: bisect_right(indexes, segment.last)]
-        try:
-            return segment.read_rows(indexes, skip)
         except (OSError, LogDamaged) as e:
             raise self.met_damage(f"index {index}", segment.path, e) from e
 

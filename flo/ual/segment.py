@@ -355,26 +355,6 @@ class Segment:
             self._checked, self._checked_at = data, at
         return data, at
 
-    def read_rows(self, indexes: list[int], skip: int) -> list[bytes]:
-        """The bytes behind the first `skip` of records of this segment, whose indexes ascend: of the first ones, as many as are verified at
-        once. Raises `LogDamaged`."""
-        offsets, place = self._place_of(indexes[0])
-        data, start = self._checked, self._checked_at
-        if not 0 <= (offsets[place] & PLACE_MASK) - start < len(data):
-            data, start = self._check(indexes[0])
-            offsets, place = self._place_of(indexes[0])
-        size, length_at = len(data), U32.unpack_from
-        found: list[bytes] = []
-        before = indexes[0] - place
-        for index in indexes:
-            if index - before >= len(offsets):
-                break
-            at = (offsets[index - before] & PLACE_MASK) - start
-            if at >= size:
-                break
-            found.append(data[at + skip : at + length_at(data, at)[0]])
-        return found
-
     def read(self, index: int) -> bytes:
         """The bytes of record `index`, which must lie in this segment. Raises `LogDamaged`."""
         offsets, place = self._place_of(index)

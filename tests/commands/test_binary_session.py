@@ -8,11 +8,12 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from flo.commands.binary import load_handlers, pipeline
+from flo.commands.binary import load_handlers
 from flo.commands.binary.session import BinarySession
+from flo.commands.runner import Reply
 from flo.operations import BY_NAME, OPERATIONS
 from flo.proto import binary
-from flo.proto.binary import Frame, FrameReader, Response, encode_request, namespace_hash, split_response
+from flo.proto.binary import FrameReader, Request, Response, encode_request, namespace_hash, split_response
 from tests.commands.test_flat import assert_alike, contents, log_of
 from tests.support.fakes import FakeHost, FakePeer
 
@@ -24,7 +25,7 @@ load_handlers()
 def made(host: FakeHost, plain: bool = False) -> BinarySession:
     """A session on `host`; a `plain` one never takes the flat path."""
     session = BinarySession(host, FakePeer())
-    session.flat = session.flat and not plain
+    session.ordinary = session.ordinary and not plain
     return session
 
 
@@ -140,9 +141,9 @@ def test_the_flat_path_is_taken() -> None:
             encode_request(BY_NAME[name], 1, 0, b"key", b"1" if name == "kv_put" else b"") for name in ("kv_put", "kv_get", "kv_get")
         )
         session = made(host)
-        assert pipeline.run(session, data, 0, 1 << 20) == len(data)
+        assert len(session.decode(data)[0]) == 3
         lone = encode_request(BY_NAME["kv_get"], 1, 0, b"key")
-        assert pipeline.run(session, lone, 0, 1 << 20) == len(lone)
+        assert len(session.decode(lone)[0]) == 1
     finally:
         host.close()
 
@@ -215,14 +216,14 @@ def test_large_requests_in_the_flat_path(size: int, monkeypatch: pytest.MonkeyPa
     """Keys and values too large for runs, alone and in pipelines, are as the plain way has them; values up to 64 KiB do not take that."""
     flat_host, plain_host = FakeHost(), FakeHost()
     plainly: list[int] = []
-    execute = BinarySession._execute
+    attend = BinarySession.attend
 
-    def counting(self: BinarySession, frame: Frame) -> None:
+    def counting(self: BinarySession, request: Request) -> Reply:
         if self.host is flat_host:
-            plainly.append(len(frame.payload))
-        execute(self, frame)
+            plainly.append(len(request.value))
+        return attend(self, request)
 
-    monkeypatch.setattr(BinarySession, "_execute", counting)
+    monkeypatch.setattr(BinarySession, "attend", counting)
     put, get, incr = (BY_NAME[name] for name in ("kv_put", "kv_get", "kv_incr"))
     value, key = b"\r\n7" * (size // 3), b"k" * min(size, 65_535)
     try:
@@ -305,7 +306,7 @@ def test_damaged_requests_never_break_the_session(seed: int) -> None:
             if number % 100 == 0:
                 host.tick()
         assert ended > 1000
-        assert not host.waiting or session.waiters
+        assert not host.waiting or session.waits
         assert not [line for line in host.logged if line.startswith("error")]
         assert ask(made(host), "ping", value=b"still here").payload == b"still here"
     finally:
@@ -350,7 +351,7 @@ def test_wait_answers_when_the_key_exists(host: FakeHost) -> None:
     assert host.waiting == 1
     (put,) = send(writing, 3, "kv_put", b"k", b"v")
     assert out(waiting) == [Response(0, 1, struct.pack("<Q", version(put)) + b"v")]
-    assert host.waiting == 0 and not waiting.waiters
+    assert host.waiting == 0 and not waiting.waits
     (at_once,) = send(waiting, 4, "kv_get", b"k", wait=0)
     assert at_once.payload[8:] == b"v" and host.waiting == 0
     host.close()

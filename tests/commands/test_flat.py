@@ -6,6 +6,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from flo.commands.runner import Reply
 from flo.commands.session import RespSession
 from flo.errors import Fatal
 from flo.store.kv import KvStore
@@ -152,14 +153,14 @@ def test_large_values_by_themselves(size: int, monkeypatch: pytest.MonkeyPatch) 
     """One request whose value is taken by its length, whatever is in it; and what only looks like one."""
     flat_host, plain_host = FakeHost(), FakeHost()
     plainly: list[bytes] = []
-    execute = RespSession.execute
+    attend = RespSession.attend
 
-    def counting(self: RespSession, args: list[bytes]) -> None:
+    def counting(self: RespSession, args: list[bytes]) -> Reply:
         if self.host is flat_host:
             plainly.append(args[0])
-        execute(self, args)
+        return attend(self, args)
 
-    monkeypatch.setattr(RespSession, "execute", counting)
+    monkeypatch.setattr(RespSession, "attend", counting)
     inside = b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$2\r\nab\r\n"
     values = [b"v" * size, b"\r\n" * (size // 2), (b"\r\n$3\r\nabc" * size)[:size], inside.ljust(size)]
     requests: list[tuple[str | bytes, ...]] = [
@@ -224,7 +225,7 @@ def test_messages_are_taken_for_good_many_at_once(monkeypatch: pytest.MonkeyPatc
         both(b"".join(encode("LPUSH", "q", f"m{number}") for number in range(12)))
         both(encode("QDEQUEUE", "q") + encode("CLIENT", "AUTOACK", "ON"))
         with monkeypatch.context() as patch:
-            patch.setattr(type(one), "execute", None)
+            patch.setattr(type(one), "attend", None)
             assert feed(one, encode("RPOP", "q") * 5).count(b"$2") == 5
         assert feed(other, encode("RPOP", "q") * 5).count(b"$2") == 5
         both(encode("QNACK", "q", "1-1") + encode("QENQUEUE", "q", "urgent", "PRIORITY", "1"))
@@ -319,12 +320,11 @@ def test_values_are_read_many_at_once() -> None:
 
 def test_the_flat_path_is_taken() -> None:
     """Were it never taken, the twin test could not fail."""
-    from flo.commands import pipeline
-
     host = FakeHost()
     try:
         data = encode("SET", "k", "1") + encode("GET", "k") + encode("INCR", "n") + encode("INCR", "n")
-        assert pipeline.run(session(host), data, 1 << 20) == len(data)
+        calls, end_of = session(host).decode(data)
+        assert len(calls) == 4 and end_of(4) == len(data)
     finally:
         host.close()
 

@@ -4,17 +4,14 @@ After every restart the state rebuilt from the log must equal the state before; 
 must give the same keys (liveness: dropping what is dead changes nothing).
 """
 
-import tempfile
-from contextlib import suppress
 from typing import Any, ClassVar
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, rule
 
 from flo.engine import Engine, EngineSettings
-from flo.engine.kv import KeyValue
 from flo.engine.namespace import Namespace
 from flo.errors import BadRequest, Conflict, NotFound, WrongKind
 from flo.store.kv import COUNTER, JSON, STRING
@@ -294,45 +291,3 @@ class TestEngineModelLong(EngineModel.TestCase):  # type: ignore[misc, valid-typ
 
 BEFORE = st.tuples(st.sampled_from(["put", "soon", "late", "incr", "json", "delete", "touch", "pass"]), KEYS)
 ITEMS = st.lists(st.tuples(KEYS, VALUES, st.sampled_from([0, 0, 0, START + 5, START + 99_000])), max_size=12)
-
-
-@settings(max_examples=150, deadline=None)
-@given(st.lists(BEFORE, max_size=12), st.lists(ITEMS, max_size=3), st.booleans())
-def test_many_values_written_together_are_as_if_one_by_one(
-    before: list[tuple[str, bytes]], batches: list[list[tuple[bytes, bytes, int]]], watched: bool
-) -> None:
-    """`KeyValue._write_all` against `_write`: versions, state, what is accounted, the log, and who is told."""
-    seen = []
-    for together in (True, False):
-        with tempfile.TemporaryDirectory() as directory, pytest.MonkeyPatch.context() as patch:
-            if not together:
-                one_by_one = lambda self, items: [self._write(key, value, STRING, deadline) for key, value, deadline in items]  # noqa: E731
-                patch.setattr(KeyValue, "_write_all", one_by_one)
-            wall = START
-            with Engine(directory, EngineSettings(history_depth=5), clock=lambda: wall) as engine:  # noqa: B023
-                kv = engine.namespaces["default"].kv
-                for what, key in before:
-                    with suppress(NotFound, WrongKind):
-                        if what in ("put", "soon", "late"):
-                            kv.put(key, b"was", deadline={"put": 0, "soon": START + 5, "late": START + 99_000}[what])
-                        elif what == "incr":
-                            kv.incr(key)
-                        elif what == "json":
-                            kv.json_set(key, b"[1]")
-                        elif what == "delete":
-                            kv.put(key, b"was")
-                            kv.delete(key)
-                        elif what == "touch":
-                            kv.touch(key, START + 99_000)
-                        else:
-                            wall = START + 6
-                told: list[bytes] = []
-                if watched:
-                    kv.watch(b"a", lambda: told.append(b"a"))  # noqa: B023
-                versions = [kv.put_many(items) for items in batches]
-                keys = sorted(key for shard in kv.store.shards for key in shard)
-                found = {"log": [engine.log.read_bytes(index) for index in range(1, engine.log.next_index)], "versions": versions}
-                found |= {"state": snapshot(engine), "bytes": kv.store.bytes, "buried": dict(kv.store.buried), "told": told}
-                found |= {"order": kv.scan(limit=1000), "keys": keys}
-            seen.append(found)
-    assert seen[0] == seen[1]

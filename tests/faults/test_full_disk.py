@@ -12,9 +12,7 @@ from typing import Any
 
 import pytest
 
-from flo.commands import pipeline
 from flo.commands.binary import load_handlers
-from flo.commands.binary import pipeline as binary_pipeline
 from flo.commands.binary.session import BinarySession
 from flo.commands.session import RespSession
 from flo.operations import BY_NAME
@@ -143,16 +141,8 @@ def test_a_turn_s_large_values_are_not_more_than_is_reserved(protocol: str, monk
                 made.append((RespSession(host, FakePeer()), encode("SET", key, value)))
             else:
                 made.append((BinarySession(host, FakePeer()), encode_request(BY_NAME["kv_put"], number, 0, key, value)))
-        lane: Any = pipeline.run_many if protocol == "resp" else binary_pipeline.run_many
-        for at in range(0, len(made), 2):  # as many as a connection's turn receives
-            work: list[Any] = made[at : at + 2]
-            done = 0
-            while done < len(work):
-                done, offset = lane(work, done, 1 << 20)
-                if done < len(work):  # the plain way, as the connection goes on
-                    session, data = work[done]
-                    assert session.go_on(data, offset) == len(data)
-                    done += 1
+        for session, data in made:
+            assert session.feed(data, 1 << 20) == len(data)
         answers = [b"".join(session.peer.out) for session, _ in made]
         accepted = [answer for answer in answers if answer.startswith((b"+OK", b"FLO\x01\x00\x00"))]
         assert 20 < len(accepted) < 110, len(accepted)

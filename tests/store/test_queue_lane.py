@@ -63,23 +63,6 @@ class LaneModel(RuleBasedStateMachine):
         self.store.lease(seq, NAME, 0, attempts, LATER, self.bases.get(seq, 0))
         self.leased[seq] = attempts
 
-    @precondition(lambda self: self.ready and not any(self.ready.values()))
-    @rule(count=st.integers(1, 5), acknowledge=st.booleans())
-    def lease_many(self, count: int, acknowledge: bool) -> None:
-        lane = self.queue.lanes[0]
-        if lane.back:
-            return
-        seqs = lane.next_seqs(count)
-        assert seqs == sorted(self.ready)[: len(seqs)]
-        assert seqs and (len(seqs) == count or len(seqs) == len(self.ready) or lane.taken)
-        for seq in seqs:
-            del self.ready[seq]
-        if acknowledge:
-            self.store.take_all(len(seqs), self.queue, 0)
-        else:
-            self.store.lease_all(seqs, self.queue, 0, LATER)
-            self.leased |= dict.fromkeys(seqs, 1)
-
     @precondition(lambda self: self.leased)
     @rule(data=st.data(), what=st.sampled_from(["back", "gone", "lapse", "die", "extend"]))
     def settle(self, data: st.DataObject, what: str) -> None:
@@ -203,7 +186,8 @@ def test_what_leaves_from_behind_another_and_comes_back_is_there_once(how: str) 
 def test_what_is_acknowledged_after_its_lease_is_not_kept(order: Sequence[int]) -> None:
     store = QueueStore()
     store.extend(NAME, 0, array("Q", range(1, 1001)))
-    store.lease_all(range(1, 1001), store.open(NAME), 0, LATER)
+    for seq in range(1, 1001):
+        store.lease(seq, NAME, 0, 1, LATER)
     for seq in range(1, 1001):
         lapse(store, seq)
     for seq in order:
@@ -217,7 +201,8 @@ def test_an_empty_lane_gives_its_memory_back() -> None:
     store = QueueStore()
     store.extend(NAME, 0, array("Q", range(1, 1001)))
     queue = store.open(NAME)
-    store.take_all(1000, queue, 0)
+    for seq in range(1, 1001):
+        store.remove(seq, NAME)
     assert not queue.lanes[0].fresh
     store.message(2000, NAME, 0, 0)
     assert store.first(queue)[0] == 2000
@@ -245,7 +230,8 @@ def test_the_first_of_many_is_found_without_going_over_those_before() -> None:
     store = QueueStore()
     store.extend(NAME, 0, array("Q", range(1, 10_001)))
     queue = store.open(NAME)
-    store.take_all(4_000, queue, 0)
+    for seq in range(1, 4_001):
+        store.remove(seq, NAME)
     lane = queue.lanes[0]
     assert lane.at == 4_000
     lane.fresh = Counted("Q", lane.fresh)

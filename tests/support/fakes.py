@@ -116,11 +116,11 @@ class FakeHost:
 
 
 def session(host: FakeHost, plain: bool = False) -> RespSession:
-    """A session on `host`; a `plain` one never takes the flat path."""
+    """A session on `host`; for a `plain` one, each request goes through the parser by itself."""
     made = RespSession(host, FakePeer())
     if plain:
-        made.settle = types.MethodType(lambda self: None, made)  # type: ignore[method-assign]
-        made.flat = False
+        made.note_settings = types.MethodType(lambda self: None, made)  # type: ignore[method-assign]
+        made.ordinary = False
     return made
 
 
@@ -136,6 +136,8 @@ def feed(made: RespSession, data: bytes) -> bytes:
             made.resume()
         replies += b"".join(made.peer.out)
         made.peer.out.clear()
+        if made.busy:
+            break
         if not made.yielded and not (made.halted and taken):
             break
         if not rest:

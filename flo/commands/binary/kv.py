@@ -2,10 +2,11 @@
 
 from collections.abc import Callable, Generator
 
-from flo.commands.binary.session import BinarySession, Waiter
-from flo.commands.binary.table import Options, Reply, handles, packs
+from flo.commands.binary.session import BinarySession
+from flo.commands.binary.table import Options, Result, handles, packs
 from flo.commands.host import LAZY_ARGUMENTS_MAX
 from flo.commands.operations import deadline
+from flo.commands.runner import Wait
 from flo.engine import KeyValue, Namespace
 from flo.engine.kv import ATOMIC_KEYS_MAX
 from flo.errors import BadRequest, NotFound
@@ -20,7 +21,7 @@ _version = VERSION.pack
 
 
 @handles("kv_get")
-def get(session: BinarySession, namespace: Namespace, key: bytes, _: bytes, options: Options) -> Reply:
+def get(session: BinarySession, namespace: Namespace, key: bytes, _: bytes, options: Options) -> Result:
     if options:
         return _get_or_wait(session, namespace.kv, key, options)
     entry = namespace.kv.entry(key)
@@ -31,7 +32,7 @@ def get(session: BinarySession, namespace: Namespace, key: bytes, _: bytes, opti
     return entry_answer(entry)
 
 
-def _get_or_wait(session: BinarySession, kv: KeyValue, key: bytes, options: Options) -> Reply:
+def _get_or_wait(session: BinarySession, kv: KeyValue, key: bytes, options: Options) -> Result:
     if "cas_version" in options and "block" not in options:
         raise BadRequest("kv_get takes cas_version only with block, as the version already known")
     present = kv.get(key)  # a damaged one is refused here: nothing after the waiter is made may raise
@@ -46,7 +47,7 @@ def _get_or_wait(session: BinarySession, kv: KeyValue, key: bytes, options: Opti
             raise NotFound(str(MISSING))
         return _version(found.version) + found.value
 
-    waiter = Waiter(session, milliseconds, answer)
+    waiter = Wait(session, None, milliseconds, answer, holds=False)
     watch = kv.watch(key, waiter.ready, known)
     if watch is None:
         waiter.ready()
@@ -56,7 +57,7 @@ def _get_or_wait(session: BinarySession, kv: KeyValue, key: bytes, options: Opti
     return waiter
 
 
-def _expire_later(session: BinarySession, waiter: Waiter, kv: KeyValue, key: bytes) -> None:
+def _expire_later(session: BinarySession, waiter: Wait, kv: KeyValue, key: bytes) -> None:
     """Bury the key at its deadline, if it has one: the sweep would come up to a second later. The timer goes by the steady clock: where the
     wall clock has gone back meanwhile, the deadline is waited for again; where it has gone forward, the sweep comes first."""
     host, left = session.host, kv.store.deadline(key) - session.host.engine.now
@@ -109,7 +110,7 @@ SLICE_BYTES = 1 << 20  # of values copied in one slice
 
 
 @handles("kv_batch_put")
-def batch_put(session: BinarySession, namespace: Namespace, _: bytes, value: bytes, options: Options) -> Reply:
+def batch_put(session: BinarySession, namespace: Namespace, _: bytes, value: bytes, options: Options) -> Result:
     (items,) = shape(BY_NAME["kv_batch_put"].value).decode(value, ATOMIC_KEYS_MAX)
     engine, kv = session.host.engine, namespace.kv
     ttls = {ttl for _, _, ttl in items}
@@ -123,7 +124,7 @@ def batch_put(session: BinarySession, namespace: Namespace, _: bytes, value: byt
     return _once_read(kv, len(items), put_all)
 
 
-def _once_read(kv: KeyValue, count: int, answer: Callable[[], bytes]) -> Reply:
+def _once_read(kv: KeyValue, count: int, answer: Callable[[], bytes]) -> Result:
     """The answer to a request of so many keys: where they may be on disk since the start and are many, once all are read. Each would cost
     a look there, and others would wait."""
 
@@ -141,7 +142,7 @@ def history(session: BinarySession, namespace: Namespace, key: bytes, _: bytes, 
 
 
 @handles("kv_mget")
-def mget(session: BinarySession, namespace: Namespace, _: bytes, value: bytes, options: Options) -> Reply:
+def mget(session: BinarySession, namespace: Namespace, _: bytes, value: bytes, options: Options) -> Result:
     (keys,) = shape(BY_NAME["kv_mget"].value).decode(value, MGET_KEYS_MAX)
     kv = namespace.kv
 
@@ -156,6 +157,6 @@ def mget(session: BinarySession, namespace: Namespace, _: bytes, value: bytes, o
 
 
 @handles("kv_json_get")
-def json_get(session: BinarySession, namespace: Namespace, key: bytes, _: bytes, options: Options) -> Reply:
+def json_get(session: BinarySession, namespace: Namespace, key: bytes, _: bytes, options: Options) -> Result:
     text, version = namespace.kv.json_get(key, **options)
     return _version(version) + text

@@ -1,8 +1,9 @@
 """The queue operations over the binary protocol (SPEC section 2.3) that do not follow from their rows: waits, pages."""
 
 from flo.commands.binary.names import NAMESPACE_DELETED, json_payload, json_text, page
-from flo.commands.binary.session import BinarySession, Waiter
-from flo.commands.binary.table import Options, Reply, handles, packs
+from flo.commands.binary.session import BinarySession
+from flo.commands.binary.table import Options, Result, handles, packs
+from flo.commands.runner import Wait
 from flo.engine import Namespace
 from flo.engine.queue import Message
 from flo.errors import NotFound
@@ -11,12 +12,12 @@ _messages = packs("queue_dequeue")
 
 
 @handles("queue_dequeue")
-def dequeue(session: BinarySession, namespace: Namespace, name: bytes, _: bytes, options: Options) -> Reply:
+def dequeue(session: BinarySession, namespace: Namespace, name: bytes, _: bytes, options: Options) -> Result:
     queues, limit, lease = namespace.queues, options["limit"], options.get("lease")
     if "block" not in options:
         return _messages(queues.dequeue(name, limit, lease=lease))
     found: list[Message] = []
-    waiter: Waiter | None = None
+    waiter: Wait | None = None
 
     def deliver(_name: bytes, messages: list[Message]) -> None:
         found.extend(messages)
@@ -33,7 +34,7 @@ def dequeue(session: BinarySession, namespace: Namespace, name: bytes, _: bytes,
         return _messages(found)
 
     try:
-        waiter = Waiter(session, options["block"], answer)
+        waiter = Wait(session, None, options["block"], answer, holds=False)
     except BaseException:
         taker.cancel()
         raise
@@ -42,7 +43,7 @@ def dequeue(session: BinarySession, namespace: Namespace, name: bytes, _: bytes,
 
 
 @handles("queue_list")
-def queue_list(session: BinarySession, namespace: Namespace, name: bytes, _: bytes, options: Options) -> Reply:
+def queue_list(session: BinarySession, namespace: Namespace, name: bytes, _: bytes, options: Options) -> Result:
     queues = namespace.queues
     names, following = page("queue_list", options, queues.names(), CURSOR_MARK)
     return json_payload({"queues": [{"name": json_text(each), **queues.stats(each)} for each in names], "cursor": following})

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from flo.commands.binary.session import BinarySession
-from flo.commands.binary.table import Handler, Options, Reply, add_handler
+from flo.commands.binary.table import Handler, Options, Result, add_handler
 from flo.commands.operations import arguments_of, method_of
 from flo.engine import Namespace
 from flo.engine.queue import MANY_MAX
@@ -23,13 +23,13 @@ def handler_of(row: Operation) -> Handler:
     part_of, method, check = method_of(row)
     arguments, answer, read = arguments_of(row), _answer(row), _value(row)
 
-    def handler(session: BinarySession, namespace: Namespace, key: bytes, _: bytes, options: Options) -> Reply:
+    def handler(session: BinarySession, namespace: Namespace, key: bytes, _: bytes, options: Options) -> Result:
         part = part_of(namespace)
         if check is not None:
             check(key)
         return answer(method(part, key, **arguments(session.host.engine, options)) if options else method(part, key))
 
-    def handler_with_value(session: BinarySession, namespace: Namespace, key: bytes, value: bytes, options: Options) -> Reply:
+    def handler_with_value(session: BinarySession, namespace: Namespace, key: bytes, value: bytes, options: Options) -> Result:
         part = part_of(namespace)
         if check is not None:
             check(key)

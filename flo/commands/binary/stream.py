@@ -4,9 +4,10 @@ from collections.abc import Callable
 from itertools import islice
 
 from flo.commands.binary.names import NAMESPACE_DELETED, json_payload, json_text, page
-from flo.commands.binary.session import BinarySession, Waiter
-from flo.commands.binary.table import Options, Reply, Slices, handles, packs
+from flo.commands.binary.session import BinarySession
+from flo.commands.binary.table import Options, Result, handles, packs
 from flo.commands.operations import SECOND_MS
+from flo.commands.runner import Job, Wait
 from flo.engine import Namespace, Streams
 from flo.engine.group import MANY_MAX, MANY_SLICE, Delivery, check_names, check_stream_name, unread
 from flo.engine.stream import Bounds, id_text
@@ -40,7 +41,7 @@ _records, _deliveries = shape(RECORDS).pack, shape(DELIVERIES).pack
 
 
 @handles("stream_read")
-def read(session: BinarySession, namespace: Namespace, name: bytes, value: bytes, options: Options) -> Reply:
+def read(session: BinarySession, namespace: Namespace, name: bytes, value: bytes, options: Options) -> Result:
     streams, limit = _streams(namespace, name, options), options["limit"]
     start, end = options.get("start", 0), options.get("end", ID_MAX)
     if "tail" in options:
@@ -55,20 +56,20 @@ def read(session: BinarySession, namespace: Namespace, name: bytes, value: bytes
             raise NotFound(NAMESPACE_DELETED)
         return _records(streams.read(name, start, end, limit))
 
-    waiter = Waiter(session, options["block"], answer)
+    waiter = Wait(session, None, options["block"], answer, holds=False)
     waiter.ends_with(streams.watch({name: max(start - 1, 0)}, waiter.ready).cancel)
     return waiter
 
 
 @handles("stream_info")
-def info(session: BinarySession, namespace: Namespace, name: bytes, value: bytes, options: Options) -> Reply:
+def info(session: BinarySession, namespace: Namespace, name: bytes, value: bytes, options: Options) -> Result:
     stream = _streams(namespace, name, options).store.find(name) or Stream(name)
     groups = sum(group.declared for group in stream.groups.values())
     return packs("stream_info")(stream.first, stream.last, stream.count, stream.bytes, groups)
 
 
 @handles("stream_trim")
-def trim(session: BinarySession, namespace: Namespace, name: bytes, value: bytes, options: Options) -> Reply:
+def trim(session: BinarySession, namespace: Namespace, name: bytes, value: bytes, options: Options) -> Result:
     if not {"start", "max_len", "max_age", "max_bytes"} & options.keys():
         raise BadRequest("stream_trim needs one of the options start, max_len, max_age, max_bytes: what is to stay")
     bounds = Bounds(
@@ -82,7 +83,7 @@ def trim(session: BinarySession, namespace: Namespace, name: bytes, value: bytes
 
 
 @handles("stream_list")
-def stream_list(session: BinarySession, namespace: Namespace, name: bytes, value: bytes, options: Options) -> Reply:
+def stream_list(session: BinarySession, namespace: Namespace, name: bytes, value: bytes, options: Options) -> Result:
     streams = _streams(namespace, name, options)
     names, following = page("stream_list", options, streams.names(), CURSOR_MARK)
     return json_payload({"streams": [_described(streams.store.streams[each]) for each in names], "cursor": following})
@@ -109,7 +110,7 @@ def _described(stream: Stream) -> dict[str, object]:
 
 
 @handles("stream_group_create")
-def group_create(session: BinarySession, namespace: Namespace, name: bytes, value: bytes, options: Options) -> Reply:
+def group_create(session: BinarySession, namespace: Namespace, name: bytes, value: bytes, options: Options) -> Result:
     start = None if "tail" in options else max(options.get("start", 0) - 1, 0)
     _streams(namespace, name, options).groups.create(
         name,
@@ -124,7 +125,7 @@ def group_create(session: BinarySession, namespace: Namespace, name: bytes, valu
 
 
 @handles("stream_group_read")
-def group_read(session: BinarySession, namespace: Namespace, name: bytes, value: bytes, options: Options) -> Reply:
+def group_read(session: BinarySession, namespace: Namespace, name: bytes, value: bytes, options: Options) -> Result:
     groups, limit = _streams(namespace, name, options).groups, options["limit"]
     group, consumer, no_ack = options["group"], options["consumer"], "no_ack" in options
     found = groups.read(name, group, consumer, limit, no_ack=no_ack, create=True)
@@ -144,37 +145,37 @@ def group_read(session: BinarySession, namespace: Namespace, name: bytes, value:
             raise gone[0]
         return _deliveries(found)
 
-    waiter = Waiter(session, options["block"], answer)
+    waiter = Wait(session, None, options["block"], answer, holds=False)
     waiter.ends_with(groups.wait([(name, group)], consumer, limit, deliver, acknowledge=no_ack).cancel)
     return waiter
 
 
 @handles("stream_group_ack")
-def group_ack(session: BinarySession, namespace: Namespace, name: bytes, value: bytes, options: Options) -> Reply:
+def group_ack(session: BinarySession, namespace: Namespace, name: bytes, value: bytes, options: Options) -> Result:
     streams, group = _streams(namespace, name, options), options["group"]
     return _counted(_ids(value), lambda ids: streams.groups.ack(name, group, ids, need=True))
 
 
 @handles("stream_group_nack")
-def group_nack(session: BinarySession, namespace: Namespace, name: bytes, value: bytes, options: Options) -> Reply:
+def group_nack(session: BinarySession, namespace: Namespace, name: bytes, value: bytes, options: Options) -> Result:
     streams = _streams(namespace, name, options)
     group, delay, consumer = options["group"], options.get("delay", 0), options.get("consumer")
     return _counted(_ids(value), lambda ids: streams.groups.nack(name, group, ids, delay=delay, consumer=consumer))
 
 
 @handles("stream_group_touch")
-def group_touch(session: BinarySession, namespace: Namespace, name: bytes, value: bytes, options: Options) -> Reply:
+def group_touch(session: BinarySession, namespace: Namespace, name: bytes, value: bytes, options: Options) -> Result:
     streams = _streams(namespace, name, options)
     group, lease, consumer = options["group"], options.get("lease"), options.get("consumer")
     return _counted(_ids(value), lambda ids: streams.groups.touch(name, group, ids, lease=lease, consumer=consumer))
 
 
-def _counted(ids: list[int], step: Callable[[list[int]], int]) -> Reply:
+def _counted(ids: list[int], step: Callable[[list[int]], int]) -> Result:
     """How many of the ids `step` counts, given a slice of them at a time."""
     return _count(step(ids)) if len(ids) <= MANY_SLICE else _count_job(ids, step)
 
 
-def _count_job(ids: list[int], step: Callable[[list[int]], int]) -> Slices:
+def _count_job(ids: list[int], step: Callable[[list[int]], int]) -> Job:
     count = 0
     for at in range(0, len(ids), MANY_SLICE):
         count += step(ids[at : at + MANY_SLICE])
@@ -183,12 +184,12 @@ def _count_job(ids: list[int], step: Callable[[list[int]], int]) -> Slices:
 
 
 @handles("stream_group_claim")
-def group_claim(session: BinarySession, namespace: Namespace, name: bytes, value: bytes, options: Options) -> Reply:
+def group_claim(session: BinarySession, namespace: Namespace, name: bytes, value: bytes, options: Options) -> Result:
     streams = _streams(namespace, name, options)
     return _claim_job(streams, name, options["group"], options["consumer"], options.get("min_idle", 0), options["limit"])
 
 
-def _claim_job(streams: Streams, name: bytes, group: bytes, consumer: bytes, idle: int, limit: int) -> Slices:
+def _claim_job(streams: Streams, name: bytes, group: bytes, consumer: bytes, idle: int, limit: int) -> Job:
     start, found = streams.groups.claim_idle(name, group, consumer, idle, 0, limit)[:2]
     while start and not found:
         yield
@@ -197,7 +198,7 @@ def _claim_job(streams: Streams, name: bytes, group: bytes, consumer: bytes, idl
 
 
 @handles("stream_group_pending")
-def group_pending(session: BinarySession, namespace: Namespace, name: bytes, value: bytes, options: Options) -> Reply:
+def group_pending(session: BinarySession, namespace: Namespace, name: bytes, value: bytes, options: Options) -> Result:
     _, group = _streams(namespace, name, options).groups.need(name, options["group"])
     now = session.host.engine.now
     pending = [(ident, group.pending[ident]) for ident in islice(group.order.start(0), SHOWN_MAX)]
@@ -227,7 +228,7 @@ def group_pending(session: BinarySession, namespace: Namespace, name: bytes, val
 
 
 @handles("stream_group_info")
-def group_info(session: BinarySession, namespace: Namespace, name: bytes, value: bytes, options: Options) -> Reply:
+def group_info(session: BinarySession, namespace: Namespace, name: bytes, value: bytes, options: Options) -> Result:
     groups = _streams(namespace, name, options).groups
     stream, group = groups.need(name, options["group"])
     now = session.host.engine.now
@@ -253,7 +254,7 @@ def group_info(session: BinarySession, namespace: Namespace, name: bytes, value:
 
 
 @handles("stream_group_delete")
-def group_delete(session: BinarySession, namespace: Namespace, name: bytes, value: bytes, options: Options) -> Reply:
+def group_delete(session: BinarySession, namespace: Namespace, name: bytes, value: bytes, options: Options) -> Result:
     groups, group = _streams(namespace, name, options).groups, options["group"]
     groups.need(name, group)
     groups.destroy(name, group)

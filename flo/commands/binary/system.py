@@ -8,7 +8,7 @@ import flo
 from flo.commands import namespaces
 from flo.commands.binary.names import json_payload
 from flo.commands.binary.session import BinarySession
-from flo.commands.binary.table import Held, Options, Reply, handles, packs
+from flo.commands.binary.table import Held, Options, Result, handles, packs
 from flo.commands.host import Host, resident_bytes
 from flo.commands.secret import FAILURE_SECONDS, is_right
 from flo.engine import Namespace
@@ -18,12 +18,12 @@ ALONE = "this server stands alone: it has no cluster to join or leave"
 
 
 @handles("ping")
-def ping(session: BinarySession, namespace: Namespace, name: bytes, value: bytes, options: Options) -> Reply:
+def ping(session: BinarySession, namespace: Namespace, name: bytes, value: bytes, options: Options) -> Result:
     return value
 
 
 @handles("auth")
-def auth(session: BinarySession, namespace: Namespace, name: bytes, value: bytes, options: Options) -> Reply:
+def auth(session: BinarySession, namespace: Namespace, name: bytes, value: bytes, options: Options) -> Result:
     if session.host.secret is None:
         raise BadRequest("this server has no secret, so there is nothing to authenticate with")
     if not is_right(session.host, session.peer, value):
@@ -33,13 +33,13 @@ def auth(session: BinarySession, namespace: Namespace, name: bytes, value: bytes
 
 
 @handles("namespace_create")
-def namespace_create(session: BinarySession, namespace: Namespace, name: bytes, value: bytes, options: Options) -> Reply:
+def namespace_create(session: BinarySession, namespace: Namespace, name: bytes, value: bytes, options: Options) -> Result:
     namespaces.create(session.host, namespaces.name_of(name))
     return b""
 
 
 @handles("namespace_list")
-def namespace_list(session: BinarySession, namespace: Namespace, name: bytes, value: bytes, options: Options) -> Reply:
+def namespace_list(session: BinarySession, namespace: Namespace, name: bytes, value: bytes, options: Options) -> Result:
     return packs("namespace_list")(namespaces.names(session.host))
 
 
@@ -67,12 +67,12 @@ def describe_namespace(namespace: Namespace) -> dict[str, object]:
 
 @handles("cluster_join")
 @handles("cluster_leave")
-def cluster_join(session: BinarySession, namespace: Namespace, name: bytes, value: bytes, options: Options) -> Reply:
+def cluster_join(session: BinarySession, namespace: Namespace, name: bytes, value: bytes, options: Options) -> Result:
     raise BadRequest(ALONE)
 
 
 @handles("cluster_status")
-def cluster_status(session: BinarySession, namespace: Namespace, name: bytes, value: bytes, options: Options) -> Reply:
+def cluster_status(session: BinarySession, namespace: Namespace, name: bytes, value: bytes, options: Options) -> Result:
     return json_payload(describe_server(session.host, session.peer.local_address))
 
 
@@ -112,6 +112,6 @@ def describe_server(host: Host, address: str) -> dict[str, object]:
 
 
 @handles("cluster_partition_table")
-def cluster_partition_table(session: BinarySession, namespace: Namespace, name: bytes, value: bytes, options: Options) -> Reply:
+def cluster_partition_table(session: BinarySession, namespace: Namespace, name: bytes, value: bytes, options: Options) -> Result:
     leader = session.host.settings.advertise or session.peer.local_address
     return json_payload({"partitions": [{"id": 0, "leader": leader, "replicas": [leader]}]})

@@ -1,23 +1,25 @@
 """Which function answers which operation of the binary protocol.
 
 A handler takes the session, the namespace, and the request's key, value and options, checked against the row in flo.operations; the
-option `limit` is always there for an operation that takes it. It gives the payload of an OK answer; or a job, a generator that yields
-between slices and returns what a handler gives; or a `Waiter`, which answers later; or `Held`. It raises a `Refusal` for anything else; a
-NotFound that comes often it may return. Most handlers are made from their row (rows.py); `handles` adds one that is written by hand.
+option `limit` is always there for an operation that takes it. It gives the payload of an OK answer, or a job that does, or a `Wait`, which
+answers later, or `Held`; else it raises a refusal, or returns one that comes often. Most handlers are made from their row (rows.py);
+`handles` adds one that is written by hand.
 """
 
-from collections.abc import Callable, Generator
-from typing import TYPE_CHECKING, Any, NamedTuple, Union
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from flo.commands.runner import WAITING, Job, Later, Reply, Wait
+from flo.commands.runner import Handler as Answerer
 from flo.engine import Namespace
-from flo.errors import NotFound, Refusal
+from flo.errors import Refusal
 from flo.operations import BY_NAME
-from flo.proto.binary import value_limit
+from flo.proto.binary import MAGIC, OK, RESPONSE, Request, encode_refusal, value_limit
 from flo.proto.row import Operation
 from flo.proto.shapes import Pack, shape
 
 if TYPE_CHECKING:
-    from flo.commands.binary.session import BinarySession, Waiter
+    from flo.commands.binary.session import BinarySession
 
 
 class Held(NamedTuple):
@@ -27,24 +29,37 @@ class Held(NamedTuple):
     refusal: Refusal
 
 
-Answer = Union[bytes, Held, "Waiter", NotFound]
-Slices = Generator[None, None, Answer]
-Reply = Answer | Slices
+Result = bytes | Job | Wait | Held | Refusal
 Options = dict[str, Any]  # by name
-Handler = Callable[["BinarySession", Namespace, bytes, bytes, Options], Reply]
+Handler = Callable[["BinarySession", Namespace, bytes, bytes, Options], Result]
 
-HANDLERS: dict[int, Handler] = {}  # by the operation's first code
-# By each of its codes: the operation, its handler, and how many bytes its key and its value may have
-ORDINARY: dict[int, tuple[Operation, Handler, int, int]] = {}
+# By each of its codes: the operation, what gives its whole answer, and how many bytes its key and its value may have
+ORDINARY: dict[int, tuple[Operation, Answerer, int, int]] = {}
 KEY_BYTES_MAX = 0xFFFF
 
 
 def add_handler(row: Operation, handler: Handler) -> None:
     """Have `handler` answer the operation."""
-    assert row.code not in HANDLERS, f"{row.name} is handled twice"
-    HANDLERS[row.code] = handler
+    assert row.code not in ORDINARY, f"{row.name} is handled twice"
+    pack, plain = RESPONSE.pack, row.plain
+
+    def answer(session: "BinarySession", request: Request) -> Reply:
+        """The reply to a request without flags."""
+        _, _, req_id, space, key, value, options = request
+        engine = session.host.engine
+        namespace = engine.by_hash.get(space)
+        if namespace is None:
+            namespace = engine.by_hash[0] if plain else engine.namespace_by_hash(space)
+        result = handler(session, namespace, key, value, options)
+        if type(result) is bytes:
+            return pack(MAGIC, OK, 0, req_id, len(result)) + result
+        if isinstance(result, Wait):
+            result.request = request
+            return WAITING
+        return Later(result.seconds, encode_refusal(result.refusal, req_id)) if isinstance(result, Held) else result
+
     for code in row.codes:
-        ORDINARY[code] = row, handler, KEY_BYTES_MAX if row.key else 0, value_limit(row) if row.value else 0
+        ORDINARY[code] = row, answer, KEY_BYTES_MAX if row.key else 0, value_limit(row) if row.value else 0
 
 
 def handles(name: str) -> Callable[[Handler], Handler]:

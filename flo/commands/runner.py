@@ -1,0 +1,450 @@
+"""What executes the requests of a connection, whatever protocol they came by.
+
+A protocol's session is a `Session`: it decodes bytes into calls (what executes a request, and the request), and says how a refusal looks
+in its protocol. Everything else about a request is here, once: the guard against a defect behind an append, slices of long requests, held
+replies, waits, the room for output and the time of a turn, counts, SLOWLOG and MONITOR.
+
+A handler is called with the session and the request. It gives the whole reply as bytes; or a job, a generator that yields between slices
+and returns the reply; or a `Later`; or WAITING, where a `Wait` of the session will answer. It raises a `Refusal` for anything else, or
+returns one that comes often.
+"""
+
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Callable, Generator
+from time import monotonic, time
+from types import GeneratorType
+from typing import Any, ClassVar, Final, NamedTuple
+
+from flo.commands.host import Host, Peer, SlowEntry
+from flo.errors import Fatal, InternalError, LogFailed, NotFound, Overloaded, Refusal, trace_of
+
+OUTPUT_ROOM_BYTES = 1 << 20  # SPEC section 3: past 1 MiB of unsent output no more requests are executed
+MONITOR_ARGUMENT_BYTES_MAX = 1024  # quoting costs 0.2 us a byte, and everyone waits for it
+SLOW_ARGUMENTS_MAX = 32  # SLOWLOG keeps this many arguments, cut to this many bytes
+SLOW_ARGUMENT_BYTES_MAX = 128
+DUE_SLICE = 500  # waits answered in one turn of a connection: 3 us each
+VAIN_MAX = 6  # decodings in vain that are counted: after so many, the next is tried behind 64 requests
+
+
+class Later(NamedTuple):
+    """A reply that is held back for some seconds, by a timer."""
+
+    seconds: float
+    reply: bytes
+
+
+class Waiting:
+    """The type of WAITING: a `Wait` of the session will answer."""
+
+
+WAITING: Final = Waiting()
+Job = Generator[None, None, Any]
+Reply = bytes | Job | Later | Waiting | Refusal
+Handler = Callable[[Any, Any], Reply]
+Call = tuple[Handler, Any]  # what executes a request, and the request
+Decoded = tuple[list[Call], Callable[[int], int]]  # requests, and the offset behind the first so many of them
+
+
+class Wait:
+    """A request that waits for something. It is answered once, or ended with its connection.
+
+    Where the requests behind it wait too (`holds`), it is answered when what it waited for comes. Else that is only noted, and the answer
+    is made when its connection sends, as far as that has room: a thousand waits for one large value would otherwise be a thousand copies.
+    """
+
+    __slots__ = ("_answer", "_cancels", "_holds", "_over", "_session", "request")
+
+    def __init__(self, session: "Session", request: Any, milliseconds: float, answer: Callable[[], Any], holds: bool) -> None:
+        """Wait for `milliseconds`, 0 for as long as it takes. When the wait is over, `answer()` gives what a handler would, or raises.
+        Raises `Overloaded`."""
+        host = session.host
+        if host.waiting >= host.settings.waiters:
+            raise Overloaded(f"{host.waiting} requests wait already, which is limits.waiters; retry later")
+        if len(session.waits) >= host.settings.connection_waiters:
+            raise Overloaded(
+                f"{len(session.waits)} requests of this connection wait already, which is limits.connection_waiters; open another"
+            )
+        self._session = session
+        self.request = request
+        self._answer = answer
+        self._holds = holds
+        self._cancels: list[Callable[[], None]] = []
+        self._over = False
+        host.waiting += 1
+        session.waits[self] = None
+        if holds:
+            session.busy = session.halted = True
+        if milliseconds:
+            self.ends_with(host.call_later(milliseconds / 1000, self.ready).cancel)
+
+    def ends_with(self, cancel: Callable[[], None]) -> None:
+        """`cancel` takes back something that was asked for, when the wait ends. Harmless where that has come."""
+        self._cancels.append(cancel)
+
+    @property
+    def over(self) -> bool:
+        """Whether the wait has ended."""
+        return self._over
+
+    @property
+    def holds(self) -> bool:
+        """Whether the requests behind it wait too."""
+        return self._holds
+
+    def answer(self, reply: Any) -> None:
+        """What was waited for has come, and this is the reply."""
+        self._answer = lambda: reply
+        self.ready()
+
+    def ready(self) -> None:
+        """What was waited for has come, or the time is up."""
+        if self._over:
+            return
+        self.end()
+        session = self._session
+        if self._holds:
+            session.busy = False
+            session.put_out(self.request, self.reply())
+        else:
+            session.due.append(self)
+        session.peer.wake()
+
+    def reply(self) -> Any:
+        """What a handler would give."""
+        answer, self._answer = self._answer, _nothing  # it knows the session: a cycle, and nothing collects those
+        try:
+            return answer()
+        except Refusal as e:
+            return e
+
+    def end(self) -> None:
+        """Wait no more."""
+        if self._over:
+            return
+        self._over = True
+        self._session.waits.pop(self, None)
+        self._session.host.waiting -= 1
+        cancels, self._cancels = self._cancels, []  # what is waited for knows this wait
+        for cancel in cancels:
+            cancel()
+
+
+def _nothing() -> None:
+    """Of a wait that has been answered."""
+
+
+class Session(ABC):
+    """One connection's requests. A protocol's session adds `decode`, `parse`, and the looks of replies."""
+
+    listed: ClassVar[bool] = True  # in CLIENT LIST
+
+    def __init__(self, host: Host, peer: Peer) -> None:
+        self.host = host
+        self.peer = peer
+        self.counters = host.counters
+        self.authenticated = host.secret is None
+        self.ordinary = self.authenticated  # whether `decode` may be used: nothing about the session asks for a look at each request
+        self.last_command = ""
+        self.name = b""  # that the client gave itself
+        self.halted = False  # execution stops here for this turn
+        self.yielded = False  # … because others wait; there is more to execute
+        self.busy = False  # a job, a held reply's timer, or a wait must end before the next request may start
+        self.job: Job | None = None
+        self._job_request: Any = None
+        self.waits: dict[Wait, None] = {}
+        self.due: deque[Wait] = deque()  # to be answered
+        self.output_room = OUTPUT_ROOM_BYTES
+        self.executed = 0
+        self.unfinished = False  # whether the start of a request is kept
+        self.length_known = False  # … and the length of what is missing
+        self.held = 0  # bytes of memory it keeps
+
+    # -- what a protocol adds ----------------------------------------------------------------------
+
+    @abstractmethod
+    def decode(self, data: bytes) -> Decoded:
+        """The requests at the start of `data` that are whole and framed as usual."""
+
+    @abstractmethod
+    def parse(self, data: bytes, at: int) -> tuple[Call | None, int]:
+        """The next request in `data`, however it is framed; None where it is not whole, and its start is kept or not taken. And how far
+        `data` was taken."""
+
+    @abstractmethod
+    def body_received_call(self, count: int) -> Call | None:
+        """`count` bytes were put into `body_room()`: the request, if that made it whole."""
+
+    @abstractmethod
+    def body_room(self) -> memoryview | None:
+        """Where to receive the bytes of a large part of a request, if one is under way. Release it before going on."""
+
+    @abstractmethod
+    def note_unfinished(self) -> None:
+        """Say what is kept of a request that is not whole."""
+
+    @abstractmethod
+    def lose_framing(self, e: Exception) -> bool:
+        """`parse` raised `e`: answer, and close, if that is what it raises where the input cannot be followed; whether it is."""
+
+    @abstractmethod
+    def refusal(self, e: Refusal, request: Any) -> bytes:
+        """How a refusal looks."""
+
+    @abstractmethod
+    def pieces(self, request: Any, reply: Any) -> list[bytes]:
+        """What a job, or a wait, gave, as it is sent."""
+
+    @abstractmethod
+    def name_of(self, request: Any) -> str:
+        """The command or operation, for people."""
+
+    @abstractmethod
+    def words_of(self, request: Any) -> list[bytes] | None:
+        """Its words, for SLOWLOG and MONITOR; None where nobody is to see them."""
+
+    @abstractmethod
+    def overload(self) -> bytes:
+        """The last reply of a connection whose unread input went past what all may hold."""
+
+    @abstractmethod
+    def describe(self) -> str:
+        """The line of CLIENT LIST."""
+
+    # -- fed by the connection ---------------------------------------------------------------------
+
+    def yield_turn(self) -> None:
+        """Stop executing: others wait."""
+        self.halted = self.yielded = True
+
+    def feed(self, data: bytes, output_room: int) -> int:
+        """Execute the requests in `data`, as far as they are whole and may run; returns how much of it was taken.
+
+        `output_room` is how many bytes of replies may be added before execution should stop."""
+        self.halted = self.yielded = False
+        self.output_room = output_room
+        at, size = 0, len(data)
+        vain = skip = 0  # decodings in vain; requests until the next: each looks at all that is left
+        careful = self.unfinished
+        while at < size and not self.halted:
+            if self.ordinary and not self.unfinished:
+                if skip:
+                    skip -= 1
+                else:
+                    calls, end_of = self.decode(data[at:] if at else data)
+                    if calls:
+                        at += end_of(self.execute(calls))
+                        vain = 0
+                        continue
+                    vain += 1
+                    skip = 1 << min(vain, VAIN_MAX)
+            careful = True
+            try:
+                call, at = self.parse(data, at)
+            except Exception as e:
+                if not self.lose_framing(e):
+                    raise
+                at = size
+                break
+            if call is None:
+                break
+            self.unfinished = False
+            self.execute([call])
+        if careful:
+            self.note_unfinished()
+        return at
+
+    def body_received(self, count: int, output_room: int) -> None:
+        """`count` bytes were received where `body_room` said; executes the request if they made it whole."""
+        self.halted = self.yielded = False
+        self.output_room = output_room
+        try:
+            call = self.body_received_call(count)
+        except Exception as e:
+            if not self.lose_framing(e):
+                raise
+            return
+        if call is not None:
+            self.execute([call])
+        self.note_unfinished()
+
+    def answer_due(self, output_room: int) -> None:
+        """Answer what waited, as far as there is room and time for it."""
+        due = self.due
+        for count in range(min(len(due), DUE_SLICE)):
+            if output_room < 0 or (count and monotonic() > self.host.tick_deadline):
+                return
+            wait = due.popleft()
+            output_room -= self.put_out(wait.request, wait.reply())
+
+    def end(self) -> None:
+        """The connection is gone: its job and its waits end with it."""
+        self.ordinary = False
+        job, self.job = self.job, None
+        if job is not None and not getattr(job, "gi_running", False):
+            job.close()
+        for wait in tuple(self.waits):
+            wait.end()
+        self.due.clear()
+
+    @property
+    def blocked(self) -> bool:
+        """Whether a request waits, and those behind it with it."""
+        return any(wait.holds for wait in self.waits)
+
+    # -- executing ---------------------------------------------------------------------------------
+
+    def execute(self, calls: list[Call]) -> int:
+        """Execute requests in order, until execution has to stop (`halted`, or not `ordinary` any more); returns how many were executed."""
+        host, room = self.host, self.output_room
+        log, deadline, monitors = host.engine.log, host.tick_deadline, host.monitors
+        slower = host.settings.slowlog_slower_than  # us; below 0 for never
+        slow = slower * 1e-6 if slower >= 0 else float("inf")
+        emit = self.peer.out.append
+        done = 0
+        before = monotonic()
+        for handler, request in calls:
+            done += 1
+            if monitors:
+                self._tell_monitors(request)
+            appended = log.next_index
+            try:
+                reply = handler(self, request)
+            except Refusal as e:
+                reply = self.refused(e, request)
+            except Exception as e:
+                reply = self.failed(e, request, appended)
+            if type(reply) is bytes:
+                if reply:  # else nobody wants it
+                    emit(reply)
+                    room -= len(reply)
+            else:
+                room -= self.accept(reply, request)
+            now = monotonic()
+            if now - before >= slow:
+                self._note_slow(now - before, request)
+            before = now
+            if self.halted or not self.ordinary:
+                break
+            if room < 0 or now > deadline:
+                self.yield_turn()
+                break
+        self.output_room = room
+        self.executed += done
+        host.counters.commands += done
+        self.last_command = self.name_of(request)
+        return done
+
+    def refused(self, e: Refusal, request: Any) -> bytes:
+        """The reply of a request that was refused."""
+        self.counters.errors += type(e) is not NotFound  # a miss is an answer
+        return self.refusal(e, request)
+
+    def failed(self, e: Exception, request: Any, appended: int) -> bytes:
+        """The reply of a request that met a defect, when the log's next index was `appended` before it. Raises where memory and log may no
+        longer agree."""
+        if isinstance(e, (LogFailed, Fatal)):
+            raise e
+        host = self.host
+        if host.engine.log.next_index != appended:
+            raise Fatal(f"{self.name_of(request)} failed after it had appended to the log") from e
+        self.counters.errors += 1
+        host.log("error", f"{self.name_of(request)} failed; it was answered with an error", traceback=trace_of(e))
+        return self.refusal(InternalError("internal error: the server's log has the details"), request)
+
+    def accept(self, reply: Any, request: Any) -> int:
+        """Put out the reply of a request that is not plain bytes, or arrange for it to come; returns how many bytes were put out."""
+        if isinstance(reply, GeneratorType):
+            self.job, self._job_request = reply, request
+            self.busy = self.halted = True
+            before = len(self.peer.out)
+            if self.resume():  # most need no second slice
+                self.halted = self.busy
+                return sum(map(len, self.peer.out[before:]))
+            return 0
+        if isinstance(reply, Waiting):
+            return 0
+        return self.put_out(request, reply)
+
+    def put_out(self, request: Any, reply: Any) -> int:
+        """Put a reply out that is all there; returns its bytes."""
+        if isinstance(reply, Later):
+            held = reply.reply
+            self.busy = self.halted = True
+            self.peer.resume_after(reply.seconds, lambda: self._release(request, held))
+            return 0
+        pieces = [self.refused(reply, request)] if isinstance(reply, Refusal) else self.pieces(request, reply)
+        self.peer.out.extend(pieces)
+        return sum(map(len, pieces))
+
+    def _release(self, request: Any, held: bytes) -> None:
+        self.busy = False
+        self.peer.out.append(held)
+
+    def resume(self) -> bool:
+        """Do one more slice of the job; returns whether it has ended, its reply then being out."""
+        job, request = self.job, self._job_request
+        assert job is not None
+        appended = self.host.engine.log.next_index
+        try:
+            next(job)
+            return False
+        except StopIteration as end:
+            reply = end.value
+        except Refusal as e:
+            reply = e
+        except Exception as e:
+            self._end_job()
+            self.peer.out.append(self.failed(e, request, appended))
+            return True
+        self._end_job()
+        if not isinstance(reply, Waiting):
+            self.put_out(request, reply)
+        return True
+
+    def _end_job(self) -> None:
+        self.job = self._job_request = None
+        self.busy = False
+
+    # -- telling -----------------------------------------------------------------------------------
+
+    @property
+    def database(self) -> int:
+        """Which of Redis's databases the connection uses, by resp.databases."""
+        return 0
+
+    def _tell_monitors(self, request: Any) -> None:
+        words = self.words_of(request)
+        if words is None:
+            return
+        shown = " ".join(map(quoted, words))
+        line = f"+{time():.6f} [{self.database} {self.peer.address}] {shown}\r\n".encode()
+        for peer in tuple(self.host.monitors):
+            peer.push(line)
+
+    def _note_slow(self, seconds: float, request: Any) -> None:
+        """Keep a request that took so long, for SLOWLOG."""
+        host = self.host
+        words = self.words_of(request) or [self.name_of(request).encode(), b"(redacted)"]
+        kept = [
+            word
+            if len(word) <= SLOW_ARGUMENT_BYTES_MAX
+            else word[:SLOW_ARGUMENT_BYTES_MAX] + b"... (%d more bytes)" % (len(word) - SLOW_ARGUMENT_BYTES_MAX)
+            for word in words[:SLOW_ARGUMENTS_MAX]
+        ]
+        host.slow.append(SlowEntry(host.slow_count, int(time()), int(seconds * 1e6), kept, self.peer.address, self.name))
+        host.slow_count += 1
+        while len(host.slow) > host.settings.slowlog_max_len:
+            host.slow.pop(0)
+
+
+def quoted(word: bytes) -> str:
+    """A word as MONITOR shows it: printable, in double quotes, cut where it is long."""
+    if len(word) > MONITOR_ARGUMENT_BYTES_MAX:
+        word = word[:MONITOR_ARGUMENT_BYTES_MAX] + b"... (%d more bytes)" % (len(word) - MONITOR_ARGUMENT_BYTES_MAX)
+    shown = "".join(
+        {0x22: '\\"', 0x5C: "\\\\", 0x0A: "\\n", 0x0D: "\\r", 0x09: "\\t", 0x07: "\\a", 0x08: "\\b"}.get(byte)
+        or (chr(byte) if 0x20 <= byte < 0x7F else f"\\x{byte:02x}")
+        for byte in word
+    )
+    return f'"{shown}"'
