@@ -143,7 +143,7 @@ assert table.SPELLINGS.get(b"ping") and not table.SPELLINGS.get(b"XADD"), "the f
 late = [name for name in sys.modules if name.startswith(("flo.proto.binary", "flo.commands.strings", "flo.commands.binary."))]
 assert not late, late
 assert table.find(b"xAdd") and table.find(b"XADD") and not table.find(b"NONE") and not TABLE.step()
-from flo.commands.binary.table import ORDINARY as handlers
+from flo.commands.binary.table import SERVED as handlers
 while HANDLERS.step():
     pass
 assert handlers

@@ -108,7 +108,7 @@ def more(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Any, Local]]:
         for spelling in (b"QHOLD", b"qhold"):
             for commands in (COMMANDS, SPELLINGS, PLAIN):
                 commands.pop(spelling, None)
-        del table.ORDINARY[CODE], table.ORDINARY[SECOND_CODE]
+        del table.SERVED[table.head(CODE)], table.SERVED[table.head(SECOND_CODE)]
 
 
 def test_a_row_and_a_method_are_an_operation(more: tuple[Any, Local]) -> None:

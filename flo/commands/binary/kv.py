@@ -1,35 +1,44 @@
 """The key-value operations over the binary protocol (SPEC section 2.3) that do not follow from their rows: waits, lists, slices."""
 
+import struct
 from collections.abc import Callable, Generator
 
 from flo.commands.binary.session import BinarySession
-from flo.commands.binary.table import Options, Result, handles, packs
+from flo.commands.binary.table import Options, Result, handles, packs, reply_of, serve
 from flo.commands.host import LAZY_ARGUMENTS_MAX
 from flo.commands.operations import deadline
-from flo.commands.runner import Wait
+from flo.commands.runner import Reply, Wait
 from flo.engine import KeyValue, Namespace
 from flo.engine.kv import ATOMIC_KEYS_MAX
 from flo.errors import BadRequest, NotFound
 from flo.operations import BY_NAME
 from flo.operations.kv import LIST_BYTES_MAX, MGET_KEYS_MAX
-from flo.proto.binary import VERSION
+from flo.proto.binary import MAGIC, OK, RESPONSE, VERSION, Request
 from flo.proto.shapes import shape
-from flo.store.kv import entry_answer
+from flo.store.kv import entry_parts
 
 MISSING = NotFound("the key does not exist")
 _version = VERSION.pack
+_FOUND = struct.Struct(RESPONSE.format + "8s")  # a response with a version
 
 
-@handles("kv_get")
-def get(session: BinarySession, namespace: Namespace, key: bytes, _: bytes, options: Options) -> Result:
+def get(session: BinarySession, request: Request) -> Reply:
+    """The reply to kv_get. It packs it itself, which takes two thirds of the time: half the requests of many clients are these."""
+    _, _, req_id, space, key, _, options = request
+    engine = session.host.engine
+    kv = (engine.by_hash.get(space) or engine.namespace_by_hash(space)).kv
     if options:
-        return _get_or_wait(session, namespace.kv, key, options)
-    entry = namespace.kv.entry(key)
+        return reply_of(_get_or_wait(session, kv, key, options), request)
+    entry = kv.entry(key)
     if entry is None:
-        session.host.counters.misses += 1
+        session.counters.misses += 1
         return MISSING
-    session.host.counters.hits += 1
-    return entry_answer(entry)
+    session.counters.hits += 1
+    version, value = entry_parts(entry)
+    return _FOUND.pack(MAGIC, OK, 0, req_id, 8 + len(value), version) + value
+
+
+serve(BY_NAME["kv_get"], get)
 
 
 def _get_or_wait(session: BinarySession, kv: KeyValue, key: bytes, options: Options) -> Result:

@@ -6,11 +6,11 @@ answers later, or `Held`; else it raises a refusal, or returns one that comes of
 `handles` adds one that is written by hand.
 """
 
+import struct
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from flo.commands.runner import WAITING, Job, Later, Reply, Wait
-from flo.commands.runner import Handler as Answerer
 from flo.engine import Namespace
 from flo.errors import Refusal
 from flo.operations import BY_NAME
@@ -32,15 +32,41 @@ class Held(NamedTuple):
 Result = bytes | Job | Wait | Held | Refusal
 Options = dict[str, Any]  # by name
 Handler = Callable[["BinarySession", Namespace, bytes, bytes, Options], Result]
-
-# By each of its codes: the operation, what gives its whole answer, and how many bytes its key and its value may have
-ORDINARY: dict[int, tuple[Operation, Answerer, int, int]] = {}
 KEY_BYTES_MAX = 0xFFFF
+
+Answerer = Callable[[Any, Any], Reply]  # gives the whole reply to a request without flags, as the runner calls it
+
+
+class Served(NamedTuple):
+    """An operation that is answered. `key_most` and `value_most` are how many bytes its key and value may have without another look at its
+    row: -1 where each request needs one."""
+
+    operation: Operation
+    answer: Answerer
+    key_most: int
+    value_most: int
+    defaults: Options
+
+
+SERVED: dict[int, Served] = {}  # by the first eight bytes of a request without flags, as an integer
+HEAD = struct.Struct("<4sHH")  # magic, code, flags
+
+
+def head(code: int) -> int:
+    """The key of SERVED for a code."""
+    return int.from_bytes(HEAD.pack(MAGIC, code, 0), "little")
+
+
+def serve(row: Operation, answer: Answerer) -> None:
+    """Have `answer` give the whole reply of an operation."""
+    key_most = -1 if row.required else KEY_BYTES_MAX if row.key else 0
+    for code in row.codes:
+        assert head(code) not in SERVED, f"{row.name} is handled twice"
+        SERVED[head(code)] = Served(row, answer, key_most, value_limit(row) if row.value else 0, row.defaults)
 
 
 def add_handler(row: Operation, handler: Handler) -> None:
     """Have `handler` answer the operation."""
-    assert row.code not in ORDINARY, f"{row.name} is handled twice"
     pack, plain = RESPONSE.pack, row.plain
 
     def answer(session: "BinarySession", request: Request) -> Reply:
@@ -53,13 +79,20 @@ def add_handler(row: Operation, handler: Handler) -> None:
         result = handler(session, namespace, key, value, options)
         if type(result) is bytes:
             return pack(MAGIC, OK, 0, req_id, len(result)) + result
-        if isinstance(result, Wait):
-            result.request = request
-            return WAITING
-        return Later(result.seconds, encode_refusal(result.refusal, req_id)) if isinstance(result, Held) else result
+        return reply_of(result, request)
 
-    for code in row.codes:
-        ORDINARY[code] = row, answer, KEY_BYTES_MAX if row.key else 0, value_limit(row) if row.value else 0
+    serve(row, answer)
+
+
+def reply_of(result: Result, request: Request) -> Reply:
+    """What the runner is given for what a handler gave."""
+    _, _, req_id, *_ = request
+    if isinstance(result, bytes):
+        return RESPONSE.pack(MAGIC, OK, 0, req_id, len(result)) + result
+    if isinstance(result, Wait):
+        result.request = request
+        return WAITING
+    return Later(result.seconds, encode_refusal(result.refusal, req_id)) if isinstance(result, Held) else result
 
 
 def handles(name: str) -> Callable[[Handler], Handler]:
