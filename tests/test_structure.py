@@ -35,7 +35,10 @@ ARROWS = {
     "commands": {"proto", "operations", "engine", "errors", "config", "store", "ual", "waits"},
     "server": {"loop", "conn", "compactor", "control", "commands", "proto", "engine", "config", "errors", "operator_log", "ual"},
     "systemd": {"errors"},
-    "cli": {"systemd", "server", "control", "client", "calls", "engine", "ual", "config", "errors", "operator_log"},
+    "cli": {
+        *("systemd", "server", "control", "client", "calls", "operations", "proto", "given", "engine", "ual", "config", "errors"),
+        "operator_log",
+    },
     "__main__": {"cli"},
     "__init__": {"engine", "client"},
 }
@@ -194,7 +197,7 @@ assert table.SPELLINGS.get(b"ping") and not table.SPELLINGS.get(b"XADD"), "the f
 late = [name for name in sys.modules if name.startswith(("flo.proto.binary", "flo.commands.strings", "flo.commands.binary."))]
 assert not late, late
 assert table.find(b"xAdd") and table.find(b"XADD") and not table.find(b"NONE") and not TABLE.step()
-from flo.commands.binary.table import HANDLERS as handlers
+from flo.commands.binary.table import SERVED as handlers
 while HANDLERS.step():
     pass
 assert handlers

@@ -1,4 +1,4 @@
-"""`flo kv`: reading and writing keys."""
+"""`flo kv`: reading and writing keys. Most commands follow from their rows; these are the others."""
 
 import argparse
 import json
@@ -6,7 +6,8 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from flo.cli.output import json_bytes, line, print_bytes, print_json, print_text, shown, time_text
-from flo.cli.remote import I64, U32, U64, argument, command, fail, value_argument, whole
+from flo.cli.remote import U32, U64, argument, command, fail
+from flo.cli.rows import add_rows, ask
 
 if TYPE_CHECKING:
     from flo.client import Client
@@ -21,16 +22,7 @@ def add(commands: Any, summary: str) -> None:
         metavar="COMMAND", required=True
     )
 
-    get = command(group, "get", get_key, "print the value of a key")
-    _key(get)
-    put = command(group, "set", set_key, "set a key")
-    _key(put)
-    put.add_argument("value", metavar="VALUE", help="the value; - reads it from standard input")
-    put.add_argument("--ttl", type=U64, metavar="SECONDS", help="let the key expire after so many seconds")
-    put.add_argument("--cas", type=U64, metavar="VERSION", help="only if the key is at this version; 0: if it does not exist")
-    only = put.add_mutually_exclusive_group()
-    only.add_argument("--if-absent", action="store_true", help="only if the key does not exist")
-    only.add_argument("--if-present", action="store_true", help="only if the key exists")
+    add_rows(group, "kv", {"get": get_key, "history": show_history, "exists": key_exists, "jget": json_get})
     delete = command(group, "delete", delete_keys, "delete keys")
     delete.add_argument("keys", metavar="KEY", nargs="+")
     delete.add_argument("--cas", type=U64, metavar="VERSION", help="only at this version")
@@ -38,44 +30,8 @@ def add(commands: Any, summary: str) -> None:
     listing.add_argument("prefix", metavar="PREFIX", nargs="?", default="")
     listing.add_argument("--limit", type=U32, default=LIST_LIMIT, help="how many; 0 for all. Default: %(default)s")
     listing.add_argument("--values", action="store_true", help="show the values too")
-    history = command(group, "history", show_history, "show the versions of a key, newest first")
-    _key(history)
-    history.add_argument("--limit", type=whole(1, 1000), default=10, help="how many. Default: %(default)s")
-    incr = command(group, "incr", increment, "add to a counter")
-    _key(incr)
-    incr.add_argument("delta", metavar="DELTA", nargs="?", type=I64, default=1, help="the number to add. Default: 1")
-    touch = command(group, "touch", touch_key, "give a key a time to live")
-    _key(touch)
-    touch.add_argument("ttl", metavar="SECONDS", type=U64, help="the time to live; 0 for ever")
-    persist = command(group, "persist", persist_key, "remove a key's time to live")
-    _key(persist)
-    exists = command(group, "exists", key_exists, "say whether a key exists: exit 0 or 1")
-    _key(exists)
     mget = command(group, "mget", get_keys, "print the values of several keys")
     mget.add_argument("keys", metavar="KEY", nargs="+")
-    for name, action, text in (
-        ("jget", json_get, "print a JSON document, or part of one"),
-        ("jset", json_set, "set a JSON document, or part of one"),
-        ("jdel", json_delete, "delete a JSON document, or part of one"),
-    ):
-        parser = command(group, name, action, text)
-        _key(parser)
-        if name == "jset":
-            parser.add_argument("value", metavar="JSON", help="a JSON text; - reads it from standard input")
-        parser.add_argument("--path", default="$", help="the part, such as $.items[0].name. Default: $, the whole document")
-
-
-def _key(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("key", metavar="KEY")
-
-
-def _version(args: argparse.Namespace, version: int, text: str = "OK") -> int:
-    """Print the version that a write answered."""
-    if args.format == "json":
-        print_json({"key": json_bytes(argument(args.key)), "version": version})
-    else:
-        print(version if args.format == "raw" else f"{text}, version {version}")
-    return 0
 
 
 def _missing(key: str) -> int:
@@ -84,7 +40,7 @@ def _missing(key: str) -> int:
 
 def get_key(client: "Client", args: argparse.Namespace) -> int:
     """Print a value."""
-    entry = client.kv.get(argument(args.key))
+    entry = ask(client, args, "kv_get")
     if entry is None:
         return _missing(args.key)
     if args.format == "json":
@@ -94,14 +50,6 @@ def get_key(client: "Client", args: argparse.Namespace) -> int:
     else:
         print_text(entry.value)
     return 0
-
-
-def set_key(client: "Client", args: argparse.Namespace) -> int:
-    """Set a key."""
-    value = value_argument(args.value)
-    key = argument(args.key)
-    version = client.kv.put(key, value, ttl=args.ttl, cas=args.cas, if_absent=args.if_absent, if_present=args.if_present)
-    return _version(args, version)
 
 
 def delete_keys(client: "Client", args: argparse.Namespace) -> int:
@@ -147,7 +95,7 @@ def list_keys(client: "Client", args: argparse.Namespace) -> int:
 
 def show_history(client: "Client", args: argparse.Namespace) -> int:
     """Print versions."""
-    items = client.kv.history(argument(args.key), args.limit)
+    items = ask(client, args, "kv_history")
     if args.format == "json":
         print_json(
             [
@@ -166,29 +114,9 @@ def show_history(client: "Client", args: argparse.Namespace) -> int:
     return 0
 
 
-def increment(client: "Client", args: argparse.Namespace) -> int:
-    """Add to a counter."""
-    counter = client.kv.incr(argument(args.key), args.delta)
-    if args.format == "json":
-        print_json({"key": json_bytes(argument(args.key)), "value": counter.value, "version": counter.version})
-    else:
-        print(counter.value)
-    return 0
-
-
-def touch_key(client: "Client", args: argparse.Namespace) -> int:
-    """Set a time to live."""
-    return _version(args, client.kv.touch(argument(args.key), args.ttl))
-
-
-def persist_key(client: "Client", args: argparse.Namespace) -> int:
-    """Remove a time to live."""
-    return _version(args, client.kv.persist(argument(args.key)))
-
-
 def key_exists(client: "Client", args: argparse.Namespace) -> int:
     """Say whether a key exists; exit 0 or 1."""
-    there = client.kv.exists(argument(args.key))
+    there = ask(client, args, "kv_exists")
     if args.format == "json":
         print_json({"key": json_bytes(argument(args.key)), "exists": there})
     else:
@@ -220,7 +148,7 @@ def get_keys(client: "Client", args: argparse.Namespace) -> int:
 
 def json_get(client: "Client", args: argparse.Namespace) -> int:
     """Print JSON."""
-    entry = client.kv.json_get(argument(args.key), argument(args.path))
+    entry = ask(client, args, "kv_json_get")
     if args.format == "json":
         print_json({"key": json_bytes(argument(args.key)), "version": entry.version, "value": json.loads(entry.value)})
     elif args.format == "raw":
@@ -228,13 +156,3 @@ def json_get(client: "Client", args: argparse.Namespace) -> int:
     else:
         print(shown(entry.value))
     return 0
-
-
-def json_set(client: "Client", args: argparse.Namespace) -> int:
-    """Set JSON."""
-    return _version(args, client.kv.json_set(argument(args.key), value_argument(args.value), argument(args.path)))
-
-
-def json_delete(client: "Client", args: argparse.Namespace) -> int:
-    """Delete JSON."""
-    return _version(args, client.kv.json_delete(argument(args.key), argument(args.path)), "deleted")

@@ -11,6 +11,7 @@ TABLE = Modules(
     "flo.commands.namespaces",
     "flo.commands.queues",
     "flo.commands.refused",
+    "flo.commands.rows",
     "flo.commands.streams",
     "flo.commands.strings",
 )

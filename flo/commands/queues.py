@@ -13,7 +13,7 @@ from flo.engine import Queues
 from flo.engine.queue import DEQUEUE_MAX, LIST_MAX, Message, Receipt, peek_job
 from flo.errors import BadRequest
 from flo.proto import resp
-from flo.proto.resp import EMPTY_ARRAY, NIL3, NIL_ARRAY2, OK, array, bulk, bulk_array
+from flo.proto.resp import EMPTY_ARRAY, NIL3, NIL_ARRAY2, array, bulk, bulk_array
 
 POP_MAX = 1000  # messages of one RPOP, whatever its count says: each payload is read from the log
 U32_MAX = (1 << 32) - 1
@@ -258,76 +258,10 @@ def qack(session: RespSession, args: list[bytes]) -> Reply:
 
 
 @command(
-    "QNACK",
-    -3,
-    "queue [DLQ] [DELAY ms] seq[-attempt] …",
-    "Give messages back to their place, at once or after a delay, or to the dead letters.",
-    group="flo",
-    since="flo 0.1",
-    keys=(1, 1, 1),
-    flags="write fast",
-)
-def qnack(session: RespSession, args: list[bytes]) -> Reply:
-    at, dead, delay = 2, False, 0
-    while at < len(args) and args[at].upper() in (b"DLQ", b"DELAY"):
-        if args[at].upper() == b"DLQ":
-            dead = True
-            at += 1
-        else:
-            if at + 1 >= len(args):
-                raise syntax_error()
-            delay = integer(args[at + 1], 0)
-            at += 2
-    if at >= len(args):
-        return wrong_arity("qnack")
-    return resp.integer(_queues(session).nack(args[1], [receipt(arg) for arg in args[at:]], delay=delay, dead=dead))
-
-
-@command(
-    "QTOUCH",
-    -4,
-    "queue ms seq[-attempt] …",
-    "Let leases end some ms from now.",
-    group="flo",
-    since="flo 0.1",
-    keys=(1, 1, 1),
-    flags="write fast",
-)
-def qtouch(session: RespSession, args: list[bytes]) -> Reply:
-    return resp.integer(_queues(session).touch(args[1], [receipt(arg) for arg in args[3:]], integer(args[2], 1, U32_MAX)))
-
-
-@command(
     "QLAST", 1, "", "The receipts of the last messages this connection took, as seq-attempt.", group="flo", since="flo 0.1", flags="fast"
 )
 def qlast(session: RespSession, args: list[bytes]) -> Reply:
     return bulk_array(b"%d-%d" % receipt for receipt in session.last_receipts)
-
-
-@command("QSTATS", 2, "queue", "Counts and configuration of a queue.", group="flo", since="flo 0.1", keys=(1, 1, 1), flags="readonly fast")
-def qstats(session: RespSession, args: list[bytes]) -> Reply:
-    stats = _queues(session).stats(args[1])
-    return resp.mapping({key.encode(): resp.integer(int(str(value))) for key, value in stats.items()}, session.v3)
-
-
-@command(
-    "QCONFIG",
-    -2,
-    "queue [LEASE ms] [MAXATTEMPTS n]",
-    "Set a queue's own lease, or after how many deliveries a message that fails is dead; 0 for never.",
-    group="flo",
-    since="flo 0.1",
-    keys=(1, 1, 1),
-    flags="write",
-)
-def qconfig(session: RespSession, args: list[bytes]) -> Reply:
-    options = _options(args[2:], b"LEASE", b"MAXATTEMPTS")
-    _queues(session).configure(
-        args[1],
-        lease=integer(options[b"LEASE"]) if b"LEASE" in options else None,
-        max_attempts=integer(options[b"MAXATTEMPTS"]) if b"MAXATTEMPTS" in options else None,
-    )
-    return OK
 
 
 @command(

@@ -9,6 +9,6 @@ from flo.operations import system  # first, since the manual lists the operation
 from flo.operations import kv, queue, stream
 from flo.operations.options import BY_NAME as OPTION_BY_NAME
 from flo.operations.options import OPTIONS
-from flo.operations.row import BY_CODE, BY_NAME, CALLS, OPERATIONS
+from flo.operations.row import BY_CODE, BY_NAME, DECLARED, OPERATIONS
 
-__all__ = ["BY_CODE", "BY_NAME", "CALLS", "OPERATIONS", "OPTIONS", "OPTION_BY_NAME", "kv", "queue", "stream", "system"]
+__all__ = ["BY_CODE", "BY_NAME", "DECLARED", "OPERATIONS", "OPTIONS", "OPTION_BY_NAME", "kv", "queue", "stream", "system"]

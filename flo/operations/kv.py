@@ -6,9 +6,11 @@ from typing import Any, NamedTuple
 
 from flo.given import Text, several
 from flo.operations.row import Operations, another, call, operation
+from flo.proto.row import Command
 
 SCAN_LIMIT_MAX = 1000
 MGET_KEYS_MAX = 256
+PATH_HELP = "the part, such as $.items[0].name. Default: $, the whole document"
 LIST_BYTES_MAX = 16 << 20  # answers that list stop near this, after one item at least
 
 
@@ -68,6 +70,7 @@ class KeyOperations(Operations):
         waits=True,
         also=0x101,
         refusals="NOT_FOUND",
+        command=Command("kv get", "print the value of a key", "value"),
     )
     def get(self, key: Text) -> Entry | None:
         """The key's (version, value); None if the key is missing."""
@@ -90,6 +93,19 @@ class KeyOperations(Operations):
         either=("if_absent", "if_present"),
         also=0x100,
         refusals="CONFLICT",
+        command=Command(
+            "kv set",
+            "set a key",
+            "version",
+            "OK, version {}",
+            {
+                "value": "the value; - reads it from standard input",
+                "ttl": "let the key expire after so many seconds",
+                "cas": "only if the key is at this version; 0: if it does not exist",
+                "if_absent": "only if the key does not exist",
+                "if_present": "only if the key exists",
+            },
+        ),
     )
     def put(
         self,
@@ -148,6 +164,7 @@ class KeyOperations(Operations):
         summary="Lists a key's versions, newest first, deletions included, as far as they are kept.",
         limits=(10, SCAN_LIMIT_MAX),
         also=0x105,
+        command=Command("kv history", "show the versions of a key, newest first", "versions", help={"limit": "how many. Default: 10"}),
     )
     def history(self, key: Text, limit: int | None = None) -> list[HistoryItem]:
         """The key's versions, newest first."""
@@ -183,6 +200,7 @@ class KeyOperations(Operations):
         answer="value i64, version u64",
         summary="Adds to a counter; a missing one counts as 0. Keeps the deadline.",
         refusals="CONFLICT for what is no number, and past 64 bits",
+        command=Command("kv incr", "add to a counter", "fields", help={"delta": "the number to add. Default: 1"}, last="delta"),
     )
     def incr(self, key: Text, delta: int = 1) -> Counter:
         """Add to a counter; returns (value, version). Raises `Conflict` if the value is not a number, and past 64 bits."""
@@ -193,6 +211,7 @@ class KeyOperations(Operations):
         answer="version u64, value rest",
         summary="Reads a document, or what is at a path of it.",
         refusals="NOT_FOUND for the key or the path; CONFLICT for what is no document",
+        command=Command("kv jget", "print a JSON document, or part of one", "value", help={"path": PATH_HELP}),
     )
     def json_get(self, key: Text, path: Text = b"$") -> Entry:
         """(version, JSON text at the path). Raises `NotFound`, `Conflict`."""
@@ -205,6 +224,13 @@ class KeyOperations(Operations):
         answer="version u64",
         summary="Sets a document, or what is at a path of it.",
         refusals="NOT_FOUND for the parent; CONFLICT",
+        command=Command(
+            "kv jset",
+            "set a JSON document, or part of one",
+            "version",
+            "OK, version {}",
+            {"value": "a JSON text; - reads it from standard input", "path": PATH_HELP},
+        ),
     )
     def json_set(self, key: Text, value: Text, path: Text = b"$", *, cas: int | None = None) -> int:
         """Set the JSON text at the path; returns the document's version."""
@@ -216,6 +242,7 @@ class KeyOperations(Operations):
         answer="version u64",
         summary="Deletes a document, or what is at a path of it.",
         refusals="NOT_FOUND; CONFLICT",
+        command=Command("kv jdel", "delete a JSON document, or part of one", "version", "deleted, version {}", {"path": PATH_HELP}),
     )
     def json_delete(self, key: Text, path: Text = b"$", *, cas: int | None = None) -> int:
         """Delete the JSON at the path; returns the version."""
@@ -227,6 +254,7 @@ class KeyOperations(Operations):
         answer="version u64",
         summary="Gives a key a deadline, or with ttl 0 takes it away.",
         refusals="NOT_FOUND, CONFLICT",
+        command=Command("kv touch", "give a key a time to live", "version", "OK, version {}", {"ttl": "the time to live; 0 for ever"}),
     )
     def touch(self, key: Text, ttl: int, *, cas: int | None = None) -> int:
         """Let the key expire after `ttl` seconds, 0 for never; returns its version. Raises `NotFound`."""
@@ -238,11 +266,19 @@ class KeyOperations(Operations):
         answer="version u64",
         summary="Takes a key's deadline away.",
         refusals="NOT_FOUND, CONFLICT",
+        command=Command("kv persist", "remove a key's time to live", "version", "OK, version {}"),
     )
     def persist(self, key: Text, *, cas: int | None = None) -> int:
         """Remove the key's deadline; returns its version. Raises `NotFound`."""
 
-    @operation("kv_exists", 0x115, "kv.exists", answer="exists bool", summary="1 where the key is there, else 0.")
+    @operation(
+        "kv_exists",
+        0x115,
+        "kv.exists",
+        answer="exists bool",
+        summary="1 where the key is there, else 0.",
+        command=Command("kv exists", "say whether a key exists: exit 0 or 1", "exists"),
+    )
     def exists(self, key: Text) -> bool:
         """Whether the key exists."""
 

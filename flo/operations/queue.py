@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from flo.given import Text, several
 from flo.operations.row import Call, Operations, call, operation
+from flo.proto.row import Command, Resp
 
 MESSAGES = "count u32, (seq u64, priority u8, attempts u32, time i64, payload blob)*"
 RECEIPTS = "count u32, (seq u64, attempt u32)*"
@@ -37,7 +38,25 @@ def _receipt(receipt: Receipt) -> Any:
 class QueueOperations(Operations):
     """The operations on queues. A receipt is a `Message` or (seq, attempt); a seq alone stands for the present lease, whoever holds it."""
 
-    @operation("queue_enqueue", 0x20, "queues.enqueue", answer="seq u64", summary="Puts a message in.")
+    @operation(
+        "queue_enqueue",
+        0x20,
+        "queues.enqueue",
+        answer="seq u64",
+        summary="Puts a message in.",
+        command=Command(
+            "queue enqueue",
+            "put a message into a queue",
+            "seq",
+            "OK, seq {}",
+            {
+                "payload": "the message; - reads it from standard input",
+                "priority": "0 to 255; lower priorities go first. Default: 0",
+                "delay": "deliver the message after so many ms at the earliest",
+                "dedup": "add nothing if this key was used in the last 300 s",
+            },
+        ),
+    )
     def enqueue(
         self, queue: Text, payload: Text, *, priority: int | None = None, delay: int | None = None, dedup: Text | None = None
     ) -> int:
@@ -50,6 +69,16 @@ class QueueOperations(Operations):
         summary="Leases messages: the lowest priority first, in order of seq within one. None: count 0.",
         limits=(1, 100),
         waits=True,
+        command=Command(
+            "queue dequeue",
+            "lease messages and print them; exit 1 if none is ready",
+            "messages",
+            help={
+                "limit": "how many. Default: 1",
+                "lease": "the length of the lease. Default: the queue's own",
+                "block": "wait so many ms for a message; 0 for ever",
+            },
+        ),
     )
     def dequeue(self, queue: Text, limit: int | None = None, *, lease: int | None = None, block: int | None = None) -> list[Message]:
         """Lease up to `limit` messages (1), for `lease` ms. `block` is how many ms to wait for the first, 0 for ever."""
@@ -62,6 +91,7 @@ class QueueOperations(Operations):
         answer="acked u32",
         summary="Removes messages that are done.",
         item=_receipt,
+        command=Command("queue ack", "acknowledge messages, which removes them", "count", "removed {} messages"),
     )
     def ack(self, queue: Text, *receipts: Receipt) -> int:
         """Acknowledge and remove messages; returns how many of the receipts were valid."""
@@ -74,6 +104,19 @@ class QueueOperations(Operations):
         answer="given_back u32",
         summary="Gives messages back to their place, or to the dead letters where it says so or their attempts are spent.",
         item=_receipt,
+        command=Command(
+            "queue nack",
+            "give messages back to their place, or to the dead letters",
+            "count",
+            "gave back {} messages",
+            {"delay": "deliver again after so many ms at the earliest", "dead": "to the dead letters"},
+        ),
+        resp=Resp(
+            "QNACK",
+            "Give messages back to their place, at once or after a delay, or to the dead letters.",
+            "write fast",
+            {"dead": "DLQ", "delay": "DELAY"},
+        ),
     )
     def nack(self, queue: Text, *receipts: Receipt, delay: int | None = None, dead: bool = False) -> int:
         """Give messages back, after `delay` ms, or to the dead letters; returns how many of the receipts were valid."""
@@ -85,6 +128,12 @@ class QueueOperations(Operations):
         answer=MESSAGES,
         summary="Shows the messages that are ready, in the order of their delivery.",
         limits=(100, 1000),
+        command=Command(
+            "queue peek",
+            "show the messages that are ready, in the order of their delivery",
+            "messages",
+            help={"limit": "how many. Default: 100"},
+        ),
     )
     def peek(self, queue: Text, limit: int | None = None) -> list[Message]:
         """The ready messages, in the order of their delivery."""
@@ -97,6 +146,14 @@ class QueueOperations(Operations):
         answer="touched u32",
         summary="Lets leases end later.",
         item=_receipt,
+        command=Command(
+            "queue touch",
+            "extend leases",
+            "count",
+            "extended {} messages",
+            {"lease": "so many ms from now. Default: the queue's own lease"},
+        ),
+        resp=Resp("QTOUCH", "Let leases end some ms from now.", "write fast", first="lease"),
     )
     def touch(self, queue: Text, *receipts: Receipt, lease: int | None = None) -> int:
         """Let leases end `lease` ms from now; returns how many of the receipts were valid."""
@@ -135,11 +192,26 @@ class QueueOperations(Operations):
     def delete_dead(self, queue: Text, seqs: Iterable[int] | None = None) -> int:
         """Delete dead letters (None: all); returns how many."""
 
-    @operation("queue_stats", 0x29, "queues.stats", answer="stats json", summary="Tells a queue's counts and configuration.")
+    @operation(
+        "queue_stats",
+        0x29,
+        "queues.stats",
+        answer="stats json",
+        summary="Tells a queue's counts and configuration.",
+        command=Command("queue stats", "show a queue's counts and configuration", "table"),
+        resp=Resp("QSTATS", "Counts and configuration of a queue.", "readonly fast"),
+    )
     def stats(self, queue: Text) -> dict[str, Any]:
         """Counts and configuration."""
 
-    @operation("queue_purge", 0x2A, "queues.purge", answer="removed u32", summary="Removes every message; dead letters stay.")
+    @operation(
+        "queue_purge",
+        0x2A,
+        "queues.purge",
+        answer="removed u32",
+        summary="Removes every message; dead letters stay.",
+        command=Command("queue purge", "remove every message of a queue; dead letters stay", "count", "removed {} messages"),
+    )
     def purge(self, queue: Text) -> int:
         """Remove every message; returns how many there were."""
 
@@ -147,7 +219,18 @@ class QueueOperations(Operations):
     def list_page(self, limit: int | None = None, cursor: Text = b"") -> dict[str, Any]:
         """The queues with their stats, a page at a time: docs/wire-protocol.md, "Queues"."""
 
-    @operation("queue_configure", 0x2C, "queues.configure", summary="Sets a queue's own lease or most attempts.")
+    @operation(
+        "queue_configure",
+        0x2C,
+        "queues.configure",
+        summary="Sets a queue's own lease or most attempts.",
+        resp=Resp(
+            "QCONFIG",
+            "Set a queue's own lease, or after how many deliveries a message that fails is dead; 0 for never.",
+            "write",
+            {"lease": "LEASE", "max_attempts": "MAXATTEMPTS"},
+        ),
+    )
     def configure(self, queue: Text, *, lease: int | None = None, max_attempts: int | None = None) -> None:
         """Set a queue's own lease (ms) or maximum of attempts (0 for no bound)."""
 

@@ -11,7 +11,7 @@ An operation is a method without a body, with its types and its docstring, under
 The first parameter that is no option (flo.operations.options) is the request's key, the next one its value. The parameters that are
 options have the option's name in programs. The method is what `flo.Client` has; `queue_purge(…)` makes its request as a value, a `Call`,
 for `Client.run_many`. The answer's values become the result as the return annotation says, unless `decode` does it: None, a number or
-bytes as they are, a NamedTuple of the values, a list of such; `| None`: None where the answer is NOT_FOUND.
+bytes as they are, a tuple or NamedTuple of the values, a list of such; `| None`: None where the answer is NOT_FOUND.
 
 A new operation is that, a method of the engine, and its test. Its handler (flo.commands.binary.rows), its pages in the documents and
 its command line follow.
@@ -29,7 +29,7 @@ from flo.operations.options import BY_NAME as OPTION_BY_NAME
 from flo.operations.options import BY_PARAMETER
 from flo.proto import binary
 from flo.proto.binary import Response, decode_answer, encode_request, error_of
-from flo.proto.row import Operation, Option
+from flo.proto.row import Command, Operation, Option, Resp
 from flo.proto.shapes import Shape, shape
 
 P = ParamSpec("P")
@@ -37,10 +37,12 @@ T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
 COMPRESS_BYTES_MIN = 1 << 10  # compressing a shorter value does not pay
 
+VARARGS = 4  # of a code's flags: inspect.CO_VARARGS, without the 5 ms that importing inspect takes
+
 OPERATIONS: list[Operation] = []  # as they are declared
 BY_NAME: dict[str, Operation] = {}
 BY_CODE: dict[int, Operation] = {}
-CALLS: dict[str, Callable[..., "Call[Any]"]] = {}  # by the operation's name: what makes its `Call`
+DECLARED: dict[str, "Declared"] = {}  # by the operation's name
 
 
 class NotAnAnswer(FloError):
@@ -135,14 +137,15 @@ def operation(
     refusals: str = "",
     item: Callable[[Any], Any] | None = None,
     decode: Callable[..., Any] | None = None,
-    shown: Any = None,
+    command: Command | None = None,
+    resp: Resp | None = None,
     **names: str,
 ) -> Callable[[F], F]:
     """Declare an operation by a method without a body. `method` is the engine's, as `part.method` of a namespace; without one a handler is
     written by hand. `key` and `value` say in the documents what the parameter's name does not; `key=""` is for a first parameter that is
     the value. `layout` is that of a value that is no plain bytes, `item` converts one item of it. `options` are those without a parameter.
-    `names` has the options of parameters with a name of their own. `shown` is its command line. Without a `summary`, the first sentence of
-    the docstring is used. The rest is as in `Operation`."""
+    `names` has the options of parameters with a name of their own. Without a `summary`, the first sentence of the docstring is used. The
+    rest is as in `Operation`."""
 
     def declared(function: F) -> F:
         """The method as a client has it; its row is in the tables."""
@@ -161,6 +164,7 @@ def operation(
             summary or " ".join((function.__doc__ or "").split()).partition(". ")[0].rstrip(".;") + ".",
             taken,
             {option.code: option for option in taken.values()},
+            {"limit": limits[0]} if "limit" in taken else {},
             tuple(option.name for parameter, option in given.items() if parameter in required),
             either,
             bool(layout),
@@ -171,17 +175,16 @@ def operation(
             also,
             refusals,
             method,
-            value_parameter,
             bool(value_parameter) and value_parameter not in required,
-            shown,
+            command,
+            resp,
         )
         assert name not in BY_NAME, f"{name} is declared twice"
         OPERATIONS.append(row)
         BY_NAME[name] = row
         BY_CODE.update(dict.fromkeys(row.codes, row))
-        made = _Declared(row, function, parts[0] if keyed else "", given, item, decode)
-        CALLS[name] = made.as_function(name)
-        return cast(F, _client_method(function, CALLS[name]))
+        DECLARED[name] = Declared(row, function, parts[0] if keyed else "", given, item, decode)
+        return cast(F, _client_method(function, DECLARED[name].as_function(name)))
 
     return declared
 
@@ -195,7 +198,7 @@ def another(name: str, **names: str) -> Callable[[F], F]:
         parameters, _ = _parameters(function)
         given = {parameter: option for parameter in parameters if (option := _option_of(parameter, names)) is not None}
         parts = [parameter for parameter in parameters if parameter not in given]
-        return cast(F, _client_method(function, _Declared(row, function, parts[0], given, None, None).as_function(function.__name__)))
+        return cast(F, _client_method(function, Declared(row, function, parts[0], given, None, None).as_function(function.__name__)))
 
     return declared
 
@@ -210,7 +213,7 @@ def forget(name: str) -> None:
     """Take an operation out again, which a test has declared."""
     row = BY_NAME.pop(name)
     OPERATIONS.remove(row)
-    del CALLS[name]
+    del DECLARED[name]
     for code in row.codes:
         del BY_CODE[code]
 
@@ -220,10 +223,10 @@ def _option_of(parameter: str, names: Mapping[str, str]) -> Option | None:
 
 
 def _parameters(function: Callable[..., Any]) -> tuple[list[str], set[str]]:
-    """A method's parameters, in order, and those without a default. Importing inspect would take a start 5 ms."""
+    """A method's parameters, in order, and those without a default."""
     code = function.__code__
     count = code.co_argcount + code.co_kwonlyargcount
-    has_list = bool(code.co_flags & 4)  # inspect.CO_VARARGS
+    has_list = bool(code.co_flags & VARARGS)
     names = list(code.co_varnames[1:count])
     if has_list:
         names.insert(code.co_argcount - 1, code.co_varnames[count])
@@ -245,7 +248,7 @@ def _client_method(function: Callable[..., Any], make: Callable[..., Call[Any]])
     return method
 
 
-class _Declared:
+class Declared:
     """Makes the `Call` of an operation from the arguments of the method that declares it."""
 
     def __init__(
@@ -257,54 +260,55 @@ class _Declared:
         item: Callable[[Any], Any] | None,
         decode: Callable[..., Any] | None,
     ) -> None:
-        self._row = row
+        self.row = row
+        self.key = key  # the parameter that is the key
+        self.options = options  # by parameter
+        self.names, self.required = _parameters(function)
+        self.defaults = _defaults(function)
+        count = function.__code__.co_argcount - 1
+        self.positional = self.names[:count]
+        self.listed = self.names[count] if function.__code__.co_flags & VARARGS else ""  # the one that is any number of arguments
         self._function = function
-        self._key = key
-        self._options = options
         self._item = item
         self._given_decode = decode
-        self._names, _ = _parameters(function)
-        self._defaults = _defaults(function)
-        count = function.__code__.co_argcount - 1
-        self._positional = self._names[:count]
-        self._list = self._names[count] if function.__code__.co_flags & 4 else ""
 
     def as_function(self, name: str) -> Callable[..., Call[Any]]:
         """`make`, as a function that help() and inspect.signature() understand."""
 
         @wraps(self._function)
         def make(*args: Any, **kwargs: Any) -> Call[Any]:
-            return self._make(args, kwargs)
+            return self.make(*args, **kwargs)
 
         make.__wrapped__ = partial(self._function, None)  # without its `self`
         make.__module__, make.__name__, make.__qualname__ = "flo.calls", name, name
         return make
 
-    def _make(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call[Any]:
+    def make(self, *args: Any, **kwargs: Any) -> Call[Any]:
+        """The `Call`. Raises `TypeError`, `BadRequest`."""
         self._function(None, *args, **kwargs)  # it has no body: Python checks that these are its arguments
-        given = self._defaults | dict(zip(self._positional, args, strict=False)) | kwargs
-        if self._list:
-            given[self._list] = args[len(self._positional) :]
+        given = self.defaults | dict(zip(self.positional, args, strict=False)) | kwargs
+        if self.listed:
+            given[self.listed] = args[len(self.positional) :]
         key = value = b""
         options: dict[str, Any] = {}
         waits = None
-        for name in self._names:
-            argument, option = given[name], self._options.get(name)
-            if argument is None and self._defaults.get(name, ...) is None:
+        for name in self.names:
+            argument, option = given[name], self.options.get(name)
+            if argument is None and self.defaults.get(name, ...) is None:
                 continue
             if option is not None:
                 taken = _option_value(option, argument, name)
                 if taken is not False and (option.absent is None or taken != option.absent):
                     options[option.name] = taken
                     waits = taken if option.waits else waits
-            elif name == self._key:
+            elif name == self.key:
                 key = data(argument, name)
-            elif self._row.layout:
-                value = _laid_out(self._row, argument, name, self._item)
+            elif self.row.layout:
+                value = _laid_out(self.row, argument, name, self._item)
             else:
                 value = data(argument, name)
         decode, missing = self._result
-        return Call(self._row, decode, key, value, options, missing, waits)
+        return Call(self.row, decode, key, value, options, missing, waits)
 
     @cached_property
     def _result(self) -> tuple[Callable[..., Any], Callable[[], None] | None]:
@@ -328,8 +332,8 @@ def _nothing(*values: Any) -> None:
     return None
 
 
-def _same(value: T) -> T:
-    return value
+def _same(*values: Any) -> Any:
+    return values if len(values) > 1 else values[0]
 
 
 def _option_value(option: Option, given: Any, what: str) -> Any:

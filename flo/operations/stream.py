@@ -8,6 +8,7 @@ from flo.given import Text, several
 from flo.operations.ids import Id, StreamId, from_wire
 from flo.operations.row import Call, Operations, call, operation
 from flo.proto import fields
+from flo.proto.row import Command
 
 RECORDS = "count u32, (id id, kind u8, payload blob)*"
 DELIVERIES = "count u32, (id id, kind u8, deliveries u32, payload blob)*"
@@ -68,6 +69,9 @@ class StreamOperations(Operations):
         answer="id id",
         summary="Appends a record; answers its id. Makes the stream.",
         decode=from_wire,
+        command=Command(
+            "stream append", "append a record and print its id", "id", "{}", {"payload": "the record; - reads it from standard input"}
+        ),
     )
     def append(self, stream: Text, payload: Text) -> StreamId:
         """Append a record; returns its id."""
@@ -101,6 +105,17 @@ class StreamOperations(Operations):
         "streams.create",
         summary="Makes an empty stream, that keeps as much as it says.",
         refusals="CONFLICT where it exists",
+        command=Command(
+            "stream create",
+            "create an empty stream, with bounds if given",
+            "done",
+            "OK",
+            {
+                "max_len": "keep at most so many records",
+                "max_age": "keep records up to this age",
+                "max_bytes": "keep at most so many bytes of payloads",
+            },
+        ),
     )
     def create(self, stream: Text, *, max_len: int | None = None, max_age: int | None = None, max_bytes: int | None = None) -> None:
         """Create an empty stream that keeps at most so many records, seconds, bytes. Raises `Conflict` if it exists."""
@@ -111,6 +126,7 @@ class StreamOperations(Operations):
         answer="first id, last id, count u64, bytes u64, groups u32",
         summary="Tells about a stream; zeros where there is none. The last id is the highest it ever had.",
         decode=_info,
+        command=Command("stream info", "show a stream's ids, size and groups", "table"),
     )
     def info(self, stream: Text) -> StreamInfo:
         """The stream's ids, size and groups; zeros if the stream is missing."""
@@ -120,6 +136,19 @@ class StreamOperations(Operations):
         0x34,
         answer="removed u64",
         summary="Removes the oldest records, as far as the options together say; at least one is needed.",
+        command=Command(
+            "stream trim",
+            "remove the oldest records",
+            "count",
+            "removed {} records",
+            {
+                "max_len": "leave at most so many records",
+                "max_age": "leave records up to this age",
+                "max_bytes": "leave at most so many bytes of payloads",
+                "start": "leave records with this id or a higher one",
+                "dry_run": "remove nothing; print how many records would go",
+            },
+        ),
     )
     def trim(
         self,
@@ -139,6 +168,18 @@ class StreamOperations(Operations):
         summary="Makes a group, and the stream. It begins with the first record, unless told otherwise.",
         either=("start", "tail"),
         refusals="CONFLICT where it exists",
+        command=Command(
+            "stream group create",
+            "create a group, and its stream if it is missing",
+            "done",
+            "OK",
+            {
+                "start": "begin with this id. Default: the first record",
+                "tail": "begin with new records",
+                "ack_timeout": "redeliver after so many ms; 0 for never. Default: 30000",
+                "max_deliver": "make a record a dead letter after so many deliveries; 0: never. Default: 10",
+            },
+        ),
     )
     def group_create(
         self,
@@ -163,6 +204,16 @@ class StreamOperations(Operations):
         waits=True,
         refusals="NOT_FOUND where the group is deleted while it waits",
         decode=_deliveries,
+        command=Command(
+            "stream group read",
+            "deliver records to a consumer; exit 1 if there is none",
+            "deliveries",
+            help={
+                "limit": "how many. Default: 100",
+                "block": "wait so many ms for the first record; 0 for ever",
+                "no_ack": "acknowledge the records as they are delivered",
+            },
+        ),
     )
     def group_read(
         self, stream: Text, group: Text, consumer: Text, *, limit: int | None = None, block: int | None = None, no_ack: bool = False
@@ -178,6 +229,7 @@ class StreamOperations(Operations):
         summary="Deliveries are done. Deletes a dead letter.",
         refusals=NO_GROUP,
         item=_id,
+        command=Command("stream group ack", "acknowledge deliveries; deletes dead letters", "count", "acknowledged {} records"),
     )
     def ack(self, stream: Text, group: Text, *ids: Id | StreamRecord) -> int:
         """Acknowledge deliveries; returns how many were pending."""
@@ -192,6 +244,13 @@ class StreamOperations(Operations):
         ),
         refusals=NO_GROUP,
         item=_id,
+        command=Command(
+            "stream group nack",
+            "give deliveries back to the next reader",
+            "count",
+            "gave back {} records",
+            {"delay": "deliver again after so many ms at the earliest"},
+        ),
     )
     def nack(self, stream: Text, group: Text, *ids: Id | StreamRecord, delay: int | None = None, consumer: Text | None = None) -> int:
         """Give deliveries back, after `delay` ms; returns how many were pending."""
@@ -204,6 +263,13 @@ class StreamOperations(Operations):
         summary="Lets deliveries run out later.",
         refusals=NO_GROUP,
         item=_id,
+        command=Command(
+            "stream group touch",
+            "extend the time to acknowledge",
+            "count",
+            "extended {} records",
+            {"lease": "so many ms from now. Default: the group's own timeout"},
+        ),
     )
     def touch(self, stream: Text, group: Text, *ids: Id | StreamRecord, lease: int | None = None, consumer: Text | None = None) -> int:
         """Let deliveries run out `lease` ms from now (None: the group's own timeout); returns how many were pending."""
@@ -214,6 +280,7 @@ class StreamOperations(Operations):
         answer="pending json",
         summary="Tells what is delivered and not acknowledged, and the dead letters: the first 1,000 of each.",
         refusals=NO_GROUP,
+        command=Command("stream group pending", "show the unacknowledged deliveries and the dead letters", "table"),
     )
     def pending(self, stream: Text, group: Text) -> dict[str, Any]:
         """The unacknowledged deliveries and the dead letters."""
@@ -226,17 +293,36 @@ class StreamOperations(Operations):
         limits=(100, 1000),
         refusals=NO_GROUP,
         decode=_deliveries,
+        command=Command(
+            "stream group claim",
+            "deliver to a consumer the records that are pending with others",
+            "deliveries",
+            help={"min_idle": "only records delivered at least so long ago. Default: 0", "limit": "how many. Default: 100"},
+        ),
     )
     def claim(
         self, stream: Text, group: Text, consumer: Text, *, min_idle: int | None = None, limit: int | None = None
     ) -> list[StreamRecord]:
         """Deliver to this consumer the records that have been pending for at least `min_idle` ms, whoever has them."""
 
-    @operation("stream_group_info", 0x3C, answer="group json", summary="Tells about a group and its consumers.", refusals=NO_GROUP)
+    @operation(
+        "stream_group_info",
+        0x3C,
+        answer="group json",
+        summary="Tells about a group and its consumers.",
+        refusals=NO_GROUP,
+        command=Command("stream group info", "show a group and its consumers", "table"),
+    )
     def group_info(self, stream: Text, group: Text) -> dict[str, Any]:
         """A group's figures and consumers."""
 
-    @operation("stream_group_delete", 0x3D, summary="Deletes a group with all it knows.", refusals=NO_GROUP)
+    @operation(
+        "stream_group_delete",
+        0x3D,
+        summary="Deletes a group with all it knows.",
+        refusals=NO_GROUP,
+        command=Command("stream group delete", "delete a group, its consumers and its deliveries", "done", "OK"),
+    )
     def group_delete(self, stream: Text, group: Text) -> None:
         """Delete a group."""
 
@@ -244,7 +330,13 @@ class StreamOperations(Operations):
     def list_page(self, limit: int | None = None, cursor: Text = b"") -> dict[str, Any]:
         """The streams, a page at a time: docs/wire-protocol.md, "Streams"."""
 
-    @operation("stream_delete", 0x3F, "streams.delete", summary="Deletes a stream with its groups; none is no error.")
+    @operation(
+        "stream_delete",
+        0x3F,
+        "streams.delete",
+        summary="Deletes a stream with its groups; none is no error.",
+        command=Command("stream delete", "delete a stream with its groups", "done", "OK"),
+    )
     def delete(self, stream: Text) -> None:
         """Delete a stream with its groups."""
 

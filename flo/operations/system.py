@@ -6,6 +6,7 @@ from typing import Any
 
 from flo.given import Text
 from flo.operations.row import Operations, call, operation
+from flo.proto.row import Command
 
 
 class ServerOperations(Operations):
@@ -38,6 +39,13 @@ class NamespaceOperations(Operations):
         summary="Binds a name to its hash; once or again.",
         plain=True,
         refusals="CONFLICT where another name has the hash",
+        command=Command(
+            "ns create",
+            "create a namespace; no error if it exists",
+            "done",
+            "namespace {name} exists; use it with -n",
+            {"name": "1 to 128 letters, digits, '.', '_', ':' and '-'"},
+        ),
     )
     def create(self, name: Text) -> None:
         """Create a namespace; no error if it exists."""
@@ -60,6 +68,7 @@ class NamespaceOperations(Operations):
         summary="Deletes an empty namespace.",
         plain=True,
         refusals="CONFLICT while anything live is in it, and for `default`",
+        command=Command("ns delete", "delete an empty namespace", "done", "namespace {name} is deleted"),
     )
     def delete(self, name: Text) -> None:
         """Delete an empty namespace. Raises `Conflict` while anything is in it."""

@@ -70,7 +70,6 @@ _ERROR_OF = dict(REFUSALS)
 _STATUS_OF: dict[type[Refusal], int] = {kind: status for status, kind in REFUSALS}  # not their subclasses
 _FNV_OFFSET, _FNV_PRIME, _U64 = 0xCBF29CE484222325, 0x100000001B3, (1 << 64) - 1
 
-NO_OPTIONS: dict[str, Any] = {}  # nobody changes a request's options
 Buffer = bytes | memoryview
 
 
@@ -227,7 +226,7 @@ def split_request(frame: Frame, operations: Mapping[int, Operation]) -> Request:
         raise BadRequest(
             f"the key of {key_length} bytes and the options of {options_length} do not fit the payload of {len(payload)} bytes"
         )
-    options = decode_options(operation, bytes(payload[middle:])) if options_length else NO_OPTIONS
+    options = decode_options(operation, bytes(payload[middle:])) if options_length else operation.defaults
     check_request(operation, key_length, middle - key_length, options)
     return Request(operation, flags, req_id, namespace, bytes(payload[:key_length]), bytes(payload[key_length:middle]), options)
 
@@ -251,7 +250,8 @@ def value_limit(operation: Operation) -> int:
 
 
 def decode_options(operation: Operation, data: bytes) -> dict[str, Any]:
-    """The options in `data`, by name. Raises `BadRequest` naming what is unknown, repeated, misplaced or of a wrong length."""
+    """The options in `data`, by name; the limit also where it is not given. Raises `BadRequest` for one that is unknown, repeated,
+    misplaced or of a wrong length."""
     options: dict[str, Any] = {}
     by_code, at, size = operation.by_code, 0, len(data)
     while at < size:
@@ -283,8 +283,9 @@ def decode_options(operation: Operation, data: bytes) -> dict[str, Any]:
         else:
             raise BadRequest(f"the option {name} ({code:#04x}) is {length} bytes, which is no {form}")
         options[name] = value
-    if "limit" in options and not 1 <= options["limit"] <= operation.limits[1]:
-        raise BadRequest(f"the option limit is {options['limit']}; {operation.name} takes 1 to {operation.limits[1]}")
+    default, most = operation.limits
+    if most and not 1 <= options.setdefault("limit", default) <= most:
+        raise BadRequest(f"the option limit is {options['limit']}; {operation.name} takes 1 to {most}")
     if len(options) > 1 and operation.either and options.keys() >= set(operation.either):
         raise BadRequest(f"{operation.name} takes {' or '.join(operation.either)}, not both")
     return options

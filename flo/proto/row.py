@@ -1,6 +1,7 @@
 """The types of the rows that describe options and operations. flo.operations has the rows; the codec needs a request's row alone."""
 
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from typing import NamedTuple
 
 
 class Option(NamedTuple):
@@ -14,11 +15,34 @@ class Option(NamedTuple):
     least: int = -(1 << 63)  # of a number; the most is its form's
     waits: bool = False  # so many ms the answer may be delayed
     absent: bytes | None = None  # a value by which a program means that the option is absent
+    metavar: str = ""  # its argument on a command line, if that is not its name
 
     @property
     def called(self) -> str:
         """Its name in a program."""
         return self.parameter or self.name
+
+
+class Command(NamedTuple):
+    """An operation's command: `flo WORDS …`. The key, the value and the options that are required are its arguments; `help` has the
+    options that are its flags. What it prints, flo.cli.rows knows by name."""
+
+    words: str
+    summary: str
+    prints: str
+    text: str = ""  # the answer as a sentence; `{}` is the number in it, or an argument by its name
+    help: Mapping[str, str] = {}  # of flags and arguments, by the name in a program
+    last: str = ""  # an option that is the last argument, and may be left out
+
+
+class Resp(NamedTuple):
+    """An operation's RESP command: its name, the key, the value, and options as a word and its argument."""
+
+    name: str
+    summary: str
+    flags: str  # as the table of commands has them
+    words: Mapping[str, str] = {}  # the options that it takes, by the name in a program
+    first: str = ""  # one whose argument stands behind the key, without a word
 
 
 class Operation(NamedTuple):
@@ -37,6 +61,7 @@ class Operation(NamedTuple):
     summary: str
     options: dict[str, Option]  # by name
     by_code: dict[int, Option]  # the same
+    defaults: dict[str, int]  # the options of a request without any: the limit, if there is one. Nobody changes it
     required: tuple[str, ...] = ()
     either: tuple[str, ...] = ()  # options of which a request may have one
     layout: bool = False
@@ -47,9 +72,9 @@ class Operation(NamedTuple):
     also: int = 0  # a second code, of a later edition of the protocol
     refusals: str = ""  # what it answers besides OK, beyond BAD_REQUEST
     method: str = ""  # the engine's, such as `queues.enqueue`; empty where a handler is written by hand
-    value_parameter: str = ""  # what a program and the engine call the value
     value_optional: bool = False  # whether it may be empty, for None
-    shown: Any = None  # its command line: flo.operations.command
+    command: Command | None = None
+    resp: Resp | None = None
 
     @property
     def codes(self) -> tuple[int, ...]:

@@ -98,11 +98,11 @@ def entry_holder(entry: bytes) -> int:
     return entry_version(entry)
 
 
-def entry_answer(entry: bytes) -> bytes:
-    """The version in an entry, as a u64, and the value: what a read over the binary protocol answers."""
+def entry_parts(entry: bytes) -> tuple[bytes, bytes]:
+    """The version in an entry, as it is sent: seven bytes and a zero that may be missing; and the value."""
     if entry[-1] & NOTED:
-        return VERSION.pack(entry_version(entry)) + entry_value(entry)
-    return entry[-VERSION_BYTES:-1] + b"\0" + entry[entry.index(10) + 1 : -2 - VERSION_BYTES]
+        return VERSION.pack(entry_version(entry)), entry_value(entry)
+    return entry[-VERSION_BYTES:-1], entry[entry.index(10) + 1 : -FRAME_END_BYTES]
 
 
 def found_in(entry: bytes) -> Found:

@@ -120,7 +120,7 @@ def test_requests_round_trip_however_they_are_cut(
     assert len(found) == len(many)
     for frame, (operation, req_id, namespace, key, value, options) in zip(found, many, strict=True):
         request = split_request(frame, BY_CODE)
-        assert request == (operation, 0, req_id, namespace, key, value, options)
+        assert request == (operation, 0, req_id, namespace, key, value, operation.defaults | options)
 
 
 def test_every_split_of_a_stream() -> None:

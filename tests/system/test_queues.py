@@ -85,7 +85,7 @@ def test_pops_lease_and_receipts_acknowledge(flo: FloProcess) -> None:
         (("QDEQUEUE", "q", "COUNT", "101"), "COUNT is 1 to 100"),
         (("QACK", "q", "one"), "'one' is no receipt"),
         (("QNACK", "q", "DLQ"), "wrong number of arguments for 'qnack' command"),
-        (("QCONFIG", "q", "LEASE", "0"), "the lease is 0 ms"),
+        (("QCONFIG", "q", "LEASE", "0"), "the lease is 0; it is 1 to"),
         (("CLIENT", "AUTOACK", "MAYBE"), "syntax error"),
         (("QENQUEUE", "q" * 32_001, "x"), "the queue's name is 32001 bytes"),
     ],

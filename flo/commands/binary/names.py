@@ -3,8 +3,8 @@
 import json
 from base64 import b64encode
 
+from flo.commands.binary.table import Options
 from flo.errors import BadRequest
-from flo.proto.binary import Request
 
 NAMESPACE_DELETED = "the namespace was deleted while this waited"
 
@@ -22,12 +22,12 @@ def json_payload(value: object) -> bytes:
     return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode()
 
 
-def page(request: Request, names: list[bytes], mark: bytes) -> tuple[list[bytes], str]:
-    """The names behind the request's cursor, as many as it asks for, and the next cursor, in base64, empty at the end. A cursor is
-    the last name, behind a byte that says of what. Raises `BadRequest` for another operation's."""
-    cursor = request.options.get("cursor", b"")
+def page(operation: str, options: Options, names: list[bytes], mark: bytes) -> tuple[list[bytes], str]:
+    """The names behind the cursor in an operation's options, as many as they ask for, and the next cursor, in base64, empty at the end. A
+    cursor is the last name, behind a byte that says of what. Raises `BadRequest` for another operation's."""
+    cursor = options.get("cursor", b"")
     if cursor and cursor[:1] != mark:
-        raise BadRequest(f"the option cursor is not one that {request.operation.name} gave")
-    limit = int(request.options.get("limit", request.operation.limits[0]))
+        raise BadRequest(f"the option cursor is not one that {operation} gave")
+    limit = options["limit"]
     left = [name for name in names if not cursor or name > cursor[1:]]
     return left[:limit], b64encode(mark + left[limit - 1]).decode() if len(left) > limit else ""

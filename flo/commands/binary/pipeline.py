@@ -1,37 +1,40 @@
 """Binary requests out of a buffer: whole and uncompressed ones, many at once. What is left is for `FrameReader`."""
 
-from typing import Any
+import struct
 
-from flo.commands.binary.table import ORDINARY
+from flo.commands.binary.table import SERVED
 from flo.commands.runner import Call, Decoded, Handler
 from flo.errors import Refusal
-from flo.proto.binary import MAGIC, NO_OPTIONS, REQUEST, REQUEST_BYTES, Request, check_request, decode_options
+from flo.proto.binary import REQUEST_BYTES, check_request, decode_options
+
+# The header of a request, with its magic, code and flags as one integer: one look in SERVED checks all three
+_HEADER = struct.Struct("<QQIQHH")
 
 
 def decode(data: bytes, refuse: Handler) -> Decoded:
     """The requests of `data` that are whole and uncompressed, up to the first that is not. `refuse` answers a request that is not what its
-    operation's row says: as (the refusal, the request without its parts)."""
+    operation's row says. A request is a plain tuple of what a `Request` has, which is made in half the time."""
     size, at = len(data), 0
-    unpack, find, make = REQUEST.unpack_from, ORDINARY.get, tuple.__new__
+    unpack, find = _HEADER.unpack_from, SERVED.get
     calls: list[Call] = []
     ends: list[int] = []
     while size - at >= REQUEST_BYTES:
-        magic, code, flags, req_id, length, space, key_length, options_length = unpack(data, at)
+        head, req_id, length, space, key_length, options_length = unpack(data, at)
         start = at + REQUEST_BYTES
         end = start + length
         middle, key_end = end - options_length, start + key_length
-        ordinary = find(code)
-        if end > size or magic != MAGIC or flags or ordinary is None or middle < key_end:
+        served = find(head)
+        if served is None or end > size or middle < key_end:
             break
-        operation, handler, key_most, value_most = ordinary
-        try:
-            options = decode_options(operation, data[middle:end]) if options_length else NO_OPTIONS
-            if key_length > key_most or middle - key_end > value_most or operation.required:
+        operation, answer, key_most, value_most, options = served
+        if options_length or key_length > key_most or middle - key_end > value_most:
+            try:
+                if options_length:
+                    options = decode_options(operation, data[middle:end])
                 check_request(operation, key_length, middle - key_end, options)
-        except Refusal as e:
-            handler, options = refuse, {REFUSAL: e}
-        request: Any = make(Request, (operation, flags, req_id, space, data[start:key_end], data[key_end:middle], options))
-        calls.append((handler, request))
+            except Refusal as e:
+                answer, options = refuse, {REFUSAL: e}
+        calls.append((answer, (operation, 0, req_id, space, data[start:key_end], data[key_end:middle], options)))
         ends.append(end)
         at = end
     return calls, lambda count: ends[count - 1]

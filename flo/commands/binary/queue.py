@@ -1,26 +1,21 @@
 """The queue operations over the binary protocol (SPEC section 2.3) that do not follow from their rows: waits, pages."""
 
 from flo.commands.binary.names import NAMESPACE_DELETED, json_payload, json_text, page
-from flo.commands.binary.rows import namespace_of
 from flo.commands.binary.session import BinarySession
-from flo.commands.binary.table import handles
-from flo.commands.runner import WAITING, Reply, Wait
+from flo.commands.binary.table import Options, Result, handles, packs
+from flo.commands.runner import Wait
+from flo.engine import Namespace
 from flo.engine.queue import Message
 from flo.errors import NotFound
-from flo.operations.queue import MESSAGES
-from flo.proto.binary import Request
-from flo.proto.shapes import shape
 
-_messages = shape(MESSAGES).pack
+_messages = packs("queue_dequeue")
 
 
 @handles("queue_dequeue")
-def dequeue(session: BinarySession, request: Request) -> Reply:
-    namespace, options = namespace_of(session, request), request.options
-    queues, lease = namespace.queues, options.get("lease")
-    limit = options.get("limit", request.operation.limits[0])
+def dequeue(session: BinarySession, namespace: Namespace, name: bytes, _: bytes, options: Options) -> Result:
+    queues, limit, lease = namespace.queues, options["limit"], options.get("lease")
     if "block" not in options:
-        return _messages(queues.dequeue(request.key, limit, lease=lease))
+        return _messages(queues.dequeue(name, limit, lease=lease))
     found: list[Message] = []
     waiter: Wait | None = None
 
@@ -29,7 +24,7 @@ def dequeue(session: BinarySession, request: Request) -> Reply:
         if waiter is not None:
             waiter.ready()
 
-    taker = queues.take([request.key], limit, deliver, lease=lease)
+    taker = queues.take([name], limit, deliver, lease=lease)
     if taker is None:
         return _messages(found)
 
@@ -39,19 +34,19 @@ def dequeue(session: BinarySession, request: Request) -> Reply:
         return _messages(found)
 
     try:
-        waiter = Wait(session, request, options["block"], answer, holds=False)
+        waiter = Wait(session, None, options["block"], answer, holds=False)
     except BaseException:
         taker.cancel()
         raise
     waiter.ends_with(taker.cancel)
-    return WAITING
+    return waiter
 
 
 @handles("queue_list")
-def queue_list(session: BinarySession, request: Request) -> Reply:
-    queues = namespace_of(session, request).queues
-    names, following = page(request, queues.names(), CURSOR_MARK)
-    return json_payload({"queues": [{"name": json_text(name), **queues.stats(name)} for name in names], "cursor": following})
+def queue_list(session: BinarySession, namespace: Namespace, name: bytes, _: bytes, options: Options) -> Result:
+    queues = namespace.queues
+    names, following = page("queue_list", options, queues.names(), CURSOR_MARK)
+    return json_payload({"queues": [{"name": json_text(each), **queues.stats(each)} for each in names], "cursor": following})
 
 
 CURSOR_MARK = b"q"

@@ -2,103 +2,42 @@
 
 A request's key and value are the method's first arguments; an option is the argument of the option's name in a program, a list or a number
 in the value is decoded by its layout, and the result is the answer as its layout has it. What has to be known of a row is looked up here,
-once; a request costs one look for its namespace and two calls.
+once.
 """
 
 from collections.abc import Callable
-from operator import attrgetter
 from typing import Any
 
 from flo.commands.binary.session import BinarySession
-from flo.commands.binary.table import Handler, add_handler
-from flo.commands.runner import Reply
-from flo.engine import Engine, Namespace
-from flo.engine.group import check_stream_name
-from flo.engine.kv import DEADLINE_MAX
-from flo.engine.namespace import PARTS
+from flo.commands.binary.table import Handler, Options, Result, add_handler
+from flo.commands.operations import arguments_of, method_of
+from flo.engine import Namespace
 from flo.engine.queue import MANY_MAX
-from flo.errors import BadRequest
 from flo.operations import OPERATIONS
-from flo.proto.binary import Request
 from flo.proto.row import Operation
 from flo.proto.shapes import shape
-
-SECOND_MS = 1000
-Convert = Callable[[Engine, Any], Any]
-
-
-def namespace_of(session: BinarySession, request: Request) -> Namespace:
-    """The namespace of a request. Raises `BadRequest`."""
-    return session.host.engine.namespace_by_hash(request.namespace_hash)
-
-
-def deadline(engine: Engine, ttl: int) -> int:
-    """The deadline of a ttl; 0 for none. Raises `BadRequest`."""
-    if not ttl:
-        return 0
-    end = engine.now + ttl * SECOND_MS
-    if end > DEADLINE_MAX:
-        raise BadRequest(f"a ttl of {ttl} seconds ends after the last deadline Flo can keep, 2^53 ms")
-    return end
-
-
-# Options that are something else to the engine: its parameter, and how its argument is made of theirs
-CONVERTED: dict[str, tuple[str, Convert]] = {
-    "ttl": ("deadline", deadline),
-    "max_age": ("max_age", lambda _, seconds: seconds * SECOND_MS),
-}
-# What a part does not check itself in all of its methods
-CHECKS: dict[str, Callable[[bytes], None]] = {"streams": check_stream_name}
 
 
 def handler_of(row: Operation) -> Handler:
     """The handler of a row that has a method."""
-    name, _, method_name = row.method.partition(".")
-    kind = next(kind for kind in PARTS if kind.name == name)
-    method, part_of, check = getattr(kind, method_name), attrgetter(name), CHECKS.get(name)
-    arguments, answer = _arguments(row), _answer(row)
-    always = "limit" in row.options
+    part_of, method, check = method_of(row)
+    arguments, answer, read = arguments_of(row), _answer(row), _value(row)
 
-    def handler(session: BinarySession, request: Request) -> Reply:
-        _, _, _, space, key, _, options = request
-        engine = session.host.engine
-        part = part_of(engine.by_hash.get(space) or engine.namespace_by_hash(space))
+    def handler(session: BinarySession, namespace: Namespace, key: bytes, _: bytes, options: Options) -> Result:
+        part = part_of(namespace)
         if check is not None:
             check(key)
-        return answer(method(part, key, **arguments(engine, options)) if options or always else method(part, key))
+        return answer(method(part, key, **arguments(session.host.engine, options)) if options else method(part, key))
 
-    if not row.value:
-        return handler
-    read = _value(row)
-
-    def handler_with_value(session: BinarySession, request: Request) -> Reply:
-        _, _, _, space, key, value, options = request
-        engine = session.host.engine
-        part = part_of(engine.by_hash.get(space) or engine.namespace_by_hash(space))
+    def handler_with_value(session: BinarySession, namespace: Namespace, key: bytes, value: bytes, options: Options) -> Result:
+        part = part_of(namespace)
         if check is not None:
             check(key)
         if read is not None:
             value = read(value)
-        return answer(method(part, key, value, **arguments(engine, options)) if options else method(part, key, value))
+        return answer(method(part, key, value, **arguments(session.host.engine, options)) if options else method(part, key, value))
 
-    return handler_with_value
-
-
-def _arguments(row: Operation) -> Callable[[Engine, dict[str, Any]], dict[str, Any]]:
-    """What makes the engine's arguments of the options, by name."""
-    limit = row.limits[0]
-    takes: dict[str, tuple[str, Convert | None]] = {
-        name: CONVERTED.get(name) or (option.called, None) for name, option in row.options.items()
-    }
-
-    def arguments(engine: Engine, options: dict[str, Any]) -> dict[str, Any]:
-        given: dict[str, Any] = {"limit": limit} if limit else {}
-        for name, value in options.items():
-            parameter, convert = takes[name]
-            given[parameter] = value if convert is None else convert(engine, value)
-        return given
-
-    return arguments
+    return handler_with_value if row.value else handler
 
 
 def _value(row: Operation) -> Callable[[bytes], Any] | None:

@@ -7,7 +7,7 @@ from types import GeneratorType
 from typing import Any
 
 from flo.commands.binary import pipeline
-from flo.commands.binary.table import HANDLERS
+from flo.commands.binary.table import SERVED, head
 from flo.commands.host import Host, Peer, client_line
 from flo.commands.runner import Call, Decoded, Job, Reply, Session
 from flo.errors import Refusal, Unauthorized
@@ -18,6 +18,7 @@ from flo.proto.binary import (
     COMPRESSED,
     PAYLOAD_BYTES_MAX,
     REQUEST_BYTES,
+    RESPONSE_BYTES,
     UNAUTHENTICATED_BYTES_MAX,
     Frame,
     FrameReader,
@@ -95,8 +96,10 @@ class BinarySession(Session):
         """Execute a request, whatever its flags."""
         if request.flags & COMPRESSED:
             return self._inflated(request)
-        reply = HANDLERS[request.operation.code](self, request)
-        return self.encode(request, reply) if type(reply) is bytes else reply
+        reply: Reply = SERVED[head(request.operation.code)].answer(self, request)
+        if type(reply) is bytes and request.flags:
+            return self.encode(request, reply[RESPONSE_BYTES:])
+        return reply
 
     def _inflated(self, request: Request) -> Job:
         operation = request.operation
@@ -109,12 +112,15 @@ class BinarySession(Session):
             value = yield from binary.inflate(request.value, limit)
         finally:
             host.inflating = False
-        reply = HANDLERS[operation.code](self, request._replace(value=value))
+        reply: Reply = SERVED[head(operation.code)].answer(self, request._replace(value=value))
+        if isinstance(reply, bytes):
+            return reply[RESPONSE_BYTES:]
         return (yield from reply) if isinstance(reply, GeneratorType) else reply
 
     def refusal(self, e: Refusal, request: Request) -> bytes:
         """See `Session`."""
-        return encode_refusal(e, request.req_id)
+        _, _, req_id, *_ = request
+        return encode_refusal(e, req_id)
 
     def pieces(self, request: Request, reply: bytes) -> list[bytes]:
         """See `Session`."""
@@ -122,19 +128,21 @@ class BinarySession(Session):
 
     def encode(self, request: Request, payload: bytes) -> bytes:
         """The answer OK to a request."""
-        return encode_response(binary.OK, request.req_id, payload, compress=bool(request.flags & ACCEPTS_COMPRESSED))
+        _, flags, req_id, *_ = request
+        return encode_response(binary.OK, req_id, payload, compress=bool(flags & ACCEPTS_COMPRESSED))
 
     # -- telling -----------------------------------------------------------------------------------
 
     def name_of(self, request: Request) -> str:
         """See `Session`."""
-        return request.operation.name
+        return request[0].name
 
     def words_of(self, request: Request) -> list[bytes] | None:
         """See `Session`: the operation, its key and its value, as far as there are any."""
-        if request.operation is SECRET or pipeline.REFUSAL in request.options:
+        operation, _, _, _, key, value, options = request
+        if operation is SECRET or pipeline.REFUSAL in options:
             return None
-        words = [request.operation.name.encode(), request.key, request.value]
+        words = [operation.name.encode(), key, value]
         while not words[-1]:
             words.pop()
         return words
@@ -150,5 +158,6 @@ class BinarySession(Session):
 
 def _refuse(session: Any, request: Request) -> Reply:
     """Answer a request that was refused as it was decoded."""
-    refusal: Refusal = request.options[pipeline.REFUSAL]
+    *_, options = request
+    refusal: Refusal = options[pipeline.REFUSAL]
     return refusal

@@ -4,16 +4,15 @@ from collections.abc import Callable
 from itertools import islice
 
 from flo.commands.binary.names import NAMESPACE_DELETED, json_payload, json_text, page
-from flo.commands.binary.rows import SECOND_MS, namespace_of
 from flo.commands.binary.session import BinarySession
-from flo.commands.binary.table import handles
-from flo.commands.runner import WAITING, Job, Reply, Wait
-from flo.engine import Streams
+from flo.commands.binary.table import Options, Result, handles, packs
+from flo.commands.operations import SECOND_MS
+from flo.commands.runner import Job, Wait
+from flo.engine import Namespace, Streams
 from flo.engine.group import MANY_MAX, MANY_SLICE, Delivery, check_names, check_stream_name, unread
 from flo.engine.stream import Bounds, id_text
 from flo.errors import BadRequest, NotFound, Refusal
 from flo.operations.stream import DELIVERIES, IDS, RECORDS
-from flo.proto.binary import Request
 from flo.proto.shapes import NUMBERS, shape
 from flo.store.group import ACK_TIMEOUT_MS, DELIVERIES_DEFAULT
 from flo.store.stream import ID_MAX, Stream
@@ -23,18 +22,15 @@ SHOWN_MAX = 1000  # deliveries, dead letters and consumers in one JSON answer
 _count = NUMBERS["u32"].pack
 
 
-def _streams(session: BinarySession, request: Request) -> Streams:
-    check_stream_name(request.key)
-    check_names(request.options.get("group", b""), request.options.get("consumer", b""))
-    return namespace_of(session, request).streams
+def _streams(namespace: Namespace, name: bytes, options: Options) -> Streams:
+    """The streams, where the request's names are within their limits."""
+    check_stream_name(name)
+    check_names(options.get("group", b""), options.get("consumer", b""))
+    return namespace.streams
 
 
-def _limit(request: Request) -> int:
-    return int(request.options.get("limit", request.operation.limits[0]))
-
-
-def _ids(request: Request) -> list[int]:
-    ids: list[int] = shape(IDS).decode(request.value, MANY_MAX)[0]
+def _ids(value: bytes) -> list[int]:
+    ids: list[int] = shape(IDS).decode(value, MANY_MAX)[0]
     return ids
 
 
@@ -45,9 +41,8 @@ _records, _deliveries = shape(RECORDS).pack, shape(DELIVERIES).pack
 
 
 @handles("stream_read")
-def read(session: BinarySession, request: Request) -> Reply:
-    streams, options, name, limit = _streams(session, request), request.options, request.key, _limit(request)
-    namespace = namespace_of(session, request)
+def read(session: BinarySession, namespace: Namespace, name: bytes, value: bytes, options: Options) -> Result:
+    streams, limit = _streams(namespace, name, options), options["limit"]
     start, end = options.get("start", 0), options.get("end", ID_MAX)
     if "tail" in options:
         stream = streams.store.find(name)
@@ -61,21 +56,20 @@ def read(session: BinarySession, request: Request) -> Reply:
             raise NotFound(NAMESPACE_DELETED)
         return _records(streams.read(name, start, end, limit))
 
-    waiter = Wait(session, request, options["block"], answer, holds=False)
+    waiter = Wait(session, None, options["block"], answer, holds=False)
     waiter.ends_with(streams.watch({name: max(start - 1, 0)}, waiter.ready).cancel)
-    return WAITING
+    return waiter
 
 
 @handles("stream_info")
-def info(session: BinarySession, request: Request) -> Reply:
-    stream = _streams(session, request).store.find(request.key) or Stream(request.key)
+def info(session: BinarySession, namespace: Namespace, name: bytes, value: bytes, options: Options) -> Result:
+    stream = _streams(namespace, name, options).store.find(name) or Stream(name)
     groups = sum(group.declared for group in stream.groups.values())
-    return shape(request.operation.answer).encode(stream.first, stream.last, stream.count, stream.bytes, groups)
+    return packs("stream_info")(stream.first, stream.last, stream.count, stream.bytes, groups)
 
 
 @handles("stream_trim")
-def trim(session: BinarySession, request: Request) -> Reply:
-    options = request.options
+def trim(session: BinarySession, namespace: Namespace, name: bytes, value: bytes, options: Options) -> Result:
     if not {"start", "max_len", "max_age", "max_bytes"} & options.keys():
         raise BadRequest("stream_trim needs one of the options start, max_len, max_age, max_bytes: what is to stay")
     bounds = Bounds(
@@ -84,15 +78,15 @@ def trim(session: BinarySession, request: Request) -> Reply:
         options.get("max_bytes"),
         options.get("start"),
     )
-    removed = _streams(session, request).trim(request.key, bounds, dry_run="dry_run" in options)
-    return shape(request.operation.answer).encode(removed)
+    removed = _streams(namespace, name, options).trim(name, bounds, dry_run="dry_run" in options)
+    return packs("stream_trim")(removed)
 
 
 @handles("stream_list")
-def stream_list(session: BinarySession, request: Request) -> Reply:
-    streams = _streams(session, request)
-    names, following = page(request, streams.names(), CURSOR_MARK)
-    return json_payload({"streams": [_described(streams.store.streams[name]) for name in names], "cursor": following})
+def stream_list(session: BinarySession, namespace: Namespace, name: bytes, value: bytes, options: Options) -> Result:
+    streams = _streams(namespace, name, options)
+    names, following = page("stream_list", options, streams.names(), CURSOR_MARK)
+    return json_payload({"streams": [_described(streams.store.streams[each]) for each in names], "cursor": following})
 
 
 CURSOR_MARK = b"s"
@@ -116,11 +110,10 @@ def _described(stream: Stream) -> dict[str, object]:
 
 
 @handles("stream_group_create")
-def group_create(session: BinarySession, request: Request) -> Reply:
-    options = request.options
+def group_create(session: BinarySession, namespace: Namespace, name: bytes, value: bytes, options: Options) -> Result:
     start = None if "tail" in options else max(options.get("start", 0) - 1, 0)
-    _streams(session, request).groups.create(
-        request.key,
+    _streams(namespace, name, options).groups.create(
+        name,
         options["group"],
         start,
         make_stream=True,
@@ -132,8 +125,8 @@ def group_create(session: BinarySession, request: Request) -> Reply:
 
 
 @handles("stream_group_read")
-def group_read(session: BinarySession, request: Request) -> Reply:
-    groups, options, name, limit = _streams(session, request).groups, request.options, request.key, _limit(request)
+def group_read(session: BinarySession, namespace: Namespace, name: bytes, value: bytes, options: Options) -> Result:
+    groups, limit = _streams(namespace, name, options).groups, options["limit"]
     group, consumer, no_ack = options["group"], options["consumer"], "no_ack" in options
     found = groups.read(name, group, consumer, limit, no_ack=no_ack, create=True)
     if found or "block" not in options:
@@ -152,32 +145,32 @@ def group_read(session: BinarySession, request: Request) -> Reply:
             raise gone[0]
         return _deliveries(found)
 
-    waiter = Wait(session, request, options["block"], answer, holds=False)
+    waiter = Wait(session, None, options["block"], answer, holds=False)
     waiter.ends_with(groups.wait([(name, group)], consumer, limit, deliver, acknowledge=no_ack).cancel)
-    return WAITING
+    return waiter
 
 
 @handles("stream_group_ack")
-def group_ack(session: BinarySession, request: Request) -> Reply:
-    streams, name, group = _streams(session, request), request.key, request.options["group"]
-    return _counted(_ids(request), lambda ids: streams.groups.ack(name, group, ids, need=True))
+def group_ack(session: BinarySession, namespace: Namespace, name: bytes, value: bytes, options: Options) -> Result:
+    streams, group = _streams(namespace, name, options), options["group"]
+    return _counted(_ids(value), lambda ids: streams.groups.ack(name, group, ids, need=True))
 
 
 @handles("stream_group_nack")
-def group_nack(session: BinarySession, request: Request) -> Reply:
-    options, streams = request.options, _streams(session, request)
-    name, group, delay, consumer = request.key, options["group"], options.get("delay", 0), options.get("consumer")
-    return _counted(_ids(request), lambda ids: streams.groups.nack(name, group, ids, delay=delay, consumer=consumer))
+def group_nack(session: BinarySession, namespace: Namespace, name: bytes, value: bytes, options: Options) -> Result:
+    streams = _streams(namespace, name, options)
+    group, delay, consumer = options["group"], options.get("delay", 0), options.get("consumer")
+    return _counted(_ids(value), lambda ids: streams.groups.nack(name, group, ids, delay=delay, consumer=consumer))
 
 
 @handles("stream_group_touch")
-def group_touch(session: BinarySession, request: Request) -> Reply:
-    options, streams = request.options, _streams(session, request)
-    name, group, lease, consumer = request.key, options["group"], options.get("lease"), options.get("consumer")
-    return _counted(_ids(request), lambda ids: streams.groups.touch(name, group, ids, lease=lease, consumer=consumer))
+def group_touch(session: BinarySession, namespace: Namespace, name: bytes, value: bytes, options: Options) -> Result:
+    streams = _streams(namespace, name, options)
+    group, lease, consumer = options["group"], options.get("lease"), options.get("consumer")
+    return _counted(_ids(value), lambda ids: streams.groups.touch(name, group, ids, lease=lease, consumer=consumer))
 
 
-def _counted(ids: list[int], step: Callable[[list[int]], int]) -> Reply:
+def _counted(ids: list[int], step: Callable[[list[int]], int]) -> Result:
     """How many of the ids `step` counts, given a slice of them at a time."""
     return _count(step(ids)) if len(ids) <= MANY_SLICE else _count_job(ids, step)
 
@@ -191,9 +184,9 @@ def _count_job(ids: list[int], step: Callable[[list[int]], int]) -> Job:
 
 
 @handles("stream_group_claim")
-def group_claim(session: BinarySession, request: Request) -> Reply:
-    options, streams = request.options, _streams(session, request)
-    return _claim_job(streams, request.key, options["group"], options["consumer"], options.get("min_idle", 0), _limit(request))
+def group_claim(session: BinarySession, namespace: Namespace, name: bytes, value: bytes, options: Options) -> Result:
+    streams = _streams(namespace, name, options)
+    return _claim_job(streams, name, options["group"], options["consumer"], options.get("min_idle", 0), options["limit"])
 
 
 def _claim_job(streams: Streams, name: bytes, group: bytes, consumer: bytes, idle: int, limit: int) -> Job:
@@ -205,8 +198,8 @@ def _claim_job(streams: Streams, name: bytes, group: bytes, consumer: bytes, idl
 
 
 @handles("stream_group_pending")
-def group_pending(session: BinarySession, request: Request) -> Reply:
-    _, group = _streams(session, request).groups.need(request.key, request.options["group"])
+def group_pending(session: BinarySession, namespace: Namespace, name: bytes, value: bytes, options: Options) -> Result:
+    _, group = _streams(namespace, name, options).groups.need(name, options["group"])
     now = session.host.engine.now
     pending = [(ident, group.pending[ident]) for ident in islice(group.order.start(0), SHOWN_MAX)]
     return json_payload(
@@ -235,9 +228,9 @@ def group_pending(session: BinarySession, request: Request) -> Reply:
 
 
 @handles("stream_group_info")
-def group_info(session: BinarySession, request: Request) -> Reply:
-    groups = _streams(session, request).groups
-    stream, group = groups.need(request.key, request.options["group"])
+def group_info(session: BinarySession, namespace: Namespace, name: bytes, value: bytes, options: Options) -> Result:
+    groups = _streams(namespace, name, options).groups
+    stream, group = groups.need(name, options["group"])
     now = session.host.engine.now
     return json_payload(
         {
@@ -261,8 +254,8 @@ def group_info(session: BinarySession, request: Request) -> Reply:
 
 
 @handles("stream_group_delete")
-def group_delete(session: BinarySession, request: Request) -> Reply:
-    groups, group = _streams(session, request).groups, request.options["group"]
-    groups.need(request.key, group)
-    groups.destroy(request.key, group)
+def group_delete(session: BinarySession, namespace: Namespace, name: bytes, value: bytes, options: Options) -> Result:
+    groups, group = _streams(namespace, name, options).groups, options["group"]
+    groups.need(name, group)
+    groups.destroy(name, group)
     return b""

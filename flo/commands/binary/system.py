@@ -8,55 +8,56 @@ import flo
 from flo.commands import namespaces
 from flo.commands.binary.names import json_payload
 from flo.commands.binary.session import BinarySession
-from flo.commands.binary.table import handles
+from flo.commands.binary.table import Held, Options, Result, handles, packs
 from flo.commands.host import Host, resident_bytes
-from flo.commands.runner import Later, Reply
 from flo.commands.secret import FAILURE_SECONDS, is_right
 from flo.engine import Namespace
 from flo.errors import BadRequest, Unauthorized
-from flo.proto.binary import Request, encode_refusal
-from flo.proto.shapes import shape
 
 ALONE = "this server stands alone: it has no cluster to join or leave"
 
 
 @handles("ping")
-def ping(session: BinarySession, request: Request) -> Reply:
-    return request.value
+def ping(session: BinarySession, namespace: Namespace, name: bytes, value: bytes, options: Options) -> Result:
+    return value
 
 
 @handles("auth")
-def auth(session: BinarySession, request: Request) -> Reply:
+def auth(session: BinarySession, namespace: Namespace, name: bytes, value: bytes, options: Options) -> Result:
     if session.host.secret is None:
         raise BadRequest("this server has no secret, so there is nothing to authenticate with")
-    if not is_right(session.host, session.peer, request.value):
-        return Later(FAILURE_SECONDS, encode_refusal(Unauthorized("the secret is wrong"), request.req_id))
+    if not is_right(session.host, session.peer, value):
+        return Held(FAILURE_SECONDS, Unauthorized("the secret is wrong"))
     session.set_authenticated()
     return b""
 
 
 @handles("namespace_create")
-def namespace_create(session: BinarySession, request: Request) -> Reply:
-    namespaces.create(session.host, namespaces.name_of(request.key))
+def namespace_create(session: BinarySession, namespace: Namespace, name: bytes, value: bytes, options: Options) -> Result:
+    namespaces.create(session.host, namespaces.name_of(name))
     return b""
 
 
 @handles("namespace_list")
-def namespace_list(session: BinarySession, request: Request) -> Reply:
-    return shape(request.operation.answer).encode(namespaces.names(session.host))
+def namespace_list(session: BinarySession, namespace: Namespace, name: bytes, value: bytes, options: Options) -> Result:
+    return packs("namespace_list")(namespaces.names(session.host))
 
 
 @handles("namespace_delete")
-def namespace_delete(session: BinarySession, request: Request) -> Generator[None, None, bytes]:
-    yield from namespaces.delete(session.host, namespaces.name_of(request.key))
+def namespace_delete(
+    session: BinarySession, namespace: Namespace, name: bytes, value: bytes, options: Options
+) -> Generator[None, None, bytes]:
+    yield from namespaces.delete(session.host, namespaces.name_of(name))
     return b""
 
 
 @handles("namespace_info")
-def namespace_info(session: BinarySession, request: Request) -> Generator[None, None, bytes]:
-    namespace = session.host.engine.namespace(namespaces.name_of(request.key))
-    yield from namespace.kv.all_read()
-    return json_payload(describe_namespace(namespace))
+def namespace_info(
+    session: BinarySession, namespace: Namespace, name: bytes, value: bytes, options: Options
+) -> Generator[None, None, bytes]:
+    named = session.host.engine.namespace(namespaces.name_of(name))
+    yield from named.kv.all_read()
+    return json_payload(describe_namespace(named))
 
 
 def describe_namespace(namespace: Namespace) -> dict[str, object]:
@@ -66,12 +67,12 @@ def describe_namespace(namespace: Namespace) -> dict[str, object]:
 
 @handles("cluster_join")
 @handles("cluster_leave")
-def cluster_join(session: BinarySession, request: Request) -> Reply:
+def cluster_join(session: BinarySession, namespace: Namespace, name: bytes, value: bytes, options: Options) -> Result:
     raise BadRequest(ALONE)
 
 
 @handles("cluster_status")
-def cluster_status(session: BinarySession, request: Request) -> Reply:
+def cluster_status(session: BinarySession, namespace: Namespace, name: bytes, value: bytes, options: Options) -> Result:
     return json_payload(describe_server(session.host, session.peer.local_address))
 
 
@@ -111,6 +112,6 @@ def describe_server(host: Host, address: str) -> dict[str, object]:
 
 
 @handles("cluster_partition_table")
-def cluster_partition_table(session: BinarySession, request: Request) -> Reply:
+def cluster_partition_table(session: BinarySession, namespace: Namespace, name: bytes, value: bytes, options: Options) -> Result:
     leader = session.host.settings.advertise or session.peer.local_address
     return json_payload({"partitions": [{"id": 0, "leader": leader, "replicas": [leader]}]})
