@@ -85,7 +85,8 @@ _HEADER, _SEQ = HEADER.pack, U64.pack
 _TRANSITION = struct.Struct("<BIQ")  # priority, attempts, deadline or not before
 _BASED = struct.Struct("<BIQI")  # the same, and the message's base where it has one
 _DEAD = struct.Struct("<BI")  # priority, attempts
-_CONFIG = struct.Struct("<II")  # lease, most attempts
+_CONFIG = struct.Struct("<II")  # lease, most attempts; a byte follows if the queue is paused
+PAUSED = b"\1"
 _DEDUP = struct.Struct("<QQ")  # seq, until
 AT_ONCE = bytes(MESSAGE_STATE.size)  # the state of a message of priority 0 and without a delay, before its payload
 CONFIG_MARK, DEDUP_MARK, EVICTED_MARK = b"c", b"d", b"e"
@@ -149,7 +150,8 @@ class Queues(Part):
             else:
                 store.remove(seq, name)
         elif kind == QUEUE_CONFIG:
-            store.configure(name, *_CONFIG.unpack(state))
+            lease, attempts_max = _CONFIG.unpack_from(state)
+            store.configure(name, lease, attempts_max, state[_CONFIG.size :] == PAUSED)
         elif kind == QUEUE_DEDUP:
             store.deduplicate(name, entity[len(head) + 1 :], *_DEDUP.unpack(state))
         elif kind == QUEUE_DEDUP_GONE:
@@ -310,7 +312,7 @@ class Queues(Part):
         store = self.store
         queue = store.queues.get(name)
         found: list[Message] = []
-        if queue is None:
+        if queue is None or queue.paused:
             return found
         self._admit_transitions(count, name)
         log, deadline = self.engine.log, self.engine.now + (queue.lease_ms if lease is None else lease)
@@ -377,7 +379,7 @@ class Queues(Part):
         """Messages may be ready: give them to those who wait, one after the other."""
         queue = self.store.find(name)
         try:
-            while (taker := self.takers.first(name)) is not None and queue is not None and self.store.first(queue)[0]:
+            while queue is not None and not queue.paused and (taker := self.takers.first(name)) is not None and self.store.first(queue)[0]:
                 try:
                     found = self._take(name, taker.count, taker.lease, taker.acknowledge)
                 except Damaged:
@@ -539,16 +541,29 @@ class Queues(Part):
         if max_attempts is not None and not 0 <= max_attempts < UNSET:
             raise BadRequest(f"the most attempts are {max_attempts}; they are 0, for no bound, to {UNSET - 1}")
         queue = self.store.find(name)
-        state = _CONFIG.pack(
-            (queue.lease if queue else UNSET) if lease is None else lease,
-            (queue.attempts_max if queue else UNSET) if max_attempts is None else max_attempts,
-        )
+        lease = (queue.lease if queue else UNSET) if lease is None else lease
+        most = (queue.attempts_max if queue else UNSET) if max_attempts is None else max_attempts
         spent = self._spent(queue, max_attempts) if queue is not None and max_attempts else []
         self.admit_adds(2 * (len(spent) + 1) * (TRANSITION_BYTES + len(name)))
-        self._side(QUEUE_CONFIG, name, CONFIG_MARK, state)
+        self._config(name, lease, most, queue is not None and queue.paused)
         for seq, message in spent:
             assert queue is not None
             self._bury(queue, seq, message)
+
+    def _config(self, name: bytes, lease: int, attempts_max: int, paused: bool) -> None:
+        """Write a queue's configuration, which must have been admitted."""
+        self._side(QUEUE_CONFIG, name, CONFIG_MARK, _CONFIG.pack(lease, attempts_max) + (PAUSED if paused else b""))
+
+    @operation
+    def pause(self, name: bytes, paused: bool) -> None:
+        """Have the queue hand nothing out, or go on. A paused queue takes messages, and those that it has leased are acknowledged or given
+        back as usual; whoever waits for it is served when it goes on. It stays paused over a restart."""
+        check_name(name)
+        queue = self.store.find(name)
+        if paused != (queue is not None and queue.paused):
+            self.admit_adds(TRANSITION_BYTES + len(name))
+            self._config(name, queue.lease if queue else UNSET, queue.attempts_max if queue else UNSET, paused)
+            self._serve(name)
 
     def _spent(self, queue: Queue, limit: int) -> list[tuple[int, int]]:
         """(seq, state) of the messages whose lease has run out and who have no delivery left under this limit."""
@@ -611,6 +626,7 @@ class Queues(Part):
             "waiting": self.takers.count(name),
             "lease_ms": queue.lease_ms,
             "max_attempts": queue.attempts_limit,
+            "paused": int(queue.paused),
         }
 
     @operation
@@ -620,7 +636,7 @@ class Queues(Part):
 
     @staticmethod
     def _configured(queue: Queue) -> bool:
-        return queue.lease != UNSET or queue.attempts_max != UNSET
+        return queue.lease != UNSET or queue.attempts_max != UNSET or queue.paused
 
     @operation
     def exists(self, name: bytes) -> bool:

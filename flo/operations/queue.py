@@ -234,6 +234,18 @@ class QueueOperations(Operations):
     def configure(self, queue: Text, *, lease: int | None = None, max_attempts: int | None = None) -> None:
         """Set a queue's own lease (ms) or maximum of attempts (0 for no bound)."""
 
+    @operation(
+        "queue_pause",
+        0x2D,
+        "queues.pause",
+        layout="paused bool",
+        summary="Has a queue hand nothing out, or go on. It takes messages meanwhile, and stays paused over a restart.",
+        command=Command("queue pause", "have a queue hand nothing out (on), or go on (off)", "done"),
+        resp=Resp("QPAUSE", "Have a queue hand nothing out, or go on.", "write"),
+    )
+    def pause(self, queue: Text, paused: bool) -> None:
+        """Have the queue hand nothing out, or go on. It takes messages meanwhile, and stays paused over a restart."""
+
 
 queue_enqueue = call(QueueOperations.enqueue)
 queue_dequeue = call(QueueOperations.dequeue)
@@ -245,6 +257,7 @@ queue_stats = call(QueueOperations.stats)
 queue_purge = call(QueueOperations.purge)
 queue_list = call(QueueOperations.list_page)
 queue_configure = call(QueueOperations.configure)
+queue_pause = call(QueueOperations.pause)
 
 
 def queue_ack(queue: Text, receipts: Iterable[Receipt]) -> Call[int]:

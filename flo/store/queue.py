@@ -224,13 +224,28 @@ class Dead(NamedTuple):
 class Queue:
     """One queue. Its counts are of the present kinds; a lease or delay that has ended counts once `QueueStore.ripen` was called."""
 
-    __slots__ = ("attempts_max", "bases", "counts", "dead", "dedup", "evicted", "head", "lanes", "lease", "name", "number", "order")
+    __slots__ = (
+        "attempts_max",
+        "bases",
+        "counts",
+        "dead",
+        "dedup",
+        "evicted",
+        "head",
+        "lanes",
+        "lease",
+        "name",
+        "number",
+        "order",
+        "paused",
+    )
 
     def __init__(self, name: bytes, number: int) -> None:
         self.name = name
         self.head = len(name).to_bytes(2, "little") + name  # the first bytes of its entities in the log
         self.lease = UNSET
         self.attempts_max = UNSET
+        self.paused = False  # it hands nothing out
         self.dead: OrderedDict[int, Dead] = OrderedDict()  # oldest first
         self.evicted = 0
         self.dedup: dict[bytes, tuple[int, int]] = {}  # key -> (seq, until)
@@ -280,7 +295,7 @@ class Queue:
     @property
     def forgettable(self) -> bool:
         """Whether dropping it would change nothing that can be seen."""
-        configured = self.lease != UNSET or self.attempts_max != UNSET
+        configured = self.lease != UNSET or self.attempts_max != UNSET or self.paused
         return self.empty and not configured and not self.evicted and not self.dedup
 
 
@@ -531,6 +546,7 @@ class QueueStore:
         if queue is None:
             return
         queue.lease = queue.attempts_max = UNSET
+        queue.paused = False
         queue.evicted = 0
         self.bytes -= sum(DEDUP_BYTES + len(key) for key in queue.dedup)
         self._ownerless += len(queue.dedup)
@@ -553,10 +569,10 @@ class QueueStore:
         del self.queues[queue.name], self.numbers[queue.number]
         self.bytes -= QUEUE_BYTES + 2 * len(queue.name) + LANE_BYTES * len(queue.lanes)
 
-    def configure(self, name: bytes, lease: int, attempts_max: int) -> None:
+    def configure(self, name: bytes, lease: int, attempts_max: int, paused: bool) -> None:
         """The queue has this configuration; UNSET for the default."""
         queue = self.open(name)
-        queue.lease, queue.attempts_max = lease, attempts_max
+        queue.lease, queue.attempts_max, queue.paused = lease, attempts_max, paused
 
     def deduplicate(self, name: bytes, key: bytes, seq: int, until: int) -> None:
         """Until that time, an enqueue with this key answers `seq`."""

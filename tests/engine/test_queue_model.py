@@ -93,6 +93,7 @@ class QueueModel(RestartModel):
         self.items: dict[int, Item] = {}
         self.dedup: dict[tuple[bytes, bytes], tuple[int, int]] = {}
         self.limits: dict[bytes, tuple[int, int]] = {}  # queue -> (lease, attempts)
+        self.paused: set[bytes] = set()
         self.receipts: list[tuple[bytes, int, int]] = []
         self.given: set[tuple[int, int]] = set()  # (seq, attempt) of every delivery
         self.begin()
@@ -158,7 +159,7 @@ class QueueModel(RestartModel):
     @rule(name=NAMES, count=st.integers(1, 3), lease=st.sampled_from([None, 1, 500, 60_000]), acknowledge=st.booleans())
     def dequeue(self, name: bytes, count: int, lease: int | None, acknowledge: bool) -> None:
         now = self._now()
-        expected = self._ready(name)[:count]
+        expected = self._ready(name)[:count] if name not in self.paused else []
         found = self.engine.queues.dequeue(name, count, lease=lease, acknowledge=acknowledge)
         assert [m.seq for m in found] == expected
         for message in found:
@@ -220,6 +221,12 @@ class QueueModel(RestartModel):
                 item.become("dead")
                 item.died = self.wall
 
+    @rule(name=NAMES, paused=st.booleans())
+    def pause(self, name: bytes, paused: bool) -> None:
+        self.engine.queues.pause(name, paused)
+        (self.paused.add if paused else self.paused.discard)(name)
+        assert self.engine.queues.stats(name)["paused"] == paused
+
     @rule(name=NAMES, data=st.data(), requeue=st.booleans())
     def dead_letters(self, name: bytes, data: st.DataObject, requeue: bool) -> None:
         self._now()
@@ -249,6 +256,7 @@ class QueueModel(RestartModel):
             assert self.engine.queues.delete(name) == there
             if there:
                 self.limits.pop(name, None)
+                self.paused.discard(name)
                 self.dedup = {key: value for key, value in self.dedup.items() if key[0] != name}
         else:
             assert self.engine.queues.purge(name) == len(gone)
@@ -257,7 +265,7 @@ class QueueModel(RestartModel):
 
     def _configured(self, name: bytes) -> bool:
         queue = self.engine.queues.store.find(name)
-        return queue is not None and (queue.lease, queue.attempts_max) != (0xFFFFFFFF, 0xFFFFFFFF)
+        return queue is not None and (queue.lease, queue.attempts_max, queue.paused) != (0xFFFFFFFF, 0xFFFFFFFF, False)
 
     # -- time and restarts -------------------------------------------------------------------------
 
