@@ -5,7 +5,7 @@ from types import GeneratorType
 from typing import Any
 
 from flo.commands import pipeline, table
-from flo.commands.host import LAZY_ARGUMENTS_MAX, Host, Peer, client_line
+from flo.commands.host import KEYS_AT_ONCE, Host, Peer, client_line
 from flo.commands.runner import Call, Decoded, Job, Later, Reply, Session, Wait
 from flo.engine import Namespace
 from flo.errors import BadRequest, InternalError, Refusal
@@ -151,13 +151,15 @@ class RespSession(Session):
                 return wrong_arity(f"{command.name}|{args[1].decode()}")
         if self.namespace.deleted and command.group != "connection" and command.name not in NEED_NO_NAMESPACE:
             self._find_namespace_again()
-        if count > LAZY_ARGUMENTS_MAX and command.group in KEY_GROUPS and self.namespace.kv.store.lazy is not None:
-            return self._once_read(command, args)
+        if count > KEYS_AT_ONCE and command.group in KEY_GROUPS and self.namespace.kv.needs_preparing:
+            return self._once_prepared(command, args)
         return command.handler(self, args)
 
-    def _once_read(self, command: table.Command, args: list[bytes]) -> Job:
-        """A command of many keys, some of which may be on disk since the start: each would cost a look there, and others would wait."""
-        yield from self.namespace.kv.all_read()
+    def _once_prepared(self, command: table.Command, args: list[bytes]) -> Job:
+        """A command of many keys, some of which may be on disk since the start, or have expired: to look there, or to bury them, would
+        take long, and others would wait."""
+        first, last, step = command.keys
+        yield from self.namespace.kv.prepare(args[first : len(args) + 1 + last if last < 0 else last + 1 : step])
         reply = command.handler(self, args)
         if isinstance(reply, GeneratorType):
             pieces: list[bytes] = yield from reply

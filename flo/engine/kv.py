@@ -63,6 +63,7 @@ VALUE_BYTES_MAX = 16 << 20
 ATOMIC_KEYS_MAX = 10_000  # keys in one atomic request: they execute in one piece, and others wait
 SCAN_LIMIT_MAX = 1000
 DEADLINE_MAX = 1 << 53  # ms: 285,000 years; what every client's number type can hold
+PREPARE_SLICE = 500  # keys looked at, and buried where they have expired, in one go: 2 ms
 SCAN_SLICE = 2000  # keys looked at in one go: 2 ms
 RECORD_MARGIN_BYTES = HEADER_BYTES + 20  # a record besides its key and value: header, deadline, lean, its offset in the footer
 HISTORY_SLICE = 64  # versions read from the log in one slice: 10 us each from a warm cache
@@ -414,6 +415,22 @@ class KeyValue(Part):
         """Yields until no key is on disk only, as after a start: what is of all keys waits for that, two seconds for a million. Raises
         `Damaged` where some of them do not read."""
         while self.store.lazy is not None and self.engine.await_values():
+            yield
+
+    @property
+    def needs_preparing(self) -> bool:
+        """Whether `prepare` may have anything to do."""
+        return self.store.lazy is not None or self.store.deadlines.count > 0
+
+    def prepare(self, keys: Sequence[bytes]) -> Generator[None, None, None]:
+        """Yields until a request for many keys is short: until none is on disk only, and those that have expired are buried."""
+        yield from self.all_read()
+        if not self.store.deadlines.count:
+            return
+        for at in range(0, len(keys), PREPARE_SLICE):
+            for key in keys[at : at + PREPARE_SLICE]:
+                if self._is_expired(key):
+                    self._end(key)
             yield
 
     def scan_job(self, prefix: bytes, after: bytes | None, limit: int) -> Generator[None, None, tuple[list[bytes], bool]]:

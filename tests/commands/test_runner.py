@@ -88,3 +88,27 @@ def test_replies_that_nobody_wants() -> None:
         assert feed(made, off + skip + get + get) == b"", "it is off already"
     finally:
         host.close()
+
+
+@pytest.mark.parametrize("request_", [("MGET",), ("EXISTS",), ("DEL",), ("MSET",)])
+def test_ten_thousand_keys_that_have_just_expired_are_buried_in_slices(request_: tuple[str, ...]) -> None:
+    host = FakeHost()
+    try:
+        made = session(host)
+        keys = [f"k{number:05}" for number in range(10_000)]
+        feed(made, b"".join(encode("SET", key, "v", "PX", "1") for key in keys) + encode("SET", "k10000", "v"))
+        host.tick()
+        host.time += 10
+        host.tick()
+        words = [word for key in keys for word in ((key, "w") if request_ == ("MSET",) else (key,))]
+        assert made.feed(encode(*request_, *words), 1 << 30)
+        slices = 1
+        while made.job is not None:
+            made.resume()
+            slices += 1
+        assert slices >= 20, "500 keys in one go"
+        answer = b"".join(made.peer.out)
+        assert answer == {"MGET": b"*10000\r\n" + b"$-1\r\n" * 10_000, "MSET": b"+OK\r\n"}.get(request_[0], b":0\r\n")
+        assert len(host.engine.kv.history(b"k00000")) == (3 if request_ == ("MSET",) else 2)
+    finally:
+        host.close()

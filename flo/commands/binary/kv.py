@@ -5,7 +5,7 @@ from collections.abc import Callable, Generator
 
 from flo.commands.binary.session import BinarySession
 from flo.commands.binary.table import Options, Result, handles, packs, reply_of, serve
-from flo.commands.host import LAZY_ARGUMENTS_MAX
+from flo.commands.host import KEYS_AT_ONCE
 from flo.commands.operations import deadline
 from flo.commands.runner import Reply, Wait
 from flo.engine import KeyValue, Namespace
@@ -130,18 +130,18 @@ def batch_put(session: BinarySession, namespace: Namespace, _: bytes, value: byt
         deadlines = {ttl: deadline(engine, ttl) for ttl in ttls}  # counted from here, however long it waited
         return packs("kv_batch_put")(kv.put_many([(key, value, deadlines[ttl]) for key, value, ttl in items]))
 
-    return _once_read(kv, len(items), put_all)
+    return _once_prepared(kv, [key for key, *_ in items], put_all)
 
 
-def _once_read(kv: KeyValue, count: int, answer: Callable[[], bytes]) -> Result:
-    """The answer to a request of so many keys: where they may be on disk since the start and are many, once all are read. Each would cost
-    a look there, and others would wait."""
+def _once_prepared(kv: KeyValue, keys: list[bytes], answer: Callable[[], bytes]) -> Result:
+    """The answer to a request of so many keys: some may be on disk since the start, or have expired. To look there, or to bury them, would
+    take long, and others would wait."""
 
     def later() -> Generator[None, None, bytes]:
-        yield from kv.all_read()
+        yield from kv.prepare(keys)
         return answer()
 
-    return later() if count > LAZY_ARGUMENTS_MAX and kv.store.lazy is not None else answer()
+    return later() if len(keys) > KEYS_AT_ONCE and kv.needs_preparing else answer()
 
 
 @handles("kv_history")
@@ -162,7 +162,7 @@ def mget(session: BinarySession, namespace: Namespace, _: bytes, value: bytes, o
         items = [(False, 0, b"") if item is None else (True, item.version, item.value) for item in kv.mget(keys)]
         return packs("kv_mget")(items)
 
-    return _once_read(kv, len(keys), get_all)
+    return _once_prepared(kv, keys, get_all)
 
 
 @handles("kv_json_get")
