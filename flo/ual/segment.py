@@ -22,7 +22,7 @@ from zlib import crc32
 
 from flo.errors import LogDamaged
 from flo.ual import batch
-from flo.ual.batch import BatchHeader
+from flo.ual.batch import BATCH_BYTES, BatchHeader
 from flo.ual.files import ZEROS, Files
 from flo.ual.manifest import ID_BYTES, ManifestEntry, check_id
 from flo.ual.record import U32
@@ -42,6 +42,8 @@ SCAN_BYTES = 256 << 10  # read at a time by a start: it stays in the cache until
 CHECK_BYTES = 4 << 10  # read first of a batch: most records that clients write singly are smaller, so most reads are one system call
 CHECK_AHEAD_BYTES = 32 << 10  # read when neighbours are read one after the other
 AHEAD_BATCHES = 128  # verified at most then: 0.5 us each if they are small
+READERS = 7  # of one file that read at different places without checking each other's batches anew: at most READER_BYTES each
+READER_BYTES = 2 * BATCH_BYTES
 KEPT_BYTES_MAX = 1 << 20  # verified bytes up to this are kept for the next read: more is one large record, or an earlier version's batch
 PAGE_OFFSETS = 1024  # of a sealed segment's footer, kept in memory: neighbours are read one after the other
 _IS_FIRST = bytes(128) + b"\1" * 128  # by an offset's highest byte
@@ -94,6 +96,7 @@ class Segment:
         self._page_crcs: array[int] = array("I")  # of a sealed segment: for each page of offsets, from when the whole footer was verified
         self._checked = b""  # neighbouring whole batches whose checksums were verified
         self._checked_at = 0  # their offset
+        self._checked_before: list[tuple[bytes, int]] = []  # the same, of earlier reads: readers at several places take turns
 
     @classmethod
     def create(cls, files: Files, directory: str, identity: bytes, first: int, capacity: int) -> "Segment":
@@ -173,6 +176,7 @@ class Segment:
             self.files.close(self._fd)
             self._fd = -1
             self._page, self._page_first, self._checked = array("I"), -1, b""
+            self._checked_before.clear()
 
     # -- scanning ----------------------------------------------------------------------------------
 
@@ -352,8 +356,23 @@ class Segment:
             end = batch.whole_until(data, end, AHEAD_BATCHES)
         data = data[:end]
         if end <= KEPT_BYTES_MAX:
+            if not in_order and len(self._checked) <= READER_BYTES:
+                self._checked_before.append((self._checked, self._checked_at))
+                del self._checked_before[:-READERS]
             self._checked, self._checked_at = data, at
         return data, at
+
+    def _checked_with(self, place: int) -> tuple[bytes, int] | None:
+        """(intact batches that an earlier read has checked, with the record at offset `place`; their offset)."""
+        for at, (data, start) in enumerate(self._checked_before):
+            if 0 <= place - start < len(data):
+                if len(self._checked) <= READER_BYTES:
+                    self._checked_before[at] = self._checked, self._checked_at
+                else:
+                    del self._checked_before[at]
+                self._checked, self._checked_at = data, start
+                return data, start
+        return None
 
     def read(self, index: int) -> bytes:
         """The bytes of record `index`, which must lie in this segment. Raises `LogDamaged`."""
@@ -361,7 +380,7 @@ class Segment:
         place = offsets[place] & PLACE_MASK
         data, start = self._checked, self._checked_at
         if not 0 <= place - start < len(data):
-            data, start = self._check(index)
+            data, start = self._checked_with(place) or self._check(index)
         at = place - start
         return data[at : at + U32.unpack_from(data, at)[0]]
 
