@@ -254,7 +254,7 @@ class Queues(Part):
         seq = self._message(self.store.open(name), payload, priority, not_before)
         if dedup is not None:
             self._side(QUEUE_DEDUP, name, DEDUP_MARK + dedup, _DEDUP.pack(seq, now + DEDUP_MS))
-        if self.takers:
+        if self.takers.by_key:
             self._serve(name)
         return seq
 
@@ -276,7 +276,7 @@ class Queues(Part):
         for payload in payloads:
             self._message(queue, payload, 0, 0)
         ready = queue.ready  # as Redis counts: before those who wait take theirs
-        if self.takers:
+        if self.takers.by_key:
             self._serve(name)
         return ready
 

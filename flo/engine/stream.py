@@ -173,7 +173,7 @@ class Streams(Part):
         if ms == 0 == seq:
             raise BadRequest("The ID specified in XADD must be greater than 0-0")
         stream = store.streams.get(name)
-        if stream is None or not stream.exists:
+        if stream is None or not (stream.count or stream.declared):
             if not create:
                 return None
             check_stream_name(name)
@@ -192,16 +192,17 @@ class Streams(Part):
         else:
             ident = _given_id(ms, seq, last)
         most = size + 5 * (SIDE_BYTES + len(name))  # trimming is two more records, by each of two bounds
-        self.admit_adds(most)
-        stream = self._append(store.open(name), ident, added + 1, kind, payload)
+        if engine.log.pending_bytes + most > engine.adds_until:
+            engine.admit(most, adds=True)
+        stream = self._append(stream or store.open(name), ident, added + 1, kind, payload)
         if bounds is not None:
             self._trim(stream, bounds)
         if stream.max_len or stream.max_bytes or stream.max_age:
             engine.busy.add(self.namespace)  # its age is looked at
             self._keep(stream)
-        if self.watches and self.watches.change(name):
+        if self.watches.by_name and self.watches.change(name):
             engine.changed.add(self)
-        if self.groups.takers:
+        if self.groups.takers.by_key:
             self.groups.serve(name)
         return ident
 
