@@ -42,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser, declared: Declared, shown: Co
         if option is None:
             parser.add_argument(name, help=help, **_form(declared, name))
         elif name in declared.required:
-            parser.add_argument(name, help=help, **_option_form(declared, option))
+            parser.add_argument(name, help=help, **({"metavar": name.upper()} | _option_form(declared, option)))
         elif name == shown.last:
             parser.add_argument(name, help=help, nargs="?", **({"metavar": name.upper()} | _option_form(declared, option)))
         elif help is not None:
