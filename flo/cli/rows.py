@@ -42,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser, declared: Declared, shown: Co
         if option is None:
             parser.add_argument(name, help=help, **_form(declared, name))
         elif name in declared.required:
-            parser.add_argument(name, help=help, **_option_form(declared, option))
+            parser.add_argument(name, help=help, **({"metavar": name.upper()} | _option_form(declared, option)))
         elif name == shown.last:
             parser.add_argument(name, help=help, nargs="?", **({"metavar": name.upper()} | _option_form(declared, option)))
         elif help is not None:
@@ -143,7 +143,7 @@ def _print(args: argparse.Namespace, declared: Declared, shown: Command, result:
         print_facts(args, named | (result._asdict() if args.format == "json" else {}), result[0], "{}")
     elif shown.prints == "done":
         given = [name for name, option in declared.options.items() if option.form == "bytes" and name in declared.required]
-        print_facts(args, named | {name: json_bytes(argument(getattr(args, name))) for name in given}, None, shown.text)
+        print_facts(args, named | {name: json_bytes(argument(getattr(args, name))) for name in given}, None, shown.text or "OK")
     else:
         print_facts(args, named | {shown.prints: result if isinstance(result, int) else str(result)}, result, shown.text)
 

@@ -33,7 +33,7 @@ def decode(data: bytes, refuse: Handler) -> Decoded:
                     options = decode_options(operation, data[middle:end])
                 check_request(operation, key_length, middle - key_end, options)
             except Refusal as e:
-                answer, options = refuse, {REFUSAL: e}
+                answer, options = refuse, {REFUSAL: e.with_traceback(None)}  # it knows this frame: a cycle
         calls.append((answer, (operation, 0, req_id, space, data[start:key_end], data[key_end:middle], options)))
         ends.append(end)
         at = end

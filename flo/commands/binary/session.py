@@ -68,7 +68,7 @@ class BinarySession(Session):
             return BinarySession.attend, binary.split_request(frame, BY_CODE)
         except Refusal as e:
             req_id = int.from_bytes(frame.header[8:16], "little")
-            return _refuse, Request(BY_NAME["ping"], 0, req_id, 0, b"", b"", {pipeline.REFUSAL: e})
+            return _refuse, Request(BY_NAME["ping"], 0, req_id, 0, b"", b"", {pipeline.REFUSAL: e.with_traceback(None)})
 
     def note_unfinished(self) -> None:
         """See `Session`."""
