@@ -13,11 +13,11 @@ from contextlib import suppress
 from time import monotonic, time
 from typing import TYPE_CHECKING
 
-from flo.commands import TABLE
 from flo.commands.binary import HANDLERS
 from flo.commands.host import Counters, Peer, SlowEntry
 from flo.commands.progress import Progress
 from flo.commands.protocols import FirstBytes
+from flo.commands.resp import TABLE
 from flo.commands.runner import Session
 from flo.compactor import Compactor
 from flo.config import Settings, read_secret

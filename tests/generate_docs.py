@@ -5,8 +5,8 @@
 
 from pathlib import Path
 
-from flo.commands import load_table
-from flo.commands.table import COMMANDS
+from flo.commands.resp import load_table
+from flo.commands.resp.table import COMMANDS
 from flo.config import setting_rows
 
 DOCS = Path(__file__).parent.parent / "docs"

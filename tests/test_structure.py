@@ -97,7 +97,7 @@ def test_arrows_point_one_way() -> None:
 MUTUAL_FOR_TYPES = {
     ("flo.engine.group", "flo.engine.stream"),
     ("flo.ual.keyindex", "flo.ual.base"),
-    ("flo.commands.table", "flo.commands.session"),
+    ("flo.commands.resp.table", "flo.commands.resp.session"),
     ("flo.commands.binary.table", "flo.commands.binary.session"),
 }
 
@@ -190,11 +190,11 @@ def test_a_server_imports_its_handlers_after_its_port_is_open() -> None:
     script = """
 import sys
 import flo.server
-from flo.commands import TABLE, table
+from flo.commands.resp import TABLE, table
 from flo.commands.binary import HANDLERS
 TABLE.step()
 assert table.SPELLINGS.get(b"ping") and not table.SPELLINGS.get(b"XADD"), "the first step is what clients begin with"
-late = [name for name in sys.modules if name.startswith(("flo.proto.binary", "flo.commands.strings", "flo.commands.binary."))]
+late = [name for name in sys.modules if name.startswith(("flo.proto.binary", "flo.commands.resp.strings", "flo.commands.binary."))]
 assert not late, late
 assert table.find(b"xAdd") and table.find(b"XADD") and not table.find(b"NONE") and not TABLE.step()
 from flo.commands.binary.table import SERVED as handlers

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from flo.commands.brief import BriefSession
 from flo.commands.host import Host, Peer
 from flo.commands.progress import Progress
-from flo.commands.session import RespSession
+from flo.commands.resp.session import RespSession
 from flo.proto.detect import Kind, detect, skip_blank
 from flo.proto.resp import UNAUTHENTICATED_BYTES_MAX
 

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from flo.commands.resp.session import RespSession
 from flo.commands.runner import Reply
-from flo.commands.session import RespSession
 from flo.errors import Fatal
 from flo.store.kv import KvStore
 from flo.store.queue import QueueStore

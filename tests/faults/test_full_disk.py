@@ -14,7 +14,7 @@ import pytest
 
 from flo.commands.binary import load_handlers
 from flo.commands.binary.session import BinarySession
-from flo.commands.session import RespSession
+from flo.commands.resp.session import RespSession
 from flo.operations import BY_NAME
 from flo.proto.binary import encode_request
 from tests.support.fakes import FakeHost, FakePeer

@@ -11,9 +11,9 @@ from flo import cli
 from flo.cli import remote
 from flo.commands.binary import load_handlers, rows, table
 from flo.commands.binary.session import BinarySession
-from flo.commands.rows import add_command
-from flo.commands.session import RespSession
-from flo.commands.table import COMMANDS, PLAIN, SPELLINGS
+from flo.commands.resp.rows import add_command
+from flo.commands.resp.session import RespSession
+from flo.commands.resp.table import COMMANDS, PLAIN, SPELLINGS
 from flo.engine import Queues
 from flo.errors import BadRequest
 from flo.given import Text

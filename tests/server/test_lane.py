@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from flo import conn
 from flo.commands.binary import load_handlers
 from flo.commands.binary.session import BinarySession
-from flo.commands.session import RespSession
+from flo.commands.resp.session import RespSession
 from flo.conn import SIMPLY, Connection
 from flo.engine import KeyValue
 from flo.errors import Fatal

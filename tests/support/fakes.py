@@ -6,10 +6,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from flo.commands import load_table
 from flo.commands.host import Counters, Peer
 from flo.commands.progress import Progress
-from flo.commands.session import RespSession
+from flo.commands.resp import load_table
+from flo.commands.resp.session import RespSession
 from flo.config import Settings
 from flo.engine import Engine, EngineSettings
 from flo.waits import Waits

@@ -21,7 +21,7 @@ import redis.cluster
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from flo.commands.session import MULTI_REFUSAL
+from flo.commands.resp.session import MULTI_REFUSAL
 from tests.support.processes import ROOT, FloProcess, ReplyError, free_port, wait_until
 
 pytestmark = pytest.mark.slow

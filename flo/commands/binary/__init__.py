@@ -6,7 +6,7 @@ HANDLERS = Modules(
     "flo.proto.shapes",
     "flo.proto.binary",
     "flo.operations",
-    "flo.commands.binary.pipeline",
+    "flo.commands.binary.decode",
     "flo.commands.binary.session",
     "flo.commands.binary.rows",
     "flo.commands.binary.kv",

@@ -6,7 +6,7 @@ A request that has to wait holds up nothing; one that is long becomes a job, and
 from types import GeneratorType
 from typing import Any
 
-from flo.commands.binary import pipeline
+from flo.commands.binary import decode
 from flo.commands.binary.table import SERVED, head
 from flo.commands.host import Host, Peer, client_line
 from flo.commands.runner import Call, Decoded, Job, Reply, Session
@@ -44,7 +44,7 @@ class BinarySession(Session):
 
     def decode(self, data: bytes) -> Decoded:
         """See `Session`."""
-        return pipeline.decode(data, _refuse)
+        return decode.decode(data, _refuse)
 
     def parse(self, data: bytes, at: int) -> tuple[Call | None, int]:
         """See `Session`. Raises `FramingLost`."""
@@ -68,7 +68,7 @@ class BinarySession(Session):
             return BinarySession.attend, binary.split_request(frame, BY_CODE)
         except Refusal as e:
             req_id = int.from_bytes(frame.header[8:16], "little")
-            return _refuse, Request(BY_NAME["ping"], 0, req_id, 0, b"", b"", {pipeline.REFUSAL: e.with_traceback(None)})
+            return _refuse, Request(BY_NAME["ping"], 0, req_id, 0, b"", b"", {decode.REFUSAL: e.with_traceback(None)})
 
     def note_unfinished(self) -> None:
         """See `Session`."""
@@ -140,7 +140,7 @@ class BinarySession(Session):
     def words_of(self, request: Request) -> list[bytes] | None:
         """See `Session`: the operation, its key and its value, as far as there are any."""
         operation, _, _, _, key, value, options = request
-        if operation is SECRET or pipeline.REFUSAL in options:
+        if operation is SECRET or decode.REFUSAL in options:
             return None
         words = [operation.name.encode(), key, value]
         while not words[-1]:
@@ -159,5 +159,5 @@ class BinarySession(Session):
 def _refuse(session: Any, request: Request) -> Reply:
     """Answer a request that was refused as it was decoded."""
     *_, options = request
-    refusal: Refusal = options[pipeline.REFUSAL]
+    refusal: Refusal = options[decode.REFUSAL]
     return refusal

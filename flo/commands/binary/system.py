@@ -5,11 +5,11 @@ import sys
 from collections.abc import Generator
 
 import flo
-from flo.commands import namespaces
 from flo.commands.binary.names import json_payload
 from flo.commands.binary.session import BinarySession
 from flo.commands.binary.table import Held, Options, Result, handles, packs
 from flo.commands.host import Host, resident_bytes
+from flo.commands.resp import namespaces
 from flo.commands.secret import FAILURE_SECONDS, is_right
 from flo.engine import Namespace
 from flo.errors import BadRequest, Unauthorized

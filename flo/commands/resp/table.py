@@ -7,11 +7,11 @@ yields between slices of a long piece of work and returns the reply as a list of
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
-from flo.commands import load_table
+from flo.commands.resp import load_table
 from flo.commands.runner import Reply
 
 if TYPE_CHECKING:
-    from flo.commands.session import RespSession
+    from flo.commands.resp.session import RespSession
 
 Handler = Callable[["RespSession", list[bytes]], Reply]
 

@@ -4,10 +4,9 @@ from collections.abc import Callable
 from contextlib import suppress
 from itertools import islice
 
-from flo.commands.arguments import integer, syntax_error
-from flo.commands.runner import WAITING, Job, Reply
-from flo.commands.session import RespSession
-from flo.commands.streams import (
+from flo.commands.resp.arguments import integer, syntax_error
+from flo.commands.resp.session import RespSession
+from flo.commands.resp.streams import (
     by_stream,
     counted,
     entry,
@@ -22,7 +21,8 @@ from flo.commands.streams import (
     streams_of,
     xinfo_stream,
 )
-from flo.commands.table import command
+from flo.commands.resp.table import command
+from flo.commands.runner import WAITING, Job, Reply
 from flo.engine.group import MANY_SLICE, READ_MAX, Delivery, Groups, check_ids, lag
 from flo.engine.stream import id_text
 from flo.errors import BadRequest, NoGroup, Refusal

@@ -7,13 +7,13 @@ from fnmatch import fnmatchcase
 from time import time_ns
 
 import flo
-from flo.commands import load_table, table
-from flo.commands.arguments import integer, syntax_error
-from flo.commands.connection import DATABASES, REDIS_VERSION
 from flo.commands.host import Host, resident_bytes
+from flo.commands.resp import load_table, table
+from flo.commands.resp.arguments import integer, syntax_error
+from flo.commands.resp.connection import DATABASES, REDIS_VERSION
+from flo.commands.resp.session import RespSession, wrong_arity
+from flo.commands.resp.table import Command, command
 from flo.commands.runner import Reply
-from flo.commands.session import RespSession, wrong_arity
-from flo.commands.table import Command, command
 from flo.config import assign, setting_rows
 from flo.errors import BadRequest, ConfigError
 from flo.proto import resp

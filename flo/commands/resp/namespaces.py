@@ -3,9 +3,9 @@
 from collections.abc import Generator
 
 from flo.commands.host import Host
+from flo.commands.resp.session import RespSession
+from flo.commands.resp.table import command
 from flo.commands.runner import Job, Reply
-from flo.commands.session import RespSession
-from flo.commands.table import command
 from flo.errors import BadRequest, Overloaded
 from flo.proto.resp import OK, bulk_array, error
 

@@ -1,10 +1,10 @@
 """Commands on what a key holds: strings, counters, and Flo's own CAS, GETV and HISTORY."""
 
-from flo.commands import arguments
-from flo.commands.arguments import integer, syntax_error
+from flo.commands.resp import arguments
+from flo.commands.resp.arguments import integer, syntax_error
+from flo.commands.resp.session import RespSession
+from flo.commands.resp.table import command
 from flo.commands.runner import Job, Reply
-from flo.commands.session import RespSession
-from flo.commands.table import command
 from flo.engine.kv import HISTORY_BYTES_MAX, VALUE_BYTES_MAX, WRONG_KIND_TEXT, check_count
 from flo.errors import BadRequest, Conflict, WrongKind
 from flo.proto import resp

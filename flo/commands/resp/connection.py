@@ -1,10 +1,10 @@
 """Commands about the connection: greeting, secret, name, namespace, and other clients."""
 
-from flo.commands.arguments import integer, syntax_error
+from flo.commands.resp.arguments import integer, syntax_error
+from flo.commands.resp.session import MULTI_REFUSAL, RespSession, wrong_arity
+from flo.commands.resp.table import command
 from flo.commands.runner import Later, Reply
 from flo.commands.secret import FAILURE_SECONDS, is_right
-from flo.commands.session import MULTI_REFUSAL, RespSession, wrong_arity
-from flo.commands.table import command
 from flo.errors import BadRequest
 from flo.proto import resp
 from flo.proto.resp import OK, array, bulk, bulk_or_nil, error, mapping

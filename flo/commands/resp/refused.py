@@ -1,8 +1,8 @@
 """What Flo does not do, each with a sentence that says what to use instead (SPEC section 4)."""
 
+from flo.commands.resp.session import RespSession
+from flo.commands.resp.table import command
 from flo.commands.runner import Reply
-from flo.commands.session import RespSession
-from flo.commands.table import command
 from flo.proto.resp import error
 
 _DOCUMENT = "use one JSON document (JSON.SET, JSON.GET), or keys under a prefix"

@@ -4,8 +4,8 @@ from collections.abc import Callable
 from types import GeneratorType
 from typing import Any
 
-from flo.commands import pipeline, table
 from flo.commands.host import KEYS_AT_ONCE, Host, Peer, client_line
+from flo.commands.resp import decode, table
 from flo.commands.runner import Call, Decoded, Job, Later, Reply, Session, Wait
 from flo.engine import Namespace
 from flo.errors import BadRequest, InternalError, Refusal
@@ -50,7 +50,7 @@ class RespSession(Session):
 
     def decode(self, data: bytes) -> Decoded:
         """See `Session`."""
-        return pipeline.decode(data, RespSession.attend)
+        return decode.decode(data, RespSession.attend)
 
     def parse(self, data: bytes, at: int) -> tuple[Call | None, int]:
         """See `Session`. Raises `ProtocolError`."""

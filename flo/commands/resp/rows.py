@@ -7,12 +7,12 @@ JSON text.
 from collections.abc import Callable
 from typing import Any
 
-from flo.commands.arguments import integer, syntax_error
 from flo.commands.operations import arguments_of, method_of
-from flo.commands.queues import receipt
+from flo.commands.resp.arguments import integer, syntax_error
+from flo.commands.resp.queues import receipt
+from flo.commands.resp.session import RespSession, wrong_arity
+from flo.commands.resp.table import command
 from flo.commands.runner import Handler, Reply
-from flo.commands.session import RespSession, wrong_arity
-from flo.commands.table import command
 from flo.errors import BadRequest
 from flo.operations import OPERATIONS
 from flo.proto import resp

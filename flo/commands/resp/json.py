@@ -1,9 +1,9 @@
 """JSON documents over RESP (SPEC section 3, "JSON path"). One path names one place; answers are bare, not RedisJSON's arrays."""
 
-from flo.commands.arguments import syntax_error
+from flo.commands.resp.arguments import syntax_error
+from flo.commands.resp.session import RespSession
+from flo.commands.resp.table import command
 from flo.commands.runner import Reply
-from flo.commands.session import RespSession
-from flo.commands.table import command
 from flo.engine.kv import check_count
 from flo.errors import BadRequest, Conflict, NotFound, WrongKind
 from flo.proto.resp import OK, ONE, ZERO, array, bulk

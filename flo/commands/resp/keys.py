@@ -1,10 +1,10 @@
 """Commands on keys, whatever they hold: presence, copies, deadlines, scans."""
 
-from flo.commands import arguments
-from flo.commands.arguments import integer, syntax_error
+from flo.commands.resp import arguments
+from flo.commands.resp.arguments import integer, syntax_error
+from flo.commands.resp.session import RespSession
+from flo.commands.resp.table import command
 from flo.commands.runner import Job, Reply
-from flo.commands.session import RespSession
-from flo.commands.table import command
 from flo.engine import KeyValue
 from flo.engine.kv import DEADLINE_MAX, check_count
 from flo.errors import BadRequest, NotFound

@@ -5,10 +5,10 @@ RPOP and BRPOP lease, as every delivery does: QLAST tells the receipts. With CLI
 
 from collections.abc import Callable
 
-from flo.commands.arguments import integer, syntax_error
+from flo.commands.resp.arguments import integer, syntax_error
+from flo.commands.resp.session import RespSession, wrong_arity
+from flo.commands.resp.table import command
 from flo.commands.runner import WAITING, Job, Reply
-from flo.commands.session import RespSession, wrong_arity
-from flo.commands.table import command
 from flo.engine import Queues
 from flo.engine.queue import DEQUEUE_MAX, LIST_MAX, Message, Receipt, peek_job
 from flo.errors import BadRequest

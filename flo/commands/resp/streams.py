@@ -4,10 +4,10 @@ import struct
 from collections.abc import Callable, Generator, Iterable
 from typing import NamedTuple
 
-from flo.commands.arguments import integer, syntax_error
+from flo.commands.resp.arguments import integer, syntax_error
+from flo.commands.resp.session import RespSession, wrong_arity
+from flo.commands.resp.table import command
 from flo.commands.runner import WAITING, Job, Reply
-from flo.commands.session import RespSession, wrong_arity
-from flo.commands.table import command
 from flo.engine import Streams
 from flo.engine.group import MANY_SLICE, check_ids
 from flo.engine.stream import FIELDS, RAW, Bounds, StreamRecord, id_text

@@ -7,8 +7,8 @@ with CR LF inside, more arguments than COUNTS knows, a request that is not whole
 
 from typing import Any
 
+from flo.commands.resp.table import PLAIN
 from flo.commands.runner import Call, Decoded, Handler
-from flo.commands.table import PLAIN
 
 CRLF = b"\r\n"
 TOKENS = tuple(b"$%d" % size for size in range(2049))  # the lengths of nearly all arguments

@@ -1,0 +1,22 @@
+"""RESP: its sessions, its decoder, the table of its commands and their handlers."""
+
+from flo.commands.modules import Modules
+
+TABLE = Modules(
+    "flo.commands.resp.connection",  # the first, for it has what clients begin with
+    "flo.commands.resp.admin",
+    "flo.commands.resp.groups",
+    "flo.commands.resp.json",
+    "flo.commands.resp.keys",
+    "flo.commands.resp.namespaces",
+    "flo.commands.resp.queues",
+    "flo.commands.resp.refused",
+    "flo.commands.resp.rows",
+    "flo.commands.resp.streams",
+    "flo.commands.resp.strings",
+)
+
+
+def load_table() -> None:
+    """Fill the table of RESP commands: each module adds its own."""
+    TABLE.load()
