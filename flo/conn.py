@@ -731,7 +731,7 @@ def serve_together(owner: Owner, connections: dict[int, Connection], events: Seq
     `connections` are by descriptor.
 
     This is `Connection.on_events` for the common case, requests that are whole from a client that is owed nothing, for many of them in
-    one loop: that costs half as much. What is not the common case is left to the same methods as there; tests/server/test_lane.py holds
+    one loop: that costs half as much. What is not the common case is left to the same methods as there; tests/server/test_together.py holds
     the two equal.
     """
     reactor = owner.reactor

@@ -54,8 +54,8 @@ class RequestParser:
 
     @property
     def idle(self) -> bool:
-        """Whether no request is under way in here."""
-        return not self._missing
+        """Whether no request is under way in here, not even a line of which a part was searched."""
+        return not (self._missing or self.searched)
 
     @property
     def length_known(self) -> bool:

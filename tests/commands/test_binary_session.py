@@ -14,7 +14,7 @@ from flo.commands.runner import Reply
 from flo.operations import BY_NAME, OPERATIONS
 from flo.proto import binary
 from flo.proto.binary import FrameReader, Request, Response, encode_request, namespace_hash, split_response
-from tests.commands.test_flat import assert_alike, contents, log_of
+from tests.commands.test_decode import assert_alike, contents, log_of
 from tests.support.fakes import FakeHost, FakePeer
 
 pytestmark = pytest.mark.computes

@@ -215,12 +215,12 @@ class RespSession(Session):
 
     def name_of(self, request: list[bytes]) -> str:
         """See `Session`."""
-        command = table.SPELLINGS.get(request[0]) or table.COMMANDS.get(request[0].upper())
+        command = table.find(request[0])
         return command.name.lower() if command is not None else self.last_command
 
     def words_of(self, request: list[bytes]) -> list[bytes] | None:
         """See `Session`."""
-        command = table.SPELLINGS.get(request[0]) or table.COMMANDS.get(request[0].upper())
+        command = table.find(request[0])
         return None if command is None or "no_monitor" in command.flags else request
 
     @property

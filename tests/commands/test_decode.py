@@ -1,4 +1,4 @@
-"""The flat path and its plain twin: the same requests give the same replies, the same memory and the same log."""
+"""Requests decoded many at once and parsed one by one: the same replies, the same memory and the same log."""
 
 from itertools import chain
 
@@ -118,10 +118,10 @@ def assert_alike(one: FakeHost, other: FakeHost) -> None:
 @settings(max_examples=250, deadline=None)
 @example(turns=[([(b"GET", b"a"), (b"FLUSHALL",), (b"SET", b"a", b""), (b"KEYS", b"*")], 0, [24])])  # the flush in two pieces
 @given(turns=st.lists(st.tuples(PIPELINES, st.integers(0, 3000), st.lists(st.integers(1, 200), max_size=4)), max_size=5))
-def test_the_flat_path_is_its_plain_twin(turns: list[tuple[list[tuple[bytes, ...]], int, list[int]]]) -> None:
-    flat_host, plain_host = FakeHost(), FakeHost()
+def test_many_at_once_is_one_by_one(turns: list[tuple[list[tuple[bytes, ...]], int, list[int]]]) -> None:
+    host, plain_host = FakeHost(), FakeHost()
     try:
-        one, other = session(flat_host), session(plain_host, plain=True)
+        one, other = session(host), session(plain_host, plain=True)
         for requests, ms, cuts in turns:
             data = b"".join(encode(*request) for request in requests)
             at = 0
@@ -131,32 +131,32 @@ def test_the_flat_path_is_its_plain_twin(turns: list[tuple[list[tuple[bytes, ...
                 theirs += feed(other, data[at : at + cut])
                 at += cut
             assert mine == theirs
-            assert contents(flat_host.engine.kv.store) == contents(plain_host.engine.kv.store)
-            assert queues_and_streams(flat_host) == queues_and_streams(plain_host)
-            for host in (flat_host, plain_host):
-                host.time += ms
-                host.tick()
-        assert log_of(flat_host) == log_of(plain_host)
-        assert flat_host.counters.hits == plain_host.counters.hits
-        assert flat_host.counters.misses == plain_host.counters.misses
-        scanned = [host.engine.kv.scan_job(b"", None, 100) for host in (flat_host, plain_host)]
+            assert contents(host.engine.kv.store) == contents(plain_host.engine.kv.store)
+            assert queues_and_streams(host) == queues_and_streams(plain_host)
+            for each in (host, plain_host):
+                each.time += ms
+                each.tick()
+        assert log_of(host) == log_of(plain_host)
+        assert host.counters.hits == plain_host.counters.hits
+        assert host.counters.misses == plain_host.counters.misses
+        scanned = [each.engine.kv.scan_job(b"", None, 100) for each in (host, plain_host)]
         from flo.engine.kv import run_job
 
         assert run_job(scanned[0]) == run_job(scanned[1])
     finally:
-        flat_host.close()
+        host.close()
         plain_host.close()
 
 
 @pytest.mark.parametrize("size", [2020, 2048, 2049, 10_000, 60_000])
 def test_large_values_by_themselves(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """One request whose value is taken by its length, whatever is in it; and what only looks like one."""
-    flat_host, plain_host = FakeHost(), FakeHost()
+    host, plain_host = FakeHost(), FakeHost()
     plainly: list[bytes] = []
     attend = RespSession.attend
 
     def counting(self: RespSession, args: list[bytes]) -> Reply:
-        if self.host is flat_host:
+        if self.host is host:
             plainly.append(args[0])
         return attend(self, args)
 
@@ -173,7 +173,7 @@ def test_large_values_by_themselves(size: int, monkeypatch: pytest.MonkeyPatch) 
     odd = [plain_set.replace(b"$%d" % size, b"$%d" % (size + by), 1) for by in (-3, -1, 1, 2)]
     odd += [encode("SET", f"a\r\n${size + 11}", values[0]), encode("SET", values[0], "v"), plain_set[:-1]]
     try:
-        sessions = session(flat_host), session(plain_host, plain=True)
+        sessions = session(host), session(plain_host, plain=True)
         for each in sessions:
             feed(each, encode("LPUSH", "q", "v"))
         plainly.clear()
@@ -182,16 +182,32 @@ def test_large_values_by_themselves(size: int, monkeypatch: pytest.MonkeyPatch) 
         assert plainly.count(b"SET") == 1, "the one with an option"
         assert b"LPUSH" not in plainly and b"QENQUEUE" not in plainly
         for data in odd:
-            hosts = [session(flat_host), session(plain_host, plain=True)]
+            hosts = [session(host), session(plain_host, plain=True)]
             assert feed(hosts[0], data) == feed(hosts[1], data), data[:100]
-        assert_alike(flat_host, plain_host)
+        assert_alike(host, plain_host)
     finally:
-        flat_host.close()
+        host.close()
         plain_host.close()
 
 
+def test_a_line_searched_in_part_is_forgotten_once_it_is_decoded() -> None:
+    """The start of a request may be looked at by the parser, and the whole be taken by the decoder."""
+    requests = [("SET", "k", "\r\n$3\r\nabc"), ("MSET", *"a1b2c3d4e5f6"), ("GET", "k"), ("SET", "k", "v", "EX", "100")]
+    data = b"".join(encode(*request) for request in requests) + encode("GET", "\r\n") + b"GET a\r\n" + encode("GET", "b")
+    host = FakeHost()
+    try:
+        expected = feed(session(host, plain=True), data)
+        for at in range(len(data)):
+            for to in range(at, min(at + 30, len(data))):
+                one = session(host)
+                answers = [feed(one, piece) for piece in (data[:at], data[at:to], data[to:])]
+                assert b"".join(answers) == expected, (data[:at], data[at:to])
+    finally:
+        host.close()
+
+
 def test_what_is_reserved_for_a_pipeline_is_what_it_takes() -> None:
-    """The log is told of no less than is appended, and of not much more, however lanes and plain commands alternate in one buffer."""
+    """The log is told of no less than is appended, and of not much more, however commands alternate in one buffer."""
     for requests in (
         [encode("SET", f"k{at:04}", "v", "EX", "100") for at in range(600)],
         [encode("SET", f"k{at:04}", "v") + encode("PEXPIRE", f"k{at:04}", "5000") for at in range(600)],
@@ -210,16 +226,16 @@ def test_what_is_reserved_for_a_pipeline_is_what_it_takes() -> None:
 
 def test_messages_are_taken_for_good_many_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """With AUTOACK, as one by one: answers, memory and log; where messages end, where one came back, where one has a priority."""
-    flat_host, plain_host = FakeHost(), FakeHost()
+    host, plain_host = FakeHost(), FakeHost()
     try:
-        one, other = session(flat_host), session(plain_host, plain=True)
+        one, other = session(host), session(plain_host, plain=True)
 
         def both(data: bytes) -> bytes:
             mine = feed(one, data)
             assert mine == feed(other, data)
-            for host in (flat_host, plain_host):
-                host.tick()
-            assert queues_and_streams(flat_host) == queues_and_streams(plain_host)
+            for each in (host, plain_host):
+                each.tick()
+            assert queues_and_streams(host) == queues_and_streams(plain_host)
             return mine
 
         both(b"".join(encode("LPUSH", "q", f"m{number}") for number in range(12)))
@@ -230,22 +246,22 @@ def test_messages_are_taken_for_good_many_at_once(monkeypatch: pytest.MonkeyPatc
         assert feed(other, encode("RPOP", "q") * 5).count(b"$2") == 5
         both(encode("QNACK", "q", "1-1") + encode("QENQUEUE", "q", "urgent", "PRIORITY", "1"))
         assert both(encode("RPOP", "q") * 9).endswith(b"urgent\r\n$-1\r\n")
-        assert log_of(flat_host) == log_of(plain_host)
+        assert log_of(host) == log_of(plain_host)
     finally:
-        flat_host.close()
+        host.close()
         plain_host.close()
 
 
 def test_messages_that_came_back_from_the_dead_letters_in_runs() -> None:
     """They are taken and acknowledged as one by one; an old receipt does not count."""
-    flat_host, plain_host = FakeHost(), FakeHost()
+    host, plain_host = FakeHost(), FakeHost()
     try:
-        one, other = session(flat_host), session(plain_host, plain=True)
+        one, other = session(host), session(plain_host, plain=True)
 
         def both(*requests: bytes) -> bytes:
             mine = feed(one, b"".join(requests))
             assert mine == feed(other, b"".join(requests))
-            assert queues_and_streams(flat_host) == queues_and_streams(plain_host)
+            assert queues_and_streams(host) == queues_and_streams(plain_host)
             return mine
 
         both(*[encode("LPUSH", "q", f"m{number}") for number in range(8)])
@@ -254,25 +270,25 @@ def test_messages_that_came_back_from_the_dead_letters_in_runs() -> None:
         assert both(*[encode("QDEQUEUE", "q")] * 4, *[encode("RPOP", "q")] * 4).count(b":2\r\n") == 5  # of four the attempt, of one the seq
         assert both(*[encode("QACK", "q", f"{seq}-1") for seq in range(1, 9)]) == b":0\r\n" * 8
         assert both(*[encode("QACK", "q", f"{seq}-2") for seq in range(1, 9)]) == b":1\r\n" * 8
-        assert not flat_host.engine.queues.store.queues[b"q"].bases
-        assert_alike(flat_host, plain_host)
+        assert not host.engine.queues.store.queues[b"q"].bases
+        assert_alike(host, plain_host)
     finally:
-        flat_host.close()
+        host.close()
         plain_host.close()
 
 
 def test_receipts_that_are_not_right_are_refused_in_a_run_as_well() -> None:
     """Attempts so large that they would reach into the bits of the queue's number, or several in one run; another queue's; doubled."""
-    flat_host, plain_host = FakeHost(), FakeHost()
+    host, plain_host = FakeHost(), FakeHost()
     try:
-        one, other = session(flat_host), session(plain_host, plain=True)
+        one, other = session(host), session(plain_host, plain=True)
 
         def both(*requests: bytes) -> bytes:
             mine = feed(one, b"".join(requests))
             assert mine == feed(other, b"".join(requests))
-            for host in (flat_host, plain_host):
-                host.tick()
-            assert queues_and_streams(flat_host) == queues_and_streams(plain_host)
+            for each in (host, plain_host):
+                each.tick()
+            assert queues_and_streams(host) == queues_and_streams(plain_host)
             return mine
 
         for name in "abc":
@@ -292,17 +308,17 @@ def test_receipts_that_are_not_right_are_refused_in_a_run_as_well() -> None:
         )
         assert both(*[encode("QACK", "a", "1-1")] * 4) == b":1\r\n:0\r\n:0\r\n:0\r\n"
         assert both(*(encode("QACK", "c", f"{seq}-1") for seq in range(13, 19))) == b":1\r\n" * 6
-        assert log_of(flat_host) == log_of(plain_host)
+        assert log_of(host) == log_of(plain_host)
     finally:
-        flat_host.close()
+        host.close()
         plain_host.close()
 
 
 def test_values_are_read_many_at_once() -> None:
     """MGET in runs: all of one size, of several, some missing, a large one, one of another kind; more than goes at once."""
-    flat_host, plain_host = FakeHost(), FakeHost()
+    host, plain_host = FakeHost(), FakeHost()
     try:
-        one, other = session(flat_host), session(plain_host, plain=True)
+        one, other = session(host), session(plain_host, plain=True)
         keys = [f"key:{number:02}" for number in range(40)]
         data = b"".join(encode("SET", key, "abc" if key < "key:20" else "x" * int(key[4:])) for key in keys)
         data += encode("SET", "key:30", "y" * 500) + encode("JSON.SET", "key:31", "$", "1") + encode("SET", "key:32", "z" * 3000)
@@ -312,13 +328,13 @@ def test_values_are_read_many_at_once() -> None:
                 rows = [[f"key:{number:02}" for number in range(first, last)][at % 3 : at % 3 + 5] for at in range(times * 4)]
                 data = b"".join(encode("MGET", *row) for row in rows)
                 assert feed(one, data) == feed(other, data)
-        assert vars(flat_host.counters) == vars(plain_host.counters)
+        assert vars(host.counters) == vars(plain_host.counters)
     finally:
-        flat_host.close()
+        host.close()
         plain_host.close()
 
 
-def test_the_flat_path_is_taken() -> None:
+def test_usual_requests_are_decoded_many_at_once() -> None:
     """Were it never taken, the twin test could not fail."""
     host = FakeHost()
     try:

@@ -25,7 +25,7 @@ from flo.errors import Fatal
 from flo.loop import GONE, READ, WRITE
 from flo.operations import BY_NAME
 from flo.proto.binary import INTERNAL_ERROR, OK, RESPONSE_BYTES, FrameReader, encode_request, namespace_hash
-from tests.commands.test_flat import contents, queues_and_streams
+from tests.commands.test_decode import contents, queues_and_streams
 from tests.support.fakes import FakeHost, FakeTimer
 from tests.support.processes import encode
 
