@@ -91,7 +91,8 @@ def _contents(engine: "Engine") -> list[str]:
     """A line about each namespace."""
     lines = []
     for name, namespace in sorted(engine.namespaces.items()):
-        lines.append(f"{name}: " + ", ".join(f"{count} {noun.replace('_', ' ')}" for noun, count in namespace.counts().items()))
+        there = [f"{count} {noun.replace('_', ' ')}" for noun, count in namespace.counts().items() if count]
+        lines.append(f"{name}: {', '.join(there) or 'empty'}")
     if engine.homeless:
         lines.append(f"{engine.homeless} records belong to a namespace that was deleted or whose own record was lost")
     return lines
