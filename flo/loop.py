@@ -19,7 +19,7 @@ The reactor knows nothing of protocols or stores. epoll where there is one, `sel
 
 import select
 import selectors
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable
 from heapq import heapify, heappop, heappush
 from time import monotonic
@@ -102,8 +102,8 @@ class Phases(Protocol):
     def serve_together(self, events: list[tuple[int, int]], at: int, /) -> int:
         """Serve those of `events` from offset `at` on that can be served in one go; returns the offset of who is to be served alone."""
 
-    def flush_together(self, touched: list[Any], /) -> None:
-        """Flush each."""
+    def flush_together(self, touched: list[tuple[Any, bool]], /) -> None:
+        """Flush each; True beside it says that sending its replies is all there is to do."""
 
     def failed(self, e: Exception, fd: int) -> None:
         """What was called for descriptor `fd` (-1: a timer's) raised `e`. Raise here to end the loop."""
@@ -177,8 +177,9 @@ class Reactor:
     """One per process."""
 
     def __init__(self, phases: Phases) -> None:
-        self.touched: list[Flushable] = []  # to be flushed after this turn's commit
-        self.runnable: deque[Runnable] = deque()  # to be run in the next turn
+        # to be flushed after this turn's commit; True where sending the replies is all there is to do
+        self.touched: dict[Flushable, bool] = {}
+        self.runnable: OrderedDict[Runnable, None] = OrderedDict()  # to be run in the next turn
         self.deadline = 0.0  # of this turn's executing, monotonic
         self.stopping = False
         self.waits = Waits()  # from readable (at the earliest) to sent; one that blocked, from when what it waited for came
@@ -321,7 +322,7 @@ class Reactor:
 
     def _hold(self, index: int, since: float) -> None:
         """The turn's replies wait until the log has committed `index`."""
-        touched, self.touched = self.touched, []
+        touched, self.touched = list(self.touched), {}
         for item in touched:
             try:
                 item.hold(index)
@@ -397,31 +398,31 @@ class Reactor:
     def _flush(self) -> int:
         """Send what is owed; returns to how many. Past FLUSH_SECONDS, those with much to send wait for the next turn: what is small
         does not stand behind it."""
-        touched, self.touched = self.touched, []
+        touched, self.touched = list(self.touched.items()), {}
         flush = self._phases.flush_together
         if len(touched) <= self._look:  # the common case in short: few, and the last turn was not late
             flush(touched)
             return len(touched)
         deadline, step = monotonic() + FLUSH_SECONDS, self._look + 1
-        kept: list[Flushable] = []
+        kept: list[tuple[Flushable, bool]] = []
         late = False
         for at in range(0, len(touched), step):
             some = touched[at : at + step]
             if late:
-                kept += [item for item in some if item.owed_bytes > SMALL_OUTPUT_BYTES]
-                some = [item for item in some if item.owed_bytes <= SMALL_OUTPUT_BYTES]
+                kept += [item for item in some if item[0].owed_bytes > SMALL_OUTPUT_BYTES]
+                some = [item for item in some if item[0].owed_bytes <= SMALL_OUTPUT_BYTES]
             flush(some)
             late = late or monotonic() > deadline
         self._look = 0 if late else LOOK
         if kept:
-            self.touched = kept + self.touched
+            self.touched = dict(kept) | self.touched
         return len(touched) - len(kept)
 
     def _run_some(self, deadline: float) -> None:
         """Give each runnable one turn, as far as half of the time goes: the rest is for those who have just become ready."""
         half = deadline - TICK_SECONDS / 2
         for _ in range(len(self.runnable)):
-            item = self.runnable.popleft()
+            item, _ = self.runnable.popitem(last=False)
             try:
                 item.run_turn()
             except Exception as e:
