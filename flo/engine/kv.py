@@ -14,6 +14,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Generator, Iterable, Sequence
 from typing import Any, NamedTuple, TypeVar
 
+from flo.engine.bulk_kv import BulkValues
 from flo.engine.operation import operation
 from flo.engine.part import Database, Part
 from flo.engine.waiting import Watch, Watches
@@ -138,6 +139,7 @@ class KeyValue(Part):
 
     name = "kv"
     types = frozenset(kind for kind in KNOWN_TYPES if kind & FAMILY_MASK == FAMILY_KV)
+    bulk = BulkValues
 
     def __init__(self, engine: Database, namespace: int) -> None:
         super().__init__(engine, namespace)

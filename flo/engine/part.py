@@ -9,6 +9,7 @@ flo.ual.record, and a line in flo.engine.namespace.PARTS.
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, ClassVar, NamedTuple, Protocol
 
+from flo.engine.bulk import Bulk
 from flo.errors import BadRequest, Overloaded
 from flo.store.tables import squeeze
 from flo.ual.log import Log
@@ -91,6 +92,7 @@ class Part:
 
     name: ClassVar[str]  # the attribute of a namespace
     types: ClassVar[frozenset[int]]  # of its records
+    bulk: ClassVar[type[Bulk] | None] = None  # what takes most of its records at a start, many at a time
     scopes: ClassVar[frozenset[int]] = frozenset()  # families whose watermarks, besides those of the whole namespace, are its own
 
     def __init__(self, engine: Database, namespace: int) -> None:

@@ -13,6 +13,7 @@ from heapq import heappop
 from itertools import chain, islice
 from typing import Any, NamedTuple
 
+from flo.engine.bulk_rows import BulkMessages
 from flo.engine.operation import operation
 from flo.engine.part import Database, Lost, Part
 from flo.engine.waiting import Taker, Takers
@@ -121,6 +122,7 @@ class Queues(Part):
 
     name = "queues"
     types = frozenset(kind for kind in KNOWN_TYPES if kind & FAMILY_MASK in (FAMILY_QUEUE, FAMILY_QUEUE_SIDE))
+    bulk = BulkMessages
     scopes = frozenset((FAMILY_QUEUE, FAMILY_QUEUE_SIDE))
 
     def __init__(self, engine: Database, namespace: int) -> None:

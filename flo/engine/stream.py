@@ -12,6 +12,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Generator, Sequence
 from typing import Any, NamedTuple
 
+from flo.engine.bulk_rows import BulkRecords
 from flo.engine.group import Groups, check_ids, check_stream_name
 from flo.engine.operation import in_program, operation
 from flo.engine.part import Database, Part
@@ -84,6 +85,7 @@ class Streams(Part):
 
     name = "streams"
     types = frozenset((STREAM_RECORD, STREAM_RECORD_GONE, STREAM_STATE))
+    bulk = BulkRecords
     scopes = frozenset((FAMILY_STREAM, FAMILY_STREAM_SIDE))
 
     def __init__(self, engine: Database, namespace: int) -> None:
