@@ -34,7 +34,7 @@ FLUSH_SECONDS = 0.005  # of sending in one turn: 1 to 10 MiB
 SMALL_OUTPUT_BYTES = 64 << 10  # an output up to this size is sent even if the turn's sending time is over: 20 us
 LOOK = 7  # the clock is read after every 8th connection sent to; after every one if the last turn's sending was late
 STALE_TIMERS_MIN = 256
-LOOKS_AGAIN = 8  # most polls before a commit for connections that became ready meanwhile: they add nothing to its sync
+LOOKS_AGAIN = 8  # at most so many more polls before a commit, for connections that became ready meanwhile: its sync takes no longer
 EVENTS_MAX = 2048  # of one poll, at 0.1 us each, those of waiting connections included; if more are ready, the next poll gives others
 LATE_STEP = 256  # waiting connections taken from their queue at a time: most of a turn
 POLL_AT_ONCE_SECONDS = 30e-6  # a poll that returns so soon after the last sending has not blocked
@@ -125,7 +125,7 @@ class Timer:
         self._stale = stale
 
     def cancel(self) -> None:
-        """Do not call."""
+        """Do not make the call."""
         if not self.cancelled and self.callback is not _nothing:
             self._stale[0] += 1
         self.cancelled = True
@@ -341,7 +341,7 @@ class Reactor:
         self.waits.add(monotonic() - since, len(items))
 
     def _serve_late(self, late: Late, events: list[tuple[int, int]], since: float, until: float, overdue: list[tuple[float, int]]) -> None:
-        """Serve the backlog `late`, then `events`, which are ready `since` then, until the time `until`; the rest joins the backlog."""
+        """Serve the backlog `late`, then `events`, until `until`; the rest joins the backlog. `since` is when `events` got ready."""
         began = False
         while late.queue and not (began and monotonic() > until):
             began = True

@@ -328,7 +328,7 @@ class Engine:
         return found
 
     def await_values(self) -> bool:
-        """Read the values that a start left on disk without pauses; returns whether any are left. Raises `Damaged`."""
+        """Have the values that are still on disk loaded without pauses; returns whether there are any. Raises `Damaged`."""
         load = self.background_load
         if load is None:
             return False
@@ -577,7 +577,7 @@ class Engine:
         if namespace.id == DEFAULT_ID:
             raise Conflict("the namespace 'default' cannot be deleted")
         if not namespace.empty:
-            raise Conflict(f"the namespace {name!r} is not empty; delete what is in it first")
+            raise Conflict(f"the namespace {name!r} is not empty; delete its contents first")
         self.admit(2 * (RECORD_MARGIN_BYTES + len(name)), adds=False)
         self.drop(namespace)  # its history
         self.write(Record(NAMESPACE, REGISTRY_ID, self.now, name.encode(), U32.pack(namespace.id), gone=True))
@@ -661,4 +661,4 @@ class Engine:
 
 def unknown_type(index: int, record: Record) -> LogDamaged:
     """The error for a record that a later version of Flo wrote."""
-    return LogDamaged(f"index {index} has type {record.type:#04x}, which this Flo does not know: a later one wrote it.")
+    return LogDamaged(f"index {index} has type {record.type:#04x}, which this Flo does not know; use the later version that wrote it.")

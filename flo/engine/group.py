@@ -770,7 +770,7 @@ def check_stream_name(name: bytes) -> None:
 
 def _deadline(now: int, after: int, what: str) -> int:
     if now + after > DEADLINE_MAX:
-        raise BadRequest(f"the {what} is {after} ms, which ends after the last time Flo can keep, 2^53 ms")
+        raise BadRequest(f"the {what} is {after} ms; it must end by 2^53 ms of Unix time, the last time that Flo can store")
     return now + after
 
 

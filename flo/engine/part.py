@@ -63,7 +63,7 @@ class Database(Protocol):
         """Whether the steady clock is still before this time."""
 
     def await_values(self) -> bool:
-        """Read the values that a start left on disk without pauses; returns whether any are left. Raises `Damaged`."""
+        """Have the values that are still on disk loaded without pauses; returns whether there are any. Raises `Damaged`."""
 
     def load_slice(self, idle: bool) -> None:
         """Load a slice of the values that a start left on disk."""
