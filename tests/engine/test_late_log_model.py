@@ -2,8 +2,8 @@
 
 The engine is driven turn by turn, as a server drives it, and the reactor holds the replies back: several operations are in one batch, and
 turns go on while the answers to earlier batches are on their way or lost. A crash leaves on disk what was acknowledged, or more, up to any
-written batch. After the start the engine must show what the model had at that batch, and no reply may have been shown that was computed
-behind it.
+written batch. After the start the engine must show what the model had at that batch, and no client may have seen a reply, of a write or of
+a read, that was computed after it.
 """
 
 import pickle
@@ -47,7 +47,7 @@ class Replies:
     owed_bytes = 0
 
     def __init__(self, host: "Host", index: int) -> None:
-        """`index` is the log's last at the end of the turn: the replies may show all up to that."""
+        """`index` is the log's last at the end of the turn: the replies may show everything up to it."""
         self._host, self._index = host, index
 
     def flush(self) -> None:
@@ -85,7 +85,7 @@ class Host:
 
     def upkeep(self, idle: bool) -> bool:
         """A sweep is an operation of the models."""
-        return self.engine.notify() or self.log.upkeep(idle=False)
+        return self.engine.notify() | self.log.upkeep(idle=False)
 
     def gathers(self) -> bool:
         return False
@@ -298,9 +298,9 @@ class HoldsWritesOnly(Host):
     """A turn that wrote nothing does not wait, though it may have read what is not acknowledged."""
 
     def commit(self) -> int:
-        before = self.log.next_index - 1 if self.log.pending else 0
+        wrote = bool(self.log.pending)
         index = super().commit()
-        return index if before else 0
+        return index if wrote else 0
 
 
 @pytest.mark.parametrize("host", [ShowsWhatIsWritten, HoldsWritesOnly])
