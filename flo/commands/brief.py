@@ -1,16 +1,16 @@
-"""What a connection wants of its session and a session that answers at once, and not for long, has nothing to say to."""
+"""The base of sessions that answer each request at once: a connection's calls (flo.conn) that need nothing done in them."""
 
 from typing import Any
 
 
 class BriefSession:
-    """Nothing takes long, waits, or is listed."""
+    """A session without jobs and waits, and without a line in CLIENT LIST."""
 
     ordinary = blocked = False
     peer: Any = None
 
     def __init__(self, authenticated: bool) -> None:
-        """`authenticated`: no secret is owed."""
+        """`authenticated`: the client does not have to give a secret."""
         self.authenticated = authenticated
         self.halted = self.yielded = self.busy = self.unfinished = self.length_known = False
         self.job = self.due = None
@@ -18,26 +18,26 @@ class BriefSession:
         self.held = 0
 
     def resume(self) -> bool:
-        """There is no job."""
+        """Do nothing: there is no job to go on with."""
         return True
 
     def answer_due(self, output_room: int) -> None:
-        """Nothing waits."""
+        """Do nothing: no request waits."""
 
     def overload(self) -> bytes:
-        """Nobody to be told."""
+        """The reply before a connection with too much unread input is closed: none."""
         return b""
 
     def describe(self) -> str:
-        """Not in CLIENT LIST."""
+        """No line in CLIENT LIST."""
         return ""
 
     def end(self) -> None:
-        """Nothing to give back."""
+        """Do nothing: the session holds nothing to release."""
 
     def body_room(self) -> memoryview | None:
-        """Its input is small."""
+        """None: requests are small enough to come with `feed`."""
         return None
 
     def body_received(self, count: int, output_room: int) -> None:
-        """Never asked."""
+        """Never called, because `body_room` gives None."""
