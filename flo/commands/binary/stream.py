@@ -1,4 +1,4 @@
-"""The stream operations over the binary protocol (SPEC section 2.3) that do not follow from their rows: waits, slices, JSON."""
+"""The hand-written handlers of the stream operations (SPEC section 2.3): operations that wait, go in slices, or answer in JSON."""
 
 from collections.abc import Callable
 from itertools import islice
@@ -23,7 +23,7 @@ _count = NUMBERS["u32"].pack
 
 
 def _streams(namespace: Namespace, name: bytes, options: Options) -> Streams:
-    """The streams, where the request's names are within their limits."""
+    """The namespace's streams. Raises `BadRequest` if a name in the request is over its limit."""
     check_stream_name(name)
     check_names(options.get("group", b""), options.get("consumer", b""))
     return namespace.streams
@@ -71,7 +71,7 @@ def info(session: BinarySession, namespace: Namespace, name: bytes, value: bytes
 @handles("stream_trim")
 def trim(session: BinarySession, namespace: Namespace, name: bytes, value: bytes, options: Options) -> Result:
     if not {"start", "max_len", "max_age", "max_bytes"} & options.keys():
-        raise BadRequest("stream_trim needs one of the options start, max_len, max_age, max_bytes: what is to stay")
+        raise BadRequest("stream_trim needs at least one of the options start, max_len, max_age, max_bytes: they say which records stay")
     bounds = Bounds(
         options.get("max_len"),
         options["max_age"] * SECOND_MS if "max_age" in options else None,
@@ -171,7 +171,7 @@ def group_touch(session: BinarySession, namespace: Namespace, name: bytes, value
 
 
 def _counted(ids: list[int], step: Callable[[list[int]], int]) -> Result:
-    """How many of the ids `step` counts, given a slice of them at a time."""
+    """The number of ids that `step` counts; it gets the ids in slices of MANY_SLICE."""
     return _count(step(ids)) if len(ids) <= MANY_SLICE else _count_job(ids, step)
 
 
