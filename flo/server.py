@@ -11,7 +11,6 @@ import socket
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from time import monotonic, time
-from typing import TYPE_CHECKING
 
 from flo.commands.binary import HANDLERS
 from flo.commands.host import Counters, Peer, SlowEntry
@@ -30,9 +29,6 @@ from flo.errors import ConfigError, Fatal, LogFailed, Refusal, trace_of
 from flo.loop import READ, Reactor, Timer
 from flo.operator_log import LEVELS, OperatorLog
 from flo.ual.log import CLAIM_SECONDS, SEALED_OPEN_MAX, SYNC
-
-if TYPE_CHECKING:
-    pass
 
 EXIT_LOG_FAILED = 74  # EX_IOERR: the log failed. The next start recovers exactly the durable data
 # Linux allows no more by default. When a server restarts, all its clients connect at once; one that finds the backlog full waits a second
