@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from flo.errors import ConfigError
+from flo.limits import OUTPUT_BYTES_MAX, REQUEST_BYTES_MAX
 from flo.ual.log import DURABILITIES, SEGMENT_BYTES
 
 LOG_LEVELS = ("debug", "info", "warning", "error")
@@ -269,14 +270,14 @@ class Settings:
         shown="256mb",
     )
     connection_input_bytes: int = setting(
-        32 << 20,
+        REQUEST_BYTES_MAX,
         parse_size(1 << 16),
         "limits",
         "The most unread input of one connection; past it, the server stops reading the connection until there is room.",
         shown="32mb",
     )
     output_bytes: int = setting(
-        1 << 20,
+        OUTPUT_BYTES_MAX,
         parse_size(1 << 12),
         "limits",
         "The most unsent output of a connection; past it, the connection's next requests wait.",

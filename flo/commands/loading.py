@@ -12,8 +12,9 @@ from typing import Any
 from flo.commands.brief import BriefSession
 from flo.commands.host import Peer
 from flo.commands.progress import Progress
+from flo.limits import REQUEST_BYTES_MAX, UNAUTHENTICATED_BYTES_MAX
 from flo.proto import binary, resp
-from flo.proto.binary import PAYLOAD_BYTES_MAX, REQUEST_BYTES, FrameReader, FramingLost, encode_response
+from flo.proto.binary import REQUEST_BYTES, FrameReader, FramingLost, encode_response
 from flo.proto.resp import ProtocolError, RequestParser
 
 
@@ -113,7 +114,7 @@ class BinaryLoading(_LoadingSession):
 
     def __init__(self, peer: Peer, progress: Progress, authenticated: bool, proceed: Callable[[], Any]) -> None:
         super().__init__(peer, progress, authenticated, proceed)
-        self._reader = FrameReader(REQUEST_BYTES, PAYLOAD_BYTES_MAX if authenticated else resp.UNAUTHENTICATED_BYTES_MAX)
+        self._reader = FrameReader(REQUEST_BYTES, REQUEST_BYTES_MAX if authenticated else UNAUTHENTICATED_BYTES_MAX)
 
     def _answer(self, data: bytes, at: int) -> tuple[bytes | None, int]:
         try:

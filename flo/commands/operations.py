@@ -7,9 +7,9 @@ from typing import Any
 
 from flo.engine import Engine
 from flo.engine.group import check_stream_name
-from flo.engine.kv import DEADLINE_MAX
 from flo.engine.namespace import PARTS
 from flo.errors import BadRequest
+from flo.limits import DEADLINE_MAX
 from flo.proto.row import Operation
 
 SECOND_MS = 1000

@@ -11,8 +11,8 @@ from flo.commands.brief import BriefSession
 from flo.commands.host import Host, Peer
 from flo.commands.progress import Progress
 from flo.commands.resp.session import RespSession
+from flo.limits import UNAUTHENTICATED_BYTES_MAX
 from flo.proto.detect import Kind, detect, skip_blank
-from flo.proto.resp import UNAUTHENTICATED_BYTES_MAX
 
 ID_END = 16  # the offset at which the id of a binary request ends
 NOT_HTTP = b"This version of Flo does not serve HTTP; use redis-cli, or any Redis client.\n"

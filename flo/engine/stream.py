@@ -17,6 +17,7 @@ from flo.engine.operation import in_program, operation
 from flo.engine.part import Database, Part
 from flo.engine.waiting import Watch, Watches
 from flo.errors import BadRequest, Conflict, Damaged, LogDamaged
+from flo.limits import DEADLINE_MAX, LIST_BYTES_MAX, VALUE_BYTES_MAX
 from flo.store.stream import ID_HALF_MAX, ID_MAX, SEQ_BITS, SEQ_MASK, Stream, StreamStore
 from flo.ual.record import (
     FAMILY_STREAM,
@@ -36,13 +37,10 @@ from flo.ual.record import (
     container_of,
 )
 
-PAYLOAD_BYTES_MAX = 16 << 20
-LIST_BYTES_MAX = 16 << 20
 READ_SLICE = 256  # records read in one slice: 3 us each from a warm cache
 SIDE_BYTES = HEADER_BYTES + 80  # a record about a stream, besides names
 SWEEP_SLICE = 100  # streams whose age is looked at in one slice
 AGES_AHEAD_MS = 10_000  # how often ages are looked at while ids are ahead of the clock: each stream costs up to 40 reads of the log
-TIME_MAX = 1 << 53
 
 RAW, FIELDS = 0, 1  # what a payload is: bytes, or a list of fields (flo.proto.fields)
 
@@ -181,8 +179,8 @@ class Streams(Part):
         else:
             last, added = stream.last, stream.added
         size = len(payload)
-        if size > PAYLOAD_BYTES_MAX:
-            raise BadRequest(f"the record is {size} bytes; at most {PAYLOAD_BYTES_MAX} are allowed")
+        if size > VALUE_BYTES_MAX:
+            raise BadRequest(f"the record is {size} bytes; at most {VALUE_BYTES_MAX} are allowed")
         if ms is None:
             ident = engine.stamp_time << SEQ_BITS
             if ident <= last:
@@ -307,7 +305,7 @@ class Streams(Part):
         """Make an empty stream that keeps so many records, ms, bytes; 0 for no bound. Raises `Conflict` where it exists."""
         if self.store.find(name) is not None:
             raise Conflict(f"the stream {shown(name)} exists already")
-        if max_age > TIME_MAX:
+        if max_age > DEADLINE_MAX:
             raise BadRequest(f"the age is {max_age} ms; at most 2^53 are allowed")
         self.declare(name, max_len=max_len, max_age=max_age, max_bytes=max_bytes)
 

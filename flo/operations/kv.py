@@ -5,13 +5,12 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from flo.given import Text, several
+from flo.limits import ATOMIC_ITEMS_MAX, LIST_BYTES_MAX, LIST_ITEMS_MAX
 from flo.operations.row import Operations, another, call, operation
 from flo.proto.row import Command
 
-SCAN_LIMIT_MAX = 1000
 MGET_KEYS_MAX = 256
 PATH_HELP = "the part, such as $.items[0].name. Default: $, the whole document"
-LIST_BYTES_MAX = 16 << 20  # answers that list stop near this, after one item at least
 
 
 class Entry(NamedTuple):
@@ -138,7 +137,7 @@ class KeyOperations(Operations):
         key="prefix, may be empty",
         answer="has_more bool, cursor blob, count u32, (key name, value blob)*",
         summary="Lists the keys with a prefix, ascending.",
-        limits=(100, SCAN_LIMIT_MAX),
+        limits=(100, LIST_ITEMS_MAX),
         also=0x104,
         decode=_page,
     )
@@ -151,7 +150,7 @@ class KeyOperations(Operations):
         key="",
         layout="count u32, (key name, value blob, ttl u64)*",
         answer="count u32, (version u64)*",
-        summary="Sets up to 10,000 keys, all or nothing. A ttl of 0: no deadline.",
+        summary=f"Sets up to {ATOMIC_ITEMS_MAX:,} keys, all or nothing. A ttl of 0: no deadline.",
         item=_with_ttl,
     )
     def batch_put(self, items: Iterable[tuple[Text, Text] | tuple[Text, Text, int]]) -> list[int]:
@@ -162,7 +161,7 @@ class KeyOperations(Operations):
         0x15,
         answer="count u32, (version u64, time i64, tombstone bool, value blob)*",
         summary="Lists the versions of a key that are kept, newest first, deletions included.",
-        limits=(10, SCAN_LIMIT_MAX),
+        limits=(10, LIST_ITEMS_MAX),
         also=0x105,
         command=Command("kv history", "show the versions of a key, newest first", "versions", help={"limit": "how many. Default: 10"}),
     )
@@ -187,7 +186,7 @@ class KeyOperations(Operations):
         key="",
         layout="count u16, (key name)*",
         answer="count u16, (found bool, version u64, value blob)*",
-        summary="Reads up to 256 keys, in their order. More than 16 MiB of values are refused.",
+        summary=f"Reads up to {MGET_KEYS_MAX} keys, in their order. More than {LIST_BYTES_MAX >> 20} MiB of values are refused.",
         decode=_entries,
     )
     def mget(self, keys: Iterable[Text]) -> list[Entry | None]:

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from flo.given import Text, several
+from flo.limits import DEQUEUE_MAX, LIST_ITEMS_MAX
 from flo.operations.row import Call, Operations, call, operation
 from flo.proto.row import Command, Resp
 
@@ -67,7 +68,7 @@ class QueueOperations(Operations):
         0x21,
         answer=MESSAGES,
         summary="Leases messages: lowest priority first, and lowest seq first within a priority. If none is ready, the count is 0.",
-        limits=(1, 100),
+        limits=(1, DEQUEUE_MAX),
         waits=True,
         command=Command(
             "queue dequeue",
@@ -127,7 +128,7 @@ class QueueOperations(Operations):
         "queues.peek",
         answer=MESSAGES,
         summary="Shows the messages that are ready, in the order of their delivery.",
-        limits=(100, 1000),
+        limits=(100, LIST_ITEMS_MAX),
         command=Command(
             "queue peek",
             "show the messages that are ready, in the order of their delivery",
@@ -164,7 +165,7 @@ class QueueOperations(Operations):
         "queues.dead_letters",
         answer=MESSAGES,
         summary="Shows dead letters, oldest first; time is when they died.",
-        limits=(100, 1000),
+        limits=(100, LIST_ITEMS_MAX),
     )
     def dead_letters(self, queue: Text, limit: int | None = None) -> list[Message]:
         """Dead letters, oldest first."""
@@ -215,7 +216,9 @@ class QueueOperations(Operations):
     def purge(self, queue: Text) -> int:
         """Remove every message; returns how many there were."""
 
-    @operation("queue_list", 0x2B, answer="queues json", summary="Lists the queues by name, with their stats.", limits=(100, 1000))
+    @operation(
+        "queue_list", 0x2B, answer="queues json", summary="Lists the queues by name, with their stats.", limits=(100, LIST_ITEMS_MAX)
+    )
     def list_page(self, limit: int | None = None, cursor: Text = b"") -> dict[str, Any]:
         """The queues with their stats, a page at a time: docs/wire-protocol.md, "Queues"."""
 

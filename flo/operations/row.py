@@ -35,7 +35,6 @@ from flo.proto.shapes import Shape, shape
 P = ParamSpec("P")
 T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
-COMPRESS_BYTES_MIN = 1 << 10  # compressing a shorter value does not pay
 
 VARARGS = 4  # of a code's flags: inspect.CO_VARARGS, without the 5 ms that importing inspect takes
 
@@ -82,7 +81,7 @@ class Call(Generic[T]):
             self._key,
             self._value,
             self._options,
-            compress=compress and len(self._value) >= COMPRESS_BYTES_MIN,
+            compress=compress and len(self._value) >= binary.COMPRESS_BYTES_MIN,
             accept_compressed=compress,
         )
 

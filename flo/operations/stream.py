@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from flo.given import Text, several
+from flo.limits import LIST_ITEMS_MAX
 from flo.operations.ids import Id, StreamId, from_wire
 from flo.operations.row import Call, Operations, call, operation
 from flo.proto import fields
@@ -82,7 +83,7 @@ class StreamOperations(Operations):
         answer=RECORDS,
         summary="Reads records by id, oldest first. If there is none, the count is 0.",
         either=("start", "tail"),
-        limits=(100, 1000),
+        limits=(100, LIST_ITEMS_MAX),
         waits=True,
         decode=_records,
     )
@@ -202,7 +203,7 @@ class StreamOperations(Operations):
         0x36,
         answer=DELIVERIES,
         summary="Delivers records: first unacknowledged records whose time is over, then new ones. Creates a missing stream and group.",
-        limits=(100, 1000),
+        limits=(100, LIST_ITEMS_MAX),
         waits=True,
         refusals="NOT_FOUND if the group is deleted while the request waits",
         decode=_deliveries,
@@ -293,7 +294,7 @@ class StreamOperations(Operations):
         0x3B,
         answer=DELIVERIES,
         summary="Delivers pending records to this consumer, lowest id first.",
-        limits=(100, 1000),
+        limits=(100, LIST_ITEMS_MAX),
         refusals=NO_GROUP,
         decode=_deliveries,
         command=Command(
@@ -329,7 +330,9 @@ class StreamOperations(Operations):
     def group_delete(self, stream: Text, group: Text) -> None:
         """Delete a group."""
 
-    @operation("stream_list", 0x3E, answer="streams json", summary="Lists the streams by name, with their sizes.", limits=(100, 1000))
+    @operation(
+        "stream_list", 0x3E, answer="streams json", summary="Lists the streams by name, with their sizes.", limits=(100, LIST_ITEMS_MAX)
+    )
     def list_page(self, limit: int | None = None, cursor: Text = b"") -> dict[str, Any]:
         """The streams, a page at a time: docs/wire-protocol.md, "Streams"."""
 

@@ -5,6 +5,7 @@ import builtins  # for the type list: a method has this name
 from typing import Any
 
 from flo.given import Text
+from flo.limits import NAMESPACE_NAME_BYTES_MAX
 from flo.operations.row import Operations, call, operation
 from flo.proto.row import Command
 
@@ -44,7 +45,7 @@ class NamespaceOperations(Operations):
             "create a namespace; no error if it exists",
             "done",
             "namespace {name} exists; use it with -n",
-            {"name": "1 to 128 letters, digits, '.', '_', ':' and '-'"},
+            {"name": f"1 to {NAMESPACE_NAME_BYTES_MAX} letters, digits, '.', '_', ':' and '-'"},
         ),
     )
     def create(self, name: Text) -> None:

@@ -28,6 +28,7 @@ from flo.errors import (
     Refusal,
     Unauthorized,
 )
+from flo.limits import BODY_GROWTH_BYTES, KEY_BYTES_MAX, REQUEST_BYTES_MAX, RESPONSE_BYTES_MAX, UNAUTHENTICATED_BYTES_MAX, VALUE_BYTES_MAX
 from flo.proto.row import Operation, Option
 from flo.proto.shapes import NUMBERS, pack_id, shape, unpack_id
 
@@ -46,13 +47,9 @@ COMPRESSED = 1  # flag: the value (request) or the payload (response) is zlib-co
 ACCEPTS_COMPRESSED = 2  # request flag: a compressed payload may be answered
 FLAGS_KNOWN = COMPRESSED | ACCEPTS_COMPRESSED
 
-PAYLOAD_BYTES_MAX = 32 << 20  # SPEC section 3: a request
-VALUE_BYTES_MAX = 16 << 20
-UNAUTHENTICATED_BYTES_MAX = 16 << 10
 COMPRESS_BYTES_MIN, COMPRESS_BYTES_MAX = 1 << 10, 1 << 20  # of a response: a smaller one does not pay, a larger one delays others
 COMPRESS_LEVEL = 1  # 100 MB/s and more: a slower level rarely saves enough of the network
 INFLATE_STEP_BYTES = 1 << 20  # inflated in one slice: about 3 ms
-BODY_GROWTH_BYTES = 64 << 10  # a payload buffer's first size; it doubles as bytes arrive
 
 OK, NOT_FOUND, BAD_REQUEST, CONFLICT, UNAUTHORIZED, OVERLOADED, INTERNAL_ERROR, NOT_LEADER = range(8)
 STATUS_NAMES = ("OK", "NOT_FOUND", "BAD_REQUEST", "CONFLICT", "UNAUTHORIZED", "OVERLOADED", "INTERNAL_ERROR", "NOT_LEADER")
@@ -125,7 +122,7 @@ class FrameReader:
 
     __slots__ = ("_body", "_filled", "_header", "_header_bytes", "_length", "limit")
 
-    def __init__(self, header_bytes: int, limit: int = PAYLOAD_BYTES_MAX) -> None:
+    def __init__(self, header_bytes: int, limit: int = REQUEST_BYTES_MAX) -> None:
         """`header_bytes` says which direction is read: REQUEST_BYTES or RESPONSE_BYTES. `limit` bounds a payload."""
         self._header_bytes = header_bytes
         self.limit = limit
@@ -246,7 +243,7 @@ def check_request(operation: Operation, key_bytes: int, value_bytes: int, option
 
 def value_limit(operation: Operation) -> int:
     """The most bytes that the operation's value may have, inflated. A value with a layout may be as long as a request."""
-    return PAYLOAD_BYTES_MAX if operation.layout else VALUE_BYTES_MAX
+    return REQUEST_BYTES_MAX if operation.layout else VALUE_BYTES_MAX
 
 
 def decode_options(operation: Operation, data: bytes) -> dict[str, Any]:
@@ -355,15 +352,15 @@ def encode_request(
 ) -> bytes:
     """A request's bytes. `namespace` is the hash of its name. Raises `BadRequest` for a part that exceeds its limit."""
     section = encode_options(operation, options) if options else b""
-    if len(key) > 0xFFFF:
-        raise BadRequest(f"the key is {len(key)} bytes; at most 65,535 are allowed")
+    if len(key) > KEY_BYTES_MAX:
+        raise BadRequest(f"the key is {len(key)} bytes; at most {KEY_BYTES_MAX} are allowed")
     if len(section) > 0xFFFF:
         raise BadRequest(f"the options are {len(section)} bytes; at most 65,535 are allowed")
     if compress:
         value = zlib.compress(value)
     size = len(key) + len(value) + len(section)
-    if size > PAYLOAD_BYTES_MAX:
-        raise BadRequest(f"the request is {size} bytes; at most {PAYLOAD_BYTES_MAX} are allowed")
+    if size > REQUEST_BYTES_MAX:
+        raise BadRequest(f"the request is {size} bytes; at most {REQUEST_BYTES_MAX} are allowed")
     flags = (COMPRESSED if compress else 0) | (ACCEPTS_COMPRESSED if accept_compressed else 0)
     head = REQUEST.pack(MAGIC, operation.code, flags, req_id, size, namespace, len(key), len(section))
     return b"".join((head, key, value, section))
@@ -391,7 +388,7 @@ def encode_refusal(e: Refusal, req_id: int) -> bytes:
     return encode_response(status, req_id, sentence)
 
 
-def split_response(frame: Frame, limit: int = 64 << 20) -> Response:
+def split_response(frame: Frame, limit: int = RESPONSE_BYTES_MAX) -> Response:
     """Split a response into its parts; a payload inflates to `limit` bytes at most. Raises `FramingLost` for a response that no server of
     version 1 sends."""
     _, status, flags, req_id, _ = RESPONSE.unpack(frame.header)

@@ -2,7 +2,8 @@
 
 from enum import Enum, auto
 
-INLINE_BYTES_MAX = 64 << 10  # a first line longer than any inline command is nobody's
+from flo.limits import INLINE_BYTES_MAX
+
 _RESP_MARKS = b"*$+-:"
 _MAGIC = b"FLO"
 _TLS = b"\x16\x03"

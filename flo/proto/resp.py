@@ -11,15 +11,12 @@ A request is an array of bulk strings, or an inline command:
 from collections.abc import Iterable, Mapping
 
 from flo.errors import FloError
+from flo.limits import BODY_GROWTH_BYTES, INLINE_BYTES_MAX, REQUEST_BYTES_MAX, UNAUTHENTICATED_BYTES_MAX
 
 ARGUMENTS_MAX = 1_048_576
-REQUEST_BYTES_MAX = 32 << 20
-INLINE_BYTES_MAX = 64 << 10
 LENGTH_LINE_BYTES_MAX = 64 << 10  # how far the end of a `*` or `$` line is looked for; Redis's own bound
 UNAUTHENTICATED_ARGUMENTS_MAX = 16
-UNAUTHENTICATED_BYTES_MAX = 16 << 10
 BODY_BYTES_MIN = 32 << 10  # an argument of at least this size is received into its own buffer
-BODY_GROWTH_BYTES = 64 << 10  # that buffer's first size; it doubles as bytes arrive, never on the declared length alone
 ARGUMENT_OVERHEAD_BYTES = 41  # of a bytes object, besides its bytes, and of its place in a list
 
 CRLF = b"\r\n"

@@ -352,7 +352,7 @@ def test_counters_stay_at_their_most(flo: FloProcess) -> None:
 
 
 def test_spent_and_oldest_dead_letter_given_back_together(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("flo.engine.group.DEAD_MAX", 2)
+    monkeypatch.setattr("flo.engine.group.DEAD_LETTERS_MAX", 2)
     streams, groups = engine.streams, engine.streams.groups
     ids = [streams.append(b"s", b"x") for _ in range(3)]
     groups.create(b"s", b"g", 0, own=True, max_deliver=1)

@@ -9,10 +9,10 @@ from flo.commands.host import KEYS_AT_ONCE
 from flo.commands.operations import deadline
 from flo.commands.runner import Reply, Wait
 from flo.engine import KeyValue, Namespace
-from flo.engine.kv import ATOMIC_KEYS_MAX
 from flo.errors import BadRequest, NotFound
+from flo.limits import ATOMIC_ITEMS_MAX, LIST_BYTES_MAX
 from flo.operations import BY_NAME
-from flo.operations.kv import LIST_BYTES_MAX, MGET_KEYS_MAX
+from flo.operations.kv import MGET_KEYS_MAX
 from flo.proto.binary import MAGIC, OK, RESPONSE, VERSION, Request
 from flo.proto.shapes import shape
 from flo.store.kv import entry_parts
@@ -120,7 +120,7 @@ SLICE_BYTES = 1 << 20  # of values copied in one slice
 
 @handles("kv_batch_put")
 def batch_put(session: BinarySession, namespace: Namespace, _: bytes, value: bytes, options: Options) -> Result:
-    (items,) = shape(BY_NAME["kv_batch_put"].value).decode(value, ATOMIC_KEYS_MAX)
+    (items,) = shape(BY_NAME["kv_batch_put"].value).decode(value, ATOMIC_ITEMS_MAX)
     engine, kv = session.host.engine, namespace.kv
     ttls = {ttl for _, _, ttl in items}
     for ttl in ttls:

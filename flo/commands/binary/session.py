@@ -11,15 +11,14 @@ from flo.commands.binary.table import SERVED, head
 from flo.commands.host import Host, Peer, client_line
 from flo.commands.runner import Call, Decoded, Job, Reply, Session
 from flo.errors import Refusal, Unauthorized
+from flo.limits import REQUEST_BYTES_MAX, UNAUTHENTICATED_BYTES_MAX
 from flo.operations import BY_CODE, BY_NAME
 from flo.proto import binary
 from flo.proto.binary import (
     ACCEPTS_COMPRESSED,
     COMPRESSED,
-    PAYLOAD_BYTES_MAX,
     REQUEST_BYTES,
     RESPONSE_BYTES,
-    UNAUTHENTICATED_BYTES_MAX,
     Frame,
     FrameReader,
     FramingLost,
@@ -38,7 +37,7 @@ class BinarySession(Session):
 
     def __init__(self, host: Host, peer: Peer) -> None:
         super().__init__(host, peer)
-        self.reader = FrameReader(REQUEST_BYTES, PAYLOAD_BYTES_MAX if self.authenticated else UNAUTHENTICATED_BYTES_MAX)
+        self.reader = FrameReader(REQUEST_BYTES, REQUEST_BYTES_MAX if self.authenticated else UNAUTHENTICATED_BYTES_MAX)
 
     # -- decoding ----------------------------------------------------------------------------------
 
@@ -88,7 +87,7 @@ class BinarySession(Session):
     def set_authenticated(self) -> None:
         """Allow all operations: the client has given the secret."""
         self.authenticated = self.ordinary = True
-        self.reader.limit = PAYLOAD_BYTES_MAX
+        self.reader.limit = REQUEST_BYTES_MAX
 
     # -- executing ---------------------------------------------------------------------------------
 

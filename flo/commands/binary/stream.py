@@ -9,9 +9,10 @@ from flo.commands.binary.table import Options, Result, handles, packs
 from flo.commands.operations import SECOND_MS
 from flo.commands.runner import Job, Wait
 from flo.engine import Namespace, Streams
-from flo.engine.group import MANY_MAX, MANY_SLICE, Delivery, check_names, check_stream_name, unread
+from flo.engine.group import MANY_SLICE, Delivery, check_names, check_stream_name, unread
 from flo.engine.stream import Bounds, id_text
 from flo.errors import BadRequest, NotFound, Refusal
+from flo.limits import ATOMIC_ITEMS_MAX
 from flo.operations.stream import DELIVERIES, IDS, RECORDS
 from flo.proto.shapes import NUMBERS, shape
 from flo.store.group import ACK_TIMEOUT_MS, DELIVERIES_DEFAULT
@@ -30,7 +31,7 @@ def _streams(namespace: Namespace, name: bytes, options: Options) -> Streams:
 
 
 def _ids(value: bytes) -> list[int]:
-    ids: list[int] = shape(IDS).decode(value, MANY_MAX)[0]
+    ids: list[int] = shape(IDS).decode(value, ATOMIC_ITEMS_MAX)[0]
     return ids
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from flo.commands.runner import WAITING, Job, Later, Reply, Wait
 from flo.engine import Namespace
 from flo.errors import Refusal
+from flo.limits import KEY_BYTES_MAX
 from flo.operations import BY_NAME
 from flo.proto.binary import MAGIC, OK, RESPONSE, Request, encode_refusal, value_limit
 from flo.proto.row import Operation
@@ -32,7 +33,6 @@ class Held(NamedTuple):
 Result = bytes | Job | Wait | Held | Refusal
 Options = dict[str, Any]  # by name
 Handler = Callable[["BinarySession", Namespace, bytes, bytes, Options], Result]
-KEY_BYTES_MAX = 0xFFFF
 
 Answerer = Callable[[Any, Any], Reply]  # called by the runner: the whole reply to a request without flags
 
