@@ -87,7 +87,7 @@ class Server:
         self.waiting = 0
         self.inflating = False
         self.tick_deadline = 0.0
-        self._unloaded = True  # whether handlers are still to be imported
+        self._handlers_missing = True  # some are not imported yet
         self.receive_view = memoryview(bytearray(RECEIVE_BYTES))
         self.output_limit = settings.output_bytes
         self.input_limit = settings.connection_input_bytes
@@ -315,10 +315,10 @@ class Server:
             if background is not None and self.engine.background_load is None:
                 self.receive_view = memoryview(bytearray(RECEIVE_BYTES))
                 self.log("info", f"read the rest of the values, {monotonic() - self._started:.1f} s after the start")
-            if self._unloaded and (idle or monotonic() - self._started > LOADED_SECONDS):
+            if self._handlers_missing and (idle or monotonic() - self._started > LOADED_SECONDS):
                 with suppress(OSError):  # no descriptor is left to read a module: a later turn tries again
-                    self._unloaded = TABLE.step() or HANDLERS.step()
-                    more = more or self._unloaded
+                    self._handlers_missing = TABLE.step() or HANDLERS.step()
+                    more = more or self._handlers_missing
             return more
         except (LogFailed, Fatal):
             raise
@@ -363,7 +363,7 @@ class Server:
         return self.engine.log.committed
 
     def next_due(self) -> float | None:
-        """Seconds until something expires, DUE_CHECK_SECONDS at most."""
+        """Seconds until the server must act by itself; None for never. A wall-clock deadline is checked every DUE_CHECK_SECONDS."""
         seconds = self.compactor.next_due()
         due = self.engine.next_due()
         if due is not None:
