@@ -25,6 +25,7 @@ from flo import calls, forks
 from flo.calls import Call, Id, NotAnAnswer, StreamId, StreamRecord
 from flo.errors import BadRequest, FloError, Refusal
 from flo.given import Text, data, text, told
+from flo.limits import LIST_ITEMS_MAX, RESPONSE_BYTES_MAX
 from flo.operations.kv import KeyOperations
 from flo.operations.queue import QueueOperations
 from flo.operations.stream import StreamOperations
@@ -37,8 +38,6 @@ EXPECTED = "flo://[:secret@]host[:port][/namespace] is expected"
 DEFAULT_PORT = 9000
 RECEIVE_BYTES = 256 << 10
 SEND_BYTES = 1 << 20  # passed to the kernel at once, before reading answers
-RESPONSE_BYTES_MAX = 64 << 20  # lists stop near 16 MiB, after one item of up to 16 MiB
-SCAN_PAGE = 1000
 IDLE_MAX = 16  # connections kept for the next calls; more are left from a burst of threads, and are closed
 TIMEOUT_MAX = 1e9  # seconds: thirty years
 POLL_SECONDS_MAX = 3600.0  # one poll; the kernel takes 24 days at most
@@ -356,7 +355,7 @@ class KeyCalls(KeyOperations):
         """Every (key, value) with a prefix, ascending, page by page. Keys written meanwhile may or may not appear."""
         cursor = b""
         while True:
-            page = self.scan_page(prefix, limit=SCAN_PAGE, cursor=cursor, keys_only=keys_only)
+            page = self.scan_page(prefix, limit=LIST_ITEMS_MAX, cursor=cursor, keys_only=keys_only)
             yield from page.items
             cursor = page.cursor
             if not cursor:
@@ -370,7 +369,7 @@ class QueueCalls(QueueOperations):
         """Every queue with its stats."""
         cursor = b""
         while True:
-            page = self.list_page(SCAN_PAGE, cursor)
+            page = self.list_page(LIST_ITEMS_MAX, cursor)
             yield from page["queues"]
             cursor = b64decode(page["cursor"])
             if not cursor:
@@ -383,7 +382,7 @@ class StreamCalls(StreamOperations):
     def scan(self, stream: Text, start: Id | None = None, end: Id | None = None) -> Iterator[StreamRecord]:
         """Every record from `start` to `end`, page by page."""
         while True:
-            page = self.read(stream, start, end, limit=SCAN_PAGE)
+            page = self.read(stream, start, end, limit=LIST_ITEMS_MAX)
             yield from page
             if not page:
                 return
@@ -394,7 +393,7 @@ class StreamCalls(StreamOperations):
         if start is None:
             start = after(self.info(stream).last)
         while True:
-            page = self.read(stream, start, limit=SCAN_PAGE, block=0)
+            page = self.read(stream, start, limit=LIST_ITEMS_MAX, block=0)
             yield from page
             if page:
                 start = after(page[-1].id)
@@ -403,7 +402,7 @@ class StreamCalls(StreamOperations):
         """Every stream with its figures."""
         cursor = b""
         while True:
-            page = self.list_page(SCAN_PAGE, cursor)
+            page = self.list_page(LIST_ITEMS_MAX, cursor)
             yield from page["streams"]
             cursor = b64decode(page["cursor"])
             if not cursor:

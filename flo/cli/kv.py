@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from flo.cli.output import json_bytes, line, print_bytes, print_json, print_text, shown, time_text
 from flo.cli.remote import U32, U64, argument, command, fail
 from flo.cli.rows import add_rows, ask
+from flo.limits import LIST_ITEMS_MAX
 
 if TYPE_CHECKING:
     from flo.client import Client
@@ -72,7 +73,7 @@ def list_keys(client: "Client", args: argparse.Namespace) -> int:
     if args.format == "json":
         print("[", end="")
     while True:
-        page = client.kv.scan_page(argument(args.prefix), limit=min(left, 1000), cursor=cursor, keys_only=not args.values)
+        page = client.kv.scan_page(argument(args.prefix), limit=min(left, LIST_ITEMS_MAX), cursor=cursor, keys_only=not args.values)
         for key, value in page.items:
             if args.format == "json":
                 item = {"key": json_bytes(key)} | ({"value": json_bytes(value)} if args.values else {})

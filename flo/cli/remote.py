@@ -8,13 +8,13 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from flo.cli import EXIT_CANNOT_CONNECT, EXIT_REFUSED
+from flo.limits import VALUE_BYTES_MAX
 
 if TYPE_CHECKING:
     from flo.client import Client
 
 FIRST_ANSWER_SECONDS = 3.0  # a Flo server answers a ping at once; another program on the port gets no longer
 PROBE_SECONDS = 1.0
-VALUE_BYTES_MAX = 16 << 20
 
 Action = Callable[["Client", argparse.Namespace], int]
 

@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING, Any
 from flo.cli.output import print_json, size_text
 from flo.cli.remote import U32, argument, command, fail, whole
 from flo.cli.rows import add_rows, ask, print_count, print_record, print_records, stream_id_argument
+from flo.limits import LIST_ITEMS_MAX
 
 if TYPE_CHECKING:
     from flo.calls import StreamRecord
     from flo.client import Client
 
-LIMIT = whole(1, 1000)
+LIMIT = whole(1, LIST_ITEMS_MAX)
 
 
 def add(commands: Any, summary: str) -> None:

@@ -19,7 +19,8 @@ from flo.engine.operation import operation
 from flo.engine.part import Part
 from flo.engine.waiting import Taker, Takers
 from flo.errors import BadRequest, Damaged, GroupExists, NoGroup, NotFound, Overloaded, Refusal
-from flo.store.group import ACK_TIMEOUT_MS, DEAD_MAX, DELIVERIES_DEFAULT, NOT_COUNTED, Consumer, Dead, Group, Pending
+from flo.limits import ATOMIC_ITEMS_MAX, DEAD_LETTERS_MAX, DEADLINE_MAX, LIST_BYTES_MAX, LIST_ITEMS_MAX, NAME_BYTES_MAX
+from flo.store.group import ACK_TIMEOUT_MS, DELIVERIES_DEFAULT, NOT_COUNTED, Consumer, Dead, Group, Pending
 from flo.store.stream import ID_MAX, SEQ_BITS, SEQ_MASK, Stream
 from flo.ual.record import (
     FAMILY_STREAM_GROUP,
@@ -40,19 +41,14 @@ from flo.ual.record import (
 if TYPE_CHECKING:
     from flo.engine.stream import Streams
 
-MANY_MAX = 10_000  # ids in one request
 MANY_SLICE = 500  # ids handled in one slice: 15 us each
 U32_MAX, I64_MAX = (1 << 32) - 1, (1 << 63) - 1
-NAME_BYTES_MAX = 32_000  # of a stream's name; with the names of a group and a consumer, an entity still fits its 65,535 bytes
-GROUP_BYTES_MAX = CONSUMER_BYTES_MAX = 16_000
+GROUP_BYTES_MAX = CONSUMER_BYTES_MAX = 16_000  # with a stream's name of NAME_BYTES_MAX, an entity still fits its 65,535 bytes
 GROUPS_MAX = 1000  # of a stream: deleting the stream writes a log record for each
 CONSUMERS_MAX = 10_000  # of a group: a list of them is sorted
-READ_MAX = 1000  # records in one read: two system calls and a log record each
-LIST_BYTES_MAX = 16 << 20
 DELIVERY_BYTES = HEADER_BYTES + 80  # a log record about a delivery, without its names
 RIPEN_SLICE = 500
 DISMISS_SLICE = 500  # deliveries ended in one slice when a consumer is deleted
-DEADLINE_MAX = 1 << 53
 AT_ONCE = 1  # ms: the deadline of a delivery given back without a delay; it has passed by any clock, also after a restart
 
 _ID = struct.Struct("<QQ")  # ms, seq
@@ -317,7 +313,7 @@ class Groups(Part):
         """Deliver up to `count` records. The list is empty if none are available, or if all records looked at were trimmed away; their
         deliveries have ended then."""
         now = self.engine.now
-        count = min(max(count, 1), READ_MAX)
+        count = min(max(count, 1), LIST_ITEMS_MAX)
         fresh = stream.ascending(group.last + 1, ID_MAX, count) if stream.last > group.last else []
         lapsed = list(islice(group.lapsed.start(0), count)) if group.lapsed else []
         if not fresh and not lapsed:
@@ -382,7 +378,7 @@ class Groups(Part):
         check_names(group, consumer)
         stream, found = self.need(name, group)
         reader = found.consumers.get(consumer)
-        ids = list(islice(reader.order.start(after + 1), min(count, READ_MAX))) if reader is not None else []
+        ids = list(islice(reader.order.start(after + 1), min(count, LIST_ITEMS_MAX))) if reader is not None else []
         self.admit_frees((len(ids) + 1) * self._size(name, found, consumer))
         self._open_consumer(name, found, consumer)
         now = self.engine.now
@@ -618,7 +614,7 @@ class Groups(Part):
         group: bytes,
         start: int = 0,
         end: int = ID_MAX,
-        limit: int = READ_MAX,
+        limit: int = LIST_ITEMS_MAX,
         consumer: bytes | None = None,
         idle: int = 0,
     ) -> Generator[None, None, list[tuple[int, Pending]]]:
@@ -629,14 +625,14 @@ class Groups(Part):
             return answer
         while len(answer) < limit:
             order = found.order if consumer is None else found.consumers[consumer].order
-            ids = list(islice(order.start(start), READ_MAX))
+            ids = list(islice(order.start(start), LIST_ITEMS_MAX))
             for ident in ids:
                 pending = found.pending[ident]
                 if ident > end or len(answer) >= limit:
                     return answer
                 if pending.idle(self.engine.now) >= idle:
                     answer.append((ident, pending))
-            if len(ids) < READ_MAX:
+            if len(ids) < LIST_ITEMS_MAX:
                 break
             start = ids[-1] + 1
             yield
@@ -701,7 +697,7 @@ class Groups(Part):
         """Make a record a dead letter of the group. `deliveries` is their number, `consumer` the last one that got it."""
         rest = PENDING_MARK + _ID.pack(ident >> SEQ_BITS, ident & SEQ_MASK)
         self._write(STREAM_DEAD, name, group.name, rest, _DEAD.pack(deliveries) + consumer)
-        if len(group.dead) > DEAD_MAX:
+        if len(group.dead) > DEAD_LETTERS_MAX:
             self._write_end(name, group.name, next(iter(group.dead)))
             self._write_cursor(name, group, group.last, group.read, group.evicted + 1)
 
@@ -750,8 +746,8 @@ def unread(stream: Stream, group: Group) -> int:
 
 def check_ids(ids: Sequence[int]) -> None:
     """Raise `BadRequest` for more records than one request may name."""
-    if len(ids) > MANY_MAX:
-        raise BadRequest(f"the request names {len(ids)} records; at most {MANY_MAX} are allowed in one")
+    if len(ids) > ATOMIC_ITEMS_MAX:
+        raise BadRequest(f"the request names {len(ids)} records; at most {ATOMIC_ITEMS_MAX} are allowed in one")
 
 
 def check_names(group: bytes, consumer: bytes = b"") -> None:

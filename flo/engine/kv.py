@@ -18,6 +18,7 @@ from flo.engine.operation import operation
 from flo.engine.part import Database, Part
 from flo.engine.waiting import Watch, Watches
 from flo.errors import BadRequest, Conflict, Damaged, NotFound, Overloaded, WrongKind
+from flo.limits import ATOMIC_ITEMS_MAX, KEY_BYTES_MAX, LIST_BYTES_MAX, VALUE_BYTES_MAX
 from flo.store import jsonpath
 from flo.store.deadlines import SECOND_MS
 from flo.store.kv import (
@@ -44,7 +45,6 @@ from flo.store.kv import (
 from flo.store.lazy import DAMAGED
 from flo.store.ordered import WAITING_MIN
 from flo.ual.record import (
-    ENTITY_BYTES_MAX,
     FAMILY_KV,
     FAMILY_MASK,
     GONE,
@@ -58,17 +58,11 @@ from flo.ual.record import (
     Record,
 )
 
-KEY_BYTES_MAX = ENTITY_BYTES_MAX
-VALUE_BYTES_MAX = 16 << 20
-ATOMIC_KEYS_MAX = 10_000  # keys in one atomic request, which executes in one piece while other requests wait
-SCAN_LIMIT_MAX = 1000
-DEADLINE_MAX = 1 << 53  # ms: 285,000 years; every client's number type can hold it
 PREPARE_SLICE = 500  # keys looked at in one slice, and buried if they have expired: 2 ms
 SCAN_SLICE = 2000  # keys looked at in one slice: 2 ms
 RECORD_MARGIN_BYTES = HEADER_BYTES + 20  # a record without its key and value: header, deadline, lean, its offset in the footer
 HISTORY_SLICE = 64  # versions read from the log in one slice: 10 us each from a warm cache
 HISTORY_SLICE_BYTES = 1 << 20
-HISTORY_BYTES_MAX = 16 << 20  # of values in one answer
 SWEEP_KEYS = 200  # expired keys buried in one slice: 3 us each
 RANDOM_TRIES = 100
 CURSORS_MAX = 10_000  # cursors remembered at once
@@ -351,7 +345,7 @@ class KeyValue(Part):
     @operation
     def history(self, key: bytes, limit: int = 10) -> list[Version]:
         """Up to `limit` of the versions that are kept, newest first, deletions included. `[]` for none."""
-        return run_job(self.history_job(key, limit, HISTORY_BYTES_MAX))
+        return run_job(self.history_job(key, limit, LIST_BYTES_MAX))
 
     def history_job(self, key: bytes, limit: int, most_bytes: int) -> Generator[None, None, list[Version]]:
         """`history`, in slices: each version is read from disk. Stops before `most_bytes` of values, but gives at least one version."""
@@ -802,8 +796,8 @@ def check_sizes(key: bytes, value: bytes) -> None:
 
 def check_count(items: Sequence[Any]) -> None:
     """Raise `BadRequest` for more keys than one atomic request may have."""
-    if len(items) > ATOMIC_KEYS_MAX:
-        raise BadRequest(f"the request names {len(items)} keys; at most {ATOMIC_KEYS_MAX} are allowed in one")
+    if len(items) > ATOMIC_ITEMS_MAX:
+        raise BadRequest(f"the request names {len(items)} keys; at most {ATOMIC_ITEMS_MAX} are allowed in one")
 
 
 def canonical_i64(text: bytes) -> int | None:

@@ -9,16 +9,16 @@ from flo.engine.part import Database, Part
 from flo.engine.queue import Queues
 from flo.engine.stream import Streams
 from flo.errors import BadRequest
+from flo.limits import NAMESPACE_NAME_BYTES_MAX
 
 PARTS: tuple[type[Part], ...] = (KeyValue, Queues, Streams)
 DEFAULT = "default"
 DEFAULT_ID = 0
-NAME_BYTES_MAX = 128
 NAMESPACE_BYTES = 80_000  # by tracemalloc: the empty shards of its stores, and the empty tables of their deadlines
 # The next look for unused memory starts after this many records, plus an eighth of the containers of the last look: 0.1 us each.
 TIDY_RECORDS = 4096
 TIDY_SLICE = 256  # containers looked at in one slice, including a queue's lanes: 0.1 ms
-_NAME = re.compile(rf"[A-Za-z0-9._:-]{{1,{NAME_BYTES_MAX}}}")
+_NAME = re.compile(rf"[A-Za-z0-9._:-]{{1,{NAMESPACE_NAME_BYTES_MAX}}}")
 _FNV_OFFSET, _FNV_PRIME, _U64 = 0xCBF29CE484222325, 0x100000001B3, (1 << 64) - 1
 
 
@@ -33,7 +33,7 @@ def hash_name(name: str) -> int:
 def check_name(name: str) -> str:
     """Return `name`. Raises `BadRequest` if a namespace may not have this name."""
     if not _NAME.fullmatch(name) or name in (".", ".."):
-        raise BadRequest(f"{name!r} cannot name a namespace: use 1 to {NAME_BYTES_MAX} of letters, digits, '.', '_', ':' and '-'")
+        raise BadRequest(f"{name!r} cannot name a namespace: use 1 to {NAMESPACE_NAME_BYTES_MAX} of letters, digits, '.', '_', ':' and '-'")
     return name
 
 

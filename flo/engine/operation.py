@@ -12,6 +12,7 @@ from typing import Any, TypeVar, get_args, get_origin
 
 from flo.engine.part import Database, Part
 from flo.given import RANGES, data, flag, ranged, several, told
+from flo.limits import DEADLINE_MAX
 
 F = TypeVar("F", bound=Callable[..., Any])
 R = TypeVar("R")
@@ -20,12 +21,11 @@ Take = Callable[[Any, str], Any]  # (argument, its name) -> the argument, checke
 
 _OPERATIONS: set[Callable[..., Any]] = set()
 _GENERATOR = 0x20  # inspect.CO_GENERATOR of `co_flags`; importing inspect would add 5 ms to a start
-_TIME_MAX = 1 << 53  # ms; the stores have the same bound
 _ID_MAX = (1 << 128) - 1
 _WIDEST = (RANGES["i64"][0], RANGES["u64"][1])
 # The ranges of numbers, by parameter name: a name means the same in every operation. Other names are checked by their methods.
 _RANGES = {
-    **dict.fromkeys(("deadline", "delay", "lease", "min_idle", "idle", "max_age"), (0, _TIME_MAX)),
+    **dict.fromkeys(("deadline", "delay", "lease", "min_idle", "idle", "max_age"), (0, DEADLINE_MAX)),
     **dict.fromkeys(("start", "end", "after", "last", "id", "min_id"), (0, _ID_MAX)),
     **dict.fromkeys(("limit", "count", "ack_timeout", "max_deliver", "deliveries", "max_attempts"), RANGES["u32"]),
     **dict.fromkeys(("cas", "max_len", "max_bytes", "ms", "seq", "receipt", "time"), RANGES["u64"]),

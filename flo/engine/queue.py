@@ -18,10 +18,18 @@ from flo.engine.operation import operation
 from flo.engine.part import Database, Lost, Part
 from flo.engine.waiting import Taker, Takers
 from flo.errors import BadRequest, Damaged, LogDamaged, Overloaded
+from flo.limits import (
+    ATOMIC_ITEMS_MAX,
+    DEAD_LETTERS_MAX,
+    DEADLINE_MAX,
+    LIST_BYTES_MAX,
+    LIST_ITEMS_MAX,
+    NAME_BYTES_MAX,
+    VALUE_BYTES_MAX,
+)
 from flo.store.queue import (
     ATTEMPTS_MAX,
     ATTEMPTS_SHIFT,
-    DEAD_MAX,
     DEDUP_MS,
     DELAYED,
     KIND_MASK,
@@ -67,14 +75,7 @@ from flo.ual.record import (
     container_of,
 )
 
-PAYLOAD_BYTES_MAX = 16 << 20
-NAME_BYTES_MAX = 32_000  # with a deduplication key of the same length, an entity still fits its 65,535 bytes
-DEDUP_BYTES_MAX = 32_000
-DEQUEUE_MAX = 100
-LIST_MAX = 1000
-MANY_MAX = 10_000  # messages in one atomic request
-LIST_BYTES_MAX = 16 << 20
-DEADLINE_MAX = 1 << 53
+DEDUP_BYTES_MAX = 32_000  # with a queue's name of NAME_BYTES_MAX, an entity still fits its 65,535 bytes
 PRIORITY_MAX = 255
 TRANSITION_BYTES = HEADER_BYTES + 60  # the record of a lease, return or death, without its queue's name
 RIPEN_SLICE = 500  # due messages handled in one slice: 3 ms if all become dead letters
@@ -262,8 +263,8 @@ class Queues(Part):
     @operation
     def enqueue_many(self, name: bytes, payloads: Sequence[bytes]) -> int:
         """Put messages in, all or none; the first is delivered first. Returns how many messages are ready then."""
-        if len(payloads) > MANY_MAX:
-            raise BadRequest(f"the request has {len(payloads)} messages; at most {MANY_MAX} are allowed in one")
+        if len(payloads) > ATOMIC_ITEMS_MAX:
+            raise BadRequest(f"the request has {len(payloads)} messages; at most {ATOMIC_ITEMS_MAX} are allowed in one")
         queue = self.store.queues.get(name)
         if queue is None:
             check_name(name)
@@ -465,12 +466,12 @@ class Queues(Part):
         priority, attempts = priority_of(state), attempts_of(state)
         self._append(QUEUE_DEAD, queue, seq, _DEAD.pack(priority, attempts))
         self.store.die(seq, queue.name, priority, attempts, self.engine.now)
-        if len(queue.dead) > DEAD_MAX:
+        if len(queue.dead) > DEAD_LETTERS_MAX:
             self._gone(queue, next(iter(queue.dead)))
             self._write_side(QUEUE_EVICTED, queue.name, EVICTED_MARK, U64.pack(queue.evicted + 1))
 
     @operation
-    def dead_letters(self, name: bytes, limit: int = LIST_MAX) -> list[Message]:
+    def dead_letters(self, name: bytes, limit: int = LIST_ITEMS_MAX) -> list[Message]:
         """Up to `limit` dead letters, oldest first; stops near 16 MiB."""
         check_name(name)
         self._settle()
@@ -796,14 +797,14 @@ def check_name(name: bytes) -> None:
 
 
 def _check_payload(payload: bytes) -> None:
-    if len(payload) > PAYLOAD_BYTES_MAX:
-        raise BadRequest(f"the message is {len(payload)} bytes; at most {PAYLOAD_BYTES_MAX} are allowed")
+    if len(payload) > VALUE_BYTES_MAX:
+        raise BadRequest(f"the message is {len(payload)} bytes; at most {VALUE_BYTES_MAX} are allowed")
 
 
 def check_receipts(items: Sequence[Any]) -> None:
     """Raise `BadRequest` for more messages than one request may name."""
-    if len(items) > MANY_MAX:
-        raise BadRequest(f"the request names {len(items)} messages; at most {MANY_MAX} are allowed in one")
+    if len(items) > ATOMIC_ITEMS_MAX:
+        raise BadRequest(f"the request names {len(items)} messages; at most {ATOMIC_ITEMS_MAX} are allowed in one")
 
 
 def _deadline(now: int, after: int, what: str) -> int:

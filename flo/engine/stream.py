@@ -18,6 +18,7 @@ from flo.engine.operation import in_program, operation
 from flo.engine.part import Database, Part
 from flo.engine.waiting import Watch, Watches
 from flo.errors import BadRequest, Conflict, Damaged, LogDamaged
+from flo.limits import DEADLINE_MAX, LIST_BYTES_MAX, VALUE_BYTES_MAX
 from flo.store.stream import ID_HALF_MAX, ID_MAX, SEQ_BITS, SEQ_MASK, Stream, StreamStore
 from flo.ual.record import (
     FAMILY_STREAM,
@@ -37,13 +38,10 @@ from flo.ual.record import (
     container_of,
 )
 
-PAYLOAD_BYTES_MAX = 16 << 20
-LIST_BYTES_MAX = 16 << 20
 READ_SLICE = 256  # records read in one slice: 3 us each from a warm cache
 SIDE_BYTES = HEADER_BYTES + 80  # a log record about a stream, without its names
 SWEEP_SLICE = 100  # streams whose records' age is checked in one slice
 AGES_AHEAD_MS = 10_000  # between checks of ages while ids are ahead of the clock: each stream costs up to 40 reads of the log
-TIME_MAX = 1 << 53
 
 RAW, FIELDS = 0, 1  # kinds of payload: bytes, or a list of fields (flo.proto.fields)
 
@@ -183,8 +181,8 @@ class Streams(Part):
         else:
             last, added = stream.last, stream.added
         size = len(payload)
-        if size > PAYLOAD_BYTES_MAX:
-            raise BadRequest(f"the record is {size} bytes; at most {PAYLOAD_BYTES_MAX} are allowed")
+        if size > VALUE_BYTES_MAX:
+            raise BadRequest(f"the record is {size} bytes; at most {VALUE_BYTES_MAX} are allowed")
         if ms is None:
             ident = engine.stamp_time << SEQ_BITS
             if ident <= last:
@@ -310,7 +308,7 @@ class Streams(Part):
         it exists."""
         if self.store.find(name) is not None:
             raise Conflict(f"the stream {shown(name)} exists already")
-        if max_age > TIME_MAX:
+        if max_age > DEADLINE_MAX:
             raise BadRequest(f"the age is {max_age} ms; at most 2^53 are allowed")
         self.declare(name, max_len=max_len, max_age=max_age, max_bytes=max_bytes)
 

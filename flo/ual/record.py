@@ -12,6 +12,7 @@ import struct
 from typing import NamedTuple
 
 from flo.errors import LogDamaged
+from flo.limits import ENTITY_BYTES_MAX
 
 HEADER = struct.Struct("<IBBHIQQ")
 HEADER_BYTES = HEADER.size
@@ -85,7 +86,6 @@ RECORD_STATE = struct.Struct("<BQ")  # of a STREAM_RECORD: kind, number among al
 
 REGISTRY_ID = (1 << 32) - 1  # of records that belong to no namespace: a namespace's watermark must not drop its registration
 NAMESPACE_ID_MAX = REGISTRY_ID - 1
-ENTITY_BYTES_MAX = 65_535  # the u16 at offset 6
 
 
 def container(name: bytes) -> bytes:

@@ -73,7 +73,7 @@ class Host:
 
     def end_turn(self) -> None:
         """Commit, show the replies of this turn and of earlier ones as far as the log's word goes, and begin the next turn."""
-        self.reactor.touched.append(Replies(self, self.log.next_index - 1))
+        self.reactor.touched[Replies(self, self.log.next_index - 1)] = False
         self.reactor.stopping = False
         self.reactor.run()
         self.engine.tick()
@@ -103,8 +103,8 @@ class Host:
     def serve_together(self, events: list[tuple[int, int]], at: int, /) -> int:
         raise AssertionError("there are no descriptors")
 
-    def flush_together(self, touched: list[Replies], /) -> None:
-        for replies in touched:
+    def flush_together(self, touched: list[tuple[Replies, bool]], /) -> None:
+        for replies, _ in touched:
             replies.flush()
 
     def failed(self, e: Exception, fd: int) -> None:

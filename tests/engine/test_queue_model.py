@@ -320,7 +320,7 @@ class TestQueueModelLong(QueueModel.TestCase):  # type: ignore[misc, valid-type]
 
 
 def test_dead_letters_are_bounded_and_counted(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine_queue, "DEAD_MAX", 5)
+    monkeypatch.setattr(engine_queue, "DEAD_LETTERS_MAX", 5)
     with Engine(str(tmp_path), EngineSettings(segment_bytes=1 << 16)) as engine:
         queues = engine.queues
         for _ in range(8):
