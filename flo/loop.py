@@ -12,15 +12,15 @@ and all connections together get TICK_SECONDS. Connections that are not served b
 the next turn, which does not block in poll. Sending is bounded by FLUSH_SECONDS. The cost of a turn depends on the connections it serves,
 not on the number that wait: with ten thousand clients ready, any work for each of them in each turn would soon fill the turn.
 
-Newcomers are the listener and the connections whose protocol is not known yet. They wait in a queue of their own, and get at most half of
-a turn if other connections are ready: a burst of new connections does not delay established ones.
+Newcomers are the listener and the connections whose protocol is not known yet, or that still owe the secret. They wait in a queue of their
+own, and get at most half of a turn if other connections are ready: new connections and strangers do not delay established ones.
 
 The reactor knows nothing of protocols or stores. It uses epoll if the system has it, else `selectors`.
 """
 
 import select
 import selectors
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Callable
 from heapq import heapify, heappop, heappush
 from time import monotonic
@@ -174,13 +174,28 @@ class Late:
         self.queue.extendleft(reversed(events[served:]))
 
 
+class Runnables(dict[Runnable, None]):
+    """The objects with work left, in two queues by whether their descriptors are newcomers; each object once."""
+
+    def __init__(self, newcomers: set[int]) -> None:
+        """`newcomers` are the reactor's."""
+        super().__init__()
+        self._newcomers = newcomers
+        self.established: deque[Runnable] = deque()
+        self.strangers: deque[Runnable] = deque()
+
+    def __setitem__(self, item: Runnable, value: None) -> None:
+        if item not in self:
+            super().__setitem__(item, None)
+            (self.strangers if item.descriptor in self._newcomers else self.established).append(item)
+
+
 class Reactor:
     """One per process."""
 
     def __init__(self, phases: Phases) -> None:
         # to be flushed after this turn's commit; True where sending the replies is all there is to do
         self.touched: dict[Flushable, bool] = {}
-        self.runnable: OrderedDict[Runnable, None] = OrderedDict()  # to be run in the next turn
         self.deadline = 0.0  # of this turn's executing, monotonic
         self.stopping = False
         self.waits = Waits()  # from readable (at the earliest) to sent; for a blocked request, from the event that answered it
@@ -188,6 +203,7 @@ class Reactor:
         self._poller = select.epoll() if hasattr(select, "epoll") else SelectorPoller()
         self._handlers: dict[int, Handler] = {}
         self._newcomers: set[int] = set()
+        self.runnable = Runnables(self._newcomers)  # to be run in the next turn
         self._unregistered: set[int] = set()  # since the last poll: its events for them must not reach a new owner of the number
         self._timers: list[tuple[float, int, Timer]] = []
         self._timer_count = 0
@@ -295,10 +311,13 @@ class Reactor:
             else:
                 self._serve_late(late, events, since, deadline, overdue)
                 polls_left = LOOKS_AGAIN
-                while events and polls_left and not waiting and phases.gathers() and monotonic() <= deadline:
+                while events and polls_left and not (waiting or waiting_newcomers) and phases.gathers() and monotonic() <= deadline:
                     polls_left -= 1
                     events = poll(0, EVENTS_MAX)
                     unregistered.clear()
+                    if len(newcomers) > 1:
+                        late_newcomers.add([event for event in events if event[0] in newcomers], since)
+                        events = [event for event in events if event[0] not in newcomers]
                     self._serve_late(late, events, since, deadline, overdue)
             more = phases.upkeep(idle)
             index = phases.commit()
@@ -420,16 +439,20 @@ class Reactor:
         return len(touched) - len(kept)
 
     def _run_some(self, deadline: float) -> None:
-        """Run each runnable once, for at most half of the turn's time: the other half is for connections that have just become ready."""
+        """Run each runnable once, for at most half of the turn's time: the other half is for connections that have just become ready. The
+        newcomers come last, and one of them runs in any case: their work may be as long as a turn, and others must not wait for each."""
         half = deadline - TICK_SECONDS / 2
-        for _ in range(len(self.runnable)):
-            item, _ = self.runnable.popitem(last=False)
-            try:
-                item.run_turn()
-            except Exception as e:
-                self._phases.failed(e, item.descriptor)
-            if monotonic() > half:
-                return
+        runnable = self.runnable
+        for queue in (runnable.established, runnable.strangers):
+            for _ in range(len(queue)):
+                item = queue.popleft()
+                del runnable[item]
+                try:
+                    item.run_turn()
+                except Exception as e:
+                    self._phases.failed(e, item.descriptor)
+                if monotonic() > half:
+                    break
 
     def close(self) -> None:
         """Close the poller's descriptor."""

@@ -512,7 +512,7 @@ class Server:
         return len(self._connections)
 
     def known(self, connection: Peer) -> None:
-        """The connection has shown its protocol: it is no newcomer any more."""
+        """The connection has shown its protocol, and given the secret if there is one: it is no newcomer any more."""
         self.reactor.newcomer(connection.descriptor, False)
 
     def sessions(self) -> Iterable[Session]:

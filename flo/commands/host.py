@@ -155,7 +155,7 @@ class Host(Protocol):
         """Every connected client."""
 
     def known(self, connection: Peer) -> None:
-        """A connection has shown its protocol: it is no newcomer any more."""
+        """A connection has shown its protocol, and given the secret if there is one: it is no newcomer any more."""
 
     def call_later(self, seconds: float, callback: Callable[[], None]) -> Timer:
         """Call `callback` in a turn that begins so many seconds from now."""
