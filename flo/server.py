@@ -13,6 +13,7 @@ from contextlib import suppress
 from time import monotonic, time
 
 from flo.commands.binary import HANDLERS
+from flo.commands.guesses import Guesses
 from flo.commands.host import Counters, Peer, SlowEntry
 from flo.commands.progress import Progress
 from flo.commands.protocols import FirstBytes
@@ -74,6 +75,7 @@ class Server:
         self.settings = settings
         self.operator_log = operator_log
         self.secret = read_secret(settings.secret_file)
+        self.guesses = Guesses()
         self.counters = Counters()
         self.monitors: set[Peer] = set()
         self.slow: list[SlowEntry] = []

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
+from flo.commands.guesses import Guesses
 from flo.commands.progress import Progress
 from flo.config import Settings
 from flo.engine import Engine
@@ -126,6 +127,7 @@ class Host(Protocol):
     settings: Settings
     counters: Counters
     secret: bytes | None
+    guesses: Guesses  # of the secret
     port: int
     run_id: str
     loading: bool  # the log is being read

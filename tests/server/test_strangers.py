@@ -1,15 +1,20 @@
 """What strangers may cost: clients that do not know the secret. Where redis-server has the feature, it is attacked beside Flo, and both
 waits are printed (pytest -s)."""
 
+import select
 import socket
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
+from flo.commands.guesses import COMPARED_MAX
+from flo.operations import BY_NAME
+from flo.proto.binary import encode_request
 from tests.server.test_limits import Attacked, Neighbour, connect
-from tests.support.processes import FloProcess, RedisProcess
+from tests.support.processes import FloProcess, RedisProcess, encode
 
 pytestmark = pytest.mark.slow
 
@@ -62,3 +67,63 @@ def test_quoted_inline_commands_of_strangers_delay_nobody_for_long(tmp_path: Pat
                 return
             longest.append(neighbour.longest)
     pytest.fail(f"established clients waited {longest} s")
+
+
+# -- guessing the secret ---------------------------------------------------------------------------
+
+GUESSER = "127.0.0.2"
+AUTH = BY_NAME["auth"]
+FORMS: dict[str, Callable[[str], bytes]] = {
+    "auth": lambda secret: encode("AUTH", secret),
+    "hello": lambda secret: encode("HELLO", 3, "AUTH", "default", secret),
+    "binary": lambda secret: encode_request(AUTH, 1, 0, b"", secret.encode()),
+}
+
+
+def dial(server: FloProcess, source: str) -> socket.socket:
+    return socket.create_connection(("127.0.0.1", server.port), 30, source_address=(source, 0))
+
+
+def ask(server: FloProcess, source: str, request: bytes) -> tuple[float, bytes]:
+    """(the seconds that the answer took, the answer)."""
+    with dial(server, source) as sock:
+        started = time.monotonic()
+        sock.sendall(request)
+        data = sock.recv(1000)
+        return time.monotonic() - started, data
+
+
+def wrong_secrets(server: FloProcess, source: str, count: int) -> None:
+    """Guesses whose answers the guesser does not wait for: it closes and connects again."""
+    for number in range(count):
+        with dial(server, source) as sock:
+            sock.sendall(encode("AUTH", f"guess {number}") if number % 2 else FORMS["binary"](f"guess {number}"))
+            select.select([sock], [], [], 0.01)
+    with dial(server, "127.0.0.9") as sock:  # answered behind all of them
+        sock.sendall(encode("AUTH", SECRET))
+        assert sock.recv(100) == b"+OK\r\n"
+
+
+def test_closing_and_connecting_again_makes_no_more_guesses(tmp_path: Path) -> None:
+    """After twenty guesses, the silence of 50 ms does not tell a guesser that the secret was wrong. Others are not delayed."""
+    with guarded(tmp_path) as server:
+        for form in FORMS.values():
+            assert ask(server, GUESSER, form(SECRET))[0] < 0.5, "an address that never failed"
+        wrong_secrets(server, GUESSER, 20)
+        for form in FORMS.values():
+            took, answer = ask(server, GUESSER, form(SECRET))
+            assert took > 0.9 and not answer.startswith(b"-"), (took, answer)
+            assert ask(server, "127.0.0.3", form(SECRET))[0] < 0.5
+        assert SECRET not in server.output()
+
+
+def test_many_connections_of_one_address_make_few_guesses(tmp_path: Path) -> None:
+    """Two hundred at once, all with the right secret: so many of them are compared as may be in a second, or in two that follow."""
+    with guarded(tmp_path) as server, ExitStack() as stack:
+        wrong_secrets(server, GUESSER, 20)
+        socks = [stack.enter_context(dial(server, GUESSER)) for _ in range(200)]
+        for sock in socks:
+            sock.sendall(encode("AUTH", SECRET))
+        answers = [sock.recv(1000) for sock in socks]
+        assert 0 < answers.count(b"+OK\r\n") <= 2 * COMPARED_MAX
+        assert all(answer == b"+OK\r\n" or answer.startswith(b"-BUSY too many wrong secrets") for answer in answers)
