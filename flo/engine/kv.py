@@ -17,7 +17,7 @@ from typing import Any, NamedTuple, TypeVar
 from flo.engine.operation import operation
 from flo.engine.part import Database, Part
 from flo.engine.waiting import Watch, Watches
-from flo.errors import BadRequest, Conflict, Damaged, NotFound, Overloaded, WrongKind
+from flo.errors import BadRequest, Conflict, Damaged, NotFound, OutOfRange, Overloaded, WrongKind
 from flo.store import jsonpath
 from flo.store.deadlines import SECOND_MS
 from flo.store.kv import (
@@ -578,7 +578,7 @@ class KeyValue(Part):
     @operation
     def incr(self, key: bytes, delta: int = 1) -> tuple[int, int]:
         """Add to a counter, missing counts as 0; returns (value, version). Keeps the deadline. Raises `WrongKind` for what is
-        no number, `Conflict` past 64 bits."""
+        no number, `OutOfRange` past 64 bits."""
         entry, value, deadline = self.entry(key), 0, 0
         if entry is None:
             check_sizes(key, b"")
@@ -595,7 +595,7 @@ class KeyValue(Part):
                 value = current
         value += delta
         if not I64_MIN <= value <= I64_MAX:
-            raise Conflict("increment or decrement would overflow", entry_version(entry) if entry is not None else 0)
+            raise OutOfRange("increment or decrement would overflow", entry_version(entry) if entry is not None else 0)
         return value, self._write(key, b"%d" % value, COUNTER, deadline)
 
     @operation
@@ -672,7 +672,7 @@ class KeyValue(Part):
         try:
             entry = self._document(key)
             self._check_version(entry, cas)
-        except Conflict:
+        except (Conflict, WrongKind):
             jsonpath.parse_path(path)  # what is malformed is that whatever the key holds
             jsonpath.parse(value)
             raise

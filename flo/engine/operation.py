@@ -135,7 +135,7 @@ def _row(takes: Sequence[Take]) -> Take:
     """A tuple, such as a receipt."""
 
     def take(given: Any, what: str) -> tuple[Any, ...]:
-        row = several(given, what)
+        row = several(getattr(given, "receipt", given), what)  # a message stands for its receipt
         if len(row) != len(takes):
             raise TypeError(f"the {what} {told(given, what)}; give a tuple of {len(takes)}")
         return tuple(take(each, what) for take, each in zip(takes, row, strict=True))

@@ -200,10 +200,11 @@ class KeyOperations(Operations):
         answer="value i64, version u64",
         summary="Adds to a counter; a missing one counts as 0. Keeps the deadline.",
         refusals="CONFLICT for what is no number, and past 64 bits",
+        needs_kind=True,
         command=Command("kv incr", "add to a counter", "fields", help={"delta": "the number to add. Default: 1"}, last="delta"),
     )
     def incr(self, key: Text, delta: int = 1) -> Counter:
-        """Add to a counter; returns (value, version). Raises `Conflict` if the value is not a number, and past 64 bits."""
+        """Add to a counter; returns (value, version). Raises `WrongKind` if the value is not a number, or would pass 64 bits."""
 
     @operation(
         "kv_json_get",
@@ -211,10 +212,11 @@ class KeyOperations(Operations):
         answer="version u64, value rest",
         summary="Reads a document, or what is at a path of it.",
         refusals="NOT_FOUND for the key or the path; CONFLICT for what is no document",
+        needs_kind=True,
         command=Command("kv jget", "print a JSON document, or part of one", "value", help={"path": PATH_HELP}),
     )
     def json_get(self, key: Text, path: Text = b"$") -> Entry:
-        """(version, JSON text at the path). Raises `NotFound`, `Conflict`."""
+        """(version, JSON text at the path). Raises `NotFound`, and `WrongKind` if the key holds no document."""
 
     @operation(
         "kv_json_set",
@@ -224,6 +226,7 @@ class KeyOperations(Operations):
         answer="version u64",
         summary="Sets a document, or what is at a path of it.",
         refusals="NOT_FOUND for the parent; CONFLICT",
+        needs_kind=True,
         command=Command(
             "kv jset",
             "set a JSON document, or part of one",
@@ -233,7 +236,8 @@ class KeyOperations(Operations):
         ),
     )
     def json_set(self, key: Text, value: Text, path: Text = b"$", *, cas: int | None = None) -> int:
-        """Set the JSON text at the path; returns the document's version."""
+        """Set the JSON text at the path; returns the document's version. Raises `NotFound` if the path's parent is missing, `WrongKind` if
+        the key holds no document, `Conflict` if it has another version than `cas`."""
 
     @operation(
         "kv_json_del",
@@ -242,10 +246,11 @@ class KeyOperations(Operations):
         answer="version u64",
         summary="Deletes a document, or what is at a path of it.",
         refusals="NOT_FOUND; CONFLICT",
+        needs_kind=True,
         command=Command("kv jdel", "delete a JSON document, or part of one", "version", "deleted, version {}", {"path": PATH_HELP}),
     )
     def json_delete(self, key: Text, path: Text = b"$", *, cas: int | None = None) -> int:
-        """Delete the JSON at the path; returns the version."""
+        """Delete the JSON at the path; returns the version. Raises `NotFound`, `WrongKind`, `Conflict`."""
 
     @operation(
         "kv_touch",

@@ -4,7 +4,8 @@
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-from flo.given import Text, several
+from flo.errors import BadRequest
+from flo.given import Text, several, text
 from flo.operations.row import Call, Operations, call, operation
 from flo.proto.row import Command, Resp
 
@@ -28,15 +29,27 @@ class Message(NamedTuple):
         return self.seq, self.attempts
 
 
-Receipt = Message | tuple[int, int] | int  # an int is a seq: the present lease, whoever holds it
+Receipt = Message | tuple[int, int] | str | bytes | int  # text is `seq-attempt`; a seq alone is the present lease, whoever holds it
 
 
 def _receipt(receipt: Receipt) -> Any:
-    return receipt.receipt if isinstance(receipt, Message) else (receipt, 0) if isinstance(receipt, int) else receipt
+    if isinstance(receipt, Message):
+        return receipt.receipt
+    if isinstance(receipt, (str, bytes)):
+        seq, dash, attempt = text(receipt, "receipt").partition("-")
+        if not all(half.isascii() and half.isdigit() for half in ((seq, attempt) if dash else (seq,))):
+            raise BadRequest(f"{receipt!r} is not a receipt; give a Message, (seq, attempt) or text such as '7-1'")
+        return int(seq), int(attempt or 0)
+    return (receipt, 0) if isinstance(receipt, int) else receipt
+
+
+def _seq(message: Message | int) -> int:
+    return message.seq if isinstance(message, Message) else message
 
 
 class QueueOperations(Operations):
-    """The operations on queues. A receipt is a `Message` or (seq, attempt); a seq alone stands for the present lease, whoever holds it."""
+    """The operations on queues. A receipt is a `Message`, (seq, attempt), or the text `seq-attempt`; a seq alone stands for the present
+    lease, whoever holds it."""
 
     @operation(
         "queue_enqueue",
@@ -176,9 +189,10 @@ class QueueOperations(Operations):
         layout=SEQS,
         answer="requeued u32",
         summary="Puts dead letters back, their failures forgotten.",
+        item=_seq,
     )
-    def requeue(self, queue: Text, seqs: Iterable[int]) -> int:
-        """Put dead letters back; returns how many were found."""
+    def requeue(self, queue: Text, seqs: Iterable[Message | int]) -> int:
+        """Put dead letters back, each given by its `Message` or its seq; returns how many were found."""
 
     @operation(
         "queue_dlq_delete",
@@ -188,9 +202,10 @@ class QueueOperations(Operations):
         value_note="empty means all",
         answer="deleted u32",
         summary="Deletes dead letters.",
+        item=_seq,
     )
-    def delete_dead(self, queue: Text, seqs: Iterable[int] | None = None) -> int:
-        """Delete dead letters (None: all); returns how many."""
+    def delete_dead(self, queue: Text, seqs: Iterable[Message | int] | None = None) -> int:
+        """Delete dead letters, each given by its `Message` or its seq (None: all); returns how many."""
 
     @operation(
         "queue_stats",

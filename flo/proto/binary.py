@@ -27,6 +27,7 @@ from flo.errors import (
     Overloaded,
     Refusal,
     Unauthorized,
+    WrongKind,
 )
 from flo.proto.row import Operation, Option
 from flo.proto.shapes import NUMBERS, pack_id, shape, unpack_id
@@ -56,10 +57,11 @@ BODY_GROWTH_BYTES = 64 << 10  # a payload buffer's first size; it doubles as byt
 
 OK, NOT_FOUND, BAD_REQUEST, CONFLICT, UNAUTHORIZED, OVERLOADED, INTERNAL_ERROR, NOT_LEADER = range(8)
 STATUS_NAMES = ("OK", "NOT_FOUND", "BAD_REQUEST", "CONFLICT", "UNAUTHORIZED", "OVERLOADED", "INTERNAL_ERROR", "NOT_LEADER")
-# In the order in which a refusal's class is looked for: a subclass stands for its base.
+# In the order in which a refusal's class is looked for: a subclass stands for its base. A status of two classes is read as the last one.
 REFUSALS: tuple[tuple[int, type[Refusal]], ...] = (
     (NOT_FOUND, NotFound),
     (BAD_REQUEST, BadRequest),
+    (CONFLICT, WrongKind),
     (CONFLICT, Conflict),
     (UNAUTHORIZED, Unauthorized),
     (OVERLOADED, Overloaded),
@@ -386,7 +388,7 @@ def encode_refusal(e: Refusal, req_id: int) -> bytes:
     """The response that a refusal is."""
     status = _STATUS_OF.get(type(e)) or next((status for status, kind in REFUSALS if isinstance(e, kind)), BAD_REQUEST)
     sentence = str(e).encode("utf-8", "replace")
-    if isinstance(e, Conflict):
+    if isinstance(e, (Conflict, WrongKind)):
         sentence = VERSION.pack(e.version) + sentence
     return encode_response(status, req_id, sentence)
 

@@ -75,6 +75,7 @@ class Operation(NamedTuple):
     value_optional: bool = False  # whether it may be empty, for None
     command: Command | None = None
     resp: Resp | None = None
+    needs_kind: bool = False  # whether it is refused as CONFLICT where the key holds another kind of value
 
     @property
     def codes(self) -> tuple[int, ...]:

@@ -148,7 +148,7 @@ def test_namespaces(run: Run) -> None:
     run("kv", "delete", "k", "-n", "jobs")
     assert run("ns", "delete", "jobs").returncode == 0
     nowhere = run("kv", "get", "k", "-n", "jobs")
-    assert nowhere.returncode == 1 and b"no namespace is bound" in nowhere.stderr
+    assert nowhere.returncode == 1 and nowhere.stderr == b"flo: there is no namespace 'jobs'; create it first\n"
     assert run("ns", "create", "no/slash").returncode == 1
 
 
