@@ -8,7 +8,7 @@ import os
 import sys
 from importlib import import_module
 from io import TextIOWrapper
-from typing import Any
+from typing import Any, NoReturn
 
 import flo
 
@@ -42,6 +42,12 @@ class _Parser(argparse.ArgumentParser):
 
     def __init__(self, **given: Any) -> None:
         super().__init__(**({"formatter_class": _Help} | given))
+
+    def error(self, message: str) -> NoReturn:
+        """Say what is wrong with the words, which may hold anything."""
+        from flo.cli.output import escaped
+
+        super().error(escaped(message))
 
 
 def build_parser(wanted: set[str] | None = None) -> argparse.ArgumentParser:
@@ -80,8 +86,9 @@ def main(argv: list[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # otherwise the interpreter complains when it flushes at exit
         return EXIT_REFUSED
     except OSError as e:
-        if sys.stderr is not None:
-            print(f"flo: {e}", file=sys.stderr)
+        from flo.cli.output import fail
+
+        fail(e)
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return EXIT_REFUSED
     return status

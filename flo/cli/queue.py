@@ -3,8 +3,8 @@
 import argparse
 from typing import TYPE_CHECKING, Any
 
-from flo.cli.output import print_json
-from flo.cli.remote import U64, argument, command, fail
+from flo.cli.output import fail, name_text, print_json
+from flo.cli.remote import U64, argument, command
 from flo.cli.rows import add_rows, ask, print_count, print_messages
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def list_queues(client: "Client", args: argparse.Namespace) -> int:
         print_json(queues)
         return 0
     for queue in queues:
-        name = queue["name"] if isinstance(queue["name"], str) else queue["name"]["base64"]
+        name = name_text(queue["name"])
         if args.format == "raw":
             print(name)
         else:

@@ -7,7 +7,8 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from flo.cli import EXIT_CANNOT_CONNECT, EXIT_REFUSED
+from flo.cli import EXIT_CANNOT_CONNECT
+from flo.cli.output import fail
 
 if TYPE_CHECKING:
     from flo.client import Client
@@ -115,12 +116,6 @@ def _client(args: argparse.Namespace) -> "Client":
     client = Client(namespace=args.namespace, secret=read_secret(args.secret_file), timeout=args.timeout)
     client.host, client.port = args.host, args.port
     return client
-
-
-def fail(sentence: str, status: int = EXIT_REFUSED) -> int:
-    """Print an error; returns the exit status."""
-    print(f"flo: {sentence}", file=sys.stderr)
-    return status
 
 
 def _hint(host: str, port: int) -> str:

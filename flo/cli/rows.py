@@ -7,7 +7,7 @@ import argparse
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from flo.cli.output import json_bytes, line, print_bytes, print_json, time_text
+from flo.cli.output import json_bytes, line, print_bytes, print_json, say, time_text
 from flo.cli.remote import Action, argument, command, value_argument, whole
 from flo.given import RANGES
 from flo.operations import DECLARED, OPERATIONS
@@ -154,7 +154,7 @@ def print_facts(args: argparse.Namespace, facts: dict[str, Any], value: Any, tex
         print_json(facts)
     elif args.format == "text":
         shown = text.format(value, **vars(args))
-        print(shown.removesuffix("s") if value == 1 else shown)
+        say(shown.removesuffix("s") if value == 1 else shown)
     elif value is not None:
         print(value)
 
@@ -171,7 +171,7 @@ def print_table(args: argparse.Namespace, result: dict[str, Any]) -> None:
         print_json(result)
         return
     for name, value in result.items():
-        print(f"{name}\t{value}" if args.format == "raw" else f"{name:<14}{value}")
+        say(f"{name}\t{value}" if args.format == "raw" else f"{name:<14}{value}")
 
 
 def print_messages(args: argparse.Namespace, messages: "list[Message]") -> None:

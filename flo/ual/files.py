@@ -28,14 +28,19 @@ class Files:
     """The real file system. Descriptors are plain ints; every failure is an `OSError`."""
 
     def make_dir(self, path: str) -> None:
-        """Create `path` and its parents, readable by the owner only; syncs the parent of each, so that they are durable."""
+        """Create `path` and its parents, readable by the owner only; syncs the parent of each, so that they are durable. Raises
+        `NotADirectoryError` if one of them is a file."""
         missing = []
         path = os.path.abspath(path)
         while not os.path.isdir(path):
             missing.append(path)
             path = os.path.dirname(path)
         for path in reversed(missing):
-            os.mkdir(path, mode=0o700)
+            try:
+                os.mkdir(path, mode=0o700)
+            except FileExistsError:
+                if not os.path.isdir(path):
+                    raise NotADirectoryError(errno.ENOTDIR, "it is a file; name a directory", path) from None
             self.sync_dir(os.path.dirname(path))
 
     def names(self, path: str) -> list[str]:
