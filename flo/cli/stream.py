@@ -28,7 +28,7 @@ def add(commands: Any, summary: str) -> None:
     read.add_argument("--limit", type=LIMIT, help="how many. Default: 100; all with --follow")
     read.add_argument("--block", type=U32, metavar="MS", help="wait so many ms for the first record; 0 for ever")
     read.add_argument("--follow", action="store_true", help="go on with new records, until interrupted")
-    command(group, "ls", list_streams, "list the streams and their contents")
+    command(group, "list", list_streams, "list the streams and their contents")
     groups = group.add_parser("group", help="consumer groups: see flo stream group --help", description="Consumer groups of a stream.")
     add_rows(
         groups.add_subparsers(metavar="COMMAND", required=True),

@@ -213,7 +213,7 @@ class KeyOperations(Operations):
         summary="Reads a document, or what is at a path of it.",
         refusals="NOT_FOUND for the key or the path; CONFLICT for what is no document",
         needs_kind=True,
-        command=Command("kv jget", "print a JSON document, or part of one", "value", help={"path": PATH_HELP}),
+        command=Command("kv jget", "print a JSON document, or part of one", "value", help={"path": PATH_HELP}, last="path"),
     )
     def json_get(self, key: Text, path: Text = b"$") -> Entry:
         """(version, JSON text at the path). Raises `NotFound`, and `WrongKind` if the key holds no document."""
@@ -233,6 +233,7 @@ class KeyOperations(Operations):
             "version",
             "OK, version {}",
             {"value": "a JSON text; - reads it from standard input", "path": PATH_HELP},
+            "path",
         ),
     )
     def json_set(self, key: Text, value: Text, path: Text = b"$", *, cas: int | None = None) -> int:
@@ -247,7 +248,7 @@ class KeyOperations(Operations):
         summary="Deletes a document, or what is at a path of it.",
         refusals="NOT_FOUND; CONFLICT",
         needs_kind=True,
-        command=Command("kv jdel", "delete a JSON document, or part of one", "version", "deleted, version {}", {"path": PATH_HELP}),
+        command=Command("kv jdel", "delete a JSON document, or part of one", "version", "deleted, version {}", {"path": PATH_HELP}, "path"),
     )
     def json_delete(self, key: Text, path: Text = b"$", *, cas: int | None = None) -> int:
         """Delete the JSON at the path; returns the version. Raises `NotFound`, `WrongKind`, `Conflict`."""

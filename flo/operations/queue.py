@@ -239,6 +239,15 @@ class QueueOperations(Operations):
         0x2C,
         "queues.configure",
         summary="Sets a queue's own lease or most attempts.",
+        command=Command(
+            "queue configure",
+            "set a queue's own lease, or after how many deliveries a message that fails is dead",
+            "done",
+            help={
+                "lease": "the length of a lease",
+                "max_attempts": "make a message that fails a dead letter after so many deliveries; 0: never",
+            },
+        ),
         resp=Resp(
             "QCONFIG",
             "Set a queue's own lease, or after how many deliveries a message that fails is dead; 0 for never.",

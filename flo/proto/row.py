@@ -32,7 +32,7 @@ class Command(NamedTuple):
     prints: str
     text: str = ""  # the answer as a sentence; `{}` is the number in it, or an argument by its name
     help: Mapping[str, str] = {}  # of flags and arguments, by the name in a program
-    last: str = ""  # an option that is the last argument, and may be left out
+    last: str = ""  # an option that may be the last argument; text also by its flag
 
 
 class Resp(NamedTuple):
