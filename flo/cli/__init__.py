@@ -52,7 +52,7 @@ class _Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Say what is wrong with the words, which may hold anything."""
-        from flo.cli.output import escaped
+        from flo.operator_log import escaped
 
         super().error(escaped(message))
 

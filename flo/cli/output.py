@@ -5,6 +5,7 @@ import sys
 from typing import Any
 
 from flo.cli import EXIT_REFUSED
+from flo.operator_log import escaped
 
 
 def json_bytes(data: bytes) -> Any:
@@ -43,14 +44,6 @@ def print_text(data: bytes) -> None:
         print(shown(data))
     else:
         print_bytes(data, b"" if data.endswith(b"\n") else b"\n")
-
-
-def escaped(text: str, kept: str = "") -> str:
-    """Text that is safe on a terminal: all but printable characters and those in `kept` are escaped. Names come from other people: an
-    escape sequence in one could move the cursor or answer for the user, and a mark for right-to-left text could hide a part of it."""
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() or c in kept else c.encode("unicode_escape", "backslashreplace").decode() for c in text)
 
 
 def shown(data: bytes) -> str:

@@ -7,11 +7,11 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import flo
-from flo.cli.output import duration_text, escaped, fail, print_json, say, size_text
+from flo.cli.output import duration_text, fail, print_json, say, size_text
 from flo.cli.remote import command
 from flo.config import SettingRow, load, setting_rows, unknown_variables
 from flo.errors import FloError
-from flo.operator_log import OperatorLog
+from flo.operator_log import OperatorLog, escaped
 from flo.systemd import EXTEND_USEC, Notifier, activated_socket
 
 if TYPE_CHECKING:
