@@ -31,6 +31,25 @@ def test_a_file_in_the_place_of_the_directory_is_said_in_words(tmp_path: Path) -
         assert (result.returncode, result.stderr) == (1, f"flo: {tmp_path}/file: it is a file; name a directory\n")
 
 
+@pytest.mark.parametrize("name", ["LOCK", "MANIFEST", "00000000000000000001.seg", "CREATING"])
+def test_a_link_in_the_directory_is_not_followed(name: str, tmp_path: Path) -> None:
+    """Whoever may write there could have Flo empty another file of its user."""
+    with FloProcess(tmp_path / "data") as server:
+        server.stop()
+    other = tmp_path / "other"
+    other.write_bytes(b"precious")
+    there = tmp_path / "data" / name
+    if there.exists():
+        there.unlink()
+    if name == "CREATING":
+        for path in (tmp_path / "data").iterdir():
+            path.unlink()
+    there.symlink_to(other)
+    result = start("--data-dir", str(tmp_path / "data"))
+    assert result.returncode == 1 and f"{name}: it is a symbolic link" in result.stderr, result.stderr
+    assert other.read_bytes() == b"precious"
+
+
 def test_settings_that_open_the_port_are_warned_about(tmp_path: Path) -> None:
     refused = "there is no secret, so clients from other machines are refused: set secret_file, or bind 127.0.0.1"
     everybody = "there is no secret, and insecure is set: whoever reaches the port can read and change everything"
