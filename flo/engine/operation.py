@@ -114,6 +114,8 @@ def _take(annotation: Any) -> Take:
 
 
 def _number(given: Any, what: str) -> int:
+    if what == "seq" and hasattr(given, "receipt"):
+        given = given.seq  # a message stands for its seq
     return ranged(given, what, *_RANGES.get(what, _WIDEST))
 
 

@@ -94,8 +94,11 @@ def test_dead_letters_go_back_as_messages_or_by_seq(client: Client) -> None:
     assert client.queues.delete_dead("dead", [third, fourth.seq]) == 2
 
 
-def test_an_engine_takes_a_message_for_its_receipt(tmp_path: Path) -> None:
+def test_an_engine_takes_a_message_for_its_receipt_and_its_seq(tmp_path: Path) -> None:
     with flo.Engine(str(tmp_path / "data")) as db:
         db.queues.enqueue("q", "a")  # type: ignore[arg-type]
         messages = db.queues.dequeue("q")  # type: ignore[arg-type]
         assert db.queues.ack("q", messages) == 1  # type: ignore[arg-type]
+        db.queues.enqueue("q", "b")  # type: ignore[arg-type]
+        db.queues.nack("q", db.queues.dequeue("q"), dead=True)  # type: ignore[arg-type]
+        assert db.queues.requeue("q", db.queues.dead_letters("q")) == 1  # type: ignore[arg-type]
