@@ -45,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
         with Engine(args.directory, chosen) as engine:
             before = engine.log.size
             engine.compact()
-            say(f"{args.directory}: {size_text(before)} before, {_now(engine.log.size, engine.log.history_size)}")
+            say(f"{args.directory}: {_sizes(before, engine.log.size, engine.log.history_size)}")
     except DirectoryInUse as e:
         return _ask_the_holder(args.directory, e, ask)
     except (FloError, OSError) as e:
@@ -67,13 +67,14 @@ def _ask_the_holder(directory: str, in_use: Exception, ask: "Callable[[str, str,
     if word != "compacted":
         return fail(f"the server could not compact {directory}: {rest}")
     before, now, history = map(int, rest.split())
-    say(f"{directory}: {size_text(before)} before, {_now(now, history)}, by the server that serves it")
+    say(f"{directory}: {_sizes(before, now, history)}, by the server that serves it")
     return 0
 
 
-def _now(size: int, history: int) -> str:
-    """The size after a compaction, and how much of it is history: with little that is dead, the log may have grown."""
-    return f"{size_text(size)} now" + (f", of which {size_text(history)} are history (kv.history_depth, kv.history_age)" if history else "")
+def _sizes(before: int, size: int, history: int) -> str:
+    """The sizes before and after a compaction, and why the log is hardly smaller, if so."""
+    kept = f", of which {size_text(history)} are history (kv.history_depth, kv.history_age)" if history else ""
+    return f"{size_text(before)} before, {size_text(size)} now{kept}" + ("; there was little to remove" if size >= before else "")
 
 
 def _move(directory: str, out: str, depth: int, age: int) -> int:
@@ -85,5 +86,5 @@ def _move(directory: str, out: str, depth: int, age: int) -> int:
     moved = move(Files(), directory, out, now=wall_clock(), depth=depth, age=age)
     if moved.sentence:
         say(f"{directory}: {moved.sentence}")
-    say(f"{directory}: {size_text(moved.before)} before, {_now(moved.after, moved.history)}. Start the server with --data-dir {out}.")
+    say(f"{directory}: {_sizes(moved.before, moved.after, moved.history)}. Start the server with --data-dir {out}.")
     return 0
