@@ -12,7 +12,6 @@ import stat
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from time import monotonic, time
-from typing import TYPE_CHECKING
 
 from flo.commands.binary import HANDLERS
 from flo.commands.host import Counters, Peer, SlowEntry
@@ -30,10 +29,8 @@ from flo.engine.clock import STEP_MS, Steps, steady_clock, wall_clock
 from flo.errors import ConfigError, Fatal, LogFailed, Refusal, trace_of
 from flo.loop import READ, Reactor, Timer
 from flo.operator_log import LEVELS, OperatorLog
+from flo.transport import PlainTransport
 from flo.ual.log import CLAIM_SECONDS, SEALED_OPEN_MAX, SYNC
-
-if TYPE_CHECKING:
-    pass
 
 EXIT_LOG_FAILED = 74  # EX_IOERR: the log failed; start again, and recovery gives exactly what was durable
 BACKLOG = (
@@ -102,7 +99,8 @@ class Server:
         self._input_held = 0
         self._connections: dict[int, Connection] = {}  # by their ids
         self._by_descriptor: dict[int, Connection] = {}
-        self._timed: set[Connection] = set()
+        self.timed: set[Connection] = set()
+        self._time_check: Timer | None = None
         self._times_checked = 0.0  # when they were looked at last
         self._next_id = 1
         self._started = monotonic()
@@ -351,7 +349,7 @@ class Server:
         """Those at rest."""
         return at if self.loading else serve_together(self, self._by_descriptor, events, at)
 
-    def flush_together(self, touched: list[Connection], /) -> None:
+    def flush_together(self, touched: list[tuple[Connection, bool]], /) -> None:
         """Send what they are owed."""
         flush_together(self, touched)
 
@@ -468,11 +466,11 @@ class Server:
             return
         sock.setblocking(False)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        connection = Connection(self, sock, self._next_id, _address_text(address), _address_text(sock.getsockname()))
+        connection = Connection(self, PlainTransport(sock), self._next_id, _address_text(address), _address_text(sock.getsockname()))
         self._next_id += 1
         self._connections[connection.id] = connection
         self._by_descriptor[connection.descriptor] = connection
-        connection.begin(FirstBytes(self, connection), self.secret is not None)
+        connection.begin(FirstBytes(self, connection))
         self.reactor.newcomer(connection.descriptor, True)
 
     def hold_input(self, change: int) -> bool:
@@ -482,22 +480,25 @@ class Server:
 
     def time_out_later(self, connection: Connection) -> None:
         """Check the connection's time every second, until it says that it need not be."""
-        if not self._timed:
-            self._check_times_later()
-        self._timed.add(connection)
+        self.timed.add(connection)
+        self._check_times_later()
 
     def _check_times_later(self) -> None:
-        self._times_checked = monotonic()
-        self.reactor.call_later(TIME_CHECK_SECONDS, self._check_times)
+        if self._time_check is None:
+            self._times_checked = monotonic()
+            self._time_check = self.reactor.call_later(TIME_CHECK_SECONDS, self._check_times)
 
     def _check_times(self) -> None:
+        self._time_check = None
         now = monotonic()
         since = now - self._times_checked
         if since > 2 * TIME_CHECK_SECONDS:  # a slow sync, a machine that stood still: what clients sent meanwhile was not looked at yet
-            for connection in self._timed:
+            for connection in self.timed:
                 connection.excuse(since, now)
-        self._timed = {connection for connection in self._timed if connection.check_time(now)}
-        if self._timed:
+        for connection in tuple(self.timed):  # one that is closed may wake others, and these be timed
+            if not connection.check_time(now):
+                self.timed.discard(connection)
+        if self.timed:
             self._check_times_later()
 
     def forget(self, connection: Connection) -> None:

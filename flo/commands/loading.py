@@ -8,15 +8,15 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any
 
-from flo.commands.brief import BriefSession
 from flo.commands.host import Peer
 from flo.commands.progress import Progress
 from flo.proto import binary, resp
 from flo.proto.binary import PAYLOAD_BYTES_MAX, REQUEST_BYTES, FrameReader, FramingLost, encode_response
 from flo.proto.resp import ProtocolError, RequestParser
+from flo.session import SilentSession
 
 
-class _LoadingSession(BriefSession, ABC):
+class _LoadingSession(SilentSession, ABC):
     """What both protocols' have in common."""
 
     def __init__(self, peer: Peer, progress: Progress, authenticated: bool, proceed: Callable[[], Any]) -> None:

@@ -1,18 +1,18 @@
 """The protocols of the port: from a connection's first bytes to its session.
 
 A protocol is an entry of PROTOCOLS, the bytes it begins with (flo.proto.detect), and a session. A session of requests is a
-`flo.commands.runner.Session`; one that only says something is a `BriefSession`.
+`flo.commands.runner.Session`; one that only says something is a `SilentSession`.
 """
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from flo.commands.brief import BriefSession
 from flo.commands.host import Host, Peer
 from flo.commands.progress import Progress
 from flo.commands.resp.session import RespSession
 from flo.proto.detect import Kind, detect, skip_blank
 from flo.proto.resp import UNAUTHENTICATED_BYTES_MAX
+from flo.session import SilentSession
 
 ID_END = 16  # of a binary request: where its id ends
 NOT_HTTP = b"HTTP on this port is not here yet; this version serves RESP: use redis-cli or any Redis client.\n"
@@ -48,7 +48,7 @@ def _binary_loading(peer: Peer, progress: Progress, authenticated: bool, proceed
     return BinaryLoading(peer, progress, authenticated, proceed)
 
 
-class OtherVersion(BriefSession):
+class OtherVersion(SilentSession):
     """A later version of the binary protocol: told which one is spoken here, under the request's id."""
 
     def __init__(self, host: Host, peer: Peer) -> None:
@@ -69,7 +69,7 @@ class OtherVersion(BriefSession):
         return len(data)
 
 
-class Http(BriefSession):
+class Http(SilentSession):
     """HTTP: told that it is not here yet, or that the log is being read."""
 
     def __init__(self, host: Host, peer: Peer) -> None:
@@ -100,7 +100,7 @@ PROTOCOLS: dict[Kind, Protocol] = {
 }
 
 
-class FirstBytes(BriefSession):
+class FirstBytes(SilentSession):
     """The session of a connection that has not shown its protocol: it hands over to the one that speaks it."""
 
     def __init__(self, host: Host, peer: Peer) -> None:

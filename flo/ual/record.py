@@ -16,6 +16,8 @@ from flo.errors import LogDamaged
 HEADER = struct.Struct("<IBBHIQQ")
 HEADER_BYTES = HEADER.size
 assert HEADER_BYTES == 28
+LIKE = struct.Struct("<IBBHI")  # the start of a header: length, type, shape, length of the entity, namespace
+LIKE_BYTES = LIKE.size  # records of one layout begin with the same bytes, so many
 TYPE_AT = 4  # offset of the type's byte
 PREV_AT = 20  # offset of the predecessor's index
 TIME_AT = 12  # of the time
