@@ -8,6 +8,7 @@ import os
 import resource
 import signal
 import socket
+import stat
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from time import monotonic, time
@@ -221,12 +222,24 @@ class Server:
         gc.freeze()
         gc.disable()
         ready()
+        self._warn_of_what_is_open()
         try:
             self.reactor.run()
         except (LogFailed, Fatal) as e:
             self.die(e)
         self._close()
         self.log("info", "stopped; everything is on disk" if self.settings.durability != "ephemeral" else "stopped")
+
+    def _warn_of_what_is_open(self) -> None:
+        """Say what others can reach, or cannot though they seem to."""
+        if self.secret is None and self.settings.insecure:
+            self.log("warning", "there is no secret, and insecure is set: whoever reaches the port can read and change everything")
+        elif self.secret is None and not _is_loopback(self._listener.getsockname()[0]):
+            self.log("warning", "there is no secret, so clients from other machines are refused: set secret_file, or bind 127.0.0.1")
+        directory = self.settings.data_dir
+        with suppress(OSError):
+            if os.stat(directory).st_mode & stat.S_IWOTH:
+                self.log("warning", f"other users can write to the data directory {directory}: run chmod 700 {directory}")
 
     def die(self, e: BaseException) -> None:
         """End the process at once, without sending the waiting replies: memory and disk no longer agree."""

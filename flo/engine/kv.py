@@ -17,7 +17,7 @@ from flo.engine.bulk_kv import BulkValues
 from flo.engine.operation import operation
 from flo.engine.part import Database, Part
 from flo.engine.waiting import Watch, Watches
-from flo.errors import BadRequest, Conflict, Damaged, NotFound, Overloaded, WrongKind
+from flo.errors import BadRequest, Conflict, Damaged, NotFound, OutOfRange, Overloaded, WrongKind
 from flo.limits import ATOMIC_ITEMS_MAX, KEY_BYTES_MAX, LIST_BYTES_MAX, VALUE_BYTES_MAX
 from flo.store import jsonpath
 from flo.store.deadlines import SECOND_MS
@@ -574,7 +574,7 @@ class KeyValue(Part):
     @operation
     def incr(self, key: bytes, delta: int = 1) -> tuple[int, int]:
         """Add to a counter; a missing key counts as 0. Returns (value, version). Keeps the deadline. Raises `WrongKind` if the value is not
-        an integer, `Conflict` if the result exceeds 64 bits."""
+        an integer, `OutOfRange` if the result exceeds 64 bits."""
         entry, value, deadline = self.entry(key), 0, 0
         if entry is None:
             check_sizes(key, b"")
@@ -591,7 +591,7 @@ class KeyValue(Part):
                 value = current
         value += delta
         if not I64_MIN <= value <= I64_MAX:
-            raise Conflict("increment or decrement would overflow", entry_version(entry) if entry is not None else 0)
+            raise OutOfRange("increment or decrement would overflow", entry_version(entry) if entry is not None else 0)
         return value, self._write(key, b"%d" % value, COUNTER, deadline)
 
     @operation
@@ -669,7 +669,7 @@ class KeyValue(Part):
         try:
             entry = self._document(key)
             self._check_version(entry, cas)
-        except Conflict:
+        except (Conflict, WrongKind):
             jsonpath.parse_path(path)  # a malformed path or value is a `BadRequest` whatever the key holds
             jsonpath.parse(value)
             raise

@@ -27,6 +27,7 @@ from flo.errors import (
     Overloaded,
     Refusal,
     Unauthorized,
+    WrongKind,
 )
 from flo.limits import BODY_GROWTH_BYTES, KEY_BYTES_MAX, REQUEST_BYTES_MAX, RESPONSE_BYTES_MAX, UNAUTHENTICATED_BYTES_MAX, VALUE_BYTES_MAX
 from flo.proto.row import Operation, Option
@@ -53,10 +54,11 @@ INFLATE_STEP_BYTES = 1 << 20  # inflated in one slice: about 3 ms
 
 OK, NOT_FOUND, BAD_REQUEST, CONFLICT, UNAUTHORIZED, OVERLOADED, INTERNAL_ERROR, NOT_LEADER = range(8)
 STATUS_NAMES = ("OK", "NOT_FOUND", "BAD_REQUEST", "CONFLICT", "UNAUTHORIZED", "OVERLOADED", "INTERNAL_ERROR", "NOT_LEADER")
-# In the order in which a refusal's class is looked up: a subclass has the status of its base.
+# In the order in which a refusal's class is looked up: a subclass has its base's status. A status of two classes is read as the last one.
 REFUSALS: tuple[tuple[int, type[Refusal]], ...] = (
     (NOT_FOUND, NotFound),
     (BAD_REQUEST, BadRequest),
+    (CONFLICT, WrongKind),
     (CONFLICT, Conflict),
     (UNAUTHORIZED, Unauthorized),
     (OVERLOADED, Overloaded),
@@ -383,7 +385,7 @@ def encode_refusal(e: Refusal, req_id: int) -> bytes:
     """The bytes of the response for a refusal."""
     status = _STATUS_OF.get(type(e)) or next((status for status, kind in REFUSALS if isinstance(e, kind)), BAD_REQUEST)
     sentence = str(e).encode("utf-8", "replace")
-    if isinstance(e, Conflict):
+    if isinstance(e, (Conflict, WrongKind)):
         sentence = VERSION.pack(e.version) + sentence
     return encode_response(status, req_id, sentence)
 
