@@ -19,6 +19,7 @@ from flo.commands.progress import Progress
 from flo.commands.protocols import FirstBytes
 from flo.commands.resp import TABLE
 from flo.commands.runner import Session
+from flo.commands.tallies import Tallies
 from flo.compactor import Compactor
 from flo.config import Settings, read_secret
 from flo.conn import RECEIVE_BYTES, Connection, flush_together, serve_together
@@ -76,6 +77,7 @@ class Server:
         self.operator_log = operator_log
         self.secret = read_secret(settings.secret_file)
         self.counters = Counters()
+        self.tallies = Tallies()
         self.monitors: set[Peer] = set()
         self.slow: list[SlowEntry] = []
         self.slow_count = 0
@@ -190,7 +192,7 @@ class Server:
         except OSError as e:  # another process began to listen on the port during recovery
             raise _cannot_listen(self.settings, e) from None
         self.reactor.register(self._listener.fileno(), READ, self._accept)
-        self.reactor.newcomer(self._listener.fileno(), True)
+        self.reactor.low_priority(self._listener.fileno(), True)
         self._listening = True
 
     # -- running -----------------------------------------------------------------------------------
@@ -313,6 +315,10 @@ class Server:
         if step:
             self.counters.clock_steps += 1
             self.log("warning", f"the wall clock was stepped {'forward' if step > 0 else 'back'} by {abs(step) / 1000:.3f} s")
+
+    def extend(self, deadline: float) -> None:
+        """See `Phases`."""
+        self.tick_deadline = deadline
 
     def upkeep(self, idle: bool) -> bool:
         """Do a slice of background work; returns whether there is more. A defect in it ends the process: it belongs to no connection that
@@ -472,7 +478,7 @@ class Server:
         self._connections[connection.id] = connection
         self._by_descriptor[connection.descriptor] = connection
         connection.begin(FirstBytes(self, connection))
-        self.reactor.newcomer(connection.descriptor, True)
+        self.reactor.low_priority(connection.descriptor, True)
 
     def hold_input(self, change: int) -> bool:
         """Add `change` to the unread input of all connections; False if it exceeds limits.input_bytes."""
@@ -526,7 +532,11 @@ class Server:
 
     def known(self, connection: Peer) -> None:
         """The connection has shown its protocol: it is no newcomer any more."""
-        self.reactor.newcomer(connection.descriptor, False)
+        self.reactor.low_priority(connection.descriptor, False)
+
+    def set_slow(self, connection: Peer, slow: bool) -> None:
+        """The connection's requests take long, or no longer do: others are served first."""
+        self.reactor.low_priority(connection.descriptor, slow)
 
     def sessions(self) -> Iterable[Session]:
         """Every connected client that sends requests."""

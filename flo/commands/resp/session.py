@@ -32,6 +32,8 @@ class Unwanted(list[bytes]):
 class RespSession(Session):
     """One RESP connection."""
 
+    protocol = "resp"
+
     def __init__(self, host: Host, peer: Peer) -> None:
         super().__init__(host, peer)
         self.namespace: Namespace = host.engine.namespace("default")
@@ -246,6 +248,9 @@ class RespSession(Session):
     def overload(self) -> bytes:
         """The last reply of a connection whose unread input went past what all may hold."""
         return resp.error("BUSY the unread input of all connections is at its limit; try again later")
+
+
+RespSession.generic = frozenset((RespSession.attend,))
 
 
 def refusal(e: Refusal) -> bytes:
