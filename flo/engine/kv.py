@@ -43,6 +43,7 @@ from flo.store.kv import (
 )
 from flo.store.lazy import DAMAGED
 from flo.store.ordered import WAITING_MIN
+from flo.store.pattern import read_pattern
 from flo.ual.record import (
     ENTITY_BYTES_MAX,
     FAMILY_KV,
@@ -465,17 +466,22 @@ class KeyValue(Part):
         ]
 
     @operation
-    def scan(self, prefix: bytes = b"", after: bytes | None = None, limit: int = 100) -> tuple[list[bytes], bool]:
+    def scan(
+        self, prefix: bytes = b"", after: bytes | None = None, limit: int = 100, pattern: bytes | None = None
+    ) -> tuple[list[bytes], bool]:
         """Up to `limit` live keys with `prefix`, ascending, after the key `after`; and whether there may be more. Pass the
-        last key as `after` to go on."""
+        last key as `after` to go on. With a `pattern` (flo.store.pattern), only the keys that match it. Raises `BadRequest`."""
         self.read_all()
+        wanted = read_pattern(b"*" if pattern is None else pattern)
+        start = wanted.within(prefix)
         found: list[bytes] = []
-        while True:
-            keys, more = run_job(self.scan_job(prefix, after, limit - len(found)))
-            found += self.live_keys(keys)
+        while start is not None:
+            keys, more = run_job(self.scan_job(start, after, limit - len(found)))
+            found += self.live_keys(filter(wanted.matches, keys))
             if not more or len(found) >= limit:
                 return found, more
             after = keys[-1]
+        return [], False
 
     # -- writing -----------------------------------------------------------------------------------
 

@@ -174,6 +174,80 @@ def pair(request: pytest.FixtureRequest, redis_server: RedisProcess, shared_flo:
 # -- the hand-written list: a script a subject, on empty servers -----------------------------------
 
 SCRIPTS: dict[str, str] = {
+    "patterns": """
+        MSET a 1 b 1 c 1 - 1 ']' 1 '^' 1 '*' 1 '\\\\' 1 ab 1 abc 1 aXc 1 'a*' 1 'a\\\\' 1 'a]' 1
+        MSET user:1:name 1 user:1:mail 1 user:22:name 1 user: 1
+        KEYS 'a?'
+        SCAN 0 MATCH 'a?' COUNT 1000
+        KEYS 'a?c'
+        SCAN 0 MATCH 'a?c' COUNT 1000
+        KEYS '[ab]'
+        SCAN 0 MATCH '[ab]' COUNT 1000
+        KEYS '[^ab]'
+        SCAN 0 MATCH '[^ab]' COUNT 1000
+        KEYS '[a-c]'
+        SCAN 0 MATCH '[a-c]' COUNT 1000
+        KEYS '[c-a]'
+        SCAN 0 MATCH '[c-a]' COUNT 1000
+        KEYS '[a-]'
+        SCAN 0 MATCH '[a-]' COUNT 1000
+        KEYS '[a-'
+        SCAN 0 MATCH '[a-' COUNT 1000
+        KEYS '[b-a'
+        SCAN 0 MATCH '[b-a' COUNT 1000
+        KEYS '['
+        SCAN 0 MATCH '[' COUNT 1000
+        KEYS '[^'
+        SCAN 0 MATCH '[^' COUNT 1000
+        KEYS '[]'
+        SCAN 0 MATCH '[]' COUNT 1000
+        KEYS '[]a]'
+        SCAN 0 MATCH '[]a]' COUNT 1000
+        KEYS '[^]'
+        SCAN 0 MATCH '[^]' COUNT 1000
+        KEYS '[\\\\]a]'
+        SCAN 0 MATCH '[\\\\]a]' COUNT 1000
+        KEYS '[a\\\\-c]'
+        SCAN 0 MATCH '[a\\\\-c]' COUNT 1000
+        KEYS 'a\\\\'
+        SCAN 0 MATCH 'a\\\\' COUNT 1000
+        KEYS '\\\\a'
+        SCAN 0 MATCH '\\\\a' COUNT 1000
+        KEYS '\\\\*'
+        SCAN 0 MATCH '\\\\*' COUNT 1000
+        KEYS 'a\\\\*'
+        SCAN 0 MATCH 'a\\\\*' COUNT 1000
+        KEYS '*a*'
+        SCAN 0 MATCH '*a*' COUNT 1000
+        KEYS '*?'
+        SCAN 0 MATCH '*?' COUNT 1000
+        KEYS '?*'
+        SCAN 0 MATCH '?*' COUNT 1000
+        KEYS '**'
+        SCAN 0 MATCH '**' COUNT 1000
+        KEYS '*a*b*'
+        SCAN 0 MATCH '*a*b*' COUNT 1000
+        KEYS '*[ab]'
+        SCAN 0 MATCH '*[ab]' COUNT 1000
+        KEYS '*[^a]?'
+        SCAN 0 MATCH '*[^a]?' COUNT 1000
+        KEYS 'user:*'
+        SCAN 0 MATCH 'user:*' COUNT 1000
+        KEYS 'user:?*'
+        SCAN 0 MATCH 'user:?*' COUNT 1000
+        KEYS 'user:[0-9]*:name'
+        SCAN 0 MATCH 'user:[0-9]*:name' COUNT 1000
+        KEYS 'us*:1:n*e'
+        SCAN 0 MATCH 'us*:1:n*e' COUNT 1000
+        KEYS '*:*:*'
+        SCAN 0 MATCH '*:*:*' COUNT 1000
+        KEYS 'A*'
+        SCAN 0 MATCH 'A*' COUNT 1000
+        KEYS ''
+        SCAN 0 MATCH '' COUNT 1000
+        SCAN 0 MATCH
+        SCAN 0 MATCH a? COUNT 0
+    """,
     "get and set": """
         GET missing
         SET a 1
@@ -1283,6 +1357,25 @@ def test_another_type_in_the_place_of_a_request_is_a_protocol_error_where_redis_
 ) -> None:
     with shared_flo.connect() as client:
         assert re.fullmatch(rb"-ERR Protocol error: expected '\*', got '.'\r\n<closed>", answer(client, first))
+
+
+# -- patterns ----------------------------------------------------------------------------------------
+
+PATTERN_PARTS = ["*", "?", "[", "]", "^", "-", "\\", "a", "b", "c", "ab", "[a-b]", "[^a]", "\xe9"]
+PATTERN_KEYS = st.lists(st.sampled_from(["a", "b", "c", "]", "-", "\\", "*", "^", "\xe9"]), min_size=1, max_size=6).map("".join)
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(names=st.sets(PATTERN_KEYS, max_size=20), patterns=st.lists(st.lists(st.sampled_from(PATTERN_PARTS), max_size=9), max_size=10))
+def test_a_pattern_finds_the_same_keys_in_both(pair: Pair, names: set[str], patterns: list[list[str]]) -> None:
+    written: list[Words] = [["SET", name.encode("latin-1"), "v"] for name in names]
+    pair.ask_all([["FLUSHALL"], *written])
+    requests: list[Words] = []
+    for parts in patterns:
+        pattern = "".join(parts).encode("latin-1")
+        requests += [["KEYS", pattern], ["SCAN", "0", "MATCH", pattern, "COUNT", "1000"]]
+    for words, (redis, flo) in zip(requests, pair.ask_all(requests), strict=True):
+        check(words, redis, flo, written)
 
 
 # -- COMMAND INFO ------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from flo.errors import BadRequest, NotFound
 from flo.proto import resp
 from flo.proto.resp import OK, ONE, ZERO, array, bulk, bulk_array, bulk_or_nil
 from flo.store.kv import COUNTER, JSON, STRING, entry_deadline
+from flo.store.pattern import Pattern, read_pattern
 
 SCAN_COUNT_MAX = 10_000  # keys one SCAN looks at, whatever COUNT says: others wait meanwhile
 KEYS_SLICE = 1000  # keys one slice of KEYS looks at: about a ms
@@ -334,27 +335,27 @@ def pexpiretime(session: RespSession, args: list[bytes]) -> Reply:
     "Every key that matches.",
     group="generic",
     flags="readonly",
-    differs="a pattern is an exact key or a prefix with *; cut into slices, so it is no snapshot; keys come in order",
+    differs="cut into slices, so it is no snapshot; keys come in order",
 )
 def keys(session: RespSession, args: list[bytes]) -> Reply:
-    text, is_prefix = arguments.pattern(args[1])
-    kv = session.namespace.kv
-    if not is_prefix:
-        return bulk_array(kv.live_keys([text]))
-    return _keys_job(kv, text)
+    pattern, kv = read_pattern(args[1]), session.namespace.kv
+    if pattern.exact:
+        return bulk_array(kv.live_keys([pattern.prefix]))
+    return _keys_job(kv, pattern)
 
 
-def _keys_job(kv: KeyValue, prefix: bytes) -> Job:
+def _keys_job(kv: KeyValue, pattern: Pattern) -> Job:
     count, pieces = 0, []
     after: bytes | None = None
     while True:
-        found, more = yield from kv.scan_job(prefix, after, KEYS_SLICE)
-        live = kv.live_keys(found)
+        found, more = yield from kv.scan_job(pattern.prefix, after, KEYS_SLICE)
+        if found:
+            after = found[-1]
+        live = kv.live_keys(found if pattern.whole_prefix else (yield from pattern.matching(found)))
         count += len(live)
         pieces.append(b"".join([bulk(key) for key in live]))
         if not more:
             return [b"*%d\r\n" % count, *pieces]
-        after = found[-1]
         yield
 
 
@@ -366,18 +367,18 @@ def _keys_job(kv: KeyValue, prefix: bytes) -> Job:
     group="generic",
     since="2.8.0",
     flags="readonly",
-    differs="a pattern is an exact key or a prefix with *; keys come in order, each once; a cursor the server no longer knows starts over",
+    differs="keys come in order, each once; a cursor the server no longer knows starts over",
 )
 def scan(session: RespSession, args: list[bytes]) -> Reply:
     cursor = integer(args[1], 0, (1 << 64) - 1, "invalid cursor") if len(args[1]) < 20 else 0
-    match, is_prefix, count, kind = b"", True, 10, b""
+    pattern, count, kind = read_pattern(b"*"), 10, b""
     at = 2
     while at < len(args):
         if at + 1 >= len(args):
             raise syntax_error()
         option, value = args[at].upper(), args[at + 1]
         if option == b"MATCH":
-            match, is_prefix = arguments.pattern(value)
+            pattern = read_pattern(value)
         elif option == b"COUNT":
             count = integer(value)
             if count < 1:
@@ -390,24 +391,27 @@ def scan(session: RespSession, args: list[bytes]) -> Reply:
     kv = session.namespace.kv
     if kind in (b"list", b"stream"):
         names = session.namespace.queues.names() if kind == b"list" else session.namespace.streams.names()
-        return _scan_names(session, names, cursor, match, is_prefix, min(count, SCAN_COUNT_MAX))
-    if not is_prefix:
-        return array([bulk(b"0"), bulk_array(_of_kind(kv, kv.live_keys([match]), kind))])
-    return _scan_job(kv, cursor, match, min(count, SCAN_COUNT_MAX), kind)
+        return _scan_names(session, names, cursor, pattern, min(count, SCAN_COUNT_MAX))
+    if pattern.exact:
+        return array([bulk(b"0"), bulk_array(_of_kind(kv, kv.live_keys([pattern.prefix]), kind))])
+    return _scan_job(kv, cursor, pattern, min(count, SCAN_COUNT_MAX), kind)
 
 
-def _scan_names(session: RespSession, names: list[bytes], cursor: int, match: bytes, is_prefix: bool, count: int) -> bytes:
+def _scan_names(session: RespSession, names: list[bytes], cursor: int, pattern: Pattern, count: int) -> Job:
     """Queues or streams by name; there are few beside keys."""
     cursors = session.namespace.kv.cursors
     after = cursors.position(cursor) if cursor else None
-    names = [name for name in names if (name.startswith(match) if is_prefix else name == match) and (after is None or name > after)]
+    names = [name for name in names if name.startswith(pattern.prefix) and (after is None or name > after)]
     following = cursors.remember(names[count - 1]) if len(names) > count else 0
-    return array([bulk(b"%d" % following), bulk_array(names[:count])])
+    found = yield from pattern.matching(names[:count])
+    return [array([bulk(b"%d" % following), bulk_array(found)])]
 
 
-def _scan_job(kv: KeyValue, cursor: int, prefix: bytes, count: int, kind: bytes) -> Job:
-    found, more = yield from kv.scan_job(prefix, kv.cursors.position(cursor) if cursor else None, count)
+def _scan_job(kv: KeyValue, cursor: int, pattern: Pattern, count: int, kind: bytes) -> Job:
+    found, more = yield from kv.scan_job(pattern.prefix, kv.cursors.position(cursor) if cursor else None, count)
     following = kv.cursors.remember(found[-1]) if more and found else 0
+    if not pattern.whole_prefix:
+        found = yield from pattern.matching(found)
     live: list[bytes] = []
     for at in range(0, len(found), KEYS_SLICE):
         if at:
