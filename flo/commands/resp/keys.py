@@ -51,7 +51,17 @@ def _other_kind(session: RespSession, key: bytes) -> str:
     return "stream" if session.namespace.streams.exists(key) else ""
 
 
-@command("DEL", -2, "key [key …]", "Delete keys.", group="generic", keys=(1, -1, 1), flags="write", differs="at most 10,000 keys at a time")
+@command(
+    "DEL",
+    -2,
+    "key [key …]",
+    "Delete keys.",
+    group="generic",
+    keys=(1, -1, 1),
+    access="RM delete",
+    flags="write",
+    differs="at most 10,000 keys at a time",
+)
 def del_(session: RespSession, args: list[bytes]) -> Reply:
     return _delete(session, args)
 
@@ -64,6 +74,7 @@ def del_(session: RespSession, args: list[bytes]) -> Reply:
     group="generic",
     since="4.0.0",
     keys=(1, -1, 1),
+    access="RM delete",
     flags="write fast",
     differs="at most 10,000 keys at a time",
 )
@@ -90,6 +101,7 @@ def _count(session: RespSession, args: list[bytes]) -> bytes:
     "How many of the keys exist.",
     group="generic",
     keys=(1, -1, 1),
+    access="RO",
     flags="readonly fast",
     differs="at most 10,000 keys at a time",
 )
@@ -105,6 +117,7 @@ def exists(session: RespSession, args: list[bytes]) -> Reply:
     group="generic",
     since="3.2.1",
     keys=(1, -1, 1),
+    access="RO",
     flags="readonly fast",
     differs="the same as EXISTS: Flo evicts nothing, so it keeps no last access",
 )
@@ -115,7 +128,7 @@ def touch(session: RespSession, args: list[bytes]) -> Reply:
 KIND_NAMES = {STRING: "string", COUNTER: "string", JSON: "ReJSON-RL"}
 
 
-@command("TYPE", 2, "key", "What kind of value a key holds.", group="generic", keys=(1, 1, 1), flags="readonly fast")
+@command("TYPE", 2, "key", "What kind of value a key holds.", group="generic", keys=(1, 1, 1), access="RO", flags="readonly fast")
 def type_(session: RespSession, args: list[bytes]) -> Reply:
     found = session.namespace.kv.get(args[1])
     return resp.simple(KIND_NAMES[found.kind] if found else _other_kind(session, args[1]) or "none")
@@ -128,13 +141,22 @@ def _rename(session: RespSession, args: list[bytes], replace: bool) -> bool:
         raise BadRequest("no such key") from None
 
 
-@command("RENAME", 3, "key newkey", "Rename a key.", group="generic", keys=(1, 2, 1), flags="write")
+@command("RENAME", 3, "key newkey", "Rename a key.", group="generic", keys=(1, 2, 1), access="RW access delete, OW update", flags="write")
 def rename(session: RespSession, args: list[bytes]) -> Reply:
     _rename(session, args, replace=True)
     return OK
 
 
-@command("RENAMENX", 3, "key newkey", "Rename a key unless the new name is taken.", group="generic", keys=(1, 2, 1), flags="write fast")
+@command(
+    "RENAMENX",
+    3,
+    "key newkey",
+    "Rename a key unless the new name is taken.",
+    group="generic",
+    keys=(1, 2, 1),
+    access="RW access delete, OW insert",
+    flags="write fast",
+)
 def renamenx(session: RespSession, args: list[bytes]) -> Reply:
     if args[1] == args[2]:
         if not session.namespace.kv.exists(args[1]):
@@ -151,6 +173,7 @@ def renamenx(session: RespSession, args: list[bytes]) -> Reply:
     group="generic",
     since="6.2.0",
     keys=(1, 2, 1),
+    access="RO access, OW update",
     flags="write denyoom",
 )
 def copy(session: RespSession, args: list[bytes]) -> Reply:

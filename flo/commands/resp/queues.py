@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from flo.commands.resp.arguments import integer, syntax_error
 from flo.commands.resp.session import RespSession, wrong_arity
-from flo.commands.resp.table import command
+from flo.commands.resp.table import Sub, command
 from flo.commands.runner import WAITING, Job, Reply
 from flo.engine import Queues
 from flo.engine.queue import DEQUEUE_MAX, LIST_MAX, Message, Receipt, peek_job
@@ -46,6 +46,7 @@ def _delivered(session: RespSession, messages: list[Message]) -> None:
     "Put messages into a queue, all or none; answers how many are ready.",
     group="list",
     keys=(1, 1, 1),
+    access="RW insert",
     flags="write denyoom fast",
     differs="adds to a queue, which hands messages out with leases",
 )
@@ -60,6 +61,7 @@ def lpush(session: RespSession, args: list[bytes]) -> Reply:
     "Take the next message of a queue, or several.",
     group="list",
     keys=(1, 1, 1),
+    access="RW access delete",
     flags="write fast",
     differs=f"{LEASES}; at most {POP_MAX:,} at a time",
 )
@@ -97,6 +99,7 @@ def _timeout(arg: bytes) -> float:
     group="list",
     since="2.0.0",
     keys=(1, -2, 1),
+    access="RW access delete",
     flags="write blocking",
     differs=LEASES,
 )
@@ -144,6 +147,7 @@ def take(
     "How many messages are ready.",
     group="list",
     keys=(1, 1, 1),
+    access="RO",
     flags="readonly fast",
     differs="leased ones are not counted",
 )
@@ -266,14 +270,16 @@ def qlast(session: RespSession, args: list[bytes]) -> Reply:
 
 @command(
     "QDLQ",
-    -3,
-    "LIST queue [COUNT n] | REQUEUE queue seq … | PURGE queue [seq …]",
+    -2,
+    "",
     "Dead letters: show them, put them back, delete them.",
     group="flo",
     since="flo 0.1",
-    keys=(2, 2, 1),
-    flags="write",
-    subcommands={b"REQUEUE": -4},
+    subcommands={
+        "LIST": Sub(-3, "queue [COUNT n]", "Show dead letters.", "readonly", keys=(2, 2, 1)),
+        "REQUEUE": Sub(-4, "queue seq …", "Put dead letters back.", "write", keys=(2, 2, 1)),
+        "PURGE": Sub(-3, "queue [seq …]", "Delete dead letters, or all of them.", "write", keys=(2, 2, 1)),
+    },
 )
 def qdlq(session: RespSession, args: list[bytes]) -> Reply:
     sub, name, rest = args[1].upper(), args[2], args[3:]
@@ -283,6 +289,4 @@ def qdlq(session: RespSession, args: list[bytes]) -> Reply:
         return _shown(queues.dead_letters(name, count))
     if sub == b"REQUEUE":
         return resp.integer(queues.requeue(name, [receipt(arg)[0] for arg in rest]))
-    if sub == b"PURGE":
-        return resp.integer(queues.delete_dead(name, [receipt(arg)[0] for arg in rest] if rest else None))
-    raise syntax_error()
+    return resp.integer(queues.delete_dead(name, [receipt(arg)[0] for arg in rest] if rest else None))

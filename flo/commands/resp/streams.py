@@ -226,6 +226,7 @@ def xadd(session: RespSession, args: list[bytes]) -> Reply:
     group="stream",
     since="5.0.0",
     keys=(1, 1, 1),
+    access="RW delete",
     flags="write",
     differs="~ keeps up to 511 records more",
 )
@@ -244,6 +245,7 @@ def xtrim(session: RespSession, args: list[bytes]) -> Reply:
     group="stream",
     since="5.0.0",
     keys=(1, 1, 1),
+    access="RW delete",
     flags="write fast",
 )
 def xdel(session: RespSession, args: list[bytes]) -> Reply:
@@ -259,6 +261,7 @@ def xdel(session: RespSession, args: list[bytes]) -> Reply:
     group="stream",
     since="5.0.0",
     keys=(1, 1, 1),
+    access="RO",
     flags="readonly fast",
 )
 def xlen(session: RespSession, args: list[bytes]) -> Reply:
@@ -371,6 +374,8 @@ def read_options(args: list[bytes]) -> ReadOptions:
     group="stream",
     since="5.0.0",
     flags="readonly blocking movablekeys",
+    access="RO access",
+    streams_from=1,
     differs="stops near 16 MiB; cut into slices, so it is no snapshot",
 )
 def xread(session: RespSession, args: list[bytes]) -> Reply:
