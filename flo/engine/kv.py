@@ -42,7 +42,7 @@ from flo.store.kv import (
     found_in,
 )
 from flo.store.lazy import DAMAGED
-from flo.store.ordered import WAITING_MIN
+from flo.store.ordered import PLACES, WAITING_MIN, Position
 from flo.store.pattern import read_pattern
 from flo.ual.record import (
     ENTITY_BYTES_MAX,
@@ -72,9 +72,9 @@ HISTORY_SLICE_BYTES = 1 << 20
 HISTORY_BYTES_MAX = 16 << 20  # of values in one answer
 SWEEP_KEYS = 200  # expired keys buried in one slice: 3 us each
 RANDOM_TRIES = 100
-CURSORS_MAX = 10_000  # scans under way at once that can go on where they were
-CURSOR_BYTES_MAX = 4 << 20
-CURSOR_BYTES = 180  # of one besides its key, which stays in memory with it where that was deleted
+CURSORS_MAX = 10_000  # numbers of cursors kept besides two for each leaf
+CURSOR_BYTES_MAX = 16 << 20
+CURSOR_BYTES = 280  # of one besides its key, which stays in memory with it where that was deleted
 CURSOR_MAX = 1 << 53
 
 LEAN_BYTES = DEADLINE_BYTES = 8
@@ -103,34 +103,47 @@ class Version(NamedTuple):
 
 
 class Cursors:
-    """Positions of scans under numbers that any client can hold (below 2^53), good on any connection.
+    """Numbers for positions of walks (flo.store.ordered), that any client can hold (below 2^53), good on any connection.
 
-    Only so many and so large are remembered; the oldest go first, and a scan with one that went starts over.
+    A number stands for a key that a leaf ended below, and a place in that leaf. All walks share one number for one such key, so there are
+    about as many as leaves. A number is known however long its walk pauses, and whatever is scanned meanwhile. It is forgotten only once
+    CURSORS_MAX leaves more than there are were made and removed since. A walk with a forgotten one starts over.
     """
 
     def __init__(self) -> None:
-        self._positions: OrderedDict[int, bytes] = OrderedDict()
+        self._bounds: OrderedDict[int, bytes] = OrderedDict()  # the one given out longest ago first
+        self._numbers: dict[bytes, int] = {}
         self._bytes = 0
-        self._next = int.from_bytes(os.urandom(4), "little") | 1  # a cursor from before a restart should not name somebody else's position
+        self._next = int.from_bytes(os.urandom(4), "little") | 1  # a cursor from before a restart should not name another position
 
-    def remember(self, key: bytes) -> int:
-        """A number for "after `key`"."""
-        cursor = self._next
-        self._next = cursor + 1 if cursor + 1 < CURSOR_MAX else 1
-        self._positions[cursor] = key
-        self._bytes += len(key)
-        while len(self._positions) > CURSORS_MAX or self._bytes > CURSOR_BYTES_MAX:
-            self._bytes -= len(self._positions.popitem(last=False)[1])
-        return cursor
+    def number(self, position: Position, leaves: int) -> int:
+        """The cursor of a position, where there are that many leaves."""
+        bound, place = position
+        number = self._numbers.get(bound)
+        if number is None:
+            number, self._next = self._next, self._next + 1 if self._next + 1 < CURSOR_MAX // PLACES else 1
+            self._numbers[bound], self._bounds[number] = number, bound
+            self._bytes += len(bound)
+            while len(self._bounds) > CURSORS_MAX + 2 * leaves or self._bytes > CURSOR_BYTES_MAX:
+                self._forget(self._bounds.popitem(last=False)[1])
+        else:
+            self._bounds.move_to_end(number)
+        return number * PLACES + place
+
+    def _forget(self, bound: bytes) -> None:
+        del self._numbers[bound]
+        self._bytes -= len(bound)
 
     @property
     def accounted(self) -> int:
         """Bytes of memory accounted to them."""
-        return self._bytes + CURSOR_BYTES * len(self._positions)
+        return self._bytes + CURSOR_BYTES * len(self._bounds)
 
-    def position(self, cursor: int) -> bytes | None:
-        """The key a cursor stands behind; None where it is not known."""
-        return self._positions.get(cursor)
+    def position(self, cursor: int) -> Position:
+        """Where a cursor stands; the start of a walk where it is not known."""
+        number, place = divmod(cursor, PLACES)
+        bound = self._bounds.get(number)
+        return (b"", 0) if bound is None else (bound, place)
 
 
 class KeyValue(Part):
@@ -434,10 +447,8 @@ class KeyValue(Part):
                     self._end(key)
             yield
 
-    def scan_job(self, prefix: bytes, after: bytes | None, limit: int) -> Generator[None, None, tuple[list[bytes], bool]]:
-        """The next live keys with `prefix`, ascending, after `after` (None: from the first): (keys, whether there may be
-        more). Looks at `limit` keys, so it may return fewer. Yields until all keys are read after a start, while it makes new keys
-        findable, and between slices of many."""
+    def _all_in_order(self) -> Generator[None, None, None]:
+        """Yields until a scan finds every key that is there now."""
         yield from self.all_read()
         wanted = self.store.ordered.added
         while self.store.ordered.folded < wanted:
@@ -447,6 +458,12 @@ class KeyValue(Part):
                 yield
                 if self.store.ordered is not ordered:
                     break  # flushed meanwhile
+
+    def scan_job(self, prefix: bytes, after: bytes | None, limit: int) -> Generator[None, None, tuple[list[bytes], bool]]:
+        """The next live keys with `prefix`, ascending, after `after` (None: from the first): (keys, whether there may be
+        more). Looks at `limit` keys, so it may return fewer. Yields until all keys are read after a start, while it makes new keys
+        findable, and between slices of many."""
+        yield from self._all_in_order()
         found, more = self.store.ordered.page(prefix, after, min(limit, SCAN_SLICE))
         while more and found and len(found) < limit:
             yield
@@ -455,6 +472,20 @@ class KeyValue(Part):
             if not keys:
                 break
         return found, more
+
+    def walk_job(self, prefix: bytes, cursor: int, limit: int) -> Generator[None, None, tuple[list[bytes], int]]:
+        """(about `limit` keys with `prefix`, the cursor to go on with; 0 at the end), from a cursor that this gave (0: from the start).
+        Every key that is there all the time is found, in no order; some may have died. Yields as `scan_job`."""
+        yield from self._all_in_order()
+        at: Position | None = self.cursors.position(cursor)
+        found: list[bytes] = []
+        while at is not None and limit > 0:
+            if found:
+                yield
+            keys, at = self.store.ordered.walk(prefix, at, min(limit, SCAN_SLICE))
+            found += keys
+            limit -= SCAN_SLICE
+        return found, 0 if at is None else self.cursors.number(at, self.store.ordered.leaf_count)
 
     def live_keys(self, keys: Iterable[bytes]) -> list[bytes]:
         """Those of `keys` that are there. Written out, since KEYS, SCAN and EXISTS ask for thousands at once."""

@@ -1,5 +1,8 @@
 """Commands on keys, whatever they hold: presence, copies, deadlines, scans."""
 
+from bisect import bisect_left
+from zlib import crc32
+
 from flo.commands.resp import arguments
 from flo.commands.resp.arguments import integer, syntax_error
 from flo.commands.resp.session import RespSession
@@ -386,11 +389,11 @@ def _keys_job(kv: KeyValue, pattern: Pattern) -> Job:
     "SCAN",
     -2,
     "cursor [MATCH pattern] [COUNT count] [TYPE type]",
-    "Keys, a page at a time, in order.",
+    "Keys, a page at a time.",
     group="generic",
     since="2.8.0",
     flags="readonly",
-    differs="keys come in order, each once; a cursor the server no longer knows starts over",
+    differs="a key comes twice only where many others are added or deleted meanwhile; a cursor from before a restart starts over",
 )
 def scan(session: RespSession, args: list[bytes]) -> Reply:
     cursor = integer(args[1], 0, (1 << 64) - 1, "invalid cursor") if len(args[1]) < 20 else 0
@@ -414,25 +417,26 @@ def scan(session: RespSession, args: list[bytes]) -> Reply:
     kv = session.namespace.kv
     if kind in (b"list", b"stream"):
         names = session.namespace.queues.names() if kind == b"list" else session.namespace.streams.names()
-        return _scan_names(session, names, cursor, pattern, min(count, SCAN_COUNT_MAX))
+        return _scan_names(names, cursor, pattern, min(count, SCAN_COUNT_MAX))
     if pattern.exact:
         return array([bulk(b"0"), bulk_array(_of_kind(kv, kv.live_keys([pattern.prefix]), kind))])
     return _scan_job(kv, cursor, pattern, min(count, SCAN_COUNT_MAX), kind)
 
 
-def _scan_names(session: RespSession, names: list[bytes], cursor: int, pattern: Pattern, count: int) -> Job:
-    """Queues or streams by name; there are few beside keys."""
-    cursors = session.namespace.kv.cursors
-    after = cursors.position(cursor) if cursor else None
-    names = [name for name in names if name.startswith(pattern.prefix) and (after is None or name > after)]
-    following = cursors.remember(names[count - 1]) if len(names) > count else 0
-    found = yield from pattern.matching(names[:count])
+def _scan_names(names: list[bytes], cursor: int, pattern: Pattern, count: int) -> Job:
+    """Queues or streams by name, in the order of their checksums: the next one's is the cursor. There are few beside keys."""
+    left = sorted((crc32(name), name) for name in names if name.startswith(pattern.prefix))
+    first = bisect_left(left, (cursor, b""))
+    last = first + count
+    while last < len(left) and left[last][0] == left[last - 1][0]:
+        last += 1
+    following = left[last][0] if last < len(left) else 0
+    found = yield from pattern.matching([name for _, name in left[first:last]])
     return [array([bulk(b"%d" % following), bulk_array(found)])]
 
 
 def _scan_job(kv: KeyValue, cursor: int, pattern: Pattern, count: int, kind: bytes) -> Job:
-    found, more = yield from kv.scan_job(pattern.prefix, kv.cursors.position(cursor) if cursor else None, count)
-    following = kv.cursors.remember(found[-1]) if more and found else 0
+    found, following = yield from kv.walk_job(pattern.prefix, cursor, count)
     if not pattern.whole_prefix:
         found = yield from pattern.matching(found)
     live: list[bytes] = []
