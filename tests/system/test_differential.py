@@ -7,6 +7,9 @@ that the time or the connection decides are compared with a tolerance, or by the
 import re
 import shlex
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from functools import partial
+from itertools import product
 from typing import Any
 
 import pytest
@@ -14,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.support.differences import DIFFERENCES, Difference, known
-from tests.support.processes import FloProcess, RedisProcess, ReplyError, RespClient, encode
+from tests.support.processes import FloProcess, RedisProcess, ReplyError, RespClient, encode, wait_until
 
 Words = Sequence[bytes | str | int]
 
@@ -1348,6 +1351,68 @@ def test_raw_bytes_get_the_same_answer_from_both(redis_server: RedisProcess, sha
             answers.append(answer(client, RAW[name]))
         with server.connect() as client:
             answers[-1] += b" a=%r" % client.command("GET", "a")
+    assert answers[0] == answers[1]
+
+
+AT_ONCE = 100
+REPLY_MODES = [("CLIENT", "REPLY", mode) for mode in ("ON", "OFF", "SKIP")]
+# plain ones, ones that wait, ones that run in slices, and errors
+REPLY_COMMANDS: list[tuple[str, ...]] = [
+    ("PING", "heard"),
+    ("NONSENSE",),
+    ("GET",),
+    ("BRPOP", "nothing", "0.003"),
+    ("XREAD", "BLOCK", "3", "STREAMS", "nothing", "$"),
+    ("KEYS", "nothing*"),
+    ("MSET", *(f"{part}{number}" for number in range(300) for part in "kv")),
+    ("FLUSHALL",),
+]
+
+
+@pytest.mark.parametrize("in_one_write", [True, False])
+def test_client_reply_in_every_order(redis_server: RedisProcess, shared_flo: FloProcess, in_one_write: bool) -> None:
+    orders = [list(order) for order in product(REPLY_MODES, REPLY_COMMANDS, REPLY_MODES, REPLY_COMMANDS)]
+    orders += [list(order) for order in product(REPLY_MODES, REPLY_MODES, REPLY_COMMANDS)]
+    end = [("PING", "behind"), ("CLIENT", "REPLY", "ON"), ("PING", "the end")]
+    answers: list[list[bytes]] = []
+    for server in (redis_server, shared_flo):
+        answers.append([])
+        for first in range(0, len(orders), AT_ONCE):  # Redis ends a wait up to 100 ms late
+            with ExitStack() as stack:
+                clients = []
+                for order in orders[first : first + AT_ONCE]:
+                    clients.append(stack.enter_context(server.connect()))
+                    parts = [encode(*words) for words in (*order, *end)]
+                    for part in [b"".join(parts)] if in_one_write else parts:
+                        clients[-1].send(part)
+                for client in clients:
+                    replies = [raw_reply(client)]
+                    while replies[-1] != b"$7\r\nthe end\r\n":
+                        replies.append(raw_reply(client))
+                    answers[-1].append(b"".join(replies))
+    wrong = [(order, redis, flo) for order, redis, flo in zip(orders, *answers, strict=True) if redis != flo]
+    assert not wrong, wrong[:3]
+
+
+def somebody_waits(client: RespClient) -> bool:
+    """Whether a client waits in a command."""
+    return b"blocked_clients:1\r\n" in client.command("INFO", "clients")
+
+
+@pytest.mark.parametrize("mode", ["ON", "OFF", "SKIP"])
+@pytest.mark.parametrize("waiting", [("BRPOP", "queue", "0"), ("XREAD", "BLOCK", "0", "STREAMS", "stream", "0")])
+def test_client_reply_and_a_command_that_somebody_else_ends(
+    redis_server: RedisProcess, shared_flo: FloProcess, mode: str, waiting: tuple[str, ...]
+) -> None:
+    answers = []
+    for server in (redis_server, shared_flo):
+        with server.connect() as client, server.connect() as other:
+            other.command("FLUSHALL")
+            client.send(encode("CLIENT", "REPLY", mode) + encode(*waiting) + encode("PING", "behind"))
+            wait_until(partial(somebody_waits, other), "a waiting command")
+            other.command("LPUSH", "queue", "a")
+            other.command("XADD", "stream", "1-1", "f", "v")
+            answers.append(answer(client, encode("CLIENT", "REPLY", "ON")))
     assert answers[0] == answers[1]
 
 

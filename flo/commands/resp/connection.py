@@ -229,6 +229,8 @@ def _client_reply(session: RespSession, args: list[bytes]) -> bytes:
     mode = args[2].upper()
     if mode not in (b"ON", b"OFF", b"SKIP"):
         raise syntax_error()
+    if mode == b"ON":
+        session.want_reply(args)
     if mode != b"SKIP":
         session.replies, session.skip_next = mode == b"ON", False
     elif session.replies:

@@ -108,6 +108,11 @@ class RespSession(Session):
     def _is_unwanted(self, args: Any) -> bool:
         return type(args) is Unwanted and (args.skipped or not self.replies)
 
+    def want_reply(self, args: list[bytes]) -> None:
+        """Answer the request with these arguments, though a CLIENT REPLY SKIP was for it: CLIENT REPLY ON ends that."""
+        if type(args) is Unwanted:
+            args.skipped = False
+
     def refusal(self, e: Refusal, request: Any) -> bytes:
         """See `Session`."""
         if self._is_unwanted(request):
