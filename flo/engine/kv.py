@@ -201,13 +201,15 @@ class KeyValue(Part):
 
     # Every record of a key is packed in the next three methods, and nowhere else.
 
-    def _write(self, key: bytes, value: bytes, kind: int, deadline: int) -> int:
-        """Give the key a value, and a deadline (ms, 0 for none); returns the version. Raises `Overloaded`, `OutOfMemory`."""
+    def _write(self, key: bytes, value: bytes, kind: int, deadline: int, grows: bool = True) -> int:
+        """Give the key a value, and a deadline (ms, 0 for none); returns the version. `grows` is whether memory does. Raises `Overloaded`,
+        `OutOfMemory`."""
         engine, store, key_size = self.engine, self.store, len(key)
         log, now = engine.log, engine.now
         size = HEADER_BYTES + key_size + len(value)
         if log.pending_bytes + size > engine.adds_until:
-            self._admit(key, value)
+            # the record, and the tombstone of what has expired
+            engine.admit(2 * (RECORD_MARGIN_BYTES + key_size) + len(value), adds=True, grows=grows)
         if self.ended:
             self.check_namespace()
         shard = store.shards[hash(key) & SHARD_MASK]
@@ -238,7 +240,7 @@ class KeyValue(Part):
         engine, log = self.engine, self.engine.log
         size = HEADER_BYTES + LEAN_BYTES + len(key) + DEADLINE_BYTES
         if log.pending_bytes + size > engine.adds_until:
-            engine.admit(RECORD_MARGIN_BYTES + len(key), adds=True)
+            engine.admit(RECORD_MARGIN_BYTES + len(key), adds=True, grows=False)
         if self.ended:
             self.check_namespace()
         version, holder, store = entry[-VERSION_BYTES:-1] + NO_FLAGS, entry_holder(entry), self.store
@@ -267,10 +269,6 @@ class KeyValue(Part):
         if self.watches.by_name:
             self._tell(key)
         return index
-
-    def _admit(self, key: bytes, value: bytes) -> None:
-        """Check that one write that adds has room: the record, and the tombstone of what has expired."""
-        self.engine.admit(2 * (RECORD_MARGIN_BYTES + len(key)) + len(value), adds=True)
 
     def entry(self, key: bytes) -> bytes | None:
         """The key's entry (flo.store.kv), None where it is missing or expired. An expired one is buried, for somebody is about to be shown
@@ -661,8 +659,8 @@ class KeyValue(Part):
             return False
         check_sizes(target, found.value)
         if move:
-            self.engine.admit(2 * (RECORD_MARGIN_BYTES + len(target)) + len(found.value) + len(source), adds=True)
-        self._write(target, found.value, found.kind, found.deadline)
+            self.admit_keeps(2 * (RECORD_MARGIN_BYTES + len(target)) + len(found.value) + len(source))
+        self._write(target, found.value, found.kind, found.deadline, grows=not move)
         if move:
             self._bury(source)
         return True
@@ -743,7 +741,7 @@ class KeyValue(Part):
             self.admit_frees(RECORD_MARGIN_BYTES + len(key))
             return self._bury(key)
         check_sizes(key, left)
-        return self._write(key, left, JSON, entry_deadline(entry))
+        return self._write(key, left, JSON, entry_deadline(entry), grows=False)
 
     # -- expiry ------------------------------------------------------------------------------------
 

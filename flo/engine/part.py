@@ -53,7 +53,7 @@ class Database(Protocol):
     def clock_ahead(self) -> int:
         """By how many ms the stamps are ahead of the wall clock."""
 
-    def admit(self, size: int, adds: bool) -> None:
+    def admit(self, size: int, adds: bool, grows: bool = True) -> None:
         """Check that records of `size` bytes may be appended. Raises `Overloaded` or `OutOfMemory`."""
 
     def write(self, record: Record) -> int:
@@ -135,6 +135,11 @@ class Part:
         """Check that records of so many bytes, which add, have room. Raises `Overloaded`, `OutOfMemory`."""
         if self.engine.log.pending_bytes + size > self.engine.adds_until:
             self.engine.admit(size, adds=True)
+
+    def admit_keeps(self, size: int) -> None:
+        """The same of records that add to the log and not to memory. Raises `Overloaded`."""
+        if self.engine.log.pending_bytes + size > self.engine.adds_until:
+            self.engine.admit(size, adds=True, grows=False)
 
     def admit_frees(self, size: int) -> None:
         """The same of records that free. Raises `Overloaded`."""

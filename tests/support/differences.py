@@ -50,6 +50,27 @@ DIFFERENCES: tuple[Difference, ...] = (
         r"\$6\r\n5005\.6",
         "the sum is exact in decimal; Redis adds long doubles and shows their error",
     ),
+    Difference(
+        ("SET k 1", "INCRBYFLOAT k 1e308"),
+        r"incrbyfloat \S+ -?\d(\.\d)?e[34]\d\d",
+        r"\$\d+\r\n\d+",
+        r"\$\d+\r\n\d+|-ERR value is not a valid float",
+        "the sum is exact in decimal, and within what a double holds; Redis has the long doubles of its machine",
+    ),
+    Difference(
+        ("INCRBYFLOAT k 0x10",),
+        r"(incrbyfloat|brpop) \S+ 0x.*",
+        r"\$\d+\r\n\d+|\*-1|_",
+        r"-ERR (value is not a valid float|timeout is not a float or out of range)",
+        "a number is written in decimal; Redis takes what strtold takes",
+    ),
+    Difference(
+        ("BRPOP k 1e100",),
+        r"brpop \S+ (inf|\d+e\d+|\d{16,})",
+        r"-ERR timeout is negative",
+        r"-ERR timeout is out of range",
+        "Redis 7.0 overflows here; 7.4 says what Flo says",
+    ),
     # -- deadlines ---------------------------------------------------------------------------------
     Difference(
         ("SET k v", "PEXPIRE k 1900", "PTTL k"),

@@ -592,6 +592,53 @@ SCRIPTS: dict[str, str] = {
         INCRBY missing abc
         EXISTS missing
     """,
+    "bad numbers": """
+        SET n 1
+        INCRBYFLOAT n inf
+        INCRBYFLOAT n -inf
+        INCRBYFLOAT n nan
+        INCRBYFLOAT n infinity
+        INCRBYFLOAT n 1e5000
+        INCRBYFLOAT n 1e400
+        INCRBYFLOAT n 0x10
+        SET n 1
+        INCRBYFLOAT n 1_0
+        INCRBYFLOAT n 1e
+        INCRBYFLOAT n .5
+        SET t inf
+        INCRBYFLOAT t 1
+        BRPOP q abc
+        BRPOP q ''
+        BRPOP q ' 1'
+        BRPOP q -1
+        BRPOP q nan
+        BRPOP q inf
+        BRPOP q -inf
+        BRPOP q 1e100
+        BRPOP q 9223372036854776
+        BRPOP q 1_0
+        CLIENT LIST ID abc
+        CLIENT LIST ID 0
+        CLIENT LIST ID -1
+        CLIENT LIST ID 1 abc
+        CLIENT LIST TYPE foo
+        CLIENT LIST TYPE normal x
+        CLIENT LIST FOO
+        CLIENT KILL ID abc
+        CLIENT KILL ID -1
+        WAIT abc 0
+        WAIT 0 abc
+        WAIT 0 -1
+        WAIT -1 0
+        LOLWUT VERSION abc
+    """,
+    "config set of one parameter twice": """
+        CONFIG SET maxmemory 0 maxmemory 0
+        CONFIG SET maxmemory 0 MAXMEMORY 0
+        CONFIG SET slowlog-max-len 128 slowlog-max-len 129
+        CONFIG GET slowlog-max-len
+        CONFIG SET maxmemory 0 x
+    """,
     "counters at the edges": """
         SET n 9223372036854775806
         INCR n
@@ -1555,6 +1602,12 @@ def test_command_list_is_what_redis_lists_of_the_commands_both_have(pair: Pair, 
         assert redis == flo
     else:
         assert {name for _, name in redis[1]} & both == {name for _, name in flo[1]} & both
+
+
+@pytest.mark.parametrize("line", ["CLIENT LIST", "CLIENT INFO", "client list TYPE normal"])
+def test_client_list_shows_subcommands_as_redis_does(pair: Pair, line: str) -> None:
+    shown = [re.findall(rb"cmd=(\S+)", reply) for reply in pair.ask(words_of(line))]
+    assert shown[0][-1] == shown[1][-1] and shown[0][-1] in (b"client|list", b"client|info")
 
 
 # -- generated sequences -----------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from flo.commands.resp.connection import DATABASES, REDIS_VERSION
 from flo.commands.resp.session import RespSession, wrong_subcommand
 from flo.commands.resp.table import Sub, command
 from flo.commands.runner import Reply
-from flo.config import assign, setting_rows
+from flo.config import SettingRow, assign, setting_rows
 from flo.errors import BadRequest, ConfigError
 from flo.proto import resp
 from flo.proto.resp import EMPTY_ARRAY, OK, ZERO, array, bulk, bulk_array, error, mapping, verbatim
@@ -234,7 +234,7 @@ def _config_set(session: RespSession, pairs: list[bytes]) -> bytes:
     host = session.host
     rows = {name: row for row in setting_rows() for name in (row.full_name, row.redis) if name}
     known = _config_values(host)
-    changes = []
+    changes: list[tuple[SettingRow, str]] = []
     for at in range(0, len(pairs), 2):
         name = pairs[at].decode("utf-8", "replace").lower()
         if name not in rows:
@@ -246,6 +246,9 @@ def _config_set(session: RespSession, pairs: list[bytes]) -> bytes:
         value = pairs[at + 1].decode("utf-8", "replace")
         if name == "loglevel":
             value = {"notice": "info", "verbose": "info"}.get(value, value)
+        if any(rows[name] is row for row, _ in changes):
+            shown = pairs[at].decode("utf-8", "replace")
+            return error(f"ERR CONFIG SET failed (possibly related to argument '{shown}') - duplicate parameter")
         changes.append((rows[name], value))
     before = {row.attribute: getattr(host.settings, row.attribute) for row, _ in changes}
     try:
@@ -557,7 +560,7 @@ def asking(session: RespSession, args: list[bytes]) -> Reply:
     differs="answers at once; in `sync` every answered write is on disk already",
 )
 def wait(session: RespSession, args: list[bytes]) -> Reply:
-    integer(args[1], 0)
+    integer(args[1])
     if integer(args[2], message="timeout is not an integer or out of range") < 0:
         raise BadRequest("timeout is negative")
     return ZERO
@@ -622,5 +625,7 @@ def shutdown(session: RespSession, args: list[bytes]) -> Reply:
 
 @command("LOLWUT", -1, "[VERSION version]", "A picture, and the version.", group="server", since="5.0.0", flags="readonly fast")
 def lolwut(session: RespSession, args: list[bytes]) -> Reply:
+    if len(args) > 2 and args[1].upper() == b"VERSION":
+        integer(args[2])
     rows = ["~" * (8 + (at * 7) % 24) for at in range(5)]
     return verbatim("\n".join(rows) + f"\nFlo ver. {flo.__version__}\n", session.v3)

@@ -286,6 +286,7 @@ def client(session: RespSession, args: list[bytes]) -> Reply:
             return error(f"ERR {args[2].decode().lower()} cannot contain spaces, newlines or special characters.")
         session.library[attribute] = args[3]
         return OK
+    session.last_command = session.name_of(args)  # it shows itself
     if sub == b"INFO":
         return resp.verbatim(session.describe() + "\n", session.v3)
     if sub == b"LIST":
@@ -310,7 +311,7 @@ def _client_list(session: RespSession, args: list[bytes]) -> bytes:
     if len(args) > 2:
         option = args[2].upper()
         if option == b"ID" and len(args) > 3:
-            wanted = {integer(arg, 0, message="Invalid client ID") for arg in args[3:]}
+            wanted = {integer(arg, message="Invalid client ID") for arg in args[3:]}
         elif option != b"TYPE" or len(args) != 4 or args[3].lower() not in CLIENT_TYPES:
             raise syntax_error()
         elif args[3].lower() != b"normal":

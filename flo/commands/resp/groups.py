@@ -95,11 +95,12 @@ def xgroup(session: RespSession, args: list[bytes]) -> Reply:
             else:
                 raise wrong_subcommand(args)
             at += 1
-        start = None if args[4] == b"$" else stream_id(args[4])
         if sub == b"CREATE":
+            start = None if args[4] == b"$" else stream_id(args[4])
             groups.create(name, group, start, make_stream=make, read=read)
         else:
-            groups.set_cursor(name, group, start, read)
+            ends = {b"$": None, b"-": 0, b"+": ID_MAX}
+            groups.set_cursor(name, group, ends[args[4]] if args[4] in ends else stream_id(args[4]), read)
         return OK
     if sub == b"DESTROY":
         return resp.integer(groups.destroy(args[2], args[3]))

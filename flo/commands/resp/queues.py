@@ -5,7 +5,7 @@ RPOP and BRPOP lease, as every delivery does: QLAST tells the receipts. With CLI
 
 from collections.abc import Callable
 
-from flo.commands.resp.arguments import integer, syntax_error
+from flo.commands.resp.arguments import I64_MAX, integer, syntax_error
 from flo.commands.resp.session import RespSession, wrong_arity
 from flo.commands.resp.table import Sub, command
 from flo.commands.runner import WAITING, Job, Reply
@@ -84,10 +84,12 @@ def _timeout(arg: bytes) -> float:
         seconds = float(arg)
     except ValueError:
         seconds = float("nan")
-    if not abs(seconds) < float("inf") or b"_" in arg or arg != arg.strip():
+    if seconds != seconds or b"_" in arg or arg != arg.strip():
         raise BadRequest("timeout is not a float or out of range")
     if seconds < 0:
         raise BadRequest("timeout is negative")
+    if seconds * 1000 > I64_MAX:
+        raise BadRequest("timeout is out of range")
     return seconds
 
 

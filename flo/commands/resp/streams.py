@@ -381,26 +381,27 @@ def read_options(args: list[bytes]) -> ReadOptions:
 def xread(session: RespSession, args: list[bytes]) -> Reply:
     options = read_options(args)
     streams = streams_of(session)
-    after: dict[bytes, int] = {}
+    after: list[tuple[bytes, int]] = []  # a stream may be named twice, and is answered twice
     for name, arg in zip(options.names, options.ids, strict=True):
         stream = streams.store.find(name)
         if arg == b"$":
-            after[name] = stream.last if stream is not None else 0
+            after.append((name, stream.last if stream is not None else 0))
         elif arg == b"+":
             last = stream.chunks[-1].last() if stream is not None and stream.chunks else 0
-            after[name] = max(last - 1, 0)
+            after.append((name, max(last - 1, 0)))
         elif arg == b">":
             raise BadRequest("The > ID can be specified only when calling XREADGROUP using the GROUP <group> <consumer> option.")
         else:
-            after[name] = stream_id(arg)
-    if options.block is None or any(_has(streams, name, ident) for name, ident in after.items()):
+            after.append((name, stream_id(arg)))
+    if options.block is None or any(_has(streams, name, ident) for name, ident in after):
         return _xread_job(session, after, options.limit)
+    awaited = dict(reversed(after))  # the first of one that is named twice, as in Redis
     count = min(options.limit, READ_WAITING_MAX)
 
     def notify() -> int:
         rows: list[tuple[bytes, bytes]] = []
         left = count
-        for name, ident in after.items():
+        for name, ident in awaited.items():
             try:
                 found = streams.read(name, ident + 1, limit=left) if left and ident < ID_MAX else []
             except Damaged as e:
@@ -412,7 +413,7 @@ def xread(session: RespSession, args: list[bytes]) -> Reply:
         block.answer(by_stream(session, rows))
         return count - left
 
-    watch = streams.watch(after, notify)
+    watch = streams.watch(awaited, notify)
     block = session.block(options.block, watch.cancel, lambda: nil_array(session), args)
     return WAITING
 
@@ -425,10 +426,10 @@ def _has(streams: Streams, name: bytes, after: int) -> bool:
     return stream is not None and bool(stream.chunks) and stream.chunks[-1].last() > after
 
 
-def _xread_job(session: RespSession, after: dict[bytes, int], count: int) -> Generator[None, None, list[bytes]]:
+def _xread_job(session: RespSession, after: list[tuple[bytes, int]], count: int) -> Generator[None, None, list[bytes]]:
     rows: list[tuple[bytes, bytes]] = []
     room, looked = REPLY_BYTES_MAX, 0
-    for name, ident in after.items():
+    for name, ident in after:
         if ident >= ID_MAX or room <= 0:
             continue
         if looked >= READ_SLICE:

@@ -444,6 +444,8 @@ def incrbyfloat(session: RespSession, args: list[bytes]) -> Reply:
             if len(text) > 256 or b"_" in text or text != text.strip():
                 raise InvalidOperation
             value = Decimal(text.decode("latin-1"))
+            if value.is_infinite():
+                raise BadRequest("increment would produce NaN or Infinity")
             if not abs(float(value)) < float("inf") or value.adjusted() < -400:
                 raise InvalidOperation
         except (InvalidOperation, ValueError, OverflowError):
