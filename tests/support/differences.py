@@ -93,6 +93,14 @@ DIFFERENCES: tuple[Difference, ...] = (
         r"-ERR (invalid expire time in 'getex' command|value is not an integer or out of range)",
         "a time that cannot be is refused whether or not the key is there; Redis looks for the key first",
     ),
+    # -- streams -----------------------------------------------------------------------------------
+    Difference(
+        ("XADD s 2-1 f v", "XDEL s 2-1", "XSETID s 1-1"),
+        r"xsetid .*",
+        r"\+OK",
+        r"-ERR (The ID specified in XSETID is smaller than current max_deleted_entry_id|the (last id of the )?stream .* never goes back.*)",
+        "the last id never goes back: a record's id is not given twice. Redis 7.2 compares with the highest deleted id too",
+    ),
     # -- patterns and cursors ----------------------------------------------------------------------
     Difference(
         ("SET '\\xff' v", "SET m v", "KEYS '[a-\\xff]'"),

@@ -639,6 +639,24 @@ SCRIPTS: dict[str, str] = {
         CONFIG GET slowlog-max-len
         CONFIG SET maxmemory 0 x
     """,
+    "old names, and all or none": """
+        SUBSTR n 0 1
+        SET n hello
+        SUBSTR n 0 1
+        SUBSTR n -3 -1
+        SUBSTR n a 1
+        SUBSTR n
+        MSETNX a 1 b 2
+        MSETNX a 1 c 2
+        EXISTS c
+        MSETNX a
+        MSETNX a 1 b
+        MSETNX c 1 c 2
+        MGET a b c
+        LASTSAVE x
+        ROLE x
+        WAIT 0 0
+    """,
     "counters at the edges": """
         SET n 9223372036854775806
         INCR n
@@ -1602,6 +1620,32 @@ def test_command_list_is_what_redis_lists_of_the_commands_both_have(pair: Pair, 
         assert redis == flo
     else:
         assert {name for _, name in redis[1]} & both == {name for _, name in flo[1]} & both
+
+
+def test_no_name_of_redis_is_unknown(redis_server: RedisProcess, shared_flo: FloProcess) -> None:
+    """Every command and subcommand is served, or refused by a sentence that says more; each command with subcommands has HELP."""
+    with redis_server.connect() as client:
+        names = sorted(client.command("COMMAND", "LIST"))
+    assert len(names) > 350
+    refused = 0
+    for name in names:
+        words = name.upper().split(b"|")
+        if words[0] in (b"MONITOR", b"SHUTDOWN", b"QUIT", b"MULTI", b"RESET"):
+            continue
+        with shared_flo.connect() as client:
+            reply = client.command(*words)
+            text = str(reply) if isinstance(reply, ReplyError) else ""
+            assert "unknown command" not in text, text
+            if "unknown subcommand" in text:
+                assert words[0] == b"CLIENT", text  # as SPEC has it: libraries try them, and go on by that error
+            if " is not supported: " in text:
+                assert text.startswith(f"ERR {b' '.join(words[:1]).decode()}") and text[-1] not in ".…", text
+                assert 15 < len(text.partition(": ")[2]) < 150, text
+                refused += 1
+            if len(words) > 1:
+                first = client.command(words[0], "help")[0]
+                assert first.startswith(words[0] + b" <subcommand> ") or b" is not supported: " in first
+    assert refused > 150
 
 
 @pytest.mark.parametrize("line", ["CLIENT LIST", "CLIENT INFO", "client list TYPE normal"])

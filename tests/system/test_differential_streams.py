@@ -59,6 +59,31 @@ SCRIPTS: dict[str, str] = {
         TYPE t
         TYPE t2
     """,
+    "setting the last id": """
+        XSETID s 5-1
+        XADD s 2-1 a 1
+        XADD s 3-1 a 1
+        XSETID s 1-0
+        XSETID s 3-1
+        XSETID s 9-1
+        XINFO STREAM s
+        XADD s 8-0 a 1
+        XSETID s 9-1 ENTRIESADDED 10
+        XSETID s 9-1 MAXDELETEDID 4-1 ENTRIESADDED 12
+        XINFO STREAM s
+        XSETID s 9-1 ENTRIESADDED 1 MAXDELETEDID 4-1
+        XSETID s 9-1 ENTRIESADDED 12 MAXDELETEDID 19-1
+        XSETID s 9-1 ENTRIESADDED -1 MAXDELETEDID 4-1
+        XSETID s 9-1 ENTRIESADDED abc MAXDELETEDID 4-1
+        XSETID s abc
+        XSETID s 9-1 FOO
+        XSETID s 9-1 FOO 1
+        XSETID s +
+        XSETID s
+        XDEL s 3-1
+        XSETID s 2-5
+        XSETID none 1-1 ENTRIESADDED 1 MAXDELETEDID 0-0
+    """,
     "a stream named twice": """
         XADD s 1-1 a 1
         XADD s 2-1 a 2

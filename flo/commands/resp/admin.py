@@ -566,6 +566,45 @@ def wait(session: RespSession, args: list[bytes]) -> Reply:
     return ZERO
 
 
+@command(
+    "WAITAOF",
+    4,
+    "numlocal numreplicas timeout",
+    "Whether the writes are on disk here, and on how many replicas: there are none.",
+    group="generic",
+    since="7.2.0",
+    flags="blocking",
+    differs="answers at once; in `sync` every answered write is on disk already",
+)
+def waitaof(session: RespSession, args: list[bytes]) -> Reply:
+    local = integer(args[1], 0, 1, "value is out of range, must between 0 and 1")
+    integer(args[2], 0)
+    if integer(args[3], message="timeout is not an integer or out of range") < 0:
+        raise BadRequest("timeout is negative")
+    durability = session.host.engine.log.durability
+    if local and durability not in (SYNC, ASYNC):
+        raise BadRequest("WAITAOF cannot be used when numlocal is set but appendonly is disabled.")
+    return array([resp.integer(int(durability == SYNC)), ZERO])
+
+
+@command("ROLE", 1, "", "The server's role: `master`, with no replicas.", group="server", since="2.8.12", flags="fast")
+def role(session: RespSession, args: list[bytes]) -> Reply:
+    return array([bulk(b"master"), resp.integer(session.host.engine.log.written), EMPTY_ARRAY])
+
+
+@command(
+    "LASTSAVE",
+    1,
+    "",
+    "When everything was last on disk, in Unix seconds: now.",
+    group="server",
+    flags="fast",
+    differs="Flo is always durable",
+)
+def lastsave(session: RespSession, args: list[bytes]) -> Reply:
+    return resp.integer(session.host.engine.now // 1000)
+
+
 # -- the whole of it -------------------------------------------------------------------------------
 
 

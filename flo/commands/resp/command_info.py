@@ -25,7 +25,8 @@ OTHER_CATEGORIES = {  # … and where it does not
     "command": "connection", "wait": "connection", "cluster": "", "readonly": "connection", "readwrite": "connection",
     "dbsize": "keyspace", "flushdb": "keyspace", "flushall": "keyspace",
 }  # fmt: skip
-DANGEROUS = {"flushall", "flushdb", "info", "keys"}  # besides all that have the flag `admin`
+ADMIN = {"lastsave", "role"}  # besides all that have the flag `admin`
+DANGEROUS = {"flushall", "flushdb", "info", "keys"}  # besides those
 
 
 class Entry(NamedTuple):
@@ -84,12 +85,12 @@ def _named(names: list[bytes]) -> list[Entry | None]:
 def _categories(entry: Entry) -> list[str]:
     group = OTHER_CATEGORIES.get(entry.command.name.lower(), GROUP_CATEGORIES.get(entry.command.group, ""))
     found = [group] if group and not entry.subs else ["connection"] if entry.name == "command" else []
-    flags = entry.flags
-    found += [
-        word for word, flag in (("read", "readonly"), ("write", "write"), ("admin", "admin"), ("blocking", "blocking")) if flag in flags
-    ]
+    flags, admin = entry.flags, "admin" in entry.flags or entry.name in ADMIN
+    found += [word for word, flag in (("read", "readonly"), ("write", "write"), ("blocking", "blocking")) if flag in flags]
     found.append("fast" if "fast" in flags else "slow")
-    if "admin" in flags or entry.name in DANGEROUS:
+    if admin:
+        found.append("admin")
+    if admin or entry.name in DANGEROUS:
         found.append("dangerous")
     return found
 

@@ -5,7 +5,7 @@ from types import GeneratorType
 from typing import Any
 
 from flo.commands.host import KEYS_AT_ONCE, Host, Peer, client_line
-from flo.commands.resp import decode, table
+from flo.commands.resp import decode, load_table, table
 from flo.commands.runner import Call, Decoded, Job, Later, Reply, Session, Wait
 from flo.engine import Namespace
 from flo.errors import BadRequest, InternalError, Refusal
@@ -153,7 +153,9 @@ class RespSession(Session):
             word = args[1].upper()
             sub = command.subcommands.get(word)
             if sub is None:
-                raise unknown_subcommand(args)
+                load_table()
+                sentence = table.REFUSED_SUBCOMMANDS.get((command.name.encode(), word))
+                raise BadRequest(sentence) if sentence else unknown_subcommand(args)
             if count != sub.arity if sub.arity > 0 else count < -sub.arity:
                 self.host.counters.errors += 1
                 return wrong_arity(f"{command.name}|{word.decode()}")

@@ -13,7 +13,7 @@ from flo.engine.group import MANY_SLICE, check_ids
 from flo.engine.stream import FIELDS, RAW, Bounds, StreamRecord, id_text
 from flo.errors import BadRequest, Damaged, NotFound
 from flo.proto import fields, resp
-from flo.proto.resp import EMPTY_ARRAY, NIL3, NIL_ARRAY2, array, bulk
+from flo.proto.resp import EMPTY_ARRAY, NIL3, NIL_ARRAY2, OK, array, bulk
 from flo.store.stream import CHUNK_RECORDS, ID_HALF_MAX, ID_MAX, SEQ_BITS, Stream
 
 INVALID_ID = "Invalid stream ID specified as stream command argument"
@@ -251,6 +251,36 @@ def xtrim(session: RespSession, args: list[bytes]) -> Reply:
 def xdel(session: RespSession, args: list[bytes]) -> Reply:
     ids = [stream_id(arg) for arg in args[2:]]
     return counted(ids, lambda some: streams_of(session).delete_records(args[1], some))
+
+
+@command(
+    "XSETID",
+    -3,
+    "stream last-id [ENTRIESADDED count] [MAXDELETEDID id]",
+    "Raise a stream's last id and counts, as for one that was copied from elsewhere.",
+    group="stream",
+    since="5.0.0",
+    keys=(1, 1, 1),
+    flags="write denyoom fast",
+    differs="neither the last id nor the count goes back",
+)
+def xsetid(session: RespSession, args: list[bytes]) -> Reply:
+    last = stream_id(args[2])
+    added = max_deleted = None
+    for at in range(3, len(args), 2):
+        word = args[at].upper()
+        if word not in (b"ENTRIESADDED", b"MAXDELETEDID") or at + 1 == len(args):
+            raise syntax_error()
+        if word == b"ENTRIESADDED":
+            added = integer(args[at + 1])
+            if added < 0:
+                raise BadRequest("entries_added must be positive")
+        else:
+            max_deleted = stream_id(args[at + 1])
+            if last < max_deleted:
+                raise BadRequest("The ID specified in XSETID is smaller than the provided max_deleted_entry_id")
+    streams_of(session).set_last(args[1], last, added, max_deleted)
+    return OK
 
 
 @command(

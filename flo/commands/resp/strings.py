@@ -276,6 +276,29 @@ def mset(session: RespSession, args: list[bytes]) -> Reply:
 
 
 @command(
+    "MSETNX",
+    -3,
+    "key value [key value …]",
+    "Set several keys if none of them exists.",
+    group="string",
+    since="1.0.1",
+    keys=(1, -1, 2),
+    access="OW insert",
+    flags="write denyoom",
+    differs="at most 10,000 keys at a time",
+)
+def msetnx(session: RespSession, args: list[bytes]) -> Reply:
+    if len(args) % 2 == 0:
+        raise BadRequest("wrong number of arguments for 'msetnx' command")
+    kv, keys = session.namespace.kv, args[1::2]
+    check_count(keys)
+    if kv.live_keys(keys):
+        return ZERO
+    kv.put_many([(key, value, 0) for key, value in zip(keys, args[2::2], strict=True)])
+    return ONE
+
+
+@command(
     "STRLEN", 2, "key", "The length of a key's string.", group="string", since="2.2.0", keys=(1, 1, 1), access="RO", flags="readonly fast"
 )
 def strlen(session: RespSession, args: list[bytes]) -> Reply:
@@ -318,6 +341,19 @@ def getrange(session: RespSession, args: list[bytes]) -> Reply:
     start = max(start + size, 0) if start < 0 else start
     end = max(end + size, 0) if end < 0 else min(end, size - 1)
     return bulk(value[start : end + 1] if size and start <= end else b"")
+
+
+@command(
+    "SUBSTR",
+    4,
+    "key start end",
+    "The same as GETRANGE, whose old name this is.",
+    group="string",
+    keys=(1, 1, 1),
+    flags="readonly",
+)
+def substr(session: RespSession, args: list[bytes]) -> Reply:
+    return getrange(session, args)
 
 
 @command(

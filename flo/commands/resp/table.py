@@ -58,6 +58,7 @@ COMMANDS: dict[bytes, Command] = {}  # by upper-case name
 SPELLINGS: dict[bytes, Command] = {}  # by the spellings clients use, upper and lower case
 # Of these, the ones that a session may execute without a look at anything but the number of arguments: (handler, fewest, most, name)
 PLAIN: dict[bytes, tuple[Handler, int, int, str]] = {}
+REFUSED_SUBCOMMANDS: dict[tuple[bytes, bytes], str] = {}  # by command and word, upper-case: the sentence that refuses it
 MANY = 1 << 30  # arguments: no bound
 
 
