@@ -214,8 +214,16 @@ class OrderedKeys:
             leaf, first = self._leaves[at], self._firsts[at]
             bound = self._firsts[at + 1] if at + 1 < len(self._firsts) else b""
             low, high = bisect_left(leaf, prefix), bisect_left(leaf, top) if top else len(leaf)
+            if not place and len(found) + high - low <= limit:
+                found += leaf[low:high]
+                if first <= prefix:
+                    return found, None
+                below = first
+                continue
+            if found:
+                return found, (bound, place)  # a page of whole leaves needs no places, which take 0.2 ms to find
             order = self._places_of(leaf)
-            same = len(found)  # where the keys of one place begin
+            same = 0  # where the keys of one place begin
             for mark in order[bisect_left(order, place << INDEX_BITS) :]:
                 index = mark & INDEX_MASK
                 if not low <= index < high:
@@ -231,8 +239,6 @@ class OrderedKeys:
             if first <= prefix:
                 return found, None
             below, place = first, 0
-            if len(found) >= limit:
-                return found, (below, place)
 
     def _leaf_below(self, top: bytes) -> int:
         """The index of the leaf with the highest keys below `top` (empty: of all), sorted."""
