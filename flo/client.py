@@ -23,8 +23,9 @@ from urllib.parse import unquote, urlsplit
 
 from flo import calls, forks
 from flo.calls import Call, Id, NotAnAnswer, StreamId, StreamRecord
-from flo.errors import BadRequest, FloError, Refusal
+from flo.errors import BadRequest, FloError, Refusal, Unauthorized
 from flo.given import Text, data, text, told
+from flo.limits import LIST_ITEMS_MAX, RESPONSE_BYTES_MAX
 from flo.operations.kv import KeyOperations
 from flo.operations.queue import QueueOperations
 from flo.operations.stream import StreamOperations
@@ -34,11 +35,10 @@ from flo.proto.binary import RESPONSE_BYTES, FrameReader, FramingLost, Response,
 T = TypeVar("T")
 DEFAULT_URL = "flo://127.0.0.1:9000/default"
 EXPECTED = "flo://[:secret@]host[:port][/namespace] is expected"
+NO_SECRET = "this server has a secret; give it as flo.Client(secret=…), or in the URL: flo://:SECRET@host"
 DEFAULT_PORT = 9000
 RECEIVE_BYTES = 256 << 10
 SEND_BYTES = 1 << 20  # passed to the kernel at once, before reading answers
-RESPONSE_BYTES_MAX = 64 << 20  # lists stop near 16 MiB, after one item of up to 16 MiB
-SCAN_PAGE = 1000
 IDLE_MAX = 16  # connections kept for the next calls; more are left from a burst of threads, and are closed
 TIMEOUT_MAX = 1e9  # seconds: thirty years
 POLL_SECONDS_MAX = 3600.0  # one poll; the kernel takes 24 days at most
@@ -234,11 +234,20 @@ class _Connection:
 
     def finish(self, call: Call[T], response: Response) -> T:
         """The result of the call. Raises a `Refusal`, `Disconnected`."""
+        client = self._client
         try:
             return call.finish(response)
+        except BadRequest as e:
+            if client._hash and f"{client._hash:#018x}" in str(e):  # the server knows the hash alone
+                raise BadRequest(f"there is no namespace {client.namespace!r}; create it first") from None
+            raise
+        except Unauthorized:
+            if client.secret is None:
+                raise Unauthorized(NO_SECRET) from None
+            raise
         except (NotAnAnswer, UnicodeError, RecursionError) as e:
             self.close()
-            where = f"{self._client.host} port {self._client.port}"
+            where = f"{client.host} port {client.port}"
             raise Disconnected(f"{where} gave an answer that does not fit {call.operation.name}: {e}") from None
 
     def connect(self) -> None:
@@ -327,7 +336,8 @@ class _Connection:
         """Put the complete responses in their places; returns how many there were."""
         if self._first and data[:1] == b"-":
             # a server that cannot serve this client says why before it knows the protocol
-            raise Disconnected(data[1:].split(b"\r\n")[0].decode("utf-8", "replace"))
+            word, _, sentence = data[1:].split(b"\r\n")[0].decode("utf-8", "replace").partition(" ")
+            raise Disconnected(sentence if word.isupper() else f"{word} {sentence}")
         self._first = False
         data, at, count = self._rest + data, 0, 0
         while True:
@@ -356,7 +366,7 @@ class KeyCalls(KeyOperations):
         """Every (key, value) with a prefix, ascending, page by page. Keys written meanwhile may or may not appear."""
         cursor = b""
         while True:
-            page = self.scan_page(prefix, limit=SCAN_PAGE, cursor=cursor, keys_only=keys_only)
+            page = self.scan_page(prefix, limit=LIST_ITEMS_MAX, cursor=cursor, keys_only=keys_only)
             yield from page.items
             cursor = page.cursor
             if not cursor:
@@ -364,13 +374,14 @@ class KeyCalls(KeyOperations):
 
 
 class QueueCalls(QueueOperations):
-    """The operations on queues. A receipt is a `Message` or (seq, attempt); a seq alone stands for the present lease, whoever holds it."""
+    """The operations on queues. A receipt is a `Message`, (seq, attempt), or the text `seq-attempt`; a seq alone stands for the present
+    lease, whoever holds it."""
 
     def list(self) -> Iterator[dict[str, Any]]:
         """Every queue with its stats."""
         cursor = b""
         while True:
-            page = self.list_page(SCAN_PAGE, cursor)
+            page = self.list_page(LIST_ITEMS_MAX, cursor)
             yield from page["queues"]
             cursor = b64decode(page["cursor"])
             if not cursor:
@@ -383,7 +394,7 @@ class StreamCalls(StreamOperations):
     def scan(self, stream: Text, start: Id | None = None, end: Id | None = None) -> Iterator[StreamRecord]:
         """Every record from `start` to `end`, page by page."""
         while True:
-            page = self.read(stream, start, end, limit=SCAN_PAGE)
+            page = self.read(stream, start, end, limit=LIST_ITEMS_MAX)
             yield from page
             if not page:
                 return
@@ -394,7 +405,7 @@ class StreamCalls(StreamOperations):
         if start is None:
             start = after(self.info(stream).last)
         while True:
-            page = self.read(stream, start, limit=SCAN_PAGE, block=0)
+            page = self.read(stream, start, limit=LIST_ITEMS_MAX, block=0)
             yield from page
             if page:
                 start = after(page[-1].id)
@@ -403,7 +414,7 @@ class StreamCalls(StreamOperations):
         """Every stream with its figures."""
         cursor = b""
         while True:
-            page = self.list_page(SCAN_PAGE, cursor)
+            page = self.list_page(LIST_ITEMS_MAX, cursor)
             yield from page["streams"]
             cursor = b64decode(page["cursor"])
             if not cursor:

@@ -32,7 +32,7 @@ FULL_RETRY_SECONDS = 60.0  # until a pass that found no room is tried again
 REAP_SECONDS = 0.1  # how often to check whether a finished process has ended
 NEVER_LOOKED = (0, 0, 0, 0, False)
 LOOK_SECONDS = 0.5  # how often to check whether the machine is idle, while a tail waits
-TAIL_BYTES_MIN = 16 << 20  # of sealed segments: a start reads so much in 0.2 s, and a process costs 0.1 s
+TAIL_BYTES_MIN = 16 << 20  # of sealed segments: a start reads this much in 0.2 s, and a process costs 0.1 s
 LINE_BYTES_MAX = 1 << 20  # of one line from the process: the names of the files of one group
 
 
@@ -57,7 +57,7 @@ class Rules(Protocol):
 
 
 class Compactor:
-    """One per server."""
+    """Starts the passes of one server, one pass at a time."""
 
     def __init__(self, log: Log, rules: Rules, watcher: Watcher, tell: Callable[[str, str], None]) -> None:
         """`tell(level, sentence)` reaches the operator."""
@@ -72,14 +72,14 @@ class Compactor:
         self._tail = False  # the present pass is over the tail
         self._again = False  # check again after the pass: segments written meanwhile may deserve another; a failed pass waits for a roll
         self._process: subprocess.Popen[bytes] | None = None
-        self._ending: list[subprocess.Popen[bytes]] = []  # finished, and not reaped yet
-        self._untidy = False  # a process was killed: its files are removed when it has ended
+        self._ending: list[subprocess.Popen[bytes]] = []  # processes that have finished and are not reaped yet
+        self._untidy = False  # a process was killed; its files are removed when it has ended
         self._said = b""
         self._done = False
         self._error = ""
         self._started = 0.0
         self._size_before = 0
-        self._full_again = 0.0  # monotonic; from when on a full disk may start a pass
+        self._full_again = 0.0  # monotonic; a full disk starts no pass before this time
         self._full_at = 0  # the log's next index at the last such pass: until more is written, another would free nothing
         self._last = 0  # the last index of the pass
         self._asked: list[Callable[[str], None]] = []  # callbacks for the result of the pass
@@ -165,14 +165,14 @@ class Compactor:
             return
         if not self._log.sources(tail):
             self._log.end_compaction()
-            self._answer(f"compacted {self._log.size} {self._log.size}")
+            self._answer(f"compacted {self._log.size} {self._log.size} {self._log.history_size}")
             return
         root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))  # a directory, or the archive Flo runs from
         depth = self._rules.history_depth if room is None or room.history else 1
         numbers = now, depth, self._rules.history_age, int(tail), room.bytes if room is not None else 0
         arguments = [sys.executable, "-P", "-m", "flo.ual.rewriter", self._log.directory, *map(str, numbers)]
         try:
-            # a session of its own: Ctrl-C is for the server, which then ends the pass
+            # in its own session: Ctrl-C reaches only the server, which then ends the pass
             self._process = subprocess.Popen(
                 arguments,
                 stdin=subprocess.PIPE,
@@ -242,8 +242,10 @@ class Compactor:
                 self._log.note_compacted(self._last)
             except OSError as e:
                 self._tell("warning", f"the compaction could not be noted: {e}")
-        self._tell("info", f"compacted the log{part} in {took:.1f} s: the log was {before} bytes before, and is {size} now")
-        self._answer(f"compacted {before} {size}")
+        history = self._log.history_size
+        sizes = f"the log was {before} bytes before, and is {size} now, {history} of them history"
+        self._tell("info", f"compacted the log{part} in {took:.1f} s: {sizes}")
+        self._answer(f"compacted {before} {size} {history}")
 
     def _failed(self, why: str) -> None:
         self._tell("warning", f"the log could not be compacted, and stays as it is: {why}")
@@ -255,7 +257,7 @@ class Compactor:
             answer(text)
 
     def stop(self, why: str = "") -> None:
-        """Give the pass up, if there is one. Adopted files stay."""
+        """Give up the pass, if there is one. Adopted files stay."""
         if self._process is None:
             return
         self._process.send_signal(signal.SIGKILL)
@@ -267,7 +269,7 @@ class Compactor:
             self._answer("failed the pass was given up")
 
     def close(self) -> None:
-        """Give a pass up, and return when its processes have ended."""
+        """Give up a pass, and return when its processes have ended."""
         self.stop()
         for process in self._ending:
             process.wait()

@@ -3,23 +3,24 @@
     poll ─▶ timers ─▶ read and execute ─▶ upkeep ─▶ commit ─▶ reply
                        └◀─ poll again ─┘
 
-A turn's replies leave once the log says that all the turn has written, or could have read, is committed. With a log that syncs in `commit`
-that is at once. With one that is told later, they are held by the log's index, and turns go on; nothing is polled for meanwhile.
+A turn's replies leave once the log has committed all records that the turn wrote or could have read. A log that syncs in `commit` has
+committed them when `commit` returns. A log that learns of it later makes the reactor hold the replies by log index; turns go on, and
+nothing is polled for meanwhile.
 
-Timers come before the commit, so that what they write is in this turn's batch. A turn is bounded: each ready connection
-gets one buffer of input, all together get TICK_SECONDS; who is left waits in a queue (`Late`), goes first next turn, and that turn
-does not block in poll. So is its sending, by FLUSH_SECONDS. What a turn costs depends on whom it serves, not on how many wait: with
-ten thousand clients ready, what is done for each of them in each turn would soon be all that a turn does.
+Timers run before the commit, so their records are in this turn's batch. A turn is bounded: each ready connection gets one buffer of input,
+and all connections together get TICK_SECONDS. Connections that are not served by then wait in a queue (`Late`). They are served first in
+the next turn, which does not block in poll. Sending is bounded by FLUSH_SECONDS. The cost of a turn depends on the connections it serves,
+not on the number that wait: with ten thousand clients ready, any work for each of them in each turn would soon fill the turn.
 
-Newcomers, which are the listener and those who have not said yet what they speak, get half of a turn at most where others want it, and
-wait in a queue of their own: a crowd that connects at once is no reason for those who are there to wait.
+Newcomers are the listener and the connections whose protocol is not known yet. They wait in a queue of their own, and get at most half of
+a turn if other connections are ready: a burst of new connections does not delay established ones.
 
-The reactor knows nothing of protocols or stores. epoll where there is one, `selectors` elsewhere.
+The reactor knows nothing of protocols or stores. It uses epoll if the system has it, else `selectors`.
 """
 
 import select
 import selectors
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable
 from heapq import heapify, heappop, heappush
 from time import monotonic
@@ -28,16 +29,16 @@ from typing import Any, Protocol
 from flo.waits import Waits
 
 READ, WRITE, GONE = 1, 4, 24  # epoll's EPOLLIN, EPOLLOUT, EPOLLERR | EPOLLHUP; the other pollers are mapped onto them
-TICK_SECONDS = 0.005  # executing; a turn's commit comes on top. 5 ms is about 5,000 requests
-FLUSH_SECONDS = 0.005  # sending: 1 to 10 MiB
-SMALL_OUTPUT_BYTES = 64 << 10  # sent at once whatever else is owed: 20 us
-LOOK = 7  # sending, the clock is looked at after each 8 connections; after each one, where the last turn was late
+TICK_SECONDS = 0.005  # of executing in one turn, without its commit: about 5,000 requests
+FLUSH_SECONDS = 0.005  # of sending in one turn: 1 to 10 MiB
+SMALL_OUTPUT_BYTES = 64 << 10  # an output up to this size is sent even if the turn's sending time is over: 20 us
+LOOK = 7  # the clock is read after every 8th connection sent to; after every one if the last turn's sending was late
 STALE_TIMERS_MIN = 256
-LOOKS_AGAIN = 8  # at most: for who became ready while the others were served, before a commit that costs the same for them too
-EVENTS_MAX = 2048  # of one poll, at 0.1 us each, those who are late among them; where more are ready, the next one tells of others
-LATE_STEP = 256  # taken at a time from the queue of those who wait: most of a turn
-POLL_AT_ONCE_SECONDS = 30e-6  # a poll that began and ended so soon behind the last sending has not waited
-POLL_SECONDS_MAX = 86_400.0  # epoll takes 24.8 days at most; what is due later is waited for again
+LOOKS_AGAIN = 8  # at most so many more polls before a commit, for connections that became ready meanwhile: its sync takes no longer
+EVENTS_MAX = 2048  # of one poll, at 0.1 us each, those of waiting connections included; if more are ready, the next poll gives others
+LATE_STEP = 256  # waiting connections taken from their queue at a time: most of a turn
+POLL_AT_ONCE_SECONDS = 30e-6  # a poll that returns so soon after the last sending has not blocked
+POLL_SECONDS_MAX = 86_400.0  # epoll takes 24.8 days at most; a later timer needs more than one poll
 
 
 class Handler(Protocol):
@@ -47,35 +48,35 @@ class Handler(Protocol):
 
 
 class Runnable(Protocol):
-    """Something with work left from an earlier turn."""
+    """An object with work left from an earlier turn."""
 
     @property
     def descriptor(self) -> int:
-        """Whose failure it is."""
+        """The descriptor to name if this fails."""
 
     def run_turn(self) -> None:
-        """Do a turn's worth of it."""
+        """Do a turn's worth of the work."""
 
 
 class Flushable(Protocol):
-    """Something with replies that may leave once this turn is committed."""
+    """An object with replies that may leave once this turn is committed."""
 
     @property
     def descriptor(self) -> int:
-        """Whose failure it is."""
+        """The descriptor to name if this fails."""
 
     @property
     def owed_bytes(self) -> int:
-        """How much there is to send."""
+        """How many bytes there are to send."""
 
     def flush(self) -> None:
-        """Send them."""
+        """Send the replies."""
 
     def hold(self, index: int) -> None:
-        """Keep them until the log has committed so much."""
+        """Keep the replies until the log has committed `index`."""
 
     def release(self, committed: int) -> None:
-        """Send those that were held for an index up to this."""
+        """Send the replies that were held for an index up to `committed`."""
 
 
 class Phases(Protocol):
@@ -88,75 +89,75 @@ class Phases(Protocol):
         """Do a slice of background work; returns whether there is more."""
 
     def gathers(self) -> bool:
-        """Whether this turn's commit takes its time however much there is in it, so that others who are ready should be in it too."""
+        """Whether this turn's commit takes the same time for any number of records, so that other ready connections should join it."""
 
     def commit(self) -> int:
-        """Have the turn made durable; returns the log index that its replies wait for."""
+        """Make the turn durable, or start to; returns the log index that its replies wait for."""
 
     def committed(self) -> int:
         """The log index up to which replies may leave."""
 
     def next_due(self) -> float | None:
-        """Seconds until the owner has something to do by itself; None for never."""
+        """Seconds until the owner has work that no event announces; None for never."""
 
     def serve_together(self, events: list[tuple[int, int]], at: int, /) -> int:
-        """Serve those of `events` from offset `at` on that can be served in one go; returns the offset of who is to be served alone."""
+        """Serve `events` in one go, from offset `at` to the first that must be served alone; returns the offset of that event."""
 
-    def flush_together(self, touched: list[Any], /) -> None:
-        """Flush each."""
+    def flush_together(self, touched: list[tuple[Any, bool]], /) -> None:
+        """Flush each; True beside it says that sending its replies is all there is to do."""
 
     def failed(self, e: Exception, fd: int) -> None:
-        """What was called for descriptor `fd` (-1: a timer's) raised `e`. Raise here to end the loop."""
+        """A call for descriptor `fd` (-1 for a timer) raised `e`. Raise here to end the loop."""
 
     def end(self, started: float) -> None:
         """The turn, which began at `started`, is over."""
 
 
 class Timer:
-    """A call to come. `cancel` it, or let it fire once."""
+    """A call that will be made once, unless `cancel` comes first."""
 
     __slots__ = ("_stale", "callback", "cancelled")
 
     def __init__(self, callback: Callable[[], None], stale: list[int]) -> None:
-        """`stale[0]` counts the cancelled ones that are still in the heap."""
+        """`stale[0]` counts the cancelled timers that are still in the heap."""
         self.callback = callback
         self.cancelled = False
         self._stale = stale
 
     def cancel(self) -> None:
-        """Do not call."""
+        """Do not make the call."""
         if not self.cancelled and self.callback is not _nothing:
             self._stale[0] += 1
         self.cancelled = True
-        self.callback = _nothing  # it may hold what holds this timer, and nothing collects cycles
+        self.callback = _nothing  # the callback may refer to an object that refers to this timer, and nothing collects cycles
 
 
 def _nothing() -> None:
-    """What a timer that is over would call."""
+    """The callback of a timer that is over."""
 
 
 class Late:
-    """Those that were ready and not served for want of time, in order, each once."""
+    """The descriptors that were ready and not served in time, in order, each once."""
 
     def __init__(self, handlers: dict[int, Handler]) -> None:
-        """`handlers` are the reactor's: what was closed since is passed over, for another connection may have its number."""
+        """`handlers` are the reactor's: a descriptor whose handler has changed is skipped, since another connection may have its number."""
         self._handlers = handlers
         self.queue: deque[tuple[int, int]] = deque()
-        self._waiting: dict[int, tuple[Handler | None, float]] = {}  # by descriptor: its handler then, since when it is ready
+        self._waiting: dict[int, tuple[Handler | None, float]] = {}  # descriptor -> (its handler when it was added, since when it is ready)
 
     def add(self, events: list[tuple[int, int]], since: float) -> None:
-        """They wait from now on; none of them does already."""
+        """Put `events` behind the waiting ones. None of them may be waiting already."""
         for fd, _ in events:
             self._waiting[fd] = self._handlers.get(fd), since
         self.queue += events
 
     def others(self, events: list[tuple[int, int]]) -> list[tuple[int, int]]:
-        """Those of `events` that do not wait."""
+        """`events` without the waiting ones."""
         waiting = self._waiting
         return [event for event in events if event[0] not in waiting]
 
     def take(self) -> tuple[list[tuple[int, int]], float]:
-        """The next ones, LATE_STEP at most, and since when the first of them is ready. `took` must follow."""
+        """The next events, LATE_STEP at most, and since when the first is ready. `took` must follow."""
         events = []
         for _ in range(min(len(self.queue), LATE_STEP)):
             event = self.queue.popleft()
@@ -167,7 +168,7 @@ class Late:
         return events, self._waiting[events[0][0]][1] if events else 0.0
 
     def took(self, events: list[tuple[int, int]], served: int) -> None:
-        """The first `served` of the events that `take` gave are served; the others go on waiting, in front."""
+        """Note that the first `served` of the events that `take` gave are served; put the others back in front."""
         for fd, _ in events[:served]:
             del self._waiting[fd]
         self.queue.extendleft(reversed(events[served:]))
@@ -177,43 +178,44 @@ class Reactor:
     """One per process."""
 
     def __init__(self, phases: Phases) -> None:
-        self.touched: list[Flushable] = []  # to be flushed after this turn's commit
-        self.runnable: deque[Runnable] = deque()  # to be run in the next turn
+        # to be flushed after this turn's commit; True where sending the replies is all there is to do
+        self.touched: dict[Flushable, bool] = {}
+        self.runnable: OrderedDict[Runnable, None] = OrderedDict()  # to be run in the next turn
         self.deadline = 0.0  # of this turn's executing, monotonic
         self.stopping = False
-        self.waits = Waits()  # from readable (at the earliest) to sent; one that blocked, from when what it waited for came
+        self.waits = Waits()  # from readable (at the earliest) to sent; for a blocked request, from the event that answered it
         self._phases = phases
         self._poller = select.epoll() if hasattr(select, "epoll") else SelectorPoller()
         self._handlers: dict[int, Handler] = {}
         self._newcomers: set[int] = set()
-        self._unregistered: set[int] = set()  # since the last poll, whose events of these may not reach who has their number now
+        self._unregistered: set[int] = set()  # since the last poll: its events for them must not reach a new owner of the number
         self._timers: list[tuple[float, int, Timer]] = []
         self._timer_count = 0
         self._stale = [0]
         self._look = LOOK
-        # replies of earlier turns: what they wait for, whose they are, since when those were ready
+        # for each earlier turn with held replies: the log index they wait for, the connections, since when those were ready
         self._held: deque[tuple[int, list[Flushable], float]] = deque()
 
     # -- descriptors -------------------------------------------------------------------------------
 
     def register(self, fd: int, events: int, handler: Handler) -> None:
-        """Call `handler(events)` when `fd` is ready for any of `events` (READ, WRITE); GONE is always told."""
+        """Call `handler(events)` when `fd` is ready for any of `events` (READ, WRITE), or is GONE."""
         self._poller.register(fd, events)
         self._handlers[fd] = handler
 
     def modify(self, fd: int, events: int) -> None:
-        """Change what is waited for."""
+        """Change the events that `fd` waits for."""
         self._poller.modify(fd, events)
 
     def unregister(self, fd: int) -> None:
-        """Wait for nothing of `fd` any more."""
+        """Wait for no event of `fd` any more."""
         self._poller.unregister(fd)
         del self._handlers[fd]
         self._unregistered.add(fd)
         self._newcomers.discard(fd)
 
     def newcomer(self, fd: int, new: bool) -> None:
-        """Whether `fd` is one from now on, whose turn comes after that of the others."""
+        """Make `fd` a newcomer, which is served after the other descriptors, or (not `new`) no longer one."""
         if new:
             self._newcomers.add(fd)
         else:
@@ -224,7 +226,7 @@ class Reactor:
     def call_later(self, seconds: float, callback: Callable[[], None]) -> Timer:
         """Call `callback` in a turn that begins `seconds` from now or later."""
         timer = Timer(callback, self._stale)
-        self._timer_count += 1  # keeps timers of the same time in order, and out of comparison
+        self._timer_count += 1  # orders timers of the same time, so that `Timer`s are never compared
         heappush(self._timers, (monotonic() + seconds, self._timer_count, timer))
         if self._stale[0] > STALE_TIMERS_MIN and self._stale[0] * 2 > len(self._timers):
             self._timers[:] = [item for item in self._timers if not item[2].cancelled]
@@ -234,7 +236,7 @@ class Reactor:
 
     def _run_timers(self, now: float) -> None:
         timers = self._timers
-        while timers and timers[0][0] <= now and monotonic() <= self.deadline:  # the rest in the next turn, which does not block
+        while timers and timers[0][0] <= now and monotonic() <= self.deadline:  # the next turn, which does not block, runs the rest
             timer = heappop(timers)[2]
             self._stale[0] -= timer.cancelled
             callback, timer.callback = timer.callback, _nothing
@@ -244,7 +246,7 @@ class Reactor:
                 self._phases.failed(e, -1)
 
     def _timeout(self) -> float | None:
-        """How long poll may block, in seconds; None for as long as it takes."""
+        """How long poll may block, in seconds; None for no bound."""
         timers = self._timers
         while timers and timers[0][2].cancelled:
             heappop(timers)
@@ -258,31 +260,31 @@ class Reactor:
     # -- the tick ----------------------------------------------------------------------------------
 
     def run(self) -> None:
-        """Turn until `stopping`, and then once more, so that what was read is committed and answered."""
+        """Run turns until `stopping`. The turn in which it is set is completed: requests already read are committed and answered."""
         phases, handlers, poll = self._phases, self._handlers, self._poller.poll
         late, late_newcomers = Late(handlers), Late(handlers)
         waiting, waiting_newcomers = late.queue, late_newcomers.queue
         newcomers, unregistered = self._newcomers, self._unregistered
-        started = ended = 0.0  # when this turn began; when it had sent
+        started = ended = 0.0  # when this turn began; when the last sending ended
         more = True  # background work
         while not self.stopping:
             busy = bool(waiting or waiting_newcomers or self.runnable or more or self.touched)
             events = poll(0 if busy else self._timeout(), EVENTS_MAX)
             unregistered.clear()
             idle = not (events or waiting or waiting_newcomers or self.runnable)
-            before, started = started, monotonic()
-            # who is ready at once may have been so since the last turn looked
-            since = before if started - ended < POLL_AT_ONCE_SECONDS else started
+            last_started, started = started, monotonic()
+            # a connection that is ready at once may have been ready since the last turn's poll
+            since = last_started if started - ended < POLL_AT_ONCE_SECONDS else started
             self.deadline = deadline = started + TICK_SECONDS
             phases.begin(started)
             if self._timers:
                 self._run_timers(started)
             if self.runnable:
                 self._run_some(deadline)
-            overdue: list[tuple[float, int]] = []  # since when, and how many of those who are touched
+            overdue: list[tuple[float, int]] = []  # (since when ready, how many of the touched connections)
             if waiting:
                 events = late.others(events)
-            # the listener alone, as mostly, is nobody to be kept apart
+            # the usual case of one newcomer, the listener, needs no separate queue
             if waiting_newcomers or (len(newcomers) > 1 and not newcomers.isdisjoint([fd for fd, _ in events])):
                 events = late_newcomers.others(events)
                 new = [event for event in events if event[0] in newcomers]
@@ -292,9 +294,9 @@ class Reactor:
                     self._serve_late(late, [], since, deadline, overdue)
             else:
                 self._serve_late(late, events, since, deadline, overdue)
-                looks = LOOKS_AGAIN
-                while events and looks and not waiting and phases.gathers() and monotonic() <= deadline:
-                    looks -= 1
+                polls_left = LOOKS_AGAIN
+                while events and polls_left and not waiting and phases.gathers() and monotonic() <= deadline:
+                    polls_left -= 1
                     events = poll(0, EVENTS_MAX)
                     unregistered.clear()
                     self._serve_late(late, events, since, deadline, overdue)
@@ -320,8 +322,8 @@ class Reactor:
             self._flush()
 
     def _hold(self, index: int, since: float) -> None:
-        """The turn's replies wait until the log has committed `index`."""
-        touched, self.touched = self.touched, []
+        """Keep the turn's replies until the log has committed `index`."""
+        touched, self.touched = list(self.touched), {}
         for item in touched:
             try:
                 item.hold(index)
@@ -330,7 +332,7 @@ class Reactor:
         self._held.append((index, touched, since))
 
     def _release(self, committed: int) -> None:
-        """Send the replies of the first turn that is held."""
+        """Send the held replies of the oldest turn."""
         _, items, since = self._held.popleft()
         for item in items:
             try:
@@ -340,7 +342,7 @@ class Reactor:
         self.waits.add(monotonic() - since, len(items))
 
     def _serve_late(self, late: Late, events: list[tuple[int, int]], since: float, until: float, overdue: list[tuple[float, int]]) -> None:
-        """Serve who is late, and then `events`, which are ready `since` this turn, until the time is over; who is left is late."""
+        """Serve the backlog `late`, then `events`, until `until`; the rest joins the backlog. `since` is when `events` got ready."""
         began = False
         while late.queue and not (began and monotonic() > until):
             began = True
@@ -354,7 +356,7 @@ class Reactor:
             late.add([event for event in events[count:] if event[0] not in self._unregistered], since)
 
     def _serve(self, events: list[tuple[int, int]], deadline: float) -> int:
-        """Serve what is ready until the deadline; returns how many."""
+        """Serve `events` until the deadline; returns how many were served."""
         handlers, together, unregistered = self._handlers, self._phases.serve_together, self._unregistered
         at, count = 0, len(events)
         while at < count:
@@ -367,18 +369,18 @@ class Reactor:
                 if handler is not None and fd not in unregistered:
                     try:
                         handler(mask)
-                    except Exception as e:  # one client's defect is not the others'
+                    except Exception as e:  # a defect in serving one client must not end the others
                         self.failed(e, fd)
             if at < count and monotonic() > deadline:
                 break
         return at
 
     def failed(self, e: Exception, fd: int) -> None:
-        """What was called for a descriptor raised `e`. Raises where the loop is to end."""
+        """A call for descriptor `fd` raised `e`. Raises if the loop must end."""
         self._phases.failed(e, fd)
 
     def serve_aside(self) -> None:
-        """Serve who is ready and answer them, without the phases of a turn and without waiting: for a start that takes long."""
+        """Serve and answer the ready connections, without the phases of a turn and without blocking: used during a long start."""
         started = monotonic()
         self.deadline = started + TICK_SECONDS
         self._run_timers(started)
@@ -395,33 +397,33 @@ class Reactor:
         self._flush()
 
     def _flush(self) -> int:
-        """Send what is owed; returns to how many. Past FLUSH_SECONDS, those with much to send wait for the next turn: what is small
-        does not stand behind it."""
-        touched, self.touched = self.touched, []
+        """Flush the touched connections; returns how many. After FLUSH_SECONDS, large outputs are left for the next turn, so that small
+        ones need not wait."""
+        touched, self.touched = list(self.touched.items()), {}
         flush = self._phases.flush_together
-        if len(touched) <= self._look:  # the common case in short: few, and the last turn was not late
+        if len(touched) <= self._look:  # the usual case: few connections, and the last turn was not late
             flush(touched)
             return len(touched)
         deadline, step = monotonic() + FLUSH_SECONDS, self._look + 1
-        kept: list[Flushable] = []
+        kept: list[tuple[Flushable, bool]] = []
         late = False
         for at in range(0, len(touched), step):
-            some = touched[at : at + step]
+            step_items = touched[at : at + step]
             if late:
-                kept += [item for item in some if item.owed_bytes > SMALL_OUTPUT_BYTES]
-                some = [item for item in some if item.owed_bytes <= SMALL_OUTPUT_BYTES]
-            flush(some)
+                kept += [item for item in step_items if item[0].owed_bytes > SMALL_OUTPUT_BYTES]
+                step_items = [item for item in step_items if item[0].owed_bytes <= SMALL_OUTPUT_BYTES]
+            flush(step_items)
             late = late or monotonic() > deadline
         self._look = 0 if late else LOOK
         if kept:
-            self.touched = kept + self.touched
+            self.touched = dict(kept) | self.touched
         return len(touched) - len(kept)
 
     def _run_some(self, deadline: float) -> None:
-        """Give each runnable one turn, as far as half of the time goes: the rest is for those who have just become ready."""
+        """Run each runnable once, for at most half of the turn's time: the other half is for connections that have just become ready."""
         half = deadline - TICK_SECONDS / 2
         for _ in range(len(self.runnable)):
-            item = self.runnable.popleft()
+            item, _ = self.runnable.popitem(last=False)
             try:
                 item.run_turn()
             except Exception as e:
@@ -430,12 +432,12 @@ class Reactor:
                 return
 
     def close(self) -> None:
-        """Give the poller's descriptor back."""
+        """Close the poller's descriptor."""
         self._poller.close()
 
 
 class SelectorPoller:
-    """epoll's interface over `selectors`, for systems that have none."""
+    """epoll's interface over `selectors`, for systems without epoll."""
 
     def __init__(self) -> None:
         self._selector = selectors.DefaultSelector()
@@ -450,7 +452,7 @@ class SelectorPoller:
             self._selector.register(fd, self._wanted(events))
 
     def modify(self, fd: int, events: int) -> None:
-        """As `select.epoll.modify`. `selectors` cannot wait for nothing, so such a descriptor is left out meanwhile."""
+        """As `select.epoll.modify`. `selectors` accepts no empty set of events, so it does not have the descriptor while `events` is 0."""
         known = fd in self._selector.get_map()
         if not events:
             if known:

@@ -1,4 +1,4 @@
-"""The server: listens, accepts, finds out each connection's protocol, and gives the reactor's turns their phases.
+"""The server: listens, accepts, detects each connection's protocol, and does the phases of the reactor's turns.
 
 It is the host of the commands (flo.commands.host.Host) and the owner of the connections (flo.conn.Owner).
 """
@@ -8,10 +8,10 @@ import os
 import resource
 import signal
 import socket
+import stat
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from time import monotonic, time
-from typing import TYPE_CHECKING
 
 from flo.commands.binary import HANDLERS
 from flo.commands.host import Counters, Peer, SlowEntry
@@ -29,27 +29,24 @@ from flo.engine.clock import STEP_MS, Steps, steady_clock, wall_clock
 from flo.errors import ConfigError, Fatal, LogFailed, Refusal, trace_of
 from flo.loop import READ, Reactor, Timer
 from flo.operator_log import LEVELS, OperatorLog
+from flo.transport import PlainTransport
 from flo.ual.log import CLAIM_SECONDS, SEALED_OPEN_MAX, SYNC
 
-if TYPE_CHECKING:
-    pass
-
-EXIT_LOG_FAILED = 74  # EX_IOERR: the log failed; start again, and recovery gives exactly what was durable
-BACKLOG = (
-    4096  # Linux allows no more by default; who finds it full tries again a second later: all clients of a server that was restarted do
-)
+EXIT_LOG_FAILED = 74  # EX_IOERR: the log failed. The next start recovers exactly the durable data
+# Linux allows no more by default. When a server restarts, all its clients connect at once; one that finds the backlog full waits a second
+BACKLOG = 4096
 ACCEPTS_PER_TURN = 64
-LAZY_RECEIVE_BYTES = 4 << 10  # input of one connection in a go while keys may be on disk: a look there takes 10 us
-# For the log's files, for those that a start has left values in, and for the rest of the log, the listener and the poller
+LAZY_RECEIVE_BYTES = 4 << 10  # received from a connection at once while keys may be on disk, where a look takes 10 us
+# Of the log's sealed files, of the files whose values a start has not read, and of the open segment, the listener and the poller
 DESCRIPTORS_BESIDES = 2 * SEALED_OPEN_MAX + LAZY_FILES_MAX + 64
 TIME_CHECK_SECONDS = 1.0
-DUE_CHECK_SECONDS = 1.0  # at most, while anything falls due by the wall clock: it may be stepped forward during a poll
-CLOCKS_LOOK_SECONDS = 0.05  # how often the wall clock is held against the steady one: a look costs 0.5 us of a turn
-LOADED_SECONDS = 1.0  # after a start by which all handlers are imported, busy or not: somebody may replace flo.pyz
-LOADING_SECONDS = 1.0  # a start that takes longer listens meanwhile
-SERVE_ASIDE_SECONDS = 0.05  # how often it then looks at its clients
+DUE_CHECK_SECONDS = 1.0  # the longest poll while anything is due by the wall clock, which may be stepped forward during a poll
+CLOCKS_LOOK_SECONDS = 0.05  # how often the wall clock is compared with the steady one: that takes 0.5 us of a turn
+LOADED_SECONDS = 1.0  # after a start: from then on a busy server imports its handlers too, because flo.pyz may be replaced
+LOADING_SECONDS = 1.0  # a start that takes longer accepts clients meanwhile
+SERVE_ASIDE_SECONDS = 0.05  # how often such a start serves its clients
 LATENCY_EVENTS_MAX = 160  # Redis keeps as many
-ACCEPT_PAUSE_SECONDS = 0.1  # before accepting is tried again when not even the reserve descriptor helped
+ACCEPT_PAUSE_SECONDS = 0.1  # until accepting is tried again if even the reserve descriptor did not help
 LOOPBACK_ONLY = (
     b"-DENIED this Flo has no secret, so it serves clients on its own machine only. Set server.secret_file, or server.insecure "
     b"= true if the network is trusted.\r\n"
@@ -71,9 +68,9 @@ class Server:
     ) -> None:
         """Bind the port, lock and recover the directory. Raises `FloError` or `OSError`; nothing is left behind then.
 
-        Where recovery takes longer than LOADING_SECONDS, clients are accepted meanwhile and told, and `on_progress(bytes of the log
-        read, bytes in all, seconds left)` is called. `listener` is a socket that somebody else has bound. `clock` and `steady` are the
-        engine's."""
+        If recovery takes longer than LOADING_SECONDS, clients are accepted meanwhile and told so, and `on_progress(bytes of the log
+        read, bytes in all, seconds left)` is called. `listener`, if given, is a bound socket to listen on. `clock` and `steady` are for
+        the engine."""
         TABLE.step()
         self.settings = settings
         self.operator_log = operator_log
@@ -87,11 +84,12 @@ class Server:
         self.loading = False
         self.progress = Progress()
         self._on_progress = on_progress
-        self._served_at = self.progress.began + LOADING_SECONDS  # monotonic; when clients are first, or were last, served while loading
+        # monotonic; the last time that clients were served while loading, or the first time to do so
+        self._served_at = self.progress.began + LOADING_SECONDS
         self.waiting = 0
         self.inflating = False
         self.tick_deadline = 0.0
-        self._unloaded = True  # handlers
+        self._handlers_missing = True  # some are not imported yet
         self.receive_view = memoryview(bytearray(RECEIVE_BYTES))
         self.output_limit = settings.output_bytes
         self.input_limit = settings.connection_input_bytes
@@ -101,17 +99,18 @@ class Server:
         self._input_held = 0
         self._connections: dict[int, Connection] = {}  # by their ids
         self._by_descriptor: dict[int, Connection] = {}
-        self._timed: set[Connection] = set()
-        self._times_checked = 0.0  # when they were looked at last
+        self.timed: set[Connection] = set()
+        self._time_check: Timer | None = None
+        self._times_checked = 0.0  # monotonic; the last time that these were checked
         self._next_id = 1
         self._started = monotonic()
         self._shutting_down = False
         self._listening = False
         self.descriptor_limit = raise_descriptor_limit(settings.max_connections + DESCRIPTORS_BESIDES)
-        # clients must not take the descriptors that the log needs to roll: past this, they are told that there is no room
+        # clients must not take the descriptors that the log needs to roll: past this limit, they are refused
         room = max(self.descriptor_limit - DESCRIPTORS_BESIDES, self.descriptor_limit // 2)
         self.connection_limit = min(settings.max_connections, room)
-        self.on_stopping: Callable[[], None] = lambda: None  # called once, when the end begins
+        self.on_stopping: Callable[[], None] = lambda: None  # called once, when the server begins to stop
         self._listener = listener or _bind(settings)
         self.port: int = self._listener.getsockname()[1]
         self.reactor = Reactor(self)
@@ -147,8 +146,8 @@ class Server:
         if self.engine.background_load is not None:
             self.receive_view = self.receive_view[:LAZY_RECEIVE_BYTES]
         self.compactor = Compactor(self.engine.log, settings, self, self.log)
-        self._clocks_at = 0.0  # monotonic; when the clocks are looked at next
-        self._wall_ahead = 0.0  # ms, of the monotonic clock
+        self._clocks_at = 0.0  # monotonic; the next comparison of the clocks
+        self._wall_ahead = 0.0  # ms that the wall clock is ahead of the monotonic clock
         self._compaction_asked: list[Answer] = []
         self._compaction_wanted = False
         self._control: Control | None = None
@@ -158,7 +157,7 @@ class Server:
             end.setblocking(False)
 
     def _create_databases(self) -> None:
-        """Have the namespaces that resp.databases names. Raises `ConfigError`; the engine is closed then."""
+        """Create the missing namespaces of resp.databases. If one cannot be created, close the engine and raise `ConfigError`."""
         try:
             for name in self.settings.databases:
                 if name not in self.engine.namespaces:
@@ -172,7 +171,7 @@ class Server:
         self.log("warning", text)
 
     def _load_on(self, done: int, total: int) -> None:
-        """So much of the log is read. Where it takes long, tell those who ask."""
+        """Note that `done` of `total` bytes of the log are read. If the start takes long, serve the clients, who are told so."""
         progress = self.progress
         progress.done, progress.total = done, total
         now = monotonic()
@@ -188,7 +187,7 @@ class Server:
     def _listen(self) -> None:
         try:
             self._listener.listen(BACKLOG)
-        except OSError as e:  # somebody else has begun to listen there while this one recovered
+        except OSError as e:  # another process began to listen on the port during recovery
             raise _cannot_listen(self.settings, e) from None
         self.reactor.register(self._listener.fileno(), READ, self._accept)
         self.reactor.newcomer(self._listener.fileno(), True)
@@ -199,8 +198,8 @@ class Server:
     def run(self, ready: Callable[[], None] = lambda: None) -> None:
         """Serve until SIGTERM, SIGINT or SHUTDOWN; then sync and close. `ready` is called once connections are accepted.
 
-        Raises `ConfigError` where the port has been taken meanwhile.
-        Does not return where the log fails: the process ends at once with status 74, waiting replies unsent.
+        Raises `ConfigError` if another process has taken the port meanwhile.
+        Does not return if the log fails: the process ends at once with status 74, without sending the waiting replies.
         """
         import gc
 
@@ -217,12 +216,13 @@ class Server:
             except ConfigError:
                 self._close()
                 raise
-        # What was recovered is never garbage, and serving makes no cycles (tests/server/test_hostile.py holds that):
-        # a collection would only stall everyone.
+        # Recovered objects are never garbage, and serving makes no cycles (tests/server/test_hostile.py checks it):
+        # a collection would only delay all clients.
         gc.collect()
         gc.freeze()
         gc.disable()
         ready()
+        self._warn_of_what_is_open()
         try:
             self.reactor.run()
         except (LogFailed, Fatal) as e:
@@ -230,10 +230,21 @@ class Server:
         self._close()
         self.log("info", "stopped; everything is on disk" if self.settings.durability != "ephemeral" else "stopped")
 
+    def _warn_of_what_is_open(self) -> None:
+        """Say what others can reach, or cannot though they seem to."""
+        if self.secret is None and self.settings.insecure:
+            self.log("warning", "there is no secret, and insecure is set: whoever reaches the port can read and change everything")
+        elif self.secret is None and not _is_loopback(self._listener.getsockname()[0]):
+            self.log("warning", "there is no secret, so clients from other machines are refused: set secret_file, or bind 127.0.0.1")
+        directory = self.settings.data_dir
+        with suppress(OSError):
+            if os.stat(directory).st_mode & stat.S_IWOTH:
+                self.log("warning", f"other users can write to the data directory {directory}: run chmod 700 {directory}")
+
     def die(self, e: BaseException) -> None:
-        """Memory is no longer what disk says: end at once, waiting replies unsent."""
+        """End the process at once, without sending the waiting replies: memory and disk no longer agree."""
         detail = trace_of(e) if isinstance(e, Fatal) else ""
-        self.log("error", f"{e} The server ends now; start it again to have exactly what was on disk.", traceback=detail)
+        self.log("error", f"{e} The server ends now; start it again to recover exactly the data on disk.", traceback=detail)
         os._exit(EXIT_LOG_FAILED)
 
     def _woken(self, _events: int) -> None:
@@ -247,7 +258,7 @@ class Server:
         self._compaction_wanted = True
 
     def _open_control(self) -> None:
-        """Listen to `flo backup` and `flo compact`."""
+        """Listen for `flo backup` and `flo compact`."""
         try:
             self._control = Control(
                 self.settings.data_dir,
@@ -293,7 +304,7 @@ class Server:
         engine = self.engine
         engine.tick()
         ahead = engine.now - now * 1000
-        jumped = abs(ahead - self._wall_ahead) > STEP_MS  # a step, or the machine was suspended, which a look tells apart
+        jumped = abs(ahead - self._wall_ahead) > STEP_MS  # the clock was stepped, or the machine suspended: `Steps.look` tells which
         self._wall_ahead = ahead
         if now < self._clocks_at and not jumped:
             return
@@ -304,7 +315,8 @@ class Server:
             self.log("warning", f"the wall clock was stepped {'forward' if step > 0 else 'back'} by {abs(step) / 1000:.3f} s")
 
     def upkeep(self, idle: bool) -> bool:
-        """A slice of what can wait. A defect in it belongs to no connection that could be closed: the process ends."""
+        """Do a slice of background work; returns whether there is more. A defect in it ends the process: it belongs to no connection that
+        could be closed."""
         try:
             if self.compactor.consider(self.engine.now):
                 self._compaction_wanted = True
@@ -318,66 +330,66 @@ class Server:
             if background is not None and self.engine.background_load is None:
                 self.receive_view = memoryview(bytearray(RECEIVE_BYTES))
                 self.log("info", f"read the rest of the values, {monotonic() - self._started:.1f} s after the start")
-            if self._unloaded and (idle or monotonic() - self._started > LOADED_SECONDS):
-                with suppress(OSError):  # not even a descriptor is left: in a later turn
-                    self._unloaded = TABLE.step() or HANDLERS.step()
-                    more = more or self._unloaded
+            if self._handlers_missing and (idle or monotonic() - self._started > LOADED_SECONDS):
+                with suppress(OSError):  # no descriptor is left to read a module: a later turn tries again
+                    self._handlers_missing = TABLE.step() or HANDLERS.step()
+                    more = more or self._handlers_missing
             return more
         except (LogFailed, Fatal):
             raise
         except Exception as e:
-            raise Fatal(f"a defect, in what is done in the background: {e!r}") from e
+            raise Fatal(f"a defect in the background work: {e!r}") from e
 
     def _compact(self) -> None:
-        """Compact all there is: somebody wishes it, or the disk is full."""
+        """Compact the whole log, on request or because the disk is full."""
         self.engine.commit()
         asked, self._compaction_asked = self._compaction_asked, []
         self.compactor.start(self.engine.now, asked=asked, seal=True)
 
     def serve_together(self, events: list[tuple[int, int]], at: int, /) -> int:
-        """Those at rest."""
+        """Serve the connections at rest that are ready; see flo.conn. While the log is being read, each connection is served alone."""
         return at if self.loading else serve_together(self, self._by_descriptor, events, at)
 
-    def flush_together(self, touched: list[Connection], /) -> None:
-        """Send what they are owed."""
+    def flush_together(self, touched: list[tuple[Connection, bool]], /) -> None:
+        """Send the replies of the connections that the turn has touched."""
         flush_together(self, touched)
 
     def watch(self, fd: int, handler: Callable[[int], None]) -> None:
         """Call `handler` when `fd` can be read, after the turn's commit (flo.compactor.Watcher)."""
-        self.reactor.register(fd, READ, lambda _: self._after_commit.update({handler: None}))  # once, however often a turn looks
+        self.reactor.register(fd, READ, lambda _: self._after_commit.update({handler: None}))  # once a turn, even if it polls often
 
     def unwatch(self, fd: int) -> None:
-        """Call it no more."""
+        """Stop calling the handler."""
         self.reactor.unregister(fd)
 
     def gathers(self) -> bool:
-        """A sync takes 40 to 200 us for one request and for fifty: SETs of fifty clients are an eighth faster for waiting until
-        nobody is ready any more."""
+        """Whether the turn should poll again before it commits. A sync takes 40 to 200 us, for one request or for fifty: SETs of fifty
+        clients are an eighth faster if the turn polls until no client is ready."""
         log = self.engine.log
         return bool(log.pending) and log.durability == SYNC
 
     def commit(self) -> int:
-        """One write, one sync, however much there is in the turn."""
+        """Commit all of the turn with one write and one sync; returns the last index."""
         self.engine.commit()
         return self.engine.log.next_index - 1
 
     def committed(self) -> int:
-        """The log's word."""
+        """The last index that the log has committed."""
         return self.engine.log.committed
 
     def next_due(self) -> float | None:
-        """Seconds until something expires, DUE_CHECK_SECONDS at most."""
+        """Seconds until the server must act by itself; None for never. A wall-clock deadline is checked every DUE_CHECK_SECONDS."""
         seconds = self.compactor.next_due()
         due = self.engine.next_due()
         if due is not None:
             soon = min(max(due, 1) / 1000, DUE_CHECK_SECONDS)
             seconds = soon if seconds is None else min(seconds, soon)
-        if self.engine.log.owes_claim:  # `upkeep` looks whether it is time
+        if self.engine.log.owes_claim:  # `upkeep` checks whether it is time
             seconds = CLAIM_SECONDS if seconds is None else min(seconds, CLAIM_SECONDS)
         return seconds
 
     def end(self, started: float) -> None:
-        """Hear what the compactor says, count, and keep what took long."""
+        """Handle the compacting process's messages, add to the counts, and note a slow turn for LATENCY."""
         if self._after_commit and not self.engine.log.pending:
             handlers, self._after_commit = self._after_commit, {}
             for handler in handlers:
@@ -386,7 +398,7 @@ class Server:
                 except (LogFailed, Fatal):
                     raise
                 except Exception as e:
-                    raise Fatal(f"a defect, in what adopts compacted files: {e!r}") from e
+                    raise Fatal(f"a defect in the adoption of compacted files: {e!r}") from e
         counters = self.counters
         counters.bytes_in += self.bytes_in
         counters.bytes_out += self.bytes_out
@@ -397,12 +409,12 @@ class Server:
             del self.latency[:-LATENCY_EVENTS_MAX]
 
     def failed(self, e: Exception, fd: int) -> None:
-        """A defect outside of any request's own handling. Where nothing of this turn was appended, the connection it came from
-        is closed and the server stays up; otherwise memory and log may no longer agree, and the process ends."""
+        """Handle a defect outside of a request. If this turn has appended nothing, close the connection that caused the defect. Otherwise
+        the process ends, because memory and log may no longer agree."""
         if isinstance(e, (LogFailed, Fatal)):
             raise e
         if not self.loading and self.engine.log.pending:
-            raise Fatal(f"a defect, with records appended and not committed: {e!r}") from e
+            raise Fatal(f"a defect while records were appended and not committed: {e!r}") from e
         self.log("error", "a defect; its connection was closed", traceback=trace_of(e))
         connection = self._by_descriptor.get(fd)
         if connection is not None:
@@ -425,14 +437,14 @@ class Server:
             self._welcome(sock, address)
 
     def _accept_without_descriptors(self) -> None:
-        """Give up the reserve descriptor to tell the client why, rather than leave it waiting and the listener ready for ever."""
+        """Use the reserve descriptor to tell the client why. Without this the client would wait, and the listener be ready, for ever."""
         os.close(self._reserve)
         try:
             sock, _ = self._listener.accept()
             self.counters.connections_rejected += 1
             _tell_and_close(sock, FULL)
         except OSError:
-            # somebody else took the descriptor: look again a little later
+            # another process took the descriptor: try again a little later
             self.reactor.modify(self._listener.fileno(), 0)
             self.reactor.call_later(ACCEPT_PAUSE_SECONDS, lambda: self.reactor.modify(self._listener.fileno(), READ))
         try:
@@ -455,40 +467,43 @@ class Server:
             return
         sock.setblocking(False)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        connection = Connection(self, sock, self._next_id, _address_text(address), _address_text(sock.getsockname()))
+        connection = Connection(self, PlainTransport(sock), self._next_id, _address_text(address), _address_text(sock.getsockname()))
         self._next_id += 1
         self._connections[connection.id] = connection
         self._by_descriptor[connection.descriptor] = connection
-        connection.begin(FirstBytes(self, connection), self.secret is not None)
+        connection.begin(FirstBytes(self, connection))
         self.reactor.newcomer(connection.descriptor, True)
 
     def hold_input(self, change: int) -> bool:
-        """Count unread input; False where all connections together hold too much."""
+        """Add `change` to the unread input of all connections; False if it exceeds limits.input_bytes."""
         self._input_held += change
         return self._input_held <= self.settings.input_bytes
 
     def time_out_later(self, connection: Connection) -> None:
-        """Check the connection's time every second, until it says that it need not be."""
-        if not self._timed:
-            self._check_times_later()
-        self._timed.add(connection)
+        """Check the connection's time limits every second, until `Connection.check_time` returns False."""
+        self.timed.add(connection)
+        self._check_times_later()
 
     def _check_times_later(self) -> None:
-        self._times_checked = monotonic()
-        self.reactor.call_later(TIME_CHECK_SECONDS, self._check_times)
+        if self._time_check is None:
+            self._times_checked = monotonic()
+            self._time_check = self.reactor.call_later(TIME_CHECK_SECONDS, self._check_times)
 
     def _check_times(self) -> None:
+        self._time_check = None
         now = monotonic()
         since = now - self._times_checked
-        if since > 2 * TIME_CHECK_SECONDS:  # a slow sync, a machine that stood still: what clients sent meanwhile was not looked at yet
-            for connection in self._timed:
+        if since > 2 * TIME_CHECK_SECONDS:  # a slow sync, or a suspended machine: the clients' input of this time is not read yet
+            for connection in self.timed:
                 connection.excuse(since, now)
-        self._timed = {connection for connection in self._timed if connection.check_time(now)}
-        if self._timed:
+        for connection in tuple(self.timed):  # one that is closed may wake others, and these be timed
+            if not connection.check_time(now):
+                self.timed.discard(connection)
+        if self.timed:
             self._check_times_later()
 
     def forget(self, connection: Connection) -> None:
-        """It is closed."""
+        """Remove a closed connection."""
         del self._connections[connection.id]
         del self._by_descriptor[connection.descriptor]
 
@@ -510,7 +525,7 @@ class Server:
         return len(self._connections)
 
     def known(self, connection: Peer) -> None:
-        """A connection has shown its protocol."""
+        """The connection has shown its protocol: it is no newcomer any more."""
         self.reactor.newcomer(connection.descriptor, False)
 
     def sessions(self) -> Iterable[Session]:
@@ -522,12 +537,12 @@ class Server:
         return self.reactor.call_later(seconds, callback)
 
     def namespace_deleted(self) -> None:
-        """A namespace is gone: sessions that use it must find that out."""
+        """Tell all sessions that a namespace is deleted: they may use it."""
         for session in self.sessions():
             session.note_settings()
 
     def log(self, level: str, message: str, **details: object) -> None:
-        """Tell the operator."""
+        """Write a line to the operator's log."""
         self.operator_log.threshold = LEVELS[self.settings.log_level]
         self.operator_log.write(level, message, **details)
 
@@ -552,7 +567,7 @@ def _cannot_listen(settings: Settings, e: Exception) -> ConfigError:
 
 
 def raise_descriptor_limit(wanted: int) -> int:
-    """Raise the process's own descriptor limit to `wanted`, as far as it may; returns what it got."""
+    """Raise the process's descriptor limit to `wanted`, as far as it is allowed; returns the limit it has now."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     unlimited = resource.RLIM_INFINITY
     if soft == unlimited or soft >= wanted:

@@ -5,9 +5,10 @@ import json
 import sys
 from typing import TYPE_CHECKING, Any
 
-from flo.cli.output import json_bytes, line, print_bytes, print_json, print_text, shown, time_text
-from flo.cli.remote import U32, U64, argument, command, fail
+from flo.cli.output import fail, json_bytes, json_text, line, print_bytes, print_json, print_text, shown, time_text, warn
+from flo.cli.remote import U32, U64, argument, command
 from flo.cli.rows import add_rows, ask
+from flo.limits import LIST_ITEMS_MAX
 
 if TYPE_CHECKING:
     from flo.client import Client
@@ -72,11 +73,11 @@ def list_keys(client: "Client", args: argparse.Namespace) -> int:
     if args.format == "json":
         print("[", end="")
     while True:
-        page = client.kv.scan_page(argument(args.prefix), limit=min(left, 1000), cursor=cursor, keys_only=not args.values)
+        page = client.kv.scan_page(argument(args.prefix), limit=min(left, LIST_ITEMS_MAX), cursor=cursor, keys_only=not args.values)
         for key, value in page.items:
             if args.format == "json":
                 item = {"key": json_bytes(key)} | ({"value": json_bytes(value)} if args.values else {})
-                print_bytes(b"\n " if first else b",\n ", json.dumps(item, ensure_ascii=False).encode())
+                print_bytes(b"\n " if first else b",\n ", json_text(item))
             elif args.format == "raw":
                 print_bytes(key + (b"\t" + value if args.values else b""), b"\n")
             else:
@@ -89,7 +90,7 @@ def list_keys(client: "Client", args: argparse.Namespace) -> int:
     if args.format == "json":
         print("]" if first else "\n]")
     elif cursor and args.format == "text":
-        print(f"(there are more: --limit 0 lists all; these are the first {args.limit})", file=sys.stderr)
+        warn(f"(there are more: --limit 0 lists all; these are the first {args.limit})")
     return 0
 
 

@@ -1,1 +1,1 @@
-"""Requests to engine operations to replies: a room a protocol, and the runner that executes for all of them."""
+"""From requests to the engine's operations to replies: a package for each protocol, and the runner that executes the requests of all."""

@@ -1,4 +1,4 @@
-"""What commands may ask of the server around them and of their connection. server.py and conn.py are these."""
+"""What commands may use of the server (`Host`: flo.server.Server) and of their connection (`Peer`: flo.conn.Connection)."""
 
 import os
 import sys
@@ -10,7 +10,7 @@ from flo.config import Settings
 from flo.engine import Engine
 from flo.waits import Waits
 
-KEYS_AT_ONCE = 200  # of a request without a look whether they are on disk (10 us each) or have expired (4 us)
+KEYS_AT_ONCE = 200  # a request of more is done in slices if keys may be on disk (10 us each) or expired (4 us each)
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 
@@ -19,7 +19,7 @@ class Peer(Protocol):
 
     id: int
     session: Any
-    out: list[bytes]  # replies of this tick; they leave after its commit
+    out: list[bytes]  # replies of this tick, sent after its commit
 
     @property
     def address(self) -> str:
@@ -31,11 +31,11 @@ class Peer(Protocol):
 
     @property
     def age_seconds(self) -> float:
-        """Since it was accepted."""
+        """Seconds since the connection was accepted."""
 
     @property
     def idle_seconds(self) -> float:
-        """Since it last sent something."""
+        """Seconds since the client last sent something."""
 
     @property
     def descriptor(self) -> int:
@@ -43,17 +43,17 @@ class Peer(Protocol):
 
     @property
     def input_bytes(self) -> int:
-        """Received and not executed yet."""
+        """Bytes received and not executed yet."""
 
     @property
     def output_bytes(self) -> int:
-        """Answered and not sent yet."""
+        """Bytes of replies that are not sent yet."""
 
     def push(self, data: bytes) -> None:
-        """Send something that is not a reply to a request under way."""
+        """Send data that is no reply, such as a line of MONITOR."""
 
     def owe_secret(self) -> None:
-        """The secret is owed from now on: close unless it is given in time."""
+        """Close the connection unless the client gives the secret in time."""
 
     def close_after_replies(self) -> None:
         """Read no more; close once everything is sent."""
@@ -62,20 +62,20 @@ class Peer(Protocol):
         """Close now."""
 
     def wake(self) -> None:
-        """What the session waited for has come: send its reply, go on with the input."""
+        """Send the reply of a wait that has ended, and go on with the input."""
 
     def resume_after(self, seconds: float, resume: Callable[[], None]) -> None:
-        """Call `resume` after that time, unless the connection closes first."""
+        """Call `resume` after so many seconds, unless the connection closes first."""
 
 
 class Counters:
-    """What INFO's stats are made of. Plain attributes: the hot path adds to them once a batch."""
+    """The counts in INFO's stats. Plain attributes: the hot path adds to them once a batch."""
 
     def __init__(self) -> None:
         self.reset()
 
     def reset(self) -> None:
-        """CONFIG RESETSTAT."""
+        """Set every count to 0, for CONFIG RESETSTAT."""
         self.connections_received = 0
         self.connections_rejected = 0
         self.commands = 0
@@ -90,7 +90,7 @@ class Counters:
 
 
 class SlowEntry:
-    """One command that took long."""
+    """One command in SLOWLOG."""
 
     def __init__(self, identity: int, when: int, micros: int, args: list[bytes], peer: str, name: bytes) -> None:
         self.id = identity
@@ -102,10 +102,10 @@ class SlowEntry:
 
 
 class Timer(Protocol):
-    """A call to come."""
+    """A scheduled call."""
 
     def cancel(self) -> None:
-        """Do not make it."""
+        """Do not make the call."""
 
 
 class ClientSession(Protocol):
@@ -120,7 +120,7 @@ class ClientSession(Protocol):
 
 
 class Host(Protocol):
-    """The server around a session."""
+    """The server, as sessions use it."""
 
     engine: Engine
     settings: Settings
@@ -129,14 +129,14 @@ class Host(Protocol):
     port: int
     run_id: str
     loading: bool  # the log is being read
-    progress: Progress  # how far that has come
+    progress: Progress  # of reading the log
     monitors: set[Peer]
     slow: list[SlowEntry]  # newest last
     slow_count: int
     latency: list[tuple[int, int]]  # (Unix seconds, ms) of ticks over the threshold, oldest first
-    waiting: int  # requests of all connections that wait
-    inflating: bool  # one large value at a time: what they inflate to was not sent
-    waits: Waits  # of all clients, from readable to sent
+    waiting: int  # how many requests wait, of all connections
+    inflating: bool  # a compressed value is being inflated. One at a time: it can take far more memory than the client sent
+    waits: Waits  # the histogram of all clients' waits, from readable to sent
     tick_deadline: float  # monotonic seconds; past it a connection gives way to the others
 
     @property
@@ -161,13 +161,13 @@ class Host(Protocol):
         """Call `callback` in a turn that begins so many seconds from now."""
 
     def namespace_deleted(self) -> None:
-        """A namespace is gone: sessions that use it must find that out."""
+        """Tell all sessions that a namespace is deleted: they may use it."""
 
     def shutdown(self) -> None:
         """Finish the tick, sync, stop."""
 
     def log(self, level: str, message: str, **details: object) -> None:
-        """Tell the operator."""
+        """Write a line to the operator's log."""
 
 
 def client_line(
@@ -182,7 +182,7 @@ def client_line(
     namespace: str = "",
     database: int = 0,
 ) -> str:
-    """A connection's line in CLIENT LIST, in Redis's fields and one of Flo's."""
+    """A connection's line in CLIENT LIST: Redis's fields, and Flo's field `namespace`."""
     return (
         f"id={peer.id} addr={peer.address} laddr={peer.local_address} fd={peer.descriptor} name={name} "
         f"age={int(peer.age_seconds)} idle={int(peer.idle_seconds)} flags={flags} db={database} sub=0 psub=0 ssub=0 multi=-1 watch=0 "
@@ -193,11 +193,11 @@ def client_line(
 
 
 def resident_bytes() -> int:
-    """The process's resident memory, by the kernel's account."""
+    """The process's resident memory, as the kernel counts it."""
     try:
         with open("/proc/self/statm", "rb") as file:
             return int(file.read().split()[1]) * PAGE_BYTES
-    except OSError:  # not Linux: the peak is the nearest there is
+    except OSError:  # not Linux: only the peak is known
         import resource
 
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -1,26 +1,28 @@
-"""The session of a connection that came while the log is being read: it says so, to every request, in the protocol that it is spoken to.
+"""The session of a connection that comes while the log is being read. It refuses every request, in the client's protocol, and tells how
+much of the log is read.
 
-There is no engine yet, so nothing here may ask for one. Once everything is read, the connection's next request gets the session it would
-have had. Redis's clients know `-LOADING` and the fields of INFO (ioredis waits by them).
+There is no engine yet, so this module may not use one. Once the log is read, the connection's next request gets the protocol's ordinary
+session. Redis's clients know `-LOADING` and the fields of INFO (ioredis waits until they say that loading is over).
 """
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any
 
-from flo.commands.brief import BriefSession
 from flo.commands.host import Peer
 from flo.commands.progress import Progress
+from flo.limits import REQUEST_BYTES_MAX, UNAUTHENTICATED_BYTES_MAX
 from flo.proto import binary, resp
-from flo.proto.binary import PAYLOAD_BYTES_MAX, REQUEST_BYTES, FrameReader, FramingLost, encode_response
+from flo.proto.binary import REQUEST_BYTES, FrameReader, FramingLost, encode_response
 from flo.proto.resp import ProtocolError, RequestParser
+from flo.session import SilentSession
 
 
-class _LoadingSession(BriefSession, ABC):
-    """What both protocols' have in common."""
+class _LoadingSession(SilentSession, ABC):
+    """The part that both protocols share."""
 
     def __init__(self, peer: Peer, progress: Progress, authenticated: bool, proceed: Callable[[], Any]) -> None:
-        """`proceed` puts the session in place that the connection is to have, and gives it; None while the log is still being read."""
+        """`proceed` gives the connection its ordinary session and returns it; None while the log is still being read."""
         super().__init__(authenticated)
         self.peer = peer
         self.progress = progress
@@ -32,7 +34,7 @@ class _LoadingSession(BriefSession, ABC):
         self.peer.close_after_replies()
 
     def feed(self, data: bytes, output_room: int) -> int:
-        """Answer the requests in `data`, as far as they are whole."""
+        """Answer the whole requests in `data`; returns how many bytes were taken."""
         at = 0
         while at < len(data) and output_room >= 0 and not self.closing:
             if not self.unfinished:
@@ -53,15 +55,16 @@ class _LoadingSession(BriefSession, ABC):
 
     @abstractmethod
     def _answer(self, data: bytes, at: int) -> tuple[bytes | None, int]:
-        """(the answer to the request that begins or goes on at an offset, where it ends); None where it is not whole."""
+        """(the answer to the request that begins or goes on at `at`, the offset up to which `data` was taken). The answer is None if the
+        request is not whole yet."""
 
     @abstractmethod
     def _note_unfinished(self) -> None:
-        """Say what is kept of a request that is not whole."""
+        """Set `unfinished`, `length_known` and `held` by the request that is not whole yet."""
 
 
 class RespLoading(_LoadingSession):
-    """RESP."""
+    """RESP: `-LOADING`, except for INFO and QUIT."""
 
     def __init__(self, peer: Peer, progress: Progress, authenticated: bool, proceed: Callable[[], Any]) -> None:
         super().__init__(peer, progress, authenticated, proceed)
@@ -96,7 +99,7 @@ class RespLoading(_LoadingSession):
         return self._parser.body_room()
 
     def body_received(self, count: int, output_room: int) -> None:
-        """They were."""
+        """Answer the request if the `count` bytes received in `body_room()` complete it."""
         try:
             args = self._parser.body_received(count)
             if args is not None:
@@ -111,7 +114,7 @@ class BinaryLoading(_LoadingSession):
 
     def __init__(self, peer: Peer, progress: Progress, authenticated: bool, proceed: Callable[[], Any]) -> None:
         super().__init__(peer, progress, authenticated, proceed)
-        self._reader = FrameReader(REQUEST_BYTES, PAYLOAD_BYTES_MAX if authenticated else resp.UNAUTHENTICATED_BYTES_MAX)
+        self._reader = FrameReader(REQUEST_BYTES, REQUEST_BYTES_MAX if authenticated else UNAUTHENTICATED_BYTES_MAX)
 
     def _answer(self, data: bytes, at: int) -> tuple[bytes | None, int]:
         try:
@@ -133,7 +136,7 @@ class BinaryLoading(_LoadingSession):
         return self._reader.body_room()
 
     def body_received(self, count: int, output_room: int) -> None:
-        """They were."""
+        """Answer the request if the `count` bytes received in `body_room()` complete it."""
         frame = self._reader.body_received(count)
         if frame is not None:
             self.peer.out.append(self._reply(frame.header))

@@ -1,25 +1,25 @@
-"""Modules that fill a table, imported one by one when there is time, or all at once when somebody asks for what may be in them.
+"""Modules that add to a table when they are imported: one by one while the server is idle, or all at once when an entry is missing.
 
-Importing the handlers is a fifth of a start, and the first client wants one of them.
+Importing the handlers takes a fifth of a start, and the first client needs only one of them.
 """
 
 from importlib import import_module
 
 
 class Modules:
-    """Modules in the order of what needs what, so that each is one step: 1 to 5 ms where nothing is compiled yet."""
+    """Modules, each after the modules that it imports, so that a step imports only one: 1 to 5 ms if nothing is compiled yet."""
 
     def __init__(self, *names: str) -> None:
         self._names = list(names)
 
     def step(self) -> bool:
-        """Import the next one; returns whether there are more."""
+        """Import the next module; returns whether more are left."""
         if self._names:
             import_module(self._names[0])
-            del self._names[0]  # one that could not be read, for want of a descriptor perhaps, is tried again
+            del self._names[0]  # after the import: one that failed, for example without a free descriptor, is tried again
         return bool(self._names)
 
     def load(self) -> None:
-        """Import all that are left."""
+        """Import all modules that are left."""
         while self.step():
             pass

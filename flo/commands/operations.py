@@ -1,5 +1,5 @@
-"""How the engine is asked for an operation that has a row (flo.operations), whatever the protocol: the row's method, and its arguments
-from the request's options."""
+"""From an operation's row (flo.operations) to the engine's method, and from a request's options to the method's arguments. Every protocol
+uses it."""
 
 from collections.abc import Callable
 from operator import attrgetter
@@ -7,9 +7,9 @@ from typing import Any
 
 from flo.engine import Engine
 from flo.engine.group import check_stream_name
-from flo.engine.kv import DEADLINE_MAX
 from flo.engine.namespace import PARTS
 from flo.errors import BadRequest
+from flo.limits import DEADLINE_MAX
 from flo.proto.row import Operation
 
 SECOND_MS = 1000
@@ -17,7 +17,7 @@ Convert = Callable[[Engine, Any], Any]
 
 
 def deadline(engine: Engine, ttl: int) -> int:
-    """The deadline of a ttl; 0 for none. Raises `BadRequest`."""
+    """The deadline, in Unix ms, of a ttl in seconds; 0 for a ttl of 0. Raises `BadRequest`."""
     if not ttl:
         return 0
     end = engine.now + ttl * SECOND_MS
@@ -26,24 +26,24 @@ def deadline(engine: Engine, ttl: int) -> int:
     return end
 
 
-# Options that are something else to the engine: its parameter, and how its argument is made of theirs
+# Options that the engine takes in another form: the engine's parameter, and the function that makes its argument from the option's value
 CONVERTED: dict[str, tuple[str, Convert]] = {
     "ttl": ("deadline", deadline),
     "max_age": ("max_age", lambda _, seconds: seconds * SECOND_MS),
 }
-# What a part does not check itself in all of its methods
+# By part: the check of the key, for parts whose methods do not all check it
 CHECKS: dict[str, Callable[[bytes], None]] = {"streams": check_stream_name}
 
 
 def method_of(row: Operation) -> tuple[Callable[..., Any], Callable[..., Any], Callable[[bytes], None] | None]:
-    """The part of a namespace that has the operation, as a function of the namespace; the method, as a function of the part; and what
-    checks the key, if the method does not."""
+    """(a function from a namespace to its part that has the operation, the part's method, the check of the key). The check is None if the
+    method checks the key."""
     name, _, method = row.method.partition(".")
     return attrgetter(name), getattr(next(kind for kind in PARTS if kind.name == name), method), CHECKS.get(name)
 
 
 def arguments_of(row: Operation) -> Callable[[Engine, dict[str, Any]], dict[str, Any]]:
-    """What makes the method's arguments, by name, of a request's options."""
+    """A function that makes the method's arguments, by name, from a request's options."""
     takes: dict[str, tuple[str, Convert | None]] = {
         name: CONVERTED.get(name) or (option.called, None) for name, option in row.options.items()
     }

@@ -1,4 +1,4 @@
-"""How far a start has come in reading the log, as clients are told."""
+"""How much of the log a start has read, and the words in which clients are told."""
 
 from time import monotonic, time
 
@@ -6,32 +6,32 @@ import flo
 
 
 class Progress:
-    """How far a start has come."""
+    """How much of the log a start has read."""
 
     def __init__(self) -> None:
         self.began = monotonic()
         self.began_at = int(time())
-        self.done = 0  # bytes of the log
+        self.done = 0  # bytes of the log that are read
         self.total = 0
 
     @property
     def percent(self) -> float:
-        """0 to 100."""
+        """The part of the log that is read, 0 to 100."""
         return min(100.0 * self.done / self.total, 100.0) if self.total else 0.0
 
     @property
     def seconds_left(self) -> int:
-        """What is left at the speed so far, at least 1."""
+        """Seconds until the log is read, at the speed so far; at least 1."""
         if not self.done:
             return 1
         return max(1, round((monotonic() - self.began) * max(self.total - self.done, 0) / self.done))
 
     def sentence(self) -> str:
-        """What a client is told."""
+        """The sentence for a client whose request is refused."""
         return f"Flo is reading its log: {self.percent:.0f} % of {self.total} bytes; try again in about {self.seconds_left} s"
 
     def info(self) -> bytes:
-        """INFO as far as there is something to tell."""
+        """The text of INFO: the fields that are known before the log is read."""
         return "\r\n".join(
             (
                 "# Server",

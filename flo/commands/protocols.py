@@ -1,34 +1,34 @@
 """The protocols of the port: from a connection's first bytes to its session.
 
-A protocol is an entry of PROTOCOLS, the bytes it begins with (flo.proto.detect), and a session. A session of requests is a
-`flo.commands.runner.Session`; one that only says something is a `BriefSession`.
+A protocol is an entry of PROTOCOLS, the bytes it begins with (flo.proto.detect), and a session. A session that executes requests is a
+`flo.commands.runner.Session`; a session that only sends a fixed answer is a `SilentSession`.
 """
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from flo.commands.brief import BriefSession
 from flo.commands.host import Host, Peer
 from flo.commands.progress import Progress
 from flo.commands.resp.session import RespSession
+from flo.limits import UNAUTHENTICATED_BYTES_MAX
 from flo.proto.detect import Kind, detect, skip_blank
-from flo.proto.resp import UNAUTHENTICATED_BYTES_MAX
+from flo.session import SilentSession
 
-ID_END = 16  # of a binary request: where its id ends
-NOT_HTTP = b"HTTP on this port is not here yet; this version serves RESP: use redis-cli or any Redis client.\n"
+ID_END = 16  # the offset at which the id of a binary request ends
+NOT_HTTP = b"This version of Flo does not serve HTTP; use redis-cli, or any Redis client.\n"
 
-Proceed = Callable[[], Any]  # puts the session in place that a connection is to have, and gives it; None while the log is being read
+Proceed = Callable[[], Any]  # gives a connection its ordinary session and returns it; None while the log is being read
 
 
 class Protocol(NamedTuple):
-    """One protocol. `loading` makes the session of a connection that comes while the log is being read, if that is another one."""
+    """One protocol. `loading`, if given, makes the session of a connection that comes while the log is being read."""
 
     session: Callable[[Host, Peer], Any]
     loading: Callable[[Peer, Progress, bool, Proceed], Any] | None = None
 
 
 def _resp_loading(peer: Peer, progress: Progress, authenticated: bool, proceed: Proceed) -> Any:
-    from flo.commands.loading import RespLoading  # most starts are over before anybody asks
+    from flo.commands.loading import RespLoading  # not at every start: most end before a client connects
 
     return RespLoading(peer, progress, authenticated, proceed)
 
@@ -48,15 +48,15 @@ def _binary_loading(peer: Peer, progress: Progress, authenticated: bool, proceed
     return BinaryLoading(peer, progress, authenticated, proceed)
 
 
-class OtherVersion(BriefSession):
-    """A later version of the binary protocol: told which one is spoken here, under the request's id."""
+class OtherVersion(SilentSession):
+    """A client of a later version of the binary protocol: the answer, under the request's id, names the version that is served."""
 
     def __init__(self, host: Host, peer: Peer) -> None:
         super().__init__(host.secret is None)
         self.peer = peer
 
     def feed(self, data: bytes, output_room: int) -> int:
-        """Answer once the id is there."""
+        """Answer once the request's id has come."""
         from flo.proto.binary import REQUEST_BYTES, FrameReader, FramingLost, encode_response
 
         if len(data) < ID_END:
@@ -69,8 +69,8 @@ class OtherVersion(BriefSession):
         return len(data)
 
 
-class Http(BriefSession):
-    """HTTP: told that it is not here yet, or that the log is being read."""
+class Http(SilentSession):
+    """An HTTP client: the answer says that HTTP is not served, or that the log is being read."""
 
     def __init__(self, host: Host, peer: Peer) -> None:
         super().__init__(host.secret is None)
@@ -100,15 +100,15 @@ PROTOCOLS: dict[Kind, Protocol] = {
 }
 
 
-class FirstBytes(BriefSession):
-    """The session of a connection that has not shown its protocol: it hands over to the one that speaks it."""
+class FirstBytes(SilentSession):
+    """The session of a connection whose protocol is not known yet. It hands over to the protocol's session."""
 
     def __init__(self, host: Host, peer: Peer) -> None:
         super().__init__(host.secret is None)
         self._host, self.peer = host, peer
 
     def feed(self, data: bytes, output_room: int) -> int:
-        """Look at the first bytes; nothing is taken until they tell, but for blank lines."""
+        """Detect the protocol from the first bytes. Until it is known, only blank lines are taken."""
         host, peer, blank = self._host, self.peer, skip_blank(data)
         kind = detect(data[blank:])
         if kind is None:

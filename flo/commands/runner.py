@@ -18,8 +18,8 @@ from typing import Any, Final, NamedTuple
 
 from flo.commands.host import Host, Peer, SlowEntry
 from flo.errors import Fatal, InternalError, LogFailed, NotFound, Overloaded, Refusal, trace_of
+from flo.limits import OUTPUT_BYTES_MAX
 
-OUTPUT_ROOM_BYTES = 1 << 20  # SPEC section 3: past 1 MiB of unsent output no more requests are executed
 MONITOR_ARGUMENT_BYTES_MAX = 1024  # quoting costs 0.2 us a byte, and everyone waits for it
 SLOW_ARGUMENTS_MAX = 32  # SLOWLOG keeps this many arguments, cut to this many bytes
 SLOW_ARGUMENT_BYTES_MAX = 128
@@ -152,7 +152,7 @@ class Session(ABC):
         self._job_request: Any = None
         self.waits: dict[Wait, None] = {}
         self.due: deque[Wait] = deque()  # to be answered
-        self.output_room = OUTPUT_ROOM_BYTES
+        self.output_room = OUTPUT_BYTES_MAX
         self.executed = 0
         self.unfinished = False  # whether the start of a request is kept
         self.length_known = False  # … and the length of what is missing

@@ -1,17 +1,17 @@
-"""Checking the secret a client gives: the same for every protocol (SPEC section 8)."""
+"""Checks the secret that a client gives, for every protocol (SPEC section 8)."""
 
 from flo.commands.host import Host, Peer
 
-FAILURE_SECONDS = 1.0  # a wrong one is answered after this, so that a secret cannot be guessed at the speed of the loop
+FAILURE_SECONDS = 1.0  # a wrong secret is refused after this time, so that nobody can guess at the speed of the loop
 
 
 def is_right(host: Host, peer: Peer, secret: bytes, user: bytes = b"default") -> bool:
-    """Whether they are the server's; a failure is counted and logged."""
-    from hmac import compare_digest  # it brings OpenSSL along
+    """Whether the secret and the user are right; a failure is counted and logged."""
+    from hmac import compare_digest  # not at every start: it loads OpenSSL
 
     expected = host.secret
     assert expected is not None
-    # both compared whatever the first says: the time taken tells nothing
+    # both are compared even if the first is wrong, so the time taken does not tell which one is
     right = compare_digest(secret, expected) & compare_digest(user, b"default")
     if not right:
         host.counters.auth_failures += 1

@@ -1,4 +1,4 @@
-"""The database without a network: log, stores and clock, one method an operation."""
+"""The database without a network: log, stores and clock, with a method for each operation."""
 
 from flo.engine.engine import Engine, EngineSettings
 from flo.engine.group import Groups

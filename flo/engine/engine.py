@@ -1,14 +1,15 @@
-"""The engine: one log, two times, and the namespaces whose stores the log's records made.
+"""The engine: one log, two times, and the namespaces, whose stores are made from the log's records.
 
-The only way to change state is a record: `write` checks that it fits, appends it, applies it. Recovery applies the
-same records through the same `apply`, which uses neither a clock nor chance.
+The only way to change state is a record: `write` appends it and applies it. Recovery applies the same records through the same `apply`,
+which uses no clock and no chance.
 
-`now` is the wall clock, read once a turn. Every deadline is held against it, and it goes back when somebody puts it back.
-`stamp_time` never goes back, also not over a restart. Batches and stream ids are stamped with it, and nothing else asks it.
-What was shown as gone is buried by a record at once, so that it stays gone whatever the clock does.
+`now` is the wall clock, read once a turn. Every deadline is compared with it. It goes back when the wall clock is set back.
+`stamp_time` never goes back, also not across a restart. Batches and stream ids are stamped with it; nothing else uses it.
+When a request is shown that a key is gone, the key's tombstone is written at once: the key stays gone whatever the clock does.
 
-Two ways to run it. In a program, each operation commits before it returns, or a `with engine.batch():` does for many; threads take turns.
-In the server (`manual=True`) the tick calls `tick()` before and `commit()` after all the operations of a turn, in one thread.
+There are two ways to run an engine. In a program, each operation commits before it returns, or a `with engine.batch():` commits many
+together; threads wait for each other. In the server (`manual=True`) the loop calls `tick()` before and `commit()` after all operations of a
+turn, in one thread.
 """
 
 import gc
@@ -48,21 +49,21 @@ from flo.ual.record import (
 )
 from flo.ual.segment import OFFSET_BYTES
 
-NOTIFY_SLICE = 1000  # who wait for a key, told in one turn: 2 us each
+NOTIFY_SLICE = 1000  # watches of one part told in one turn: 2 us each
 UPKEEP_SECONDS = 0.002  # of one round over the namespaces
-FORGET_SLICE = 1000  # lost messages forgotten in one batch
+FORGET_SLICE = 1000  # lost items dropped in one batch
 FREE_STEP = 256
-# How many bytes of records are asked for at once, so that no record has to ask. The footer takes OFFSET_BYTES more for each record, which
-# is HEADER_BYTES long at least.
+# Room for this many bytes of records is checked at once, so that few records need a check of their own. The footer takes OFFSET_BYTES
+# more for each record, and a record has at least HEADER_BYTES.
 AHEAD_BYTES = 1 << 20
 AHEAD_WITH_OFFSETS = AHEAD_BYTES + AHEAD_BYTES * OFFSET_BYTES // HEADER_BYTES
-FREE_ENTRIES = 4096  # entries of a dropped store freed in one slice: under a ms
+FREE_ENTRIES = 4096  # entries of a dropped store freed in one slice: less than a ms
 
 R = TypeVar("R")
 
 
 class EngineSettings(NamedTuple):
-    """What an operator may choose; the server's settings table has the same, with their reasons."""
+    """The settings of an engine; the server's settings table (flo.config) has the same, with their reasons."""
 
     durability: str = SYNC
     history_depth: int = 64
@@ -74,8 +75,8 @@ class EngineSettings(NamedTuple):
 class Engine:
     """A Flo database in `directory`. It is a context manager.
 
-    Names and values are str (as UTF-8) or bytes; anything else is a `TypeError`. Several threads may use it: one operation or batch runs
-    at a time. A process that was forked from the one that opened it must not: it gets `Forked`.
+    Names and values are str (as UTF-8) or bytes; anything else is a `TypeError`. Several threads may use an engine: one operation or batch
+    runs at a time. A process forked from the one that opened the engine may not use it: its calls raise `Forked`.
     """
 
     def __init__(
@@ -91,53 +92,53 @@ class Engine:
         on_progress: Callable[[int, int], None] | None = None,
         lazy: bool = False,
     ) -> None:
-        """Open or create it. Raises `DirectoryInUse`, `LogDamaged`, `LogFailed` or `OSError`.
+        """Open or create the database. Raises `DirectoryInUse`, `LogDamaged`, `LogFailed` or `OSError`.
 
         With `lazy`, values may still be on disk when this returns (flo.engine.background_load): call `upkeep`, which reads them.
-        `on_notice` is told in a sentence what a start had to do, `on_progress` how many bytes of the log it has read, and of how many.
-        `clock` gives Unix ms and may go either way; `steady` gives ms and only goes forward.
+        `on_notice` gets a sentence about each unusual step of the start; `on_progress` gets how many bytes of the log are read, and of how
+        many. `clock` gives Unix ms and may go forward or back; `steady` gives ms and only goes forward.
         """
         self._prepare(settings or EngineSettings(), manual, clock, steady)
-        self._may_be_lazy = lazy and manual  # else nobody need ever call `upkeep`
+        self._may_be_lazy = lazy and manual  # a program need not call `upkeep`, so nothing would read its values
         self.log = self._open_log(directory, files, on_notice, on_progress)
         self.stamp_time = self.log.time
         self.tick()
 
     @classmethod
     def without_log(cls, settings: EngineSettings | None = None) -> "Engine":
-        """An engine for looking at: records are applied to it, and nothing else can be done with it. `flo check` rebuilds the stores so."""
+        """An engine that only applies records, so that its stores can be inspected; it can do nothing else. `flo check` uses it."""
         engine = cls.__new__(cls)
         engine._prepare(settings or EngineSettings(), True, wall_clock, steady_clock)
         return engine
 
     def _prepare(self, settings: EngineSettings, manual: bool, clock: Callable[[], int], steady: Callable[[], int]) -> None:
-        """Be empty."""
+        """Set every attribute but the log, to those of an empty database."""
         self.settings = settings
         self.manual = manual
         self.now = 0
         self.stamp_time = 0
-        self.turn = 0  # how often the clock was read: what was found out about `now` holds until the next time
+        self.turn = 0  # how often the clock was read: facts about `now` hold until this changes
         self.memory_full = False
-        # `log.pending_bytes` up to which no operation needs to ask `admit`, one that adds and one that frees
+        # `log.pending_bytes` up to which no operation needs to call `admit`: for records that add, and for records that free
         self.adds_until = self.frees_until = 0
-        self.swept = 0  # keys found expired and buried
-        self.homeless = 0  # records read that are of no namespace
+        self.swept = 0  # how many expired keys were buried
+        self.homeless = 0  # how many records were read whose namespace does not exist
         self.clock = clock
         self.steady = steady
         self._process = forks.process()
-        self._lock = threading.RLock()  # held for an operation or a batch; the server takes it never
-        self._depth = 0  # of batches and operations inside each other, in the thread that has the lock
+        self._lock = threading.RLock()  # held for an operation or a batch; the server never takes it
+        self._depth = 0  # of nested batches and operations, in the thread that has the lock
         self._broken = False
         self._closed = False
-        self._upkept = 0  # of the busy namespaces, where the next upkeep begins
+        self._upkept = 0  # the place in the busy namespaces where the next upkeep begins
         self._garbage: list[list[Any]] = []
-        self.changed: set[Part] = set()  # those with somebody to tell
-        self.background_load: BackgroundLoad | None = None  # values that are still on disk
+        self.changed: set[Part] = set()  # parts whose `notify` must be called
+        self.background_load: BackgroundLoad | None = None  # reads the values that are still on disk
         self._may_be_lazy = False
         self._next_namespace_id = DEFAULT_ID + 1
-        self.busy: set[int] = set()  # the ids of namespaces that may have something to be done by time or in the background
+        self.busy: set[int] = set()  # the ids of namespaces that may have due items or background work
         self.namespaces: dict[str, Namespace] = {}
-        self.by_hash: dict[int, Namespace] = {}  # as the header of a binary request names them
+        self.by_hash: dict[int, Namespace] = {}  # by the hash in the header of a binary request
         self._by_id: dict[int, Namespace] = {}
         self._bind(DEFAULT, DEFAULT_ID)
         self.by_hash[0] = self._by_id[DEFAULT_ID]
@@ -150,7 +151,7 @@ class Engine:
         on_progress: Callable[[int, int], None] | None,
     ) -> Log:
         collects = gc.isenabled()
-        gc.disable()  # nothing that a start makes is garbage: to look for some takes half as long as making it
+        gc.disable()  # a start makes no garbage: collecting would add half of its time
         try:
             log = Log(
                 directory,
@@ -179,7 +180,7 @@ class Engine:
         return log
 
     def _begin_background_load(self, indexes: list[KeyIndex]) -> BackgroundLoad:
-        """Read the values of the log's bases later."""
+        """Have the values of the log's bases read in the background."""
         self.background_load = BackgroundLoad(indexes, self._by_id)
         for namespace in self.namespaces.values():
             self.background_load.attach(namespace)
@@ -194,7 +195,7 @@ class Engine:
     # -- time and commit ---------------------------------------------------------------------------
 
     def tick(self) -> None:
-        """Read the wall clock, once for all that follows."""
+        """Begin a turn: read the wall clock, once for all its operations."""
         self.now = self.clock()
         self.turn += 1
         if self.now > self.stamp_time:
@@ -204,18 +205,18 @@ class Engine:
         self._look_ahead()
 
     def _look_ahead(self) -> None:
-        """Find out how much may be appended without asking for each record."""
+        """Set how much may be appended without a call of `admit` for each record."""
         log = self.log
         self.frees_until = log.pending_bytes + AHEAD_BYTES if log.holds(AHEAD_WITH_OFFSETS) else 0
         self.adds_until = 0 if self.memory_full else self.frees_until
 
     @property
     def clock_ahead(self) -> int:
-        """By how many ms the stamps are ahead of the wall clock, as they are after it was put back; 0 where they are not."""
+        """By how many ms `stamp_time` is ahead of the wall clock, which happens after that was set back; 0 if it is not ahead."""
         return self.stamp_time - self.now
 
     def commit(self) -> None:
-        """Make what was done since the last commit as durable as the settings say. Raises `LogFailed`."""
+        """Make all changes since the last commit as durable as the settings say. Raises `LogFailed`."""
         if self.log.pending:
             self._check_process()
             self.log.commit(self.stamp_time)
@@ -223,18 +224,18 @@ class Engine:
 
     @contextmanager
     def batch(self) -> Iterator[None]:
-        """Commit the operations inside together, at its end. Other threads wait until then."""
+        """Commit the operations inside together at the end of the block. Other threads wait until then."""
         self._begin()
         try:
             yield
         except BaseException:
-            if not self._is_forked:  # else a child leaves a batch of its parent's
+            if not self._is_forked:  # else a forked child leaves its parent's batch
                 self._end()
             raise
         self._end()
 
     def run(self, operation: Callable[..., R], *args: Any, **kwargs: Any) -> R:
-        """Call `operation` between a tick and a commit, or within the batch that this thread is in."""
+        """Call `operation` as a turn of its own, or within the open batch of this thread."""
         self._begin()
         try:
             return operation(*args, **kwargs)
@@ -246,13 +247,13 @@ class Engine:
         return forks.process() != self._process
 
     def _check_process(self) -> None:
-        """Raise `Forked` in a child of the process that opened this: two processes would write one log."""
+        """Raise `Forked` in a forked child of the process that opened the engine: two processes would write one log."""
         if self._is_forked:
             remedy = "open your own engine of another directory, or run a server and open a flo.Client in each process."
             raise forks.refuse("engine", self._process, remedy)
 
     def _begin(self) -> None:
-        self._check_process()  # before the lock, which a thread may have held that is not in this process
+        self._check_process()  # before the lock: the thread that held it may not exist in this process
         self._lock.acquire()
         try:
             if self._broken:
@@ -277,22 +278,22 @@ class Engine:
                 while self.notify():
                     pass
                 self._broken = True
-                self.commit()  # what those who were told have done, who may have been shown that a key is gone
+                self.commit()  # the records of `notify`: it buries expired keys
                 self._broken = False
         finally:
             self._depth -= 1
             self._lock.release()
 
     def upkeep(self, idle: bool) -> bool:
-        """Do a slice (about a ms) of what can wait: freeing, folding new keys into order, sweeping the expired, preparing the
-        next segment. Unless `idle`, only what is overdue. Returns whether a next call has more to do."""
+        """Do a slice (about a ms) of background work: freeing, folding new keys into order, sweeping expired keys, preparing the next
+        segment. Unless `idle`, only overdue work. Returns whether the next call has more to do."""
         self._check_process()
         more = self.notify()
         more = self.log.upkeep(idle) or more
         if self.background_load is not None and self.background_load.failure is None:
             more = True
             if not self.log.accepts_adds:
-                self.background_load.awaited = True  # what was compacted away takes room on the disk until it is read
+                self.background_load.awaited = True  # the disk has no room: compacted files stay until their values are read
             self.load_slice(idle)
         if self._garbage:
             self._free_slice()
@@ -300,10 +301,10 @@ class Engine:
         return self._upkeep_parts(idle) or more
 
     def _upkeep_parts(self, idle: bool) -> bool:
-        """Do a slice of what time and background work bring to the parts of the namespaces that may have any. Where it takes long, the next
-        call goes on with those behind."""
+        """Do a slice of the due and background work of the busy namespaces. If it takes long, the next call goes on with the namespaces
+        that are left."""
         more, started = False, monotonic()
-        for count, namespace in enumerate(self._busy_ones()):
+        for count, namespace in enumerate(self._busy_namespaces()):
             active = [part for part in namespace.parts if not part.quiet]
             for part in active:
                 did = part.upkeep(idle)
@@ -318,8 +319,8 @@ class Engine:
                 return True
         return more
 
-    def _busy_ones(self) -> list[Namespace]:
-        """The busy namespaces, those first who were not come to the last time."""
+    def _busy_namespaces(self) -> list[Namespace]:
+        """The busy namespaces; those that the last upkeep did not reach come first."""
         found = [self._by_id[identity] for identity in self.busy]
         if self._upkept and found:
             start = self._upkept % len(found)
@@ -327,13 +328,13 @@ class Engine:
         return found
 
     def await_values(self) -> bool:
-        """Have values that a start left on disk be read without a pause; whether there are any left. Raises `Damaged`."""
-        rest = self.background_load
-        if rest is None:
+        """Have the values that are still on disk loaded without pauses; returns whether there are any. Raises `Damaged`."""
+        load = self.background_load
+        if load is None:
             return False
-        if rest.failure is not None:
-            raise rest.failure
-        rest.awaited = True
+        if load.failure is not None:
+            raise load.failure
+        load.awaited = True
         return True
 
     def load_slice(self, idle: bool) -> None:
@@ -342,7 +343,7 @@ class Engine:
             self.background_load = None
 
     def notify(self) -> bool:
-        """Tell a slice of those who wait for keys or streams that have changed; returns whether there are more."""
+        """Tell a slice of the watches whose keys or streams have changed; returns whether there are more."""
         more = False
         for part in tuple(self.changed):
             if part.notify(NOTIFY_SLICE):
@@ -352,30 +353,29 @@ class Engine:
         return more
 
     def sweep(self) -> bool:
-        """Do a slice of what time brings to every part; returns whether there is more."""
-        swept = [part.sweep() for namespace in self._busy_ones() for part in namespace.parts]  # each of them, whatever the first say
+        """Do a slice of the due work of every part; returns whether there is more."""
+        swept = [part.sweep() for namespace in self._busy_namespaces() for part in namespace.parts]  # a list, so that every part is swept
         return True in swept
 
     def is_early(self, steady: int) -> bool:
-        """Whether the steady clock has not come to that time yet; 0 is always past."""
+        """Whether the steady clock is still before this time; 0 is always past."""
         return bool(steady) and self.steady() < steady
 
     def next_due(self) -> int | None:
-        """In how many ms there is next something to sweep, by the clocks as they are; 0 for at once, None for never."""
-        found: list[tuple[int, int]] = []  # when it is due by the wall clock, and not before when by the steady one
+        """In how many ms there is something to sweep, by the clocks as they are now; 0 for at once, None for never."""
+        found: list[tuple[int, int]] = []  # (due by the wall clock, not before by the steady clock)
         for identity in self.busy:
             for part in self._by_id[identity].parts:
                 due = part.next_due()
                 if due is not None:
                     found.append((due, part.sweep_after))
-        if not found:  # the clocks cost as much as the rest, and this is asked once a turn
+        if not found:  # this runs once a turn, and reading the clocks costs as much as the rest
             return None
         now, steady = self.clock(), self.steady()
         return min(max(due - now, after - steady, 0) for due, after in found)
 
     def close(self) -> None:
-        """Commit, sync and give the directory back. In a child that was forked it does nothing: all of it is the parent's. Raises
-        `LogFailed`."""
+        """Commit, sync and release the directory. Does nothing in a forked child: the log belongs to the parent. Raises `LogFailed`."""
         if self._is_forked:
             return
         with self._lock:
@@ -393,9 +393,9 @@ class Engine:
     # -- compaction --------------------------------------------------------------------------------
 
     def compact(self, should_stop: Callable[[], bool] = lambda: False, tail: bool = False) -> None:
-        """Rewrite the log as what the liveness rule keeps, here and now, or only its `tail`, what came since the last time; a server has
-        a process of its own do it. Raises `Overloaded` or `OSError` where the disk has no room, `LogDamaged`, `Stopped`; what was done so
-        far stays."""
+        """Rewrite the log, or only its `tail` (the segments since the last compaction), with the records that the liveness rule keeps. This
+        blocks until it is done; a server uses a second process instead. Raises `Overloaded` or `OSError` if the disk has no room,
+        `LogDamaged`, `Stopped`; the files rewritten so far stay."""
         self._check_process()
         with self._lock:
             self._compact(should_stop, tail)
@@ -442,8 +442,8 @@ class Engine:
         self._look_ahead()
 
     def write(self, record: Record) -> int:
-        """Append a record and apply it; returns its index. `admit` must have been asked for its size. Raises `BadRequest` where its
-        namespace is gone: a job may outlive it."""
+        """Append a record and apply it; returns its index. `admit` must have been called for its size. Raises `BadRequest` if its namespace
+        was deleted: a job may outlive its namespace."""
         if record.type >= FAMILY_KV and record.namespace not in self._by_id:
             raise BadRequest("the namespace was deleted")
         index = self.log.append(encode(record))
@@ -451,11 +451,11 @@ class Engine:
         return index
 
     def apply(self, index: int, record: Record) -> None:
-        """What record `index` does to memory, live or replayed. Uses the record and nothing else."""
+        """Change memory as record `index` says, live or replayed. Uses the record and nothing else."""
         if record.type >= FAMILY_KV:
             namespace = self._find_loaded(record.namespace)
             if namespace is None:
-                # a replay of a log whose compaction was cut short: the namespace was deleted, and its creation is gone already
+                # a replay of a log whose compaction was interrupted: the namespace was deleted, and the record of its creation is removed
                 self.homeless += 1
                 return
             self.busy.add(namespace.id)
@@ -471,7 +471,7 @@ class Engine:
             raise unknown_type(index, record)
 
     def _find_loaded(self, number: int) -> Namespace | None:
-        """The namespace of a record that is read; None where it was deleted since: then no other ever has its number."""
+        """The namespace of a replayed record; None if it was deleted later. Its number is never used again."""
         namespace = self._by_id.get(number)
         if namespace is None:
             self._next_namespace_id = max(self._next_namespace_id, number + 1)
@@ -481,7 +481,9 @@ class Engine:
         name, identity = record.entity.decode(), int(U32.unpack(record.state)[0])
         self._next_namespace_id = max(self._next_namespace_id, identity + 1)
         namespace = self.namespaces.pop(name, None)
-        if namespace is not None:  # else a replay, as above; and where a new one is made, the old one was deleted in between
+        # None for a new name, or in a replay of a log whose compaction was interrupted. A creation that finds a namespace replaces it: the
+        # record of the old one's deletion was compacted away.
+        if namespace is not None:
             self.busy.discard(namespace.id)
             del self.by_hash[namespace.hash], self._by_id[namespace.id]
             namespace.deleted = True
@@ -495,7 +497,7 @@ class Engine:
         self._next_namespace_id = max(self._next_namespace_id, record.namespace + 1)
         namespace = self._by_id.get(record.namespace)
         if namespace is None:
-            return  # it was deleted since; the mark outlives it
+            return  # the namespace was deleted later; its watermark outlives it
         self.busy.add(namespace.id)
         below = U64.unpack(record.state)[0]
         if record.entity:
@@ -530,7 +532,7 @@ class Engine:
         return self._by_id[DEFAULT_ID].kv
 
     def namespace(self, name: str) -> Namespace:
-        """The namespace of that name. Raises `BadRequest` where there is none: never an invisible new one."""
+        """The namespace with this name. Raises `BadRequest` if there is none: a misspelt name must not create a namespace."""
         found = self.namespaces.get(name)
         if found is None:
             found = self.namespaces.get(text(name, "namespace"))  # a program may have given bytes
@@ -550,7 +552,7 @@ class Engine:
         return found
 
     def create_namespace(self, name: str) -> Namespace:
-        """Bind a name, again and again without complaint. Raises `BadRequest`, or `Conflict` where its hash is taken."""
+        """Create the namespace, or return the existing one. Raises `BadRequest`, or `Conflict` if the name's hash is taken."""
         return self.run(self._create_namespace, text(name, "namespace")) if not self.manual else self._create_namespace(name)
 
     def _create_namespace(self, name: str) -> Namespace:
@@ -568,7 +570,7 @@ class Engine:
         return self.namespaces[name]
 
     def delete_namespace(self, name: str) -> None:
-        """Remove an empty namespace. Raises `BadRequest`, or `Conflict` while anything live is in it."""
+        """Remove an empty namespace. Raises `BadRequest`, or `Conflict` if the namespace is not empty."""
         self.run(self._delete_namespace, text(name, "namespace")) if not self.manual else self._delete_namespace(name)
 
     def _delete_namespace(self, name: str) -> None:
@@ -576,7 +578,7 @@ class Engine:
         if namespace.id == DEFAULT_ID:
             raise Conflict("the namespace 'default' cannot be deleted")
         if not namespace.empty:
-            raise Conflict(f"the namespace {name!r} is not empty; delete what is in it first")
+            raise Conflict(f"the namespace {name!r} is not empty; delete its contents first")
         self.admit(2 * (RECORD_MARGIN_BYTES + len(name)), adds=False)
         self.drop(namespace)  # its history
         self.write(Record(NAMESPACE, REGISTRY_ID, self.now, name.encode(), U32.pack(namespace.id), gone=True))
@@ -591,15 +593,15 @@ class Engine:
             self.drop(namespace)
 
     def drop(self, namespace: Namespace) -> None:
-        """Write the watermark that kills all in `namespace` so far."""
+        """Write the watermark that drops everything in `namespace`."""
         self.write(Record(WATERMARK, namespace.id, self.now, b"", U64.pack(self.log.next_index)))
 
     def lost(self, is_kept: Callable[[int], bool]) -> list[tuple[Namespace, Lost]]:
-        """What leans on records that the log does not have, by `is_kept(index)`."""
+        """The items that need a record which is missing from the log, by `is_kept(index)`."""
         return [(namespace, lost) for namespace in self.namespaces.values() for part in namespace.parts for lost in part.lost(is_kept)]
 
     def forget_lost(self) -> int:
-        """Drop what leans on records that the log does not have, such as messages without a payload; returns how many things."""
+        """Drop the items that need a record which is missing from the log, such as messages without a payload; returns how many."""
         lost = self.lost(lambda index: self.log.read_bytes(index) is not None)
         for start in range(0, len(lost), FORGET_SLICE):
             with self.batch():
@@ -608,7 +610,7 @@ class Engine:
         return len(lost)
 
     def counts(self) -> dict[str, int]:
-        """How much there is in all namespaces together, by plural nouns."""
+        """The numbers of items in all namespaces together, by plural nouns such as `keys`."""
         found: dict[str, int] = {}
         for namespace in self.namespaces.values():
             for noun, count in namespace.counts().items():
@@ -618,46 +620,46 @@ class Engine:
     # -- memory ------------------------------------------------------------------------------------
 
     def memory_used(self) -> int:
-        """Bytes accounted to what is stored."""
+        """Bytes of memory accounted to all namespaces."""
         return sum(namespace.memory_bytes for namespace in self.namespaces.values())
 
     def set_max_memory(self, value: int) -> None:
-        """Change the bound while running: bytes, 0 for none."""
+        """Change the bound of memory while running: bytes, 0 for none."""
         self.settings = self.settings._replace(max_memory=value)
         self.memory_full = bool(value) and self.memory_used() > value
         self._look_ahead()
 
     def _drop_parts(self, namespace: Namespace, below: int) -> None:
-        """Empty the parts of what came before index `below`. What held it is freed in slices: clearing a dict of a million takes a fifth of
-        a second."""
+        """Empty the parts of everything that came before index `below`. The containers are freed in slices: clearing a dict of a million
+        entries takes a fifth of a second."""
         self._garbage += [part.drop(below) for part in namespace.parts]
 
     def _free_slice(self) -> None:
-        heap, room = self._garbage[-1], FREE_ENTRIES
-        while heap and room > 0:
-            piece = heap[-1]
+        containers, room = self._garbage[-1], FREE_ENTRIES
+        while containers and room > 0:
+            piece = containers[-1]
             count = min(len(piece), FREE_STEP)
             if isinstance(piece, dict):
                 for _ in range(count):
                     value = piece.popitem()[1]
                     if isinstance(value, list):
-                        heap[:0] = value  # the sets of a second of deadlines
+                        containers[:0] = value  # the sets of one second of `Deadlines`
                     elif isinstance(value, set):
-                        heap.insert(0, value)
+                        containers.insert(0, value)
             elif isinstance(piece, list):
                 del piece[len(piece) - count :]
             elif isinstance(piece, deque):
                 for _ in range(count):
                     piece.pop()
             else:
-                count = len(heap.pop())  # a set, of SET_ITEMS at most
-            if not piece and heap and heap[-1] is piece:
-                heap.pop()
+                count = len(containers.pop())  # a set of at most SET_ITEMS
+            if not piece and containers and containers[-1] is piece:
+                containers.pop()
             room -= max(count, 1)
-        if not heap:
+        if not containers:
             self._garbage.pop()
 
 
 def unknown_type(index: int, record: Record) -> LogDamaged:
-    """A record of a later Flo."""
-    return LogDamaged(f"index {index} has type {record.type:#04x}, which this Flo does not know: a later one wrote it.")
+    """The error for a record that a later version of Flo wrote."""
+    return LogDamaged(f"index {index} has type {record.type:#04x}, which this Flo does not know; use the later version that wrote it.")

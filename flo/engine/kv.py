@@ -1,11 +1,10 @@
 """The key-value operations of one namespace (SPEC section 3, "Key-value").
 
-Each operation reads its key's live state, checks its preconditions, and writes one record a key. A refused one has changed
-nothing. A key whose deadline has passed is gone for all of them at once; whoever finds it so buries it, so that it stays
-gone should the clock go back, and its history shows that it had died.
+Each operation reads its key's live state, checks its preconditions, and writes one record for each key. A refused operation has changed
+nothing. A key whose deadline has passed is gone for every operation at once. The operation that finds it expired buries it: the key then
+stays gone even if the clock goes back, and its history shows the deletion.
 
-Records (docs/log-format.md): the state of an expiring value begins with its u64 deadline; a touch leans on the record that
-holds the value.
+Records (docs/log-format.md): the state of an expiring value begins with its u64 deadline; a touch leans on the record that holds the value.
 """
 
 import os
@@ -14,10 +13,12 @@ from collections import OrderedDict
 from collections.abc import Callable, Generator, Iterable, Sequence
 from typing import Any, NamedTuple, TypeVar
 
+from flo.engine.bulk_kv import BulkValues
 from flo.engine.operation import operation
 from flo.engine.part import Database, Part
 from flo.engine.waiting import Watch, Watches
-from flo.errors import BadRequest, Conflict, Damaged, NotFound, Overloaded, WrongKind
+from flo.errors import BadRequest, Conflict, Damaged, NotFound, OutOfRange, Overloaded, WrongKind
+from flo.limits import ATOMIC_ITEMS_MAX, KEY_BYTES_MAX, LIST_BYTES_MAX, VALUE_BYTES_MAX
 from flo.store import jsonpath
 from flo.store.deadlines import SECOND_MS
 from flo.store.kv import (
@@ -45,7 +46,6 @@ from flo.store.lazy import DAMAGED
 from flo.store.ordered import PLACES, WAITING_MIN, Position
 from flo.store.pattern import read_pattern
 from flo.ual.record import (
-    ENTITY_BYTES_MAX,
     FAMILY_KV,
     FAMILY_MASK,
     GONE,
@@ -59,17 +59,11 @@ from flo.ual.record import (
     Record,
 )
 
-KEY_BYTES_MAX = ENTITY_BYTES_MAX
-VALUE_BYTES_MAX = 16 << 20
-ATOMIC_KEYS_MAX = 10_000  # keys in one atomic request: they execute in one piece, and others wait
-SCAN_LIMIT_MAX = 1000
-DEADLINE_MAX = 1 << 53  # ms: 285,000 years; what every client's number type can hold
-PREPARE_SLICE = 500  # keys looked at, and buried where they have expired, in one go: 2 ms
-SCAN_SLICE = 2000  # keys looked at in one go: 2 ms
-RECORD_MARGIN_BYTES = HEADER_BYTES + 20  # a record besides its key and value: header, deadline, lean, its offset in the footer
+PREPARE_SLICE = 500  # keys looked at in one slice, and buried if they have expired: 2 ms
+SCAN_SLICE = 2000  # keys looked at in one slice: 2 ms
+RECORD_MARGIN_BYTES = HEADER_BYTES + 20  # a record without its key and value: header, deadline, lean, its offset in the footer
 HISTORY_SLICE = 64  # versions read from the log in one slice: 10 us each from a warm cache
 HISTORY_SLICE_BYTES = 1 << 20
-HISTORY_BYTES_MAX = 16 << 20  # of values in one answer
 SWEEP_KEYS = 200  # expired keys buried in one slice: 3 us each
 RANDOM_TRIES = 100
 CURSORS_MAX = 10_000  # numbers of cursors kept besides two for each leaf
@@ -78,23 +72,23 @@ CURSOR_BYTES = 280  # of one besides its key, which stays in memory with it wher
 CURSOR_MAX = 1 << 53
 
 LEAN_BYTES = DEADLINE_BYTES = 8
-# A record's header up to its predecessor (flo.ual.record), which is the version at the end of the key's entry so far
+# A record's header without its last field, the predecessor (flo.ual.record). The predecessor is copied from the end of the key's old entry.
 _START = struct.Struct("<IBBHIQ").pack
-_DEADLINE = U64.unpack_from  # of an entry, NOTE_BYTES from its end
+_DEADLINE = U64.unpack_from  # reads an entry's deadline, at NOTE_BYTES from its end
 NO_PREDECESSOR, NO_FLAGS = bytes(8), b"\0"
 
 R = TypeVar("R")
 
 
 class Ended:
-    """The type of ENDED, the state of every key once its namespace is deleted."""
+    """The type of ENDED, the state of every key after its namespace was deleted."""
 
 
 ENDED = Ended()
 
 
 class Version(NamedTuple):
-    """One version of a key in its history. A touch shows the value it left as it was."""
+    """One version of a key in its history. The version of a touch has the unchanged value."""
 
     version: int
     time: int
@@ -152,6 +146,7 @@ class KeyValue(Part):
 
     name = "kv"
     types = frozenset(kind for kind in KNOWN_TYPES if kind & FAMILY_MASK == FAMILY_KV)
+    bulk = BulkValues
 
     def __init__(self, engine: Database, namespace: int) -> None:
         super().__init__(engine, namespace)
@@ -163,7 +158,7 @@ class KeyValue(Part):
     # -- records -----------------------------------------------------------------------------------
 
     def apply(self, index: int, record: Record) -> None:
-        """What a record of this family does to the store, live or replayed."""
+        """Apply a record of this family to the store, live or replayed."""
         kind, key, state = record.type, record.entity, record.state
         if kind == KV_GONE:
             self.store.bury(index, key, record.time)
@@ -177,12 +172,12 @@ class KeyValue(Part):
             self._tell(key)
 
     def _tell(self, key: bytes) -> None:
-        """The key has changed: those who wait for it are to look."""
+        """The key has changed: have its watches told."""
         if self.watches.change(key):
             self.engine.changed.add(self)
 
     def notify(self, most: int) -> bool:
-        """See `Part`. Those who wait are told what the key is now; everybody, that nothing more comes, where the namespace is deleted."""
+        """See `Part`. A watch gets the key's present state, or ENDED if the namespace is deleted."""
         return self.watches.notify(most, lambda key: ENDED if self.ended else self._live(key))
 
     def drop(self, below: int) -> list[Any]:
@@ -220,9 +215,9 @@ class KeyValue(Part):
             prev = old[-VERSION_BYTES:-1] + NO_FLAGS
             if old[-1] & NOTED:
                 if 0 < _DEADLINE(old, len(old) - NOTE_BYTES)[0] <= now:
-                    prev, old = U64.pack(self._bury(key)), None  # its history shows that it had died
+                    prev, old = U64.pack(self._bury(key)), None  # so its history shows the deletion
                 elif old[-1] == DAMAGED:
-                    old = None  # the store does not hold it
+                    old = None  # this entry is not in the store's memory
         if deadline:
             header = _START(size + DEADLINE_BYTES, KV_STRING | KV_DEADLINE | kind, 0, key_size, self.namespace, now)
             record = b"".join((header, prev, key, U64.pack(deadline), value))
@@ -236,7 +231,7 @@ class KeyValue(Part):
         return index
 
     def _touch(self, key: bytes, entry: bytes, deadline: int) -> int:
-        """Give the key, which has this entry, another deadline (ms; 0 for none); returns the version."""
+        """Set another deadline (ms; 0 for none) for the key with this entry; returns the version."""
         engine, log = self.engine, self.engine.log
         size = HEADER_BYTES + LEAN_BYTES + len(key) + DEADLINE_BYTES
         if log.pending_bytes + size > engine.adds_until:
@@ -258,7 +253,7 @@ class KeyValue(Part):
         return index
 
     def _bury(self, key: bytes) -> int:
-        """Delete a key, which was admitted; returns the version of its tombstone."""
+        """Delete a key; returns the version of its tombstone. The caller must have admitted the record."""
         engine, log = self.engine, self.engine.log
         self.check_namespace()
         now, prev = engine.now, U64.pack(self.store.predecessor(key))
@@ -271,8 +266,8 @@ class KeyValue(Part):
         return index
 
     def entry(self, key: bytes) -> bytes | None:
-        """The key's entry (flo.store.kv), None where it is missing or expired. An expired one is buried, for somebody is about to be shown
-        that it is gone. Raises `Damaged` for one that is on disk and does not read."""
+        """The key's entry (flo.store.kv), None if the key is missing or expired. An expired key is buried, since a request is about to be
+        shown that it is gone. Raises `Damaged` if the value is on disk and cannot be read."""
         entry = self.store.shards[hash(key) & SHARD_MASK].get(key)
         if entry is not None and entry[-1] & NOTED:
             if 0 < _DEADLINE(entry, len(entry) - NOTE_BYTES)[0] <= self.engine.now:
@@ -286,20 +281,20 @@ class KeyValue(Part):
         return 0 < self.store.deadline(key) <= self.engine.now
 
     def _live(self, key: bytes) -> Found | None:
-        """The key's state, None where it is missing or expired, as `entry`."""
+        """The key's state, None if the key is missing or expired. Buries and raises as `entry` does."""
         entry = self.entry(key)
         return None if entry is None else found_in(entry)
 
-    def _is_there(self, key: bytes) -> bool:
-        """Whether there is such a key. One whose value does not read is there too: deleting it must be possible."""
+    def _is_deletable(self, key: bytes) -> bool:
+        """Whether the key exists. A key whose value cannot be read counts as existing, so that it can be deleted."""
         try:
             return self.entry(key) is not None
         except Damaged:
             return True
 
     def _end(self, key: bytes) -> None:
-        """Bury an expired key. Where the disk has no room for that, it is gone as long as this process lives, and a sweep buries it once
-        there is room: a look is never refused."""
+        """Bury an expired key. If the disk has no room for the tombstone, memory remembers that the key is gone, and a sweep buries it once
+        there is room: a read is never refused."""
         try:
             self.admit_frees(RECORD_MARGIN_BYTES + len(key))
         except Overloaded:
@@ -310,7 +305,7 @@ class KeyValue(Part):
 
     @staticmethod
     def _check_version(entry: bytes | None, cas: int | None) -> None:
-        """Raise `Conflict` unless the key's version is `cas` (0: it must not exist; None: whatever)."""
+        """Raise `Conflict` unless the key's version is `cas` (0: the key must not exist; None: any)."""
         version = entry_version(entry) if entry is not None else 0
         if cas is not None and cas != version:
             stands = f"has version {version}" if entry is not None else "does not exist"
@@ -324,8 +319,8 @@ class KeyValue(Part):
         return self._live(key)
 
     def get_after_commit(self, key: bytes) -> Found | None:
-        """`get` for an answer that is made when it is sent, behind the turn's commit: no record may be written then. An expired key is gone
-        from here on, and the next turn's sweep buries it."""
+        """`get` for an answer that is made only when it is sent, after the turn's commit, when no record may be written. An expired key is
+        marked as gone in memory, and the next turn's sweep buries it."""
         if self._is_expired(key):
             self.store.expire(key)
             return None
@@ -339,13 +334,13 @@ class KeyValue(Part):
 
     @operation
     def exists(self, key: bytes) -> bool:
-        """Whether the key is there."""
+        """Whether the key exists."""
         return self.entry(key) is not None
 
     @operation
     def watch(self, key: bytes, notify: Callable[[], None], known: int | None = None) -> Watch | None:
-        """Call `notify` once the key exists (`known` None), or once its version exceeds `known`, or it is deleted. None where that
-        is so already."""
+        """Call `notify` once the key exists (if `known` is None), or once its version exceeds `known` or it is deleted. None if that is the
+        case already."""
         found = self._live(key)
         if found is not None and (known is None or found.version > known):
             return None
@@ -361,11 +356,11 @@ class KeyValue(Part):
 
     @operation
     def history(self, key: bytes, limit: int = 10) -> list[Version]:
-        """Up to `limit` versions, newest first, deletions included, as far as they are kept. `[]` for none."""
-        return run_job(self.history_job(key, limit, HISTORY_BYTES_MAX))
+        """Up to `limit` of the versions that are kept, newest first, deletions included. `[]` for none."""
+        return run_job(self.history_job(key, limit, LIST_BYTES_MAX))
 
     def history_job(self, key: bytes, limit: int, most_bytes: int) -> Generator[None, None, list[Version]]:
-        """`history`, in slices: each version is read from disk. Stops before `most_bytes`, after one version at least."""
+        """`history`, in slices: each version is read from disk. Stops before `most_bytes` of values, but gives at least one version."""
         settings, log = self.engine.settings, self.engine.log
         at, replaced = self.store.predecessor(key), self.engine.now
         versions: list[Version] = []
@@ -391,9 +386,9 @@ class KeyValue(Part):
 
     @operation
     def random_key(self) -> bytes | None:
-        """Some live key, or None. Every shard is as likely as it is full, near enough. Reads all keys first."""
+        """A random live key, or None if there is none. All keys are about equally likely. Reads all values from disk first."""
         self.read_all()
-        from random import randrange  # with what it imports, 5 ms of start-up
+        from random import randrange  # here, since it adds 5 ms to a start
 
         if not len(self.store):
             return None
@@ -401,16 +396,16 @@ class KeyValue(Part):
         while tries:
             shard = self.store.shards[randrange(SHARDS)]
             if not shard:
-                tries -= len(self.store) > SHARDS  # a small store has empty shards: look on
+                tries -= len(self.store) > SHARDS  # a small store has many empty shards: they do not count
                 continue
             tries -= 1
-            # the start of a dict is its oldest key: go to a random place, within a bound
+            # a dict starts with its oldest key: skip a random, bounded number of keys
             skip = randrange(min(len(shard), 64))
             for key in shard:
                 if skip == 0:
                     if self._live(key) is not None:
                         return key
-                    if not len(self.store):  # that was the last one
+                    if not len(self.store):  # that was the last key
                         return None
                     break
                 skip -= 1
@@ -419,13 +414,13 @@ class KeyValue(Part):
     # -- scanning ----------------------------------------------------------------------------------
 
     def read_all(self) -> None:
-        """Have no key on disk only, here and now. In a server others would wait for it: that is what `all_read` is for."""
+        """Read all values that are still on disk, without a pause. In a server other requests would wait: it uses `all_read`."""
         while self.store.lazy is not None and self.engine.await_values():
             self.engine.load_slice(idle=True)
 
     def all_read(self) -> Generator[None, None, None]:
-        """Yields until no key is on disk only, as after a start: what is of all keys waits for that, two seconds for a million. Raises
-        `Damaged` where some of them do not read."""
+        """Yield until the values that a start left on disk are read: two seconds for a million. Requests over all keys wait for this.
+        Raises `Damaged` if some values cannot be read."""
         while self.store.lazy is not None and self.engine.await_values():
             yield
 
@@ -435,7 +430,7 @@ class KeyValue(Part):
         return self.store.lazy is not None or self.store.deadlines.count > 0
 
     def prepare(self, keys: Sequence[bytes]) -> Generator[None, None, None]:
-        """Yields until a request for many keys is short: until none is on disk only, and those that have expired are buried."""
+        """Yield until a request for `keys` takes little time: all values are read from disk, and the expired keys are buried."""
         yield from self.all_read()
         if not self.store.deadlines.count:
             return
@@ -458,9 +453,9 @@ class KeyValue(Part):
                     break  # flushed meanwhile
 
     def scan_job(self, prefix: bytes, after: bytes | None, limit: int) -> Generator[None, None, tuple[list[bytes], bool]]:
-        """The next live keys with `prefix`, ascending, after `after` (None: from the first): (keys, whether there may be
-        more). Looks at `limit` keys, so it may return fewer. Yields until all keys are read after a start, while it makes new keys
-        findable, and between slices of many."""
+        """The next keys with `prefix`, ascending, after `after` (None: from the first): (keys, whether there may be more). Looks at `limit`
+        keys, so it may return fewer. Yields until all values are read after a start, while it folds new keys into order, and between
+        slices."""
         yield from self._all_in_order()
         found, more = self.store.ordered.page(prefix, after, min(limit, SCAN_SLICE))
         while more and found and len(found) < limit:
@@ -486,7 +481,7 @@ class KeyValue(Part):
         return found, 0 if at is None else self.cursors.number(at, self.store.ordered.leaf_count)
 
     def live_keys(self, keys: Iterable[bytes]) -> list[bytes]:
-        """Those of `keys` that are there. Written out, since KEYS, SCAN and EXISTS ask for thousands at once."""
+        """The live ones of `keys`. The loop repeats `entry`'s code, since KEYS, SCAN and EXISTS ask for thousands of keys at once."""
         shards, mask, noted = self.store.shards, SHARD_MASK, NOTED
         return [
             key
@@ -498,8 +493,8 @@ class KeyValue(Part):
     def scan(
         self, prefix: bytes = b"", after: bytes | None = None, limit: int = 100, pattern: bytes | None = None
     ) -> tuple[list[bytes], bool]:
-        """Up to `limit` live keys with `prefix`, ascending, after the key `after`; and whether there may be more. Pass the
-        last key as `after` to go on. With a `pattern` (flo.store.pattern), only the keys that match it. Raises `BadRequest`."""
+        """(up to `limit` live keys with `prefix` after the key `after`, ascending; whether there may be more). Pass the last key as `after`
+        to go on. With a `pattern` (flo.store.pattern), only the keys that match it. Raises `BadRequest`."""
         self.read_all()
         wanted = read_pattern(b"*" if pattern is None else pattern)
         start = wanted.within(prefix)
@@ -526,13 +521,14 @@ class KeyValue(Part):
         if_present: bool = False,
         keep_deadline: bool = False,
     ) -> int:
-        """Set the key, whatever kind it was; returns the version. Clears the deadline unless given one (ms) or told to keep it.
+        """Set the key to a string, whatever its kind was; returns the version. Sets its deadline to `deadline` (ms, 0 for none), or keeps
+        the old one with `keep_deadline`.
 
-        `cas` is the version expected, 0 for a missing key. Raises `Conflict` where a condition does not hold.
+        `cas` is the version expected, 0 for a missing key. Raises `Conflict` if a condition does not hold.
         """
         if len(key) > KEY_BYTES_MAX or len(value) > VALUE_BYTES_MAX:
             check_sizes(key, value)
-        if cas is not None or if_absent or if_present or keep_deadline:  # else a value that does not read would not let itself be replaced
+        if cas is not None or if_absent or if_present or keep_deadline:  # else no `entry`: it raises for a damaged value
             entry = self.entry(key)
             if cas is not None:
                 self._check_version(entry, cas)
@@ -546,7 +542,7 @@ class KeyValue(Part):
 
     @operation
     def put_many(self, items: Sequence[tuple[bytes, bytes, int]]) -> list[int]:
-        """Set every (key, value, deadline), all or nothing; returns the versions."""
+        """Set every (key, value, deadline), all or none; returns the versions."""
         check_count(items)
         size = 0
         for key, value, _ in items:
@@ -561,14 +557,14 @@ class KeyValue(Part):
         """Delete the key; returns the version of its tombstone. Raises `NotFound`, `Conflict`."""
         if cas is not None:
             self._check_version(self.entry(key), cas)
-        if not self._is_there(key):
+        if not self._is_deletable(key):
             raise NotFound("the key does not exist")
         self.admit_frees(RECORD_MARGIN_BYTES + len(key))
         return self._bury(key)
 
     def discard(self, key: bytes) -> bool:
-        """Delete the key if it is there; returns whether it was."""
-        if not self._is_there(key):
+        """Delete the key if it exists; returns whether it did."""
+        if not self._is_deletable(key):
             return False
         self.admit_frees(RECORD_MARGIN_BYTES + len(key))
         self._bury(key)
@@ -576,15 +572,15 @@ class KeyValue(Part):
 
     @operation
     def delete_many(self, keys: Sequence[bytes]) -> int:
-        """Delete those of `keys` that are there; returns how many were."""
+        """Delete the keys that exist; returns how many did."""
         check_count(keys)
         self.admit_frees(sum(map(len, keys)) + RECORD_MARGIN_BYTES * len(keys))
         return sum(map(self.discard, keys))
 
     @operation
     def touch(self, key: bytes, deadline: int, cas: int | None = None) -> int:
-        """Give the key a deadline (ms; 0 clears it) without rewriting its value; returns the new version. A deadline that is
-        not in the future deletes the key. Raises `NotFound`, `Conflict`."""
+        """Set the key's deadline (ms; 0 clears it) without rewriting its value; returns the new version. A deadline that is not in the
+        future deletes the key. Raises `NotFound`, `Conflict`."""
         entry = self.entry(key)
         self._check_version(entry, cas)
         version = self.expire_at(key, deadline, entry)
@@ -593,7 +589,7 @@ class KeyValue(Part):
         return version
 
     def expire_at(self, key: bytes, deadline: int, entry: bytes | None) -> int:
-        """`touch` of a key whose `entry` is known; 0 where there is no such key."""
+        """`touch`, for a caller that knows the key's entry; returns 0 if the key does not exist (`entry` is None)."""
         if entry is None:
             return 0
         if deadline and deadline <= self.engine.now:
@@ -603,7 +599,7 @@ class KeyValue(Part):
 
     @operation
     def persist(self, key: bytes, cas: int | None = None) -> int:
-        """Clear the key's deadline; returns the new version, or the old one where there was none to clear."""
+        """Clear the key's deadline; returns the new version, or the old one if the key had no deadline. Raises `NotFound`, `Conflict`."""
         entry = self.entry(key)
         self._check_version(entry, cas)
         if entry is None:
@@ -612,8 +608,8 @@ class KeyValue(Part):
 
     @operation
     def incr(self, key: bytes, delta: int = 1) -> tuple[int, int]:
-        """Add to a counter, missing counts as 0; returns (value, version). Keeps the deadline. Raises `WrongKind` for what is
-        no number, `Conflict` past 64 bits."""
+        """Add to a counter; a missing key counts as 0. Returns (value, version). Keeps the deadline. Raises `WrongKind` if the value is not
+        an integer, `OutOfRange` if the result exceeds 64 bits."""
         entry, value, deadline = self.entry(key), 0, 0
         if entry is None:
             check_sizes(key, b"")
@@ -630,13 +626,13 @@ class KeyValue(Part):
                 value = current
         value += delta
         if not I64_MIN <= value <= I64_MAX:
-            raise Conflict("increment or decrement would overflow", entry_version(entry) if entry is not None else 0)
+            raise OutOfRange("increment or decrement would overflow", entry_version(entry) if entry is not None else 0)
         return value, self._write(key, b"%d" % value, COUNTER, deadline)
 
     @operation
     def update(self, key: bytes, change: Callable[[bytes | None], bytes | None]) -> bytes | None:
-        """Set the key to `change(its value, or None)`, keeping its deadline; None leaves it as it was. Raises `WrongKind` for a
-        JSON document, and whatever `change` raises."""
+        """Set the key to `change(old value, or None)`, and keep its deadline; returns the result. If the result is None, the key does not
+        change. Raises `WrongKind` for a JSON document, and every exception of `change`."""
         found = self._live(key)
         if found is not None and found.kind == JSON:
             raise WrongKind(WRONG_KIND_TEXT, found.version)
@@ -648,8 +644,8 @@ class KeyValue(Part):
 
     @operation
     def copy(self, source: bytes, target: bytes, *, replace: bool, move: bool) -> bool:
-        """Give `target` the value, kind and deadline of `source`; with `move`, `source` is deleted. False where `target` exists
-        and may not be replaced. Raises `NotFound`."""
+        """Copy the value, kind and deadline of `source` to `target`; with `move`, delete `source`. False if `target` exists and `replace`
+        is false. Raises `NotFound`."""
         found = self._live(source)
         if found is None:
             raise NotFound("no such key")
@@ -668,7 +664,7 @@ class KeyValue(Part):
     # -- JSON --------------------------------------------------------------------------------------
 
     def _document(self, key: bytes) -> bytes | None:
-        """`entry`. Raises `WrongKind` for what is no document."""
+        """`entry`. Raises `WrongKind` if the value is not a JSON document."""
         entry = self.entry(key)
         if entry is not None and entry[-1] & KIND_MASK != JSON:
             raise WrongKind(WRONG_KIND_TEXT, entry_version(entry))
@@ -677,7 +673,7 @@ class KeyValue(Part):
     @operation
     def json_get(self, key: bytes, path: bytes = b"$") -> tuple[bytes, int]:
         """(text at `path`, version). Raises `NotFound` for the key or the path, `WrongKind`, `BadRequest`."""
-        jsonpath.parse_path(path)  # what is malformed is that whatever the key holds
+        jsonpath.parse_path(path)  # first: a malformed path is a `BadRequest` whatever the key holds
         entry = self._document(key)
         if entry is None:
             raise NotFound("the key does not exist")
@@ -702,20 +698,21 @@ class KeyValue(Part):
         if_absent: bool = False,
         if_present: bool = False,
     ) -> int:
-        """Set what is at `path` of the document, or the document, to a JSON text; returns the version. Keeps the deadline. The conditions
-        are about what is at `path`. Raises `NotFound` where the parent is missing, `Conflict`, `WrongKind`, `BadRequest`."""
+        """Set the value at `path` of the document, or the whole document, to a JSON text; returns the version. Keeps the deadline.
+        `if_absent` and `if_present` are about the value at `path`. Raises `NotFound` if the parent is missing, `Conflict`, `WrongKind`,
+        `BadRequest`."""
         try:
             entry = self._document(key)
             self._check_version(entry, cas)
-        except Conflict:
-            jsonpath.parse_path(path)  # what is malformed is that whatever the key holds
+        except (Conflict, WrongKind):
+            jsonpath.parse_path(path)  # a malformed path or value is a `BadRequest` whatever the key holds
             jsonpath.parse(value)
             raise
         if if_absent or if_present:
-            there = entry is not None and self._json_has(entry_value(entry), path)
-            if there == if_absent:
+            exists = entry is not None and self._json_has(entry_value(entry), path)
+            if exists == if_absent:
                 version = entry_version(entry) if entry is not None else 0
-                raise Conflict("the path exists already" if there else "the path does not exist", version)
+                raise Conflict("the path exists already" if exists else "the path does not exist", version)
         new = jsonpath.set_at(entry_value(entry) if entry is not None else None, path, value)
         check_sizes(key, new)
         return self._write(key, new, JSON, entry_deadline(entry) if entry is not None else 0)
@@ -730,7 +727,7 @@ class KeyValue(Part):
 
     @operation
     def json_delete(self, key: bytes, path: bytes = b"$", cas: int | None = None) -> int:
-        """Delete the value at `path`, or the document; returns the version. Raises `NotFound`, `Conflict`, `WrongKind`."""
+        """Delete the value at `path`, or the whole document; returns the version. Raises `NotFound`, `Conflict`, `WrongKind`."""
         jsonpath.parse_path(path)
         entry = self._document(key)
         self._check_version(entry, cas)
@@ -747,36 +744,37 @@ class KeyValue(Part):
 
     @operation
     def sweep_key(self, key: bytes) -> None:
-        """Bury the key if its deadline has passed: what was set with a time in the past leaves nothing to sweep."""
+        """Bury the key if its deadline has passed: used after a key was set with a deadline in the past."""
         if self._is_expired(key):
             self._end(key)
 
     def sweep_at_once(self, limit: int) -> int:
-        """`sweep`, to the millisecond rather than by whole seconds that have passed."""
+        """Bury up to `limit` expired keys, to the millisecond; `sweep` waits until the deadline's whole second has passed. Returns how
+        many keys."""
         now = self.engine.now
         keys = [key for key in self.store.deadlines.due(now + SECOND_MS, limit) if self.store.deadline(key) <= now]
         self._sweep(keys)
         return len(keys)
 
     def value_bytes(self, keys: Iterable[bytes]) -> int:
-        """How long the values of `keys` are together, expired ones included, without copying any."""
+        """The total length of the values of `keys`, expired ones included, without copying any."""
         entries = (self.store.shards[hash(key) & SHARD_MASK].get(key) for key in keys)
         return sum(entry_value_bytes(entry) for entry in entries if entry is not None)
 
     # -- see `Part` --------------------------------------------------------------------------------
 
     def next_due(self) -> int | None:
-        """When the next key is swept."""
+        """See `Part`."""
         return self.store.deadlines.next_due()
 
     def sweep_slice(self) -> bool:
-        """Bury SWEEP_KEYS keys whose deadline has passed."""
+        """See `Part`: bury up to SWEEP_KEYS expired keys."""
         keys = self.store.deadlines.due(self.engine.now, SWEEP_KEYS)
         self._sweep(keys)
         return len(keys) == SWEEP_KEYS
 
     def upkeep(self, idle: bool) -> bool:
-        """Put new keys in order, and drop dead ones."""
+        """See `Part`: fold new keys into order, and drop dead ones."""
         ordered = self.store.ordered
         waiting = ordered.waiting
         if (idle and ordered.pending) or ordered.overdue or (waiting > WAITING_MIN and waiting > 2 * len(self.store)):
@@ -792,7 +790,7 @@ class KeyValue(Part):
 
     @property
     def empty(self) -> bool:
-        """See `Part`; not while keys are still to be read."""
+        """See `Part`. False while values are still on disk: that is not known then."""
         return self.store.lazy is None and len(self.store) == 0
 
     @property
@@ -801,7 +799,7 @@ class KeyValue(Part):
         return self.store.accounted + self.cursors.accounted
 
     def counts(self) -> dict[str, int]:
-        """See `Part`. Keys that are expired and not swept yet are counted."""
+        """See `Part`. Expired keys that were not swept yet are counted."""
         return {"keys": len(self.store), "keys_with_deadline": self.store.deadlines.count}
 
     def holders(self) -> list[Any]:
@@ -833,12 +831,12 @@ def check_sizes(key: bytes, value: bytes) -> None:
 
 def check_count(items: Sequence[Any]) -> None:
     """Raise `BadRequest` for more keys than one atomic request may have."""
-    if len(items) > ATOMIC_KEYS_MAX:
-        raise BadRequest(f"the request names {len(items)} keys; at most {ATOMIC_KEYS_MAX} are allowed in one")
+    if len(items) > ATOMIC_ITEMS_MAX:
+        raise BadRequest(f"the request names {len(items)} keys; at most {ATOMIC_ITEMS_MAX} are allowed in one")
 
 
 def canonical_i64(text: bytes) -> int | None:
-    """The i64 whose decimal text this is, None for anything else (no sign, zeros or spaces too many)."""
+    """The i64 whose shortest decimal text this is; None for any other text, such as one with a plus sign, leading zeros or spaces."""
     if not 1 <= len(text) <= 20:
         return None
     try:

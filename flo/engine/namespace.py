@@ -1,4 +1,4 @@
-"""A namespace: a name, its hash on the wire, its id in the log, and the stores that hold what is in it."""
+"""A namespace: its name, its hash on the wire, its id in the log, and its parts, which hold its data."""
 
 import re
 from typing import Any
@@ -9,21 +9,21 @@ from flo.engine.part import Database, Part
 from flo.engine.queue import Queues
 from flo.engine.stream import Streams
 from flo.errors import BadRequest
+from flo.limits import NAMESPACE_NAME_BYTES_MAX
 
 PARTS: tuple[type[Part], ...] = (KeyValue, Queues, Streams)
 DEFAULT = "default"
 DEFAULT_ID = 0
-NAME_BYTES_MAX = 128
 NAMESPACE_BYTES = 80_000  # by tracemalloc: the empty shards of its stores, and the empty tables of their deadlines
-# Memory that is held and not used is looked for again after so many records, and one for every eighth thing looked at: 0.1 us each.
+# The next look for unused memory starts after this many records, plus an eighth of the containers of the last look: 0.1 us each.
 TIDY_RECORDS = 4096
-TIDY_SLICE = 256  # things looked at in one go, the lanes of a queue included: 0.1 ms
-_NAME = re.compile(rf"[A-Za-z0-9._:-]{{1,{NAME_BYTES_MAX}}}")
+TIDY_SLICE = 256  # containers looked at in one slice, including a queue's lanes: 0.1 ms
+_NAME = re.compile(rf"[A-Za-z0-9._:-]{{1,{NAMESPACE_NAME_BYTES_MAX}}}")
 _FNV_OFFSET, _FNV_PRIME, _U64 = 0xCBF29CE484222325, 0x100000001B3, (1 << 64) - 1
 
 
 def hash_name(name: str) -> int:
-    """FNV-1a 64 of the name's UTF-8 bytes: what the binary protocol's header carries."""
+    """FNV-1a 64 of the name's UTF-8 bytes, as in the header of a binary request."""
     value = _FNV_OFFSET
     for byte in name.encode():
         value = (value ^ byte) * _FNV_PRIME & _U64
@@ -31,14 +31,14 @@ def hash_name(name: str) -> int:
 
 
 def check_name(name: str) -> str:
-    """`name`, if a namespace may have it. Raises `BadRequest`."""
+    """Return `name`. Raises `BadRequest` if a namespace may not have this name."""
     if not _NAME.fullmatch(name) or name in (".", ".."):
-        raise BadRequest(f"{name!r} cannot name a namespace: use 1 to {NAME_BYTES_MAX} of letters, digits, '.', '_', ':' and '-'")
+        raise BadRequest(f"{name!r} cannot name a namespace: use 1 to {NAMESPACE_NAME_BYTES_MAX} of letters, digits, '.', '_', ':' and '-'")
     return name
 
 
 class Namespace:
-    """An isolated set of keys, queues and streams. Each part is an attribute of its own name, and has the operations."""
+    """An isolated set of keys, queues and streams. Each part is an attribute (`kv`, `queues`, `streams`) and has the operations."""
 
     kv: KeyValue
     queues: Queues
@@ -50,9 +50,9 @@ class Namespace:
         self.hash = hash_name(name)
         self.deleted = False
         self._engine = engine
-        self._tidied_at = 0  # the log's index at the last look for memory that is held and not used
-        self._looked_at = 0  # of how many things that was
-        self._to_look_at: list[tuple[Part, Any]] = []  # what is left of it
+        self._tidied_at = 0  # the log's index at the last look for unused memory
+        self._looked_at = 0  # how many containers that look had
+        self._to_look_at: list[tuple[Part, Any]] = []  # the containers that this look still has to visit
         self.parts: list[Part] = []
         for kind in PARTS:
             part = (kind if engine.manual else in_program(kind))(engine, identity)
@@ -63,23 +63,23 @@ class Namespace:
 
     @property
     def quiet(self) -> bool:
-        """Whether neither time nor background work has anything to do here until the next record."""
+        """Whether nothing becomes due and there is no background work until the next record."""
         return not self.untidy and all(part.quiet for part in self.parts)
 
     @property
     def empty(self) -> bool:
-        """Whether nothing live is in it, as far as that is known: not while keys are still to be read."""
+        """Whether nothing live is in it. False while keys are still on disk: that is not known then."""
         return all(part.empty for part in self.parts)
 
     @property
     def untidy(self) -> bool:
-        """Whether there is something for `tidy`."""
+        """Whether `tidy` has something to do."""
         if self._to_look_at or self._engine.log.next_index - self._tidied_at > TIDY_RECORDS + self._looked_at // 8:
             return True
         return any(part.urges_tidying for part in self.parts)
 
     def tidy(self) -> None:
-        """A slice of a look for memory that is held and not used: tables that are nearly empty, empty lanes and queues."""
+        """Do a slice of a look for unused memory: nearly empty tables, empty lanes and queues."""
         waiting = self._to_look_at
         if not waiting:
             waiting += [(part, holder) for part in self.parts for holder in part.holders()]
@@ -95,5 +95,5 @@ class Namespace:
         return NAMESPACE_BYTES + sum(part.memory_bytes for part in self.parts)
 
     def counts(self) -> dict[str, int]:
-        """How much there is of what it holds, by plural nouns."""
+        """The numbers of its items, by plural nouns such as `keys`."""
         return {noun: count for part in self.parts for noun, count in part.counts().items()}

@@ -1,8 +1,8 @@
-"""Which methods of a store's engine part are operations, and how a program calls them.
+"""Which methods of a part are operations, and how a program calls them.
 
-The server calls an operation as it is written: within a turn, in one thread, with arguments that the protocol has checked. A program calls
-it through `in_program`, which checks and converts the arguments (flo.given) and makes the call a turn of its own (`Engine.run`). There
-threads wait for each other, and a forked child is refused.
+The server calls an operation's method itself: within a turn, in one thread, with arguments that the protocol has checked. A program calls
+the method of a subclass that `in_program` makes. It checks and converts the arguments (flo.given) and makes the call a turn of its own
+(`Engine.run`), in which threads wait for each other and a forked child is refused.
 """
 
 from collections.abc import Callable, Generator, Sequence
@@ -12,20 +12,20 @@ from typing import Any, TypeVar, get_args, get_origin
 
 from flo.engine.part import Database, Part
 from flo.given import RANGES, data, flag, ranged, several, told
+from flo.limits import DEADLINE_MAX
 
 F = TypeVar("F", bound=Callable[..., Any])
 R = TypeVar("R")
 P = TypeVar("P", bound=Part)
-Take = Callable[[Any, str], Any]  # checks and converts an argument of that name
+Take = Callable[[Any, str], Any]  # (argument, its name) -> the argument, checked and converted
 
 _OPERATIONS: set[Callable[..., Any]] = set()
-_GENERATOR = 0x20  # of a code's flags: inspect.CO_GENERATOR, without the 5 ms that importing inspect adds to a start
-_TIME_MAX = 1 << 53  # ms; as the stores have it
+_GENERATOR = 0x20  # inspect.CO_GENERATOR of `co_flags`; importing inspect would add 5 ms to a start
 _ID_MAX = (1 << 128) - 1
 _WIDEST = (RANGES["i64"][0], RANGES["u64"][1])
-# How far numbers go, by the names that parameters have everywhere. Where a name is not here, its method checks.
+# The ranges of numbers, by parameter name: a name means the same in every operation. Other names are checked by their methods.
 _RANGES = {
-    **dict.fromkeys(("deadline", "delay", "lease", "min_idle", "idle", "max_age"), (0, _TIME_MAX)),
+    **dict.fromkeys(("deadline", "delay", "lease", "min_idle", "idle", "max_age"), (0, DEADLINE_MAX)),
     **dict.fromkeys(("start", "end", "after", "last", "id", "min_id"), (0, _ID_MAX)),
     **dict.fromkeys(("limit", "count", "ack_timeout", "max_deliver", "deliveries", "max_attempts"), RANGES["u32"]),
     **dict.fromkeys(("cas", "max_len", "max_bytes", "ms", "seq", "receipt", "time"), RANGES["u64"]),
@@ -44,19 +44,19 @@ _IN_PROGRAM: dict[type[Part], type[Part]] = {}
 
 
 def in_program(part: type[P]) -> type[P]:
-    """The class as a program has it: every operation of `part` checks its arguments and is a turn of its own."""
+    """The subclass of `part` for programs: each of its operations checks its arguments and is a turn of its own."""
     if part not in _IN_PROGRAM:
-        _IN_PROGRAM[part] = _made_for_programs(part)
+        _IN_PROGRAM[part] = _subclass_for_programs(part)
     return _IN_PROGRAM[part]  # type: ignore[return-value]
 
 
-def _made_for_programs(part: type[P]) -> type[P]:
+def _subclass_for_programs(part: type[P]) -> type[P]:
     operations = {name: item for name, item in vars(part).items() if isinstance(item, FunctionType) and item in _OPERATIONS}
-    return type(part.__name__, (part,), {name: _called(method) for name, method in operations.items()})
+    return type(part.__name__, (part,), {name: _for_programs(method) for name, method in operations.items()})
 
 
-def _called(method: Callable[..., Any]) -> Callable[..., Any]:
-    """The operation as a program calls it; one in slices is a turn a slice."""
+def _for_programs(method: Callable[..., Any]) -> Callable[..., Any]:
+    """The operation for programs. If it works in slices, each slice is a turn."""
     code = method.__code__
     names = code.co_varnames[1 : code.co_argcount + code.co_kwonlyargcount]
     takes = {name: _take(method.__annotations__[name]) for name in names}
@@ -65,7 +65,7 @@ def _called(method: Callable[..., Any]) -> Callable[..., Any]:
     def convert(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:
         taken = [take(arg, name) for (name, take), arg in zip(positional, args, strict=False)]
         named = {name: takes[name](arg, name) if name in takes else arg for name, arg in kwargs.items()}
-        return [*taken, *args[len(taken) :]], named  # what is too much is for Python to refuse
+        return [*taken, *args[len(taken) :]], named  # Python itself refuses surplus arguments
 
     @wraps(method)
     def run(self: Part, *args: Any, **kwargs: Any) -> Any:
@@ -91,7 +91,7 @@ def _slices(engine: Database, job: Generator[None, None, R]) -> Generator[None, 
 
 
 def _take(annotation: Any) -> Take:
-    """What checks and converts an argument that is annotated so."""
+    """The function that checks and converts an argument with this annotation."""
     if annotation in _SIMPLE:
         return _SIMPLE[annotation]
     inner, origin = get_args(annotation), get_origin(annotation)
@@ -100,28 +100,30 @@ def _take(annotation: Any) -> Take:
         return lambda given, what: None if given is None else take(given, what)
     if origin is Sequence:
         take = _take(inner[0])
-        return lambda given, what: [take(each, what.removesuffix("s")) for each in several(given, what)]  # of `keys`, each is a `key`
+        return lambda given, what: [take(each, what.removesuffix("s")) for each in several(given, what)]  # an item of `keys` is a `key`
     if origin is tuple:
-        return _row([_take(kind) for kind in inner])
+        return _take_tuple([_take(kind) for kind in inner])
     if origin is dict:
-        return _mapping(*map(_take, inner))
+        return _take_dict(*map(_take, inner))
     if origin is Callable:
         if bytes not in get_args(inner[-1]):
             return lambda given, what: given
-        result = _take(inner[-1])  # it gives a value
+        result = _take(inner[-1])  # the callable returns a value
         return lambda given, what: lambda *args: result(given(*args), "value")
-    return _fields(annotation)
+    return _take_named_tuple(annotation)
 
 
 def _number(given: Any, what: str) -> int:
+    if what == "seq" and hasattr(given, "receipt"):
+        given = given.seq  # a message stands for its seq
     return ranged(given, what, *_RANGES.get(what, _WIDEST))
 
 
 _SIMPLE: dict[Any, Take] = {bytes: data, int: _number, bool: flag}
 
 
-def _mapping(key: Take, value: Take) -> Take:
-    """A dict, by names."""
+def _take_dict(key: Take, value: Take) -> Take:
+    """A `Take` of a dict whose keys are names."""
 
     def take(given: Any, what: str) -> dict[Any, Any]:
         if not isinstance(given, dict):
@@ -131,11 +133,11 @@ def _mapping(key: Take, value: Take) -> Take:
     return take
 
 
-def _row(takes: Sequence[Take]) -> Take:
-    """A tuple, such as a receipt."""
+def _take_tuple(takes: Sequence[Take]) -> Take:
+    """A `Take` of a tuple, such as a receipt."""
 
     def take(given: Any, what: str) -> tuple[Any, ...]:
-        row = several(given, what)
+        row = several(getattr(given, "receipt", given), what)  # a message stands for its receipt
         if len(row) != len(takes):
             raise TypeError(f"the {what} {told(given, what)}; give a tuple of {len(takes)}")
         return tuple(take(each, what) for take, each in zip(takes, row, strict=True))
@@ -143,8 +145,8 @@ def _row(takes: Sequence[Take]) -> Take:
     return take
 
 
-def _fields(kind: Any) -> Take:
-    """A NamedTuple, each field by its own annotation."""
+def _take_named_tuple(kind: Any) -> Take:
+    """A `Take` of a NamedTuple, each field by its own annotation."""
     takes = {name: _take(annotation) for name, annotation in kind.__annotations__.items()}
 
     def take(given: Any, what: str) -> Any:

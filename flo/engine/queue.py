@@ -1,10 +1,10 @@
 """The queues of one namespace: at-least-once delivery with leases (SPEC section 3, "Queues").
 
-A message's seq is the index of the record that brought it; its payload is read from there. Each transition is a record:
-message, lease, back, dead, gone. What time does alone (a lease that runs out, a delay that ends) is no record: the message is
-ready again, and only its next delivery, or its death, is written.
+A message's seq is the index of its first record; its payload is read from there. Each transition is a record: message, lease, back, dead,
+gone. Time alone (a lease that runs out, a delay that ends) writes no record: the message is ready again, and only its next delivery, or its
+death, is written.
 
-Takers, those who wait for a message, are served in the order they came, in the same turn and batch as what feeds them.
+Takers (requests that wait for a message) are served in the order in which they came, in the turn and batch that makes a message ready.
 """
 
 import struct
@@ -13,14 +13,23 @@ from heapq import heappop
 from itertools import chain, islice
 from typing import Any, NamedTuple
 
+from flo.engine.bulk_rows import BulkMessages
 from flo.engine.operation import operation
 from flo.engine.part import Database, Lost, Part
 from flo.engine.waiting import Taker, Takers
 from flo.errors import BadRequest, Damaged, LogDamaged, Overloaded
+from flo.limits import (
+    ATOMIC_ITEMS_MAX,
+    DEAD_LETTERS_MAX,
+    DEADLINE_MAX,
+    LIST_BYTES_MAX,
+    LIST_ITEMS_MAX,
+    NAME_BYTES_MAX,
+    VALUE_BYTES_MAX,
+)
 from flo.store.queue import (
     ATTEMPTS_MAX,
     ATTEMPTS_SHIFT,
-    DEAD_MAX,
     DEDUP_MS,
     DELAYED,
     KIND_MASK,
@@ -66,34 +75,27 @@ from flo.ual.record import (
     container_of,
 )
 
-PAYLOAD_BYTES_MAX = 16 << 20
-NAME_BYTES_MAX = 32_000  # with a deduplication key of as much, an entity still fits its 65,535 bytes
-DEDUP_BYTES_MAX = 32_000
-DEQUEUE_MAX = 100
-LIST_MAX = 1000
-MANY_MAX = 10_000  # messages in one atomic request
-LIST_BYTES_MAX = 16 << 20
-DEADLINE_MAX = 1 << 53
+DEDUP_BYTES_MAX = 32_000  # with a queue's name of NAME_BYTES_MAX, an entity still fits its 65,535 bytes
 PRIORITY_MAX = 255
-TRANSITION_BYTES = HEADER_BYTES + 60  # a lease, return or death besides its queue's name
-RIPEN_SLICE = 500  # messages whose time has come, handled at once: 3 ms where each is a death
-WINDOW_SLICE = 500  # deduplication windows closed at once: 3 us each; a step of the clock may end all there are
+TRANSITION_BYTES = HEADER_BYTES + 60  # the record of a lease, return or death, without its queue's name
+RIPEN_SLICE = 500  # due messages handled in one slice: 3 ms if all become dead letters
+WINDOW_SLICE = 500  # deduplication windows closed in one slice: 3 us each; a step of the clock may end all windows
 WALK_SLICE = 4096  # ready messages looked at in one slice
 PEEK_SLICE = 256  # payloads read in one slice: 2.5 us each from a warm cache
 
 _HEADER, _SEQ = HEADER.pack, U64.pack
 _TRANSITION = struct.Struct("<BIQ")  # priority, attempts, deadline or not before
-_BASED = struct.Struct("<BIQI")  # the same, and the message's base where it has one
+_BASED = struct.Struct("<BIQI")  # the same, for a message with a base, and the base
 _DEAD = struct.Struct("<BI")  # priority, attempts
 _CONFIG = struct.Struct("<II")  # lease, most attempts; a byte follows if the queue is paused
 PAUSED = b"\1"
 _DEDUP = struct.Struct("<QQ")  # seq, until
-AT_ONCE = bytes(MESSAGE_STATE.size)  # the state of a message of priority 0 and without a delay, before its payload
+AT_ONCE = bytes(MESSAGE_STATE.size)  # the state, before its payload, of a message with priority 0 and no delay
 CONFIG_MARK, DEDUP_MARK, EVICTED_MARK = b"c", b"d", b"e"
 
 
 class Message(NamedTuple):
-    """A message as it is delivered or shown. `time` is when it was put in, ms; of a dead letter, when it died."""
+    """A message as it is delivered or shown. `time` is when it was put in (for a dead letter, when it died), ms."""
 
     seq: int
     priority: int
@@ -101,18 +103,23 @@ class Message(NamedTuple):
     time: int
     payload: bytes
 
+    @property
+    def receipt(self) -> "Receipt":
+        """The receipt of this delivery; it acknowledges no later one."""
+        return self.seq, self.attempts
+
 
 def _pack_transition(priority: int, attempts: int, deadline: int, base: int) -> bytes:
-    """The state of a lease or a return; `base` is 0 for none, and then left out."""
+    """The state of a lease or a return; a `base` of 0 stands for none, and is left out."""
     return _BASED.pack(priority, attempts, deadline, base) if base else _TRANSITION.pack(priority, attempts, deadline)
 
 
 def _unpack_transition(state: bytes) -> tuple[int, ...]:
-    """Priority, attempts, deadline, and the base where there is one."""
+    """Priority, attempts, deadline, and the base if the message has one."""
     return (_BASED if len(state) == _BASED.size else _TRANSITION).unpack(state)
 
 
-Receipt = tuple[int, int]  # seq, attempt; attempt 0 means whoever holds it now
+Receipt = tuple[int, int]  # seq, attempt; attempt 0 stands for the present delivery, whichever it is
 
 
 class Queues(Part):
@@ -121,18 +128,19 @@ class Queues(Part):
 
     name = "queues"
     types = frozenset(kind for kind in KNOWN_TYPES if kind & FAMILY_MASK in (FAMILY_QUEUE, FAMILY_QUEUE_SIDE))
+    bulk = BulkMessages
     scopes = frozenset((FAMILY_QUEUE, FAMILY_QUEUE_SIDE))
 
     def __init__(self, engine: Database, namespace: int) -> None:
         super().__init__(engine, namespace)
         self.store = QueueStore()
         self.takers: Takers[bytes] = Takers()
-        self._quiet_turn = -1  # the engine's turn in which nothing was due: what is added in it is due later
+        self._quiet_turn = -1  # the engine's turn in which nothing was due; messages added in that turn are due later
 
     # -- records -----------------------------------------------------------------------------------
 
     def apply(self, index: int, record: Record) -> None:
-        """What a record of the two families does to the store, live or replayed."""
+        """Apply a record of the two families to the store, live or replayed."""
         kind, entity, state, store = record.type, record.entity, record.state, self.store
         head = container_of(entity)
         name = head[2:]
@@ -160,18 +168,17 @@ class Queues(Part):
             store.evict(name, U64.unpack(state)[0])
 
     def apply_watermark(self, scope: bytes, below: int) -> None:
-        """A queue's messages, or all else of it, are gone."""
+        """Remove a queue's messages, or everything but its messages."""
         name = scope[3:]
         if scope[0] == FAMILY_QUEUE:
             self.store.purge(name)
         else:
             self.store.drop(name)
 
-    # Every record of a message is packed here, rather than by engine.write at three times the cost.
+    # Every record of a message is packed here: engine.write costs three times as much.
 
     def _append(self, kind: int, queue: Queue, seq: int, state: bytes) -> None:
-        """Append a record of a message that leans on it, or (no `state`) says that it is gone; what it does to the store is the
-        caller's next line."""
+        """Append a record that leans on a message, or (if `state` is empty) deletes it. The caller must then change the store."""
         engine, head, number = self.engine, queue.head, _SEQ(seq)
         if self.ended:
             self.check_namespace()
@@ -200,12 +207,12 @@ class Queues(Part):
         self.store.remove(seq, queue.name)
 
     def forget(self, queue: Queue, seq: int) -> None:
-        """A message's payload was lost: it is no more."""
+        """Delete a message whose payload was lost."""
         self._admit_transitions(1, queue.name)
         self._gone(queue, seq)
 
     def _admit_transitions(self, count: int, name: bytes) -> None:
-        """Check that so many records of messages have room, none of which adds."""
+        """Check that there is room for `count` transitions of messages; they do not add."""
         self.admit_frees(count * (TRANSITION_BYTES + len(name)))
 
     def _message(self, queue: Queue, payload: bytes, priority: int, not_before: int) -> int:
@@ -224,23 +231,23 @@ class Queues(Part):
             self.store.push(seq, queue, priority)
         return seq
 
-    def _side(self, kind: int, name: bytes, mark: bytes, state: bytes, gone: bool = False) -> None:
-        """Write something else about a queue."""
+    def _write_side(self, kind: int, name: bytes, mark: bytes, state: bytes, gone: bool = False) -> None:
+        """Write a record about a queue itself, or about a deduplication key."""
         self.engine.write(Record(kind, self.namespace, self.engine.now, container(name) + mark, state, gone=gone))
 
     # -- putting in --------------------------------------------------------------------------------
 
     @operation
     def enqueue(self, name: bytes, payload: bytes, *, priority: int = 0, delay: int = 0, dedup: bytes | None = None) -> int:
-        """Put a message in; returns its seq. `dedup`: within 300 s of the first message with that key, its seq is returned and
-        nothing is added, acknowledged or not."""
+        """Put a message in; returns its seq. Within 300 s of the first message with the key `dedup`, no message is added and the seq of the
+        first is returned, even if that was acknowledged."""
         check_name(name)
         _check_payload(payload)
         if not 0 <= priority <= PRIORITY_MAX:
             raise BadRequest(f"the priority is {priority}; it is 0 to {PRIORITY_MAX}, and lower goes first")
         now = self.engine.now
         not_before = _deadline(now, delay, "delay") if delay else 0
-        size = 2 * TRANSITION_BYTES + len(name) + len(payload)  # the message, and its lease where somebody waits
+        size = 2 * TRANSITION_BYTES + len(name) + len(payload)  # the message, and its lease if a taker waits
         if dedup is not None:
             if len(dedup) > DEDUP_BYTES_MAX:
                 raise BadRequest(f"the deduplication key is {len(dedup)} bytes; at most {DEDUP_BYTES_MAX} are allowed")
@@ -248,21 +255,21 @@ class Queues(Part):
             known = queue.dedup.get(dedup) if queue is not None else None
             if known is not None and known[1] > now:
                 return known[0]
-            # where its window is over, the record of the new one says so
+            # if the key's window is over, the record of the new window replaces it
             size += TRANSITION_BYTES + len(name) + len(dedup)
         self.admit_adds(size)
         seq = self._message(self.store.open(name), payload, priority, not_before)
         if dedup is not None:
-            self._side(QUEUE_DEDUP, name, DEDUP_MARK + dedup, _DEDUP.pack(seq, now + DEDUP_MS))
+            self._write_side(QUEUE_DEDUP, name, DEDUP_MARK + dedup, _DEDUP.pack(seq, now + DEDUP_MS))
         if self.takers.by_key:
             self._serve(name)
         return seq
 
     @operation
     def enqueue_many(self, name: bytes, payloads: Sequence[bytes]) -> int:
-        """Put messages in, all or none, the first to be delivered first; returns how many are ready then."""
-        if len(payloads) > MANY_MAX:
-            raise BadRequest(f"the request has {len(payloads)} messages; at most {MANY_MAX} are allowed in one")
+        """Put messages in, all or none; the first is delivered first. Returns how many messages are ready then."""
+        if len(payloads) > ATOMIC_ITEMS_MAX:
+            raise BadRequest(f"the request has {len(payloads)} messages; at most {ATOMIC_ITEMS_MAX} are allowed in one")
         queue = self.store.queues.get(name)
         if queue is None:
             check_name(name)
@@ -275,7 +282,7 @@ class Queues(Part):
             queue = self.store.open(name)
         for payload in payloads:
             self._message(queue, payload, 0, 0)
-        ready = queue.ready  # as Redis counts: before those who wait take theirs
+        ready = queue.ready  # as Redis counts: before the takers are served
         if self.takers.by_key:
             self._serve(name)
         return ready
@@ -284,9 +291,9 @@ class Queues(Part):
 
     @operation
     def dequeue(self, name: bytes, limit: int = 1, *, lease: int | None = None, acknowledge: bool = False) -> list[Message]:
-        """Lease up to `limit` messages, for `lease` ms or the queue's own time; each delivery counts as an attempt. With
-        `acknowledge` they are gone at once: at most once. Stops near 16 MiB, after one message at least. A message whose payload the disk
-        has damaged becomes a dead letter, and is said: raises `Damaged`, and the next call goes on behind it."""
+        """Lease up to `limit` messages for `lease` ms (None: the queue's own lease); each delivery counts as an attempt. With `acknowledge`
+        the messages are removed at once: each is delivered at most once. Stops near 16 MiB, but gives at least one message. A message
+        whose payload is damaged on disk becomes a dead letter and raises `Damaged`; the next call goes on behind it."""
         if lease is not None:
             _deadline(self.engine.now, lease, "lease")
         self._settle()
@@ -295,7 +302,7 @@ class Queues(Part):
         return self._take(name, limit, lease, acknowledge)
 
     def _settle(self) -> None:
-        """Let time do what it has to before somebody looks. A server does a slice here, and the rest turn by turn."""
+        """Do the work that is due, before a read. A server does one slice here, and the rest in the next turns."""
         if self._quiet_turn == self.engine.turn:
             return
         while self._has_due():
@@ -304,7 +311,7 @@ class Queues(Part):
         self._quiet_turn = self.engine.turn
 
     def _has_due(self) -> bool:
-        """Whether time has something to do to these queues now."""
+        """Whether a message or a deduplication window of these queues is due."""
         store, now = self.store, self.engine.now
         return not store.timers.quiet(now) or bool(store.windows and store.windows[0][0] <= now)
 
@@ -326,11 +333,11 @@ class Queues(Part):
                 data = log.read_bytes(seq)
             except Damaged:
                 if found:
-                    break  # those before it are delivered first
-                self._bury(queue, seq, state)  # else nobody would get at those behind it
+                    break  # deliver the messages before it; the next call raises
+                self._make_dead(queue, seq, state)  # else the messages behind it could not be delivered
                 raise
             if data is None:
-                raise LogDamaged(f"message {seq} is in its queue and not in the log")
+                raise LogDamaged(f"message {seq} is in its queue but not in the log")
             payload = data[skip:]
             size += len(payload)
             if found and size > LIST_BYTES_MAX:
@@ -346,7 +353,7 @@ class Queues(Part):
     def _read(self, seq: int) -> Record:
         record = self.engine.log.read(seq)
         if record is None:
-            raise LogDamaged(f"message {seq} is in its queue and not in the log")
+            raise LogDamaged(f"message {seq} is in its queue but not in the log")
         return record
 
     @operation
@@ -359,8 +366,8 @@ class Queues(Part):
         lease: int | None = None,
         acknowledge: bool = False,
     ) -> Taker[bytes] | None:
-        """Lease messages of the first of `names` that has any, and `deliver` them now (None is returned); or as soon as one of
-        them has, to each taker in turn."""
+        """Lease messages of the first queue of `names` that has any, `deliver` them now, and return None. If no queue has any, return a
+        taker that gets them as soon as one has; takers are served in the order in which they came."""
         self._settle()
         for name in names:
             check_name(name)
@@ -376,24 +383,24 @@ class Queues(Part):
         self.takers.end_all(lambda _: (b"", []))
 
     def _serve(self, name: bytes) -> None:
-        """Messages may be ready: give them to those who wait, one after the other."""
+        """Give ready messages to the queue's takers, one taker after the other."""
         queue = self.store.find(name)
         try:
             while queue is not None and not queue.paused and (taker := self.takers.first(name)) is not None and self.store.first(queue)[0]:
                 try:
                     found = self._take(name, taker.count, taker.lease, taker.acknowledge)
                 except Damaged:
-                    continue  # it is a dead letter now; the taker gets the next one
+                    continue  # the message is a dead letter now; the taker gets the next one
                 taker.cancel()
                 taker.deliver(name, found)
         except Overloaded:
-            return  # not even leases fit on the disk: they wait until there is room
+            return  # the disk has no room for the leases: the takers wait until it has
 
     # -- receipts ----------------------------------------------------------------------------------
 
     def _held(self, name: bytes, receipts: Iterable[Receipt]) -> list[tuple[int, int]]:
-        """(seq, state) of the receipts that stand: the message is leased, and its attempt is the one given. One whose lease has
-        run out still stands, until it is delivered again."""
+        """(seq, state) of the valid receipts: the message is leased, and its attempt is that of the receipt. A receipt whose lease has run
+        out is valid until the message is delivered again."""
         queue = self.store.find(name)
         found: dict[int, int] = {}
         if queue is not None:
@@ -410,7 +417,7 @@ class Queues(Part):
 
     @operation
     def ack(self, name: bytes, receipts: Sequence[Receipt]) -> int:
-        """Remove messages that were done; returns how many of the receipts stood."""
+        """Acknowledge messages: remove them. Returns how many of the receipts were valid."""
         check_receipts(receipts)
         queue = self.store.queues.get(name)
         if queue is None:
@@ -428,8 +435,8 @@ class Queues(Part):
 
     @operation
     def nack(self, name: bytes, receipts: Sequence[Receipt], *, delay: int = 0, dead: bool = False) -> int:
-        """Give messages back to their place, at once or after `delay` ms, or to the dead letters: where `dead` says so, or where
-        the attempts are spent. Returns how many of the receipts stood."""
+        """Give messages back to their place in the queue, at once or after `delay` ms. With `dead`, or if its attempts are used up, a
+        message becomes a dead letter. Returns how many of the receipts were valid."""
         check_receipts(receipts)
         not_before = _deadline(self.engine.now, delay, "delay") if delay else 0
         held = self._held(name, receipts)
@@ -438,7 +445,7 @@ class Queues(Part):
         for seq, state in held:
             assert queue is not None
             if dead or queue.is_spent(seq, state, queue.attempts_limit):
-                self._bury(queue, seq, state)
+                self._make_dead(queue, seq, state)
             else:
                 self._back(queue, seq, priority_of(state), attempts_of(state), not_before, queue.bases.get(seq, 0))
         self._serve(name)
@@ -446,7 +453,7 @@ class Queues(Part):
 
     @operation
     def touch(self, name: bytes, receipts: Sequence[Receipt], lease: int | None = None) -> int:
-        """Let leases end `lease` ms from now, or the queue's own time; returns how many of the receipts stood."""
+        """Let leases end `lease` ms from now (None: the queue's own lease); returns how many of the receipts were valid."""
         check_receipts(receipts)
         held = self._held(name, receipts)
         queue = self.store.find(name)
@@ -459,17 +466,17 @@ class Queues(Part):
 
     # -- dead letters ------------------------------------------------------------------------------
 
-    def _bury(self, queue: Queue, seq: int, state: int) -> None:
-        """Make a message a dead letter; the oldest one falls off where there are too many."""
+    def _make_dead(self, queue: Queue, seq: int, state: int) -> None:
+        """Make a message a dead letter; if there are too many, the oldest one is deleted."""
         priority, attempts = priority_of(state), attempts_of(state)
         self._append(QUEUE_DEAD, queue, seq, _DEAD.pack(priority, attempts))
         self.store.die(seq, queue.name, priority, attempts, self.engine.now)
-        if len(queue.dead) > DEAD_MAX:
+        if len(queue.dead) > DEAD_LETTERS_MAX:
             self._gone(queue, next(iter(queue.dead)))
-            self._side(QUEUE_EVICTED, queue.name, EVICTED_MARK, U64.pack(queue.evicted + 1))
+            self._write_side(QUEUE_EVICTED, queue.name, EVICTED_MARK, U64.pack(queue.evicted + 1))
 
     @operation
-    def dead_letters(self, name: bytes, limit: int = LIST_MAX) -> list[Message]:
+    def dead_letters(self, name: bytes, limit: int = LIST_ITEMS_MAX) -> list[Message]:
         """Up to `limit` dead letters, oldest first; stops near 16 MiB."""
         check_name(name)
         self._settle()
@@ -481,7 +488,7 @@ class Queues(Part):
             try:
                 payload = self._read(seq).state[MESSAGE_STATE.size :]
             except Damaged as e:
-                damage = e  # the others are shown
+                damage = e  # show the other messages
                 continue
             size += len(payload)
             if found and size > LIST_BYTES_MAX:
@@ -493,80 +500,80 @@ class Queues(Part):
 
     @operation
     def requeue(self, name: bytes, seqs: Sequence[int]) -> int:
-        """Put dead letters back into their queue, their failures forgotten; returns how many there were. Their attempts go on growing, so
-        that no receipt of an earlier delivery stands for a later one."""
+        """Put dead letters back into their queue; returns how many. Their attempts so far no longer count against the queue's limit. The
+        number goes on growing, so that the receipt of an earlier delivery is never valid for a later one."""
         check_receipts(seqs)
         queue = self.store.find(name)
-        there = [seq for seq in dict.fromkeys(seqs) if queue is not None and seq in queue.dead]
-        for seq in there:
+        dead_seqs = [seq for seq in dict.fromkeys(seqs) if queue is not None and seq in queue.dead]
+        for seq in dead_seqs:
             assert queue is not None
             if queue.dead[seq].attempts == ATTEMPTS_MAX:
                 raise BadRequest(
-                    f"message {seq} was delivered {ATTEMPTS_MAX} times, the most that a receipt can say; "
-                    "delete it, and put its payload in anew"
+                    f"message {seq} was delivered {ATTEMPTS_MAX} times, the most that a receipt can hold; "
+                    "delete it, and put its payload in again as a new message"
                 )
-        self.admit_frees(len(there) * (TRANSITION_BYTES + len(name)))
-        for seq in there:
+        self.admit_frees(len(dead_seqs) * (TRANSITION_BYTES + len(name)))
+        for seq in dead_seqs:
             assert queue is not None
             dead = queue.dead[seq]
             self._back(queue, seq, dead.priority, dead.attempts, 0, dead.attempts)
         self._serve(name)
-        return len(there)
+        return len(dead_seqs)
 
     @operation
     def delete_dead(self, name: bytes, seqs: Sequence[int] | None = None) -> int:
-        """Delete dead letters, all of them for None; returns how many."""
+        """Delete dead letters (None: all); returns how many."""
         queue = self.store.find(name)
         if queue is None:
             return 0
         if seqs is None:
             seqs = list(queue.dead)
         check_receipts(seqs)
-        there = [seq for seq in dict.fromkeys(seqs) if seq in queue.dead]
-        self.admit_frees(len(there) * (TRANSITION_BYTES + len(name)))
-        for seq in there:
+        dead_seqs = [seq for seq in dict.fromkeys(seqs) if seq in queue.dead]
+        self.admit_frees(len(dead_seqs) * (TRANSITION_BYTES + len(name)))
+        for seq in dead_seqs:
             self._gone(queue, seq)
-        return len(there)
+        return len(dead_seqs)
 
     # -- the queue itself --------------------------------------------------------------------------
 
     @operation
     def configure(self, name: bytes, *, lease: int | None = None, max_attempts: int | None = None) -> None:
-        """Set the queue's own lease (ms) or most attempts (0 for no bound); None leaves it as it is. Messages whose last lease has
-        run out are dead letters at once where their attempts are spent by the new bound: a restart would find them so."""
+        """Set the queue's own lease (ms) or its limit of attempts (0 for none); None leaves a value unchanged. A message whose lease has
+        run out and whose attempts are used up under the new limit becomes a dead letter at once: a restart would make it one."""
         check_name(name)
         self._settle()
         if lease is not None and not 1 <= lease < UNSET:
             raise BadRequest(f"the lease is {lease} ms; it is 1 to {UNSET - 1}")
         if max_attempts is not None and not 0 <= max_attempts < UNSET:
-            raise BadRequest(f"the most attempts are {max_attempts}; they are 0, for no bound, to {UNSET - 1}")
+            raise BadRequest(f"max_attempts is {max_attempts}; it is 0 (no limit) to {UNSET - 1}")
         queue = self.store.find(name)
         lease = (queue.lease if queue else UNSET) if lease is None else lease
         most = (queue.attempts_max if queue else UNSET) if max_attempts is None else max_attempts
         spent = self._spent(queue, max_attempts) if queue is not None and max_attempts else []
         self.admit_adds(2 * (len(spent) + 1) * (TRANSITION_BYTES + len(name)))
-        self._config(name, lease, most, queue is not None and queue.paused)
+        self._write_config(name, lease, most, queue is not None and queue.paused)
         for seq, message in spent:
             assert queue is not None
-            self._bury(queue, seq, message)
+            self._make_dead(queue, seq, message)
 
-    def _config(self, name: bytes, lease: int, attempts_max: int, paused: bool) -> None:
-        """Write a queue's configuration, which must have been admitted."""
-        self._side(QUEUE_CONFIG, name, CONFIG_MARK, _CONFIG.pack(lease, attempts_max) + (PAUSED if paused else b""))
+    def _write_config(self, name: bytes, lease: int, attempts_max: int, paused: bool) -> None:
+        """Write a queue's configuration. The caller must have admitted the record."""
+        self._write_side(QUEUE_CONFIG, name, CONFIG_MARK, _CONFIG.pack(lease, attempts_max) + (PAUSED if paused else b""))
 
     @operation
     def pause(self, name: bytes, paused: bool) -> None:
-        """Have the queue hand nothing out, or go on. A paused queue takes messages, and those that it has leased are acknowledged or given
-        back as usual; whoever waits for it is served when it goes on. It stays paused over a restart."""
+        """Stop the queue's deliveries, or resume them. A paused queue accepts new messages, and its leased messages are acknowledged or
+        given back as usual; takers are served when it resumes. It stays paused across a restart."""
         check_name(name)
         queue = self.store.find(name)
         if paused != (queue is not None and queue.paused):
             self.admit_adds(TRANSITION_BYTES + len(name))
-            self._config(name, queue.lease if queue else UNSET, queue.attempts_max if queue else UNSET, paused)
+            self._write_config(name, queue.lease if queue else UNSET, queue.attempts_max if queue else UNSET, paused)
             self._serve(name)
 
     def _spent(self, queue: Queue, limit: int) -> list[tuple[int, int]]:
-        """(seq, state) of the messages whose lease has run out and who have no delivery left under this limit."""
+        """(seq, state) of the messages whose lease has run out and whose attempts are used up under this limit."""
         found: dict[int, int] = {}
         for lane in queue.lanes.values():
             for seq in lane.back:
@@ -579,7 +586,7 @@ class Queues(Part):
 
     @operation
     def peek(self, name: bytes, limit: int = 1) -> list[Message]:
-        """Up to `limit` ready messages in the order of their delivery, left where they are; stops near 16 MiB."""
+        """Up to `limit` ready messages in the order of delivery, without delivering them; stops near 16 MiB."""
         check_name(name)
         self._settle()
         queue = self.store.find(name)
@@ -593,7 +600,7 @@ class Queues(Part):
             try:
                 record = self._read(seq)
             except Damaged as e:
-                damage = e  # the others are shown
+                damage = e  # show the other messages
                 continue
             size += len(record.state)
             if found and size > LIST_BYTES_MAX:
@@ -612,7 +619,7 @@ class Queues(Part):
 
     @operation
     def stats(self, name: bytes) -> dict[str, object]:
-        """What queue_stats tells."""
+        """The fields of `queue_stats`."""
         self._settle()
         queue = self.store.find(name)
         if queue is None:
@@ -631,7 +638,7 @@ class Queues(Part):
 
     @operation
     def names(self) -> list[bytes]:
-        """Every queue that holds something or is configured, in order."""
+        """The name of every queue that has messages or is configured, in order."""
         return sorted(name for name, queue in self.store.queues.items() if not queue.empty or self._configured(queue))
 
     @staticmethod
@@ -640,7 +647,7 @@ class Queues(Part):
 
     @operation
     def exists(self, name: bytes) -> bool:
-        """Whether the queue holds something or is configured."""
+        """Whether the queue has messages (dead letters included) or is configured."""
         queue = self.store.find(name)
         return queue is not None and (not queue.empty or self._configured(queue))
 
@@ -651,7 +658,7 @@ class Queues(Part):
 
     @operation
     def purge(self, name: bytes) -> int:
-        """Remove every message, dead letters apart; returns how many there were."""
+        """Remove every message but the dead letters; returns how many."""
         check_name(name)
         queue = self.store.find(name)
         if queue is None or not any(queue.counts):
@@ -661,7 +668,7 @@ class Queues(Part):
         self.admit_frees((1 + len(dead)) * (TRANSITION_BYTES + len(name)))
         self._mark(FAMILY_QUEUE, name)
         for seq, letter in dead:
-            # the watermark took them too: they are written anew behind it, with the time they died
+            # the watermark removes dead letters too: write them again behind it, with the time when they died
             entity = container(name) + U64.pack(seq)
             state = _DEAD.pack(letter.priority, letter.attempts)
             self.engine.write(Record(QUEUE_DEAD, self.namespace, letter.time, entity, state, 0, (seq,)))
@@ -669,7 +676,7 @@ class Queues(Part):
 
     @operation
     def delete(self, name: bytes) -> bool:
-        """Remove the queue with all that is in it and its configuration; returns whether there was one."""
+        """Remove the queue with its messages and its configuration; returns whether it existed."""
         check_name(name)
         if not self.exists(name):
             return False
@@ -679,19 +686,19 @@ class Queues(Part):
         return True
 
     def _mark(self, family: int, name: bytes) -> None:
-        """Write the watermark that kills what the queue has of a family so far."""
+        """Write the watermark that drops all the queue's records of a family."""
         scope = bytes((family,)) + container(name)
         self.engine.write(Record(WATERMARK, self.namespace, self.engine.now, scope, U64.pack(self.engine.log.next_index)))
 
     # -- time --------------------------------------------------------------------------------------
 
     def next_due(self) -> int | None:
-        """When there is next something for `sweep`, in ms; None for never."""
+        """See `Part`."""
         times = [due for due in (self.store.timers.next_due(), self.store.windows[0][0] if self.store.windows else None) if due is not None]
         return min(times, default=None)
 
     def sweep_slice(self) -> bool:
-        """See `Part`: leases and delays that ended, deduplication windows that are over, purged messages."""
+        """See `Part`: handle leases, delays and deduplication windows that have ended; free purged messages."""
         store, now = self.store, self.engine.now
         more = store.timers.move(now)
         due = store.timers.due(now, RIPEN_SLICE)
@@ -708,7 +715,7 @@ class Queues(Part):
                     for deadline, other in due[at:]:
                         store.timers.add(deadline, other)
                     raise
-                self._bury(queue, seq, state)
+                self._make_dead(queue, seq, state)
             else:
                 store.ripen(seq)
                 if queue is not None:
@@ -775,14 +782,14 @@ class Queues(Part):
         return Lost(f"message {seq} of queue {queue.name!r}", lambda: self.forget(queue, seq))
 
     def _close_windows(self, most: int) -> bool:
-        """Forget up to `most` deduplication windows that are over; returns whether there are more. Raises `Overloaded`."""
+        """Close up to `most` deduplication windows that have ended; returns whether there are more. Raises `Overloaded`."""
         windows, now = self.store.windows, self.engine.now
         while windows and windows[0][0] <= now and most > 0:
             until, name, key = windows[0]
             queue = self.store.find(name)
             if queue is not None and queue.dedup.get(key, (0, 0))[1] == until:
                 self.admit_frees(TRANSITION_BYTES + len(name) + len(key))
-                self._side(QUEUE_DEDUP_GONE, name, DEDUP_MARK + key, b"", gone=True)
+                self._write_side(QUEUE_DEDUP_GONE, name, DEDUP_MARK + key, b"", gone=True)
             heappop(windows)
             most -= 1
         return bool(windows) and windows[0][0] <= now
@@ -795,25 +802,24 @@ def check_name(name: bytes) -> None:
 
 
 def _check_payload(payload: bytes) -> None:
-    if len(payload) > PAYLOAD_BYTES_MAX:
-        raise BadRequest(f"the message is {len(payload)} bytes; at most {PAYLOAD_BYTES_MAX} are allowed")
+    if len(payload) > VALUE_BYTES_MAX:
+        raise BadRequest(f"the message is {len(payload)} bytes; at most {VALUE_BYTES_MAX} are allowed")
 
 
 def check_receipts(items: Sequence[Any]) -> None:
     """Raise `BadRequest` for more messages than one request may name."""
-    if len(items) > MANY_MAX:
-        raise BadRequest(f"the request names {len(items)} messages; at most {MANY_MAX} are allowed in one")
+    if len(items) > ATOMIC_ITEMS_MAX:
+        raise BadRequest(f"the request names {len(items)} messages; at most {ATOMIC_ITEMS_MAX} are allowed in one")
 
 
 def _deadline(now: int, after: int, what: str) -> int:
     if after < 0 or now + after > DEADLINE_MAX:
-        raise BadRequest(f"the {what} is {after} ms, which ends after the last time Flo can keep, 2^53 ms")
+        raise BadRequest(f"the {what} is {after} ms; it must end by 2^53 ms of Unix time, the last time that Flo can store")
     return now + after
 
 
 def peek_job(queues: Queues, name: bytes, first: int, last: int) -> Generator[None, None, list[Message]]:
-    """The ready messages from position `first` to `last` in the order of their delivery, in slices. What changes meanwhile may
-    be seen or not."""
+    """The ready messages from position `first` to `last` in the order of delivery, in slices. Changes meanwhile may be seen or not."""
     store = queues.store
     queue = store.find(name)
     found: list[Message] = []
@@ -824,7 +830,7 @@ def peek_job(queues: Queues, name: bytes, first: int, last: int) -> Generator[No
     for looked, (seq, lane) in enumerate(store.snapshot(queue), 1):
         if looked % WALK_SLICE == 0:
             yield
-            if queues.store is not store:  # all was flushed meanwhile
+            if queues.store is not store:  # the namespace was flushed meanwhile
                 return found
         if store.still_ready(seq, queue, lane) is not None:
             if at >= first:
@@ -845,7 +851,7 @@ def peek_job(queues: Queues, name: bytes, first: int, last: int) -> Generator[No
         except Damaged:
             if not found and read == len(places) - 1:
                 raise
-            continue  # the others are shown
+            continue  # show the other messages
         size += len(record.state)
         if found and size > LIST_BYTES_MAX:
             break

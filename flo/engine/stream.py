@@ -1,10 +1,10 @@
 """The streams of one namespace: records under ids that only grow (SPEC section 3, "Streams"). Groups are in engine/group.py.
 
-A record's entity is its id; its payload is read from the log. It carries its number among all the stream ever had, so that a trim needs no
-record but a watermark: all below an index are dead. Only what the records that are left cannot say (the last id of an empty stream, the
-highest deleted id, the bounds) is a record of the stream's own, its *state*.
+A record's entity is its id; its payload is read from the log. It has its number among all records that the stream ever had. So a trim
+writes only a watermark: all records below an index are dead. Facts that do not follow from the remaining records (the last id of an empty
+stream, the highest deleted id, the bounds) are in a record about the stream itself, its *state*.
 
-Those who read and wait are all woken in the turn of the append; each then reads for itself.
+An append wakes all waiting readers of the stream in the same turn; each then reads for itself.
 """
 
 import struct
@@ -12,11 +12,13 @@ from bisect import bisect_left
 from collections.abc import Callable, Generator, Sequence
 from typing import Any, NamedTuple
 
+from flo.engine.bulk_rows import BulkRecords
 from flo.engine.group import Groups, check_ids, check_stream_name
 from flo.engine.operation import in_program, operation
 from flo.engine.part import Database, Part
 from flo.engine.waiting import Watch, Watches
 from flo.errors import BadRequest, Conflict, Damaged, LogDamaged
+from flo.limits import DEADLINE_MAX, LIST_BYTES_MAX, VALUE_BYTES_MAX
 from flo.store.stream import ID_HALF_MAX, ID_MAX, SEQ_BITS, SEQ_MASK, Stream, StreamStore
 from flo.ual.record import (
     FAMILY_STREAM,
@@ -36,22 +38,19 @@ from flo.ual.record import (
     container_of,
 )
 
-PAYLOAD_BYTES_MAX = 16 << 20
-LIST_BYTES_MAX = 16 << 20
 READ_SLICE = 256  # records read in one slice: 3 us each from a warm cache
-SIDE_BYTES = HEADER_BYTES + 80  # a record about a stream, besides names
-SWEEP_SLICE = 100  # streams whose age is looked at in one slice
-AGES_AHEAD_MS = 10_000  # how often ages are looked at while ids are ahead of the clock: each stream costs up to 40 reads of the log
-TIME_MAX = 1 << 53
+SIDE_BYTES = HEADER_BYTES + 80  # a log record about a stream, without its names
+SWEEP_SLICE = 100  # streams whose records' age is checked in one slice
+AGES_AHEAD_MS = 10_000  # between checks of ages while ids are ahead of the clock: each stream costs up to 40 reads of the log
 
-RAW, FIELDS = 0, 1  # what a payload is: bytes, or a list of fields (flo.proto.fields)
+RAW, FIELDS = 0, 1  # kinds of payload: bytes, or a list of fields (flo.proto.fields)
 
 _STATE = struct.Struct("<QQQQQQQQ")  # last ms, last seq, added, highest deleted ms, seq, most records, most ms, most bytes
 STATE_MARK = b"s"
 
 
 class StreamRecord(NamedTuple):
-    """A record as it is read. `kind` is RAW or FIELDS."""
+    """A record as a reader gets it. `kind` is RAW or FIELDS."""
 
     ident: int
     kind: int
@@ -59,7 +58,7 @@ class StreamRecord(NamedTuple):
 
 
 class Bounds(NamedTuple):
-    """What a trim keeps; None for no bound. With `approximate` only whole chunks go, `limit` records at most (0: no limit)."""
+    """What a trim keeps; None for no bound. With `approximate`, a trim removes only whole chunks, `limit` records at most (0: no limit)."""
 
     max_len: int | None = None
     max_age: int | None = None  # ms
@@ -70,12 +69,12 @@ class Bounds(NamedTuple):
 
 
 def id_text(ident: int) -> bytes:
-    """`ms-seq`."""
+    """The id as `ms-seq`."""
     return b"%d-%d" % (ident >> SEQ_BITS, ident & SEQ_MASK)
 
 
 def shown(name: bytes) -> str:
-    """A name in an error."""
+    """A name as error messages show it."""
     return repr(name[:64].decode("utf-8", "replace"))
 
 
@@ -84,6 +83,7 @@ class Streams(Part):
 
     name = "streams"
     types = frozenset((STREAM_RECORD, STREAM_RECORD_GONE, STREAM_STATE))
+    bulk = BulkRecords
     scopes = frozenset((FAMILY_STREAM, FAMILY_STREAM_SIDE))
 
     def __init__(self, engine: Database, namespace: int) -> None:
@@ -91,8 +91,8 @@ class Streams(Part):
         self.store = StreamStore()
         self.groups: Groups = (Groups if engine.manual else in_program(Groups))(self)
         self.watches = Watches()
-        self._ages_ahead: list[bytes] = []  # streams to be looked at by `_look_at_ages_ahead`
-        self._ages_after = 0  # by the steady clock: when they are next found
+        self._ages_ahead: list[bytes] = []  # streams that `_look_at_ages_ahead` still has to check
+        self._ages_after = 0  # by the steady clock: when the next check of all streams begins
 
     @property
     def inner(self) -> Sequence[Part]:
@@ -102,7 +102,7 @@ class Streams(Part):
     # -- records -----------------------------------------------------------------------------------
 
     def apply(self, index: int, record: Record) -> None:
-        """What a record does to the store, live or replayed."""
+        """Apply a log record to the store, live or replayed."""
         kind, entity = record.type, record.entity
         head = container_of(entity)
         name = head[2:]
@@ -118,15 +118,15 @@ class Streams(Part):
             self.store.declare(name, last_ms << SEQ_BITS | last_seq, added, deleted_ms << SEQ_BITS | deleted_seq, *bounds)
 
     def apply_watermark(self, scope: bytes, below: int) -> None:
-        """A stream's records below an index are gone; or all else of it."""
+        """Remove a stream's records below an index, or everything but its records."""
         name = scope[3:]
         if scope[0] == FAMILY_STREAM:
             self.store.trim(name, below)
         else:
             self.store.undeclare(name)
 
-    def _state(self, name: bytes, stream: Stream | None, **changes: int) -> None:
-        """Write the stream's state as it is, changed so."""
+    def _write_state(self, name: bytes, stream: Stream | None, **changes: int) -> None:
+        """Write the stream's state, with `changes`."""
         values = {
             "last": stream.last if stream else 0,
             "added": stream.added if stream else 0,
@@ -149,7 +149,7 @@ class Streams(Part):
         self.engine.write(Record(STREAM_STATE, self.namespace, self.engine.now, container(name) + STATE_MARK, state))
 
     def mark(self, family: int, name: bytes, index: int = 0) -> None:
-        """Write the watermark that kills what a container has of a family below `index`, or (0) so far."""
+        """Write the watermark that drops a container's records of a family: those below `index`, or all if it is 0."""
         scope = bytes((family,)) + container(name)
         self.engine.write(Record(WATERMARK, self.namespace, self.engine.now, scope, U64.pack(index or self.engine.log.next_index)))
 
@@ -167,8 +167,8 @@ class Streams(Part):
         create: bool = True,
         bounds: Bounds | None = None,
     ) -> int | None:
-        """Append a record; returns its id, or None where there is no stream and `create` is false. The id is of the stamps' time, or `ms`
-        with the next seq, or `ms` and `seq`; it has to be higher than all before. `bounds` are what the stream is trimmed to behind it."""
+        """Append a record; returns its id, or None if there is no stream and `create` is false. The id is made from the stamp time, or from
+        `ms` and the next seq, or from `ms` and `seq`; it must be higher than all earlier ids. Then trims the stream to `bounds`."""
         engine, store = self.engine, self.store
         if ms == 0 == seq:
             raise BadRequest("The ID specified in XADD must be greater than 0-0")
@@ -181,8 +181,8 @@ class Streams(Part):
         else:
             last, added = stream.last, stream.added
         size = len(payload)
-        if size > PAYLOAD_BYTES_MAX:
-            raise BadRequest(f"the record is {size} bytes; at most {PAYLOAD_BYTES_MAX} are allowed")
+        if size > VALUE_BYTES_MAX:
+            raise BadRequest(f"the record is {size} bytes; at most {VALUE_BYTES_MAX} are allowed")
         if ms is None:
             ident = engine.stamp_time << SEQ_BITS
             if ident <= last:
@@ -191,23 +191,23 @@ class Streams(Part):
                     raise BadRequest("The stream has exhausted the last possible ID, unable to add more items")
         else:
             ident = _given_id(ms, seq, last)
-        most = size + 5 * (SIDE_BYTES + len(name))  # trimming is two more records, by each of two bounds
+        most = size + 5 * (SIDE_BYTES + len(name))  # trimming by `bounds` and by the stream's own bounds writes two more records each
         if engine.log.pending_bytes + most > engine.adds_until:
             engine.admit(most, adds=True)
-        stream = self._append(stream or store.open(name), ident, added + 1, kind, payload)
+        stream = self._write_record(stream or store.open(name), ident, added + 1, kind, payload)
         if bounds is not None:
             self._trim(stream, bounds)
         if stream.max_len or stream.max_bytes or stream.max_age:
-            engine.busy.add(self.namespace)  # its age is looked at
-            self._keep(stream)
+            engine.busy.add(self.namespace)  # its age must be checked
+            self._trim_to_own_bounds(stream)
         if self.watches.by_name and self.watches.change(name):
             engine.changed.add(self)
         if self.groups.takers.by_key:
             self.groups.serve(name)
         return ident
 
-    def _append(self, stream: Stream, ident: int, added: int, kind: int, payload: bytes) -> Stream:
-        """Write a record. Its bytes are made here rather than by engine.write: this runs once a record, at a third of the cost."""
+    def _write_record(self, stream: Stream, ident: int, added: int, kind: int, payload: bytes) -> Stream:
+        """Write a record. It is packed here: engine.write costs three times as much, and this runs for each record."""
         engine = self.engine
         head = stream.head
         length = HEADER_BYTES + len(head) + STREAM_ID.size + RECORD_STATE.size + len(payload)
@@ -217,16 +217,16 @@ class Streams(Part):
         index = engine.log.append(b"".join((header, head, name, RECORD_STATE.pack(kind, added), payload)))
         return self.store.append(index, stream.name, ident, added, len(payload))
 
-    def _keep(self, stream: Stream) -> None:
-        """Trim by the stream's own bounds."""
+    def _trim_to_own_bounds(self, stream: Stream) -> None:
+        """Trim the stream to its own bounds."""
         aged = bool(stream.max_age and stream.count) and stream.chunks[0].ms[0] + stream.max_age < self.engine.now
         if aged or stream.max_len or stream.max_bytes:
             self._trim(stream, Bounds(stream.max_len or None, stream.max_age if aged else None, stream.max_bytes or None))
 
     # -- trimming and deleting ---------------------------------------------------------------------
 
-    def _place(self, stream: Stream, bounds: Bounds) -> tuple[int, int]:
-        """The place of the first record that stays."""
+    def _first_kept(self, stream: Stream, bounds: Bounds) -> tuple[int, int]:
+        """The place of the first record that a trim keeps."""
         place = (0, 0)
         if bounds.max_len is not None:
             place = stream.place_of_count(bounds.max_len)
@@ -241,81 +241,82 @@ class Streams(Part):
         return place
 
     def _place_of_age(self, stream: Stream, max_age: int) -> tuple[int, int]:
-        """The place of the first record that is no older than `max_age` ms; 0 leaves nothing. Age counts from an id's ms. Ids ahead of the
-        wall clock, as all new ones are after that was put back, say no age: there it counts from when the record was written."""
+        """The place of the first record that is at most `max_age` ms old; 0 keeps no record. A record's age counts from its id's ms. If the
+        id is ahead of the wall clock (all new ids are, after the clock was set back), its age counts from when the record was written."""
         now = self.engine.now
         if not max_age:
             return len(stream.chunks), 0
         place, ahead = stream.place(max(now - max_age, 0) << SEQ_BITS), stream.place(now + 1 << SEQ_BITS)
         if place != ahead or ahead[0] == len(stream.chunks):
             return place
-        # those that were written while the clock was ahead come first; they are as old as the first one behind them at least
+        # the records written while the clock was ahead come first; each is at least as old as the first record behind them
         numbers = range(stream.before(*ahead), stream.count)
         right = bisect_left(numbers, True, key=lambda number: self._written(stream, number) <= now)
         young = bisect_left(numbers, True, right, key=lambda number: self._written(stream, number) >= now - max_age)
         return stream.place_of_count(stream.count - numbers[0] - young) if young > right else place
 
     def _written(self, stream: Stream, number: int) -> int:
-        """When a record of the stream, by its number among those that it has, was written, ms."""
+        """When a record was written, ms. `number` counts from 0 at the stream's first record."""
         at, place = stream.place_of_count(stream.count - number)
-        return self._record(stream.chunks[at].id_at(place), stream.chunks[at].indexes[place]).time
+        return self._read_record(stream.chunks[at].id_at(place), stream.chunks[at].indexes[place]).time
 
     def _trim(self, stream: Stream, bounds: Bounds) -> int:
-        """Remove what is before the place; returns how many. Two records at most, which must have been admitted."""
+        """Remove the records that `bounds` do not keep; returns how many. Writes two log records at most, which the caller has admitted."""
         if bounds.approximate and bounds.max_len is not None and stream.chunks and stream.count - bounds.max_len < len(stream.chunks[0].ms):
-            return 0  # not even one chunk: most calls
-        at, place = self._place(stream, bounds)
+            return 0  # less than one chunk to remove: the usual case
+        at, place = self._first_kept(stream, bounds)
         count = stream.before(at, place)
         if count:
             if at < len(stream.chunks):
                 self.mark(FAMILY_STREAM, stream.name, stream.chunks[at].indexes[place])
             else:
-                self._state(stream.name, stream)
+                self._write_state(stream.name, stream)
                 self.mark(FAMILY_STREAM, stream.name)
         return count
 
     @operation
     def trim(self, name: bytes, bounds: Bounds, *, dry_run: bool = False) -> int:
-        """Remove the oldest records as far as `bounds` say; returns how many, with `dry_run` how many it would."""
+        """Remove the oldest records, so that `bounds` hold; returns how many. With `dry_run`, only counts them."""
         stream = self.store.find(name)
         if stream is None:
             return 0
         if dry_run:
-            return stream.before(*self._place(stream, bounds))
+            return stream.before(*self._first_kept(stream, bounds))
         self.admit_frees(2 * (SIDE_BYTES + len(name)))
         return self._trim(stream, bounds)
 
     @operation
     def delete_records(self, name: bytes, ids: Sequence[int]) -> int:
-        """Delete records by id; returns how many there were."""
+        """Delete records by id; returns how many of the ids were in the stream."""
         check_ids(ids)
         stream = self.store.find(name)
-        there = [ident for ident in dict.fromkeys(ids) if stream is not None and stream.find(ident)]
-        if stream is None or not there:
+        known_ids = [ident for ident in dict.fromkeys(ids) if stream is not None and stream.find(ident)]
+        if stream is None or not known_ids:
             return 0
-        self.admit_frees((len(there) + 1) * (SIDE_BYTES + len(name)))
-        self._state(name, stream, max_deleted=max(stream.max_deleted, *there))
-        for ident in there:
+        self.admit_frees((len(known_ids) + 1) * (SIDE_BYTES + len(name)))
+        self._write_state(name, stream, max_deleted=max(stream.max_deleted, *known_ids))
+        for ident in known_ids:
             entity = container(name) + STREAM_ID.pack(ident >> SEQ_BITS, ident & SEQ_MASK)
             self.engine.write(Record(STREAM_RECORD_GONE, self.namespace, self.engine.now, entity, b"", gone=True))
-        return len(there)
+        return len(known_ids)
 
     # -- the stream itself -------------------------------------------------------------------------
 
     @operation
     def create(self, name: bytes, *, max_len: int = 0, max_age: int = 0, max_bytes: int = 0) -> None:
-        """Make an empty stream that keeps so many records, ms, bytes; 0 for no bound. Raises `Conflict` where it exists."""
+        """Make an empty stream that keeps at most `max_len` records, `max_age` ms, `max_bytes` bytes; 0 for no bound. Raises `Conflict` if
+        it exists."""
         if self.store.find(name) is not None:
             raise Conflict(f"the stream {shown(name)} exists already")
-        if max_age > TIME_MAX:
+        if max_age > DEADLINE_MAX:
             raise BadRequest(f"the age is {max_age} ms; at most 2^53 are allowed")
         self.declare(name, max_len=max_len, max_age=max_age, max_bytes=max_bytes)
 
     def declare(self, name: bytes, **bounds: int) -> None:
-        """Write the state of a stream that is not there."""
+        """Write the state of a stream that does not exist yet."""
         check_stream_name(name)
         self.admit_adds(SIDE_BYTES + len(name))
-        self._state(name, None, **bounds)
+        self._write_state(name, None, **bounds)
 
     def set_last(self, name: bytes, last: int, added: int | None, max_deleted: int | None) -> None:
         """Raise the stream's last id, the number of records it ever had, and the highest id that was deleted (None: as it is), for a stream
@@ -334,7 +335,7 @@ class Streams(Part):
         if added is not None and added < stream.added:
             raise BadRequest(f"the stream had {stream.added} records, and the count never goes back; choose a higher one")
         self.admit_adds(SIDE_BYTES + len(name))
-        self._state(
+        self._write_state(
             name,
             stream,
             last=last,
@@ -344,7 +345,7 @@ class Streams(Part):
 
     @operation
     def delete(self, name: bytes) -> bool:
-        """Remove the stream with its groups; returns whether there was one."""
+        """Remove the stream with its groups; returns whether it existed."""
         stream = self.store.find(name)
         if stream is None:
             return False
@@ -359,12 +360,12 @@ class Streams(Part):
 
     @operation
     def exists(self, name: bytes) -> bool:
-        """Whether there is such a stream."""
+        """Whether the stream exists."""
         return self.store.find(name) is not None
 
     @operation
     def names(self) -> list[bytes]:
-        """Every stream, in order."""
+        """The name of every stream, in order."""
         return sorted(name for name, stream in self.store.streams.items() if stream.exists)
 
     @property
@@ -380,22 +381,22 @@ class Streams(Part):
 
     # -- reading -----------------------------------------------------------------------------------
 
-    def _record(self, ident: int, index: int) -> Record:
+    def _read_record(self, ident: int, index: int) -> Record:
         record = self.engine.log.read(index)
         if record is None:
-            raise LogDamaged(f"the record {id_text(ident).decode()}, index {index}, is in its stream and not in the log")
+            raise LogDamaged(f"the record {id_text(ident).decode()}, index {index}, is in its stream but not in the log")
         return record
 
     def load(self, ident: int, index: int) -> StreamRecord:
-        """A record's payload, from the log."""
-        record = self._record(ident, index)
+        """Read a record from the log."""
+        record = self._read_record(ident, index)
         kind, _ = RECORD_STATE.unpack_from(record.state)
         return StreamRecord(ident, kind, record.state[RECORD_STATE.size :])
 
     @operation
     def read(self, name: bytes, start: int = 0, end: int = ID_MAX, limit: int = READ_SLICE, *, reverse: bool = False) -> list[StreamRecord]:
-        """Up to `limit` records from id `start` to `end`, both included, from the other end with `reverse`; stops near 16 MiB, after
-        one record at least."""
+        """Up to `limit` records from id `start` to `end`, both included; with `reverse` from `end` to `start`. Stops near 16 MiB, but gives
+        at least one record."""
         stream = self.store.find(name)
         if stream is None:
             return []
@@ -406,7 +407,7 @@ class Streams(Part):
                 record = self.load(ident, index)
             except Damaged:
                 if found:
-                    break  # those before it; whoever asks behind those is told
+                    break  # return the records before it; the next read raises
                 raise
             size += len(record.payload)
             if found and size > LIST_BYTES_MAX:
@@ -415,39 +416,39 @@ class Streams(Part):
         return found
 
     def read_job(self, name: bytes, start: int, end: int, limit: int, reverse: bool) -> Generator[None, None, list[StreamRecord]]:
-        """`read` in slices, for any number of records. What is appended or deleted meanwhile may be seen or not."""
+        """`read` in slices, for any number of records. Changes meanwhile may be seen or not."""
         found: list[StreamRecord] = []
         size = 0
         while True:
             try:
-                part = self.read(name, start, end, min(limit - len(found), READ_SLICE), reverse=reverse)
+                page = self.read(name, start, end, min(limit - len(found), READ_SLICE), reverse=reverse)
             except Damaged:
                 if found:
                     return found
                 raise
-            for record in part:
+            for record in page:
                 size += len(record.payload)
                 if found and size > LIST_BYTES_MAX:
                     return found
                 found.append(record)
-            if not part or len(found) >= limit:
+            if not page or len(found) >= limit:
                 return found
             if reverse:
-                end = part[-1].ident - 1
+                end = page[-1].ident - 1
             else:
-                start = part[-1].ident + 1
+                start = page[-1].ident + 1
             if start > end:
                 return found
             yield
 
     @operation
     def watch(self, after: dict[bytes, int], notify: Callable[[], int | None]) -> Watch:
-        """Call `notify` when one of the streams has a record whose id is higher than the one given for it. There is none yet. It says
-        how many records it has read."""
+        """Call `notify` when one of the streams has a record with an id above the one given for it in `after`. There must be none now.
+        `notify` returns how many records it has read."""
         return self.watches.add(after, lambda name, last: last is None or last > after[name], notify)
 
     def notify(self, most: int) -> bool:
-        """See `Part`. Those who wait are told the last id of the stream."""
+        """See `Part`. A watch gets the stream's last id."""
         return self.watches.notify(most, self._last_id)
 
     def _last_id(self, name: bytes) -> int:
@@ -467,12 +468,12 @@ class Streams(Part):
     # -- time --------------------------------------------------------------------------------------
 
     def next_due(self) -> int | None:
-        """When there is next something for `sweep`, in ms; None for never."""
+        """See `Part`."""
         return self.store.ages.next_due()
 
     def _look_at_ages_ahead(self) -> bool:
-        """While the stamps are ahead of the wall clock, `aged` would come to streams whose ids are ahead only once the clock has: look at
-        a slice of them now and then. Returns whether there are more. Raises `Overloaded`."""
+        """Trim by age a slice of the streams whose ids are ahead of the wall clock: `aged` gives them only after the clock has reached
+        their ids. Begins every AGES_AHEAD_MS while the stamps are ahead. Returns whether there are more. Raises `Overloaded`."""
         engine, store = self.engine, self.store
         if not engine.clock_ahead or engine.is_early(self._ages_after):
             return False
@@ -488,7 +489,7 @@ class Streams(Part):
         return bool(self._ages_ahead)
 
     def sweep_slice(self) -> bool:
-        """See `Part`: records that are too old; what was dropped is freed."""
+        """See `Part`: remove records that are too old, and free dropped ones."""
         engine, store = self.engine, self.store
         more = store.free(READ_SLICE)
         more |= self._look_at_ages_ahead()
@@ -506,7 +507,7 @@ class Streams(Part):
 
     @property
     def memory_bytes(self) -> int:
-        """See `Part`: that of groups included."""
+        """See `Part`. Includes the memory of the groups."""
         return self.store.accounted
 
     def counts(self) -> dict[str, int]:
@@ -519,7 +520,7 @@ class Streams(Part):
 
 
 def _given_id(ms: int, seq: int | None, last: int) -> int:
-    """The id that was asked for, if it may follow `last`."""
+    """The id of an append with a given `ms`, and perhaps `seq`. Raises `BadRequest` if it may not follow `last`."""
     if seq is None:
         ident = max(ms << SEQ_BITS, 1)
         if ident <= last and ms == last >> SEQ_BITS and last & SEQ_MASK < ID_HALF_MAX:

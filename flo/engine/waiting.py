@@ -1,7 +1,7 @@
-"""Those who wait for something to come: watchers, who are all told of a change, and takers, who are served in the order they came.
+"""Waiting requests: every watch of a name is told of a change; takers are served in the order in which they came.
 
-Both are called back once, or cancel first. A watcher is called behind the change, in the same turn or, where many wait, in the next ones;
-a taker in the middle of it, by the part that has something for it.
+Each is called back once, unless it is cancelled first. A watch is called after the change, in the same turn or, if many wait, in the next
+turns. A taker is called during the change, by the part that has something for it.
 """
 
 from collections import OrderedDict
@@ -12,7 +12,7 @@ K = TypeVar("K", bound=Hashable)
 
 
 class Watch:
-    """Someone waiting until one of some names is as it wants it."""
+    """A request that waits until the state of one of its names meets its condition."""
 
     __slots__ = ("_fire", "_homes", "_is_met", "_watches")
 
@@ -27,64 +27,65 @@ class Watch:
             self.wait(name)
 
     def wait(self, name: bytes) -> None:
-        """Be among those who wait for a name."""
-        home = self._homes[name] = self._watches.by_name.setdefault(name, {})
-        home[self] = None
+        """Wait for a change of a name."""
+        waiting = self._homes[name] = self._watches.by_name.setdefault(name, {})
+        waiting[self] = None
 
     def cancel(self) -> None:
-        """Wait no more. Harmless where it is over already."""
+        """Stop waiting. Does nothing if the watch has fired or was cancelled."""
         homes, self._homes = self._homes, {}
         by_name = self._watches.by_name
-        for name, home in homes.items():
-            home.pop(self, None)
-            if not home and by_name.get(name) is home:
+        for name, waiting in homes.items():
+            waiting.pop(self, None)
+            if not waiting and by_name.get(name) is waiting:
                 del by_name[name]
 
     def look(self, name: bytes, state: Any) -> int:
-        """A name that it waits for has changed, and it was taken out of those who wait: fire, or wait on. Returns what firing cost."""
+        """Fire if the name, which has changed to `state`, meets the condition; else wait for it again, as the watch was taken out for this
+        call. Returns how many records firing read."""
         if self._is_met(name, state):
             return self.fire()
         self.wait(name)
         return 0
 
     def fire(self) -> int:
-        """It is as it wants it, or will never be. Returns what that cost, in things looked at."""
+        """Call back: the condition is met, or never will be. Returns how many records that read."""
         self.cancel()
         return self._fire() or 0
 
 
 class Watches:
-    """The watchers of one part, by the name they wait for."""
+    """The watches of one part, by the names they wait for."""
 
     def __init__(self) -> None:
         self.by_name: dict[bytes, dict[Watch, None]] = {}
-        self._changed: list[tuple[bytes, dict[Watch, None]]] = []  # with those who were not told yet
+        self._changed: list[tuple[bytes, dict[Watch, None]]] = []  # changed names, each with the watches not told yet
 
     def __bool__(self) -> bool:
         return bool(self.by_name)
 
     def add(self, names: Iterable[bytes], is_met: Callable[[bytes, Any], bool], fire: Callable[[], int | None]) -> Watch:
-        """Call `fire` once `is_met(name, its state)` holds after a change of one of the names. `fire` may say how many things it read."""
+        """Call `fire` once `is_met(name, state)` holds after a change of one of the names. `fire` may return how many records it read."""
         return Watch(self, names, is_met, fire)
 
     def change(self, name: bytes) -> bool:
-        """A name has changed; returns whether anybody waits for it, so that `notify` is to be called."""
+        """Note that a name has changed; returns whether a watch waits for it, so that `notify` must be called."""
         waiting = self.by_name.pop(name, None)
         if waiting:
             self._changed.append((name, waiting))
         return bool(waiting)
 
     def change_all(self) -> None:
-        """Every name has changed."""
+        """Note that every name has changed."""
         self._changed += self.by_name.items()
         self.by_name.clear()
 
     def notify(self, most: int, state_of: Callable[[bytes], Any]) -> bool:
-        """Have those look whose names have changed, until about `most` have looked or been served; returns whether there are more."""
+        """Tell the watches of changed names, until about `most` watches were told or records read; returns whether there are more."""
         changed = self._changed
         while changed and most > 0:
             name, waiting = changed.pop()
-            state = state_of(name)  # which may write a record: then `changed` grows
+            state = state_of(name)  # may write a record, and so add to `changed`
             while waiting and most > 0:
                 most -= 1 + waiting.popitem()[0].look(name, state)
             if waiting:
@@ -92,7 +93,7 @@ class Watches:
         return bool(changed)
 
     def end_all(self) -> None:
-        """Nothing more comes: everybody is told now."""
+        """Fire every watch now: nothing more comes."""
         self.change_all()
         while self._changed:
             for watch in tuple(self._changed.pop()[1]):
@@ -100,7 +101,7 @@ class Watches:
 
 
 class Taker(Generic[K]):
-    """Someone waiting for things of one or several keys. Its part calls `deliver`, once, unless `cancel` came first."""
+    """A request that waits to take items of one or several keys. Its part calls `deliver` once, unless `cancel` came first."""
 
     __slots__ = ("_keys", "_takers", "acknowledge", "consumer", "count", "deliver", "lease")
 
@@ -114,8 +115,8 @@ class Taker(Generic[K]):
         lease: int | None = None,
         consumer: bytes = b"",
     ) -> None:
-        """`count` at most; done at once where it does `acknowledge`; for `lease` ms, or the time that is usual there (None); `consumer` is
-        who takes them."""
+        """Take at most `count` items for `lease` ms, or for the usual time if None. With `acknowledge` they are acknowledged at once.
+        `consumer` is the name of the consumer that takes them."""
         self._takers = takers
         self._keys = keys
         self.count = count
@@ -127,16 +128,16 @@ class Taker(Generic[K]):
             takers.enter(key, self)
 
     def cancel(self) -> None:
-        """Wait no more. Harmless where it is over already."""
+        """Stop waiting. Does nothing if the taker was served or cancelled."""
         for key in self._keys:
             self._takers.leave(key, self)
 
 
 class Takers(Generic[K]):
-    """The takers of one part, by what they wait for, in the order they came."""
+    """The takers of one part, by the keys they wait for, in the order in which they came."""
 
     def __init__(self, whole_of: Callable[[K], Any] | None = None) -> None:
-        """`whole_of(key)`, if given, is what the key is of: the keys of one can be asked for then."""
+        """`whole_of(key)`, if given, is the whole that the key is a part of, such as a group's stream; `keys_of` needs it."""
         self.by_key: dict[K, OrderedDict[Taker[K], None]] = {}
         self._whole_of = whole_of
         self._by_whole: dict[Any, dict[K, None]] = {}
@@ -153,11 +154,11 @@ class Takers(Generic[K]):
         lease: int | None = None,
         consumer: bytes = b"",
     ) -> Taker[K]:
-        """Be served, behind those who wait already, as soon as one of the keys has something."""
+        """Make a taker, behind the waiting ones, which is served as soon as one of the keys has something."""
         return Taker(self, list(dict.fromkeys(keys)), count, acknowledge, deliver, lease, consumer)
 
     def enter(self, key: K, taker: Taker[K]) -> None:
-        """Be the last who waits for a key."""
+        """Put `taker` behind the others that wait for `key`."""
         waiting = self.by_key.get(key)
         if waiting is None:
             waiting = self.by_key[key] = OrderedDict()
@@ -166,7 +167,7 @@ class Takers(Generic[K]):
         waiting[taker] = None
 
     def leave(self, key: K, taker: Taker[K]) -> None:
-        """Wait for a key no more, if it does."""
+        """Take `taker` out of those that wait for `key`, if it is there."""
         waiting = self.by_key.get(key)
         if waiting is None:
             return
@@ -182,25 +183,25 @@ class Takers(Generic[K]):
                 del self._by_whole[whole]
 
     def keys_of(self, whole: Any) -> list[K]:
-        """The keys of something that somebody waits for."""
+        """The keys of `whole` that a taker waits for."""
         return list(self._by_whole.get(whole, ()))
 
     def first(self, key: K) -> Taker[K] | None:
-        """Who is served next."""
+        """The taker that is served next for `key`; None if none waits."""
         waiting = self.by_key.get(key)
         return next(iter(waiting)) if waiting else None
 
     def count(self, key: K) -> int:
-        """How many wait."""
+        """How many takers wait for `key`."""
         return len(self.by_key.get(key, ()))
 
     def end(self, key: K, answer: Callable[[K], tuple[Any, ...]]) -> None:
-        """Nothing more comes for this key: deliver `answer(key)` to everybody who waits for it."""
+        """Deliver `answer(key)` to every taker that waits for `key`: nothing more comes for it."""
         while (taker := self.first(key)) is not None:
             taker.cancel()
             taker.deliver(*answer(key))
 
     def end_all(self, answer: Callable[[K], tuple[Any, ...]]) -> None:
-        """The same for every key."""
+        """Do the same for every key."""
         for key in tuple(self.by_key):
             self.end(key, answer)

@@ -1,9 +1,9 @@
-"""One row an operation: code, key, value, answer, options, limits, and what a program and a command line call it.
+"""A row for each operation: its code, key, value, answer, options and limits, and its names in programs and on the command line.
 
 The server's dispatch and checks, the clients, docs/wire-protocol.md and flo-protocol(7) come from these tables.
 """
 
-from flo.operations import system  # first, since the manual lists the operations as they are declared
+from flo.operations import system  # first: the manual lists the operations in the order of their declarations
 
 # isort: split
 from flo.operations import kv, queue, stream

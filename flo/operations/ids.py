@@ -1,4 +1,4 @@
-"""A stream's ids, as a program writes and reads them."""
+"""The ids of a stream's records, in the forms that programs use."""
 
 from typing import NamedTuple
 
@@ -30,16 +30,16 @@ def stream_id(ident: Id) -> StreamId:
     ident = text(ident, "id")
     ms, dash, seq = ident.partition("-")
     if not (ms.isascii() and ms.isdigit() and ((seq.isascii() and seq.isdigit()) or not dash)):
-        raise BadRequest(f"{ident!r} is not an id of a stream: ms-seq is expected")
+        raise BadRequest(f"{ident!r} is not an id of a stream; give it as ms-seq, such as 1700000000000-0")
     return stream_id((int(ms), int(seq or 0)))
 
 
 def to_wire(ident: Id) -> int:
-    """An id as a layout has it (flo.proto.shapes)."""
+    """The int that stands for an id in layouts (flo.proto.shapes)."""
     ms, seq = stream_id(ident)
     return ms << _SEQ_BITS | seq
 
 
 def from_wire(ident: int) -> StreamId:
-    """The id that a layout has."""
+    """The id of an int from a layout."""
     return StreamId(ident >> _SEQ_BITS, ident & _SEQ_MASK)

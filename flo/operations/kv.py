@@ -5,13 +5,12 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from flo.given import Text, several
+from flo.limits import ATOMIC_ITEMS_MAX, LIST_BYTES_MAX, LIST_ITEMS_MAX
 from flo.operations.row import Operations, another, call, operation
 from flo.proto.row import Command
 
-SCAN_LIMIT_MAX = 1000
 MGET_KEYS_MAX = 256
 PATH_HELP = "the part, such as $.items[0].name. Default: $, the whole document"
-LIST_BYTES_MAX = 16 << 20  # answers that list stop near this, after one item at least
 
 
 class Entry(NamedTuple):
@@ -81,15 +80,15 @@ class KeyOperations(Operations):
 
     @another("kv_get", timeout_ms="block", known="cas_version")
     def changed(self, key: Text, timeout_ms: int = 0, known: int | None = None) -> Entry | None:
-        """Wait until the key's version is over `known` (None: its present version) or the time runs out, then `get` it; None for a
-        deletion."""
+        """Wait until the key's version is above `known` (None: its present version) or the time runs out, then `get` it; None for a
+        deleted key."""
 
     @operation(
         "kv_put",
         0x11,
         "kv.put",
         answer="version u64",
-        summary="Sets a key, whatever it held. Clears its deadline unless given one.",
+        summary="Sets a key, whatever its type was. Clears its deadline unless a ttl is given.",
         either=("if_absent", "if_present"),
         also=0x100,
         refusals="CONFLICT",
@@ -138,7 +137,7 @@ class KeyOperations(Operations):
         key="prefix, may be empty",
         answer="has_more bool, cursor blob, count u32, (key name, value blob)*",
         summary="Lists the keys with a prefix, ascending.",
-        limits=(100, SCAN_LIMIT_MAX),
+        limits=(100, LIST_ITEMS_MAX),
         also=0x104,
         decode=_page,
     )
@@ -151,7 +150,7 @@ class KeyOperations(Operations):
         key="",
         layout="count u32, (key name, value blob, ttl u64)*",
         answer="count u32, (version u64)*",
-        summary="Sets up to 10,000 keys, all or nothing. A ttl of 0 is none.",
+        summary=f"Sets up to {ATOMIC_ITEMS_MAX:,} keys, all or nothing. A ttl of 0: no deadline.",
         item=_with_ttl,
     )
     def batch_put(self, items: Iterable[tuple[Text, Text] | tuple[Text, Text, int]]) -> list[int]:
@@ -161,8 +160,8 @@ class KeyOperations(Operations):
         "kv_history",
         0x15,
         answer="count u32, (version u64, time i64, tombstone bool, value blob)*",
-        summary="Lists a key's versions, newest first, deletions included, as far as they are kept.",
-        limits=(10, SCAN_LIMIT_MAX),
+        summary="Lists the versions of a key that are kept, newest first, deletions included.",
+        limits=(10, LIST_ITEMS_MAX),
         also=0x105,
         command=Command("kv history", "show the versions of a key, newest first", "versions", help={"limit": "how many. Default: 10"}),
     )
@@ -174,7 +173,7 @@ class KeyOperations(Operations):
         0x16,
         "kv.put",
         answer="version u64",
-        summary="Sets a key if it has the version given.",
+        summary="Sets a key if it has the given version.",
         refusals="CONFLICT",
         version="cas_version",
     )
@@ -187,7 +186,7 @@ class KeyOperations(Operations):
         key="",
         layout="count u16, (key name)*",
         answer="count u16, (found bool, version u64, value blob)*",
-        summary="Reads up to 256 keys, in their order. More than 16 MiB of values are refused.",
+        summary=f"Reads up to {MGET_KEYS_MAX} keys, in their order. More than {LIST_BYTES_MAX >> 20} MiB of values are refused.",
         decode=_entries,
     )
     def mget(self, keys: Iterable[Text]) -> list[Entry | None]:
@@ -198,23 +197,25 @@ class KeyOperations(Operations):
         0x10B,
         "kv.incr",
         answer="value i64, version u64",
-        summary="Adds to a counter; a missing one counts as 0. Keeps the deadline.",
-        refusals="CONFLICT for what is no number, and past 64 bits",
+        summary="Adds to a counter; a missing counter counts as 0. Keeps the deadline.",
+        refusals="CONFLICT if the value is not a number, or past 64 bits",
+        needs_kind=True,
         command=Command("kv incr", "add to a counter", "fields", help={"delta": "the number to add. Default: 1"}, last="delta"),
     )
     def incr(self, key: Text, delta: int = 1) -> Counter:
-        """Add to a counter; returns (value, version). Raises `Conflict` if the value is not a number, and past 64 bits."""
+        """Add to a counter; returns (value, version). Raises `WrongKind` if the value is not a number, or would pass 64 bits."""
 
     @operation(
         "kv_json_get",
         0x10C,
         answer="version u64, value rest",
-        summary="Reads a document, or what is at a path of it.",
-        refusals="NOT_FOUND for the key or the path; CONFLICT for what is no document",
-        command=Command("kv jget", "print a JSON document, or part of one", "value", help={"path": PATH_HELP}),
+        summary="Reads a document, or the part at a path.",
+        refusals="NOT_FOUND for the key or the path; CONFLICT if the value is not a document",
+        needs_kind=True,
+        command=Command("kv jget", "print a JSON document, or part of one", "value", help={"path": PATH_HELP}, last="path"),
     )
     def json_get(self, key: Text, path: Text = b"$") -> Entry:
-        """(version, JSON text at the path). Raises `NotFound`, `Conflict`."""
+        """(version, JSON text at the path). Raises `NotFound`, and `WrongKind` if the key holds no document."""
 
     @operation(
         "kv_json_set",
@@ -222,37 +223,41 @@ class KeyOperations(Operations):
         "kv.json_set",
         value="a JSON text",
         answer="version u64",
-        summary="Sets a document, or what is at a path of it.",
-        refusals="NOT_FOUND for the parent; CONFLICT",
+        summary="Sets a document, or the part at a path.",
+        refusals="NOT_FOUND if the path's parent is missing; CONFLICT",
+        needs_kind=True,
         command=Command(
             "kv jset",
             "set a JSON document, or part of one",
             "version",
             "OK, version {}",
             {"value": "a JSON text; - reads it from standard input", "path": PATH_HELP},
+            "path",
         ),
     )
     def json_set(self, key: Text, value: Text, path: Text = b"$", *, cas: int | None = None) -> int:
-        """Set the JSON text at the path; returns the document's version."""
+        """Set the JSON text at the path; returns the document's version. Raises `NotFound` if the path's parent is missing, `WrongKind` if
+        the key holds no document, `Conflict` if it has another version than `cas`."""
 
     @operation(
         "kv_json_del",
         0x10E,
         "kv.json_delete",
         answer="version u64",
-        summary="Deletes a document, or what is at a path of it.",
+        summary="Deletes a document, or the part at a path.",
         refusals="NOT_FOUND; CONFLICT",
-        command=Command("kv jdel", "delete a JSON document, or part of one", "version", "deleted, version {}", {"path": PATH_HELP}),
+        needs_kind=True,
+        command=Command("kv jdel", "delete a JSON document, or part of one", "version", "deleted, version {}", {"path": PATH_HELP}, "path"),
     )
     def json_delete(self, key: Text, path: Text = b"$", *, cas: int | None = None) -> int:
-        """Delete the JSON at the path; returns the version."""
+        """Delete the JSON at the path; returns the version. Raises `NotFound`, `WrongKind`, `Conflict`."""
 
     @operation(
         "kv_touch",
         0x113,
         "kv.touch",
         answer="version u64",
-        summary="Gives a key a deadline, or with ttl 0 takes it away.",
+        summary="Sets a key's deadline; a ttl of 0 removes it.",
         refusals="NOT_FOUND, CONFLICT",
         command=Command("kv touch", "give a key a time to live", "version", "OK, version {}", {"ttl": "the time to live; 0 for ever"}),
     )
@@ -264,7 +269,7 @@ class KeyOperations(Operations):
         0x114,
         "kv.persist",
         answer="version u64",
-        summary="Takes a key's deadline away.",
+        summary="Removes a key's deadline.",
         refusals="NOT_FOUND, CONFLICT",
         command=Command("kv persist", "remove a key's time to live", "version", "OK, version {}"),
     )
@@ -276,7 +281,7 @@ class KeyOperations(Operations):
         0x115,
         "kv.exists",
         answer="exists bool",
-        summary="1 where the key is there, else 0.",
+        summary="1 if the key exists, else 0.",
         command=Command("kv exists", "say whether a key exists: exit 0 or 1", "exists"),
     )
     def exists(self, key: Text) -> bool:

@@ -4,7 +4,9 @@
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-from flo.given import Text, several
+from flo.errors import BadRequest
+from flo.given import Text, several, text
+from flo.limits import DEQUEUE_MAX, LIST_ITEMS_MAX
 from flo.operations.row import Call, Operations, call, operation
 from flo.proto.row import Command, Resp
 
@@ -28,25 +30,37 @@ class Message(NamedTuple):
         return self.seq, self.attempts
 
 
-Receipt = Message | tuple[int, int] | int  # an int is a seq: the present lease, whoever holds it
+Receipt = Message | tuple[int, int] | str | bytes | int  # text is `seq-attempt`; a seq alone is the present lease, whoever holds it
 
 
 def _receipt(receipt: Receipt) -> Any:
-    return receipt.receipt if isinstance(receipt, Message) else (receipt, 0) if isinstance(receipt, int) else receipt
+    if isinstance(receipt, Message):
+        return receipt.receipt
+    if isinstance(receipt, (str, bytes)):
+        seq, dash, attempt = text(receipt, "receipt").partition("-")
+        if not all(half.isascii() and half.isdigit() for half in ((seq, attempt) if dash else (seq,))):
+            raise BadRequest(f"{receipt!r} is not a receipt; give a Message, (seq, attempt) or text such as '7-1'")
+        return int(seq), int(attempt or 0)
+    return (receipt, 0) if isinstance(receipt, int) else receipt
+
+
+def _seq(message: Message | int) -> int:
+    return message.seq if isinstance(message, Message) else message
 
 
 class QueueOperations(Operations):
-    """The operations on queues. A receipt is a `Message` or (seq, attempt); a seq alone stands for the present lease, whoever holds it."""
+    """The operations on queues. A receipt is a `Message`, (seq, attempt), or the text `seq-attempt`; a seq alone stands for the present
+    lease, whoever holds it."""
 
     @operation(
         "queue_enqueue",
         0x20,
         "queues.enqueue",
         answer="seq u64",
-        summary="Puts a message in.",
+        summary="Adds a message.",
         command=Command(
             "queue enqueue",
-            "put a message into a queue",
+            "add a message to a queue",
             "seq",
             "OK, seq {}",
             {
@@ -60,14 +74,14 @@ class QueueOperations(Operations):
     def enqueue(
         self, queue: Text, payload: Text, *, priority: int | None = None, delay: int | None = None, dedup: Text | None = None
     ) -> int:
-        """Put a message in; returns its seq. `delay` is in ms; lower priorities go first."""
+        """Add a message; returns its seq. `delay` is in ms; lower priorities go first."""
 
     @operation(
         "queue_dequeue",
         0x21,
         answer=MESSAGES,
-        summary="Leases messages: the lowest priority first, in order of seq within one. None: count 0.",
-        limits=(1, 100),
+        summary="Leases messages: lowest priority first, and lowest seq first within a priority. If none is ready, the count is 0.",
+        limits=(1, DEQUEUE_MAX),
         waits=True,
         command=Command(
             "queue dequeue",
@@ -89,7 +103,7 @@ class QueueOperations(Operations):
         "queues.ack",
         layout=RECEIPTS,
         answer="acked u32",
-        summary="Removes messages that are done.",
+        summary="Removes messages that the client has finished.",
         item=_receipt,
         command=Command("queue ack", "acknowledge messages, which removes them", "count", "removed {} messages"),
     )
@@ -102,7 +116,7 @@ class QueueOperations(Operations):
         "queues.nack",
         layout=RECEIPTS,
         answer="given_back u32",
-        summary="Gives messages back to their place, or to the dead letters where it says so or their attempts are spent.",
+        summary="Gives messages back to their place. They become dead letters with to_dlq, or if their attempts are spent.",
         item=_receipt,
         command=Command(
             "queue nack",
@@ -127,7 +141,7 @@ class QueueOperations(Operations):
         "queues.peek",
         answer=MESSAGES,
         summary="Shows the messages that are ready, in the order of their delivery.",
-        limits=(100, 1000),
+        limits=(100, LIST_ITEMS_MAX),
         command=Command(
             "queue peek",
             "show the messages that are ready, in the order of their delivery",
@@ -144,7 +158,7 @@ class QueueOperations(Operations):
         "queues.touch",
         layout=RECEIPTS,
         answer="touched u32",
-        summary="Lets leases end later.",
+        summary="Extends leases.",
         item=_receipt,
         command=Command(
             "queue touch",
@@ -153,10 +167,10 @@ class QueueOperations(Operations):
             "extended {} messages",
             {"lease": "so many ms from now. Default: the queue's own lease"},
         ),
-        resp=Resp("QTOUCH", "Let leases end some ms from now.", "write fast", first="lease"),
+        resp=Resp("QTOUCH", "Extend leases: they end so many ms from now.", "write fast", first="lease"),
     )
     def touch(self, queue: Text, *receipts: Receipt, lease: int | None = None) -> int:
-        """Let leases end `lease` ms from now; returns how many of the receipts were valid."""
+        """Extend leases: they end `lease` ms from now. Returns how many of the receipts were valid."""
 
     @operation(
         "queue_dlq_list",
@@ -164,7 +178,7 @@ class QueueOperations(Operations):
         "queues.dead_letters",
         answer=MESSAGES,
         summary="Shows dead letters, oldest first; time is when they died.",
-        limits=(100, 1000),
+        limits=(100, LIST_ITEMS_MAX),
     )
     def dead_letters(self, queue: Text, limit: int | None = None) -> list[Message]:
         """Dead letters, oldest first."""
@@ -175,10 +189,11 @@ class QueueOperations(Operations):
         "queues.requeue",
         layout=SEQS,
         answer="requeued u32",
-        summary="Puts dead letters back, their failures forgotten.",
+        summary="Puts dead letters back into the queue; their failed deliveries no longer count.",
+        item=_seq,
     )
-    def requeue(self, queue: Text, seqs: Iterable[int]) -> int:
-        """Put dead letters back; returns how many were found."""
+    def requeue(self, queue: Text, seqs: Iterable[Message | int]) -> int:
+        """Put dead letters back, each given by its `Message` or its seq; returns how many were found."""
 
     @operation(
         "queue_dlq_delete",
@@ -188,16 +203,17 @@ class QueueOperations(Operations):
         value_note="empty means all",
         answer="deleted u32",
         summary="Deletes dead letters.",
+        item=_seq,
     )
-    def delete_dead(self, queue: Text, seqs: Iterable[int] | None = None) -> int:
-        """Delete dead letters (None: all); returns how many."""
+    def delete_dead(self, queue: Text, seqs: Iterable[Message | int] | None = None) -> int:
+        """Delete dead letters, each given by its `Message` or its seq (None: all); returns how many."""
 
     @operation(
         "queue_stats",
         0x29,
         "queues.stats",
         answer="stats json",
-        summary="Tells a queue's counts and configuration.",
+        summary="Shows a queue's counts and configuration.",
         command=Command("queue stats", "show a queue's counts and configuration", "table"),
         resp=Resp("QSTATS", "Counts and configuration of a queue.", "readonly fast"),
     )
@@ -215,7 +231,9 @@ class QueueOperations(Operations):
     def purge(self, queue: Text) -> int:
         """Remove every message; returns how many there were."""
 
-    @operation("queue_list", 0x2B, answer="queues json", summary="Names the queues, in order, with their stats.", limits=(100, 1000))
+    @operation(
+        "queue_list", 0x2B, answer="queues json", summary="Lists the queues by name, with their stats.", limits=(100, LIST_ITEMS_MAX)
+    )
     def list_page(self, limit: int | None = None, cursor: Text = b"") -> dict[str, Any]:
         """The queues with their stats, a page at a time: docs/wire-protocol.md, "Queues"."""
 
@@ -223,10 +241,19 @@ class QueueOperations(Operations):
         "queue_configure",
         0x2C,
         "queues.configure",
-        summary="Sets a queue's own lease or most attempts.",
+        summary="Sets a queue's own lease, or its maximum of attempts.",
+        command=Command(
+            "queue configure",
+            "set a queue's own lease, or after how many deliveries a message that fails is dead",
+            "done",
+            help={
+                "lease": "the length of a lease",
+                "max_attempts": "make a message that fails a dead letter after so many deliveries; 0: never",
+            },
+        ),
         resp=Resp(
             "QCONFIG",
-            "Set a queue's own lease, or after how many deliveries a message that fails is dead; 0 for never.",
+            "Set a queue's own lease, or after how many deliveries a message that fails becomes a dead letter; 0 for never.",
             "write",
             {"lease": "LEASE", "max_attempts": "MAXATTEMPTS"},
         ),
@@ -239,12 +266,12 @@ class QueueOperations(Operations):
         0x2D,
         "queues.pause",
         layout="paused bool",
-        summary="Has a queue hand nothing out, or go on. It takes messages meanwhile, and stays paused over a restart.",
-        command=Command("queue pause", "have a queue hand nothing out (on), or go on (off)", "done"),
-        resp=Resp("QPAUSE", "Have a queue hand nothing out, or go on.", "write"),
+        summary="Stops or resumes a queue's deliveries. A paused queue still takes messages, and stays paused over a restart.",
+        command=Command("queue pause", "stop a queue's deliveries (on), or resume them (off)", "done"),
+        resp=Resp("QPAUSE", "Stop or resume a queue's deliveries.", "write"),
     )
     def pause(self, queue: Text, paused: bool) -> None:
-        """Have the queue hand nothing out, or go on. It takes messages meanwhile, and stays paused over a restart."""
+        """Stop or resume the queue's deliveries. A paused queue still takes messages, and stays paused over a restart."""
 
 
 queue_enqueue = call(QueueOperations.enqueue)

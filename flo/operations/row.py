@@ -1,6 +1,6 @@
 """How a row is declared, and what follows from it for programs: calls and a client's methods.
 
-An operation is a method without a body, with its types and its docstring, under a decorator that says the rest of its row:
+An operation is declared as a method without a body, which gives the types and the docstring. Its decorator gives the rest of the row:
 
     @operation("queue_purge", 0x2A, "queues.purge", answer="removed u32")
     def purge(self, queue: Text) -> int:
@@ -8,13 +8,13 @@ An operation is a method without a body, with its types and its docstring, under
 
     queue_purge = call(QueueOperations.purge)
 
-The first parameter that is no option (flo.operations.options) is the request's key, the next one its value. The parameters that are
-options have the option's name in programs. The method is what `flo.Client` has; `queue_purge(…)` makes its request as a value, a `Call`,
-for `Client.run_many`. The answer's values become the result as the return annotation says, unless `decode` does it: None, a number or
-bytes as they are, a tuple or NamedTuple of the values, a list of such; `| None`: None where the answer is NOT_FOUND.
+A parameter with the name of an option (flo.operations.options) is that option. Of the other parameters, the first is the request's key and
+the second its value. `flo.Client` has the method; `queue_purge(…)` makes the request as a value, a `Call`, for `Client.run_many`. `decode`
+turns the answer's values into the result. Without it, the return annotation decides: None, the one value, a tuple or NamedTuple of the
+values, or a list of these. With `| None`, the result is None if the answer is NOT_FOUND.
 
-A new operation is that, a method of the engine, and its test. Its handler (flo.commands.binary.rows), its pages in the documents and
-its command line follow.
+A new operation needs a declaration, a method of the engine, and a test. Its handler (flo.commands.binary.rows), its documentation and its
+command follow from the row.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -22,7 +22,7 @@ from functools import cached_property, partial, wraps
 from types import GenericAlias, UnionType
 from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar, cast, get_args
 
-from flo.errors import BadRequest, FloError, NotFound
+from flo.errors import BadRequest, Conflict, FloError, NotFound, WrongKind
 from flo.given import RANGES, data, flag, ranged, several, told
 from flo.operations.ids import to_wire
 from flo.operations.options import BY_NAME as OPTION_BY_NAME
@@ -35,7 +35,6 @@ from flo.proto.shapes import Shape, shape
 P = ParamSpec("P")
 T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
-COMPRESS_BYTES_MIN = 1 << 10  # compressing a shorter value does not pay
 
 VARARGS = 4  # of a code's flags: inspect.CO_VARARGS, without the 5 ms that importing inspect takes
 
@@ -82,7 +81,7 @@ class Call(Generic[T]):
             self._key,
             self._value,
             self._options,
-            compress=compress and len(self._value) >= COMPRESS_BYTES_MIN,
+            compress=compress and len(self._value) >= binary.COMPRESS_BYTES_MIN,
             accept_compressed=compress,
         )
 
@@ -97,11 +96,13 @@ class Call(Generic[T]):
         error = error_of(response)
         if self._missing is not None and isinstance(error, NotFound):
             return self._missing()
+        if isinstance(error, Conflict) and self.operation.needs_kind and self._options.get("cas_version") in (None, error.version):
+            raise WrongKind(str(error), error.version)  # there was no condition, or it held: it is what the key holds
         raise error
 
 
 class Runner(Protocol):
-    """What sends calls: `flo.Client`."""
+    """An object that sends calls: `flo.Client`."""
 
     def run(self, call: Call[T]) -> T:
         """The result of a call."""
@@ -135,20 +136,21 @@ def operation(
     waits: bool = False,
     also: int = 0,
     refusals: str = "",
+    needs_kind: bool = False,
     item: Callable[[Any], Any] | None = None,
     decode: Callable[..., Any] | None = None,
     command: Command | None = None,
     resp: Resp | None = None,
     **names: str,
 ) -> Callable[[F], F]:
-    """Declare an operation by a method without a body. `method` is the engine's, as `part.method` of a namespace; without one a handler is
-    written by hand. `key` and `value` say in the documents what the parameter's name does not; `key=""` is for a first parameter that is
-    the value. `layout` is that of a value that is no plain bytes, `item` converts one item of it. `options` are those without a parameter.
-    `names` has the options of parameters with a name of their own. Without a `summary`, the first sentence of the docstring is used. The
-    rest is as in `Operation`."""
+    """Declare an operation by a method without a body. `method` is the engine's method, as `part.method` of a namespace; without it, the
+    handler is written by hand. `key` and `value` describe the key and the value in the documents, if the parameter's name does not.
+    `key=""`: the first parameter is the value. `layout` is the layout of the value, if it is not plain bytes; `item` converts one item of
+    it. `options` are the options without a parameter. `names` maps a parameter to its option, if their names differ. The default of
+    `summary` is the first sentence of the docstring. The other arguments are fields of `Operation`."""
 
     def declared(function: F) -> F:
-        """The method as a client has it; its row is in the tables."""
+        """Add the row to the tables; returns the client's method."""
         parameters, required = _parameters(function)
         parts = [parameter for parameter in parameters if _option_of(parameter, names) is None]
         keyed = bool(parts) and key != "" and not (len(parts) == 1 and (value or layout))
@@ -178,6 +180,7 @@ def operation(
             bool(value_parameter) and value_parameter not in required,
             command,
             resp,
+            needs_kind,
         )
         assert name not in BY_NAME, f"{name} is declared twice"
         OPERATIONS.append(row)
@@ -190,10 +193,10 @@ def operation(
 
 
 def another(name: str, **names: str) -> Callable[[F], F]:
-    """Declare another method of a client for the operation `name`; parameters are options as `names` says."""
+    """Declare another client method for the operation `name`. `names` maps a parameter to its option, if their names differ."""
 
     def declared(function: F) -> F:
-        """The method as a client has it."""
+        """Return the client's method."""
         row = BY_NAME[name]
         parameters, _ = _parameters(function)
         given = {parameter: option for parameter in parameters if (option := _option_of(parameter, names)) is not None}
@@ -204,13 +207,13 @@ def another(name: str, **names: str) -> Callable[[F], F]:
 
 
 def call(method: Callable[Concatenate[Any, P], T]) -> Callable[P, Call[T]]:
-    """What makes the `Call` that a client's method runs."""
+    """The function that makes the `Call` of a client's method."""
     made: Callable[P, Call[T]] = method.call  # type: ignore[attr-defined]
     return made
 
 
 def forget(name: str) -> None:
-    """Take an operation out again, which a test has declared."""
+    """Remove an operation that a test has declared."""
     row = BY_NAME.pop(name)
     OPERATIONS.remove(row)
     del DECLARED[name]
@@ -267,7 +270,7 @@ class Declared:
         self.defaults = _defaults(function)
         count = function.__code__.co_argcount - 1
         self.positional = self.names[:count]
-        self.listed = self.names[count] if function.__code__.co_flags & VARARGS else ""  # the one that is any number of arguments
+        self.listed = self.names[count] if function.__code__.co_flags & VARARGS else ""  # the parameter that takes any number of arguments
         self._function = function
         self._item = item
         self._given_decode = decode
@@ -285,7 +288,7 @@ class Declared:
 
     def make(self, *args: Any, **kwargs: Any) -> Call[Any]:
         """The `Call`. Raises `TypeError`, `BadRequest`."""
-        self._function(None, *args, **kwargs)  # it has no body: Python checks that these are its arguments
+        self._function(None, *args, **kwargs)  # without a body: the call only checks the arguments
         given = self.defaults | dict(zip(self.positional, args, strict=False)) | kwargs
         if self.listed:
             given[self.listed] = args[len(self.positional) :]
@@ -312,7 +315,8 @@ class Declared:
 
     @cached_property
     def _result(self) -> tuple[Callable[..., Any], Callable[[], None] | None]:
-        """What makes the result of an answer's values, and of NOT_FOUND if that is one."""
+        """(a function from an answer's values to the result, a function that gives the result of NOT_FOUND). The second is None if
+        NOT_FOUND is an error."""
         result: Any = self._function.__annotations__["return"]
         missing = None
         if isinstance(result, UnionType):
@@ -346,7 +350,7 @@ def _option_value(option: Option, given: Any, what: str) -> Any:
 
 
 def _laid_out(row: Operation, given: Any, what: str, convert: Callable[[Any], Any] | None) -> bytes:
-    """A value with a layout, each cell checked against it."""
+    """The bytes of a value with a layout. Each cell is checked against the layout."""
     layout = shape(row.value)
     try:
         if not layout.is_list:

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from flo.given import Text, several
+from flo.limits import LIST_ITEMS_MAX
 from flo.operations.ids import Id, StreamId, from_wire
 from flo.operations.row import Call, Operations, call, operation
 from flo.proto import fields
@@ -13,7 +14,7 @@ from flo.proto.row import Command
 RECORDS = "count u32, (id id, kind u8, payload blob)*"
 DELIVERIES = "count u32, (id id, kind u8, deliveries u32, payload blob)*"
 IDS = "count u32, (id id)*"
-NO_GROUP = "NOT_FOUND where there is no such group"
+NO_GROUP = "NOT_FOUND if the group is missing"
 
 
 class StreamRecord(NamedTuple):
@@ -67,7 +68,7 @@ class StreamOperations(Operations):
         0x30,
         "streams.append",
         answer="id id",
-        summary="Appends a record; answers its id. Makes the stream.",
+        summary="Appends a record; answers its id. Creates the stream if it is missing.",
         decode=from_wire,
         command=Command(
             "stream append", "append a record and print its id", "id", "{}", {"payload": "the record; - reads it from standard input"}
@@ -80,9 +81,9 @@ class StreamOperations(Operations):
         "stream_read",
         0x31,
         answer=RECORDS,
-        summary="Reads records by id, oldest first. None: count 0.",
+        summary="Reads records by id, oldest first. If there is none, the count is 0.",
         either=("start", "tail"),
-        limits=(100, 1000),
+        limits=(100, LIST_ITEMS_MAX),
         waits=True,
         decode=_records,
     )
@@ -103,8 +104,8 @@ class StreamOperations(Operations):
         "stream_create",
         0x32,
         "streams.create",
-        summary="Makes an empty stream, that keeps as much as it says.",
-        refusals="CONFLICT where it exists",
+        summary="Creates an empty stream, with bounds if given.",
+        refusals="CONFLICT if it exists",
         command=Command(
             "stream create",
             "create an empty stream, with bounds if given",
@@ -118,13 +119,14 @@ class StreamOperations(Operations):
         ),
     )
     def create(self, stream: Text, *, max_len: int | None = None, max_age: int | None = None, max_bytes: int | None = None) -> None:
-        """Create an empty stream that keeps at most so many records, seconds, bytes. Raises `Conflict` if it exists."""
+        """Create an empty stream. It keeps at most `max_len` records, records up to `max_age` seconds old, and `max_bytes` of payloads.
+        Raises `Conflict` if it exists."""
 
     @operation(
         "stream_info",
         0x33,
         answer="first id, last id, count u64, bytes u64, groups u32",
-        summary="Tells about a stream; zeros where there is none. The last id is the highest it ever had.",
+        summary="Shows a stream's ids, size and groups; zeros if it is missing. The last id is the highest it ever had.",
         decode=_info,
         command=Command("stream info", "show a stream's ids, size and groups", "table"),
     )
@@ -135,7 +137,7 @@ class StreamOperations(Operations):
         "stream_trim",
         0x34,
         answer="removed u64",
-        summary="Removes the oldest records, as far as the options together say; at least one is needed.",
+        summary="Removes the oldest records until every given bound holds; at least one bound is needed.",
         command=Command(
             "stream trim",
             "remove the oldest records",
@@ -160,14 +162,15 @@ class StreamOperations(Operations):
         max_bytes: int | None = None,
         dry_run: bool = False,
     ) -> int:
-        """Remove the oldest records: those before `start`, and those past so many records, seconds, bytes; returns how many."""
+        """Remove the oldest records until every given bound holds: no record before `start`, at most `max_len` records, none over `max_age`
+        seconds old, at most `max_bytes` of payloads. Returns how many were removed; with `dry_run` none is, and it is how many would be."""
 
     @operation(
         "stream_group_create",
         0x35,
-        summary="Makes a group, and the stream. It begins with the first record, unless told otherwise.",
+        summary="Creates a group, and its stream if it is missing. The group begins with the first record, or where the options say.",
         either=("start", "tail"),
-        refusals="CONFLICT where it exists",
+        refusals="CONFLICT if it exists",
         command=Command(
             "stream group create",
             "create a group, and its stream if it is missing",
@@ -199,10 +202,10 @@ class StreamOperations(Operations):
         "stream_group_read",
         0x36,
         answer=DELIVERIES,
-        summary="Delivers records: first what was not acknowledged in time, then new ones. Makes stream and group.",
-        limits=(100, 1000),
+        summary="Delivers records: first unacknowledged records whose time is over, then new ones. Creates a missing stream and group.",
+        limits=(100, LIST_ITEMS_MAX),
         waits=True,
-        refusals="NOT_FOUND where the group is deleted while it waits",
+        refusals="NOT_FOUND if the group is deleted while the request waits",
         decode=_deliveries,
         command=Command(
             "stream group read",
@@ -226,7 +229,7 @@ class StreamOperations(Operations):
         0x37,
         layout=IDS,
         answer="acked u32",
-        summary="Deliveries are done. Deletes a dead letter.",
+        summary="Acknowledges deliveries; deletes dead letters.",
         refusals=NO_GROUP,
         item=_id,
         command=Command("stream group ack", "acknowledge deliveries; deletes dead letters", "count", "acknowledged {} records"),
@@ -240,7 +243,8 @@ class StreamOperations(Operations):
         layout=IDS,
         answer="given_back u32",
         summary=(
-            "Gives deliveries back, to whoever reads next, or to the dead letters where they are spent. A dead letter goes back as new."
+            "Gives deliveries back to the next reader. A record without deliveries left becomes a dead letter. A dead letter goes back as "
+            "a new record."
         ),
         refusals=NO_GROUP,
         item=_id,
@@ -260,7 +264,7 @@ class StreamOperations(Operations):
         0x39,
         layout=IDS,
         answer="touched u32",
-        summary="Lets deliveries run out later.",
+        summary="Extends the time to acknowledge.",
         refusals=NO_GROUP,
         item=_id,
         command=Command(
@@ -272,13 +276,13 @@ class StreamOperations(Operations):
         ),
     )
     def touch(self, stream: Text, group: Text, *ids: Id | StreamRecord, lease: int | None = None, consumer: Text | None = None) -> int:
-        """Let deliveries run out `lease` ms from now (None: the group's own timeout); returns how many were pending."""
+        """Extend the time to acknowledge to `lease` ms from now (None: the group's own timeout); returns how many were pending."""
 
     @operation(
         "stream_group_pending",
         0x3A,
         answer="pending json",
-        summary="Tells what is delivered and not acknowledged, and the dead letters: the first 1,000 of each.",
+        summary="Shows the unacknowledged deliveries and the dead letters: the first 1,000 of each.",
         refusals=NO_GROUP,
         command=Command("stream group pending", "show the unacknowledged deliveries and the dead letters", "table"),
     )
@@ -289,8 +293,8 @@ class StreamOperations(Operations):
         "stream_group_claim",
         0x3B,
         answer=DELIVERIES,
-        summary="Delivers to this consumer what is pending, lowest id first.",
-        limits=(100, 1000),
+        summary="Delivers pending records to this consumer, lowest id first.",
+        limits=(100, LIST_ITEMS_MAX),
         refusals=NO_GROUP,
         decode=_deliveries,
         command=Command(
@@ -303,13 +307,13 @@ class StreamOperations(Operations):
     def claim(
         self, stream: Text, group: Text, consumer: Text, *, min_idle: int | None = None, limit: int | None = None
     ) -> list[StreamRecord]:
-        """Deliver to this consumer the records that have been pending for at least `min_idle` ms, whoever has them."""
+        """Deliver to this consumer the records that have been pending for at least `min_idle` ms with any consumer."""
 
     @operation(
         "stream_group_info",
         0x3C,
         answer="group json",
-        summary="Tells about a group and its consumers.",
+        summary="Shows a group and its consumers.",
         refusals=NO_GROUP,
         command=Command("stream group info", "show a group and its consumers", "table"),
     )
@@ -319,14 +323,16 @@ class StreamOperations(Operations):
     @operation(
         "stream_group_delete",
         0x3D,
-        summary="Deletes a group with all it knows.",
+        summary="Deletes a group with its consumers, deliveries and dead letters.",
         refusals=NO_GROUP,
         command=Command("stream group delete", "delete a group, its consumers and its deliveries", "done", "OK"),
     )
     def group_delete(self, stream: Text, group: Text) -> None:
         """Delete a group."""
 
-    @operation("stream_list", 0x3E, answer="streams json", summary="Names the streams, in order, with what is in them.", limits=(100, 1000))
+    @operation(
+        "stream_list", 0x3E, answer="streams json", summary="Lists the streams by name, with their sizes.", limits=(100, LIST_ITEMS_MAX)
+    )
     def list_page(self, limit: int | None = None, cursor: Text = b"") -> dict[str, Any]:
         """The streams, a page at a time: docs/wire-protocol.md, "Streams"."""
 
@@ -334,7 +340,7 @@ class StreamOperations(Operations):
         "stream_delete",
         0x3F,
         "streams.delete",
-        summary="Deletes a stream with its groups; none is no error.",
+        summary="Deletes a stream with its groups; a missing stream is no error.",
         command=Command("stream delete", "delete a stream with its groups", "done", "OK"),
     )
     def delete(self, stream: Text) -> None:
@@ -371,5 +377,5 @@ def group_nack(
 def group_touch(
     stream: Text, group: Text, ids: Iterable[Id | StreamRecord], *, lease: int | None = None, consumer: Text | None = None
 ) -> Call[int]:
-    """Let deliveries run out `lease` ms from now; the result is how many were pending."""
+    """Extend the time to acknowledge to `lease` ms from now; the result is how many were pending."""
     return call(StreamOperations.touch)(stream, group, *several(ids, "ids"), lease=lease, consumer=consumer)

@@ -1,10 +1,11 @@
 # mypy: disable-error-code="empty-body"
-"""The rows of the operations on the server, its namespaces and its cluster, which follow from these declarations (flo.operations.row)."""
+"""The rows of the operations on the server, its namespaces and its cluster: each declaration is a row (flo.operations.row)."""
 
-import builtins  # a method is called list
+import builtins  # for the type list: a method has this name
 from typing import Any
 
 from flo.given import Text
+from flo.limits import NAMESPACE_NAME_BYTES_MAX
 from flo.operations.row import Operations, call, operation
 from flo.proto.row import Command
 
@@ -21,9 +22,9 @@ class ServerOperations(Operations):
         0x03,
         key="",
         value="the secret",
-        summary="Gives the secret, where the server has one.",
+        summary="Authenticates the connection with the server's secret.",
         plain=True,
-        refusals="UNAUTHORIZED, after a second, for a wrong one",
+        refusals="UNAUTHORIZED, after a second, if the secret is wrong",
     )
     def auth(self, secret: Text) -> None:
         """Send the secret. A wrong one is refused as `Unauthorized` after a second."""
@@ -36,15 +37,15 @@ class NamespaceOperations(Operations):
         "namespace_create",
         0x70,
         key="its name",
-        summary="Binds a name to its hash; once or again.",
+        summary="Creates a namespace: binds its name to its hash. No error if it exists.",
         plain=True,
-        refusals="CONFLICT where another name has the hash",
+        refusals="CONFLICT if another name has the same hash",
         command=Command(
             "ns create",
             "create a namespace; no error if it exists",
             "done",
             "namespace {name} exists; use it with -n",
-            {"name": "1 to 128 letters, digits, '.', '_', ':' and '-'"},
+            {"name": f"1 to {NAMESPACE_NAME_BYTES_MAX} letters, digits, '.', '_', ':' and '-'"},
         ),
     )
     def create(self, name: Text) -> None:
@@ -54,7 +55,7 @@ class NamespaceOperations(Operations):
         "namespace_list",
         0x71,
         answer="count u32, (namespace name)*",
-        summary="Names every namespace, in order.",
+        summary="Lists the names of all namespaces, in order.",
         plain=True,
         decode=lambda names: [name.decode() for name in names],
     )
@@ -67,13 +68,13 @@ class NamespaceOperations(Operations):
         key="its name",
         summary="Deletes an empty namespace.",
         plain=True,
-        refusals="CONFLICT while anything live is in it, and for `default`",
+        refusals="CONFLICT if it holds anything live, or is `default`",
         command=Command("ns delete", "delete an empty namespace", "done", "namespace {name} is deleted"),
     )
     def delete(self, name: Text) -> None:
-        """Delete an empty namespace. Raises `Conflict` while anything is in it."""
+        """Delete an empty namespace. Raises `Conflict` if anything is in it."""
 
-    @operation("namespace_info", 0x73, key="its name", answer="info json", summary="Tells what is in a namespace.", plain=True)
+    @operation("namespace_info", 0x73, key="its name", answer="info json", summary="Shows a namespace's counts and memory.", plain=True)
     def info(self, name: Text) -> dict[str, Any]:
         """A namespace's contents and memory, as counts."""
 
@@ -86,7 +87,7 @@ class ClusterOperations(Operations):
         0xC0,
         key="",
         value="anything",
-        summary="Refused: this server stands alone.",
+        summary="Refused: this is a standalone server.",
         plain=True,
         refusals="BAD_REQUEST always",
     )
@@ -98,14 +99,14 @@ class ClusterOperations(Operations):
         0xC1,
         key="",
         value="anything",
-        summary="Refused: this server stands alone.",
+        summary="Refused: this is a standalone server.",
         plain=True,
         refusals="BAD_REQUEST always",
     )
     def leave(self, value: Text = b"") -> None:
         """Leave a cluster: always refused."""
 
-    @operation("cluster_status", 0xC2, answer="status json", summary="Tells about the server.", plain=True)
+    @operation("cluster_status", 0xC2, answer="status json", summary="Shows the server's status.", plain=True)
     def status(self) -> dict[str, Any]:
         """The server's status: docs/wire-protocol.md, "JSON answers"."""
 

@@ -1,1 +1,1 @@
-"""Protocols: bytes to requests and replies to bytes. No socket, no clock, no store in here."""
+"""Protocols: from bytes to requests, and from replies to bytes. Nothing here uses a socket, a clock or a store."""

@@ -27,7 +27,9 @@ from flo.errors import (
     Overloaded,
     Refusal,
     Unauthorized,
+    WrongKind,
 )
+from flo.limits import BODY_GROWTH_BYTES, KEY_BYTES_MAX, REQUEST_BYTES_MAX, RESPONSE_BYTES_MAX, UNAUTHENTICATED_BYTES_MAX, VALUE_BYTES_MAX
 from flo.proto.row import Operation, Option
 from flo.proto.shapes import NUMBERS, pack_id, shape, unpack_id
 
@@ -46,20 +48,17 @@ COMPRESSED = 1  # flag: the value (request) or the payload (response) is zlib-co
 ACCEPTS_COMPRESSED = 2  # request flag: a compressed payload may be answered
 FLAGS_KNOWN = COMPRESSED | ACCEPTS_COMPRESSED
 
-PAYLOAD_BYTES_MAX = 32 << 20  # SPEC section 3: a request
-VALUE_BYTES_MAX = 16 << 20
-UNAUTHENTICATED_BYTES_MAX = 16 << 10
-COMPRESS_BYTES_MIN, COMPRESS_BYTES_MAX = 1 << 10, 1 << 20  # of a response: less is not worth it, more holds up the others
-COMPRESS_LEVEL = 1  # 100 MB/s and more: the network this saves is rarely worth a slower one
-INFLATE_STEP_BYTES = 1 << 20  # of a compressed value inflated in one piece: about 3 ms
-BODY_GROWTH_BYTES = 64 << 10  # a payload buffer's first size; it doubles as bytes arrive
+COMPRESS_BYTES_MIN, COMPRESS_BYTES_MAX = 1 << 10, 1 << 20  # of a response: a smaller one does not pay, a larger one delays others
+COMPRESS_LEVEL = 1  # 100 MB/s and more: a slower level rarely saves enough of the network
+INFLATE_STEP_BYTES = 1 << 20  # inflated in one slice: about 3 ms
 
 OK, NOT_FOUND, BAD_REQUEST, CONFLICT, UNAUTHORIZED, OVERLOADED, INTERNAL_ERROR, NOT_LEADER = range(8)
 STATUS_NAMES = ("OK", "NOT_FOUND", "BAD_REQUEST", "CONFLICT", "UNAUTHORIZED", "OVERLOADED", "INTERNAL_ERROR", "NOT_LEADER")
-# In the order in which a refusal's class is looked for: a subclass stands for its base.
+# In the order in which a refusal's class is looked up: a subclass has its base's status. A status of two classes is read as the last one.
 REFUSALS: tuple[tuple[int, type[Refusal]], ...] = (
     (NOT_FOUND, NotFound),
     (BAD_REQUEST, BadRequest),
+    (CONFLICT, WrongKind),
     (CONFLICT, Conflict),
     (UNAUTHORIZED, Unauthorized),
     (OVERLOADED, Overloaded),
@@ -67,14 +66,14 @@ REFUSALS: tuple[tuple[int, type[Refusal]], ...] = (
     (NOT_LEADER, NotLeader),
 )
 _ERROR_OF = dict(REFUSALS)
-_STATUS_OF: dict[type[Refusal], int] = {kind: status for status, kind in REFUSALS}  # not their subclasses
+_STATUS_OF: dict[type[Refusal], int] = {kind: status for status, kind in REFUSALS}  # of these classes alone, without subclasses
 _FNV_OFFSET, _FNV_PRIME, _U64 = 0xCBF29CE484222325, 0x100000001B3, (1 << 64) - 1
 
 Buffer = bytes | memoryview
 
 
 class FramingLost(FloError):
-    """The stream cannot be followed past this point: answer BAD_REQUEST (or `status`) with `req_id`, and close."""
+    """The bytes that follow cannot be split into messages: answer BAD_REQUEST (or `status`) with `req_id`, and close."""
 
     def __init__(self, message: str, req_id: int = 0, status: int = BAD_REQUEST) -> None:
         super().__init__(message)
@@ -83,14 +82,14 @@ class FramingLost(FloError):
 
 
 class Frame(NamedTuple):
-    """One message as it stood in the stream."""
+    """One whole message, as it was received."""
 
     header: bytes
     payload: Buffer
 
 
 class Request(NamedTuple):
-    """One request, taken apart. `options` maps names to values: int, bytes, or True for an empty one."""
+    """The parts of one request. `options` maps names to values: int, bytes, or True for an empty one."""
 
     operation: Operation
     flags: int
@@ -121,31 +120,31 @@ def namespace_hash(name: str) -> int:
 
 
 class FrameReader:
-    """Whole messages out of a stream of bytes that may be cut anywhere. After `FramingLost` it must not be fed again."""
+    """Splits a stream of bytes, cut anywhere, into whole messages. After `FramingLost` it must not be fed again."""
 
     __slots__ = ("_body", "_filled", "_header", "_header_bytes", "_length", "limit")
 
-    def __init__(self, header_bytes: int, limit: int = PAYLOAD_BYTES_MAX) -> None:
+    def __init__(self, header_bytes: int, limit: int = REQUEST_BYTES_MAX) -> None:
         """`header_bytes` says which direction is read: REQUEST_BYTES or RESPONSE_BYTES. `limit` bounds a payload."""
         self._header_bytes = header_bytes
         self.limit = limit
-        self._header = b""  # of the message whose payload is under way
+        self._header = b""  # of the message whose payload is being received
         self._body: bytearray | None = None
         self._length = 0
         self._filled = 0
 
     @property
     def idle(self) -> bool:
-        """Whether no message is under way in here."""
+        """Whether no payload is being received."""
         return self._body is None
 
     @property
     def held(self) -> int:
-        """Bytes of memory held by the message under way."""
+        """Bytes of memory that the payload being received holds."""
         return len(self._body) if self._body is not None else 0
 
     def body_room(self) -> memoryview | None:
-        """Where the next bytes of a payload go; None where none is under way. Release it before going on."""
+        """The place for the next bytes of a payload; None if no payload is being received. Release it before the next call."""
         body = self._body
         if body is None:
             return None
@@ -154,7 +153,7 @@ class FrameReader:
         return memoryview(body)[self._filled :]
 
     def body_received(self, count: int) -> Frame | None:
-        """`count` bytes were put into `body_room()`; the message if that made it whole."""
+        """Take the `count` bytes that were put into `body_room()`; returns the message if it is whole now."""
         self._filled += count
         if self._filled < self._length:
             return None
@@ -163,8 +162,8 @@ class FrameReader:
         return Frame(self._header, memoryview(body))
 
     def parse(self, data: bytes, at: int) -> tuple[Frame | None, int]:
-        """The next whole message in `data` from offset `at`, None where it is not whole yet; and how far `data` was taken.
-        Bytes not taken, less than a header, must be the start of what is passed next time. Raises `FramingLost`."""
+        """(the next whole message in `data` from offset `at`, or None if it is not whole yet; the offset up to which `data` was taken).
+        Bytes that were not taken, less than a header, must begin the next `data`. Raises `FramingLost`."""
         size = len(data)
         while self._body is not None and at < size:
             room = self.body_room()
@@ -177,14 +176,14 @@ class FrameReader:
             if frame is not None:
                 return frame, at
         if size - at < self._header_bytes:
-            return None, at  # also where it cannot be a header any more: the answer repeats an id that has not come
+            return None, at  # even if this cannot become a header: the answer repeats the id, which has not come yet
         header = data[at : at + self._header_bytes]
         if header[:4] != MAGIC:
             raise _not_magic(header[:4], int.from_bytes(header[8:16], "little"))
         length = int.from_bytes(header[16:20], "little")
         if length > self.limit:
             raise FramingLost(
-                f"the payload says it is {length} bytes; at most {self.limit} are allowed"
+                f"the header declares a payload of {length} bytes; at most {self.limit} are allowed"
                 + (" before the secret is given" if self.limit == UNAUTHENTICATED_BYTES_MAX else "")
                 + ". The connection is closed",
                 int.from_bytes(header[8:16], "little"),
@@ -202,7 +201,7 @@ class FrameReader:
 def _not_magic(found: bytes, req_id: int) -> FramingLost:
     if found[:3] == MAGIC[:3] and len(found) > 3:
         return FramingLost(
-            f"version {found[3]} of the binary protocol is not spoken here; this is version 1: 46 4C 4F 01. The connection is closed",
+            f"version {found[3]} of the binary protocol is not supported; send version 1: 46 4C 4F 01. The connection is closed",
             req_id,
         )
     return FramingLost(f"a message begins with 46 4C 4F 01, not with {found.hex(' ').upper()}. The connection is closed", req_id)
@@ -212,8 +211,8 @@ def _not_magic(found: bytes, req_id: int) -> FramingLost:
 
 
 def split_request(frame: Frame, operations: Mapping[int, Operation]) -> Request:
-    """Take a request apart and check everything that the row of its operation, one of `operations` by code, says, but for the layout of
-    its value, which may still be compressed. Raises `BadRequest`."""
+    """Split a request into its parts and check it against its operation's row, which is found in `operations` by code. The layout of the
+    value is not checked, because the value may still be compressed. Raises `BadRequest`."""
     _, opcode, flags, req_id, _, namespace, key_length, options_length = REQUEST.unpack(frame.header)
     payload = frame.payload
     operation = operations.get(opcode)
@@ -232,7 +231,7 @@ def split_request(frame: Frame, operations: Mapping[int, Operation]) -> Request:
 
 
 def check_request(operation: Operation, key_bytes: int, value_bytes: int, options: dict[str, Any]) -> None:
-    """Raise `BadRequest` where a request, whose parts are so long, is not what its operation's row says."""
+    """Raise `BadRequest` if the operation's row does not allow a key and a value of these sizes, with these options."""
     for name in operation.required:
         if name not in options:
             raise BadRequest(f"{operation.name} needs the option {name} ({operation.options[name].code:#04x})")
@@ -245,18 +244,18 @@ def check_request(operation: Operation, key_bytes: int, value_bytes: int, option
 
 
 def value_limit(operation: Operation) -> int:
-    """The most bytes its value may have, inflated. One that is a list may be as long as a request."""
-    return PAYLOAD_BYTES_MAX if operation.layout else VALUE_BYTES_MAX
+    """The most bytes that the operation's value may have, inflated. A value with a layout may be as long as a request."""
+    return REQUEST_BYTES_MAX if operation.layout else VALUE_BYTES_MAX
 
 
 def decode_options(operation: Operation, data: bytes) -> dict[str, Any]:
-    """The options in `data`, by name; the limit also where it is not given. Raises `BadRequest` for one that is unknown, repeated,
-    misplaced or of a wrong length."""
+    """The options in `data`, by name, and the default of `limit` if the operation takes it. Raises `BadRequest` for an option that is
+    unknown, repeated, misplaced or of a wrong length."""
     options: dict[str, Any] = {}
     by_code, at, size = operation.by_code, 0, len(data)
     while at < size:
         if size - at < OPTION_BYTES:
-            raise BadRequest(f"the options end inside the head of one: {size - at} bytes are left")
+            raise BadRequest(f"the options end inside the type and length of one: {size - at} bytes are left")
         code, length = OPTION.unpack_from(data, at)
         start = at + OPTION_BYTES
         at = start + length
@@ -268,7 +267,7 @@ def decode_options(operation: Operation, data: bytes) -> dict[str, Any]:
         if name in options:
             raise BadRequest(f"the option {name} ({code:#04x}) is given twice")
         if at > size:
-            raise BadRequest(f"the option {name} ({code:#04x}) says it is {length} bytes, and {size - start} are left")
+            raise BadRequest(f"the option {name} ({code:#04x}) declares {length} bytes, but {size - start} are left")
         unpack = NUMBERS.get(form)
         if unpack is not None and length == unpack.size:
             (value,) = unpack.unpack_from(data, start)
@@ -281,7 +280,7 @@ def decode_options(operation: Operation, data: bytes) -> dict[str, Any]:
         elif form == "empty" and not length:
             value = True
         else:
-            raise BadRequest(f"the option {name} ({code:#04x}) is {length} bytes, which is no {form}")
+            raise BadRequest(f"the option {name} ({code:#04x}) is {length} bytes, which does not fit its form, {form}")
         options[name] = value
     default, most = operation.limits
     if most and not 1 <= options.setdefault("limit", default) <= most:
@@ -292,8 +291,8 @@ def decode_options(operation: Operation, data: bytes) -> dict[str, Any]:
 
 
 def inflate(value: bytes, limit: int) -> Generator[None, None, bytes]:
-    """Inflate a compressed value, yielding between pieces of INFLATE_STEP_BYTES, so that no one waits for it. Raises
-    `BadRequest` where it is no zlib stream, or past `limit` bytes: no more than that is ever held."""
+    """Inflate a compressed value. Yields after each INFLATE_STEP_BYTES, so that other clients need not wait. Raises `BadRequest` if the
+    value is no zlib stream or inflates to more than `limit` bytes; no more than that is ever held."""
     stream = zlib.decompressobj()
     pieces: list[bytes] = []
     size = 0
@@ -301,7 +300,7 @@ def inflate(value: bytes, limit: int) -> Generator[None, None, bytes]:
         try:
             piece = stream.decompress(value, min(INFLATE_STEP_BYTES, limit + 1 - size))
         except zlib.error as e:
-            raise BadRequest(f"the value's flag says zlib, and it is not: {e}") from None
+            raise BadRequest(f"the flag says that the value is compressed, but it is not a zlib stream: {e}") from None
         value = stream.unconsumed_tail
         pieces.append(piece)
         size += len(piece)
@@ -317,7 +316,7 @@ def inflate(value: bytes, limit: int) -> Generator[None, None, bytes]:
 
 
 def encode_options(operation: Operation, options: Mapping[str, Any]) -> bytes:
-    """The option section. None means absent. Raises `BadRequest` for a value that does not fit."""
+    """The bytes of the options; one that is None is left out. Raises `BadRequest` for a value that does not fit."""
     parts: list[bytes] = []
     for name, value in options.items():
         if value is None or value is False:
@@ -353,17 +352,17 @@ def encode_request(
     compress: bool = False,
     accept_compressed: bool = False,
 ) -> bytes:
-    """A request's bytes. `namespace` is the hash of its name. Raises `BadRequest` for what the wire cannot carry."""
+    """A request's bytes. `namespace` is the hash of its name. Raises `BadRequest` for a part that exceeds its limit."""
     section = encode_options(operation, options) if options else b""
-    if len(key) > 0xFFFF:
-        raise BadRequest(f"the key is {len(key)} bytes; at most 65,535 are allowed")
+    if len(key) > KEY_BYTES_MAX:
+        raise BadRequest(f"the key is {len(key)} bytes; at most {KEY_BYTES_MAX} are allowed")
     if len(section) > 0xFFFF:
         raise BadRequest(f"the options are {len(section)} bytes; at most 65,535 are allowed")
     if compress:
         value = zlib.compress(value)
     size = len(key) + len(value) + len(section)
-    if size > PAYLOAD_BYTES_MAX:
-        raise BadRequest(f"the request is {size} bytes; at most {PAYLOAD_BYTES_MAX} are allowed")
+    if size > REQUEST_BYTES_MAX:
+        raise BadRequest(f"the request is {size} bytes; at most {REQUEST_BYTES_MAX} are allowed")
     flags = (COMPRESSED if compress else 0) | (ACCEPTS_COMPRESSED if accept_compressed else 0)
     head = REQUEST.pack(MAGIC, operation.code, flags, req_id, size, namespace, len(key), len(section))
     return b"".join((head, key, value, section))
@@ -373,7 +372,7 @@ def encode_request(
 
 
 def encode_response(status: int, req_id: int, payload: bytes = b"", *, compress: bool = False) -> bytes:
-    """A response's bytes. `compress` says that the client accepts it; done where it is worth it."""
+    """A response's bytes. With `compress` the client accepts a compressed payload; it gets one if that is smaller."""
     flags = 0
     if compress and COMPRESS_BYTES_MIN < len(payload) <= COMPRESS_BYTES_MAX:
         smaller = zlib.compress(payload, COMPRESS_LEVEL)
@@ -383,19 +382,20 @@ def encode_response(status: int, req_id: int, payload: bytes = b"", *, compress:
 
 
 def encode_refusal(e: Refusal, req_id: int) -> bytes:
-    """The response that a refusal is."""
+    """The bytes of the response for a refusal."""
     status = _STATUS_OF.get(type(e)) or next((status for status, kind in REFUSALS if isinstance(e, kind)), BAD_REQUEST)
     sentence = str(e).encode("utf-8", "replace")
-    if isinstance(e, Conflict):
+    if isinstance(e, (Conflict, WrongKind)):
         sentence = VERSION.pack(e.version) + sentence
     return encode_response(status, req_id, sentence)
 
 
-def split_response(frame: Frame, limit: int = 64 << 20) -> Response:
-    """Take a response apart; inflates up to `limit` bytes. Raises `FramingLost` for what no server of version 1 sends."""
+def split_response(frame: Frame, limit: int = RESPONSE_BYTES_MAX) -> Response:
+    """Split a response into its parts; a payload inflates to `limit` bytes at most. Raises `FramingLost` for a response that no server of
+    version 1 sends."""
     _, status, flags, req_id, _ = RESPONSE.unpack(frame.header)
     if status >= len(STATUS_NAMES) or flags & ~COMPRESSED:
-        raise FramingLost(f"the answer has status {status} and flags {flags:#06x}, which version 1 does not", req_id)
+        raise FramingLost(f"the answer has status {status} and flags {flags:#06x}, which version 1 does not know", req_id)
     payload = bytes(frame.payload)
     if flags & COMPRESSED:
         job = inflate(payload, limit)
@@ -410,7 +410,7 @@ def split_response(frame: Frame, limit: int = 64 << 20) -> Response:
 
 
 def error_of(response: Response) -> Refusal:
-    """The refusal that a response whose status is not OK stands for."""
+    """The refusal in a response whose status is not OK."""
     payload, version = response.payload, 0
     if response.status == CONFLICT and len(payload) >= VERSION.size:
         version, payload = VERSION.unpack_from(payload)[0], payload[VERSION.size :]

@@ -2,7 +2,8 @@
 
 from enum import Enum, auto
 
-INLINE_BYTES_MAX = 64 << 10  # a first line longer than any inline command is nobody's
+from flo.limits import INLINE_BYTES_MAX
+
 _RESP_MARKS = b"*$+-:"
 _MAGIC = b"FLO"
 _TLS = b"\x16\x03"
@@ -26,7 +27,7 @@ def skip_blank(data: bytes) -> int:
 
 
 def detect(data: bytes) -> Kind | None:
-    """The protocol `data` (leading CR and LF removed) begins; None where more bytes are needed to tell."""
+    """The protocol of a connection that begins with `data` (leading CR and LF removed); None if more bytes are needed."""
     if not data:
         return None
     first = data[0]
@@ -39,7 +40,7 @@ def detect(data: bytes) -> Kind | None:
     if not 0x20 <= first < 0x7F:
         return Kind.UNKNOWN
     if data[:3] == _MAGIC[: len(data)]:
-        # the name of an inline command may begin like this as well: FLOOD. A printable fourth byte settles it.
+        # an inline command may begin with FLO too, such as FLOOD: then the fourth byte is printable
         if len(data) < 4:
             return None if b"\n" not in data else _line(data)
         if data[3] == 1:
@@ -52,7 +53,7 @@ def detect(data: bytes) -> Kind | None:
 def _line(data: bytes) -> Kind | None:
     """Inline command or HTTP: the end of the first line tells."""
     end = data.find(b"\n")
-    line = (data if end < 0 else data[:end]).rstrip(b"\r")  # the line's end may come in two pieces
+    line = (data if end < 0 else data[:end]).rstrip(b"\r")  # CR and LF may come in two pieces
     if any(byte < 0x20 and byte != 0x09 for byte in line[:16]) or len(line) > INLINE_BYTES_MAX:
         return Kind.UNKNOWN
     if end < 0:

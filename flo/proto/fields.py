@@ -1,6 +1,6 @@
-"""A list of fields as bytes: what a stream record holds that XADD made, over both protocols and in the log.
+"""A list of fields as bytes: the payload of a stream record that XADD made, in both protocols and in the log.
 
-u16 count, then of each field: u16 length, name, u32 length, value
+u16 count, then for each field: u16 length, name, u32 length, value
 """
 
 import struct
@@ -13,7 +13,7 @@ FIELDS_MAX = NAME_BYTES_MAX = 65_535
 
 
 def pack(fields: Sequence[bytes]) -> bytes:
-    """The bytes of names and values in turn: FIELDS_MAX pairs of names of NAME_BYTES_MAX at most, or `struct.error`."""
+    """The bytes of names and values in turn. Raises `struct.error` for more than FIELDS_MAX pairs or a name over NAME_BYTES_MAX."""
     parts = [_COUNT.pack(len(fields) // 2)]
     for at in range(0, len(fields), 2):
         name, value = fields[at], fields[at + 1]
@@ -22,14 +22,14 @@ def pack(fields: Sequence[bytes]) -> bytes:
 
 
 def unpack(data: bytes) -> list[bytes]:
-    """Names and values in turn. Raises `struct.error` or `ValueError` for what `pack` does not give."""
+    """Names and values in turn. Raises `struct.error` or `ValueError` for bytes that `pack` does not make."""
     fields: list[bytes] = []
     at = _COUNT.size
     for _ in range(_COUNT.unpack_from(data)[0]):
         for length in (_NAME, _VALUE):
             end = at + length.size + length.unpack_from(data, at)[0]
             if end > len(data):
-                raise ValueError(f"a field of {end - at} bytes ends behind the {len(data)} there are")
+                raise ValueError(f"a field of {end - at} bytes does not fit the {len(data)} bytes of the list")
             fields.append(data[at + length.size : end])
             at = end
     if at != len(data):

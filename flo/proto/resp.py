@@ -1,7 +1,7 @@
-"""RESP2 and RESP3 (https://redis.io/docs/latest/develop/reference/protocol-spec): the careful request parser, replies.
+"""RESP2 and RESP3 (https://redis.io/docs/latest/develop/reference/protocol-spec): the complete request parser, replies.
 
-`RequestParser` is fed bytes cut anywhere and hands out whole requests. It is strict and complete; the flat parser in
-commands/flat.py handles what is common and leaves everything else to this one.
+`RequestParser` is fed bytes cut anywhere and returns whole requests. It is strict and complete. The fast decoder in
+commands/resp/decode.py takes the common requests and leaves all others to this parser.
 
 A request is an array of bulk strings, or an inline command:
 
@@ -11,16 +11,13 @@ A request is an array of bulk strings, or an inline command:
 from collections.abc import Iterable, Mapping
 
 from flo.errors import FloError
+from flo.limits import BODY_GROWTH_BYTES, INLINE_BYTES_MAX, REQUEST_BYTES_MAX, UNAUTHENTICATED_BYTES_MAX
 
 ARGUMENTS_MAX = 1_048_576
-REQUEST_BYTES_MAX = 32 << 20
-INLINE_BYTES_MAX = 64 << 10
 LENGTH_LINE_BYTES_MAX = 64 << 10  # how far the end of a `*` or `$` line is looked for; Redis's own bound
 UNAUTHENTICATED_ARGUMENTS_MAX = 16
-UNAUTHENTICATED_BYTES_MAX = 16 << 10
-BODY_BYTES_MIN = 32 << 10  # an argument from here on is received into a buffer of its own
-BODY_GROWTH_BYTES = 64 << 10  # that buffer's first size; it doubles as bytes arrive, never on the declared length alone
-ARGUMENT_OVERHEAD_BYTES = 41  # what a bytes object costs besides its bytes, and its place in a list
+BODY_BYTES_MIN = 32 << 10  # an argument of at least this size is received into its own buffer
+ARGUMENT_OVERHEAD_BYTES = 41  # of a bytes object, besides its bytes, and of its place in a list
 
 CRLF = b"\r\n"
 OK = b"+OK\r\n"
@@ -34,27 +31,27 @@ ONE = b":1\r\n"
 
 
 class ProtocolError(FloError):
-    """Framing is lost: the message is answered as `-ERR Protocol error: …` and the connection closed."""
+    """The bytes that follow cannot be split into requests. The client gets `-ERR Protocol error: …` and the connection is closed."""
 
 
 class RequestParser:
-    """Requests out of a stream of bytes. After a `ProtocolError` it must not be fed again."""
+    """Splits a stream of bytes into requests. After a `ProtocolError` it must not be fed again."""
 
     __slots__ = ("_args", "_body", "_filled", "_length", "_missing", "_size", "authenticated", "searched")
 
     def __init__(self, authenticated: bool = True) -> None:
         self.authenticated = authenticated
         self._args: list[bytes] = []
-        self._missing = 0  # arguments of the request under way still to come
-        self._length = -1  # of the argument under way, -1 before its `$` line
+        self._missing = 0  # the number of arguments of the request under way that are still to come
+        self._length = -1  # of the argument under way; -1 before its `$` line
         self._size = 0  # bytes of the request under way, as declared so far
         self._body: bytearray | None = None  # a large argument under way; includes its CRLF
         self._filled = 0
-        self.searched = 0  # how much of an unfinished line was searched already
+        self.searched = 0  # bytes of an unfinished line that were searched already
 
     @property
     def idle(self) -> bool:
-        """Whether no request is under way in here, not even a line of which a part was searched."""
+        """Whether no request is under way, not even a line whose first part was searched."""
         return not (self._missing or self.searched)
 
     @property
@@ -73,7 +70,7 @@ class RequestParser:
     # -- a large argument, received in place -------------------------------------------------------
 
     def body_room(self) -> memoryview | None:
-        """Where the next bytes of a large argument go; None where there is none under way. Release it before going on."""
+        """The place for the next bytes of a large argument; None if none is being received. Release it before the next call."""
         body = self._body
         if body is None:
             return None
@@ -82,7 +79,7 @@ class RequestParser:
         return memoryview(body)[self._filled :]
 
     def body_received(self, count: int) -> list[bytes] | None:
-        """`count` bytes were put into `body_room()`; the request if that made it whole."""
+        """Take the `count` bytes that were put into `body_room()`; returns the request if it is whole now."""
         self._filled += count
         return self._finish_body()
 
@@ -108,8 +105,8 @@ class RequestParser:
     # -- everything else ---------------------------------------------------------------------------
 
     def parse(self, data: bytes, at: int) -> tuple[list[bytes] | None, int]:
-        """The next whole request in `data` from offset `at`, None where it is not whole yet; and how far `data` was taken.
-        Bytes not taken must be the start of what is passed next time. Raises `ProtocolError`."""
+        """(the next whole request in `data` from offset `at`, or None if it is not whole yet; the offset up to which `data` was taken).
+        Bytes that were not taken must begin the next `data`. Raises `ProtocolError`."""
         size = len(data)
         if self._body is not None:
             room = self.body_room()
@@ -183,7 +180,7 @@ class RequestParser:
                 return self._take(), at
 
     def _line_end(self, data: bytes, at: int, too_big: str) -> int:
-        """The offset of the CR of the line at `at`, -1 where it has not come yet."""
+        """The offset of the CR of the line at `at`; -1 if the CR has not come yet."""
         end = data.find(CRLF, at + self.searched)
         if end < 0:
             if len(data) - at > LENGTH_LINE_BYTES_MAX:
@@ -277,7 +274,7 @@ def _is_hex(text: bytes) -> bool:
 
 
 # -- replies ---------------------------------------------------------------------------------------
-# Each function gives the whole bytes of a reply; `v3` says whether the connection speaks RESP3.
+# Each function returns the whole bytes of a reply; `v3` says whether the connection speaks RESP3.
 
 
 def simple(text: str) -> bytes:

@@ -1,4 +1,4 @@
-"""The types of the rows that describe options and operations. flo.operations has the rows; the codec needs a request's row alone."""
+"""The types of the rows that describe options and operations. flo.operations has the rows; the codec needs only these types."""
 
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -11,11 +11,11 @@ class Option(NamedTuple):
     name: str
     form: str
     summary: str
-    parameter: str = ""  # its name in a program, and that of the engine's parameter, if that is another
-    least: int = -(1 << 63)  # of a number; the most is its form's
-    waits: bool = False  # so many ms the answer may be delayed
-    absent: bytes | None = None  # a value by which a program means that the option is absent
-    metavar: str = ""  # its argument on a command line, if that is not its name
+    parameter: str = ""  # its name in a program and in the engine, if that is not `name`
+    least: int = -(1 << 63)  # the lowest value of a number; the highest follows from `form`
+    waits: bool = False  # its value is the ms that the answer may be delayed
+    absent: bytes | None = None  # a program's value that stands for an absent option
+    metavar: str = ""  # the word for its argument on a command line, if that is not its name
 
     @property
     def called(self) -> str:
@@ -25,32 +25,32 @@ class Option(NamedTuple):
 
 class Command(NamedTuple):
     """An operation's command: `flo WORDS …`. The key, the value and the options that are required are its arguments; `help` has the
-    options that are its flags. What it prints, flo.cli.rows knows by name."""
+    options that are its flags. `prints` is the name of an output format in flo.cli.rows."""
 
     words: str
     summary: str
     prints: str
     text: str = ""  # the answer as a sentence; `{}` is the number in it, or an argument by its name
     help: Mapping[str, str] = {}  # of flags and arguments, by the name in a program
-    last: str = ""  # an option that is the last argument, and may be left out
+    last: str = ""  # an option that may be the last argument, without its flag
 
 
 class Resp(NamedTuple):
-    """An operation's RESP command: its name, the key, the value, and options as a word and its argument."""
+    """An operation's RESP command: its name, the key, the value, then each option as a word and an argument."""
 
     name: str
     summary: str
-    flags: str  # as the table of commands has them
+    flags: str  # as in the table of RESP commands
     words: Mapping[str, str] = {}  # the options that it takes, by the name in a program
-    first: str = ""  # one whose argument stands behind the key, without a word
+    first: str = ""  # an option whose argument stands behind the key, without a word
 
 
 class Operation(NamedTuple):
     """One operation.
 
-    `key` and `value` say what the request's key and value are; an empty `key` or `value` must be empty in the request. A
-    `value` is a layout where `layout` is set. `answer` is the layout of the payload of status OK. `limits` gives, for the option
-    `limit`, (default, most). `plain` operations are about no namespace: the header's hash is ignored.
+    `key` and `value` describe the request's key and value; if one is empty here, it must be empty in the request. With `layout`,
+    `value` is a layout. `answer` is the layout of the payload of status OK. `limits` is (default, maximum) of the option `limit`. `plain`
+    operations need no namespace: the header's hash is ignored.
     """
 
     code: int
@@ -60,23 +60,24 @@ class Operation(NamedTuple):
     answer: str
     summary: str
     options: dict[str, Option]  # by name
-    by_code: dict[int, Option]  # the same
-    defaults: dict[str, int]  # the options of a request without any: the limit, if there is one. Nobody changes it
+    by_code: dict[int, Option]  # the same options
+    defaults: dict[str, int]  # the options of a request without options: the limit, if there is one. Never changed
     required: tuple[str, ...] = ()
-    either: tuple[str, ...] = ()  # options of which a request may have one
+    either: tuple[str, ...] = ()  # options of which a request may have only one
     layout: bool = False
-    value_note: str = ""  # what is to be said of a layout
+    value_note: str = ""  # a remark on the layout, for the documents
     limits: tuple[int, int] = (0, 0)
     plain: bool = False
     waits: bool = False
     also: int = 0  # a second code, of a later edition of the protocol
-    refusals: str = ""  # what it answers besides OK, beyond BAD_REQUEST
-    method: str = ""  # the engine's, such as `queues.enqueue`; empty where a handler is written by hand
-    value_optional: bool = False  # whether it may be empty, for None
+    refusals: str = ""  # the statuses that it may answer besides OK and BAD_REQUEST
+    method: str = ""  # of the engine, such as `queues.enqueue`; empty if the handler is written by hand
+    value_optional: bool = False  # an empty value stands for None
     command: Command | None = None
     resp: Resp | None = None
+    needs_kind: bool = False  # whether it is refused as CONFLICT where the key holds another kind of value
 
     @property
     def codes(self) -> tuple[int, ...]:
-        """Its code, and the second one."""
+        """Its code, and its second code if it has one."""
         return (self.code, self.also) if self.also else (self.code,)

@@ -7,11 +7,11 @@ A layout is a list of `name type`, in the order of the bytes:
 
 Types: `u8` `u16` `u32` `u64` `i64` (little-endian); `bool`: u8, 0 or 1; `id`: a stream's, u64 ms, u64 seq, as one int (ms << 64 | seq);
 `name`: u16 length, bytes; `blob`: u32 length, bytes; `rest`: all that is left; `json`: all that is left, a JSON text. A group repeats as
-often as the number before it says, which is not a value of its own: it is the length of the list. A group of one item is a list of
-values, of several a list of tuples.
+often as the number before it says. This number is no value of its own: it is the length of the list. A group of one item is a list of
+values; a group of several items is a list of tuples.
 
-`encode` and `decode` check everything, item by item. `pack` is for values that are known to fit, such as an engine's. `pack`, and
-`decode` of data without a fault, take the integers that stand together at once, by one Struct: the checks cost ten times as much.
+`encode` and `decode` check everything, item by item. `pack` is for values that are known to fit, such as the engine's. `pack` converts
+neighbouring integers with one Struct, and so does `decode` if the data has no fault: item by item it takes ten times as long.
 """
 
 import json
@@ -31,7 +31,7 @@ _SEQ_BITS, _SEQ_MASK = 64, (1 << 64) - 1
 _ITEM = re.compile(r"\s*(?:(\w+) (bool|u8|u16|u32|u64|i64|id|name|blob|rest|json)|\((.*)\)\*)\s*(?:,|$)")
 
 Pack = Callable[..., bytes]
-Unpack = Callable[[bytes, int], tuple[Any, ...] | None]  # data, the most items: None where it has a fault, which `_decode` names
+Unpack = Callable[[bytes, int], tuple[Any, ...] | None]  # (data, the most items); None if the data has a fault, which `_decode` then names
 
 
 class Shape:
@@ -57,28 +57,28 @@ class Shape:
 
     @property
     def names(self) -> list[str]:
-        """What the values are called, in order; a list goes by its count's name."""
+        """The names of the values, in order; a list has the name of its count."""
         return [name for name, _, _ in self._items]
 
     @property
     def kinds(self) -> list[str]:
-        """The values' types, in order; a list goes by its count's type."""
+        """The types of the values, in order; a list has the type of its count."""
         return [kind for _, kind, _ in self._items]
 
     @property
     def is_list(self) -> bool:
-        """Whether it is one list."""
+        """Whether the layout is one list."""
         return len(self._items) == 1 and self._items[0][2] is not None
 
     @property
     def columns(self) -> list[tuple[str, str]]:
-        """(name, type) of what one item has, where the layout is one list."""
+        """(name, type) of each value in an item. The layout must be one list."""
         ((_, _, group),) = self._items
         assert group is not None
         return [(name, kind) for name, kind, _ in group._items]
 
     def encode(self, *values: Any) -> bytes:
-        """The bytes of `values`. Raises `BadRequest` for what does not fit its type."""
+        """The bytes of `values`. Raises `BadRequest` for a value that does not fit its type."""
         assert len(values) == len(self._items), f"{self.text!r} has {len(self._items)} values, not {len(values)}"
         parts: list[bytes] = []
         for (name, kind, group), value in zip(self._items, values, strict=True):
@@ -101,7 +101,7 @@ class Shape:
         return b"".join(parts)
 
     def decode(self, data: bytes, most: int = 1 << 32) -> tuple[Any, ...]:
-        """The values in `data`. Raises `BadRequest` where it is too short, too long, no JSON, or a list of more than `most`."""
+        """The values in `data`. Raises `BadRequest` if it is too short or too long, is no JSON, or has a list of more than `most` items."""
         values = self._unpack(data, most) if self._unpack is not None else None
         if values is not None:
             return values
@@ -127,13 +127,13 @@ class Shape:
                     raise BadRequest(f"{name} is {number}; at most {most} are allowed in one request")
                 single = len(group._items) == 1
                 items = []
-                for _ in range(number):  # each takes a byte at least, so this ends with the data whatever the number says
+                for _ in range(number):  # each item takes at least a byte, so the loop ends with the data, however large the number
                     item, at = group._decode(data, at, most)
                     items.append(item[0] if single else item)
                 values.append(items)
             elif kind in _LENGTHS:
                 if at + number > len(data):
-                    raise BadRequest(f"{name} says it is {number} bytes, and {len(data) - at} are left")
+                    raise BadRequest(f"{name} declares {number} bytes, but {len(data) - at} are left")
                 values.append(data[at : at + number])
                 at += number
             else:
@@ -142,7 +142,7 @@ class Shape:
 
 
 def pack_id(ident: int) -> bytes:
-    """A stream's id. Raises struct.error."""
+    """The bytes of a stream's id. Raises `struct.error`."""
     return _ID.pack(ident >> _SEQ_BITS, ident & _SEQ_MASK)
 
 
@@ -156,7 +156,7 @@ def unpack_id(data: bytes, at: int = 0) -> int:
 
 
 def _at_once(items: list[tuple[str, str, Shape | None]]) -> tuple[Pack, Unpack | None] | None:
-    """What packs and unpacks a layout whose form is one of the common ones."""
+    """(pack, unpack) for a layout of a common form; None for any other layout."""
     kinds = [kind for _, kind, _ in items]
     group = items[0][2] if len(items) == 1 else None
     if group is not None:
@@ -206,7 +206,7 @@ def _integers_and_rest(kinds: list[str]) -> tuple[Pack, Unpack]:
 
 
 def _number_rows(count: struct.Struct, columns: list[str]) -> tuple[Pack, Unpack]:
-    """A list of rows of integers."""
+    """(pack, unpack) for a list of rows of integers."""
     row = _struct(columns)
     with_id, alone = columns[0] == "id", len(columns) == 1
 
@@ -232,7 +232,7 @@ def _number_rows(count: struct.Struct, columns: list[str]) -> tuple[Pack, Unpack
 
 
 def _rows(count: struct.Struct, columns: list[str]) -> tuple[Pack, Unpack]:
-    """A list of rows of integers, and a name or blob that ends each."""
+    """(pack, unpack) for a list of rows of integers that each end with a name or a blob."""
     head = _struct(columns)
     size, with_id = head.size, columns[0] == "id"
 
@@ -277,5 +277,5 @@ def _json_text(value: object) -> bytes:
 
 @cache
 def shape(text: str) -> Shape:
-    """The layout that `text` describes. Made when first asked for: most programs use few of them."""
+    """The layout that `text` describes. Made at its first use: most programs use few layouts."""
     return Shape(text)

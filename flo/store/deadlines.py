@@ -1,10 +1,10 @@
-"""Things with a deadline, found when it has passed: a set of items for each second.
+"""Items with deadlines, found when their deadlines have passed: a set of items for each second.
 
     tables[second & 63]     second -> its set of items, or a list of sets
     hours                    hour -> how many of its seconds have items
 
-Adding and removing cost the same however many there are, no stale item is left behind by a deadline that moves, and no single step sorts or
-resizes anything large: a heap of a million deadlines would do both, and so would one dict of all seconds.
+Adding and removing cost the same for any number of items. A deadline that moves leaves no stale item behind. No single step sorts or
+resizes a large container: a heap of a million deadlines would do so, and so would one dict of all seconds.
 """
 
 from collections.abc import Hashable
@@ -16,10 +16,10 @@ SECOND_MS = 1000
 HOUR_SECONDS = 3600
 TABLES = 64
 TABLE_MASK = TABLES - 1
-SET_ITEMS = 16_384  # past it a second gets another set: growing one of a million would stall for 30 ms
+SET_ITEMS = 16_384  # a second with more items gets another set: growing a set of a million would stall for 30 ms
 STALE_HOURS_MIN = 64
 
-# By tracemalloc: an item's place in a set, which is 30 to 110; a set of a second and its place in a table; an hour.
+# By tracemalloc: an item's place in a set (30 to 110 bytes); a second's set and its place in a table; an hour.
 ITEM_BYTES = 55
 SECOND_BYTES = 320
 HOUR_BYTES = 120
@@ -33,15 +33,15 @@ class Deadlines(Generic[T]):
     def __init__(self) -> None:
         self._tables: list[dict[int, Any]] | None = None  # made for the first item: most sets of deadlines stay empty
         self._hours: dict[int, int] = {}
-        self._heap: list[int] = []  # of the hours; may name hours that have gone
+        self._heap: list[int] = []  # of the hours; may still have hours whose items are all removed
         self._next: int | None = None
         self._next_known = True  # whether `_next` is what `next_due` answers; the loop asks it every turn
-        self._seconds = 0  # that have items
+        self._seconds = 0  # how many seconds have items
         self.count = 0
 
     @property
     def bytes(self) -> int:
-        """Bytes of memory accounted to it, besides the items themselves and the empty tables, 5 KB."""
+        """Bytes of memory accounted here, without the items themselves and the empty tables (5 KB)."""
         return ITEM_BYTES * self.count + SECOND_BYTES * self._seconds + HOUR_BYTES * len(self._hours)
 
     def add(self, deadline: int, item: T) -> None:
@@ -66,7 +66,7 @@ class Deadlines(Generic[T]):
             items.append({item})
 
     def _begin_second(self, second: int) -> None:
-        """There was no item of this second."""
+        """Count a second that has its first item now."""
         self._seconds += 1
         hour = second // HOUR_SECONDS
         seconds = self._hours.get(hour, 0)
@@ -79,7 +79,7 @@ class Deadlines(Generic[T]):
                 self._next = due
 
     def remove(self, deadline: int, item: T) -> bool:
-        """Take out what was added with the same arguments; returns whether it was there."""
+        """Take out an item that was added with the same arguments; returns whether it was there."""
         second = deadline // SECOND_MS
         if self._tables is None:
             return False
@@ -105,7 +105,7 @@ class Deadlines(Generic[T]):
         return True
 
     def _end_second(self, second: int) -> None:
-        """The last item of this second is gone."""
+        """Forget a second whose last item was removed."""
         self._seconds -= 1
         if self._next == (second + 1) * SECOND_MS:
             self._next_known = False
@@ -120,7 +120,8 @@ class Deadlines(Generic[T]):
             heapify(self._heap)
 
     def move(self, before: int, deadline: int, item: T) -> None:
-        """`remove` with one deadline and `add` with another; 0 stands for none. The common cases of both are written out."""
+        """`remove` with the deadline `before` and `add` with `deadline`; 0 stands for none. The common cases of both are written out here
+        for speed."""
         old, new, tables = before // SECOND_MS, deadline // SECOND_MS, self._tables
         if before:
             if old == new and deadline:
@@ -140,7 +141,7 @@ class Deadlines(Generic[T]):
                 self.add(deadline, item)
 
     def next_due(self) -> int | None:
-        """When the first items become due, in ms; None where there are none."""
+        """When the first items become due, in ms; None if there are no items."""
         if self._next_known:
             return self._next
         self._next, self._next_known = None, True
@@ -149,7 +150,7 @@ class Deadlines(Generic[T]):
         if self._heap:
             assert self._tables is not None
             second = self._heap[0] * HOUR_SECONDS
-            while second not in self._tables[second & TABLE_MASK]:  # one of the hour's is
+            while second not in self._tables[second & TABLE_MASK]:  # some second of this hour has items
                 second += 1
             self._next = (second + 1) * SECOND_MS
         return self._next
@@ -162,7 +163,7 @@ class Deadlines(Generic[T]):
             return found
         assert self._tables is not None
         second = first // SECOND_MS - 1
-        end = min(now // SECOND_MS, (second // HOUR_SECONDS + 1) * HOUR_SECONDS)  # of that hour: the next call comes to the next one
+        end = min(now // SECOND_MS, (second // HOUR_SECONDS + 1) * HOUR_SECONDS)  # at most this hour: the next call starts at the next hour
         while second < end:
             items = self._tables[second & TABLE_MASK].get(second, ())
             for part in (items,) if type(items) is set else items:
@@ -174,5 +175,5 @@ class Deadlines(Generic[T]):
         return found
 
     def pieces(self) -> list[Any]:
-        """What holds the items, for freeing it piece by piece."""
+        """The containers of the items, so that they can be freed piece by piece."""
         return self._tables or []

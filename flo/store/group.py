@@ -17,7 +17,6 @@ from flo.store.tables import squeeze
 
 ACK_TIMEOUT_MS = 30_000
 DELIVERIES_DEFAULT = 10
-DEAD_MAX = 10_000
 NOT_COUNTED = -1  # of `Group.read`: the number of records before the cursor is not known
 IDS_CHUNK = 512
 SQUEEZE_EACH = 1024  # a power of two: the table of pending records is checked each time their number is a multiple of it

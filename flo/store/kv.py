@@ -1,4 +1,4 @@
-"""The key-value projection of one namespace: the latest state of every key, as the log's records say.
+"""The key-value projection of one namespace: the latest state of every key, as the log's records give it.
 
     shards[hash(key) & 255]   key -> entry
 
@@ -7,12 +7,12 @@ An **entry** is one bytes object, the value framed as a RESP bulk string and its
     $<length>\\r\\n<value>\\r\\n<version, u56 little-endian><flags, u8>
     $<length>\\r\\n<value>\\r\\n<deadline, u64><index of the record with the value, u64><version, u56><flags, u8>
 
-The second form is that of a key which is NOTED: it has a deadline, or its last record was a touch (deadline 0: it has none any more).
-A hot read answers with a slice, and no key costs a second object: a tuple of value and version costs half as much memory again.
-Flags: bits 0-1 the kind; NOTED.
+The second form is for a NOTED key: one that has a deadline, or whose last record was a touch (deadline 0: the touch cleared it).
+A hot read answers with a slice of the entry. No key needs a second object: a tuple of value and version would take half as much memory
+again. Flags: bits 0-1 are the kind; the highest bit is NOTED.
 
-256 shards, because one dict of millions stalls for a quarter of a second when it grows; a shard of a million keys'
-worth takes 0.4 ms.
+There are 256 shards because one dict of millions stalls for a quarter of a second when it grows. One of 256 shards with a million keys
+takes 0.4 ms.
 """
 
 import struct
@@ -28,7 +28,7 @@ SHARD_MASK = SHARDS - 1
 STRING, COUNTER, JSON = 0, 1, 2
 KIND_MASK = 0x03
 NOTED = 0x80
-PLAIN_MAX = 2  # an entry whose last byte is below this is a string or counter with nothing noted
+PLAIN_MAX = 2  # an entry whose last byte is below this is a string or counter that is not NOTED
 VERSION_BYTES = 8
 NOTE_BYTES = 24  # of a noted entry: deadline, holder, version and flags
 FLAGS_SHIFT = 56
@@ -36,12 +36,12 @@ VERSION_MASK = (1 << FLAGS_SHIFT) - 1
 FRAME_END_BYTES = 2 + VERSION_BYTES  # CR, LF, version
 # A short bytes object and its place in a dict, by sys.getsizeof and the growth of RSS over a million keys.
 KEY_OVERHEAD_BYTES = 130
-# Deleted keys whose history can still be asked for: so many, and so much memory, at most; the oldest are forgotten first. One that was
-# deleted while the clock was ahead stays the oldest, and those behind it stay too, until its time has come or there are too many.
+# The bounds of the deleted keys whose history can still be read; the oldest are forgotten first. A key deleted while the clock was ahead
+# stays the oldest, and keeps the keys behind it, until its time comes or there are too many.
 BURIED_MAX = 100_000
 BURIED_BYTES_MAX = 16 << 20
-BURIED_BYTES = 230  # of one besides its name: a tuple, its ints, its place in an ordered dict
-LONG_PAST = 1  # ms: a deadline that is past whatever a clock says
+BURIED_BYTES = 230  # of a buried key besides its name: a tuple, its ints, its place in an ordered dict
+LONG_PAST = 1  # ms: a deadline that has passed by any clock
 
 VERSION = struct.Struct("<Q")
 NOTE = struct.Struct("<QQQ")  # deadline, holder, version and flags
@@ -62,12 +62,12 @@ class Found(NamedTuple):
 
 
 def frame(value: bytes, version: int, flags: int) -> bytes:
-    """The entry of a value that nothing is noted of."""
+    """The entry of a value that is not NOTED."""
     return b"$%d\r\n%b\r\n%b" % (len(value), value, _pack_version(version | flags << FLAGS_SHIFT))
 
 
 def tail_bytes(entry: bytes) -> int:
-    """How many bytes of an entry stand behind its value's CR and LF."""
+    """How many bytes of an entry follow its value's CR and LF."""
     return NOTE_BYTES if entry[-1] & NOTED else VERSION_BYTES
 
 
@@ -77,7 +77,7 @@ def entry_value(entry: bytes) -> bytes:
 
 
 def entry_value_bytes(entry: bytes) -> int:
-    """How long the value in an entry is."""
+    """The length of the value in an entry."""
     return int(entry[1 : entry.index(13)])
 
 
@@ -99,14 +99,14 @@ def entry_holder(entry: bytes) -> int:
 
 
 def entry_parts(entry: bytes) -> tuple[bytes, bytes]:
-    """The version in an entry, as it is sent: seven bytes and a zero that may be missing; and the value."""
+    """(version, value) of an entry. The version is in the byte order of the protocol; its eighth byte, a zero, may be missing."""
     if entry[-1] & NOTED:
         return VERSION.pack(entry_version(entry)), entry_value(entry)
     return entry[-VERSION_BYTES:-1], entry[entry.index(10) + 1 : -FRAME_END_BYTES]
 
 
 def found_in(entry: bytes) -> Found:
-    """The state that an entry is of."""
+    """The key's state in an entry."""
     flags = entry[-1]
     if not flags & NOTED:
         version = entry_version(entry)
@@ -116,28 +116,28 @@ def found_in(entry: bytes) -> Found:
 
 
 class KvStore:
-    """The keys of one namespace. `put`, `touch`, `bury` and `clear` are what records do to it, replayed or live."""
+    """The keys of one namespace. `put`, `touch`, `bury` and `clear` apply a record, replayed or live."""
 
     def __init__(self, history_age: int) -> None:
-        """`history_age`, ms: how long a deleted key's history can be asked for."""
+        """`history_age`, ms: how long a deleted key's history can be read."""
         self._history_age = history_age
-        self.lazy: LazyValues | None = None  # what a start has left on disk
+        self.lazy: LazyValues | None = None  # the values that a start has left on disk
         self.clear(0)
 
     def clear(self, below: int) -> list[dict[bytes, bytes]]:
-        """Forget every key of a version under `below`, which are all that there are; returns what held them, for the caller to free
-        piece by piece."""
+        """Forget every key; all their versions are under `below`. Returns the dicts that held them, which the caller frees piece by
+        piece."""
         old: list[dict[bytes, bytes]] = getattr(self, "shards", [])
         if self.lazy is not None:
-            self.lazy = self.lazy.dropped(self, below)  # None where that is all of it
+            self.lazy = self.lazy.dropped(self, below)  # None if no value on disk remains
         shards = self._new_shards()
         self.shards = shards
-        # deleted key -> (index, time) of its deletion, oldest first; a plain dict finds its first slowly after deletions
+        # deleted key -> (index, time) of its deletion, oldest first; a plain dict is slow to find its first item after deletions
         self.buried: OrderedDict[bytes, tuple[int, int]] = OrderedDict()
         self.deadlines: Deadlines[bytes] = Deadlines()
         self.ordered = self._new_order()
         self._buried_bytes = 0
-        self.bytes = 0  # of memory, accounted: to keys and to what is buried
+        self.bytes = 0  # of memory accounted to keys and buried keys
         return old
 
     def _new_shards(self) -> list[dict[bytes, bytes]]:
@@ -146,16 +146,16 @@ class KvStore:
 
     def _new_order(self) -> OrderedKeys:
         shards = self.shards
-        # not through self: a store that is dropped with its namespace must be in no cycle, since nothing collects those
+        # not through self: a store that is dropped with its namespace must not be in a cycle, since nothing collects cycles
         return OrderedKeys(lambda key: key in shards[hash(key) & SHARD_MASK])
 
     @property
     def accounted(self) -> int:
-        """Bytes of memory accounted to all of it."""
+        """Bytes of memory accounted to the whole store."""
         return self.bytes + self.deadlines.bytes + self.ordered.dead_bytes
 
     def __len__(self) -> int:
-        """Keys, those whose deadline has passed and that were not swept yet included."""
+        """How many keys there are, including expired keys that were not swept yet."""
         return sum(map(len, self.shards))
 
     def __contains__(self, key: bytes) -> bool:
@@ -165,14 +165,14 @@ class KvStore:
     # -- reading -----------------------------------------------------------------------------------
 
     def find(self, key: bytes) -> Found | None:
-        """The key's state, whatever its deadline. Raises `Damaged` for one that is on disk and does not read."""
+        """The key's state, expired or not. Raises `Damaged` if its value on disk cannot be read."""
         entry = self.shards[hash(key) & SHARD_MASK].get(key)
         if entry is not None and entry[-1] == DAMAGED:
             entry = self.look(key)
         return None if entry is None else found_in(entry)
 
     def look(self, key: bytes) -> bytes | None:
-        """The entry of a key that is on disk, and did not read before. Raises `Damaged`."""
+        """Read again the entry on disk of a key whose entry is DAMAGED_ENTRY. Raises `Damaged`."""
         assert self.lazy is not None
         return self.lazy.look(key)
 
@@ -194,11 +194,11 @@ class KvStore:
     def put(self, index: int, key: bytes, value: bytes, kind: int, deadline: int) -> None:
         """Record `index` gave the key this value, kind and deadline (ms, 0 for none)."""
         shard = self.shards[hash(key) & SHARD_MASK]
-        # what is on disk needs no look: it is not accounted, and this hides it
+        # `dict.get` does not look on disk: a value there is not accounted, and the new entry hides it
         self.replace(shard, dict.get(shard, key), index, key, value, kind, deadline)
 
     def replace(self, shard: dict[bytes, bytes], old: bytes | None, index: int, key: bytes, value: bytes, kind: int, deadline: int) -> None:
-        """`put`, where the key's shard and its entry so far are known."""
+        """`put`, for a caller that knows the key's shard and its old entry."""
         if deadline:
             entry = b"$%d\r\n%b\r\n%b" % (len(value), value, _pack_note(deadline, index, index | (kind | NOTED) << FLAGS_SHIFT))
             if old is not None and old[-1] & NOTED:
@@ -219,8 +219,8 @@ class KvStore:
             self._unbury(key)
 
     def load(self, pieces: list[bytes], special: bool) -> None:
-        """Values without a deadline, as a base of the log holds them: key, entry, key, entry, and so on. `special` says that there may be
-        deadlines or deleted keys. Order and accounting are left to `finish_load`."""
+        """Take values without a deadline from a base of the log: key, entry, key, entry, and so on. With `special`, the store may have
+        deadlines or deleted keys. `finish_load` does the order and the accounting."""
         shards = self.shards
         if not special:
             for key, entry in zip(pieces[::2], pieces[1::2], strict=True):
@@ -235,13 +235,12 @@ class KvStore:
             shard[key] = entry
 
     def begin_lazy(self, find: Find, last: int) -> None:
-        """There are values on disk that `load` is not told of, of versions up to `last`: `find` gives the entry of a key. The store is
-        empty yet."""
+        """Leave values of versions up to `last` on disk: `find` gives a key's entry there. The store must be empty."""
         self.lazy = LazyValues(find, self, last, 0)
         self.clear(0)
 
     def hold(self, shard: dict[bytes, bytes], key: bytes, entry: bytes, below: int) -> bool:
-        """Take a value that was on disk into its shard, which does not have the key; not where it is of a version under `below`."""
+        """Take a value from disk into its shard, which does not have the key. False, and not taken, if its version is under `below`."""
         if below and entry_version(entry) < below:
             return False
         shard[key] = entry
@@ -250,8 +249,8 @@ class KvStore:
         return True
 
     def load_lazy(self, pieces: list[bytes]) -> None:
-        """Take what nobody has asked for yet, of key, entry, key, entry, and so on. Files are read from the newest on: what is there
-        already is newer."""
+        """Take values from disk: key, entry, key, entry, and so on. A key that the store has already is skipped: its value is newer, since
+        files are read from the newest to the oldest."""
         lazy = self.lazy
         if lazy is None:
             return
@@ -267,8 +266,8 @@ class KvStore:
         self.bytes += size
 
     def end_lazy(self, shard: int) -> int:
-        """All is read: have a plain shard in the place of this one; with the last, in the place of any that came since, and forget
-        that there was anything. Returns how many entries it has."""
+        """All values are read: put a plain dict in the place of this shard. With the last shard, also replace the lazy shards that were
+        made since, and drop `lazy`. Returns how many entries the shard has."""
         plain = self.shards[shard] = dict(self.shards[shard])
         if shard == SHARDS - 1:
             self.lazy = None
@@ -276,7 +275,7 @@ class KvStore:
         return len(plain)
 
     def finish_load(self) -> None:
-        """Account for everything and put every key down for ordering: the end of a start."""
+        """The end of a start: account for all keys, and give every key to `ordered`."""
         size = self._buried_bytes
         ordered = self.ordered = self._new_order()
         for shard in self.shards:
@@ -289,16 +288,16 @@ class KvStore:
         shard = self.shards[hash(key) & SHARD_MASK]
         old = shard.get(key)
         if old is None:
-            # a replay of a log whose compaction was cut short: the touch is dead, and the value it was of is gone already
+            # a replay of a log whose compaction was interrupted: the touch is dead, and the record of its value is removed already
             return
         if entry_holder(old) != holder:
-            # the value that it was of was lost with a damaged file: what is here was another, and is not the key's any more
+            # the touched value was lost with a damaged file: the value here is another one, and no longer the key's
             self.bury(index, key, 0)
             return
         self.note(shard, old, index, key, deadline, holder)
 
     def note(self, shard: dict[bytes, bytes], old: bytes, index: int, key: bytes, deadline: int, holder: int) -> None:
-        """`touch`, where the key's shard and its entry so far are known, and that its value is `holder`'s."""
+        """`touch`, for a caller that knows the key's shard and its old entry, whose value is that of record `holder`."""
         flags = old[-1]
         if flags & NOTED:
             value_end = len(old) - NOTE_BYTES
@@ -311,7 +310,8 @@ class KvStore:
         shard[key] = old[:value_end] + _pack_note(deadline, holder, index | (flags | NOTED) << FLAGS_SHIFT)
 
     def expire(self, key: bytes) -> None:
-        """The key's deadline has passed, and was seen to have: it stays past should the clock go back. No record says so."""
+        """A request was shown that the key has expired: set its deadline so that it stays expired even if the clock goes back. No record
+        is written."""
         shard = self.shards[hash(key) & SHARD_MASK]
         entry = shard[key]
         before, holder, version = _note_of(entry, len(entry) - NOTE_BYTES)
@@ -356,7 +356,7 @@ class KvStore:
         return [*self.shards]
 
     def _drop_deadline(self, entry: bytes, key: bytes) -> None:
-        """A noted entry goes: so does its deadline, if it has one."""
+        """Remove the deadline of a noted entry that is replaced or deleted, if it has one."""
         deadline = _deadline_of(entry, len(entry) - NOTE_BYTES)[0]
         if deadline:
             self.deadlines.remove(deadline, key)

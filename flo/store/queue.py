@@ -53,7 +53,6 @@ TRIM_MIN = 4096  # seqs taken from an array's front, before the others are moved
 
 LEASE_MS = 30_000
 ATTEMPTS_DEFAULT = 5
-DEAD_MAX = 10_000
 DEDUP_MS = 300_000
 UNSET = 0xFFFFFFFF  # in a configuration: the default
 

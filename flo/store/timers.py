@@ -1,8 +1,8 @@
-"""Millions of items, each due at a millisecond: coarse seconds for the far ones, a heap for the near ones.
+"""Millions of items, each due at a millisecond: coarse seconds for the far items, a heap for the near ones.
 
-`Deadlines` holds the items that are due later than the next seconds: adding and removing cost the same whatever their number. Items whose
+`Deadlines` holds the items that are due later than the next seconds: adding and removing cost the same for any number of items. Items whose
 time comes near are moved to a heap, a slice at a time, so the heap is small. An item removed from the heap stays there until its time; its
-owner then tells that it is stale.
+owner's `deadline_of` then shows that it is stale.
 """
 
 from collections.abc import Callable
@@ -53,19 +53,19 @@ class Timers:
         near = self._near
         while near and near[0][0] <= now and len(found) < limit:
             entry = heappop(near)
-            # an item whose deadline was moved away and back is in the heap twice; equal entries come out one after the other
+            # an item whose deadline was changed and changed back is in the heap twice; equal entries come out one after the other
             if self._deadline_of(entry[1]) == entry[0] and (not found or found[-1] != entry):
-                self._far.remove(*entry)  # an item taken out and added again with the same deadline is in both
+                self._far.remove(*entry)  # an item that was removed and added again with the same deadline is in both
                 found.append(entry)
         return found
 
     def quiet(self, now: int) -> bool:
-        """Whether nothing is to be done at `now`: a cheaper `next_due` for callers that ask often."""
+        """Whether there is nothing to do at `now`: a cheaper `next_due` for callers that ask often."""
         far = self._far.next_due()
         return not (self._near and self._near[0][0] <= now) and (far is None or far - AHEAD_MS > now)
 
     def next_due(self) -> int | None:
-        """The next time when something is to be done, in ms; None for never."""
+        """The next time when there is something to do, in ms; None for never."""
         far = self._far.next_due()
         times = [far - AHEAD_MS] if far is not None else []
         if self._near:

@@ -10,8 +10,8 @@ Layout (docs/log-format.md, "Block"), little-endian; places count from the block
         bytes others: records as in a segment groups: neighbours of one queue or stream, as columns (a start reads up to here; the crc is of
         all this) grouped records: for each u32 crc, then the record as in a segment; a start does not need them
 
-A value is a record of a string, counter or document without a deadline. A group is of ready messages of one queue and priority, or of
-records of one stream. Both have only *current* records: live, with no record that leans on them. So they may be applied in any order, after
+A value is a record of a string, counter or document without a deadline. A group is of neighbours of one container, of a type in
+flo.ual.layouts. Both have only *current* records: live, with no record that leans on them. So they may be applied in any order, after
 the others. `marshal` can read the form of the values, and makes a million objects in a tenth of a second; `read_pieces` does the same in
 Python, in case a later `marshal` cannot.
 """
@@ -28,20 +28,15 @@ from zlib import crc32
 from flo.errors import LogDamaged
 from flo.ual.columns import extend, from_bytes, to_bytes
 from flo.ual.keyindex import check_of, seed_of, word_of
+from flo.ual.layouts import LAYOUTS, Group
 from flo.ual.record import (
     HEADER,
     HEADER_BYTES,
     KV_COUNTER,
     KV_JSON,
     KV_STRING,
-    MESSAGE_STATE,
-    QUEUE_MESSAGE,
-    RECORD_STATE,
-    STREAM_ID,
-    STREAM_RECORD,
     U16,
     U32,
-    U64,
 )
 from flo.ual.uniform_spans import UniformSpan
 
@@ -51,7 +46,7 @@ BLOCK_HEADER_BYTES = _HEAD.size + U32.size
 assert BLOCK_HEADER_BYTES == 52
 COLUMN_BYTES = 12  # of a record: its index, its place
 VALUE_COLUMN_BYTES = 16  # more of a value: its time, its predecessor
-_GROUP = struct.Struct("<BBHIIQ")  # type, priority, length of the name, namespace, records, the last one's number in its stream; the name
+_GROUP = struct.Struct("<BBHIIQ")  # type, order, length of the name, namespace, records, `last` (flo.ual.layouts); then name and columns
 LOADED_BYTES = 128 << 10  # a block is full with so many bytes that a start reads …
 GROUPED_BYTES = 1 << 20  # … or so many that it does not read …
 RECORDS_MAX = 1024  # … or so many records: they are searched to find one
@@ -66,27 +61,6 @@ _VERSION = struct.Struct("<Q")
 _LIST, _PIECE = ord("["), ord("s")
 _PIECE_HEAD = struct.Struct("<BI")
 PIECE_HEAD_BYTES = _PIECE_HEAD.size
-
-
-class Messages(NamedTuple):
-    """Ready messages of one queue and priority, ascending."""
-
-    namespace: int
-    name: bytes
-    priority: int
-    seqs: "array[int]"
-
-
-class Records(NamedTuple):
-    """Records of one stream, ascending. `added` is the number of the last one among all that were ever in the stream."""
-
-    namespace: int
-    name: bytes
-    indexes: "array[int]"
-    ms: "array[int]"
-    seqs: "array[int]"
-    sizes: "array[int]"  # of payloads
-    added: int
 
 
 class Head(NamedTuple):
@@ -161,26 +135,24 @@ class Block:
             return []
         return [(index, place) for index, place in zip(self.indexes(), self.places(), strict=True) if start <= place < end]
 
-    def groups(self) -> list[Messages | Records]:
-        """The groups: queues and streams take each as a whole."""
-        found: list[Messages | Records] = []
+    def groups(self) -> list[Group]:
+        """The groups: a store takes each as a whole. Raises `LogDamaged` for one of a type that this Flo does not group."""
+        found: list[Group] = []
         data, at = self.data, self.head.groups_at
         while at < self.head.end:
-            kind, priority, length, namespace, count, added = _GROUP.unpack_from(data, at)
+            kind, order, length, namespace, count, last = _GROUP.unpack_from(data, at)
+            layout = LAYOUTS.get(kind)
+            if layout is None:
+                raise LogDamaged(f"{self.path}: the block at byte {self.at} groups records of type {kind:#04x}, which this Flo does not.")
             at += _GROUP.size
             name = data[at : at + length]
             at += length
             columns: list[array[int]] = []
-            for code, size in ("Q", 8), ("Q", 8), ("Q", 8), ("I", 4):
-                columns.append(from_bytes(code, data[at : at + size * count]))
-                at += size * count
-                if kind == QUEUE_MESSAGE:
-                    break
-            if kind == QUEUE_MESSAGE:
-                found.append(Messages(namespace, name, priority, columns[0]))
-            else:
-                indexes, ms, seqs, sizes = columns
-                found.append(Records(namespace, name, indexes, ms, seqs, sizes, added))
+            for code in "Q" + layout.codes:
+                size = array(code).itemsize * count
+                columns.append(from_bytes(code, data[at : at + size]))
+                at += size
+            found.append(Group(kind, namespace, name, order, tuple(columns), last))
         return found
 
     def rows(self, grouped: bytes) -> Iterator[tuple[int, bytes]]:
@@ -196,7 +168,7 @@ class Block:
         builder = Builder()
         for index, row in seen.items():
             builder.add(index, row, current=True)
-        if seen and builder.columns(minimum=0) != self.groups():
+        if seen and builder.groups(minimum=0) != self.groups():
             raise LogDamaged(f"{self.path} is damaged at byte {self.at}: a group's columns are not those of its records.")
 
     def rows_that_read(self, grouped: bytes) -> Iterator[tuple[int, bytes | None]]:
@@ -247,8 +219,8 @@ def take_row(path: str, index: int, data: bytes, start: int) -> bytes:
     raise LogDamaged(f"{path} is damaged: the checksum of index {index} does not hold. Restore it from a backup.")
 
 
-class _Group:
-    """Neighbours of one queue or stream, on their way into a block."""
+class _Rows:
+    """Neighbours of one container, on their way into a block."""
 
     def __init__(self) -> None:
         self.indexes: array[int] = array("Q")
@@ -267,7 +239,7 @@ class Builder:
         self._namespace = -1  # of the values
         self._values: list[tuple[int, bytes]] = []
         self._others: list[tuple[int, bytes]] = []
-        self._groups: defaultdict[tuple[int, int, int, bytes], _Group] = defaultdict(_Group)  # by kind, priority, namespace, name
+        self._groups: defaultdict[tuple[int, int, int, bytes], _Rows] = defaultdict(_Rows)  # by type, order, namespace, name
 
     @property
     def full(self) -> bool:
@@ -284,10 +256,11 @@ class Builder:
                 self._values.append((index, data))
                 self.loaded_bytes += len(data)
                 return
-            if kind == STREAM_RECORD or (kind == QUEUE_MESSAGE and not MESSAGE_STATE.unpack_from(data, HEADER_BYTES + entity_length)[1]):
+            layout = LAYOUTS.get(kind)
+            order = None if layout is None else layout.order(data, HEADER_BYTES + entity_length)
+            if order is not None:
                 name = data[HEADER_BYTES + 2 : HEADER_BYTES + 2 + U16.unpack_from(data, HEADER_BYTES)[0]]
-                priority = data[HEADER_BYTES + entity_length] if kind == QUEUE_MESSAGE else 0
-                group = self._groups[kind, priority, namespace, name]
+                group = self._groups[kind, order, namespace, name]
                 group.indexes.append(index)
                 group.rows.append(data)
                 self.grouped_bytes += len(data)
@@ -298,47 +271,36 @@ class Builder:
     def add_span(self, span: UniformSpan) -> int:
         """Add the next records, all of them current, as many as there is room for; returns their number. 0 if they are not of a kind that
         is grouped."""
+        layout = LAYOUTS.get(span.kind)
         at = span.at + HEADER_BYTES + span.entity_length
-        if span.kind == QUEUE_MESSAGE:
-            priority, not_before = MESSAGE_STATE.unpack_from(span.data, at)
-            name_end = at - U64.size
-        else:
-            priority, not_before = 0, 0
-            name_end = at - STREAM_ID.size
-        if not_before or span.kind not in (QUEUE_MESSAGE, STREAM_RECORD):
+        order = None if layout is None else layout.order(span.data, at)
+        if layout is None or order is None:
             return 0
         count = min(span.records, RECORDS_MAX - self.count, (GROUPED_BYTES - self.grouped_bytes) // span.length + 1)
-        group = self._groups[span.kind, priority, span.namespace, span.data[span.at + HEADER_BYTES + U16.size : name_end]]
+        name = span.data[span.at + HEADER_BYTES + U16.size : at - layout.id_bytes]
+        group = self._groups[span.kind, order, span.namespace, name]
         extend(group.indexes, span.first, 1, count)
         group.rows += span.part(0, count).cut(0, span.length)
         self.count += count
         self.grouped_bytes += count * span.length
         return count
 
-    def columns(self, minimum: int) -> list[Messages | Records]:
+    def groups(self, minimum: int) -> list[Group]:
         """The groups of at least `minimum` records; the records of smaller ones become others."""
-        found: list[Messages | Records] = []
+        found: list[Group] = []
         for key in [key for key, group in self._groups.items() if len(group.rows) < minimum]:
             few = self._groups.pop(key)
             self._others += zip(few.indexes, few.rows, strict=True)
         self._others.sort()
-        for (kind, priority, namespace, name), group in self._groups.items():
-            indexes, rows = group.indexes, group.rows
-            if kind == QUEUE_MESSAGE:
-                found.append(Messages(namespace, name, priority, indexes))
-                continue
-            at = HEADER_BYTES + U16.size + len(name)
-            behind = at + STREAM_ID.size + RECORD_STATE.size
-            idents = from_bytes("Q", b"".join([data[at : at + STREAM_ID.size] for data in rows]))
-            sizes = array("I", [len(data) - behind for data in rows])
-            added = RECORD_STATE.unpack_from(rows[-1], at + STREAM_ID.size)[1]
-            found.append(Records(namespace, name, indexes, idents[::2], idents[1::2], sizes, added))
+        for (kind, order, namespace, name), group in self._groups.items():
+            columns, last = LAYOUTS[kind].columns(group.rows, HEADER_BYTES + U16.size + len(name))
+            found.append(Group(kind, namespace, name, order, (group.indexes, *columns), last))
         return found
 
     def build(self, seed: int) -> tuple[int, bytes, bytes, list[tuple[int, int]]]:
         """(first index, the part that a start reads, the grouped records, the words of the values' keys with their checks) of the block;
         the words' places count from the block's start. Then the builder is empty again."""
-        groups = b"".join(_pack_group(group) for group in self.columns(GROUP_MIN))
+        groups = b"".join(_pack_group(group) for group in self.groups(GROUP_MIN))
         count, values = self.count, len(self._values)
         at = BLOCK_HEADER_BYTES + COLUMN_BYTES * count + VALUE_COLUMN_BYTES * values
         parts: list[tuple[Iterable[int], list[int]]] = []  # indexes and places of each part
@@ -394,12 +356,9 @@ def _merged(parts: list[tuple[Iterable[int], list[int]]]) -> tuple["array[int]",
     return array("Q", [index for index, _ in rows]), array("I", [place for _, place in rows])
 
 
-def _pack_group(group: Messages | Records) -> bytes:
-    if isinstance(group, Messages):
-        head = _GROUP.pack(QUEUE_MESSAGE, group.priority, len(group.name), group.namespace, len(group.seqs), 0)
-        return head + group.name + to_bytes(group.seqs)
-    head = _GROUP.pack(STREAM_RECORD, 0, len(group.name), group.namespace, len(group.indexes), group.added)
-    return b"".join((head, group.name, *map(to_bytes, (group.indexes, group.ms, group.seqs, group.sizes))))
+def _pack_group(group: Group) -> bytes:
+    head = _GROUP.pack(group.type, group.order, len(group.name), group.namespace, len(group.columns[0]), group.last)
+    return b"".join((head, group.name, *map(to_bytes, group.columns)))
 
 
 def is_intact(data: bytes, seed: int) -> bool:

@@ -12,10 +12,13 @@ import struct
 from typing import NamedTuple
 
 from flo.errors import LogDamaged
+from flo.limits import ENTITY_BYTES_MAX
 
 HEADER = struct.Struct("<IBBHIQQ")
 HEADER_BYTES = HEADER.size
 assert HEADER_BYTES == 28
+LIKE = struct.Struct("<IBBHI")  # the start of a header: length, type, shape, length of the entity, namespace
+LIKE_BYTES = LIKE.size  # records of one layout begin with the same bytes, so many
 TYPE_AT = 4  # offset of the type's byte
 PREV_AT = 20  # offset of the predecessor's index
 TIME_AT = 12  # of the time
@@ -83,7 +86,6 @@ RECORD_STATE = struct.Struct("<BQ")  # of a STREAM_RECORD: kind, number among al
 
 REGISTRY_ID = (1 << 32) - 1  # of records that belong to no namespace: a namespace's watermark must not drop its registration
 NAMESPACE_ID_MAX = REGISTRY_ID - 1
-ENTITY_BYTES_MAX = 65_535  # the u16 at offset 6
 
 
 def container(name: bytes) -> bytes:

@@ -16,10 +16,10 @@ from typing import NamedTuple, Protocol
 from flo.errors import LogDamaged
 from flo.ual import manifest
 from flo.ual.base import Base, BaseFile
-from flo.ual.block import Messages, Records
 from flo.ual.directory import begin_creation, end_creation, removable
 from flo.ual.ending import Ending, look_at_end
 from flo.ual.files import ZEROS, Files
+from flo.ual.layouts import Group
 from flo.ual.manifest import ID_BYTES, CleanEnd, ManifestEntry
 from flo.ual.record import HEADER_BYTES as RECORD_HEADER_BYTES
 from flo.ual.record import U32, Record, decode
@@ -48,8 +48,8 @@ class Loader(Protocol):
     def values(self, namespace: int, pieces: list[bytes]) -> None:
         """Take values of a base (flo.ual.block)."""
 
-    def group(self, group: Messages | Records) -> None:
-        """Take a group of a base (flo.ual.block)."""
+    def group(self, group: Group) -> None:
+        """Take a group of a base (flo.ual.layouts)."""
 
     def finish(self) -> None:
         """The end of a file: apply everything that is held back."""

@@ -10,10 +10,9 @@ from itertools import chain
 from typing import NamedTuple
 
 from flo.errors import LogDamaged
-from flo.ual.record import HEADER_BYTES, MESSAGE_STATE, QUEUE_MESSAGE, RECORD_STATE, STREAM_ID, STREAM_RECORD, U16, U32, U64
+from flo.ual.layouts import alike_places
+from flo.ual.record import HEADER_BYTES, LIKE, LIKE_BYTES, U32
 
-LIKE = struct.Struct("<IBBHI")  # the start of a record's header: length, type, shape, length of the entity, namespace
-LIKE_BYTES = LIKE.size  # so many bytes are equal in records of one layout
 CUT_RECORDS = 64  # records that one format takes apart, in a third of the time of slices
 LOOK_RECORDS = 8  # records skipped after a search that found no span
 SPAN_MAX = 1024  # records: no step is long, since the process that compacts naps only between steps
@@ -51,19 +50,6 @@ class UniformSpan(NamedTuple):
     def part(self, start: int, count: int) -> "UniformSpan":
         """The span of `count` records behind the first `start`."""
         return self._replace(first=self.first + start, records=count, at=self.at + start * self.length)
-
-
-def alike_places(kind: int, entity_length: int, length: int) -> list[int]:
-    """The places of the bytes that are equal in all records of a span. Raises `LogDamaged` if a message or stream record cannot have such
-    lengths."""
-    if kind not in (QUEUE_MESSAGE, STREAM_RECORD):
-        return list(range(LIKE_BYTES))
-    id_bytes, state_bytes = (U64.size, MESSAGE_STATE.size) if kind == QUEUE_MESSAGE else (STREAM_ID.size, RECORD_STATE.size)
-    middle = HEADER_BYTES + entity_length
-    if entity_length < U16.size + id_bytes or middle + state_bytes > length:
-        raise LogDamaged(f"a record of type {kind:#x} and {length} bytes cannot have an entity of {entity_length}.")
-    name = range(HEADER_BYTES, middle - id_bytes)
-    return [*range(LIKE_BYTES), *name, *(range(middle, middle + state_bytes) if kind == QUEUE_MESSAGE else ())]
 
 
 def count_alike(body: bytes, at: int, length: int, places: list[int], most: int) -> int:

@@ -301,9 +301,7 @@ def test_how_many_ids_a_request_may_name(client: Client, op: StreamOp) -> None:
     assert client.run(Call(op, wire.read_u32, S, wire.ids_bytes(many), given)) == 1
 
 
-@pytest.mark.parametrize(
-    "name", [name for name, row in operations().items() if row["refused as"] == "NOT_FOUND where there is no such group"]
-)
+@pytest.mark.parametrize("name", [name for name, row in operations().items() if row["refused as"] == "NOT_FOUND if the group is missing"])
 def test_where_there_is_no_such_group(client: Client, refused: Refused, name: str) -> None:
     refused(Status.NOT_FOUND, calls()[name])
     assert client.run(wire.stream_list())["streams"] == []
@@ -315,7 +313,7 @@ def test_where_there_is_no_such_group(client: Client, refused: Refused, name: st
 def test_every_group_operation_is_refused_without_its_group() -> None:
     made_by = {"stream_group_create", "stream_group_read"}
     assert {name for name in operations() if "_group_" in name} - made_by == {
-        name for name, row in operations().items() if row["refused as"] == "NOT_FOUND where there is no such group"
+        name for name, row in operations().items() if row["refused as"] == "NOT_FOUND if the group is missing"
     }
 
 

@@ -320,7 +320,7 @@ class TestQueueModelLong(QueueModel.TestCase):  # type: ignore[misc, valid-type]
 
 
 def test_dead_letters_are_bounded_and_counted(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine_queue, "DEAD_MAX", 5)
+    monkeypatch.setattr(engine_queue, "DEAD_LETTERS_MAX", 5)
     with Engine(str(tmp_path), EngineSettings(segment_bytes=1 << 16)) as engine:
         queues = engine.queues
         for _ in range(8):
@@ -377,7 +377,7 @@ def test_a_message_that_a_receipt_cannot_count_further_is_a_dead_letter(tmp_path
         assert queues.nack(b"q", [(seq, ATTEMPTS_MAX)]) == 1
         assert not queues.dequeue(b"q")
         assert [letter.attempts for letter in queues.dead_letters(b"q")] == [ATTEMPTS_MAX]
-        with pytest.raises(BadRequest, match="put its payload in anew"):
+        with pytest.raises(BadRequest, match="put its payload in again"):
             queues.requeue(b"q", [seq])
         assert queues.delete_dead(b"q", [seq]) == 1
 

@@ -503,7 +503,7 @@ class TestStreamModelLong(StreamModel.TestCase):  # type: ignore[misc, valid-typ
 
 
 def test_dead_letters_of_a_group_are_bounded_and_counted(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine_group, "DEAD_MAX", 5)
+    monkeypatch.setattr(engine_group, "DEAD_LETTERS_MAX", 5)
     with Engine(str(tmp_path), EngineSettings(segment_bytes=1 << 16)) as engine:
         streams = engine.streams
         ids = [streams.append(b"s", b"x") for _ in range(8)]

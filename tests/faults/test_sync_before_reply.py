@@ -304,7 +304,7 @@ flo.ual.files.Files.sync = sync
 import flo.server
 real = flo.server.Server.upkeep
 def upkeep(self, idle):
-    touched, self.reactor.touched = self.reactor.touched, []
+    touched, self.reactor.touched = self.reactor.touched, {}
     for item in touched:
         item.flush()
     return real(self, idle)

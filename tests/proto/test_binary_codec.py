@@ -11,11 +11,10 @@ from hypothesis import strategies as st
 
 from flo.engine.namespace import hash_name
 from flo.errors import BadRequest, Conflict, NotFound, Overloaded, Refusal
+from flo.limits import BODY_GROWTH_BYTES, REQUEST_BYTES_MAX
 from flo.operations import BY_CODE, OPERATIONS, OPTION_BY_NAME, OPTIONS
 from flo.proto import binary
 from flo.proto.binary import (
-    BODY_GROWTH_BYTES,
-    PAYLOAD_BYTES_MAX,
     REQUEST_BYTES,
     RESPONSE_BYTES,
     Frame,
@@ -175,7 +174,7 @@ def test_both_hashes_of_names_are_one() -> None:
 
 def test_a_declared_length_takes_no_memory() -> None:
     """A header that promises 32 MiB costs what was sent, and so does each further byte."""
-    header = binary.REQUEST.pack(binary.MAGIC, 0x11, 0, 1, PAYLOAD_BYTES_MAX, 0, 1, 0)
+    header = binary.REQUEST.pack(binary.MAGIC, 0x11, 0, 1, REQUEST_BYTES_MAX, 0, 1, 0)
     tracemalloc.start()
     try:
         readers = [FrameReader(REQUEST_BYTES) for _ in range(100)]
@@ -217,7 +216,7 @@ def test_a_payload_received_in_place() -> None:
     [
         (b"GET / HTTP/1.1\r\nHost: localhost\r\n", "begins with 46 4C 4F 01"),
         (b"FLO\x02" + bytes(28), "version 2"),
-        (binary.REQUEST.pack(binary.MAGIC, 0, 0, 77, PAYLOAD_BYTES_MAX + 1, 0, 0, 0), "33554433 bytes; at most 33554432"),
+        (binary.REQUEST.pack(binary.MAGIC, 0, 0, 77, REQUEST_BYTES_MAX + 1, 0, 0, 0), "33554433 bytes; at most 33554432"),
     ],
 )
 def test_framing_that_is_lost_says_why(header: bytes, says: str) -> None:
@@ -241,10 +240,10 @@ def option(code: int, data: bytes) -> bytes:
         (0x21, 0, b"q", b"", option(0x16, bytes(4)), "the option lease is 0; it is 1 at least"),
         (0x11, 0, b"k", b"", option(0x11, b"") + option(0x10, b""), "kv_put takes if_absent or if_present, not both"),
         (0x11, 0, b"k", b"", option(0x01, bytes(8)) * 2, r"the option ttl \(0x01\) is given twice"),
-        (0x11, 0, b"k", b"", option(0x01, bytes(7)), r"the option ttl \(0x01\) is 7 bytes, which is no u64"),
-        (0x11, 0, b"k", b"", option(0x10, b"x"), r"if_absent \(0x10\) is 1 bytes, which is no empty"),
-        (0x11, 0, b"k", b"", b"\x01\x08", "end inside the head of one"),
-        (0x11, 0, b"k", b"", b"\x01\x09\x00" + bytes(8), "says it is 9 bytes, and 8 are left"),
+        (0x11, 0, b"k", b"", option(0x01, bytes(7)), r"the option ttl \(0x01\) is 7 bytes, which does not fit its form, u64"),
+        (0x11, 0, b"k", b"", option(0x10, b"x"), r"if_absent \(0x10\) is 1 bytes, which does not fit its form, empty"),
+        (0x11, 0, b"k", b"", b"\x01\x08", "end inside the type and length of one"),
+        (0x11, 0, b"k", b"", b"\x01\x09\x00" + bytes(8), "declares 9 bytes, but 8 are left"),
         (0x16, 0, b"k", b"v", b"", r"kv_cas needs the option cas_version \(0x02\)"),
         (0x13, 0, b"", b"", option(0x12, bytes(4)), "limit is 0; kv_scan takes 1 to 1000"),
         (0x13, 0, b"", b"", option(0x12, (1001).to_bytes(4, "little")), "limit is 1001"),

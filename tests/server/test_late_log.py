@@ -10,40 +10,20 @@ from flo.operations import BY_NAME
 from flo.proto.binary import RESPONSE_BYTES, encode_request
 from tests.support.processes import FloProcess, encode, wait_until
 
-# The log acknowledges a batch two turns after it was written, and where `LOSE` is a file, not at all: a later one covers it.
+# Where `LOSE` is a file, the log loses its answers: a later one covers them.
 PROGRAM = """
 import os, sys
-from collections import deque
 import flo.engine.engine as engine
 import flo.server as server
-from flo.ual.log import Log
-
-class LateLog(Log):
-    def __init__(self, *args, **kwargs):
-        self.acknowledged, self.out = None, deque()
-        super().__init__(*args, **kwargs)
-        self.acknowledged = self.written
-    @property
-    def committed(self):
-        return self.durable if self.acknowledged is None else self.acknowledged
+from tests.support.late import LateLog
 
 class LateServer(server.Server):
-    turns = 0
     def begin(self, now):
-        self.turns += 1
-        log = self.engine.log
-        while log.out and log.out[0][0] + 2 <= self.turns:
-            index = log.out.popleft()[1]
-            if not os.path.exists(os.environ["LOSE"]):
-                log.acknowledged = index
+        self.engine.log.hear(loses=os.path.exists(os.environ["LOSE"]))
         super().begin(now)
     def commit(self):
-        log = self.engine.log
-        before = log.written
         index = super().commit()
-        if log.written != before:
-            log.out.append((self.turns, log.written))
-        if log.out:
+        if self.engine.log.unanswered:
             self.reactor.call_later(0.002, lambda: None)  # the answer comes, and makes a turn
         return index
 

@@ -7,7 +7,7 @@ Two hosts are driven turn by turn over socket pairs, without a clock or a poller
 import contextlib
 import select
 import socket
-from collections import deque
+from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
 
@@ -19,12 +19,13 @@ from flo import conn
 from flo.commands.binary import load_handlers
 from flo.commands.binary.session import BinarySession
 from flo.commands.resp.session import RespSession
-from flo.conn import SIMPLY, Connection
+from flo.conn import Connection
 from flo.engine import KeyValue
 from flo.errors import Fatal
 from flo.loop import GONE, READ, WRITE
 from flo.operations import BY_NAME
 from flo.proto.binary import INTERNAL_ERROR, OK, RESPONSE_BYTES, FrameReader, encode_request, namespace_hash
+from flo.transport import PlainTransport
 from tests.commands.test_decode import contents, queues_and_streams
 from tests.support.fakes import FakeHost, FakeTimer
 from tests.support.processes import encode
@@ -39,8 +40,8 @@ class FakeReactor:
     """What connections ask of a reactor."""
 
     def __init__(self) -> None:
-        self.touched: list[Connection] = []
-        self.runnable: deque[Connection] = deque()
+        self.touched: dict[Connection, bool] = {}
+        self.runnable: OrderedDict[Connection, None] = OrderedDict()
         self.deadline = float("inf")
         self.wanted: dict[int, int] = {}
         self.failures: list[Exception] = []
@@ -75,6 +76,7 @@ class Turns(FakeHost):
         self.bytes_in = self.bytes_out = 0
         self.held = 0
         self.by_descriptor: dict[int, Connection] = {}
+        self.timed: set[Connection] = set()
         self.clients: list[socket.socket] = []
         self.all: list[Connection] = []
         self.received = [b""] * clients
@@ -84,11 +86,11 @@ class Turns(FakeHost):
             ours.setblocking(False)
             theirs.setblocking(False)
             self.clients.append(theirs)
-            connection = Connection(self, ours, number, "client", "server")
+            connection = Connection(self, PlainTransport(ours), number, "client", "server")
             self.by_descriptor[connection.descriptor] = connection
             self.all.append(connection)
             made = RespSession if number < resp_clients else BinarySession
-            connection.begin(made(self, connection), False)
+            connection.begin(made(self, connection))
 
     def hold_input(self, change: int) -> bool:
         self.held += change
@@ -108,7 +110,7 @@ class Turns(FakeHost):
         reactor = self.reactor
         self.engine.tick()
         for _ in range(len(reactor.runnable)):
-            reactor.runnable.popleft().run_turn()
+            reactor.runnable.popitem(last=False)[0].run_turn()
         for _ in range(looks):
             events = self._ready()
             at = 0
@@ -122,12 +124,12 @@ class Turns(FakeHost):
                     if fd in self.by_descriptor:
                         self.by_descriptor[fd].on_events(mask)
         self.engine.commit()
-        touched, reactor.touched = reactor.touched, []
-        self.simply += sum(connection._touched == SIMPLY for connection in touched)
+        touched, reactor.touched = list(reactor.touched.items()), {}
+        self.simply += sum(simply for _, simply in touched)
         if self.together:
             conn.flush_together(self, touched)
         else:
-            for connection in touched:
+            for connection, _ in touched:
                 connection.flush()
 
     def _ready(self) -> list[tuple[int, int]]:

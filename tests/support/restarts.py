@@ -13,6 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from flo.engine import Engine, EngineSettings
 from flo.ual.liveness import survivors
+from tests.support.faultfiles import SimFiles
 
 START = 1_700_000_000_000
 HOUR = 3_600_000
@@ -20,12 +21,12 @@ STEPS = [90_000, 2 * HOUR, 12 * 365 * 24 * HOUR]  # of a wall clock, either way
 EARLIEST = 24 * HOUR  # a record has no time before 1970, and a deadline of 0 is none
 
 
-def _one_of(values: Callable[["RestartModel"], list[Any]]) -> st.SearchStrategy[Any]:
+def one_of(values: Callable[["RestartModel"], list[Any]]) -> st.SearchStrategy[Any]:
     """One of the values that a model names; the rules are made before there is a model."""
     return st.runner().flatmap(lambda model: st.sampled_from(values(model)))
 
 
-LOOKS_AWAY = _one_of(lambda model: model.BLIND)
+LOOKS_AWAY = one_of(lambda model: model.BLIND)
 
 
 class RestartModel(RuleBasedStateMachine):
@@ -86,13 +87,13 @@ class RestartModel(RuleBasedStateMachine):
 
     # -- the clock -----------------------------------------------------------------------------------
 
-    @rule(ms=_one_of(lambda model: model.PASSES), blind=LOOKS_AWAY)
+    @rule(ms=one_of(lambda model: model.PASSES), blind=LOOKS_AWAY)
     def time_passes(self, ms: int, blind: bool) -> None:
         self.wall += ms
         self.true += ms
         self.blind = blind
 
-    @rule(ms=_one_of(lambda model: [*model.SLIPS, *STEPS, *(-step for step in STEPS)]), blind=LOOKS_AWAY)
+    @rule(ms=one_of(lambda model: [*model.SLIPS, *STEPS, *(-step for step in STEPS)]), blind=LOOKS_AWAY)
     def step_clock(self, ms: int, blind: bool) -> None:
         self._set_wall(self.wall + ms)
         self.blind = blind
@@ -119,13 +120,13 @@ class RestartModel(RuleBasedStateMachine):
     @rule(
         crash=st.booleans(),
         compact=st.sampled_from(["", "all", "tail"]),
-        step=_one_of(lambda model: [0, 0, *model.SLIPS, *STEPS]),
+        step=one_of(lambda model: [0, 0, *model.SLIPS, *STEPS]),
         right=st.booleans(),
     )
     def restart(self, crash: bool, compact: str, step: int, right: bool) -> None:
         """Close, or vanish; the clock may be stepped or put right meanwhile."""
         before = self.last_snapshot()
-        wall, stamp = self.wall, self.engine.log.time
+        stamp = self.engine.log.time
         if compact:
             self.engine.compact(tail=compact == "tail")
             assert self.snapshot(self.engine) == before
@@ -133,14 +134,22 @@ class RestartModel(RuleBasedStateMachine):
             self.engine.log.abandon()
         else:
             self.engine.close()
-        self._set_wall((self.true if right else self.wall) + step)
-        differs = self.forget(wall)
-        self.engine = self.open_engine()
-        assert self.engine.now == self.wall
-        assert self.engine.stamp_time == max(self.engine.log.time, self.wall) and self.engine.log.time >= stamp
+        differs = self.start_again(step, right)
+        assert self.engine.log.time >= stamp
         after = self.snapshot(self.engine)
         assert after == before or differs, (before, after)
         self.check_liveness()
+
+    def start_again(self, step: int, right: bool) -> bool:
+        """Start the engine after the clock was stepped by `step`, and put right before if it was to be `right`. Returns whether the rebuilt
+        engine may differ from the one that ended."""
+        wall = self.wall
+        self._set_wall((self.true if right else wall) + step)
+        differs = self.forget(wall)
+        self.engine = self.open_engine()
+        assert self.engine.now == self.wall
+        assert self.engine.stamp_time == max(self.engine.log.time, self.wall)
+        return differs
 
     def check_liveness(self) -> None:
         """Assert that a replay of only what is live gives the same state, and of what is history too."""
@@ -149,13 +158,11 @@ class RestartModel(RuleBasedStateMachine):
         live, history = survivors(records, self.engine.now, *self.HISTORY)
         expected = self.snapshot(self.engine)
         for kept in (live, live | history) if history else (live,):
-            directory = tempfile.mkdtemp(prefix="flo-model-")
-            with Engine(directory, self.SETTINGS, clock=lambda: self.wall, manual=True) as replayed:
+            with Engine(self.directory, self.SETTINGS, clock=lambda: self.wall, manual=True, files=SimFiles()) as replayed:
                 replayed.now = self.engine.now
                 for index in sorted(kept):
                     replayed.apply(index, records[index])
                 assert self.snapshot(replayed) == expected
-            shutil.rmtree(directory)
 
     # -- what must always hold -----------------------------------------------------------------------
 

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from flo.engine import Engine, EngineSettings, loading
+from flo.engine import Engine, EngineSettings, bulk
 from flo.engine import engine as engine_module
 from flo.engine.clock import wall_clock
 from flo.engine.stream import Bounds
@@ -22,7 +22,6 @@ from flo.store.kv import KvStore
 from flo.store.queue import QUEUE_MASK, QUEUE_SHIFT
 from flo.ual import block, columns, compaction, manifest, uniform_spans
 from flo.ual.base import BaseFile, BaseWriter
-from flo.ual.block import Records
 from flo.ual.check import check
 from flo.ual.compaction import Stopped
 from flo.ual.files import Files
@@ -655,7 +654,7 @@ def test_many_records_taken_at_once_make_the_same_state(tmp_path: Path, monkeypa
     compare()
     monkeypatch.setattr(block, "MARSHAL_READS_PIECES", False)
     compare()
-    monkeypatch.setattr(loading, "ALONE_MIN", 8)  # groups that are gathered and groups that are not, in turn
+    monkeypatch.setattr(bulk, "ALONE_MIN", 8)  # groups that are gathered and groups that are not, in turn
     compare()
     with open_engine(tmp_path) as engine:
         fill(engine, 2)
@@ -774,7 +773,7 @@ def test_blocks_give_back_what_they_were_given() -> None:
     for index in order:
         assert opened.read(index) == kept.get(index)
     values = sum(read.head.values for read in opened.blocks())
-    grouped = sum(len(group.indexes if isinstance(group, Records) else group.seqs) for read in opened.blocks() for group in read.groups())
+    grouped = sum(len(group.columns[0]) for read in opened.blocks() for group in read.groups())
     assert values > 50 and grouped > 100, "the short forms are used at all"
     for read in opened.blocks():
         assert block.read_pieces(read.data[read.head.values_at : read.head.others_at]) == read.pieces()

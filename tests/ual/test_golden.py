@@ -142,7 +142,7 @@ def test_check_says_what_is_there_and_what_is_wrong(directory: str) -> None:
     whole = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
     assert whole.returncode == 0
     lines = whole.stdout.splitlines()
-    assert lines[3] == "3 segments, 78 records" and lines[4].startswith("default: 64 keys, 2 keys with deadline, 0 queues")
+    assert lines[3] == "3 segments, 78 records" and lines[4].startswith("default: 64 keys, 2 keys with deadline")
     assert lines[-1] == "whole"
     segment = sorted(Path(directory).glob("0*.seg"))[0]
     data = bytearray(segment.read_bytes())

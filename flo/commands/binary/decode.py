@@ -1,4 +1,4 @@
-"""Binary requests out of a buffer: whole and uncompressed ones, many at once. What is left is for `FrameReader`."""
+"""Decodes the whole, uncompressed binary requests in a buffer, many at once. `FrameReader` reads all other requests."""
 
 import struct
 
@@ -12,8 +12,8 @@ _HEADER = struct.Struct("<QQIQHH")
 
 
 def decode(data: bytes, refuse: Handler) -> Decoded:
-    """The requests of `data` that are whole and uncompressed, up to the first that is not. `refuse` answers a request that is not what its
-    operation's row says. A request is a plain tuple of what a `Request` has, which is made in half the time."""
+    """The whole, uncompressed requests in `data`, up to the first other request. `refuse` answers a request that its operation's row does
+    not allow. A request is a plain tuple of the fields of `Request`: making it takes half the time."""
     size, at = len(data), 0
     unpack, find = _HEADER.unpack_from, SERVED.get
     calls: list[Call] = []
@@ -33,11 +33,11 @@ def decode(data: bytes, refuse: Handler) -> Decoded:
                     options = decode_options(operation, data[middle:end])
                 check_request(operation, key_length, middle - key_end, options)
             except Refusal as e:
-                answer, options = refuse, {REFUSAL: e.with_traceback(None)}  # it knows this frame: a cycle
+                answer, options = refuse, {REFUSAL: e.with_traceback(None)}  # without the traceback, which refers to this frame: a cycle
         calls.append((answer, (operation, 0, req_id, space, data[start:key_end], data[key_end:middle], options)))
         ends.append(end)
         at = end
     return calls, lambda count: ends[count - 1]
 
 
-REFUSAL = "refusal"  # in the place of the options of a request that is refused as it is decoded
+REFUSAL = "refusal"  # the key of the refusal in the options of a request that is refused while it is decoded

@@ -1,4 +1,4 @@
-"""The key-value operations over the binary protocol (SPEC section 2.3) that do not follow from their rows: waits, lists, slices."""
+"""The hand-written handlers of the key-value operations (SPEC section 2.3): operations that wait, list, or go in slices."""
 
 import struct
 from collections.abc import Callable, Generator
@@ -9,10 +9,10 @@ from flo.commands.host import KEYS_AT_ONCE
 from flo.commands.operations import deadline
 from flo.commands.runner import Reply, Wait
 from flo.engine import KeyValue, Namespace
-from flo.engine.kv import ATOMIC_KEYS_MAX
 from flo.errors import BadRequest, NotFound
+from flo.limits import ATOMIC_ITEMS_MAX, LIST_BYTES_MAX
 from flo.operations import BY_NAME
-from flo.operations.kv import LIST_BYTES_MAX, MGET_KEYS_MAX
+from flo.operations.kv import MGET_KEYS_MAX
 from flo.proto.binary import MAGIC, OK, RESPONSE, VERSION, Request
 from flo.proto.shapes import shape
 from flo.store.kv import entry_parts
@@ -23,7 +23,7 @@ _FOUND = struct.Struct(RESPONSE.format + "8s")  # a response with a version
 
 
 def get(session: BinarySession, request: Request) -> Reply:
-    """The reply to kv_get. It packs it itself, which takes two thirds of the time: half the requests of many clients are these."""
+    """The reply to kv_get. Packing it here takes two thirds of the time, and kv_get is half the requests of many clients."""
     _, _, req_id, space, key, _, options = request
     engine = session.host.engine
     kv = (engine.by_hash.get(space) or engine.namespace_by_hash(space)).kv
@@ -44,7 +44,7 @@ serve(BY_NAME["kv_get"], get)
 def _get_or_wait(session: BinarySession, kv: KeyValue, key: bytes, options: Options) -> Result:
     if "cas_version" in options and "block" not in options:
         raise BadRequest("kv_get takes cas_version only with block, as the version already known")
-    present = kv.get(key)  # a damaged one is refused here: nothing after the waiter is made may raise
+    present = kv.get(key)  # refuses a damaged value here, because nothing may raise once the waiter is made
     if "wait" in options:
         known, milliseconds = None, options["wait"]
     else:
@@ -67,11 +67,11 @@ def _get_or_wait(session: BinarySession, kv: KeyValue, key: bytes, options: Opti
 
 
 def _expire_later(session: BinarySession, waiter: Wait, kv: KeyValue, key: bytes) -> None:
-    """Bury the key at its deadline, if it has one: the sweep would come up to a second later. The timer goes by the steady clock: where the
-    wall clock has gone back meanwhile, the deadline is waited for again; where it has gone forward, the sweep comes first."""
+    """Write the key's tombstone at its deadline, if it has one: the sweep could come a second later. The timer uses the steady clock. If
+    the wall clock went back meanwhile, another timer is set for the deadline; if it went forward, the sweep comes first."""
     host, left = session.host, kv.store.deadline(key) - session.host.engine.now
     if left <= 0:
-        return  # it has none, or has expired
+        return  # it has no deadline, or has expired
 
     def expire() -> None:
         kv.sweep_key(key)
@@ -83,12 +83,12 @@ def _expire_later(session: BinarySession, waiter: Wait, kv: KeyValue, key: bytes
 
 @handles("kv_scan")
 def scan(session: BinarySession, namespace: Namespace, prefix: bytes, _: bytes, options: Options) -> Generator[None, None, bytes]:
-    """The cursor is the last key looked at, behind a byte that says so: it needs no memory here, and is good on any connection,
-    after a restart as well."""
+    """A cursor is CURSOR_MARK and the last key that was looked at. So it takes no memory here, and it is valid on any connection and
+    after a restart."""
     kv = namespace.kv
     cursor: bytes | None = options.get("cursor")
     if cursor and cursor[:1] != CURSOR_MARK:
-        raise BadRequest("the option cursor is not one that kv_scan gave")
+        raise BadRequest("the option cursor is no cursor of kv_scan; send the cursor of the answer before, unchanged")
     after = cursor[1:] if cursor else None
     keys, more = yield from kv.scan_job(prefix, after, options["limit"])
     last = keys[-1] if keys else b""
@@ -120,22 +120,22 @@ SLICE_BYTES = 1 << 20  # of values copied in one slice
 
 @handles("kv_batch_put")
 def batch_put(session: BinarySession, namespace: Namespace, _: bytes, value: bytes, options: Options) -> Result:
-    (items,) = shape(BY_NAME["kv_batch_put"].value).decode(value, ATOMIC_KEYS_MAX)
+    (items,) = shape(BY_NAME["kv_batch_put"].value).decode(value, ATOMIC_ITEMS_MAX)
     engine, kv = session.host.engine, namespace.kv
     ttls = {ttl for _, _, ttl in items}
     for ttl in ttls:
-        deadline(engine, ttl)  # one that cannot be is told at once
+        deadline(engine, ttl)  # refuses a ttl that is too long at once, before any job
 
     def put_all() -> bytes:
-        deadlines = {ttl: deadline(engine, ttl) for ttl in ttls}  # counted from here, however long it waited
+        deadlines = {ttl: deadline(engine, ttl) for ttl in ttls}  # counted from the time of execution, however long the request waited
         return packs("kv_batch_put")(kv.put_many([(key, value, deadlines[ttl]) for key, value, ttl in items]))
 
     return _once_prepared(kv, [key for key, *_ in items], put_all)
 
 
 def _once_prepared(kv: KeyValue, keys: list[bytes], answer: Callable[[], bytes]) -> Result:
-    """The answer to a request of so many keys: some may be on disk since the start, or have expired. To look there, or to bury them, would
-    take long, and others would wait."""
+    """The answer to a request for `keys`. If there are many, and some may still be on disk after the start or have expired, a job first
+    reads these and writes the tombstones in slices: in one piece it would delay other clients."""
 
     def later() -> Generator[None, None, bytes]:
         yield from kv.prepare(keys)

@@ -1,4 +1,4 @@
-"""JSON answers, and listing names page by page: what the operations on queues and streams have in common."""
+"""JSON answers and pages of names, for the operations on queues and on streams."""
 
 import json
 from base64 import b64encode
@@ -6,11 +6,11 @@ from base64 import b64encode
 from flo.commands.binary.table import Options
 from flo.errors import BadRequest
 
-NAMESPACE_DELETED = "the namespace was deleted while this waited"
+NAMESPACE_DELETED = "the namespace was deleted while the request waited"
 
 
 def json_text(data: bytes) -> object:
-    """Bytes in JSON: a string where they are UTF-8, else {"base64": …}."""
+    """Bytes in JSON: a string if they are UTF-8, else {"base64": …}."""
     try:
         return data.decode()
     except UnicodeDecodeError:
@@ -23,11 +23,12 @@ def json_payload(value: object) -> bytes:
 
 
 def page(operation: str, options: Options, names: list[bytes], mark: bytes) -> tuple[list[bytes], str]:
-    """The names behind the cursor in an operation's options, as many as they ask for, and the next cursor, in base64, empty at the end. A
-    cursor is the last name, behind a byte that says of what. Raises `BadRequest` for another operation's."""
+    """(one page of `names`, the cursor of the next page). The page begins behind the option `cursor` and has at most `limit` names. The
+    next cursor is base64, and empty at the end. A cursor is `mark`, the operation's own byte, and the last name of the page. Raises
+    `BadRequest` for a cursor of another operation."""
     cursor = options.get("cursor", b"")
     if cursor and cursor[:1] != mark:
-        raise BadRequest(f"the option cursor is not one that {operation} gave")
+        raise BadRequest(f"the option cursor is no cursor of {operation}; send the cursor of the answer before, unchanged")
     limit = options["limit"]
     left = [name for name in names if not cursor or name > cursor[1:]]
     return left[:limit], b64encode(mark + left[limit - 1]).decode() if len(left) > limit else ""

@@ -1,4 +1,4 @@
-"""The queue operations over the binary protocol (SPEC section 2.3) that do not follow from their rows: waits, pages."""
+"""The hand-written handlers of the queue operations (SPEC section 2.3): operations that wait or answer page by page."""
 
 from flo.commands.binary.names import NAMESPACE_DELETED, json_payload, json_text, page
 from flo.commands.binary.session import BinarySession

@@ -1,8 +1,7 @@
 """The handlers that follow from the rows of the operations (flo.operations): each calls the engine's method that its row names.
 
-A request's key and value are the method's first arguments; an option is the argument of the option's name in a program, a list or a number
-in the value is decoded by its layout, and the result is the answer as its layout has it. What has to be known of a row is looked up here,
-once.
+The method's first arguments are the request's key and value; a value with a layout is decoded first. An option is passed under its name in
+a program. The method's result is packed by the layout of the answer. A row is read once, when its handler is made.
 """
 
 from collections.abc import Callable
@@ -12,7 +11,7 @@ from flo.commands.binary.session import BinarySession
 from flo.commands.binary.table import Handler, Options, Result, add_handler
 from flo.commands.operations import arguments_of, method_of
 from flo.engine import Namespace
-from flo.engine.queue import MANY_MAX
+from flo.limits import ATOMIC_ITEMS_MAX
 from flo.operations import OPERATIONS
 from flo.proto.row import Operation
 from flo.proto.shapes import shape
@@ -41,15 +40,15 @@ def handler_of(row: Operation) -> Handler:
 
 
 def _value(row: Operation) -> Callable[[bytes], Any] | None:
-    """What decodes a value with a layout; an empty one is None where it may be missing."""
+    """A function that decodes a value with a layout; if the value is optional, it makes None of an empty value."""
     if not row.layout:
         return None
     decode, optional = shape(row.value).decode, row.value_optional
-    return lambda value: None if optional and not value else decode(value, MANY_MAX)[0]
+    return lambda value: None if optional and not value else decode(value, ATOMIC_ITEMS_MAX)[0]
 
 
 def _answer(row: Operation) -> Callable[[Any], bytes]:
-    """What makes the payload of a method's result: one value, or a tuple of several."""
+    """A function that packs a method's result, one value or a tuple of several, into a payload."""
     layout = shape(row.answer)
     pack, count = layout.pack, len(layout.names)
     if not count:

@@ -1,6 +1,6 @@
-"""A binary connection's session: requests in the order they came, answers as they are ready (flo.commands.runner).
+"""A binary connection's session: requests run in the order they came, and answers are sent as they are ready (flo.commands.runner).
 
-A request that has to wait holds up nothing; one that is long becomes a job, and the requests behind it wait.
+A waiting request delays no other. A long request becomes a job, and the requests behind it wait.
 """
 
 from types import GeneratorType
@@ -11,15 +11,14 @@ from flo.commands.binary.table import SERVED, head
 from flo.commands.host import Host, Peer, client_line
 from flo.commands.runner import Call, Decoded, Job, Reply, Session
 from flo.errors import Refusal, Unauthorized
+from flo.limits import REQUEST_BYTES_MAX, UNAUTHENTICATED_BYTES_MAX
 from flo.operations import BY_CODE, BY_NAME
 from flo.proto import binary
 from flo.proto.binary import (
     ACCEPTS_COMPRESSED,
     COMPRESSED,
-    PAYLOAD_BYTES_MAX,
     REQUEST_BYTES,
     RESPONSE_BYTES,
-    UNAUTHENTICATED_BYTES_MAX,
     Frame,
     FrameReader,
     FramingLost,
@@ -38,7 +37,7 @@ class BinarySession(Session):
 
     def __init__(self, host: Host, peer: Peer) -> None:
         super().__init__(host, peer)
-        self.reader = FrameReader(REQUEST_BYTES, PAYLOAD_BYTES_MAX if self.authenticated else UNAUTHENTICATED_BYTES_MAX)
+        self.reader = FrameReader(REQUEST_BYTES, REQUEST_BYTES_MAX if self.authenticated else UNAUTHENTICATED_BYTES_MAX)
 
     # -- decoding ----------------------------------------------------------------------------------
 
@@ -61,7 +60,7 @@ class BinarySession(Session):
         return None if frame is None else self._call(frame)
 
     def _call(self, frame: Frame) -> Call:
-        """What executes the request in a frame."""
+        """The call that executes the request in a frame."""
         try:
             if not self.authenticated and frame.header[4:6] not in BEFORE_AUTHENTICATION:
                 raise Unauthorized("this server has a secret: give it with auth (0x03) first")
@@ -86,14 +85,14 @@ class BinarySession(Session):
         return True
 
     def set_authenticated(self) -> None:
-        """The secret was given."""
+        """Allow all operations: the client has given the secret."""
         self.authenticated = self.ordinary = True
-        self.reader.limit = PAYLOAD_BYTES_MAX
+        self.reader.limit = REQUEST_BYTES_MAX
 
     # -- executing ---------------------------------------------------------------------------------
 
     def attend(self, request: Request) -> Reply:
-        """Execute a request, whatever its flags."""
+        """Execute a request with any flags."""
         if request.flags & COMPRESSED:
             return self._inflated(request)
         reply: Reply = SERVED[head(request.operation.code)].answer(self, request)
@@ -105,7 +104,7 @@ class BinarySession(Session):
         operation = request.operation
         limit = binary.value_limit(operation) if self.authenticated else UNAUTHENTICATED_BYTES_MAX
         host = self.host
-        while host.inflating:  # one at a time: together they would take what nobody sent
+        while host.inflating:  # one at a time: together, values can inflate to far more memory than clients sent
             yield
         host.inflating = True
         try:
@@ -127,7 +126,7 @@ class BinarySession(Session):
         return [self.encode(request, reply)]
 
     def encode(self, request: Request, payload: bytes) -> bytes:
-        """The answer OK to a request."""
+        """The OK answer to a request."""
         _, flags, req_id, *_ = request
         return encode_response(binary.OK, req_id, payload, compress=bool(flags & ACCEPTS_COMPRESSED))
 
@@ -138,7 +137,7 @@ class BinarySession(Session):
         return request[0].name
 
     def words_of(self, request: Request) -> list[bytes] | None:
-        """See `Session`: the operation, its key and its value, as far as there are any."""
+        """See `Session`: the operation, its key and its value, without empty words at the end."""
         operation, _, _, _, key, value, options = request
         if operation is SECRET or decode.REFUSAL in options:
             return None
@@ -157,7 +156,7 @@ class BinarySession(Session):
 
 
 def _refuse(session: Any, request: Request) -> Reply:
-    """Answer a request that was refused as it was decoded."""
+    """Answer a request that was refused while it was decoded."""
     *_, options = request
     refusal: Refusal = options[decode.REFUSAL]
     return refusal

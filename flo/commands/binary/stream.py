@@ -1,4 +1,4 @@
-"""The stream operations over the binary protocol (SPEC section 2.3) that do not follow from their rows: waits, slices, JSON."""
+"""The hand-written handlers of the stream operations (SPEC section 2.3): operations that wait, go in slices, or answer in JSON."""
 
 from collections.abc import Callable
 from itertools import islice
@@ -9,9 +9,10 @@ from flo.commands.binary.table import Options, Result, handles, packs
 from flo.commands.operations import SECOND_MS
 from flo.commands.runner import Job, Wait
 from flo.engine import Namespace, Streams
-from flo.engine.group import MANY_MAX, MANY_SLICE, Delivery, check_names, check_stream_name, unread
+from flo.engine.group import MANY_SLICE, Delivery, check_names, check_stream_name, unread
 from flo.engine.stream import Bounds, id_text
 from flo.errors import BadRequest, NotFound, Refusal
+from flo.limits import ATOMIC_ITEMS_MAX
 from flo.operations.stream import DELIVERIES, IDS, RECORDS
 from flo.proto.shapes import NUMBERS, shape
 from flo.store.group import ACK_TIMEOUT_MS, DELIVERIES_DEFAULT
@@ -23,14 +24,14 @@ _count = NUMBERS["u32"].pack
 
 
 def _streams(namespace: Namespace, name: bytes, options: Options) -> Streams:
-    """The streams, where the request's names are within their limits."""
+    """The namespace's streams. Raises `BadRequest` if a name in the request is over its limit."""
     check_stream_name(name)
     check_names(options.get("group", b""), options.get("consumer", b""))
     return namespace.streams
 
 
 def _ids(value: bytes) -> list[int]:
-    ids: list[int] = shape(IDS).decode(value, MANY_MAX)[0]
+    ids: list[int] = shape(IDS).decode(value, ATOMIC_ITEMS_MAX)[0]
     return ids
 
 
@@ -71,7 +72,7 @@ def info(session: BinarySession, namespace: Namespace, name: bytes, value: bytes
 @handles("stream_trim")
 def trim(session: BinarySession, namespace: Namespace, name: bytes, value: bytes, options: Options) -> Result:
     if not {"start", "max_len", "max_age", "max_bytes"} & options.keys():
-        raise BadRequest("stream_trim needs one of the options start, max_len, max_age, max_bytes: what is to stay")
+        raise BadRequest("stream_trim needs at least one of the options start, max_len, max_age, max_bytes: they say which records stay")
     bounds = Bounds(
         options.get("max_len"),
         options["max_age"] * SECOND_MS if "max_age" in options else None,
@@ -171,7 +172,7 @@ def group_touch(session: BinarySession, namespace: Namespace, name: bytes, value
 
 
 def _counted(ids: list[int], step: Callable[[list[int]], int]) -> Result:
-    """How many of the ids `step` counts, given a slice of them at a time."""
+    """The number of ids that `step` counts; it gets the ids in slices of MANY_SLICE."""
     return _count(step(ids)) if len(ids) <= MANY_SLICE else _count_job(ids, step)
 
 

@@ -1,4 +1,4 @@
-"""The system, namespace and cluster operations over the binary protocol (SPEC section 2.3)."""
+"""The handlers of the system, namespace and cluster operations (SPEC section 2.3)."""
 
 import os
 import sys
@@ -14,7 +14,7 @@ from flo.commands.secret import FAILURE_SECONDS, is_right
 from flo.engine import Namespace
 from flo.errors import BadRequest, Unauthorized
 
-ALONE = "this server stands alone: it has no cluster to join or leave"
+ALONE = "this is a standalone server: there is no cluster to join or leave"
 
 
 @handles("ping")
@@ -61,7 +61,7 @@ def namespace_info(
 
 
 def describe_namespace(namespace: Namespace) -> dict[str, object]:
-    """What namespace_info tells. Keys include those expired and not swept yet."""
+    """The answer of namespace_info. `keys` includes expired keys that are not swept yet."""
     return {"name": namespace.name, "hash": f"{namespace.hash:#018x}", **namespace.counts(), "bytes": namespace.memory_bytes}
 
 
@@ -77,7 +77,7 @@ def cluster_status(session: BinarySession, namespace: Namespace, name: bytes, va
 
 
 def describe_server(host: Host, address: str) -> dict[str, object]:
-    """What cluster_status tells; `flo server status` prints it."""
+    """The answer of cluster_status; `flo server status` prints it."""
     engine, log, counters = host.engine, host.engine.log, host.counters
     return {
         "mode": "standalone",

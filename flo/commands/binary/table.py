@@ -1,9 +1,9 @@
-"""Which function answers which operation of the binary protocol.
+"""The table of the binary protocol: the function that answers each operation.
 
-A handler takes the session, the namespace, and the request's key, value and options, checked against the row in flo.operations; the
-option `limit` is always there for an operation that takes it. It gives the payload of an OK answer, or a job that does, or a `Wait`, which
-answers later, or `Held`; else it raises a refusal, or returns one that comes often. Most handlers are made from their row (rows.py);
-`handles` adds one that is written by hand.
+A handler takes the session, the namespace, and the request's key, value and options. They are checked against the row in flo.operations;
+the option `limit` is always there if the operation takes it. A handler returns the payload of an OK answer, a job that returns the payload,
+a `Wait` that answers later, or a `Held`. It raises a refusal; a frequent refusal it may return instead. Most handlers are made from their
+row (rows.py); `handles` adds a hand-written one.
 """
 
 import struct
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from flo.commands.runner import WAITING, Job, Later, Reply, Wait
 from flo.engine import Namespace
 from flo.errors import Refusal
+from flo.limits import KEY_BYTES_MAX
 from flo.operations import BY_NAME
 from flo.proto.binary import MAGIC, OK, RESPONSE, Request, encode_refusal, value_limit
 from flo.proto.row import Operation
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class Held(NamedTuple):
-    """A refusal that is held back for some seconds, by a timer."""
+    """A refusal that a timer sends after some seconds."""
 
     seconds: float
     refusal: Refusal
@@ -32,14 +33,13 @@ class Held(NamedTuple):
 Result = bytes | Job | Wait | Held | Refusal
 Options = dict[str, Any]  # by name
 Handler = Callable[["BinarySession", Namespace, bytes, bytes, Options], Result]
-KEY_BYTES_MAX = 0xFFFF
 
-Answerer = Callable[[Any, Any], Reply]  # gives the whole reply to a request without flags, as the runner calls it
+Answerer = Callable[[Any, Any], Reply]  # called by the runner: the whole reply to a request without flags
 
 
 class Served(NamedTuple):
-    """An operation that is answered. `key_most` and `value_most` are how many bytes its key and value may have without another look at its
-    row: -1 where each request needs one."""
+    """An operation and its answerer. A key of up to `key_most` bytes and a value of up to `value_most` bytes need no check against the row;
+    with -1 every request needs the check."""
 
     operation: Operation
     answer: Answerer
@@ -58,7 +58,7 @@ def head(code: int) -> int:
 
 
 def serve(row: Operation, answer: Answerer) -> None:
-    """Have `answer` give the whole reply of an operation."""
+    """Let `answer` give the whole reply of an operation."""
     key_most = -1 if row.required else KEY_BYTES_MAX if row.key else 0
     for code in row.codes:
         assert head(code) not in SERVED, f"{row.name} is handled twice"
@@ -66,7 +66,7 @@ def serve(row: Operation, answer: Answerer) -> None:
 
 
 def add_handler(row: Operation, handler: Handler) -> None:
-    """Have `handler` answer the operation."""
+    """Let `handler` answer the operation."""
     pack, plain = RESPONSE.pack, row.plain
 
     def answer(session: "BinarySession", request: Request) -> Reply:
@@ -85,7 +85,7 @@ def add_handler(row: Operation, handler: Handler) -> None:
 
 
 def reply_of(result: Result, request: Request) -> Reply:
-    """What the runner is given for what a handler gave."""
+    """The runner's reply for a handler's result."""
     _, _, req_id, *_ = request
     if isinstance(result, bytes):
         return RESPONSE.pack(MAGIC, OK, 0, req_id, len(result)) + result
@@ -96,7 +96,7 @@ def reply_of(result: Result, request: Request) -> Reply:
 
 
 def handles(name: str) -> Callable[[Handler], Handler]:
-    """Add a handler for the operation of that name."""
+    """Add a hand-written handler for the operation `name`."""
 
     def add(handler: Handler) -> Handler:
         add_handler(BY_NAME[name], handler)
@@ -106,5 +106,5 @@ def handles(name: str) -> Callable[[Handler], Handler]:
 
 
 def packs(name: str) -> Pack:
-    """What makes the payload of an operation's answer."""
+    """The function that packs the payload of an operation's answer."""
     return shape(BY_NAME[name].answer).pack

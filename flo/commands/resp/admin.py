@@ -15,6 +15,7 @@ from flo.commands.resp.table import Sub, command
 from flo.commands.runner import Reply
 from flo.config import SettingRow, assign, setting_rows
 from flo.errors import BadRequest, ConfigError
+from flo.limits import REQUEST_BYTES_MAX
 from flo.proto import resp
 from flo.proto.resp import EMPTY_ARRAY, OK, ZERO, array, bulk, bulk_array, error, mapping, verbatim
 from flo.store.kv import KEY_OVERHEAD_BYTES
@@ -224,7 +225,7 @@ def _config_values(host: Host) -> dict[str, str]:
         "timeout": "0",
         "tcp-keepalive": "0",
         "cluster-enabled": "no",
-        "proto-max-bulk-len": str(resp.REQUEST_BYTES_MAX),
+        "proto-max-bulk-len": str(REQUEST_BYTES_MAX),
         "notify-keyspace-events": "",
     }
     return values

@@ -2,8 +2,8 @@
 
 import re
 
-from flo.engine.kv import DEADLINE_MAX
 from flo.errors import BadRequest
+from flo.limits import DEADLINE_MAX
 
 I64_MIN, I64_MAX = -(1 << 63), (1 << 63) - 1
 NOT_AN_INTEGER = "value is not an integer or out of range"

@@ -23,15 +23,15 @@ from flo.commands.resp.streams import (
 )
 from flo.commands.resp.table import Sub, command
 from flo.commands.runner import WAITING, Job, Reply
-from flo.engine.group import MANY_SLICE, READ_MAX, Delivery, Groups, check_ids, lag
+from flo.engine.group import MANY_SLICE, Delivery, Groups, check_ids, lag
 from flo.engine.stream import id_text
 from flo.errors import BadRequest, NoGroup, Refusal
+from flo.limits import LIST_BYTES_MAX, LIST_ITEMS_MAX
 from flo.proto import resp
 from flo.proto.resp import EMPTY_ARRAY, OK, array, bulk
 from flo.store.group import NOT_COUNTED, Group, Pending
 from flo.store.stream import ID_MAX, Stream
 
-REPLY_BYTES_MAX = 16 << 20  # of one XREADGROUP: no further stream is read behind it
 FULL_COUNT = 10  # of each list in XINFO STREAM FULL, where COUNT does not say
 FULL_COUNT_MAX = 1000
 FULL_ROWS_MAX = 10_000  # consumers and deliveries that one XINFO STREAM FULL shows
@@ -127,7 +127,7 @@ def _delete_consumer(groups: Groups, name: bytes, group: bytes, consumer: bytes)
     flags="write blocking movablekeys",
     access="RO access",
     streams_from=4,
-    differs=f"at most {READ_MAX:,} records at a time; a group made by Flo's own operations delivers what ran out first",
+    differs=f"at most {LIST_ITEMS_MAX:,} records at a time; a group made by Flo's own operations delivers what ran out first",
 )
 def xreadgroup(session: RespSession, args: list[bytes]) -> Reply:
     options = read_options(args)
@@ -144,9 +144,9 @@ def xreadgroup(session: RespSession, args: list[bytes]) -> Reply:
             )
         after.append(None if arg == b">" else stream_id(arg))
         groups.need(name, group, " in XREADGROUP with GROUP option")
-    count = min(options.limit, READ_MAX)
+    count = min(options.limit, LIST_ITEMS_MAX)
     rows: list[tuple[bytes, bytes]] = []
-    left, room = READ_MAX, REPLY_BYTES_MAX  # of all streams together: others wait meanwhile
+    left, room = LIST_ITEMS_MAX, LIST_BYTES_MAX  # of all streams together: others wait meanwhile
     for name, ident in zip(options.names, after, strict=True):
         if left <= 0 or room <= 0:
             break
@@ -330,7 +330,7 @@ def _claimed(session: RespSession, found: list[Delivery], just_id: bool) -> byte
     keys=(1, 1, 1),
     access="RW delete",
     flags="write fast",
-    differs=f"at most {READ_MAX:,} at a time",
+    differs=f"at most {LIST_ITEMS_MAX:,} at a time",
 )
 def xautoclaim(session: RespSession, args: list[bytes]) -> Reply:
     name, group, consumer = args[1:4]
@@ -347,7 +347,9 @@ def xautoclaim(session: RespSession, args: list[bytes]) -> Reply:
         else:
             raise syntax_error()
         at += 1
-    following, claimed, gone = _groups(session).claim_idle(name, group, consumer, min_idle, start, min(count, READ_MAX), count=not just_id)
+    following, claimed, gone = _groups(session).claim_idle(
+        name, group, consumer, min_idle, start, min(count, LIST_ITEMS_MAX), count=not just_id
+    )
     return array([bulk(id_text(following)), _claimed(session, claimed, just_id), array([bulk(id_text(ident)) for ident in gone])])
 
 

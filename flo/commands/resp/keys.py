@@ -9,8 +9,9 @@ from flo.commands.resp.session import RespSession
 from flo.commands.resp.table import command
 from flo.commands.runner import Job, Reply
 from flo.engine import KeyValue
-from flo.engine.kv import DEADLINE_MAX, check_count
+from flo.engine.kv import check_count
 from flo.errors import BadRequest, NotFound
+from flo.limits import DEADLINE_MAX
 from flo.proto import resp
 from flo.proto.resp import OK, ONE, ZERO, array, bulk, bulk_array, bulk_or_nil
 from flo.store.kv import COUNTER, JSON, STRING, entry_deadline

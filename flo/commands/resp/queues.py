@@ -10,8 +10,9 @@ from flo.commands.resp.session import RespSession, wrong_arity
 from flo.commands.resp.table import Sub, command
 from flo.commands.runner import WAITING, Job, Reply
 from flo.engine import Queues
-from flo.engine.queue import DEQUEUE_MAX, LIST_MAX, Message, Receipt, peek_job
+from flo.engine.queue import Message, Receipt, peek_job
 from flo.errors import BadRequest
+from flo.limits import DEQUEUE_MAX, LIST_ITEMS_MAX
 from flo.proto import resp
 from flo.proto.resp import EMPTY_ARRAY, NIL3, NIL_ARRAY2, array, bulk, bulk_array
 
@@ -287,7 +288,7 @@ def qdlq(session: RespSession, args: list[bytes]) -> Reply:
     sub, name, rest = args[1].upper(), args[2], args[3:]
     queues = _queues(session)
     if sub == b"LIST":
-        count = integer(_options(rest, b"COUNT").get(b"COUNT", b"100"), 1, LIST_MAX, f"COUNT is 1 to {LIST_MAX}")
+        count = integer(_options(rest, b"COUNT").get(b"COUNT", b"100"), 1, LIST_ITEMS_MAX, f"COUNT is 1 to {LIST_ITEMS_MAX}")
         return _shown(queues.dead_letters(name, count))
     if sub == b"REQUEUE":
         return resp.integer(queues.requeue(name, [receipt(arg)[0] for arg in rest]))

@@ -12,12 +12,12 @@ from flo.engine import Streams
 from flo.engine.group import MANY_SLICE, check_ids
 from flo.engine.stream import FIELDS, RAW, Bounds, StreamRecord, id_text
 from flo.errors import BadRequest, Damaged, NotFound
+from flo.limits import LIST_BYTES_MAX
 from flo.proto import fields, resp
 from flo.proto.resp import EMPTY_ARRAY, NIL3, NIL_ARRAY2, OK, array, bulk
 from flo.store.stream import CHUNK_RECORDS, ID_HALF_MAX, ID_MAX, SEQ_BITS, Stream
 
 INVALID_ID = "Invalid stream ID specified as stream command argument"
-REPLY_BYTES_MAX = 16 << 20  # of one XREAD: no further stream is read behind it
 READ_SLICE = 256  # records that XREAD reads in one slice
 DATA = b"data"  # the one field of a record that is bytes to the binary protocol
 LIMIT_DEFAULT = 100 * CHUNK_RECORDS  # records that a trim with ~ removes at once
@@ -458,7 +458,7 @@ def _has(streams: Streams, name: bytes, after: int) -> bool:
 
 def _xread_job(session: RespSession, after: list[tuple[bytes, int]], count: int) -> Generator[None, None, list[bytes]]:
     rows: list[tuple[bytes, bytes]] = []
-    room, looked = REPLY_BYTES_MAX, 0
+    room, looked = LIST_BYTES_MAX, 0  # of all streams together: no further stream is read behind it
     for name, ident in after:
         if ident >= ID_MAX or room <= 0:
             continue

@@ -5,8 +5,9 @@ from flo.commands.resp.arguments import integer, syntax_error
 from flo.commands.resp.session import RespSession
 from flo.commands.resp.table import command
 from flo.commands.runner import Job, Reply
-from flo.engine.kv import HISTORY_BYTES_MAX, VALUE_BYTES_MAX, WRONG_KIND_TEXT, check_count
+from flo.engine.kv import WRONG_KIND_TEXT, check_count
 from flo.errors import BadRequest, Conflict, WrongKind
+from flo.limits import LIST_BYTES_MAX, VALUE_BYTES_MAX
 from flo.proto import resp
 from flo.proto.resp import OK, ONE, ZERO, array, bulk, bulk_or_nil
 from flo.store.kv import JSON, KIND_MASK, PLAIN_MAX, Found, entry_version, tail_bytes
@@ -563,7 +564,7 @@ def history(session: RespSession, args: list[bytes]) -> Reply:
 
 
 def _history(session: RespSession, key: bytes, limit: int) -> Job:
-    versions = yield from session.namespace.kv.history_job(key, limit, HISTORY_BYTES_MAX)
+    versions = yield from session.namespace.kv.history_job(key, limit, LIST_BYTES_MAX)
     items = [
         array([resp.integer(item.version), resp.integer(item.time), bulk_or_nil(None if item.tombstone else item.value, session.v3)])
         for item in versions
