@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 from flo.commands.guesses import Guesses
 from flo.commands.progress import Progress
+from flo.commands.tallies import Tallies
 from flo.config import Settings
 from flo.engine import Engine
 from flo.waits import Waits
@@ -126,6 +127,7 @@ class Host(Protocol):
     engine: Engine
     settings: Settings
     counters: Counters
+    tallies: Tallies
     secret: bytes | None
     guesses: Guesses  # of the secret
     port: int
@@ -158,6 +160,9 @@ class Host(Protocol):
 
     def known(self, connection: Peer) -> None:
         """A connection has shown its protocol, and given the secret if there is one: it is no newcomer any more."""
+
+    def set_slow(self, connection: Peer, slow: bool) -> None:
+        """The connection's requests take long, or no longer do: others are served first."""
 
     def call_later(self, seconds: float, callback: Callable[[], None]) -> Timer:
         """Call `callback` in a turn that begins so many seconds from now."""
