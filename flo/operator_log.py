@@ -8,8 +8,8 @@ It never makes the server wait, and never floods: strangers cause events too.
   numbers.
 
 Standard error is shared with other processes (a shell, the compaction), and O_NONBLOCK belongs to all who share it. So a pipe or a terminal
-is opened again, for a descriptor with a flag of its own. Where that is not possible, and for a socket, each write is of PIPE_BUF bytes at
-most, behind a poll that says that there is room.
+is opened again, for a descriptor with a flag of its own. Where that is not possible (a terminal of another user), and for a socket, each
+write is of PIPE_BUF bytes at most, to a terminal of one, behind a poll that says that there is room.
 
 It does not use Python's `logging`: that costs 15 ms at start-up, and the server has one thread and one destination.
 """
@@ -71,8 +71,11 @@ class OperatorLog:
             descriptor = sys.stderr.fileno()
         self._descriptor = None if descriptor is None else _own(descriptor)
         self._poll = select.poll()
+        self._piece_bytes = select.PIPE_BUF  # a pipe that is ready takes as many
         if self._descriptor is not None:
             self._poll.register(self._descriptor, select.POLLOUT)
+            if self._descriptor == descriptor and os.isatty(self._descriptor):
+                self._piece_bytes = 1  # a terminal that is ready may take no more, and the write would wait for room for the rest
 
     def write(self, level: str, message: str, **details: object) -> None:
         """Write one event, unless there were too many of its kind. A closed destination is not an error."""
@@ -137,7 +140,7 @@ class OperatorLog:
                 raise OSError("there is no standard error")
             if not self._poll.poll(0):
                 return False
-            sent = os.write(self._descriptor, data[: select.PIPE_BUF])
+            sent = os.write(self._descriptor, data[: self._piece_bytes])
         except BlockingIOError:
             return False
         except OSError:  # nobody will ever read it
