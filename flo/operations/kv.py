@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from flo.given import Text, several
 from flo.limits import ATOMIC_ITEMS_MAX, LIST_BYTES_MAX, LIST_ITEMS_MAX
 from flo.operations.row import Operations, another, call, operation
-from flo.proto.row import Command
+from flo.proto.row import Command, Http
 
 MGET_KEYS_MAX = 256
 PATH_HELP = "the part, such as $.items[0].name. Default: $, the whole document"
@@ -70,6 +70,7 @@ class KeyOperations(Operations):
         also=0x101,
         refusals="NOT_FOUND",
         command=Command("kv get", "print the value of a key", "value"),
+        http=Http("GET kv/{ns}/keys/{key}"),
     )
     def get(self, key: Text) -> Entry | None:
         """The key's (version, value); None if the key is missing."""
@@ -105,6 +106,7 @@ class KeyOperations(Operations):
                 "if_present": "only if the key exists",
             },
         ),
+        http=Http("PUT kv/{ns}/keys/{key}"),
     )
     def put(
         self,
@@ -127,6 +129,7 @@ class KeyOperations(Operations):
         summary="Deletes a key; answers the version of its tombstone.",
         also=0x103,
         refusals="NOT_FOUND, CONFLICT",
+        http=Http("DELETE kv/{ns}/keys/{key}"),
     )
     def delete(self, key: Text, *, cas: int | None = None) -> int | None:
         """Delete the key; returns the version of its tombstone, None if the key was missing."""
@@ -140,6 +143,7 @@ class KeyOperations(Operations):
         limits=(100, LIST_ITEMS_MAX),
         also=0x104,
         decode=_page,
+        http=Http("GET kv/{ns}/keys", "items"),
     )
     def scan_page(self, prefix: Text = b"", *, limit: int | None = None, cursor: Text = b"", keys_only: bool = False) -> Page:
         """One page of the keys with a prefix, ascending."""
@@ -152,6 +156,7 @@ class KeyOperations(Operations):
         answer="count u32, (version u64)*",
         summary=f"Sets up to {ATOMIC_ITEMS_MAX:,} keys, all or nothing. A ttl of 0: no deadline.",
         item=_with_ttl,
+        http=Http("POST kv/{ns}/keys", "versions"),
     )
     def batch_put(self, items: Iterable[tuple[Text, Text] | tuple[Text, Text, int]]) -> list[int]:
         """Set every (key, value) or (key, value, ttl in seconds), all or none; returns their versions."""
@@ -164,6 +169,7 @@ class KeyOperations(Operations):
         limits=(10, LIST_ITEMS_MAX),
         also=0x105,
         command=Command("kv history", "show the versions of a key, newest first", "versions", help={"limit": "how many. Default: 10"}),
+        http=Http("GET kv/{ns}/keys/{key}/history", "items"),
     )
     def history(self, key: Text, limit: int | None = None) -> list[HistoryItem]:
         """The key's versions, newest first."""
@@ -176,6 +182,7 @@ class KeyOperations(Operations):
         summary="Sets a key if it has the given version.",
         refusals="CONFLICT",
         version="cas_version",
+        http=Http("PUT kv/{ns}/keys/{key}"),
     )
     def cas(self, key: Text, value: Text, version: int, *, ttl: int | None = None) -> int:
         """Set the key if it has this version (0: if it does not exist); returns the new version. Raises `Conflict`."""
@@ -188,6 +195,7 @@ class KeyOperations(Operations):
         answer="count u16, (found bool, version u64, value blob)*",
         summary=f"Reads up to {MGET_KEYS_MAX} keys, in their order. More than {LIST_BYTES_MAX >> 20} MiB of values are refused.",
         decode=_entries,
+        http=Http("POST kv/{ns}/mget", "items"),
     )
     def mget(self, keys: Iterable[Text]) -> list[Entry | None]:
         """Up to 256 keys at once, in their order."""
@@ -201,6 +209,7 @@ class KeyOperations(Operations):
         refusals="CONFLICT if the value is not a number, or past 64 bits",
         needs_kind=True,
         command=Command("kv incr", "add to a counter", "fields", help={"delta": "the number to add. Default: 1"}, last="delta"),
+        http=Http("POST kv/{ns}/keys/{key}/incr"),
     )
     def incr(self, key: Text, delta: int = 1) -> Counter:
         """Add to a counter; returns (value, version). Raises `WrongKind` if the value is not a number, or would pass 64 bits."""
@@ -213,6 +222,7 @@ class KeyOperations(Operations):
         refusals="NOT_FOUND for the key or the path; CONFLICT if the value is not a document",
         needs_kind=True,
         command=Command("kv jget", "print a JSON document, or part of one", "value", help={"path": PATH_HELP}, last="path"),
+        http=Http("GET kv/{ns}/keys/{key}/json"),
     )
     def json_get(self, key: Text, path: Text = b"$") -> Entry:
         """(version, JSON text at the path). Raises `NotFound`, and `WrongKind` if the key holds no document."""
@@ -234,6 +244,7 @@ class KeyOperations(Operations):
             {"value": "a JSON text; - reads it from standard input", "path": PATH_HELP},
             "path",
         ),
+        http=Http("PUT kv/{ns}/keys/{key}/json"),
     )
     def json_set(self, key: Text, value: Text, path: Text = b"$", *, cas: int | None = None) -> int:
         """Set the JSON text at the path; returns the document's version. Raises `NotFound` if the path's parent is missing, `WrongKind` if
@@ -248,6 +259,7 @@ class KeyOperations(Operations):
         refusals="NOT_FOUND; CONFLICT",
         needs_kind=True,
         command=Command("kv jdel", "delete a JSON document, or part of one", "version", "deleted, version {}", {"path": PATH_HELP}, "path"),
+        http=Http("DELETE kv/{ns}/keys/{key}/json"),
     )
     def json_delete(self, key: Text, path: Text = b"$", *, cas: int | None = None) -> int:
         """Delete the JSON at the path; returns the version. Raises `NotFound`, `WrongKind`, `Conflict`."""
@@ -260,6 +272,7 @@ class KeyOperations(Operations):
         summary="Sets a key's deadline; a ttl of 0 removes it.",
         refusals="NOT_FOUND, CONFLICT",
         command=Command("kv touch", "give a key a time to live", "version", "OK, version {}", {"ttl": "the time to live; 0 for ever"}),
+        http=Http("POST kv/{ns}/keys/{key}/touch"),
     )
     def touch(self, key: Text, ttl: int, *, cas: int | None = None) -> int:
         """Let the key expire after `ttl` seconds, 0 for never; returns its version. Raises `NotFound`."""
@@ -272,6 +285,7 @@ class KeyOperations(Operations):
         summary="Removes a key's deadline.",
         refusals="NOT_FOUND, CONFLICT",
         command=Command("kv persist", "remove a key's time to live", "version", "OK, version {}"),
+        http=Http("POST kv/{ns}/keys/{key}/persist"),
     )
     def persist(self, key: Text, *, cas: int | None = None) -> int:
         """Remove the key's deadline; returns its version. Raises `NotFound`."""
@@ -283,6 +297,7 @@ class KeyOperations(Operations):
         answer="exists bool",
         summary="1 if the key exists, else 0.",
         command=Command("kv exists", "say whether a key exists: exit 0 or 1", "exists"),
+        http=Http("GET kv/{ns}/keys/{key}/exists"),
     )
     def exists(self, key: Text) -> bool:
         """Whether the key exists."""

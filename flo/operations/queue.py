@@ -8,7 +8,7 @@ from flo.errors import BadRequest
 from flo.given import Text, several, text
 from flo.limits import DEQUEUE_MAX, LIST_ITEMS_MAX
 from flo.operations.row import Call, Operations, call, operation
-from flo.proto.row import Command, Resp
+from flo.proto.row import Command, Http, Resp
 
 MESSAGES = "count u32, (seq u64, priority u8, attempts u32, time i64, payload blob)*"
 RECEIPTS = "count u32, (seq u64, attempt u32)*"
@@ -70,6 +70,7 @@ class QueueOperations(Operations):
                 "dedup": "add nothing if this key was used in the last 300 s",
             },
         ),
+        http=Http("POST queues/{ns}/{key}/messages"),
     )
     def enqueue(
         self, queue: Text, payload: Text, *, priority: int | None = None, delay: int | None = None, dedup: Text | None = None
@@ -93,6 +94,7 @@ class QueueOperations(Operations):
                 "block": "wait so many ms for a message; 0 for ever",
             },
         ),
+        http=Http("POST queues/{ns}/{key}/dequeue", "messages"),
     )
     def dequeue(self, queue: Text, limit: int | None = None, *, lease: int | None = None, block: int | None = None) -> list[Message]:
         """Lease up to `limit` messages (1), for `lease` ms. `block` is how many ms to wait for the first, 0 for ever."""
@@ -106,6 +108,7 @@ class QueueOperations(Operations):
         summary="Removes messages that the client has finished.",
         item=_receipt,
         command=Command("queue ack", "acknowledge messages, which removes them", "count", "removed {} messages"),
+        http=Http("POST queues/{ns}/{key}/ack"),
     )
     def ack(self, queue: Text, *receipts: Receipt) -> int:
         """Acknowledge and remove messages; returns how many of the receipts were valid."""
@@ -131,6 +134,7 @@ class QueueOperations(Operations):
             "write fast",
             {"dead": "DLQ", "delay": "DELAY"},
         ),
+        http=Http("POST queues/{ns}/{key}/nack"),
     )
     def nack(self, queue: Text, *receipts: Receipt, delay: int | None = None, dead: bool = False) -> int:
         """Give messages back, after `delay` ms, or to the dead letters; returns how many of the receipts were valid."""
@@ -148,6 +152,7 @@ class QueueOperations(Operations):
             "messages",
             help={"limit": "how many. Default: 100"},
         ),
+        http=Http("GET queues/{ns}/{key}/messages", "messages"),
     )
     def peek(self, queue: Text, limit: int | None = None) -> list[Message]:
         """The ready messages, in the order of their delivery."""
@@ -168,6 +173,7 @@ class QueueOperations(Operations):
             {"lease": "so many ms from now. Default: the queue's own lease"},
         ),
         resp=Resp("QTOUCH", "Extend leases: they end so many ms from now.", "write fast", first="lease"),
+        http=Http("POST queues/{ns}/{key}/touch"),
     )
     def touch(self, queue: Text, *receipts: Receipt, lease: int | None = None) -> int:
         """Extend leases: they end `lease` ms from now. Returns how many of the receipts were valid."""
@@ -179,6 +185,7 @@ class QueueOperations(Operations):
         answer=MESSAGES,
         summary="Shows dead letters, oldest first; time is when they died.",
         limits=(100, LIST_ITEMS_MAX),
+        http=Http("GET queues/{ns}/{key}/dlq", "messages"),
     )
     def dead_letters(self, queue: Text, limit: int | None = None) -> list[Message]:
         """Dead letters, oldest first."""
@@ -191,6 +198,7 @@ class QueueOperations(Operations):
         answer="requeued u32",
         summary="Puts dead letters back into the queue; their failed deliveries no longer count.",
         item=_seq,
+        http=Http("POST queues/{ns}/{key}/dlq/requeue"),
     )
     def requeue(self, queue: Text, seqs: Iterable[Message | int]) -> int:
         """Put dead letters back, each given by its `Message` or its seq; returns how many were found."""
@@ -204,6 +212,7 @@ class QueueOperations(Operations):
         answer="deleted u32",
         summary="Deletes dead letters.",
         item=_seq,
+        http=Http("POST queues/{ns}/{key}/dlq/delete"),
     )
     def delete_dead(self, queue: Text, seqs: Iterable[Message | int] | None = None) -> int:
         """Delete dead letters, each given by its `Message` or its seq (None: all); returns how many."""
@@ -216,6 +225,7 @@ class QueueOperations(Operations):
         summary="Shows a queue's counts and configuration.",
         command=Command("queue stats", "show a queue's counts and configuration", "table"),
         resp=Resp("QSTATS", "Counts and configuration of a queue.", "readonly fast"),
+        http=Http("GET queues/{ns}/{key}"),
     )
     def stats(self, queue: Text) -> dict[str, Any]:
         """Counts and configuration."""
@@ -227,12 +237,18 @@ class QueueOperations(Operations):
         answer="removed u32",
         summary="Removes every message; dead letters stay.",
         command=Command("queue purge", "remove every message of a queue; dead letters stay", "count", "removed {} messages"),
+        http=Http("POST queues/{ns}/{key}/purge"),
     )
     def purge(self, queue: Text) -> int:
         """Remove every message; returns how many there were."""
 
     @operation(
-        "queue_list", 0x2B, answer="queues json", summary="Lists the queues by name, with their stats.", limits=(100, LIST_ITEMS_MAX)
+        "queue_list",
+        0x2B,
+        answer="queues json",
+        summary="Lists the queues by name, with their stats.",
+        limits=(100, LIST_ITEMS_MAX),
+        http=Http("GET queues/{ns}"),
     )
     def list_page(self, limit: int | None = None, cursor: Text = b"") -> dict[str, Any]:
         """The queues with their stats, a page at a time: docs/wire-protocol.md, "Queues"."""
@@ -257,6 +273,7 @@ class QueueOperations(Operations):
             "write",
             {"lease": "LEASE", "max_attempts": "MAXATTEMPTS"},
         ),
+        http=Http("PUT queues/{ns}/{key}"),
     )
     def configure(self, queue: Text, *, lease: int | None = None, max_attempts: int | None = None) -> None:
         """Set a queue's own lease (ms) or maximum of attempts (0 for no bound)."""
@@ -269,6 +286,7 @@ class QueueOperations(Operations):
         summary="Stops or resumes a queue's deliveries. A paused queue still takes messages, and stays paused over a restart.",
         command=Command("queue pause", "stop a queue's deliveries (on), or resume them (off)", "done"),
         resp=Resp("QPAUSE", "Stop or resume a queue's deliveries.", "write"),
+        http=Http("POST queues/{ns}/{key}/pause"),
     )
     def pause(self, queue: Text, paused: bool) -> None:
         """Stop or resume the queue's deliveries. A paused queue still takes messages, and stays paused over a restart."""

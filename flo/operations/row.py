@@ -29,7 +29,7 @@ from flo.operations.options import BY_NAME as OPTION_BY_NAME
 from flo.operations.options import BY_PARAMETER
 from flo.proto import binary
 from flo.proto.binary import Response, decode_answer, encode_request, error_of
-from flo.proto.row import Command, Operation, Option, Resp
+from flo.proto.row import Command, Http, Operation, Option, Resp
 from flo.proto.shapes import Shape, shape
 
 P = ParamSpec("P")
@@ -141,6 +141,7 @@ def operation(
     decode: Callable[..., Any] | None = None,
     command: Command | None = None,
     resp: Resp | None = None,
+    http: Http | None = None,
     **names: str,
 ) -> Callable[[F], F]:
     """Declare an operation by a method without a body. `method` is the engine's method, as `part.method` of a namespace; without it, the
@@ -181,6 +182,9 @@ def operation(
             command,
             resp,
             needs_kind,
+            http,
+            parts[0] if keyed else "",
+            value_parameter,
         )
         assert name not in BY_NAME, f"{name} is declared twice"
         OPERATIONS.append(row)

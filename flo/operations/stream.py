@@ -9,7 +9,7 @@ from flo.limits import LIST_ITEMS_MAX
 from flo.operations.ids import Id, StreamId, from_wire
 from flo.operations.row import Call, Operations, call, operation
 from flo.proto import fields
-from flo.proto.row import Command
+from flo.proto.row import Command, Http
 
 RECORDS = "count u32, (id id, kind u8, payload blob)*"
 DELIVERIES = "count u32, (id id, kind u8, deliveries u32, payload blob)*"
@@ -73,6 +73,7 @@ class StreamOperations(Operations):
         command=Command(
             "stream append", "append a record and print its id", "id", "{}", {"payload": "the record; - reads it from standard input"}
         ),
+        http=Http("POST streams/{ns}/{key}/records"),
     )
     def append(self, stream: Text, payload: Text) -> StreamId:
         """Append a record; returns its id."""
@@ -86,6 +87,7 @@ class StreamOperations(Operations):
         limits=(100, LIST_ITEMS_MAX),
         waits=True,
         decode=_records,
+        http=Http("GET streams/{ns}/{key}/records", "records"),
     )
     def read(
         self,
@@ -117,6 +119,7 @@ class StreamOperations(Operations):
                 "max_bytes": "keep at most so many bytes of payloads",
             },
         ),
+        http=Http("PUT streams/{ns}/{key}"),
     )
     def create(self, stream: Text, *, max_len: int | None = None, max_age: int | None = None, max_bytes: int | None = None) -> None:
         """Create an empty stream. It keeps at most `max_len` records, records up to `max_age` seconds old, and `max_bytes` of payloads.
@@ -129,6 +132,7 @@ class StreamOperations(Operations):
         summary="Shows a stream's ids, size and groups; zeros if it is missing. The last id is the highest it ever had.",
         decode=_info,
         command=Command("stream info", "show a stream's ids, size and groups", "table"),
+        http=Http("GET streams/{ns}/{key}"),
     )
     def info(self, stream: Text) -> StreamInfo:
         """The stream's ids, size and groups; zeros if the stream is missing."""
@@ -151,6 +155,7 @@ class StreamOperations(Operations):
                 "dry_run": "remove nothing; print how many records would go",
             },
         ),
+        http=Http("POST streams/{ns}/{key}/trim"),
     )
     def trim(
         self,
@@ -183,6 +188,7 @@ class StreamOperations(Operations):
                 "max_deliver": "make a record a dead letter after so many deliveries; 0: never. Default: 10",
             },
         ),
+        http=Http("PUT streams/{ns}/{key}/groups/{group}"),
     )
     def group_create(
         self,
@@ -217,6 +223,7 @@ class StreamOperations(Operations):
                 "no_ack": "acknowledge the records as they are delivered",
             },
         ),
+        http=Http("POST streams/{ns}/{key}/groups/{group}/read", "records"),
     )
     def group_read(
         self, stream: Text, group: Text, consumer: Text, *, limit: int | None = None, block: int | None = None, no_ack: bool = False
@@ -233,6 +240,7 @@ class StreamOperations(Operations):
         refusals=NO_GROUP,
         item=_id,
         command=Command("stream group ack", "acknowledge deliveries; deletes dead letters", "count", "acknowledged {} records"),
+        http=Http("POST streams/{ns}/{key}/groups/{group}/ack"),
     )
     def ack(self, stream: Text, group: Text, *ids: Id | StreamRecord) -> int:
         """Acknowledge deliveries; returns how many were pending."""
@@ -255,6 +263,7 @@ class StreamOperations(Operations):
             "gave back {} records",
             {"delay": "deliver again after so many ms at the earliest"},
         ),
+        http=Http("POST streams/{ns}/{key}/groups/{group}/nack"),
     )
     def nack(self, stream: Text, group: Text, *ids: Id | StreamRecord, delay: int | None = None, consumer: Text | None = None) -> int:
         """Give deliveries back, after `delay` ms; returns how many were pending."""
@@ -274,6 +283,7 @@ class StreamOperations(Operations):
             "extended {} records",
             {"lease": "so many ms from now. Default: the group's own timeout"},
         ),
+        http=Http("POST streams/{ns}/{key}/groups/{group}/touch"),
     )
     def touch(self, stream: Text, group: Text, *ids: Id | StreamRecord, lease: int | None = None, consumer: Text | None = None) -> int:
         """Extend the time to acknowledge to `lease` ms from now (None: the group's own timeout); returns how many were pending."""
@@ -285,6 +295,7 @@ class StreamOperations(Operations):
         summary="Shows the unacknowledged deliveries and the dead letters: the first 1,000 of each.",
         refusals=NO_GROUP,
         command=Command("stream group pending", "show the unacknowledged deliveries and the dead letters", "table"),
+        http=Http("GET streams/{ns}/{key}/groups/{group}/pending"),
     )
     def pending(self, stream: Text, group: Text) -> dict[str, Any]:
         """The unacknowledged deliveries and the dead letters."""
@@ -303,6 +314,7 @@ class StreamOperations(Operations):
             "deliveries",
             help={"min_idle": "only records delivered at least so long ago. Default: 0", "limit": "how many. Default: 100"},
         ),
+        http=Http("POST streams/{ns}/{key}/groups/{group}/claim", "records"),
     )
     def claim(
         self, stream: Text, group: Text, consumer: Text, *, min_idle: int | None = None, limit: int | None = None
@@ -316,6 +328,7 @@ class StreamOperations(Operations):
         summary="Shows a group and its consumers.",
         refusals=NO_GROUP,
         command=Command("stream group info", "show a group and its consumers", "table"),
+        http=Http("GET streams/{ns}/{key}/groups/{group}"),
     )
     def group_info(self, stream: Text, group: Text) -> dict[str, Any]:
         """A group's figures and consumers."""
@@ -326,12 +339,18 @@ class StreamOperations(Operations):
         summary="Deletes a group with its consumers, deliveries and dead letters.",
         refusals=NO_GROUP,
         command=Command("stream group delete", "delete a group, its consumers and its deliveries", "done", "OK"),
+        http=Http("DELETE streams/{ns}/{key}/groups/{group}"),
     )
     def group_delete(self, stream: Text, group: Text) -> None:
         """Delete a group."""
 
     @operation(
-        "stream_list", 0x3E, answer="streams json", summary="Lists the streams by name, with their sizes.", limits=(100, LIST_ITEMS_MAX)
+        "stream_list",
+        0x3E,
+        answer="streams json",
+        summary="Lists the streams by name, with their sizes.",
+        limits=(100, LIST_ITEMS_MAX),
+        http=Http("GET streams/{ns}"),
     )
     def list_page(self, limit: int | None = None, cursor: Text = b"") -> dict[str, Any]:
         """The streams, a page at a time: docs/wire-protocol.md, "Streams"."""
@@ -342,6 +361,7 @@ class StreamOperations(Operations):
         "streams.delete",
         summary="Deletes a stream with its groups; a missing stream is no error.",
         command=Command("stream delete", "delete a stream with its groups", "done", "OK"),
+        http=Http("DELETE streams/{ns}/{key}"),
     )
     def delete(self, stream: Text) -> None:
         """Delete a stream with its groups."""

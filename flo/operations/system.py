@@ -7,7 +7,7 @@ from typing import Any
 from flo.given import Text
 from flo.limits import NAMESPACE_NAME_BYTES_MAX
 from flo.operations.row import Operations, call, operation
-from flo.proto.row import Command
+from flo.proto.row import Command, Http
 
 
 class ServerOperations(Operations):
@@ -47,6 +47,7 @@ class NamespaceOperations(Operations):
             "namespace {name} exists; use it with -n",
             {"name": f"1 to {NAMESPACE_NAME_BYTES_MAX} letters, digits, '.', '_', ':' and '-'"},
         ),
+        http=Http("PUT namespaces/{key}"),
     )
     def create(self, name: Text) -> None:
         """Create a namespace; no error if it exists."""
@@ -58,6 +59,7 @@ class NamespaceOperations(Operations):
         summary="Lists the names of all namespaces, in order.",
         plain=True,
         decode=lambda names: [name.decode() for name in names],
+        http=Http("GET namespaces", "namespaces"),
     )
     def list(self) -> builtins.list[str]:
         """Every namespace's name."""
@@ -70,11 +72,20 @@ class NamespaceOperations(Operations):
         plain=True,
         refusals="CONFLICT if it holds anything live, or is `default`",
         command=Command("ns delete", "delete an empty namespace", "done", "namespace {name} is deleted"),
+        http=Http("DELETE namespaces/{key}"),
     )
     def delete(self, name: Text) -> None:
         """Delete an empty namespace. Raises `Conflict` if anything is in it."""
 
-    @operation("namespace_info", 0x73, key="its name", answer="info json", summary="Shows a namespace's counts and memory.", plain=True)
+    @operation(
+        "namespace_info",
+        0x73,
+        key="its name",
+        answer="info json",
+        summary="Shows a namespace's counts and memory.",
+        plain=True,
+        http=Http("GET namespaces/{key}"),
+    )
     def info(self, name: Text) -> dict[str, Any]:
         """A namespace's contents and memory, as counts."""
 
@@ -90,6 +101,7 @@ class ClusterOperations(Operations):
         summary="Refused: this is a standalone server.",
         plain=True,
         refusals="BAD_REQUEST always",
+        http=Http("POST cluster/join"),
     )
     def join(self, value: Text = b"") -> None:
         """Join a cluster: always refused."""
@@ -102,15 +114,30 @@ class ClusterOperations(Operations):
         summary="Refused: this is a standalone server.",
         plain=True,
         refusals="BAD_REQUEST always",
+        http=Http("POST cluster/leave"),
     )
     def leave(self, value: Text = b"") -> None:
         """Leave a cluster: always refused."""
 
-    @operation("cluster_status", 0xC2, answer="status json", summary="Shows the server's status.", plain=True)
+    @operation(
+        "cluster_status",
+        0xC2,
+        answer="status json",
+        summary="Shows the server's status.",
+        plain=True,
+        http=Http("GET cluster"),
+    )
     def status(self) -> dict[str, Any]:
         """The server's status: docs/wire-protocol.md, "JSON answers"."""
 
-    @operation("cluster_partition_table", 0xC3, answer="table json", summary="One partition, held by this server.", plain=True)
+    @operation(
+        "cluster_partition_table",
+        0xC3,
+        answer="table json",
+        summary="One partition, held by this server.",
+        plain=True,
+        http=Http("GET cluster/partitions"),
+    )
     def partition_table(self) -> dict[str, Any]:
         """One partition, on this server."""
 

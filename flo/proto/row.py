@@ -45,6 +45,15 @@ class Resp(NamedTuple):
     first: str = ""  # an option whose argument stands behind the key, without a word
 
 
+class Http(NamedTuple):
+    """An operation's route over HTTP: the method and the path below /api/v1/, as `PUT kv/{ns}/keys/{key}`. `{ns}` is the namespace, `{key}`
+    the request's key; any other word in braces is an option. A key that has no place in the path is a query parameter, as the options are.
+    `items` is the name, in JSON, of the list in the answer."""
+
+    route: str
+    items: str = ""
+
+
 class Operation(NamedTuple):
     """One operation.
 
@@ -76,6 +85,9 @@ class Operation(NamedTuple):
     command: Command | None = None
     resp: Resp | None = None
     needs_kind: bool = False  # whether it is refused as CONFLICT where the key holds another kind of value
+    http: Http | None = None
+    key_parameter: str = ""  # the key's name in a program
+    value_parameter: str = ""  # the value's
 
     @property
     def codes(self) -> tuple[int, ...]:
