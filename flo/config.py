@@ -118,6 +118,14 @@ def parse_databases(value: Any) -> tuple[str, ...]:
     return names
 
 
+def parse_names(value: Any) -> tuple[str, ...]:
+    """Names, in small letters: a list, or text with commas."""
+    names = value.split(",") if isinstance(value, str) else value
+    if not isinstance(names, (list, tuple)) or not all(isinstance(name, str) for name in names):
+        raise ConfigError('a list of names is expected, such as ["flo.example.com"], or text with commas')
+    return tuple(name.strip().lower() for name in names if name.strip())
+
+
 class SettingRow(NamedTuple):
     """One setting, for documentation and look-up. `full_name` is section.name."""
 
@@ -261,6 +269,21 @@ class Settings:
         "resp",
         'The namespaces behind the numbers of SELECT, redis-cli -n and redis://host:9000/1: ["default", "jobs"] makes jobs 1. The first '
         "must be default; the others are created at start. In the environment: separated by commas. Empty: only 0.",
+    )
+    http_hosts: tuple[str, ...] = setting(
+        (),
+        parse_names,
+        "http",
+        'The names in URLs that are this server\'s, besides localhost, addresses and server.advertise: ["flo.example.com"]. Any other Host '
+        "is refused: a page of another site could reach the server under it.",
+        name="hosts",
+    )
+    http_origins: tuple[str, ...] = setting(
+        (),
+        parse_names,
+        "http",
+        'The sites whose pages may use the server: ["https://app.example.com"]. Pages of all others are refused, but its own.',
+        name="origins",
     )
     slowlog_slower_than: int = setting(
         10_000,

@@ -15,7 +15,6 @@ from flo.proto.detect import Kind, detect, skip_blank
 from flo.session import SilentSession
 
 ID_END = 16  # the offset at which the id of a binary request ends
-NOT_HTTP = b"This version of Flo does not serve HTTP; use redis-cli, or any Redis client.\n"
 
 Proceed = Callable[[], Any]  # gives a connection its ordinary session and returns it; None while the log is being read
 
@@ -69,24 +68,13 @@ class OtherVersion(SilentSession):
         return len(data)
 
 
-class Http(SilentSession):
-    """An HTTP client: the answer says that HTTP is not served, or that the log is being read."""
+def _http(host: Host, peer: Peer) -> Any:
+    from flo.commands.http import load_pages
 
-    def __init__(self, host: Host, peer: Peer) -> None:
-        super().__init__(host.secret is None)
-        self._host, self.peer = host, peer
+    load_pages()
+    from flo.commands.http.session import HttpSession
 
-    def feed(self, data: bytes, output_room: int) -> int:
-        """Answer the first request."""
-        status, text = b"501 Not Implemented", NOT_HTTP
-        if self._host.loading:
-            status, text = b"503 Service Unavailable", self._host.progress.sentence().encode() + b"\n"
-        self.peer.out.append(
-            b"HTTP/1.1 %b\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%b"
-            % (status, len(text), text)
-        )
-        self.peer.close_after_replies()
-        return len(data)
+    return HttpSession(host, peer)
 
 
 RESP = Protocol(RespSession, _resp_loading)
@@ -96,7 +84,7 @@ PROTOCOLS: dict[Kind, Protocol] = {
     Kind.INLINE: RESP,
     Kind.BINARY: BINARY,
     Kind.BINARY_OTHER_VERSION: Protocol(OtherVersion),
-    Kind.HTTP: Protocol(Http),
+    Kind.HTTP: Protocol(_http),
 }
 
 

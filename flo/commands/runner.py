@@ -52,13 +52,14 @@ Decoded = tuple[list[Call], Callable[[int], int]]  # requests, and the offset be
 class Wait:
     """A request that waits for something. It is answered once, or ended with its connection.
 
-    Where the requests behind it wait too (`holds`), it is answered when what it waited for comes. Else that is only noted, and the answer
-    is made when its connection sends, as far as that has room: a thousand waits for one large value would otherwise be a thousand copies.
+    Where the requests behind it wait too (`Session.in_order`), it is answered when what it waited for comes. Else that is only noted, and
+    the answer is made when its connection sends, as far as that has room: a thousand waits for one large value would otherwise be as many
+    copies.
     """
 
     __slots__ = ("_answer", "_cancels", "_holds", "_over", "_session", "request")
 
-    def __init__(self, session: "Session", request: Any, milliseconds: float, answer: Callable[[], Any], holds: bool) -> None:
+    def __init__(self, session: "Session", request: Any, milliseconds: float, answer: Callable[[], Any]) -> None:
         """Wait for `milliseconds`, 0 for as long as it takes. When the wait is over, `answer()` gives what a handler would, or raises.
         Raises `Overloaded`."""
         host = session.host
@@ -71,12 +72,12 @@ class Wait:
         self._session = session
         self.request = request
         self._answer = answer
-        self._holds = holds
+        self._holds = session.in_order
         self._cancels: list[Callable[[], None]] = []
         self._over = False
         host.waiting += 1
         session.waits[self] = None
-        if holds:
+        if self._holds:
             session.busy = session.halted = True
         if milliseconds:
             self.ends_with(host.call_later(milliseconds / 1000, self.ready).cancel)
@@ -141,6 +142,7 @@ class Session(ABC):
     """One connection's requests. A protocol's session adds `decode`, `parse`, and the looks of replies."""
 
     protocol: ClassVar[str]  # for counts
+    in_order: ClassVar[bool] = True  # replies come in the order of the requests: behind one that waits, the others wait too
     generic: ClassVar[frozenset[Handler]]  # handlers that execute more than one command
 
     def __init__(self, host: Host, peer: Peer) -> None:

@@ -39,53 +39,53 @@ class Shape:
 
     def __init__(self, text: str) -> None:
         self.text = text
-        self._items: list[tuple[str, str, Shape | None]] = []  # (name, type, group): a group's type is its count's
+        self.items: list[tuple[str, str, Shape | None]] = []  # (name, type, group): a group's type is its count's
         at = 0
         while at < len(text):
             match = _ITEM.match(text, at)
             assert match, f"not a layout: {text[at:]!r}"
             name, kind, group = match.groups()
             if group is not None:
-                name, kind, _ = self._items.pop()
-                self._items.append((name, kind, Shape(group)))
+                name, kind, _ = self.items.pop()
+                self.items.append((name, kind, Shape(group)))
             else:
-                self._items.append((name, kind, None))
+                self.items.append((name, kind, None))
             at = match.end()
-        at_once = _at_once(self._items)
+        at_once = _at_once(self.items)
         self.pack: Pack = self.encode if at_once is None else at_once[0]
         self._unpack: Unpack | None = None if at_once is None else at_once[1]
 
     @property
     def names(self) -> list[str]:
         """The names of the values, in order; a list has the name of its count."""
-        return [name for name, _, _ in self._items]
+        return [name for name, _, _ in self.items]
 
     @property
     def kinds(self) -> list[str]:
         """The types of the values, in order; a list has the type of its count."""
-        return [kind for _, kind, _ in self._items]
+        return [kind for _, kind, _ in self.items]
 
     @property
     def is_list(self) -> bool:
         """Whether the layout is one list."""
-        return len(self._items) == 1 and self._items[0][2] is not None
+        return len(self.items) == 1 and self.items[0][2] is not None
 
     @property
     def columns(self) -> list[tuple[str, str]]:
         """(name, type) of each value in an item. The layout must be one list."""
-        ((_, _, group),) = self._items
+        ((_, _, group),) = self.items
         assert group is not None
-        return [(name, kind) for name, kind, _ in group._items]
+        return [(name, kind) for name, kind, _ in group.items]
 
     def encode(self, *values: Any) -> bytes:
         """The bytes of `values`. Raises `BadRequest` for a value that does not fit its type."""
-        assert len(values) == len(self._items), f"{self.text!r} has {len(self._items)} values, not {len(values)}"
+        assert len(values) == len(self.items), f"{self.text!r} has {len(self.items)} values, not {len(values)}"
         parts: list[bytes] = []
-        for (name, kind, group), value in zip(self._items, values, strict=True):
+        for (name, kind, group), value in zip(self.items, values, strict=True):
             try:
                 if group is not None:
                     parts.append(NUMBERS[kind].pack(len(value)))
-                    single = len(group._items) == 1
+                    single = len(group.items) == 1
                     parts += [group.encode(item) if single else group.encode(*item) for item in value]
                 elif kind in NUMBERS:
                     parts.append(NUMBERS[kind].pack(value))
@@ -112,7 +112,7 @@ class Shape:
 
     def _decode(self, data: bytes, at: int, most: int) -> tuple[tuple[Any, ...], int]:
         values: list[Any] = []
-        for name, kind, group in self._items:
+        for name, kind, group in self.items:
             if kind in ("rest", "json"):
                 values.append(data[at:] if kind == "rest" else _json(name, data[at:]))
                 at = len(data)
@@ -125,7 +125,7 @@ class Shape:
             if group is not None:
                 if number > most:
                     raise BadRequest(f"{name} is {number}; at most {most} are allowed in one request")
-                single = len(group._items) == 1
+                single = len(group.items) == 1
                 items = []
                 for _ in range(number):  # each item takes at least a byte, so the loop ends with the data, however large the number
                     item, at = group._decode(data, at, most)

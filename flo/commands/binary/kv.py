@@ -56,7 +56,7 @@ def _get_or_wait(session: BinarySession, kv: KeyValue, key: bytes, options: Opti
             raise NotFound(str(MISSING))
         return _version(found.version) + found.value
 
-    waiter = Wait(session, None, milliseconds, answer, holds=False)
+    waiter = Wait(session, None, milliseconds, answer)
     watch = kv.watch(key, waiter.ready, known)
     if watch is None:
         waiter.ready()

@@ -34,7 +34,7 @@ def dequeue(session: BinarySession, namespace: Namespace, name: bytes, _: bytes,
         return _messages(found)
 
     try:
-        waiter = Wait(session, None, options["block"], answer, holds=False)
+        waiter = Wait(session, None, options["block"], answer)
     except BaseException:
         taker.cancel()
         raise

@@ -36,6 +36,7 @@ class BinarySession(Session):
     """One binary connection."""
 
     protocol = "binary"
+    in_order = False
 
     def __init__(self, host: Host, peer: Peer) -> None:
         super().__init__(host, peer)

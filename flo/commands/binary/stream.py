@@ -57,7 +57,7 @@ def read(session: BinarySession, namespace: Namespace, name: bytes, value: bytes
             raise NotFound(NAMESPACE_DELETED)
         return _records(streams.read(name, start, end, limit))
 
-    waiter = Wait(session, None, options["block"], answer, holds=False)
+    waiter = Wait(session, None, options["block"], answer)
     waiter.ends_with(streams.watch({name: max(start - 1, 0)}, waiter.ready).cancel)
     return waiter
 
@@ -146,7 +146,7 @@ def group_read(session: BinarySession, namespace: Namespace, name: bytes, value:
             raise gone[0]
         return _deliveries(found)
 
-    waiter = Wait(session, None, options["block"], answer, holds=False)
+    waiter = Wait(session, None, options["block"], answer)
     waiter.ends_with(groups.wait([(name, group)], consumer, limit, deliver, acknowledge=no_ack).cancel)
     return waiter
 

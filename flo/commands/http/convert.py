@@ -1,0 +1,259 @@
+"""Between HTTP and the operations' layouts (flo.proto.shapes): a request's path, query, headers and body become the key, value and options
+that the binary protocol would send; an answer's payload becomes a body.
+
+- Options are query parameters: numbers in decimal, flags as `true` or `false`, ids as `ms-seq`, bytes as they are.
+- A value without a layout is the raw body. With a layout, the body is a JSON object: `{"paused": true}`, `{"receipts": [{"seq": 7}]}`.
+  A number that is left out is 0.
+- An answer whose last item is bare has that as its raw body. Every other answer is JSON, with one item too.
+- In JSON, bytes are a string if they are UTF-8, else `{"base64": "…"}`; an id is `ms-seq`; a cursor is base64url.
+- The version of a key is the `ETag`; `If-Match`, `If-None-Match` and `Idempotency-Key` are options of the operations that take them.
+"""
+
+import json
+from base64 import b64decode, b64encode, urlsafe_b64decode, urlsafe_b64encode
+from binascii import Error as Base64Error
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from flo.errors import BadRequest
+from flo.limits import ATOMIC_ITEMS_MAX
+from flo.operations.ids import from_wire, to_wire
+from flo.proto import fields
+from flo.proto.binary import check_request, decode_options, encode_options
+from flo.proto.row import Operation, Option
+from flo.proto.shapes import NUMBERS, Shape, shape
+
+RAW = "application/octet-stream"
+JSON = "application/json"
+SHOWN_BYTES = 40  # of a wrong value, in an error
+BLOCK_MS_MAX = 60_000  # of a request that waits: proxies close connections that are silent for longer
+
+# Options that a header gives, by the header's name
+HEADER_OPTIONS = {b"idempotency-key": ("dedup_key", "idempotency_key")}
+
+
+class Answer(NamedTuple):
+    """An OK answer, as HTTP has it."""
+
+    body: bytes
+    kind: str  # its media type; empty where there is no body
+    headers: tuple[tuple[str, str], ...] = ()
+    version: int | None = None  # of the key: the ETag
+
+
+# -- requests --------------------------------------------------------------------------------------
+
+
+def options_of(row: Operation, given: Mapping[str, bytes]) -> dict[str, Any]:
+    """The options of an operation from their texts, checked as those of the binary protocol are. Raises `BadRequest`."""
+    values: dict[str, Any] = {}
+    for name, text in given.items():
+        option = row.options.get(name)
+        if option is None:
+            takes = ", ".join(row.options) or "none"
+            raise BadRequest(f"{row.name} does not take the parameter {_shown_text(name)}; it takes {takes}")
+        value = _option(option, text)
+        if option.waits and not 1 <= value <= BLOCK_MS_MAX:
+            raise BadRequest(f"{name} is {value}; over HTTP it is 1 to {BLOCK_MS_MAX} ms")
+        values[name] = value
+    return decode_options(row, encode_options(row, values))
+
+
+def _option(option: Option, text: bytes) -> Any:
+    if option.name == "cursor":
+        return _from_base64(text, "cursor", url=True)
+    if option.form == "bytes":
+        return text
+    if option.form == "empty":
+        if text.lower() in (b"", b"1", b"true"):
+            return True
+        if text.lower() in (b"0", b"false"):
+            return False
+        raise BadRequest(f"{option.name} is {_shown(text)}; it is true or false")
+    if option.form == "id":
+        return to_wire(_text(text, option.name))
+    digits = text[1:] if option.form == "i64" and text[:1] == b"-" else text
+    if not digits.isdigit() or len(digits) > 20:
+        raise BadRequest(f"{option.name} is {_shown(text)}; it is a whole number")
+    return int(text)
+
+
+def value_of(row: Operation, body: bytes) -> bytes:
+    """The value that a request's body stands for. Raises `BadRequest`."""
+    if not row.layout:
+        return body
+    if not body and row.value_optional:
+        return b""
+    try:
+        given = json.loads(body)
+    except (ValueError, RecursionError):
+        raise BadRequest(f"the body is no JSON; {row.name} takes an object such as {_example(row)}") from None
+    layout = shape(row.value)
+    if not isinstance(given, dict):
+        raise BadRequest(f"the body is no JSON object; {row.name} takes one such as {_example(row)}")
+    names = [row.value_parameter] if layout.is_list else layout.names
+    for name in given:
+        if name not in names:
+            raise BadRequest(f"the body has {_shown_text(name)}, which {row.name} does not take; it takes {', '.join(names)}")
+    if not layout.is_list:
+        return layout.encode(*(_value(given.get(name), kind, name) for name, kind in zip(names, layout.kinds, strict=True)))
+    (name,), columns = names, layout.columns
+    items = given.get(name)
+    if not isinstance(items, list):
+        raise BadRequest(f"{name} is {'missing' if items is None else 'no list'}; {row.name} takes an object such as {_example(row)}")
+    if len(items) > ATOMIC_ITEMS_MAX:
+        raise BadRequest(f"{name} has {len(items)} items; at most {ATOMIC_ITEMS_MAX} are allowed in one request")
+    return layout.encode([_item(item, columns, f"{name}[{at}]") for at, item in enumerate(items)])
+
+
+def _item(item: Any, columns: list[tuple[str, str]], where: str) -> Any:
+    if len(columns) == 1:
+        return _value(item, columns[0][1], where)
+    if not isinstance(item, dict):
+        raise BadRequest(f"{where} is no object with {', '.join(name for name, _ in columns)}")
+    known = [name for name, _ in columns]
+    for name in item:
+        if name not in known:
+            raise BadRequest(f"{where} has {_shown_text(name)}; it takes {', '.join(known)}")
+    return tuple(_value(item.get(name), kind, f"{where}.{name}") for name, kind in columns)
+
+
+def _value(given: Any, kind: str, where: str) -> Any:
+    """A value of a layout from JSON."""
+    if kind == "bool":
+        if not isinstance(given, bool):
+            raise BadRequest(f"{where} is {'missing' if given is None else 'no boolean'}; it is true or false")
+        return given
+    if kind in NUMBERS:
+        if given is None:
+            return 0
+        if type(given) is not int:
+            raise BadRequest(f"{where} is no whole number")
+        return given
+    if kind == "id":
+        if not isinstance(given, str):
+            raise BadRequest(f'{where} is no id of a record; it is text such as "1700000000000-0"')
+        return to_wire(given)
+    if isinstance(given, str):
+        try:
+            return given.encode()
+        except UnicodeError:
+            raise BadRequest(f"{where} has a lone surrogate, which UTF-8 cannot hold") from None
+    if isinstance(given, dict) and given.keys() == {"base64"} and isinstance(given["base64"], str):
+        return _from_base64(given["base64"].encode("utf-8", "replace"), where)
+    raise BadRequest(f'{where} is {"missing" if given is None else "no text"}; it is a string, or {{"base64": "…"}} for other bytes')
+
+
+def _example(row: Operation) -> str:
+    """What a body looks like."""
+    samples: dict[str, Any] = {"bool": True, "id": "1700000000000-0", "name": "text", "blob": "text"}
+    layout = shape(row.value)
+    columns = layout.columns if layout.is_list else list(zip(layout.names, layout.kinds, strict=True))
+    item: Any = {name: samples.get(kind, 1) for name, kind in columns}
+    if layout.is_list:
+        item = {row.value_parameter: [item if len(columns) > 1 else item[columns[0][0]]]}
+    return json.dumps(item)
+
+
+def request_of(row: Operation, key: bytes, body: bytes, given: Mapping[str, bytes]) -> tuple[bytes, bytes, dict[str, Any]]:
+    """(key, value, options) of an operation, checked by its row. Raises `BadRequest`."""
+    options = options_of(row, given) if given else row.defaults
+    value = value_of(row, body) if row.value else body
+    check_request(row, len(key), len(value), options)
+    return key, value, options
+
+
+# -- answers ---------------------------------------------------------------------------------------
+
+
+def answer_of(row: Operation) -> Callable[[bytes], Answer]:
+    """The function that makes the HTTP answer of an OK payload."""
+    layout = shape(row.answer)
+    names, kinds = layout.names, layout.kinds
+    if not names:
+        return lambda payload: Answer(b"", "")
+    if kinds == ["json"]:
+        return lambda payload: Answer(payload, JSON)
+    if kinds[-1] == "rest":
+        media = JSON if row.name.startswith("kv_json") else RAW
+        return lambda payload: _bare(names, layout.decode(payload), media)
+    lists = row.http.items if row.http is not None else ""
+
+    def answer(payload: bytes) -> Answer:
+        values = layout.decode(payload)
+        shown: dict[str, Any] = {
+            (lists if group is not None else name): _list(group, value) if group is not None else _shown_value(name, kind, value)
+            for (name, kind, group), value in zip(layout.items, values, strict=True)
+        }
+        return Answer(json.dumps(shown, ensure_ascii=False, separators=(",", ":")).encode(), JSON, (), shown.get("version"))
+
+    return answer
+
+
+def _bare(names: list[str], values: tuple[Any, ...], media: str) -> Answer:
+    """The last value as the body, the others as headers."""
+    version, headers = None, []
+    for name, value in zip(names[:-1], values[:-1], strict=True):
+        if name == "version":
+            version = value
+        else:
+            headers.append((f"Flo-{name.replace('_', '-').title()}", str(value)))
+    return Answer(values[-1], media, tuple(headers), version)
+
+
+def _list(group: Shape, items: list[Any]) -> list[Any]:
+    columns = list(zip(group.names, group.kinds, strict=True))
+    if len(columns) == 1:
+        ((name, kind),) = columns
+        return [_shown_value(name, kind, item) for item in items]
+    shown = [{name: _shown_value(name, kind, value) for (name, kind), value in zip(columns, item, strict=True)} for item in items]
+    if "kind" in group.names:  # records of a stream: 1 is a list of fields (flo.proto.fields)
+        at = group.names.index("payload")
+        for made, item in zip(shown, items, strict=True):
+            if made.pop("kind"):
+                del made["payload"]
+                pairs = fields.unpack(item[at])
+                made["fields"] = [[_bytes(pairs[each]), _bytes(pairs[each + 1])] for each in range(0, len(pairs), 2)]
+    return shown
+
+
+def _shown_value(name: str, kind: str, value: Any) -> Any:
+    if name == "cursor":
+        return urlsafe_b64encode(value).rstrip(b"=").decode()
+    if kind in ("name", "blob"):
+        return _bytes(value)
+    return str(from_wire(value)) if kind == "id" else value
+
+
+def _bytes(value: bytes) -> Any:
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return {"base64": b64encode(value).decode()}
+
+
+def name64(text: bytes) -> bytes:
+    """The name in a parameter `name64`. Raises `BadRequest`."""
+    return _from_base64(text, "name64", url=True)
+
+
+def _from_base64(text: bytes, where: str, url: bool = False) -> bytes:
+    try:
+        return urlsafe_b64decode(text + b"=" * (-len(text) % 4)) if url else b64decode(text, validate=True)
+    except (Base64Error, ValueError):
+        raise BadRequest(f"{where} is no base64{'url' if url else ''}") from None
+
+
+def _text(data: bytes, where: str) -> str:
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        raise BadRequest(f"{where} is {_shown(data)}, which is not UTF-8") from None
+
+
+def _shown_text(text: str) -> str:
+    return _shown(text.encode("utf-8", "replace"))
+
+
+def _shown(data: bytes) -> str:
+    return repr(data[:SHOWN_BYTES].decode("utf-8", "replace"))

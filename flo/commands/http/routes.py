@@ -1,0 +1,106 @@
+"""From a method and a path to what answers them: an operation, by the route in its row, or a page.
+
+The routes are a tree of the segments of their paths. A segment is a word, or a variable: the namespace, the key, or an option.
+"""
+
+from collections.abc import Callable, Iterator
+from functools import cache
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from flo.commands.http.convert import Answer, answer_of
+from flo.operations import OPERATIONS
+from flo.proto.http import HttpError
+from flo.proto.row import Operation
+
+if TYPE_CHECKING:
+    from flo.commands.http.session import Exchange, HttpSession
+
+PREFIX = (b"api", b"v1")  # of the operations' paths
+NAMESPACE = "ns"
+KEY = "key"
+
+Page = Callable[["HttpSession", "Exchange"], Any]  # gives what a handler of the runner gives
+
+
+class Route(NamedTuple):
+    """What one method of a path does."""
+
+    row: Operation | None  # an operation,
+    answer: Callable[[bytes], Answer] | None  # whose OK payload becomes this,
+    page: Page | None  # or a page,
+    open: bool = False  # which needs no secret
+
+
+class Node:
+    """A place in the tree."""
+
+    def __init__(self) -> None:
+        self.words: dict[bytes, Node] = {}
+        self.variable: Node | None = None
+        self.name = ""  # of the variable that leads here; empty for a word
+        self.routes: dict[str, list[Route]] = {}  # by method; of several, the first whose required options are given
+
+    def grow(self, segments: Iterator[str]) -> "Node":
+        """The place of a path, made where it is not there yet."""
+        node = self
+        for segment in segments:
+            if segment[:1] != "{":
+                node = node.words.setdefault(segment.encode(), Node())
+                continue
+            if node.variable is None:
+                node.variable = Node()
+                node.variable.name = segment[1:-1]
+            assert node.variable.name == segment[1:-1], f"{segment} has the place of {node.variable.name}"
+            node = node.variable
+        return node
+
+    @property
+    def methods(self) -> list[str]:
+        """What the path may be asked with."""
+        found = sorted({*self.routes, "OPTIONS"})
+        return ["HEAD", *found] if "GET" in found else found
+
+
+PAGES: list[tuple[str, str, Page, bool]] = []  # (method, path, page, whether it needs no secret)
+
+
+def page(method: str, path: str, open: bool = False) -> Callable[[Page], Page]:
+    """Add a page; `open`: without a secret too."""
+
+    def add(function: Page) -> Page:
+        PAGES.append((method, path, function, open))
+        return function
+
+    return add
+
+
+@cache
+def tree() -> Node:
+    """The tree of all routes. Clear its cache where a test has declared an operation."""
+    root = Node()
+    for row in OPERATIONS:
+        if row.http is not None:
+            method, _, path = row.http.route.partition(" ")
+            node = root.grow(iter((*(word.decode() for word in PREFIX), *path.split("/"))))
+            routes = node.routes.setdefault(method, [])
+            routes.append(Route(row, answer_of(row), None))
+            routes.sort(key=lambda route: -len(route.row.required) if route.row else 0)
+    for method, path, function, is_open in PAGES:
+        root.grow(iter(path.split("/"))).routes.setdefault(method, []).append(Route(None, None, function, is_open))
+    return root
+
+
+def find(segments: list[bytes]) -> tuple[Node, dict[str, bytes]]:
+    """The place of a path, given by its segments, and the values of its variables. Raises `HttpError`."""
+    node, values = tree(), {}
+    for segment in segments:
+        following = node.words.get(segment)
+        if following is None:
+            following = node.variable
+            if following is None or not segment:
+                raise HttpError(404, "there is nothing at this path; /api/v1/openapi.json lists what there is")
+            values[following.name] = segment
+        node = following
+    if not node.routes:
+        raise HttpError(404, "there is nothing at this path; /api/v1/openapi.json lists what there is")
+    return node, values

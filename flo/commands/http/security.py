@@ -1,0 +1,80 @@
+"""Who may ask over HTTP (SPEC section 8): the Host, the Origin, and the secret of each request.
+
+A browser sends requests to this server for any page that it shows. Two things tell them apart: a Host that is not the server's own
+(DNS rebinding), and an Origin, or a Sec-Fetch-Site, of another site. Such requests are refused before anything of them runs.
+"""
+
+from base64 import b64decode
+from binascii import Error as Base64Error
+from ipaddress import ip_address
+
+from flo.commands.host import Host
+from flo.proto.http import HttpError, Request
+
+SAME_SITE = (b"same-origin", b"none")  # of Sec-Fetch-Site: the server's own page, or the user
+LOCAL = "localhost"
+
+
+def check_host(host: Host, request: Request) -> None:
+    """Refuse a Host that is not this server's. Raises `HttpError`."""
+    given = request.headers.get(b"host")
+    if given is None:
+        return  # HTTP/1.0: a check of a load balancer
+    name = _name(given.decode("latin-1").lower())
+    if name == LOCAL or name in _own_names(host) or _is_address(name):
+        return
+    raise HttpError(421, f"the Host {given.decode('latin-1')[:100]!r} is not this server's; list it in the setting http.hosts")
+
+
+def check_origin(host: Host, request: Request, is_page: bool) -> None:
+    """Refuse requests that a browser sends for a page of another site. `is_page`: GET of a page that people have links to. Raises
+    `HttpError`."""
+    headers = request.headers
+    origin, site = headers.get(b"origin"), headers.get(b"sec-fetch-site")
+    if origin is None and site is None:
+        return
+    if origin is not None:
+        text = origin.decode("latin-1").lower()
+        if text in host.settings.http_origins:
+            return
+        _, scheme, authority = text.partition("://")
+        if not scheme or authority != headers.get(b"host", b"").decode("latin-1").lower():
+            raise HttpError(403, f"the page of {text[:100]!r} may not use this server; list it in the setting http.origins")
+    if site is not None and site not in SAME_SITE and not (is_page and origin is None):
+        raise HttpError(403, "a page of another site may not use this server; list its origin in the setting http.origins")
+
+
+def secret_in(request: Request) -> bytes | None:
+    """The secret that a request brings: of Bearer, or the password of Basic; None if it brings none. Raises `HttpError`."""
+    given = request.headers.get(b"authorization")
+    if given is None:
+        return None
+    scheme, _, rest = given.partition(b" ")
+    rest = rest.strip(b" ")
+    if scheme.lower() == b"bearer":
+        return rest
+    if scheme.lower() == b"basic":
+        try:
+            return b64decode(rest, validate=True).partition(b":")[2]
+        except (Base64Error, ValueError):
+            raise HttpError(400, "the Authorization is no base64 behind Basic") from None
+    raise HttpError(401, "the Authorization is neither Bearer nor Basic; send `Authorization: Bearer SECRET`")
+
+
+def _own_names(host: Host) -> tuple[str, ...]:
+    return (*host.settings.http_hosts, _name(host.settings.advertise.lower()))
+
+
+def _name(authority: str) -> str:
+    """An authority without its port."""
+    if authority.startswith("["):
+        return authority.partition("]")[0] + "]"
+    return authority.partition(":")[0]
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ip_address(name.strip("[]"))
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,316 @@
+"""An HTTP connection's session: requests become the operations' own requests and run through the same handlers as the binary protocol's
+(flo.commands.binary.table); their payloads become HTTP answers (flo.commands.http.convert). Pages answer what is no operation.
+
+Requests run one after the other, and are answered in their order: behind one that waits, the others wait.
+"""
+
+from functools import lru_cache
+from time import gmtime, time
+from typing import Any
+
+from flo.commands.binary.table import SERVED, head
+from flo.commands.host import Host, Peer, client_line
+from flo.commands.http import routes
+from flo.commands.http.answers import PROBLEM, RETRY_AFTER, HttpRefusal, byte_range, conditions, etag, is_listed, problem, with_status
+from flo.commands.http.convert import HEADER_OPTIONS, JSON, name64, request_of
+from flo.commands.http.security import check_host, check_origin, secret_in
+from flo.commands.runner import WAITING, Call, Decoded, Later, Reply, Session
+from flo.commands.secret import judge
+from flo.errors import BadRequest, Overloaded, Refusal
+from flo.limits import REQUEST_BYTES_MAX, UNAUTHENTICATED_BYTES_MAX
+from flo.proto import http
+from flo.proto.binary import RESPONSE_BYTES
+from flo.proto.http import HttpError, Request, RequestReader
+
+NAME64 = "name64"  # the parameter with a name that clients would rewrite in a path
+DAYS = (b"Mon", b"Tue", b"Wed", b"Thu", b"Fri", b"Sat", b"Sun")
+MONTHS = (b"Jan", b"Feb", b"Mar", b"Apr", b"May", b"Jun", b"Jul", b"Aug", b"Sep", b"Oct", b"Nov", b"Dec")
+REWRITTEN = b"-"  # what stands in the path for it
+
+
+class Exchange:
+    """One request, and what is to answer it."""
+
+    __slots__ = ("inner", "refusal", "request", "route", "seconds")
+
+    def __init__(self, request: Request) -> None:
+        self.request = request
+        self.route: routes.Route | None = None  # None: it was refused before
+        self.inner: Any = None  # the operation's request, as the binary protocol has it
+        self.refusal: HttpRefusal | None = None
+        self.seconds = 0.0  # that the answer waits, where secrets are guessed
+
+
+class HttpSession(Session):
+    """One HTTP connection."""
+
+    protocol = "http"
+
+    def __init__(self, host: Host, peer: Peer) -> None:
+        super().__init__(host, peer)
+        self.ordinary = False  # `decode` finds nothing: there are no columns of arguments
+        self.reader = RequestReader(self._body_limit)
+        self._right = b""  # the Authorization that was right last
+
+    # -- decoding ----------------------------------------------------------------------------------
+
+    def decode(self, data: bytes) -> Decoded:
+        """See `Session`. Never called: the session is not `ordinary`."""
+        return [], lambda count: 0
+
+    def note_settings(self) -> None:
+        """See `Session`."""
+
+    def parse(self, data: bytes, at: int) -> tuple[Call | None, int]:
+        """See `Session`. Raises `HttpError`."""
+        request, at = self.reader.parse(data, at)
+        if request is None:
+            if self.reader.continue_due:
+                self.reader.continue_due = False
+                self.peer.out.append(http.CONTINUE)
+            return None, at
+        return self._call(request), at
+
+    def body_room(self) -> memoryview | None:
+        """See `Session`."""
+        return self.reader.body_room()
+
+    def body_received_call(self, count: int) -> Call | None:
+        """See `Session`. Raises `HttpError`."""
+        request = self.reader.body_received(count)
+        return None if request is None else self._call(request)
+
+    def note_unfinished(self) -> None:
+        """See `Session`."""
+        self.unfinished = not self.reader.idle
+        self.length_known = self.reader.length_known
+        self.held = self.reader.held
+
+    def lose_framing(self, e: Exception) -> bool:
+        """See `Session`."""
+        if not isinstance(e, HttpError):
+            return False
+        self.host.tallies.count_error("ERR")
+        self.halted = True
+        self.peer.out.append(self._problem(HttpRefusal(e.status, str(e), close=True), None))
+        self.peer.close_after_replies()
+        return True
+
+    def _body_limit(self, request: Request) -> int:
+        """How long the body of a request may be: whoever owes the secret sends little."""
+        given = request.headers.get(b"authorization", b"")
+        allowed = self.authenticated or (given and self._may_be_right(request))
+        return REQUEST_BYTES_MAX if allowed else UNAUTHENTICATED_BYTES_MAX
+
+    def _may_be_right(self, request: Request) -> bool:
+        """Whether a request brings the secret. Nothing is counted: the request is judged when it is whole."""
+        from hmac import compare_digest  # not at every start: it loads OpenSSL
+
+        secret = secret_in(request)
+        return secret is not None and self.host.secret is not None and compare_digest(secret, self.host.secret)
+
+    # -- from a request to what answers it ---------------------------------------------------------
+
+    def _call(self, request: Request) -> Call:
+        exchange = Exchange(request)
+        try:
+            self._prepare(exchange)
+        except (HttpError, Refusal) as e:
+            exchange.refusal = with_status(e, request)
+        return HttpSession.attend, exchange
+
+    def _prepare(self, exchange: Exchange) -> None:
+        """Find what answers a request, and make its arguments. Raises `HttpError`, `Refusal`."""
+        request, host = exchange.request, self.host
+        check_host(host, request)
+        if request.method == "OPTIONS" and request.path == b"*":
+            node, values = routes.tree(), dict[str, bytes]()
+        else:
+            node, values = routes.find(http.split_path(request.path))
+        method = "GET" if request.method == "HEAD" else request.method
+        found = node.routes.get(method, [])
+        check_origin(host, request, is_page=bool(found) and method == "GET" and found[0].page is not None)
+        allowed = ((b"Allow", ", ".join(node.methods).encode()),)
+        if method == "OPTIONS":
+            exchange.route = routes.Route(None, None, lambda session, exchange: (204, allowed, b""), True)
+            return
+        if not found:
+            raise HttpRefusal(405, f"{request.method} is not for this path; {', '.join(node.methods)} are", fields=allowed)
+        if not found[0].open:
+            self._judge(exchange)
+        if host.loading and not found[0].open:
+            raise HttpRefusal(503, host.progress.sentence(), fields=RETRY_AFTER)
+        if found[0].page is not None:
+            exchange.route = found[0]
+        else:
+            self._prepare_operation(exchange, found, values)
+
+    def _prepare_operation(self, exchange: Exchange, found: list[routes.Route], values: dict[str, bytes]) -> None:
+        """The operation's own request. Of the routes in `found`, the one with the most required options is first."""
+        rows = [route.row for route in found if route.row is not None]
+        request, host = exchange.request, self.host
+        given: dict[str, bytes] = {}
+        for name, texts in http.split_query(request.query).items():
+            if len(texts) > 1:
+                raise BadRequest(f"the parameter {name.decode('latin-1')!r} is given {len(texts)} times; give it once")
+            given[name.decode("latin-1")] = texts[0]
+        key = values.get(routes.KEY)
+        if NAME64 in given:
+            if key != REWRITTEN:
+                raise BadRequest("name64 is for a path that has - in the place of the last name")
+            key = name64(given.pop(NAME64))
+        namespace = values.pop(routes.NAMESPACE, b"")
+        given |= {variable: text for variable, text in values.items() if variable != routes.KEY}
+        if request.method not in ("GET", "HEAD"):
+            given |= conditions(request, rows)
+        row = next((row for row in rows if given.keys() >= set(row.required)), rows[-1])
+        exchange.route = found[rows.index(row)]
+        for header, names in HEADER_OPTIONS.items():
+            text = request.headers.get(header)
+            if text is not None:
+                given |= {option: text for option in names if option in row.options}
+        if key is None:
+            key = given.pop(row.key_parameter, b"")
+        if row.layout and request.body and not is_json(request):
+            raise HttpRefusal(415, f"{row.name} takes a body of the type application/json")
+        key, value, options = request_of(row, key, request.body, given)
+        space = 0 if row.plain else host.engine.namespace(namespace.decode("utf-8", "replace")).hash
+        exchange.inner = (row, 0, 0, space, key, value, options)
+
+    def _judge(self, exchange: Exchange) -> None:
+        """Refuse a request without the right secret."""
+        request, host = exchange.request, self.host
+        if host.secret is None:
+            return
+        from hmac import compare_digest
+
+        given = request.headers.get(b"authorization", b"")
+        if self._right and compare_digest(given, self._right):
+            return
+        secret = secret_in(request)
+        challenge = ((b"WWW-Authenticate", b'Bearer realm="flo"'),)
+        if secret is None:
+            raise HttpRefusal(401, "this server has a secret; send `Authorization: Bearer SECRET`", fields=challenge)
+        refused, exchange.seconds = judge(host, self.peer, secret)
+        if isinstance(refused, Overloaded):
+            raise HttpRefusal(429, str(refused), fields=RETRY_AFTER)
+        if refused is not None:
+            raise HttpRefusal(401, "the secret is wrong", fields=challenge)
+        self._right = given
+        self.authenticated = True
+        host.known(self.peer)
+
+    # -- executing ---------------------------------------------------------------------------------
+
+    def attend(self, exchange: Exchange) -> Reply:
+        """Execute one request."""
+        if exchange.refusal is not None:
+            return Later(exchange.seconds, exchange.refusal) if exchange.seconds else exchange.refusal
+        route = exchange.route
+        assert route is not None
+        if route.page is not None:
+            return self._of_page(exchange, route.page(self, exchange))
+        assert route.row is not None
+        reply: Reply = SERVED[head(route.row.code)].answer(self, exchange.inner)
+        if type(reply) is bytes:
+            made = self._of_payload(exchange, reply[RESPONSE_BYTES:])
+            return Later(exchange.seconds, made) if exchange.seconds else made
+        if reply is WAITING:
+            for wait in self.waits:
+                wait.request = exchange
+        return reply
+
+    def _of_page(self, exchange: Exchange, found: tuple[int, Any, bytes]) -> bytes:
+        status, fields, body = found
+        return self.respond(exchange, status, fields, body)
+
+    def _of_payload(self, exchange: Exchange, payload: bytes) -> bytes:
+        """The response for an OK answer's payload."""
+        assert exchange.route is not None and exchange.route.answer is not None
+        body, media, headers, version = exchange.route.answer(payload)
+        request = exchange.request
+        fields = [(name.encode(), value.encode("latin-1")) for name, value in headers]
+        if media:
+            fields.append((b"Content-Type", media.encode()))
+        status = 200 if media else 204
+        if version is not None:
+            tag = etag(version)
+            fields.append((b"ETag", tag))
+            if request.method in ("GET", "HEAD"):
+                if is_listed(request.headers.get(b"if-none-match"), tag):
+                    return self.respond(exchange, 304, [(b"ETag", tag)], b"")
+                if media != JSON:
+                    fields.append((b"Accept-Ranges", b"bytes"))
+                    part = byte_range(request, len(body), tag)
+                    if part is not None:
+                        start, end = part
+                        fields.append((b"Content-Range", b"bytes %d-%d/%d" % (start, end - 1, len(body))))
+                        status, body = 206, body[start:end]
+        return self.respond(exchange, status, fields, body)
+
+    def respond(self, exchange: Exchange, status: int, fields: Any, body: bytes) -> bytes:
+        """A response's bytes. The connection closes behind it where the client, or the answer, says so."""
+        request = exchange.request
+        if not request.keep_alive:
+            self.peer.close_after_replies()
+            self.halted = True
+        return http.response(
+            status, fields, body, date=_date(int(time())), head_only=request.method == "HEAD",
+            keep_alive=request.keep_alive, version=request.version,
+        )  # fmt: skip
+
+    def pieces(self, request: Exchange, reply: Any) -> list[bytes]:
+        """See `Session`."""
+        return [self._of_payload(request, reply)]
+
+    def refusal(self, e: Refusal, request: Exchange) -> bytes:
+        """See `Session`."""
+        return self._problem(with_status(e, request.request), request)
+
+    def _problem(self, e: HttpRefusal, exchange: Exchange | None) -> bytes:
+        body, fields = problem(e.status, str(e)), ((b"Content-Type", PROBLEM), *e.fields)
+        if exchange is not None and not e.close:
+            return self.respond(exchange, e.status, fields, body)
+        self.peer.close_after_replies()
+        return http.response(e.status, fields, body, date=_date(int(time())), keep_alive=False)
+
+    def rejects(self, e: Refusal, request: Exchange) -> bool:
+        """See `Session`."""
+        return request.refusal is not None
+
+    # -- telling -----------------------------------------------------------------------------------
+
+    def name_of(self, request: Exchange) -> str:
+        """See `Session`."""
+        route = request.route
+        if route is None:
+            return ""
+        return route.row.name if route.row is not None else getattr(route.page, "__name__", "")
+
+    def words_of(self, request: Exchange) -> list[bytes] | None:
+        """See `Session`: without the query, which may hold a secret."""
+        return [request.request.method.encode(), request.request.path]
+
+    def describe(self) -> str:
+        """See `Session`."""
+        return client_line(self.peer, flags="N", held=self.held, command=self.last_command, protocol="http")
+
+    def overload(self) -> bytes:
+        """See `Session`."""
+        return self._problem(HttpRefusal(503, "the unread input of all connections is at its limit; try again later", True), None)
+
+
+HttpSession.generic = frozenset((HttpSession.attend,))
+
+
+def is_json(request: Request) -> bool:
+    """Whether a request says that its body is JSON."""
+    media = request.headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
+    return media == b"application/json" or (media[:12] == b"application/" and media[-5:] == b"+json")
+
+
+@lru_cache(1)
+def _date(now: int) -> bytes:
+    """The time in Unix seconds as headers have it (RFC 9110 section 5.6.7)."""
+    year, month, day, hour, minute, second, weekday, *_ = gmtime(now)
+    return b"%b, %02d %b %04d %02d:%02d:%02d GMT" % (DAYS[weekday], day, MONTHS[month - 1], year, hour, minute, second)
