@@ -28,6 +28,8 @@ JSON = "application/json"
 SHOWN_BYTES = 40  # of a wrong value, in an error
 BLOCK_MS_MAX = 60_000  # of a request that waits: proxies close connections that are silent for longer
 
+_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+
 # Options that a header gives, by the header's name
 HEADER_OPTIONS = {b"idempotency-key": ("dedup_key", "idempotency_key")}
 
@@ -185,7 +187,7 @@ def answer_of(row: Operation) -> Callable[[bytes], Answer]:
             (lists if group is not None else name): _list(group, value) if group is not None else _shown_value(name, kind, value)
             for (name, kind, group), value in zip(layout.items, values, strict=True)
         }
-        return Answer(json.dumps(shown, ensure_ascii=False, separators=(",", ":")).encode(), JSON, (), shown.get("version"))
+        return Answer(_json(shown).encode(), JSON, (), shown.get("version"))
 
     return answer
 
