@@ -36,7 +36,10 @@ def add_rows(group: Any, words: str, actions: Mapping[str, Action] | None = None
 def add_arguments(parser: argparse.ArgumentParser, declared: Declared, shown: Command) -> None:
     """Add the arguments and flags of an operation."""
     flags = [option.name for name, option in declared.options.items() if name in shown.help]
-    either = parser.add_mutually_exclusive_group() if declared.row.either and set(declared.row.either) <= set(flags) else parser
+    groups: dict[str, Any] = {}  # the group of each option that is one of a pair
+    for pair in declared.row.either:
+        if set(pair) <= set(flags):
+            groups |= dict.fromkeys(pair, parser.add_mutually_exclusive_group())
     for name in declared.names:
         option, help = declared.options.get(name), shown.help.get(name)
         if option is None:
@@ -50,7 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser, declared: Declared, shown: Co
                 parser.add_argument(name, help=help, nargs="?", default=left_out, **form)
                 if left_out is None:
                     continue
-            to = either if option.name in declared.row.either else parser
+            to = groups.get(option.name, parser)
             to.add_argument("--" + name.replace("_", "-"), help=help, **_option_form(declared, option))
 
 

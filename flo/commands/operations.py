@@ -29,6 +29,7 @@ def deadline(engine: Engine, ttl: int) -> int:
 # Options that the engine takes in another form: the engine's parameter, and the function that makes its argument from the option's value
 CONVERTED: dict[str, tuple[str, Convert]] = {
     "ttl": ("deadline", deadline),
+    "keep_ttl": ("keep_deadline", lambda _, given: given),
     "max_age": ("max_age", lambda _, seconds: seconds * SECOND_MS),
 }
 # By part: the check of the key, for parts whose methods do not all check it

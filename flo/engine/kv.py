@@ -327,6 +327,16 @@ class KeyValue(Part):
         return self.store.find(key)
 
     @operation
+    def info(self, key: bytes) -> dict[str, object]:
+        """What is known about the key besides its value: `version`, `kind` (string, counter or json), `bytes` (of the value) and `deadline`
+        (Unix ms, 0 for none). Raises `NotFound`."""
+        entry = self.entry(key)
+        if entry is None:
+            raise NotFound("the key does not exist")
+        found = found_in(entry)
+        return {"version": found.version, "kind": KINDS[found.kind], "bytes": len(found.value), "deadline": found.deadline}
+
+    @operation
     def mget(self, keys: Sequence[bytes]) -> list[Found | None]:
         """The states of `keys`, in their order."""
         check_count(keys)
@@ -818,6 +828,7 @@ class KeyValue(Part):
             self.engine.swept += len(keys)
 
 
+KINDS = ("string", "counter", "json")  # by their numbers in the log
 WRONG_KIND_TEXT = "Operation against a key holding the wrong kind of value"
 
 

@@ -65,7 +65,7 @@ class KeyOperations(Operations):
         answer="version u64, value rest",
         summary="Reads a key. A counter is its decimal text, a document its JSON text.",
         options=("wait", "block", "cas_version"),
-        either=("wait", "block"),
+        either=(("wait", "block"),),
         waits=True,
         also=0x101,
         refusals="NOT_FOUND",
@@ -90,7 +90,7 @@ class KeyOperations(Operations):
         "kv.put",
         answer="version u64",
         summary="Sets a key, whatever its type was. Clears its deadline unless a ttl is given.",
-        either=("if_absent", "if_present"),
+        either=(("if_absent", "if_present"), ("ttl", "keep_ttl")),
         also=0x100,
         refusals="CONFLICT",
         command=Command(
@@ -104,6 +104,7 @@ class KeyOperations(Operations):
                 "cas": "only if the key is at this version; 0: if it does not exist",
                 "if_absent": "only if the key does not exist",
                 "if_present": "only if the key exists",
+                "keep_ttl": "keep the key's time to live",
             },
         ),
         http=Http("PUT kv/{ns}/keys/{key}"),
@@ -117,9 +118,10 @@ class KeyOperations(Operations):
         cas: int | None = None,
         if_absent: bool = False,
         if_present: bool = False,
+        keep_ttl: bool = False,
     ) -> int:
-        """Set the key; returns its version. `ttl` is in seconds; `cas` is the expected version, 0 for a missing key. Raises `Conflict` if
-        a condition does not hold."""
+        """Set the key; returns its version. `ttl` is in seconds, `keep_ttl` keeps the key's deadline; `cas` is the expected version, 0 for
+        a missing key. Raises `Conflict` if a condition does not hold."""
 
     @operation(
         "kv_delete",
@@ -180,12 +182,26 @@ class KeyOperations(Operations):
         "kv.put",
         answer="version u64",
         summary="Sets a key if it has the given version.",
+        either=(("ttl", "keep_ttl"),),
         refusals="CONFLICT",
         version="cas_version",
         http=Http("PUT kv/{ns}/keys/{key}"),
     )
-    def cas(self, key: Text, value: Text, version: int, *, ttl: int | None = None) -> int:
+    def cas(self, key: Text, value: Text, version: int, *, ttl: int | None = None, keep_ttl: bool = False) -> int:
         """Set the key if it has this version (0: if it does not exist); returns the new version. Raises `Conflict`."""
+
+    @operation(
+        "kv_info",
+        0x17,
+        "kv.info",
+        answer="info json",
+        summary="Shows a key's version, kind, size and deadline.",
+        refusals="NOT_FOUND",
+        command=Command("kv info", "show a key's version, kind, size and deadline", "table"),
+        http=Http("GET kv/{ns}/keys/{key}/info"),
+    )
+    def info(self, key: Text) -> dict[str, Any]:
+        """The key's `version`, `kind` (string, counter or json), `bytes` and `deadline` (Unix ms, 0 for none). Raises `NotFound`."""
 
     @operation(
         "kv_mget",
@@ -312,6 +328,7 @@ kv_scan = call(KeyOperations.scan_page)
 kv_batch_put = call(KeyOperations.batch_put)
 kv_history = call(KeyOperations.history)
 kv_cas = call(KeyOperations.cas)
+kv_info = call(KeyOperations.info)
 kv_mget = call(KeyOperations.mget)
 kv_incr = call(KeyOperations.incr)
 json_get = call(KeyOperations.json_get)

@@ -28,6 +28,7 @@ OPTIONS: tuple[Option, ...] = (
     Option(0x18, "delta", "i64", "the number to add; 1 if absent"),
     Option(0x19, "path", "bytes", "a JSON path; `$`, the document, if absent"),
     Option(0x1A, "max_attempts", "u32", "deliveries after which a message that fails becomes a dead letter; 0 for never", metavar="N"),
+    Option(0x1B, "keep_ttl", "empty", "keep the key's deadline"),
     Option(0x20, "start", "id", "from this id on, included", metavar="ID"),
     Option(0x21, "end", "id", "up to this id, included", metavar="ID"),
     Option(0x22, "tail", "empty", "only new records"),

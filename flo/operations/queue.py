@@ -291,8 +291,20 @@ class QueueOperations(Operations):
     def pause(self, queue: Text, paused: bool) -> None:
         """Stop or resume the queue's deliveries. A paused queue still takes messages, and stays paused over a restart."""
 
+    @operation(
+        "queue_delete",
+        0x2E,
+        "queues.delete",
+        summary="Deletes a queue with its messages, dead letters and configuration; a missing queue is no error.",
+        command=Command("queue delete", "delete a queue with everything in it", "done", "OK"),
+        http=Http("DELETE queues/{ns}/{key}"),
+    )
+    def delete(self, queue: Text) -> None:
+        """Delete a queue with everything in it."""
+
 
 queue_enqueue = call(QueueOperations.enqueue)
+queue_delete = call(QueueOperations.delete)
 queue_dequeue = call(QueueOperations.dequeue)
 queue_peek = call(QueueOperations.peek)
 queue_dead_letters = call(QueueOperations.dead_letters)

@@ -130,7 +130,7 @@ def operation(
     answer: str = "",
     summary: str = "",
     options: tuple[str, ...] = (),
-    either: tuple[str, ...] = (),
+    either: tuple[tuple[str, str], ...] = (),
     limits: tuple[int, int] = (0, 0),
     plain: bool = False,
     waits: bool = False,

@@ -83,7 +83,7 @@ class StreamOperations(Operations):
         0x31,
         answer=RECORDS,
         summary="Reads records by id, oldest first. If there is none, the count is 0.",
-        either=("start", "tail"),
+        either=(("start", "tail"),),
         limits=(100, LIST_ITEMS_MAX),
         waits=True,
         decode=_records,
@@ -174,7 +174,7 @@ class StreamOperations(Operations):
         "stream_group_create",
         0x35,
         summary="Creates a group, and its stream if it is missing. The group begins with the first record, or where the options say.",
-        either=("start", "tail"),
+        either=(("start", "tail"),),
         refusals="CONFLICT if it exists",
         command=Command(
             "stream group create",

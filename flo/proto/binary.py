@@ -286,8 +286,10 @@ def decode_options(operation: Operation, data: bytes) -> dict[str, Any]:
     default, most = operation.limits
     if most and not 1 <= options.setdefault("limit", default) <= most:
         raise BadRequest(f"the option limit is {options['limit']}; {operation.name} takes 1 to {most}")
-    if len(options) > 1 and operation.either and options.keys() >= set(operation.either):
-        raise BadRequest(f"{operation.name} takes {' or '.join(operation.either)}, not both")
+    if len(options) > 1:
+        for one, other in operation.either:
+            if one in options and other in options:
+                raise BadRequest(f"{operation.name} takes {one} or {other}, not both")
     return options
 
 

@@ -72,7 +72,7 @@ class Operation(NamedTuple):
     by_code: dict[int, Option]  # the same options
     defaults: dict[str, int]  # the options of a request without options: the limit, if there is one. Never changed
     required: tuple[str, ...] = ()
-    either: tuple[str, ...] = ()  # options of which a request may have only one
+    either: tuple[tuple[str, str], ...] = ()  # pairs of options of which a request may have only one
     layout: bool = False
     value_note: str = ""  # a remark on the layout, for the documents
     limits: tuple[int, int] = (0, 0)

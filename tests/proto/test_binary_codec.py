@@ -71,7 +71,7 @@ def requests(draw: st.DrawFn) -> tuple[Operation, int, int, bytes, bytes, dict[s
         if name in operation.required or draw(st.booleans()):
             form = OPTION_BY_NAME[name].form
             options[name] = draw(st.integers(1, operation.limits[1]) if name == "limit" else FORMS["lease" if name == "lease" else form])
-    for name in operation.either[1:]:
+    for _, name in operation.either:
         options.pop(name, None)
     key = draw(st.binary(max_size=50)) if operation.key else b""
     value = draw(st.binary(max_size=3000)) if operation.value else b""
@@ -81,11 +81,11 @@ def requests(draw: st.DrawFn) -> tuple[Operation, int, int, bytes, bytes, dict[s
 def values_of(made: Shape) -> st.SearchStrategy[tuple[Any, ...]]:
     """Values that fit a layout."""
     items = []
-    for _, kind, group in made._items:
+    for _, kind, group in made.items:
         if group is None:
             items.append(KINDS[kind])
         else:
-            single = len(group._items) == 1
+            single = len(group.items) == 1
             inner = values_of(group)
             items.append(st.lists(inner.map(lambda v: v[0]) if single else inner, max_size=4))
     return st.tuples(*items)
