@@ -27,9 +27,7 @@ DURABILITY_TEXT = {
 
 def add(commands: Any, summary: str) -> None:
     """Add the commands to the parser."""
-    group = commands.add_parser("server", help=summary, description="Run a server, or show its state.").add_subparsers(
-        metavar="COMMAND", required=True
-    )
+    group = commands.add_parser("server", help=summary, description="Run a server, or show its state.").add_subparsers(metavar="COMMAND")
     command(group, "status", show_status, "show a server's address, uptime, contents and load")
     start = group.add_parser(
         "start",
