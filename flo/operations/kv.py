@@ -99,7 +99,7 @@ class KeyOperations(Operations):
             "OK, version {}",
             {
                 "value": "the value; - reads it from standard input",
-                "ttl": "let the key expire after so many seconds",
+                "ttl": "let the key expire after so many seconds; 0 for never",
                 "cas": "only if the key is at this version; 0: if it does not exist",
                 "if_absent": "only if the key does not exist",
                 "if_present": "only if the key exists",
@@ -116,8 +116,8 @@ class KeyOperations(Operations):
         if_absent: bool = False,
         if_present: bool = False,
     ) -> int:
-        """Set the key; returns its version. `ttl` is in seconds; `cas` is the expected version, 0 for a missing key. Raises `Conflict` if
-        a condition does not hold."""
+        """Set the key; returns its version. `ttl` is in seconds, 0 for never; `cas` is the expected version, 0 for a missing key. Raises
+        `Conflict` if a condition does not hold."""
 
     @operation(
         "kv_delete",
