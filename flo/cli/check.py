@@ -5,7 +5,7 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any
 
-from flo.cli.output import fail, say, warn
+from flo.cli.output import counted, fail, say, warn
 
 if TYPE_CHECKING:
     from flo.engine import Engine
@@ -70,7 +70,7 @@ def _look(directory: str) -> list[str]:
         say(line)
     for sentence in damage:
         warn(f"DAMAGED: {sentence}")
-    print("whole" if not damage else f"{len(damage)} fault{'s' if len(damage) > 1 else ''}", file=sys.stderr if damage else sys.stdout)
+    print("whole" if not damage else counted(len(damage), "faults"), file=sys.stderr if damage else sys.stdout)
     return damage
 
 
@@ -110,7 +110,7 @@ def _contents(engine: "Engine") -> list[str]:
     """A line about each namespace."""
     lines = []
     for name, namespace in sorted(engine.namespaces.items()):
-        there = [f"{count} {noun.replace('_', ' ')}" for noun, count in namespace.counts().items() if count]
+        there = [counted(count, nouns.replace("_", " ")) for nouns, count in namespace.counts().items() if count]
         lines.append(f"{name}: {', '.join(there) or 'empty'}")
     if engine.homeless:
         lines.append(f"{engine.homeless} records belong to a namespace that was deleted or whose own record was lost")

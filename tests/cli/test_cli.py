@@ -220,6 +220,7 @@ def test_namespaces(run: Run) -> None:
 
 def test_status_reads_well(run: Run) -> None:
     lines = run("server", "status").stdout.decode().splitlines()
+    assert any(" in 1 namespace, " in line for line in lines)
     assert [line.split()[0] for line in lines][:3] == ["version", "address", "up"]
     assert max(map(len, lines)) <= 100
     assert run("server", "status", "--format", "raw").stdout.count(b"\t") == len(lines)

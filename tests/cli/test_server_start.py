@@ -69,6 +69,11 @@ def test_settings_that_open_the_port_are_warned_about(tmp_path: Path) -> None:
             assert said in server.output() and unsaid not in server.output(), flags
 
 
+def test_an_address_of_ipv6_is_shown_in_brackets(tmp_path: Path) -> None:
+    with FloProcess(tmp_path / "data", "--bind", "::1") as server:
+        assert f"is listening on [::1]:{server.port} (process" in server.output()
+
+
 def test_a_directory_that_others_can_write_to_is_warned_about_once(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     (tmp_path / "data").chmod(0o777)
