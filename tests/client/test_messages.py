@@ -60,6 +60,11 @@ def test_one_thing_in_the_place_of_several_is_told_how_to_give_it(client: Client
         client.run_many([client.kv.get("several:a")])  # type: ignore[list-item]
     client.queues.enqueue("several", "m")
     (message,) = client.queues.dequeue("several")
+    with pytest.raises(TypeError, match=r"the receipt is \[Message\(.*give each one as an argument of its own: \*messages"):
+        client.queues.ack("several", [message])  # type: ignore[arg-type]
+    client.streams.append("several", "a")
+    with pytest.raises(TypeError, match=r"the id is \[StreamRecord\(.*give each one as an argument of its own: \*records"):
+        client.streams.ack("several", "group", client.streams.read("several"))  # type: ignore[arg-type]
     with pytest.raises(TypeError, match=r"seqs is one Message; give a list, such as \[message\]"):
         client.queues.requeue("several", message)  # type: ignore[arg-type]
     with flo.Engine(str(tmp_path / "data")) as db:
