@@ -148,6 +148,7 @@ def show_status(client: "Client", args: argparse.Namespace) -> int:
         return 0
     log = status["log"]
     bound = f" of {size_text(status['max_memory'])}" if status["max_memory"] else ""
+    counts = status["counts"]
     rows = {
         "version": f"Flo {status['version']} on Python {status['python']}, process {status['pid']}",
         "address": status["address"],
@@ -158,9 +159,12 @@ def show_status(client: "Client", args: argparse.Namespace) -> int:
         "writes": "accepted" if status["accepts_writes"] else "REFUSED: disk or memory is full",
         "clients": f"{status['connections']} connected, {status['waiting']} requests waiting",
         "requests": f"{status['requests']} since the start, {status['refused']} refused",
-        "stored": f"{counted(status['keys'], 'keys')} in {counted(status['namespaces'], 'namespaces')}, {size_text(status['bytes'])}"
-        + bound,
-        "memory": f"{size_text(status['resident_bytes'])} resident",
+        "keys": f"{counts['keys']}, {counts['keys_with_deadline']} of them with a deadline, "
+        f"in {counted(status['namespaces'], 'namespaces')}",
+        "queues": f"{counts['queues']} with {counted(counts['messages'], 'messages')}, {counts['dead_messages']} of them dead letters",
+        "streams": f"{counts['streams']} with {counted(counts['records'], 'records')}",
+        "used": f"{size_text(status['bytes'])}{bound}",
+        "resident": size_text(status["resident_bytes"]),
         "log": f"{counted(log['segments'], 'segments')}, index {log['last_index']}, {counted(log['syncs'], 'syncs')}",
     }
     for name, text in rows.items():

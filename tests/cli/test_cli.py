@@ -220,9 +220,10 @@ def test_namespaces(run: Run) -> None:
 
 def test_status_reads_well(run: Run) -> None:
     lines = run("server", "status").stdout.decode().splitlines()
-    assert any(" in 1 namespace, " in line for line in lines)
+    assert any(line.endswith(", in 1 namespace") for line in lines)
     assert [line.split()[0] for line in lines][:3] == ["version", "address", "up"]
     assert max(map(len, lines)) <= 100
+    assert {"keys", "queues", "streams"} <= {line.split()[0] for line in lines}
     assert run("server", "status", "--format", "raw").stdout.count(b"\t") == len(lines)
 
 
