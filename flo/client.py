@@ -147,6 +147,9 @@ class Client:
     def run_many(self, many: Sequence[Call[Any]]) -> list[Any]:
         """Send all requests at once and wait for every answer: one round trip. The results are in the order of the calls; the result of
         a refused call is its `Refusal`, which is not raised. Raises `Disconnected` or `TimedOut`."""
+        for call in many:
+            if not isinstance(call, Call):
+                raise TypeError(f"a call {told(call, 'call')}; give calls of flo.calls, such as kv_get('key')")
         results: list[Any] = []
         with self._connection() as connection:
             for call, response in zip(many, connection.exchange(many), strict=True):

@@ -45,7 +45,7 @@ def parse_size(low: int) -> Callable[[Any], int]:
         match = _SIZE.fullmatch(str(value).strip())
         size = int(match[1]) * _SIZE_UNITS[(match[2] or "").lower()[:1]] if match else -1
         if size != 0 and size < low:
-            raise ConfigError(f"a size such as 64mb or 1gb is expected, at least {low} bytes")
+            raise ConfigError(f"a size such as 64mb or 1gb is expected, at least {low} bytes{', or 0' if low else ''}")
         return size
 
     return parse
@@ -430,6 +430,11 @@ def assign(settings: Settings, row: SettingRow, value: Any, source: str) -> None
 def read_secret(path: str) -> bytes | None:
     """The secret in `path`, without the line's end; None for no path. Raises `ConfigError` if it is no file, or if other users can read or
     write it. A symbolic link is followed, as Kubernetes makes one for each secret: the file that it leads to is checked."""
+    shared = stat.S_IRWXG | stat.S_IRWXO
+    if os.path.dirname(path) == os.environ.get("CREDENTIALS_DIRECTORY"):
+        # systemd lets a service's own user read its credentials by an ACL, which shows as the group's right; nobody else can open their
+        # directory
+        shared &= ~stat.S_IRGRP
     if not path:
         return None
     try:
@@ -441,7 +446,7 @@ def read_secret(path: str) -> bytes | None:
         raise ConfigError(f"the secret file {path} cannot be read: {e.strerror}.") from None
     if not stat.S_ISREG(mode):
         raise ConfigError(f"the secret file {path} is no regular file; write the secret into one.")
-    if mode & (stat.S_IRWXG | stat.S_IRWXO):
+    if mode & shared:
         raise ConfigError(
             f"the secret file {path} can be read or written by other users (mode {stat.S_IMODE(mode):o}); run chmod 600 {path}."
         )

@@ -4,6 +4,8 @@ A `Refusal` is an answer: the request changed nothing and the connection goes on
 of SPEC section 2's table and RESP's error word. The other errors end a command line or the process.
 """
 
+RESTORE = "`flo check` tells more; restore the directory from a backup."  # the remedy of `LogDamaged`
+
 
 class FloError(Exception):
     """Anything Flo raises on purpose."""

@@ -68,7 +68,10 @@ def flag(given: Any, what: str) -> bool:
 
 
 def several(given: Any, what: str) -> list[Any]:
-    """A list of arguments; the caller checks each one. Raises `TypeError` for text or bytes: their characters are not a list."""
+    """A list of arguments; the caller checks each one. Raises `TypeError` for text or bytes, whose characters are not a list, and for a
+    message, which is a tuple."""
+    if hasattr(given, "receipt"):
+        raise TypeError(f"{what} is one {type(given).__name__}; give a list, such as [message]")
     if not isinstance(given, (str, bytes, bytearray, memoryview)):
         try:
             return list(given)

@@ -481,7 +481,7 @@ class Server:
             return
         sock.setblocking(False)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        connection = Connection(self, PlainTransport(sock), self._next_id, _address_text(address), _address_text(sock.getsockname()))
+        connection = Connection(self, PlainTransport(sock), self._next_id, address_text(address), address_text(sock.getsockname()))
         self._next_id += 1
         self._connections[connection.id] = connection
         self._by_descriptor[connection.descriptor] = connection
@@ -622,6 +622,7 @@ def _is_loopback(host: str) -> bool:
     return host in ("::1", "") or host.startswith(("127.", "::ffff:127."))
 
 
-def _address_text(address: tuple[str, int]) -> str:
+def address_text(address: tuple[str, int]) -> str:
+    """An address as it is written: 127.0.0.1:9000, [::1]:9000."""
     host, port = address[:2]
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

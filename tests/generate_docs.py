@@ -5,7 +5,7 @@ docs/wire-protocol.md and docs/python.md.
 """
 
 import inspect
-from collections.abc import Callable, Container, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Union, get_args, get_origin
@@ -26,6 +26,10 @@ def settings_page() -> str:
         "Precedence: flags > environment > `flo.toml` > defaults. `flo.toml` is read from the working directory, or from the path in",
         "`--config`. Settings of `[server]` have a flag too: `data_dir` is `--data-dir`. Sizes are written `64mb`, `1gb`; times",
         "`500ms`, `30s`, `24h`, `7d`. Settings marked *live* can be changed with `CONFIG SET`.",
+        "",
+        "`flo server start` reads all of them, `flo compact` those of `[kv]`. Commands that speak to a server (`flo kv get`, …) do not",
+        "read `flo.toml`: they take `--host`, `--port`, `--namespace` and `--secret-file`, or `FLO_HOST`, `FLO_PORT`, `FLO_NAMESPACE` and",
+        "`FLO_SECRET_FILE` from the environment.",
         "",
         "| in flo.toml | in the environment | default | |",
         "|---|---|---|---|",
@@ -129,6 +133,7 @@ def wire_page(current: str) -> str:
 
 METHODS_BEGIN, METHODS_END = "<!-- from the methods: make docs -->\n", "<!-- end of the methods -->\n"
 ENGINE_METHODS = ("batch", "namespace", "create_namespace", "delete_namespace", "compact", "memory_used", "close")
+ENGINE_ARGUMENTS = ("directory", "settings")  # the others are for tests and for the server
 CLIENT_METHODS = ("run_many", "ping", "status", "connect", "close")
 
 
@@ -144,8 +149,6 @@ def type_text(kind: Any) -> str:
         return " | ".join(inner)
     if origin is Iterator:
         return "context manager" if inner == ["None"] else f"iterator of {inner[0]}"
-    if origin is Generator:
-        return f"{inner[-1]}, in slices"
     if origin is not None:
         return f"{origin.__name__}[{', '.join(inner)}]"
     return "None" if kind in (None, NoneType) else getattr(kind, "__name__", str(kind))
@@ -161,6 +164,12 @@ def signature_text(method: Callable[..., Any]) -> str:
         .replace("b''", "''")
         .replace(str((1 << 128) - 1), "…")
     )
+
+
+def constructor_text(kind: type, only: Container[str] | None = None) -> str:
+    """A class's parameters with their defaults, without types; `only` those of these names."""
+    parameters = inspect.signature(kind).parameters.values()
+    return str(inspect.Signature([each.replace(annotation=each.empty) for each in parameters if only is None or each.name in only]))
 
 
 def methods_of(kind: type, only: Container[Any] | None = None) -> Iterator[Callable[..., Any]]:
@@ -220,10 +229,10 @@ def error_table() -> list[str]:
 def python_tables() -> str:
     """The generated part of docs/python.md."""
     from flo.client import Client, KeyCalls, NamespaceCalls, QueueCalls, StreamCalls
-    from flo.engine import Engine, Groups, KeyValue, Queues, Streams
+    from flo.engine import Bounds, Engine, EngineSettings, Groups, KeyValue, Queues, Streams
     from flo.engine.operation import _OPERATIONS
 
-    lines = ["## Methods of Client", "", plain(Client.__init__.__doc__), ""]
+    lines = ["## Methods of Client", "", f"`flo.Client{constructor_text(Client)}`: {plain(Client.__init__.__doc__)}", ""]
     lines += method_tables(
         [
             ("client", Client, CLIENT_METHODS),
@@ -233,7 +242,9 @@ def python_tables() -> str:
             ("client.namespaces", NamespaceCalls, None),
         ]
     )
-    lines += ["## Methods of Engine", "", plain(Engine.__doc__), ""]
+    lines += ["## Methods of Engine", "", f"`flo.Engine{constructor_text(Engine, ENGINE_ARGUMENTS)}`: {plain(Engine.__doc__)}", ""]
+    lines += [f"`flo.engine.EngineSettings{constructor_text(EngineSettings)}`: {plain(EngineSettings.__doc__)}", ""]
+    lines += [f"`flo.engine.Bounds{constructor_text(Bounds)}`: {plain(Bounds.__doc__)}", ""]
     lines += method_tables(
         [
             ("db", Engine, ENGINE_METHODS),

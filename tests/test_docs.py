@@ -265,7 +265,7 @@ def test_every_flo_command_in_the_documents_is_one() -> None:
             words = shlex.split(line, comments=True)[1:]
             if "…" in line or words[-1] == "COMMAND" or " ".join(words) in named:  # or the command is only named
                 continue
-            parser, words = arrange(words)
+            parser, words, _ = arrange(words)
             shown = io.StringIO()
             try:
                 with contextlib.redirect_stderr(shown), contextlib.redirect_stdout(io.StringIO()):

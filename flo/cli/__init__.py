@@ -46,9 +46,14 @@ class _Parser(argparse.ArgumentParser):
         self.commands: argparse._SubParsersAction[_Parser] | None = None
 
     def add_subparsers(self, **given: Any) -> Any:
-        """Add the commands below this one, which `arrange` walks."""
+        """Add the commands below this one, which `arrange` walks. Without one of them, the help lists them."""
         self.commands = super().add_subparsers(**given)
+        self.set_defaults(run=self._list_commands)
         return self.commands
+
+    def _list_commands(self, _args: argparse.Namespace) -> int:
+        self.print_help(sys.stderr)
+        return EXIT_USAGE
 
     def error(self, message: str) -> NoReturn:
         """Say what is wrong with the words, which may hold anything."""
@@ -65,7 +70,7 @@ def build_parser(wanted: set[str] | None = None) -> _Parser:
         epilog="`flo COMMAND --help` shows more. Exit status: 0 done, 1 refused or not found, 2 wrong usage, 3 cannot connect.",
     )
     parser.add_argument("--version", action="version", version=f"flo {flo.__version__}")
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND")
     for name, summary in GROUPS.items():
         if wanted is None or name in wanted:
             import_module(f"flo.cli.{name}").add(commands, summary)
@@ -88,9 +93,9 @@ def _flag_words(words: list[str], at: int) -> int:
     return count
 
 
-def arrange(words: list[str]) -> tuple[_Parser, list[str]]:
-    """The parser for the words of a command line, and the words with the flags of a server behind the command, where argparse takes them:
-    `flo --port 9001 kv get a` is `flo kv get --port 9001 a`."""
+def arrange(words: list[str]) -> tuple[_Parser, list[str], _Parser]:
+    """The parser for the words of a command line, the words with the flags of a server behind the command, where argparse takes them
+    (`flo --port 9001 kv get a` is `flo kv get --port 9001 a`), and the parser of that command, whose usage is the one to show."""
     flags: list[str] = []
     words = list(words)
 
@@ -106,7 +111,7 @@ def arrange(words: list[str]) -> tuple[_Parser, list[str]]:
         node = node.commands.choices[words[at]]
         at += 1
         take(at)
-    return parser, [*words[:at], *flags, *words[at:]]
+    return parser, [*words[:at], *flags, *words[at:]], node
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -117,8 +122,10 @@ def main(argv: list[str] | None = None) -> int:
             stream.reconfigure(errors="backslashreplace")  # a terminal that cannot show a character shows its code
     if sys.stdout is None:
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - standard output was closed before the start
-    parser, words = arrange(argv)
-    args = parser.parse_args(words)
+    parser, words, command = arrange(argv)
+    args, surplus = parser.parse_known_args(words)
+    if surplus:
+        command.error(f"unrecognized arguments: {' '.join(surplus)}")
     try:
         status: int = args.run(args)
         sys.stdout.flush()

@@ -5,7 +5,7 @@ import errno
 import os
 from typing import TYPE_CHECKING, Any
 
-from flo.cli.output import fail, say, size_text, warn
+from flo.cli.output import counted, fail, say, size_text, warn
 
 if TYPE_CHECKING:
     from flo.ual.files import Files
@@ -48,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
             lock.release()
     if copied.sentence:
         say(f"{args.directory}: {copied.sentence}")
-    say(f"copied {copied.files} files, {size_text(copied.bytes)}, everything up to index {copied.last}")
+    say(f"copied {counted(copied.files, 'files')}, {size_text(copied.bytes)}, everything up to index {copied.last}")
     report = check(args.out)
     for sentence in report.damage:
         warn(f"DAMAGED: {sentence}")

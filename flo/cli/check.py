@@ -5,7 +5,7 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any
 
-from flo.cli.output import fail, say, warn
+from flo.cli.output import counted, fail, say, warn
 
 if TYPE_CHECKING:
     from flo.engine import Engine
@@ -36,9 +36,27 @@ def run(args: argparse.Namespace) -> int:
     if not os.path.isdir(args.directory):
         return fail(f"{args.directory} does not exist, or is not a directory.")
     damage = _look(args.directory)
-    if not args.repair or not damage:
-        return 1 if damage else 0
+    if not damage:
+        return 0
+    if not args.repair:
+        if _holds_log(args.directory):
+            warn(
+                "Restore the directory from a backup; or, if there is none, stop the server, copy the directory and run "
+                f"`flo check --repair {args.directory}`."
+            )
+        return 1
     return _repair(args.directory)
+
+
+def _holds_log(directory: str) -> bool:
+    from flo.errors import LogDamaged
+    from flo.ual.directory import is_new
+    from flo.ual.files import Files
+
+    try:
+        return not is_new(Files(), directory)
+    except LogDamaged:
+        return True
 
 
 def _look(directory: str) -> list[str]:
@@ -52,7 +70,7 @@ def _look(directory: str) -> list[str]:
         say(line)
     for sentence in damage:
         warn(f"DAMAGED: {sentence}")
-    print("whole" if not damage else f"{len(damage)} faults", file=sys.stderr if damage else sys.stdout)
+    print("whole" if not damage else counted(len(damage), "faults"), file=sys.stderr if damage else sys.stdout)
     return damage
 
 
@@ -92,7 +110,7 @@ def _contents(engine: "Engine") -> list[str]:
     """A line about each namespace."""
     lines = []
     for name, namespace in sorted(engine.namespaces.items()):
-        there = [f"{count} {noun.replace('_', ' ')}" for noun, count in namespace.counts().items() if count]
+        there = [counted(count, nouns.replace("_", " ")) for nouns, count in namespace.counts().items() if count]
         lines.append(f"{name}: {', '.join(there) or 'empty'}")
     if engine.homeless:
         lines.append(f"{engine.homeless} records belong to a namespace that was deleted or whose own record was lost")

@@ -47,7 +47,7 @@ def run(args: argparse.Namespace) -> int:
             engine.compact()
             say(f"{args.directory}: {_sizes(before, engine.log.size, engine.log.history_size)}")
     except DirectoryInUse as e:
-        return _ask_the_holder(args.directory, e, ask)
+        return fail(e) if args.to is not None else _ask_the_holder(args.directory, e, ask)
     except (FloError, OSError) as e:
         return fail(e)
     return 0
@@ -67,7 +67,7 @@ def _ask_the_holder(directory: str, in_use: Exception, ask: "Callable[[str, str,
     if word != "compacted":
         return fail(f"the server could not compact {directory}: {rest}")
     before, now, history = map(int, rest.split())
-    say(f"{directory}: {_sizes(before, now, history)}, by the server that serves it")
+    say(f"{directory}, by the server that serves it: {_sizes(before, now, history)}")
     return 0
 
 

@@ -20,7 +20,7 @@ MGET_KEYS = 256  # the protocol's own bound
 def add(commands: Any, summary: str) -> None:
     """Add the commands to the parser."""
     group = commands.add_parser("kv", help=summary, description="Keys: strings, counters and JSON documents.").add_subparsers(
-        metavar="COMMAND", required=True
+        metavar="COMMAND"
     )
 
     add_rows(group, "kv", {"get": get_key, "history": show_history, "exists": key_exists, "jget": json_get})

@@ -13,9 +13,7 @@ if TYPE_CHECKING:
 
 def add(commands: Any, summary: str) -> None:
     """Add the commands to the parser."""
-    group = commands.add_parser("ns", help=summary, description="Namespaces: isolated sets of keys.").add_subparsers(
-        metavar="COMMAND", required=True
-    )
+    group = commands.add_parser("ns", help=summary, description="Namespaces: isolated sets of keys.").add_subparsers(metavar="COMMAND")
     add_rows(group, "ns")
     command(group, "list", list_namespaces, "list the namespaces and their contents")
 

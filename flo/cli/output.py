@@ -97,6 +97,11 @@ def size_text(size: int) -> str:
     raise AssertionError("unreachable")
 
 
+def counted(count: int, nouns: str) -> str:
+    """A number of things: "1 key", "2 keys"."""
+    return f"{count} {nouns.removesuffix('s') if count == 1 else nouns}"
+
+
 def duration_text(seconds: int) -> str:
     """A time for a person: its two largest units."""
     parts = [(seconds // 86400, "d"), (seconds // 3600 % 24, "h"), (seconds // 60 % 60, "min"), (seconds % 60, "s")]

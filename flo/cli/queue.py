@@ -16,7 +16,7 @@ def add(commands: Any, summary: str) -> None:
     """Add the commands to the parser."""
     group = commands.add_parser(
         "queue", help=summary, description="Queues: messages with leases, priorities, delays and dead letters."
-    ).add_subparsers(metavar="COMMAND", required=True)
+    ).add_subparsers(metavar="COMMAND")
     add_rows(group, "queue", {"dequeue": dequeue, "configure": configure})
     command(group, "list", list_queues, "list the queues and their contents")
     dead = command(group, "dlq", dead_letters, "show dead letters, put them back, or delete them")

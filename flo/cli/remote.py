@@ -23,9 +23,14 @@ Action = Callable[["Client", argparse.Namespace], int]
 def remote_flags() -> argparse.ArgumentParser:
     """The flags of every command that speaks to a server, as a parent parser."""
     flags = argparse.ArgumentParser(add_help=False)
-    group = flags.add_argument_group("server")
+    group = flags.add_argument_group(
+        "server",
+        "FLO_HOST, FLO_PORT, FLO_NAMESPACE and FLO_SECRET_FILE in the environment are the defaults. Only a server reads flo.toml.",
+    )
     environment = os.environ
-    group.add_argument("--host", default=environment.get("FLO_HOST", "127.0.0.1"), help="the server's address. Default: %(default)s")
+    group.add_argument(
+        "--host", type=_host, default=environment.get("FLO_HOST", "127.0.0.1"), help="the server's address. Default: %(default)s"
+    )
     group.add_argument("--port", type=_port, default=environment.get("FLO_PORT", "9000"), help="the server's port. Default: %(default)s")
     group.add_argument("-n", "--namespace", default=environment.get("FLO_NAMESPACE", "default"), help="the namespace. Default: %(default)s")
     group.add_argument(
@@ -39,6 +44,12 @@ def remote_flags() -> argparse.ArgumentParser:
         help="text for people, json for programs, raw for unchanged bytes. Default: text",
     )
     return flags
+
+
+def _host(text: str) -> str:
+    if "/" in text or text.count(":") == 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a host: give the name or the address alone, and the port with --port")
+    return text
 
 
 def _port(text: str) -> int:
@@ -102,7 +113,8 @@ def run(action: Action, args: argparse.Namespace) -> int:
             if client.secret is None:
                 client.ping()
         except Disconnected as e:
-            return fail(f"{e}{_hint(args.host, args.port)}", EXIT_CANNOT_CONNECT)
+            unknown = isinstance(e.__context__, socket.gaierror)  # no host has that name, so no server is there to ask
+            return fail(f"{e}{'' if unknown else _hint(args.host, args.port)}", EXIT_CANNOT_CONNECT)
         client.timeout = args.timeout
         with client:
             return action(client, args)

@@ -7,7 +7,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import flo
-from flo.cli.output import duration_text, fail, print_json, say, size_text
+from flo.cli.output import counted, duration_text, fail, print_json, say, size_text
 from flo.cli.remote import command
 from flo.config import SettingRow, load, setting_rows, unknown_variables
 from flo.errors import FloError
@@ -27,9 +27,7 @@ DURABILITY_TEXT = {
 
 def add(commands: Any, summary: str) -> None:
     """Add the commands to the parser."""
-    group = commands.add_parser("server", help=summary, description="Run a server, or show its state.").add_subparsers(
-        metavar="COMMAND", required=True
-    )
+    group = commands.add_parser("server", help=summary, description="Run a server, or show its state.").add_subparsers(metavar="COMMAND")
     command(group, "status", show_status, "show a server's address, uptime, contents and load")
     start = group.add_parser(
         "start",
@@ -55,7 +53,7 @@ def _add_flag(parser: argparse.ArgumentParser, row: SettingRow) -> None:
 
 def run_start(args: argparse.Namespace) -> int:
     """Serve until told to stop. Exit 1 with one line if the server cannot start."""
-    from flo.server import Server
+    from flo.server import Server, address_text
 
     manager = Notifier(os.environ)
     try:
@@ -78,8 +76,8 @@ def run_start(args: argparse.Namespace) -> int:
         counts = {noun: found[noun] for noun in ("keys", "queues", "streams")}
         unread = engine.background_load.remaining if engine.background_load is not None else 0  # some may belong to keys counted above
         to_read = f", {unread} values to be read while it serves" if unread else ""
-        held = ", ".join(f"{count} {noun}" for noun, count in counts.items()) + to_read
-        where = f"{settings.bind}:{server.port}" if listener is None else f"{listener.getsockname()[0]}:{server.port}"
+        held = ", ".join(counted(count, nouns) for nouns, count in counts.items()) + to_read
+        where = address_text((settings.bind if listener is None else listener.getsockname()[0], server.port))
         directory = os.path.abspath(settings.data_dir)
         if settings.log_format == "json":
             server.log(
@@ -161,12 +159,13 @@ def show_status(client: "Client", args: argparse.Namespace) -> int:
         "writes": "accepted" if status["accepts_writes"] else "REFUSED: disk or memory is full",
         "clients": f"{status['connections']} connected, {status['waiting']} requests waiting",
         "requests": f"{status['requests']} since the start, {status['refused']} refused",
-        "keys": f"{counts['keys']}, {counts['keys_with_deadline']} of them with a deadline, in {status['namespaces']} namespaces",
-        "queues": f"{counts['queues']} with {counts['messages']} messages, {counts['dead_messages']} of them dead letters",
-        "streams": f"{counts['streams']} with {counts['records']} records",
+        "keys": f"{counts['keys']}, {counts['keys_with_deadline']} of them with a deadline, "
+        f"in {counted(status['namespaces'], 'namespaces')}",
+        "queues": f"{counts['queues']} with {counted(counts['messages'], 'messages')}, {counts['dead_messages']} of them dead letters",
+        "streams": f"{counts['streams']} with {counted(counts['records'], 'records')}",
         "used": f"{size_text(status['bytes'])}{bound}",
         "resident": size_text(status["resident_bytes"]),
-        "log": f"{log['segments']} segments, index {log['last_index']}, {log['syncs']} syncs",
+        "log": f"{counted(log['segments'], 'segments')}, index {log['last_index']}, {counted(log['syncs'], 'syncs')}",
     }
     for name, text in rows.items():
         say(f"{name}\t{text}" if args.format == "raw" else f"{name:<12}{text}")

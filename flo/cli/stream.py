@@ -19,7 +19,7 @@ def add(commands: Any, summary: str) -> None:
     """Add the commands to the parser."""
     group = commands.add_parser(
         "stream", help=summary, description="Streams: records under ids that only grow, read by id or by consumer groups."
-    ).add_subparsers(metavar="COMMAND", required=True)
+    ).add_subparsers(metavar="COMMAND")
     add_rows(group, "stream", {"info": show_info, "trim": trim_stream})
     read = command(group, "read", read_records, "print records, oldest first")
     read.add_argument("stream", metavar="STREAM")
@@ -32,7 +32,7 @@ def add(commands: Any, summary: str) -> None:
     command(group, "list", list_streams, "list the streams and their contents")
     groups = group.add_parser("group", help="consumer groups: see flo stream group --help", description="Consumer groups of a stream.")
     add_rows(
-        groups.add_subparsers(metavar="COMMAND", required=True),
+        groups.add_subparsers(metavar="COMMAND"),
         "stream group",
         {"read": group_read, "pending": group_pending, "info": group_info},
     )

@@ -5,6 +5,6 @@ from flo.engine.group import Groups
 from flo.engine.kv import KeyValue
 from flo.engine.namespace import Namespace
 from flo.engine.queue import Queues
-from flo.engine.stream import Streams
+from flo.engine.stream import Bounds, Streams
 
-__all__ = ["Engine", "EngineSettings", "Groups", "KeyValue", "Namespace", "Queues", "Streams"]
+__all__ = ["Bounds", "Engine", "EngineSettings", "Groups", "KeyValue", "Namespace", "Queues", "Streams"]

@@ -63,12 +63,13 @@ R = TypeVar("R")
 
 
 class EngineSettings(NamedTuple):
-    """The settings of an engine; the server's settings table (flo.config) has the same, with their reasons."""
+    """The settings of an engine; docs/settings.md explains those of the same names. `history_age` is in ms, `max_memory` and
+    `segment_bytes` are in bytes."""
 
     durability: str = SYNC
     history_depth: int = 64
-    history_age: int = 24 * 3600 * 1000  # ms
-    max_memory: int = 0  # bytes; 0 for no bound
+    history_age: int = 24 * 3600 * 1000
+    max_memory: int = 0  # 0 for no bound
     segment_bytes: int = SEGMENT_BYTES
 
 
@@ -224,7 +225,8 @@ class Engine:
 
     @contextmanager
     def batch(self) -> Iterator[None]:
-        """Commit the operations inside together at the end of the block. Other threads wait until then."""
+        """Commit the operations inside together at the end of the block. Other threads wait until then. If the block raises, the operations
+        before are kept and committed: there is no rollback."""
         self._begin()
         try:
             yield

@@ -15,7 +15,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import proxy
 
-from flo.engine.operation import operation
+from flo.engine.operation import operation, run_job
 from flo.engine.part import Part
 from flo.engine.waiting import Taker, Takers
 from flo.errors import BadRequest, Damaged, GroupExists, NoGroup, NotFound, Overloaded, Refusal
@@ -266,8 +266,12 @@ class Groups(Part):
         return found
 
     @operation
-    def delete_consumer(self, name: bytes, group: bytes, consumer: bytes) -> Generator[None, None, int]:
-        """Delete a consumer and its deliveries, in slices; returns how many deliveries ended. Raises `NotFound`, `NoGroup`."""
+    def delete_consumer(self, name: bytes, group: bytes, consumer: bytes) -> int:
+        """Delete a consumer and its deliveries; returns how many deliveries ended. Raises `NotFound`, `NoGroup`."""
+        return run_job(self.delete_consumer_job(name, group, consumer))
+
+    def delete_consumer_job(self, name: bytes, group: bytes, consumer: bytes) -> Generator[None, None, int]:
+        """`delete_consumer`, in slices."""
         _, found = self._need_group(name, group)
         count = 0
         while consumer in found.consumers:
@@ -617,8 +621,15 @@ class Groups(Part):
         limit: int = LIST_ITEMS_MAX,
         consumer: bytes | None = None,
         idle: int = 0,
+    ) -> list[tuple[int, Pending]]:
+        """Up to `limit` deliveries from id `start` to `end`, of one consumer or all, that are idle for at least `idle` ms. Raises
+        `NoGroup`."""
+        return run_job(self.pending_job(name, group, start, end, limit, consumer, idle))
+
+    def pending_job(
+        self, name: bytes, group: bytes, start: int, end: int, limit: int, consumer: bytes | None, idle: int
     ) -> Generator[None, None, list[tuple[int, Pending]]]:
-        """Up to `limit` deliveries from id `start` to `end`, of one consumer or all, that are idle for at least `idle` ms; in slices."""
+        """`pending`, in slices."""
         _, found = self.need(name, group)
         answer: list[tuple[int, Pending]] = []
         if consumer is not None and consumer not in found.consumers:

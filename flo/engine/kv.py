@@ -11,10 +11,10 @@ import os
 import struct
 from collections import OrderedDict
 from collections.abc import Callable, Generator, Iterable, Sequence
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 from flo.engine.bulk_kv import BulkValues
-from flo.engine.operation import operation
+from flo.engine.operation import operation, run_job
 from flo.engine.part import Database, Part
 from flo.engine.waiting import Watch, Watches
 from flo.errors import BadRequest, Conflict, Damaged, NotFound, OutOfRange, Overloaded, WrongKind
@@ -76,8 +76,6 @@ LEAN_BYTES = DEADLINE_BYTES = 8
 _START = struct.Struct("<IBBHIQ").pack
 _DEADLINE = U64.unpack_from  # reads an entry's deadline, at NOTE_BYTES from its end
 NO_PREDECESSOR, NO_FLAGS = bytes(8), b"\0"
-
-R = TypeVar("R")
 
 
 class Ended:
@@ -855,13 +853,3 @@ def canonical_i64(text: bytes) -> int | None:
     except ValueError:
         return None
     return value if b"%d" % value == text and I64_MIN <= value <= I64_MAX else None
-
-
-def run_job(job: Generator[None, None, R]) -> R:
-    """Run a sliced job to its end."""
-    while True:
-        try:
-            next(job)
-        except StopIteration as end:
-            result: R = end.value
-            return result

@@ -10,7 +10,7 @@ from functools import wraps
 from types import FunctionType
 from typing import Any, TypeVar, get_args, get_origin
 
-from flo.engine.part import Database, Part
+from flo.engine.part import Part
 from flo.given import RANGES, data, flag, ranged, several, told
 from flo.limits import DEADLINE_MAX
 
@@ -20,7 +20,6 @@ P = TypeVar("P", bound=Part)
 Take = Callable[[Any, str], Any]  # (argument, its name) -> the argument, checked and converted
 
 _OPERATIONS: set[Callable[..., Any]] = set()
-_GENERATOR = 0x20  # inspect.CO_GENERATOR of `co_flags`; importing inspect would add 5 ms to a start
 _ID_MAX = (1 << 128) - 1
 _WIDEST = (RANGES["i64"][0], RANGES["u64"][1])
 # The ranges of numbers, by parameter name: a name means the same in every operation. Other names are checked by their methods.
@@ -56,7 +55,7 @@ def _subclass_for_programs(part: type[P]) -> type[P]:
 
 
 def _for_programs(method: Callable[..., Any]) -> Callable[..., Any]:
-    """The operation for programs. If it works in slices, each slice is a turn."""
+    """The operation for programs."""
     code = method.__code__
     names = code.co_varnames[1 : code.co_argcount + code.co_kwonlyargcount]
     takes = {name: _take(method.__annotations__[name]) for name in names}
@@ -72,22 +71,17 @@ def _for_programs(method: Callable[..., Any]) -> Callable[..., Any]:
         args, kwargs = convert(args, kwargs)  # type: ignore[assignment]
         return self.engine.run(method, self, *args, **kwargs)
 
-    @wraps(method)
-    def run_slices(self: Part, *args: Any, **kwargs: Any) -> Generator[None, None, Any]:
-        args, kwargs = convert(args, kwargs)  # type: ignore[assignment]
-        return _slices(self.engine, method(self, *args, **kwargs))
-
-    return run_slices if code.co_flags & _GENERATOR else run
+    return run
 
 
-def _slices(engine: Database, job: Generator[None, None, R]) -> Generator[None, None, R]:
+def run_job(job: Generator[None, None, R]) -> R:
+    """Run a sliced job to its end."""
     while True:
         try:
-            engine.run(next, job)
+            next(job)
         except StopIteration as end:
             result: R = end.value
             return result
-        yield
 
 
 def _take(annotation: Any) -> Take:

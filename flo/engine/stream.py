@@ -58,10 +58,11 @@ class StreamRecord(NamedTuple):
 
 
 class Bounds(NamedTuple):
-    """What a trim keeps; None for no bound. With `approximate`, a trim removes only whole chunks, `limit` records at most (0: no limit)."""
+    """What a trim keeps; None for no bound. `max_age` is in ms. With `approximate`, a trim removes only whole chunks, `limit` records at
+    most (0: no limit)."""
 
     max_len: int | None = None
-    max_age: int | None = None  # ms
+    max_age: int | None = None
     max_bytes: int | None = None
     min_id: int | None = None
     approximate: bool = False

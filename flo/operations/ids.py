@@ -24,6 +24,8 @@ Id = StreamId | tuple[int, int] | str  # text is `ms-seq`, or `ms` for `ms-0`
 def stream_id(ident: Id) -> StreamId:
     """An id from any of its forms. Raises `TypeError`, `BadRequest`."""
     if not isinstance(ident, (str, bytes)):
+        if isinstance(ident, list) and ident and not isinstance(ident[0], int):
+            raise TypeError(f"the id {told(ident, 'id')}; give each one as an argument of its own: *records")
         if not isinstance(ident, (tuple, list)) or len(ident) != 2:
             raise TypeError(f"the id {told(ident, 'id')}; give a StreamId, (ms, seq) or text such as '1700000000000-0'")
         return StreamId(*(ranged(half, "id", *RANGES["u64"]) for half in ident))

@@ -100,7 +100,7 @@ class KeyOperations(Operations):
             "OK, version {}",
             {
                 "value": "the value; - reads it from standard input",
-                "ttl": "let the key expire after so many seconds",
+                "ttl": "let the key expire after so many seconds; 0 for never",
                 "cas": "only if the key is at this version; 0: if it does not exist",
                 "if_absent": "only if the key does not exist",
                 "if_present": "only if the key exists",
@@ -120,8 +120,8 @@ class KeyOperations(Operations):
         if_present: bool = False,
         keep_ttl: bool = False,
     ) -> int:
-        """Set the key; returns its version. `ttl` is in seconds, `keep_ttl` keeps the key's deadline; `cas` is the expected version, 0 for
-        a missing key. Raises `Conflict` if a condition does not hold."""
+        """Set the key; returns its version. `ttl` is in seconds, 0 for never; `keep_ttl` keeps the key's deadline; `cas` is the expected
+        version, 0 for a missing key. Raises `Conflict` if a condition does not hold."""
 
     @operation(
         "kv_delete",

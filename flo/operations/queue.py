@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from flo.errors import BadRequest
-from flo.given import Text, several, text
+from flo.given import Text, several, text, told
 from flo.limits import DEQUEUE_MAX, LIST_ITEMS_MAX
 from flo.operations.row import Call, Operations, call, operation
 from flo.proto.row import Command, Http, Resp
@@ -41,6 +41,8 @@ def _receipt(receipt: Receipt) -> Any:
         if not all(half.isascii() and half.isdigit() for half in ((seq, attempt) if dash else (seq,))):
             raise BadRequest(f"{receipt!r} is not a receipt; give a Message, (seq, attempt) or text such as '7-1'")
         return int(seq), int(attempt or 0)
+    if isinstance(receipt, list) and receipt and not isinstance(receipt[0], int):
+        raise TypeError(f"the receipt {told(receipt, 'receipt')}; give each one as an argument of its own: *messages")
     return (receipt, 0) if isinstance(receipt, int) else receipt
 
 

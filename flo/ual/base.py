@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 from zlib import crc32
 
-from flo.errors import LogDamaged
+from flo.errors import RESTORE, LogDamaged
 from flo.ual.block import (
     BLOCK_HEADER_BYTES,
     COLUMN_BYTES,
@@ -215,7 +215,7 @@ class BaseFile:
         try:
             self.fd = files.open(path)
         except FileNotFoundError:
-            raise LogDamaged(f"{path} is missing, though the manifest lists it. Restore it from a backup.") from None
+            raise LogDamaged(f"{path} is missing, though the manifest lists it. {RESTORE}") from None
         try:
             self._read_ends(first, last)
             self.id = check_id(path, expected, self._identity)
@@ -232,7 +232,7 @@ class BaseFile:
             or head[:8] not in (MAGIC, MAGIC_4, MAGIC_3, MAGIC_2)
             or U32.unpack_from(head, length)[0] != crc32(head[:length])
         ):
-            raise LogDamaged(f"{self.path} is damaged at byte 0: its header does not hold. Restore it from a backup.")
+            raise LogDamaged(f"{self.path} is damaged at byte 0: its header does not hold. {RESTORE}")
         _, identity, said_first, said_last, self.time = _HEADER.unpack_from(head)
         self._identity = identity
         self.has_index = head[:8] != MAGIC_2
@@ -243,7 +243,7 @@ class BaseFile:
             raise LogDamaged(f"{self.path} says it holds {said_first} to {said_last}, the manifest says {first} to {last}.")
         self.seed = crc32(identity)
         trailer = files.pread(self.fd, TRAILER_BYTES, max(size - TRAILER_BYTES, 0))
-        sentence = f"{self.path} is damaged at byte {size}: its footer does not hold. Restore it from a backup."
+        sentence = f"{self.path} is damaged at byte {size}: its footer does not hold. {RESTORE}"
         if len(trailer) < TRAILER_BYTES or trailer[:4] != FOOTER_MAGIC:
             raise LogDamaged(sentence)
         _, blocks, self.records, self.footer_at, again = _TRAILER.unpack_from(trailer)
@@ -264,7 +264,7 @@ class BaseFile:
         size = self._keys_bytes + self._index_end
         data = self.files.pread(self.fd, size, self._keys_at)
         if not self.has_index or len(data) != size or crc32(data[: -U32.size]) != U32.unpack(data[-U32.size :])[0]:
-            raise LogDamaged(f"{self.path} is damaged at byte {self._keys_at}: its index does not hold. Restore it from a backup.")
+            raise LogDamaged(f"{self.path} is damaged at byte {self._keys_at}: its index does not hold. {RESTORE}")
         words = WORD_BYTES * self.value_count
         modulus = U32.unpack_from(data, self._keys_bytes)[0] if self._index_end > U32.size else CRC
         return from_bytes("Q", data[:words]), from_bytes("I", data[words : self._keys_bytes]), modulus
@@ -358,7 +358,7 @@ class BaseFile:
         data = self.files.pread(self.fd, self._end_of(number) - at, at)
         read = Block(data[:loaded], self.seed, self.path, at)
         if len(data) != loaded + read.head.grouped_bytes:
-            raise LogDamaged(f"{self.path} is damaged at byte {at}: a block is cut short. Restore it from a backup.")
+            raise LogDamaged(f"{self.path} is damaged at byte {at}: a block is cut short. {RESTORE}")
         return list(read.rows(data[loaded:]))
 
     def read(self, index: int) -> bytes | None:
@@ -398,7 +398,7 @@ class BaseFile:
             size = READ_AHEAD_BYTES if start == self._read_end else READ_BYTES
             data = self.files.pread(self.fd, size, start)
             if len(data) < head:
-                raise LogDamaged(f"{self.path} is damaged at byte {start}: it ends there. Restore it from a backup.")
+                raise LogDamaged(f"{self.path} is damaged at byte {start}: it ends there. {RESTORE}")
             length = U32.size + int(U32.unpack_from(data, U32.size)[0])
             if length > len(data):
                 if length > self.size:
@@ -451,7 +451,7 @@ class Base:
                 raise
         if self.history is not None and self.history.has_index and self.history.value_count:
             self.close()
-            raise LogDamaged(f"{self.history.path} is no file of history: it has an index of keys. Restore it from a backup.")
+            raise LogDamaged(f"{self.history.path} is no file of history: it has an index of keys. {RESTORE}")
         self.time: int = self.live.time
         self.entry = entry._replace(id=self.live.id, history_id=self.history.id if self.history is not None else "")
 

@@ -25,7 +25,7 @@ from itertools import accumulate, chain
 from typing import NamedTuple
 from zlib import crc32
 
-from flo.errors import LogDamaged
+from flo.errors import RESTORE, LogDamaged
 from flo.ual.columns import extend, from_bytes, to_bytes
 from flo.ual.keyindex import check_of, seed_of, words_of
 from flo.ual.layouts import LAYOUTS, Group
@@ -81,7 +81,7 @@ class Head(NamedTuple):
 def read_head(data: bytes, path: str, at: int) -> Head:
     """The header at the start of `data`, which is from offset `at` of a file; its checksum is not verified. Raises `LogDamaged`."""
     if len(data) < BLOCK_HEADER_BYTES or data[:4] != MAGIC:
-        raise LogDamaged(f"{path} is damaged at byte {at}: there is no block. Restore it from a backup.")
+        raise LogDamaged(f"{path} is damaged at byte {at}: there is no block. {RESTORE}")
     _, records, values, namespace, values_bytes, others, groups, grouped, first, last = _HEAD.unpack_from(data)
     values_at = BLOCK_HEADER_BYTES + COLUMN_BYTES * records + VALUE_COLUMN_BYTES * values
     others_at = values_at + values_bytes
@@ -99,7 +99,7 @@ class Block:
         self.at = at
         self.head = head = read_head(data, path, at)
         if len(data) != head.end or not is_intact(data, seed):
-            raise LogDamaged(f"{path} is damaged at byte {at}: a block's checksum does not hold. Restore it from a backup.")
+            raise LogDamaged(f"{path} is damaged at byte {at}: a block's checksum does not hold. {RESTORE}")
 
     def indexes(self) -> "array[int]":
         """The indexes of all records, ascending."""
@@ -162,7 +162,7 @@ class Block:
         seen: dict[int, bytes] = {}
         for (index, row), place in zip(self.rows_that_read(grouped), self.places(), strict=True):
             if row is None:
-                raise LogDamaged(f"{self.path} is damaged: the checksum of index {index} does not hold. Restore it from a backup.")
+                raise LogDamaged(f"{self.path} is damaged: the checksum of index {index} does not hold. {RESTORE}")
             if place >= self.head.end:
                 seen[index] = row
             yield index, row
@@ -217,7 +217,7 @@ def take_row(path: str, index: int, data: bytes, start: int) -> bytes:
         row = data[start + 4 : start + 4 + length]
         if HEADER_BYTES <= length == len(row) and crc32(row) == crc:  # zeros have the checksum of nothing
             return row
-    raise LogDamaged(f"{path} is damaged: the checksum of index {index} does not hold. Restore it from a backup.")
+    raise LogDamaged(f"{path} is damaged: the checksum of index {index} does not hold. {RESTORE}")
 
 
 class _Rows:

@@ -13,7 +13,7 @@ whether a torn tail, or zeros in place of one, had been acknowledged in the last
 import time as clock
 from typing import NamedTuple
 
-from flo.errors import LogDamaged
+from flo.errors import RESTORE, LogDamaged
 from flo.ual.directory import ASK
 from flo.ual.manifest import FORMAT_EXACT, Manifest
 from flo.ual.segment import Segment, Tail
@@ -39,18 +39,18 @@ def look_at_end(segment: Segment, tail: Tail, found: Manifest) -> Ending:
     if claimed > tail.last:
         raise LogDamaged(
             f"{segment.path} is damaged at byte {tail.end}: index {tail.last + 1} does not read, and a batch behind it says everything up "
-            f"to {claimed} was on disk. `flo check` tells more; restore the directory from a backup."
+            f"to {claimed} was on disk. {RESTORE}"
         )
     stopped = found.stopped
     if stopped is not None and tail.last < stopped.last:
         raise LogDamaged(
             f"{segment.path} is damaged at byte {tail.end}: it reads up to index {tail.last}, and the log was closed with index "
-            f"{stopped.last} at byte {stopped.size}. `flo check` tells more; restore the directory from a backup."
+            f"{stopped.last} at byte {stopped.size}. {RESTORE}"
         )
     if size != segment.capacity and found.format >= FORMAT_EXACT:
         raise LogDamaged(
             f"{segment.path} is {size} bytes long, and its header says {segment.capacity}: it was cut short or is not the file that it "
-            "was. `flo check` tells more; restore the directory from a backup."
+            f"was. {RESTORE}"
         )
     in_order = (
         stopped is not None and tail.end <= stopped.size

@@ -168,7 +168,7 @@ class Log:
         if self._spare is None and not self._reserve_spare() and adds:
             raise Overloaded(
                 f"the disk that holds {self.directory} is full: writes that add are refused until there is room; "
-                "reads and deletions go on. Free some space, or delete."
+                f"reads and deletions go on. Free some space, or delete data and run `flo compact {self.directory}`."
             )
         records, more = len(self.pending) + 1, size
         size += self.pending_bytes

@@ -5,6 +5,7 @@ tail is cut as at a start.
 """
 
 import os
+from contextlib import suppress
 from typing import NamedTuple
 
 from flo.errors import BadRequest, LogDamaged
@@ -43,11 +44,16 @@ def move(files: Files, directory: str, out: str, *, now: int, depth: int, age: i
         raise BadRequest(f"{directory} has no {manifest.NAME}: it is not a Flo data directory.")
     lock = DirectoryLock(files, directory)
     try:
+        stopped = manifest.read(files, directory).stopped
         found = recover(files, directory, PlainLoader(lambda *_: None))
         for each in (*found.sealed, found.open):
             each.close()
         before, last = sum(each.size for each in (*found.sealed, found.open)), found.open.last
         entries = manifest.read(files, directory).entries
+        if stopped is not None and stopped.last == last:
+            # recovery took this note out, as at a start, but nothing is appended here: the log still ends where it was closed in order
+            with suppress(OSError):  # a full disk, or a failing one: a start will say that nothing tells how the log ended
+                manifest.write(files, directory, found.identity, entries, found.compacted, stopped)
         sources = sources_of(entries)
         if last >= entries[-1].first:
             sources.append(Source(entries[-1], last))

@@ -13,7 +13,7 @@ from functools import partial
 from itertools import pairwise
 from typing import NamedTuple, Protocol
 
-from flo.errors import LogDamaged
+from flo.errors import RESTORE, LogDamaged
 from flo.ual import manifest
 from flo.ual.base import Base, BaseFile
 from flo.ual.directory import begin_creation, end_creation, removable
@@ -233,10 +233,7 @@ def _make_manifest_durable(files: Files, directory: str, identity: str, entries:
 
 
 def _damaged_sealed(path: str, at: int, last: int, next_first: int) -> str:
-    return (
-        f"{path} is damaged at byte {at}: it ends at index {last}, and the next segment begins at {next_first}. "
-        "`flo check` tells more; restore the directory from a backup."
-    )
+    return f"{path} is damaged at byte {at}: it ends at index {last}, and the next segment begins at {next_first}. {RESTORE}"
 
 
 def _mend_tail(files: Files, segment: Segment, ending: Ending) -> None:

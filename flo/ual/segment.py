@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 from zlib import crc32
 
-from flo.errors import LogDamaged
+from flo.errors import RESTORE, LogDamaged
 from flo.ual import batch
 from flo.ual.batch import BATCH_BYTES, BatchHeader
 from flo.ual.files import ZEROS, Files
@@ -126,7 +126,7 @@ class Segment:
         try:
             fd = files.open(path, writable)
         except FileNotFoundError:
-            raise LogDamaged(f"{path} is missing, though the manifest lists it. Restore it from a backup.") from None
+            raise LogDamaged(f"{path} is missing, though the manifest lists it. {RESTORE}") from None
         try:
             found = cls.attach(files, path, fd, first)
             check_id(path, expected, found.identity)
@@ -141,7 +141,7 @@ class Segment:
         head = files.pread(fd, HEADER_BYTES, 0)
         size = _HEADER.size
         if len(head) < size + 4 or head[:8] != HEADER_MAGIC or U32.unpack_from(head, size)[0] != crc32(head[:size]):
-            raise LogDamaged(f"{path} is damaged at byte 0: its header does not hold. Restore it from a backup.")
+            raise LogDamaged(f"{path} is damaged at byte 0: its header does not hold. {RESTORE}")
         _, identity, said, capacity = _HEADER.unpack_from(head)
         if said != first:
             raise LogDamaged(f"{path} says it starts at index {said}, the manifest says {first}.")

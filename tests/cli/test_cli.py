@@ -220,6 +220,7 @@ def test_namespaces(run: Run) -> None:
 
 def test_status_reads_well(run: Run) -> None:
     lines = run("server", "status").stdout.decode().splitlines()
+    assert any(line.endswith(", in 1 namespace") for line in lines)
     assert [line.split()[0] for line in lines][:3] == ["version", "address", "up"]
     assert max(map(len, lines)) <= 100
     assert {"keys", "queues", "streams"} <= {line.split()[0] for line in lines}
@@ -232,6 +233,33 @@ def test_wrong_usage_exits_2() -> None:
         assert result.returncode == 2, args
         assert result.stderr.startswith(b"usage: "), args
     assert flo("ping", environment={"FLO_PORT": "nonsense"}).returncode == 2
+
+
+def test_a_surplus_word_shows_the_usage_of_its_command() -> None:
+    """`flo kv set greeting hello world`: the quotes are missing."""
+    for args, command in ((("kv", "set", "a", "b", "c"), b"kv set"), (("--port", "1", "ping", "c"), b"ping"), (("-v",), b"")):
+        result = flo(*args)
+        assert result.returncode == 2
+        assert result.stderr.startswith(b"usage: flo " + command), result.stderr
+        assert result.stderr.endswith(b"unrecognized arguments: " + args[-1].encode() + b"\n")
+
+
+def test_without_a_command_the_commands_are_listed() -> None:
+    for args, listed in (((), b"check that a server answers"), (("kv",), b"print the value of a key"), (("stream", "group"), b"claim")):
+        result = flo(*args)
+        assert (result.returncode, result.stdout) == (2, b"")
+        assert result.stderr.startswith(b"usage: ") and listed in result.stderr
+
+
+def test_a_host_is_a_name_or_an_address_alone() -> None:
+    for host in ("127.0.0.1:9000", "flo://127.0.0.1"):
+        result = flo("ping", "--host", host)
+        assert result.returncode == 2
+        assert f"{host!r} is not a host: give the name or the address alone, and the port with --port".encode() in result.stderr
+    assert flo("ping", environment={"FLO_HOST": "localhost:9000"}).returncode == 2
+    unknown = flo("ping", "--host", "flo.invalid")
+    assert unknown.returncode == 3 and unknown.stderr.startswith(b"flo: cannot connect to flo.invalid port 9000: ")
+    assert b"flo server start" not in unknown.stderr
 
 
 def test_nobody_there_exits_3() -> None:

@@ -69,6 +69,11 @@ def test_settings_that_open_the_port_are_warned_about(tmp_path: Path) -> None:
             assert said in server.output() and unsaid not in server.output(), flags
 
 
+def test_an_address_of_ipv6_is_shown_in_brackets(tmp_path: Path) -> None:
+    with FloProcess(tmp_path / "data", "--bind", "::1") as server:
+        assert f"is listening on [::1]:{server.port} (process" in server.output()
+
+
 def test_a_directory_that_others_can_write_to_is_warned_about_once(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     (tmp_path / "data").chmod(0o777)
@@ -117,13 +122,31 @@ def test_a_compaction_says_how_much_is_history(tmp_path: Path) -> None:
         by_server = subprocess.run(
             [sys.executable, "-m", "flo", "compact", directory], capture_output=True, text=True, timeout=60, cwd=ROOT, check=True
         )
-        assert re.fullmatch(f"{directory}: {pattern}, by the server that serves it\n", by_server.stdout), by_server.stdout
+        assert re.fullmatch(f"{directory}, by the server that serves it: {pattern}\n", by_server.stdout), by_server.stdout
         assert re.search(r"and is \d+ now, \d+ of them history", server.output())
     moved = subprocess.run(
         [sys.executable, "-m", "flo", "compact", directory, "--to", f"{tmp_path}/other"],
         capture_output=True, text=True, timeout=60, cwd=ROOT, check=True,
     )  # fmt: skip
     assert re.search(f"{directory}: {pattern}. Start the server with --data-dir {tmp_path}/other", moved.stdout), moved.stdout
+
+
+def test_a_compaction_onto_another_disk_needs_the_directory_alone_and_leaves_it(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "flo", "compact", str(tmp_path / "data"), "--to", str(tmp_path / "other")]
+    with FloProcess(tmp_path / "data") as server:
+        with server.connect() as client:
+            client.command("SET", "a", "1")
+        held = subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=ROOT)
+        assert held.returncode == 1 and "is in use by process" in held.stderr
+        assert not (tmp_path / "other").exists()
+        server.stop()
+        files = [tmp_path / "data" / "MANIFEST", *(tmp_path / "data").glob("0*.seg")]
+        before = [path.read_bytes() for path in files]
+        moved = subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=ROOT)
+        assert (moved.returncode, moved.stderr) == (0, "") and "not closed in order" not in moved.stdout
+        assert [path.read_bytes() for path in files] == before
+        server.start()
+        assert "not closed in order" not in server.output()
 
 
 def test_a_compaction_that_found_nothing_says_so(tmp_path: Path) -> None:

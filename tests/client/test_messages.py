@@ -54,6 +54,27 @@ def test_an_engine_tells_the_two_apart_as_well(tmp_path: Path) -> None:
     assert not issubclass(errors.WrongKind, errors.Conflict)
 
 
+def test_one_thing_in_the_place_of_several_is_told_how_to_give_it(client: Client, tmp_path: Path) -> None:
+    client.kv.put("several:a", "1")
+    with pytest.raises(TypeError, match=r"a call is Entry\(.*give calls of flo\.calls, such as kv_get\('key'\)"):
+        client.run_many([client.kv.get("several:a")])  # type: ignore[list-item]
+    client.queues.enqueue("several", "m")
+    (message,) = client.queues.dequeue("several")
+    with pytest.raises(TypeError, match=r"the receipt is \[Message\(.*give each one as an argument of its own: \*messages"):
+        client.queues.ack("several", [message])  # type: ignore[arg-type]
+    client.streams.append("several", "a")
+    with pytest.raises(TypeError, match=r"the id is \[StreamRecord\(.*give each one as an argument of its own: \*records"):
+        client.streams.ack("several", "group", client.streams.read("several"))  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"seqs is one Message; give a list, such as \[message\]"):
+        client.queues.requeue("several", message)  # type: ignore[arg-type]
+    with flo.Engine(str(tmp_path / "data")) as db:
+        db.queues.enqueue(b"q", b"m")
+        (delivered,) = db.queues.dequeue(b"q")
+        with pytest.raises(TypeError, match=r"receipts is one Message; give a list, such as \[message\]"):
+            db.queues.ack(b"q", delivered)  # type: ignore[arg-type]
+        assert db.queues.ack(b"q", [delivered]) == 1  # type: ignore[list-item]
+
+
 def test_a_missing_namespace_is_named(shared_flo: FloProcess) -> None:
     with Client(f"flo://127.0.0.1:{shared_flo.port}/no-such") as client:
         with pytest.raises(errors.BadRequest) as caught:

@@ -140,7 +140,7 @@ def test_many_at_once_is_one_by_one(turns: list[tuple[list[tuple[bytes, ...]], i
         assert host.counters.hits == plain_host.counters.hits
         assert host.counters.misses == plain_host.counters.misses
         scanned = [each.engine.kv.scan_job(b"", None, 100) for each in (host, plain_host)]
-        from flo.engine.kv import run_job
+        from flo.engine.operation import run_job
 
         assert run_job(scanned[0]) == run_job(scanned[1])
     finally:

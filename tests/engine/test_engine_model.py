@@ -13,7 +13,7 @@ from hypothesis.stateful import initialize, rule
 
 from flo.engine import Engine, EngineSettings
 from flo.engine.namespace import Namespace
-from flo.errors import BadRequest, Conflict, NotFound, WrongKind
+from flo.errors import BadRequest, Conflict, NotFound, OutOfRange, WrongKind
 from flo.store.kv import COUNTER, JSON, STRING
 from tests.support.restarts import HOUR, START, RestartModel
 
@@ -127,7 +127,7 @@ class EngineModel(RestartModel):
             with pytest.raises(WrongKind):
                 kv.incr(key, delta)
         elif not -(2**63) <= number + delta < 2**63:
-            with pytest.raises(Conflict):
+            with pytest.raises(OutOfRange):
                 kv.incr(key, delta)
         else:
             value, version = kv.incr(key, delta)

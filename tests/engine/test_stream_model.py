@@ -298,13 +298,7 @@ class StreamModel(RestartModel):
             return
         theirs = [ident for ident, given in found[1].pending.items() if given.consumer == consumer]
         with self.engine.batch():
-            job = self.engine.streams.groups.delete_consumer(name, group, consumer)
-            while True:
-                try:
-                    next(job)
-                except StopIteration as end:
-                    assert end.value == len(theirs)
-                    break
+            assert self.engine.streams.groups.delete_consumer(name, group, consumer) == len(theirs)
         for ident in theirs:
             del found[1].pending[ident]
         found[1].consumers.discard(consumer)

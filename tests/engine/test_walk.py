@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flo.engine import Engine
-from flo.engine.kv import CURSOR_MAX, CURSORS_MAX, KeyValue, run_job
+from flo.engine.kv import CURSOR_MAX, CURSORS_MAX, KeyValue
+from flo.engine.operation import run_job
 from flo.store.ordered import LEAF_KEYS, OrderedKeys
 
 pytestmark = pytest.mark.computes

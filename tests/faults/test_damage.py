@@ -188,6 +188,8 @@ def test_the_commands_on_damaged_directories(tmp_path: Path, same_ids: Random, l
         assert {**found_in(data), "LOCK": b""} == {**before, "LOCK": b""}, f"{context}: a backup changed something"
         opened = opens(data)
         assert (status == 0) <= (opened is not None), f"{context}: {text}"
+        mendable = status == 1 and "no other file of a log" not in text
+        assert (f"run `flo check --repair {data}`" in text) == mendable, f"{context}: {text}"
         if backed == 0:
             copied += 1
             assert opens(copy) == opened, f"{context}: {backup_text}"

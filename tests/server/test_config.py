@@ -38,7 +38,7 @@ def test_a_file_in_the_working_directory_is_read_unless_there_is_none(tmp_path: 
         ('[server]\ndurability = "maybe"\n', "one of sync, async, ephemeral is expected"),
         ('[kv]\nhistory_age = "soon"\n', "a time such as"),
         ('[server]\nmax_memory = "lots"\n', "a size such as"),
-        ('[server]\nmax_memory = "12"\n', "at least 1048576 bytes"),
+        ('[server]\nmax_memory = "12"\n', "at least 1048576 bytes, or 0"),
         ("[server\n", "is not TOML"),
         ('[server]\ninsecure = "perhaps"\n', "true or false is expected"),
         ('[resp]\ndatabases = ["jobs"]\n', r"resp.databases is \['jobs'\] in .*: the first namespace must be default"),
@@ -89,6 +89,24 @@ def test_a_secret_others_can_read_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="can be read or written by other users"):
         read_secret(str(path))
     assert read_secret("") is None
+
+
+def test_a_credential_of_systemd_may_be_readable_by_its_group(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The group's right is the ACL by which the user of a service with DynamicUser reads it."""
+    (tmp_path / "credentials").mkdir()
+    for path in (tmp_path / "credentials" / "secret", tmp_path / "secret"):
+        path.write_bytes(b"s3cret\n")
+        path.chmod(0o440)
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path / "credentials"))
+    assert read_secret(str(tmp_path / "credentials" / "secret")) == b"s3cret"
+    for path, mode in (
+        (tmp_path / "secret", 0o440),
+        (tmp_path / "credentials" / "secret", 0o444),
+        (tmp_path / "credentials" / "secret", 0o460),
+    ):
+        path.chmod(mode)
+        with pytest.raises(ConfigError, match="can be read or written by other users"):
+            read_secret(str(path))
 
 
 def test_every_setting_has_its_own_names() -> None:

@@ -1777,6 +1777,12 @@ def test_a_document_operation_on_a_string_is_the_wrong_type_and_changes_nothing(
         assert client.command("MGET", "s", "n") == [b"text", b"1"]
 
 
+@pytest.mark.parametrize("line", ["JSON.NUMINCRBY doc $.a 1", "JSON.ARRAPPEND doc $ 1", "JSON.MERGE doc $ {}", "JSON.FORGET doc"])
+def test_a_command_of_redis_json_is_refused_with_a_replacement(shared_flo: FloProcess, line: str) -> None:
+    with shared_flo.connect() as client:
+        assert f"{line.split()[0]} is not supported: get the part with JSON.GET" in str(client.command(*line.split()))
+
+
 @pytest.mark.parametrize("seconds", [3_000_000, 4_000_000_000])
 def test_a_deadline_months_or_a_century_away_does_not_end_the_server(flo: FloProcess, seconds: int) -> None:
     with flo.connect() as client:

@@ -369,7 +369,7 @@ def test_a_consumer_that_is_needed_again_has_a_record(engine: Engine) -> None:
     groups.read(b"s", b"g", b"c", 1)
     groups.nack(b"s", b"g", [ident])
     with engine.batch():
-        list(groups.delete_consumer(b"s", b"g", b"c"))
+        groups.delete_consumer(b"s", b"g", b"c")
     groups.nack(b"s", b"g", [ident])
     groups.ack(b"s", b"g", [ident])
     found = groups.need(b"s", b"g")[1]

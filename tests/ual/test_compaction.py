@@ -364,8 +364,7 @@ def test_what_was_made_anew_in_the_tail(tmp_path: Path) -> None:
         engine.namespace("n").kv.put(b"k", b"v")
         engine.compact()
         clock.now += 1_000_000
-        for _ in engine.streams.groups.delete_consumer(b"s", b"g", b"c"):
-            pass
+        engine.streams.groups.delete_consumer(b"s", b"g", b"c")
         engine.streams.groups.create_consumer(b"s", b"g", b"c")
         engine.flush([engine.namespace("n")])
         engine.delete_namespace("n")

@@ -256,7 +256,7 @@ def test_the_command(tmp_path: Path) -> None:
                 client.command("SET", f"key-{i}", "v" * 50)
                 client.command("LPUSH", "jobs", f"job-{i}")
         looked = run()
-        assert looked.returncode == 0 and "default: 200 keys, 1 queues, 200 messages\n" in looked.stdout
+        assert looked.returncode == 0 and "default: 200 keys, 1 queue, 200 messages\n" in looked.stdout
         path = next(directory.glob("0*.seg"))
         data = bytearray(path.read_bytes())
         data[9000] ^= 1
@@ -266,7 +266,7 @@ def test_the_command(tmp_path: Path) -> None:
         flo.kill()
     path.write_bytes(data)
     looked = run()
-    assert looked.returncode == 1 and "DAMAGED" in looked.stderr and "1 faults" in looked.stderr
+    assert looked.returncode == 1 and "DAMAGED" in looked.stderr and "1 fault\n" in looked.stderr
     done = run("--repair")
     assert done.returncode == 0, done.stderr
     assert "cut behind index" in done.stdout and f"{directory}/damaged-" in done.stdout and done.stdout.strip().endswith("whole")

@@ -110,7 +110,7 @@ def xgroup(session: RespSession, args: list[bytes]) -> Reply:
 
 
 def _delete_consumer(groups: Groups, name: bytes, group: bytes, consumer: bytes) -> Job:
-    count = yield from groups.delete_consumer(name, group, consumer)
+    count = yield from groups.delete_consumer_job(name, group, consumer)
     return [resp.integer(count)]
 
 
@@ -234,7 +234,7 @@ def _pending_summary(session: RespSession, group: Group) -> bytes:
 
 
 def _pending_job(groups: Groups, name: bytes, group: bytes, within: tuple[int, int, int], consumer: bytes | None, idle: int) -> Job:
-    found = yield from groups.pending(name, group, *within, consumer, idle)
+    found = yield from groups.pending_job(name, group, *within, consumer, idle)
     now = groups.engine.now
     return [array([_pending_row(ident, pending, now) for ident, pending in found])]
 

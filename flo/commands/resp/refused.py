@@ -10,6 +10,7 @@ _DOCUMENT = "use one JSON document (JSON.SET, JSON.GET), or keys under a prefix"
 _STREAMS = "Flo has no publish and subscribe; use a stream"
 _SCRIPTS = "Flo runs no scripts; use CAS, one JSON document, or a plain pipeline"
 _DURABLE = "Flo is always durable: every write is in the log before it is answered, so there is nothing to save"
+_JSON = "get the part with JSON.GET, change it, and JSON.SET it; if several clients change it, keep a string, with GETV and CAS"
 _LISTS = "Flo's lists are queues: LPUSH adds, RPOP takes"
 
 REFUSED: tuple[tuple[str, str, str], ...] = (
@@ -36,6 +37,12 @@ REFUSED: tuple[tuple[str, str, str], ...] = (
         "list",
         _LISTS,
         "RPUSH LPUSHX RPUSHX LPOP BLPOP LINDEX LSET LINSERT LREM LTRIM LPOS LMOVE BLMOVE RPOPLPUSH BRPOPLPUSH LMPOP BLMPOP SORT SORT_RO",
+    ),
+    (
+        "json",
+        _JSON,
+        "JSON.ARRAPPEND JSON.ARRINDEX JSON.ARRINSERT JSON.ARRLEN JSON.ARRPOP JSON.ARRTRIM JSON.CLEAR JSON.DEBUG JSON.FORGET JSON.MERGE "
+        "JSON.MSET JSON.NUMINCRBY JSON.NUMMULTBY JSON.OBJKEYS JSON.OBJLEN JSON.RESP JSON.STRAPPEND JSON.STRLEN JSON.TOGGLE",
     ),
     ("bitmap", f"Flo has no bitmaps; {_DOCUMENT}", "SETBIT GETBIT BITCOUNT BITPOS BITOP BITFIELD BITFIELD_RO"),
     ("hyperloglog", f"Flo has no HyperLogLog; {_DOCUMENT}", "PFADD PFCOUNT PFMERGE PFDEBUG PFSELFTEST"),
