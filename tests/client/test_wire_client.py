@@ -1123,6 +1123,7 @@ def kv_calls() -> dict[str, Call[Any]]:
         "kv_batch_put": wire.kv_batch_put([(b"k", b"v", 0)]),
         "kv_history": wire.kv_history(b"k"),
         "kv_cas": wire.kv_cas(b"k", b"v", 0),
+        "kv_info": wire.kv_info(b"k"),
         "kv_mget": wire.kv_mget([b"k"]),
         "kv_incr": wire.kv_incr(b"k"),
         "kv_json_get": wire.kv_json_get(b"k"),
@@ -1161,6 +1162,21 @@ def forms() -> dict[str, tuple[int, int | None]]:
 def taken_by(name: str) -> set[str]:
     """The options that the page's row of an operation names."""
     return {word.split(" ")[0] for word in operations()[name]["options"].split(", ")} & set(forms())
+
+
+def test_what_is_known_about_a_key(client: Client) -> None:
+    version = client.run(wire.kv_put(b"k", b"value", ttl=1000))
+    info = client.run(wire.kv_info(b"k"))
+    assert info.pop("deadline") > 0
+    assert info == {"version": version, "kind": "string", "bytes": 5}
+    deadline = client.run(wire.kv_info(b"k"))["deadline"]
+    client.run(wire.kv_put(b"k", b"other", keep_ttl=True))
+    assert client.run(wire.kv_info(b"k"))["deadline"] == deadline
+    client.run(wire.kv_put(b"k", b"other"))
+    assert client.run(wire.kv_info(b"k"))["deadline"] == 0
+    client.run(wire.kv_delete(b"k"))
+    assert client.respond(wire.kv_info(b"k")).status is Status.NOT_FOUND
+    assert client.respond(wire.kv_put(b"k", b"v", ttl=5, keep_ttl=True)).status is Status.BAD_REQUEST
 
 
 def test_every_operation_has_a_call() -> None:

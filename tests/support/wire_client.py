@@ -64,6 +64,7 @@ class Op(IntEnum):
     CLUSTER_LEAVE = 0xC1
     CLUSTER_STATUS = 0xC2
     CLUSTER_PARTITION_TABLE = 0xC3
+    KV_INFO = 0x17
     KV_MGET = 0x102
     KV_INCR = 0x10B
     KV_JSON_GET = 0x10C
@@ -109,6 +110,7 @@ class Opt(IntEnum):
     WAIT = 0x15
     DELTA = 0x18
     PATH = 0x19
+    KEEP_TTL = 0x1B
 
 
 class StreamOpt(IntEnum):
@@ -478,6 +480,7 @@ def options(
     limit: int | None = None,
     cursor: bytes | None = None,
     keys_only: bool = False,
+    keep_ttl: bool = False,
     wait: int | None = None,
     delta: int | None = None,
     path: str | bytes | None = None,
@@ -496,7 +499,14 @@ def options(
     if delta is not None:
         parts.append(option(Opt.DELTA, delta.to_bytes(8, "little", signed=True)))
     parts += [
-        option(kind) for kind, given in ((Opt.IF_ABSENT, if_absent), (Opt.IF_PRESENT, if_present), (Opt.KEYS_ONLY, keys_only)) if given
+        option(kind)
+        for kind, given in (
+            (Opt.IF_ABSENT, if_absent),
+            (Opt.IF_PRESENT, if_present),
+            (Opt.KEYS_ONLY, keys_only),
+            (Opt.KEEP_TTL, keep_ttl),
+        )
+        if given
     ]
     if cursor is not None:
         parts.append(option(Opt.CURSOR, cursor))
@@ -650,9 +660,10 @@ def kv_put(
     cas_version: int | None = None,
     if_absent: bool = False,
     if_present: bool = False,
+    keep_ttl: bool = False,
 ) -> Call[int]:
     """Sets a key."""
-    given = options(ttl=ttl, cas_version=cas_version, if_absent=if_absent, if_present=if_present)
+    given = options(ttl=ttl, cas_version=cas_version, if_absent=if_absent, if_present=if_present, keep_ttl=keep_ttl)
     return Call(Op.KV_PUT, read_version, key, value, given)
 
 
@@ -681,6 +692,11 @@ def kv_history(key: bytes, *, limit: int | None = None) -> Call[list[Past]]:
 def kv_cas(key: bytes, value: bytes, cas_version: int, *, ttl: int | None = None) -> Call[int]:
     """Sets a key if it has the version given."""
     return Call(Op.KV_CAS, read_version, key, value, options(cas_version=cas_version, ttl=ttl))
+
+
+def kv_info(key: bytes) -> Call[Any]:
+    """What is known about a key besides its value."""
+    return Call(Op.KV_INFO, read_json, key)
 
 
 def kv_mget(keys: Sequence[bytes]) -> Call[list[Found | None]]:
