@@ -55,7 +55,7 @@ _BAD_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2}).{0,2}", re.DOTALL)
 
 class HttpError(FloError):
     """A request that is answered with an error. `close`: the connection must be closed behind the answer, for the bytes that follow cannot
-    be split into requests, or the client must not be trusted with another."""
+    be split into requests, or it is not worth receiving them."""
 
     def __init__(self, status: int, message: str, close: bool = False) -> None:
         super().__init__(message)
@@ -367,7 +367,7 @@ def _bare() -> HttpError:
 
 
 def _chunk_overrun() -> HttpError:
-    return _bad("a chunk is longer than its size says: CR and LF do not follow its bytes")
+    return _bad("CR and LF do not follow the bytes of a chunk; its size must be the number of its bytes")
 
 
 def _malformed(head: bytes) -> HttpError:
@@ -401,7 +401,7 @@ def _bad_field(line: bytes, where: str) -> HttpError:
         return _bad(f"a line of the {where} has no colon")
     if not re.fullmatch(_TOKEN, name):
         return _bad(f"the field name {_shown(name)} in the {where} has characters that a name may not have; no space may precede the colon")
-    return _bad(f"the value of {name.decode()} in the {where} has a control character; remove it")
+    return _bad(f"the value of {_shown(name)} in the {where} has a control character; remove it")
 
 
 # -- paths and queries -----------------------------------------------------------------------------
