@@ -460,6 +460,19 @@ READ = [
         [request("POST", body=b"xy", transfer_encoding=b"chunked"), request()],
     ),
     Read(
+        "extensions and trailers of two bodies, over the limit for one",
+        (
+            head(b"POST / HTTP/1.1", b"Host: a", b"Transfer-Encoding: chunked")
+            + b"1;"
+            + b"a" * 15_000
+            + b"\r\nx\r\n0\r\nb: "
+            + b"b" * 15_000
+            + b"\r\n\r\n"
+        )
+        * 2,
+        [request("POST", body=b"x", transfer_encoding=b"chunked")] * 2,
+    ),
+    Read(
         "trailers, which are dropped, whatever they are called",
         head(b"POST / HTTP/1.1", b"Host: a", b"Transfer-Encoding: chunked")
         + b"1\r\nx\r\n0\r\nContent-Length: 9\r\nHost: b\r\nHost: c\r\nEmpty:\r\n\r\n"
