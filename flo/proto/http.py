@@ -190,7 +190,7 @@ class RequestReader:
         if not self._empty_line and data[at : at + 2] == CRLF:
             self._empty_line = True
             at += 2
-        if data.startswith((b"\r", b"\n"), at) and (self._empty_line or data[at:] != b"\r"):
+        if data.startswith((b"\r", b"\n"), at) and data[at:] != b"\r":
             raise _bad("there are empty lines before the request line; at most one may be there, of CR and LF")
         return at
 

@@ -171,6 +171,9 @@ CHUNKS = [
     Refused(413, "a byte over the limit", chunked(b"%x\r\n" % (LARGE + 1))),
     Refused(413, "chunks over the limit together", chunked(b"5\r\nhello\r\n%x\r\n" % (LARGE - 4))),
     Refused(431, "extensions over the limit together", chunked((b"1;" + b"a" * 9000 + b"\r\nx\r\n") * 4)),
+    Refused(
+        431, "extensions over the limit, between plain chunks", chunked((b"1\r\nx\r\n" * 100 + b"1;" + b"a" * 9000 + b"\r\nx\r\n") * 4)
+    ),
     Refused(431, "an extension that does not end", chunked(b"1;" + b"a" * 40_000)[: -len(HIDDEN)]),
     Refused(400, "a trailer that is no field", chunked(b"0\r\nnothing\r\n\r\n")),
     Refused(400, "a trailer with a space before its colon", chunked(b"0\r\na : b\r\n\r\n")),
@@ -277,6 +280,7 @@ REQUEST_LINES = [
     Refused(400, "an absolute target of another host", b"GET http://b/ HTTP/1.1\r\nHost: a\r\n\r\n"),
     Refused(400, "an absolute target of another port", b"GET http://a:1/ HTTP/1.1\r\nHost: a\r\n\r\n"),
     Refused(400, "an absolute target with a user", b"GET http://a@b/ HTTP/1.1\r\nHost: b\r\n\r\n"),
+    Refused(400, "an absolute target with a user, without Host", b"GET http://a@b/ HTTP/1.0\r\n\r\n"),
     Refused(400, "an absolute target without Host", b"GET http://a/ HTTP/1.1\r\n\r\n"),
     Refused(400, "an absolute target with a backslash behind its host", b"GET http://a\\b/ HTTP/1.1\r\nHost: a\r\n\r\n"),
 ]
@@ -395,6 +399,11 @@ READ = [
         [request(version=0, host=b"", connection=b"Keep-Alive")] * 2,
     ),
     Read(
+        "HTTP/1.0 that asks for something else",
+        head(b"GET / HTTP/1.0", b"Connection: x"),
+        [request(version=0, host=b"", keep_alive=False, connection=b"x")],
+    ),
+    Read(
         "HTTP/1.0 that cannot decide",
         head(b"GET / HTTP/1.0", b"Connection: keep-alive, close"),
         [request(version=0, host=b"", keep_alive=False, connection=b"keep-alive, close")],
@@ -446,6 +455,11 @@ READ = [
         + b"5\r\nhello\r\n00C\r\n, \r\n world\r\n\r\n0\r\n\r\n"
         + head(b"GET / HTTP/1.1", b"Host: a"),
         [request("POST", body=b"hello, \r\n world\r\n", transfer_encoding=b"Chunked"), request()],
+    ),
+    Read(
+        "many small chunks",
+        head(b"POST / HTTP/1.1", b"Host: a", b"Transfer-Encoding: chunked") + b"1\r\nx\r\n" * 12_000 + b"0\r\n\r\n",
+        [request("POST", body=b"x" * 12_000, transfer_encoding=b"chunked")],
     ),
     Read(
         "no chunk but the last, with zeros",
