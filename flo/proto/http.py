@@ -55,7 +55,7 @@ _BAD_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2}).{0,2}", re.DOTALL)
 
 class HttpError(FloError):
     """A request that is answered with an error. `close`: the connection must be closed behind the answer, for the bytes that follow cannot
-    be split into requests, or the client must not be trusted with another."""
+    be split into requests, or it is not worth receiving them."""
 
     def __init__(self, status: int, message: str, close: bool = False) -> None:
         super().__init__(message)
@@ -90,14 +90,14 @@ class RequestReader:
     """
 
     __slots__ = (
-        *("_blank", "_body", "_body_limit", "_chunked", "_dropped", "_filled", "_head", "_head_bytes", "_last_chunk", "_limit", "_missing"),
-        *("_searched", "continue_due"),
+        *("_body", "_body_limit", "_chunked", "_dropped", "_filled", "_head", "_head_bytes", "_last_chunk", "_limit", "_missing"),
+        *("_empty_line", "_searched", "continue_due"),
     )
 
     def __init__(self, body_limit: Callable[[Request], int]) -> None:
         self._body_limit = body_limit
         self.continue_due = False
-        self._blank = False  # an empty line was skipped before the request
+        self._empty_line = False  # was skipped before the request
         self._searched = 0  # bytes of an unfinished head or line that were searched already
         self._head: Request | None = None  # of the request whose body is under way
         self._head_bytes = 0  # of memory
@@ -163,18 +163,13 @@ class RequestReader:
         """(the next whole request in `data` from offset `at`, or None if it is not whole yet; the offset up to which `data` was taken).
         Bytes that were not taken must begin the next `data`."""
         if self._head is None:
-            while at < len(data) and data[at] in CRLF:
-                if self._blank or data[at : at + 2] != CRLF[: len(data) - at]:
-                    raise _bad("there are empty lines before the request line; at most one, of CR and LF, may be there")
-                if at + 1 == len(data):
-                    return None, at
-                self._blank = True
-                at += 2
+            if data.startswith((b"\r", b"\n"), at):
+                at = self._skip_empty_line(data, at)
             end = self._end_of_head(data, at)
             if end < 0:
                 return None, at
-            self._blank = False
             head = _parse_head(data[at:end])
+            self._empty_line = False
             length = _body_length(head)
             if not length:
                 return head, end
@@ -183,16 +178,30 @@ class RequestReader:
                 raise self._too_large(length)
             if CHUNKED < length <= len(data) - end:
                 return head._replace(body=data[end : end + length]), end + length
-            self._head, self._head_bytes = head, end - at + FIELD_OVERHEAD_BYTES * len(head.headers)
-            self._filled = self._dropped = 0
-            self._chunked, self._last_chunk = length == CHUNKED, False
-            self._missing = 0 if self._chunked else length
-            self.continue_due = b"expect" in head.headers and head.version == 1
+            self._begin_body(head, length, end - at)
             at = end
         request, at = self._fill(data, at)
         if request is None and not self._missing:
             request, at = self._parse_chunks(data, at)
         return request, at
+
+    def _skip_empty_line(self, data: bytes, at: int) -> int:
+        """Where the request begins, if an empty line may be at `at`: one is allowed (RFC 9112 section 2.2)."""
+        if not self._empty_line and data[at : at + 2] == CRLF:
+            self._empty_line = True
+            at += 2
+        if data.startswith((b"\r", b"\n"), at) and data[at:] != b"\r":
+            raise _bad("there are empty lines before the request line; at most one may be there, of CR and LF")
+        return at
+
+    def _begin_body(self, head: Request, length: int, head_bytes: int) -> None:
+        self._head = head
+        self._head_bytes = head_bytes + FIELD_OVERHEAD_BYTES * len(head.headers)
+        self._chunked = length == CHUNKED
+        self._missing = 0 if self._chunked else length
+        self._filled = self._dropped = 0
+        self._last_chunk = False
+        self.continue_due = b"expect" in head.headers and head.version == 1
 
     def _end_of_head(self, data: bytes, at: int) -> int:
         """The offset behind the empty line that ends the head at `at`; -1 if that has not come yet."""
@@ -358,7 +367,7 @@ def _bare() -> HttpError:
 
 
 def _chunk_overrun() -> HttpError:
-    return _bad("a chunk is longer than its size says: CR and LF do not follow its bytes")
+    return _bad("CR and LF do not follow the bytes of a chunk; its size must be the number of its bytes")
 
 
 def _malformed(head: bytes) -> HttpError:
@@ -392,7 +401,7 @@ def _bad_field(line: bytes, where: str) -> HttpError:
         return _bad(f"a line of the {where} has no colon")
     if not re.fullmatch(_TOKEN, name):
         return _bad(f"the field name {_shown(name)} in the {where} has characters that a name may not have; no space may precede the colon")
-    return _bad(f"the value of {name.decode()} in the {where} has a control character; remove it")
+    return _bad(f"the value of {_shown(name)} in the {where} has a control character; remove it")
 
 
 # -- paths and queries -----------------------------------------------------------------------------

@@ -171,6 +171,9 @@ CHUNKS = [
     Refused(413, "a byte over the limit", chunked(b"%x\r\n" % (LARGE + 1))),
     Refused(413, "chunks over the limit together", chunked(b"5\r\nhello\r\n%x\r\n" % (LARGE - 4))),
     Refused(431, "extensions over the limit together", chunked((b"1;" + b"a" * 9000 + b"\r\nx\r\n") * 4)),
+    Refused(
+        431, "extensions over the limit, between plain chunks", chunked((b"1\r\nx\r\n" * 100 + b"1;" + b"a" * 9000 + b"\r\nx\r\n") * 4)
+    ),
     Refused(431, "an extension that does not end", chunked(b"1;" + b"a" * 40_000)[: -len(HIDDEN)]),
     Refused(400, "a trailer that is no field", chunked(b"0\r\nnothing\r\n\r\n")),
     Refused(400, "a trailer with a space before its colon", chunked(b"0\r\na : b\r\n\r\n")),
@@ -197,6 +200,8 @@ LINES = [
     Refused(400, "a bare CR in the version", b"GET / HTTP/\r1.1\r\nHost: a\r\n\r\n" + HIDDEN),
     Refused(400, "a bare LF in the request line", b"GET /\nHTTP/1.1\r\nHost: a\r\n\r\n" + HIDDEN),
     Refused(400, "a bare LF, in a version that is not served", b"GET / HTTP/3.0\r\nHost: a\nX: y\r\n\r\n" + HIDDEN),
+    Refused(400, "a bare CR, in a version that is not served", b"GET / HTTP/3.0\r\nHost: a\rX: y\r\n\r\n" + HIDDEN),
+    Refused(400, "a bare CR, and nothing more", b"GET / HTTP/1.1\r\nHost: a\rX"),
     Refused(400, "a folded field", get(b"X: a\r\n b")),
     Refused(400, "a field folded by a tab", get(b"X: a\r\n\tb")),
     Refused(400, "a folded field that hides a length", get(b"X: a\r\n Content-Length: %d" % len(HIDDEN))),
@@ -225,6 +230,7 @@ LINES = [
     Refused(431, "one line over the limit", get(b"X: " + b"a" * 40_000)),
     Refused(431, "a target over the limit", head(b"GET /" + b"a" * 40_000 + b" HTTP/1.1", b"Host: a") + HIDDEN),
     Refused(431, "a header over the limit that does not end", b"GET / HTTP/1.1\r\n" + b"X: a\r\n" * 6000),
+    Refused(431, "a header of just the limit that does not end", b"GET / HTTP/1.1\r\nX: " + b"a" * ((32 << 10) - 19)),
     Refused(431, "a bare LF behind the limit", b"GET / HTTP/1.1\r\n" + b"X: a\r\n" * 6000 + b"\n"),
     Refused(400, "a bare LF before the limit", b"GET / HTTP/1.1\r\n\n" + b"X: a\r\n" * 6000),
     Refused(431, "too many fields", get(*[b"X: a"] * 100)),
@@ -274,6 +280,7 @@ REQUEST_LINES = [
     Refused(400, "an absolute target of another host", b"GET http://b/ HTTP/1.1\r\nHost: a\r\n\r\n"),
     Refused(400, "an absolute target of another port", b"GET http://a:1/ HTTP/1.1\r\nHost: a\r\n\r\n"),
     Refused(400, "an absolute target with a user", b"GET http://a@b/ HTTP/1.1\r\nHost: b\r\n\r\n"),
+    Refused(400, "an absolute target with a user, without Host", b"GET http://a@b/ HTTP/1.0\r\n\r\n"),
     Refused(400, "an absolute target without Host", b"GET http://a/ HTTP/1.1\r\n\r\n"),
     Refused(400, "an absolute target with a backslash behind its host", b"GET http://a\\b/ HTTP/1.1\r\nHost: a\r\n\r\n"),
 ]
@@ -392,6 +399,11 @@ READ = [
         [request(version=0, host=b"", connection=b"Keep-Alive")] * 2,
     ),
     Read(
+        "HTTP/1.0 that asks for something else",
+        head(b"GET / HTTP/1.0", b"Connection: x"),
+        [request(version=0, host=b"", keep_alive=False, connection=b"x")],
+    ),
+    Read(
         "HTTP/1.0 that cannot decide",
         head(b"GET / HTTP/1.0", b"Connection: keep-alive, close"),
         [request(version=0, host=b"", keep_alive=False, connection=b"keep-alive, close")],
@@ -445,6 +457,11 @@ READ = [
         [request("POST", body=b"hello, \r\n world\r\n", transfer_encoding=b"Chunked"), request()],
     ),
     Read(
+        "many small chunks",
+        head(b"POST / HTTP/1.1", b"Host: a", b"Transfer-Encoding: chunked") + b"1\r\nx\r\n" * 12_000 + b"0\r\n\r\n",
+        [request("POST", body=b"x" * 12_000, transfer_encoding=b"chunked")],
+    ),
+    Read(
         "no chunk but the last, with zeros",
         head(b"POST / HTTP/1.1", b"Host: a", b"Transfer-Encoding: \t chunked ") + b"000\r\n\r\n",
         [request("POST", transfer_encoding=b"chunked")],
@@ -455,6 +472,19 @@ READ = [
         + b'1;a\r\nx\r\n1 \t; a = "b;\xe9" ;c\r\ny\r\n0;0\r\n\r\n'
         + head(b"GET / HTTP/1.1", b"Host: a"),
         [request("POST", body=b"xy", transfer_encoding=b"chunked"), request()],
+    ),
+    Read(
+        "extensions and trailers of two bodies, over the limit for one",
+        (
+            head(b"POST / HTTP/1.1", b"Host: a", b"Transfer-Encoding: chunked")
+            + b"1;"
+            + b"a" * 15_000
+            + b"\r\nx\r\n0\r\nb: "
+            + b"b" * 15_000
+            + b"\r\n\r\n"
+        )
+        * 2,
+        [request("POST", body=b"x", transfer_encoding=b"chunked")] * 2,
     ),
     Read(
         "trailers, which are dropped, whatever they are called",
