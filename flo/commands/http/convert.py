@@ -89,10 +89,10 @@ def value_of(row: Operation, body: bytes) -> bytes:
     try:
         given = json.loads(body)
     except (ValueError, RecursionError):
-        raise BadRequest(f"the body is no JSON; {row.name} takes an object such as {_example(row)}") from None
+        raise BadRequest(f"the body is no JSON; {row.name} takes an object such as {json.dumps(example_of(row))}") from None
     layout = shape(row.value)
     if not isinstance(given, dict):
-        raise BadRequest(f"the body is no JSON object; {row.name} takes one such as {_example(row)}")
+        raise BadRequest(f"the body is no JSON object; {row.name} takes one such as {json.dumps(example_of(row))}")
     names = [row.value_parameter] if layout.is_list else layout.names
     for name in given:
         if name not in names:
@@ -102,7 +102,9 @@ def value_of(row: Operation, body: bytes) -> bytes:
     (name,), columns = names, layout.columns
     items = given.get(name)
     if not isinstance(items, list):
-        raise BadRequest(f"{name} is {'missing' if items is None else 'no list'}; {row.name} takes an object such as {_example(row)}")
+        raise BadRequest(
+            f"{name} is {'missing' if items is None else 'no list'}; {row.name} takes an object such as {json.dumps(example_of(row))}"
+        )
     if len(items) > ATOMIC_ITEMS_MAX:
         raise BadRequest(f"{name} has {len(items)} items; at most {ATOMIC_ITEMS_MAX} are allowed in one request")
     return layout.encode([_item(item, columns, f"{name}[{at}]") for at, item in enumerate(items)])
@@ -146,15 +148,15 @@ def _value(given: Any, kind: str, where: str) -> Any:
     raise BadRequest(f'{where} is {"missing" if given is None else "no text"}; it is a string, or {{"base64": "…"}} for other bytes')
 
 
-def _example(row: Operation) -> str:
-    """What a body looks like."""
+def example_of(row: Operation) -> dict[str, Any]:
+    """A body for an operation whose value has a layout."""
     samples: dict[str, Any] = {"bool": True, "id": "1700000000000-0", "name": "text", "blob": "text"}
     layout = shape(row.value)
     columns = layout.columns if layout.is_list else list(zip(layout.names, layout.kinds, strict=True))
-    item: Any = {name: samples.get(kind, 1) for name, kind in columns}
+    item: dict[str, Any] = {name: samples.get(kind, 1) for name, kind in columns}
     if layout.is_list:
         item = {row.value_parameter: [item if len(columns) > 1 else item[columns[0][0]]]}
-    return json.dumps(item)
+    return item
 
 
 def request_of(row: Operation, key: bytes, body: bytes, given: Mapping[str, bytes]) -> tuple[bytes, bytes, dict[str, Any]]:
@@ -163,6 +165,11 @@ def request_of(row: Operation, key: bytes, body: bytes, given: Mapping[str, byte
     value = value_of(row, body) if row.value else body
     check_request(row, len(key), len(value), options)
     return key, value, options
+
+
+def media_of(row: Operation) -> str:
+    """The media type of a value without a layout, in a request or an answer."""
+    return JSON if row.name.startswith("kv_json") else RAW
 
 
 # -- answers ---------------------------------------------------------------------------------------
@@ -177,7 +184,7 @@ def answer_of(row: Operation) -> Callable[[bytes], Answer]:
     if kinds == ["json"]:
         return lambda payload: Answer(payload, JSON)
     if kinds[-1] == "rest":
-        media = JSON if row.name.startswith("kv_json") else RAW
+        media = media_of(row)
         return lambda payload: _bare(names, layout.decode(payload), media)
     lists = row.http.items if row.http is not None else ""
 

@@ -3,7 +3,7 @@
 The routes are a tree of the segments of their paths. A segment is a word, or a variable: the namespace, the key, or an option.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 PREFIX = (b"api", b"v1")  # of the operations' paths
 NAMESPACE = "ns"
 KEY = "key"
+PLAIN_TEXT = {200: "text/plain"}  # what most pages answer
 
 Page = Callable[["HttpSession", "Exchange"], Any]  # gives what a handler of the runner gives
 
@@ -61,14 +62,24 @@ class Node:
         return ["HEAD", *found] if "GET" in found else found
 
 
-PAGES: list[tuple[str, str, Page, bool]] = []  # (method, path, page, whether it needs no secret)
+class PageRow(NamedTuple):
+    """A page. Its function's docstring describes it in the OpenAPI document."""
+
+    method: str
+    path: str
+    function: Page
+    open: bool  # it needs no secret
+    answers: Mapping[int, str]  # the media types by the status; empty where there is no body
 
 
-def page(method: str, path: str, open: bool = False) -> Callable[[Page], Page]:
-    """Add a page; `open`: without a secret too."""
+PAGES: list[PageRow] = []
+
+
+def page(method: str, path: str, open: bool = False, answers: Mapping[int, str] = PLAIN_TEXT) -> Callable[[Page], Page]:
+    """Add a page. The arguments are fields of `PageRow`."""
 
     def add(function: Page) -> Page:
-        PAGES.append((method, path, function, open))
+        PAGES.append(PageRow(method, path, function, open, answers))
         return function
 
     return add
@@ -85,8 +96,8 @@ def tree() -> Node:
             routes = node.routes.setdefault(method, [])
             routes.append(Route(row, answer_of(row), None))
             routes.sort(key=lambda route: -len(route.row.required) if route.row else 0)
-    for method, path, function, is_open in PAGES:
-        root.grow(iter(path.split("/"))).routes.setdefault(method, []).append(Route(None, None, function, is_open))
+    for each in PAGES:
+        root.grow(iter(each.path.split("/"))).routes.setdefault(each.method, []).append(Route(None, None, each.function, each.open))
     return root
 
 
