@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from flo.limits import ATOMIC_ITEMS_MAX
+
 
 class Option(NamedTuple):
     """One type of option. `form`: u8, u32, u64, i64, empty, bytes, or id (flo.proto.shapes)."""
@@ -74,6 +76,7 @@ class Operation(NamedTuple):
     required: tuple[str, ...] = ()
     either: tuple[tuple[str, str], ...] = ()  # pairs of options of which a request may have only one
     layout: bool = False
+    items_max: int = ATOMIC_ITEMS_MAX  # in the list of a layout
     value_note: str = ""  # a remark on the layout, for the documents
     limits: tuple[int, int] = (0, 0)
     plain: bool = False

@@ -10,13 +10,12 @@ that the binary protocol would send; an answer's payload becomes a body.
 """
 
 import json
-from base64 import b64decode, b64encode, urlsafe_b64decode, urlsafe_b64encode
+from base64 import b64decode, b64encode, urlsafe_b64encode
 from binascii import Error as Base64Error
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from flo.errors import BadRequest
-from flo.limits import ATOMIC_ITEMS_MAX
 from flo.operations.ids import from_wire, to_wire
 from flo.proto import fields
 from flo.proto.binary import check_request, decode_options, encode_options
@@ -26,6 +25,8 @@ from flo.proto.shapes import NUMBERS, Shape, shape
 RAW = "application/octet-stream"
 JSON = "application/json"
 SHOWN_BYTES = 40  # of a wrong value, in an error
+FLOAT_EXACT_MAX = 1 << 53  # up to here a float holds every whole number
+MISSING = object()  # in the place of a value that a JSON object does not have
 BLOCK_MS_MAX = 60_000  # of a request that waits: proxies close connections that are silent for longer
 
 _json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
@@ -63,7 +64,7 @@ def options_of(row: Operation, given: Mapping[str, bytes]) -> dict[str, Any]:
 
 def _option(option: Option, text: bytes) -> Any:
     if option.name == "cursor":
-        return _from_base64(text, "cursor", url=True)
+        return _from_base64(text.replace(b" ", b"+"), "cursor", url=True)  # queue_list's has +, which stands for a space in a query
     if option.form == "bytes":
         return text
     if option.form == "empty":
@@ -98,15 +99,13 @@ def value_of(row: Operation, body: bytes) -> bytes:
         if name not in names:
             raise BadRequest(f"the body has {_shown_text(name)}, which {row.name} does not take; it takes {', '.join(names)}")
     if not layout.is_list:
-        return layout.encode(*(_value(given.get(name), kind, name) for name, kind in zip(names, layout.kinds, strict=True)))
+        return layout.encode(*(_value(given.get(name, MISSING), kind, name) for name, kind in zip(names, layout.kinds, strict=True)))
     (name,), columns = names, layout.columns
-    items = given.get(name)
+    items = given.get(name, MISSING)
     if not isinstance(items, list):
-        raise BadRequest(
-            f"{name} is {'missing' if items is None else 'no list'}; {row.name} takes an object such as {json.dumps(example_of(row))}"
-        )
-    if len(items) > ATOMIC_ITEMS_MAX:
-        raise BadRequest(f"{name} has {len(items)} items; at most {ATOMIC_ITEMS_MAX} are allowed in one request")
+        raise BadRequest(f"{name} is {_not('list', items)}; {row.name} takes an object such as {json.dumps(example_of(row))}")
+    if len(items) > row.items_max:
+        raise BadRequest(f"{name} has {len(items)} items; at most {row.items_max} are allowed in one request")
     return layout.encode([_item(item, columns, f"{name}[{at}]") for at, item in enumerate(items)])
 
 
@@ -119,18 +118,20 @@ def _item(item: Any, columns: list[tuple[str, str]], where: str) -> Any:
     for name in item:
         if name not in known:
             raise BadRequest(f"{where} has {_shown_text(name)}; it takes {', '.join(known)}")
-    return tuple(_value(item.get(name), kind, f"{where}.{name}") for name, kind in columns)
+    return tuple(_value(item.get(name, MISSING), kind, f"{where}.{name}") for name, kind in columns)
 
 
 def _value(given: Any, kind: str, where: str) -> Any:
     """A value of a layout from JSON."""
     if kind == "bool":
         if not isinstance(given, bool):
-            raise BadRequest(f"{where} is {'missing' if given is None else 'no boolean'}; it is true or false")
+            raise BadRequest(f"{where} is {_not('boolean', given)}; it is true or false")
         return given
     if kind in NUMBERS:
-        if given is None:
+        if given is MISSING:
             return 0
+        if type(given) is float and given.is_integer() and abs(given) <= FLOAT_EXACT_MAX:
+            return int(given)  # 5.0 is a whole number in JSON; some languages write it so
         if type(given) is not int:
             raise BadRequest(f"{where} is no whole number")
         return given
@@ -145,7 +146,11 @@ def _value(given: Any, kind: str, where: str) -> Any:
             raise BadRequest(f"{where} has a lone surrogate, which UTF-8 cannot hold") from None
     if isinstance(given, dict) and given.keys() == {"base64"} and isinstance(given["base64"], str):
         return _from_base64(given["base64"].encode("utf-8", "replace"), where)
-    raise BadRequest(f'{where} is {"missing" if given is None else "no text"}; it is a string, or {{"base64": "…"}} for other bytes')
+    raise BadRequest(f'{where} is {_not("text", given)}; it is a string, or {{"base64": "…"}} for other bytes')
+
+
+def _not(kind: str, given: Any) -> str:
+    return "missing" if given is MISSING else f"no {kind}"
 
 
 def example_of(row: Operation) -> dict[str, Any]:
@@ -248,7 +253,9 @@ def name64(text: bytes) -> bytes:
 
 def _from_base64(text: bytes, where: str, url: bool = False) -> bytes:
     try:
-        return urlsafe_b64decode(text + b"=" * (-len(text) % 4)) if url else b64decode(text, validate=True)
+        if url:
+            text, also = text + b"=" * (-len(text) % 4), b"-_"
+        return b64decode(text, also if url else None, validate=True)
     except (Base64Error, ValueError):
         raise BadRequest(f"{where} is no base64{'url' if url else ''}") from None
 

@@ -12,7 +12,7 @@ import flo
 from flo.commands.http.answers import PROBLEM
 from flo.commands.http.convert import BLOCK_MS_MAX, HEADER_OPTIONS, JSON, example_of, media_of
 from flo.commands.http.routes import KEY, NAMESPACE, PAGES, PREFIX, PageRow
-from flo.limits import ATOMIC_ITEMS_MAX, NAMESPACE_NAME_BYTES_MAX
+from flo.limits import NAMESPACE_NAME_BYTES_MAX
 from flo.operations import OPERATIONS
 from flo.proto.http import REASONS
 from flo.proto.row import Operation, Option
@@ -26,6 +26,7 @@ STATUS_OF = {"NOT_FOUND": 404, "CONFLICT": 409, "UNAUTHORIZED": 401}  # by the w
 ID = r"^[0-9]{1,19}(-[0-9]{1,19})?$"  # in a request; 20 digits could be over 64 bits
 ANSWERED_ID = r"^[0-9]{1,20}-[0-9]{1,20}$"
 ETAG = r'^"[0-9]{1,19}"$'
+IF_MATCH = r'^("[0-9]{1,19}"|\*)$'
 EXAMPLES: Json = {
     "key": "greeting", "queue": "jobs", "stream": "events", "its name": "default", "group": "workers", "consumer": "worker-1",
     "cas_version": 7, "version": 7, "ttl": 60, "time": 1700000000000, "namespace": "default", "start": "1700000000000-0",
@@ -42,13 +43,13 @@ ABOUT = """Flo's operations as REST. docs/http.md explains it with examples.
 
 
 @cache
-def document() -> tuple[bytes, bytes]:
-    """(the document as JSON, its ETag). Clear its cache where a test has declared an operation."""
-    text = json.dumps(_document(), ensure_ascii=False, separators=(",", ":")).encode()
+def document(has_secret: bool) -> tuple[bytes, bytes]:
+    """(the document as JSON, its ETag), of a server with or without a secret. Clear its cache where a test has declared an operation."""
+    text = json.dumps(_document(has_secret), ensure_ascii=False, separators=(",", ":")).encode()
     return text, b'"%08x"' % crc32(text)
 
 
-def _document() -> Json:
+def _document(has_secret: bool) -> Json:
     paths: dict[str, Json] = {}
     for (method, path), rows in routes_of_operations().items():
         paths.setdefault(ROOT + path, {})[method.lower()] = _operation(path, rows)
@@ -58,7 +59,7 @@ def _document() -> Json:
         "openapi": "3.1.0",
         "info": {"title": "Flo", "version": flo.__version__, "description": ABOUT},
         "servers": [{"url": "/"}],
-        "security": [{"bearer": []}],
+        "security": [{"bearer": []}] if has_secret else [],
         "paths": paths,
         "components": _components(),
     }
@@ -154,8 +155,7 @@ def _parameters(path: str, rows: list[Operation]) -> list[Json]:
     for name, option in options.items():
         if name not in in_path:
             made.append(_option(option, next(each for each in rows if name in each.options), "query", name in required))
-    suffix = "OfRead" if _reads(row) else ""
-    made += [_reference("parameters", header.replace("-", "") + suffix) for header in conditions_of(rows)]
+    made += [_condition(header, rows) for header in conditions_of(rows)]
     if any(206 in statuses_of(each) for each in rows):
         made += [_reference("parameters", "Range"), _reference("parameters", "IfRange")]
     for header_name, names in HEADER_OPTIONS.items():
@@ -164,6 +164,13 @@ def _parameters(path: str, rows: list[Operation]) -> list[Json]:
                 title = header_name.decode().title()
                 made.append({"name": title, "in": "header", "description": f"the same as {name}", "schema": {"type": "string"}})
     return made
+
+
+def _condition(header: str, rows: list[Operation]) -> Json:
+    """The Parameter Object of a conditional header."""
+    if header == "If-None-Match":
+        return _reference("parameters", "IfNoneMatchOfRead" if _reads(rows[0]) else "IfNoneMatch")
+    return _reference("parameters", "IfMatch" if any("if_present" in row.options for row in rows) else "IfMatchOneVersion")
 
 
 def _option(option: Option, row: Operation, place: str, required: bool = False) -> Json:
@@ -218,7 +225,7 @@ def _body(row: Operation) -> Json:
     if layout.is_list:
         group = layout.items[0][2]
         assert group is not None
-        rows: Json = {"type": "array", "items": _item(group, given=True), "maxItems": ATOMIC_ITEMS_MAX}
+        rows: Json = {"type": "array", "items": _item(group, given=True), "maxItems": row.items_max}
         kind = _object({row.value_parameter: rows}, [row.value_parameter])
     else:
         kind = _item(layout, given=True, alone=True)
@@ -348,8 +355,8 @@ def _title(status: int) -> str:
     return REASONS[status].replace(" ", "")
 
 
-def _header(name: str, about: str, pattern: str = "") -> Json:
-    return {"name": name, "in": "header", "description": about, "schema": {"type": "string"} | ({"pattern": pattern} if pattern else {})}
+def _header(name: str, about: str, **bounds: Any) -> Json:
+    return {"name": name, "in": "header", "description": about, "schema": {"type": "string"} | bounds}
 
 
 def _components() -> Json:
@@ -391,8 +398,9 @@ def _components() -> Json:
                 "name": "name64", "in": "query", "schema": {"type": "string", "pattern": "^[A-Za-z0-9_-]*$"},
                 "description": "the key in base64url, if the path has - in its place: for names that clients rewrite",
             },
-            "IfMatch": _header("If-Match", "an ETag: only if this is the present version; or *: only if there is one"),
-            "IfNoneMatch": _header("If-None-Match", "*: only if there is none", r"^\*$"),
+            "IfMatch": _header("If-Match", "an ETag: only if this is the present version; or *: only if there is one", pattern=IF_MATCH),
+            "IfMatchOneVersion": _header("If-Match", "an ETag: only if this is the present version", pattern=ETAG),
+            "IfNoneMatch": _header("If-None-Match", "*: only if there is none", enum=["*"]),
             "IfNoneMatchOfRead": _header("If-None-Match", "ETags; 304 if the present one is among them"),
             "Range": _header("Range", "a part of the value, such as bytes=0-99"),
             "IfRange": _header("If-Range", "an ETag: Range counts only if it is the present one"),
@@ -400,7 +408,7 @@ def _components() -> Json:
         "headers": {"ETag": {"description": "the key's version", "schema": {"type": "string", "pattern": ETAG}}},
         "responses": responses,
         "securitySchemes": {
-            "bearer": {"type": "http", "scheme": "bearer", "description": "The server's secret, if it has one."},
+            "bearer": {"type": "http", "scheme": "bearer", "description": "The server's secret."},
         },
     }  # fmt: skip
 

@@ -31,7 +31,7 @@ def openapi(session: HttpSession, exchange: Exchange) -> Any:
     """The OpenAPI document of this server."""
     from flo.commands.http.openapi import document  # not before somebody asks: most servers never need it
 
-    text, tag = document()
+    text, tag = document(session.host.secret is not None)
     if is_listed(exchange.request.headers.get(b"if-none-match"), tag):
         return 304, ((b"ETag", tag),), b""
     return 200, ((b"Content-Type", JSON.encode()), (b"ETag", tag)), text
