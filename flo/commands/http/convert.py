@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from flo.errors import BadRequest
+from flo.limits import KEY_BYTES_MAX
 from flo.operations.ids import from_wire, to_wire
 from flo.proto import fields
 from flo.proto.binary import check_request, decode_options, encode_options
@@ -122,31 +123,46 @@ def _item(item: Any, columns: list[tuple[str, str]], where: str) -> Any:
 
 
 def _value(given: Any, kind: str, where: str) -> Any:
-    """A value of a layout from JSON."""
+    """A value of a layout from JSON. Each sentence begins with where it is."""
     if kind == "bool":
         if not isinstance(given, bool):
             raise BadRequest(f"{where} is {_not('boolean', given)}; it is true or false")
         return given
     if kind in NUMBERS:
-        if given is MISSING:
-            return 0
-        if type(given) is float and given.is_integer() and abs(given) <= FLOAT_EXACT_MAX:
-            return int(given)  # 5.0 is a whole number in JSON; some languages write it so
-        if type(given) is not int:
-            raise BadRequest(f"{where} is no whole number")
-        return given
+        return _number(given, kind, where)
     if kind == "id":
         if not isinstance(given, str):
-            raise BadRequest(f'{where} is no id of a record; it is text such as "1700000000000-0"')
-        return to_wire(given)
+            raise BadRequest(f'{where} is {_not("text", given)}; the id of a record is text such as "1700000000000-0"')
+        try:
+            return to_wire(given)
+        except BadRequest as e:
+            raise BadRequest(f"{where}: {e}") from None
     if isinstance(given, str):
         try:
-            return given.encode()
+            data = given.encode()
         except UnicodeError:
             raise BadRequest(f"{where} has a lone surrogate, which UTF-8 cannot hold") from None
-    if isinstance(given, dict) and given.keys() == {"base64"} and isinstance(given["base64"], str):
-        return _from_base64(given["base64"].encode("utf-8", "replace"), where)
-    raise BadRequest(f'{where} is {_not("text", given)}; it is a string, or {{"base64": "…"}} for other bytes')
+    elif isinstance(given, dict) and given.keys() == {"base64"} and isinstance(given["base64"], str):
+        data = _from_base64(given["base64"].encode("utf-8", "replace"), where)
+    else:
+        raise BadRequest(f'{where} is {_not("text", given)}; it is a string, or {{"base64": "…"}} for other bytes')
+    if kind == "name" and len(data) > KEY_BYTES_MAX:
+        raise BadRequest(f"{where} has {len(data)} bytes; at most {KEY_BYTES_MAX} are allowed")
+    return data
+
+
+def _number(given: Any, kind: str, where: str) -> int:
+    if given is MISSING:
+        return 0
+    if type(given) is float and given.is_integer() and abs(given) <= FLOAT_EXACT_MAX:
+        given = int(given)  # 5.0 is a whole number in JSON; some languages write it so
+    if type(given) is not int:
+        raise BadRequest(f"{where} is no whole number")
+    bits = NUMBERS[kind].size * 8
+    least, most = (-(1 << bits - 1), (1 << bits - 1) - 1) if kind == "i64" else (0, (1 << bits) - 1)
+    if not least <= given <= most:
+        raise BadRequest(f"{where} is {str(given)[:SHOWN_BYTES]}; it is {least} to {most}")
+    return given
 
 
 def _not(kind: str, given: Any) -> str:
