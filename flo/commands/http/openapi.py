@@ -25,6 +25,8 @@ EVERYWHERE = (400, 401, 403, 421, 429, 500, 503)  # statuses that any operation 
 STATUS_OF = {"NOT_FOUND": 404, "CONFLICT": 409, "UNAUTHORIZED": 401}  # by the words in a row's `refusals`
 ID = r"^[0-9]{1,19}(-[0-9]{1,19})?$"  # in a request; 20 digits could be over 64 bits
 ANSWERED_ID = r"^[0-9]{1,20}-[0-9]{1,20}$"
+BASE64 = "^([A-Za-z0-9+/]{4})*([A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$"
+BASE64URL = "^([A-Za-z0-9_-]{4})*([A-Za-z0-9_-]{2,3})?$"
 ETAG = r'^"[0-9]{1,19}"$'
 IF_MATCH = r'^("[0-9]{1,19}"|\*)$'
 EXAMPLES: Json = {
@@ -183,7 +185,7 @@ def _option(option: Option, row: Operation, place: str, required: bool = False) 
     elif option.form in NUMBERS:
         kind["minimum"] = max(kind["minimum"], option.least)
     elif option.name == "cursor":
-        kind = {"type": "string", "pattern": "^[A-Za-z0-9_-]*$"}
+        kind = {"type": "string"}
     about = option.summary.replace("; 0 for ever", "") if option.waits else option.summary
     made: Json = {"name": option.name, "in": place, "description": about, "schema": kind}
     if place == "path":
@@ -370,12 +372,13 @@ def _components() -> Json:
     responses["Unauthorized"]["headers"] = {"WWW-Authenticate": {"schema": {"type": "string"}}}
     responses["Problem"] = {"description": "Any other refusal.", "content": problem}
     responses["NotModified"] = {"description": "The client has it already.", "headers": {"ETag": _reference("headers", "ETag")}}
+    base64 = _object({"base64": {"type": "string", "pattern": BASE64}}, ["base64"]) | {"additionalProperties": False}
     name_pattern = f"^[A-Za-z0-9._:-]{{1,{NAMESPACE_NAME_BYTES_MAX}}}$"
     return {
         "schemas": {
             "Bytes": {
                 "description": "Bytes: a string if they are UTF-8, else an object with their base64.",
-                "oneOf": [{"type": "string"}, _object({"base64": {"type": "string"}}, ["base64"]) | {"additionalProperties": False}],
+                "oneOf": [{"type": "string"}, base64],
             },
             "NamespaceName": {"type": "string", "pattern": name_pattern},
             "Problem": _object(
@@ -395,7 +398,7 @@ def _components() -> Json:
                 "schema": _reference("schemas", "NamespaceName"), "example": "default",
             },
             "name64": {
-                "name": "name64", "in": "query", "schema": {"type": "string", "pattern": "^[A-Za-z0-9_-]*$"},
+                "name": "name64", "in": "query", "schema": {"type": "string", "pattern": BASE64URL},
                 "description": "the key in base64url, if the path has - in its place: for names that clients rewrite",
             },
             "IfMatch": _header("If-Match", "an ETag: only if this is the present version; or *: only if there is one", pattern=IF_MATCH),
