@@ -85,7 +85,7 @@ def statuses_of(row: Operation) -> list[int]:
     words = {status for word, status in STATUS_OF.items() if word in row.refusals}
     versioned = "version" in shape(row.answer).names
     words.add(200 if row.answer else 204)
-    if 409 in words and conditions_of([row]):
+    if 409 in words and conditions_of([row]) and not _reads(row):
         words.add(412)
     if versioned and _reads(row):
         words |= {304} if media_of(row) == JSON else {206, 304, 416}
