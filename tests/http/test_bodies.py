@@ -16,7 +16,7 @@ PAUSE = "/api/v1/queues/default/q/pause"
 GROUP_ACK = "/api/v1/streams/default/s/groups/g/ack"
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def rest(shared_flo: FloProcess) -> Iterator[Rest]:
     with Rest(shared_flo.port) as client:
         yield client

@@ -85,7 +85,7 @@ def statuses_of(row: Operation) -> list[int]:
     words = {status for word, status in STATUS_OF.items() if word in row.refusals}
     versioned = "version" in shape(row.answer).names
     words.add(200 if row.answer else 204)
-    if 409 in words and conditions_of([row]) and not _reads(row):
+    if conditions_of([row]) and (409 in words or _reads(row)):
         words.add(412)
     if versioned and _reads(row):
         words |= {304} if media_of(row) == JSON else {206, 304, 416}
@@ -98,7 +98,7 @@ def conditions_of(rows: list[Operation]) -> list[str]:
     """The conditional headers that the operations of a route heed."""
     options = {name for row in rows for name in row.options}
     if _reads(rows[0]):
-        return ["If-None-Match"] if any("version" in shape(row.answer).names for row in rows) else []
+        return ["If-Match", "If-None-Match"] if any("version" in shape(row.answer).names for row in rows) else []
     return ["If-Match"] * bool(options & {"cas_version", "if_present"}) + ["If-None-Match"] * ("if_absent" in options)
 
 
@@ -172,6 +172,8 @@ def _condition(header: str, rows: list[Operation]) -> Json:
     """The Parameter Object of a conditional header."""
     if header == "If-None-Match":
         return _reference("parameters", "IfNoneMatchOfRead" if _reads(rows[0]) else "IfNoneMatch")
+    if _reads(rows[0]):
+        return _reference("parameters", "IfMatchOfRead")
     return _reference("parameters", "IfMatch" if any("if_present" in row.options for row in rows) else "IfMatchOneVersion")
 
 
@@ -404,6 +406,7 @@ def _components() -> Json:
             "IfMatch": _header("If-Match", "an ETag: only if this is the present version; or *: only if there is one", pattern=IF_MATCH),
             "IfMatchOneVersion": _header("If-Match", "an ETag: only if this is the present version", pattern=ETAG),
             "IfNoneMatch": _header("If-None-Match", "*: only if there is none", enum=["*"]),
+            "IfMatchOfRead": _header("If-Match", "ETags; 412 if the present one is not among them"),
             "IfNoneMatchOfRead": _header("If-None-Match", "ETags; 304 if the present one is among them"),
             "Range": _header("Range", "a part of the value, such as bytes=0-99"),
             "IfRange": _header("If-Range", "an ETag: Range counts only if it is the present one"),

@@ -252,6 +252,9 @@ class HttpSession(Session):
             tag = etag(version)
             fields.append((b"ETag", tag))
             if request.method in ("GET", "HEAD"):
+                if_match = request.headers.get(b"if-match")
+                if if_match is not None and not is_listed(if_match, tag, weak=False):
+                    raise HttpRefusal(412, f"the key's version is {version}, which is not in If-Match", fields=((b"ETag", tag),))
                 if is_listed(request.headers.get(b"if-none-match"), tag):
                     return self.respond(exchange, 304, [(b"ETag", tag)], b"")
                 if media != JSON:
@@ -276,7 +279,10 @@ class HttpSession(Session):
 
     def pieces(self, request: Exchange, reply: Any) -> list[bytes]:
         """See `Session`."""
-        return [self._of_payload(request, reply)]
+        try:
+            return [self._of_payload(request, reply)]
+        except HttpRefusal as e:  # a Range or If-Match that does not hold: nobody else catches what is raised where a wait or a job ends
+            return [self.refused(e, request)]
 
     def refusal(self, e: Refusal, request: Exchange) -> bytes:
         """See `Session`."""
