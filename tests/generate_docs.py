@@ -176,7 +176,7 @@ def body_text(row: Any) -> str:
     from flo.commands.http.convert import example_of
 
     if row.layout:
-        return f"`{json.dumps(example_of(row))}`" + (f"; {row.value_note}" if row.value_note else "")
+        return f"`{json.dumps(example_of(row))}`"
     return str(row.value)
 
 

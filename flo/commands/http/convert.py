@@ -76,9 +76,13 @@ def _option(option: Option, text: bytes) -> Any:
         raise BadRequest(f"{option.name} is {_shown(text)}; it is true or false")
     if option.form == "id":
         return to_wire(_text(text, option.name))
-    digits = text[1:] if option.form == "i64" and text[:1] == b"-" else text
+    return _whole_number(text, option.name, signed=option.form == "i64")
+
+
+def _whole_number(text: bytes, name: str, signed: bool = False) -> int:
+    digits = text[1:] if signed and text[:1] == b"-" else text
     if not digits.isdigit() or len(digits) > 20:
-        raise BadRequest(f"{option.name} is {_shown(text)}; it is a whole number")
+        raise BadRequest(f"{name} is {_shown(text)}; it is a whole number")
     return int(text)
 
 
@@ -86,8 +90,6 @@ def value_of(row: Operation, body: bytes) -> bytes:
     """The value that a request's body stands for. Raises `BadRequest`."""
     if not row.layout:
         return body
-    if not body and row.value_optional:
-        return b""
     try:
         given = json.loads(body)
     except (ValueError, RecursionError):
@@ -180,10 +182,33 @@ def example_of(row: Operation) -> dict[str, Any]:
     return item
 
 
-def request_of(row: Operation, key: bytes, body: bytes, given: Mapping[str, bytes]) -> tuple[bytes, bytes, dict[str, Any]]:
-    """(key, value, options) of an operation, checked by its row. Raises `BadRequest`."""
+def one_item(row: Operation, given: dict[str, bytes]) -> bytes:
+    """The value of an operation on one item of its list, a number that stands in the path. Raises `BadRequest`."""
+    assert row.http is not None
+    name = row.http.one.rpartition("{")[2][:-1]
+    return shape(row.value).encode([_whole_number(given.pop(name), name)])
+
+
+def every_item(row: Operation, given: dict[str, bytes]) -> bytes:
+    """The value of an operation on all that there are: empty. The parameter `all` must say so: a body alone may have got lost on the way.
+    Raises `BadRequest`."""
+    if given.pop("all", b"").lower() not in (b"1", b"true"):
+        raise BadRequest(f"{row.name} of all needs the parameter all=true")
+    return b""
+
+
+def request_of(
+    row: Operation, key: bytes, body: bytes, given: dict[str, bytes], value_in: Callable[[dict[str, bytes]], bytes] | None = None
+) -> tuple[bytes, bytes, dict[str, Any]]:
+    """(key, value, options) of an operation, checked by its row. `value_in` takes the value from `given`, if it is not the body. Raises
+    `BadRequest`."""
+    if value_in is not None:
+        if body:
+            raise BadRequest(f"this request has a body of {len(body)} bytes; it takes none")
+        value = value_in(given)
+    else:
+        value = value_of(row, body) if row.value else body
     options = options_of(row, given) if given else row.defaults
-    value = value_of(row, body) if row.value else body
     check_request(row, len(key), len(value), options)
     return key, value, options
 

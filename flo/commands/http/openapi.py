@@ -15,7 +15,7 @@ from flo.commands.http.routes import KEY, NAMESPACE, PAGES, PREFIX, PageRow
 from flo.limits import NAMESPACE_NAME_BYTES_MAX
 from flo.operations import OPERATIONS
 from flo.proto.http import REASONS
-from flo.proto.row import Operation, Option
+from flo.proto.row import Http, Operation, Option
 from flo.proto.shapes import NUMBERS, Shape, shape
 
 Json = dict[str, Any]
@@ -32,7 +32,7 @@ IF_MATCH = r'^("[0-9]{1,19}"|\*)$'
 EXAMPLES: Json = {
     "key": "greeting", "queue": "jobs", "stream": "events", "its name": "default", "group": "workers", "consumer": "worker-1",
     "cas_version": 7, "version": 7, "ttl": 60, "time": 1700000000000, "namespace": "default", "start": "1700000000000-0",
-    "bool": True, "id": "1700000000000-0", "rest": "hello",
+    "bool": True, "empty": True, "id": "1700000000000-0", "rest": "hello",
 }  # fmt: skip  # by a name, or by a type of a layout; else 1 or "text"
 
 ABOUT = """Flo's operations as REST. docs/http.md explains it with examples.
@@ -72,12 +72,34 @@ def routes_of_operations() -> dict[tuple[str, str], list[Operation]]:
     requires the fewest options."""
     found: dict[tuple[str, str], list[Operation]] = {}
     for row in OPERATIONS:
-        if row.http is not None:
-            method, _, path = row.http.route.partition(" ")
-            found.setdefault((method, path), []).append(row)
+        for each in _told_apart(row):
+            assert each.http is not None
+            method, _, path = each.http.route.partition(" ")
+            found.setdefault((method, path), []).append(each)
     for rows in found.values():
         rows.sort(key=lambda row: len(row.required))
     return found
+
+
+def _told_apart(row: Operation) -> list[Operation]:
+    """A row for each route of an operation. Where the value stands in the path or in the query, it is an option here."""
+    if row.http is None:
+        return []
+    found = [row]
+    if row.http.one:
+        name = row.http.one.rpartition("{")[2][:-1]
+        item = Option(0, name, shape(row.value).columns[0][1], f"the {name}")
+        found.append(_with(row, "one", "the one in the path", row.http.one, item))
+    if row.http.every:
+        found.append(_with(row, "all", "all of them", row.http.every, Option(0, "all", "empty", "true: a word that all are meant")))
+    return found
+
+
+def _with(row: Operation, suffix: str, told: str, route: str, option: Option) -> Operation:
+    return row._replace(
+        name=f"{row.name}_{suffix}", value="", layout=False, summary=f"{row.summary.rstrip('.')}: {told}.",
+        options={**row.options, option.name: option}, required=(option.name,), http=Http(route),
+    )  # fmt: skip
 
 
 def statuses_of(row: Operation) -> list[int]:
@@ -147,7 +169,7 @@ def _parameters(path: str, rows: list[Operation]) -> list[Json]:
             kind = _reference("schemas", "NamespaceName") if is_namespace else {"type": "string", "minLength": 1}
             about = row.key if row.key.startswith("its ") else f"the {row.key}"
             made.append({"name": KEY, "in": "path", "required": True, "description": about, "schema": kind, "example": _sample(row.key)})
-        else:
+        elif name in options:
             made.append(_option(options[name], row, "path"))
     if KEY in in_path:
         made.append(_reference("parameters", "name64"))
@@ -190,8 +212,10 @@ def _option(option: Option, row: Operation, place: str, required: bool = False) 
         kind = {"type": "string"}
     about = option.summary.replace("; 0 for ever", "") if option.waits else option.summary
     made: Json = {"name": option.name, "in": place, "description": about, "schema": kind}
-    if place == "path":
+    if place == "path" and kind["type"] == "string":
         kind["minLength"] = 1
+    if required and option.form == "empty":
+        kind["enum"] = [True]
     if required or place == "path":
         made |= {"required": True, "example": _sample(option.name, option.form)}
     return made
@@ -234,10 +258,7 @@ def _body(row: Operation) -> Json:
     else:
         kind = _item(layout, given=True, alone=True)
     kind["additionalProperties"] = False
-    made: Json = {"required": not row.value_optional, "content": {JSON: {"schema": kind, "example": example_of(row)}}}
-    if row.value_note:
-        made["description"] = row.value_note
-    return made
+    return {"required": True, "content": {JSON: {"schema": kind, "example": example_of(row)}}}
 
 
 def _item(group: Shape, given: bool, alone: bool = False) -> Json:

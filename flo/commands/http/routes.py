@@ -4,10 +4,10 @@ The routes are a tree of the segments of their paths. A segment is a word, or a 
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from functools import cache
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from flo.commands.http.convert import Answer, answer_of
+from flo.commands.http.convert import Answer, answer_of, every_item, one_item
 from flo.operations import OPERATIONS
 from flo.proto.http import HttpError
 from flo.proto.row import Operation
@@ -23,6 +23,9 @@ PLAIN_TEXT = {200: "text/plain"}  # what most pages answer
 Page = Callable[["HttpSession", "Exchange"], Any]  # gives what a handler of the runner gives
 
 
+Value = Callable[[dict[str, bytes]], bytes]
+
+
 class Route(NamedTuple):
     """What one method of a path does."""
 
@@ -30,6 +33,7 @@ class Route(NamedTuple):
     answer: Callable[[bytes], Answer] | None  # whose OK payload becomes this,
     page: Page | None  # or a page,
     open: bool = False  # which needs no secret
+    value: Value | None = None  # takes the operation's value from the parameters, if it is not the body
 
 
 class Node:
@@ -90,15 +94,24 @@ def tree() -> Node:
     """The tree of all routes. Clear its cache where a test has declared an operation."""
     root = Node()
     for row in OPERATIONS:
-        if row.http is not None:
-            method, _, path = row.http.route.partition(" ")
+        for method, path, value in _routes_of(row):
             node = root.grow(iter((*(word.decode() for word in PREFIX), *path.split("/"))))
             routes = node.routes.setdefault(method, [])
-            routes.append(Route(row, answer_of(row), None))
+            routes.append(Route(row, answer_of(row), None, value=value))
             routes.sort(key=lambda route: -len(route.row.required) if route.row else 0)
     for each in PAGES:
         root.grow(iter(each.path.split("/"))).routes.setdefault(each.method, []).append(Route(None, None, each.function, each.open))
     return root
+
+
+def _routes_of(row: Operation) -> Iterator[tuple[str, str, Value | None]]:
+    """The routes of an operation, as (method, path, its `Route.value`)."""
+    if row.http is None:
+        return
+    for route, value in ((row.http.route, None), (row.http.one, partial(one_item, row)), (row.http.every, partial(every_item, row))):
+        if route:
+            method, _, path = route.partition(" ")
+            yield method, path, value
 
 
 def find(segments: list[bytes]) -> tuple[Node, dict[str, bytes]]:

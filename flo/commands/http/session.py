@@ -186,9 +186,9 @@ class HttpSession(Session):
                 given |= {option: text for option in names if option in row.options}
         if key is None:
             key = given.pop(row.key_parameter, b"")
-        if row.layout and request.body and not is_json(request):
+        if row.layout and request.body and exchange.route.value is None and not is_json(request):
             raise HttpRefusal(415, f"{row.name} takes a body of the type application/json")
-        key, value, options = request_of(row, key, request.body, given)
+        key, value, options = request_of(row, key, request.body, given, exchange.route.value)
         space = 0 if row.plain else host.engine.namespace(namespace.decode("utf-8", "replace")).hash
         exchange.inner = (row, 0, 0, space, key, value, options)
 
