@@ -146,7 +146,7 @@ def route_tables() -> str:
     groups: dict[str, list[str]] = {}
     for (method, path), rows in routes_of_operations().items():
         group = groups.setdefault(
-            path.partition("/")[0], ["| route | | parameters | body | answer | refused |", "|---|---|---|---|---|---|"]
+            rows[0].name.partition("_")[0], ["| route | | parameters | body | answer | refused |", "|---|---|---|---|---|---|"]
         )
         options = {name: name in row.required for row in rows for name in row.options if f"{{{name}}}" not in path}
         given = [f"`{name}` (required)" if all(name in row.required for row in rows) else f"`{name}`" for name in options]
@@ -156,7 +156,8 @@ def route_tables() -> str:
         given += [f"`{header.decode().title()}`" for header, names in HEADER_OPTIONS.items() if any(name in options for name in names)]
         refused = sorted({status for row in rows for status in statuses_of(row) if status >= 400})
         told = " ".join(f"`{row.name}`: {row.summary}" for row in rows)
-        cells = (f"`{method} {ROOT}{path}`", told, ", ".join(given), body_text(rows[0]), answer_text(rows[0]), ", ".join(map(str, refused)))
+        body = "" if f"{{{rows[0].value_parameter}}}" in path else body_text(rows[0])
+        cells = (f"`{method} {ROOT}{path}`", told, ", ".join(given), body, answer_text(rows[0]), ", ".join(map(str, refused)))
         group.append(f"| {' | '.join(escaped(cell) or '—' for cell in cells)} |")
     lines = [
         "## Routes",

@@ -202,7 +202,7 @@ def test_rest_has_it(more: tuple[Any, Local]) -> None:
 
 def test_openapi_has_it(more: tuple[Any, Local]) -> None:
     shown = json.loads(document(False)[0])["paths"]["/api/v1/queues/{ns}/{key}/hold"]["post"]
-    assert (shown["operationId"], shown["tags"], shown["summary"]) == ("queue_hold", ["queues"], "Hold a queue, or do not")
+    assert (shown["operationId"], shown["tags"], shown["summary"]) == ("queue_hold", ["queue"], "Hold a queue, or do not")
     parameters = {each["name"]: each["schema"] for each in shown["parameters"] if "name" in each}
     assert parameters["limit"] == {"type": "integer", "minimum": 1, "maximum": 7, "default": 3}
     assert parameters.keys() == {"key", "delay", "to_dlq", "limit"}

@@ -143,12 +143,12 @@ def _operation(path: str, rows: list[Operation]) -> Json:
             told.append(f"Refused as {each.refusals}.")
     made: Json = {
         "operationId": row.name,
-        "tags": [path.partition("/")[0]],
+        "tags": [row.name.partition("_")[0]],
         "summary": row.summary.partition(". ")[0].partition("; ")[0].rstrip("."),
         "description": "\n\n".join(dict.fromkeys(told)),
         "parameters": _parameters(path, rows),
     }
-    if row.value:
+    if row.value and f"{{{row.value_parameter}}}" not in path:
         made["requestBody"] = _body(row)
     statuses = sorted({status for each in rows for status in statuses_of(each)} | set(EVERYWHERE))
     made["responses"] = {str(status): _response(row, status) for status in statuses}
@@ -171,6 +171,8 @@ def _parameters(path: str, rows: list[Operation]) -> list[Json]:
             made.append({"name": KEY, "in": "path", "required": True, "description": about, "schema": kind, "example": _sample(row.key)})
         elif name in options:
             made.append(_option(options[name], row, "path"))
+        else:
+            made.append(_value_in_path(name, row))
     if KEY in in_path:
         made.append(_reference("parameters", "name64"))
     elif row.key:
@@ -188,6 +190,13 @@ def _parameters(path: str, rows: list[Operation]) -> list[Json]:
                 title = header_name.decode().title()
                 made.append({"name": title, "in": "header", "description": f"the same as {name}", "schema": {"type": "string"}})
     return made
+
+
+def _value_in_path(name: str, row: Operation) -> Json:
+    """The Parameter Object of a value that stands in the path. A value described as `one of a, b` is one of these words."""
+    words = row.value.partition("one of ")[2].split(", ")
+    kind: Json = {"type": "string"} | ({"enum": words} if words != [""] else {})
+    return {"name": name, "in": "path", "required": True, "description": row.value, "schema": kind, "example": words[0] or "text"}
 
 
 def _condition(header: str, rows: list[Operation]) -> Json:
