@@ -160,11 +160,16 @@ def _number(given: Any, kind: str, where: str) -> int:
         given = int(given)  # 5.0 is a whole number in JSON; some languages write it so
     if type(given) is not int:
         raise BadRequest(f"{where} is no whole number")
-    bits = NUMBERS[kind].size * 8
-    least, most = (-(1 << bits - 1), (1 << bits - 1) - 1) if kind == "i64" else (0, (1 << bits) - 1)
+    least, most = bounds(kind)
     if not least <= given <= most:
         raise BadRequest(f"{where} is {str(given)[:SHOWN_BYTES]}; it is {least} to {most}")
     return given
+
+
+def bounds(kind: str) -> tuple[int, int]:
+    """The lowest and the highest number of a type of a layout."""
+    bits = NUMBERS[kind].size * 8
+    return (-(1 << bits - 1), (1 << bits - 1) - 1) if kind == "i64" else (0, (1 << bits) - 1)
 
 
 def _not(kind: str, given: Any) -> str:

@@ -10,7 +10,7 @@ from zlib import crc32
 
 import flo
 from flo.commands.http.answers import PROBLEM
-from flo.commands.http.convert import BLOCK_MS_MAX, HEADER_OPTIONS, JSON, example_of, media_of
+from flo.commands.http.convert import BLOCK_MS_MAX, HEADER_OPTIONS, JSON, bounds, example_of, media_of
 from flo.commands.http.routes import KEY, NAMESPACE, PAGES, PREFIX, PageRow
 from flo.limits import NAMESPACE_NAME_BYTES_MAX
 from flo.operations import OPERATIONS
@@ -238,10 +238,8 @@ def _number(form: str) -> Json:
         return {"type": "string", "pattern": ID}
     if form not in NUMBERS:
         return {"type": "string"}
-    bits = NUMBERS[form].size * 8
-    if form == "i64":
-        return {"type": "integer", "format": "int64", "minimum": -(1 << bits - 1), "maximum": (1 << bits - 1) - 1}
-    return {"type": "integer", "minimum": 0, "maximum": (1 << bits) - 1}
+    least, most = bounds(form)
+    return {"type": "integer", "minimum": least, "maximum": most} | ({"format": "int64"} if form == "i64" else {})
 
 
 def _sample(name: str, kind: str = "") -> Any:
