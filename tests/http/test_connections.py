@@ -195,6 +195,29 @@ def test_a_wait_ends_with_its_time_and_with_its_connection(rest: Rest, shared_fl
     assert rest.ask("POST", "/api/v1/queues/default/ends/dequeue").json["messages"][0]["attempts"] == 1
 
 
+@pytest.mark.parametrize("path", ["/api/v1/queues/default/last/dequeue?block=5", "/api/v1/queues/default/last/purge"])
+def test_nothing_runs_behind_the_last_request(raw: Raw, rest: Rest, path: str) -> None:
+    """Also where the last one waits."""
+    rest.ask("DELETE", K)
+    raw.send(request("POST", path, b"", "Connection: close") + request("PUT", K, b"never"))
+    answer = raw.answer()
+    assert (answer.status, answer.headers["connection"]) == (200, "close")
+    assert raw.at_end()
+    assert rest.ask("GET", K).status == 404
+
+
+def test_answers_wait_for_a_client_that_reads_slowly(raw: Raw, rest: Rest, shared_flo: FloProcess) -> None:
+    """The server executes no more requests than the output that it may hold."""
+    value = os.urandom(MIB)
+    assert rest.ask("PUT", K, value).status == 200
+    before = shared_flo.rss_bytes()
+    raw.send(request("GET", K) * 40)
+    wait_until(lambda: rest.ask("GET", "/health").status == 200, "a neighbour's answer")
+    assert shared_flo.rss_bytes() - before < 20 * MIB
+    for _ in range(40):
+        assert raw.answer().body == value
+
+
 def test_a_limit_that_is_reached_says_when_to_come_back(tmp_path: Path) -> None:
     path = "/api/v1/queues/default/q/dequeue?block=60000"
     with FloProcess(tmp_path / "data", environment={"FLO_LIMITS_WAITERS": "1"}) as flo, Raw(flo.port) as raw, Rest(flo.port) as rest:
