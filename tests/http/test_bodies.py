@@ -32,7 +32,7 @@ BASE64 = 'it is a string, or {"base64": "…"} for other bytes'
         (ACK, "{", f"the body is no JSON; {RECEIPTS}"),
         (ACK, "", f"the body is no JSON; {RECEIPTS}"),
         (ACK, "\ufeff{}x", f"the body is no JSON; {RECEIPTS}"),
-        (ACK, "[" * 100_000, f"the body is no JSON; {RECEIPTS}"),
+        pytest.param(ACK, "[" * 100_000, f"the body is no JSON; {RECEIPTS}", id="deep"),
         (ACK, "[]", f"the body is no JSON object; {RECEIPTS.replace('an object', 'one')}"),
         (ACK, "null", f"the body is no JSON object; {RECEIPTS.replace('an object', 'one')}"),
         (ACK, "{}", f"receipts is missing; {RECEIPTS}"),
@@ -54,7 +54,12 @@ BASE64 = 'it is a string, or {"base64": "…"} for other bytes'
             "receipts[0].seq is 18446744073709551616; it is 0 to 18446744073709551615",
         ),
         (ACK, '{"receipts": [{"attempt": 4294967296}]}', "receipts[0].attempt is 4294967296; it is 0 to 4294967295"),
-        (ACK, json.dumps({"receipts": [{}] * 10_001}), "receipts has 10001 items; at most 10000 are allowed in one request"),
+        pytest.param(
+            ACK, json.dumps({"receipts": [{}] * 10_001}), "receipts has 10001 items; at most 10000 are allowed in one request", id="items"
+        ),
+        pytest.param(
+            KEYS, "[" + "{}," * (1 << 20), "the body has 1048577 opening braces and brackets; at most 1048576 are allowed", id="wide"
+        ),
         (PAUSE, "{}", "paused is missing; it is true or false"),
         (PAUSE, '{"paused": 1}', "paused is no boolean; it is true or false"),
         (PAUSE, '{"paused": null}', "paused is no boolean; it is true or false"),
@@ -68,7 +73,7 @@ BASE64 = 'it is a string, or {"base64": "…"} for other bytes'
         (KEYS, '{"items": [{"key": "\\ud800", "value": ""}]}', "items[0].key has a lone surrogate, which UTF-8 cannot hold"),
         (KEYS, '{"items": [{"key": "k", "value": "", "ttl": null}]}', "items[0].ttl is no whole number"),
         (MGET, '{"keys": ["a", 7]}', f"keys[1] is no text; {BASE64}"),
-        (MGET, json.dumps({"keys": ["k" * 65_536]}), "keys[0] has 65536 bytes; at most 65535 are allowed"),
+        pytest.param(MGET, json.dumps({"keys": ["k" * 65_536]}), "keys[0] has 65536 bytes; at most 65535 are allowed", id="long"),
         (GROUP_ACK, '{"ids": [5]}', 'ids[0] is no text; the id of a record is text such as "1700000000000-0"'),
         (GROUP_ACK, '{"ids": ["x-1"]}', "ids[0]: 'x-1' is not an id of a stream; give it as ms-seq, such as 1700000000000-0"),
         (
