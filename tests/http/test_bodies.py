@@ -73,7 +73,7 @@ BASE64 = 'it is a string, or {"base64": "…"} for other bytes'
         (KEYS, '{"items": [{"key": "\\ud800", "value": ""}]}', "items[0].key has a lone surrogate, which UTF-8 cannot hold"),
         (KEYS, '{"items": [{"key": "k", "value": "", "ttl": null}]}', "items[0].ttl is no whole number"),
         (MGET, '{"keys": ["a", 7]}', f"keys[1] is no text; {BASE64}"),
-        pytest.param(MGET, json.dumps({"keys": ["k" * 65_536]}), "keys[0] has 65536 bytes; at most 65535 are allowed", id="long"),
+        pytest.param(MGET, json.dumps({"keys": ["k" * 65_536]}), "keys[0] has 65536 bytes; at most 65535 are allowed", id="key"),
         (GROUP_ACK, '{"ids": [5]}', 'ids[0] is no text; the id of a record is text such as "1700000000000-0"'),
         (GROUP_ACK, '{"ids": ["x-1"]}', "ids[0]: 'x-1' is not an id of a stream; give it as ms-seq, such as 1700000000000-0"),
         (
