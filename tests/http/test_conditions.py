@@ -152,7 +152,7 @@ def test_a_part_of_a_value(rest: Rest, tag: str, asked: str, part: bytes, conten
     answer = rest.ask("GET", K, range=asked)
     assert (answer.status, answer.body, answer.headers["content-range"], answer.headers["etag"]) == (206, part, content_range, tag)
     head = rest.ask("HEAD", K, range=asked)
-    assert head.body == b"" and head.headers["content-length"] == answer.headers["content-length"]
+    assert (head.status, head.headers["content-length"], "content-range" in head.headers) == (200, "10", False)  # RFC 9110 section 14.2
 
 
 @pytest.mark.parametrize("asked", ["bytes=10-", "bytes=10-20", "bytes=-0", "bytes=999999999999999999-"])

@@ -259,7 +259,7 @@ class HttpSession(Session):
                     return self.respond(exchange, 304, [(b"ETag", tag)], b"")
                 if media != JSON:
                     fields.append((b"Accept-Ranges", b"bytes"))
-                    part = byte_range(request, len(body), tag)
+                    part = byte_range(request, len(body), tag) if request.method == "GET" else None  # RFC 9110 section 14.2
                     if part is not None:
                         start, end = part
                         fields.append((b"Content-Range", b"bytes %d-%d/%d" % (start, end - 1, len(body))))
