@@ -14,7 +14,6 @@ ROWS = {(method, ROOT + path): rows for (method, path), rows in routes_of_operat
 WAIT_MS_MAX = 20
 TIME_MAX = 1 << 31  # of a duration: the server refuses what ends after the last time that it can store
 TIMES = ("ttl", "delay", "lease", "max_age", "max_attempts", "min_idle")
-CONDITIONS = ("if_absent", "if_present")
 
 
 @schemathesis.hook
@@ -53,12 +52,12 @@ def before_call(context: Any, case: Any, kwargs: Any) -> None:
                 del query[other]
     if "kv_get" in names and "block" not in query:
         query.pop("cas_version", None)
-    if "kv_put" in names and ("cas_version" in query or "If-Match" in case.headers):
-        for name in CONDITIONS:
-            query.pop(name, None)
-        case.headers.pop("If-None-Match", None)
-    elif "If-None-Match" in case.headers:
-        query.pop("if_present", None)
+    if "kv_put" in names:
+        if case.headers.get("If-Match") == "*":
+            query.pop("if_absent", None)
+            case.headers.pop("If-None-Match", None)
+        elif "If-None-Match" in case.headers:
+            query.pop("if_present", None)
     if "stream_trim" in names:
         query.setdefault("max_len", 5)
 

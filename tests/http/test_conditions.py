@@ -63,6 +63,15 @@ def test_a_condition_of_a_parameter_is_a_conflict(rest: Rest, tag: str) -> None:
     assert rest.ask("PUT", f"{K}?cas_version={tag[1:-1]}", b"new").status == 200
 
 
+def test_conditions_may_be_given_together(rest: Rest, tag: str) -> None:
+    """As over the binary protocol, which compares them all."""
+    assert rest.ask("PUT", f"{K}?cas_version=1&if_present=true", b"never").status == 409
+    assert is_412(rest.ask("PUT", K, b"never", if_match=tag, if_none_match="*"), tag)
+    assert rest.ask("PUT", f"{K}?if_present=true", b"new", if_match=tag).status == 200
+    answer = rest.ask("PUT", f"{K}?if_present=true&if_absent=true", b"never")
+    assert (answer.status, answer.sentence) == (400, "kv_put takes if_absent or if_present, not both")
+
+
 def test_the_wrong_kind_of_value_is_a_conflict_whatever_the_condition(rest: Rest, tag: str) -> None:
     assert rest.ask("PUT", f"{K}/json", b"{", if_match=tag).status == 400
     answer = rest.ask("PUT", f"{K}/json?path=a", b"1", if_match=tag)

@@ -178,7 +178,7 @@ class HttpSession(Session):
         given |= {variable: text for variable, text in values.items() if variable != routes.KEY}
         if request.method not in ("GET", "HEAD") and any(name in request.headers for name in CONDITIONS):
             given |= conditions(request, rows)
-        row = next((row for row in rows if given.keys() >= set(row.required)), rows[-1])
+        row = next((row for row in rows if row.options.keys() >= given.keys() >= set(row.required)), rows[-1])
         exchange.route = found[rows.index(row)]
         for header, names in HEADER_OPTIONS.items():
             text = request.headers.get(header)
