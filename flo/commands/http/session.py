@@ -217,6 +217,19 @@ class HttpSession(Session):
 
     # -- executing ---------------------------------------------------------------------------------
 
+    def execute(self, calls: list[Call]) -> int:
+        """See `Session`. While the log is read there is no engine: only refusals and the open pages are answered."""
+        if not self.host.loading:
+            return super().execute(calls)
+        for handler, exchange in calls:
+            reply = handler(self, exchange)
+            if type(reply) is bytes:
+                self.peer.out.append(reply)
+            else:
+                self.put_out(exchange, reply)
+        self.executed += len(calls)
+        return len(calls)
+
     def attend(self, exchange: Exchange) -> Reply:
         """Execute one request."""
         if exchange.refusal is not None:
