@@ -1,10 +1,11 @@
-"""Writes the parts of the documents that come from tables: all of docs/settings.md, and tables in docs/redis.md,
-docs/wire-protocol.md and docs/python.md.
+"""Writes the parts of the documents that come from tables: all of docs/settings.md, and tables in docs/redis.md, docs/wire-protocol.md,
+docs/http.md and docs/python.md.
 
 `make docs` runs it; tests/test_docs.py checks that the documents are current.
 """
 
 import inspect
+import json
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from pathlib import Path
 from types import NoneType, UnionType
@@ -129,6 +130,78 @@ def wire_page(current: str) -> str:
     """docs/wire-protocol.md with its tables renewed."""
     head, _, rest = current.partition(OPERATIONS_BEGIN)
     return head + OPERATIONS_BEGIN + operation_tables() + OPERATIONS_END + rest.partition(OPERATIONS_END)[2]
+
+
+ROUTES_BEGIN, ROUTES_END = "<!-- from the routes: make docs -->\n", "<!-- end of the routes -->\n"
+
+
+def route_tables() -> str:
+    """The tables of docs/http.md, without their marks."""
+    from flo.commands.http import load_pages
+    from flo.commands.http.convert import HEADER_OPTIONS
+    from flo.commands.http.openapi import ROOT, conditions_of, routes_of_operations, statuses_of
+    from flo.commands.http.routes import PAGES
+
+    load_pages()
+    groups: dict[str, list[str]] = {}
+    for (method, path), rows in routes_of_operations().items():
+        group = groups.setdefault(
+            rows[0].name.partition("_")[0], ["| route | | parameters | body | answer | refused |", "|---|---|---|---|---|---|"]
+        )
+        options = {name: name in row.required for row in rows for name in row.options if f"{{{name}}}" not in path}
+        given = [f"`{name}` (required)" if all(name in row.required for row in rows) else f"`{name}`" for name in options]
+        if rows[0].key and "{key}" not in path:
+            given.insert(0, f"`{rows[0].key_parameter}`")
+        given += [f"`{header}`" for header in conditions_of(rows)]
+        given += [f"`{header.decode().title()}`" for header, names in HEADER_OPTIONS.items() if any(name in options for name in names)]
+        refused = sorted({status for row in rows for status in statuses_of(row) if status >= 400})
+        told = " ".join(f"`{row.name}`: {row.summary}" for row in rows)
+        body = "" if f"{{{rows[0].value_parameter}}}" in path else body_text(rows[0])
+        cells = (f"`{method} {ROOT}{path}`", told, ", ".join(given), body, answer_text(rows[0]), ", ".join(map(str, refused)))
+        group.append(f"| {' | '.join(escaped(cell) or '—' for cell in cells)} |")
+    lines = [
+        "## Routes",
+        "",
+        "Each GET may be a HEAD. Each path answers OPTIONS with 204 and `Allow`. Besides what the last column lists, any",
+    ]
+    lines += ["operation may be refused with 400, 401, 403, 421, 429, 500 and 503.", ""]
+    for name, group in groups.items():
+        lines += [f"### {name}", "", *group, ""]
+    lines += ["### Pages", "", "| page | | without the secret |", "|---|---|---|"]
+    lines += [f"| `{page.method} /{page.path}` | {plain(page.function.__doc__)} | {'yes' if page.open else 'no'} |" for page in PAGES]
+    return "\n".join([*lines, ""])
+
+
+def body_text(row: Any) -> str:
+    """What the body of a request is."""
+    from flo.commands.http.convert import example_of
+
+    if row.layout:
+        return f"`{json.dumps(example_of(row))}`"
+    return str(row.value)
+
+
+def answer_text(row: Any) -> str:
+    """What an answer is: the names in its JSON, or the raw value."""
+    from flo.proto.shapes import shape
+
+    layout = shape(row.answer)
+    if not layout.names:
+        return "204"
+    if layout.kinds[-1] in ("rest", "json"):
+        others = [f"`Flo-{name.replace('_', '-').title()}`" for name in layout.names[:-1] if name != "version"]
+        what = f"the {layout.names[-1]}" if layout.kinds[-1] == "rest" else "JSON"
+        return ", ".join([what, *["`ETag`"] * ("version" in layout.names), *others])
+    names = []
+    for name, _, group in layout.items:
+        inner = ", ".join(each for each in group.names if each != "kind") if group is not None else ""
+        names.append(f"`{row.http.items}`: list of {inner}" + " or fields" * ("kind" in group.names) if group is not None else f"`{name}`")
+    return ", ".join([*names, *["`ETag`"] * ("version" in layout.names)])
+
+
+def http_page(current: str) -> str:
+    """docs/http.md with its tables renewed."""
+    return current.partition(ROUTES_BEGIN)[0] + ROUTES_BEGIN + route_tables() + ROUTES_END
 
 
 METHODS_BEGIN, METHODS_END = "<!-- from the methods: make docs -->\n", "<!-- end of the methods -->\n"
@@ -269,5 +342,7 @@ if __name__ == "__main__":
     page.write_text(redis_page(page.read_text()))
     page = DOCS / "wire-protocol.md"
     page.write_text(wire_page(page.read_text()))
+    page = DOCS / "http.md"
+    page.write_text(http_page(page.read_text()))
     page = DOCS / "python.md"
     page.write_text(python_page(page.read_text()))

@@ -7,6 +7,7 @@ command -v redis-cli >/dev/null 2>&1 || missing="$missing redis-tools"
 command -v redis-server >/dev/null 2>&1 || missing="$missing redis-server"
 command -v beanstalkd >/dev/null 2>&1 || missing="$missing beanstalkd"
 command -v mandoc >/dev/null 2>&1 || missing="$missing mandoc"
+command -v curl >/dev/null 2>&1 || missing="$missing curl"
 command -v strace >/dev/null 2>&1 || missing="$missing strace"
 if [ -n "$missing" ]; then
     if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then

@@ -19,7 +19,7 @@ from flo.cli import GROUPS, arrange
 from flo.config import setting_rows
 from flo.operations import BY_NAME, OPERATIONS, OPTIONS
 from flo.proto.binary import encode_request, encode_response, namespace_hash
-from tests.generate_docs import DOCS, python_page, redis_page, settings_page, wire_page
+from tests.generate_docs import DOCS, http_page, python_page, redis_page, settings_page, wire_page
 from tests.generate_man import MAN, commands
 from tests.generate_man import page as man_page
 from tests.support.processes import ROOT, FloProcess, wait_until
@@ -31,6 +31,8 @@ def test_tables_are_current() -> None:
     assert page == redis_page(page), "run `make docs`"
     page = (DOCS / "wire-protocol.md").read_text()
     assert page == wire_page(page), "run `make docs`"
+    page = (DOCS / "http.md").read_text()
+    assert page == http_page(page), "run `make docs`"
     page = (DOCS / "python.md").read_text()
     assert page == python_page(page), "run `make docs`"
 
@@ -189,6 +191,15 @@ def test_links_lead_somewhere() -> None:
     for page in [ROOT / "README.md", *DOCS.glob("*.md")]:
         for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
             assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is missing: apt-get install curl")
+def test_the_examples_of_http_are_true(nine_thousand: tuple[FloProcess, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    server, program = nine_thousand
+    (program.parent / ".curlrc").write_text("silent\nshow-error\n")
+    monkeypatch.setenv("CURL_HOME", str(program.parent))
+    sessions = re.findall(r"```\n(\$ curl .*?)```", (DOCS / "http.md").read_text(), re.DOTALL)
+    assert run_session("".join(sessions).replace(":9000", f":{server.port}"), server, program) > 12
 
 
 @pytest.mark.skipif(shutil.which("redis-cli") is None, reason="redis-cli is missing: apt-get install redis-tools")

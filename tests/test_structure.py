@@ -106,6 +106,7 @@ MUTUAL_FOR_TYPES = {
     ("flo.ual.keyindex", "flo.ual.base"),
     ("flo.commands.resp.table", "flo.commands.resp.session"),
     ("flo.commands.binary.table", "flo.commands.binary.session"),
+    ("flo.commands.http.routes", "flo.commands.http.session"),
 }
 
 

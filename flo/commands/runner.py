@@ -364,10 +364,12 @@ class Session(ABC):
             if now - before >= slow and self.job is None:  # else it goes on
                 self._note_slow(now - before, request)
             before = now
-            if self.halted or not self.ordinary:
+            if self.halted:
                 break
             if room < 0 or now > deadline:
                 self.yield_turn()
+                break
+            if not self.ordinary:
                 break
         if tally is not None:
             tally.calls += done - since

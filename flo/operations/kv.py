@@ -208,6 +208,7 @@ class KeyOperations(Operations):
         0x102,
         key="",
         layout="count u16, (key name)*",
+        items_max=MGET_KEYS_MAX,
         answer="count u16, (found bool, version u64, value blob)*",
         summary=f"Reads up to {MGET_KEYS_MAX} keys, in their order. More than {LIST_BYTES_MAX >> 20} MiB of values are refused.",
         decode=_entries,

@@ -214,7 +214,11 @@ class QueueOperations(Operations):
         answer="deleted u32",
         summary="Deletes dead letters.",
         item=_seq,
-        http=Http("POST queues/{ns}/{key}/dlq/delete"),
+        http=Http(
+            "POST queues/{ns}/{key}/dlq/delete",
+            one="DELETE queues/{ns}/{key}/dlq/{seq}",
+            every="DELETE queues/{ns}/{key}/dlq",
+        ),
     )
     def delete_dead(self, queue: Text, seqs: Iterable[Message | int] | None = None) -> int:
         """Delete dead letters, each given by its `Message` or its seq (None: all); returns how many."""

@@ -24,6 +24,7 @@ from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar, cast
 
 from flo.errors import BadRequest, Conflict, FloError, NotFound, WrongKind
 from flo.given import RANGES, data, flag, ranged, several, told
+from flo.limits import ATOMIC_ITEMS_MAX
 from flo.operations.ids import to_wire
 from flo.operations.options import BY_NAME as OPTION_BY_NAME
 from flo.operations.options import BY_PARAMETER
@@ -126,6 +127,7 @@ def operation(
     key: str | None = None,
     value: str = "",
     layout: str = "",
+    items_max: int = ATOMIC_ITEMS_MAX,
     value_note: str = "",
     answer: str = "",
     summary: str = "",
@@ -171,6 +173,7 @@ def operation(
             tuple(option.name for parameter, option in given.items() if parameter in required),
             either,
             bool(layout),
+            items_max,
             value_note,
             limits,
             plain,

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from flo.limits import ATOMIC_ITEMS_MAX
+
 
 class Option(NamedTuple):
     """One type of option. `form`: u8, u32, u64, i64, empty, bytes, or id (flo.proto.shapes)."""
@@ -48,10 +50,13 @@ class Resp(NamedTuple):
 class Http(NamedTuple):
     """An operation's route over HTTP: the method and the path below /api/v1/, as `PUT kv/{ns}/keys/{key}`. `{ns}` is the namespace, `{key}`
     the request's key; any other word in braces is an option. A key that has no place in the path is a query parameter, as the options are.
-    `items` is the name, in JSON, of the list in the answer."""
+    `items` is the name, in JSON, of the list in the answer. `one` is a second route, for one item of the list that is the value: its last
+    variable is the item. `every` is a third, for an empty value, which stands for all: it needs the parameter `all`."""
 
     route: str
     items: str = ""
+    one: str = ""
+    every: str = ""
 
 
 class Operation(NamedTuple):
@@ -74,6 +79,7 @@ class Operation(NamedTuple):
     required: tuple[str, ...] = ()
     either: tuple[tuple[str, str], ...] = ()  # pairs of options of which a request may have only one
     layout: bool = False
+    items_max: int = ATOMIC_ITEMS_MAX  # in the list of a layout
     value_note: str = ""  # a remark on the layout, for the documents
     limits: tuple[int, int] = (0, 0)
     plain: bool = False

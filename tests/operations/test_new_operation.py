@@ -2,6 +2,7 @@
 """An operation is a row and a method of the engine: everything else follows from these."""
 
 import inspect
+import json
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -9,8 +10,11 @@ import pytest
 
 from flo import cli
 from flo.cli import remote
-from flo.commands.binary import load_handlers, rows, table
+from flo.commands.binary import rows, table
 from flo.commands.binary.session import BinarySession
+from flo.commands.http import load_pages, routes
+from flo.commands.http.openapi import document
+from flo.commands.http.session import HttpSession
 from flo.commands.resp.rows import add_command
 from flo.commands.resp.session import RespSession
 from flo.commands.resp.table import COMMANDS, PLAIN, SPELLINGS
@@ -21,9 +25,9 @@ from flo.operations import row
 from flo.operations.queue import QueueOperations
 from flo.operations.row import Call, T, call, operation
 from flo.proto.binary import Response
-from flo.proto.row import Command, Resp
+from flo.proto.row import Command, Http, Resp
 from tests.commands.test_binary_session import responses
-from tests.generate_docs import operation_tables
+from tests.generate_docs import operation_tables, route_tables
 from tests.generate_man import operations as manual
 from tests.support.fakes import FakeHost, FakePeer
 
@@ -76,7 +80,7 @@ def hold(self: Queues, name: bytes, held: bool, *, delay: int = 5, dead: bool = 
 
 @pytest.fixture
 def more(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Any, Local]]:
-    load_handlers()
+    load_pages()
     monkeypatch.setattr(Queues, "hold", hold, raising=False)
 
     class More(QueueOperations):
@@ -90,6 +94,7 @@ def more(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Any, Local]]:
             also=SECOND_CODE,
             refusals="CONFLICT never",
             resp=Resp("QHOLD", "Hold a queue, or do not.", "write", {"delay": "AFTER", "dead": "DEAD"}),
+            http=Http("POST queues/{ns}/{key}/hold"),
             command=Command("queue hold", "hold a queue, or do not", "fields", help={"delay": "after so many ms", "dead": "for ever"}),
         )
         def hold(self, queue: Text, held: bool, *, delay: int | None = None, dead: bool = False, limit: int | None = None) -> Held:
@@ -99,12 +104,17 @@ def more(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Any, Local]]:
     table.add_handler(declared, rows.handler_of(declared))
     assert declared.resp is not None
     add_command(declared, declared.resp)
+    made_from_rows = (routes.tree, document)
+    for made in made_from_rows:
+        made.cache_clear()
     host = FakeHost()
     try:
         yield More, Local(BinarySession(host, FakePeer()))
     finally:
         host.close()
         row.forget("queue_hold")
+        for made in made_from_rows:
+            made.cache_clear()
         for spelling in (b"QHOLD", b"qhold"):
             for commands in (COMMANDS, SPELLINGS, PLAIN):
                 commands.pop(spelling, None)
@@ -164,8 +174,50 @@ def test_the_command_line_has_it(more: tuple[Any, Local], monkeypatch: pytest.Mo
     assert "'perhaps' is not on or off" in capsys.readouterr().err
 
 
+def test_rest_has_it(more: tuple[Any, Local]) -> None:
+    session = HttpSession(more[1].session.host, FakePeer())
+
+    def answer(path: str, body: bytes, media: bytes = b"application/json") -> tuple[int, dict[bytes, bytes], bytes]:
+        head = b"POST /api/v1/queues/default/%b HTTP/1.1\r\nHost: localhost\r\nContent-Type: %b\r\nContent-Length: %d\r\n\r\n"
+        session.feed(head % (path.encode(), media, len(body)) + body, 1 << 20)
+        head, _, rest = b"".join(session.peer.out).partition(b"\r\n\r\n")
+        session.peer.out.clear()
+        line, *fields = head.split(b"\r\n")
+        return int(line.split(b" ")[1]), dict(field.split(b": ", 1) for field in fields), rest
+
+    status, fields, body = answer("q/hold", b'{"held": true}')
+    assert (status, fields[b"Flo-Sum"], fields[b"Content-Type"], body) == (200, b"30005", b"application/octet-stream", b"q")
+    status, fields, body = answer("q/hold?delay=2&to_dlq=true&limit=7", b'{"held": false}')
+    assert (status, fields[b"Flo-Sum"], body) == (200, b"71002", b"")
+    for path, sent, media, says in (
+        ("q/hold", b"{}", b"application/json", "held is missing; it is true or false"),
+        ("q/hold", b'{"held": true}', b"text/plain", "queue_hold takes a body of the type application/json"),
+        ("q/hold?limit=8", b'{"held": true}', b"application/json", "the option limit is 8; queue_hold takes 1 to 7"),
+        ("q/hold?dead=true", b'{"held": true}', b"application/json", "'dead'; it takes delay, to_dlq, limit"),
+        ("refused/hold", b'{"held": true}', b"application/json", "not this one"),
+    ):
+        status, fields, body = answer(path, sent, media)
+        assert status in (400, 415) and says in json.loads(body)["detail"], (path, body)
+
+
+def test_openapi_has_it(more: tuple[Any, Local]) -> None:
+    shown = json.loads(document(False)[0])["paths"]["/api/v1/queues/{ns}/{key}/hold"]["post"]
+    assert (shown["operationId"], shown["tags"], shown["summary"]) == ("queue_hold", ["queue"], "Hold a queue, or do not")
+    parameters = {each["name"]: each["schema"] for each in shown["parameters"] if "name" in each}
+    assert parameters["limit"] == {"type": "integer", "minimum": 1, "maximum": 7, "default": 3}
+    assert parameters.keys() == {"key", "delay", "to_dlq", "limit"}
+    body = shown["requestBody"]["content"]["application/json"]
+    assert (body["schema"]["properties"], body["schema"]["required"], body["example"]) == (
+        {"held": {"type": "boolean"}}, ["held"], {"held": True},
+    )  # fmt: skip
+    assert shown["responses"]["200"]["headers"]["Flo-Sum"]["schema"]["maximum"] == (1 << 64) - 1
+    assert {"200", "400", "409", "415"} <= shown["responses"].keys() and "404" not in shown["responses"]
+
+
 def test_the_documents_have_it(more: tuple[Any, Local]) -> None:
     text = operation_tables()
     assert "| `queue_hold` | 0x7e | queue | `held bool` | delay, to_dlq, limit | `sum u64, name rest` | CONFLICT never |" in text
     assert "- `queue_hold`: Hold a queue, or do not." in text
+    line = "| `POST /api/v1/queues/{ns}/{key}/hold` | `queue_hold`: Hold a queue, or do not. | `delay`, `to_dlq`, `limit` | "
+    assert line + '`{"held": true}` | the name, `Flo-Sum` | 409, 415 |' in route_tables()
     assert ".It Cm queue_hold 0x7e , 0x17e\nHold a queue, or do not." in manual()

@@ -18,6 +18,7 @@ from flo.operations import BY_NAME
 from flo.proto import binary
 from flo.proto.binary import FrameReader, Response, encode_request, split_response
 from tests.support.processes import FloProcess, encode, free_port, wait_until
+from tests.support.rest import Rest
 
 # A start holds where it is, and goes on serving, until the test's file is there.
 HELD = """
@@ -161,6 +162,15 @@ def test_http_is_told(held: Held) -> None:
     with pytest.raises(urllib.error.HTTPError) as caught:
         urllib.request.urlopen(f"http://127.0.0.1:{held.port}/ready", timeout=20)
     assert caught.value.code == 503 and b"reading its log" in caught.value.read()
+    with Rest(held.port) as rest:
+        assert rest.ask("GET", "/health").status == 200
+        for path in ("/api/v1/kv/default/keys/key:1", "/api/v1/openapi.json"):
+            answer = rest.ask("GET", path)
+            assert (answer.status, answer.headers["retry-after"]) == (503, "1") and "reading its log" in answer.sentence
+        assert rest.ask("GET", "/nothing").status == 404
+        held.go.touch()
+        wait_until(lambda: rest.ask("GET", "/ready").status == 200, "a server that is ready")
+        assert rest.ask("GET", "/api/v1/kv/default/keys/key:1").body == b"v" * 100  # on the same connection
 
 
 def test_nonsense_ends_its_own_connection_only(held: Held) -> None:

@@ -12,7 +12,6 @@ from flo.engine import KeyValue, Namespace
 from flo.errors import BadRequest, NotFound
 from flo.limits import ATOMIC_ITEMS_MAX, LIST_BYTES_MAX
 from flo.operations import BY_NAME
-from flo.operations.kv import MGET_KEYS_MAX
 from flo.proto.binary import MAGIC, OK, RESPONSE, VERSION, Request
 from flo.proto.shapes import shape
 from flo.store.kv import entry_parts
@@ -56,13 +55,16 @@ def _get_or_wait(session: BinarySession, kv: KeyValue, key: bytes, options: Opti
             raise NotFound(str(MISSING))
         return _version(found.version) + found.value
 
-    waiter = Wait(session, None, milliseconds, answer)
-    watch = kv.watch(key, waiter.ready, known)
+    watch = kv.watch(key, lambda: waiter.ready(), known)
     if watch is None:
-        waiter.ready()
-    else:
-        waiter.ends_with(watch.cancel)
-        _expire_later(session, waiter, kv, key)
+        return answer()  # no wait: where replies come in order, one that ends here would be sent for no request
+    try:
+        waiter = Wait(session, None, milliseconds, answer)
+    except BaseException:
+        watch.cancel()
+        raise
+    waiter.ends_with(watch.cancel)
+    _expire_later(session, waiter, kv, key)
     return waiter
 
 
@@ -152,7 +154,7 @@ def history(session: BinarySession, namespace: Namespace, key: bytes, _: bytes, 
 
 @handles("kv_mget")
 def mget(session: BinarySession, namespace: Namespace, _: bytes, value: bytes, options: Options) -> Result:
-    (keys,) = shape(BY_NAME["kv_mget"].value).decode(value, MGET_KEYS_MAX)
+    (keys,) = shape(BY_NAME["kv_mget"].value).decode(value, BY_NAME["kv_mget"].items_max)
     kv = namespace.kv
 
     def get_all() -> bytes:

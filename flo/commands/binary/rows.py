@@ -11,7 +11,6 @@ from flo.commands.binary.session import BinarySession
 from flo.commands.binary.table import Handler, Options, Result, add_handler
 from flo.commands.operations import arguments_of, method_of
 from flo.engine import Namespace
-from flo.limits import ATOMIC_ITEMS_MAX
 from flo.operations import OPERATIONS
 from flo.proto.row import Operation
 from flo.proto.shapes import shape
@@ -44,7 +43,7 @@ def _value(row: Operation) -> Callable[[bytes], Any] | None:
     if not row.layout:
         return None
     decode, optional = shape(row.value).decode, row.value_optional
-    return lambda value: None if optional and not value else decode(value, ATOMIC_ITEMS_MAX)[0]
+    return lambda value: None if optional and not value else decode(value, row.items_max)[0]
 
 
 def _answer(row: Operation) -> Callable[[Any], bytes]:

@@ -80,11 +80,12 @@ def conditions(request: Request, rows: list[Operation]) -> dict[str, bytes]:
     return given
 
 
-def is_listed(header: bytes | None, tag: bytes) -> bool:
-    """Whether an If-None-Match lists the ETag; a weak one is as good."""
+def is_listed(header: bytes | None, tag: bytes, weak: bool = True) -> bool:
+    """Whether an If-None-Match or If-Match lists the ETag. `weak`: as a weak one too (RFC 9110 section 8.8.3.2)."""
     if header is None:
         return False
-    return header.strip() == b"*" or tag in [each.strip().removeprefix(b"W/") for each in header.split(b",")]
+    listed = [each.strip() for each in header.split(b",")]
+    return listed == [b"*"] or tag in listed or (weak and b"W/" + tag in listed)
 
 
 def byte_range(request: Request, size: int, tag: bytes) -> tuple[int, int] | None:

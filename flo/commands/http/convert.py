@@ -10,13 +10,13 @@ that the binary protocol would send; an answer's payload becomes a body.
 """
 
 import json
-from base64 import b64decode, b64encode, urlsafe_b64decode, urlsafe_b64encode
+from base64 import b64decode, b64encode, urlsafe_b64encode
 from binascii import Error as Base64Error
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from flo.errors import BadRequest
-from flo.limits import ATOMIC_ITEMS_MAX
+from flo.limits import KEY_BYTES_MAX
 from flo.operations.ids import from_wire, to_wire
 from flo.proto import fields
 from flo.proto.binary import check_request, decode_options, encode_options
@@ -26,6 +26,9 @@ from flo.proto.shapes import NUMBERS, Shape, shape
 RAW = "application/octet-stream"
 JSON = "application/json"
 SHOWN_BYTES = 40  # of a wrong value, in an error
+BRACKETS_MAX = 1 << 20  # in a JSON body, as RESP's arguments: an empty object takes 64 bytes of memory, 20 times its text
+FLOAT_EXACT_MAX = 1 << 53  # up to here a float holds every whole number
+MISSING = object()  # in the place of a value that a JSON object does not have
 BLOCK_MS_MAX = 60_000  # of a request that waits: proxies close connections that are silent for longer
 
 _json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
@@ -63,7 +66,7 @@ def options_of(row: Operation, given: Mapping[str, bytes]) -> dict[str, Any]:
 
 def _option(option: Option, text: bytes) -> Any:
     if option.name == "cursor":
-        return _from_base64(text, "cursor", url=True)
+        return _from_base64(text.replace(b" ", b"+"), "cursor", url=True)  # queue_list's has +, which stands for a space in a query
     if option.form == "bytes":
         return text
     if option.form == "empty":
@@ -74,9 +77,13 @@ def _option(option: Option, text: bytes) -> Any:
         raise BadRequest(f"{option.name} is {_shown(text)}; it is true or false")
     if option.form == "id":
         return to_wire(_text(text, option.name))
-    digits = text[1:] if option.form == "i64" and text[:1] == b"-" else text
+    return _whole_number(text, option.name, signed=option.form == "i64")
+
+
+def _whole_number(text: bytes, name: str, signed: bool = False) -> int:
+    digits = text[1:] if signed and text[:1] == b"-" else text
     if not digits.isdigit() or len(digits) > 20:
-        raise BadRequest(f"{option.name} is {_shown(text)}; it is a whole number")
+        raise BadRequest(f"{name} is {_shown(text)}; it is a whole number")
     return int(text)
 
 
@@ -84,27 +91,28 @@ def value_of(row: Operation, body: bytes) -> bytes:
     """The value that a request's body stands for. Raises `BadRequest`."""
     if not row.layout:
         return body
-    if not body and row.value_optional:
-        return b""
+    brackets = body.count(b"{") + body.count(b"[")
+    if brackets > BRACKETS_MAX:
+        raise BadRequest(f"the body has {brackets} opening braces and brackets; at most {BRACKETS_MAX} are allowed")
     try:
         given = json.loads(body)
     except (ValueError, RecursionError):
-        raise BadRequest(f"the body is no JSON; {row.name} takes an object such as {_example(row)}") from None
+        raise BadRequest(f"the body is no JSON; {row.name} takes an object such as {json.dumps(example_of(row))}") from None
     layout = shape(row.value)
     if not isinstance(given, dict):
-        raise BadRequest(f"the body is no JSON object; {row.name} takes one such as {_example(row)}")
+        raise BadRequest(f"the body is no JSON object; {row.name} takes one such as {json.dumps(example_of(row))}")
     names = [row.value_parameter] if layout.is_list else layout.names
     for name in given:
         if name not in names:
             raise BadRequest(f"the body has {_shown_text(name)}, which {row.name} does not take; it takes {', '.join(names)}")
     if not layout.is_list:
-        return layout.encode(*(_value(given.get(name), kind, name) for name, kind in zip(names, layout.kinds, strict=True)))
+        return layout.encode(*(_value(given.get(name, MISSING), kind, name) for name, kind in zip(names, layout.kinds, strict=True)))
     (name,), columns = names, layout.columns
-    items = given.get(name)
+    items = given.get(name, MISSING)
     if not isinstance(items, list):
-        raise BadRequest(f"{name} is {'missing' if items is None else 'no list'}; {row.name} takes an object such as {_example(row)}")
-    if len(items) > ATOMIC_ITEMS_MAX:
-        raise BadRequest(f"{name} has {len(items)} items; at most {ATOMIC_ITEMS_MAX} are allowed in one request")
+        raise BadRequest(f"{name} is {_not('list', items)}; {row.name} takes an object such as {json.dumps(example_of(row))}")
+    if len(items) > row.items_max:
+        raise BadRequest(f"{name} has {len(items)} items; at most {row.items_max} are allowed in one request")
     return layout.encode([_item(item, columns, f"{name}[{at}]") for at, item in enumerate(items)])
 
 
@@ -117,52 +125,106 @@ def _item(item: Any, columns: list[tuple[str, str]], where: str) -> Any:
     for name in item:
         if name not in known:
             raise BadRequest(f"{where} has {_shown_text(name)}; it takes {', '.join(known)}")
-    return tuple(_value(item.get(name), kind, f"{where}.{name}") for name, kind in columns)
+    return tuple(_value(item.get(name, MISSING), kind, f"{where}.{name}") for name, kind in columns)
 
 
 def _value(given: Any, kind: str, where: str) -> Any:
-    """A value of a layout from JSON."""
+    """A value of a layout from JSON. Each sentence begins with where it is."""
     if kind == "bool":
         if not isinstance(given, bool):
-            raise BadRequest(f"{where} is {'missing' if given is None else 'no boolean'}; it is true or false")
+            raise BadRequest(f"{where} is {_not('boolean', given)}; it is true or false")
         return given
     if kind in NUMBERS:
-        if given is None:
-            return 0
-        if type(given) is not int:
-            raise BadRequest(f"{where} is no whole number")
-        return given
+        return _number(given, kind, where)
     if kind == "id":
         if not isinstance(given, str):
-            raise BadRequest(f'{where} is no id of a record; it is text such as "1700000000000-0"')
-        return to_wire(given)
+            raise BadRequest(f'{where} is {_not("text", given)}; the id of a record is text such as "1700000000000-0"')
+        try:
+            return to_wire(given)
+        except BadRequest as e:
+            raise BadRequest(f"{where}: {e}") from None
     if isinstance(given, str):
         try:
-            return given.encode()
+            data = given.encode()
         except UnicodeError:
             raise BadRequest(f"{where} has a lone surrogate, which UTF-8 cannot hold") from None
-    if isinstance(given, dict) and given.keys() == {"base64"} and isinstance(given["base64"], str):
-        return _from_base64(given["base64"].encode("utf-8", "replace"), where)
-    raise BadRequest(f'{where} is {"missing" if given is None else "no text"}; it is a string, or {{"base64": "…"}} for other bytes')
+    elif isinstance(given, dict) and given.keys() == {"base64"} and isinstance(given["base64"], str):
+        data = _from_base64(given["base64"].encode("utf-8", "replace"), where)
+    else:
+        raise BadRequest(f'{where} is {_not("text", given)}; it is a string, or {{"base64": "…"}} for other bytes')
+    if kind == "name" and len(data) > KEY_BYTES_MAX:
+        raise BadRequest(f"{where} has {len(data)} bytes; at most {KEY_BYTES_MAX} are allowed")
+    return data
 
 
-def _example(row: Operation) -> str:
-    """What a body looks like."""
+def _number(given: Any, kind: str, where: str) -> int:
+    if given is MISSING:
+        return 0
+    if type(given) is float and given.is_integer() and abs(given) <= FLOAT_EXACT_MAX:
+        given = int(given)  # 5.0 is a whole number in JSON; some languages write it so
+    if type(given) is not int:
+        raise BadRequest(f"{where} is no whole number")
+    least, most = bounds(kind)
+    if not least <= given <= most:
+        raise BadRequest(f"{where} is {str(given)[:SHOWN_BYTES]}; it is {least} to {most}")
+    return given
+
+
+def bounds(kind: str) -> tuple[int, int]:
+    """The lowest and the highest number of a type of a layout."""
+    bits = NUMBERS[kind].size * 8
+    return (-(1 << bits - 1), (1 << bits - 1) - 1) if kind == "i64" else (0, (1 << bits) - 1)
+
+
+def _not(kind: str, given: Any) -> str:
+    return "missing" if given is MISSING else f"no {kind}"
+
+
+def example_of(row: Operation) -> dict[str, Any]:
+    """A body for an operation whose value has a layout."""
     samples: dict[str, Any] = {"bool": True, "id": "1700000000000-0", "name": "text", "blob": "text"}
     layout = shape(row.value)
     columns = layout.columns if layout.is_list else list(zip(layout.names, layout.kinds, strict=True))
-    item: Any = {name: samples.get(kind, 1) for name, kind in columns}
+    item: dict[str, Any] = {name: samples.get(kind, 1) for name, kind in columns}
     if layout.is_list:
         item = {row.value_parameter: [item if len(columns) > 1 else item[columns[0][0]]]}
-    return json.dumps(item)
+    return item
 
 
-def request_of(row: Operation, key: bytes, body: bytes, given: Mapping[str, bytes]) -> tuple[bytes, bytes, dict[str, Any]]:
-    """(key, value, options) of an operation, checked by its row. Raises `BadRequest`."""
+def one_item(row: Operation, given: dict[str, bytes]) -> bytes:
+    """The value of an operation on one item of its list, a number that stands in the path. Raises `BadRequest`."""
+    assert row.http is not None
+    name = row.http.one.rpartition("{")[2][:-1]
+    return shape(row.value).encode([_whole_number(given.pop(name), name)])
+
+
+def every_item(row: Operation, given: dict[str, bytes]) -> bytes:
+    """The value of an operation on all that there are: empty. The parameter `all` must say so: a body alone may have got lost on the way.
+    Raises `BadRequest`."""
+    if given.pop("all", b"").lower() not in (b"1", b"true"):
+        raise BadRequest(f"{row.name} of all needs the parameter all=true")
+    return b""
+
+
+def request_of(
+    row: Operation, key: bytes, body: bytes, given: dict[str, bytes], value_in: Callable[[dict[str, bytes]], bytes] | None = None
+) -> tuple[bytes, bytes, dict[str, Any]]:
+    """(key, value, options) of an operation, checked by its row. `value_in` takes the value from `given`, if it is not the body. Raises
+    `BadRequest`."""
+    if value_in is not None:
+        if body:
+            raise BadRequest(f"this request has a body of {len(body)} bytes; it takes none")
+        value = value_in(given)
+    else:
+        value = value_of(row, body) if row.value else body
     options = options_of(row, given) if given else row.defaults
-    value = value_of(row, body) if row.value else body
     check_request(row, len(key), len(value), options)
     return key, value, options
+
+
+def media_of(row: Operation) -> str:
+    """The media type of a value without a layout, in a request or an answer."""
+    return JSON if row.name.startswith("kv_json") else RAW
 
 
 # -- answers ---------------------------------------------------------------------------------------
@@ -177,7 +239,7 @@ def answer_of(row: Operation) -> Callable[[bytes], Answer]:
     if kinds == ["json"]:
         return lambda payload: Answer(payload, JSON)
     if kinds[-1] == "rest":
-        media = JSON if row.name.startswith("kv_json") else RAW
+        media = media_of(row)
         return lambda payload: _bare(names, layout.decode(payload), media)
     lists = row.http.items if row.http is not None else ""
 
@@ -241,7 +303,9 @@ def name64(text: bytes) -> bytes:
 
 def _from_base64(text: bytes, where: str, url: bool = False) -> bytes:
     try:
-        return urlsafe_b64decode(text + b"=" * (-len(text) % 4)) if url else b64decode(text, validate=True)
+        if url:
+            text, also = text + b"=" * (-len(text) % 4), b"-_"
+        return b64decode(text, also if url else None, validate=True)
     except (Base64Error, ValueError):
         raise BadRequest(f"{where} is no base64{'url' if url else ''}") from None
 

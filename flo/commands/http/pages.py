@@ -1,8 +1,9 @@
-"""The pages that are no operation: `/`, `/health` and `/ready`."""
+"""The pages that are no operation: `/health`, `/ready` and the OpenAPI document."""
 
 from typing import Any
 
-from flo.commands.http.answers import RETRY_AFTER
+from flo.commands.http.answers import RETRY_AFTER, is_listed
+from flo.commands.http.convert import JSON
 from flo.commands.http.routes import page
 from flo.commands.http.session import Exchange, HttpSession
 
@@ -15,7 +16,7 @@ def health(session: HttpSession, exchange: Exchange) -> Any:
     return 200, TEXT, b"alive\n"
 
 
-@page("GET", "ready", open=True)
+@page("GET", "ready", open=True, answers={200: "text/plain", 503: "text/plain"})
 def ready(session: HttpSession, exchange: Exchange) -> Any:
     """200 when requests are served, 503 while the log is read. Why is said to who may know."""
     host = session.host
@@ -23,3 +24,14 @@ def ready(session: HttpSession, exchange: Exchange) -> Any:
         told = host.progress.sentence() if host.secret is None else "loading"
         return 503, TEXT + RETRY_AFTER, told.encode() + b"\n"
     return 200, TEXT, b"ready\n"
+
+
+@page("GET", "api/v1/openapi.json", answers={200: JSON, 304: ""})
+def openapi(session: HttpSession, exchange: Exchange) -> Any:
+    """The OpenAPI document of this server."""
+    from flo.commands.http.openapi import document  # not before somebody asks: most servers never need it
+
+    text, tag = document(session.host.secret is not None)
+    if is_listed(exchange.request.headers.get(b"if-none-match"), tag):
+        return 304, ((b"ETag", tag),), b""
+    return 200, ((b"Content-Type", JSON.encode()), (b"ETag", tag)), text

@@ -3,11 +3,11 @@
 The routes are a tree of the segments of their paths. A segment is a word, or a variable: the namespace, the key, or an option.
 """
 
-from collections.abc import Callable, Iterator
-from functools import cache
+from collections.abc import Callable, Iterator, Mapping
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from flo.commands.http.convert import Answer, answer_of
+from flo.commands.http.convert import Answer, answer_of, every_item, one_item
 from flo.operations import OPERATIONS
 from flo.proto.http import HttpError
 from flo.proto.row import Operation
@@ -18,8 +18,12 @@ if TYPE_CHECKING:
 PREFIX = (b"api", b"v1")  # of the operations' paths
 NAMESPACE = "ns"
 KEY = "key"
+PLAIN_TEXT = {200: "text/plain"}  # what most pages answer
 
 Page = Callable[["HttpSession", "Exchange"], Any]  # gives what a handler of the runner gives
+
+
+Value = Callable[[dict[str, bytes]], bytes]
 
 
 class Route(NamedTuple):
@@ -29,6 +33,7 @@ class Route(NamedTuple):
     answer: Callable[[bytes], Answer] | None  # whose OK payload becomes this,
     page: Page | None  # or a page,
     open: bool = False  # which needs no secret
+    value: Value | None = None  # takes the operation's value from the parameters, if it is not the body
 
 
 class Node:
@@ -61,14 +66,24 @@ class Node:
         return ["HEAD", *found] if "GET" in found else found
 
 
-PAGES: list[tuple[str, str, Page, bool]] = []  # (method, path, page, whether it needs no secret)
+class PageRow(NamedTuple):
+    """A page. Its function's docstring describes it in the OpenAPI document."""
+
+    method: str
+    path: str
+    function: Page
+    open: bool  # it needs no secret
+    answers: Mapping[int, str]  # the media types by the status; empty where there is no body
 
 
-def page(method: str, path: str, open: bool = False) -> Callable[[Page], Page]:
-    """Add a page; `open`: without a secret too."""
+PAGES: list[PageRow] = []
+
+
+def page(method: str, path: str, open: bool = False, answers: Mapping[int, str] = PLAIN_TEXT) -> Callable[[Page], Page]:
+    """Add a page. The arguments are fields of `PageRow`."""
 
     def add(function: Page) -> Page:
-        PAGES.append((method, path, function, open))
+        PAGES.append(PageRow(method, path, function, open, answers))
         return function
 
     return add
@@ -79,15 +94,24 @@ def tree() -> Node:
     """The tree of all routes. Clear its cache where a test has declared an operation."""
     root = Node()
     for row in OPERATIONS:
-        if row.http is not None:
-            method, _, path = row.http.route.partition(" ")
+        for method, path, value in _routes_of(row):
             node = root.grow(iter((*(word.decode() for word in PREFIX), *path.split("/"))))
             routes = node.routes.setdefault(method, [])
-            routes.append(Route(row, answer_of(row), None))
+            routes.append(Route(row, answer_of(row), None, value=value))
             routes.sort(key=lambda route: -len(route.row.required) if route.row else 0)
-    for method, path, function, is_open in PAGES:
-        root.grow(iter(path.split("/"))).routes.setdefault(method, []).append(Route(None, None, function, is_open))
+    for each in PAGES:
+        root.grow(iter(each.path.split("/"))).routes.setdefault(each.method, []).append(Route(None, None, each.function, each.open))
     return root
+
+
+def _routes_of(row: Operation) -> Iterator[tuple[str, str, Value | None]]:
+    """The routes of an operation, as (method, path, its `Route.value`)."""
+    if row.http is None:
+        return
+    for route, value in ((row.http.route, None), (row.http.one, partial(one_item, row)), (row.http.every, partial(every_item, row))):
+        if route:
+            method, _, path = route.partition(" ")
+            yield method, path, value
 
 
 def find(segments: list[bytes]) -> tuple[Node, dict[str, bytes]]:

@@ -178,7 +178,7 @@ class HttpSession(Session):
         given |= {variable: text for variable, text in values.items() if variable != routes.KEY}
         if request.method not in ("GET", "HEAD") and any(name in request.headers for name in CONDITIONS):
             given |= conditions(request, rows)
-        row = next((row for row in rows if given.keys() >= set(row.required)), rows[-1])
+        row = next((row for row in rows if row.options.keys() >= given.keys() >= set(row.required)), rows[-1])
         exchange.route = found[rows.index(row)]
         for header, names in HEADER_OPTIONS.items():
             text = request.headers.get(header)
@@ -186,9 +186,9 @@ class HttpSession(Session):
                 given |= {option: text for option in names if option in row.options}
         if key is None:
             key = given.pop(row.key_parameter, b"")
-        if row.layout and request.body and not is_json(request):
+        if row.layout and request.body and exchange.route.value is None and not is_json(request):
             raise HttpRefusal(415, f"{row.name} takes a body of the type application/json")
-        key, value, options = request_of(row, key, request.body, given)
+        key, value, options = request_of(row, key, request.body, given, exchange.route.value)
         space = 0 if row.plain else host.engine.namespace(namespace.decode("utf-8", "replace")).hash
         exchange.inner = (row, 0, 0, space, key, value, options)
 
@@ -216,6 +216,19 @@ class HttpSession(Session):
         host.known(self.peer)
 
     # -- executing ---------------------------------------------------------------------------------
+
+    def execute(self, calls: list[Call]) -> int:
+        """See `Session`. While the log is read there is no engine: only refusals and the open pages are answered."""
+        if not self.host.loading:
+            return super().execute(calls)
+        for handler, exchange in calls:
+            reply = handler(self, exchange)
+            if type(reply) is bytes:
+                self.peer.out.append(reply)
+            else:
+                self.put_out(exchange, reply)
+        self.executed += len(calls)
+        return len(calls)
 
     def attend(self, exchange: Exchange) -> Reply:
         """Execute one request."""
@@ -252,11 +265,14 @@ class HttpSession(Session):
             tag = etag(version)
             fields.append((b"ETag", tag))
             if request.method in ("GET", "HEAD"):
+                if_match = request.headers.get(b"if-match")
+                if if_match is not None and not is_listed(if_match, tag, weak=False):
+                    raise HttpRefusal(412, f"the key's version is {version}, which is not in If-Match", fields=((b"ETag", tag),))
                 if is_listed(request.headers.get(b"if-none-match"), tag):
                     return self.respond(exchange, 304, [(b"ETag", tag)], b"")
                 if media != JSON:
                     fields.append((b"Accept-Ranges", b"bytes"))
-                    part = byte_range(request, len(body), tag)
+                    part = byte_range(request, len(body), tag) if request.method == "GET" else None  # RFC 9110 section 14.2
                     if part is not None:
                         start, end = part
                         fields.append((b"Content-Range", b"bytes %d-%d/%d" % (start, end - 1, len(body))))
@@ -276,7 +292,10 @@ class HttpSession(Session):
 
     def pieces(self, request: Exchange, reply: Any) -> list[bytes]:
         """See `Session`."""
-        return [self._of_payload(request, reply)]
+        try:
+            return [self._of_payload(request, reply)]
+        except HttpRefusal as e:  # a Range or If-Match that does not hold: nobody else catches what is raised where a wait or a job ends
+            return [self.refused(e, request)]
 
     def refusal(self, e: Refusal, request: Exchange) -> bytes:
         """See `Session`."""
