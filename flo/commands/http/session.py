@@ -6,6 +6,7 @@ Requests run one after the other, and are answered in their order: behind one th
 
 from functools import lru_cache
 from time import gmtime, time
+from types import GeneratorType
 from typing import Any
 
 from flo.commands.binary.table import SERVED, head
@@ -188,7 +189,8 @@ class HttpSession(Session):
             key = given.pop(row.key_parameter, b"")
         if row.layout and request.body and not is_json(request):
             raise HttpRefusal(415, f"{row.name} takes a body of the type application/json")
-        key, value, options = request_of(row, key, request.body, given)
+        body = given.pop(row.value_parameter) if row.value_parameter in values else request.body
+        key, value, options = request_of(row, key, body, given)
         space = 0 if row.plain else host.engine.namespace(namespace.decode("utf-8", "replace")).hash
         exchange.inner = (row, 0, 0, space, key, value, options)
 
@@ -224,7 +226,8 @@ class HttpSession(Session):
         route = exchange.route
         assert route is not None
         if route.page is not None:
-            return self._of_page(exchange, route.page(self, exchange))
+            found = route.page(self, exchange)
+            return found if isinstance(found, GeneratorType) else self._of_page(exchange, found)
         assert route.row is not None
         reply: Reply = SERVED[head(route.row.code)].answer(self, exchange.inner)
         if type(reply) is bytes:
@@ -276,7 +279,8 @@ class HttpSession(Session):
 
     def pieces(self, request: Exchange, reply: Any) -> list[bytes]:
         """See `Session`."""
-        return [self._of_payload(request, reply)]
+        is_page = request.route is not None and request.route.page is not None
+        return [self._of_page(request, reply) if is_page else self._of_payload(request, reply)]
 
     def refusal(self, e: Refusal, request: Exchange) -> bytes:
         """See `Session`."""
