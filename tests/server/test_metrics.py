@@ -17,7 +17,7 @@ from flo.client import Client
 from flo.commands.http import load_pages
 from flo.commands.http.metrics import DETAILS_MAX, label_text, scrape
 from tests.support.fakes import FakeHost
-from tests.support.processes import FloProcess, free_port, wait_until
+from tests.support.processes import ROOT, FloProcess, free_port, wait_until
 
 NAMES = [b"plain", b'q"uo\\te', b"new\nline", b"\xff\x00bytes", "ünder\r\t".encode(), b""]
 SLICE_SECONDS_MAX = 0.020
@@ -283,3 +283,51 @@ def test_a_prometheus_scrapes_a_server(filled: tuple[FloProcess, Client], tmp_pa
     finally:
         process.terminate()
         process.wait(30)
+
+
+# -- contrib ---------------------------------------------------------------------------------------
+
+CONTRIB = ROOT / "contrib"
+
+
+def dashboard() -> list[dict[str, Any]]:
+    """The dashboard's panels."""
+    panels: list[dict[str, Any]] = json.loads((CONTRIB / "grafana-dashboard.json").read_text())["panels"]
+    return panels
+
+
+def test_rules_and_dashboard_name_only_metrics_that_exist(filled: tuple[FloProcess, Client]) -> None:
+    flo, _ = filled
+    names = set(re.findall(r"^# TYPE (\S+)", get(flo.port, "/metrics?detail=1")[2], re.MULTILINE))
+    names |= {f"flo_wait_seconds_{part}" for part in ("bucket", "sum", "count")}
+    for path in ("flo.rules.yml", "grafana-dashboard.json"):
+        used = set(re.findall(r"\bflo_\w+", (CONTRIB / path).read_text()))
+        assert len(used) > 8
+        assert used <= names, path
+
+
+def test_the_panels_do_not_overlap() -> None:
+    panels = dashboard()
+    assert len({panel["id"] for panel in panels}) == len(panels) > 15
+    places = [
+        (x, y)
+        for panel in panels
+        for x in range(panel["gridPos"]["x"], panel["gridPos"]["x"] + panel["gridPos"]["w"])
+        for y in range(panel["gridPos"]["y"], panel["gridPos"]["y"] + panel["gridPos"]["h"])
+    ]
+    assert len(places) == len(set(places))
+    assert max(x for x, _ in places) < 24
+
+
+def test_promtool_accepts_the_rules_the_settings_and_the_queries_of_the_dashboard(tmp_path: Path) -> None:
+    queries = [target["expr"] for panel in dashboard() for target in panel["targets"]]
+    rules = [
+        {"record": "x", "expr": query.replace("$__rate_interval", "1m").replace("$instance", ".*")} for query in queries
+    ]  # JSON is YAML too
+    made = tmp_path / "dashboard.yml"
+    made.write_text(
+        json.dumps({"groups": [{"name": "dashboard", "rules": [rule | {"labels": {"n": str(n)}} for n, rule in enumerate(rules)]}]})
+    )
+    for what, path in (("rules", CONTRIB / "flo.rules.yml"), ("rules", made), ("config", CONTRIB / "prometheus.yml")):
+        done = subprocess.run([tool("promtool"), "check", what, str(path)], capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
