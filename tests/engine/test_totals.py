@@ -46,6 +46,21 @@ def test_totals_of_queues_that_are_often_empty(tmp_path: Path, monkeypatch: pyte
         assert len(seen) > 2
 
 
+def test_a_queue_is_counted_no_longer_when_its_last_message_is_gone(tmp_path: Path) -> None:
+    with Engine(str(tmp_path)) as engine:
+        queues = engine.queues
+        for leave in (
+            lambda: queues.dequeue(b"q", acknowledge=True),
+            lambda: queues.ack(b"q", [message.receipt for message in queues.dequeue(b"q")]),
+            lambda: queues.purge(b"q"),
+            lambda: queues.delete(b"q"),
+        ):
+            queues.enqueue(b"q", b"x")
+            assert (engine.counts()["queues"], queues.names()) == (1, [b"q"])
+            leave()
+            assert (engine.counts()["queues"], queues.names()) == (0, [])
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_totals_of_streams_that_are_often_empty(tmp_path: Path, seed: int) -> None:
     chance = random.Random(seed)
