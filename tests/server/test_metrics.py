@@ -14,9 +14,11 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from flo.client import Client
+from flo.commands.guesses import FAILURES_MAX
 from flo.commands.http import load_pages
 from flo.commands.http.metrics import DETAILS_MAX, label_text, scrape
-from tests.support.fakes import FakeHost
+from flo.commands.http.session import HttpSession
+from tests.support.fakes import FakeHost, FakePeer
 from tests.support.processes import ROOT, FloProcess, free_port, wait_until
 
 NAMES = [b"plain", b'q"uo\\te', b"new\nline", b"\xff\x00bytes", "ünder\r\t".encode(), b""]
@@ -195,6 +197,27 @@ def test_the_secret_is_owed(tmp_path: Path) -> None:
         status, _, text = get(flo.port, headers={"Authorization": "Bearer open sesame"})
         assert status == 200
         assert "open sesame" not in text
+
+
+@pytest.mark.parametrize("path", [b"/metrics", b"/health"])
+def test_past_the_budget_of_wrong_secrets_a_page_waits_as_a_refusal_does(path: bytes) -> None:
+    host, peer = FakeHost(), FakePeer()
+    load_pages()
+    try:
+        host.secret = b"right"
+        for _ in range(FAILURES_MAX + 1):
+            host.guesses.failed(peer.address)
+        session = HttpSession(host, peer)
+        session.feed(b"GET %b HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer right\r\n\r\n" % path, 1 << 20)
+        while session.job is not None:
+            session.resume()
+        if path == b"/metrics":
+            assert peer.out == []
+            (release,) = peer.later
+            release()
+        assert b"".join(peer.out).startswith(b"HTTP/1.1 200 OK\r\n"), "no secret is looked at for the other page"
+    finally:
+        host.close()
 
 
 def queues_of(count: int) -> FakeHost:

@@ -4,6 +4,7 @@
 Requests run one after the other, and are answered in their order: behind one that waits, the others wait.
 """
 
+from collections.abc import Generator
 from functools import lru_cache
 from time import gmtime, time
 from types import GeneratorType
@@ -26,7 +27,7 @@ from flo.commands.http.answers import (
 )
 from flo.commands.http.convert import HEADER_OPTIONS, JSON, name64, request_of
 from flo.commands.http.security import check_host, check_origin, secret_in
-from flo.commands.runner import WAITING, Call, Decoded, Later, Reply, Session
+from flo.commands.runner import WAITING, Call, Decoded, Job, Later, Reply, Session
 from flo.commands.secret import judge
 from flo.errors import BadRequest, Overloaded, Refusal
 from flo.limits import REQUEST_BYTES_MAX, UNAUTHENTICATED_BYTES_MAX
@@ -227,7 +228,7 @@ class HttpSession(Session):
         assert route is not None
         if route.page is not None:
             found = route.page(self, exchange)
-            return found if isinstance(found, GeneratorType) else self._of_page(exchange, found)
+            return self._page_job(exchange, found) if isinstance(found, GeneratorType) else self._of_page(exchange, found)
         assert route.row is not None
         reply: Reply = SERVED[head(route.row.code)].answer(self, exchange.inner)
         if type(reply) is bytes:
@@ -238,9 +239,13 @@ class HttpSession(Session):
                 wait.request = exchange
         return reply
 
-    def _of_page(self, exchange: Exchange, found: tuple[int, Any, bytes]) -> bytes:
+    def _page_job(self, exchange: Exchange, job: Generator[None, None, tuple[int, Any, bytes]]) -> Job:
+        return self._of_page(exchange, (yield from job))
+
+    def _of_page(self, exchange: Exchange, found: tuple[int, Any, bytes]) -> bytes | Later:
         status, fields, body = found
-        return self.respond(exchange, status, fields, body)
+        made = self.respond(exchange, status, fields, body)
+        return Later(exchange.seconds, made) if exchange.seconds else made
 
     def _of_payload(self, exchange: Exchange, payload: bytes) -> bytes:
         """The response for an OK answer's payload."""
@@ -280,7 +285,7 @@ class HttpSession(Session):
     def pieces(self, request: Exchange, reply: Any) -> list[bytes]:
         """See `Session`."""
         is_page = request.route is not None and request.route.page is not None
-        return [self._of_page(request, reply) if is_page else self._of_payload(request, reply)]
+        return [reply if is_page else self._of_payload(request, reply)]
 
     def refusal(self, e: Refusal, request: Exchange) -> bytes:
         """See `Session`."""
