@@ -207,14 +207,16 @@ class Stats:
 
     def _step(self) -> None:
         """Do a slice of the sample, and the next in the next turn."""
-        assert self._job is not None
+        job, self._job = self._job, None  # so that after a defect the next who waits begins anew
+        assert job is not None
         try:
-            next(self._job)
+            next(job)
         except StopIteration as end:
-            self._job, self._payload = None, end.value
+            self._payload = end.value
             for wait in tuple(self._waiting):
                 wait.answer(self._payload)
         else:
+            self._job = job
             self._host.call_later(0.0, self._step)
 
 

@@ -177,6 +177,8 @@ class HttpSession(Session):
                 raise BadRequest("name64 is for a path that has - in the place of the last name")
             key = name64(given.pop(NAME64))
         namespace = values.pop(routes.NAMESPACE, b"")
+        for twice in given.keys() & values.keys():
+            raise BadRequest(f"{twice} stands in the path; it is no parameter too")
         given |= {variable: text for variable, text in values.items() if variable != routes.KEY}
         if request.method not in ("GET", "HEAD") and any(name in request.headers for name in CONDITIONS):
             given |= conditions(request, rows)
