@@ -68,8 +68,8 @@ def largest(host: Host, kind: Part, most: int) -> Generator[None, None, list[Lar
 
 
 def server_counts(host: Host) -> dict[str, Any]:
-    """What the server has counted since its start, and how it is now: the answer of server_stats, without its largest containers. What
-    grows is named in docs/wire-protocol.md."""
+    """What the server has counted since its start, and how it is now: the answer of server_stats, but for what is counted in the
+    namespaces. docs/wire-protocol.md explains each."""
     engine, log, counters, waits, tallies = host.engine, host.engine.log, host.counters, host.waits, host.tallies
     return {
         "time": int(time() * 1000),

@@ -137,8 +137,11 @@ def test_a_name_that_looks_like_another_is_no_second_sample() -> None:
         assert label_text(b"\xff") == label_text(b"\\xff")
         host.engine.queues.enqueue(b"\xff", b"")
         host.engine.queues.enqueue(b"\\xff", b"")
+        for end in b"123":
+            host.engine.queues.enqueue(b"long" * 1000 + bytes((end,)), b"")
         samples, _ = parsed(run(host, True)[0])
-        assert value(samples, "flo_queue_messages", namespace="default", queue="\\xff") == 1
+        names = sorted(dict(labels)["queue"] for name, labels in samples if name == "flo_queue_messages")
+        assert names == ["\\xff", "long" * 49 + "lon…"]
     finally:
         host.close()
 

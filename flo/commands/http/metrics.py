@@ -23,6 +23,7 @@ from flo.engine import Part
 from flo.proto.http import split_query
 
 DETAILS_MAX = 1000  # containers of each kind
+LABEL_CHARACTERS_MAX = 200  # of a name, which may be 32 KB and stands in each line
 LINES_SLICE = 200  # lines made before the time is looked at: 0.5 ms
 MEDIA = ((b"Content-Type", b"text/plain; version=0.0.4; charset=utf-8"),)
 GAUGE, COUNTER, HISTOGRAM = "gauge", "counter", "histogram"
@@ -72,8 +73,11 @@ Sample = tuple[str, dict[str, str], float]  # what follows the family's name in 
 
 
 def label_text(name: bytes) -> str:
-    """A name as a label's value: bytes that are no UTF-8, and control characters that Prometheus may not take, are escaped."""
+    """A name as a label's value. Bytes that are no UTF-8, and control characters, which Prometheus may not take, are escaped. A long name
+    is cut."""
     text = name.decode("utf-8", "backslashreplace")
+    if len(text) > LABEL_CHARACTERS_MAX:
+        text = text[: LABEL_CHARACTERS_MAX - 1] + "…"
     return text if text.isprintable() else "".join(c if c.isprintable() or c == "\n" else _escaped(c) for c in text)
 
 

@@ -286,8 +286,9 @@ class HttpSession(Session):
 
     def pieces(self, request: Exchange, reply: Any) -> list[bytes]:
         """See `Session`."""
-        is_page = request.route is not None and request.route.page is not None
-        return [reply if is_page else self._of_payload(request, reply)]
+        if request.route is not None and request.route.page is not None:
+            return [reply]  # made already
+        return [self._of_payload(request, reply)]
 
     def refusal(self, e: Refusal, request: Exchange) -> bytes:
         """See `Session`."""
