@@ -357,3 +357,42 @@ def test_promtool_accepts_the_rules_the_settings_and_the_queries_of_the_dashboar
     for what, path in (("rules", CONTRIB / "flo.rules.yml"), ("rules", made), ("config", CONTRIB / "prometheus.yml")):
         done = subprocess.run([tool("promtool"), "check", what, str(path)], capture_output=True, text=True)
         assert done.returncode == 0, done.stdout + done.stderr
+
+
+HEALTHY = {
+    'up{job="flo"}': "1x60", "flo_log_accepts_adds": "1x60", "flo_memory_full": "0x60", "flo_memory_used_bytes": "10x60",
+    "flo_memory_max_bytes": "100x60", "flo_log_damage_met_total": "0x60", "flo_uptime_seconds": "0+60x60",
+    'flo_wait_seconds_bucket{le="0.064"}': "0+1000x60", 'flo_wait_seconds_bucket{le="0.128"}': "0+1001x60",
+    'flo_wait_seconds_bucket{le="+Inf"}': "0+1001x60", "flo_connections_rejected_total": "0x60", "flo_wrong_secrets_total": "0+1x60",
+    'flo_ready_messages{namespace="a"}': "2000x60", 'flo_leased_messages{namespace="a"}': "1x60",
+    'flo_dead_messages{namespace="a"}': "3x60", 'flo_dead_records{namespace="a"}': "0x60",
+}  # fmt: skip  # a sample each minute: 1x60 is one for an hour, 0+60x60 grows by 60 each
+SICK = {
+    "FloDown": {'up{job="flo"}': "0x60"},
+    "FloDiskFull": {"flo_log_accepts_adds": "0x60"},
+    "FloMemoryFull": {"flo_memory_full": "1x60"},
+    "FloMemoryNearlyFull": {"flo_memory_used_bytes": "95x60"},
+    "FloDamage": {"flo_log_damage_met_total": "0x50 1x10"},
+    "FloRestarts": {"flo_uptime_seconds": "9999x45 1 60 1 60 1 60 60 60 60 60 60 60 60 60 60"},
+    "FloSlow": {'flo_wait_seconds_bucket{le="0.064"}': "0+900x60"},
+    "FloRejectsClients": {"flo_connections_rejected_total": "0+1x60"},
+    "FloWrongSecrets": {"flo_wrong_secrets_total": "0+100x60"},
+    "FloQueuesNotConsumed": {'flo_leased_messages{namespace="a"}': "0x60"},
+    "FloDeadLetters": {'flo_dead_messages{namespace="a"}': "3x50 4x10"},
+}
+
+
+def test_each_alert_fires_for_its_trouble_and_none_for_a_healthy_server(tmp_path: Path) -> None:
+    rules = tmp_path / "flo.rules.yml"
+    rules.write_text((CONTRIB / "flo.rules.yml").read_text())
+    alerts = set(re.findall(r"alert: (\w+)", rules.read_text()))
+    assert alerts == set(SICK)
+    for name, trouble in ({"": dict[str, str]()} | SICK).items():
+        series = [{"series": each, "values": values} for each, values in (HEALTHY | trouble).items()]
+        fired = [{"expr": 'count by (alertname) (ALERTS{alertstate="firing"})', "eval_time": "58m", "exp_samples": [
+            {"labels": f'{{alertname="{name}"}}', "value": 1}] if name else []}]  # fmt: skip
+        made = tmp_path / f"test{name}.yml"
+        tests = [{"interval": "1m", "input_series": series, "promql_expr_test": fired}]
+        made.write_text(json.dumps({"rule_files": [rules.name], "tests": tests}))
+        done = subprocess.run([tool("promtool"), "test", "rules", str(made)], capture_output=True, text=True)
+        assert done.returncode == 0, (name, done.stdout + done.stderr)
