@@ -184,6 +184,17 @@ def test_refused_and_failed_requests_are_counted_apart(flo: FloProcess) -> None:
     assert sum(number for (name, _), number in samples.items() if name == "flo_errors_total") == 2
 
 
+def test_pages_are_counted_by_their_names(flo: FloProcess) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", flo.port, 30)
+    for method, path in (("OPTIONS", "/metrics"), ("GET", "/health"), ("GET", "/nowhere"), ("GET", "/metrics")):
+        connection.request(method, path)
+        connection.getresponse().read()
+    connection.close()
+    samples, _ = parsed(get(flo.port)[2])
+    shown = {dict(labels)["command"] for name, labels in samples if name == "flo_commands_total"}
+    assert shown == {"options", "health", "metrics"}, "and what is no page has no name"
+
+
 @pytest.mark.parametrize("query", ["detail=2", "detail=1&detail=1", "details=1", "x"])
 def test_what_is_no_parameter_is_refused(flo: FloProcess, query: str) -> None:
     status, kind, text = get(flo.port, f"/metrics?{query}")

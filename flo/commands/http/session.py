@@ -149,7 +149,11 @@ class HttpSession(Session):
         check_origin(host, request, is_page=bool(found) and method == "GET" and found[0].page is not None)
         allowed = ((b"Allow", ", ".join(node.methods).encode()),)
         if method == "OPTIONS":
-            exchange.route = routes.Route(None, None, lambda session, exchange: (204, allowed, b""), True)
+
+            def options(session: HttpSession, exchange: Exchange) -> Any:
+                return 204, allowed, b""
+
+            exchange.route = routes.Route(None, None, options, True)
             return
         if not found:
             raise HttpRefusal(405, f"{request.method} is not for this path; {', '.join(node.methods)} are", fields=allowed)
