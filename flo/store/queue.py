@@ -338,8 +338,9 @@ class QueueStore:
         self.windows: list[tuple[int, bytes, bytes]] = []
         self._ownerless = 0  # at most so many of the windows have no queue any more
         # Totals over the queues, kept so that a report need not walk them. The messages' bytes follow from them.
-        self._shown = 0  # queues that exist for clients, and those …
-        # … that may have become empty. A queue that is empty between any two messages is looked at when somebody asks, not each time.
+        self._shown = 0  # queues that exist for clients
+        # Queues counted there that may be empty by now. They are looked at when somebody asks: a look after each message would slow down
+        # the queues that are empty between any two messages.
         self._doubtful: set[Queue] = set()
         self.fresh = 0  # messages without a state
         self.held = [0, 0, 0, 0]  # messages with a state, by kind
