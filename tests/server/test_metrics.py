@@ -2,8 +2,10 @@
 
 import http.client
 import json
+import os
 import re
 import shutil
+import signal
 import subprocess
 import time
 from collections.abc import Iterator
@@ -182,6 +184,15 @@ def test_refused_and_failed_requests_are_counted_apart(flo: FloProcess) -> None:
     assert counts["incr"] == {"ok": 0, "failed": 1, "rejected": 0}
     assert counts["get"] == {"ok": 0, "failed": 0, "rejected": 1}
     assert sum(number for (name, _), number in samples.items() if name == "flo_errors_total") == 2
+
+
+def test_compactions_are_counted(flo: FloProcess) -> None:
+    with flo.connect() as client:
+        client.command("SET", "k", "v")
+        client.command("SET", "k", "w")
+    assert parsed(get(flo.port)[2])[0]["flo_compactions_total", ()] == 0
+    os.kill(flo.pid, signal.SIGUSR1)
+    wait_until(lambda: parsed(get(flo.port)[2])[0]["flo_compactions_total", ()] == 1, "a compaction")
 
 
 def test_pages_are_counted_by_their_names(flo: FloProcess) -> None:
