@@ -168,5 +168,5 @@ def test_a_server_that_ends_leaves_the_terminal_as_it_was(tmp_path: Path) -> Non
         assert termios.tcgetattr(terminal.slave) == terminal.before
         shown = terminal.read()
         assert LEAVE in shown
-        assert terminal.process.returncode == 1
+        assert terminal.process.returncode == 3
         assert "flo: " in shown.partition(LEAVE)[2], "why is said behind it"

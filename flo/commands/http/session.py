@@ -5,10 +5,11 @@ Requests run one after the other, and are answered in their order: behind one th
 """
 
 from collections.abc import Generator
-from functools import lru_cache
+from functools import lru_cache, partial
 from time import gmtime, time
 from types import GeneratorType
 from typing import Any
+from weakref import proxy
 
 from flo.commands.binary.table import SERVED, head
 from flo.commands.host import Host, Peer, client_line
@@ -62,7 +63,9 @@ class HttpSession(Session):
     def __init__(self, host: Host, peer: Peer) -> None:
         super().__init__(host, peer)
         self.ordinary = False  # `decode` finds nothing: there are no columns of arguments
-        self.reader = RequestReader(self._body_limit)
+        self.reader = RequestReader(
+            partial(HttpSession._body_limit, proxy(self))
+        )  # a session must not be in a cycle: nothing collects those
         self._host = b""  # that was right last
         self._right = b""  # the Authorization that was right last
 
@@ -130,7 +133,7 @@ class HttpSession(Session):
         try:
             self._prepare(exchange)
         except (HttpError, Refusal) as e:
-            exchange.refusal = with_status(e, request)
+            exchange.refusal = with_status(e, request).with_traceback(None)  # it knows the exchange: a cycle
         return HttpSession.attend, exchange
 
     def _prepare(self, exchange: Exchange) -> None:
