@@ -167,6 +167,11 @@ class Client:
         """The server's status."""
         return self.run(calls.status())
 
+    def stats(self, *, block: int | None = None) -> dict[str, Any]:
+        """The server's counts: docs/wire-protocol.md, "JSON answers". With `block` (ms, 0 for ever), waits for the next ones: they are
+        made once a second."""
+        return self.run(calls.server_stats(block=block))
+
     def connect(self) -> None:
         """Connect now rather than with the first call, and send the secret. Raises `Disconnected`, `Unauthorized`."""
         with self._connection() as connection:

@@ -83,6 +83,7 @@ class Compactor:
         self._full_at = 0  # the log's next index at the last such pass: until more is written, another would free nothing
         self._last = 0  # the last index of the pass
         self._asked: list[Callable[[str], None]] = []  # callbacks for the result of the pass
+        self.passes = 0  # how many were completed
 
     @property
     def busy(self) -> bool:
@@ -236,6 +237,7 @@ class Compactor:
             self._failed(error or "the process ended before it was done")
             return
         self._again = True
+        self.passes += 1
         part, before, size = ("'s tail" if self._tail else ""), self._size_before, self._log.size
         if not self._tail:
             try:

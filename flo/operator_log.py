@@ -24,13 +24,26 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from time import monotonic
+from typing import NamedTuple
 
 LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 BACKLOG_BYTES_MAX = 64 << 10  # of lines that wait; as much as a pipe holds
 KIND_LINES_MAX = 10  # of one kind in KIND_SECONDS: the progress of a long start, every 5 s, is not cut
 KIND_SECONDS = 30.0
 KINDS_MAX = 100  # of kinds whose lines are counted: past it, the kind that began longest ago is forgotten
+RECENT_LINES = 500  # kept in memory, each part of one cut to so many characters
+RECENT_CHARACTERS = 1000
 FINISH_SECONDS = 1.0  # that the end of the process waits for standard error
+
+
+class Line(NamedTuple):
+    """One line, kept for server_view."""
+
+    number: int  # among all lines
+    time: int  # ms
+    level: str
+    message: str
+    details: dict[str, str]
 
 
 class _Kind:
@@ -67,6 +80,8 @@ class OperatorLog:
         self._backlog: deque[bytes] = deque()
         self._backlog_bytes = 0
         self._dropped = 0  # lines
+        self._count = 0  # of lines
+        self.recent: deque[Line] = deque(maxlen=RECENT_LINES)  # written last
         if descriptor is None and sys.stderr is not None:  # if it was closed at the start, a file of the server has its number
             descriptor = sys.stderr.fileno()
         self._descriptor = None if descriptor is None else _own(descriptor)
@@ -97,6 +112,9 @@ class OperatorLog:
 
     def _write(self, level: str, message: str, details: dict[str, object]) -> None:
         now = time.time()
+        self._count += 1
+        shown_details = {name: str(value)[:RECENT_CHARACTERS] for name, value in details.items()}
+        self.recent.append(Line(self._count, int(now * 1000), level, message[:RECENT_CHARACTERS], shown_details))
         stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now)) + f".{int(now * 1000) % 1000:03d}Z"
         if self._json:
             import json

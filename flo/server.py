@@ -12,6 +12,7 @@ import stat
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from time import monotonic, time
+from typing import TYPE_CHECKING
 
 from flo.commands.binary import HANDLERS
 from flo.commands.guesses import Guesses
@@ -33,6 +34,9 @@ from flo.loop import READ, Reactor, Timer
 from flo.operator_log import LEVELS, OperatorLog
 from flo.transport import PlainTransport
 from flo.ual.log import CLAIM_SECONDS, SEALED_OPEN_MAX, SYNC
+
+if TYPE_CHECKING:
+    from flo.commands.stats import Stats
 
 EXIT_LOG_FAILED = 74  # EX_IOERR: the log failed. The next start recovers exactly the durable data
 # Linux allows no more by default. When a server restarts, all its clients connect at once; one that finds the backlog full waits a second
@@ -84,6 +88,7 @@ class Server:
         self.monitors: set[Peer] = set()
         self.slow: list[SlowEntry] = []
         self.slow_count = 0
+        self.stats: Stats | None = None
         self.latency: list[tuple[int, int]] = []
         self.run_id = os.urandom(20).hex()
         self.loading = False
@@ -532,6 +537,11 @@ class Server:
     def compacting(self) -> bool:
         """Whether the log is being compacted."""
         return self.compactor.busy
+
+    @property
+    def compactions(self) -> int:
+        """How many passes of compaction were completed since the start."""
+        return self.compactor.passes
 
     @property
     def connections(self) -> int:

@@ -90,7 +90,7 @@ def operation_tables() -> str:
 
     lines = ["## Operations", ""]
     groups = (
-        ("System", ("ping", "auth", "namespace_", "cluster_")),
+        ("System", ("ping", "auth", "server_", "namespace_", "cluster_")),
         ("Keys", ("kv_",)),
         ("Queues", ("queue_",)),
         ("Streams", ("stream_",)),
@@ -207,7 +207,7 @@ def http_page(current: str) -> str:
 METHODS_BEGIN, METHODS_END = "<!-- from the methods: make docs -->\n", "<!-- end of the methods -->\n"
 ENGINE_METHODS = ("batch", "namespace", "create_namespace", "delete_namespace", "compact", "memory_used", "close")
 ENGINE_ARGUMENTS = ("directory", "settings")  # the others are for tests and for the server
-CLIENT_METHODS = ("run_many", "ping", "status", "connect", "close")
+CLIENT_METHODS = ("run_many", "ping", "status", "stats", "connect", "close")
 
 
 def plain(text: str | None) -> str:

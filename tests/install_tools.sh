@@ -9,6 +9,7 @@ command -v beanstalkd >/dev/null 2>&1 || missing="$missing beanstalkd"
 command -v mandoc >/dev/null 2>&1 || missing="$missing mandoc"
 command -v curl >/dev/null 2>&1 || missing="$missing curl"
 command -v strace >/dev/null 2>&1 || missing="$missing strace"
+command -v promtool >/dev/null 2>&1 || missing="$missing prometheus"
 if [ -n "$missing" ]; then
     if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
         echo "installing$missing"

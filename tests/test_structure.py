@@ -36,7 +36,7 @@ ARROWS = {
     "conn": {"loop", "session", "transport", "unsent"},
     "compactor": {"ual", "errors"},
     "control": {"errors"},
-    "commands": {"proto", "operations", "engine", "errors", "config", "session", "store", "ual", "waits"},
+    "commands": {"proto", "operations", "engine", "errors", "config", "session", "store", "ual", "waits", "operator_log"},
     "server": {
         *("loop", "transport", "conn", "compactor", "control", "commands", "proto", "engine", "config", "errors", "operator_log", "ual"),
     },
@@ -105,6 +105,7 @@ MUTUAL_FOR_TYPES = {
     ("flo.engine.group", "flo.engine.stream"),
     ("flo.ual.keyindex", "flo.ual.base"),
     ("flo.commands.resp.table", "flo.commands.resp.session"),
+    ("flo.commands.host", "flo.commands.stats"),
     ("flo.commands.binary.table", "flo.commands.binary.session"),
     ("flo.commands.http.routes", "flo.commands.http.session"),
 }

@@ -15,6 +15,7 @@ import flo
 GROUPS = {
     "server": "run a server, or show its state",
     "ping": "check that a server answers",
+    "top": "watch what a server does, second by second",
     "kv": "read and write keys",
     "queue": "put messages into queues, take and acknowledge them",
     "stream": "append records, read and follow them, in groups or alone",

@@ -2,15 +2,19 @@
 
 import os
 import sys
-from collections.abc import Callable, Iterable
-from typing import Any, Protocol
+from collections.abc import Callable, Iterable, Sized
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from flo.commands.guesses import Guesses
 from flo.commands.progress import Progress
 from flo.commands.tallies import Tallies
 from flo.config import Settings
 from flo.engine import Engine
+from flo.operator_log import OperatorLog
 from flo.waits import Waits
+
+if TYPE_CHECKING:
+    from flo.commands.stats import Stats
 
 KEYS_AT_ONCE = 200  # a request of more is done in slices if keys may be on disk (10 us each) or expired (4 us each)
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
@@ -119,6 +123,15 @@ class ClientSession(Protocol):
     def peer(self) -> Peer:
         """Its connection."""
 
+    protocol: ClassVar[str]
+    name: bytes  # that the client gave itself
+    last_command: str
+    held: int  # bytes of memory it keeps
+
+    @property
+    def waits(self) -> Sized:
+        """Its requests that wait."""
+
 
 class Host(Protocol):
     """The server, as sessions use it."""
@@ -136,6 +149,8 @@ class Host(Protocol):
     monitors: set[Peer]
     slow: list[SlowEntry]  # newest last
     slow_count: int
+    stats: "Stats | None"  # made for the first who waits for server_stats
+    operator_log: OperatorLog
     latency: list[tuple[int, int]]  # (Unix seconds, ms) of ticks over the threshold, oldest first
     waiting: int  # how many requests wait, of all connections
     inflating: bool  # a compressed value is being inflated. One at a time: it can take far more memory than the client sent
@@ -149,6 +164,10 @@ class Host(Protocol):
     @property
     def compacting(self) -> bool:
         """Whether the log is being compacted."""
+
+    @property
+    def compactions(self) -> int:
+        """How many passes of compaction were completed since the start."""
 
     @property
     def connections(self) -> int:

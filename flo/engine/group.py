@@ -12,7 +12,7 @@ removes the record, and the delivery ends when it is next looked at.
 import struct
 from collections.abc import Callable, Generator, Iterable, Sequence
 from itertools import islice
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 from weakref import proxy
 
 from flo.engine.operation import operation, run_job
@@ -81,6 +81,11 @@ class Groups(Part):
         (STREAM_GROUP, STREAM_GROUP_GONE, STREAM_CONSUMER, STREAM_CONSUMER_GONE, STREAM_PENDING, STREAM_PENDING_GONE, STREAM_DEAD)
     )
     scopes = frozenset((FAMILY_STREAM_GROUP,))
+    nouns: ClassVar = {
+        "groups": "Consumer groups.",
+        "pending_records": "Deliveries to consumer groups that are not acknowledged.",
+        "dead_records": "Dead letters of consumer groups.",
+    }
     streams: "Streams"
 
     def __init__(self, streams: "Streams") -> None:
@@ -663,6 +668,11 @@ class Groups(Part):
     def next_due(self) -> int | None:
         """See `Part`. 0 if takers wait for room on the disk: `sweep_after` delays the sweep."""
         return 0 if self.unserved else self.streams.store.timers.next_due()
+
+    def counts(self) -> dict[str, int]:
+        """See `Part`. Costs the same however many groups there are."""
+        store = self.streams.store
+        return {"groups": store.group_count, "pending_records": store.pending, "dead_records": store.dead}
 
     @property
     def quiet(self) -> bool:

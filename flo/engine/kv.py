@@ -11,7 +11,7 @@ import os
 import struct
 from collections import OrderedDict
 from collections.abc import Callable, Generator, Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 from flo.engine.bulk_kv import BulkValues
 from flo.engine.operation import operation, run_job
@@ -145,6 +145,10 @@ class KeyValue(Part):
     name = "kv"
     types = frozenset(kind for kind in KNOWN_TYPES if kind & FAMILY_MASK == FAMILY_KV)
     bulk = BulkValues
+    nouns: ClassVar = {
+        "keys": "Keys, expired keys that were not swept yet included.",
+        "keys_with_deadline": "Keys with a deadline, expired keys that were not swept yet included.",
+    }
 
     def __init__(self, engine: Database, namespace: int) -> None:
         super().__init__(engine, namespace)
@@ -807,7 +811,7 @@ class KeyValue(Part):
         return self.store.accounted + self.cursors.accounted
 
     def counts(self) -> dict[str, int]:
-        """See `Part`. Expired keys that were not swept yet are counted."""
+        """See `Part`."""
         return {"keys": len(self.store), "keys_with_deadline": self.store.deadlines.count}
 
     def holders(self) -> list[Any]:

@@ -87,6 +87,9 @@ class Part:
     types: ClassVar[frozenset[int]]  # of its records
     bulk: ClassVar[type[Bulk] | None] = None  # what takes most of its records at a start, many at a time
     scopes: ClassVar[frozenset[int]] = frozenset()  # the families whose watermarks (not those of a whole namespace) this part applies
+    nouns: ClassVar[dict[str, str]] = {}  # of `counts`, each with the sentence that explains it
+    container: ClassVar[str] = ""  # what its containers are called, such as `queue`; empty if it has none
+    measures: ClassVar[dict[str, str]] = {}  # of `measure`, each with the sentence that explains it
 
     def __init__(self, engine: Database, namespace: int) -> None:
         """`namespace` is the id of its namespace."""
@@ -193,8 +196,16 @@ class Part:
         return 0
 
     def counts(self) -> dict[str, int]:
-        """The numbers of its items, by plural nouns such as `keys`, for reports about a database."""
+        """The numbers of its items, by its `nouns`, for reports about a database. It is called often, so it may not walk the items."""
         return {}
+
+    def containers(self) -> list[Any]:
+        """Its containers, to be given to `measure`."""
+        return []
+
+    def measure(self, container: Any) -> tuple[bytes, tuple[int, ...]]:
+        """A container's name, and its `measures`; the first is the number of its items. An empty tuple if clients do not see it."""
+        raise NotImplementedError
 
     def holders(self) -> list[Any]:
         """The containers that may hold unused memory, each to be given to `tidy`."""

@@ -10,7 +10,7 @@ An append wakes all waiting readers of the stream in the same turn; each then re
 import struct
 from bisect import bisect_left
 from collections.abc import Callable, Generator, Sequence
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 from flo.engine.bulk_rows import BulkRecords
 from flo.engine.group import Groups, check_ids, check_stream_name
@@ -86,6 +86,13 @@ class Streams(Part):
     types = frozenset((STREAM_RECORD, STREAM_RECORD_GONE, STREAM_STATE))
     bulk = BulkRecords
     scopes = frozenset((FAMILY_STREAM, FAMILY_STREAM_SIDE))
+    nouns: ClassVar = {"streams": "Streams.", "records": "Records of streams."}
+    container = "stream"
+    measures: ClassVar = {
+        "records": "Records of the stream.",
+        "record_bytes": "Bytes of the payloads of the stream's records.",
+        "groups": "Consumer groups of the stream.",
+    }
 
     def __init__(self, engine: Database, namespace: int) -> None:
         super().__init__(engine, namespace)
@@ -512,8 +519,16 @@ class Streams(Part):
         return self.store.accounted
 
     def counts(self) -> dict[str, int]:
+        """See `Part`. Costs the same however many streams there are."""
+        return {"streams": len(self.store.streams), "records": self.store.records}
+
+    def containers(self) -> list[Any]:
         """See `Part`."""
-        return {"streams": len(self.names()), "records": sum(stream.count for stream in self.store.streams.values())}
+        return list(self.store.streams.values())
+
+    def measure(self, container: Stream) -> tuple[bytes, tuple[int, ...]]:
+        """See `Part`."""
+        return container.name, (container.count, container.bytes, len(container.groups)) if container.exists else ()
 
     def holders(self) -> list[Any]:
         """See `Part`."""

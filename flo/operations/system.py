@@ -5,9 +5,11 @@ import builtins  # for the type list: a method has this name
 from typing import Any
 
 from flo.given import Text
-from flo.limits import NAMESPACE_NAME_BYTES_MAX
+from flo.limits import LIST_ITEMS_MAX, NAMESPACE_NAME_BYTES_MAX
 from flo.operations.row import Operations, call, operation
 from flo.proto.row import Command, Http
+
+VIEWS = ("clients", "slow", "log", "settings")  # of server_view
 
 
 class ServerOperations(Operations):
@@ -28,6 +30,36 @@ class ServerOperations(Operations):
     )
     def auth(self, secret: Text) -> None:
         """Send the secret. A wrong one is refused as `Unauthorized` after a second."""
+
+    @operation(
+        "server_stats",
+        0x06,
+        key="",
+        answer="stats json",
+        summary="Shows what the server has counted since its start, and its largest queues and streams. With `block`, the next such "
+        "answer: one is made each second, for all who wait.",
+        plain=True,
+        waits=True,
+        http=Http("GET stats"),
+    )
+    def stats(self, *, block: int | None = None) -> dict[str, Any]:
+        """The server's counts: docs/wire-protocol.md, "JSON answers". With `block` (ms, 0 for ever), waits for the next ones: they are
+        made once a second."""
+
+    @operation(
+        "server_view",
+        0x07,
+        key="",
+        value=f"one of {', '.join(VIEWS)}",
+        answer="view json",
+        summary="Lists the connected clients, the slow requests, the last lines of the log, or the settings. No secret is in it.",
+        limits=(100, LIST_ITEMS_MAX),
+        plain=True,
+        http=Http("GET views/{view}"),
+    )
+    def view(self, view: Text, *, limit: int | None = None, cursor: Text = b"") -> dict[str, Any]:
+        """One page of `view`: `clients`, `slow` (requests), `log` (its last lines) or `settings`, as an object with a list of that name and
+        the `cursor` of the next page, which is empty at the end."""
 
 
 class NamespaceOperations(Operations):
@@ -143,6 +175,8 @@ class ClusterOperations(Operations):
 
 
 ping = call(ServerOperations.ping)
+server_stats = call(ServerOperations.stats)
+server_view = call(ServerOperations.view)
 auth = call(ServerOperations.auth)
 namespace_create = call(NamespaceOperations.create)
 namespace_list = call(NamespaceOperations.list)

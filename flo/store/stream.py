@@ -299,7 +299,11 @@ class StreamStore:
         self.timers = Timers(lambda item: _deadline(numbers, item))
         self.ages: Deadlines[bytes] = Deadlines()  # streams with a bound on age, by the time when their oldest record exceeds it
         self.garbage: list[Group] = []  # to be freed in slices
-        self.bytes = 0
+        # Totals over the streams and groups, kept so that a report need not walk them. The records' bytes follow from theirs.
+        self.records = 0
+        self.pending = 0  # deliveries that are not acknowledged
+        self.dead = 0  # dead letters of groups
+        self._other_bytes = 0  # of all but records
         self._next_number = 1
 
     def find(self, name: bytes) -> Stream | None:
@@ -312,13 +316,23 @@ class StreamStore:
         found = self.streams.get(name)
         if found is None:
             found = self.streams[name] = Stream(name)
-            self.bytes += STREAM_BYTES + 2 * len(name)
+            self._other_bytes += STREAM_BYTES + 2 * len(name)
         return found
+
+    @property
+    def group_count(self) -> int:
+        """How many groups all streams have."""
+        return len(self.numbers) - len(self.garbage)
+
+    @property
+    def item_bytes(self) -> int:
+        """Bytes of memory accounted to streams, records and groups, without their timers."""
+        return self._other_bytes + RECORD_BYTES * self.records
 
     @property
     def accounted(self) -> int:
         """Bytes of memory accounted to all of it."""
-        return self.bytes + self.timers.bytes + self.ages.bytes
+        return self.item_bytes + self.timers.bytes + self.ages.bytes
 
     def open_group(self, name: bytes, group: bytes) -> Group:
         """The group, declared or not; makes it if there is none: its consumers' records may come before its own."""
@@ -328,7 +342,7 @@ class StreamStore:
             found = stream.groups[group] = Group(stream.name, group, self._next_number)
             self.numbers[self._next_number] = found
             self._next_number += 1
-            self.bytes += GROUP_BYTES + len(group)
+            self._other_bytes += GROUP_BYTES + len(group)
         return found
 
     # -- records and the stream itself ---------------------------------------------------------------
@@ -349,7 +363,7 @@ class StreamStore:
     def add(self, stream: Stream, index: int, ident: int, added: int, size: int) -> None:
         """`append` to an existing stream without a bound on age."""
         stream.append(index, ident, added, size)
-        self.bytes += RECORD_BYTES
+        self.records += 1
 
     def extend(self, name: bytes, indexes: "array[int]", ms: "array[int]", seqs: "array[int]", sizes: "array[int]", added: int) -> None:
         """`append` for many records of one stream."""
@@ -359,7 +373,7 @@ class StreamStore:
             self._make_way(stream, first, indexes[0])
             stream = self.open(name)
         stream.extend(indexes, ms, seqs, sizes, added)
-        self.bytes += RECORD_BYTES * len(ms)
+        self.records += len(ms)
         if not stream.age_due:
             self._watch_age(stream)
 
@@ -374,7 +388,7 @@ class StreamStore:
         if stream is not None:
             count = stream.count
             stream.remove(ident)
-            self.bytes -= RECORD_BYTES * (count - stream.count)
+            self.records -= count - stream.count
             self._forget_if_nothing(stream)
 
     def declare(self, name: bytes, last: int, added: int, max_deleted: int, max_len: int, max_age: int, max_bytes: int) -> None:
@@ -394,7 +408,7 @@ class StreamStore:
         if stream is not None:
             count = stream.count
             stream.drop_below(index)
-            self.bytes -= RECORD_BYTES * (count - stream.count)
+            self.records -= count - stream.count
             self._forget_if_nothing(stream)
 
     def undeclare(self, name: bytes) -> None:
@@ -414,7 +428,7 @@ class StreamStore:
     def _forget_if_nothing(self, stream: Stream) -> None:
         if not stream.exists and not stream.groups and self.streams.get(stream.name) is stream:
             del self.streams[stream.name]
-            self.bytes -= STREAM_BYTES + 2 * len(stream.name)
+            self._other_bytes -= STREAM_BYTES + 2 * len(stream.name)
             if stream.age_due:
                 self.ages.remove(stream.age_due, stream.name)
                 stream.age_due = 0
@@ -440,39 +454,45 @@ class StreamStore:
     def pend(self, name: bytes, group: bytes, ident: int, pending: Pending) -> None:
         """A record is pending with a consumer of a group, or the consumer has changed."""
         opened = self.open_group(name, group)
-        self.bytes += self._forget_delivery(opened, ident)
-        self.bytes += opened.pend(ident, pending)
+        self._other_bytes += self._forget_delivery(opened, ident)
+        self._other_bytes += opened.pend(ident, pending)
+        self.pending += 1
         if pending.deadline:
             self.timers.add(pending.deadline, opened.number << 2 * SEQ_BITS | ident)
 
     def end(self, name: bytes, group: bytes, ident: int) -> None:
         """A record is neither pending nor a dead letter any more."""
         opened = self.open_group(name, group)
-        self.bytes += self._forget_delivery(opened, ident)
+        self._other_bytes += self._forget_delivery(opened, ident)
         self._forget_group_if_nothing(name, opened)
 
     def die(self, name: bytes, group: bytes, ident: int, dead: Dead) -> None:
         """A record became a dead letter of the group."""
         opened = self.open_group(name, group)
-        self.bytes += self._forget_delivery(opened, ident)
-        self.bytes += opened.die(ident, dead)
+        self._other_bytes += self._forget_delivery(opened, ident)
+        self._other_bytes += opened.die(ident, dead)
+        self.dead += 1
 
     def _forget_delivery(self, group: Group, ident: int) -> int:
         """Drop a record from the group's pending ones and dead letters; returns the change in bytes."""
         pending = group.pending.get(ident)
-        if pending is not None and pending.deadline:
-            self.timers.remove(pending.deadline, group.number << 2 * SEQ_BITS | ident)
+        if pending is not None:
+            self.pending -= 1
+            if pending.deadline:
+                self.timers.remove(pending.deadline, group.number << 2 * SEQ_BITS | ident)
+        elif group.dead and ident in group.dead:
+            self.dead -= 1
         return group.forget(ident)
 
     def consume(self, name: bytes, group: bytes, consumer: bytes, time: int) -> None:
         """The group has a consumer."""
         opened = self.open_group(name, group)  # this changes `bytes` too
-        self.bytes += opened.consume(consumer, time)
+        self._other_bytes += opened.consume(consumer, time)
 
     def dismiss(self, name: bytes, group: bytes, consumer: bytes) -> None:
         """The group does not have the consumer any more."""
         opened = self.open_group(name, group)
-        self.bytes += opened.dismiss(consumer)
+        self._other_bytes += opened.dismiss(consumer)
         self._forget_group_if_nothing(name, opened)
 
     def clear_group(self, name: bytes, group: bytes) -> None:
@@ -483,7 +503,9 @@ class StreamStore:
             return
         self.garbage.append(old)
         old.gone = True
-        self.bytes -= old.bytes + GROUP_BYTES + len(group)
+        self.pending -= len(old.pending)
+        self.dead -= len(old.dead)
+        self._other_bytes -= old.bytes + GROUP_BYTES + len(group)
         if old.declared:
             self.open_group(name, group).take_after(old)
         self._forget_if_nothing(stream)
@@ -500,7 +522,7 @@ class StreamStore:
         stream = self.streams[name]
         if not group.declared and not group.pending and not group.consumers and not group.dead and stream.groups.get(group.name) is group:
             del stream.groups[group.name], self.numbers[group.number]
-            self.bytes -= group.bytes + GROUP_BYTES + len(group.name)
+            self._other_bytes -= group.bytes + GROUP_BYTES + len(group.name)
             self._forget_if_nothing(stream)
 
     def free(self, most: int) -> bool:

@@ -3,6 +3,7 @@
 What the page left open when the client was written from it has been settled since, in the page or in the server; these tests hold both.
 """
 
+import base64
 import itertools
 import json
 import os
@@ -250,6 +251,126 @@ def test_cluster_status(client: Client, shared_flo: FloProcess) -> None:
     assert after["requests"] > status["requests"]
     assert after["keys"] >= 1
     assert after["log"]["last_index"] > status["log"]["last_index"]
+
+
+def numbers_in(value: Any) -> list[Any]:
+    """All numbers in a JSON value."""
+    if isinstance(value, dict):
+        return [number for each in value.values() for number in numbers_in(each)]
+    if isinstance(value, list):
+        return [number for each in value for number in numbers_in(each)]
+    return [] if isinstance(value, str) else [value]
+
+
+def test_server_stats(client: Client) -> None:
+    before = client.run(wire.server_stats(), namespace="no-such")
+    assert all(number >= 0 for number in numbers_in(before))
+    listed = PAGE[PAGE.index("`server_stats`: ") :].partition("`server_view`: ")[0]
+    assert set(before) == set(re.findall(r"^- `(\w+)`", listed, re.MULTILINE)), "the page lists its fields"
+    assert abs(before["time"] - time.time() * 1000) < 60_000
+    for number in range(3):
+        client.run(wire.kv_put(b"k", b"%d" % number))
+    with pytest.raises(WireError):
+        client.run(wire.kv_put(b"k", b"v", if_absent=True))
+    after = client.run(wire.server_stats())
+
+    def puts(stats: Any, field: str) -> int:
+        found = [each[field] for each in stats["commands"] if (each["command"], each["protocol"]) == ("kv_put", "binary")]
+        return sum(int(each) for each in found)
+
+    assert puts(after, "calls") == puts(before, "calls") + 4
+    assert puts(after, "failed") == puts(before, "failed") + 1
+    assert after["requests"] >= before["requests"] + 5
+    assert after["waits"]["count"] >= before["waits"]["count"] + 4
+    assert [count for _, count in after["waits"]["under"]] == sorted(count for _, count in after["waits"]["under"])
+    assert after["waits"]["under"][-1] == [2**25, after["waits"]["count"]]
+    assert after["log"]["durable_index"] >= before["log"]["durable_index"] + 3
+    assert after["clients"]["connected"] >= 2
+    assert after["counts"]["keys"] >= 1
+
+
+def test_those_who_wait_get_the_same_stats_once_a_second(client: Client, other: Client) -> None:
+    began = time.monotonic()
+    client.run(wire.server_stats(block=0))
+    ids = [client.start(wire.server_stats(block=30_000)) for _ in range(2)]
+    theirs = other.start(wire.server_stats(block=0))
+    assert client.run(wire.ping(b"it holds up nothing")) == b"it holds up nothing"
+    answers = [client.response(each).payload for each in ids] + [other.response(theirs).payload]
+    assert answers[0] == answers[1] == answers[2]
+    assert time.monotonic() - began > 0.9, "at most one a second"
+    last = json.loads(answers[0])["time"]
+    assert json.loads(client.respond(wire.server_stats(block=1)).payload)["time"] >= last, "the last one, where the time is up"
+
+
+def test_the_largest_queues_and_streams(flo: FloProcess) -> None:
+    with flo.connect() as plain, Client(flo.port) as client:
+        plain.pipeline(*(("LPUSH", f"q{number:03}", *["x"] * (number % 50 + 1)) for number in range(120)))
+        plain.command("XADD", b"s\xff", "*", "a", "1")
+        assert client.run(wire.server_stats())["counts"]["queues"] == 120
+        largest = client.run(wire.server_stats(block=0))["largest"]
+        assert [each["messages"] for each in largest["queue"]] == [50, 50, 49, 49, 48, 48, 47, 47, 46, 46]
+        assert largest["queue"][0] == {
+            "namespace": "default", "name": "q049", "messages": 50, "ready_messages": 50, "delayed_messages": 0,
+            "leased_messages": 0, "dead_messages": 0,
+        }  # fmt: skip
+        assert [(each["name"], each["records"]) for each in largest["stream"]] == [({"base64": "c/8="}, 1)]
+
+
+def pages(client: Client, view: bytes, limit: int) -> list[Any]:
+    """All rows of a view, page by page."""
+    rows: list[Any] = []
+    cursor = b""
+    while True:
+        answer = client.run(wire.server_view(view, limit=limit, cursor=cursor))
+        assert set(answer) == {view.decode(), "cursor"}
+        rows += answer[view.decode()]
+        if not answer["cursor"]:
+            return rows
+        assert len(answer[view.decode()]) == limit
+        cursor = base64.b64decode(answer["cursor"], validate=True)
+
+
+def test_the_view_of_clients(client: Client, other: Client) -> None:
+    other.run(wire.kv_put(b"k", b"v"))
+    rows = pages(client, b"clients", 1)
+    assert [row["id"] for row in rows] == sorted({row["id"] for row in rows})
+    host, port = other.sock.getsockname()
+    found = next(row for row in rows if row["address"] == f"{host}:{port}")
+    assert (found["protocol"], found["last_command"], found["name"]) == ("binary", "kv_put", "")
+
+
+def test_the_views_of_slow_requests_and_of_the_log(tmp_path: Path) -> None:
+    path = tmp_path / "secret"
+    path.touch(0o600)
+    path.write_bytes(SECRET)
+    environment = {"FLO_RESP_SLOWLOG_SLOWER_THAN": "0"}
+    with (
+        FloProcess(tmp_path / "data", "--secret-file", str(path), environment=environment) as flo,
+        Client(flo.port, secret=SECRET) as client,
+    ):
+        with flo.connect() as plain:
+            plain.command("AUTH", "a wrong one")
+            plain.command("AUTH", SECRET)
+            plain.command("SET", b"k\xff", "v")
+        slow = pages(client, b"slow", 2)
+        assert [row["id"] for row in slow] == sorted((row["id"] for row in slow), reverse=True), "newest first"
+        assert ["SET", {"base64": "a/8="}, "v"] in [row["words"] for row in slow]
+        lines = pages(client, b"log", 1)
+        assert [line["number"] for line in lines] == sorted((line["number"] for line in lines), reverse=True)
+        assert any("secret" in line["message"] and line["level"] == "warning" for line in lines), lines
+        settings = pages(client, b"settings", 7)
+        assert {"name": "server.bind", "value": "127.0.0.1", "default": "127.0.0.1", "live": False}.items() <= next(
+            row for row in settings if row["name"] == "server.bind"
+        ).items()
+        shown = json.dumps([slow, lines, settings, client.run(wire.server_stats())])
+        assert SECRET.decode() not in shown and "a wrong one" not in shown and str(path) not in shown
+
+
+def test_what_is_no_view(refused: Refused) -> None:
+    refused(Status.BAD_REQUEST, wire.server_view(b"secrets"))
+    refused(Status.BAD_REQUEST, wire.server_view(b"\xff"))
+    for cursor in (b"log:1", b"clients:", b"clients:x", b"clients:" + b"9" * 30):
+        refused(Status.BAD_REQUEST, wire.server_view(b"clients", cursor=cursor))
 
 
 def test_cluster_status_counts_waiting_requests(client: Client) -> None:
@@ -1140,6 +1261,8 @@ def every_call() -> dict[str, Call[Any]]:
     return kv_calls() | {
         "ping": wire.ping(b"x"),
         "auth": wire.auth(b"x"),
+        "server_stats": wire.server_stats(),
+        "server_view": wire.server_view(b"clients"),
         "namespace_create": wire.namespace_create("every-call"),
         "namespace_list": wire.namespace_list(),
         "namespace_delete": wire.namespace_delete("every-call"),

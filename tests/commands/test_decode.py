@@ -96,9 +96,9 @@ def queues_and_streams(host: FakeHost) -> tuple[object, ...]:
     return (
         [dict(shard) for shard in queues.shards],
         {name: (queue.counts, list(queues.ready(queue)), list(queue.dead), dict(queue.bases)) for name, queue in queues.queues.items()},
-        queues.bytes,
+        queues.item_bytes,
         {name: (stream.last, stream.added, stream.ascending(0, ID_MAX, 1000)) for name, stream in streams.streams.items()},
-        streams.bytes,
+        streams.item_bytes,
     )
 
 

@@ -19,6 +19,7 @@ from flo.errors import BadRequest
 from flo.store.queue import ATTEMPTS_MAX, DEDUP_MS, LEASE_MS, Queue, attempts_of, deadline_of, kind_of, priority_of, queue_of
 from flo.ual.record import QUEUE_BACK, U64, Record, container
 from tests.support.restarts import RestartModel
+from tests.support.totals import check_totals
 
 pytestmark = pytest.mark.computes
 
@@ -293,6 +294,7 @@ class QueueModel(RestartModel):
 
     def agree(self) -> None:
         self._now()
+        check_totals(self.engine)
         for name in (b"a", b"b", b""):
             queues = self.engine.queues
             stats = queues.stats(name)
@@ -385,7 +387,7 @@ def test_a_message_that_a_receipt_cannot_count_further_is_a_dead_letter(tmp_path
 def test_a_purge_frees_what_a_requeue_left(tmp_path: Path) -> None:
     with Engine(str(tmp_path)) as engine:
         queues = engine.queues
-        before = queues.store.bytes
+        before = queues.store.item_bytes
         seq = queues.enqueue(b"q", b"x")
         queues.dequeue(b"q")
         queues.nack(b"q", [(seq, 1)], dead=True)
@@ -395,4 +397,4 @@ def test_a_purge_frees_what_a_requeue_left(tmp_path: Path) -> None:
             pass
         queues.delete(b"q")
         queues.store.drop(b"q")
-        assert (queues.store.bytes, queues.store.garbage) == (before, [])
+        assert (queues.store.item_bytes, queues.store.garbage) == (before, [])

@@ -17,6 +17,7 @@ from flo.errors import BadRequest, GroupExists, NoGroup, NotFound
 from flo.store import stream as store_stream
 from flo.store.stream import ID_MAX, SEQ_BITS, Stream
 from tests.support.restarts import START, RestartModel
+from tests.support.totals import check_totals
 
 pytestmark = pytest.mark.computes
 
@@ -82,7 +83,7 @@ def snapshot(engine: Engine) -> Any:
         return counts, s.ascending(0, ID_MAX, 10**6), s.descending(0, ID_MAX, 10**6), sizes, groups
 
     store = engine.streams.store
-    return store.bytes, {name: stream(s) for name, s in store.streams.items()}
+    return store.item_bytes, {name: stream(s) for name, s in store.streams.items()}
 
 
 class StreamModel(RestartModel):
@@ -467,6 +468,7 @@ class StreamModel(RestartModel):
 
     def agree(self) -> None:
         self._now()
+        check_totals(self.engine)
         streams = self.engine.streams
         assert streams.names() == sorted(self.streams)
         for name, model in self.streams.items():

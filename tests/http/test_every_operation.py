@@ -52,6 +52,11 @@ CALLS = (
     Do("cluster_leave"),
     Do("cluster_status", live=True),
     Do("cluster_partition_table"),
+    Do("server_stats", live=True),
+    Do("server_stats", "", b"", {"block": 5000}, live=True),
+    *(Do("server_view", "", view, live=True) for view in (b"clients", b"slow", b"log")),
+    Do("server_view", "", b"settings", {"limit": 1, "cursor": "c2V0dGluZ3M6MQ"}),
+    Do("server_view", "", b"none"),
     # keys
     Do("kv_get", "k"),
     Do("kv_info", "k"),
@@ -232,7 +237,9 @@ class OverRest(Side):
         method, _, path = row.http.route.partition(" ")
         options = {name: self.filled(value) for name, value in do.options.items()}
         key = self.filled(do.key)
-        for word, text in {"ns": self.namespace, "key": key, **options}.items():
+        in_path = f"{{{row.value_parameter}}}" in path
+        value = {row.value_parameter: do.value.decode()} if in_path else {}
+        for word, text in {"ns": self.namespace, "key": key, **options, **value}.items():
             if f"{{{word}}}" in path:
                 path = path.replace(f"{{{word}}}", escaped(text.encode()))
                 options.pop(word, None)
@@ -240,7 +247,7 @@ class OverRest(Side):
             options[row.key_parameter] = key
         texts = {name: str(value).lower() if isinstance(value, bool) else value for name, value in options.items()}
         query = f"?{urlencode(texts)}" if texts else ""
-        body = json.dumps(self.body(row, self.filled(do.value))).encode() if row.layout else do.value or None
+        body = json.dumps(self.body(row, self.filled(do.value))).encode() if row.layout else None if in_path else do.value or None
         media = {"content_type": "application/json"} if row.layout else {}
         response = self.rest.ask(method, f"/api/v1/{path}{query}", body, **media)
         if response.status >= 400:

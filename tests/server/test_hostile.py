@@ -476,6 +476,11 @@ VISITS = {
     + binary("kv_history", b"k")
     + binary("namespace_create", b"x")
     + binary("namespace_delete", b"x"),
+    "server_stats": binary("server_stats") * 2 + binary("server_stats", block=1),
+    "server_stats, then gone": binary("server_stats", block=0),
+    "server_view": b"".join(binary("server_view", b"", view) for view in (b"clients", b"slow", b"log", b"settings", b"none")),
+    "metrics": b"GET /metrics?detail=1 HTTP/1.1\r\nHost: localhost\r\n\r\n" * 2,
+    "HTTP refusals": b"POST /health HTTP/1.1\r\nHost: localhost\r\n\r\nGET /metrics?x HTTP/1.1\r\nHost: localhost\r\n\r\n",
     "half a binary request": binary("kv_put", b"k", bytes(100_000))[:50_000],
     "no binary request": b"FLO\x01" + bytes(28) + b"x" * 32,
     "HTTP": b"GET / HTTP/1.1\r\n\r\n",

@@ -19,7 +19,16 @@ from pathlib import Path
 import pytest
 
 from flo import operator_log
-from flo.operator_log import BACKLOG_BYTES_MAX, FINISH_SECONDS, KIND_LINES_MAX, KIND_SECONDS, KINDS_MAX, OperatorLog
+from flo.operator_log import (
+    BACKLOG_BYTES_MAX,
+    FINISH_SECONDS,
+    KIND_LINES_MAX,
+    KIND_SECONDS,
+    KINDS_MAX,
+    RECENT_CHARACTERS,
+    RECENT_LINES,
+    OperatorLog,
+)
 from tests.support.processes import ROOT, RespClient
 
 Ends = Callable[[ExitStack], tuple[int, int]]  # to read from; to write to
@@ -180,6 +189,22 @@ def test_each_kind_has_a_rate(limited: tuple[OperatorLog, Clock, Path]) -> None:
     assert not log.waiting
     log.write("warning", "the disk is full at 99 bytes")
     assert lines_of(path)[-1] == "warning the disk is full at 99 bytes"
+
+
+def test_the_last_lines_are_kept(limited: tuple[OperatorLog, Clock, Path]) -> None:
+    log, clock, _ = limited
+    log.write("debug", "not written")
+    for number in range(RECENT_LINES + 5):
+        log.write("info", f"kind {'x' * (number % 3)}", number=number)
+        clock.now += KIND_SECONDS
+    log.write("error", "long " + "y" * 10_000, traceback="z" * 10_000)
+    assert len(log.recent) == RECENT_LINES
+    last = log.recent[-1]
+    assert (last.level, last.message) == ("error", "long " + "y" * (RECENT_CHARACTERS - 5))
+    assert last.details == {"traceback": "z" * RECENT_CHARACTERS}
+    assert log.recent[-2].details == {"number": str(RECENT_LINES + 4)}
+    assert [line.number for line in log.recent] == list(range(last.number - RECENT_LINES + 1, last.number + 1))
+    assert abs(last.time / 1000 - time.time()) < 60
 
 
 def test_suppressed_lines_are_counted_at_the_end_and_in_a_new_window(limited: tuple[OperatorLog, Clock, Path]) -> None:

@@ -29,5 +29,7 @@ def test_quantiles(lengths: list[int], share: float) -> None:
     assert exact <= waits.quantile(share) + 1
     assert waits.quantile(share) <= max(exact * 1.25 + 1, exact + FINE_USEC)
     assert abs(waits.longest - max(lengths)) <= 1
+    assert all(count == sum(length < usec for length in lengths) for usec, count in waits.under())
+    assert abs(waits.seconds * 1e6 - sum(lengths)) <= sum(max(length / 8, FINE_USEC / 2) + 1 for length in lengths)
     waits.clear()
     assert (waits.count, waits.quantile(share), waits.longest) == (0, 0, 0)

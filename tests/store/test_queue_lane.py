@@ -140,7 +140,7 @@ class LaneModel(RuleBasedStateMachine):
         stated = len(self.ready) + len(self.leased) - fresh
         assert queue.bases == self.bases
         own += module.BASE_BYTES * len(self.bases)
-        assert store.bytes == own + module.MESSAGE_BYTES * stated + module.TIMED_BYTES * len(self.leased)
+        assert store.item_bytes == own + module.MESSAGE_BYTES * stated + module.TIMED_BYTES * len(self.leased)
 
 
 LaneModel.TestCase.settings = settings(max_examples=300, stateful_step_count=40, deadline=None)
@@ -194,7 +194,7 @@ def test_what_is_acknowledged_after_its_lease_is_not_kept(order: Sequence[int]) 
         store.remove(seq, NAME)
     lane = store.open(NAME).lanes[0]
     store.first(store.open(NAME))
-    assert (lane.back, lane.stale, store.bytes) == ([], set(), module.QUEUE_BYTES + 2 * len(NAME) + module.LANE_BYTES)
+    assert (lane.back, lane.stale, store.item_bytes) == ([], set(), module.QUEUE_BYTES + 2 * len(NAME) + module.LANE_BYTES)
 
 
 def test_an_empty_lane_gives_its_memory_back() -> None:

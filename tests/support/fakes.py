@@ -14,6 +14,7 @@ from flo.commands.resp.session import RespSession
 from flo.commands.tallies import Tallies
 from flo.config import Settings
 from flo.engine import Engine, EngineSettings
+from flo.operator_log import OperatorLog
 from flo.waits import Waits
 
 NOW = 1_700_000_000_000
@@ -85,11 +86,14 @@ class FakeHost:
         self.monitors: set[Peer] = set()
         self.slow: list[Any] = []
         self.slow_count = 0
+        self.stats: Any = None
+        self.operator_log = OperatorLog()
         self.latency: list[tuple[int, int]] = []
         self.tick_deadline = float("inf")
         self.uptime_seconds = 0.0
         self.connections = 1
         self.compacting = False
+        self.compactions = 0
         self.waits = Waits()
         self.logged: list[str] = []
 

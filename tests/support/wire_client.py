@@ -49,6 +49,8 @@ class Op(IntEnum):
 
     PING = 0x00
     AUTH = 0x03
+    SERVER_STATS = 0x06
+    SERVER_VIEW = 0x07
     KV_GET = 0x10
     KV_PUT = 0x11
     KV_DELETE = 0x12
@@ -635,6 +637,16 @@ def cluster_join(value: bytes = b"") -> Call[None]:
 def cluster_leave(value: bytes = b"") -> Call[None]:
     """Is always refused."""
     return Call(Op.CLUSTER_LEAVE, read_empty, value=value)
+
+
+def server_stats(*, block: int | None = None) -> Call[Any]:
+    """Tells what the server has counted; with `block`, the next time that it is made."""
+    return Call(Op.SERVER_STATS, read_json, options=options(block=block))
+
+
+def server_view(view: bytes, *, limit: int | None = None, cursor: bytes | None = None) -> Call[Any]:
+    """Lists clients, slow requests, lines of the log or settings."""
+    return Call(Op.SERVER_VIEW, read_json, value=view, options=options(limit=limit, cursor=cursor))
 
 
 def cluster_status() -> Call[Any]:

@@ -585,7 +585,7 @@ def memory_of(engine: Engine) -> list[object]:
                 {key: shard[key] for shard in store.shards for key in shard},
                 dict(store.buried),
                 sorted(set(filter(store.__contains__, store.ordered.fresh))),
-                (store.bytes, queues.bytes, streams.bytes),
+                (store.bytes, queues.item_bytes, streams.item_bytes),
                 {seq: (state & ~(QUEUE_MASK << QUEUE_SHIFT)) for shard in queues.shards for seq, state in shard.items()},
                 {
                     queue.name: (

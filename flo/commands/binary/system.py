@@ -5,14 +5,17 @@ import sys
 from collections.abc import Generator
 
 import flo
+from flo.commands import views
 from flo.commands.binary.names import json_payload
 from flo.commands.binary.session import BinarySession
 from flo.commands.binary.table import Held, Options, Result, handles, packs
 from flo.commands.host import Host, resident_bytes
 from flo.commands.resp import namespaces
 from flo.commands.secret import judge
+from flo.commands.stats import Stats
 from flo.engine import Namespace
 from flo.errors import BadRequest
+from flo.operations.system import VIEWS
 
 ALONE = "this is a standalone server: there is no cluster to join or leave"
 
@@ -30,6 +33,22 @@ def auth(session: BinarySession, namespace: Namespace, name: bytes, value: bytes
     if refusal is None:
         session.set_authenticated()
     return Held(seconds, b"" if refusal is None else refusal) if seconds else b""
+
+
+@handles("server_stats")
+def server_stats(session: BinarySession, namespace: Namespace, name: bytes, value: bytes, options: Options) -> Result:
+    host = session.host
+    if host.stats is None:
+        host.stats = Stats(host)
+    return host.stats.next_one(session, options["block"]) if "block" in options else host.stats.sample()
+
+
+@handles("server_view")
+def server_view(session: BinarySession, namespace: Namespace, name: bytes, value: bytes, options: Options) -> Result:
+    view = value.decode("utf-8", "replace")
+    if view not in VIEWS:
+        raise BadRequest(f"there is no view {view[:40]!r}; there are {', '.join(VIEWS)}")
+    return json_payload(views.page(session.host, view, options["limit"], options.get("cursor", b"")))
 
 
 @handles("namespace_create")

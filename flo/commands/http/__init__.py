@@ -3,7 +3,7 @@
 from flo.commands.binary import load_handlers
 from flo.commands.modules import Modules
 
-PAGES = Modules("flo.commands.http.session", "flo.commands.http.pages")
+PAGES = Modules("flo.commands.http.session", "flo.commands.http.pages", "flo.commands.http.metrics")
 
 
 def load_pages() -> None:

@@ -4,9 +4,12 @@
 Requests run one after the other, and are answered in their order: behind one that waits, the others wait.
 """
 
-from functools import lru_cache
+from collections.abc import Generator
+from functools import lru_cache, partial
 from time import gmtime, time
+from types import GeneratorType
 from typing import Any
+from weakref import proxy
 
 from flo.commands.binary.table import SERVED, head
 from flo.commands.host import Host, Peer, client_line
@@ -25,7 +28,7 @@ from flo.commands.http.answers import (
 )
 from flo.commands.http.convert import HEADER_OPTIONS, JSON, name64, request_of
 from flo.commands.http.security import check_host, check_origin, secret_in
-from flo.commands.runner import WAITING, Call, Decoded, Later, Reply, Session
+from flo.commands.runner import WAITING, Call, Decoded, Job, Later, Reply, Session
 from flo.commands.secret import judge
 from flo.errors import BadRequest, Overloaded, Refusal
 from flo.limits import REQUEST_BYTES_MAX, UNAUTHENTICATED_BYTES_MAX
@@ -60,7 +63,9 @@ class HttpSession(Session):
     def __init__(self, host: Host, peer: Peer) -> None:
         super().__init__(host, peer)
         self.ordinary = False  # `decode` finds nothing: there are no columns of arguments
-        self.reader = RequestReader(self._body_limit)
+        self.reader = RequestReader(
+            partial(HttpSession._body_limit, proxy(self))
+        )  # a session must not be in a cycle: nothing collects those
         self._host = b""  # that was right last
         self._right = b""  # the Authorization that was right last
 
@@ -128,7 +133,7 @@ class HttpSession(Session):
         try:
             self._prepare(exchange)
         except (HttpError, Refusal) as e:
-            exchange.refusal = with_status(e, request)
+            exchange.refusal = with_status(e, request).with_traceback(None)  # it knows the exchange: a cycle
         return HttpSession.attend, exchange
 
     def _prepare(self, exchange: Exchange) -> None:
@@ -147,7 +152,11 @@ class HttpSession(Session):
         check_origin(host, request, is_page=bool(found) and method == "GET" and found[0].page is not None)
         allowed = ((b"Allow", ", ".join(node.methods).encode()),)
         if method == "OPTIONS":
-            exchange.route = routes.Route(None, None, lambda session, exchange: (204, allowed, b""), True)
+
+            def options(session: HttpSession, exchange: Exchange) -> Any:
+                return 204, allowed, b""
+
+            exchange.route = routes.Route(None, None, options, True)
             return
         if not found:
             raise HttpRefusal(405, f"{request.method} is not for this path; {', '.join(node.methods)} are", fields=allowed)
@@ -175,6 +184,8 @@ class HttpSession(Session):
                 raise BadRequest("name64 is for a path that has - in the place of the last name")
             key = name64(given.pop(NAME64))
         namespace = values.pop(routes.NAMESPACE, b"")
+        for twice in given.keys() & values.keys():
+            raise BadRequest(f"{twice} stands in the path; it is no parameter too")
         given |= {variable: text for variable, text in values.items() if variable != routes.KEY}
         if request.method not in ("GET", "HEAD") and any(name in request.headers for name in CONDITIONS):
             given |= conditions(request, rows)
@@ -188,7 +199,8 @@ class HttpSession(Session):
             key = given.pop(row.key_parameter, b"")
         if row.layout and request.body and exchange.route.value is None and not is_json(request):
             raise HttpRefusal(415, f"{row.name} takes a body of the type application/json")
-        key, value, options = request_of(row, key, request.body, given, exchange.route.value)
+        body = given.pop(row.value_parameter) if row.value_parameter in values else request.body
+        key, value, options = request_of(row, key, body, given, exchange.route.value)
         space = 0 if row.plain else host.engine.namespace(namespace.decode("utf-8", "replace")).hash
         exchange.inner = (row, 0, 0, space, key, value, options)
 
@@ -237,7 +249,8 @@ class HttpSession(Session):
         route = exchange.route
         assert route is not None
         if route.page is not None:
-            return self._of_page(exchange, route.page(self, exchange))
+            found = route.page(self, exchange)
+            return self._page_job(exchange, found) if isinstance(found, GeneratorType) else self._of_page(exchange, found)
         assert route.row is not None
         reply: Reply = SERVED[head(route.row.code)].answer(self, exchange.inner)
         if type(reply) is bytes:
@@ -248,9 +261,13 @@ class HttpSession(Session):
                 wait.request = exchange
         return reply
 
-    def _of_page(self, exchange: Exchange, found: tuple[int, Any, bytes]) -> bytes:
+    def _page_job(self, exchange: Exchange, job: Generator[None, None, tuple[int, Any, bytes]]) -> Job:
+        return self._of_page(exchange, (yield from job))
+
+    def _of_page(self, exchange: Exchange, found: tuple[int, Any, bytes]) -> bytes | Later:
         status, fields, body = found
-        return self.respond(exchange, status, fields, body)
+        made = self.respond(exchange, status, fields, body)
+        return Later(exchange.seconds, made) if exchange.seconds else made
 
     def _of_payload(self, exchange: Exchange, payload: bytes) -> bytes:
         """The response for an OK answer's payload."""
@@ -292,6 +309,8 @@ class HttpSession(Session):
 
     def pieces(self, request: Exchange, reply: Any) -> list[bytes]:
         """See `Session`."""
+        if request.route is not None and request.route.page is not None:
+            return [reply]  # made already
         try:
             return [self._of_payload(request, reply)]
         except HttpRefusal as e:  # a Range or If-Match that does not hold: nobody else catches what is raised where a wait or a job ends

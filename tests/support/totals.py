@@ -1,0 +1,68 @@
+"""The totals that the stores keep, beside what a walk over everything finds."""
+
+from flo.engine import Engine, Namespace
+from flo.store import group as group_store
+from flo.store import queue as queue_store
+from flo.store import stream as stream_store
+from flo.store.queue import DELAYED, LAPSED, LEASED, READY, kind_of, queue_of
+
+
+def walked(namespace: Namespace) -> dict[str, int]:
+    """What `Namespace.counts` must give, counted one by one."""
+    queues, streams = namespace.queues.store, namespace.streams.store
+    states = [state for shard in queues.shards for state in shard.values() if queue_of(state) in queues.numbers]
+    fresh = sum(len(list(lane.seqs())) for queue in queues.queues.values() for lane in queue.lanes.values())
+    dead = sum(len(queue.dead) for queue in queues.queues.values())
+    kinds = [sum(kind_of(state) == kind for state in states) for kind in range(4)]
+    groups = [group for stream in streams.streams.values() for group in stream.groups.values()]
+    return {
+        "keys": sum(len(shard) for shard in namespace.kv.store.shards),
+        "keys_with_deadline": namespace.kv.store.deadlines.count,
+        "queues": sum(namespace.queues.exists(name) for name in queues.queues),
+        "messages": fresh + len(states) + dead,
+        "ready_messages": fresh + kinds[READY] + kinds[LAPSED],
+        "delayed_messages": kinds[DELAYED],
+        "leased_messages": kinds[LEASED],
+        "dead_messages": dead,
+        "streams": len(namespace.streams.names()),
+        "records": sum(len(chunk) for stream in streams.streams.values() for chunk in stream.chunks),
+        "groups": sum(group.declared for group in groups),
+        "pending_records": sum(len(group.pending) for group in groups),
+        "dead_records": sum(len(group.dead) for group in groups),
+    }
+
+
+def queue_bytes(store: queue_store.QueueStore) -> int:
+    """What `QueueStore.item_bytes` must give."""
+    size = 0
+    for queue in store.queues.values():
+        fresh = sum(len(list(lane.seqs())) for lane in queue.lanes.values())
+        size += queue_store.QUEUE_BYTES + 2 * len(queue.name) + queue_store.LANE_BYTES * len(queue.lanes)
+        size += queue_store.FRESH_BYTES * fresh + queue_store.MESSAGE_BYTES * (sum(queue.counts) - fresh)
+        size += queue_store.TIMED_BYTES * (queue.counts[DELAYED] + queue.counts[LEASED])
+        size += queue_store.DEAD_BYTES * len(queue.dead) + queue_store.BASE_BYTES * len(queue.bases)
+        size += sum(queue_store.DEDUP_BYTES + len(key) for key in queue.dedup)
+    return size
+
+
+def stream_bytes(store: stream_store.StreamStore) -> int:
+    """What `StreamStore.item_bytes` must give."""
+    size = 0
+    for stream in store.streams.values():
+        size += stream_store.STREAM_BYTES + 2 * len(stream.name) + stream_store.RECORD_BYTES * stream.count
+        size += sum(group_store.GROUP_BYTES + len(group.name) + group.bytes for group in stream.groups.values())
+    return size
+
+
+def check_totals(engine: Engine) -> None:
+    """Hold the totals of every namespace against a walk."""
+    for namespace in engine.namespaces.values():
+        found = namespace.counts()
+        assert found == walked(namespace)
+        assert found.keys() == {noun for part in namespace.parts for noun in part.nouns}
+        assert namespace.queues.store.item_bytes == queue_bytes(namespace.queues.store)
+        assert namespace.streams.store.item_bytes == stream_bytes(namespace.streams.store)
+        for part in namespace.parts:
+            for container in part.containers():
+                _, values = part.measure(container)
+                assert not values or len(values) == len(part.measures)
