@@ -1,0 +1,44 @@
+"""Redis's own test suite, as its README runs it against an external server.
+
+What Flo does not pass and Redis does is in tests/support/redis_suite_known.py, each with its reason; a test that is not there must pass,
+and a test that is there must fail.
+"""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.support.processes import FloProcess, RedisProcess
+from tests.support.redis_suite import Missing, run_unit, suite_directory
+from tests.support.redis_suite_known import KNOWN
+
+pytestmark = pytest.mark.long
+
+
+@pytest.fixture(scope="module")
+def suite() -> Path:
+    """The suite's directory."""
+    if shutil.which("redis-server") is None:
+        pytest.skip("redis-server is not installed: apt-get install redis-server")
+    try:
+        return suite_directory()
+    except Missing as missing:
+        pytest.skip(str(missing))
+
+
+@pytest.mark.timeout(1500)
+@pytest.mark.parametrize("unit", KNOWN)
+def test_a_unit_of_redis_own_suite(suite: Path, unit: str, flo: FloProcess, tmp_path: Path) -> None:
+    known = {name: reason for reason, names in KNOWN[unit].items() for name in names}
+    (tmp_path / "redis").mkdir()
+    with RedisProcess(tmp_path / "redis", "--enable-debug-command", "yes") as redis:
+        expected = run_unit(suite, unit, redis.port)
+    found = run_unit(suite, unit, flo.port)
+    assert flo.alive(), "Flo serves after all of it"
+    failed = {name: why for name, why in found.failed.items() if name not in expected.failed}
+    print(f"{unit}: {len(found.passed)} pass, {len(failed)} fail, {found.ignored} are not for an external server")
+    new = {name: why for name, why in failed.items() if name not in known}
+    assert not new, "failures that are not in the list of known ones:\n" + "\n".join(f"{name}: {why}" for name, why in new.items())
+    gone = known.keys() - failed.keys()
+    assert not gone, f"in the list of known failures, but they pass, or are no longer there: {sorted(gone)}"
