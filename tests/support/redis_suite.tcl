@@ -45,32 +45,36 @@ proc run_block {level code} {
     }
 }
 
-# The streams' tests write within MULTI and EXEC, and most are about what is read. So that a server without MULTI can run them, it is
-# sent their transactions command by command.
-proc send_refused_transactions_as_commands {} {
-    set ::queueing 0
-    rename r suite_r
-    proc r {args} {
-        set method [string tolower [lindex $args 0]]
-        if {$method eq "multi"} {
-            if {![catch {suite_r multi}]} {
-                return OK
-            }
+# Tests prepare what they are about by settings of Redis's own insides, and those of streams by a transaction. So that a server without
+# these can run such a test, it keeps its own insides, and is sent the transaction command by command.
+set ::insides {{config set stream-node-max-*} {debug set-active-expire *}}
+set ::queueing 0
+rename r suite_r
+proc r {args} {
+    foreach pattern $::insides {
+        if {[string match -nocase $pattern $args]} {
+            catch {suite_r {*}$args}
+            return OK
+        }
+    }
+    set method [string tolower [lindex $args 0]]
+    if {$method eq "multi" && [string match unit/type/stream* $::unit]} {
+        if {[catch {suite_r multi}]} {
             suite_r discard
             set ::queueing 1
             set ::queued {}
-            return OK
         }
-        if {!$::queueing} {
-            return [suite_r {*}$args]
-        }
-        if {$method ne "exec"} {
-            lappend ::queued $args
-            return QUEUED
-        }
-        set ::queueing 0
-        lmap command $::queued {suite_r {*}$command}
+        return OK
     }
+    if {!$::queueing} {
+        return [suite_r {*}$args]
+    }
+    if {$method ne "exec"} {
+        lappend ::queued $args
+        return QUEUED
+    }
+    set ::queueing 0
+    lmap command $::queued {suite_r {*}$command}
 }
 
 proc execute_test_file {unit} {
@@ -132,6 +136,7 @@ proc test {name code {okpattern undefined} {tags {}}} {
     if {$::num_failed == $failures} return
     # whatever the test left open would take what the next one sends
     set ::servers $servers
+    set ::queueing 0
     foreach id [array names ::redis::fd] {
         if {$id ni $connections} {
             catch {::redis::redisHandle$id close}
@@ -140,5 +145,4 @@ proc test {name code {okpattern undefined} {tags {}}} {
     catch {reconnect}
 }
 
-if {$unit eq "unit/type/stream"} send_refused_transactions_as_commands
 execute_test_file $unit
