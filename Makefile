@@ -4,6 +4,7 @@
 # make soak   ten minutes of everything at once, with kills, compactions and clock steps, against a model
 # make locust users of both protocols, each answer checked
 # make dist   dist/flo.pyz, the whole of Flo as one file
+# make install PREFIX=/usr/local   that file as PREFIX/bin/flo, and the manual pages
 # make bench  Flo beside Redis and the floor, on this machine, in eleven minutes; make bench-quick in one
 
 PYTHON ?= python3
@@ -11,7 +12,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 
-.PHONY: check test lint unit long soak bench bench-quick locust tools dist docs clean
+.PHONY: check test lint unit long soak bench bench-quick locust tools dist install docs clean
 
 test: lint unit
 
@@ -62,6 +63,16 @@ locust: tools
 
 dist:
 	$(PYTHON) contrib/build_pyz.py
+
+PREFIX ?= /usr/local
+SHARED := $(DESTDIR)$(PREFIX)/share/man
+
+install:
+	$(PYTHON) contrib/build_pyz.py "$(DESTDIR)$(PREFIX)/bin/flo"
+	install -d "$(SHARED)/man1" "$(SHARED)/man5" "$(SHARED)/man7"
+	install -m 644 man/flo.1 "$(SHARED)/man1"
+	install -m 644 man/flo.toml.5 "$(SHARED)/man5"
+	install -m 644 man/flo-protocol.7 "$(SHARED)/man7"
 
 docs: $(STAMP)
 	$(BIN)/python -m tests.generate_docs

@@ -9,10 +9,14 @@ A file in it is named after the module and the exact version of Python, and hold
 then the code, written by marshal.
 """
 
+import sys
+
+if sys.version_info < (3, 11):  # noqa: UP036 - said before anything is read that an older one cannot
+    sys.exit("Flo needs Python 3.11 or later; this is %d.%d" % sys.version_info[:2])  # noqa: UP031 - as above
+
 import marshal
 import os
 import struct
-import sys
 from contextlib import suppress
 from types import CodeType
 from zipimport import zipimporter

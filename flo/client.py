@@ -23,7 +23,7 @@ from urllib.parse import unquote, urlsplit
 
 from flo import calls, forks
 from flo.calls import Call, Id, NotAnAnswer, StreamId, StreamRecord
-from flo.errors import BadRequest, FloError, Refusal
+from flo.errors import BadRequest, FloError, Refusal, Unauthorized
 from flo.given import Text, data, text, told
 from flo.limits import LIST_ITEMS_MAX, RESPONSE_BYTES_MAX
 from flo.operations.kv import KeyOperations
@@ -35,6 +35,7 @@ from flo.proto.binary import RESPONSE_BYTES, FrameReader, FramingLost, Response,
 T = TypeVar("T")
 DEFAULT_URL = "flo://127.0.0.1:9000/default"
 EXPECTED = "flo://[:secret@]host[:port][/namespace] is expected"
+NO_SECRET = "this server has a secret; give it as flo.Client(secret=…), or in the URL: flo://:SECRET@host"
 DEFAULT_PORT = 9000
 RECEIVE_BYTES = 256 << 10
 SEND_BYTES = 1 << 20  # passed to the kernel at once, before reading answers
@@ -233,11 +234,20 @@ class _Connection:
 
     def finish(self, call: Call[T], response: Response) -> T:
         """The result of the call. Raises a `Refusal`, `Disconnected`."""
+        client = self._client
         try:
             return call.finish(response)
+        except BadRequest as e:
+            if client._hash and f"{client._hash:#018x}" in str(e):  # the server knows the hash alone
+                raise BadRequest(f"there is no namespace {client.namespace!r}; create it first") from None
+            raise
+        except Unauthorized:
+            if client.secret is None:
+                raise Unauthorized(NO_SECRET) from None
+            raise
         except (NotAnAnswer, UnicodeError, RecursionError) as e:
             self.close()
-            where = f"{self._client.host} port {self._client.port}"
+            where = f"{client.host} port {client.port}"
             raise Disconnected(f"{where} gave an answer that does not fit {call.operation.name}: {e}") from None
 
     def connect(self) -> None:
@@ -326,7 +336,8 @@ class _Connection:
         """Put the complete responses in their places; returns how many there were."""
         if self._first and data[:1] == b"-":
             # a server that cannot serve this client says why before it knows the protocol
-            raise Disconnected(data[1:].split(b"\r\n")[0].decode("utf-8", "replace"))
+            word, _, sentence = data[1:].split(b"\r\n")[0].decode("utf-8", "replace").partition(" ")
+            raise Disconnected(sentence if word.isupper() else f"{word} {sentence}")
         self._first = False
         data, at, count = self._rest + data, 0, 0
         while True:
@@ -363,7 +374,8 @@ class KeyCalls(KeyOperations):
 
 
 class QueueCalls(QueueOperations):
-    """The operations on queues. A receipt is a `Message` or (seq, attempt); a seq alone stands for the present lease, whoever holds it."""
+    """The operations on queues. A receipt is a `Message`, (seq, attempt), or the text `seq-attempt`; a seq alone stands for the present
+    lease, whoever holds it."""
 
     def list(self) -> Iterator[dict[str, Any]]:
         """Every queue with its stats."""

@@ -165,7 +165,7 @@ class Compactor:
             return
         if not self._log.sources(tail):
             self._log.end_compaction()
-            self._answer(f"compacted {self._log.size} {self._log.size}")
+            self._answer(f"compacted {self._log.size} {self._log.size} {self._log.history_size}")
             return
         root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))  # a directory, or the archive Flo runs from
         depth = self._rules.history_depth if room is None or room.history else 1
@@ -242,8 +242,10 @@ class Compactor:
                 self._log.note_compacted(self._last)
             except OSError as e:
                 self._tell("warning", f"the compaction could not be noted: {e}")
-        self._tell("info", f"compacted the log{part} in {took:.1f} s: the log was {before} bytes before, and is {size} now")
-        self._answer(f"compacted {before} {size}")
+        history = self._log.history_size
+        sizes = f"the log was {before} bytes before, and is {size} now, {history} of them history"
+        self._tell("info", f"compacted the log{part} in {took:.1f} s: {sizes}")
+        self._answer(f"compacted {before} {size} {history}")
 
     def _failed(self, why: str) -> None:
         self._tell("warning", f"the log could not be compacted, and stays as it is: {why}")

@@ -7,7 +7,7 @@ of `[server]` leave out the section: FLO_PORT.
 import os
 import re
 import stat
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 from flo.errors import ConfigError
@@ -16,6 +16,8 @@ from flo.ual.log import DURABILITIES, SEGMENT_BYTES
 
 LOG_LEVELS = ("debug", "info", "warning", "error")
 LOG_FORMATS = ("text", "json")
+ALIKE = 0.75  # how much a wrong name has to have of a right one: all variables share FLO_
+CLIENT_VARIABLES = ("FLO_HOST", "FLO_NAMESPACE")  # of the command line
 SECRET_BYTES_MAX = 1024
 SEGMENT_BYTES_MIN = 4 << 20  # a tick may write 2 MiB before the next segment's room is checked
 _SIZE = re.compile(r"(\d{1,18})\s*(b|kb?|mb?|gb?|tb?)?", re.IGNORECASE)
@@ -82,6 +84,23 @@ def parse_text(value: Any) -> str:
     if not isinstance(value, str):
         raise ConfigError("text is expected")
     return value
+
+
+def parse_host(value: Any) -> str:
+    """An address to listen on. An empty one would mean every address."""
+    if not isinstance(value, str) or not value.strip():
+        raise ConfigError("an address is expected, such as 127.0.0.1; 0.0.0.0 listens on all addresses")
+    return value
+
+
+def parse_address(value: Any) -> str:
+    """host:port, or nothing."""
+    text = parse_text(value)
+    host, _, port = text.rpartition(":")
+    right = bool(host) and (":" not in host or (host[0] == "[" and host[-1] == "]"))
+    if text and not (right and " " not in text and port.isascii() and port.isdigit() and 0 < int(port) < 65536):
+        raise ConfigError("host:port is expected, such as flo.example.com:9000 or [2001:db8::1]:9000")
+    return text
 
 
 def parse_databases(value: Any) -> tuple[str, ...]:
@@ -152,7 +171,7 @@ class Settings:
 
     port: int = setting(9000, parse_int(0, 65535), "server", "The one TCP port for every protocol; 0 lets the kernel choose.", redis="port")
     bind: str = setting(
-        "127.0.0.1", parse_text, "server", "The address to listen on. Only loopback clients are served until a secret is set.", redis="bind"
+        "127.0.0.1", parse_host, "server", "The address to listen on. Only loopback clients are served until a secret is set.", redis="bind"
     )
     data_dir: str = setting("./data", parse_text, "server", "Where the log is kept. Locked while a server uses it.", redis="dir")
     durability: str = setting(
@@ -181,7 +200,7 @@ class Settings:
     )
     insecure: bool = setting(False, parse_bool, "server", "Serve clients from other machines without a secret.")
     advertise: str = setting(
-        "", parse_text, "server", "The host:port that CLUSTER commands tell clients; empty for the address that the client reached."
+        "", parse_address, "server", "The host:port that CLUSTER commands tell clients; empty for the address that the client reached."
     )
     log_level: str = setting(
         "info",
@@ -353,12 +372,28 @@ def _from_file(settings: Settings, rows: list[SettingRow], path: str) -> None:
         for name, value in table.items():
             full = f"{section}.{name}"
             if full not in known:
-                from difflib import get_close_matches  # imported here: it takes 7 ms
-
-                near = get_close_matches(full, known, 1)
-                hint = f" Did you mean {near[0]}?" if near else ""
-                raise ConfigError(f"{path}: {full} is not a setting.{hint} `flo server start --help` lists them.")
+                raise ConfigError(f"{path}: {full} is not a setting.{_did_you_mean(full, known)} `flo server start --help` lists them.")
             assign(settings, known[full], value, path)
+
+
+def _did_you_mean(name: str, known: Iterable[str]) -> str:
+    """A question about the setting that is most likely meant: one that goes on where `name` ends, such as secret_file for secret, before
+    one that looks alike."""
+    from difflib import get_close_matches  # not at every start: 7 ms
+
+    names = list(known)
+    near = [each for each in names if each.startswith(f"{name}_")] or get_close_matches(name, names, 1, ALIKE)
+    return f" Did you mean {near[0]}?" if near else ""
+
+
+def unknown_variables(environment: Mapping[str, str]) -> list[str]:
+    """A sentence about each variable that begins with FLO_ and is no setting. It is no error: Kubernetes makes such names itself."""
+    known = {row.environment for row in setting_rows()}
+    return [
+        f"the environment variable {name} is not a setting.{_did_you_mean(name, known)}"
+        for name in sorted(environment)
+        if name.startswith("FLO_") and name not in known and name not in CLIENT_VARIABLES
+    ]
 
 
 def assign(settings: Settings, row: SettingRow, value: Any, source: str) -> None:
@@ -370,19 +405,25 @@ def assign(settings: Settings, row: SettingRow, value: Any, source: str) -> None
 
 
 def read_secret(path: str) -> bytes | None:
-    """The secret in `path`, without the line's end; None for no path. Raises `ConfigError` if other users can read the file."""
+    """The secret in `path`, without the line's end; None for no path. Raises `ConfigError` if it is no file, or if other users can read or
+    write it. A symbolic link is followed, as Kubernetes makes one for each secret: the file that it leads to is checked."""
     if not path:
         return None
     try:
-        with open(path, "rb") as file:
-            mode = os.fstat(file.fileno()).st_mode
-            secret = file.read(SECRET_BYTES_MAX + 1).rstrip(b"\r\n")
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)  # else a FIFO would wait for its writer
+        with open(fd, "rb") as file:
+            mode = os.fstat(fd).st_mode
+            secret = file.read(SECRET_BYTES_MAX + 1).rstrip(b"\r\n") if stat.S_ISREG(mode) else b""
     except OSError as e:
         raise ConfigError(f"the secret file {path} cannot be read: {e.strerror}.") from None
+    if not stat.S_ISREG(mode):
+        raise ConfigError(f"the secret file {path} is no regular file; write the secret into one.")
     if mode & (stat.S_IRWXG | stat.S_IRWXO):
-        raise ConfigError(f"the secret file {path} can be read by other users (mode {stat.S_IMODE(mode):o}); run chmod 600 {path}.")
-    if not secret or len(secret) > SECRET_BYTES_MAX:
-        raise ConfigError(f"the secret file {path} must hold 1 to {SECRET_BYTES_MAX} bytes.")
+        raise ConfigError(
+            f"the secret file {path} can be read or written by other users (mode {stat.S_IMODE(mode):o}); run chmod 600 {path}."
+        )
+    if not secret.strip() or len(secret) > SECRET_BYTES_MAX:
+        raise ConfigError(f"the secret file {path} must hold 1 to {SECRET_BYTES_MAX} bytes that are not all spaces.")
     return secret
 
 

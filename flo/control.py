@@ -4,7 +4,7 @@ Only the process that serves a directory listens on it, and only users who may o
 mean another process in another container.) A caller sends one line and gets one line; then the connection is closed:
 
     index     "index N": all records up to N are acknowledged, or may be at any moment
-    compact   after the log is compacted: "compacted BEFORE AFTER", in bytes; or "failed", and a sentence
+    compact   after the log is compacted: "compacted BEFORE AFTER HISTORY", in bytes; or "failed", and a sentence
 
 `ask` is the caller's side.
 """

@@ -45,10 +45,21 @@ class GroupExists(Conflict):
     code = "BUSYGROUP"
 
 
-class WrongKind(Conflict):
-    """The key holds another kind of value than the operation needs."""
+class WrongKind(Refusal):
+    """The key holds a value that the operation cannot use, such as text where a number is needed. It is no `Conflict`: reading the key's
+    version again and repeating the operation does not help. `version` is the present version."""
 
     code = "WRONGTYPE"
+
+    def __init__(self, message: str, version: int = 0) -> None:
+        super().__init__(message)
+        self.version = version
+
+
+class OutOfRange(WrongKind):
+    """The number would leave its 64 bits."""
+
+    code = "CONFLICT"
 
 
 class Overloaded(Refusal):

@@ -12,8 +12,9 @@ and all connections together get TICK_SECONDS. Connections that are not served b
 the next turn, which does not block in poll. Sending is bounded by FLUSH_SECONDS. The cost of a turn depends on the connections it serves,
 not on the number that wait: with ten thousand clients ready, any work for each of them in each turn would soon fill the turn.
 
-Newcomers are the listener and the connections whose protocol is not known yet. They wait in a queue of their own, and get at most half of
-a turn if other connections are ready: a burst of new connections does not delay established ones.
+Some descriptors have a low priority: the listener, the connections whose protocol is not known yet, and those whose requests take long.
+They wait in a queue of their own, and get at most half of a turn, but always a place, if other connections are ready. So neither a burst of
+new connections nor a hundred clients with long requests delay the others by more than one long request or two.
 
 The reactor knows nothing of protocols or stores. It uses epoll if the system has it, else `selectors`.
 """
@@ -37,6 +38,8 @@ STALE_TIMERS_MIN = 256
 LOOKS_AGAIN = 8  # at most so many more polls before a commit, for connections that became ready meanwhile: its sync takes no longer
 EVENTS_MAX = 2048  # of one poll, at 0.1 us each, those of waiting connections included; if more are ready, the next poll gives others
 LATE_STEP = 256  # waiting connections taken from their queue at a time: most of a turn
+LONG_SECONDS = 1.2 * TICK_SECONDS  # a turn runs over by so much when it met a long request
+LONG_TURNS_SECONDS = 1.0  # so long after such a turn, more long requests are expected
 POLL_AT_ONCE_SECONDS = 30e-6  # a poll that returns so soon after the last sending has not blocked
 POLL_SECONDS_MAX = 86_400.0  # epoll takes 24.8 days at most; a later timer needs more than one poll
 
@@ -84,6 +87,9 @@ class Phases(Protocol):
 
     def begin(self, now: float) -> None:
         """The turn begins at monotonic time `now`."""
+
+    def extend(self, deadline: float) -> None:
+        """The turn's executing ends at monotonic time `deadline`, later than it was said."""
 
     def upkeep(self, idle: bool) -> bool:
         """Do a slice of background work; returns whether there is more."""
@@ -187,12 +193,13 @@ class Reactor:
         self._phases = phases
         self._poller = select.epoll() if hasattr(select, "epoll") else SelectorPoller()
         self._handlers: dict[int, Handler] = {}
-        self._newcomers: set[int] = set()
+        self._low: set[int] = set()
         self._unregistered: set[int] = set()  # since the last poll: its events for them must not reach a new owner of the number
         self._timers: list[tuple[float, int, Timer]] = []
         self._timer_count = 0
         self._stale = [0]
         self._look = LOOK
+        self._long_until = 0.0  # monotonic; until then, connections that have just become ready go before the backlog
         # for each earlier turn with held replies: the log index they wait for, the connections, since when those were ready
         self._held: deque[tuple[int, list[Flushable], float]] = deque()
 
@@ -212,14 +219,14 @@ class Reactor:
         self._poller.unregister(fd)
         del self._handlers[fd]
         self._unregistered.add(fd)
-        self._newcomers.discard(fd)
+        self._low.discard(fd)
 
-    def newcomer(self, fd: int, new: bool) -> None:
-        """Make `fd` a newcomer, which is served after the other descriptors, or (not `new`) no longer one."""
-        if new:
-            self._newcomers.add(fd)
+    def low_priority(self, fd: int, low: bool) -> None:
+        """Serve `fd` after the other descriptors from now on, or (not `low`) among them."""
+        if low:
+            self._low.add(fd)
         else:
-            self._newcomers.discard(fd)
+            self._low.discard(fd)
 
     # -- timers ------------------------------------------------------------------------------------
 
@@ -262,16 +269,17 @@ class Reactor:
     def run(self) -> None:
         """Run turns until `stopping`. The turn in which it is set is completed: requests already read are committed and answered."""
         phases, handlers, poll = self._phases, self._handlers, self._poller.poll
-        late, late_newcomers = Late(handlers), Late(handlers)
-        waiting, waiting_newcomers = late.queue, late_newcomers.queue
-        newcomers, unregistered = self._newcomers, self._unregistered
+        late, late_low = Late(handlers), Late(handlers)
+        waiting, waiting_low = late.queue, late_low.queue
+        low, unregistered = self._low, self._unregistered
         started = ended = 0.0  # when this turn began; when the last sending ended
         more = True  # background work
+        passed_over = False  # the low priority had no place in the last turn
         while not self.stopping:
-            busy = bool(waiting or waiting_newcomers or self.runnable or more or self.touched)
+            busy = bool(waiting or waiting_low or self.runnable or more or self.touched)
             events = poll(0 if busy else self._timeout(), EVENTS_MAX)
             unregistered.clear()
-            idle = not (events or waiting or waiting_newcomers or self.runnable)
+            idle = not (events or waiting or waiting_low or self.runnable)
             last_started, started = started, monotonic()
             # a connection that is ready at once may have been ready since the last turn's poll
             since = last_started if started - ended < POLL_AT_ONCE_SECONDS else started
@@ -281,15 +289,23 @@ class Reactor:
                 self._run_timers(started)
             if self.runnable:
                 self._run_some(deadline)
+                if started < self._long_until and monotonic() > started + TICK_SECONDS / 2:
+                    self.deadline = deadline = monotonic() + TICK_SECONDS / 2  # one long request leaves the others half a turn
+                    phases.extend(deadline)
             overdue: list[tuple[float, int]] = []  # (since when ready, how many of the touched connections)
             if waiting:
                 events = late.others(events)
-            # the usual case of one newcomer, the listener, needs no separate queue
-            if waiting_newcomers or (len(newcomers) > 1 and not newcomers.isdisjoint([fd for fd, _ in events])):
-                events = late_newcomers.others(events)
-                new = [event for event in events if event[0] in newcomers]
-                self._serve_late(late, [event for event in events if event[0] not in newcomers], since, started + TICK_SECONDS / 2, overdue)
-                self._serve_late(late_newcomers, new, since, deadline, overdue)
+            # the usual case of one, the listener, needs no separate queue
+            if waiting_low or (len(low) > 1 and not low.isdisjoint([fd for fd, _ in events])):
+                events = late_low.others(events)
+                new = [event for event in events if event[0] in low]
+                self._serve_late(late, [event for event in events if event[0] not in low], since, started + TICK_SECONDS / 2, overdue)
+                if self.touched and started < self._long_until and not passed_over:
+                    late_low.add(new, since)  # what was served need not wait for the end of a long request
+                    passed_over = True
+                else:
+                    self._serve_late(late_low, new, since, deadline, overdue, fresh_first=False)
+                    passed_over = False
                 if waiting and monotonic() <= deadline:
                     self._serve_late(late, [], since, deadline, overdue)
             else:
@@ -300,6 +316,8 @@ class Reactor:
                     events = poll(0, EVENTS_MAX)
                     unregistered.clear()
                     self._serve_late(late, events, since, deadline, overdue)
+            if monotonic() > started + LONG_SECONDS:
+                self._long_until = monotonic() + LONG_TURNS_SECONDS
             more = phases.upkeep(idle)
             index = phases.commit()
             committed = phases.committed()
@@ -341,9 +359,25 @@ class Reactor:
                 self.failed(e, item.descriptor)
         self.waits.add(monotonic() - since, len(items))
 
-    def _serve_late(self, late: Late, events: list[tuple[int, int]], since: float, until: float, overdue: list[tuple[float, int]]) -> None:
-        """Serve the backlog `late`, then `events`, until `until`; the rest joins the backlog. `since` is when `events` got ready."""
+    def _serve_late(
+        self,
+        late: Late,
+        events: list[tuple[int, int]],
+        since: float,
+        until: float,
+        overdue: list[tuple[float, int]],
+        fresh_first: bool = True,
+    ) -> None:
+        """Serve the backlog `late`, then `events`, until `until`; the rest joins the backlog. `since` is when `events` got ready.
+
+        While long requests are met (and `fresh_first`), half of the time is for `events` first: a client with a short request then waits
+        for one long request, and not for all in the backlog."""
         began = False
+        if fresh_first and late.queue and events and monotonic() < self._long_until:
+            now = monotonic()
+            count = self._serve(events, now + max(until - now, 0.0) / 2)
+            late.add([event for event in events[count:] if event[0] not in self._unregistered], since)
+            events = []
         while late.queue and not (began and monotonic() > until):
             began = True
             before = len(self.touched)

@@ -10,6 +10,14 @@ from typing import TextIO
 LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 
 
+def escaped(text: str, kept: str = "") -> str:
+    """Text that is safe on a terminal: all but printable characters and those in `kept` are escaped. Names come from other people: an
+    escape sequence in one could move the cursor or answer for the user, and a mark for right-to-left text could hide a part of it."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c in kept else c.encode("unicode_escape", "backslashreplace").decode() for c in text)
+
+
 class OperatorLog:
     """Writes events at or above a level."""
 
@@ -31,7 +39,7 @@ class OperatorLog:
         else:
             trace = details.pop("traceback", "")
             shown = "".join(f"  {key}={value}" for key, value in details.items())
-            line = f"{stamp} {level:<7} {message}{shown}" + (f"\n{trace}".rstrip() if trace else "")
+            line = escaped(f"{stamp} {level:<7} {message}{shown}") + (f"\n{trace}".rstrip() if trace else "")
         try:
             self._stream.write(line + "\n")
             self._stream.flush()

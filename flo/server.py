@@ -8,6 +8,7 @@ import os
 import resource
 import signal
 import socket
+import stat
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from time import monotonic, time
@@ -18,6 +19,7 @@ from flo.commands.progress import Progress
 from flo.commands.protocols import FirstBytes
 from flo.commands.resp import TABLE
 from flo.commands.runner import Session
+from flo.commands.tallies import Tallies
 from flo.compactor import Compactor
 from flo.config import Settings, read_secret
 from flo.conn import RECEIVE_BYTES, Connection, flush_together, serve_together
@@ -75,6 +77,7 @@ class Server:
         self.operator_log = operator_log
         self.secret = read_secret(settings.secret_file)
         self.counters = Counters()
+        self.tallies = Tallies()
         self.monitors: set[Peer] = set()
         self.slow: list[SlowEntry] = []
         self.slow_count = 0
@@ -189,7 +192,7 @@ class Server:
         except OSError as e:  # another process began to listen on the port during recovery
             raise _cannot_listen(self.settings, e) from None
         self.reactor.register(self._listener.fileno(), READ, self._accept)
-        self.reactor.newcomer(self._listener.fileno(), True)
+        self.reactor.low_priority(self._listener.fileno(), True)
         self._listening = True
 
     # -- running -----------------------------------------------------------------------------------
@@ -221,12 +224,24 @@ class Server:
         gc.freeze()
         gc.disable()
         ready()
+        self._warn_of_what_is_open()
         try:
             self.reactor.run()
         except (LogFailed, Fatal) as e:
             self.die(e)
         self._close()
         self.log("info", "stopped; everything is on disk" if self.settings.durability != "ephemeral" else "stopped")
+
+    def _warn_of_what_is_open(self) -> None:
+        """Say what others can reach, or cannot though they seem to."""
+        if self.secret is None and self.settings.insecure:
+            self.log("warning", "there is no secret, and insecure is set: whoever reaches the port can read and change everything")
+        elif self.secret is None and not _is_loopback(self._listener.getsockname()[0]):
+            self.log("warning", "there is no secret, so clients from other machines are refused: set secret_file, or bind 127.0.0.1")
+        directory = self.settings.data_dir
+        with suppress(OSError):
+            if os.stat(directory).st_mode & stat.S_IWOTH:
+                self.log("warning", f"other users can write to the data directory {directory}: run chmod 700 {directory}")
 
     def die(self, e: BaseException) -> None:
         """End the process at once, without sending the waiting replies: memory and disk no longer agree."""
@@ -300,6 +315,10 @@ class Server:
         if step:
             self.counters.clock_steps += 1
             self.log("warning", f"the wall clock was stepped {'forward' if step > 0 else 'back'} by {abs(step) / 1000:.3f} s")
+
+    def extend(self, deadline: float) -> None:
+        """See `Phases`."""
+        self.tick_deadline = deadline
 
     def upkeep(self, idle: bool) -> bool:
         """Do a slice of background work; returns whether there is more. A defect in it ends the process: it belongs to no connection that
@@ -459,7 +478,7 @@ class Server:
         self._connections[connection.id] = connection
         self._by_descriptor[connection.descriptor] = connection
         connection.begin(FirstBytes(self, connection))
-        self.reactor.newcomer(connection.descriptor, True)
+        self.reactor.low_priority(connection.descriptor, True)
 
     def hold_input(self, change: int) -> bool:
         """Add `change` to the unread input of all connections; False if it exceeds limits.input_bytes."""
@@ -513,7 +532,11 @@ class Server:
 
     def known(self, connection: Peer) -> None:
         """The connection has shown its protocol: it is no newcomer any more."""
-        self.reactor.newcomer(connection.descriptor, False)
+        self.reactor.low_priority(connection.descriptor, False)
+
+    def set_slow(self, connection: Peer, slow: bool) -> None:
+        """The connection's requests take long, or no longer do: others are served first."""
+        self.reactor.low_priority(connection.descriptor, slow)
 
     def sessions(self) -> Iterable[Session]:
         """Every connected client that sends requests."""

@@ -1,9 +1,14 @@
-"""Writes the parts of the documents that come from tables: all of docs/settings.md, and tables in docs/redis.md and docs/wire-protocol.md.
+"""Writes the parts of the documents that come from tables: all of docs/settings.md, and tables in docs/redis.md,
+docs/wire-protocol.md and docs/python.md.
 
 `make docs` runs it; tests/test_docs.py checks that the documents are current.
 """
 
+import inspect
+from collections.abc import Callable, Container, Generator, Iterable, Iterator, Sequence
 from pathlib import Path
+from types import NoneType, UnionType
+from typing import Any, Union, get_args, get_origin
 
 from flo.commands.resp import load_table
 from flo.commands.resp.table import COMMANDS
@@ -122,9 +127,136 @@ def wire_page(current: str) -> str:
     return head + OPERATIONS_BEGIN + operation_tables() + OPERATIONS_END + rest.partition(OPERATIONS_END)[2]
 
 
+METHODS_BEGIN, METHODS_END = "<!-- from the methods: make docs -->\n", "<!-- end of the methods -->\n"
+ENGINE_METHODS = ("batch", "namespace", "create_namespace", "delete_namespace", "compact", "memory_used", "close")
+CLIENT_METHODS = ("run_many", "ping", "status", "connect", "close")
+
+
+def plain(text: str | None) -> str:
+    """A docstring for a cell of a table."""
+    return escaped(" ".join((text or "").split()))
+
+
+def type_text(kind: Any) -> str:
+    """A result's type, short."""
+    inner, origin = [type_text(each) for each in get_args(kind)], get_origin(kind)
+    if origin in (Union, UnionType):
+        return " | ".join(inner)
+    if origin is Iterator:
+        return "context manager" if inner == ["None"] else f"iterator of {inner[0]}"
+    if origin is Generator:
+        return f"{inner[-1]}, in slices"
+    if origin is not None:
+        return f"{origin.__name__}[{', '.join(inner)}]"
+    return "None" if kind in (None, NoneType) else getattr(kind, "__name__", str(kind))
+
+
+def signature_text(method: Callable[..., Any]) -> str:
+    """A method's name and parameters, without types."""
+    parameters = list(inspect.signature(method).parameters.values())[1:]
+    bare = [each.replace(annotation=each.empty) for each in parameters if each.default is each.empty or not callable(each.default)]
+    return (
+        f"{method.__name__}{inspect.Signature(bare)}".replace(" = ", "=")
+        .replace("b'$'", "'$'")
+        .replace("b''", "''")
+        .replace(str((1 << 128) - 1), "…")
+    )
+
+
+def methods_of(kind: type, only: Container[Any] | None = None) -> Iterator[Callable[..., Any]]:
+    """The public methods of a class, bases first."""
+    for each in reversed(kind.__mro__):
+        for name, method in vars(each).items():
+            if inspect.isfunction(method) and not name.startswith("_") and (only is None or method in only or name in only):
+                yield method
+
+
+def results_of(methods: Iterable[Callable[..., Any]]) -> dict[str, Any]:
+    """The tuples with names that the methods give, by their names."""
+    found: dict[str, Any] = {}
+
+    def look(kind: Any) -> None:
+        for each in get_args(kind):
+            look(each)
+        if hasattr(kind, "_fields"):
+            found[kind.__name__] = kind
+
+    for method in methods:
+        look(inspect.signature(method).return_annotation)
+    return found
+
+
+def method_tables(groups: Sequence[tuple[str, type, Container[Any] | None]]) -> list[str]:
+    """A table of methods for each (title, class, which of them), and one of the tuples that they give."""
+    lines: list[str] = []
+    every: list[Callable[..., Any]] = []
+    for title, kind, only in groups:
+        lines += [f"### {title}", "", "| method | result | |", "|---|---|---|"]
+        for method in methods_of(kind, only):
+            every.append(method)
+            result = inspect.signature(method).return_annotation
+            lines.append(f"| `{escaped(signature_text(method))}` | {escaped(type_text(result))} | {plain(method.__doc__)} |")
+        lines.append("")
+    lines += ["The tuples among the results:", "", "| tuple | |", "|---|---|"]
+    for name, kind in sorted(results_of(every).items()):
+        lines.append(f"| `{name}({', '.join(kind._fields)})` | {plain(kind.__doc__)} |")
+    return [*lines, ""]
+
+
+def error_table() -> list[str]:
+    """The exceptions that a program may catch."""
+    import flo.errors
+    from flo.client import Disconnected, TimedOut
+
+    lines = ["| exception | is a | |", "|---|---|---|"]
+    kinds = [kind for kind in vars(flo.errors).values() if isinstance(kind, type) and issubclass(kind, flo.errors.FloError)]
+    for kind in [*kinds, Disconnected, TimedOut]:
+        base = kind.__base__
+        assert base is not None
+        lines.append(f"| `{kind.__name__}` | `{base.__name__}` | {plain(kind.__doc__)} |")
+    return [*lines, ""]
+
+
+def python_tables() -> str:
+    """The generated part of docs/python.md."""
+    from flo.client import Client, KeyCalls, NamespaceCalls, QueueCalls, StreamCalls
+    from flo.engine import Engine, Groups, KeyValue, Queues, Streams
+    from flo.engine.operation import _OPERATIONS
+
+    lines = ["## Methods of Client", "", plain(Client.__init__.__doc__), ""]
+    lines += method_tables(
+        [
+            ("client", Client, CLIENT_METHODS),
+            ("client.kv", KeyCalls, None),
+            ("client.queues", QueueCalls, None),
+            ("client.streams", StreamCalls, None),
+            ("client.namespaces", NamespaceCalls, None),
+        ]
+    )
+    lines += ["## Methods of Engine", "", plain(Engine.__doc__), ""]
+    lines += method_tables(
+        [
+            ("db", Engine, ENGINE_METHODS),
+            ("db.kv", KeyValue, _OPERATIONS),
+            ("db.queues", Queues, _OPERATIONS),
+            ("db.streams", Streams, _OPERATIONS),
+            ("db.streams.groups", Groups, _OPERATIONS),
+        ]
+    )
+    lines += ["## Exceptions", "", "`flo.errors` has all but the last two, which are in `flo.client`.", "", *error_table()]
+    return "\n".join(lines)
+
+
+def python_page(current: str) -> str:
+    """docs/python.md with its tables renewed."""
+    return current.partition(METHODS_BEGIN)[0] + METHODS_BEGIN + python_tables() + METHODS_END
+
+
 if __name__ == "__main__":
     (DOCS / "settings.md").write_text(settings_page())
     page = DOCS / "redis.md"
     page.write_text(redis_page(page.read_text()))
     page = DOCS / "wire-protocol.md"
     page.write_text(wire_page(page.read_text()))
+    page = DOCS / "python.md"
+    page.write_text(python_page(page.read_text()))

@@ -57,7 +57,8 @@ def _leaves(name: str, parser: argparse.ArgumentParser) -> Iterator[tuple[str, a
     if not inner:
         yield name, parser
     for word, sub in inner.items():
-        yield from _leaves(f"{name} {word}", sub)
+        if word != "ls":  # the second name of `list`
+            yield from _leaves(f"{name} {word}", sub)
 
 
 def _choices(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:

@@ -1,8 +1,11 @@
 """The documents say what the code does: tables are current, the README's session gives the README's answers."""
 
 import ast
+import contextlib
+import io
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -11,13 +14,15 @@ from pathlib import Path
 
 import pytest
 
+import flo
+from flo.cli import GROUPS, arrange
 from flo.config import setting_rows
 from flo.operations import BY_NAME, OPERATIONS, OPTIONS
 from flo.proto.binary import encode_request, encode_response, namespace_hash
-from tests.generate_docs import DOCS, redis_page, settings_page, wire_page
+from tests.generate_docs import DOCS, python_page, redis_page, settings_page, wire_page
 from tests.generate_man import MAN, commands
 from tests.generate_man import page as man_page
-from tests.support.processes import ROOT, FloProcess
+from tests.support.processes import ROOT, FloProcess, wait_until
 
 
 def test_tables_are_current() -> None:
@@ -26,6 +31,8 @@ def test_tables_are_current() -> None:
     assert page == redis_page(page), "run `make docs`"
     page = (DOCS / "wire-protocol.md").read_text()
     assert page == wire_page(page), "run `make docs`"
+    page = (DOCS / "python.md").read_text()
+    assert page == python_page(page), "run `make docs`"
 
 
 PAGES = sorted(MAN.glob("*.[1-9]"))
@@ -120,6 +127,37 @@ def test_the_hex_on_the_protocols_page_is_true() -> None:
     assert f"`{namespace_hash('default'):#018x}`" in text and f"`{namespace_hash('x'):#018x}`" in text
 
 
+def prints(block: str) -> list[str]:
+    """The lines that an example prints, as its comments say."""
+    return [line.split("  # ")[1] for line in block.splitlines() if line.lstrip().startswith("print(") and "  # " in line]
+
+
+def run_workers(script: str, server: FloProcess, directory: Path) -> None:
+    """Run a worker until it has printed what it is to print and waits for more; then start it once more, as a second one."""
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
+    workers: list[subprocess.Popen[bytes]] = []
+    try:
+        with flo.Client(f"flo://127.0.0.1:{server.port}") as client:
+            for number in (1, 2):
+                output = directory / f"worker-{number}"
+                with output.open("wb") as file:
+                    workers.append(
+                        subprocess.Popen(
+                            [sys.executable, "-c", script], stdout=file, stderr=subprocess.STDOUT, cwd=directory, env=environment
+                        )
+                    )
+                wait_until(
+                    lambda: client.status()["waiting"] == number or any(worker.poll() is not None for worker in workers),  # noqa: B023
+                    "a worker that waits for work",
+                )
+                assert workers[-1].poll() is None, output.read_text()
+                assert output.read_text().splitlines() == (prints(script) if number == 1 else [])
+    finally:
+        for worker in workers:
+            worker.kill()
+            worker.wait()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("page", [ROOT / "README.md", *sorted(DOCS.glob("*.md"))], ids=lambda path: path.name)
 def test_python_examples_run(page: Path, nine_thousand: tuple[FloProcess, Path]) -> None:
@@ -127,6 +165,9 @@ def test_python_examples_run(page: Path, nine_thousand: tuple[FloProcess, Path])
     server, program = nine_thousand
     for block in re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL):
         script = block.replace(":9000", f":{server.port}").replace("port=9000", f"port={server.port}")
+        if "while True:" in block and "break" not in block:
+            run_workers(script, server, program.parent)
+            continue
         result = subprocess.run(
             [sys.executable, "-c", script],
             capture_output=True,
@@ -135,7 +176,7 @@ def test_python_examples_run(page: Path, nine_thousand: tuple[FloProcess, Path])
             cwd=program.parent,
             env=os.environ | {"PYTHONPATH": str(ROOT)},
         )
-        expected = [line.split("  # ")[1] for line in block.splitlines() if line.lstrip().startswith("print(") and "  # " in line]
+        expected = prints(block)
         raises = re.search(r"# raises (\S+)", block)
         if raises:
             assert raises[1] in result.stderr, result.stderr
@@ -151,7 +192,7 @@ def test_links_lead_somewhere() -> None:
 
 
 @pytest.mark.skipif(shutil.which("redis-cli") is None, reason="redis-cli is missing: apt-get install redis-tools")
-def test_the_readme_session_is_true(flo: FloProcess) -> None:
+def test_the_readme_session_is_true(nine_thousand: tuple[FloProcess, Path]) -> None:
     text = (ROOT / "README.md").read_text()
     session = re.search(r"```\n\$ redis-cli -p 9000\n(.*?)```", text, re.DOTALL)
     assert session
@@ -166,7 +207,7 @@ def test_the_readme_session_is_true(flo: FloProcess) -> None:
             expected.append(lines[at])
             at += 1
         shown = subprocess.run(
-            ["redis-cli", "--no-raw", "-p", str(flo.port)], input=prompt[1] + "\n", capture_output=True, text=True, check=True
+            ["redis-cli", "--no-raw", "-p", str(nine_thousand[0].port)], input=prompt[1] + "\n", capture_output=True, text=True, check=True
         ).stdout.strip()
         assert shown.splitlines() == expected, prompt[1]
 
@@ -208,3 +249,59 @@ def test_every_field_of_our_own_is_explained(shared_flo: FloProcess) -> None:
     assert len(fields) > 12
     for field in fields:
         assert f"`{field}`" in page, field
+
+
+# -- the commands in the documents -----------------------------------------------------------------
+
+
+def test_every_flo_command_in_the_documents_is_one() -> None:
+    """With its flags and arguments, wherever a page names it in code: `flo queue pause QUEUE on`."""
+    count, named = 0, {name for name, _ in commands()} | set(GROUPS) | {"stream group"}
+    for page in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(DOCS.glob("*.md"))]:
+        text = page.read_text()
+        lines = re.findall(r"`(flo [^`]*)`", re.sub(r"```.*?```", "", text, flags=re.DOTALL).replace("\n", " "))
+        lines += re.findall(r"^(?: {4}|\$ )(?:python3 -m |\./)?(flo(?:\.pyz)? .*)$", text, re.MULTILINE)
+        for line in lines:
+            words = shlex.split(line, comments=True)[1:]
+            if "…" in line or words[-1] == "COMMAND" or " ".join(words) in named:  # or the command is only named
+                continue
+            parser, words = arrange(words)
+            shown = io.StringIO()
+            try:
+                with contextlib.redirect_stderr(shown), contextlib.redirect_stdout(io.StringIO()):
+                    parser.parse_args(words)
+            except SystemExit as e:
+                assert e.code == 0, (page.name, line, shown.getvalue())
+            count += 1
+    assert count > 15
+
+
+def test_a_lock_of_redis_py_cannot_be_released(shared_flo: FloProcess) -> None:
+    """As docs/redis.md says; its own recipe is an example there."""
+    import redis
+
+    with redis.Redis(port=shared_flo.port) as client:
+        lock = client.lock("docs:lock", timeout=5)
+        assert lock.acquire(blocking=False)
+        with pytest.raises(redis.ResponseError, match="runs no scripts"):
+            lock.release()
+
+
+def test_a_name_may_hold_three_things(shared_flo: FloProcess) -> None:
+    """As docs/redis.md says."""
+    with shared_flo.connect() as client:
+        client.command("FLUSHDB")
+        for command in (("SET", "three", "1"), ("LPUSH", "three", "m"), ("XADD", "three", "*", "f", "v"), ("LPUSH", "three:q", "m")):
+            client.command(*command)
+        assert (client.command("EXISTS", "three"), client.command("DBSIZE")) == (1, 1)
+        assert client.command("KEYS", "three*") == client.command("SCAN", "0", "MATCH", "three*")[1] == [b"three"]
+        assert client.command("RANDOMKEY") == b"three"
+        assert client.command("SCAN", "0", "TYPE", "list")[1] == [b"three", b"three:q"]
+        assert client.command("SCAN", "0", "TYPE", "stream")[1] == [b"three"]
+        assert [client.command("EXPIRE", "three:q", "9"), client.command("TTL", "three:q")] == [0, -1]
+        for kind in (b"string", b"list", b"stream"):
+            assert client.command("TYPE", "three") == kind
+            assert client.command("DEL", "three") == 1
+        assert client.command("DEL", "three") == 0
+        client.command("FLUSHDB")
+        assert client.command("EXISTS", "three:q") == 0

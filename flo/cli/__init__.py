@@ -8,7 +8,7 @@ import os
 import sys
 from importlib import import_module
 from io import TextIOWrapper
-from typing import Any
+from typing import Any, NoReturn
 
 import flo
 
@@ -43,8 +43,21 @@ class _Parser(argparse.ArgumentParser):
     def __init__(self, **given: Any) -> None:
         super().__init__(**({"formatter_class": _Help} | given))
 
+        self.commands: argparse._SubParsersAction[_Parser] | None = None
 
-def build_parser(wanted: set[str] | None = None) -> argparse.ArgumentParser:
+    def add_subparsers(self, **given: Any) -> Any:
+        """Add the commands below this one, which `arrange` walks."""
+        self.commands = super().add_subparsers(**given)
+        return self.commands
+
+    def error(self, message: str) -> NoReturn:
+        """Say what is wrong with the words, which may hold anything."""
+        from flo.operator_log import escaped
+
+        super().error(escaped(message))
+
+
+def build_parser(wanted: set[str] | None = None) -> _Parser:
     """The command line, with the commands of the `wanted` groups (None: all groups)."""
     parser = _Parser(
         prog="flo",
@@ -61,16 +74,51 @@ def build_parser(wanted: set[str] | None = None) -> argparse.ArgumentParser:
     return parser
 
 
+SERVER_FLAGS = ("-n", "--host", "--port", "--namespace", "--secret-file", "--timeout", "--format")  # each with an argument
+
+
+def _flag_words(words: list[str], at: int) -> int:
+    """How many words the flags of a server take that stand at `at`."""
+    count = 0
+    while at + count < len(words):
+        name, equals, _ = words[at + count].partition("=")
+        if name not in SERVER_FLAGS:
+            break
+        count += 1 if equals else 2
+    return count
+
+
+def arrange(words: list[str]) -> tuple[_Parser, list[str]]:
+    """The parser for the words of a command line, and the words with the flags of a server behind the command, where argparse takes them:
+    `flo --port 9001 kv get a` is `flo kv get --port 9001 a`."""
+    flags: list[str] = []
+    words = list(words)
+
+    def take(at: int) -> None:
+        count = _flag_words(words, at)
+        flags.extend(words[at : at + count])
+        del words[at : at + count]
+
+    take(0)
+    parser = node = build_parser({next((word for word in words if not word.startswith("-")), "")})
+    at = 0
+    while at < len(words) and node.commands is not None and words[at] in node.commands.choices:
+        node = node.commands.choices[words[at]]
+        at += 1
+        take(at)
+    return parser, [*words[:at], *flags, *words[at:]]
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run one command; returns the exit status."""
     argv = sys.argv[1:] if argv is None else argv
-    first = next((word for word in argv if not word.startswith("-")), "")
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a terminal that cannot show a character shows its code
     if sys.stdout is None:
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - standard output was closed before the start
-    args = build_parser({first}).parse_args(argv)
+    parser, words = arrange(argv)
+    args = parser.parse_args(words)
     try:
         status: int = args.run(args)
         sys.stdout.flush()
@@ -80,8 +128,9 @@ def main(argv: list[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # otherwise the interpreter complains when it flushes at exit
         return EXIT_REFUSED
     except OSError as e:
-        if sys.stderr is not None:
-            print(f"flo: {e}", file=sys.stderr)
+        from flo.cli.output import fail
+
+        fail(e)
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return EXIT_REFUSED
     return status

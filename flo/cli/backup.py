@@ -3,10 +3,9 @@
 import argparse
 import errno
 import os
-import sys
 from typing import TYPE_CHECKING, Any
 
-from flo.cli.output import size_text
+from flo.cli.output import fail, say, size_text, warn
 
 if TYPE_CHECKING:
     from flo.ual.files import Files
@@ -43,21 +42,19 @@ def run(args: argparse.Namespace) -> int:
             lock = _hold(files, args.directory)
         copied = backup(files, args.directory, args.out, int(said.removeprefix("index ")) if said is not None else None)
     except (FloError, OSError) as e:
-        print(f"flo: {e}", file=sys.stderr)
-        return 1
+        return fail(e)
     finally:
         if lock is not None:
             lock.release()
     if copied.sentence:
-        print(f"{args.directory}: {copied.sentence}")
-    print(f"copied {copied.files} files, {size_text(copied.bytes)}, everything up to index {copied.last}")
+        say(f"{args.directory}: {copied.sentence}")
+    say(f"copied {copied.files} files, {size_text(copied.bytes)}, everything up to index {copied.last}")
     report = check(args.out)
     for sentence in report.damage:
-        print(f"DAMAGED: {sentence}", file=sys.stderr)
+        warn(f"DAMAGED: {sentence}")
     if report.damage:
-        print(f"flo: the copy in {args.out} is not whole; most likely {args.directory} is damaged too: try `flo check`.", file=sys.stderr)
-        return 1
-    print(f"the copy in {args.out} was read again and is whole")
+        return fail(f"the copy in {args.out} is not whole; most likely {args.directory} is damaged too: try `flo check`.")
+    say(f"the copy in {args.out} was read again and is whole")
     return 0
 
 

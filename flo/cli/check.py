@@ -5,6 +5,8 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any
 
+from flo.cli.output import fail, say, warn
+
 if TYPE_CHECKING:
     from flo.engine import Engine
 
@@ -32,8 +34,7 @@ def add(commands: Any, summary: str) -> None:
 def run(args: argparse.Namespace) -> int:
     """Check the directory, repair it if asked to, and print the results."""
     if not os.path.isdir(args.directory):
-        print(f"flo: {args.directory} does not exist, or is not a directory.", file=sys.stderr)
-        return 1
+        return fail(f"{args.directory} does not exist, or is not a directory.")
     damage = _look(args.directory)
     if not args.repair or not damage:
         return 1 if damage else 0
@@ -48,9 +49,9 @@ def _look(directory: str) -> list[str]:
         if not damage:
             break
     for line in lines:
-        print(line)
+        say(line)
     for sentence in damage:
-        print(f"DAMAGED: {sentence}", file=sys.stderr)
+        warn(f"DAMAGED: {sentence}")
     print("whole" if not damage else f"{len(damage)} faults", file=sys.stderr if damage else sys.stdout)
     return damage
 
@@ -115,15 +116,14 @@ def _repair(directory: str) -> int:
         finally:
             lock.release()
         for line in done.lines:
-            print(f"repaired: {line}")
+            say(f"repaired: {line}")
         if done.aside:
-            print(f"the damaged files were copied to {done.aside}")
+            say(f"the damaged files were copied to {done.aside}")
         with Engine(directory, EngineSettings()) as engine:  # payloads lost by this repair, or by an earlier one that was interrupted
             lost = engine.forget_lost()
         if lost:
-            print(f"{lost} messages whose payload was lost are acknowledged")
+            say(f"{lost} messages whose payload was lost are acknowledged")
     except (FloError, OSError) as e:
-        print(f"flo: {e}", file=sys.stderr)
-        return 1
+        return fail(e)
     print("checking again")
     return 1 if _look(directory) else 0

@@ -2,11 +2,10 @@
 
 import argparse
 import os
-import sys
 from collections.abc import Callable
 from typing import Any
 
-from flo.cli.output import size_text
+from flo.cli.output import fail, say, size_text
 
 
 def add(commands: Any, summary: str) -> None:
@@ -37,8 +36,7 @@ def run(args: argparse.Namespace) -> int:
     from flo.ual import manifest
 
     if not os.path.exists(os.path.join(args.directory, manifest.NAME)):
-        print(f"flo: {args.directory} has no {manifest.NAME}: it is not a Flo data directory.", file=sys.stderr)
-        return 1
+        return fail(f"{args.directory} has no {manifest.NAME}: it is not a Flo data directory.")
     try:
         settings, _ = load(args.config, os.environ, {})
         if args.to is not None:
@@ -47,12 +45,11 @@ def run(args: argparse.Namespace) -> int:
         with Engine(args.directory, chosen) as engine:
             before = engine.log.size
             engine.compact()
-            print(f"{args.directory}: {size_text(before)} before, {size_text(engine.log.size)} now")
+            say(f"{args.directory}: {_sizes(before, engine.log.size, engine.log.history_size)}")
     except DirectoryInUse as e:
         return _ask_the_holder(args.directory, e, ask)
     except (FloError, OSError) as e:
-        print(f"flo: {e}", file=sys.stderr)
-        return 1
+        return fail(e)
     return 0
 
 
@@ -63,18 +60,21 @@ def _ask_the_holder(directory: str, in_use: Exception, ask: "Callable[[str, str,
     try:
         answer = ask(directory, "compact", None)
     except FloError as e:
-        print(f"flo: {e}", file=sys.stderr)
-        return 1
+        return fail(e)
     if answer is None:  # a program that has the directory open, or an older server
-        print(f"flo: {in_use}", file=sys.stderr)
-        return 1
+        return fail(in_use)
     word, _, rest = answer.partition(" ")
     if word != "compacted":
-        print(f"flo: the server could not compact {directory}: {rest}", file=sys.stderr)
-        return 1
-    before, now = map(int, rest.split())
-    print(f"{directory}: {size_text(before)} before, {size_text(now)} now, by the server that serves it")
+        return fail(f"the server could not compact {directory}: {rest}")
+    before, now, history = map(int, rest.split())
+    say(f"{directory}: {_sizes(before, now, history)}, by the server that serves it")
     return 0
+
+
+def _sizes(before: int, size: int, history: int) -> str:
+    """The sizes before and after a compaction, and why the log is hardly smaller, if so."""
+    kept = f", of which {size_text(history)} are history (kv.history_depth, kv.history_age)" if history else ""
+    return f"{size_text(before)} before, {size_text(size)} now{kept}" + ("; there was little to remove" if size >= before else "")
 
 
 def _move(directory: str, out: str, depth: int, age: int) -> int:
@@ -85,6 +85,6 @@ def _move(directory: str, out: str, depth: int, age: int) -> int:
 
     moved = move(Files(), directory, out, now=wall_clock(), depth=depth, age=age)
     if moved.sentence:
-        print(f"{directory}: {moved.sentence}")
-    print(f"{directory}: {size_text(moved.before)}; {out}: {size_text(moved.after)}. Start the server with --data-dir {out}.")
+        say(f"{directory}: {moved.sentence}")
+    say(f"{directory}: {_sizes(moved.before, moved.after, moved.history)}. Start the server with --data-dir {out}.")
     return 0

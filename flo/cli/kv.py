@@ -5,8 +5,8 @@ import json
 import sys
 from typing import TYPE_CHECKING, Any
 
-from flo.cli.output import json_bytes, line, print_bytes, print_json, print_text, shown, time_text
-from flo.cli.remote import U32, U64, argument, command, fail
+from flo.cli.output import fail, json_bytes, json_text, line, print_bytes, print_json, print_text, shown, time_text, warn
+from flo.cli.remote import U32, U64, argument, command
 from flo.cli.rows import add_rows, ask
 from flo.limits import LIST_ITEMS_MAX
 
@@ -77,7 +77,7 @@ def list_keys(client: "Client", args: argparse.Namespace) -> int:
         for key, value in page.items:
             if args.format == "json":
                 item = {"key": json_bytes(key)} | ({"value": json_bytes(value)} if args.values else {})
-                print_bytes(b"\n " if first else b",\n ", json.dumps(item, ensure_ascii=False).encode())
+                print_bytes(b"\n " if first else b",\n ", json_text(item))
             elif args.format == "raw":
                 print_bytes(key + (b"\t" + value if args.values else b""), b"\n")
             else:
@@ -90,7 +90,7 @@ def list_keys(client: "Client", args: argparse.Namespace) -> int:
     if args.format == "json":
         print("]" if first else "\n]")
     elif cursor and args.format == "text":
-        print(f"(there are more: --limit 0 lists all; these are the first {args.limit})", file=sys.stderr)
+        warn(f"(there are more: --limit 0 lists all; these are the first {args.limit})")
     return 0
 
 

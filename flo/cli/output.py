@@ -4,6 +4,9 @@ import json
 import sys
 from typing import Any
 
+from flo.cli import EXIT_REFUSED
+from flo.operator_log import escaped
+
 
 def json_bytes(data: bytes) -> Any:
     """Bytes in JSON: a string if they are UTF-8, else {"base64": …}."""
@@ -17,7 +20,15 @@ def json_bytes(data: bytes) -> Any:
 
 def print_json(value: Any) -> None:
     """Print one line of JSON, in UTF-8 whatever the terminal's encoding is."""
-    print_bytes(json.dumps(value, ensure_ascii=False).encode("utf-8", "replace"), b"\n")
+    print_bytes(json_text(value), b"\n")
+
+
+def json_text(value: Any) -> bytes:
+    """JSON that is safe on a terminal: what is not printable is escaped as JSON escapes it."""
+    text = json.dumps(value, ensure_ascii=False)
+    if not text.isprintable():
+        text = "".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in text)
+    return text.encode("utf-8", "replace")
 
 
 def print_bytes(data: bytes, end: bytes = b"") -> None:
@@ -36,14 +47,37 @@ def print_text(data: bytes) -> None:
 
 
 def shown(data: bytes) -> str:
-    """Bytes as text that is safe on a terminal: unprintable characters are escaped."""
-    text = data.decode("utf-8", "backslashreplace")
-    return "".join(c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode() for c in text)
+    """A value on a terminal, with its lines and tabs."""
+    return escaped(data.decode("utf-8", "backslashreplace"), kept="\n\t")
 
 
 def line(data: bytes) -> str:
-    """`shown`, on one line."""
-    return shown(data).replace("\n", "\\n").replace("\t", "\\t")
+    """A name or a value, on one line."""
+    return escaped(data.decode("utf-8", "backslashreplace"))
+
+
+def name_text(shown: Any) -> str:
+    """A name out of a JSON answer, on one line: text, or base64 where it is not UTF-8."""
+    return escaped(shown if isinstance(shown, str) else str(shown["base64"]))
+
+
+def fail(problem: str | Exception, status: int = EXIT_REFUSED) -> int:
+    """Print a problem as a sentence; returns the exit status."""
+    if isinstance(problem, OSError) and problem.strerror and isinstance(problem.filename, str):
+        problem = f"{problem.filename}: {problem.strerror}"
+    warn(f"flo: {problem}")
+    return status
+
+
+def say(text: str) -> None:
+    """Print a line for a person. Tabs are between columns."""
+    print(escaped(text, kept="\t"), flush=True)
+
+
+def warn(sentence: str) -> None:
+    """Print a line on standard error, unless it was closed before the start."""
+    if sys.stderr is not None:
+        print(escaped(sentence), file=sys.stderr)
 
 
 def time_text(milliseconds: int) -> str:

@@ -4,7 +4,7 @@ import argparse
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
-from flo.cli.output import print_json
+from flo.cli.output import print_json, say
 from flo.cli.remote import command
 
 if TYPE_CHECKING:
@@ -24,5 +24,5 @@ def ping(client: "Client", args: argparse.Namespace) -> int:
     if args.format == "json":
         print_json({"host": args.host, "port": args.port, "ms": round(took, 3)})
     else:
-        print("PONG" if args.format == "raw" else f"PONG from {args.host}:{args.port} in {took:.2f} ms")
+        say("PONG" if args.format == "raw" else f"PONG from {args.host}:{args.port} in {took:.2f} ms")
     return 0

@@ -3,9 +3,9 @@
 import argparse
 from typing import TYPE_CHECKING, Any
 
-from flo.cli.output import print_json
-from flo.cli.remote import U64, argument, command, fail
-from flo.cli.rows import add_rows, ask, print_count, print_messages
+from flo.cli.output import fail, json_bytes, name_text, print_json
+from flo.cli.remote import U64, argument, command
+from flo.cli.rows import add_rows, ask, print_count, print_facts, print_messages, unless_missing
 
 if TYPE_CHECKING:
     from flo.calls import Message
@@ -17,8 +17,8 @@ def add(commands: Any, summary: str) -> None:
     group = commands.add_parser(
         "queue", help=summary, description="Queues: messages with leases, priorities, delays and dead letters."
     ).add_subparsers(metavar="COMMAND", required=True)
-    add_rows(group, "queue", {"dequeue": dequeue})
-    command(group, "ls", list_queues, "list the queues and their contents")
+    add_rows(group, "queue", {"dequeue": dequeue, "configure": configure})
+    command(group, "list", list_queues, "list the queues and their contents")
     dead = command(group, "dlq", dead_letters, "show dead letters, put them back, or delete them")
     dead.add_argument("queue", metavar="QUEUE")
     what = dead.add_mutually_exclusive_group()
@@ -35,6 +35,15 @@ def dequeue(client: "Client", args: argparse.Namespace) -> int:
     return 0 if found else 1
 
 
+def configure(client: "Client", args: argparse.Namespace) -> int:
+    """Configure."""
+    if args.lease is args.max_attempts is None:
+        return fail("say what to set: give --lease or --max-attempts", 2)
+    ask(client, args, "queue_configure")
+    print_facts(args, {"queue": json_bytes(argument(args.queue))}, None, "OK")
+    return 0
+
+
 def list_queues(client: "Client", args: argparse.Namespace) -> int:
     """Print all queues."""
     queues = list(client.queues.list())
@@ -42,7 +51,7 @@ def list_queues(client: "Client", args: argparse.Namespace) -> int:
         print_json(queues)
         return 0
     for queue in queues:
-        name = queue["name"] if isinstance(queue["name"], str) else queue["name"]["base64"]
+        name = name_text(queue["name"])
         if args.format == "raw":
             print(name)
         else:
@@ -54,9 +63,12 @@ def dead_letters(client: "Client", args: argparse.Namespace) -> int:
     """Show, put back, or delete."""
     queue = argument(args.queue)
     if args.requeue is not None:
-        print_count(args, client.queues.requeue(queue, args.requeue), "put back {} messages")
-    elif args.delete is not None:
-        print_count(args, client.queues.delete_dead(queue, args.delete or None), "deleted {} messages")
-    else:
-        print_messages(args, client.queues.dead_letters(queue))
+        count = client.queues.requeue(queue, args.requeue)
+        print_count(args, count, "put back {} messages")
+        return unless_missing(args.requeue, count, "seqs")
+    if args.delete is not None:
+        count = client.queues.delete_dead(queue, args.delete or None)
+        print_count(args, count, "deleted {} messages")
+        return unless_missing(args.delete, count, "seqs") if args.delete else 0
+    print_messages(args, client.queues.dead_letters(queue))
     return 0

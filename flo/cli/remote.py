@@ -7,7 +7,8 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from flo.cli import EXIT_CANNOT_CONNECT, EXIT_REFUSED
+from flo.cli import EXIT_CANNOT_CONNECT
+from flo.cli.output import fail
 from flo.limits import VALUE_BYTES_MAX
 
 if TYPE_CHECKING:
@@ -74,10 +75,15 @@ def whole(low: int, high: int) -> Callable[[str], int]:
 U32, U64, I64 = whole(0, (1 << 32) - 1), whole(0, (1 << 64) - 1), whole(-(1 << 63), (1 << 63) - 1)
 
 
-def command(commands: Any, name: str, action: Action, summary: str, epilog: str = "") -> argparse.ArgumentParser:
-    """Add a command that speaks to a server; the caller adds its own arguments."""
+def command(commands: Any, name: str, action: Action, summary: str) -> argparse.ArgumentParser:
+    """Add a command that speaks to a server; the caller adds its own arguments. `list` is `ls` as well."""
+    listing = name == "list"
     parser: argparse.ArgumentParser = commands.add_parser(
-        name, help=summary, description=summary[:1].upper() + summary[1:] + ".", epilog=epilog or None, parents=[remote_flags()]
+        name,
+        help=summary,
+        description=summary[:1].upper() + summary[1:] + "." + (" The command ls is the same." if listing else ""),
+        parents=[remote_flags()],
+        aliases=["ls"] if listing else [],
     )
     parser.set_defaults(run=lambda args: run(action, args))
     return parser
@@ -101,7 +107,7 @@ def run(action: Action, args: argparse.Namespace) -> int:
         with client:
             return action(client, args)
     except Unauthorized as e:
-        return fail(f"{e}" if args.secret_file else f"{e}; name the file that holds it with --secret-file")
+        return fail(e if args.secret_file else "this server has a secret; name the file that holds it with --secret-file")
     except Disconnected as e:
         return fail(str(e), EXIT_CANNOT_CONNECT)
     except FloError as e:
@@ -117,22 +123,17 @@ def _client(args: argparse.Namespace) -> "Client":
     return client
 
 
-def fail(sentence: str, status: int = EXIT_REFUSED) -> int:
-    """Print an error; returns the exit status."""
-    print(f"flo: {sentence}", file=sys.stderr)
-    return status
-
-
 def _hint(host: str, port: int) -> str:
     """The remedy if no Flo server answers there."""
     found = identify(host, port)
     if found is None:
         return f". Is a server running there? `flo server start --port {port}` starts one."
-    return f". {found}"
+    return f". {found}" if found else ""
 
 
 def identify(host: str, port: int) -> str | None:
-    """A sentence about the program that listens there, judged by its greeting and its answer to a line; None if nothing can be reached."""
+    """A sentence about the program that listens there, judged by its greeting and its answer to a line; "" for a Flo that has already said
+    why it does not serve this client, None if nothing can be reached."""
     try:
         with socket.create_connection((host, port), PROBE_SECONDS) as sock:
             sock.settimeout(PROBE_SECONDS)
@@ -149,6 +150,10 @@ def identify(host: str, port: int) -> str | None:
     shown = said.split(b"\n")[0].strip()[:60].decode("utf-8", "replace")
     if b"flo_version:" in said:
         return "A Flo server listens there but does not answer in time; try a longer --timeout."
+    if said.startswith(b"-DENIED this Flo"):
+        return ""
+    if said.startswith(b"-ERR max number of clients"):
+        return "The server there has as many clients as its max_connections allows; try again later."
     if said.startswith((b"$", b"-")):
         version = next((line for line in said.decode("utf-8", "replace").split() if line.startswith("redis_version")), shown)
         return f"A Redis server, or another program that speaks RESP, answered there ({version}); give Flo's port with --port."

@@ -7,7 +7,7 @@ import argparse
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from flo.cli.output import json_bytes, line, print_bytes, print_json, time_text
+from flo.cli.output import fail, json_bytes, line, print_bytes, print_json, say, time_text
 from flo.cli.remote import Action, argument, command, value_argument, whole
 from flo.given import RANGES
 from flo.operations import DECLARED, OPERATIONS
@@ -43,9 +43,13 @@ def add_arguments(parser: argparse.ArgumentParser, declared: Declared, shown: Co
             parser.add_argument(name, help=help, **_form(declared, name))
         elif name in declared.required:
             parser.add_argument(name, help=help, **({"metavar": name.upper()} | _option_form(declared, option)))
-        elif name == shown.last:
-            parser.add_argument(name, help=help, nargs="?", **({"metavar": name.upper()} | _option_form(declared, option)))
         elif help is not None:
+            if name == shown.last:
+                left_out = argparse.SUPPRESS if option.form == "bytes" else None  # argparse would read the first one as a number
+                form = {"metavar": name.upper()} | _option_form(declared, option)
+                parser.add_argument(name, help=help, nargs="?", default=left_out, **form)
+                if left_out is None:
+                    continue
             to = either if option.name in declared.row.either else parser
             to.add_argument("--" + name.replace("_", "-"), help=help, **_option_form(declared, option))
 
@@ -120,9 +124,12 @@ def ask(client: "Client", args: argparse.Namespace, operation: str) -> Any:
 
 
 def _action(declared: Declared, shown: Command) -> Action:
+    named = next((name for name in declared.names if name != declared.key and name not in declared.options), "")
+
     def act(client: "Client", args: argparse.Namespace) -> int:
-        _print(args, declared, shown, ask(client, args, declared.row.name))
-        return 0
+        result = ask(client, args, declared.row.name)
+        _print(args, declared, shown, result)
+        return unless_missing(getattr(args, named), result, named) if shown.prints == "count" and named else 0
 
     return act
 
@@ -154,9 +161,15 @@ def print_facts(args: argparse.Namespace, facts: dict[str, Any], value: Any, tex
         print_json(facts)
     elif args.format == "text":
         shown = text.format(value, **vars(args))
-        print(shown.removesuffix("s") if value == 1 else shown)
+        say(shown.removesuffix("s") if value == 1 else shown)
     elif value is not None:
         print(value)
+
+
+def unless_missing(named: list[Any], count: int, nouns: str) -> int:
+    """Exit 1, and say so, if fewer things were found than were named."""
+    missing = len(named) - count
+    return fail(f"nothing was found for {missing} of {len(named)} {nouns}") if missing else 0
 
 
 def print_count(args: argparse.Namespace, count: int, text: str) -> None:
@@ -171,7 +184,7 @@ def print_table(args: argparse.Namespace, result: dict[str, Any]) -> None:
         print_json(result)
         return
     for name, value in result.items():
-        print(f"{name}\t{value}" if args.format == "raw" else f"{name:<14}{value}")
+        say(f"{name}\t{value}" if args.format == "raw" else f"{name:<14}{value}")
 
 
 def print_messages(args: argparse.Namespace, messages: "list[Message]") -> None:

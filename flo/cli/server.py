@@ -7,11 +7,11 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import flo
-from flo.cli.output import duration_text, print_json, size_text
+from flo.cli.output import duration_text, fail, print_json, say, size_text
 from flo.cli.remote import command
-from flo.config import SettingRow, load, setting_rows
+from flo.config import SettingRow, load, setting_rows, unknown_variables
 from flo.errors import FloError
-from flo.operator_log import OperatorLog
+from flo.operator_log import OperatorLog, escaped
 from flo.systemd import EXTEND_USEC, Notifier, activated_socket
 
 if TYPE_CHECKING:
@@ -62,12 +62,13 @@ def run_start(args: argparse.Namespace) -> int:
         listener = activated_socket(os.environ)
         settings, source = load(args.config, os.environ, vars(args))
         operator_log = OperatorLog(settings.log_level, settings.log_format)
+        for sentence in unknown_variables(os.environ):
+            operator_log.write("warning", sentence)
         began = time.monotonic()
         teller = _Teller(operator_log, sys.stderr.isatty() and settings.log_format != "json", manager)
         server = Server(settings, operator_log, on_progress=teller.tell, listener=listener)
     except (FloError, OSError) as e:
-        print(f"flo: {e}", file=sys.stderr)
-        return 1
+        return fail(e)
     took = time.monotonic() - began
 
     def ready() -> None:
@@ -99,7 +100,7 @@ def run_start(args: argparse.Namespace) -> int:
             ]
             if source:
                 lines.insert(1, f"  settings    {source}")
-            print("\n".join(lines), file=sys.stderr, flush=True)
+            print("\n".join(map(escaped, lines)), file=sys.stderr, flush=True)
         if server.connection_limit < settings.max_connections:
             server.log("warning", f"only {server.descriptor_limit} file descriptors may be open: too few for max_connections")
 
@@ -116,8 +117,7 @@ def run_start(args: argparse.Namespace) -> int:
     try:
         server.run(ready)
     except FloError as e:
-        print(f"flo: {e}", file=sys.stderr)
-        return 1
+        return fail(e)
     return 0
 
 
@@ -165,5 +165,5 @@ def show_status(client: "Client", args: argparse.Namespace) -> int:
         "log": f"{log['segments']} segments, index {log['last_index']}, {log['syncs']} syncs",
     }
     for name, text in rows.items():
-        print(f"{name}\t{text}" if args.format == "raw" else f"{name:<12}{text}")
+        say(f"{name}\t{text}" if args.format == "raw" else f"{name:<12}{text}")
     return 0

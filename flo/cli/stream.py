@@ -3,8 +3,8 @@
 import argparse
 from typing import TYPE_CHECKING, Any
 
-from flo.cli.output import print_json, size_text
-from flo.cli.remote import U32, argument, command, fail, whole
+from flo.cli.output import fail, json_bytes, name_text, print_json, say, size_text
+from flo.cli.remote import U32, argument, command, whole
 from flo.cli.rows import add_rows, ask, print_count, print_record, print_records, stream_id_argument
 from flo.limits import LIST_ITEMS_MAX
 
@@ -29,7 +29,7 @@ def add(commands: Any, summary: str) -> None:
     read.add_argument("--limit", type=LIMIT, help="how many. Default: 100; all with --follow")
     read.add_argument("--block", type=U32, metavar="MS", help="wait so many ms for the first record; 0 for ever")
     read.add_argument("--follow", action="store_true", help="go on with new records, until interrupted")
-    command(group, "ls", list_streams, "list the streams and their contents")
+    command(group, "list", list_streams, "list the streams and their contents")
     groups = group.add_parser("group", help="consumer groups: see flo stream group --help", description="Consumer groups of a stream.")
     add_rows(
         groups.add_subparsers(metavar="COMMAND", required=True),
@@ -75,10 +75,10 @@ def show_info(client: "Client", args: argparse.Namespace) -> int:
     info = ask(client, args, "stream_info")
     found = {"first_id": str(info.first), "last_id": str(info.last), "records": info.records, "bytes": info.size, "groups": info.groups}
     if args.format == "json":
-        print_json({"stream": args.stream, **found})
+        print_json({"stream": json_bytes(argument(args.stream)), **found})
         return 0
     for name, value in found.items():
-        print(f"{name}\t{value}" if args.format == "raw" else f"{name:<10}{value}")
+        say(f"{name}\t{value}" if args.format == "raw" else f"{name:<10}{value}")
     return 0
 
 
@@ -89,7 +89,7 @@ def list_streams(client: "Client", args: argparse.Namespace) -> int:
         print_json(streams)
         return 0
     for stream in streams:
-        name = stream["name"] if isinstance(stream["name"], str) else stream["name"]["base64"]
+        name = name_text(stream["name"])
         if args.format == "raw":
             print(name)
         else:
@@ -118,14 +118,10 @@ def group_pending(client: "Client", args: argparse.Namespace) -> int:
         return 0
     for one in found["pending"]:
         times = "once" if one["deliveries"] == 1 else f"{one['deliveries']} times"
-        print(f"{one['id']}\t{_name(one['consumer'])}\tdelivered {times}, {one['idle_ms']} ms ago")
+        print(f"{one['id']}\t{name_text(one['consumer'])}\tdelivered {times}, {one['idle_ms']} ms ago")
     for one in found["dead"]:
-        print(f"{one['id']}\t{_name(one['consumer'])}\tdead after {one['deliveries']} deliveries")
+        print(f"{one['id']}\t{name_text(one['consumer'])}\tdead after {one['deliveries']} deliveries")
     return 0
-
-
-def _name(shown: Any) -> str:
-    return shown if isinstance(shown, str) else str(shown["base64"])
 
 
 def group_info(client: "Client", args: argparse.Namespace) -> int:
@@ -136,7 +132,7 @@ def group_info(client: "Client", args: argparse.Namespace) -> int:
         return 0
     consumers = found.pop("consumers")
     rows = [(name, "unknown" if value is None else value) for name, value in found.items()]
-    rows += [("consumer", f"{_name(one['name'])}: {one['pending']} pending, idle for {one['idle_ms']} ms") for one in consumers]
+    rows += [("consumer", f"{name_text(one['name'])}: {one['pending']} pending, idle for {one['idle_ms']} ms") for one in consumers]
     for name, value in rows:
-        print(f"{name}\t{value}" if args.format == "raw" else f"{name:<16}{value}")
+        say(f"{name}\t{value}" if args.format == "raw" else f"{name:<16}{value}")
     return 0

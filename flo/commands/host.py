@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
 from flo.commands.progress import Progress
+from flo.commands.tallies import Tallies
 from flo.config import Settings
 from flo.engine import Engine
 from flo.waits import Waits
@@ -125,6 +126,7 @@ class Host(Protocol):
     engine: Engine
     settings: Settings
     counters: Counters
+    tallies: Tallies
     secret: bytes | None
     port: int
     run_id: str
@@ -156,6 +158,9 @@ class Host(Protocol):
 
     def known(self, connection: Peer) -> None:
         """A connection has shown its protocol: it is no newcomer any more."""
+
+    def set_slow(self, connection: Peer, slow: bool) -> None:
+        """The connection's requests take long, or no longer do: others are served first."""
 
     def call_later(self, seconds: float, callback: Callable[[], None]) -> Timer:
         """Call `callback` in a turn that begins so many seconds from now."""

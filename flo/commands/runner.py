@@ -14,13 +14,16 @@ from collections import deque
 from collections.abc import Callable, Generator
 from time import monotonic, time
 from types import GeneratorType
-from typing import Any, Final, NamedTuple
+from typing import Any, ClassVar, Final, NamedTuple
 
 from flo.commands.host import Host, Peer, SlowEntry
+from flo.commands.tallies import Tally
 from flo.errors import Fatal, InternalError, LogFailed, NotFound, Overloaded, Refusal, trace_of
 from flo.limits import OUTPUT_BYTES_MAX
 
-MONITOR_ARGUMENT_BYTES_MAX = 1024  # quoting costs 0.2 us a byte, and everyone waits for it
+SLOW_SECONDS = 0.004  # of parsing and executing in one go: most of a turn, which one long request or a long pipeline takes
+MONITOR_ARGUMENT_BYTES_MAX = 1024  # quoting costs up to 0.03 us a byte, and everyone waits for it
+MONITOR_LINE_BYTES_MAX = 16 << 10  # of a request of many arguments
 SLOW_ARGUMENTS_MAX = 32  # SLOWLOG keeps this many arguments, cut to this many bytes
 SLOW_ARGUMENT_BYTES_MAX = 128
 DUE_SLICE = 500  # waits answered in one turn of a connection: 3 us each
@@ -137,6 +140,9 @@ def _nothing() -> None:
 class Session(ABC):
     """One connection's requests. A protocol's session adds `decode`, `parse`, and the looks of replies."""
 
+    protocol: ClassVar[str]  # for counts
+    generic: ClassVar[frozenset[Handler]]  # handlers that execute more than one command
+
     def __init__(self, host: Host, peer: Peer) -> None:
         self.host = host
         self.peer = peer
@@ -150,10 +156,12 @@ class Session(ABC):
         self.busy = False  # a job, a held reply's timer, or a wait must end before the next request may start
         self.job: Job | None = None
         self._job_request: Any = None
+        self._job_seconds = 0.0  # of its slices so far
         self.waits: dict[Wait, None] = {}
         self.due: deque[Wait] = deque()  # to be answered
         self.output_room = OUTPUT_BYTES_MAX
         self.executed = 0
+        self.slow = False  # its last requests took long
         self.unfinished = False  # whether the start of a request is kept
         self.length_known = False  # … and the length of what is missing
         self.held = 0  # bytes of memory it keeps
@@ -195,7 +203,11 @@ class Session(ABC):
 
     @abstractmethod
     def name_of(self, request: Any) -> str:
-        """The command or operation, for people."""
+        """The command or operation, for people; empty where there is no such command."""
+
+    def rejects(self, e: Refusal, request: Any) -> bool:
+        """Whether the refusal kept the request from its command: it is malformed, or the client may not send it."""
+        return False
 
     @abstractmethod
     def words_of(self, request: Any) -> list[bytes] | None:
@@ -223,6 +235,7 @@ class Session(ABC):
         """Execute the requests in `data`, as far as they are whole and may run; returns how much of it was taken.
 
         `output_room` is how many bytes of replies may be added before execution should stop."""
+        began = monotonic()
         self.halted = self.yielded = False
         self.output_room = output_room
         at, size = 0, len(data)
@@ -254,10 +267,14 @@ class Session(ABC):
             self.execute([call])
         if careful:
             self.note_unfinished()
+        took = monotonic() - began
+        if took > SLOW_SECONDS or self.slow:
+            self._note_speed(took > SLOW_SECONDS)
         return at
 
     def body_received(self, count: int, output_room: int) -> None:
         """`count` bytes were received where `body_room` said; executes the request if they made it whole."""
+        began = monotonic()
         self.halted = self.yielded = False
         self.output_room = output_room
         try:
@@ -268,6 +285,9 @@ class Session(ABC):
             return
         if call is not None:
             self.execute([call])
+            took = monotonic() - began
+            if took > SLOW_SECONDS or self.slow:
+                self._note_speed(took > SLOW_SECONDS)
         self.note_unfinished()
 
     def answer_due(self, output_room: int) -> None:
@@ -302,6 +322,7 @@ class Session(ABC):
         log, deadline, monitors = host.engine.log, host.tick_deadline, host.monitors
         slower = host.settings.slowlog_slower_than  # us; below 0 for never
         slow = slower * 1e-6 if slower >= 0 else float("inf")
+        tallies = host.tallies.by_handler
         emit = self.peer.out.append
         done = 0
         before = monotonic()
@@ -323,9 +344,15 @@ class Session(ABC):
             else:
                 room -= self.accept(reply, request)
             now = monotonic()
-            if now - before >= slow:
-                self._note_slow(now - before, request)
+            took = now - before
             before = now
+            tally = tallies.get(handler) or self.tally_of(request, handler)
+            tally.calls += 1
+            tally.seconds += took
+            if self.job is not None:
+                self._job_seconds = took
+            elif took >= slow:
+                self._note_slow(took, request)
             if self.halted or not self.ordinary:
                 break
             if room < 0 or now > deadline:
@@ -334,13 +361,38 @@ class Session(ABC):
         self.output_room = room
         self.executed += done
         host.counters.commands += done
-        self.last_command = self.name_of(request)
+        self.last_command = self.name_of(request) or self.last_command
         return done
+
+    def _note_speed(self, slow: bool) -> None:
+        """Others are served before a connection whose requests take longer than a turn, as long as they do."""
+        if slow != self.slow:
+            self.slow = slow
+            if self.authenticated:  # else it is a newcomer, or has a timer
+                self.host.set_slow(self.peer, slow)
 
     def refused(self, e: Refusal, request: Any) -> bytes:
         """The reply of a request that was refused."""
-        self.counters.errors += type(e) is not NotFound  # a miss is an answer
+        if type(e) is not NotFound:  # a miss is an answer
+            self.count_error(e.code, request, self.rejects(e, request))
         return self.refusal(e, request)
+
+    def count_error(self, code: str, request: Any, rejected: bool = False) -> None:
+        """Count an error that is answered to a request, which was `rejected` before it reached its command."""
+        self.counters.errors += 1
+        self.host.tallies.count_error(code)
+        tally = self.tally_of(request)
+        tally.failed += not rejected
+        tally.rejected += rejected
+        tally.calls -= rejected
+
+    def tally_of(self, request: Any, handler: Handler | None = None) -> Tally:
+        """The counts of the request's command, which `handler` executes."""
+        tallies = self.host.tallies
+        tally = tallies.of(self.protocol, self.name_of(request))
+        if handler is not None and handler not in self.generic:
+            tallies.by_handler[handler] = tally
+        return tally
 
     def failed(self, e: Exception, request: Any, appended: int) -> bytes:
         """The reply of a request that met a defect, when the log's next index was `appended` before it. Raises where memory and log may no
@@ -350,7 +402,7 @@ class Session(ABC):
         host = self.host
         if host.engine.log.next_index != appended:
             raise Fatal(f"{self.name_of(request)} failed after it had appended to the log") from e
-        self.counters.errors += 1
+        self.count_error(InternalError.code, request)
         host.log("error", f"{self.name_of(request)} failed; it was answered with an error", traceback=trace_of(e))
         return self.refusal(InternalError("internal error: the server's log has the details"), request)
 
@@ -360,7 +412,7 @@ class Session(ABC):
             self.job, self._job_request = reply, request
             self.busy = self.halted = True
             before = len(self.peer.out)
-            if self.resume():  # most need no second slice
+            if self._slice():  # most need no second one
                 self.halted = self.busy
                 return sum(map(len, self.peer.out[before:]))
             return 0
@@ -385,6 +437,16 @@ class Session(ABC):
 
     def resume(self) -> bool:
         """Do one more slice of the job; returns whether it has ended, its reply then being out."""
+        request, before = self._job_request, monotonic()
+        ended = self._slice()
+        took = monotonic() - before
+        self._job_seconds += took
+        self.tally_of(request).seconds += took
+        if ended and 0 <= self.host.settings.slowlog_slower_than <= self._job_seconds * 1e6:
+            self._note_slow(self._job_seconds, request)
+        return ended
+
+    def _slice(self) -> bool:
         job, request = self.job, self._job_request
         assert job is not None
         appended = self.host.engine.log.next_index
@@ -419,8 +481,7 @@ class Session(ABC):
         words = self.words_of(request)
         if words is None:
             return
-        shown = " ".join(map(quoted, words))
-        line = f"+{time():.6f} [{self.database} {self.peer.address}] {shown}\r\n".encode()
+        line = f"+{time():.6f} [{self.database} {self.peer.address}] {line_of(words)}\r\n".encode()
         for peer in tuple(self.host.monitors):
             peer.push(line)
 
@@ -440,13 +501,25 @@ class Session(ABC):
             host.slow.pop(0)
 
 
+def line_of(words: list[bytes]) -> str:
+    """A request as MONITOR shows it: its words quoted, cut where it is long."""
+    shown: list[str] = []
+    room = MONITOR_LINE_BYTES_MAX
+    for at, word in enumerate(words):
+        if room < 0:
+            shown.append(f"... ({len(words) - at} more arguments)")
+            break
+        shown.append(quoted(word))
+        room -= len(shown[-1])
+    return " ".join(shown)
+
+
 def quoted(word: bytes) -> str:
     """A word as MONITOR shows it: printable, in double quotes, cut where it is long."""
     if len(word) > MONITOR_ARGUMENT_BYTES_MAX:
         word = word[:MONITOR_ARGUMENT_BYTES_MAX] + b"... (%d more bytes)" % (len(word) - MONITOR_ARGUMENT_BYTES_MAX)
-    shown = "".join(
-        {0x22: '\\"', 0x5C: "\\\\", 0x0A: "\\n", 0x0D: "\\r", 0x09: "\\t", 0x07: "\\a", 0x08: "\\b"}.get(byte)
-        or (chr(byte) if 0x20 <= byte < 0x7F else f"\\x{byte:02x}")
-        for byte in word
-    )
-    return f'"{shown}"'
+    return f'"{word.decode("latin-1").translate(_SHOWN)}"'
+
+
+_SHOWN = {byte: f"\\x{byte:02x}" for byte in (*range(0x20), *range(0x7F, 0x100))}
+_SHOWN |= {0x22: '\\"', 0x5C: "\\\\", 0x0A: "\\n", 0x0D: "\\r", 0x09: "\\t", 0x07: "\\a", 0x08: "\\b"}

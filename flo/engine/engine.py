@@ -430,9 +430,10 @@ class Engine:
 
     # -- the one way to change state ---------------------------------------------------------------
 
-    def admit(self, size: int, adds: bool) -> None:
-        """Check that records of `size` bytes may be appended. Raises `Overloaded` or `OutOfMemory`."""
-        if adds and self.memory_full:
+    def admit(self, size: int, adds: bool, grows: bool = True) -> None:
+        """Check that records of `size` bytes may be appended: `adds` says whether they add to the log, `grows` whether to memory too.
+        Raises `Overloaded` or `OutOfMemory`."""
+        if adds and grows and self.memory_full:
             raise OutOfMemory(
                 f"the {self.settings.max_memory} bytes of max_memory are used: writes that add are refused; "
                 "delete something, let keys expire, or raise max_memory"

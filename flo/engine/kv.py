@@ -17,7 +17,7 @@ from flo.engine.bulk_kv import BulkValues
 from flo.engine.operation import operation
 from flo.engine.part import Database, Part
 from flo.engine.waiting import Watch, Watches
-from flo.errors import BadRequest, Conflict, Damaged, NotFound, Overloaded, WrongKind
+from flo.errors import BadRequest, Conflict, Damaged, NotFound, OutOfRange, Overloaded, WrongKind
 from flo.limits import ATOMIC_ITEMS_MAX, KEY_BYTES_MAX, LIST_BYTES_MAX, VALUE_BYTES_MAX
 from flo.store import jsonpath
 from flo.store.deadlines import SECOND_MS
@@ -43,7 +43,8 @@ from flo.store.kv import (
     found_in,
 )
 from flo.store.lazy import DAMAGED
-from flo.store.ordered import WAITING_MIN
+from flo.store.ordered import PLACES, WAITING_MIN, Position
+from flo.store.pattern import read_pattern
 from flo.ual.record import (
     FAMILY_KV,
     FAMILY_MASK,
@@ -65,9 +66,9 @@ HISTORY_SLICE = 64  # versions read from the log in one slice: 10 us each from a
 HISTORY_SLICE_BYTES = 1 << 20
 SWEEP_KEYS = 200  # expired keys buried in one slice: 3 us each
 RANDOM_TRIES = 100
-CURSORS_MAX = 10_000  # cursors remembered at once
-CURSOR_BYTES_MAX = 4 << 20  # of their keys
-CURSOR_BYTES = 180  # of a cursor besides its key, which it keeps in memory even after the key is deleted
+CURSORS_MAX = 10_000  # numbers of cursors kept besides two for each leaf
+CURSOR_BYTES_MAX = 16 << 20
+CURSOR_BYTES = 280  # of one besides its key, which stays in memory with it where that was deleted
 CURSOR_MAX = 1 << 53
 
 LEAN_BYTES = DEADLINE_BYTES = 8
@@ -96,34 +97,47 @@ class Version(NamedTuple):
 
 
 class Cursors:
-    """Positions of scans under numbers that any client can hold (below 2^53), valid on every connection.
+    """Numbers for positions of walks (flo.store.ordered), that any client can hold (below 2^53), good on any connection.
 
-    At most CURSORS_MAX and CURSOR_BYTES_MAX are remembered; the oldest are dropped first. A scan whose cursor was dropped starts over.
+    A number stands for a key that a leaf ended below, and a place in that leaf. All walks share one number for one such key, so there are
+    about as many as leaves. A number is known however long its walk pauses, and whatever is scanned meanwhile. It is forgotten only once
+    CURSORS_MAX leaves more than there are were made and removed since. A walk with a forgotten one starts over.
     """
 
     def __init__(self) -> None:
-        self._positions: OrderedDict[int, bytes] = OrderedDict()
+        self._bounds: OrderedDict[int, bytes] = OrderedDict()  # the one given out longest ago first
+        self._numbers: dict[bytes, int] = {}
         self._bytes = 0
-        self._next = int.from_bytes(os.urandom(4), "little") | 1  # random: a cursor from before a restart should match no new one
+        self._next = int.from_bytes(os.urandom(4), "little") | 1  # a cursor from before a restart should not name another position
 
-    def remember(self, key: bytes) -> int:
-        """A cursor for the position after `key`."""
-        cursor = self._next
-        self._next = cursor + 1 if cursor + 1 < CURSOR_MAX else 1
-        self._positions[cursor] = key
-        self._bytes += len(key)
-        while len(self._positions) > CURSORS_MAX or self._bytes > CURSOR_BYTES_MAX:
-            self._bytes -= len(self._positions.popitem(last=False)[1])
-        return cursor
+    def number(self, position: Position, leaves: int) -> int:
+        """The cursor of a position, where there are that many leaves."""
+        bound, place = position
+        number = self._numbers.get(bound)
+        if number is None:
+            number, self._next = self._next, self._next + 1 if self._next + 1 < CURSOR_MAX // PLACES else 1
+            self._numbers[bound], self._bounds[number] = number, bound
+            self._bytes += len(bound)
+            while len(self._bounds) > CURSORS_MAX + 2 * leaves or self._bytes > CURSOR_BYTES_MAX:
+                self._forget(self._bounds.popitem(last=False)[1])
+        else:
+            self._bounds.move_to_end(number)
+        return number * PLACES + place
+
+    def _forget(self, bound: bytes) -> None:
+        del self._numbers[bound]
+        self._bytes -= len(bound)
 
     @property
     def accounted(self) -> int:
-        """Bytes of memory accounted to the cursors."""
-        return self._bytes + CURSOR_BYTES * len(self._positions)
+        """Bytes of memory accounted to them."""
+        return self._bytes + CURSOR_BYTES * len(self._bounds)
 
-    def position(self, cursor: int) -> bytes | None:
-        """The key that a cursor is after; None if the cursor is not remembered."""
-        return self._positions.get(cursor)
+    def position(self, cursor: int) -> Position:
+        """Where a cursor stands; the start of a walk where it is not known."""
+        number, place = divmod(cursor, PLACES)
+        bound = self._bounds.get(number)
+        return (b"", 0) if bound is None else (bound, place)
 
 
 class KeyValue(Part):
@@ -182,13 +196,15 @@ class KeyValue(Part):
 
     # Every record of a key is packed in the next three methods, and nowhere else.
 
-    def _write(self, key: bytes, value: bytes, kind: int, deadline: int) -> int:
-        """Set the key's value and deadline (ms, 0 for none); returns the version. Raises `Overloaded`, `OutOfMemory`."""
+    def _write(self, key: bytes, value: bytes, kind: int, deadline: int, grows: bool = True) -> int:
+        """Give the key a value, and a deadline (ms, 0 for none); returns the version. `grows` is whether memory does. Raises `Overloaded`,
+        `OutOfMemory`."""
         engine, store, key_size = self.engine, self.store, len(key)
         log, now = engine.log, engine.now
         size = HEADER_BYTES + key_size + len(value)
         if log.pending_bytes + size > engine.adds_until:
-            self._admit(key, value)
+            # the record, and the tombstone of what has expired
+            engine.admit(2 * (RECORD_MARGIN_BYTES + key_size) + len(value), adds=True, grows=grows)
         if self.ended:
             self.check_namespace()
         shard = store.shards[hash(key) & SHARD_MASK]
@@ -219,7 +235,7 @@ class KeyValue(Part):
         engine, log = self.engine, self.engine.log
         size = HEADER_BYTES + LEAN_BYTES + len(key) + DEADLINE_BYTES
         if log.pending_bytes + size > engine.adds_until:
-            engine.admit(RECORD_MARGIN_BYTES + len(key), adds=True)
+            engine.admit(RECORD_MARGIN_BYTES + len(key), adds=True, grows=False)
         if self.ended:
             self.check_namespace()
         version, holder, store = entry[-VERSION_BYTES:-1] + NO_FLAGS, entry_holder(entry), self.store
@@ -248,10 +264,6 @@ class KeyValue(Part):
         if self.watches.by_name:
             self._tell(key)
         return index
-
-    def _admit(self, key: bytes, value: bytes) -> None:
-        """Check that there is room to write a value: its record, and a tombstone if the key has expired."""
-        self.engine.admit(2 * (RECORD_MARGIN_BYTES + len(key)) + len(value), adds=True)
 
     def entry(self, key: bytes) -> bytes | None:
         """The key's entry (flo.store.kv), None if the key is missing or expired. An expired key is buried, since a request is about to be
@@ -428,10 +440,8 @@ class KeyValue(Part):
                     self._end(key)
             yield
 
-    def scan_job(self, prefix: bytes, after: bytes | None, limit: int) -> Generator[None, None, tuple[list[bytes], bool]]:
-        """The next keys with `prefix`, ascending, after `after` (None: from the first): (keys, whether there may be more). Looks at `limit`
-        keys, so it may return fewer. Yields until all values are read after a start, while it folds new keys into order, and between
-        slices."""
+    def _all_in_order(self) -> Generator[None, None, None]:
+        """Yields until a scan finds every key that is there now."""
         yield from self.all_read()
         wanted = self.store.ordered.added
         while self.store.ordered.folded < wanted:
@@ -441,6 +451,12 @@ class KeyValue(Part):
                 yield
                 if self.store.ordered is not ordered:
                     break  # flushed meanwhile
+
+    def scan_job(self, prefix: bytes, after: bytes | None, limit: int) -> Generator[None, None, tuple[list[bytes], bool]]:
+        """The next keys with `prefix`, ascending, after `after` (None: from the first): (keys, whether there may be more). Looks at `limit`
+        keys, so it may return fewer. Yields until all values are read after a start, while it folds new keys into order, and between
+        slices."""
+        yield from self._all_in_order()
         found, more = self.store.ordered.page(prefix, after, min(limit, SCAN_SLICE))
         while more and found and len(found) < limit:
             yield
@@ -449,6 +465,20 @@ class KeyValue(Part):
             if not keys:
                 break
         return found, more
+
+    def walk_job(self, prefix: bytes, cursor: int, limit: int) -> Generator[None, None, tuple[list[bytes], int]]:
+        """(about `limit` keys with `prefix`, the cursor to go on with; 0 at the end), from a cursor that this gave (0: from the start).
+        Every key that is there all the time is found, in no order; some may have died. Yields as `scan_job`."""
+        yield from self._all_in_order()
+        at: Position | None = self.cursors.position(cursor)
+        found: list[bytes] = []
+        while at is not None and limit > 0:
+            if found:
+                yield
+            keys, at = self.store.ordered.walk(prefix, at, min(limit, SCAN_SLICE))
+            found += keys
+            limit -= SCAN_SLICE
+        return found, 0 if at is None else self.cursors.number(at, self.store.ordered.leaf_count)
 
     def live_keys(self, keys: Iterable[bytes]) -> list[bytes]:
         """The live ones of `keys`. The loop repeats `entry`'s code, since KEYS, SCAN and EXISTS ask for thousands of keys at once."""
@@ -460,17 +490,22 @@ class KeyValue(Part):
         ]
 
     @operation
-    def scan(self, prefix: bytes = b"", after: bytes | None = None, limit: int = 100) -> tuple[list[bytes], bool]:
+    def scan(
+        self, prefix: bytes = b"", after: bytes | None = None, limit: int = 100, pattern: bytes | None = None
+    ) -> tuple[list[bytes], bool]:
         """(up to `limit` live keys with `prefix` after the key `after`, ascending; whether there may be more). Pass the last key as `after`
-        to go on."""
+        to go on. With a `pattern` (flo.store.pattern), only the keys that match it. Raises `BadRequest`."""
         self.read_all()
+        wanted = read_pattern(b"*" if pattern is None else pattern)
+        start = wanted.within(prefix)
         found: list[bytes] = []
-        while True:
-            keys, more = run_job(self.scan_job(prefix, after, limit - len(found)))
-            found += self.live_keys(keys)
+        while start is not None:
+            keys, more = run_job(self.scan_job(start, after, limit - len(found)))
+            found += self.live_keys(filter(wanted.matches, keys))
             if not more or len(found) >= limit:
                 return found, more
             after = keys[-1]
+        return [], False
 
     # -- writing -----------------------------------------------------------------------------------
 
@@ -574,7 +609,7 @@ class KeyValue(Part):
     @operation
     def incr(self, key: bytes, delta: int = 1) -> tuple[int, int]:
         """Add to a counter; a missing key counts as 0. Returns (value, version). Keeps the deadline. Raises `WrongKind` if the value is not
-        an integer, `Conflict` if the result exceeds 64 bits."""
+        an integer, `OutOfRange` if the result exceeds 64 bits."""
         entry, value, deadline = self.entry(key), 0, 0
         if entry is None:
             check_sizes(key, b"")
@@ -591,7 +626,7 @@ class KeyValue(Part):
                 value = current
         value += delta
         if not I64_MIN <= value <= I64_MAX:
-            raise Conflict("increment or decrement would overflow", entry_version(entry) if entry is not None else 0)
+            raise OutOfRange("increment or decrement would overflow", entry_version(entry) if entry is not None else 0)
         return value, self._write(key, b"%d" % value, COUNTER, deadline)
 
     @operation
@@ -620,8 +655,8 @@ class KeyValue(Part):
             return False
         check_sizes(target, found.value)
         if move:
-            self.engine.admit(2 * (RECORD_MARGIN_BYTES + len(target)) + len(found.value) + len(source), adds=True)
-        self._write(target, found.value, found.kind, found.deadline)
+            self.admit_keeps(2 * (RECORD_MARGIN_BYTES + len(target)) + len(found.value) + len(source))
+        self._write(target, found.value, found.kind, found.deadline, grows=not move)
         if move:
             self._bury(source)
         return True
@@ -669,7 +704,7 @@ class KeyValue(Part):
         try:
             entry = self._document(key)
             self._check_version(entry, cas)
-        except Conflict:
+        except (Conflict, WrongKind):
             jsonpath.parse_path(path)  # a malformed path or value is a `BadRequest` whatever the key holds
             jsonpath.parse(value)
             raise
@@ -703,7 +738,7 @@ class KeyValue(Part):
             self.admit_frees(RECORD_MARGIN_BYTES + len(key))
             return self._bury(key)
         check_sizes(key, left)
-        return self._write(key, left, JSON, entry_deadline(entry))
+        return self._write(key, left, JSON, entry_deadline(entry), grows=False)
 
     # -- expiry ------------------------------------------------------------------------------------
 

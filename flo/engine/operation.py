@@ -114,6 +114,8 @@ def _take(annotation: Any) -> Take:
 
 
 def _number(given: Any, what: str) -> int:
+    if what == "seq" and hasattr(given, "receipt"):
+        given = given.seq  # a message stands for its seq
     return ranged(given, what, *_RANGES.get(what, _WIDEST))
 
 
@@ -135,7 +137,7 @@ def _take_tuple(takes: Sequence[Take]) -> Take:
     """A `Take` of a tuple, such as a receipt."""
 
     def take(given: Any, what: str) -> tuple[Any, ...]:
-        row = several(given, what)
+        row = several(getattr(given, "receipt", given), what)  # a message stands for its receipt
         if len(row) != len(takes):
             raise TypeError(f"the {what} {told(given, what)}; give a tuple of {len(takes)}")
         return tuple(take(each, what) for take, each in zip(takes, row, strict=True))

@@ -54,7 +54,7 @@ class Database(Protocol):
     def clock_ahead(self) -> int:
         """By how many ms the stamps are ahead of the wall clock."""
 
-    def admit(self, size: int, adds: bool) -> None:
+    def admit(self, size: int, adds: bool, grows: bool = True) -> None:
         """Check that records of `size` bytes may be appended. Raises `Overloaded` or `OutOfMemory`."""
 
     def write(self, record: Record) -> int:
@@ -130,6 +130,11 @@ class Part:
         """Check that there is room for records of `size` bytes that add. Raises `Overloaded`, `OutOfMemory`."""
         if self.engine.log.pending_bytes + size > self.engine.adds_until:
             self.engine.admit(size, adds=True)
+
+    def admit_keeps(self, size: int) -> None:
+        """The same of records that add to the log and not to memory. Raises `Overloaded`."""
+        if self.engine.log.pending_bytes + size > self.engine.adds_until:
+            self.engine.admit(size, adds=True, grows=False)
 
     def admit_frees(self, size: int) -> None:
         """Check that there is room for records of `size` bytes that free. Raises `Overloaded`."""

@@ -103,6 +103,11 @@ class Message(NamedTuple):
     time: int
     payload: bytes
 
+    @property
+    def receipt(self) -> "Receipt":
+        """The receipt of this delivery; it acknowledges no later one."""
+        return self.seq, self.attempts
+
 
 def _pack_transition(priority: int, attempts: int, deadline: int, base: int) -> bytes:
     """The state of a lease or a return; a `base` of 0 stands for none, and is left out."""

@@ -318,6 +318,31 @@ class Streams(Part):
         self.admit_adds(SIDE_BYTES + len(name))
         self._write_state(name, None, **bounds)
 
+    def set_last(self, name: bytes, last: int, added: int | None, max_deleted: int | None) -> None:
+        """Raise the stream's last id, the number of records it ever had, and the highest id that was deleted (None: as it is), for a stream
+        that is copied from elsewhere. Neither number goes back. Raises `BadRequest`, worded as Redis words it where Redis refuses too."""
+        stream = self.store.find(name)
+        if stream is None:
+            raise BadRequest("no such key")
+        if stream.max_deleted > last:
+            raise BadRequest("The ID specified in XSETID is smaller than current max_deleted_entry_id")
+        if last < self._last_id(name):
+            raise BadRequest("The ID specified in XSETID is smaller than the target stream top item")
+        if added is not None and added < stream.count:
+            raise BadRequest("The entries_added specified in XSETID is smaller than the target stream length")
+        if last < stream.last:
+            raise BadRequest(f"the last id of the stream is {id_text(stream.last).decode()}, and it never goes back; choose a higher one")
+        if added is not None and added < stream.added:
+            raise BadRequest(f"the stream had {stream.added} records, and the count never goes back; choose a higher one")
+        self.admit_adds(SIDE_BYTES + len(name))
+        self._write_state(
+            name,
+            stream,
+            last=last,
+            added=stream.added if added is None else added,
+            max_deleted=max_deleted or stream.max_deleted,
+        )
+
     @operation
     def delete(self, name: bytes) -> bool:
         """Remove the stream with its groups; returns whether it existed."""

@@ -199,10 +199,11 @@ class KeyOperations(Operations):
         answer="value i64, version u64",
         summary="Adds to a counter; a missing counter counts as 0. Keeps the deadline.",
         refusals="CONFLICT if the value is not a number, or past 64 bits",
+        needs_kind=True,
         command=Command("kv incr", "add to a counter", "fields", help={"delta": "the number to add. Default: 1"}, last="delta"),
     )
     def incr(self, key: Text, delta: int = 1) -> Counter:
-        """Add to a counter; returns (value, version). Raises `Conflict` if the value is not a number, or past 64 bits."""
+        """Add to a counter; returns (value, version). Raises `WrongKind` if the value is not a number, or would pass 64 bits."""
 
     @operation(
         "kv_json_get",
@@ -210,10 +211,11 @@ class KeyOperations(Operations):
         answer="version u64, value rest",
         summary="Reads a document, or the part at a path.",
         refusals="NOT_FOUND for the key or the path; CONFLICT if the value is not a document",
-        command=Command("kv jget", "print a JSON document, or part of one", "value", help={"path": PATH_HELP}),
+        needs_kind=True,
+        command=Command("kv jget", "print a JSON document, or part of one", "value", help={"path": PATH_HELP}, last="path"),
     )
     def json_get(self, key: Text, path: Text = b"$") -> Entry:
-        """(version, JSON text at the path). Raises `NotFound`, `Conflict`."""
+        """(version, JSON text at the path). Raises `NotFound`, and `WrongKind` if the key holds no document."""
 
     @operation(
         "kv_json_set",
@@ -223,16 +225,19 @@ class KeyOperations(Operations):
         answer="version u64",
         summary="Sets a document, or the part at a path.",
         refusals="NOT_FOUND if the path's parent is missing; CONFLICT",
+        needs_kind=True,
         command=Command(
             "kv jset",
             "set a JSON document, or part of one",
             "version",
             "OK, version {}",
             {"value": "a JSON text; - reads it from standard input", "path": PATH_HELP},
+            "path",
         ),
     )
     def json_set(self, key: Text, value: Text, path: Text = b"$", *, cas: int | None = None) -> int:
-        """Set the JSON text at the path; returns the document's version."""
+        """Set the JSON text at the path; returns the document's version. Raises `NotFound` if the path's parent is missing, `WrongKind` if
+        the key holds no document, `Conflict` if it has another version than `cas`."""
 
     @operation(
         "kv_json_del",
@@ -241,10 +246,11 @@ class KeyOperations(Operations):
         answer="version u64",
         summary="Deletes a document, or the part at a path.",
         refusals="NOT_FOUND; CONFLICT",
-        command=Command("kv jdel", "delete a JSON document, or part of one", "version", "deleted, version {}", {"path": PATH_HELP}),
+        needs_kind=True,
+        command=Command("kv jdel", "delete a JSON document, or part of one", "version", "deleted, version {}", {"path": PATH_HELP}, "path"),
     )
     def json_delete(self, key: Text, path: Text = b"$", *, cas: int | None = None) -> int:
-        """Delete the JSON at the path; returns the version."""
+        """Delete the JSON at the path; returns the version. Raises `NotFound`, `WrongKind`, `Conflict`."""
 
     @operation(
         "kv_touch",

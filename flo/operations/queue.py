@@ -4,7 +4,8 @@
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-from flo.given import Text, several
+from flo.errors import BadRequest
+from flo.given import Text, several, text
 from flo.limits import DEQUEUE_MAX, LIST_ITEMS_MAX
 from flo.operations.row import Call, Operations, call, operation
 from flo.proto.row import Command, Resp
@@ -29,15 +30,27 @@ class Message(NamedTuple):
         return self.seq, self.attempts
 
 
-Receipt = Message | tuple[int, int] | int  # an int is a seq: the present lease, whoever holds it
+Receipt = Message | tuple[int, int] | str | bytes | int  # text is `seq-attempt`; a seq alone is the present lease, whoever holds it
 
 
 def _receipt(receipt: Receipt) -> Any:
-    return receipt.receipt if isinstance(receipt, Message) else (receipt, 0) if isinstance(receipt, int) else receipt
+    if isinstance(receipt, Message):
+        return receipt.receipt
+    if isinstance(receipt, (str, bytes)):
+        seq, dash, attempt = text(receipt, "receipt").partition("-")
+        if not all(half.isascii() and half.isdigit() for half in ((seq, attempt) if dash else (seq,))):
+            raise BadRequest(f"{receipt!r} is not a receipt; give a Message, (seq, attempt) or text such as '7-1'")
+        return int(seq), int(attempt or 0)
+    return (receipt, 0) if isinstance(receipt, int) else receipt
+
+
+def _seq(message: Message | int) -> int:
+    return message.seq if isinstance(message, Message) else message
 
 
 class QueueOperations(Operations):
-    """The operations on queues. A receipt is a `Message` or (seq, attempt); a seq alone stands for the present lease, whoever holds it."""
+    """The operations on queues. A receipt is a `Message`, (seq, attempt), or the text `seq-attempt`; a seq alone stands for the present
+    lease, whoever holds it."""
 
     @operation(
         "queue_enqueue",
@@ -177,9 +190,10 @@ class QueueOperations(Operations):
         layout=SEQS,
         answer="requeued u32",
         summary="Puts dead letters back into the queue; their failed deliveries no longer count.",
+        item=_seq,
     )
-    def requeue(self, queue: Text, seqs: Iterable[int]) -> int:
-        """Put dead letters back; returns how many were found."""
+    def requeue(self, queue: Text, seqs: Iterable[Message | int]) -> int:
+        """Put dead letters back, each given by its `Message` or its seq; returns how many were found."""
 
     @operation(
         "queue_dlq_delete",
@@ -189,9 +203,10 @@ class QueueOperations(Operations):
         value_note="empty means all",
         answer="deleted u32",
         summary="Deletes dead letters.",
+        item=_seq,
     )
-    def delete_dead(self, queue: Text, seqs: Iterable[int] | None = None) -> int:
-        """Delete dead letters (None: all); returns how many."""
+    def delete_dead(self, queue: Text, seqs: Iterable[Message | int] | None = None) -> int:
+        """Delete dead letters, each given by its `Message` or its seq (None: all); returns how many."""
 
     @operation(
         "queue_stats",
@@ -227,6 +242,15 @@ class QueueOperations(Operations):
         0x2C,
         "queues.configure",
         summary="Sets a queue's own lease, or its maximum of attempts.",
+        command=Command(
+            "queue configure",
+            "set a queue's own lease, or after how many deliveries a message that fails is dead",
+            "done",
+            help={
+                "lease": "the length of a lease",
+                "max_attempts": "make a message that fails a dead letter after so many deliveries; 0: never",
+            },
+        ),
         resp=Resp(
             "QCONFIG",
             "Set a queue's own lease, or after how many deliveries a message that fails becomes a dead letter; 0 for never.",

@@ -22,7 +22,7 @@ from functools import cached_property, partial, wraps
 from types import GenericAlias, UnionType
 from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar, cast, get_args
 
-from flo.errors import BadRequest, FloError, NotFound
+from flo.errors import BadRequest, Conflict, FloError, NotFound, WrongKind
 from flo.given import RANGES, data, flag, ranged, several, told
 from flo.operations.ids import to_wire
 from flo.operations.options import BY_NAME as OPTION_BY_NAME
@@ -96,6 +96,8 @@ class Call(Generic[T]):
         error = error_of(response)
         if self._missing is not None and isinstance(error, NotFound):
             return self._missing()
+        if isinstance(error, Conflict) and self.operation.needs_kind and self._options.get("cas_version") in (None, error.version):
+            raise WrongKind(str(error), error.version)  # there was no condition, or it held: it is what the key holds
         raise error
 
 
@@ -134,6 +136,7 @@ def operation(
     waits: bool = False,
     also: int = 0,
     refusals: str = "",
+    needs_kind: bool = False,
     item: Callable[[Any], Any] | None = None,
     decode: Callable[..., Any] | None = None,
     command: Command | None = None,
@@ -177,6 +180,7 @@ def operation(
             bool(value_parameter) and value_parameter not in required,
             command,
             resp,
+            needs_kind,
         )
         assert name not in BY_NAME, f"{name} is declared twice"
         OPERATIONS.append(row)

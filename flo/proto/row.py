@@ -32,7 +32,7 @@ class Command(NamedTuple):
     prints: str
     text: str = ""  # the answer as a sentence; `{}` is the number in it, or an argument by its name
     help: Mapping[str, str] = {}  # of flags and arguments, by the name in a program
-    last: str = ""  # an option that is the last argument and may be left out
+    last: str = ""  # an option that may be the last argument, without its flag
 
 
 class Resp(NamedTuple):
@@ -75,6 +75,7 @@ class Operation(NamedTuple):
     value_optional: bool = False  # an empty value stands for None
     command: Command | None = None
     resp: Resp | None = None
+    needs_kind: bool = False  # whether it is refused as CONFLICT where the key holds another kind of value
 
     @property
     def codes(self) -> tuple[int, ...]:

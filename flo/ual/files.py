@@ -28,14 +28,19 @@ class Files:
     """The real file system. Descriptors are plain ints; every failure is an `OSError`."""
 
     def make_dir(self, path: str) -> None:
-        """Create `path` and its parents, readable by the owner only; syncs the parent of each, so that they are durable."""
+        """Create `path` and its parents, readable by the owner only; syncs the parent of each, so that they are durable. Raises
+        `NotADirectoryError` if one of them is a file."""
         missing = []
         path = os.path.abspath(path)
         while not os.path.isdir(path):
             missing.append(path)
             path = os.path.dirname(path)
         for path in reversed(missing):
-            os.mkdir(path, mode=0o700)
+            try:
+                os.mkdir(path, mode=0o700)
+            except FileExistsError:
+                if not os.path.isdir(path):
+                    raise NotADirectoryError(errno.ENOTDIR, "it is a file; name a directory", path) from None
             self.sync_dir(os.path.dirname(path))
 
     def names(self, path: str) -> list[str]:
@@ -61,11 +66,11 @@ class Files:
 
     def create(self, path: str) -> int:
         """Open `path` for reading and writing, new and empty."""
-        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        return _open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC)
 
     def open(self, path: str, writable: bool = False) -> int:
         """Open an existing `path`."""
-        return os.open(path, (os.O_RDWR if writable else os.O_RDONLY) | os.O_CLOEXEC)
+        return _open(path, os.O_RDWR if writable else os.O_RDONLY)
 
     def close(self, fd: int) -> None:
         os.close(fd)
@@ -185,7 +190,7 @@ class Files:
 
         Raises `DirectoryInUse` with the holder if another process has the lock.
         """
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        fd = _open(path, os.O_RDWR | os.O_CREAT)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
@@ -196,9 +201,19 @@ class Files:
         return fd
 
 
+def _open(path: str, flags: int) -> int:
+    """Open a file of a data directory, but no symbolic link: by one, whoever may write there could have Flo empty another file."""
+    try:
+        return os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    except OSError as e:
+        if e.errno == errno.ELOOP:
+            raise OSError(errno.ELOOP, "it is a symbolic link, which Flo does not follow in a data directory", path) from None
+        raise
+
+
 def _in_use(path: str) -> DirectoryInUse:
     try:
-        with open(path, encoding="ascii", errors="replace") as lock:
+        with open(_open(path, os.O_RDONLY), encoding="ascii", errors="replace") as lock:
             holder = lock.readline(HOLDER_CHARACTERS_MAX).strip()
     except OSError:
         holder = ""

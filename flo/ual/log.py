@@ -415,6 +415,11 @@ class Log:
         return sum(segment.size for segment in self._segments)
 
     @property
+    def history_size(self) -> int:
+        """How many of these bytes are history, which a start does not read."""
+        return sum(each.history.size for each in self._segments if isinstance(each, Base) and each.history is not None)
+
+    @property
     def room_is_scarce(self) -> bool:
         """Whether a compaction may find the disk full before it is done."""
         return self._spare is None or self.files.free(self.directory) < PLENTY_BYTES

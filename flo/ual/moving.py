@@ -25,6 +25,7 @@ class Moved(NamedTuple):
 
     before: int
     after: int
+    history: int  # of the bytes after
     sentence: str
 
 
@@ -55,6 +56,7 @@ def move(files: Files, directory: str, out: str, *, now: int, depth: int, age: i
         try:
             for replacement in compact(files, directory, sources, now=now, depth=depth, age=age, out=out):
                 made.append(replacement.entry)  # noqa: PERF401  the bases made before a failure are removed
+            history = sum(files.size_of(os.path.join(out, entry.history)) for entry in made if entry.history)
             after = sum(files.size_of(os.path.join(out, name)) for entry in made for name in entry.files)
             made.append(ManifestEntry(file_name(last + 1), last + 1))
             Segment.create(files, out, os.urandom(16), last + 1, SEGMENT_BYTES).close()
@@ -66,4 +68,4 @@ def move(files: Files, directory: str, out: str, *, now: int, depth: int, age: i
             raise
     finally:
         lock.release()
-    return Moved(before, after, found.sentence)
+    return Moved(before, after, history, found.sentence)

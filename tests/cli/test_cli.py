@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from flo.cli import GROUPS, build_parser
+from flo.server import FULL, LOOPBACK_ONLY
 from tests.support.processes import ROOT, FloProcess, RedisProcess
 
 Result = subprocess.CompletedProcess[bytes]
@@ -102,6 +103,71 @@ def test_documents(run: Run) -> None:
     assert (missing.returncode, missing.stdout) == (1, b"")
 
 
+def test_a_path_is_the_last_argument_or_a_flag(run: Run) -> None:
+    assert run("kv", "jset", "path", '{"a": [1]}').returncode == 0
+    assert run("kv", "jset", "path", "2", "$.a[0]").returncode == 0
+    assert run("kv", "jget", "path", "$.a").stdout == run("kv", "jget", "path", "--path", "$.a").stdout == b"[2]\n"
+    assert run("kv", "jget", "--path", "$.a", "path").stdout == b"[2]\n"
+    assert run("kv", "jdel", "path", "$.a").returncode == 0
+    assert run("kv", "jget", "path").stdout == b"{}\n"
+
+
+def test_the_flags_of_a_server_stand_anywhere(server: FloProcess) -> None:
+    port = str(server.port)
+    assert flo("kv", "set", "anywhere", "a", "--port", port).returncode == 0
+    for words in (
+        ("--port", port, "kv", "get", "anywhere"),
+        ("kv", "--port", port, "get", "anywhere"),
+        ("kv", f"--port={port}", "get", "anywhere"),
+        ("kv", "get", "--port", port, "anywhere"),
+        ("kv", "-n", "default", "--port", port, "get", "anywhere"),
+        ("--host", "127.0.0.1", "kv", "--port", port, "get", "--format", "text", "anywhere"),
+    ):
+        assert flo(*words).stdout == b"a\n", words
+    assert flo("--port", port, "stream", "-n", "default", "group", "--format", "json", "create", "anywhere", "g").returncode == 0
+    assert flo("--port", port, "ping").returncode == 0
+    assert flo("kv", "set", "--port", port, "--", "anywhere", "--port").returncode == 0, "behind -- it is a value"
+    assert flo("kv", "get", "anywhere", "--port", port).stdout == b"--port\n"
+    for wrong in (("--port", "x", "kv", "get", "a"), ("kv", "--prot", port, "get", "a"), ("kv", "--port"), ("--port", port)):
+        assert flo(*wrong).returncode == 2, wrong
+
+
+def test_list_and_ls_are_the_same_in_every_group(run: Run) -> None:
+    run("kv", "set", "listed", "1")
+    run("queue", "enqueue", "listed", "1")
+    run("stream", "append", "listed", "1")
+    for group in ("kv", "queue", "stream", "ns"):
+        one, other = run(group, "list"), run(group, "ls")
+        assert one.returncode == other.returncode == 0 and one.stdout == other.stdout != b"", group
+
+
+def test_a_queue_is_configured(run: Run) -> None:
+    assert run("queue", "configure", "own", "--lease", "5000", "--max-attempts", "3").stdout == b"OK\n"
+    stats = json.loads(run("queue", "stats", "own", "--format", "json").stdout)
+    assert (stats["lease_ms"], stats["max_attempts"]) == (5000, 3)
+    nothing = run("queue", "configure", "own")
+    assert nothing.returncode == 2 and b"--lease or --max-attempts" in nothing.stderr
+
+
+def test_to_acknowledge_or_delete_nothing_exits_1(run: Run) -> None:
+    for number in range(3):
+        run("queue", "enqueue", "nothing", str(number))
+    receipts = [one.split("\t")[0] for one in run("queue", "dequeue", "nothing", "--limit", "3").stdout.decode().splitlines()]
+    assert run("queue", "ack", "nothing", receipts[0]).returncode == 0
+    again = run("queue", "ack", "nothing", receipts[0])
+    assert (again.returncode, again.stdout) == (1, b"removed 0 messages\n")
+    assert again.stderr == b"flo: nothing was found for 1 of 1 receipts\n"
+    assert run("queue", "touch", "nothing", receipts[0], receipts[1]).returncode == 1, "one of them is"
+    assert run("queue", "nack", "nothing", "--dead", *receipts[1:]).returncode == 0
+    seqs = [receipt.partition("-")[0] for receipt in receipts]
+    assert run("queue", "dlq", "nothing", "--requeue", seqs[0], seqs[1]).returncode == 1
+    assert run("queue", "dlq", "nothing", "--delete", seqs[1]).returncode == 1
+    assert run("queue", "dlq", "nothing", "--delete", seqs[2]).returncode == 0
+    assert run("queue", "dlq", "nothing", "--delete").returncode == 0, "all of none"
+    run("stream", "group", "create", "nothing", "g")
+    assert run("stream", "group", "ack", "nothing", "g", "1-1", "--format", "json").returncode == 1
+
+
 def test_conditions_and_time_to_live(run: Run) -> None:
     assert run("kv", "set", "once", "1", "--if-absent").returncode == 0
     again = run("kv", "set", "once", "2", "--if-absent")
@@ -148,7 +214,7 @@ def test_namespaces(run: Run) -> None:
     run("kv", "delete", "k", "-n", "jobs")
     assert run("ns", "delete", "jobs").returncode == 0
     nowhere = run("kv", "get", "k", "-n", "jobs")
-    assert nowhere.returncode == 1 and b"no namespace is bound" in nowhere.stderr
+    assert nowhere.returncode == 1 and nowhere.stderr == b"flo: there is no namespace 'jobs'; create it first\n"
     assert run("ns", "create", "no/slash").returncode == 1
 
 
@@ -204,8 +270,9 @@ def answering(greeting: bytes, answer: bytes) -> tuple[socket.socket, threading.
         (b"SSH-2.0-OpenSSH_9.2\r\n", b"", "An SSH server answered there (SSH-2.0-OpenSSH_9.2)"),
         (b"", b"HTTP/1.1 400 Bad Request\r\n\r\n", "A web server answered there (HTTP/1.1 400 Bad Request)"),
         (b"hello from a game\n", b"", "Another program answered there: 'hello from a game'"),
+        (FULL, b"", "flo: max number of clients reached. The server there has as many clients as its max_connections allows; try"),
     ],
-    ids=["ssh", "http", "other"],
+    ids=["ssh", "http", "other", "full"],
 )
 def test_a_wrong_port_says_what_answered_there(greeting: bytes, answer: bytes, says: str) -> None:
     listener, thread = answering(greeting, answer)
@@ -215,6 +282,16 @@ def test_a_wrong_port_says_what_answered_there(greeting: bytes, answer: bytes, s
     assert says in result.stderr.decode()
     thread.join(10)
     assert not thread.is_alive()
+
+
+@pytest.mark.slow
+def test_a_flo_that_serves_its_own_machine_only_is_taken_for_no_other_program() -> None:
+    listener, thread = answering(LOOPBACK_ONLY, b"")
+    with listener:
+        result = flo("ping", "--port", str(listener.getsockname()[1]))
+    assert result.returncode == 3
+    assert result.stderr.decode().strip() == "flo: " + LOOPBACK_ONLY.decode().strip().removeprefix("-DENIED ")
+    thread.join(10)
 
 
 @pytest.mark.slow
@@ -233,7 +310,8 @@ def test_the_secret(tmp_path: Path) -> None:
         port = ("--port", str(server.port))
         assert flo("ping", *port, "--secret-file", str(secret)).returncode == 0
         without = flo("kv", "get", "a", *port)
-        assert without.returncode == 1 and b"--secret-file" in without.stderr
+        assert without.stderr == b"flo: this server has a secret; name the file that holds it with --secret-file\n"
+        assert without.returncode == 1
         refused = flo("ping", *port, "--secret-file", str(wrong))
         assert refused.returncode == 1 and refused.stderr == b"flo: the secret is wrong\n"
         assert flo("kv", "set", "a", "1", *port, environment={"FLO_SECRET_FILE": str(secret)}).returncode == 0

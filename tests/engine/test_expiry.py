@@ -145,7 +145,7 @@ def test_on_a_disk_that_is_full_it_stays_dead_while_the_process_lives(tmp_path: 
         engine.commit()
         last, admit, holds = engine.log.next_index, engine.log.admit, engine.log.holds
 
-        def admit_none(size: int, adds: bool) -> None:
+        def admit_none(size: int, adds: bool, grows: bool = True) -> None:
             if full:
                 raise Overloaded("full")
             admit(size, adds)

@@ -184,7 +184,7 @@ def test_a_namespace_and_its_cursors_are_accounted(engine: Engine) -> None:
     empty = engine.memory_used() - before
     assert empty > 50_000, "the dicts of its stores"
     for number in range(100):
-        space.kv.cursors.remember(b"%d" % number + b"k" * 1000)
+        space.kv.cursors.number((b"%d" % number + b"k" * 1000, 0), 0)
     assert engine.memory_used() - before - empty > 100_000
     engine.delete_namespace("space")
     assert engine.memory_used() == before

@@ -83,6 +83,9 @@ class Host:
         self.log.hear(self.loses)
         assert before <= self.log.committed <= self.log.written
 
+    def extend(self, deadline: float) -> None:
+        """No request asks."""
+
     def upkeep(self, idle: bool) -> bool:
         """A sweep is an operation of the models."""
         return self.engine.notify() | self.log.upkeep(idle=False)

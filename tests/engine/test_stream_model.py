@@ -517,3 +517,20 @@ def test_dead_letters_of_a_group_are_bounded_and_counted(tmp_path: Any, monkeypa
     with Engine(str(tmp_path), EngineSettings(segment_bytes=1 << 16)) as engine:
         group = engine.streams.groups.need(b"s", b"g")[1]
         assert (list(group.dead), group.evicted) == (ids[3:], 3)
+
+
+def test_a_raised_last_id_outlives_a_restart(tmp_path: Any) -> None:
+    with Engine(str(tmp_path)) as engine:
+        streams = engine.streams
+        streams.append(b"s", b"x", ms=5, seq=0)
+        streams.set_last(b"s", 9 << SEQ_BITS, 12, 4 << SEQ_BITS)
+        with pytest.raises(BadRequest, match="the last id of the stream is 9-0, and it never goes back"):
+            streams.set_last(b"s", 8 << SEQ_BITS, None, None)
+        with pytest.raises(BadRequest, match="the stream had 12 records"):
+            streams.set_last(b"s", 10 << SEQ_BITS, 11, None)
+    for _ in range(2):
+        with Engine(str(tmp_path)) as engine:
+            stream = engine.streams.store.streams[b"s"]
+            assert (stream.last >> SEQ_BITS, stream.added, stream.max_deleted >> SEQ_BITS, stream.count) == (9, 12, 4, 1)
+            with pytest.raises(BadRequest, match="equal or smaller"):
+                engine.streams.append(b"s", b"x", ms=8, seq=0)

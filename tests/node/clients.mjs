@@ -1,7 +1,7 @@
-// Drives one of two Node clients against a Flo server and prints what it saw as one line of JSON.
-// Usage: node clients.mjs ioredis|node-redis PORT
+// Drives one of the Node clients against a Flo server and prints what it saw as one line of JSON.
+// Usage: node clients.mjs ioredis|node-redis-2|node-redis-3|ioredis-cluster|node-redis-cluster PORT
 import Redis from "ioredis";
-import { createClient } from "redis";
+import { createClient, createCluster } from "redis";
 
 const [which, port] = process.argv.slice(2);
 
@@ -74,5 +74,46 @@ async function nodeRedis(RESP) {
   return seen;
 }
 
-const clients = { ioredis, "node-redis-2": () => nodeRedis(2), "node-redis-3": () => nodeRedis(3) };
+async function ioredisCluster() {
+  const cluster = new Redis.Cluster([{ host: "127.0.0.1", port: Number(port) }], { clusterRetryStrategy: null });
+  cluster.on("error", () => {});
+  const seen = {};
+  seen.set = await cluster.set("ioc:hello", "world");
+  seen.get = await cluster.get("ioc:hello");
+  seen.group = await cluster.xgroup("CREATE", "ioc:jobs", "g", "0", "MKSTREAM");
+  for (let at = 0; at < 3; at++) await cluster.xadd("ioc:jobs", "*", "n", at);
+  const [[, records]] = await cluster.xreadgroup("GROUP", "g", "c", "COUNT", 10, "STREAMS", "ioc:jobs", ">");
+  seen.read = records.length;
+  seen.acked = await cluster.xack("ioc:jobs", "g", ...records.map(([id]) => id));
+  seen.left = (await cluster.xpending("ioc:jobs", "g"))[0];
+  await cluster.lpush("ioc:queue", "a");
+  seen.popped = (await cluster.brpop("ioc:queue", 1))[1];
+  seen.groups = (await cluster.xinfo("GROUPS", "ioc:jobs")).length;
+  seen.del = (await cluster.del("ioc:hello")) + (await cluster.del("ioc:jobs"));
+  await cluster.quit();
+  return seen;
+}
+
+async function nodeRedisCluster() {
+  const cluster = createCluster({ rootNodes: [{ socket: { host: "127.0.0.1", port: Number(port) } }] });
+  cluster.on("error", () => {});
+  await cluster.connect();
+  const seen = {};
+  seen.set = await cluster.set("nrc:hello", "world");
+  seen.get = await cluster.get("nrc:hello");
+  seen.group = await cluster.xGroupCreate("nrc:jobs", "g", "0", { MKSTREAM: true });
+  for (let at = 0; at < 3; at++) await cluster.xAdd("nrc:jobs", "*", { n: `${at}` });
+  const [{ messages }] = await cluster.xReadGroup("g", "c", { key: "nrc:jobs", id: ">" }, { COUNT: 10 });
+  seen.read = messages.length;
+  seen.acked = await cluster.xAck("nrc:jobs", "g", messages.map(({ id }) => id));
+  seen.left = (await cluster.xPending("nrc:jobs", "g")).pending;
+  await cluster.lPush("nrc:queue", "a");
+  seen.popped = (await cluster.brPop("nrc:queue", 1)).element;
+  seen.groups = (await cluster.xInfoGroups("nrc:jobs")).length;
+  seen.del = (await cluster.del("nrc:hello")) + (await cluster.del("nrc:jobs"));
+  await cluster.close();
+  return seen;
+}
+
+const clients = { ioredis, "node-redis-2": () => nodeRedis(2), "node-redis-3": () => nodeRedis(3), "ioredis-cluster": ioredisCluster, "node-redis-cluster": nodeRedisCluster };
 console.log(JSON.stringify(await clients[which]()));

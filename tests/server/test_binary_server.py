@@ -178,7 +178,7 @@ def test_the_secret(tmp_path: Path) -> None:
             assert client.kv.put("a", "1") == 1
         with Client(f"flo://{url}") as client:
             assert client.ping("hi") == b"hi"
-            with pytest.raises(Unauthorized, match="give it with auth"):
+            with pytest.raises(Unauthorized, match="this server has a secret"):
                 client.kv.get("a")
         with Client(f"flo://:wrong@{url}") as client, pytest.raises(Unauthorized, match="wrong"):
             client.kv.get("a")

@@ -1,10 +1,11 @@
 """Settings: precedence, units, and errors that name the setting, its source and what is allowed."""
 
+import os
 from pathlib import Path
 
 import pytest
 
-from flo.config import load, parse_duration, parse_size, read_secret, setting_rows
+from flo.config import load, parse_duration, parse_size, read_secret, setting_rows, unknown_variables
 from flo.errors import ConfigError
 
 pytestmark = pytest.mark.computes
@@ -85,7 +86,7 @@ def test_a_secret_others_can_read_is_refused(tmp_path: Path) -> None:
     path.chmod(0o600)
     assert read_secret(str(path)) == b"s3cret"
     path.chmod(0o640)
-    with pytest.raises(ConfigError, match="can be read by other users"):
+    with pytest.raises(ConfigError, match="can be read or written by other users"):
         read_secret(str(path))
     assert read_secret("") is None
 
@@ -93,3 +94,50 @@ def test_a_secret_others_can_read_is_refused(tmp_path: Path) -> None:
 def test_every_setting_has_its_own_names() -> None:
     rows = setting_rows()
     assert len({row.environment for row in rows}) == len({row.full_name for row in rows}) == len(rows)
+
+
+def test_what_is_written_nearly_right_is_told_what_is_right(tmp_path: Path) -> None:
+    path = tmp_path / "flo.toml"
+    path.write_text('[server]\nsecret = "x"\n')
+    with pytest.raises(ConfigError, match=r"Did you mean server\.secret_file\?"):
+        load(str(path), {}, {})
+    right = dict.fromkeys(("FLO_HOST", "FLO_NAMESPACE", "FLO_PORT", "FLO_KV_HISTORY_DEPTH", "HOME"), "1")
+    assert unknown_variables({"FLO_PROT": "1", "FLO_X": ""} | right) == [
+        "the environment variable FLO_PROT is not a setting. Did you mean FLO_PORT?",
+        "the environment variable FLO_X is not a setting.",
+    ]
+
+
+@pytest.mark.parametrize("wrong", ["foo", "foo:", ":9000", "foo:0", "foo:65536", "foo:9000x", "::1:9000", "a b:9000", "9000"])
+def test_what_is_advertised_is_an_address(wrong: str) -> None:
+    with pytest.raises(ConfigError, match=r"server\.advertise is '.*' in --advertise: host:port is expected"):
+        load(None, {}, {"advertise": wrong})
+    for right in ("flo.example.com:9000", "[::1]:9000", ""):
+        assert load(None, {}, {"advertise": right})[0].advertise == right
+
+
+def test_an_empty_address_to_listen_on_is_refused() -> None:
+    for wrong in ("", " "):
+        with pytest.raises(ConfigError, match=r"server\.bind is .*: an address is expected"):
+            load(None, {}, {"bind": wrong})
+
+
+def test_a_secret_is_in_a_regular_file_of_its_owner_and_is_not_blank(tmp_path: Path) -> None:
+    path = tmp_path / "secret"
+    for blank in (b" ", b"\n", b"", b" \t\n"):
+        path.write_bytes(blank)
+        path.chmod(0o600)
+        with pytest.raises(ConfigError, match="that are not all spaces"):
+            read_secret(str(path))
+    path.write_bytes(b"s3cret")
+    for mode in (0o620, 0o602, 0o604):
+        path.chmod(mode)
+        with pytest.raises(ConfigError, match="can be read or written by other users"):
+            read_secret(str(path))
+    path.chmod(0o600)
+    (tmp_path / "link").symlink_to(path)
+    assert read_secret(str(tmp_path / "link")) == b"s3cret", "as Kubernetes mounts it"
+    os.mkfifo(tmp_path / "fifo", 0o600)
+    for other in (tmp_path / "fifo", tmp_path, Path("/dev/null")):
+        with pytest.raises(ConfigError, match=r"is no regular file|can be read or written|Is a directory"):
+            read_secret(str(other))

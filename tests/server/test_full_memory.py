@@ -22,6 +22,7 @@ def test_full_memory(full: FloProcess) -> None:
     with full.start() as server, server.connect() as client, flo_package.Client(f"flo://127.0.0.1:{server.port}") as binary:
         client.command("QENQUEUE", "jobs", "one")
         client.command("XADD", "events", "*", "a", "1")
+        client.command("JSON.SET", "parts", "$", '{"a": 1, "b": 2}')
         count, reply = 0, None
         while not isinstance(reply, ReplyError):
             replies = client.pipeline(*(("SET", f"key-{count + i}", "v" * 1000) for i in range(100)))
@@ -38,6 +39,15 @@ def test_full_memory(full: FloProcess) -> None:
             assert isinstance(refused, ReplyError) and str(refused).startswith("OOM"), command
         with pytest.raises(Overloaded, match="max_memory"):
             binary.kv.put("new", "v")
+        # what keeps as much, or frees, is not refused
+        for command, wanted in (
+            (("EXPIRE", "key-500", "1000"), 1), (("PERSIST", "key-500"), 1), (("GETEX", "key-501", "EX", "1000"), b"v" * 1000),
+            (("GETEX", "key-501", "PERSIST"), b"v" * 1000), (("RENAME", "key-501", "key-502"), b"OK"),
+            (("RENAMENX", "key-502", "key-501"), 1),
+            (("JSON.DEL", "parts", "$.a"), 1), (("JSON.GET", "parts"), b'{"b":2}'),
+            (("PEXPIREAT", "key-501", "1"), 1),
+        ):  # fmt: skip
+            assert client.command(*command) == wanted, command
         assert client.command("GET", "key-1") == b"v" * 1000
         assert client.command("XLEN", "events") == 1
         seq, payload, attempts = client.command("QDEQUEUE", "jobs")[0]

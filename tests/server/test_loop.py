@@ -43,6 +43,9 @@ class Turns:
         self.between(len(self.served))
         self.served.append([])
 
+    def extend(self, deadline: float) -> None:
+        """No request asks."""
+
     def upkeep(self, idle: bool) -> bool:
         return False
 
@@ -145,7 +148,7 @@ def test_newcomers_take_half_of_a_turn_at_most_where_others_want_it(known: int, 
         if not turn:
             new.update(sorted(made.reactor._handlers)[known:])
             for fd in new:
-                made.reactor.newcomer(fd, True)
+                made.reactor.low_priority(fd, True)
 
     made = run(known + newcomers, 60, clock, between)
     for served in made.served[2:]:

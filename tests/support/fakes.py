@@ -10,6 +10,7 @@ from flo.commands.host import Counters, Peer
 from flo.commands.progress import Progress
 from flo.commands.resp import load_table
 from flo.commands.resp.session import RespSession
+from flo.commands.tallies import Tallies
 from flo.config import Settings
 from flo.engine import Engine, EngineSettings
 from flo.waits import Waits
@@ -72,6 +73,7 @@ class FakeHost:
         self.engine = Engine(self.directory, EngineSettings(segment_bytes=1 << 22), manual=True, clock=lambda: self.time)
         self.settings = Settings(slowlog_slower_than=-1)
         self.counters = Counters()
+        self.tallies = Tallies()
         self.secret: bytes | None = None
         self.port, self.run_id, self.loading = 1, "0" * 40, False
         self.progress = Progress()
@@ -94,6 +96,9 @@ class FakeHost:
 
     def known(self, connection: Peer) -> None:
         """There are no newcomers."""
+
+    def set_slow(self, connection: Peer, slow: bool) -> None:
+        """Nobody is served first."""
 
     def call_later(self, seconds: float, callback: Callable[[], None]) -> "FakeTimer":
         self.timers.append(FakeTimer(seconds, callback))

@@ -80,7 +80,7 @@ class Keys:
                 self._write(number)
         self.end += count
         if self.scans:
-            self.kv.cursors.remember(name_of(self.end, self.name_bytes))
+            self.kv.cursors.number((name_of(self.end, self.name_bytes), 0), 0)
 
     def remove(self, part: float) -> None:
         first = self.end - int((self.end - self.first) * part)

@@ -373,8 +373,7 @@ def test_redis_py_scans(client: Any) -> None:
     assert sorted(client.keys("user:1*")) == sorted(name for name in names if name.startswith(b"user:1"))
     assert len(list(client.scan_iter())) == 501
     assert len(list(client.scan_iter(_type="STRING"))) == 501
-    with pytest.raises(redis.ResponseError, match="prefix"):
-        client.keys("us?r")
+    assert sorted(client.keys("us?r:[12]0[^3]")) == sorted(b"user:%d" % n for n in (*range(100, 110), *range(200, 210)) if n % 10 != 3)
 
 
 def test_redis_py_documents_as_plain_commands(client: Any) -> None:
@@ -511,6 +510,35 @@ def test_redis_py_cluster_client(shared_flo: FloProcess) -> None:
         assert cluster.mget_nonatomic("cluster:a", "cluster:missing") == [b"1", None]
         assert cluster.keyslot("foo") == cluster.cluster_keyslot("foo") == 12182
         assert len(cluster.get_nodes()) == 1
+    finally:
+        cluster.close()
+
+
+@pytest.mark.parametrize("protocol", [2, 3])
+def test_a_worker_of_a_cluster_client_finds_the_keys_of_each_command(shared_flo: FloProcess, protocol: int) -> None:
+    """A cluster client asks which arguments are keys before it sends: by COMMAND, and where keys move by COMMAND GETKEYS."""
+    cluster: Any = redis.cluster.RedisCluster(host="127.0.0.1", port=shared_flo.port, protocol=protocol)
+    jobs, queue, other = (f"cluster{protocol}:{name}" for name in ("jobs", "queue", "other"))
+    try:
+        assert cluster.xgroup_create(jobs, "g", "0", mkstream=True) is True
+        for number in range(5):
+            cluster.xadd(jobs, {"n": number})
+        done = 0
+        while found := cluster.xreadgroup("g", "c", {jobs: ">"}, count=2):
+            records = next(iter(found.values()))[0] if protocol == 3 else found[0][1]
+            done += sum(cluster.xack(jobs, "g", ident) for ident, _ in records)
+        assert done == cluster.xlen(jobs) == 5
+        assert len(cluster.xread({jobs: "0"}, count=3)) == 1
+        assert [group["name"] for group in cluster.xinfo_groups(jobs)] == [b"g"]
+        assert [consumer["name"] for consumer in cluster.xinfo_consumers(jobs, "g")] == [b"c"]
+        assert cluster.xgroup_destroy(jobs, "g") == 1
+        cluster.lpush(queue, "a", "b")
+        assert tuple(cluster.brpop([queue], 1)) == (queue.encode(), b"a")
+        assert cluster.set(other, "1") is True
+        assert cluster.memory_usage(other) > 0
+        assert cluster.execute_command("COMMAND GETKEYS", "XREAD", "STREAMS", jobs, "0")[0] in (jobs, jobs.encode())
+        assert cluster.keys(f"cluster{protocol}:o?her") == [other.encode()]
+        assert cluster.delete(jobs, queue, other) == 3
     finally:
         cluster.close()
 
@@ -665,6 +693,12 @@ def test_ioredis(shared_flo: FloProcess) -> None:
     assert seen["json"] == ["OK", "2"]
     assert seen["pipeline"] == [[None, "OK"], [None, 2], [None, "2"]]
     assert seen["quit"] == "OK"
+
+
+@pytest.mark.parametrize("name", ["ioredis-cluster", "node-redis-cluster"])
+def test_a_worker_of_a_node_cluster_client(shared_flo: FloProcess, name: str) -> None:
+    seen = node_client(name, shared_flo.port)
+    assert seen == {"set": "OK", "get": "world", "group": "OK", "read": 3, "acked": 3, "left": 0, "popped": "a", "groups": 1, "del": 2}
 
 
 @pytest.mark.parametrize("protocol", [2, 3])

@@ -59,6 +59,64 @@ SCRIPTS: dict[str, str] = {
         TYPE t
         TYPE t2
     """,
+    "setting the last id": """
+        XSETID s 5-1
+        XADD s 2-1 a 1
+        XADD s 3-1 a 1
+        XSETID s 1-0
+        XSETID s 3-1
+        XSETID s 9-1
+        XINFO STREAM s
+        XADD s 8-0 a 1
+        XSETID s 9-1 ENTRIESADDED 10
+        XSETID s 9-1 MAXDELETEDID 4-1 ENTRIESADDED 12
+        XINFO STREAM s
+        XSETID s 9-1 ENTRIESADDED 1 MAXDELETEDID 4-1
+        XSETID s 9-1 ENTRIESADDED 12 MAXDELETEDID 19-1
+        XSETID s 9-1 ENTRIESADDED -1 MAXDELETEDID 4-1
+        XSETID s 9-1 ENTRIESADDED abc MAXDELETEDID 4-1
+        XSETID s abc
+        XSETID s 9-1 FOO
+        XSETID s 9-1 FOO 1
+        XSETID s +
+        XSETID s
+        XDEL s 3-1
+        XSETID s 2-5
+        XSETID none 1-1 ENTRIESADDED 1 MAXDELETEDID 0-0
+    """,
+    "a stream named twice": """
+        XADD s 1-1 a 1
+        XADD s 2-1 a 2
+        XADD t 1-1 b 1
+        XREAD STREAMS s s 0 0
+        XREAD STREAMS s s 0 1-1
+        XREAD STREAMS s t s 1-1 0 0
+        XREAD COUNT 1 STREAMS s s 0 0
+        XREAD STREAMS s s 0 $
+        XREAD STREAMS s s $ 0
+        XREAD BLOCK 0 STREAMS s s $ 0
+        XREAD BLOCK 5 STREAMS s s $ $
+        XGROUP CREATE s g 0
+        XREADGROUP GROUP g c STREAMS s s > >
+        XREADGROUP GROUP g c STREAMS s s 0 >
+        XREADGROUP GROUP g c STREAMS s s 0 0
+    """,
+    "the ends as ids of a group": """
+        XADD s 1-1 a 1
+        XADD s 2-1 a 2
+        XGROUP CREATE s g 0
+        XGROUP SETID s g -
+        XINFO GROUPS s
+        XREADGROUP GROUP g c COUNT 1 STREAMS s >
+        XGROUP SETID s g +
+        XINFO GROUPS s
+        XREADGROUP GROUP g c STREAMS s >
+        XGROUP SETID s g $
+        XGROUP SETID s g (1
+        XGROUP SETID s g 0-*
+        XGROUP CREATE s g2 -
+        XGROUP CREATE s g3 +
+    """,
     "trimming while adding": """
         XADD s 1-1 a 1
         XADD s 1-2 a 1

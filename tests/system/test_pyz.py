@@ -54,6 +54,16 @@ def test_the_same_bytes_each_time(pyz: Path, tmp_path: Path) -> None:
     assert os.access(pyz, os.X_OK)
 
 
+def test_make_install_puts_the_program_and_its_pages_below_a_prefix(tmp_path: Path) -> None:
+    make = ["make", "install", f"PYTHON={sys.executable}", f"DESTDIR={tmp_path}/root", "PREFIX=/opt/flo tools"]
+    subprocess.run(make, cwd=ROOT, check=True, capture_output=True)
+    there = tmp_path / "root" / "opt" / "flo tools"
+    pages = {path.relative_to(there / "share" / "man").as_posix() for path in there.glob("share/man/*/*")}
+    assert pages == {"man1/flo.1", "man5/flo.toml.5", "man7/flo-protocol.7"}
+    shown = subprocess.run([there / "bin" / "flo", "--version"], capture_output=True, text=True, check=True)
+    assert shown.stdout.startswith("flo ")
+
+
 def test_only_what_the_program_needs_is_in_it(pyz: Path) -> None:
     import zipfile
 

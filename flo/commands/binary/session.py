@@ -35,6 +35,8 @@ SECRET = BY_NAME["auth"]
 class BinarySession(Session):
     """One binary connection."""
 
+    protocol = "binary"
+
     def __init__(self, host: Host, peer: Peer) -> None:
         super().__init__(host, peer)
         self.reader = FrameReader(REQUEST_BYTES, REQUEST_BYTES_MAX if self.authenticated else UNAUTHENTICATED_BYTES_MAX)
@@ -136,6 +138,11 @@ class BinarySession(Session):
         """See `Session`."""
         return request[0].name
 
+    def rejects(self, e: Refusal, request: Request) -> bool:
+        """See `Session`."""
+        *_, options = request
+        return decode.REFUSAL in options
+
     def words_of(self, request: Request) -> list[bytes] | None:
         """See `Session`: the operation, its key and its value, without empty words at the end."""
         operation, _, _, _, key, value, options = request
@@ -160,3 +167,6 @@ def _refuse(session: Any, request: Request) -> Reply:
     *_, options = request
     refusal: Refusal = options[decode.REFUSAL]
     return refusal
+
+
+BinarySession.generic = frozenset((BinarySession.attend, _refuse))

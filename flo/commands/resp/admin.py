@@ -1,4 +1,4 @@
-"""Commands about the server: INFO, CONFIG, COMMAND, MONITOR, SLOWLOG, CLUSTER and what monitoring agents ask."""
+"""Commands about the server: INFO, CONFIG, MONITOR, SLOWLOG, CLUSTER and what monitoring agents ask."""
 
 import os
 import sys
@@ -8,27 +8,21 @@ from time import time_ns
 
 import flo
 from flo.commands.host import Host, resident_bytes
-from flo.commands.resp import load_table, table
 from flo.commands.resp.arguments import integer, syntax_error
 from flo.commands.resp.connection import DATABASES, REDIS_VERSION
-from flo.commands.resp.session import RespSession, wrong_arity
-from flo.commands.resp.table import Command, command
+from flo.commands.resp.session import RespSession, wrong_subcommand
+from flo.commands.resp.table import Sub, command
 from flo.commands.runner import Reply
-from flo.config import assign, setting_rows
+from flo.config import SettingRow, assign, setting_rows
 from flo.errors import BadRequest, ConfigError
 from flo.limits import REQUEST_BYTES_MAX
 from flo.proto import resp
-from flo.proto.resp import EMPTY_ARRAY, OK, ZERO, array, bulk, bulk_array, error, mapping, simple, unordered, verbatim
+from flo.proto.resp import EMPTY_ARRAY, OK, ZERO, array, bulk, bulk_array, error, mapping, verbatim
 from flo.store.kv import KEY_OVERHEAD_BYTES
 from flo.ual.log import ASYNC, SYNC
 
 CLUSTER_SLOTS = 16_384
 NODE_ID_DIGITS = 40  # what cluster clients expect; the directory's id has 32
-
-
-def _unknown_subcommand(args: list[bytes]) -> bytes:
-    name = args[0].decode("latin-1").upper()
-    return error(f"ERR unknown subcommand '{args[1][:64].decode('utf-8', 'replace')}'. Try {name} HELP.")
 
 
 # -- INFO ------------------------------------------------------------------------------------------
@@ -241,7 +235,7 @@ def _config_set(session: RespSession, pairs: list[bytes]) -> bytes:
     host = session.host
     rows = {name: row for row in setting_rows() for name in (row.full_name, row.redis) if name}
     known = _config_values(host)
-    changes = []
+    changes: list[tuple[SettingRow, str]] = []
     for at in range(0, len(pairs), 2):
         name = pairs[at].decode("utf-8", "replace").lower()
         if name not in rows:
@@ -253,6 +247,9 @@ def _config_set(session: RespSession, pairs: list[bytes]) -> bytes:
         value = pairs[at + 1].decode("utf-8", "replace")
         if name == "loglevel":
             value = {"notice": "info", "verbose": "info"}.get(value, value)
+        if any(rows[name] is row for row, _ in changes):
+            shown = pairs[at].decode("utf-8", "replace")
+            return error(f"ERR CONFIG SET failed (possibly related to argument '{shown}') - duplicate parameter")
         changes.append((rows[name], value))
     before = {row.attribute: getattr(host.settings, row.attribute) for row, _ in changes}
     try:
@@ -269,111 +266,32 @@ def _config_set(session: RespSession, pairs: list[bytes]) -> bytes:
 @command(
     "CONFIG",
     -2,
-    "GET pattern … | SET name value … | RESETSTAT",
+    "",
     "Reads settings; changes those that can change while running.",
     group="server",
     since="2.0.0",
-    flags="admin",
+    subcommands={
+        "GET": Sub(-3, "pattern [pattern …]", "Show settings.", "admin noscript loading stale"),
+        "SET": Sub(-4, "name value [name value …]", "Change settings, all or none.", "admin noscript loading stale"),
+        "RESETSTAT": Sub(2, "", "Set the counts of INFO to zero.", "admin noscript loading stale"),
+    },
     differs="Flo's settings by section.name, and by Redis's names where there is one; no REWRITE",
 )
 def config(session: RespSession, args: list[bytes]) -> Reply:
     sub = args[1].upper()
-    if sub == b"GET" and len(args) >= 3:
+    if sub == b"GET":
         patterns = [arg.decode("utf-8", "replace").lower() for arg in args[2:]]
         values = _config_values(session.host)
         found = {k: v for k, v in values.items() if any(fnmatchcase(k, p) for p in patterns)}
         return mapping({k.encode(): bulk(v.encode()) for k, v in found.items()}, session.v3)
-    if sub == b"SET" and len(args) >= 4 and len(args) % 2 == 0:
+    if sub == b"SET":
+        if len(args) % 2:
+            raise syntax_error()
         return _config_set(session, args[2:])
-    if sub == b"RESETSTAT" and len(args) == 2:
-        session.host.counters.reset()
-        session.host.waits.clear()
-        session.host.engine.swept = 0
-        return OK
-    if sub in (b"GET", b"SET", b"RESETSTAT"):
-        return wrong_arity(f"config|{sub.decode()}")
-    return _unknown_subcommand(args)
-
-
-# -- COMMAND ---------------------------------------------------------------------------------------
-
-
-def _command_info(entry: Command, v3: bool) -> bytes:
-    first, last, step = entry.keys
-    flags = [flag for flag in entry.flags if flag not in ("resets", "no_monitor")]
-    categories = [f"@{entry.group}"] + [f"@{flag}" for flag in ("write", "fast", "admin") if flag in flags]
-    return array(
-        [
-            bulk(entry.name.lower().encode()),
-            resp.integer(entry.arity),
-            unordered([simple(flag) for flag in flags], v3),
-            resp.integer(first),
-            resp.integer(last),
-            resp.integer(step),
-            unordered([simple(category) for category in categories], v3),
-            EMPTY_ARRAY,
-            EMPTY_ARRAY,
-            EMPTY_ARRAY,
-        ]
-    )
-
-
-def _command_docs(entry: Command, v3: bool) -> bytes:
-    doc = {
-        b"summary": bulk((entry.differs if entry.refused else entry.summary).encode()),
-        b"since": bulk(entry.since.encode()),
-        b"group": bulk(entry.group.encode()),
-        b"complexity": bulk(b"O(1)" if "fast" in entry.flags else b"O(N)"),
-    }
-    if entry.syntax:
-        argument = {b"name": bulk(b"arguments"), b"type": bulk(b"string"), b"display_text": bulk(entry.syntax.encode())}
-        doc[b"arguments"] = array([mapping(argument, v3)])
-    return mapping(doc, v3)
-
-
-def _getkeys(args: list[bytes]) -> bytes:
-    entry = table.find(args[0])
-    if entry is None:
-        return error("ERR Invalid command specified")
-    count = len(args)
-    if count != entry.arity if entry.arity > 0 else count < -entry.arity:
-        return error("ERR Invalid number of arguments specified for command")
-    first, last, step = entry.keys
-    if not first:
-        return error("ERR The command has no key arguments")
-    end = last if last >= 0 else count + last
-    return bulk_array(args[first : end + 1 : step])
-
-
-@command(
-    "COMMAND",
-    -1,
-    "[COUNT | INFO [name …] | DOCS [name …] | LIST | GETKEYS command …]",
-    "What commands there are.",
-    group="server",
-    since="2.8.13",
-    subcommands={b"COUNT": 2, b"GETKEYS": -3},
-)
-def command_(session: RespSession, args: list[bytes]) -> Reply:
-    v3 = session.v3
-    load_table()
-    served = {name: entry for name, entry in table.COMMANDS.items() if not entry.refused}
-    sub = args[1].upper() if len(args) > 1 else b"INFO"
-    if sub == b"COUNT":
-        return resp.integer(len(served))
-    if sub == b"LIST":
-        return bulk_array([name.lower() for name in served])
-    if sub == b"INFO":
-        if len(args) <= 2:
-            return array([_command_info(entry, v3) for entry in served.values()])
-        entries = [table.find(arg) for arg in args[2:]]
-        return array([_command_info(e, v3) if e else session.nil for e in entries])
-    if sub == b"DOCS":
-        wanted = [table.find(arg) for arg in args[2:]] if len(args) > 2 else list(served.values())
-        return mapping({e.name.lower().encode(): _command_docs(e, v3) for e in wanted if e}, v3)
-    if sub == b"GETKEYS" and len(args) > 2:
-        return _getkeys(args[2:])
-    return _unknown_subcommand(args)
+    session.host.counters.reset()
+    session.host.waits.clear()
+    session.host.engine.swept = 0
+    return OK
 
 
 # -- watching --------------------------------------------------------------------------------------
@@ -396,92 +314,99 @@ def monitor(session: RespSession, args: list[bytes]) -> Reply:
 @command(
     "SLOWLOG",
     -2,
-    "GET [count] | LEN | RESET",
+    "",
     "Commands that took long.",
     group="server",
     since="2.2.12",
-    flags="admin",
-    subcommands={b"LEN": 2, b"RESET": 2},
+    subcommands={
+        "GET": Sub(-2, "[count]", "Show the newest, ten where no count is given; -1 shows all.", "admin loading stale"),
+        "LEN": Sub(2, "", "Show how many there are.", "admin loading stale"),
+        "RESET": Sub(2, "", "Forget them.", "admin loading stale"),
+    },
 )
 def slowlog(session: RespSession, args: list[bytes]) -> Reply:
     host, sub = session.host, args[1].upper()
-    if sub == b"LEN" and len(args) == 2:
+    if sub == b"LEN":
         return resp.integer(len(host.slow))
-    if sub == b"RESET" and len(args) == 2:
+    if sub == b"RESET":
         host.slow.clear()
         return OK
-    if sub == b"GET" and len(args) <= 3:
-        count = integer(args[2], -1, message="count should be greater than or equal to -1") if len(args) == 3 else 10
-        newest = host.slow[::-1]
-        return array(
-            [
-                array(
-                    [
-                        resp.integer(entry.id),
-                        resp.integer(entry.when),
-                        resp.integer(entry.micros),
-                        bulk_array(entry.args),
-                        bulk(entry.peer.encode()),
-                        bulk(entry.name),
-                    ]
-                )
-                for entry in (newest if count < 0 else newest[:count])
-            ]
-        )
-    return _unknown_subcommand(args)
+    if len(args) > 3:
+        raise wrong_subcommand(args)
+    count = integer(args[2], -1, message="count should be greater than or equal to -1") if len(args) == 3 else 10
+    newest = host.slow[::-1]
+    return array(
+        [
+            array(
+                [
+                    resp.integer(entry.id),
+                    resp.integer(entry.when),
+                    resp.integer(entry.micros),
+                    bulk_array(entry.args),
+                    bulk(entry.peer.encode()),
+                    bulk(entry.name),
+                ]
+            )
+            for entry in (newest if count < 0 else newest[:count])
+        ]
+    )
 
 
 @command(
     "LATENCY",
     -2,
-    "LATEST | HISTORY tick | RESET | DOCTOR",
+    "",
     "Turns of the loop that took long.",
     group="server",
     since="2.8.13",
-    flags="admin",
     differs="one event, `tick`",
-    subcommands={b"LATEST": 2, b"HISTORY": 3, b"DOCTOR": 2},
+    subcommands={
+        "LATEST": Sub(2, "", "Show the last of each event.", "admin noscript loading stale"),
+        "HISTORY": Sub(3, "tick", "Show when the event was, and how long it took.", "admin noscript loading stale"),
+        "RESET": Sub(-2, "[tick]", "Forget them.", "admin noscript loading stale"),
+        "DOCTOR": Sub(2, "", "Say in a sentence how it looks.", "admin noscript loading stale"),
+    },
 )
 def latency(session: RespSession, args: list[bytes]) -> Reply:
     host, sub = session.host, args[1].upper()
-    if sub == b"LATEST" and len(args) == 2:
+    if sub == b"LATEST":
         if not host.latency:
             return EMPTY_ARRAY
         when, last = host.latency[-1]
         worst = max(ms for _, ms in host.latency)
         return array([array([bulk(b"tick"), resp.integer(when), resp.integer(last), resp.integer(worst)])])
-    if sub == b"HISTORY" and len(args) == 3:
+    if sub == b"HISTORY":
         items = host.latency if args[2].lower() == b"tick" else []
         return array([array([resp.integer(when), resp.integer(ms)]) for when, ms in items])
     if sub == b"RESET":
         had = bool(host.latency)
         host.latency.clear()
         return resp.integer(int(had))
-    if sub == b"DOCTOR" and len(args) == 2:
-        if not host.latency:
-            text = f"No turn of the loop took {host.settings.latency_threshold} ms or longer."
-        else:
-            worst = max(ms for _, ms in host.latency)
-            text = (
-                f"{len(host.latency)} turns of the loop took {host.settings.latency_threshold} ms or longer, the longest {worst} ms. "
-                "SLOWLOG GET shows long commands; a slow disk shows as long turns without them."
-            )
-        return verbatim(text + "\n", session.v3)
-    return _unknown_subcommand(args)
+    if not host.latency:
+        text = f"No turn of the loop took {host.settings.latency_threshold} ms or longer."
+    else:
+        worst = max(ms for _, ms in host.latency)
+        text = (
+            f"{len(host.latency)} turns of the loop took {host.settings.latency_threshold} ms or longer, the longest {worst} ms. "
+            "SLOWLOG GET shows long commands; a slow disk shows as long turns without them."
+        )
+    return verbatim(text + "\n", session.v3)
 
 
 @command(
     "MEMORY",
     -2,
-    "USAGE key [SAMPLES count] | DOCTOR",
+    "",
     "Memory that a key takes.",
     group="server",
     since="4.0.0",
-    subcommands={b"USAGE": -3, b"DOCTOR": 2},
+    subcommands={
+        "USAGE": Sub(-3, "key [SAMPLES count]", "Show the bytes that a key takes.", "readonly", keys=(2, 2, 1), access="RO"),
+        "DOCTOR": Sub(2, "", "Say in a sentence how it looks."),
+    },
 )
 def memory(session: RespSession, args: list[bytes]) -> Reply:
-    sub = args[1].upper()
-    if sub == b"USAGE":
+    if args[1].upper() == b"USAGE":
         if len(args) > 3:
             if len(args) != 5 or args[3].upper() != b"SAMPLES":
                 raise syntax_error()
@@ -491,9 +416,7 @@ def memory(session: RespSession, args: list[bytes]) -> Reply:
         if found is None:
             return session.nil
         return resp.integer(KEY_OVERHEAD_BYTES + len(args[2]) + len(found.value))
-    if sub == b"DOCTOR" and len(args) == 2:
-        return verbatim("Flo evicts nothing and keeps no caches to tune; see max_memory and INFO memory.\n", session.v3)
-    return _unknown_subcommand(args)
+    return verbatim("Flo evicts nothing and keeps no caches to tune; see max_memory and INFO memory.\n", session.v3)
 
 
 @command("TIME", 1, "", "The server's time: seconds and microseconds.", group="server", since="2.6.0", flags="fast")
@@ -502,22 +425,30 @@ def time_(session: RespSession, args: list[bytes]) -> Reply:
     return bulk_array([b"%d" % (micros // 1_000_000), b"%d" % (micros % 1_000_000)])
 
 
-@command("MODULE", -2, "LIST", "Redis modules: none.", group="server", since="4.0.0", flags="admin")
+@command(
+    "MODULE",
+    -2,
+    "",
+    "Redis modules: none.",
+    group="server",
+    since="4.0.0",
+    subcommands={"LIST": Sub(2, "", "Show the modules: none.", "admin noscript")},
+)
 def module(session: RespSession, args: list[bytes]) -> Reply:
-    return EMPTY_ARRAY if args[1].upper() == b"LIST" else _unknown_subcommand(args)
+    return EMPTY_ARRAY
 
 
 @command(
     "ACL",
     -2,
-    "WHOAMI",
+    "",
     "The user: `default`.",
     group="server",
     since="6.0.0",
-    subcommands={b"WHOAMI": 2},
+    subcommands={"WHOAMI": Sub(2, "", "Show the user's name: `default`.", "noscript loading stale")},
 )
 def acl(session: RespSession, args: list[bytes]) -> Reply:
-    return bulk(b"default") if args[1].upper() == b"WHOAMI" else _unknown_subcommand(args)
+    return bulk(b"default")
 
 
 # -- cluster ---------------------------------------------------------------------------------------
@@ -542,11 +473,18 @@ def _own_address(session: RespSession) -> tuple[str, int]:
 @command(
     "CLUSTER",
     -2,
-    "INFO | MYID | SLOTS | SHARDS | NODES | KEYSLOT key",
+    "",
     "One node that has every slot.",
     group="cluster",
     since="3.0.0",
-    subcommands={b"KEYSLOT": 3, b"MYID": 2, b"INFO": 2, b"SLOTS": 2, b"SHARDS": 2, b"NODES": 2},
+    subcommands={
+        "INFO": Sub(2, "", "Tell about the cluster: one node.", "stale"),
+        "MYID": Sub(2, "", "Show the node's id.", "stale"),
+        "SLOTS": Sub(2, "", "Show which node has which slots.", "stale"),
+        "SHARDS": Sub(2, "", "Show which nodes have which slots, and how they are.", "stale"),
+        "NODES": Sub(2, "", "Show the nodes, a line each.", "stale"),
+        "KEYSLOT": Sub(3, "key", "Show the slot of a key.", "stale"),
+    },
 )
 def cluster(session: RespSession, args: list[bytes]) -> Reply:
     sub, v3 = args[1].upper(), session.v3
@@ -595,9 +533,7 @@ def cluster(session: RespSession, args: list[bytes]) -> Reply:
     if sub == b"NODES":
         line = f"{node.decode()} {name}:{port}@{port + 10000} myself,master - 0 0 1 connected 0-{CLUSTER_SLOTS - 1}\n"
         return verbatim(line, v3)
-    if sub == b"KEYSLOT" and len(args) == 3:
-        return resp.integer(key_slot(args[2]))
-    return _unknown_subcommand(args)
+    return resp.integer(key_slot(args[2]))
 
 
 @command("READONLY", 1, "", "Answers OK: there are no replicas to read from.", group="cluster", since="3.0.0", flags="fast")
@@ -625,10 +561,49 @@ def asking(session: RespSession, args: list[bytes]) -> Reply:
     differs="answers at once; in `sync` every answered write is on disk already",
 )
 def wait(session: RespSession, args: list[bytes]) -> Reply:
-    integer(args[1], 0)
+    integer(args[1])
     if integer(args[2], message="timeout is not an integer or out of range") < 0:
         raise BadRequest("timeout is negative")
     return ZERO
+
+
+@command(
+    "WAITAOF",
+    4,
+    "numlocal numreplicas timeout",
+    "Whether the writes are on disk here, and on how many replicas: there are none.",
+    group="generic",
+    since="7.2.0",
+    flags="blocking",
+    differs="answers at once; in `sync` every answered write is on disk already",
+)
+def waitaof(session: RespSession, args: list[bytes]) -> Reply:
+    local = integer(args[1], 0, 1, "value is out of range, must between 0 and 1")
+    integer(args[2], 0)
+    if integer(args[3], message="timeout is not an integer or out of range") < 0:
+        raise BadRequest("timeout is negative")
+    durability = session.host.engine.log.durability
+    if local and durability not in (SYNC, ASYNC):
+        raise BadRequest("WAITAOF cannot be used when numlocal is set but appendonly is disabled.")
+    return array([resp.integer(int(durability == SYNC)), ZERO])
+
+
+@command("ROLE", 1, "", "The server's role: `master`, with no replicas.", group="server", since="2.8.12", flags="fast")
+def role(session: RespSession, args: list[bytes]) -> Reply:
+    return array([bulk(b"master"), resp.integer(session.host.engine.log.written), EMPTY_ARRAY])
+
+
+@command(
+    "LASTSAVE",
+    1,
+    "",
+    "When everything was last on disk, in Unix seconds: now.",
+    group="server",
+    flags="fast",
+    differs="Flo is always durable",
+)
+def lastsave(session: RespSession, args: list[bytes]) -> Reply:
+    return resp.integer(session.host.engine.now // 1000)
 
 
 # -- the whole of it -------------------------------------------------------------------------------
@@ -690,5 +665,7 @@ def shutdown(session: RespSession, args: list[bytes]) -> Reply:
 
 @command("LOLWUT", -1, "[VERSION version]", "A picture, and the version.", group="server", since="5.0.0", flags="readonly fast")
 def lolwut(session: RespSession, args: list[bytes]) -> Reply:
+    if len(args) > 2 and args[1].upper() == b"VERSION":
+        integer(args[2])
     rows = ["~" * (8 + (at * 7) % 24) for at in range(5)]
     return verbatim("\n".join(rows) + f"\nFlo ver. {flo.__version__}\n", session.v3)

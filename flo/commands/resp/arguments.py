@@ -1,4 +1,4 @@
-"""Reading command arguments: numbers, options, deadlines, patterns. Errors are in Redis's wording: clients match on it."""
+"""Reading command arguments: numbers, options, deadlines. Errors are in Redis's wording: clients match on it."""
 
 import re
 
@@ -33,25 +33,3 @@ def deadline(arg: bytes, unit_ms: int, base: int, name: str) -> int:
     if 0 < value <= DEADLINE_MAX - base:
         return value + base
     raise BadRequest(f"invalid expire time in '{name.lower()}' command")
-
-
-def pattern(arg: bytes) -> tuple[bytes, bool]:
-    """(prefix, True) of `prefix*`, (key, False) of an exact key; a backslash escapes. Raises `BadRequest` for any other pattern."""
-    literal = bytearray()
-    at = 0
-    while at < len(arg):
-        byte = arg[at]
-        if byte == 0x5C and at + 1 < len(arg):
-            literal.append(arg[at + 1])
-            at += 2
-            continue
-        if byte == 0x2A and not arg[at:].strip(b"*"):
-            return bytes(literal), True
-        if byte in b"*?[":
-            raise BadRequest(
-                f"only an exact key or a prefix followed by * is supported as a pattern, not {arg[:64].decode('utf-8', 'replace')!r}; "
-                "escape a literal *, ? or [ with a backslash"
-            )
-        literal.append(byte)
-        at += 1
-    return bytes(literal), False

@@ -2,12 +2,12 @@
 
 from flo.commands.resp.arguments import integer, syntax_error
 from flo.commands.resp.session import MULTI_REFUSAL, RespSession, wrong_arity
-from flo.commands.resp.table import command
+from flo.commands.resp.table import Sub, command
 from flo.commands.runner import Later, Reply
 from flo.commands.secret import FAILURE_SECONDS, is_right
 from flo.errors import BadRequest
 from flo.proto import resp
-from flo.proto.resp import OK, array, bulk, bulk_or_nil, error, mapping
+from flo.proto.resp import OK, bulk, bulk_or_nil, error, mapping
 
 REDIS_VERSION = "7.4.0"  # what clients compare with when they choose commands
 CLIENT_TYPES = (b"normal", b"master", b"replica", b"pubsub")
@@ -229,6 +229,8 @@ def _client_reply(session: RespSession, args: list[bytes]) -> bytes:
     mode = args[2].upper()
     if mode not in (b"ON", b"OFF", b"SKIP"):
         raise syntax_error()
+    if mode == b"ON":
+        session.want_reply(args)
     if mode != b"SKIP":
         session.replies, session.skip_next = mode == b"ON", False
     elif session.replies:
@@ -240,19 +242,25 @@ def _client_reply(session: RespSession, args: list[bytes]) -> bytes:
 @command(
     "CLIENT",
     -2,
-    "ID | SETNAME name | GETNAME | SETINFO attribute value | INFO | LIST | KILL … | NO-EVICT ON|OFF | NO-TOUCH ON|OFF | "
-    "REPLY ON|OFF|SKIP | TRACKING OFF | AUTOACK ON|OFF",
+    "",
     "About this connection and the others.",
     group="connection",
     since="2.4.0",
-    flags="admin resets",
+    flags="resets",
     differs="other subcommands are unknown; TRACKING ON is refused: Flo pushes nothing to caches",
     subcommands={
-        **dict.fromkeys((b"ID", b"GETNAME", b"INFO"), 2),
-        **dict.fromkeys((b"SETNAME", b"NO-EVICT", b"NO-TOUCH", b"REPLY", b"AUTOACK"), 3),
-        b"SETINFO": 4,
-        b"KILL": -3,
-        b"TRACKING": -3,
+        "ID": Sub(2, "", "Show the connection's id.", "noscript loading stale"),
+        "SETNAME": Sub(3, "name", "Give the connection a name.", "noscript loading stale"),
+        "GETNAME": Sub(2, "", "Show the connection's name.", "noscript loading stale"),
+        "SETINFO": Sub(4, "LIB-NAME|LIB-VER value", "Tell which client library this is.", "noscript loading stale"),
+        "INFO": Sub(2, "", "Tell about the connection.", "noscript loading stale"),
+        "LIST": Sub(-2, "[TYPE type | ID id …]", "Tell about all connections.", "admin noscript loading stale"),
+        "KILL": Sub(-3, "address | option value …", "Close connections.", "admin noscript loading stale"),
+        "NO-EVICT": Sub(3, "ON|OFF", "Answer OK: Flo evicts no connections.", "admin noscript loading stale"),
+        "NO-TOUCH": Sub(3, "ON|OFF", "Answer OK: Flo keeps no last access.", "noscript loading stale"),
+        "REPLY": Sub(3, "ON|OFF|SKIP", "Suppress replies.", "noscript loading stale"),
+        "TRACKING": Sub(-3, "OFF", "Answer OK: Flo pushes no invalidations.", "noscript loading stale"),
+        "AUTOACK": Sub(3, "ON|OFF", "Let RPOP and BRPOP acknowledge as they deliver."),
     },
 )
 def client(session: RespSession, args: list[bytes]) -> Reply:
@@ -278,6 +286,7 @@ def client(session: RespSession, args: list[bytes]) -> Reply:
             return error(f"ERR {args[2].decode().lower()} cannot contain spaces, newlines or special characters.")
         session.library[attribute] = args[3]
         return OK
+    session.last_command = session.name_of(args)  # it shows itself
     if sub == b"INFO":
         return resp.verbatim(session.describe() + "\n", session.v3)
     if sub == b"LIST":
@@ -290,34 +299,11 @@ def client(session: RespSession, args: list[bytes]) -> Reply:
         return OK
     if sub == b"REPLY":
         return _client_reply(session, args)
-    if sub == b"TRACKING":
-        if args[2].upper() == b"OFF":
-            return OK
-        if args[2].upper() != b"ON":
-            raise syntax_error()
-        return error("ERR CLIENT TRACKING ON is not supported: Flo pushes no invalidations; leave client-side caching off")
-    return (
-        error(f"ERR unknown subcommand '{args[1][:64].decode('utf-8', 'replace')}'. Try CLIENT HELP.")
-        if sub != b"HELP"
-        else array(
-            [
-                resp.simple(line)
-                for line in (
-                    "CLIENT ID",
-                    "CLIENT SETNAME name",
-                    "CLIENT GETNAME",
-                    "CLIENT SETINFO LIB-NAME|LIB-VER value",
-                    "CLIENT INFO",
-                    "CLIENT LIST [TYPE normal] [ID id …]",
-                    "CLIENT KILL address | option value …",
-                    "CLIENT NO-EVICT ON|OFF",
-                    "CLIENT NO-TOUCH ON|OFF",
-                    "CLIENT REPLY ON|OFF|SKIP",
-                    "CLIENT TRACKING OFF",
-                )
-            ]
-        )
-    )
+    if args[2].upper() == b"OFF":
+        return OK
+    if args[2].upper() != b"ON":
+        raise syntax_error()
+    return error("ERR CLIENT TRACKING ON is not supported: Flo pushes no invalidations; leave client-side caching off")
 
 
 def _client_list(session: RespSession, args: list[bytes]) -> bytes:
@@ -325,7 +311,7 @@ def _client_list(session: RespSession, args: list[bytes]) -> bytes:
     if len(args) > 2:
         option = args[2].upper()
         if option == b"ID" and len(args) > 3:
-            wanted = {integer(arg, 0, message="Invalid client ID") for arg in args[3:]}
+            wanted = {integer(arg, message="Invalid client ID") for arg in args[3:]}
         elif option != b"TYPE" or len(args) != 4 or args[3].lower() not in CLIENT_TYPES:
             raise syntax_error()
         elif args[3].lower() != b"normal":
@@ -367,6 +353,6 @@ def watch(session: RespSession, args: list[bytes]) -> Reply:
     return error(f"ERR {MULTI_REFUSAL}")
 
 
-@command("UNWATCH", 1, "", "Answers OK: nothing is ever watched.", group="transactions", since="2.2.0")
+@command("UNWATCH", 1, "", "Answers OK: nothing is ever watched.", group="transactions", since="2.2.0", flags="fast")
 def unwatch(session: RespSession, args: list[bytes]) -> Reply:
     return OK

@@ -5,7 +5,7 @@ from contextlib import suppress
 from itertools import islice
 
 from flo.commands.resp.arguments import integer, syntax_error
-from flo.commands.resp.session import RespSession
+from flo.commands.resp.session import RespSession, wrong_subcommand
 from flo.commands.resp.streams import (
     by_stream,
     counted,
@@ -21,7 +21,7 @@ from flo.commands.resp.streams import (
     streams_of,
     xinfo_stream,
 )
-from flo.commands.resp.table import command
+from flo.commands.resp.table import Sub, command
 from flo.commands.runner import WAITING, Job, Reply
 from flo.engine.group import MANY_SLICE, Delivery, Groups, check_ids, lag
 from flo.engine.stream import id_text
@@ -60,12 +60,21 @@ def _deliveries(session: RespSession, found: list[Delivery]) -> bytes:
 @command(
     "XGROUP",
     -2,
-    "CREATE stream group id | $ [MKSTREAM] [ENTRIESREAD n] | SETID stream group id | $ [ENTRIESREAD n] | DESTROY stream group | "
-    "CREATECONSUMER stream group consumer | DELCONSUMER stream group consumer",
+    "",
     "Make, move and delete groups and their consumers.",
     group="stream",
     since="5.0.0",
-    subcommands={b"CREATE": -5, b"SETID": -5, b"DESTROY": 4, b"CREATECONSUMER": 5, b"DELCONSUMER": 5},
+    subcommands={
+        "CREATE": Sub(
+            -5, "stream group id | $ [MKSTREAM] [ENTRIESREAD n]", "Make a group.", "write denyoom", keys=(2, 2, 1), access="RW insert"
+        ),
+        "SETID": Sub(-5, "stream group id | $ [ENTRIESREAD n]", "Move a group to an id.", "write", keys=(2, 2, 1)),
+        "DESTROY": Sub(4, "stream group", "Delete a group.", "write", keys=(2, 2, 1), access="RW delete"),
+        "CREATECONSUMER": Sub(5, "stream group consumer", "Make a consumer.", "write denyoom", keys=(2, 2, 1), access="RW insert"),
+        "DELCONSUMER": Sub(
+            5, "stream group consumer", "Delete a consumer and its deliveries.", "write", keys=(2, 2, 1), access="RW delete"
+        ),
+    },
     differs="DELCONSUMER with many deliveries is cut into slices",
 )
 def xgroup(session: RespSession, args: list[bytes]) -> Reply:
@@ -84,31 +93,20 @@ def xgroup(session: RespSession, args: list[bytes]) -> Reply:
                 if read < 0 and read != NOT_COUNTED:
                     raise BadRequest("value for ENTRIESREAD must be positive or -1")
             else:
-                raise _wrong_arguments(args)
+                raise wrong_subcommand(args)
             at += 1
-        start = None if args[4] == b"$" else stream_id(args[4])
         if sub == b"CREATE":
+            start = None if args[4] == b"$" else stream_id(args[4])
             groups.create(name, group, start, make_stream=make, read=read)
         else:
-            groups.set_cursor(name, group, start, read)
+            ends = {b"$": None, b"-": 0, b"+": ID_MAX}
+            groups.set_cursor(name, group, ends[args[4]] if args[4] in ends else stream_id(args[4]), read)
         return OK
     if sub == b"DESTROY":
         return resp.integer(groups.destroy(args[2], args[3]))
     if sub == b"CREATECONSUMER":
         return resp.integer(groups.create_consumer(args[2], args[3], args[4]))
-    if sub == b"DELCONSUMER":
-        return _delete_consumer(groups, args[2], args[3], args[4])
-    raise _unknown_subcommand(args)
-
-
-def _unknown_subcommand(args: list[bytes]) -> BadRequest:
-    name, sub = (arg[:128].decode("utf-8", "replace") for arg in args[:2])
-    return BadRequest(f"unknown subcommand '{sub}'. Try {name.upper()} HELP.")
-
-
-def _wrong_arguments(args: list[bytes]) -> BadRequest:
-    name, sub = (arg[:128].decode("utf-8", "replace") for arg in args[:2])
-    return BadRequest(f"unknown subcommand or wrong number of arguments for '{sub}'. Try {name.upper()} HELP.")
+    return _delete_consumer(groups, args[2], args[3], args[4])
 
 
 def _delete_consumer(groups: Groups, name: bytes, group: bytes, consumer: bytes) -> Job:
@@ -127,6 +125,8 @@ def _delete_consumer(groups: Groups, name: bytes, group: bytes, consumer: bytes)
     group="stream",
     since="5.0.0",
     flags="write blocking movablekeys",
+    access="RO access",
+    streams_from=4,
     differs=f"at most {LIST_ITEMS_MAX:,} records at a time; a group made by Flo's own operations delivers what ran out first",
 )
 def xreadgroup(session: RespSession, args: list[bytes]) -> Reply:
@@ -328,6 +328,7 @@ def _claimed(session: RespSession, found: list[Delivery], just_id: bool) -> byte
     group="stream",
     since="6.2.0",
     keys=(1, 1, 1),
+    access="RW delete",
     flags="write fast",
     differs=f"at most {LIST_ITEMS_MAX:,} at a time",
 )
@@ -358,11 +359,15 @@ def xautoclaim(session: RespSession, args: list[bytes]) -> Reply:
 @command(
     "XINFO",
     -2,
-    "STREAM stream [FULL [COUNT count]] | GROUPS stream | CONSUMERS stream group",
+    "",
     "Tell about a stream, its groups, their consumers.",
     group="stream",
     since="5.0.0",
-    subcommands={b"STREAM": -3, b"GROUPS": 3, b"CONSUMERS": 4},
+    subcommands={
+        "STREAM": Sub(-3, "stream [FULL [COUNT count]]", "Tell about a stream.", "readonly", keys=(2, 2, 1)),
+        "GROUPS": Sub(3, "stream", "Tell about a stream's groups.", "readonly", keys=(2, 2, 1)),
+        "CONSUMERS": Sub(4, "stream group", "Tell about a group's consumers.", "readonly", keys=(2, 2, 1)),
+    },
     differs="after a restart a consumer's idle time begins anew",
 )
 def xinfo(session: RespSession, args: list[bytes]) -> Reply:
@@ -371,20 +376,18 @@ def xinfo(session: RespSession, args: list[bytes]) -> Reply:
         if len(args) == 3:
             return xinfo_stream(session, args[2])
         if args[3].upper() != b"FULL" or len(args) not in (4, 6) or (len(args) == 6 and args[4].upper() != b"COUNT"):
-            raise _wrong_arguments(args)
+            raise wrong_subcommand(args)
         count = integer(args[5]) if len(args) == 6 else FULL_COUNT
         return _xinfo_full(session, args[2], FULL_COUNT_MAX if count <= 0 else min(count, FULL_COUNT_MAX))
     if sub == b"GROUPS":
         stream = need_stream(session, args[2])
         return array([_group_info(session, stream, group) for _, group in sorted(stream.groups.items()) if group.declared])
-    if sub == b"CONSUMERS":
-        stream = need_stream(session, args[2])
-        found = stream.group(args[3])
-        if found is None:
-            group, name = (arg[:128].decode("utf-8", "replace") for arg in (args[3], args[2]))
-            raise NoGroup(f"No such consumer group '{group}' for key name '{name}'")
-        return array([_consumer_info(session, found, name) for name in sorted(found.consumers)])
-    raise _unknown_subcommand(args)
+    stream = need_stream(session, args[2])
+    found = stream.group(args[3])
+    if found is None:
+        group, name = (arg[:128].decode("utf-8", "replace") for arg in (args[3], args[2]))
+        raise NoGroup(f"No such consumer group '{group}' for key name '{name}'")
+    return array([_consumer_info(session, found, name) for name in sorted(found.consumers)])
 
 
 def _read_so_far(session: RespSession, group: Group) -> bytes:

@@ -41,8 +41,6 @@ def json_set(session: RespSession, args: list[bytes]) -> Reply:
     except NotFound as e:
         # nil would read as a condition that did not hold; a write that could not be placed should be heard
         raise BadRequest(str(e)) from None
-    except WrongKind:
-        raise
     except Conflict:
         return session.nil
     return OK

@@ -1,5 +1,8 @@
 """Commands on keys, whatever they hold: presence, copies, deadlines, scans."""
 
+from bisect import bisect_left
+from zlib import crc32
+
 from flo.commands.resp import arguments
 from flo.commands.resp.arguments import integer, syntax_error
 from flo.commands.resp.session import RespSession
@@ -12,6 +15,7 @@ from flo.limits import DEADLINE_MAX
 from flo.proto import resp
 from flo.proto.resp import OK, ONE, ZERO, array, bulk, bulk_array, bulk_or_nil
 from flo.store.kv import COUNTER, JSON, STRING, entry_deadline
+from flo.store.pattern import Pattern, read_pattern
 
 SCAN_COUNT_MAX = 10_000  # keys one SCAN looks at, whatever COUNT says: others wait meanwhile
 KEYS_SLICE = 1000  # keys one slice of KEYS looks at: about a ms
@@ -51,7 +55,17 @@ def _other_kind(session: RespSession, key: bytes) -> str:
     return "stream" if session.namespace.streams.exists(key) else ""
 
 
-@command("DEL", -2, "key [key …]", "Delete keys.", group="generic", keys=(1, -1, 1), flags="write", differs="at most 10,000 keys at a time")
+@command(
+    "DEL",
+    -2,
+    "key [key …]",
+    "Delete keys.",
+    group="generic",
+    keys=(1, -1, 1),
+    access="RM delete",
+    flags="write",
+    differs="at most 10,000 keys at a time",
+)
 def del_(session: RespSession, args: list[bytes]) -> Reply:
     return _delete(session, args)
 
@@ -64,6 +78,7 @@ def del_(session: RespSession, args: list[bytes]) -> Reply:
     group="generic",
     since="4.0.0",
     keys=(1, -1, 1),
+    access="RM delete",
     flags="write fast",
     differs="at most 10,000 keys at a time",
 )
@@ -90,6 +105,7 @@ def _count(session: RespSession, args: list[bytes]) -> bytes:
     "How many of the keys exist.",
     group="generic",
     keys=(1, -1, 1),
+    access="RO",
     flags="readonly fast",
     differs="at most 10,000 keys at a time",
 )
@@ -105,6 +121,7 @@ def exists(session: RespSession, args: list[bytes]) -> Reply:
     group="generic",
     since="3.2.1",
     keys=(1, -1, 1),
+    access="RO",
     flags="readonly fast",
     differs="the same as EXISTS: Flo evicts nothing, so it keeps no last access",
 )
@@ -115,7 +132,7 @@ def touch(session: RespSession, args: list[bytes]) -> Reply:
 KIND_NAMES = {STRING: "string", COUNTER: "string", JSON: "ReJSON-RL"}
 
 
-@command("TYPE", 2, "key", "What kind of value a key holds.", group="generic", keys=(1, 1, 1), flags="readonly fast")
+@command("TYPE", 2, "key", "What kind of value a key holds.", group="generic", keys=(1, 1, 1), access="RO", flags="readonly fast")
 def type_(session: RespSession, args: list[bytes]) -> Reply:
     found = session.namespace.kv.get(args[1])
     return resp.simple(KIND_NAMES[found.kind] if found else _other_kind(session, args[1]) or "none")
@@ -128,13 +145,22 @@ def _rename(session: RespSession, args: list[bytes], replace: bool) -> bool:
         raise BadRequest("no such key") from None
 
 
-@command("RENAME", 3, "key newkey", "Rename a key.", group="generic", keys=(1, 2, 1), flags="write")
+@command("RENAME", 3, "key newkey", "Rename a key.", group="generic", keys=(1, 2, 1), access="RW access delete, OW update", flags="write")
 def rename(session: RespSession, args: list[bytes]) -> Reply:
     _rename(session, args, replace=True)
     return OK
 
 
-@command("RENAMENX", 3, "key newkey", "Rename a key unless the new name is taken.", group="generic", keys=(1, 2, 1), flags="write fast")
+@command(
+    "RENAMENX",
+    3,
+    "key newkey",
+    "Rename a key unless the new name is taken.",
+    group="generic",
+    keys=(1, 2, 1),
+    access="RW access delete, OW insert",
+    flags="write fast",
+)
 def renamenx(session: RespSession, args: list[bytes]) -> Reply:
     if args[1] == args[2]:
         if not session.namespace.kv.exists(args[1]):
@@ -151,6 +177,7 @@ def renamenx(session: RespSession, args: list[bytes]) -> Reply:
     group="generic",
     since="6.2.0",
     keys=(1, 2, 1),
+    access="RO access, OW update",
     flags="write denyoom",
 )
 def copy(session: RespSession, args: list[bytes]) -> Reply:
@@ -335,27 +362,27 @@ def pexpiretime(session: RespSession, args: list[bytes]) -> Reply:
     "Every key that matches.",
     group="generic",
     flags="readonly",
-    differs="a pattern is an exact key or a prefix with *; cut into slices, so it is no snapshot; keys come in order",
+    differs="cut into slices, so it is no snapshot; keys come in order",
 )
 def keys(session: RespSession, args: list[bytes]) -> Reply:
-    text, is_prefix = arguments.pattern(args[1])
-    kv = session.namespace.kv
-    if not is_prefix:
-        return bulk_array(kv.live_keys([text]))
-    return _keys_job(kv, text)
+    pattern, kv = read_pattern(args[1]), session.namespace.kv
+    if pattern.exact:
+        return bulk_array(kv.live_keys([pattern.prefix]))
+    return _keys_job(kv, pattern)
 
 
-def _keys_job(kv: KeyValue, prefix: bytes) -> Job:
+def _keys_job(kv: KeyValue, pattern: Pattern) -> Job:
     count, pieces = 0, []
     after: bytes | None = None
     while True:
-        found, more = yield from kv.scan_job(prefix, after, KEYS_SLICE)
-        live = kv.live_keys(found)
+        found, more = yield from kv.scan_job(pattern.prefix, after, KEYS_SLICE)
+        if found:
+            after = found[-1]
+        live = kv.live_keys(found if pattern.whole_prefix else (yield from pattern.matching(found)))
         count += len(live)
         pieces.append(b"".join([bulk(key) for key in live]))
         if not more:
             return [b"*%d\r\n" % count, *pieces]
-        after = found[-1]
         yield
 
 
@@ -363,22 +390,22 @@ def _keys_job(kv: KeyValue, prefix: bytes) -> Job:
     "SCAN",
     -2,
     "cursor [MATCH pattern] [COUNT count] [TYPE type]",
-    "Keys, a page at a time, in order.",
+    "Keys, a page at a time.",
     group="generic",
     since="2.8.0",
     flags="readonly",
-    differs="a pattern is an exact key or a prefix with *; keys come in order, each once; a cursor the server no longer knows starts over",
+    differs="a key comes twice only where many others are added or deleted meanwhile; a cursor from before a restart starts over",
 )
 def scan(session: RespSession, args: list[bytes]) -> Reply:
     cursor = integer(args[1], 0, (1 << 64) - 1, "invalid cursor") if len(args[1]) < 20 else 0
-    match, is_prefix, count, kind = b"", True, 10, b""
+    pattern, count, kind = read_pattern(b"*"), 10, b""
     at = 2
     while at < len(args):
         if at + 1 >= len(args):
             raise syntax_error()
         option, value = args[at].upper(), args[at + 1]
         if option == b"MATCH":
-            match, is_prefix = arguments.pattern(value)
+            pattern = read_pattern(value)
         elif option == b"COUNT":
             count = integer(value)
             if count < 1:
@@ -391,24 +418,28 @@ def scan(session: RespSession, args: list[bytes]) -> Reply:
     kv = session.namespace.kv
     if kind in (b"list", b"stream"):
         names = session.namespace.queues.names() if kind == b"list" else session.namespace.streams.names()
-        return _scan_names(session, names, cursor, match, is_prefix, min(count, SCAN_COUNT_MAX))
-    if not is_prefix:
-        return array([bulk(b"0"), bulk_array(_of_kind(kv, kv.live_keys([match]), kind))])
-    return _scan_job(kv, cursor, match, min(count, SCAN_COUNT_MAX), kind)
+        return _scan_names(names, cursor, pattern, min(count, SCAN_COUNT_MAX))
+    if pattern.exact:
+        return array([bulk(b"0"), bulk_array(_of_kind(kv, kv.live_keys([pattern.prefix]), kind))])
+    return _scan_job(kv, cursor, pattern, min(count, SCAN_COUNT_MAX), kind)
 
 
-def _scan_names(session: RespSession, names: list[bytes], cursor: int, match: bytes, is_prefix: bool, count: int) -> bytes:
-    """Queues or streams by name; there are few beside keys."""
-    cursors = session.namespace.kv.cursors
-    after = cursors.position(cursor) if cursor else None
-    names = [name for name in names if (name.startswith(match) if is_prefix else name == match) and (after is None or name > after)]
-    following = cursors.remember(names[count - 1]) if len(names) > count else 0
-    return array([bulk(b"%d" % following), bulk_array(names[:count])])
+def _scan_names(names: list[bytes], cursor: int, pattern: Pattern, count: int) -> Job:
+    """Queues or streams by name, in the order of their checksums: the next one's is the cursor. There are few beside keys."""
+    left = sorted((crc32(name), name) for name in names if name.startswith(pattern.prefix))
+    first = bisect_left(left, (cursor, b""))
+    last = first + count
+    while last < len(left) and left[last][0] == left[last - 1][0]:
+        last += 1
+    following = left[last][0] if last < len(left) else 0
+    found = yield from pattern.matching([name for _, name in left[first:last]])
+    return [array([bulk(b"%d" % following), bulk_array(found)])]
 
 
-def _scan_job(kv: KeyValue, cursor: int, prefix: bytes, count: int, kind: bytes) -> Job:
-    found, more = yield from kv.scan_job(prefix, kv.cursors.position(cursor) if cursor else None, count)
-    following = kv.cursors.remember(found[-1]) if more and found else 0
+def _scan_job(kv: KeyValue, cursor: int, pattern: Pattern, count: int, kind: bytes) -> Job:
+    found, following = yield from kv.walk_job(pattern.prefix, cursor, count)
+    if not pattern.whole_prefix:
+        found = yield from pattern.matching(found)
     live: list[bytes] = []
     for at in range(0, len(found), KEYS_SLICE):
         if at:

@@ -4,10 +4,10 @@ from collections.abc import Generator
 
 from flo.commands.host import Host
 from flo.commands.resp.session import RespSession
-from flo.commands.resp.table import command
+from flo.commands.resp.table import Sub, command
 from flo.commands.runner import Job, Reply
 from flo.errors import BadRequest, Overloaded
-from flo.proto.resp import OK, bulk_array, error
+from flo.proto.resp import OK, bulk_array
 
 SWEEP_KEYS = 200  # expired keys buried in one slice
 
@@ -48,12 +48,16 @@ def names(host: Host) -> list[bytes]:
 @command(
     "NAMESPACE",
     -2,
-    "CREATE name | LIST | DELETE name",
+    "",
     "Creates a namespace, once or again; lists them; deletes an empty one.",
     group="flo",
     since="flo 0.1",
-    flags="write resets",
-    subcommands={b"CREATE": 3, b"LIST": 2, b"DELETE": 3},
+    flags="resets",
+    subcommands={
+        "CREATE": Sub(3, "name", "Make a namespace, or see that there is one.", "write"),
+        "LIST": Sub(2, "", "Show the names of all.", "readonly"),
+        "DELETE": Sub(3, "name", "Delete an empty namespace.", "write"),
+    },
 )
 def namespace(session: RespSession, args: list[bytes]) -> Reply:
     sub = args[1].upper()
@@ -62,9 +66,7 @@ def namespace(session: RespSession, args: list[bytes]) -> Reply:
         return OK
     if sub == b"LIST":
         return bulk_array(names(session.host))
-    if sub == b"DELETE":
-        return _delete(session.host, name_of(args[2]))
-    return error(f"ERR unknown subcommand '{args[1][:64].decode('utf-8', 'replace')}'. NAMESPACE has CREATE, LIST and DELETE.")
+    return _delete(session.host, name_of(args[2]))
 
 
 def _delete(host: Host, name: str) -> Job:

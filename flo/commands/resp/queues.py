@@ -5,9 +5,9 @@ RPOP and BRPOP lease, as every delivery does: QLAST tells the receipts. With CLI
 
 from collections.abc import Callable
 
-from flo.commands.resp.arguments import integer, syntax_error
+from flo.commands.resp.arguments import I64_MAX, integer, syntax_error
 from flo.commands.resp.session import RespSession, wrong_arity
-from flo.commands.resp.table import command
+from flo.commands.resp.table import Sub, command
 from flo.commands.runner import WAITING, Job, Reply
 from flo.engine import Queues
 from flo.engine.queue import Message, Receipt, peek_job
@@ -47,6 +47,7 @@ def _delivered(session: RespSession, messages: list[Message]) -> None:
     "Put messages into a queue, all or none; answers how many are ready.",
     group="list",
     keys=(1, 1, 1),
+    access="RW insert",
     flags="write denyoom fast",
     differs="adds to a queue, which hands messages out with leases",
 )
@@ -61,6 +62,7 @@ def lpush(session: RespSession, args: list[bytes]) -> Reply:
     "Take the next message of a queue, or several.",
     group="list",
     keys=(1, 1, 1),
+    access="RW access delete",
     flags="write fast",
     differs=f"{LEASES}; at most {POP_MAX:,} at a time",
 )
@@ -83,10 +85,12 @@ def _timeout(arg: bytes) -> float:
         seconds = float(arg)
     except ValueError:
         seconds = float("nan")
-    if not abs(seconds) < float("inf") or b"_" in arg or arg != arg.strip():
+    if seconds != seconds or b"_" in arg or arg != arg.strip():
         raise BadRequest("timeout is not a float or out of range")
     if seconds < 0:
         raise BadRequest("timeout is negative")
+    if seconds * 1000 > I64_MAX:
+        raise BadRequest("timeout is out of range")
     return seconds
 
 
@@ -98,6 +102,7 @@ def _timeout(arg: bytes) -> float:
     group="list",
     since="2.0.0",
     keys=(1, -2, 1),
+    access="RW access delete",
     flags="write blocking",
     differs=LEASES,
 )
@@ -145,6 +150,7 @@ def take(
     "How many messages are ready.",
     group="list",
     keys=(1, 1, 1),
+    access="RO",
     flags="readonly fast",
     differs="leased ones are not counted",
 )
@@ -267,14 +273,16 @@ def qlast(session: RespSession, args: list[bytes]) -> Reply:
 
 @command(
     "QDLQ",
-    -3,
-    "LIST queue [COUNT n] | REQUEUE queue seq … | PURGE queue [seq …]",
+    -2,
+    "",
     "Dead letters: show them, put them back, delete them.",
     group="flo",
     since="flo 0.1",
-    keys=(2, 2, 1),
-    flags="write",
-    subcommands={b"REQUEUE": -4},
+    subcommands={
+        "LIST": Sub(-3, "queue [COUNT n]", "Show dead letters.", "readonly", keys=(2, 2, 1)),
+        "REQUEUE": Sub(-4, "queue seq …", "Put dead letters back.", "write", keys=(2, 2, 1)),
+        "PURGE": Sub(-3, "queue [seq …]", "Delete dead letters, or all of them.", "write", keys=(2, 2, 1)),
+    },
 )
 def qdlq(session: RespSession, args: list[bytes]) -> Reply:
     sub, name, rest = args[1].upper(), args[2], args[3:]
@@ -284,6 +292,4 @@ def qdlq(session: RespSession, args: list[bytes]) -> Reply:
         return _shown(queues.dead_letters(name, count))
     if sub == b"REQUEUE":
         return resp.integer(queues.requeue(name, [receipt(arg)[0] for arg in rest]))
-    if sub == b"PURGE":
-        return resp.integer(queues.delete_dead(name, [receipt(arg)[0] for arg in rest] if rest else None))
-    raise syntax_error()
+    return resp.integer(queues.delete_dead(name, [receipt(arg)[0] for arg in rest] if rest else None))

@@ -1,9 +1,9 @@
 """What Flo does not do, each with a sentence that says what to use instead (SPEC section 4)."""
 
 from flo.commands.resp.session import RespSession
-from flo.commands.resp.table import command
+from flo.commands.resp.table import REFUSED_SUBCOMMANDS, command
 from flo.commands.runner import Reply
-from flo.proto.resp import error
+from flo.proto.resp import array, error, simple
 
 _DOCUMENT = "use one JSON document (JSON.SET, JSON.GET), or keys under a prefix"
 _STREAMS = "Flo has no publish and subscribe; use a stream"
@@ -37,11 +37,11 @@ REFUSED: tuple[tuple[str, str, str], ...] = (
         "RPUSH LPUSHX RPUSHX LPOP BLPOP LINDEX LSET LINSERT LREM LTRIM LPOS LMOVE BLMOVE RPOPLPUSH BRPOPLPUSH LMPOP BLMPOP SORT SORT_RO",
     ),
     ("bitmap", f"Flo has no bitmaps; {_DOCUMENT}", "SETBIT GETBIT BITCOUNT BITPOS BITOP BITFIELD BITFIELD_RO"),
-    ("hyperloglog", f"Flo has no HyperLogLog; {_DOCUMENT}", "PFADD PFCOUNT PFMERGE"),
+    ("hyperloglog", f"Flo has no HyperLogLog; {_DOCUMENT}", "PFADD PFCOUNT PFMERGE PFDEBUG PFSELFTEST"),
     (
         "geo",
         f"Flo has no geographic indexes; {_DOCUMENT}",
-        "GEOADD GEODIST GEOHASH GEOPOS GEOSEARCH GEOSEARCHSTORE GEORADIUS GEORADIUSBYMEMBER",
+        "GEOADD GEODIST GEOHASH GEOPOS GEOSEARCH GEOSEARCHSTORE GEORADIUS GEORADIUS_RO GEORADIUSBYMEMBER GEORADIUSBYMEMBER_RO",
     ),
     (
         "pubsub",
@@ -51,13 +51,43 @@ REFUSED: tuple[tuple[str, str, str], ...] = (
     ("scripting", _SCRIPTS, "EVAL EVALSHA EVAL_RO EVALSHA_RO SCRIPT FUNCTION FCALL FCALL_RO"),
     ("server", _DURABLE, "SAVE BGSAVE BGREWRITEAOF"),
     ("generic", "Flo has no internal encodings to show", "OBJECT"),
+    (
+        "generic",
+        "Flo has no dump format; copy values with GET and SET, or everything with `flo backup`",
+        "DUMP RESTORE RESTORE-ASKING MIGRATE",
+    ),
+    ("generic", "a key stays in its namespace; read it there, change the namespace with USE, and write it", "MOVE"),
+    ("server", "namespaces keep their names; choose another one with USE", "SWAPDB"),
+    ("string", "GET both values, and compare them in the program", "LCS"),
+    ("server", "Flo has no commands for debugging; INFO, SLOWLOG and LATENCY tell how the server is", "DEBUG"),
+    (
+        "server",
+        "Flo does not replicate by Redis's protocol; `flo backup` makes a copy beside a running server",
+        "REPLICAOF SLAVEOF FAILOVER REPLCONF PSYNC SYNC",
+    ),
 )
+CONTAINERS = ("OBJECT", "PUBSUB", "SCRIPT", "FUNCTION")  # have subcommands in Redis, HELP among them
+
+# Subcommands of commands that Flo has, by the command. Those of CLIENT are unknown: libraries try them, and go on by that error.
+SUBCOMMANDS: tuple[tuple[str, str, str], ...] = (
+    ("ACL", "there is one user, `default`, whose secret is in the file that server.secret_file names",
+     "LIST DELUSER CAT SETUSER SAVE USERS LOG GENPASS LOAD DRYRUN GETUSER"),
+    ("CLUSTER", "one node has all slots, and that cannot be changed",
+     "COUNT-FAILURE-REPORTS ADDSLOTSRANGE FAILOVER SLAVES RESET FLUSHSLOTS SET-CONFIG-EPOCH LINKS DELSLOTSRANGE REPLICAS GETKEYSINSLOT "
+     "SAVECONFIG FORGET ADDSLOTS MEET BUMPEPOCH DELSLOTS COUNTKEYSINSLOT SETSLOT REPLICATE MYSHARDID"),
+    ("CONFIG", "write the setting into flo.toml", "REWRITE"),
+    ("LATENCY", "LATENCY HISTORY tick shows long turns, and INFO stats has quantiles (flo_wait_…)", "GRAPH HISTOGRAM"),
+    ("MEMORY", "INFO memory tells what is used", "MALLOC-STATS STATS PURGE"),
+    ("MODULE", "Flo loads no modules", "LOADEX LOAD UNLOAD"),
+)  # fmt: skip
 
 
 def _refuse(group: str, sentence: str, name: str) -> None:
     # the sentence is what helps, whatever the arguments: so any number of them is taken
     @command(name, -1, "…", "Refused.", group=group, refused=True, differs=sentence)
     def refuse(session: RespSession, args: list[bytes]) -> Reply:
+        if name in CONTAINERS and [arg.upper() for arg in args[1:]] == [b"HELP"]:
+            return array([simple(f"{name} is not supported: {sentence}")])
         session.host.counters.errors += 1
         return error(f"ERR {name} is not supported: {sentence}")
 
@@ -65,3 +95,7 @@ def _refuse(group: str, sentence: str, name: str) -> None:
 for _group, _sentence, _names in REFUSED:
     for _name in _names.split():
         _refuse(_group, _sentence, _name)
+
+for _name, _sentence, _names in SUBCOMMANDS:
+    for _word in _names.split():
+        REFUSED_SUBCOMMANDS[_name.encode(), _word.encode()] = f"{_name} {_word} is not supported: {_sentence}"

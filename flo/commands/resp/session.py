@@ -5,7 +5,7 @@ from types import GeneratorType
 from typing import Any
 
 from flo.commands.host import KEYS_AT_ONCE, Host, Peer, client_line
-from flo.commands.resp import decode, table
+from flo.commands.resp import decode, load_table, table
 from flo.commands.runner import Call, Decoded, Job, Later, Reply, Session, Wait
 from flo.engine import Namespace
 from flo.errors import BadRequest, InternalError, Refusal
@@ -31,6 +31,8 @@ class Unwanted(list[bytes]):
 
 class RespSession(Session):
     """One RESP connection."""
+
+    protocol = "resp"
 
     def __init__(self, host: Host, peer: Peer) -> None:
         super().__init__(host, peer)
@@ -108,6 +110,11 @@ class RespSession(Session):
     def _is_unwanted(self, args: Any) -> bool:
         return type(args) is Unwanted and (args.skipped or not self.replies)
 
+    def want_reply(self, args: list[bytes]) -> None:
+        """Answer the request with these arguments, though a CLIENT REPLY SKIP was for it: CLIENT REPLY ON ends that."""
+        if type(args) is Unwanted:
+            args.skipped = False
+
     def refusal(self, e: Refusal, request: Any) -> bytes:
         """See `Session`."""
         if self._is_unwanted(request):
@@ -144,11 +151,18 @@ class RespSession(Session):
         if count != command.arity if command.arity > 0 else count < -command.arity:
             self.host.counters.errors += 1
             return wrong_arity(command.name)
-        if command.subcommands:
-            wanted = command.subcommands.get(args[1].upper() if count > 1 else b"", 0)
-            if wanted and (count != wanted if wanted > 0 else count < -wanted):
+        if command.subcommands and count > 1:
+            word = args[1].upper()
+            sub = command.subcommands.get(word)
+            if sub is None:
+                load_table()
+                sentence = table.REFUSED_SUBCOMMANDS.get((command.name.encode(), word))
+                raise BadRequest(sentence) if sentence else unknown_subcommand(args)
+            if count != sub.arity if sub.arity > 0 else count < -sub.arity:
                 self.host.counters.errors += 1
-                return wrong_arity(f"{command.name}|{args[1].decode()}")
+                return wrong_arity(f"{command.name}|{word.decode()}")
+            if word == b"HELP":
+                return _help(command)
         if self.namespace.deleted and command.group != "connection" and command.name not in NEED_NO_NAMESPACE:
             self._find_namespace_again()
         if count > KEYS_AT_ONCE and command.group in KEY_GROUPS and self.namespace.kv.needs_preparing:
@@ -216,7 +230,10 @@ class RespSession(Session):
     def name_of(self, request: list[bytes]) -> str:
         """See `Session`."""
         command = table.find(request[0])
-        return command.name.lower() if command is not None else self.last_command
+        if command is None:
+            return self.last_command
+        word = request[1].upper() if command.subcommands and len(request) > 1 else b""
+        return (f"{command.name}|{word.decode()}" if word in command.subcommands else command.name).lower()
 
     def words_of(self, request: list[bytes]) -> list[bytes] | None:
         """See `Session`."""
@@ -248,6 +265,9 @@ class RespSession(Session):
         return resp.error("BUSY the unread input of all connections is at its limit; try again later")
 
 
+RespSession.generic = frozenset((RespSession.attend,))
+
+
 def refusal(e: Refusal) -> bytes:
     """A refusal as RESP's error."""
     return resp.error(f"{e.code} {e}")
@@ -256,6 +276,24 @@ def refusal(e: Refusal) -> bytes:
 def wrong_arity(name: str) -> bytes:
     """Redis's own wording: clients match on it."""
     return resp.error(f"ERR wrong number of arguments for '{name.lower()}' command")
+
+
+def unknown_subcommand(args: list[bytes]) -> BadRequest:
+    """Redis's own wording, for a word that is no subcommand."""
+    return BadRequest(f"unknown subcommand '{_text(args[1][:128])}'. Try {_text(args[0]).upper()} HELP.")
+
+
+def wrong_subcommand(args: list[bytes]) -> BadRequest:
+    """Redis's own wording, for a subcommand with arguments it does not take."""
+    return BadRequest(f"unknown subcommand or wrong number of arguments for '{_text(args[1][:128])}'. Try {_text(args[0]).upper()} HELP.")
+
+
+def _help(command: table.Command) -> bytes:
+    """HELP of a command with subcommands, in the shape Redis has."""
+    lines = [f"{command.name} <subcommand> [<arg> [value] [opt] ...]. Subcommands are:"]
+    for word, sub in command.subcommands.items():
+        lines += [f"{word.decode()} {sub.syntax}".rstrip(), f"    {sub.summary}"]
+    return resp.array([resp.simple(line) for line in lines])
 
 
 def _text(data: bytes) -> str:

@@ -14,7 +14,7 @@ from flo.engine.stream import FIELDS, RAW, Bounds, StreamRecord, id_text
 from flo.errors import BadRequest, Damaged, NotFound
 from flo.limits import LIST_BYTES_MAX
 from flo.proto import fields, resp
-from flo.proto.resp import EMPTY_ARRAY, NIL3, NIL_ARRAY2, array, bulk
+from flo.proto.resp import EMPTY_ARRAY, NIL3, NIL_ARRAY2, OK, array, bulk
 from flo.store.stream import CHUNK_RECORDS, ID_HALF_MAX, ID_MAX, SEQ_BITS, Stream
 
 INVALID_ID = "Invalid stream ID specified as stream command argument"
@@ -226,6 +226,7 @@ def xadd(session: RespSession, args: list[bytes]) -> Reply:
     group="stream",
     since="5.0.0",
     keys=(1, 1, 1),
+    access="RW delete",
     flags="write",
     differs="~ keeps up to 511 records more",
 )
@@ -244,11 +245,42 @@ def xtrim(session: RespSession, args: list[bytes]) -> Reply:
     group="stream",
     since="5.0.0",
     keys=(1, 1, 1),
+    access="RW delete",
     flags="write fast",
 )
 def xdel(session: RespSession, args: list[bytes]) -> Reply:
     ids = [stream_id(arg) for arg in args[2:]]
     return counted(ids, lambda some: streams_of(session).delete_records(args[1], some))
+
+
+@command(
+    "XSETID",
+    -3,
+    "stream last-id [ENTRIESADDED count] [MAXDELETEDID id]",
+    "Raise a stream's last id and counts, as for one that was copied from elsewhere.",
+    group="stream",
+    since="5.0.0",
+    keys=(1, 1, 1),
+    flags="write denyoom fast",
+    differs="neither the last id nor the count goes back",
+)
+def xsetid(session: RespSession, args: list[bytes]) -> Reply:
+    last = stream_id(args[2])
+    added = max_deleted = None
+    for at in range(3, len(args), 2):
+        word = args[at].upper()
+        if word not in (b"ENTRIESADDED", b"MAXDELETEDID") or at + 1 == len(args):
+            raise syntax_error()
+        if word == b"ENTRIESADDED":
+            added = integer(args[at + 1])
+            if added < 0:
+                raise BadRequest("entries_added must be positive")
+        else:
+            max_deleted = stream_id(args[at + 1])
+            if last < max_deleted:
+                raise BadRequest("The ID specified in XSETID is smaller than the provided max_deleted_entry_id")
+    streams_of(session).set_last(args[1], last, added, max_deleted)
+    return OK
 
 
 @command(
@@ -259,6 +291,7 @@ def xdel(session: RespSession, args: list[bytes]) -> Reply:
     group="stream",
     since="5.0.0",
     keys=(1, 1, 1),
+    access="RO",
     flags="readonly fast",
 )
 def xlen(session: RespSession, args: list[bytes]) -> Reply:
@@ -371,31 +404,34 @@ def read_options(args: list[bytes]) -> ReadOptions:
     group="stream",
     since="5.0.0",
     flags="readonly blocking movablekeys",
+    access="RO access",
+    streams_from=1,
     differs="stops near 16 MiB; cut into slices, so it is no snapshot",
 )
 def xread(session: RespSession, args: list[bytes]) -> Reply:
     options = read_options(args)
     streams = streams_of(session)
-    after: dict[bytes, int] = {}
+    after: list[tuple[bytes, int]] = []  # a stream may be named twice, and is answered twice
     for name, arg in zip(options.names, options.ids, strict=True):
         stream = streams.store.find(name)
         if arg == b"$":
-            after[name] = stream.last if stream is not None else 0
+            after.append((name, stream.last if stream is not None else 0))
         elif arg == b"+":
             last = stream.chunks[-1].last() if stream is not None and stream.chunks else 0
-            after[name] = max(last - 1, 0)
+            after.append((name, max(last - 1, 0)))
         elif arg == b">":
             raise BadRequest("The > ID can be specified only when calling XREADGROUP using the GROUP <group> <consumer> option.")
         else:
-            after[name] = stream_id(arg)
-    if options.block is None or any(_has(streams, name, ident) for name, ident in after.items()):
+            after.append((name, stream_id(arg)))
+    if options.block is None or any(_has(streams, name, ident) for name, ident in after):
         return _xread_job(session, after, options.limit)
+    awaited = dict(reversed(after))  # the first of one that is named twice, as in Redis
     count = min(options.limit, READ_WAITING_MAX)
 
     def notify() -> int:
         rows: list[tuple[bytes, bytes]] = []
         left = count
-        for name, ident in after.items():
+        for name, ident in awaited.items():
             try:
                 found = streams.read(name, ident + 1, limit=left) if left and ident < ID_MAX else []
             except Damaged as e:
@@ -407,7 +443,7 @@ def xread(session: RespSession, args: list[bytes]) -> Reply:
         block.answer(by_stream(session, rows))
         return count - left
 
-    watch = streams.watch(after, notify)
+    watch = streams.watch(awaited, notify)
     block = session.block(options.block, watch.cancel, lambda: nil_array(session), args)
     return WAITING
 
@@ -420,10 +456,10 @@ def _has(streams: Streams, name: bytes, after: int) -> bool:
     return stream is not None and bool(stream.chunks) and stream.chunks[-1].last() > after
 
 
-def _xread_job(session: RespSession, after: dict[bytes, int], count: int) -> Generator[None, None, list[bytes]]:
+def _xread_job(session: RespSession, after: list[tuple[bytes, int]], count: int) -> Generator[None, None, list[bytes]]:
     rows: list[tuple[bytes, bytes]] = []
     room, looked = LIST_BYTES_MAX, 0  # of all streams together: no further stream is read behind it
-    for name, ident in after.items():
+    for name, ident in after:
         if ident >= ID_MAX or room <= 0:
             continue
         if looked >= READ_SLICE:

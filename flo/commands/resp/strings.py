@@ -59,6 +59,7 @@ def get(session: RespSession, args: list[bytes]) -> Reply:
     "Set a key to a string.",
     group="string",
     keys=(1, 1, 1),
+    access="RW access update variable_flags",
     flags="write denyoom",
 )
 def set_(session: RespSession, args: list[bytes]) -> Reply:
@@ -112,7 +113,9 @@ def set_(session: RespSession, args: list[bytes]) -> Reply:
 _EXPIRY_OPTIONS = {b"EX": (1000, False), b"PX": (1, False), b"EXAT": (1000, True), b"PXAT": (1, True)}
 
 
-@command("SETNX", 3, "key value", "Set a key unless it exists.", group="string", keys=(1, 1, 1), flags="write denyoom fast")
+@command(
+    "SETNX", 3, "key value", "Set a key unless it exists.", group="string", keys=(1, 1, 1), access="OW insert", flags="write denyoom fast"
+)
 def setnx(session: RespSession, args: list[bytes]) -> Reply:
     try:
         session.namespace.kv.put(args[1], args[2], if_absent=True)
@@ -122,7 +125,15 @@ def setnx(session: RespSession, args: list[bytes]) -> Reply:
 
 
 @command(
-    "SETEX", 4, "key seconds value", "Set a key with a time to live.", group="string", since="2.0.0", keys=(1, 1, 1), flags="write denyoom"
+    "SETEX",
+    4,
+    "key seconds value",
+    "Set a key with a time to live.",
+    group="string",
+    since="2.0.0",
+    keys=(1, 1, 1),
+    access="OW update",
+    flags="write denyoom",
 )
 def setex(session: RespSession, args: list[bytes]) -> Reply:
     return _set_for(session, args, 1000)
@@ -136,6 +147,7 @@ def setex(session: RespSession, args: list[bytes]) -> Reply:
     group="string",
     since="2.6.0",
     keys=(1, 1, 1),
+    access="OW update",
     flags="write denyoom",
 )
 def psetex(session: RespSession, args: list[bytes]) -> Reply:
@@ -148,14 +160,33 @@ def _set_for(session: RespSession, args: list[bytes], unit: int) -> bytes:
     return OK
 
 
-@command("GETSET", 3, "key value", "Set a key and answer what it was.", group="string", keys=(1, 1, 1), flags="write denyoom fast")
+@command(
+    "GETSET",
+    3,
+    "key value",
+    "Set a key and answer what it was.",
+    group="string",
+    keys=(1, 1, 1),
+    access="RW access update",
+    flags="write denyoom fast",
+)
 def getset(session: RespSession, args: list[bytes]) -> Reply:
     old = live_text(session, args[1])
     session.namespace.kv.put(args[1], args[2])
     return bulk_or_nil(old.value if old else None, session.v3)
 
 
-@command("GETDEL", 2, "key", "Answer a key's string and delete it.", group="string", since="6.2.0", keys=(1, 1, 1), flags="write fast")
+@command(
+    "GETDEL",
+    2,
+    "key",
+    "Answer a key's string and delete it.",
+    group="string",
+    since="6.2.0",
+    keys=(1, 1, 1),
+    access="RW access delete",
+    flags="write fast",
+)
 def getdel(session: RespSession, args: list[bytes]) -> Reply:
     old = live_text(session, args[1])
     if old is None:
@@ -172,6 +203,7 @@ def getdel(session: RespSession, args: list[bytes]) -> Reply:
     group="string",
     since="6.2.0",
     keys=(1, 1, 1),
+    access="RW access update",
     flags="write fast",
 )
 def getex(session: RespSession, args: list[bytes]) -> Reply:
@@ -233,6 +265,7 @@ def mget(session: RespSession, args: list[bytes]) -> Reply:
     group="string",
     since="1.0.1",
     keys=(1, -1, 2),
+    access="OW update",
     flags="write denyoom",
     differs="at most 10,000 keys at a time",
 )
@@ -243,13 +276,48 @@ def mset(session: RespSession, args: list[bytes]) -> Reply:
     return OK
 
 
-@command("STRLEN", 2, "key", "The length of a key's string.", group="string", since="2.2.0", keys=(1, 1, 1), flags="readonly fast")
+@command(
+    "MSETNX",
+    -3,
+    "key value [key value …]",
+    "Set several keys if none of them exists.",
+    group="string",
+    since="1.0.1",
+    keys=(1, -1, 2),
+    access="OW insert",
+    flags="write denyoom",
+    differs="at most 10,000 keys at a time",
+)
+def msetnx(session: RespSession, args: list[bytes]) -> Reply:
+    if len(args) % 2 == 0:
+        raise BadRequest("wrong number of arguments for 'msetnx' command")
+    kv, keys = session.namespace.kv, args[1::2]
+    check_count(keys)
+    if kv.live_keys(keys):
+        return ZERO
+    kv.put_many([(key, value, 0) for key, value in zip(keys, args[2::2], strict=True)])
+    return ONE
+
+
+@command(
+    "STRLEN", 2, "key", "The length of a key's string.", group="string", since="2.2.0", keys=(1, 1, 1), access="RO", flags="readonly fast"
+)
 def strlen(session: RespSession, args: list[bytes]) -> Reply:
     found = live_text(session, args[1])
     return resp.integer(len(found.value) if found else 0)
 
 
-@command("APPEND", 3, "key value", "Append to a key's string.", group="string", since="2.0.0", keys=(1, 1, 1), flags="write denyoom fast")
+@command(
+    "APPEND",
+    3,
+    "key value",
+    "Append to a key's string.",
+    group="string",
+    since="2.0.0",
+    keys=(1, 1, 1),
+    access="RW insert",
+    flags="write denyoom fast",
+)
 def append(session: RespSession, args: list[bytes]) -> Reply:
     new = session.namespace.kv.update(args[1], lambda old: _within((old or b""), len(args[2])) + args[2])
     assert new is not None
@@ -274,6 +342,19 @@ def getrange(session: RespSession, args: list[bytes]) -> Reply:
     start = max(start + size, 0) if start < 0 else start
     end = max(end + size, 0) if end < 0 else min(end, size - 1)
     return bulk(value[start : end + 1] if size and start <= end else b"")
+
+
+@command(
+    "SUBSTR",
+    4,
+    "key start end",
+    "The same as GETRANGE, whose old name this is.",
+    group="string",
+    keys=(1, 1, 1),
+    flags="readonly",
+)
+def substr(session: RespSession, args: list[bytes]) -> Reply:
+    return getrange(session, args)
 
 
 @command(
@@ -314,18 +395,46 @@ def _add(session: RespSession, key: bytes, delta: int) -> bytes:
     return resp.integer(value)
 
 
-@command("INCR", 2, "key", "Add one to a counter.", group="string", keys=(1, 1, 1), flags="write denyoom fast", differs=_COUNTER_DIFFERS)
+@command(
+    "INCR",
+    2,
+    "key",
+    "Add one to a counter.",
+    group="string",
+    keys=(1, 1, 1),
+    access="RW access update",
+    flags="write denyoom fast",
+    differs=_COUNTER_DIFFERS,
+)
 def incr(session: RespSession, args: list[bytes]) -> Reply:
     return _add(session, args[1], 1)
 
 
-@command("DECR", 2, "key", "Take one from a counter.", group="string", keys=(1, 1, 1), flags="write denyoom fast", differs=_COUNTER_DIFFERS)
+@command(
+    "DECR",
+    2,
+    "key",
+    "Take one from a counter.",
+    group="string",
+    keys=(1, 1, 1),
+    access="RW access update",
+    flags="write denyoom fast",
+    differs=_COUNTER_DIFFERS,
+)
 def decr(session: RespSession, args: list[bytes]) -> Reply:
     return _add(session, args[1], -1)
 
 
 @command(
-    "INCRBY", 3, "key increment", "Add to a counter.", group="string", keys=(1, 1, 1), flags="write denyoom fast", differs=_COUNTER_DIFFERS
+    "INCRBY",
+    3,
+    "key increment",
+    "Add to a counter.",
+    group="string",
+    keys=(1, 1, 1),
+    access="RW access update",
+    flags="write denyoom fast",
+    differs=_COUNTER_DIFFERS,
 )
 def incrby(session: RespSession, args: list[bytes]) -> Reply:
     return _add(session, args[1], integer(args[2]))
@@ -338,6 +447,7 @@ def incrby(session: RespSession, args: list[bytes]) -> Reply:
     "Take from a counter.",
     group="string",
     keys=(1, 1, 1),
+    access="RW access update",
     flags="write denyoom fast",
     differs=_COUNTER_DIFFERS,
 )
@@ -356,6 +466,7 @@ def decrby(session: RespSession, args: list[bytes]) -> Reply:
     group="string",
     since="2.6.0",
     keys=(1, 1, 1),
+    access="RW access update",
     flags="write denyoom fast",
     differs="the sum is exact in decimal; the key stays a string",
 )
@@ -370,6 +481,8 @@ def incrbyfloat(session: RespSession, args: list[bytes]) -> Reply:
             if len(text) > 256 or b"_" in text or text != text.strip():
                 raise InvalidOperation
             value = Decimal(text.decode("latin-1"))
+            if value.is_infinite():
+                raise BadRequest("increment would produce NaN or Infinity")
             if not abs(float(value)) < float("inf") or value.adjusted() < -400:
                 raise InvalidOperation
         except (InvalidOperation, ValueError, OverflowError):

@@ -16,8 +16,22 @@ if TYPE_CHECKING:
 Handler = Callable[["RespSession", list[bytes]], Reply]
 
 
+Keys = tuple[int, int, int]  # which arguments are keys: (first, last, step) as COMMAND INFO has them; 0 for none
+
+
+class Sub(NamedTuple):
+    """One subcommand; its fields are those of `Command`. `arity` counts the command's name too."""
+
+    arity: int
+    syntax: str
+    summary: str
+    flags: str = ""
+    keys: Keys = (0, 0, 0)
+    access: str = ""
+
+
 class Command(NamedTuple):
-    """One command. `arity` counts the name, negative for "at least"; `keys` is (first, last, step) as COMMAND INFO has it."""
+    """One command. `arity` counts the name, negative for "at least"."""
 
     name: str
     handler: Handler
@@ -27,9 +41,11 @@ class Command(NamedTuple):
     group: str
     since: str
     flags: tuple[str, ...]
-    keys: tuple[int, int, int]
+    keys: Keys
+    access: str  # what it does to its keys, in Redis's words: "RO access"; "RW access delete, OW update" where its two keys differ
+    streams_from: int  # STREAMS is looked for from this argument on: the first half of what is behind it are keys; 0 for no such command
     differs: str  # from Redis, and why; empty where it does not
-    subcommands: dict[bytes, int]  # arity of each, by upper-case name; wrong ones are refused before the handler
+    subcommands: dict[bytes, Sub]  # by upper-case name; what is none of them never comes to the handler, nor does a wrong arity
     refused: bool  # answers with a sentence that says what to use instead
 
     @property
@@ -42,6 +58,7 @@ COMMANDS: dict[bytes, Command] = {}  # by upper-case name
 SPELLINGS: dict[bytes, Command] = {}  # by the spellings clients use, upper and lower case
 # Of these, the ones that a session may execute without a look at anything but the number of arguments: (handler, fewest, most, name)
 PLAIN: dict[bytes, tuple[Handler, int, int, str]] = {}
+REFUSED_SUBCOMMANDS: dict[tuple[bytes, bytes], str] = {}  # by command and word, upper-case: the sentence that refuses it
 MANY = 1 << 30  # arguments: no bound
 
 
@@ -54,17 +71,24 @@ def command(
     group: str,
     since: str = "1.0.0",
     flags: str = "",
-    keys: tuple[int, int, int] = (0, 0, 0),
+    keys: Keys = (0, 0, 0),
+    access: str = "",
+    streams_from: int = 0,
     differs: str = "",
-    subcommands: dict[bytes, int] | None = None,
+    subcommands: dict[str, Sub] | None = None,
     refused: bool = False,
 ) -> Callable[[Handler], Handler]:
-    """Add a handler to the table. `flags` are Redis's (write, readonly, denyoom, fast, admin, no_auth, …) and `resets`."""
+    """Add a handler to the table. `flags` are Redis's (write, readonly, denyoom, fast, admin, no_auth, …) and `resets`. The
+    syntax of a command with subcommands is theirs; HELP comes by itself."""
 
     def add(handler: Handler) -> Handler:
-        entry = Command(
-            name, handler, arity, syntax, summary, group, since, tuple(flags.split()), keys, differs, subcommands or {}, refused
-        )
+        """Put the handler into the table."""
+        subs = {word.encode(): each for word, each in (subcommands or {}).items()}
+        shown = syntax or " | ".join(f"{word} {each.syntax}".strip() for word, each in (subcommands or {}).items())
+        if subs:
+            subs[b"HELP"] = Sub(2, "", "Print this help.", "loading stale")
+        words = tuple(flags.split())
+        entry = Command(name, handler, arity, shown, summary, group, since, words, keys, access, streams_from, differs, subs, refused)
         token = name.encode()
         assert token not in COMMANDS, f"{name} is in the table twice"
         COMMANDS[token] = SPELLINGS[token] = SPELLINGS[token.lower()] = entry
