@@ -12,16 +12,17 @@ and all connections together get TICK_SECONDS. Connections that are not served b
 the next turn, which does not block in poll. Sending is bounded by FLUSH_SECONDS. The cost of a turn depends on the connections it serves,
 not on the number that wait: with ten thousand clients ready, any work for each of them in each turn would soon fill the turn.
 
-Some descriptors have a low priority: the listener, the connections whose protocol is not known yet, and those whose requests take long.
-They wait in a queue of their own, and get at most half of a turn, but always a place, if other connections are ready. So neither a burst of
-new connections nor a hundred clients with long requests delay the others by more than one long request or two.
+Some descriptors have a low priority: the listener, strangers (the connections whose protocol is not known yet, or that still owe the
+secret), and those whose requests take long. They wait in a queue of their own, and get at most half of a turn, but always a place, if other
+connections are ready. So neither a burst of strangers nor a hundred clients with long requests delay the others by more than one long
+request or two.
 
 The reactor knows nothing of protocols or stores. It uses epoll if the system has it, else `selectors`.
 """
 
 import select
 import selectors
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Callable
 from heapq import heapify, heappop, heappush
 from time import monotonic
@@ -180,13 +181,28 @@ class Late:
         self.queue.extendleft(reversed(events[served:]))
 
 
+class Runnables(dict[Runnable, None]):
+    """The objects with work left, in two queues by their descriptors' priority; each object once."""
+
+    def __init__(self, low: set[int]) -> None:
+        """`low`: the descriptors of low priority, kept by the reactor."""
+        super().__init__()
+        self._low = low
+        self.first: deque[Runnable] = deque()
+        self.last: deque[Runnable] = deque()
+
+    def __setitem__(self, item: Runnable, value: None) -> None:
+        if item not in self:
+            super().__setitem__(item, None)
+            (self.last if item.descriptor in self._low else self.first).append(item)
+
+
 class Reactor:
     """One per process."""
 
     def __init__(self, phases: Phases) -> None:
         # to be flushed after this turn's commit; True where sending the replies is all there is to do
         self.touched: dict[Flushable, bool] = {}
-        self.runnable: OrderedDict[Runnable, None] = OrderedDict()  # to be run in the next turn
         self.deadline = 0.0  # of this turn's executing, monotonic
         self.stopping = False
         self.waits = Waits()  # from readable (at the earliest) to sent; for a blocked request, from the event that answered it
@@ -194,6 +210,7 @@ class Reactor:
         self._poller = select.epoll() if hasattr(select, "epoll") else SelectorPoller()
         self._handlers: dict[int, Handler] = {}
         self._low: set[int] = set()
+        self.runnable = Runnables(self._low)  # to be run in the next turn
         self._unregistered: set[int] = set()  # since the last poll: its events for them must not reach a new owner of the number
         self._timers: list[tuple[float, int, Timer]] = []
         self._timer_count = 0
@@ -311,10 +328,13 @@ class Reactor:
             else:
                 self._serve_late(late, events, since, deadline, overdue)
                 polls_left = LOOKS_AGAIN
-                while events and polls_left and not waiting and phases.gathers() and monotonic() <= deadline:
+                while events and polls_left and not (waiting or waiting_low) and phases.gathers() and monotonic() <= deadline:
                     polls_left -= 1
                     events = poll(0, EVENTS_MAX)
                     unregistered.clear()
+                    if len(low) > 1:
+                        late_low.add([event for event in events if event[0] in low], since)
+                        events = [event for event in events if event[0] not in low]
                     self._serve_late(late, events, since, deadline, overdue)
             if monotonic() > started + LONG_SECONDS:
                 self._long_until = monotonic() + LONG_TURNS_SECONDS
@@ -454,16 +474,21 @@ class Reactor:
         return len(touched) - len(kept)
 
     def _run_some(self, deadline: float) -> None:
-        """Run each runnable once, for at most half of the turn's time: the other half is for connections that have just become ready."""
+        """Run each runnable once, for at most half of the turn's time: the other half is for connections that have just become ready.
+        Those of low priority come last, and one of them runs in any case: their work may be as long as a turn, and others must not wait for
+        each."""
         half = deadline - TICK_SECONDS / 2
-        for _ in range(len(self.runnable)):
-            item, _ = self.runnable.popitem(last=False)
-            try:
-                item.run_turn()
-            except Exception as e:
-                self._phases.failed(e, item.descriptor)
-            if monotonic() > half:
-                return
+        runnable = self.runnable
+        for queue in (runnable.first, runnable.last):
+            for _ in range(len(queue)):
+                item = queue.popleft()
+                del runnable[item]
+                try:
+                    item.run_turn()
+                except Exception as e:
+                    self._phases.failed(e, item.descriptor)
+                if monotonic() > half:
+                    break
 
     def close(self) -> None:
         """Close the poller's descriptor."""

@@ -14,6 +14,7 @@ from contextlib import suppress
 from time import monotonic, time
 
 from flo.commands.binary import HANDLERS
+from flo.commands.guesses import Guesses
 from flo.commands.host import Counters, Peer, SlowEntry
 from flo.commands.progress import Progress
 from flo.commands.protocols import FirstBytes
@@ -41,6 +42,7 @@ LAZY_RECEIVE_BYTES = 4 << 10  # received from a connection at once while keys ma
 # Of the log's sealed files, of the files whose values a start has not read, and of the open segment, the listener and the poller
 DESCRIPTORS_BESIDES = 2 * SEALED_OPEN_MAX + LAZY_FILES_MAX + 64
 TIME_CHECK_SECONDS = 1.0
+LOG_CHECK_SECONDS = 0.5  # until lines that wait to be logged are tried again
 DUE_CHECK_SECONDS = 1.0  # the longest poll while anything is due by the wall clock, which may be stepped forward during a poll
 CLOCKS_LOOK_SECONDS = 0.05  # how often the wall clock is compared with the steady one: that takes 0.5 us of a turn
 LOADED_SECONDS = 1.0  # after a start: from then on a busy server imports its handlers too, because flo.pyz may be replaced
@@ -76,6 +78,7 @@ class Server:
         self.settings = settings
         self.operator_log = operator_log
         self.secret = read_secret(settings.secret_file)
+        self.guesses = Guesses()
         self.counters = Counters()
         self.tallies = Tallies()
         self.monitors: set[Peer] = set()
@@ -103,10 +106,11 @@ class Server:
         self._by_descriptor: dict[int, Connection] = {}
         self.timed: set[Connection] = set()
         self._time_check: Timer | None = None
+        self._log_timer: Timer | None = None
         self._times_checked = 0.0  # monotonic; the last time that these were checked
         self._next_id = 1
         self._started = monotonic()
-        self._shutting_down = False
+        self._stopped_by = ""  # a signal's name
         self._listening = False
         self.descriptor_limit = raise_descriptor_limit(settings.max_connections + DESCRIPTORS_BESIDES)
         # clients must not take the descriptors that the log needs to roll: past this limit, they are refused
@@ -229,8 +233,11 @@ class Server:
             self.reactor.run()
         except (LogFailed, Fatal) as e:
             self.die(e)
+        if self._stopped_by:
+            self.log("info", f"{self._stopped_by}: finishing")
         self._close()
         self.log("info", "stopped; everything is on disk" if self.settings.durability != "ephemeral" else "stopped")
+        self.operator_log.finish()
 
     def _warn_of_what_is_open(self) -> None:
         """Say what others can reach, or cannot though they seem to."""
@@ -247,13 +254,14 @@ class Server:
         """End the process at once, without sending the waiting replies: memory and disk no longer agree."""
         detail = trace_of(e) if isinstance(e, Fatal) else ""
         self.log("error", f"{e} The server ends now; start it again to recover exactly the data on disk.", traceback=detail)
+        self.operator_log.finish()
         os._exit(EXIT_LOG_FAILED)
 
     def _woken(self, _events: int) -> None:
         self._wake_read.recv(64)
 
     def _on_signal(self, number: int, _frame: object) -> None:
-        self.log("info", f"{signal.Signals(number).name}: finishing")
+        self._stopped_by = signal.Signals(number).name  # logged later: this may be called while a line is written
         self.shutdown()
 
     def _on_compact(self, _number: int, _frame: object) -> None:
@@ -531,7 +539,7 @@ class Server:
         return len(self._connections)
 
     def known(self, connection: Peer) -> None:
-        """The connection has shown its protocol: it is no newcomer any more."""
+        """The connection has shown its protocol, and given the secret if there is one: it is no newcomer any more."""
         self.reactor.low_priority(connection.descriptor, False)
 
     def set_slow(self, connection: Peer, slow: bool) -> None:
@@ -555,6 +563,17 @@ class Server:
         """Write a line to the operator's log."""
         self.operator_log.threshold = LEVELS[self.settings.log_level]
         self.operator_log.write(level, message, **details)
+        self._log_later()
+
+    def _log_later(self) -> None:
+        """Call `OperatorLog.catch_up` as long as there is something to write."""
+        if self._log_timer is None and self.operator_log.waiting:
+            self._log_timer = self.reactor.call_later(LOG_CHECK_SECONDS, self._catch_up)
+
+    def _catch_up(self) -> None:
+        self._log_timer = None
+        self.operator_log.catch_up()
+        self._log_later()
 
 
 def _bind(settings: Settings) -> socket.socket:

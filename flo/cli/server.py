@@ -100,7 +100,7 @@ def run_start(args: argparse.Namespace) -> int:
             ]
             if source:
                 lines.insert(1, f"  settings    {source}")
-            print("\n".join(map(escaped, lines)), file=sys.stderr, flush=True)
+            operator_log.text("\n".join(map(escaped, lines)) + "\n")
         if server.connection_limit < settings.max_connections:
             server.log("warning", f"only {server.descriptor_limit} file descriptors may be open: too few for max_connections")
 
@@ -136,7 +136,7 @@ class _Teller:
         left = f"{100 * min(done, total) / max(total, 1):.0f} % of {size_text(total)}, about {seconds_left} s left"
         self._manager.tell(f"STATUS=Reading the log: {left}", f"EXTEND_TIMEOUT_USEC={EXTEND_USEC}")
         if self._terminal:
-            print(f"\r\033[K  loading     {left}", end="\r", file=sys.stderr, flush=True)
+            self._operator_log.text(f"\r\033[K  loading     {left}\r")
         elif now >= self._told + TELL_SECONDS:
             self._told = now
             self._operator_log.write("info", f"loading: {left}", bytes=done, total=total)

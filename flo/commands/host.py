@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
+from flo.commands.guesses import Guesses
 from flo.commands.progress import Progress
 from flo.commands.tallies import Tallies
 from flo.config import Settings
@@ -128,6 +129,7 @@ class Host(Protocol):
     counters: Counters
     tallies: Tallies
     secret: bytes | None
+    guesses: Guesses  # of the secret
     port: int
     run_id: str
     loading: bool  # the log is being read
@@ -157,7 +159,7 @@ class Host(Protocol):
         """Every connected client."""
 
     def known(self, connection: Peer) -> None:
-        """A connection has shown its protocol: it is no newcomer any more."""
+        """A connection has shown its protocol, and given the secret if there is one: it is no newcomer any more."""
 
     def set_slow(self, connection: Peer, slow: bool) -> None:
         """The connection's requests take long, or no longer do: others are served first."""

@@ -121,7 +121,8 @@ class FirstBytes(SilentSession):
             host.log("debug", f"closed a connection that speaks {kind.name}", peer=peer.address, first=data[:16].hex())
             peer.kill()
             return len(data)
-        host.known(peer)
+        if self.authenticated:  # else the connection stays a newcomer until it has given the secret
+            host.known(peer)
         if host.loading and protocol.loading is not None:
             peer.session = protocol.loading(peer, host.progress, self.authenticated, self._proceed)
         else:

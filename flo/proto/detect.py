@@ -7,6 +7,7 @@ from flo.limits import INLINE_BYTES_MAX
 _RESP_MARKS = b"*$+-:"
 _MAGIC = b"FLO"
 _TLS = b"\x16\x03"
+_CONTROLS = bytes(byte for byte in range(0x20) if byte != 0x09)  # never in a line of text
 
 
 class Kind(Enum):
@@ -54,12 +55,14 @@ def _line(data: bytes) -> Kind | None:
     """Inline command or HTTP: the end of the first line tells."""
     end = data.find(b"\n")
     line = (data if end < 0 else data[:end]).rstrip(b"\r")  # CR and LF may come in two pieces
-    if any(byte < 0x20 and byte != 0x09 for byte in line[:16]) or len(line) > INLINE_BYTES_MAX:
+    if _has_controls(line[:16]) or len(line) > INLINE_BYTES_MAX:
         return Kind.UNKNOWN
     if end < 0:
         return None
     if len(line) > 9 and line[-9:-3] == b" HTTP/" and line[-3:-2].isdigit() and line[-2:-1] == b"." and line[-1:].isdigit():
         return Kind.HTTP
-    if any(byte < 0x20 and byte != 0x09 for byte in line):
-        return Kind.UNKNOWN
-    return Kind.INLINE
+    return Kind.UNKNOWN if _has_controls(line) else Kind.INLINE
+
+
+def _has_controls(line: bytes) -> bool:
+    return len(line.translate(None, _CONTROLS)) != len(line)

@@ -8,7 +8,10 @@ A request is an array of bulk strings, or an inline command:
     *<count>\\r\\n  ($<length>\\r\\n <bytes> \\r\\n) x count            SET key "a value"\\r\\n
 """
 
+import re
 from collections.abc import Iterable, Mapping
+from functools import cache
+from itertools import islice
 
 from flo.errors import FloError
 from flo.limits import BODY_GROWTH_BYTES, INLINE_BYTES_MAX, REQUEST_BYTES_MAX, UNAUTHENTICATED_BYTES_MAX
@@ -202,8 +205,9 @@ class RequestParser:
             self.searched = len(data) - at
             return None, at, False
         self.searched = 0
-        args = split_inline(data[at:end].removesuffix(b"\r"))
-        if not self.authenticated and len(args) > UNAUTHENTICATED_ARGUMENTS_MAX:
+        arguments_max = ARGUMENTS_MAX if self.authenticated else UNAUTHENTICATED_ARGUMENTS_MAX
+        args = split_inline(data[at:end].removesuffix(b"\r"), arguments_max)
+        if len(args) > arguments_max:
             raise ProtocolError("unauthenticated multibulk length")
         return args or None, end + 1, True
 
@@ -220,57 +224,48 @@ def _printable(byte: int) -> str:
     return chr(byte) if 0x20 <= byte < 0x7F else f"\\x{byte:02x}"
 
 
-_ESCAPES = {0x6E: b"\n", 0x72: b"\r", 0x74: b"\t", 0x62: b"\b", 0x61: b"\a"}
+ESCAPES = (("\\n", "\n"), ("\\r", "\r"), ("\\t", "\t"), ("\\b", "\b"), ("\\a", "\a"))
+BACKSLASH = "\ue000"  # stands for a backslash that is no escape any more: text decoded as Latin-1 does not have this character
 
 
-def split_inline(line: bytes) -> list[bytes]:
-    """The arguments of an inline command: separated by white space, quoted with "…" (with \\n, \\xhh and the like) or '…'.
-    Raises `ProtocolError` for quotes that do not balance."""
+@cache
+def _patterns() -> tuple[re.Pattern[bytes], re.Pattern[str]]:
+    """The next argument of an inline command, quotes included (group 1 is None, and the rest of the line is taken, if quotes do not
+    balance); an escape with two hexadecimal digits. They are compiled when they are first needed: that takes half a ms."""
+    double, single = rb'"(?:[^"\\]++|\\.)*+"', rb"'(?:[^'\\]++|\\'?)*+'"
+    argument = rb"((?:[^\s\"']++(?:%b|%b)?|%b|%b)(?=\s|\Z))|\S.*" % (double, single, double, single)
+    return re.compile(argument, re.DOTALL), re.compile(r"\\x([0-9a-fA-F]{2})")
+
+
+def split_inline(line: bytes, arguments_max: int = ARGUMENTS_MAX) -> list[bytes]:
+    """The arguments of an inline command: separated by white space, quoted with "…" (with \\n, \\xhh and the like) or '…'. A line of more
+    than `arguments_max` is not split to its end: the list is one longer then. Raises `ProtocolError` for quotes that do not balance.
+
+    Strangers may send such lines, so no byte costs a step of Python's."""
     if b'"' not in line and b"'" not in line:
-        return line.split()
-    args: list[bytes] = []
-    at, size = 0, len(line)
-    while True:
-        while at < size and line[at : at + 1].isspace():
-            at += 1
-        if at >= size:
-            return args
-        arg = bytearray()
-        quote = 0
-        while at < size:
-            byte = line[at]
-            if quote == 0:
-                if line[at : at + 1].isspace():
-                    break
-                if byte in b"\"'":
-                    quote = byte
-                else:
-                    arg.append(byte)
-            elif byte == 0x5C and quote == 0x22 and at + 1 < size:
-                following = line[at + 1]
-                if following == 0x78 and _is_hex(line[at + 2 : at + 4]):
-                    arg.append(int(line[at + 2 : at + 4], 16))
-                    at += 3
-                else:
-                    arg += _ESCAPES.get(following, line[at + 1 : at + 2])
-                    at += 1
-            elif byte == 0x5C and quote == 0x27 and line[at + 1 : at + 2] == b"'":
-                arg.append(0x27)
-                at += 1
-            elif byte == quote:
-                quote = 0
-                if at + 1 < size and not line[at + 1 : at + 2].isspace():
-                    raise ProtocolError("unbalanced quotes in request")
-            else:
-                arg.append(byte)
-            at += 1
-        if quote:
-            raise ProtocolError("unbalanced quotes in request")
-        args.append(bytes(arg))
+        return line.split(None, arguments_max)
+    found = [match[1] for match in islice(_patterns()[0].finditer(line), arguments_max + 1)]
+    if found and found[-1] is None:
+        raise ProtocolError("unbalanced quotes in request")
+    return [argument if argument[-1] not in b"\"'" else _unquote(argument) for argument in found]
 
 
-def _is_hex(text: bytes) -> bool:
-    return len(text) == 2 and all(byte in b"0123456789abcdefABCDEF" for byte in text)
+def _unquote(argument: bytes) -> bytes:
+    """The value of an argument that ends with a quoted part."""
+    quote = argument[-1:]
+    if b"\\" not in argument:
+        return argument.replace(quote, b"")
+    plain, _, quoted = argument[:-1].partition(quote)
+    if quote == b"'":
+        return plain + quoted.replace(b"\\'", b"'")
+    text = quoted.decode("latin-1").replace("\\\\", BACKSLASH)
+    if "\\x" in text:
+        parts = _patterns()[1].split(text)
+        parts[1::2] = bytes.fromhex("".join(parts[1::2])).decode("latin-1").replace("\\", BACKSLASH)
+        text = "".join(parts)
+    for escape, value in ESCAPES:
+        text = text.replace(escape, value)
+    return plain + text.replace("\\", "").replace(BACKSLASH, "\\").encode("latin-1")
 
 
 # -- replies ---------------------------------------------------------------------------------------

@@ -1,13 +1,16 @@
 """The RESP request parser: round trips, every split, hostile input."""
 
 import contextlib
+import itertools
 import random
 import re
+import timeit
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from flo.limits import INLINE_BYTES_MAX
 from flo.proto import resp
 from flo.proto.detect import detect
 from flo.proto.resp import ProtocolError, RequestParser, split_inline
@@ -112,7 +115,8 @@ def test_lost_framing_is_a_protocol_error(data: bytes, message: str) -> None:
 
 
 def test_before_authentication_requests_are_small() -> None:
-    for data in (b"*17\r\n", b"*1\r\n$16385\r\n", b"a" * 17_000):
+    inline = (b"a" * 17_000, b'"' + b"a" * 17_000, b"a " * 17 + b"\r\n", b'"a" ' * 17 + b"\r\n")
+    for data in (b"*17\r\n", b"*1\r\n$16385\r\n", *inline):
         with pytest.raises(ProtocolError):
             RequestParser(authenticated=False).parse(data, 0)
     args, _ = RequestParser(authenticated=False).parse(encode("AUTH", "x" * 1000), 0)
@@ -151,6 +155,95 @@ def test_mutated_requests_raise_nothing_else(long_run: bool) -> None:
 )
 def test_inline_words(line: bytes, expected: list[bytes]) -> None:
     assert split_inline(line) == expected
+
+
+ESCAPED = {0x6E: b"\n", 0x72: b"\r", 0x74: b"\t", 0x62: b"\b", 0x61: b"\a"}
+
+
+def split_a_byte_at_a_time(line: bytes) -> list[bytes] | None:
+    """What `split_inline` has to give, by Redis's own steps (sdssplitargs); None for quotes that do not balance."""
+    args: list[bytes] = []
+    at, size = 0, len(line)
+    while True:
+        while at < size and line[at : at + 1].isspace():
+            at += 1
+        if at >= size:
+            return args
+        arg = bytearray()
+        quote = 0
+        while at < size:
+            byte = line[at]
+            if quote == 0:
+                if line[at : at + 1].isspace():
+                    break
+                if byte in b"\"'":
+                    quote = byte
+                else:
+                    arg.append(byte)
+            elif byte == 0x5C and quote == 0x22 and at + 1 < size:
+                following = line[at + 1]
+                digits = line[at + 2 : at + 4]
+                if following == 0x78 and len(digits) == 2 and all(digit in b"0123456789abcdefABCDEF" for digit in digits):
+                    arg.append(int(digits, 16))
+                    at += 3
+                else:
+                    arg += ESCAPED.get(following, line[at + 1 : at + 2])
+                    at += 1
+            elif byte == 0x5C and quote == 0x27 and line[at + 1 : at + 2] == b"'":
+                arg.append(0x27)
+                at += 1
+            elif byte == quote:
+                quote = 0
+                if at + 1 < size and not line[at + 1 : at + 2].isspace():
+                    return None
+            else:
+                arg.append(byte)
+            at += 1
+        if quote:
+            return None
+        args.append(bytes(arg))
+
+
+def split_or_none(line: bytes, arguments_max: int = resp.ARGUMENTS_MAX) -> list[bytes] | None:
+    try:
+        return split_inline(line, arguments_max)
+    except ProtocolError as e:
+        assert str(e) == "unbalanced quotes in request"
+        return None
+
+
+INLINE_PIECES = st.sampled_from([b'"', b"'", b"\\", b"\\x", b"4", b"5c", b"1", b"n", b"a", b" ", b"\t", b"\n", b"\xe0", b"\x0b", b"\0"])
+
+
+@settings(max_examples=3000, deadline=None)
+@given(st.lists(INLINE_PIECES | st.binary(max_size=2), max_size=14).map(b"".join))
+def test_inline_words_are_those_of_a_byte_at_a_time(line: bytes) -> None:
+    expected = split_a_byte_at_a_time(line)
+    assert split_or_none(line) == expected
+    if expected is not None:
+        for most in range(4):
+            found = split_or_none(line, most)
+            assert found is not None
+            assert len(found) == min(len(expected), most + 1) and found[:most] == expected[:most]
+
+
+def test_all_short_inline_lines() -> None:
+    """Every line of up to six of the bytes that mean something."""
+    for size in range(7):
+        for line in map(bytes, itertools.product(b"\"'\\ x4", repeat=size)):
+            assert split_or_none(line) == split_a_byte_at_a_time(line), line
+
+
+@pytest.mark.parametrize(
+    "piece", [b"\\n", b"\\x41", b"\\\\", b'\\"', b"'", b'"', b"''", b'"" ', b"a ", b"a", b"\\'", b"\\", b"'\"", b' "', b"a'b "]
+)
+@pytest.mark.parametrize("start", [b"", b'"', b"'", b"a"])
+def test_the_longest_inline_lines_are_split_in_ms(start: bytes, piece: bytes) -> None:
+    """Whatever they hold: the time grows with their length, and not with its square."""
+    line = start + piece * (INLINE_BYTES_MAX // len(piece)) + start
+    split_or_none(line)
+    took = min(timeit.repeat(lambda: split_or_none(line), number=1, repeat=5))
+    assert took < 0.1, f"{took * 1000:.0f} ms"
 
 
 def test_replies_in_both_versions() -> None:

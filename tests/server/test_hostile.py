@@ -1504,9 +1504,9 @@ def test_a_monitor_that_does_not_read_is_dropped_and_slows_nobody(flo: FloProces
         watcher.sendall(encode("MONITOR"))
         assert read_exactly(watcher, 5) == b"+OK\r\n"
         before = flo.rss_bytes()
-        keys = [b"k" * 1000] * 16  # a line shows 16 KiB of a request
+        request: list[bytes | str | int] = ["EXISTS", *[b"k" * 1000] * 16]  # a line shows 16 KiB of a request
         for _ in range(50):  # 80 MB of lines, over the 32 MiB that are kept
-            assert client.pipeline(*[("EXISTS", *keys) for _ in range(100)]) == [0] * 100
+            assert client.pipeline(*[request] * 100) == [0] * 100
         wait_until(lambda: clients(client) == 1, "the end of a monitor that does not read", 10)
         assert flo.rss_bytes() <= before + 64 * MIB
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from flo.commands.guesses import Guesses
 from flo.commands.host import Counters, Peer
 from flo.commands.progress import Progress
 from flo.commands.resp import load_table
@@ -75,6 +76,7 @@ class FakeHost:
         self.counters = Counters()
         self.tallies = Tallies()
         self.secret: bytes | None = None
+        self.guesses = Guesses()
         self.port, self.run_id, self.loading = 1, "0" * 40, False
         self.progress = Progress()
         self.waiting = 0

@@ -197,7 +197,7 @@ class RedisProcess:
     def _serves(self) -> bool:
         try:
             with RespClient(self.port, 5) as client:
-                return bool(client.command("PING") == b"PONG")
+                return client.command("PING") in (b"PONG", ReplyError("NOAUTH Authentication required."))
         except OSError:
             return False
 

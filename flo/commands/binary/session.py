@@ -90,6 +90,7 @@ class BinarySession(Session):
         """Allow all operations: the client has given the secret."""
         self.authenticated = self.ordinary = True
         self.reader.limit = REQUEST_BYTES_MAX
+        self.host.known(self.peer)
 
     # -- executing ---------------------------------------------------------------------------------
 

@@ -10,9 +10,9 @@ from flo.commands.binary.session import BinarySession
 from flo.commands.binary.table import Held, Options, Result, handles, packs
 from flo.commands.host import Host, resident_bytes
 from flo.commands.resp import namespaces
-from flo.commands.secret import FAILURE_SECONDS, is_right
+from flo.commands.secret import judge
 from flo.engine import Namespace
-from flo.errors import BadRequest, Unauthorized
+from flo.errors import BadRequest
 
 ALONE = "this is a standalone server: there is no cluster to join or leave"
 
@@ -26,10 +26,10 @@ def ping(session: BinarySession, namespace: Namespace, name: bytes, value: bytes
 def auth(session: BinarySession, namespace: Namespace, name: bytes, value: bytes, options: Options) -> Result:
     if session.host.secret is None:
         raise BadRequest("this server has no secret, so there is nothing to authenticate with")
-    if not is_right(session.host, session.peer, value):
-        return Held(FAILURE_SECONDS, Unauthorized("the secret is wrong"))
-    session.set_authenticated()
-    return b""
+    refusal, seconds = judge(session.host, session.peer, value)
+    if refusal is None:
+        session.set_authenticated()
+    return Held(seconds, b"" if refusal is None else refusal) if seconds else b""
 
 
 @handles("namespace_create")

@@ -15,7 +15,7 @@ from flo.engine import Namespace
 from flo.errors import Refusal
 from flo.limits import KEY_BYTES_MAX
 from flo.operations import BY_NAME
-from flo.proto.binary import MAGIC, OK, RESPONSE, Request, encode_refusal, value_limit
+from flo.proto.binary import MAGIC, OK, RESPONSE, Request, encode_refusal, encode_response, value_limit
 from flo.proto.row import Operation
 from flo.proto.shapes import Pack, shape
 
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 
 
 class Held(NamedTuple):
-    """A refusal that a timer sends after some seconds."""
+    """An answer that a timer sends after some seconds: a payload, or a refusal."""
 
     seconds: float
-    refusal: Refusal
+    answer: bytes | Refusal
 
 
 Result = bytes | Job | Wait | Held | Refusal
@@ -92,7 +92,10 @@ def reply_of(result: Result, request: Request) -> Reply:
     if isinstance(result, Wait):
         result.request = request
         return WAITING
-    return Later(result.seconds, encode_refusal(result.refusal, req_id)) if isinstance(result, Held) else result
+    if isinstance(result, Held):
+        seconds, answer = result
+        return Later(seconds, encode_refusal(answer, req_id) if isinstance(answer, Refusal) else encode_response(OK, req_id, answer))
+    return result
 
 
 def handles(name: str) -> Callable[[Handler], Handler]:

@@ -1,11 +1,11 @@
 """Commands about the connection: greeting, secret, name, namespace, and other clients."""
 
 from flo.commands.resp.arguments import integer, syntax_error
-from flo.commands.resp.session import MULTI_REFUSAL, RespSession, wrong_arity
+from flo.commands.resp.session import MULTI_REFUSAL, RespSession, refusal, wrong_arity
 from flo.commands.resp.table import Sub, command
 from flo.commands.runner import Later, Reply
-from flo.commands.secret import FAILURE_SECONDS, is_right
-from flo.errors import BadRequest
+from flo.commands.secret import judge
+from flo.errors import BadRequest, Refusal, Unauthorized
 from flo.proto import resp
 from flo.proto.resp import OK, bulk, bulk_or_nil, error, mapping
 
@@ -62,11 +62,17 @@ def reset(session: RespSession, args: list[bytes]) -> Reply:
     return resp.simple("RESET")
 
 
-def _check_secret(session: RespSession, user: bytes, secret: bytes) -> bool:
-    right = is_right(session.host, session.peer, secret, user)
-    if right:
+def _check_secret(session: RespSession, user: bytes, secret: bytes) -> tuple[bytes | None, float]:
+    """(the error to answer, None if the secret is right; the seconds that the answer waits)."""
+    refused, seconds = judge(session.host, session.peer, secret, user)
+    if refused is None:
         session.set_authenticated(True)
-    return right
+        return None, seconds
+    return error(WRONG_PASSWORD) if isinstance(refused, Unauthorized) else refusal(refused), seconds
+
+
+def _held(seconds: float, reply: bytes) -> Reply:
+    return Later(seconds, reply) if seconds else reply
 
 
 @command(
@@ -86,9 +92,8 @@ def auth(session: RespSession, args: list[bytes]) -> Reply:
         if len(args) == 3:
             return OK if user == b"default" else error(WRONG_PASSWORD)
         return error(NO_PASSWORD)
-    if _check_secret(session, user, secret):
-        return OK
-    return Later(FAILURE_SECONDS, error(WRONG_PASSWORD))
+    refused, seconds = _check_secret(session, user, secret)
+    return _held(seconds, refused or OK)
 
 
 @command(
@@ -101,6 +106,18 @@ def auth(session: RespSession, args: list[bytes]) -> Reply:
     flags="fast no_auth no_monitor resets",
 )
 def hello(session: RespSession, args: list[bytes]) -> Reply:
+    held: list[float] = []
+    try:
+        reply = _hello(session, args, held)
+    except Refusal as e:
+        if not held:
+            raise
+        reply = session.refused(e, args)
+    return _held(max(held, default=0.0), reply)
+
+
+def _hello(session: RespSession, args: list[bytes], held: list[float]) -> bytes:
+    """The reply; `held` gets the seconds that it waits. An error behind a right secret waits too: at once, it would tell."""
     v3, at = session.v3, 1
     name: bytes | None = None
     if len(args) > 1:
@@ -111,8 +128,11 @@ def hello(session: RespSession, args: list[bytes]) -> Reply:
     while at < len(args):
         option = args[at].upper()
         if option == b"AUTH" and at + 2 < len(args):
-            if session.host.secret is not None and not _check_secret(session, args[at + 1], args[at + 2]):
-                return Later(FAILURE_SECONDS, error(WRONG_PASSWORD))
+            if session.host.secret is not None:
+                refused, seconds = _check_secret(session, args[at + 1], args[at + 2])
+                held.append(seconds)
+                if refused is not None:
+                    return refused
             at += 3
         elif option == b"SETNAME" and at + 1 < len(args):
             name = _checked_name(args[at + 1])

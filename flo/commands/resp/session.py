@@ -220,6 +220,8 @@ class RespSession(Session):
         """The secret was given, or is owed again."""
         self.authenticated = self.parser.authenticated = value
         self.note_settings()
+        if value:
+            self.host.known(self.peer)
 
     def note_settings(self) -> None:
         """Work out again whether the session is `ordinary`."""
