@@ -248,7 +248,7 @@ def test_every_field_of_our_own_is_explained(shared_flo: FloProcess) -> None:
         fields = re.findall(r"^(flo_\w+):", client.command("INFO").decode(), re.MULTILINE)
     assert len(fields) > 12
     for field in fields:
-        assert f"`{field}`" in page, field
+        assert f"`{field.replace('_default', '_NAME')}`" in page, field
 
 
 # -- the commands in the documents -----------------------------------------------------------------

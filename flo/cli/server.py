@@ -150,6 +150,7 @@ def show_status(client: "Client", args: argparse.Namespace) -> int:
         return 0
     log = status["log"]
     bound = f" of {size_text(status['max_memory'])}" if status["max_memory"] else ""
+    counts = status["counts"]
     rows = {
         "version": f"Flo {status['version']} on Python {status['python']}, process {status['pid']}",
         "address": status["address"],
@@ -160,8 +161,11 @@ def show_status(client: "Client", args: argparse.Namespace) -> int:
         "writes": "accepted" if status["accepts_writes"] else "REFUSED: disk or memory is full",
         "clients": f"{status['connections']} connected, {status['waiting']} requests waiting",
         "requests": f"{status['requests']} since the start, {status['refused']} refused",
-        "stored": f"{status['keys']} keys in {status['namespaces']} namespaces, {size_text(status['bytes'])}{bound}",
-        "memory": f"{size_text(status['resident_bytes'])} resident",
+        "keys": f"{counts['keys']}, {counts['keys_with_deadline']} of them with a deadline, in {status['namespaces']} namespaces",
+        "queues": f"{counts['queues']} with {counts['messages']} messages, {counts['dead_messages']} of them dead letters",
+        "streams": f"{counts['streams']} with {counts['records']} records",
+        "used": f"{size_text(status['bytes'])}{bound}",
+        "resident": size_text(status["resident_bytes"]),
         "log": f"{log['segments']} segments, index {log['last_index']}, {log['syncs']} syncs",
     }
     for name, text in rows.items():

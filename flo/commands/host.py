@@ -85,7 +85,6 @@ class Counters:
         self.bytes_out = 0
         self.hits = 0
         self.misses = 0
-        self.errors = 0
         self.unknown_protocol = 0
         self.auth_failures = 0
         self.clock_steps = 0

@@ -34,7 +34,7 @@ class Later(NamedTuple):
     """A reply that is held back for some seconds, by a timer."""
 
     seconds: float
-    reply: bytes
+    reply: bytes | Refusal
 
 
 class Waiting:
@@ -379,7 +379,6 @@ class Session(ABC):
 
     def count_error(self, code: str, request: Any, rejected: bool = False) -> None:
         """Count an error that is answered to a request, which was `rejected` before it reached its command."""
-        self.counters.errors += 1
         self.host.tallies.count_error(code)
         tally = self.tally_of(request)
         tally.failed += not rejected
@@ -423,7 +422,7 @@ class Session(ABC):
     def put_out(self, request: Any, reply: Any) -> int:
         """Put a reply out that is all there; returns its bytes."""
         if isinstance(reply, Later):
-            held = reply.reply
+            held = self.refused(reply.reply, request) if isinstance(reply.reply, Refusal) else reply.reply
             self.busy = self.halted = True
             self.peer.resume_after(reply.seconds, lambda: self._release(request, held))
             return 0
@@ -488,7 +487,7 @@ class Session(ABC):
     def _note_slow(self, seconds: float, request: Any) -> None:
         """Keep a request that took so long, for SLOWLOG."""
         host = self.host
-        words = self.words_of(request) or [self.name_of(request).encode(), b"(redacted)"]
+        words = self.words_of(request) or [self.name_of(request).encode() or b"(unknown)", b"(redacted)"]
         kept = [
             word
             if len(word) <= SLOW_ARGUMENT_BYTES_MAX

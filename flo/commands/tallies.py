@@ -41,9 +41,14 @@ class Tallies:
         """An error with this code was answered."""
         self.errors[code] = self.errors.get(code, 0) + 1
 
+    @property
+    def error_count(self) -> int:
+        """How many errors were answered."""
+        return sum(self.errors.values())
+
     def used(self) -> list[Tally]:
-        """Those with any count, by protocol and name."""
-        return [tally for _, tally in sorted(self._by_name.items()) if tally.calls or tally.rejected]
+        """Those with any count, by protocol and name. What no command has is in no list: its name is empty."""
+        return [tally for (_, name), tally in sorted(self._by_name.items()) if name and (tally.calls or tally.rejected)]
 
     def reset(self) -> None:
         """CONFIG RESETSTAT."""

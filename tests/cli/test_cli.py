@@ -222,6 +222,7 @@ def test_status_reads_well(run: Run) -> None:
     lines = run("server", "status").stdout.decode().splitlines()
     assert [line.split()[0] for line in lines][:3] == ["version", "address", "up"]
     assert max(map(len, lines)) <= 100
+    assert {"keys", "queues", "streams"} <= {line.split()[0] for line in lines}
     assert run("server", "status", "--format", "raw").stdout.count(b"\t") == len(lines)
 
 

@@ -51,7 +51,7 @@ LOCAL = [
     ("check", "{}" + EVIL),
     ("compact", "{}" + EVIL),
     ("backup", "{}" + EVIL, "{}out" + EVIL),
-    ("server", "start", "--data-dir", "{}f" + EVIL),
+    ("server", "start", "--port", "0", "--data-dir", "{}f" + EVIL),
 ]
 
 

@@ -80,7 +80,7 @@ class BinarySession(Session):
         """See `Session`."""
         if not isinstance(e, FramingLost):
             return False
-        self.counters.errors += 1
+        self.host.tallies.count_error("ERR")
         self.halted = True
         self.peer.out.append(encode_response(e.status, e.req_id, str(e).encode()))
         self.peer.close_after_replies()

@@ -79,6 +79,7 @@ def cluster_status(session: BinarySession, namespace: Namespace, name: bytes, va
 def describe_server(host: Host, address: str) -> dict[str, object]:
     """The answer of cluster_status; `flo server status` prints it."""
     engine, log, counters = host.engine, host.engine.log, host.counters
+    counts = engine.counts()
     return {
         "mode": "standalone",
         "version": flo.__version__,
@@ -93,9 +94,10 @@ def describe_server(host: Host, address: str) -> dict[str, object]:
         "connections": host.connections,
         "waiting": host.waiting,
         "requests": counters.commands,
-        "refused": counters.errors,
+        "refused": host.tallies.error_count,
         "namespaces": len(engine.namespaces),
-        "keys": engine.counts()["keys"],
+        "keys": counts["keys"],
+        "counts": counts,
         "unread": engine.background_load.remaining if engine.background_load is not None else 0,
         "bytes": engine.memory_used(),
         "resident_bytes": resident_bytes(),

@@ -15,7 +15,7 @@ from flo.engine import Namespace
 from flo.errors import Refusal
 from flo.limits import KEY_BYTES_MAX
 from flo.operations import BY_NAME
-from flo.proto.binary import MAGIC, OK, RESPONSE, Request, encode_refusal, encode_response, value_limit
+from flo.proto.binary import MAGIC, OK, RESPONSE, Request, encode_response, value_limit
 from flo.proto.row import Operation
 from flo.proto.shapes import Pack, shape
 
@@ -94,7 +94,7 @@ def reply_of(result: Result, request: Request) -> Reply:
         return WAITING
     if isinstance(result, Held):
         seconds, answer = result
-        return Later(seconds, encode_refusal(answer, req_id) if isinstance(answer, Refusal) else encode_response(OK, req_id, answer))
+        return Later(seconds, answer if isinstance(answer, Refusal) else encode_response(OK, req_id, answer))
     return result
 
 

@@ -17,7 +17,7 @@ from flo.config import SettingRow, assign, setting_rows
 from flo.errors import BadRequest, ConfigError
 from flo.limits import REQUEST_BYTES_MAX
 from flo.proto import resp
-from flo.proto.resp import EMPTY_ARRAY, OK, ZERO, array, bulk, bulk_array, error, mapping, verbatim
+from flo.proto.resp import EMPTY_ARRAY, OK, ZERO, array, bulk, bulk_array, mapping, verbatim
 from flo.store.kv import KEY_OVERHEAD_BYTES
 from flo.ual.log import ASYNC, SYNC
 
@@ -122,7 +122,7 @@ def _info_stats(host: Host) -> dict[str, object]:
         "keyspace_misses": counters.misses,
         "pubsub_channels": 0,
         "pubsub_patterns": 0,
-        "total_error_replies": counters.errors,
+        "total_error_replies": host.tallies.error_count,
         "acl_access_denied_auth": counters.auth_failures,
         "flo_unknown_protocol_connections": counters.unknown_protocol,
         "flo_clock_steps": counters.clock_steps,
@@ -165,6 +165,30 @@ def _info_keyspace(host: Host) -> dict[str, object]:
     return lines
 
 
+def _info_flo(host: Host) -> dict[str, object]:
+    """A line for each namespace: the numbers of its keys, queues, messages, streams …"""
+    return {
+        f"flo_namespace_{name}": ",".join(f"{noun}={count}" for noun, count in namespace.counts().items())
+        for name, namespace in host.engine.namespaces.items()
+    }
+
+
+def _info_commandstats(host: Host) -> dict[str, object]:
+    lines: dict[str, object] = {}
+    for tally in host.tallies.used():
+        title = f"cmdstat_{tally.name}" if tally.protocol == RespSession.protocol else f"flo_{tally.protocol}_{tally.name}"
+        each = tally.seconds * 1e6 / tally.calls if tally.calls else 0.0
+        lines[title] = (
+            f"calls={tally.calls},usec={tally.seconds * 1e6:.0f},usec_per_call={each:.2f},"
+            f"rejected_calls={tally.rejected},failed_calls={tally.failed}"
+        )
+    return lines
+
+
+def _info_errorstats(host: Host) -> dict[str, object]:
+    return {f"errorstat_{code}": f"count={count}" for code, count in sorted(host.tallies.errors.items())}
+
+
 INFO_SECTIONS = {
     "server": _info_server,
     "clients": _info_clients,
@@ -173,9 +197,13 @@ INFO_SECTIONS = {
     "stats": _info_stats,
     "replication": _info_replication,
     "cpu": _info_cpu,
+    "commandstats": _info_commandstats,
+    "errorstats": _info_errorstats,
     "cluster": _info_cluster,
     "keyspace": _info_keyspace,
+    "flo": _info_flo,
 }
+ON_DEMAND = ("commandstats",)  # long, and given only where it is asked for
 
 
 @command(
@@ -188,10 +216,11 @@ INFO_SECTIONS = {
 )
 def info(session: RespSession, args: list[bytes]) -> Reply:
     wanted = {arg.lower().decode("latin-1") for arg in args[1:]}
-    everything = not wanted or wanted & {"default", "all", "everything"}
+    everything = bool(wanted & {"all", "everything"})
+    usual = not wanted or "default" in wanted
     parts = []
     for name, section in INFO_SECTIONS.items():
-        if everything or name in wanted:
+        if everything or name in wanted or (usual and name not in ON_DEMAND):
             lines = [f"# {name.capitalize()}", *(f"{key}:{value}" for key, value in section(session.host).items())]
             parts.append("\r\n".join(lines) + "\r\n")
     return verbatim("\r\n".join(parts), session.v3)
@@ -231,7 +260,7 @@ def _config_values(host: Host) -> dict[str, str]:
     return values
 
 
-def _config_set(session: RespSession, pairs: list[bytes]) -> bytes:
+def _config_set(session: RespSession, pairs: list[bytes]) -> Reply:
     host = session.host
     rows = {name: row for row in setting_rows() for name in (row.full_name, row.redis) if name}
     known = _config_values(host)
@@ -240,16 +269,16 @@ def _config_set(session: RespSession, pairs: list[bytes]) -> bytes:
         name = pairs[at].decode("utf-8", "replace").lower()
         if name not in rows:
             if name in known:
-                return error(f"ERR CONFIG SET failed (possibly related to argument '{name}') - can't set immutable config")
-            return error(f"ERR Unknown option or number of arguments for CONFIG SET - '{name[:64]}'")
+                return BadRequest(f"CONFIG SET failed (possibly related to argument '{name}') - can't set immutable config")
+            return BadRequest(f"Unknown option or number of arguments for CONFIG SET - '{name[:64]}'")
         if not rows[name].live:
-            return error(f"ERR CONFIG SET failed (possibly related to argument '{name}') - can't set immutable config")
+            return BadRequest(f"CONFIG SET failed (possibly related to argument '{name}') - can't set immutable config")
         value = pairs[at + 1].decode("utf-8", "replace")
         if name == "loglevel":
             value = {"notice": "info", "verbose": "info"}.get(value, value)
         if any(rows[name] is row for row, _ in changes):
             shown = pairs[at].decode("utf-8", "replace")
-            return error(f"ERR CONFIG SET failed (possibly related to argument '{shown}') - duplicate parameter")
+            return BadRequest(f"CONFIG SET failed (possibly related to argument '{shown}') - duplicate parameter")
         changes.append((rows[name], value))
     before = {row.attribute: getattr(host.settings, row.attribute) for row, _ in changes}
     try:
@@ -258,7 +287,7 @@ def _config_set(session: RespSession, pairs: list[bytes]) -> bytes:
     except ConfigError as e:
         for attribute, old in before.items():
             setattr(host.settings, attribute, old)
-        return error(f"ERR CONFIG SET failed - {e}")
+        return BadRequest(f"CONFIG SET failed - {e}")
     host.engine.set_max_memory(host.settings.max_memory)
     return OK
 
@@ -289,6 +318,7 @@ def config(session: RespSession, args: list[bytes]) -> Reply:
             raise syntax_error()
         return _config_set(session, args[2:])
     session.host.counters.reset()
+    session.host.tallies.reset()
     session.host.waits.clear()
     session.host.engine.swept = 0
     return OK

@@ -1,20 +1,20 @@
 """Commands about the connection: greeting, secret, name, namespace, and other clients."""
 
 from flo.commands.resp.arguments import integer, syntax_error
-from flo.commands.resp.session import MULTI_REFUSAL, RespSession, refusal, wrong_arity
+from flo.commands.resp.session import MULTI_REFUSAL, RespSession, Worded, wrong_arity
 from flo.commands.resp.table import Sub, command
 from flo.commands.runner import Later, Reply
 from flo.commands.secret import judge
 from flo.errors import BadRequest, Refusal, Unauthorized
 from flo.proto import resp
-from flo.proto.resp import OK, bulk, bulk_or_nil, error, mapping
+from flo.proto.resp import OK, bulk, bulk_or_nil, mapping
 
 REDIS_VERSION = "7.4.0"  # what clients compare with when they choose commands
 CLIENT_TYPES = (b"normal", b"master", b"replica", b"pubsub")
 DATABASES = ("default",)  # where resp.databases names none
-OUT_OF_RANGE = "ERR DB index is out of range"  # Redis's own wording
+OUT_OF_RANGE = "DB index is out of range"  # Redis's own wording
 NO_DATABASES = "name a namespace for it in the setting resp.databases, or change the namespace by its name with USE"
-NO_PASSWORD = "ERR AUTH <password> called without any password configured for the default user. Are you sure your configuration is correct?"
+NO_PASSWORD = "AUTH <password> called without any password configured for the default user. Are you sure your configuration is correct?"
 WRONG_PASSWORD = "WRONGPASS invalid username-password pair or user is disabled."
 
 
@@ -62,16 +62,16 @@ def reset(session: RespSession, args: list[bytes]) -> Reply:
     return resp.simple("RESET")
 
 
-def _check_secret(session: RespSession, user: bytes, secret: bytes) -> tuple[bytes | None, float]:
-    """(the error to answer, None if the secret is right; the seconds that the answer waits)."""
+def _check_secret(session: RespSession, user: bytes, secret: bytes) -> tuple[Refusal | None, float]:
+    """(the refusal, None if the secret is right; the seconds that the answer waits)."""
     refused, seconds = judge(session.host, session.peer, secret, user)
     if refused is None:
         session.set_authenticated(True)
         return None, seconds
-    return error(WRONG_PASSWORD) if isinstance(refused, Unauthorized) else refusal(refused), seconds
+    return Worded(WRONG_PASSWORD) if isinstance(refused, Unauthorized) else refused, seconds
 
 
-def _held(seconds: float, reply: bytes) -> Reply:
+def _held(seconds: float, reply: bytes | Refusal) -> Reply:
     return Later(seconds, reply) if seconds else reply
 
 
@@ -90,8 +90,8 @@ def auth(session: RespSession, args: list[bytes]) -> Reply:
     user, secret = (args[1], args[2]) if len(args) == 3 else (b"default", args[1])
     if session.host.secret is None:
         if len(args) == 3:
-            return OK if user == b"default" else error(WRONG_PASSWORD)
-        return error(NO_PASSWORD)
+            return OK if user == b"default" else Worded(WRONG_PASSWORD)
+        return BadRequest(NO_PASSWORD)
     refused, seconds = _check_secret(session, user, secret)
     return _held(seconds, refused or OK)
 
@@ -110,20 +110,18 @@ def hello(session: RespSession, args: list[bytes]) -> Reply:
     try:
         reply = _hello(session, args, held)
     except Refusal as e:
-        if not held:
-            raise
-        reply = session.refused(e, args)
+        reply = e
     return _held(max(held, default=0.0), reply)
 
 
-def _hello(session: RespSession, args: list[bytes], held: list[float]) -> bytes:
+def _hello(session: RespSession, args: list[bytes], held: list[float]) -> bytes | Refusal:
     """The reply; `held` gets the seconds that it waits. An error behind a right secret waits too: at once, it would tell."""
     v3, at = session.v3, 1
     name: bytes | None = None
     if len(args) > 1:
         version = integer(args[1], message="Protocol version is not an integer or out of range")
         if version not in (2, 3):
-            return error("NOPROTO unsupported protocol version")
+            return Worded("NOPROTO unsupported protocol version")
         v3, at = version == 3, 2
     while at < len(args):
         option = args[at].upper()
@@ -138,9 +136,9 @@ def _hello(session: RespSession, args: list[bytes], held: list[float]) -> bytes:
             name = _checked_name(args[at + 1])
             at += 2
         else:
-            return error(f"ERR Syntax error in HELLO option '{args[at][:64].decode('utf-8', 'replace')}'")
+            return BadRequest(f"Syntax error in HELLO option '{args[at][:64].decode('utf-8', 'replace')}'")
     if not session.authenticated:
-        return error(
+        return Worded(
             "NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO <proto> AUTH <user> <pass> "
             "option can be used to authenticate the client and select the RESP protocol version at the same time"
         )
@@ -174,7 +172,7 @@ def select(session: RespSession, args: list[bytes]) -> Reply:
     index, listed = integer(args[1]), session.host.settings.databases
     names = listed or DATABASES
     if not 0 <= index < len(names):
-        return error(OUT_OF_RANGE if listed or index < 0 else f"{OUT_OF_RANGE}: {NO_DATABASES}")
+        return BadRequest(OUT_OF_RANGE if listed or index < 0 else f"{OUT_OF_RANGE}: {NO_DATABASES}")
     session.namespace = session.host.engine.namespace(names[index])
     session.note_settings()
     return OK
@@ -196,7 +194,7 @@ def _checked_name(name: bytes) -> bytes:
     return name
 
 
-def _client_kill(session: RespSession, args: list[bytes]) -> bytes:
+def _client_kill(session: RespSession, args: list[bytes]) -> Reply:
     old_form = len(args) == 3
     wanted: dict[bytes, bytes] = {}
     skip_me = not old_form
@@ -241,7 +239,7 @@ def _client_kill(session: RespSession, args: list[bytes]) -> bytes:
             peer.kill()
         killed += 1
     if old_form:
-        return OK if killed else error("ERR No such client")
+        return OK if killed else BadRequest("No such client")
     return resp.integer(killed)
 
 
@@ -301,9 +299,9 @@ def client(session: RespSession, args: list[bytes]) -> Reply:
     if sub == b"SETINFO":
         attribute = args[2].upper()
         if attribute not in (b"LIB-NAME", b"LIB-VER"):
-            return error(f"ERR Unrecognized option '{args[2][:64].decode('utf-8', 'replace')}'")
+            return BadRequest(f"Unrecognized option '{args[2][:64].decode('utf-8', 'replace')}'")
         if any(byte <= 0x20 or byte > 0x7E for byte in args[3]):
-            return error(f"ERR {args[2].decode().lower()} cannot contain spaces, newlines or special characters.")
+            return BadRequest(f"{args[2].decode().lower()} cannot contain spaces, newlines or special characters.")
         session.library[attribute] = args[3]
         return OK
     session.last_command = session.name_of(args)  # it shows itself
@@ -323,7 +321,7 @@ def client(session: RespSession, args: list[bytes]) -> Reply:
         return OK
     if args[2].upper() != b"ON":
         raise syntax_error()
-    return error("ERR CLIENT TRACKING ON is not supported: Flo pushes no invalidations; leave client-side caching off")
+    return BadRequest("CLIENT TRACKING ON is not supported: Flo pushes no invalidations; leave client-side caching off")
 
 
 def _client_list(session: RespSession, args: list[bytes]) -> bytes:
@@ -347,22 +345,22 @@ def _client_list(session: RespSession, args: list[bytes]) -> bytes:
 def multi(session: RespSession, args: list[bytes]) -> Reply:
     session.refusing = True
     session.note_settings()
-    return error(f"ERR {MULTI_REFUSAL}")
+    return BadRequest(f"{MULTI_REFUSAL}")
 
 
 @command("EXEC", 1, "", "Refused.", group="transactions", since="1.2.0", flags="resets", refused=True, differs=MULTI_REFUSAL)
 def exec_(session: RespSession, args: list[bytes]) -> Reply:
     if not session.refusing:
-        return error("ERR EXEC without MULTI")
+        return BadRequest("EXEC without MULTI")
     session.refusing = False
     session.note_settings()
-    return error(f"EXECABORT Transaction discarded: {MULTI_REFUSAL}")
+    return Worded(f"EXECABORT Transaction discarded: {MULTI_REFUSAL}")
 
 
 @command("DISCARD", 1, "", "Refused.", group="transactions", since="2.0.0", flags="resets", refused=True, differs=MULTI_REFUSAL)
 def discard(session: RespSession, args: list[bytes]) -> Reply:
     if not session.refusing:
-        return error("ERR DISCARD without MULTI")
+        return BadRequest("DISCARD without MULTI")
     session.refusing = False
     session.note_settings()
     return OK
@@ -370,7 +368,7 @@ def discard(session: RespSession, args: list[bytes]) -> Reply:
 
 @command("WATCH", -2, "key [key …]", "Refused.", group="transactions", since="2.2.0", refused=True, differs=MULTI_REFUSAL)
 def watch(session: RespSession, args: list[bytes]) -> Reply:
-    return error(f"ERR {MULTI_REFUSAL}")
+    return BadRequest(f"{MULTI_REFUSAL}")
 
 
 @command("UNWATCH", 1, "", "Answers OK: nothing is ever watched.", group="transactions", since="2.2.0", flags="fast")

@@ -3,7 +3,8 @@
 from flo.commands.resp.session import RespSession
 from flo.commands.resp.table import REFUSED_SUBCOMMANDS, command
 from flo.commands.runner import Reply
-from flo.proto.resp import array, error, simple
+from flo.errors import BadRequest
+from flo.proto.resp import array, simple
 
 _DOCUMENT = "use one JSON document (JSON.SET, JSON.GET), or keys under a prefix"
 _STREAMS = "Flo has no publish and subscribe; use a stream"
@@ -88,8 +89,7 @@ def _refuse(group: str, sentence: str, name: str) -> None:
     def refuse(session: RespSession, args: list[bytes]) -> Reply:
         if name in CONTAINERS and [arg.upper() for arg in args[1:]] == [b"HELP"]:
             return array([simple(f"{name} is not supported: {sentence}")])
-        session.host.counters.errors += 1
-        return error(f"ERR {name} is not supported: {sentence}")
+        return BadRequest(f"{name} is not supported: {sentence}")
 
 
 for _group, _sentence, _names in REFUSED:

@@ -14,6 +14,8 @@ from flo.proto.resp import ProtocolError, RequestParser
 
 NEED_NO_NAMESPACE = ("USE", "NAMESPACE", "INFO", "CONFIG", "FLUSHALL", "SHUTDOWN")
 KEY_GROUPS = ("generic", "string", "json")  # the groups of commands whose arguments are keys
+WITH_SECRETS = ("ACL", "MIGRATE")  # what clients send to these may hold secrets of another server
+SECRET_SETTINGS = (b"requirepass", b"masterauth", b"tls-key-file-pass", b"tls-client-key-file-pass")  # Redis's; nobody is shown their value
 UNKNOWN_ARGUMENTS_SHOWN = 128  # bytes of arguments that the error for an unknown command repeats
 
 MULTI_REFUSAL = (
@@ -27,6 +29,17 @@ class Unwanted(list[bytes]):
 
     __slots__ = ("skipped",)
     skipped: bool
+
+
+class Worded(Refusal):
+    """A refusal in Redis's own words, which clients match on. `text` begins with the error word.
+
+    `rejected`: the request did not reach its command."""
+
+    def __init__(self, text: str, rejected: bool = False) -> None:
+        self.code, _, message = text.partition(" ")
+        super().__init__(message)
+        self.rejected = rejected
 
 
 class RespSession(Session):
@@ -92,7 +105,7 @@ class RespSession(Session):
         """See `Session`."""
         if not isinstance(e, ProtocolError):
             return False
-        self.counters.errors += 1
+        self.host.tallies.count_error("ERR")
         self.peer.out.append(resp.error(f"ERR Protocol error: {e}"))
         self.halted = True
         self.peer.close_after_replies()
@@ -122,7 +135,11 @@ class RespSession(Session):
         """See `Session`."""
         if self._is_unwanted(request):
             return b""
-        return resp.error("ERR internal error") if type(e) is InternalError else refusal(e)
+        return resp.error("ERR internal error" if type(e) is InternalError else f"{e.code} {e}")
+
+    def rejects(self, e: Refusal, request: Any) -> bool:
+        """See `Session`."""
+        return type(e) is Worded and e.rejected
 
     def pieces(self, request: Any, reply: Any) -> list[bytes]:
         """See `Session`."""
@@ -146,13 +163,11 @@ class RespSession(Session):
         if command is None:
             return self._unknown(args)
         if not self.authenticated and "no_auth" not in command.flags:
-            return resp.error("NOAUTH Authentication required.")
+            return Worded("NOAUTH Authentication required.", rejected=True)
         if self.refusing and command.name not in ("EXEC", "DISCARD", "RESET", "QUIT"):
-            self.host.counters.errors += 1
-            return resp.error(f"ERR {MULTI_REFUSAL}")
+            return Worded(f"ERR {MULTI_REFUSAL}", rejected=True)
         count = len(args)
         if count != command.arity if command.arity > 0 else count < -command.arity:
-            self.host.counters.errors += 1
             return wrong_arity(command.name)
         if command.subcommands and count > 1:
             word = args[1].upper()
@@ -162,7 +177,6 @@ class RespSession(Session):
                 sentence = table.REFUSED_SUBCOMMANDS.get((command.name.encode(), word))
                 raise BadRequest(sentence) if sentence else unknown_subcommand(args)
             if count != sub.arity if sub.arity > 0 else count < -sub.arity:
-                self.host.counters.errors += 1
                 return wrong_arity(f"{command.name}|{word.decode()}")
             if word == b"HELP":
                 return _help(command)
@@ -181,13 +195,11 @@ class RespSession(Session):
         if isinstance(reply, GeneratorType):
             pieces: list[bytes] = yield from reply
             return pieces
-        assert isinstance(reply, bytes)
-        return [reply]
+        return reply
 
-    def _unknown(self, args: list[bytes]) -> bytes:
+    def _unknown(self, args: list[bytes]) -> Reply:
         if not self.authenticated:
-            return resp.error("NOAUTH Authentication required.")
-        self.host.counters.errors += 1
+            return Worded("NOAUTH Authentication required.", rejected=True)
         name = args[0]
         if name.upper() in (b"POST", b"HOST:"):
             # a browser was made to send an HTTP request here: nothing more of it is read
@@ -196,13 +208,13 @@ class RespSession(Session):
             self.halted = True
             return b""
         if self.refusing:
-            return resp.error(f"ERR {MULTI_REFUSAL}")
+            return Worded(f"ERR {MULTI_REFUSAL}", rejected=True)
         shown = ""
         for arg in args[1:]:
             if len(shown) >= UNKNOWN_ARGUMENTS_SHOWN:
                 break
             shown += f"'{_text(arg[: UNKNOWN_ARGUMENTS_SHOWN - len(shown)])}' "
-        return resp.error(f"ERR unknown command '{_text(name[:128])}', with args beginning with: {shown}")
+        return Worded(f"ERR unknown command '{_text(name[:128])}', with args beginning with: {shown}", rejected=True)
 
     def _find_namespace_again(self) -> None:
         """The namespace was deleted while this connection used it. One of the same name may have been made since."""
@@ -236,14 +248,18 @@ class RespSession(Session):
         """See `Session`."""
         command = table.find(request[0])
         if command is None:
-            return self.last_command
+            return ""
         word = request[1].upper() if command.subcommands and len(request) > 1 else b""
         return (f"{command.name}|{word.decode()}" if word in command.subcommands else command.name).lower()
 
     def words_of(self, request: list[bytes]) -> list[bytes] | None:
         """See `Session`."""
         command = table.find(request[0])
-        return None if command is None or "no_monitor" in command.flags else request
+        if command is None or "no_monitor" in command.flags:
+            return None
+        if command.name == "CONFIG" or command.name in WITH_SECRETS:
+            return _redacted(command.name, request)
+        return request
 
     @property
     def database(self) -> int:
@@ -273,14 +289,9 @@ class RespSession(Session):
 RespSession.generic = frozenset((RespSession.attend,))
 
 
-def refusal(e: Refusal) -> bytes:
-    """A refusal as RESP's error."""
-    return resp.error(f"{e.code} {e}")
-
-
-def wrong_arity(name: str) -> bytes:
-    """Redis's own wording: clients match on it."""
-    return resp.error(f"ERR wrong number of arguments for '{name.lower()}' command")
+def wrong_arity(name: str) -> Refusal:
+    """The refusal of a wrong number of arguments."""
+    return Worded(f"ERR wrong number of arguments for '{name.lower()}' command", rejected=True)
 
 
 def unknown_subcommand(args: list[bytes]) -> BadRequest:
@@ -291,6 +302,13 @@ def unknown_subcommand(args: list[bytes]) -> BadRequest:
 def wrong_subcommand(args: list[bytes]) -> BadRequest:
     """Redis's own wording, for a subcommand with arguments it does not take."""
     return BadRequest(f"unknown subcommand or wrong number of arguments for '{_text(args[1][:128])}'. Try {_text(args[0]).upper()} HELP.")
+
+
+def _redacted(name: str, request: list[bytes]) -> list[bytes]:
+    """A request's words without the secrets in it."""
+    if name in WITH_SECRETS:
+        return [request[0], b"(redacted)"]
+    return [b"(redacted)" if before.lower() in SECRET_SETTINGS else word for before, word in zip((b"", *request), request, strict=False)]
 
 
 def _help(command: table.Command) -> bytes:
