@@ -1,7 +1,7 @@
 """Redis's own test suite, as its README runs it against an external server.
 
-What Flo does not pass and Redis does is in tests/support/redis_suite_known.py, each with its reason; a test that is not there must pass,
-and a test that is there must fail.
+The tests that Flo does not pass and Redis does are in tests/support/redis_suite_known.py, each with its reason. A test that is not there
+must pass, and a test that is there must fail.
 """
 
 import shutil
@@ -9,16 +9,19 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.processes import FloProcess, RedisProcess
+from tests.support.processes import ROOT, FloProcess, RedisProcess
 from tests.support.redis_suite import Missing, run_unit, suite_directory
 from tests.support.redis_suite_known import KNOWN
 
-pytestmark = pytest.mark.long
+
+def test_every_reason_is_in_the_documents() -> None:
+    page = " ".join((ROOT / "docs" / "redis.md").read_text().split())
+    assert [reason for reasons in KNOWN.values() for reason in reasons if reason not in page] == []
 
 
 @pytest.fixture(scope="module")
 def suite() -> Path:
-    """The suite's directory."""
+    """The directory of Redis's sources."""
     if shutil.which("redis-server") is None:
         pytest.skip("redis-server is not installed: apt-get install redis-server")
     try:
@@ -27,10 +30,11 @@ def suite() -> Path:
         pytest.skip(str(missing))
 
 
+@pytest.mark.long
 @pytest.mark.timeout(1500)
 @pytest.mark.parametrize("unit", KNOWN)
 def test_a_unit_of_redis_own_suite(suite: Path, unit: str, flo: FloProcess, tmp_path: Path) -> None:
-    known = {name: reason for reason, names in KNOWN[unit].items() for name in names}
+    known = {name for names in KNOWN[unit].values() for name in names}
     (tmp_path / "redis").mkdir()
     with RedisProcess(tmp_path / "redis", "--enable-debug-command", "yes") as redis:
         expected = run_unit(suite, unit, redis.port)
@@ -40,5 +44,5 @@ def test_a_unit_of_redis_own_suite(suite: Path, unit: str, flo: FloProcess, tmp_
     print(f"{unit}: {len(found.passed)} pass, {len(failed)} fail, {found.ignored} are not for an external server")
     new = {name: why for name, why in failed.items() if name not in known}
     assert not new, "failures that are not in the list of known ones:\n" + "\n".join(f"{name}: {why}" for name, why in new.items())
-    gone = known.keys() - failed.keys()
+    gone = known - failed.keys()
     assert not gone, f"in the list of known failures, but they pass, or are no longer there: {sorted(gone)}"
