@@ -14,7 +14,7 @@ import tarfile
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -94,17 +94,24 @@ def _run(*words: str, directory: Path = ROOT) -> str:
 # -- a run -----------------------------------------------------------------------------------------
 
 
-def run_unit(directory: Path, unit: str, port: int) -> Outcome:
-    """Run one unit, such as `unit/type/stream`, against the server on a port.
+def run_unit(directory: Path, unit: str, port: int, restart: Callable[[], object]) -> Outcome:
+    """Run one unit, such as `unit/type/stream`, against the server on a port. `restart` restarts it, on the same port.
 
     Raises `TimeoutError` if it does not end, `RuntimeError` if it ends without a whole report."""
     command = ["tclsh", str(DRIVER), unit, "--host", "127.0.0.1", "--port", str(port), *FLAGS]
-    process = subprocess.Popen(command, cwd=directory, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    process = subprocess.Popen(command, cwd=directory, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    assert process.stdin is not None
+    stdin = process.stdin.fileno()
+
+    def restart_and_say_so() -> None:
+        restart()
+        os.write(stdin, b"\n")
+
     try:
-        return _outcome(_lines(process, port))
+        return _outcome(_lines(process, port), restart_and_say_so)
     finally:
         process.kill()
-        process.wait()
+        process.communicate()
 
 
 def _lines(process: subprocess.Popen[bytes], port: int) -> Iterator[str]:
@@ -132,14 +139,15 @@ def _end_a_vain_wait(port: int, before: int) -> int:
         match = re.search(rb"total_commands_processed:(\d+)", client.command("INFO", "stats"))
         assert match is not None
         executed = int(match[1])
-        if executed <= before + 1:  # the one is the last look's INFO
+        if executed in (before, before + 1):  # the one is the last look's INFO
             client.command("CLIENT", "KILL", "SKIPME", "yes")
         return executed
     return before
 
 
-def _outcome(lines: Iterable[str]) -> Outcome:
-    """Put together the report of `redis_suite.tcl`: lines of a word, and a text in base64. Raises `RuntimeError` if it is not whole."""
+def _outcome(lines: Iterable[str], restart: Callable[[], object]) -> Outcome:
+    """Put together the report of `redis_suite.tcl`: lines of a word, and a text in base64. Restart the server if the report asks for it.
+    Raises `RuntimeError` if the report is not whole."""
     passed: set[str] = set()
     failed: dict[str, str] = {}
     ignored = 0
@@ -147,7 +155,7 @@ def _outcome(lines: Iterable[str]) -> Outcome:
     name = ""  # of the test that runs
     for line in lines:
         word, _, encoded = line.partition(" ")
-        if word not in ("testing", "ok", "err", "ignore", "done"):
+        if word not in ("testing", "ok", "err", "ignore", "restart", "done"):
             raise RuntimeError(f"the suite ended with: {line}")
         first, _, more = base64.b64decode(encoded).decode().strip().partition("\n")
         if word == "testing":
@@ -155,6 +163,8 @@ def _outcome(lines: Iterable[str]) -> Outcome:
             name = first if seen[first] == 1 else f"{first} ({seen[first]})"
         elif word == "ignore":
             ignored += 1
+        elif word == "restart":
+            restart()
         elif word == "done":
             return Outcome(passed, failed, ignored)
         elif not name:

@@ -2,7 +2,7 @@
 #
 #     tclsh redis_suite.tcl UNIT --host 127.0.0.1 --port N …      (in the directory of Redis's sources; the options are the suite's)
 #
-# It loads the suite's procedures, replaces four of them, and has the suite run the unit. No code of a test is changed. The suite alone
+# It loads the suite's procedures, replaces three of them, and has the suite run the unit. No code of a test is changed. The suite alone
 # would end at the first thing that a server does not have; here a failure costs only its own test.
 #
 # To read it without knowing Tcl: `proc NAME ARGUMENTS BODY` defines a procedure, `[…]` is the result of a command, `{…}` is text as it
@@ -22,7 +22,7 @@ eval [string range $program 0 [string last "\nif {\$::client} {" $program]]
 
 # -- 1. The report ---------------------------------------------------------------------------------
 # The suite tells its own server what happens. Here it is told to tests/support/redis_suite.py, as lines of standard output: `testing`,
-# `ok`, `err`, `ignore` or `done`, and a text in base64, for it may have several lines.
+# `ok`, `err`, `ignore`, `restart` or `done`, and a text in base64, for it may have several lines.
 
 set ::test_server_fd stdout
 
@@ -36,10 +36,11 @@ proc send_data_packet {fd status text {elapsed 0}} {
 # `r` is how the suite sends a command. A test is not to fail by what only prepares it:
 #
 # - what the suite sends between tests, such as FUNCTION FLUSH, and the settings that a group of tests asks for: an error is let pass;
-# - settings of Redis's insides, within tests: the same, and the test hears OK;
+# - within tests, settings of Redis's insides and what readies its log: the same, and the test hears OK;
+# - DEBUG LOADAOF, which reads the log again: a server that refuses it is restarted;
 # - the transactions by which the units of streams fill a stream: their commands are sent one by one, if the server refuses MULTI.
 
-set insides {^(config set stream-node-max-|debug set-active-expire )}
+set insides {^(config set (stream-node-max-|appendonly yes$)|debug set-active-expire |bgrewriteaof$)}
 
 rename r suite_r
 proc r {args} {
@@ -50,6 +51,12 @@ proc r {args} {
     if {$::cur_test eq ""} {
         catch {suite_r {*}$args} reply
         return $reply
+    }
+    if {[string equal -nocase $args "debug loadaof"] && [catch {suite_r debug loadaof}]} {
+        send_data_packet stdout restart ""
+        gets stdin    ;# a line comes when the server is there again
+        reconnect
+        return OK
     }
     if {[string match unit/type/stream* $::unit]} {
         return [send_without_transactions $args]

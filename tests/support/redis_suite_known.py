@@ -21,8 +21,7 @@ NO_LCS = "| `LCS` | GET both values, and compare them in the program |"
 NO_OBJECT = "Flo has no internal encodings to show"
 NO_DUMPS = "Flo has no dump format"  # RESTORE, MIGRATE
 NO_REPLICATION = "Flo does not replicate by Redis's protocol"
-NO_DEBUG = "Flo has no commands for debugging"  # nothing turns its sweep of expired keys off, or makes it read its log again
-ALWAYS_DURABLE = "every write is in the log before it is answered, so there is nothing to save"  # no BGREWRITEAOF, no `appendonly no`
+NO_DEBUG = "Flo has no commands for debugging"  # so its sweep of expired keys cannot be turned off
 
 # -- Flo does it in another way --------------------------------------------------------------------
 
@@ -54,13 +53,6 @@ KNOWN: dict[str, dict[str, tuple[str, ...]]] = {
             "XADD with ~ MINID and LIMIT can propagate correctly",
             "XTRIM with ~ MAXLEN can propagate correctly",
         ),
-        NO_DEBUG: (
-            "XADD with MAXLEN > xlen can propagate correctly",
-            "XADD with MINID > lastid can propagate correctly",
-            "XADD with ~ MAXLEN can propagate correctly",
-            "XADD with ~ MINID can propagate correctly",
-        ),
-        ALWAYS_DURABLE: ("Empty stream can be rewrite into AOF correctly",),
         LAST_ID: (
             "XSETID can set a specific ID",
             "Stream can be rewrite into AOF correctly after XDEL lastid",
@@ -74,11 +66,6 @@ KNOWN: dict[str, dict[str, tuple[str, ...]]] = {
         KEYS_ONLY: (
             "RENAME can unblock XREADGROUP with data",
             "RENAME can unblock XREADGROUP with -NOGROUP",
-        ),
-        NO_DEBUG: ("XREADGROUP with NOACK creates consumer",),
-        ALWAYS_DURABLE: (
-            "Consumer without PEL is present in AOF after AOFRW",
-            "Empty stream with no lastid can be rewrite into AOF correctly",
         ),
         NO_DUMPS: ("Loading from legacy (Redis <= v6.2.x, rdb_ver < 10) persistence",),
     },
@@ -129,10 +116,7 @@ KNOWN: dict[str, dict[str, tuple[str, ...]]] = {
     },
     "unit/expire": {
         WHOLE_SECONDS: ("PEXPIRE can set sub-second expires",),
-        NO_DEBUG: (
-            "Redis should lazy expire keys",
-            "GETEX use of PERSIST option should remove TTL after loadaof",
-        ),
+        NO_DEBUG: ("Redis should lazy expire keys",),
         LAST_DEADLINE: ("PEXPIREAT with big integer works",),
         NO_REPLICATION: (
             "All TTL in commands are propagated as absolute timestamp in replication stream",
@@ -140,7 +124,6 @@ KNOWN: dict[str, dict[str, tuple[str, ...]]] = {
             "SCAN: Lazy-expire should not be wrapped in MULTI/EXEC",
             "RANDOMKEY: Lazy-expire should not be wrapped in MULTI/EXEC",
         ),
-        ALWAYS_DURABLE: ("SET - use KEEPTTL option, TTL should not be removed after loadaof",),
     },
     "unit/scan": {
         NO_SETS: (

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.processes import ROOT, FloProcess, RedisProcess
+from tests.support.processes import ROOT, FloProcess, RedisProcess, free_port
 from tests.support.redis_suite import Missing, run_unit, suite_directory
 from tests.support.redis_suite_known import KNOWN
 
@@ -33,13 +33,19 @@ def suite() -> Path:
 @pytest.mark.long
 @pytest.mark.timeout(1500)
 @pytest.mark.parametrize("unit", KNOWN)
-def test_a_unit_of_redis_own_suite(suite: Path, unit: str, flo: FloProcess, tmp_path: Path) -> None:
+def test_a_unit_of_redis_own_suite(suite: Path, unit: str, tmp_path: Path) -> None:
     known = {name for names in KNOWN[unit].values() for name in names}
     (tmp_path / "redis").mkdir()
     with RedisProcess(tmp_path / "redis", "--enable-debug-command", "yes") as redis:
-        expected = run_unit(suite, unit, redis.port)
-    found = run_unit(suite, unit, flo.port)
-    assert flo.alive(), "Flo serves after all of it"
+        expected = run_unit(suite, unit, redis.port, lambda: pytest.fail("Redis has DEBUG LOADAOF, and needs no restart"))
+    with FloProcess(tmp_path / "flo", "--port", str(free_port())) as flo:
+
+        def restart() -> None:
+            flo.kill()
+            flo.start()
+
+        found = run_unit(suite, unit, flo.port, restart)
+        assert flo.alive(), "Flo serves after all of it"
     failed = {name: why for name, why in found.failed.items() if name not in expected.failed}
     print(f"{unit}: {len(found.passed)} pass, {len(failed)} fail, {found.ignored} are not for an external server")
     new = {name: why for name, why in failed.items() if name not in known}
