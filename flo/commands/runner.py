@@ -326,7 +326,22 @@ class Session(ABC):
         emit = self.peer.out.append
         done = 0
         before = monotonic()
+        counted: Handler | None = None  # what executes the requests from number `since` on, which began at `began`
+        tally: Tally | None = None  # of these
+        since, began = 0, before
         for handler, request in calls:
+            if handler is not counted:
+                if tally is not None:
+                    tally.calls += done - since
+                    tally.seconds += before - began
+                counted, since, began = handler, done, before
+                tally = tallies.get(handler)
+                if tally is None:
+                    tally = self.tally_of(request)
+                    if handler in self.generic:
+                        counted = None
+                    else:
+                        tallies[handler] = tally
             done += 1
             if monitors:
                 self._tell_monitors(request)
@@ -344,20 +359,17 @@ class Session(ABC):
             else:
                 room -= self.accept(reply, request)
             now = monotonic()
-            took = now - before
+            if now - before >= slow and self.job is None:  # else it goes on
+                self._note_slow(now - before, request)
             before = now
-            tally = tallies.get(handler) or self.tally_of(request, handler)
-            tally.calls += 1
-            tally.seconds += took
-            if self.job is not None:
-                self._job_seconds = took
-            elif took >= slow:
-                self._note_slow(took, request)
             if self.halted or not self.ordinary:
                 break
             if room < 0 or now > deadline:
                 self.yield_turn()
                 break
+        if tally is not None:
+            tally.calls += done - since
+            tally.seconds += before - began
         self.output_room = room
         self.executed += done
         host.counters.commands += done
@@ -385,13 +397,9 @@ class Session(ABC):
         tally.rejected += rejected
         tally.calls -= rejected
 
-    def tally_of(self, request: Any, handler: Handler | None = None) -> Tally:
-        """The counts of the request's command, which `handler` executes."""
-        tallies = self.host.tallies
-        tally = tallies.of(self.protocol, self.name_of(request))
-        if handler is not None and handler not in self.generic:
-            tallies.by_handler[handler] = tally
-        return tally
+    def tally_of(self, request: Any) -> Tally:
+        """The counts of the request's command."""
+        return self.host.tallies.of(self.protocol, self.name_of(request))
 
     def failed(self, e: Exception, request: Any, appended: int) -> bytes:
         """The reply of a request that met a defect, when the log's next index was `appended` before it. Raises where memory and log may no
@@ -410,10 +418,11 @@ class Session(ABC):
         if isinstance(reply, GeneratorType):
             self.job, self._job_request = reply, request
             self.busy = self.halted = True
-            before = len(self.peer.out)
+            before, began = len(self.peer.out), monotonic()
             if self._slice():  # most need no second one
                 self.halted = self.busy
                 return sum(map(len, self.peer.out[before:]))
+            self._job_seconds = monotonic() - began
             return 0
         if isinstance(reply, Waiting):
             return 0

@@ -16,13 +16,14 @@ from time import monotonic
 from flo.engine.namespace import Namespace
 from flo.errors import Damaged, LogDamaged
 from flo.store.kv import SHARDS, entry_version
-from flo.ual.keyindex import HASH_BITS, PLACE_BITS, KeyIndex, seed_of, word_of
+from flo.ual.keyindex import HASH_BITS, PLACE_BITS, KeyIndex, words_of
 
 LAZY_VALUES_MIN = 100_000  # fewer values are read at once, in a tenth of a second
 LAZY_FILES_MAX = 64  # of 64 MB: a key that does not exist is looked up in each of them. With more files all values are read at once
 SLICE = 256  # values read in one go: half a ms
 PLAIN_SLICE = 8192  # entries put into plain shards in one go: half a ms
-HASHES_FROM = 1000  # lookups by `is_newer` from which on a table of all hashes pays off: it takes 60 ns a value
+HASHES_FROM = 1000  # lookups by `is_newer` from which on tables of all hashes pay off: they take 60 ns a value
+HASH_TABLES_MAX = 4  # of 16 MiB, one a modulus: a directory has one, and one more for files of earlier versions
 SHOWN_KEY_BYTES = 128  # of the key, in the message that its value cannot be read
 OVERDUE_SECONDS = 0.005  # between two slices while the server is never idle: a tenth of its time
 
@@ -40,7 +41,7 @@ class BackgroundLoad:
         self.failure: Damaged | None = None  # some values cannot be read: they stay on disk, and operations on all keys are refused
         self._next = 0.0  # monotonic
         self._looked = 0  # how often `is_newer` was asked
-        self._hashes: bytearray | None = None  # by hash: whether any key has it
+        self._hashes: dict[int, bytearray] = {}  # by modulus, by hash: whether any key has it
         self.last = sources[-1].last
         self.awaited = False  # a request waits for the end: do a slice in every turn
         self.remaining = sum(len(source.words) for source in sources)  # values not read yet
@@ -48,14 +49,17 @@ class BackgroundLoad:
     def attach(self, namespace: Namespace) -> None:
         """Connect the store of a new namespace to this, if values of that namespace are on disk."""
         if namespace.id in self._holders:
-            namespace.kv.store.begin_lazy(partial(self._find, namespace.id, seed_of(namespace.id)), self.last)
+            namespace.kv.store.begin_lazy(partial(self._find, namespace.id), self.last)
 
-    def _find(self, namespace: int, seed: int, key: bytes, above: int = 0) -> bytes | None:
+    def _find(self, namespace: int, key: bytes, above: int = 0) -> bytes | None:
         """The newest entry of the key in the files that have an index above `above`; None if there is none."""
-        low = word_of(seed, key, 0)
+        modulus, low = -1, 0
         for source in self._sources:
             if source.last <= above:
                 break
+            if source.modulus != modulus:
+                modulus = source.modulus
+                low = words_of(modulus, namespace)(key, 0)
             at = bisect_left(source.words, low)
             try:
                 entry = source.find(namespace, key, low, at)
@@ -71,21 +75,29 @@ class BackgroundLoad:
         """Whether a value of the key on disk is newer than record `index`."""
         if index > self.last or namespace not in self._holders:
             return False
-        seed = seed_of(namespace)
         self._looked += 1
         if self._looked == HASHES_FROM:
-            self._hashes = bytearray(1 << HASH_BITS)
-            for source in self._sources:
-                for word in source.words:
-                    self._hashes[word >> PLACE_BITS] = 1
-        if self._hashes is not None and not self._hashes[word_of(seed, key, 0) >> PLACE_BITS]:
+            self._note_hashes()
+        tables = self._hashes
+        if tables and not any(table[words_of(modulus, namespace)(key, 0) >> PLACE_BITS] for modulus, table in tables.items()):
             return False  # a lookup costs 1 us a file
-        entry = self._find(namespace, seed, key, index)
+        entry = self._find(namespace, key, index)
         return entry is not None and entry_version(entry) > index
+
+    def _note_hashes(self) -> None:
+        """Make the tables of all hashes."""
+        moduli = {source.modulus for source in self._sources}
+        if len(moduli) > HASH_TABLES_MAX:
+            return
+        self._hashes = {modulus: bytearray(1 << HASH_BITS) for modulus in moduli}
+        for source in self._sources:
+            table = self._hashes[source.modulus]
+            for word in source.words:
+                table[word >> PLACE_BITS] = 1
 
     def _read(self) -> Iterator[None]:
         """The whole work, one slice at a time."""
-        self._hashes = None  # the start is over
+        self._hashes = {}  # the start is over
         for source in tuple(self._sources):
             damages: list[Exception] = []
             for number, pieces in source.blocks(damages.append):

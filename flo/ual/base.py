@@ -6,8 +6,8 @@ history, which are read on demand. Layout (docs/log-format.md, "Base"), little-e
     0   header: magic, random id, first and last index of the range, time of its last batch, crc; zeros to 64
     64  blocks (flo.ual.block)
         footer: for each block: u64 offset, u64 its first index, u64 bytes of the part that a start reads
-        index of the keys (flo.ual.keyindex): a u64 word for each value, a u32 check for each, u32 crc of both; a file of history has only
-            the crc
+        index of the keys (flo.ual.keyindex): a u64 word for each value, a u32 check for each, u32 modulus, u32 crc of all these; a file of
+            history has no words and checks
         trailer: magic "FLOT", u32 blocks, u64 records, u64 offset of the footer, the random id again, u32 crc of the footer and of all
                  this
 
@@ -36,14 +36,16 @@ from flo.ual.block import (
 )
 from flo.ual.columns import from_bytes, to_bytes
 from flo.ual.files import Files
-from flo.ual.keyindex import CHECK_BYTES, PLACE_MASK, WORD_BYTES, KeyIndexWriter, check_of, seed_of
+from flo.ual.keyindex import CHECK_BYTES, CRC, MODULUS_BITS, PLACE_MASK, WORD_BYTES, KeyIndexWriter, check_of, draw_modulus, seed_of
 from flo.ual.manifest import ID_BYTES, ManifestEntry, check_id
 from flo.ual.record import U32, U64
 from flo.ual.uniform_spans import UniformSpan
 
-MAGIC = b"FLOBASE4"
-MAGIC_3 = b"FLOBASE3"  # the same without the checks in the index
+MAGIC = b"FLOBASE5"
+MAGIC_4 = b"FLOBASE4"  # the same without a modulus in the index: its hashes are CRCs
+MAGIC_3 = b"FLOBASE3"  # without the checks in the index, too
 MAGIC_2 = b"FLOBASE2"  # without an index and its crc
+SUFFIX, HISTORY_SUFFIX = ".base", ".hist"
 _HEADER = struct.Struct("<8s16sQQQ")
 HEADER_BYTES = 64
 FOOTER_MAGIC = b"FLOT"
@@ -60,7 +62,24 @@ LOAD_BYTES = 1 << 20  # of neighbouring blocks read at once
 def file_name(first: int, last: int, token: str, history: bool) -> str:
     """The name of a base's file. The random `token` makes it different from an earlier base of the same range, and from one that the
     compacting process of a dead server may still be writing."""
-    return f"{first:020d}-{last:020d}-{token}.{'hist' if history else 'base'}"
+    return f"{first:020d}-{last:020d}-{token}{HISTORY_SUFFIX if history else SUFFIX}"
+
+
+def modulus_in(files: Files, directory: str) -> int:
+    """The modulus for the next base in a directory: that of the bases there, or else a new one."""
+    for name in sorted(files.names(directory), reverse=True):
+        if name.endswith(SUFFIX):
+            fd = files.open(os.path.join(directory, name))
+            try:
+                end = files.size(fd) - TRAILER_BYTES
+                found = files.pread(fd, len(MAGIC), 0), files.pread(fd, U32.size, max(end - 2 * U32.size, 0))
+            finally:
+                files.close(fd)
+            if found[0] == MAGIC and len(found[1]) == U32.size:
+                modulus: int = U32.unpack(found[1])[0]
+                if modulus >> MODULUS_BITS - 1 == 1:
+                    return modulus
+    return draw_modulus()
 
 
 def read_loosely(data: bytes, first: int, last: int, expected: str) -> tuple[int, int, int | None, int]:
@@ -88,10 +107,11 @@ def read_loosely(data: bytes, first: int, last: int, expected: str) -> tuple[int
 class BaseWriter:
     """Writes one file of a base, record by record in order of index."""
 
-    def __init__(self, files: Files, path: str, first: int, last: int, time: int, history: bool = False) -> None:
+    def __init__(self, files: Files, path: str, first: int, last: int, time: int, modulus: int, history: bool = False) -> None:
         """Begin a new file at `path` for the indexes `first` to `last`, for live records or, with `history`, for those that are only
-        history. Raises `OSError`."""
+        history. `modulus` is the directory's, by `modulus_in`. Raises `OSError`."""
         self.files = files
+        self._modulus = modulus
         self._keys = None if history else KeyIndexWriter()
         self.path = path
         self.records = 0
@@ -132,7 +152,7 @@ class BaseWriter:
         if not self._builder.count:
             return
         self.records += self._builder.count
-        first, loaded, rest, words = self._builder.build(self._seed)
+        first, loaded, rest, words = self._builder.build(self._seed, self._modulus)
         if self._keys is not None:
             assert self.size + len(loaded) <= PLACE_MASK, "no base is a terabyte"
             self._keys.add([(self.size + word, check) for word, check in words])
@@ -153,8 +173,9 @@ class BaseWriter:
         self._flush()
         footer = to_bytes(self._blocks)
         trailer = _TRAILER.pack(FOOTER_MAGIC, len(self._blocks) // 3, self.records, self.size, self._identity)
-        words = b"".join(map(to_bytes, self._keys.columns())) if self._keys is not None else b""
-        self._write([footer, words, U32.pack(crc32(words)), trailer + U32.pack(crc32(trailer, crc32(footer)))])
+        index = b"".join(map(to_bytes, self._keys.columns())) if self._keys is not None else b""
+        index += U32.pack(self._modulus)
+        self._write([footer, index, U32.pack(crc32(index)), trailer + U32.pack(crc32(trailer, crc32(footer)))])
         self.files.sync(self.fd)
         self.close()
 
@@ -208,14 +229,15 @@ class BaseFile:
         length = _HEADER.size
         if (
             len(head) < HEADER_BYTES
-            or head[:8] not in (MAGIC, MAGIC_3, MAGIC_2)
+            or head[:8] not in (MAGIC, MAGIC_4, MAGIC_3, MAGIC_2)
             or U32.unpack_from(head, length)[0] != crc32(head[:length])
         ):
             raise LogDamaged(f"{self.path} is damaged at byte 0: its header does not hold. Restore it from a backup.")
         _, identity, said_first, said_last, self.time = _HEADER.unpack_from(head)
         self._identity = identity
         self.has_index = head[:8] != MAGIC_2
-        self._word_bytes = WORD_BYTES + CHECK_BYTES if head[:8] == MAGIC else WORD_BYTES
+        self._word_bytes = WORD_BYTES + CHECK_BYTES if head[:8] in (MAGIC, MAGIC_4) else WORD_BYTES
+        self._index_end = 2 * U32.size if head[:8] == MAGIC else U32.size if self.has_index else 0  # the bytes behind words and checks
         self.last = last
         if (said_first, said_last) != (first, last):
             raise LogDamaged(f"{self.path} says it holds {said_first} to {said_last}, the manifest says {first} to {last}.")
@@ -226,7 +248,7 @@ class BaseFile:
             raise LogDamaged(sentence)
         _, blocks, self.records, self.footer_at, again = _TRAILER.unpack_from(trailer)
         self._keys_at = self.footer_at + blocks * ENTRY_BYTES
-        self._keys_bytes = size - TRAILER_BYTES - self._keys_at - (U32.size if self.has_index else 0)
+        self._keys_bytes = size - TRAILER_BYTES - self._keys_at - self._index_end
         if again != identity or self._keys_bytes < 0 or self._keys_bytes % (self._word_bytes if self.has_index else size):
             raise LogDamaged(sentence)
         footer = files.pread(self.fd, blocks * ENTRY_BYTES, self.footer_at)
@@ -236,20 +258,22 @@ class BaseFile:
         self._offsets, self._firsts, self._loaded = table[0::3], table[1::3], table[2::3]
         self.size = size
 
-    def keys(self) -> "tuple[array[int], array[int]]":
-        """(the words of all values, their checks) of the index; no checks if an earlier version wrote the file. Raises `LogDamaged`."""
-        data = self.files.pread(self.fd, self._keys_bytes + U32.size, self._keys_at)
-        columns = data[: self._keys_bytes]
-        if not self.has_index or len(data) != self._keys_bytes + U32.size or crc32(columns) != U32.unpack_from(data, self._keys_bytes)[0]:
+    def keys(self) -> "tuple[array[int], array[int], int]":
+        """(the words of all values, their checks, the modulus) of the index; no checks if an earlier version wrote the file. Raises
+        `LogDamaged`."""
+        size = self._keys_bytes + self._index_end
+        data = self.files.pread(self.fd, size, self._keys_at)
+        if not self.has_index or len(data) != size or crc32(data[: -U32.size]) != U32.unpack(data[-U32.size :])[0]:
             raise LogDamaged(f"{self.path} is damaged at byte {self._keys_at}: its index does not hold. Restore it from a backup.")
         words = WORD_BYTES * self.value_count
-        return from_bytes("Q", columns[:words]), from_bytes("I", columns[words:])
+        modulus = U32.unpack_from(data, self._keys_bytes)[0] if self._index_end > U32.size else CRC
+        return from_bytes("Q", data[:words]), from_bytes("I", data[words : self._keys_bytes]), modulus
 
     def check_keys(self, has_any: bool) -> None:
         """Raise `LogDamaged` unless the index lists exactly the values of the file, or none if not `has_any`."""
         if self.has_index:
-            found = sorted(word for block in self.blocks() for word in block.words()) if has_any else []
-            words, checks = self.keys()
+            words, checks, modulus = self.keys()
+            found = sorted(word for block in self.blocks() for word in block.words(modulus)) if has_any else []
             if list(words) != [word for word, _ in found] or (checks and list(checks) != [check for _, check in found]):
                 raise LogDamaged(f"{self.path} is damaged at byte {self._keys_at}: its index is not of its keys.")
 

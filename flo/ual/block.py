@@ -27,7 +27,7 @@ from zlib import crc32
 
 from flo.errors import LogDamaged
 from flo.ual.columns import extend, from_bytes, to_bytes
-from flo.ual.keyindex import check_of, seed_of, word_of
+from flo.ual.keyindex import check_of, seed_of, words_of
 from flo.ual.layouts import LAYOUTS, Group
 from flo.ual.record import (
     HEADER,
@@ -118,13 +118,14 @@ class Block:
         found: list[bytes] = marshal.loads(pieces) if MARSHAL_READS_PIECES else read_pieces(pieces)
         return found
 
-    def words(self) -> list[tuple[int, int]]:
-        """The words of the values' keys in the file's index, each with its check."""
-        seed, place = seed_of(self.head.namespace), self.at + self.head.values_at + PIECE_HEAD_BYTES
+    def words(self, modulus: int) -> list[tuple[int, int]]:
+        """The words of the values' keys in the index of a file with this `modulus`, each with its check."""
+        seed, word = seed_of(self.head.namespace), words_of(modulus, self.head.namespace)
+        place = self.at + self.head.values_at + PIECE_HEAD_BYTES
         words: list[tuple[int, int]] = []
         pieces = self.pieces()
         for key, entry in zip(pieces[::2], pieces[1::2], strict=True):
-            words.append((word_of(seed, key, place), check_of(seed, key, entry)))
+            words.append((word(key, place), check_of(seed, key, entry)))
             place += 2 * PIECE_HEAD_BYTES + len(key) + len(entry)
         return words
 
@@ -297,9 +298,9 @@ class Builder:
             found.append(Group(kind, namespace, name, order, (group.indexes, *columns), last))
         return found
 
-    def build(self, seed: int) -> tuple[int, bytes, bytes, list[tuple[int, int]]]:
+    def build(self, seed: int, modulus: int) -> tuple[int, bytes, bytes, list[tuple[int, int]]]:
         """(first index, the part that a start reads, the grouped records, the words of the values' keys with their checks) of the block;
-        the words' places count from the block's start. Then the builder is empty again."""
+        the words' places count from the block's start. Then the builder is empty again. `modulus` is that of the file's index."""
         groups = b"".join(_pack_group(group) for group in self.groups(GROUP_MIN))
         count, values = self.count, len(self._values)
         at = BLOCK_HEADER_BYTES + COLUMN_BYTES * count + VALUE_COLUMN_BYTES * values
@@ -311,7 +312,7 @@ class Builder:
             pieces.append(_PIECE_HEAD.pack(_LIST, 2 * values))
         size = len(pieces) * PIECE_HEAD_BYTES
         words: list[tuple[int, int]] = []
-        start = seed_of(max(self._namespace, 0))
+        start, word = seed_of(max(self._namespace, 0)), words_of(modulus, max(self._namespace, 0))
         for index, data in self._values:
             places.append(at + size)
             _, kind, _, key_length, _, time, prev = HEADER.unpack_from(data)
@@ -320,7 +321,7 @@ class Builder:
             middle = HEADER_BYTES + key_length
             entry = b"$%d\r\n%b\r\n%b" % (len(data) - middle, data[middle:], _VERSION.pack(index | (kind & _KIND_MASK) << _FLAGS_SHIFT))
             key = data[HEADER_BYTES:middle]
-            words.append((word_of(start, key, at + size), check_of(start, key, entry)))
+            words.append((word(key, at + size), check_of(start, key, entry)))
             pieces += (_PIECE_HEAD.pack(_PIECE, key_length), key, _PIECE_HEAD.pack(_PIECE, len(entry)), entry)
             size += 2 * PIECE_HEAD_BYTES + key_length + len(entry)
         parts.append(([index for index, _ in self._values], places))

@@ -296,14 +296,14 @@ def _rewrite(
     """Write the base of a group into `out`; its files and their names are durable then."""
     first, last = group[0].entry.first, group[-1].last
     time = max(_time_of(files, directory, source) for source in group)
-    token = os.urandom(4).hex()
+    token, modulus = os.urandom(4).hex(), base.modulus_in(files, directory)
     writers: dict[bool, BaseWriter] = {}
 
     def writer(history: bool) -> BaseWriter:
         found = writers.get(history)
         if found is None:
             name = base.file_name(first, last, token, history)
-            found = writers[history] = BaseWriter(files, os.path.join(out, name), first, last, time, history)
+            found = writers[history] = BaseWriter(files, os.path.join(out, name), first, last, time, modulus, history)
         return found
 
     try:

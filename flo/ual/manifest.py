@@ -15,10 +15,10 @@ from flo.ual.files import Files
 
 NAME = "MANIFEST"
 NEW_NAME = "MANIFEST.new"
-FORMAT = 4
+FORMAT = 5
 # 1: no bases. 2: bases without an index (flo.ual.keyindex). 3: bases with one. Up to 3, the open segment of a backup is shorter than its
-# header says, and the manifest does not note a stop
-FORMATS = (1, 2, 3, FORMAT)
+# header says, and the manifest does not note a stop. Up to 4, the index has no modulus
+FORMATS = (1, 2, 3, 4, FORMAT)
 FORMAT_EXACT = 4  # from this format on an open segment is as long as its header says
 ID_BYTES = 8  # of the 16 in a file's header: enough to tell files of one directory apart
 ENTRY_BYTES_MAX = 400  # a base's, the longer kind: two names of 55 bytes, two numbers of 20 digits, two ids

@@ -191,7 +191,7 @@ def _mend_base(files: Files, directory: str, entry: ManifestEntry, plan: _Plan, 
     if _is_whole(files, directory, entry):
         plan.entries.append(entry)
         return
-    token = os.urandom(4).hex()
+    token, modulus = os.urandom(4).hex(), base.modulus_in(files, directory)
     names: list[str] = []
     for name, history in ((entry.file, False), (entry.history, True)):
         if not name:
@@ -199,7 +199,7 @@ def _mend_base(files: Files, directory: str, entry: ManifestEntry, plan: _Plan, 
             continue
         time, rows, holes = salvage(files, os.path.join(directory, name), entry)
         new = base.file_name(entry.first, entry.last, token, history)
-        writer = BaseWriter(files, os.path.join(directory, new), entry.first, entry.last, time, history)
+        writer = BaseWriter(files, os.path.join(directory, new), entry.first, entry.last, time, modulus, history)
         writers.append(writer)
         for index, data in sorted(rows.items()):
             writer.add(index, data)

@@ -3,7 +3,6 @@
 import shutil
 import signal
 import tempfile
-from array import array
 from collections.abc import Callable
 from contextlib import suppress
 from itertools import count
@@ -22,8 +21,8 @@ from flo.ual import base, compaction
 from flo.ual.check import check
 from flo.ual.compaction import Stopped
 from flo.ual.files import Files
-from flo.ual.keyindex import KeyIndexWriter
 from flo.ual.repair import repair
+from tests.support.old_bases import age
 from tests.support.processes import FloProcess, wait_until
 from tests.ual.test_compaction import SEGMENT_BYTES, START, Clock, memory_of
 from tests.ual.test_golden import GOLDEN
@@ -236,15 +235,13 @@ def test_plain_shards_again_a_slice_at_a_time(tmp_path: Path, monkeypatch: pytes
 
 @pytest.mark.parametrize("part", ("key", "entry"))
 @pytest.mark.parametrize("old_format", (False, True))
-def test_what_cannot_be_read_is_not_taken_for_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part: str, old_format: bool) -> None:
+def test_what_cannot_be_read_is_not_taken_for_read(tmp_path: Path, part: str, old_format: bool) -> None:
     """Damage that came after the start: what is damaged is refused, by file and key, and never taken for a key that is not there; all other
     keys are served, those beside it too where the file has a check of each value; what is of all keys is refused; the server stays up."""
-    if old_format:
-        monkeypatch.setattr(base, "MAGIC", base.MAGIC_3)
-        monkeypatch.setattr(KeyIndexWriter, "columns", lambda self, columns=KeyIndexWriter.columns: (columns(self)[0], array("I")))
     filled(tmp_path)
+    if old_format:
+        age(next(tmp_path.glob("*.base")), base.MAGIC_3)
     told: list[str] = []
-    monkeypatch.setattr(base, "MAGIC", b"FLOBASE4")
     engine = Engine(str(tmp_path), manual=True, lazy=True, on_notice=told.append)
     path = next(tmp_path.glob("*.base"))
     data = bytearray(path.read_bytes())

@@ -450,7 +450,7 @@ def stories(seed: int) -> list[Story]:
         Author("tail compacted, killed", seed).open().write(100).compact().write(60).compact(tail=True).write(40).end(False, mode()),
         crowd("crowd", seed).write(30).end(True),
         crowd("crowd, merged", seed).write(12).compact(tail=True).write(12).compact(tail=True).write(20).end(True),
-        *(golden(form) for form in ("format-1", "format-1-queues", "format-1-streams", "format-2", "format-3")),
+        *(golden(form) for form in ("format-1", "format-1-queues", "format-1-streams", "format-2", "format-3", "format-4")),
     ]
     made += [cut_short(f"{where}, cut {number}", seed, rng, where) for where in ("creation", "roll", "adoption") for number in range(2)]
     made += [copy_of(made[12]), copy_of(made[4])]

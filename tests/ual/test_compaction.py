@@ -50,6 +50,8 @@ from flo.ual.recovery import PlainLoader, recover
 from tests.support.faultfiles import SimFiles
 from tests.support.processes import ROOT, wait_until
 
+MODULUS = 715_827_881  # a prime of 30 bits
+
 pytestmark = pytest.mark.computes
 
 SEGMENT_BYTES = 64 << 10
@@ -216,7 +218,7 @@ def test_runs_are_judged_and_laid_out_as_their_records_are(log: list[Record], no
             files = SimFiles()
             files.make_dir("/d")
             patch.setattr(os, "urandom", bytes)
-            writer = BaseWriter(files, "/d/base", 1, len(rows), 7)
+            writer = BaseWriter(files, "/d/base", 1, len(rows), 7, MODULUS)
             for piece in pieces:
                 if isinstance(piece, uniform_spans.UniformSpan) and together:
                     writer.add_span(piece)
@@ -762,7 +764,7 @@ def test_blocks_give_back_what_they_were_given() -> None:
         rows.append((index, encode(record), rng.random() < 0.9))
     files = SimFiles()
     files.make_dir("/d")
-    writer = BaseWriter(files, "/d/base", 1, 10_000, 7)
+    writer = BaseWriter(files, "/d/base", 1, 10_000, 7, MODULUS)
     for index, data, current in rows:
         writer.add(index, data, current)
     writer.finish()

@@ -35,9 +35,10 @@ def directory(tmp_path: Path) -> str:
     return str(shutil.copytree(GOLDEN / "format-1", tmp_path / "data"))
 
 
-@pytest.mark.parametrize("form", ["format-1", "format-2", "format-3", "format-4"])
+@pytest.mark.parametrize("form", ["format-1", "format-2", "format-3", "format-4", "format-5"])
 def test_the_formats_open(form: str, tmp_path: Path) -> None:
-    """format-2 is format-1, compacted, and so is format-3, whose bases have an index, and format-4, where each value has a check."""
+    """format-2 is format-1, compacted, and so is format-3, whose bases have an index, format-4, where each value has a check, and
+    format-5, whose index has a modulus."""
     directory = str(shutil.copytree(GOLDEN / form, tmp_path / "data"))
     assert check(directory).damage == []
     with Engine(directory, EngineSettings(segment_bytes=1 << 14), clock=lambda: START) as engine:
@@ -131,9 +132,9 @@ def test_a_later_format_is_refused_with_what_to_do(directory: str) -> None:
     from zlib import crc32
 
     path = Path(directory) / "MANIFEST"
-    line = path.read_bytes().splitlines()[0].replace(b'"format": 1', b'"format": 5')
+    line = path.read_bytes().splitlines()[0].replace(b'"format": 1', b'"format": 6')
     path.write_bytes(line + b"\ncrc32 %08x\n" % crc32(line))
-    with pytest.raises(LogDamaged, match="says format 5, and this Flo knows formats 1, 2, 3, 4"):
+    with pytest.raises(LogDamaged, match="says format 6, and this Flo knows formats 1, 2, 3, 4, 5"):
         Engine(directory)
 
 
