@@ -6,6 +6,7 @@ missing=""
 command -v redis-cli >/dev/null 2>&1 || missing="$missing redis-tools"
 command -v redis-server >/dev/null 2>&1 || missing="$missing redis-server"
 command -v beanstalkd >/dev/null 2>&1 || missing="$missing beanstalkd"
+command -v tclsh >/dev/null 2>&1 || missing="$missing tcl"
 command -v mandoc >/dev/null 2>&1 || missing="$missing mandoc"
 command -v strace >/dev/null 2>&1 || missing="$missing strace"
 if [ -n "$missing" ]; then

@@ -10,6 +10,7 @@ from flo.commands.resp.table import command
 from flo.commands.runner import Job, Reply
 from flo.engine import KeyValue
 from flo.engine.kv import check_count
+from flo.engine.stream import shown
 from flo.errors import BadRequest, NotFound
 from flo.limits import DEADLINE_MAX
 from flo.proto import resp
@@ -138,11 +139,26 @@ def type_(session: RespSession, args: list[bytes]) -> Reply:
     return resp.simple(KIND_NAMES[found.kind] if found else _other_kind(session, args[1]) or "none")
 
 
+def refuse_other_kind(session: RespSession, name: bytes, command: str, instead: str) -> None:
+    """Raise `BadRequest` if no key has this name, but a queue or a stream has: `command` is for keys. `instead` says what to do."""
+    kind = _other_kind(session, name)  # the caller has found no key
+    if kind:
+        raise BadRequest(f"{command} is for keys, and {shown(name)} is a {'queue' if kind == 'list' else kind}: {instead}")
+
+
+WRITE_AGAIN = "write what is in it under the new name"
+
+
 def _rename(session: RespSession, args: list[bytes], replace: bool) -> bool:
     try:
         return session.namespace.kv.copy(args[1], args[2], replace=replace, move=True)
     except NotFound:
-        raise BadRequest("no such key") from None
+        raise _no_such_key(session, args) from None
+
+
+def _no_such_key(session: RespSession, args: list[bytes]) -> BadRequest:
+    refuse_other_kind(session, args[1], args[0].decode("latin-1").upper(), WRITE_AGAIN)
+    return BadRequest("no such key")
 
 
 @command("RENAME", 3, "key newkey", "Rename a key.", group="generic", keys=(1, 2, 1), access="RW access delete, OW update", flags="write")
@@ -164,7 +180,7 @@ def rename(session: RespSession, args: list[bytes]) -> Reply:
 def renamenx(session: RespSession, args: list[bytes]) -> Reply:
     if args[1] == args[2]:
         if not session.namespace.kv.exists(args[1]):
-            raise BadRequest("no such key")
+            raise _no_such_key(session, args)
         return ZERO
     return ONE if _rename(session, args, replace=False) else ZERO
 
@@ -199,6 +215,7 @@ def copy(session: RespSession, args: list[bytes]) -> Reply:
     try:
         return ONE if session.namespace.kv.copy(args[1], args[2], replace=replace, move=False) else ZERO
     except NotFound:
+        refuse_other_kind(session, args[1], "COPY", WRITE_AGAIN)
         return ZERO
 
 
