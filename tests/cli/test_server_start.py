@@ -31,22 +31,55 @@ def test_a_file_in_the_place_of_the_directory_is_said_in_words(tmp_path: Path) -
         assert (result.returncode, result.stderr) == (1, f"flo: {tmp_path}/file: it is a file; name a directory\n")
 
 
-@pytest.mark.parametrize("name", ["LOCK", "MANIFEST", "00000000000000000001.seg", "CREATING"])
+def make_place(directory: Path, name: str) -> Path:
+    """A data directory of which a file is missing; the path of the file."""
+    with flo.Engine(str(directory)) as db:
+        db.kv.put(b"key", b"value")
+        if name == "base":
+            db.compact()
+    there = next(directory.glob("*.base")) if name == "base" else directory / name
+    if name == "CREATING":  # looked at only where there is no log yet
+        for path in directory.iterdir():
+            path.unlink()
+    there.unlink(missing_ok=True)
+    return there
+
+
+PLACES = ["LOCK", "MANIFEST", "MANIFEST.new", "ROOM", "00000000000000000001.seg", "base", "CREATING"]
+
+
+@pytest.mark.parametrize("name", PLACES)
 def test_a_link_in_the_directory_is_not_followed(name: str, tmp_path: Path) -> None:
-    """Whoever may write there could have Flo empty another file of its user."""
-    with FloProcess(tmp_path / "data") as server:
-        server.stop()
+    """Whoever may write there could have Flo empty another file of its user, or make one."""
+    other = tmp_path / "other"
+    there = make_place(tmp_path / "data", name)
+    there.symlink_to(other)
+    for content in (None, b"precious"):
+        if content is not None:
+            other.write_bytes(content)
+        result = start("--data-dir", str(tmp_path / "data"))
+        assert result.returncode == 1 and "it is a symbolic link" in result.stderr and str(there) in result.stderr, result.stderr
+        assert (other.read_bytes() if other.exists() else None) == content
+
+
+@pytest.mark.parametrize("name", PLACES)
+def test_a_fifo_in_the_directory_makes_nobody_wait(name: str, tmp_path: Path) -> None:
+    there = make_place(tmp_path / "data", name)
+    os.mkfifo(there)
+    result = start("--data-dir", str(tmp_path / "data"))
+    assert result.returncode == 1 and "it is no regular file" in result.stderr and str(there) in result.stderr, result.stderr
+
+
+@pytest.mark.parametrize("name", ["spare.seg", "CONTROL"])
+def test_a_link_in_the_place_of_what_a_start_makes_anew_is_removed(name: str, tmp_path: Path) -> None:
     other = tmp_path / "other"
     other.write_bytes(b"precious")
-    there = tmp_path / "data" / name
-    if there.exists():
-        there.unlink()
-    if name == "CREATING":
-        for path in (tmp_path / "data").iterdir():
-            path.unlink()
-    there.symlink_to(other)
-    result = start("--data-dir", str(tmp_path / "data"))
-    assert result.returncode == 1 and f"{name}: it is a symbolic link" in result.stderr, result.stderr
+    make_place(tmp_path / "data", name).symlink_to(other)
+    with FloProcess(tmp_path / "data") as server:
+        assert not (tmp_path / "data" / name).is_symlink()
+        with server.connect() as client:
+            assert client.command("GET", "key") == b"value"
+        assert server.stop() == 0
     assert other.read_bytes() == b"precious"
 
 
