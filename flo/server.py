@@ -39,10 +39,11 @@ EXIT_LOG_FAILED = 74  # EX_IOERR: the log failed. The next start recovers exactl
 BACKLOG = 4096
 ACCEPTS_PER_TURN = 64
 LAZY_RECEIVE_BYTES = 4 << 10  # received from a connection at once while keys may be on disk, where a look takes 10 us
-# The server's own, at most: 3 standard streams, the operator's log, the service manager, flo.pyz, the listener, the poller, the reserve, 2
-# to be woken, CONTROL and its callers, 2 locks, the open segment, the next one, 1 for a roll; and 7 for a moment, such as a new process's
-# pipes, a base to be adopted, a module, or a client to be refused
-DESCRIPTORS_OWN = 17 + CALLERS_MAX + 7
+# 3 standard streams, the operator's log, the service manager, flo.pyz, the listener, the poller, the reserve, 2 to be woken, CONTROL, 2
+# locks, the open segment, the next one, 1 for a roll
+DESCRIPTORS_LASTING = 17
+DESCRIPTORS_PASSING = 7  # needed for a moment: the pipes of a new process, a base to be adopted, a module, or a client to be refused
+DESCRIPTORS_OWN = DESCRIPTORS_LASTING + CALLERS_MAX + DESCRIPTORS_PASSING
 DESCRIPTORS_MIN = 2 * DESCRIPTORS_OWN  # at this limit the log's files may take 24 (flo.ual.descriptors), and 8 are left for clients
 TIME_CHECK_SECONDS = 1.0
 LOG_CHECK_SECONDS = 0.5  # until lines that wait to be logged are tried again

@@ -2,6 +2,7 @@
 
 import os
 import resource
+import socket
 import subprocess
 import sys
 from contextlib import suppress
@@ -10,9 +11,10 @@ from random import Random
 
 import pytest
 
+from contrib.build_pyz import build
 from flo.engine import Engine
 from flo.errors import Overloaded
-from flo.server import DESCRIPTORS_MIN
+from flo.server import DESCRIPTORS_LASTING, DESCRIPTORS_MIN
 from flo.ual.backup import DESCRIPTORS_BESIDES
 from tests.faults.test_log_faults import Clock, open_engine, sim
 from tests.support.faultfiles import SimFiles
@@ -129,6 +131,27 @@ def test_a_server_with_too_few_does_not_start(tmp_path: Path, count: int) -> Non
         "LimitNOFILE= of the service.\n"
     )
     assert not (tmp_path / "data").exists()
+
+
+def test_the_servers_own_are_counted(tmp_path: Path) -> None:
+    """The constants say how many there are."""
+    manager = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    manager.bind(str(tmp_path / "notify"))
+    build(tmp_path / "flo.pyz")
+    reader, writer = os.pipe()
+    command = [sys.executable, str(tmp_path / "flo.pyz"), "server", "start", "--port", "0", "--data-dir", str(tmp_path / "data")]
+    process = subprocess.Popen(command, stderr=writer, env=os.environ | {"NOTIFY_SOCKET": str(tmp_path / "notify")})
+    try:
+        os.close(writer)
+        manager.settimeout(30)
+        while not manager.recv(1000).startswith(b"READY=1"):
+            pass
+        wait_until(lambda: len(os.listdir(f"/proc/{process.pid}/fd")) == DESCRIPTORS_LASTING, "the number of descriptors", 10)
+    finally:
+        process.kill()
+        process.wait()
+        os.close(reader)
+        manager.close()
 
 
 def many_files(directory: Path, count: int) -> None:
