@@ -143,15 +143,16 @@ def test_what_is_compiled_is_kept_and_never_trusted_blindly(pyz: Path, tmp_path:
     assert not (tmp_path / "none").exists()
 
 
-def has_own_copy(server: FloProcess, size: int) -> bool:
-    """Whether the process has copied its archive of `size` bytes."""
-    if server.process is None:
-        return False
-    with suppress(OSError):
-        for link in Path(f"/proc/{server.pid}/fd").iterdir():
-            if str(link.readlink()).startswith("/memfd:flo.pyz") and link.stat().st_size == size:
-                return True
-    return False
+def has_own_copy(server: FloProcess, archive: Path, size: int) -> bool:
+    """Whether the process has copied its archive of `size` bytes, and closed it."""
+    copied = False
+    if server.process is not None:
+        with suppress(OSError):
+            for link in Path(f"/proc/{server.pid}/fd").iterdir():
+                if link.readlink() == archive:
+                    return False
+                copied = copied or (str(link.readlink()).startswith("/memfd:flo.pyz") and link.stat().st_size == size)
+    return copied
 
 
 @pytest.mark.skipif(not hasattr(os, "memfd_create"), reason="the system has no files in memory")
@@ -168,7 +169,7 @@ def test_a_server_does_not_see_what_takes_the_place_of_its_archive(pyz: Path, tm
     with FloProcess(tmp_path / "data", program=[str(archive)], start=False) as server:
         starting = threading.Thread(target=server.start)
         starting.start()
-        wait_until((lambda: has_own_copy(server, size)) if moment == "while it imports" else (lambda: server.port), moment)
+        wait_until((lambda: has_own_copy(server, archive, size)) if moment == "while it imports" else (lambda: server.port), moment)
         if how == "moved":
             other.replace(archive)
         else:
