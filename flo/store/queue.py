@@ -32,6 +32,7 @@ from itertools import compress, repeat
 from operator import itemgetter
 from typing import Any, NamedTuple
 
+from flo.store.lifetimes import Lifetimes
 from flo.store.timers import Timers
 
 READY, DELAYED, LEASED, LAPSED = 0, 1, 2, 3
@@ -326,13 +327,14 @@ class QueueStore:
         # (until, queue, dedup key): a heap, since windows opened before the clock was put back may end last
         self.windows: list[tuple[int, bytes, bytes]] = []
         self._ownerless = 0  # at most so many of the windows have no queue any more
+        self.lifetimes = Lifetimes()
         self.bytes = 0
         self._next_number = 1
 
     @property
     def accounted(self) -> int:
         """Bytes of memory accounted to all of it."""
-        return self.bytes + self.timers.bytes
+        return self.bytes + self.timers.bytes + self.lifetimes.bytes
 
     # -- looking -----------------------------------------------------------------------------------
 
@@ -546,6 +548,7 @@ class QueueStore:
             return
         queue.lease = queue.attempts_max = UNSET
         queue.paused = False
+        self.lifetimes.set(name, 0)
         queue.evicted = 0
         self.bytes -= sum(DEDUP_BYTES + len(key) for key in queue.dedup)
         self._ownerless += len(queue.dedup)
@@ -568,10 +571,11 @@ class QueueStore:
         del self.queues[queue.name], self.numbers[queue.number]
         self.bytes -= QUEUE_BYTES + 2 * len(queue.name) + LANE_BYTES * len(queue.lanes)
 
-    def configure(self, name: bytes, lease: int, attempts_max: int, paused: bool) -> None:
-        """The queue has this configuration; UNSET for the default."""
+    def configure(self, name: bytes, lease: int, attempts_max: int, paused: bool, deadline: int) -> None:
+        """The queue has this configuration; UNSET for the default. All of it is dropped at `deadline`; 0 for never."""
         queue = self.open(name)
         queue.lease, queue.attempts_max, queue.paused = lease, attempts_max, paused
+        self.lifetimes.set(queue.name, deadline)
 
     def deduplicate(self, name: bytes, key: bytes, seq: int, until: int) -> None:
         """Until that time, an enqueue with this key answers `seq`."""
@@ -703,4 +707,4 @@ class QueueStore:
         """The containers of the messages, so that a dropped store can be freed piece by piece."""
         lanes = [lane.back for queue in self.queues.values() for lane in queue.lanes.values()]
         letters = [piece for queue in self.queues.values() for piece in (queue.dead, queue.bases)]
-        return [*self.garbage, *lanes, *letters, *self.timers.pieces(), *self.shards]
+        return [*self.garbage, *lanes, *letters, *self.timers.pieces(), *self.lifetimes.pieces(), *self.shards]

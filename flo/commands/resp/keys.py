@@ -8,7 +8,7 @@ from flo.commands.resp.arguments import integer, syntax_error
 from flo.commands.resp.session import RespSession
 from flo.commands.resp.table import command
 from flo.commands.runner import Job, Reply
-from flo.engine import KeyValue
+from flo.engine import KeyValue, Queues, Streams
 from flo.engine.kv import check_count
 from flo.engine.stream import shown
 from flo.errors import BadRequest, NotFound
@@ -47,6 +47,15 @@ def _delete_other(session: RespSession, name: bytes) -> bool:
 def _has_others(session: RespSession) -> bool:
     """Whether anything but keys is in the namespace."""
     return bool(session.namespace.queues.store.queues or session.namespace.streams.store.streams)
+
+
+def _other_part(session: RespSession, name: bytes) -> Queues | Streams | None:
+    """The part that has something of this name, which no key has."""
+    if _has_others(session):
+        for part in (session.namespace.queues, session.namespace.streams):
+            if part.exists(name):
+                return part
+    return None
 
 
 def _other_kind(session: RespSession, key: bytes) -> str:
@@ -243,10 +252,11 @@ def _expire(session: RespSession, args: list[bytes], unit: int, absolute: bool, 
         value = max(value // 1000, 1) * 1000  # the seeds: whole seconds, but a positive time never to none
     if value * unit < arguments.I64_MIN or value * unit + base > DEADLINE_MAX:
         raise BadRequest(f"invalid expire time in '{args[0].decode('latin-1').lower()}' command")
-    deadline = value * unit + base
+    deadline = max(value * unit + base, 1)
     entry = kv.entry(args[1])
-    if entry is not None and options:
-        current = entry_deadline(entry)
+    part = _other_part(session, args[1]) if entry is None else None
+    if options:
+        current = entry_deadline(entry) if entry is not None else part.deadline(args[1]) if part is not None else 0
         if (
             (b"NX" in options and current)
             or (b"XX" in options and not current)
@@ -254,7 +264,10 @@ def _expire(session: RespSession, args: list[bytes], unit: int, absolute: bool, 
             or (b"LT" in options and current and deadline >= current)
         ):
             return ZERO
-    return ONE if kv.expire_at(args[1], max(deadline, 1), entry) else ZERO
+    if part is not None:
+        part.expire_at(args[1], deadline)
+        return ONE
+    return ONE if kv.expire_at(args[1], deadline, entry) else ZERO
 
 
 def _expire_options(words: list[bytes]) -> set[bytes]:
@@ -328,18 +341,22 @@ def pexpireat(session: RespSession, args: list[bytes]) -> Reply:
 @command("PERSIST", 2, "key", "Remove a key's deadline.", group="generic", since="2.2.0", keys=(1, 1, 1), flags="write fast")
 def persist(session: RespSession, args: list[bytes]) -> Reply:
     entry = session.namespace.kv.entry(args[1])
-    if entry is None or not entry_deadline(entry):
+    if entry is None:
+        part = _other_part(session, args[1])
+        return ONE if part is not None and part.persist(args[1]) else ZERO
+    if not entry_deadline(entry):
         return ZERO
     session.namespace.kv.persist(args[1])
     return ONE
 
 
 def _deadline(session: RespSession, key: bytes) -> int:
-    """The key's deadline in ms, or NEVER, or MISSING."""
+    """The deadline of a key, or else of the queue or the stream of that name, in ms; or NEVER, or MISSING."""
     entry = session.namespace.kv.entry(key)
-    if entry is None:
-        return NEVER if _has_others(session) and _other_kind(session, key) else MISSING
-    return entry_deadline(entry) or NEVER
+    if entry is not None:
+        return entry_deadline(entry) or NEVER
+    part = _other_part(session, key)
+    return MISSING if part is None else part.deadline(key) or NEVER
 
 
 @command(
