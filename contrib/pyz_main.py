@@ -7,6 +7,9 @@ directory cannot be written, or PYTHONDONTWRITEBYTECODE is set, every start comp
 
 A file in it is named after the module and the exact version of Python, and holds: u32 CRC and u32 size of the source, u32 CRC of the code,
 then the code, written by marshal.
+
+Modules are imported when they are needed, a server's compaction as well. Meanwhile another version may take the archive's place. So all of
+them come from a copy in memory that is made first (`own_copy`); without that, a running server would end at its next import.
 """
 
 import sys
@@ -23,6 +26,9 @@ from zipimport import zipimporter
 from zlib import crc32
 
 _HEAD = struct.Struct("<III")
+STANDARD_ERROR = 2
+DESCRIPTORS = "/proc/self/fd"
+REPLACED = "{} is not whole: it may have been replaced while it was read. Start it again."
 
 
 class Importer(zipimporter):
@@ -80,11 +86,39 @@ def cache_directory() -> str | None:
     return path if found.st_uid == os.geteuid() and not found.st_mode & 0o022 else None
 
 
+def own_copy(archive: str) -> str:
+    """The path of a copy of the archive that no other process can change; on systems without files in memory, the archive itself. Ends the
+    process with a sentence if the archive cannot be read, or changes meanwhile."""
+    try:
+        descriptor = os.memfd_create("flo.pyz")
+    except (AttributeError, OSError):  # not Linux, or a sandbox does not allow it
+        return archive
+    if descriptor <= STANDARD_ERROR or not os.path.exists(DESCRIPTORS):  # a standard stream is missing, and this number may be used for it
+        os.close(descriptor)
+        return archive
+    try:
+        with open(archive, "rb") as source, open(descriptor, "wb", closefd=False) as copy:
+            before = os.fstat(source.fileno())
+            copy.write(source.read())
+            after = os.fstat(source.fileno())
+    except OSError as e:
+        sys.exit(f"{archive} cannot be read: {e.strerror}. Start it again.")
+    if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
+        sys.exit(REPLACED.format(archive))
+    return f"{DESCRIPTORS}/{descriptor}"
+
+
 if __name__ == "__main__":
+    ARCHIVE = sys.path[0]
     Importer.cache = cache_directory()
     sys.path_hooks.insert(0, Importer)
     sys.path_importer_cache.clear()
-
-    from flo.cli import main
+    sys.path[0] = own_copy(ARCHIVE)
+    try:
+        from flo.cli import main
+    except ImportError as e:
+        if e.name is not None and not e.name.startswith("flo"):
+            raise
+        sys.exit(REPLACED.format(ARCHIVE))
 
     sys.exit(main())

@@ -168,7 +168,9 @@ class Compactor:
             self._log.end_compaction()
             self._answer(f"compacted {self._log.size} {self._log.size} {self._log.history_size}")
             return
-        root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))  # a directory, or the archive Flo runs from
+        # a directory, or the archive Flo runs from, which may be an open file (contrib/pyz_main.py)
+        root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+        opened = root.removeprefix("/proc/self/fd/")
         depth = self._rules.history_depth if room is None or room.history else 1
         numbers = now, depth, self._rules.history_age, int(tail), room.bytes if room is not None else 0
         arguments = [sys.executable, "-P", "-m", "flo.ual.rewriter", self._log.directory, *map(str, numbers)]
@@ -180,6 +182,7 @@ class Compactor:
                 stdout=subprocess.PIPE,
                 env=os.environ | {"PYTHONPATH": root},
                 start_new_session=True,
+                pass_fds=(int(opened),) if opened.isdigit() else (),
             )
         except OSError as e:
             self._log.end_compaction()

@@ -19,7 +19,7 @@ from flo.errors import FloError
 NAME = "CONTROL"
 LINE_BYTES_MAX = 64
 ANSWER_BYTES_MAX = 4096
-CALLERS_MAX = 16  # at once; further callers are disconnected
+CALLERS_MAX = 8  # at once; further callers are disconnected
 ANSWER_SECONDS = 10.0  # a server answers `index` at once; longer means that it hangs
 
 Answer = Callable[[str], None]
@@ -33,13 +33,16 @@ class Control:
         directory: str,
         watch: Callable[[int, Callable[[int], None]], None],
         unwatch: Callable[[int], None],
+        pause: Callable[[int], None],
         requests: dict[str, Callable[[Answer], None]],
     ) -> None:
-        """`watch(fd, handler)` has `handler` called when `fd` can be read, until `unwatch(fd)`. `requests` maps each word to a function; it
-        gets a callback, to be called once with the answer. Raises `OSError` if the directory's file system has no sockets."""
+        """`watch(fd, handler)` has `handler` called when `fd` can be read, until `unwatch(fd)`; not for a moment after `pause(fd)`.
+        `requests` maps each word to a function; it gets a callback, to be called once with the answer. Raises `OSError` if the directory's
+        file system has no sockets."""
         self._directory = directory
         self._watch = watch
         self._unwatch = unwatch
+        self._pause = pause
         self._requests = requests
         self._callers: dict[int, socket.socket] = {}
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -58,7 +61,10 @@ class Control:
     def _accept(self, _events: int) -> None:
         try:
             caller, _ = self._listener.accept()
-        except OSError:
+        except BlockingIOError:
+            return
+        except OSError:  # no descriptor is left: the caller waits, and until then the listener is ready all the time
+            self._pause(self._listener.fileno())
             return
         caller.setblocking(False)
         if len(self._callers) >= CALLERS_MAX:

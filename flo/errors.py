@@ -121,8 +121,10 @@ class ConfigError(FloError):
 
 def trace_of(e: BaseException) -> str:
     """The traceback of an exception, for the log."""
-    import traceback  # takes 5 ms, and hardly any process needs it
-
+    try:
+        import traceback  # takes 5 ms, and hardly any process needs it
+    except (ImportError, OSError) as other:  # no descriptor is left to read it: the log's line must not fail for that
+        return f"{e!r}; no traceback, because of {other!r}"
     return "".join(traceback.format_exception(e))
 
 

@@ -5,7 +5,6 @@ It is the host of the commands (flo.commands.host.Host) and the owner of the con
 
 import errno
 import os
-import resource
 import signal
 import socket
 import stat
@@ -25,7 +24,7 @@ from flo.commands.tallies import Tallies
 from flo.compactor import Compactor
 from flo.config import Settings, read_secret
 from flo.conn import RECEIVE_BYTES, Connection, flush_together, serve_together
-from flo.control import Answer, Control
+from flo.control import CALLERS_MAX, Answer, Control
 from flo.engine import Engine, EngineSettings
 from flo.engine.background_load import LAZY_FILES_MAX
 from flo.engine.clock import STEP_MS, Steps, steady_clock, wall_clock
@@ -33,6 +32,7 @@ from flo.errors import ConfigError, Fatal, LogFailed, Refusal, trace_of
 from flo.loop import READ, Reactor, Timer
 from flo.operator_log import LEVELS, OperatorLog
 from flo.transport import PlainTransport
+from flo.ual import descriptors
 from flo.ual.log import CLAIM_SECONDS, SEALED_OPEN_MAX, SYNC
 
 if TYPE_CHECKING:
@@ -43,13 +43,17 @@ EXIT_LOG_FAILED = 74  # EX_IOERR: the log failed. The next start recovers exactl
 BACKLOG = 4096
 ACCEPTS_PER_TURN = 64
 LAZY_RECEIVE_BYTES = 4 << 10  # received from a connection at once while keys may be on disk, where a look takes 10 us
-# Of the log's sealed files, of the files whose values a start has not read, and of the open segment, the listener and the poller
-DESCRIPTORS_BESIDES = 2 * SEALED_OPEN_MAX + LAZY_FILES_MAX + 64
+# 3 standard streams, the operator's log, the service manager, flo.pyz, the listener, the poller, the reserve, 2 to be woken, CONTROL, 2
+# locks, the open segment, the next one, 1 for a roll
+DESCRIPTORS_LASTING = 17
+DESCRIPTORS_PASSING = 7  # needed for a moment: the pipes of a new process, a base to be adopted, a module, or a client to be refused
+DESCRIPTORS_OWN = DESCRIPTORS_LASTING + CALLERS_MAX + DESCRIPTORS_PASSING
+DESCRIPTORS_MIN = 2 * DESCRIPTORS_OWN  # at this limit the log's files may take 24 (flo.ual.descriptors), and 8 are left for clients
 TIME_CHECK_SECONDS = 1.0
 LOG_CHECK_SECONDS = 0.5  # until lines that wait to be logged are tried again
 DUE_CHECK_SECONDS = 1.0  # the longest poll while anything is due by the wall clock, which may be stepped forward during a poll
 CLOCKS_LOOK_SECONDS = 0.05  # how often the wall clock is compared with the steady one: that takes 0.5 us of a turn
-LOADED_SECONDS = 1.0  # after a start: from then on a busy server imports its handlers too, because flo.pyz may be replaced
+LOADED_SECONDS = 1.0  # after a start: from then on a busy server imports its handlers too, because an installed package may be replaced
 LOADING_SECONDS = 1.0  # a start that takes longer accepts clients meanwhile
 SERVE_ASIDE_SECONDS = 0.05  # how often such a start serves its clients
 LATENCY_EVENTS_MAX = 160  # Redis keeps as many
@@ -117,10 +121,15 @@ class Server:
         self._started = monotonic()
         self._stopped_by = ""  # a signal's name
         self._listening = False
-        self.descriptor_limit = raise_descriptor_limit(settings.max_connections + DESCRIPTORS_BESIDES)
-        # clients must not take the descriptors that the log needs to roll: past this limit, they are refused
-        room = max(self.descriptor_limit - DESCRIPTORS_BESIDES, self.descriptor_limit // 2)
-        self.connection_limit = min(settings.max_connections, room)
+        self.descriptor_limit = descriptors.raise_limit(settings.max_connections + DESCRIPTORS_OWN + 2 * SEALED_OPEN_MAX + LAZY_FILES_MAX)
+        if self.descriptor_limit < DESCRIPTORS_MIN:
+            raise ConfigError(
+                f"only {self.descriptor_limit} file descriptors may be open, and a server needs {DESCRIPTORS_MIN}: raise the limit with "
+                "ulimit -n, or with LimitNOFILE= of the service."
+            )
+        # clients must not take the descriptors that the log needs: past this limit, they are refused
+        log_files = 2 * descriptors.share(SEALED_OPEN_MAX) + descriptors.share(LAZY_FILES_MAX)
+        self.connection_limit = min(settings.max_connections, self.descriptor_limit - DESCRIPTORS_OWN - log_files)
         self.on_stopping: Callable[[], None] = lambda: None  # called once, when the server begins to stop
         self._listener = listener or _bind(settings)
         self.port: int = self._listener.getsockname()[1]
@@ -147,7 +156,7 @@ class Server:
                 connection.kill()
             self.reactor.close()
             self._listener.close()
-            os.close(self._reserve)
+            self._close_reserve()
             raise
         self.loading = False
         self._steps = Steps(self.engine.now, steady())
@@ -279,6 +288,7 @@ class Server:
                 self.settings.data_dir,
                 lambda fd, handler: self.reactor.register(fd, READ, handler),
                 self.reactor.unregister,
+                self._pause,
                 {"index": lambda answer: answer(f"index {self.engine.log.committed}"), "compact": self._asked_to_compact},
             )
         except OSError as e:
@@ -309,7 +319,7 @@ class Server:
         self._listener.close()
         self._wake_read.close()
         self._wake_write.close()
-        os.close(self._reserve)
+        self._close_reserve()
 
     # -- the phases of a turn (flo.loop.Phases) ----------------------------------------------------
 
@@ -457,20 +467,26 @@ class Server:
 
     def _accept_without_descriptors(self) -> None:
         """Use the reserve descriptor to tell the client why. Without this the client would wait, and the listener be ready, for ever."""
-        os.close(self._reserve)
+        self._close_reserve()
         try:
             sock, _ = self._listener.accept()
             self.counters.connections_rejected += 1
             _tell_and_close(sock, FULL)
         except OSError:
-            # another process took the descriptor: try again a little later
-            self.reactor.modify(self._listener.fileno(), 0)
-            self.reactor.call_later(ACCEPT_PAUSE_SECONDS, lambda: self.reactor.modify(self._listener.fileno(), READ))
-        try:
+            self._pause(self._listener.fileno())  # another process took the descriptor
+        with suppress(OSError):  # the next time without one, the client waits
             self._reserve = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
-        except OSError:
-            self._reserve = os.dup(2)
         self.log("warning", "a connection was refused: the process has no file descriptors left")
+
+    def _pause(self, fd: int) -> None:
+        """Try to accept from a listener again a little later: it stays ready, and the server would do nothing else."""
+        self.reactor.modify(fd, 0)
+        self.reactor.call_later(ACCEPT_PAUSE_SECONDS, lambda: self.reactor.modify(fd, READ))
+
+    def _close_reserve(self) -> None:
+        if self._reserve >= 0:
+            os.close(self._reserve)
+            self._reserve = -1
 
     def _welcome(self, sock: socket.socket, address: tuple[str, int]) -> None:
         counters = self.counters
@@ -603,20 +619,6 @@ def _cannot_listen(settings: Settings, e: Exception) -> ConfigError:
     if isinstance(e, OSError) and e.errno == errno.EADDRINUSE:
         return ConfigError(f"port {settings.port} on {settings.bind} is in use by another process; stop it, or choose another --port.")
     return ConfigError(f"cannot listen on {settings.bind} port {settings.port}: {e}.")
-
-
-def raise_descriptor_limit(wanted: int) -> int:
-    """Raise the process's descriptor limit to `wanted`, as far as it is allowed; returns the limit it has now."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    unlimited = resource.RLIM_INFINITY
-    if soft == unlimited or soft >= wanted:
-        return wanted if soft == unlimited else soft
-    target = wanted if hard == unlimited else min(wanted, hard)
-    try:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (target, hard))
-    except (OSError, ValueError):
-        return soft
-    return target
 
 
 def _tell_and_close(sock: socket.socket, text: bytes) -> None:

@@ -21,7 +21,7 @@ from flo.commands.tallies import Tally
 from flo.errors import Fatal, InternalError, LogFailed, NotFound, Overloaded, Refusal, trace_of
 from flo.limits import OUTPUT_BYTES_MAX
 
-SLOW_SECONDS = 0.004  # of parsing and executing in one go: most of a turn, which one long request or a long pipeline takes
+SLOW_SECONDS = 0.004  # of executing in one go: most of a turn, which one long request or a long pipeline takes
 MONITOR_ARGUMENT_BYTES_MAX = 1024  # quoting costs up to 0.03 us a byte, and everyone waits for it
 MONITOR_LINE_BYTES_MAX = 16 << 10  # of a request of many arguments
 SLOW_ARGUMENTS_MAX = 32  # SLOWLOG keeps this many arguments, cut to this many bytes
@@ -237,7 +237,6 @@ class Session(ABC):
         """Execute the requests in `data`, as far as they are whole and may run; returns how much of it was taken.
 
         `output_room` is how many bytes of replies may be added before execution should stop."""
-        began = monotonic()
         self.halted = self.yielded = False
         self.output_room = output_room
         at, size = 0, len(data)
@@ -269,14 +268,10 @@ class Session(ABC):
             self.execute([call])
         if careful:
             self.note_unfinished()
-        took = monotonic() - began
-        if took > SLOW_SECONDS or self.slow:
-            self._note_speed(took > SLOW_SECONDS)
         return at
 
     def body_received(self, count: int, output_room: int) -> None:
         """`count` bytes were received where `body_room` said; executes the request if they made it whole."""
-        began = monotonic()
         self.halted = self.yielded = False
         self.output_room = output_room
         try:
@@ -287,9 +282,6 @@ class Session(ABC):
             return
         if call is not None:
             self.execute([call])
-            took = monotonic() - began
-            if took > SLOW_SECONDS or self.slow:
-                self._note_speed(took > SLOW_SECONDS)
         self.note_unfinished()
 
     def answer_due(self, output_room: int) -> None:
@@ -327,7 +319,7 @@ class Session(ABC):
         tallies = host.tallies.by_handler
         emit = self.peer.out.append
         done = 0
-        before = monotonic()
+        start = before = monotonic()
         counted: Handler | None = None  # what executes the requests from number `since` on, which began at `began`
         tally: Tally | None = None  # of these
         since, began = 0, before
@@ -374,6 +366,8 @@ class Session(ABC):
         if tally is not None:
             tally.calls += done - since
             tally.seconds += before - began
+        if self.slow or before - start > SLOW_SECONDS:
+            self._note_speed(before - start > SLOW_SECONDS)
         self.output_room = room
         self.executed += done
         host.counters.commands += done

@@ -159,7 +159,7 @@ class Groups(Part):
 
     def find(self, name: bytes, group: bytes) -> tuple[Stream, Group] | None:
         """(stream, group), or None if either does not exist."""
-        stream = self.streams.store.find(name)
+        stream = self.streams.find(name)
         found = stream.group(group) if stream is not None else None
         return (stream, found) if stream is not None and found is not None else None
 
@@ -171,7 +171,7 @@ class Groups(Part):
         return found
 
     def _need_stream(self, name: bytes) -> Stream:
-        stream = self.streams.store.find(name)
+        stream = self.streams.find(name)
         if stream is None:
             raise NotFound(
                 "The XGROUP subcommand requires the key to exist. Note that for CREATE you may want to use the MKSTREAM option to create "
@@ -206,7 +206,7 @@ class Groups(Part):
         if there is no stream and `make_stream` is false."""
         check_names(group)
         check_stream_name(name)
-        stream = self.streams.store.find(name)
+        stream = self.streams.find(name)
         if stream is None and not make_stream:
             self._need_stream(name)
         if stream is not None and stream.group(group) is not None:

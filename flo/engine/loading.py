@@ -18,6 +18,7 @@ from flo.engine.bulk import Bulk
 from flo.engine.namespace import PARTS, Namespace
 from flo.engine.part import Part
 from flo.errors import LogDamaged
+from flo.ual import descriptors
 from flo.ual.base import BaseFile
 from flo.ual.block import VALUE_TYPES
 from flo.ual.columns import extend
@@ -66,7 +67,7 @@ class Loading:
     def defer_values(self, bases: Sequence[Callable[[], BaseFile]]) -> bool:
         """As in Loader: the values of bases may be read later, where all have an index, and there are many in not too many files."""
         opened: list[BaseFile] = []
-        values, may = 0, self._begin is not None
+        values, may, files_max = 0, self._begin is not None, descriptors.share(LAZY_FILES_MAX)
         try:
             for opening in bases:
                 file = opening()
@@ -74,11 +75,11 @@ class Loading:
                 if file.has_index:
                     file.keys()  # damage anywhere is found by every start
                 may = may and file.has_index
-                if may and file.value_count and len(opened) <= LAZY_FILES_MAX + 1:  # one too many is enough to know
+                if may and file.value_count and len(opened) <= files_max + 1:  # one too many is enough to know
                     values += file.value_count
                 else:
                     opened.pop().close()
-            if self._begin is not None and may and values >= LAZY_VALUES_MIN and len(opened) <= LAZY_FILES_MAX:
+            if self._begin is not None and may and values >= LAZY_VALUES_MIN and len(opened) <= files_max:
                 self._background, opened = self._begin([KeyIndex(file) for file in opened]), []
                 for bulk in self._all:
                     bulk.read_later(self._background)

@@ -50,7 +50,8 @@ def in_program(part: type[P]) -> type[P]:
 
 
 def _subclass_for_programs(part: type[P]) -> type[P]:
-    operations = {name: item for name, item in vars(part).items() if isinstance(item, FunctionType) and item in _OPERATIONS}
+    methods = {name: item for kind in reversed(part.__mro__) for name, item in vars(kind).items()}  # inherited ones too
+    operations = {name: item for name, item in methods.items() if isinstance(item, FunctionType) and item in _OPERATIONS}
     return type(part.__name__, (part,), {name: _for_programs(method) for name, method in operations.items()})
 
 

@@ -14,8 +14,9 @@ from itertools import chain, islice
 from typing import Any, ClassVar, NamedTuple
 
 from flo.engine.bulk_rows import BulkMessages
+from flo.engine.expiring import Expiring
 from flo.engine.operation import operation
-from flo.engine.part import Database, Lost, Part
+from flo.engine.part import Database, Lost
 from flo.engine.waiting import Taker, Takers
 from flo.errors import BadRequest, Damaged, LogDamaged, Overloaded
 from flo.limits import (
@@ -27,6 +28,7 @@ from flo.limits import (
     NAME_BYTES_MAX,
     VALUE_BYTES_MAX,
 )
+from flo.store.lifetimes import Lifetimes
 from flo.store.queue import (
     ATTEMPTS_MAX,
     ATTEMPTS_SHIFT,
@@ -87,8 +89,8 @@ _HEADER, _SEQ = HEADER.pack, U64.pack
 _TRANSITION = struct.Struct("<BIQ")  # priority, attempts, deadline or not before
 _BASED = struct.Struct("<BIQI")  # the same, for a message with a base, and the base
 _DEAD = struct.Struct("<BI")  # priority, attempts
-_CONFIG = struct.Struct("<II")  # lease, most attempts; a byte follows if the queue is paused
-PAUSED = b"\1"
+_CONFIG = struct.Struct("<II")  # lease, most attempts; `_MORE` follows if the queue is paused or has a deadline
+_MORE = struct.Struct("<?Q")  # paused, deadline or 0. Format 4 has no deadline: only the byte follows
 _DEDUP = struct.Struct("<QQ")  # seq, until
 AT_ONCE = bytes(MESSAGE_STATE.size)  # the state, before its payload, of a message with priority 0 and no delay
 CONFIG_MARK, DEDUP_MARK, EVICTED_MARK = b"c", b"d", b"e"
@@ -122,7 +124,7 @@ def _unpack_transition(state: bytes) -> tuple[int, ...]:
 Receipt = tuple[int, int]  # seq, attempt; attempt 0 stands for the present delivery, whichever it is
 
 
-class Queues(Part):
+class Queues(Expiring):
     """The queues of one namespace. Names and payloads are bytes (a program may give str, as UTF-8); times are Unix ms, leases and
     delays ms."""
 
@@ -175,7 +177,8 @@ class Queues(Part):
                 store.remove(seq, name)
         elif kind == QUEUE_CONFIG:
             lease, attempts_max = _CONFIG.unpack_from(state)
-            store.configure(name, lease, attempts_max, state[_CONFIG.size :] == PAUSED)
+            paused, deadline = _MORE.unpack(state[_CONFIG.size :].ljust(_MORE.size, b"\0"))
+            store.configure(name, lease, attempts_max, paused, deadline)
         elif kind == QUEUE_DEDUP:
             store.deduplicate(name, entity[len(head) + 1 :], *_DEDUP.unpack(state))
         elif kind == QUEUE_DEDUP_GONE:
@@ -251,7 +254,27 @@ class Queues(Part):
         """Write a record about a queue itself, or about a deduplication key."""
         self.engine.write(Record(kind, self.namespace, self.engine.now, container(name) + mark, state, gone=gone))
 
+    @property
+    def lifetimes(self) -> Lifetimes:
+        """See `Expiring`."""
+        return self.store.lifetimes
+
+    def find(self, name: bytes) -> Queue | None:
+        """The queue of that name; None if there is none, or its time is over."""
+        if self.store.lifetimes.by_name:
+            self.drop_if_over(name)
+        return self.store.find(name)
+
     # -- putting in --------------------------------------------------------------------------------
+
+    def _renew(self, name: bytes) -> None:
+        """Before messages are put in: drop the queue if its time is over. A queue without messages forgets its deadline, as Redis does with
+        a list that has run empty: else the new messages would be dropped at a time that was meant for others."""
+        self.drop_if_over(name)
+        queue = self.store.find(name)
+        if queue is not None and name in self.store.lifetimes.by_name and not any(queue.counts):
+            self.admit_adds(TRANSITION_BYTES + len(name))
+            self._write_config(name, queue, deadline=0)
 
     @operation
     def enqueue(self, name: bytes, payload: bytes, *, priority: int = 0, delay: int = 0, dedup: bytes | None = None) -> int:
@@ -263,11 +286,13 @@ class Queues(Part):
             raise BadRequest(f"the priority is {priority}; it is 0 to {PRIORITY_MAX}, and lower goes first")
         now = self.engine.now
         not_before = _deadline(now, delay, "delay") if delay else 0
+        if self.store.lifetimes.by_name:
+            self._renew(name)
         size = 2 * TRANSITION_BYTES + len(name) + len(payload)  # the message, and its lease if a taker waits
         if dedup is not None:
             if len(dedup) > DEDUP_BYTES_MAX:
                 raise BadRequest(f"the deduplication key is {len(dedup)} bytes; at most {DEDUP_BYTES_MAX} are allowed")
-            queue = self.store.find(name)
+            queue = self.find(name)
             known = queue.dedup.get(dedup) if queue is not None else None
             if known is not None and known[1] > now:
                 return known[0]
@@ -286,6 +311,8 @@ class Queues(Part):
         """Put messages in, all or none; the first is delivered first. Returns how many messages are ready then."""
         if len(payloads) > ATOMIC_ITEMS_MAX:
             raise BadRequest(f"the request has {len(payloads)} messages; at most {ATOMIC_ITEMS_MAX} are allowed in one")
+        if self.store.lifetimes.by_name:
+            self._renew(name)
         queue = self.store.queues.get(name)
         if queue is None:
             check_name(name)
@@ -333,6 +360,8 @@ class Queues(Part):
 
     def _take(self, name: bytes, count: int, lease: int | None, acknowledge: bool) -> list[Message]:
         store = self.store
+        if store.lifetimes.by_name:
+            self.drop_if_over(name)
         queue = store.queues.get(name)
         found: list[Message] = []
         if queue is None or queue.paused:
@@ -400,7 +429,7 @@ class Queues(Part):
 
     def _serve(self, name: bytes) -> None:
         """Give ready messages to the queue's takers, one taker after the other."""
-        queue = self.store.find(name)
+        queue = self.find(name)
         try:
             while queue is not None and not queue.paused and (taker := self.takers.first(name)) is not None and self.store.first(queue)[0]:
                 try:
@@ -417,7 +446,7 @@ class Queues(Part):
     def _held(self, name: bytes, receipts: Iterable[Receipt]) -> list[tuple[int, int]]:
         """(seq, state) of the valid receipts: the message is leased, and its attempt is that of the receipt. A receipt whose lease has run
         out is valid until the message is delivered again."""
-        queue = self.store.find(name)
+        queue = self.find(name)
         found: dict[int, int] = {}
         if queue is not None:
             for seq, attempt in receipts:
@@ -435,7 +464,7 @@ class Queues(Part):
     def ack(self, name: bytes, receipts: Sequence[Receipt]) -> int:
         """Acknowledge messages: remove them. Returns how many of the receipts were valid."""
         check_receipts(receipts)
-        queue = self.store.queues.get(name)
+        queue = self.find(name)
         if queue is None:
             return 0
         self._admit_transitions(len(receipts), name)
@@ -457,7 +486,7 @@ class Queues(Part):
         not_before = _deadline(self.engine.now, delay, "delay") if delay else 0
         held = self._held(name, receipts)
         self.admit_frees(2 * len(held) * (TRANSITION_BYTES + len(name)))
-        queue = self.store.find(name)
+        queue = self.find(name)
         for seq, state in held:
             assert queue is not None
             if dead or queue.is_spent(seq, state, queue.attempts_limit):
@@ -472,7 +501,7 @@ class Queues(Part):
         """Let leases end `lease` ms from now (None: the queue's own lease); returns how many of the receipts were valid."""
         check_receipts(receipts)
         held = self._held(name, receipts)
-        queue = self.store.find(name)
+        queue = self.find(name)
         self.admit_frees(len(held) * (TRANSITION_BYTES + len(name)))
         for seq, state in held:
             assert queue is not None
@@ -496,7 +525,7 @@ class Queues(Part):
         """Up to `limit` dead letters, oldest first; stops near 16 MiB."""
         check_name(name)
         self._settle()
-        queue = self.store.find(name)
+        queue = self.find(name)
         found: list[Message] = []
         size = 0
         damage: Damaged | None = None
@@ -519,7 +548,7 @@ class Queues(Part):
         """Put dead letters back into their queue; returns how many. Their attempts so far no longer count against the queue's limit. The
         number goes on growing, so that the receipt of an earlier delivery is never valid for a later one."""
         check_receipts(seqs)
-        queue = self.store.find(name)
+        queue = self.find(name)
         dead_seqs = [seq for seq in dict.fromkeys(seqs) if queue is not None and seq in queue.dead]
         for seq in dead_seqs:
             assert queue is not None
@@ -539,7 +568,7 @@ class Queues(Part):
     @operation
     def delete_dead(self, name: bytes, seqs: Sequence[int] | None = None) -> int:
         """Delete dead letters (None: all); returns how many."""
-        queue = self.store.find(name)
+        queue = self.find(name)
         if queue is None:
             return 0
         if seqs is None:
@@ -563,29 +592,49 @@ class Queues(Part):
             raise BadRequest(f"the lease is {lease} ms; it is 1 to {UNSET - 1}")
         if max_attempts is not None and not 0 <= max_attempts < UNSET:
             raise BadRequest(f"max_attempts is {max_attempts}; it is 0 (no limit) to {UNSET - 1}")
-        queue = self.store.find(name)
-        lease = (queue.lease if queue else UNSET) if lease is None else lease
-        most = (queue.attempts_max if queue else UNSET) if max_attempts is None else max_attempts
+        queue = self.find(name)
         spent = self._spent(queue, max_attempts) if queue is not None and max_attempts else []
         self.admit_adds(2 * (len(spent) + 1) * (TRANSITION_BYTES + len(name)))
-        self._write_config(name, lease, most, queue is not None and queue.paused)
+        self._write_config(name, queue, lease=lease, attempts_max=max_attempts)
         for seq, message in spent:
             assert queue is not None
             self._make_dead(queue, seq, message)
 
-    def _write_config(self, name: bytes, lease: int, attempts_max: int, paused: bool) -> None:
-        """Write a queue's configuration. The caller must have admitted the record."""
-        self._write_side(QUEUE_CONFIG, name, CONFIG_MARK, _CONFIG.pack(lease, attempts_max) + (PAUSED if paused else b""))
+    def _write_config(
+        self,
+        name: bytes,
+        queue: Queue | None,
+        *,
+        lease: int | None = None,
+        attempts_max: int | None = None,
+        paused: bool | None = None,
+        deadline: int | None = None,
+    ) -> None:
+        """Write a queue's configuration; None leaves a value as it is. The caller must have admitted the record."""
+        if lease is None:
+            lease = queue.lease if queue is not None else UNSET
+        if attempts_max is None:
+            attempts_max = queue.attempts_max if queue is not None else UNSET
+        if paused is None:
+            paused = queue is not None and queue.paused
+        if deadline is None:
+            deadline = self.store.lifetimes.by_name.get(name, 0)
+        more = _MORE.pack(paused, deadline) if paused or deadline else b""
+        self._write_side(QUEUE_CONFIG, name, CONFIG_MARK, _CONFIG.pack(lease, attempts_max) + more)
+
+    def write_lifetime(self, name: bytes, deadline: int) -> None:
+        """See `Expiring`."""
+        self._write_config(name, self.store.find(name), deadline=deadline)
 
     @operation
     def pause(self, name: bytes, paused: bool) -> None:
         """Stop the queue's deliveries, or resume them. A paused queue accepts new messages, and its leased messages are acknowledged or
         given back as usual; takers are served when it resumes. It stays paused across a restart."""
         check_name(name)
-        queue = self.store.find(name)
+        queue = self.find(name)
         if paused != (queue is not None and queue.paused):
             self.admit_adds(TRANSITION_BYTES + len(name))
-            self._write_config(name, queue.lease if queue else UNSET, queue.attempts_max if queue else UNSET, paused)
+            self._write_config(name, queue, paused=paused)
             self._serve(name)
 
     def _spent(self, queue: Queue, limit: int) -> list[tuple[int, int]]:
@@ -605,7 +654,7 @@ class Queues(Part):
         """Up to `limit` ready messages in the order of delivery, without delivering them; stops near 16 MiB."""
         check_name(name)
         self._settle()
-        queue = self.store.find(name)
+        queue = self.find(name)
         return self._show(islice(self.store.ready(queue), limit)) if queue is not None else []
 
     def _show(self, messages: Iterable[tuple[int, int]]) -> list[Message]:
@@ -630,14 +679,14 @@ class Queues(Part):
     def ready_count(self, name: bytes) -> int:
         """How many messages of the queue are ready."""
         self._settle()
-        queue = self.store.find(name)
+        queue = self.find(name)
         return queue.ready if queue is not None else 0
 
     @operation
     def stats(self, name: bytes) -> dict[str, object]:
         """The fields of `queue_stats`."""
         self._settle()
-        queue = self.store.find(name)
+        queue = self.find(name)
         if queue is None:
             queue = Queue(name, 0)
         return {
@@ -655,24 +704,24 @@ class Queues(Part):
     @operation
     def names(self) -> list[bytes]:
         """The name of every queue that has messages or is configured, in order."""
-        return sorted(name for name, queue in self.store.queues.items() if queue.exists)
+        return sorted(name for name, queue in self.store.queues.items() if queue.exists and not self.is_over(name))
 
     @operation
     def exists(self, name: bytes) -> bool:
         """Whether the queue has messages (dead letters included) or is configured."""
-        queue = self.store.find(name)
+        queue = self.find(name)
         return queue is not None and queue.exists
 
     @property
     def empty(self) -> bool:
         """Whether nothing live is in any queue."""
-        return not self.store.queue_count
+        return not self.names() if self.store.lifetimes.by_name else not self.store.queue_count
 
     @operation
     def purge(self, name: bytes) -> int:
         """Remove every message but the dead letters; returns how many."""
         check_name(name)
-        queue = self.store.find(name)
+        queue = self.find(name)
         if queue is None or not any(queue.counts):
             return 0
         count = sum(queue.counts)
@@ -692,10 +741,14 @@ class Queues(Part):
         check_name(name)
         if not self.exists(name):
             return False
+        self.remove(name)
+        return True
+
+    def remove(self, name: bytes) -> None:
+        """See `Expiring`."""
         self.admit_frees(2 * (TRANSITION_BYTES + len(name)))
         self._mark(FAMILY_QUEUE, name)
         self._mark(FAMILY_QUEUE_SIDE, name)
-        return True
 
     def _mark(self, family: int, name: bytes) -> None:
         """Write the watermark that drops all the queue's records of a family."""
@@ -706,8 +759,9 @@ class Queues(Part):
 
     def next_due(self) -> int | None:
         """See `Part`."""
-        times = [due for due in (self.store.timers.next_due(), self.store.windows[0][0] if self.store.windows else None) if due is not None]
-        return min(times, default=None)
+        store = self.store
+        times = (store.timers.next_due(), store.windows[0][0] if store.windows else None, store.lifetimes.next_due())
+        return min((due for due in times if due is not None), default=None)
 
     def sweep_slice(self) -> bool:
         """See `Part`: handle leases, delays and deduplication windows that have ended; free purged messages."""
@@ -734,6 +788,7 @@ class Queues(Part):
                     names.add(queue.name)
         more |= store.free(RIPEN_SLICE)
         more |= self._close_windows(WINDOW_SLICE)
+        more |= self.drop_some()
         for name in names:
             self._serve(name)
         return more
@@ -742,7 +797,7 @@ class Queues(Part):
     def quiet(self) -> bool:
         """See `Part`."""
         store = self.store
-        return not store.freeing and not store.windows and store.timers.next_due() is None
+        return not store.freeing and not store.windows and not store.lifetimes.by_name and store.timers.next_due() is None
 
     @property
     def memory_bytes(self) -> int:
@@ -814,7 +869,7 @@ class Queues(Part):
         windows, now = self.store.windows, self.engine.now
         while windows and windows[0][0] <= now and most > 0:
             until, name, key = windows[0]
-            queue = self.store.find(name)
+            queue = self.find(name)
             if queue is not None and queue.dedup.get(key, (0, 0))[1] == until:
                 self.admit_frees(TRANSITION_BYTES + len(name) + len(key))
                 self._write_side(QUEUE_DEDUP_GONE, name, DEDUP_MARK + key, b"", gone=True)

@@ -13,12 +13,14 @@ from collections.abc import Callable, Generator, Sequence
 from typing import Any, ClassVar, NamedTuple
 
 from flo.engine.bulk_rows import BulkRecords
+from flo.engine.expiring import Expiring
 from flo.engine.group import Groups, check_ids, check_stream_name
 from flo.engine.operation import in_program, operation
 from flo.engine.part import Database, Part
 from flo.engine.waiting import Watch, Watches
 from flo.errors import BadRequest, Conflict, Damaged, LogDamaged
 from flo.limits import DEADLINE_MAX, LIST_BYTES_MAX, VALUE_BYTES_MAX
+from flo.store.lifetimes import Lifetimes
 from flo.store.stream import ID_HALF_MAX, ID_MAX, SEQ_BITS, SEQ_MASK, Stream, StreamStore
 from flo.ual.record import (
     FAMILY_STREAM,
@@ -45,7 +47,8 @@ AGES_AHEAD_MS = 10_000  # between checks of ages while ids are ahead of the cloc
 
 RAW, FIELDS = 0, 1  # kinds of payload: bytes, or a list of fields (flo.proto.fields)
 
-_STATE = struct.Struct("<QQQQQQQQ")  # last ms, last seq, added, highest deleted ms, seq, most records, most ms, most bytes
+_STATE = struct.Struct("<QQQQQQQQ")  # last ms, last seq, added, highest deleted ms, seq, most records, most ms, most bytes;
+# a u64 follows if the stream has a deadline
 STATE_MARK = b"s"
 
 
@@ -79,7 +82,7 @@ def shown(name: bytes) -> str:
     return repr(name[:64].decode("utf-8", "replace"))
 
 
-class Streams(Part):
+class Streams(Expiring):
     """The streams of one namespace. Names and payloads are bytes (a program may give str, as UTF-8); ids are ints (flo.store.stream)."""
 
     name = "streams"
@@ -122,8 +125,11 @@ class Streams(Part):
             ms, seq = STREAM_ID.unpack_from(entity, len(head))
             self.store.remove(name, ms << SEQ_BITS | seq)
         else:
-            last_ms, last_seq, added, deleted_ms, deleted_seq, *bounds = _STATE.unpack(record.state)
-            self.store.declare(name, last_ms << SEQ_BITS | last_seq, added, deleted_ms << SEQ_BITS | deleted_seq, *bounds)
+            state = record.state
+            last_ms, last_seq, added, deleted_ms, deleted_seq, max_len, max_age, max_bytes = _STATE.unpack_from(state)
+            last, deleted = last_ms << SEQ_BITS | last_seq, deleted_ms << SEQ_BITS | deleted_seq
+            deadline = U64.unpack(state[_STATE.size :])[0] if len(state) > _STATE.size else 0
+            self.store.declare(name, last, added, deleted, max_len, max_age, max_bytes, deadline)
 
     def apply_watermark(self, scope: bytes, below: int) -> None:
         """Remove a stream's records below an index, or everything but its records."""
@@ -142,6 +148,7 @@ class Streams(Part):
             "max_len": stream.max_len if stream else 0,
             "max_age": stream.max_age if stream else 0,
             "max_bytes": stream.max_bytes if stream else 0,
+            "deadline": self.store.lifetimes.by_name.get(name, 0),
         } | changes
         last, deleted = values["last"], values["max_deleted"]
         state = _STATE.pack(
@@ -154,12 +161,25 @@ class Streams(Part):
             values["max_age"],
             values["max_bytes"],
         )
+        if values["deadline"]:
+            state += U64.pack(values["deadline"])
         self.engine.write(Record(STREAM_STATE, self.namespace, self.engine.now, container(name) + STATE_MARK, state))
 
     def mark(self, family: int, name: bytes, index: int = 0) -> None:
         """Write the watermark that drops a container's records of a family: those below `index`, or all if it is 0."""
         scope = bytes((family,)) + container(name)
         self.engine.write(Record(WATERMARK, self.namespace, self.engine.now, scope, U64.pack(index or self.engine.log.next_index)))
+
+    @property
+    def lifetimes(self) -> Lifetimes:
+        """See `Expiring`."""
+        return self.store.lifetimes
+
+    def find(self, name: bytes) -> Stream | None:
+        """The stream of that name, if clients see it; None if there is none, or its time is over."""
+        if self.store.lifetimes.by_name:
+            self.drop_if_over(name)
+        return self.store.find(name)
 
     # -- appending ---------------------------------------------------------------------------------
 
@@ -180,6 +200,8 @@ class Streams(Part):
         engine, store = self.engine, self.store
         if ms == 0 == seq:
             raise BadRequest("The ID specified in XADD must be greater than 0-0")
+        if store.lifetimes.by_name:
+            self.drop_if_over(name)
         stream = store.streams.get(name)
         if stream is None or not (stream.count or stream.declared):
             if not create:
@@ -285,7 +307,7 @@ class Streams(Part):
     @operation
     def trim(self, name: bytes, bounds: Bounds, *, dry_run: bool = False) -> int:
         """Remove the oldest records, so that `bounds` hold; returns how many. With `dry_run`, only counts them."""
-        stream = self.store.find(name)
+        stream = self.find(name)
         if stream is None:
             return 0
         if dry_run:
@@ -297,7 +319,7 @@ class Streams(Part):
     def delete_records(self, name: bytes, ids: Sequence[int]) -> int:
         """Delete records by id; returns how many of the ids were in the stream."""
         check_ids(ids)
-        stream = self.store.find(name)
+        stream = self.find(name)
         known_ids = [ident for ident in dict.fromkeys(ids) if stream is not None and stream.find(ident)]
         if stream is None or not known_ids:
             return 0
@@ -314,7 +336,7 @@ class Streams(Part):
     def create(self, name: bytes, *, max_len: int = 0, max_age: int = 0, max_bytes: int = 0) -> None:
         """Make an empty stream that keeps at most `max_len` records, `max_age` ms, `max_bytes` bytes; 0 for no bound. Raises `Conflict` if
         it exists."""
-        if self.store.find(name) is not None:
+        if self.find(name) is not None:
             raise Conflict(f"the stream {shown(name)} exists already")
         if max_age > DEADLINE_MAX:
             raise BadRequest(f"the age is {max_age} ms; at most 2^53 are allowed")
@@ -329,7 +351,7 @@ class Streams(Part):
     def set_last(self, name: bytes, last: int, added: int | None, max_deleted: int | None) -> None:
         """Raise the stream's last id, the number of records it ever had, and the highest id that was deleted (None: as it is), for a stream
         that is copied from elsewhere. Neither number goes back. Raises `BadRequest`, worded as Redis words it where Redis refuses too."""
-        stream = self.store.find(name)
+        stream = self.find(name)
         if stream is None:
             raise BadRequest("no such key")
         if stream.max_deleted > last:
@@ -354,37 +376,44 @@ class Streams(Part):
     @operation
     def delete(self, name: bytes) -> bool:
         """Remove the stream with its groups; returns whether it existed."""
-        stream = self.store.find(name)
-        if stream is None:
+        if self.find(name) is None:
             return False
-        groups = tuple(stream.groups)
+        self.remove(name)
+        return True
+
+    def write_lifetime(self, name: bytes, deadline: int) -> None:
+        """See `Expiring`."""
+        self._write_state(name, self.store.find(name), deadline=deadline)
+
+    def remove(self, name: bytes) -> None:
+        """See `Expiring`."""
+        groups = tuple(self.store.streams[name].groups)
         self.admit_frees((len(groups) + 2) * SIDE_BYTES + sum(map(len, groups)) + (len(groups) + 2) * len(name))
         for group in groups:
             self.mark(FAMILY_STREAM_GROUP, container(name) + group)
         self.mark(FAMILY_STREAM_SIDE, name)
         self.mark(FAMILY_STREAM, name)
         self.groups.end_stream(name)
-        return True
 
     @operation
     def exists(self, name: bytes) -> bool:
         """Whether the stream exists."""
-        return self.store.find(name) is not None
+        return self.find(name) is not None
 
     @operation
     def names(self) -> list[bytes]:
         """The name of every stream, in order."""
-        return sorted(name for name, stream in self.store.streams.items() if stream.exists)
+        return sorted(name for name, stream in self.store.streams.items() if stream.exists and not self.is_over(name))
 
     @property
     def empty(self) -> bool:
         """Whether there is no stream."""
-        return not any(stream.exists for stream in self.store.streams.values())
+        return not any(stream.exists and not self.is_over(name) for name, stream in self.store.streams.items())
 
     @operation
     def length(self, name: bytes) -> int:
         """How many records the stream has."""
-        stream = self.store.find(name)
+        stream = self.find(name)
         return stream.count if stream is not None else 0
 
     # -- reading -----------------------------------------------------------------------------------
@@ -405,7 +434,7 @@ class Streams(Part):
     def read(self, name: bytes, start: int = 0, end: int = ID_MAX, limit: int = READ_SLICE, *, reverse: bool = False) -> list[StreamRecord]:
         """Up to `limit` records from id `start` to `end`, both included; with `reverse` from `end` to `start`. Stops near 16 MiB, but gives
         at least one record."""
-        stream = self.store.find(name)
+        stream = self.find(name)
         if stream is None:
             return []
         found: list[StreamRecord] = []
@@ -460,7 +489,7 @@ class Streams(Part):
         return self.watches.notify(most, self._last_id)
 
     def _last_id(self, name: bytes) -> int:
-        stream = self.store.find(name)
+        stream = self.find(name)
         return stream.chunks[-1].last() if stream is not None and stream.chunks else 0
 
     def end(self) -> None:
@@ -477,7 +506,8 @@ class Streams(Part):
 
     def next_due(self) -> int | None:
         """See `Part`."""
-        return self.store.ages.next_due()
+        times = (self.store.ages.next_due(), self.store.lifetimes.next_due())
+        return min((due for due in times if due is not None), default=None)
 
     def _look_at_ages_ahead(self) -> bool:
         """Trim by age a slice of the streams whose ids are ahead of the wall clock: `aged` gives them only after the clock has reached
@@ -501,6 +531,7 @@ class Streams(Part):
         engine, store = self.engine, self.store
         more = store.free(READ_SLICE)
         more |= self._look_at_ages_ahead()
+        more |= self.drop_some()
         aged = store.aged(engine.now, SWEEP_SLICE)
         for stream in aged:
             self.admit_frees(2 * (SIDE_BYTES + len(stream.name)))
@@ -511,7 +542,7 @@ class Streams(Part):
     @property
     def quiet(self) -> bool:
         """See `Part`."""
-        return not self.store.garbage and not self.store.ages.count
+        return not self.store.garbage and not self.store.ages.count and not self.store.lifetimes.by_name
 
     @property
     def memory_bytes(self) -> int:

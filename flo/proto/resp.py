@@ -40,7 +40,7 @@ class ProtocolError(FloError):
 class RequestParser:
     """Splits a stream of bytes into requests. After a `ProtocolError` it must not be fed again."""
 
-    __slots__ = ("_args", "_body", "_filled", "_length", "_missing", "_size", "authenticated", "searched")
+    __slots__ = ("_args", "_body", "_filled", "_length", "_missing", "_size", "authenticated", "passed_empty", "searched")
 
     def __init__(self, authenticated: bool = True) -> None:
         self.authenticated = authenticated
@@ -51,6 +51,7 @@ class RequestParser:
         self._body: bytearray | None = None  # a large argument under way; includes its CRLF
         self._filled = 0
         self.searched = 0  # bytes of an unfinished line that were searched already
+        self.passed_empty = False  # a request without arguments (an empty line, `*0`) was passed since a user last cleared this
 
     @property
     def idle(self) -> bool:
@@ -134,6 +135,7 @@ class RequestParser:
                 args, at, whole = self._parse_inline(data, at)
                 if not whole or args:
                     return args, at
+                self.passed_empty = True
                 continue
             end = self._line_end(data, at, "too big mbulk count string")
             if end < 0:
@@ -145,6 +147,7 @@ class RequestParser:
                 raise ProtocolError("unauthenticated multibulk length")
             at = end + 2
             self._missing = max(declared, 0)
+            self.passed_empty |= not self._missing
         while True:
             if self._length < 0:
                 if at >= size:

@@ -32,6 +32,7 @@ from itertools import compress, repeat
 from operator import itemgetter
 from typing import Any, NamedTuple
 
+from flo.store.lifetimes import Lifetimes
 from flo.store.timers import Timers
 
 READY, DELAYED, LEASED, LAPSED = 0, 1, 2, 3
@@ -345,6 +346,7 @@ class QueueStore:
         self.fresh = 0  # messages without a state
         self.held = [0, 0, 0, 0]  # messages with a state, by kind
         self.dead = 0  # dead letters
+        self.lifetimes = Lifetimes()
         self._other_bytes = 0  # of all but messages and dead letters
         self._next_number = 1
 
@@ -370,7 +372,7 @@ class QueueStore:
     @property
     def accounted(self) -> int:
         """Bytes of memory accounted to all of it."""
-        return self.item_bytes + self.timers.bytes
+        return self.item_bytes + self.timers.bytes + self.lifetimes.bytes
 
     # -- looking -----------------------------------------------------------------------------------
 
@@ -594,6 +596,7 @@ class QueueStore:
             return
         queue.lease = queue.attempts_max = UNSET
         queue.paused = False
+        self.lifetimes.set(name, 0)
         queue.evicted = 0
         self._other_bytes -= sum(DEDUP_BYTES + len(key) for key in queue.dedup)
         self._ownerless += len(queue.dedup)
@@ -620,11 +623,12 @@ class QueueStore:
         del self.queues[queue.name], self.numbers[queue.number]
         self._other_bytes -= QUEUE_BYTES + 2 * len(queue.name) + LANE_BYTES * len(queue.lanes)
 
-    def configure(self, name: bytes, lease: int, attempts_max: int, paused: bool) -> None:
-        """The queue has this configuration; UNSET for the default."""
+    def configure(self, name: bytes, lease: int, attempts_max: int, paused: bool, deadline: int) -> None:
+        """The queue has this configuration; UNSET for the default. All of it is dropped at `deadline`; 0 for never."""
         queue = self.open(name)
         queue.lease, queue.attempts_max, queue.paused = lease, attempts_max, paused
         self._note_shown(queue)
+        self.lifetimes.set(queue.name, deadline)
 
     def deduplicate(self, name: bytes, key: bytes, seq: int, until: int) -> None:
         """Until that time, an enqueue with this key answers `seq`."""
@@ -778,4 +782,4 @@ class QueueStore:
         """The containers of the messages, so that a dropped store can be freed piece by piece."""
         lanes = [lane.back for queue in self.queues.values() for lane in queue.lanes.values()]
         letters = [piece for queue in self.queues.values() for piece in (queue.dead, queue.bases)]
-        return [*self.garbage, *lanes, *letters, *self.timers.pieces(), *self.shards]
+        return [*self.garbage, *lanes, *letters, *self.timers.pieces(), *self.lifetimes.pieces(), *self.shards]

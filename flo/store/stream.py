@@ -15,6 +15,7 @@ from typing import Any
 
 from flo.store.deadlines import Deadlines
 from flo.store.group import GROUP_BYTES, Dead, Group, Pending
+from flo.store.lifetimes import Lifetimes
 from flo.store.timers import Timers
 
 SEQ_BITS = 64
@@ -298,6 +299,7 @@ class StreamStore:
         # not through self: a store dropped with its namespace must not be in a cycle, since nothing collects cycles
         self.timers = Timers(lambda item: _deadline(numbers, item))
         self.ages: Deadlines[bytes] = Deadlines()  # streams with a bound on age, by the time when their oldest record exceeds it
+        self.lifetimes = Lifetimes()
         self.garbage: list[Group] = []  # to be freed in slices
         # Totals over the streams and groups, kept so that a report need not walk them. The records' bytes follow from theirs.
         self.records = 0
@@ -332,7 +334,7 @@ class StreamStore:
     @property
     def accounted(self) -> int:
         """Bytes of memory accounted to all of it."""
-        return self.item_bytes + self.timers.bytes + self.ages.bytes
+        return self.item_bytes + self.timers.bytes + self.ages.bytes + self.lifetimes.bytes
 
     def open_group(self, name: bytes, group: bytes) -> Group:
         """The group, declared or not; makes it if there is none: its consumers' records may come before its own."""
@@ -391,10 +393,13 @@ class StreamStore:
             self.records -= count - stream.count
             self._forget_if_nothing(stream)
 
-    def declare(self, name: bytes, last: int, added: int, max_deleted: int, max_len: int, max_age: int, max_bytes: int) -> None:
-        """The stream exists without records too, with these counts and bounds."""
+    def declare(
+        self, name: bytes, last: int, added: int, max_deleted: int, max_len: int, max_age: int, max_bytes: int, deadline: int
+    ) -> None:
+        """The stream exists without records too, with these counts and bounds. All of it is dropped at `deadline`; 0 for never."""
         stream = self.open(name)
         stream.declared = True
+        self.lifetimes.set(stream.name, deadline)
         stream.last, stream.added, stream.max_deleted = max(last, stream.last), max(added, stream.added), max_deleted
         stream.max_len, stream.max_age, stream.max_bytes = max_len, max_age, max_bytes
         if stream.age_due:
@@ -417,6 +422,7 @@ class StreamStore:
         if stream is None:
             return
         stream.declared = False
+        self.lifetimes.set(name, 0)
         stream.max_len = stream.max_age = stream.max_bytes = stream.max_deleted = stream.last = stream.added = 0
         if stream.age_due:
             self.ages.remove(stream.age_due, name)
@@ -545,7 +551,13 @@ class StreamStore:
 
     def pieces(self) -> list[object]:
         """The containers of the pending records, so that a dropped store can be freed piece by piece."""
-        return [self.streams, *(group.pending for group in self.numbers.values()), *self.timers.pieces(), *self.ages.pieces()]
+        return [
+            self.streams,
+            *(group.pending for group in self.numbers.values()),
+            *self.timers.pieces(),
+            *self.ages.pieces(),
+            *self.lifetimes.pieces(),
+        ]
 
 
 def _deadline(numbers: dict[int, Group], item: int) -> int:

@@ -15,13 +15,14 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from flo.errors import FloError, LogDamaged
-from flo.ual import manifest
+from flo.ual import descriptors, manifest
 from flo.ual.directory import is_new, removable
 from flo.ual.ending import look_at_end
 from flo.ual.files import Files
 from flo.ual.manifest import CleanEnd, Manifest
 from flo.ual.segment import Segment
 
+DESCRIPTORS_BESIDES = 32  # of a process that makes a backup: all of the log's files are open, and a few others
 ATTEMPTS = 100  # a roll or a group of a compaction changes the manifest: a second attempt is rare
 
 
@@ -122,6 +123,13 @@ def _open_all(files: Files, directory: str) -> tuple[Manifest, dict[str, int]]:
             is_new(files, directory)  # raises a better message if files of a log are there
             raise BackupFailed(f"{directory} has no {manifest.NAME}: it is not a Flo data directory.") from None
         opened: dict[str, int] = {}
+        wanted = sum(len(entry.files) for entry in found.entries) + DESCRIPTORS_BESIDES
+        allowed = descriptors.raise_limit(wanted)
+        if allowed < wanted:
+            raise BackupFailed(
+                f"only {allowed} file descriptors may be open, and a backup of {directory} needs {wanted}: raise the limit with ulimit -n, "
+                "or compact the log first."
+            )
         try:
             for entry in found.entries:
                 for name in entry.files:

@@ -7,6 +7,7 @@ files.
 import errno
 import fcntl
 import os
+import stat
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
@@ -202,13 +203,18 @@ class Files:
 
 
 def _open(path: str, flags: int) -> int:
-    """Open a file of a data directory, but no symbolic link: by one, whoever may write there could have Flo empty another file."""
+    """Open a file of a data directory, but no symbolic link: by one, whoever may write there could have Flo empty another file. Nor a
+    FIFO, whose opening would wait for another process (not so with O_NONBLOCK)."""
     try:
-        return os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        fd = os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600)
     except OSError as e:
         if e.errno == errno.ELOOP:
             raise OSError(errno.ELOOP, "it is a symbolic link, which Flo does not follow in a data directory", path) from None
         raise
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise OSError(errno.EINVAL, "it is no regular file; nothing else belongs in a data directory", path)
+    return fd
 
 
 def _in_use(path: str) -> DirectoryInUse:

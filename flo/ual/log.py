@@ -12,7 +12,6 @@ the written one. For a log kept elsewhere it would be the acknowledged one.
 
 import errno
 import os
-import resource
 import threading
 import time as clock
 from bisect import bisect_right
@@ -21,7 +20,7 @@ from itertools import accumulate
 from typing import NamedTuple
 
 from flo.errors import Damaged, LogDamaged, LogFailed, Overloaded
-from flo.ual import batch, compaction_reserve, manifest, next_segment, recovery
+from flo.ual import batch, compaction_reserve, descriptors, manifest, next_segment, recovery
 from flo.ual.base import Base
 from flo.ual.batch import BATCH_BYTES
 from flo.ual.compaction import Replacement, Source, remove_replaced, sources_of, tail_of
@@ -57,6 +56,27 @@ PIECES_MAX = 900  # buffers of one write: IOV_MAX is 1,024
 DAMAGED_TOLD_MAX = 1000  # unreadable records that the operator is told of: a whole file of them must not fill the operator's log
 SEALED_OPEN_MAX = 128  # sealed files kept open; a base has two descriptors
 EPHEMERAL_NAME = "EPHEMERAL"
+MAY_PASS = recovery.FULL_DISK | descriptors.NONE_LEFT  # failures that are no failure of the log: writes wait until they are over
+
+
+class Lack(NamedTuple):
+    """What the next segment lacks, as parts of sentences about the directory `{}`."""
+
+    sentence: str
+    over: str
+    remedy: str
+
+
+NO_ROOM = Lack(
+    "the disk that holds {} is full",
+    "the disk that holds {} has room again",
+    "until there is room; reads and deletions go on. Free some space, or delete data and run `flo compact {}`.",
+)
+NO_DESCRIPTOR = Lack(
+    "no file descriptor is left for the log in {}",
+    "there are file descriptors again for the log in {}",
+    "until there is one; reads and deletions go on. Close connections, or raise the limit (ulimit -n, LimitNOFILE=).",
+)
 
 
 class Room(NamedTuple):
@@ -109,7 +129,8 @@ class Log:
         self._spare: NextSegment | None = None
         self._room = compaction_reserve.CompactionReserve(files, directory)
         self._room_is_taken = False  # to a compaction
-        self._full = False  # the operator was told
+        self._lack: Lack | None = None  # why the next segment could not be reserved; the operator was told
+        self._kept = -1  # a descriptor that `_free_descriptor` gives back
         self._reserve_at = 0.0
         self._syncer: _Syncer | None = None
         self.owes_claim = False  # the last batch has records: CLAIM_SECONDS later an empty batch is to say that they are on disk
@@ -126,7 +147,7 @@ class Log:
             self.compacted_bytes = found.compacted
             self._segments = [*found.sealed, found.open]
             self._open = found.open
-            self._sealed_open_max = min(SEALED_OPEN_MAX, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 8)
+            self._sealed_open_max = descriptors.share(SEALED_OPEN_MAX)
             self._open_sealed = [item for item in found.sealed if item.fd >= 0]
             self._limit_descriptors()
             self._reserve_spare()
@@ -166,10 +187,8 @@ class Log:
         frees (a deletion, an ack), when the rest of the open segment is used up too.
         """
         if self._spare is None and not self._reserve_spare() and adds:
-            raise Overloaded(
-                f"the disk that holds {self.directory} is full: writes that add are refused until there is room; "
-                f"reads and deletions go on. Free some space, or delete data and run `flo compact {self.directory}`."
-            )
+            lack = self._lack or NO_ROOM
+            raise Overloaded(f"{lack.sentence.format(self.directory)}: writes that add are refused {lack.remedy.format(self.directory)}")
         records, more = len(self.pending) + 1, size
         size += self.pending_bytes
         needed = batch.headers_bytes(size) + size + OFFSET_BYTES * records
@@ -179,7 +198,8 @@ class Log:
         if self._spare is not None and needed <= self._spare.capacity:
             return
         if needed > CAPACITY_MAX or not self._reserve_spare(needed):
-            raise Overloaded(f"the disk that holds {self.directory} has no room for {more} bytes more. Free some space and try again.")
+            sentence = (self._lack or NO_ROOM).sentence.format(self.directory)
+            raise Overloaded(f"{sentence}: there is no place for {more} bytes more. Try again later.")
 
     def fits(self, size: int) -> bool:
         """Whether a record of `size` bytes fits the open segment and writes that add are accepted: `admit` would not raise."""
@@ -315,6 +335,7 @@ class Log:
             self._sync_now()
         took, self._spare = self._spare, None
         assert took is not None
+        self._free_descriptor()
         first = old.last + 1
         path = os.path.join(self.directory, file_name(first))
         # the place of an empty segment is taken without a new manifest, so with the same id
@@ -356,6 +377,7 @@ class Log:
         least = max(needed, min(wanted, SPARE_BYTES_MIN))
         while True:
             try:
+                self._keep_descriptor()
                 if self._spare is None:
                     manifest.reserve(self.files, self.directory, self.identity, self._entries(), self.compacted_bytes)
                 self._room.resize(max(wanted, *(segment.size for segment in self._segments)))
@@ -365,19 +387,32 @@ class Log:
                     self._spare.grow(wanted)
                 break
             except OSError as e:
-                if e.errno not in recovery.FULL_DISK:
+                if e.errno not in MAY_PASS:
                     raise LogFailed(f"the next segment in {self.directory} could not be reserved: {e}") from e
-            if wanted <= least:
+                lack = NO_DESCRIPTOR if e.errno in descriptors.NONE_LEFT else NO_ROOM
+            if wanted <= least or lack is NO_DESCRIPTOR:
                 self._reserve_at = now + RESERVE_RETRY_SECONDS
-                if not self._full:
-                    self._notice(f"the disk that holds {self.directory} is full: writes that add are refused")
-                self._full = True
+                if lack is not self._lack:
+                    self._notice(f"{lack.sentence.format(self.directory)}: writes that add are refused")
+                self._lack = lack
                 return False
             wanted = max(wanted // 2, least)
-        if self._full:
-            self._notice(f"the disk that holds {self.directory} has room again: writes that add are accepted")
-        self._full = False
+        if self._lack is not None:
+            self._notice(f"{self._lack.over.format(self.directory)}: writes that add are accepted")
+        self._lack = None
         return True
+
+    def _keep_descriptor(self) -> None:
+        """Keep a descriptor for the next roll and the next manifest: they open one file at a time, and could not fail without leaving
+        memory ahead of the disk. Raises `OSError`."""
+        if self._kept < 0:
+            self._kept = self.files.open(self._open.path)
+
+    def _free_descriptor(self) -> None:
+        """Give the kept descriptor back: it is needed now. `_reserve_spare` or `_reserve_manifest` must follow."""
+        if self._kept >= 0:
+            self.files.close(self._kept)
+            self._kept = -1
 
     def upkeep(self, idle: bool) -> bool:
         """Zero a slice of the next segment: always if `idle`, else only if the open segment fills faster.
@@ -428,6 +463,8 @@ class Log:
         """Prepare the disk for a compaction; with `seal`, seal everything written so far (all must be committed then). Returns the
         compaction's bounds, None for no bound. On a nearly full disk the reserve is released for it, and nothing is reserved until
         `end_compaction`. Raises `Overloaded` if there is no room to begin with, `LogFailed`."""
+        if self._lack is NO_DESCRIPTOR and not self._reserve_spare():
+            raise self._without_descriptor()  # a full disk would be a reason to drop history, and this is none
         if not self.room_is_scarce:
             if seal:
                 self.roll()
@@ -440,6 +477,7 @@ class Log:
                 self._room.release()
             if seal:
                 if self._spare is None and self._open.last >= self._open.first:
+                    self._keep_descriptor()
                     manifest.reserve(self.files, self.directory, self.identity, self._entries(), self.compacted_bytes)
                     self._spare = NextSegment(self.files, self.directory, min(SPARE_BYTES_MIN, self._segment_bytes))
                 self.roll()
@@ -447,13 +485,19 @@ class Log:
             if room > 0:
                 return Room(room, history)
         except OSError as e:
-            if e.errno not in recovery.FULL_DISK:
+            if e.errno not in MAY_PASS:
                 raise LogFailed(f"room for a compaction of {self.directory} could not be made: {e}") from e
+            if e.errno in descriptors.NONE_LEFT:
+                self.end_compaction()
+                raise self._without_descriptor() from e
         self.end_compaction()
         raise Overloaded(
             f"the disk that holds {self.directory} has no room for a compaction. Free some space, or rewrite the directory onto another "
             "disk: stop Flo, then `flo compact DIR --to OTHER`."
         )
+
+    def _without_descriptor(self) -> Overloaded:
+        return Overloaded(f"{NO_DESCRIPTOR.sentence.format(self.directory)}. Try again later.")
 
     def end_compaction(self) -> None:
         """A compaction has ended, in whatever way: reserve again the space that was released for it, if it was. Raises `LogFailed`."""
@@ -469,7 +513,8 @@ class Log:
             return
         self._reserve_at = 0.0
         if self._spare is None and not self._reserve_spare():
-            raise Overloaded(f"the disk that holds {self.directory} has no room for another segment. Free some space and try again.")
+            sentence = (self._lack or NO_ROOM).sentence.format(self.directory)
+            raise Overloaded(f"{sentence}: there is no place for another segment. Try again later.")
         try:
             self._roll(0)
         except OSError as e:
@@ -529,26 +574,36 @@ class Log:
         self._write_manifest(self._entries())
 
     def _write_manifest(self, entries: list[ManifestEntry]) -> None:
+        self._free_descriptor()
         try:
             manifest.write(self.files, self.directory, self.identity, entries, self.compacted_bytes)
         except OSError as e:
-            if e.errno in recovery.FULL_DISK and manifest.read(self.files, self.directory).entries != entries:
+            if e.errno in MAY_PASS and self._lists_others(entries):
                 raise
             raise LogFailed(f"the manifest in {self.directory} could not be written: {e}") from e
         finally:
             self._reserve_manifest(entries)
 
+    def _lists_others(self, entries: list[ManifestEntry]) -> bool:
+        """Whether the manifest on disk is known to list other files."""
+        try:
+            return manifest.read(self.files, self.directory).entries != entries
+        except OSError:
+            return False
+
     def _reserve_manifest(self, entries: list[ManifestEntry]) -> None:
         """Reserve the next roll's manifest again, since another manifest took its space. Without room for it, give up the next segment."""
-        if self._spare is None:
-            return
         try:
+            self._keep_descriptor()
+            if self._spare is None:
+                return
             manifest.reserve(self.files, self.directory, self.identity, entries, self.compacted_bytes)
         except OSError as e:
-            if e.errno not in recovery.FULL_DISK:
+            if e.errno not in MAY_PASS:
                 raise LogFailed(f"the next manifest in {self.directory} could not be reserved: {e}") from e
             reserved, self._spare = self._spare, None
-            reserved.discard()
+            if reserved is not None:
+                reserved.discard()
 
     def _limit_descriptors(self) -> None:
         while len(self._open_sealed) > self._sealed_open_max:
@@ -596,13 +651,24 @@ class Log:
             if not segment.first <= index <= segment.last:
                 return None
         if segment.fd < 0:
+            self._reopen(segment, index)
+        return segment
+
+    def _reopen(self, segment: Segment | Base, index: int) -> None:
+        """Open a sealed file again, to read record `index`. If no descriptor is left, those of other sealed files are given up for it.
+        Raises `Damaged`, `Overloaded`."""
+        while True:
             try:
                 segment.reopen()
+                break
             except OSError as e:
-                raise self.met_damage(f"index {index}", segment.path, e) from e
-            self._open_sealed.append(segment)
-            self._limit_descriptors()
-        return segment
+                if e.errno not in descriptors.NONE_LEFT:
+                    raise self.met_damage(f"index {index}", segment.path, e) from e
+                if not self._open_sealed:
+                    raise Overloaded(f"no file descriptor is left to read {segment.path}. Try again later.") from e
+                self._open_sealed.pop(0).close()
+        self._open_sealed.append(segment)
+        self._limit_descriptors()
 
     def met_damage(self, what: str, path: str, cause: Exception) -> Damaged:
         """Count damage to `what` in the file `path`, tell the operator once, and return the refusal."""
@@ -646,10 +712,11 @@ class Log:
     def _note_end(self) -> None:
         """Note in the manifest that the log was closed in order, and where it ends. A full disk may have no room for that."""
         end = CleanEnd(self._open.last, self._open.tail)
+        self._free_descriptor()
         try:
             manifest.write(self.files, self.directory, self.identity, self._entries(), self.compacted_bytes, end)
         except OSError as e:
-            if e.errno not in recovery.FULL_DISK:
+            if e.errno not in MAY_PASS:
                 raise
 
     def abandon(self) -> None:
@@ -657,6 +724,7 @@ class Log:
         if self._syncer is not None:
             self._syncer.stop()
             self._syncer = None
+        self._free_descriptor()
         if self._spare is not None:
             self.files.close(self._spare.fd)
             self._spare = None

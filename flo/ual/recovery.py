@@ -14,7 +14,7 @@ from itertools import pairwise
 from typing import NamedTuple, Protocol
 
 from flo.errors import RESTORE, LogDamaged
-from flo.ual import manifest
+from flo.ual import descriptors, manifest
 from flo.ual.base import Base, BaseFile
 from flo.ual.directory import begin_creation, end_creation, removable
 from flo.ual.ending import Ending, look_at_end
@@ -27,7 +27,7 @@ from flo.ual.segment import HEADER_BYTES, Segment, file_name
 
 FULL_DISK = frozenset((errno.ENOSPC, errno.EDQUOT))
 PROGRESS_BYTES = 1 << 20  # 10 ms of reading
-OPEN_MAX = 32  # files left open for reading; two descriptors each at most
+OPEN_MAX = 32  # files left open for reading
 Apply = Callable[[int, Record], None]
 
 
@@ -195,7 +195,7 @@ def recover(files: Files, directory: str, loader: Loader | PlainLoader, on_progr
 
 def _close_if_many(item: Segment | Base, sealed: list[Segment | Base]) -> None:
     """Close a file that was read if many are open: it is opened again when a record in it is asked for."""
-    if len(sealed) > OPEN_MAX:
+    if len(sealed) > descriptors.share(OPEN_MAX):
         item.close()
 
 

@@ -24,6 +24,7 @@ from flo.ual.compaction import Stopped, compact, remove_replaced, sources_of, ta
 from flo.ual.files import Files
 from flo.ual.idle import CORE_SHARE, idle_seconds
 
+STANDARD_OUTPUT = 1
 NICENESS = 19
 # It works and naps in turn, since idle priority is not enough: on two busy cores, a server that its disk wakes waits for the next timer
 # tick while this process has its core, 4 ms each time, at the median (p99 20 to 40 ms; with naps 0.5 and 2 to 6).
@@ -46,6 +47,8 @@ def main(directory: str, now: int, depth: int, age: int, tail: int, room: int) -
     signal.setitimer(signal.ITIMER_REAL, WORK_SECONDS)
     try:
         return _compact(directory, now, depth, age, bool(tail), room)
+    except Stopped:
+        return 1
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
 
@@ -68,7 +71,7 @@ def _compact(directory: str, now: int, depth: int, age: int, tail: bool, room: i
             remove_replaced(files, directory, replacement.sources)
         _say({"done": sources[-1].last if sources else 0})
     except Stopped:
-        return 1
+        raise
     except (FloError, OSError) as e:
         _say({"error": str(e)})
         return 1
@@ -104,7 +107,13 @@ class _Pace:
 
 
 def _say(message: dict[str, object]) -> None:
-    print(json.dumps(message), flush=True)
+    """Write a message. Raises `Stopped` if the server has gone."""
+    line = json.dumps(message).encode() + b"\n"
+    try:
+        while line:
+            line = line[os.write(STANDARD_OUTPUT, line) :]  # not `print`: what is left in a buffer would be written again at the end
+    except BrokenPipeError:
+        raise Stopped from None
 
 
 if __name__ == "__main__":

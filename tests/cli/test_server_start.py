@@ -24,6 +24,13 @@ def start(*flags: str, environment: dict[str, str] | None = None) -> subprocess.
     )  # fmt: skip
 
 
+def run(*words: str) -> tuple[int, str]:
+    """(the exit status, standard error) of a command that is refused at once."""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith("FLO_")}
+    done = subprocess.run([sys.executable, "-m", "flo", *words], capture_output=True, text=True, timeout=30, cwd=ROOT, env=kept)
+    return done.returncode, done.stderr
+
+
 def test_a_file_in_the_place_of_the_directory_is_said_in_words(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     for path in (tmp_path / "file", tmp_path / "file" / "data"):
@@ -31,23 +38,90 @@ def test_a_file_in_the_place_of_the_directory_is_said_in_words(tmp_path: Path) -
         assert (result.returncode, result.stderr) == (1, f"flo: {tmp_path}/file: it is a file; name a directory\n")
 
 
-@pytest.mark.parametrize("name", ["LOCK", "MANIFEST", "00000000000000000001.seg", "CREATING"])
+def make_place(directory: Path, name: str) -> Path:
+    """A data directory of which a file is missing; the path of the file."""
+    with flo.Engine(str(directory)) as db:
+        db.kv.put(b"key", b"value")
+        if name == "base":
+            db.compact()
+    there = next(directory.glob("*.base")) if name == "base" else directory / name
+    if name == "CREATING":  # looked at only where there is no log yet
+        for path in directory.iterdir():
+            path.unlink()
+    there.unlink(missing_ok=True)
+    return there
+
+
+PLACES = ["LOCK", "MANIFEST", "MANIFEST.new", "ROOM", "00000000000000000001.seg", "base", "CREATING"]
+
+
+@pytest.mark.parametrize("name", PLACES)
 def test_a_link_in_the_directory_is_not_followed(name: str, tmp_path: Path) -> None:
-    """Whoever may write there could have Flo empty another file of its user."""
-    with FloProcess(tmp_path / "data") as server:
-        server.stop()
+    """Whoever may write there could have Flo empty another file of its user, or make one."""
+    other = tmp_path / "other"
+    there = make_place(tmp_path / "data", name)
+    there.symlink_to(other)
+    for content in (None, b"precious"):
+        if content is not None:
+            other.write_bytes(content)
+        result = start("--data-dir", str(tmp_path / "data"))
+        assert result.returncode == 1 and "it is a symbolic link" in result.stderr and str(there) in result.stderr, result.stderr
+        assert (other.read_bytes() if other.exists() else None) == content
+
+
+@pytest.mark.parametrize("name", PLACES)
+def test_a_fifo_in_the_directory_makes_nobody_wait(name: str, tmp_path: Path) -> None:
+    there = make_place(tmp_path / "data", name)
+    os.mkfifo(there)
+    result = start("--data-dir", str(tmp_path / "data"))
+    assert result.returncode == 1 and "it is no regular file" in result.stderr and str(there) in result.stderr, result.stderr
+
+
+@pytest.mark.parametrize("name", ["spare.seg", "CONTROL"])
+def test_a_link_in_the_place_of_what_a_start_makes_anew_is_removed(name: str, tmp_path: Path) -> None:
     other = tmp_path / "other"
     other.write_bytes(b"precious")
-    there = tmp_path / "data" / name
-    if there.exists():
-        there.unlink()
-    if name == "CREATING":
-        for path in (tmp_path / "data").iterdir():
-            path.unlink()
-    there.symlink_to(other)
-    result = start("--data-dir", str(tmp_path / "data"))
-    assert result.returncode == 1 and f"{name}: it is a symbolic link" in result.stderr, result.stderr
+    make_place(tmp_path / "data", name).symlink_to(other)
+    with FloProcess(tmp_path / "data") as server:
+        assert not (tmp_path / "data" / name).is_symlink()
+        with server.connect() as client:
+            assert client.command("GET", "key") == b"value"
+        assert server.stop() == 0
     assert other.read_bytes() == b"precious"
+
+
+def test_a_secret_that_is_none_is_refused_in_words(tmp_path: Path) -> None:
+    """By a server as by a client."""
+    secret = tmp_path / "secret"
+    server = "server", "start", "--port", "0", "--data-dir", str(tmp_path / "data")
+    blank = f"flo: the secret file {secret} must hold 1 to 1024 bytes that are not all spaces.\n"
+    secret.write_text("open sesame\n")
+    for mode in (0o640, 0o602):
+        secret.chmod(mode)
+        others = f"flo: the secret file {secret} can be read or written by other users (mode {mode:o}); run chmod 600 {secret}.\n"
+        for words in (server, ("ping",)):
+            assert run(*words, "--secret-file", str(secret)) == (1, others)
+    secret.chmod(0o600)
+    for text in (" ", "\n", "", "x" * 1025):
+        secret.write_text(text)
+        assert run(*server, "--secret-file", str(secret)) == (1, blank), text
+    secret.unlink()
+    assert run(*server, "--secret-file", str(secret)) == (
+        1, f"flo: the secret file {secret} cannot be read: No such file or directory.\n"
+    )  # fmt: skip
+    os.mkfifo(secret, 0o600)
+    no_file = f"flo: the secret file {secret} is no regular file; write the secret into one.\n"
+    for words in (server, ("ping",)):
+        assert run(*words, "--secret-file", str(secret)) == (1, no_file), "and nobody waits for its writer"
+
+
+@pytest.mark.parametrize("address", ["", " "])
+def test_an_empty_address_to_listen_on_is_refused_in_words(address: str, tmp_path: Path) -> None:
+    allowed = "an address is expected, such as 127.0.0.1; 0.0.0.0 listens on all addresses"
+    assert run("server", "start", "--port", "0", "--data-dir", str(tmp_path), "--bind", address) == (
+        1,
+        f"flo: server.bind is {address!r} in --bind: {allowed}.\n",
+    )
 
 
 def test_settings_that_open_the_port_are_warned_about(tmp_path: Path) -> None:

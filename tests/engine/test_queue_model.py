@@ -76,9 +76,21 @@ def snapshot(engine: Engine) -> Any:
         if queue_of(s) in store.numbers
     }
 
+    lifetimes = store.lifetimes.by_name
+
     def queue(q: Queue) -> Any:
         ready = [(seq, kind_of(state), priority_of(state), attempts_of(state)) for seq, state in store.ready(q)]
-        return (q.lease, q.attempts_max, q.counts, list(q.dead.items()), q.evicted, dict(q.dedup), dict(q.bases), ready)
+        return (
+            q.lease,
+            q.attempts_max,
+            q.counts,
+            list(q.dead.items()),
+            q.evicted,
+            dict(q.dedup),
+            dict(q.bases),
+            ready,
+            lifetimes.get(q.name),
+        )
 
     shown = {name: queue(q) for name, q in store.queues.items() if not q.empty or q.dedup or engine.queues.exists(name)}
     return messages, shown
@@ -95,6 +107,7 @@ class QueueModel(RestartModel):
         self.dedup: dict[tuple[bytes, bytes], tuple[int, int]] = {}
         self.limits: dict[bytes, tuple[int, int]] = {}  # queue -> (lease, attempts)
         self.paused: set[bytes] = set()
+        self.deadlines: dict[bytes, int] = {}  # of queues
         self.receipts: list[tuple[bytes, int, int]] = []
         self.given: set[tuple[int, int]] = set()  # (seq, attempt) of every delivery
         self.begin()
@@ -103,6 +116,9 @@ class QueueModel(RestartModel):
 
     def _now(self) -> int:
         """The time now, and what it has done."""
+        for name in [name for name, deadline in self.deadlines.items() if deadline <= self.wall]:
+            assert not self.engine.queues.exists(name)
+            self._drop(name)
         for item in self.items.values():
             limit = self.limits.get(item.queue, (LEASE_MS, 5))[1]
             if item.run_out(self.wall) and item.state == "lapsed" and item.is_spent(limit):
@@ -110,6 +126,19 @@ class QueueModel(RestartModel):
                 item.died = self.wall
         self.dedup = {key: (seq, until) for key, (seq, until) in self.dedup.items() if until > self.wall}
         return self.wall
+
+    def _drop(self, name: bytes) -> None:
+        """All of a queue is gone."""
+        self.items = {seq: item for seq, item in self.items.items() if item.queue != name}
+        self.limits.pop(name, None)
+        self.paused.discard(name)
+        self.deadlines.pop(name, None)
+        self.dedup = {key: value for key, value in self.dedup.items() if key[0] != name}
+
+    def _fill(self, name: bytes) -> None:
+        """A message comes: a queue that has run empty forgets its deadline."""
+        if all(item.queue != name or item.state == "dead" for item in self.items.values()):
+            self.deadlines.pop(name, None)
 
     def _ready(self, name: bytes) -> list[int]:
         found = [(item.priority, seq) for seq, item in self.items.items() if item.queue == name and item.state in ("ready", "lapsed")]
@@ -136,6 +165,7 @@ class QueueModel(RestartModel):
         now = self._now()
         payload = b"%d" % len(self.items)
         known = self.dedup.get((name, key)) if key is not None else None
+        self._fill(name)
         seq = self.engine.queues.enqueue(name, payload, priority=priority, delay=delay, dedup=key)
         if known:
             assert seq == known[0]
@@ -148,6 +178,7 @@ class QueueModel(RestartModel):
     @rule(name=NAMES, count=st.integers(1, 4))
     def push(self, name: bytes, count: int) -> None:
         now = self._now()
+        self._fill(name)
         first = self.engine.log.next_index
         ready = self.engine.queues.enqueue_many(name, [b"p%d" % at for at in range(count)])
         # the stamp of something that ran out may have been a record of its own before
@@ -256,13 +287,26 @@ class QueueModel(RestartModel):
             there = bool(gone) or self._configured(name)
             assert self.engine.queues.delete(name) == there
             if there:
-                self.limits.pop(name, None)
-                self.paused.discard(name)
-                self.dedup = {key: value for key, value in self.dedup.items() if key[0] != name}
+                self._drop(name)
         else:
             assert self.engine.queues.purge(name) == len(gone)
-        for seq in gone:
-            del self.items[seq]
+            for seq in gone:
+                del self.items[seq]
+
+    @rule(name=NAMES, ms=st.sampled_from([-5, 1, 800, 40_000, None]))
+    def expire(self, name: bytes, ms: int | None) -> None:
+        now, queues = self._now(), self.engine.queues
+        there = self._configured(name) or any(item.queue == name for item in self.items.values())
+        if ms is None:
+            assert queues.persist(name) == (there and name in self.deadlines)
+            if there:
+                self.deadlines.pop(name, None)
+        else:
+            assert queues.expire_at(name, now + ms) == there
+            if there and ms < 0:
+                self._drop(name)
+            elif there:
+                self.deadlines[name] = now + ms
 
     def _configured(self, name: bytes) -> bool:
         queue = self.engine.queues.store.find(name)
@@ -305,6 +349,8 @@ class QueueModel(RestartModel):
             expected = self._ready(name)
             assert [m.seq for m in queues.peek(name, 1000)] == expected
             assert stats["ready"] == len(expected) == queues.ready_count(name)
+            there = self._configured(name) or any(item.queue == name for item in self.items.values())
+            assert queues.deadline(name) == (self.deadlines.get(name, 0) if there else None)
             for message in queues.peek(name, 1000):
                 item = self.items[message.seq]
                 assert (message.attempts, message.payload) == (item.attempts, item.payload)

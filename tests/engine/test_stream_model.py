@@ -59,6 +59,7 @@ class Model:
     added: int = 0
     max_len: int = 0
     max_bytes: int = 0
+    deadline: int = 0
     groups: dict[bytes, Group] = field(default_factory=dict)
 
 
@@ -80,7 +81,8 @@ def snapshot(engine: Engine) -> Any:
         assert all(g.declared for g in s.groups.values()), "nothing is left of a group that is gone"
         counts = (s.last, s.added, s.max_deleted, s.max_len, s.max_age, s.max_bytes, s.declared, s.count, s.bytes)
         sizes = [size for chunk in s.chunks for size in chunk.sizes]
-        return counts, s.ascending(0, ID_MAX, 10**6), s.descending(0, ID_MAX, 10**6), sizes, groups
+        deadline = engine.streams.lifetimes.by_name.get(s.name)
+        return counts, deadline, s.ascending(0, ID_MAX, 10**6), s.descending(0, ID_MAX, 10**6), sizes, groups
 
     store = engine.streams.store
     return store.item_bytes, {name: stream(s) for name, s in store.streams.items()}
@@ -121,6 +123,9 @@ class StreamModel(RestartModel):
             while self.engine.sweep():
                 pass
         self.stamp = max(self.stamp, self.wall)
+        for name in [name for name, model in self.streams.items() if 0 < model.deadline <= self.wall]:
+            assert not self.engine.streams.exists(name)
+            del self.streams[name]
         for model in self.streams.values():
             for group in model.groups.values():
                 for ident, given in list(group.pending.items()):
@@ -236,6 +241,18 @@ class StreamModel(RestartModel):
     def delete(self, name: bytes) -> None:
         self._now()
         assert self.engine.streams.delete(name) == (self.streams.pop(name, None) is not None)
+
+    @rule(name=NAMES, ms=st.sampled_from([-5, 1, 500, 40_000, None]))
+    def expire(self, name: bytes, ms: int | None) -> None:
+        now, streams, model = self._now(), self.engine.streams, self.streams.get(name)
+        if ms is None:
+            assert streams.persist(name) == bool(model and model.deadline)
+        else:
+            assert streams.expire_at(name, now + ms) == (model is not None)
+        if model is not None:
+            model.deadline = 0 if ms is None else now + ms
+            if ms is not None and ms < 0:
+                del self.streams[name]
 
     @rule(name=NAMES, data=st.data(), limit=st.integers(1, 5), reverse=st.booleans())
     def read(self, name: bytes, data: st.DataObject, limit: int, reverse: bool) -> None:
@@ -475,6 +492,7 @@ class StreamModel(RestartModel):
             stream = streams.store.streams[name]
             assert (stream.last, stream.added, stream.count) == (model.last, model.added, len(model.records))
             assert stream.bytes == sum(map(len, model.records.values()))
+            assert streams.deadline(name) == model.deadline
             assert [record.ident for record in streams.read(name, limit=10**6)] == sorted(model.records)
             assert sorted(name for name, group in stream.groups.items() if group.declared) == sorted(model.groups)
             for group_name, state in model.groups.items():

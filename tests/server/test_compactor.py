@@ -223,6 +223,32 @@ def test_a_server_is_killed_in_the_middle_of_a_pass(tmp_path: Path) -> None:
     assert check(str(tmp_path)).damage == []
 
 
+@pytest.mark.parametrize("fails", [False, True], ids=["it has made a base", "it has failed"])
+def test_a_process_whose_server_has_gone_says_nothing(tmp_path: Path, fails: bool) -> None:
+    """It finds that when it wants to say something: its standard error is the server's, which may be a terminal."""
+    with Engine(str(tmp_path), EngineSettings(durability="async")) as engine:
+        engine.kv.put(b"key", b"value")
+        engine.log.roll()
+    if fails:
+        next(tmp_path.glob("*01.seg")).unlink()
+    before = manifest.read(Files(), str(tmp_path))
+    reader, writer = os.pipe()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "flo.ual.rewriter", str(tmp_path), "0", "1", "0", "0", "0"],
+        stdin=subprocess.PIPE, stdout=writer, stderr=subprocess.PIPE, cwd=ROOT,
+    )  # fmt: skip
+    os.close(writer)
+    os.close(reader)
+    assert process.stderr is not None
+    assert process.stderr.read() == b"" and process.wait(10) == 1
+    process.communicate()
+    assert manifest.read(Files(), str(tmp_path)) == before
+    if not fails:
+        with Engine(str(tmp_path)) as engine:  # what it had made and nobody adopted is removed
+            found = engine.kv.get(b"key")
+            assert found is not None and found.value == b"value" and not bases(tmp_path)
+
+
 @pytest.mark.parametrize("said", ["not json", "[1]", "7", '{"entry": 1}', '{"entry": ["a", 1, 2, ""], "sources": [["b", 1, 0, ""]]}'])
 def test_a_process_that_says_nonsense_ends_its_pass_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: str) -> None:
     """Whatever it says, the log stays as it is and the next pass may begin."""

@@ -1588,6 +1588,20 @@ def test_skip_skips_exactly_one_reply(shared_flo: FloProcess, skipped: list[str]
         assert [client.reply(), client.reply()] == [b"next", b"last"]
 
 
+@pytest.mark.parametrize("empty", [b"\r\n", b"\n", b"  \r\n", b"*0\r\n", b"*-1\r\n", b"\r\n*0\r\n"])
+def test_an_empty_request_uses_up_a_skip(shared_flo: FloProcess, empty: bytes) -> None:
+    """As in Redis: test_differential.py compares it."""
+    with shared_flo.connect(5) as client:
+        client.send(encode("CLIENT", "REPLY", "SKIP") + empty + encode("ECHO", "next"))
+        assert client.reply() == b"next"
+        client.send(encode("CLIENT", "REPLY", "SKIP"))
+        assert client.command("CLIENT", "REPLY", "ON") == b"OK"  # the SKIP was executed, and the connection waits for more
+        client.send(encode("CLIENT", "REPLY", "SKIP"))
+        for byte in empty:  # cut anywhere
+            client.send(bytes([byte]))
+        assert client.command("ECHO", "last") == b"last"
+
+
 def test_quit_answers_and_closes_and_runs_nothing_behind(flo: FloProcess) -> None:
     answer = exchange(flo, encode("SET", "k", "1") + encode("QUIT") + encode("SET", "k", "2"))
     assert answer == b"+OK\r\n+OK\r\n"

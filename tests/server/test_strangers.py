@@ -1,8 +1,11 @@
 """What strangers may cost: clients that do not know the secret. Where redis-server has the feature, it is attacked beside Flo, and both
 waits are printed (pytest -s)."""
 
+import re
 import select
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -10,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from flo.commands.guesses import COMPARED_MAX
+from flo.commands.guesses import COMPARED_MAX, FAILURE_SECONDS, FAILURES_MAX
 from flo.operations import BY_NAME
 from flo.proto.binary import encode_request
 from tests.server.test_limits import Attacked, Neighbour, connect
@@ -127,3 +130,126 @@ def test_many_connections_of_one_address_make_few_guesses(tmp_path: Path) -> Non
         answers = [sock.recv(1000) for sock in socks]
         assert 0 < answers.count(b"+OK\r\n") <= 2 * COMPARED_MAX
         assert all(answer == b"+OK\r\n" or answer.startswith(b"-BUSY too many wrong secrets") for answer in answers)
+
+
+GUESSING = """
+import select, socket, sys, time
+port, source, count, seconds = int(sys.argv[1]), sys.argv[2], int(sys.argv[3]), float(sys.argv[4])
+number = answered = 0
+open_until = {}
+end = time.monotonic() + seconds
+while time.monotonic() < end:
+    while len(open_until) < count:
+        sock = socket.create_connection(("127.0.0.1", port), 30, source_address=(source, 0))
+        number += 1
+        sock.sendall(b"AUTH guess-%d\\r\\n" % number)
+        open_until[sock] = time.monotonic() + 0.05
+    for sock in select.select(list(open_until), [], [], 0.01)[0]:
+        answered += sock.recv(100).startswith(b"-WRONGPASS")
+        del open_until[sock]
+        sock.close()
+    for sock in [sock for sock, until in open_until.items() if until < time.monotonic()]:
+        del open_until[sock]
+        sock.close()
+print(number, answered)
+"""
+GUESSING_SECONDS = 3.0
+GUESSING_CONNECTIONS = 100
+
+
+def guess_beside(server: Attacked) -> tuple[int, int, float]:
+    """Guess for GUESSING_SECONDS; (guesses, those that were answered, the longest that another address waited for the right answer)."""
+    command = [sys.executable, "-c", GUESSING, str(server.port), GUESSER, str(GUESSING_CONNECTIONS), str(GUESSING_SECONDS)]
+    guesser = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    longest = 0.0
+    while guesser.poll() is None:
+        started = time.monotonic()
+        with socket.create_connection(("127.0.0.1", server.port), 30) as sock:
+            sock.sendall(encode("AUTH", SECRET))
+            assert sock.recv(100) == b"+OK\r\n"
+        longest = max(longest, time.monotonic() - started)
+    assert guesser.stdout is not None
+    made, answered = map(int, guesser.stdout.read().split())
+    return made, answered, longest
+
+
+def test_a_guesser_that_never_waits_makes_few_guesses_and_delays_nobody_else(tmp_path: Path) -> None:
+    """It closes each connection after 50 ms without an answer. At redis-server, which answers at once, all of its guesses count."""
+    (tmp_path / "redis").mkdir()
+    with guarded(tmp_path) as flo, RedisProcess(tmp_path / "redis", "--requirepass", SECRET) as redis:
+        made, _, longest = guess_beside(flo)
+        flo.stop()
+        _, answered_by_redis, longest_at_redis = guess_beside(redis)
+        lines = re.findall(r"(\d+) more lines of this kind in 30 s, the last: a client gave a wrong secret", flo.output())
+        compared = flo.output().count("warning a client gave a wrong secret") + sum(map(int, lines))
+        print(
+            f"guesses compared a second: {compared / GUESSING_SECONDS:.0f} of {made / GUESSING_SECONDS:.0f} at flo, "
+            f"{answered_by_redis / GUESSING_SECONDS:.0f} at redis-server; the longest wait for the right answer: "
+            f"{longest * 1000:.0f} ms at flo, {longest_at_redis * 1000:.0f} ms at redis-server"
+        )
+        assert made > 2 * compared
+        assert FAILURES_MAX <= compared <= FAILURES_MAX + COMPARED_MAX * (GUESSING_SECONDS + 2)
+        assert longest < FAILURE_SECONDS / 2, "another address is answered at once"
+
+
+# -- floods ----------------------------------------------------------------------------------------
+
+PIPELINE = 400  # PINGs that a stranger sends at once
+FLOOD_SECONDS = 2.0
+FLOOD_WAIT_SECONDS_MAX = 0.1  # of 99 in 100 requests of an established client
+
+
+def addresses(count: int) -> list[str]:
+    """Strangers' own addresses, 127.0.0.2 and on."""
+    return [f"127.0.0.{number + 2}" for number in range(count)]
+
+
+def flood_without_secret(server: Attacked) -> None:
+    """Strangers that send pipelines of PINGs, which need the secret, and again once they are answered."""
+    with ExitStack() as stack:
+        socks = [
+            stack.enter_context(socket.create_connection(("127.0.0.1", server.port), 30, source_address=(source, 0)))
+            for source in addresses(STRANGERS)
+        ]
+        end = time.monotonic() + FLOOD_SECONDS
+        while time.monotonic() < end:
+            for sock in socks:
+                sock.sendall(b"PING\r\n" * PIPELINE)
+            for sock in socks:
+                answer(sock, PIPELINE)
+
+
+def flood_of_newcomers(server: Attacked) -> None:
+    """Strangers that connect, send a pipeline of PINGs, and connect again once they are answered."""
+    end = time.monotonic() + FLOOD_SECONDS
+    while time.monotonic() < end:
+        with ExitStack() as stack:
+            socks = []
+            for source in addresses(STRANGERS):
+                sock = stack.enter_context(socket.create_connection(("127.0.0.1", server.port), 30, source_address=(source, 0)))
+                sock.sendall(b"PING\r\n" * PIPELINE)
+                socks.append(sock)
+            for sock in socks:
+                answer(sock, PIPELINE)
+
+
+@pytest.mark.parametrize("flood", [flood_without_secret, flood_of_newcomers], ids=["without the secret", "newcomers"])
+def test_pipelines_of_strangers_delay_nobody_for_long(tmp_path: Path, flood: Callable[[Attacked], None]) -> None:
+    (tmp_path / "redis").mkdir()
+    secret = [SECRET] if flood is flood_without_secret else []
+    redis_flags = ["--requirepass", SECRET] if secret else ["--protected-mode", "no"]
+    waits = []
+    with guarded(tmp_path) if secret else FloProcess(tmp_path / "data") as flo, RedisProcess(tmp_path / "redis", *redis_flags) as redis:
+        for _ in range(3):  # a machine that is busy with something else is given another chance
+            with Neighbour(flo, *secret) as neighbour:
+                flood(flo)
+            with Neighbour(redis, *secret) as other:
+                flood(redis)
+            print(
+                f"a neighbour's waits: p99 {neighbour.p99 * 1000:.0f} ms, the longest {neighbour.longest * 1000:.0f} ms at flo; "
+                f"{other.p99 * 1000:.0f} and {other.longest * 1000:.0f} ms at redis-server"
+            )
+            if neighbour.p99 < max(FLOOD_WAIT_SECONDS_MAX, other.p99):
+                return
+            waits.append(neighbour.p99)
+    pytest.fail(f"99 in 100 requests of established clients waited up to {waits} s")

@@ -321,9 +321,11 @@ class Author:
                 queues.purge(queue)
             else:
                 queues.configure(queue, lease=10**6 + self.number)
+                queues.expire_at(queue, FAR + self.number)
         elif kind < 19:
             streams.append(stream, text)
         elif kind == 19:
+            streams.expire_at(stream, FAR + self.number)
             records = streams.read(stream, limit=3)
             if records and rng.random() < 0.5:
                 streams.delete_records(stream, [records[-1].ident])

@@ -112,6 +112,7 @@ class SimFiles(Files):
         """`capacity` is of the disk, in bytes; None for no bound."""
         self.plan = plan or Plan()
         self.capacity = capacity
+        self.descriptors_max: int | None = None  # that may be open at once; None for no bound
         self.calls = 0
         self.counts: Counter[str] = Counter()
         self.trace: list[str] = []  # method and file name of every call
@@ -203,6 +204,10 @@ class SimFiles(Files):
         if self.dead:
             raise SimCrash
 
+    def _need_descriptor(self, path: str) -> None:
+        if self.descriptors_max is not None and len(self._descriptors) >= self.descriptors_max:
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE), path)
+
     def _take(self, more: int) -> None:
         """Take `more` bytes of the disk."""
         if self.capacity is not None and more > 0 and self.used + more > self.capacity:
@@ -217,6 +222,7 @@ class SimFiles(Files):
 
     def names(self, path: str) -> list[str]:
         self._enter("names", path)
+        self._need_descriptor(path)
         self._need_dir(path)
         self._leave()
         return sorted(os.path.basename(entry) for entry in self.entries if os.path.dirname(entry) == path)
@@ -238,6 +244,7 @@ class SimFiles(Files):
 
     def create(self, path: str) -> int:
         self._enter("create", path)
+        self._need_descriptor(path)
         self._need_dir(os.path.dirname(path))
         inode = self.entries.get(path)
         if inode is None:
@@ -251,6 +258,7 @@ class SimFiles(Files):
 
     def open(self, path: str, writable: bool = False) -> int:
         self._enter("open", path)
+        self._need_descriptor(path)
         inode = self.entries.get(path)
         if inode is None:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
@@ -310,6 +318,7 @@ class SimFiles(Files):
 
     def sync_dir(self, path: str) -> None:
         self._enter("sync_dir", path)
+        self._need_descriptor(path)
         self._need_dir(path)
         for change in self.changes:
             _apply(change, self.durable_entries)

@@ -1377,6 +1377,8 @@ RAW: dict[str, bytes] = {
     + encode("PING"),
     "reply skip": encode("CLIENT", "REPLY", "SKIP") + encode("PING", "unheard") + encode("PING", "heard"),
     "reply skip twice": encode("CLIENT", "REPLY", "SKIP") + encode("CLIENT", "REPLY", "SKIP") + encode("PING", "1") + encode("PING", "2"),
+    "reply skip an empty line": encode("CLIENT", "REPLY", "SKIP") + b"\r\nPING heard\r\n",
+    "reply skip an empty array": encode("CLIENT", "REPLY", "SKIP") * 2 + b"*0\r\n" + encode("PING", "heard"),
     "reply skip an error": encode("CLIENT", "REPLY", "SKIP") + encode("NONSENSE") + encode("PING"),
     "reply skip a long command": encode("CLIENT", "REPLY", "SKIP") + encode("KEYS", "*") + encode("PING"),
     "reply off, a long command": encode("CLIENT", "REPLY", "OFF") + encode("KEYS", "*") + encode("CLIENT", "REPLY", "ON"),

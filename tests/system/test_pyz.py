@@ -3,14 +3,21 @@
 import marshal
 import os
 import shutil
+import signal
+import socket
 import subprocess
 import sys
+import threading
+import zipfile
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from contrib.build_pyz import build
-from tests.support.processes import ROOT, FloProcess
+from flo.operations import BY_NAME
+from flo.proto.binary import encode_request
+from tests.support.processes import ROOT, FloProcess, wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -65,8 +72,6 @@ def test_make_install_puts_the_program_and_its_pages_below_a_prefix(tmp_path: Pa
 
 
 def test_only_what_the_program_needs_is_in_it(pyz: Path) -> None:
-    import zipfile
-
     with zipfile.ZipFile(pyz) as archive:
         names = archive.namelist()
         assert archive.testzip() is None
@@ -136,6 +141,71 @@ def test_what_is_compiled_is_kept_and_never_trusted_blindly(pyz: Path, tmp_path:
     assert version(CACHE_DIRECTORY="/proc/flo") == shown
     assert version(XDG_CACHE_HOME=str(tmp_path / "none"), PYTHONDONTWRITEBYTECODE="1") == shown
     assert not (tmp_path / "none").exists()
+
+
+def has_own_copy(server: FloProcess, archive: Path, size: int) -> bool:
+    """Whether the process has copied its archive of `size` bytes, and closed it."""
+    copied = False
+    if server.process is not None:
+        with suppress(OSError):
+            for link in Path(f"/proc/{server.pid}/fd").iterdir():
+                if link.readlink() == archive:
+                    return False
+                copied = copied or (str(link.readlink()).startswith("/memfd:flo.pyz") and link.stat().st_size == size)
+    return copied
+
+
+@pytest.mark.skipif(not hasattr(os, "memfd_create"), reason="the system has no files in memory")
+@pytest.mark.parametrize("moment", ["while it imports", "when it listens"])
+@pytest.mark.parametrize("how", ["moved", "rewritten"])
+def test_a_server_does_not_see_what_takes_the_place_of_its_archive(pyz: Path, tmp_path: Path, how: str, moment: str) -> None:
+    """Neither the server nor the process that compacts for it, whenever that is."""
+    archive, other = tmp_path / "flo.pyz", tmp_path / "other.pyz"
+    shutil.copy(pyz, archive)
+    size = archive.stat().st_size
+    with zipfile.ZipFile(other, "w") as later:
+        for name in ("flo/__init__.py", "flo/commands/binary/__init__.py", "flo/ual/__init__.py", "flo/ual/rewriter.py"):
+            later.writestr(name, "raise SystemError('of another version')")
+    with FloProcess(tmp_path / "data", program=[str(archive)], start=False) as server:
+        starting = threading.Thread(target=server.start)
+        starting.start()
+        wait_until((lambda: has_own_copy(server, archive, size)) if moment == "while it imports" else (lambda: server.port), moment)
+        if how == "moved":
+            other.replace(archive)
+        else:
+            archive.write_bytes(other.read_bytes())
+        starting.join()
+        with server.connect() as client:
+            assert client.command("XADD", "stream", "*", "field", "value")
+            assert client.command("INCRBYFLOAT", "key", "1.5") == b"1.5"
+        with socket.create_connection(("127.0.0.1", server.port), 10) as sock:
+            sock.sendall(encode_request(BY_NAME["ping"], 1, 0, b"", b""))
+            assert sock.recv(100).startswith(b"FLO")
+        os.kill(server.pid, signal.SIGUSR1)
+        wait_until(lambda: "compact" in server.output(), "the end of the compaction")
+        assert "compacted the log" in server.output() and "Traceback" not in server.output()
+        assert server.stop() == 0
+
+
+@pytest.mark.skipif(not hasattr(os, "memfd_create"), reason="the system has no files in memory")
+def test_an_archive_that_is_replaced_while_it_is_read_is_said_in_words(pyz: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from contrib import pyz_main
+
+    archive = tmp_path / "flo.pyz"
+    shutil.copy(pyz, archive)
+    real = os.fstat
+
+    def changes(descriptor: int) -> os.stat_result:
+        before = real(descriptor)
+        os.truncate(archive, 0)
+        return before
+
+    monkeypatch.setattr(os, "fstat", changes)
+    with pytest.raises(SystemExit, match=r"flo\.pyz is not whole: it may have been replaced while it was read\."):
+        pyz_main.own_copy(str(archive))
+    monkeypatch.undo()
+    with pytest.raises(SystemExit, match=r"cannot be read: No such file or directory\."):
+        pyz_main.own_copy(str(tmp_path / "none"))
 
 
 def test_start_up_imports_only_what_it_needs(pyz: Path) -> None:

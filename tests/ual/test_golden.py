@@ -77,6 +77,18 @@ def test_what_is_new_in_format_4_opens(tmp_path: Path) -> None:
         assert engine.streams.read(b"events")[-1].payload == b"payload"
 
 
+def test_what_is_new_in_format_5_opens(tmp_path: Path) -> None:
+    """Deadlines of queues and streams, in a base and in a segment."""
+    directory = str(shutil.copytree(GOLDEN / "format-5", tmp_path / "data"))
+    assert manifest.read(Files(), directory).format == 5
+    with Engine(directory, EngineSettings(segment_bytes=1 << 14), clock=lambda: START) as engine:
+        queues, streams = engine.queues, engine.streams
+        assert (queues.deadline(b"lasting"), queues.deadline(b"paused")) == (START + 2 * 10**13, START + 10**13)
+        assert (queues.stats(b"lasting")["paused"], queues.stats(b"paused")["paused"]) == (0, 1)
+        assert streams.deadline(b"lasting") == START + 2 * 10**13
+        assert [record.payload for record in streams.read(b"lasting")] == [b"record"]
+
+
 def test_queues_of_format_1_open(tmp_path: Path) -> None:
     """Written as format-1 was, when queues came: leases of 11 days, delays of 316 years."""
     directory = str(shutil.copytree(GOLDEN / "format-1-queues", tmp_path / "queues"))

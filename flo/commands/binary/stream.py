@@ -46,7 +46,7 @@ def read(session: BinarySession, namespace: Namespace, name: bytes, value: bytes
     streams, limit = _streams(namespace, name, options), options["limit"]
     start, end = options.get("start", 0), options.get("end", ID_MAX)
     if "tail" in options:
-        stream = streams.store.find(name)
+        stream = streams.find(name)
         start = stream.last + 1 if stream is not None else 0
     found = streams.read(name, start, end, limit)
     if found or "block" not in options:
@@ -64,7 +64,7 @@ def read(session: BinarySession, namespace: Namespace, name: bytes, value: bytes
 
 @handles("stream_info")
 def info(session: BinarySession, namespace: Namespace, name: bytes, value: bytes, options: Options) -> Result:
-    stream = _streams(namespace, name, options).store.find(name) or Stream(name)
+    stream = _streams(namespace, name, options).find(name) or Stream(name)
     groups = sum(group.declared for group in stream.groups.values())
     return packs("stream_info")(stream.first, stream.last, stream.count, stream.bytes, groups)
 

@@ -4,11 +4,11 @@ from flo.commands.modules import Modules
 
 TABLE = Modules(
     "flo.commands.resp.connection",  # the first, for it has what clients begin with
+    "flo.commands.resp.keys",
     "flo.commands.resp.admin",
     "flo.commands.resp.command_info",
     "flo.commands.resp.groups",
     "flo.commands.resp.json",
-    "flo.commands.resp.keys",
     "flo.commands.resp.namespaces",
     "flo.commands.resp.queues",
     "flo.commands.resp.refused",

@@ -10,6 +10,7 @@ import flo
 from flo.commands.host import Host, resident_bytes
 from flo.commands.resp.arguments import integer, syntax_error
 from flo.commands.resp.connection import DATABASES, REDIS_VERSION
+from flo.commands.resp.keys import refuse_other_kind
 from flo.commands.resp.session import RespSession, wrong_subcommand
 from flo.commands.resp.table import Sub, command
 from flo.commands.runner import Reply
@@ -444,6 +445,7 @@ def memory(session: RespSession, args: list[bytes]) -> Reply:
                 raise syntax_error()
         found = session.namespace.kv.get(args[2])
         if found is None:
+            refuse_other_kind(session, args[2], "MEMORY USAGE", "INFO memory tells how much all of them take")
             return session.nil
         return resp.integer(KEY_OVERHEAD_BYTES + len(args[2]) + len(found.value))
     return verbatim("Flo evicts nothing and keeps no caches to tune; see max_memory and INFO memory.\n", session.v3)

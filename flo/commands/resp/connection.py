@@ -265,7 +265,8 @@ def _client_reply(session: RespSession, args: list[bytes]) -> bytes:
     group="connection",
     since="2.4.0",
     flags="resets",
-    differs="other subcommands are unknown; TRACKING ON is refused: Flo pushes nothing to caches",
+    differs="other subcommands are unknown; TRACKING ON is refused: Flo pushes nothing to caches; "
+    "qbuf is the input that waits, without the request that is executed",
     subcommands={
         "ID": Sub(2, "", "Show the connection's id.", "noscript loading stale"),
         "SETNAME": Sub(3, "name", "Give the connection a name.", "noscript loading stale"),

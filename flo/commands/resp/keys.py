@@ -8,8 +8,9 @@ from flo.commands.resp.arguments import integer, syntax_error
 from flo.commands.resp.session import RespSession
 from flo.commands.resp.table import command
 from flo.commands.runner import Job, Reply
-from flo.engine import KeyValue
+from flo.engine import KeyValue, Queues, Streams
 from flo.engine.kv import check_count
+from flo.engine.stream import shown
 from flo.errors import BadRequest, NotFound
 from flo.limits import DEADLINE_MAX
 from flo.proto import resp
@@ -46,6 +47,15 @@ def _delete_other(session: RespSession, name: bytes) -> bool:
 def _has_others(session: RespSession) -> bool:
     """Whether anything but keys is in the namespace."""
     return bool(session.namespace.queues.store.queues or session.namespace.streams.store.streams)
+
+
+def _other_part(session: RespSession, name: bytes) -> Queues | Streams | None:
+    """The part that has something of this name, which no key has."""
+    if _has_others(session):
+        for part in (session.namespace.queues, session.namespace.streams):
+            if part.exists(name):
+                return part
+    return None
 
 
 def _other_kind(session: RespSession, key: bytes) -> str:
@@ -138,11 +148,26 @@ def type_(session: RespSession, args: list[bytes]) -> Reply:
     return resp.simple(KIND_NAMES[found.kind] if found else _other_kind(session, args[1]) or "none")
 
 
+def refuse_other_kind(session: RespSession, name: bytes, command: str, instead: str) -> None:
+    """Raise `BadRequest` if no key has this name, but a queue or a stream has: `command` is for keys. `instead` says what to do."""
+    kind = _other_kind(session, name)  # the caller has found no key
+    if kind:
+        raise BadRequest(f"{command} is for keys, and {shown(name)} is a {'queue' if kind == 'list' else kind}: {instead}")
+
+
+WRITE_AGAIN = "write what is in it under the new name"
+
+
 def _rename(session: RespSession, args: list[bytes], replace: bool) -> bool:
     try:
         return session.namespace.kv.copy(args[1], args[2], replace=replace, move=True)
     except NotFound:
-        raise BadRequest("no such key") from None
+        raise _no_such_key(session, args) from None
+
+
+def _no_such_key(session: RespSession, args: list[bytes]) -> BadRequest:
+    refuse_other_kind(session, args[1], args[0].decode("latin-1").upper(), WRITE_AGAIN)
+    return BadRequest("no such key")
 
 
 @command("RENAME", 3, "key newkey", "Rename a key.", group="generic", keys=(1, 2, 1), access="RW access delete, OW update", flags="write")
@@ -164,7 +189,7 @@ def rename(session: RespSession, args: list[bytes]) -> Reply:
 def renamenx(session: RespSession, args: list[bytes]) -> Reply:
     if args[1] == args[2]:
         if not session.namespace.kv.exists(args[1]):
-            raise BadRequest("no such key")
+            raise _no_such_key(session, args)
         return ZERO
     return ONE if _rename(session, args, replace=False) else ZERO
 
@@ -199,6 +224,7 @@ def copy(session: RespSession, args: list[bytes]) -> Reply:
     try:
         return ONE if session.namespace.kv.copy(args[1], args[2], replace=replace, move=False) else ZERO
     except NotFound:
+        refuse_other_kind(session, args[1], "COPY", WRITE_AGAIN)
         return ZERO
 
 
@@ -226,10 +252,11 @@ def _expire(session: RespSession, args: list[bytes], unit: int, absolute: bool, 
         value = max(value // 1000, 1) * 1000  # the seeds: whole seconds, but a positive time never to none
     if value * unit < arguments.I64_MIN or value * unit + base > DEADLINE_MAX:
         raise BadRequest(f"invalid expire time in '{args[0].decode('latin-1').lower()}' command")
-    deadline = value * unit + base
+    deadline = max(value * unit + base, 1)
     entry = kv.entry(args[1])
-    if entry is not None and options:
-        current = entry_deadline(entry)
+    part = _other_part(session, args[1]) if entry is None else None
+    if options:
+        current = entry_deadline(entry) if entry is not None else part.deadline(args[1]) if part is not None else 0
         if (
             (b"NX" in options and current)
             or (b"XX" in options and not current)
@@ -237,7 +264,10 @@ def _expire(session: RespSession, args: list[bytes], unit: int, absolute: bool, 
             or (b"LT" in options and current and deadline >= current)
         ):
             return ZERO
-    return ONE if kv.expire_at(args[1], max(deadline, 1), entry) else ZERO
+    if part is not None:
+        part.expire_at(args[1], deadline)
+        return ONE
+    return ONE if kv.expire_at(args[1], deadline, entry) else ZERO
 
 
 def _expire_options(words: list[bytes]) -> set[bytes]:
@@ -311,18 +341,22 @@ def pexpireat(session: RespSession, args: list[bytes]) -> Reply:
 @command("PERSIST", 2, "key", "Remove a key's deadline.", group="generic", since="2.2.0", keys=(1, 1, 1), flags="write fast")
 def persist(session: RespSession, args: list[bytes]) -> Reply:
     entry = session.namespace.kv.entry(args[1])
-    if entry is None or not entry_deadline(entry):
+    if entry is None:
+        part = _other_part(session, args[1])
+        return ONE if part is not None and part.persist(args[1]) else ZERO
+    if not entry_deadline(entry):
         return ZERO
     session.namespace.kv.persist(args[1])
     return ONE
 
 
 def _deadline(session: RespSession, key: bytes) -> int:
-    """The key's deadline in ms, or NEVER, or MISSING."""
+    """The deadline of a key, or else of the queue or the stream of that name, in ms; or NEVER, or MISSING."""
     entry = session.namespace.kv.entry(key)
-    if entry is None:
-        return NEVER if _has_others(session) and _other_kind(session, key) else MISSING
-    return entry_deadline(entry) or NEVER
+    if entry is not None:
+        return entry_deadline(entry) or NEVER
+    part = _other_part(session, key)
+    return MISSING if part is None else part.deadline(key) or NEVER
 
 
 @command(

@@ -70,6 +70,9 @@ class RespSession(Session):
     def parse(self, data: bytes, at: int) -> tuple[Call | None, int]:
         """See `Session`. Raises `ProtocolError`."""
         args, at = self.parser.parse(data, at)
+        if self.parser.passed_empty:
+            self.parser.passed_empty = self.skip_next = False  # an empty request is not answered, and uses up a SKIP, as in Redis
+            self.note_settings()
         return None if args is None else self._call(args), at
 
     def body_room(self) -> memoryview | None:

@@ -413,7 +413,7 @@ def xread(session: RespSession, args: list[bytes]) -> Reply:
     streams = streams_of(session)
     after: list[tuple[bytes, int]] = []  # a stream may be named twice, and is answered twice
     for name, arg in zip(options.names, options.ids, strict=True):
-        stream = streams.store.find(name)
+        stream = streams.find(name)
         if arg == b"$":
             after.append((name, stream.last if stream is not None else 0))
         elif arg == b"+":
@@ -452,7 +452,7 @@ READ_WAITING_MAX = 1000  # records that one who waited is given, whatever COUNT 
 
 
 def _has(streams: Streams, name: bytes, after: int) -> bool:
-    stream = streams.store.find(name)
+    stream = streams.find(name)
     return stream is not None and bool(stream.chunks) and stream.chunks[-1].last() > after
 
 
@@ -491,7 +491,7 @@ def stream_info(session: RespSession, stream: Stream) -> dict[bytes, bytes]:
 
 def need_stream(session: RespSession, name: bytes) -> Stream:
     """The stream of that name. Raises `NotFound`, worded as Redis words it."""
-    stream = streams_of(session).store.find(name)
+    stream = streams_of(session).find(name)
     if stream is None:
         raise NotFound(NO_KEY)
     return stream
