@@ -201,4 +201,4 @@ class RespUser(Checked):
         return self.client.delete(key) == 1
 
     def scan(self) -> list[str]:
-        return [key.decode() for key in self.client.scan_iter(f"{self.prefix}*")]
+        return sorted(key.decode() for key in self.client.scan_iter(f"{self.prefix}*"))  # SCAN has no order

@@ -241,7 +241,9 @@ class Session(ABC):
         self.output_room = output_room
         at, size = 0, len(data)
         vain = skip = 0  # decodings in vain; requests until the next: each looks at all that is left
-        careful = self.unfinished
+        careful, began = self.unfinished, 0.0
+        if careful:
+            began = monotonic()
         while at < size and not self.halted:
             if self.ordinary and not self.unfinished:
                 if skip:
@@ -254,7 +256,8 @@ class Session(ABC):
                         continue
                     vain += 1
                     skip = 1 << min(vain, VAIN_MAX)
-            careful = True
+            if not careful:
+                careful, began = True, monotonic()
             try:
                 call, at = self.parse(data, at)
             except Exception as e:
@@ -268,10 +271,13 @@ class Session(ABC):
             self.execute([call])
         if careful:
             self.note_unfinished()
+            if monotonic() - began > SLOW_SECONDS:  # with the parsing, which is most of a request with many arguments
+                self._note_speed(True)
         return at
 
     def body_received(self, count: int, output_room: int) -> None:
         """`count` bytes were received where `body_room` said; executes the request if they made it whole."""
+        began = monotonic()
         self.halted = self.yielded = False
         self.output_room = output_room
         try:
@@ -282,6 +288,8 @@ class Session(ABC):
             return
         if call is not None:
             self.execute([call])
+            if monotonic() - began > SLOW_SECONDS:
+                self._note_speed(True)
         self.note_unfinished()
 
     def answer_due(self, output_room: int) -> None:

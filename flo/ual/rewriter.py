@@ -50,6 +50,7 @@ def main(directory: str, now: int, depth: int, age: int, tail: int, room: int) -
     except Stopped:
         return 1
     finally:
+        signal.signal(signal.SIGALRM, signal.SIG_IGN)  # first: a nap that is under way sets the timer again
         signal.setitimer(signal.ITIMER_REAL, 0)
 
 
