@@ -463,8 +463,10 @@ class Log:
         """Prepare the disk for a compaction; with `seal`, seal everything written so far (all must be committed then). Returns the
         compaction's bounds, None for no bound. On a nearly full disk the reserve is released for it, and nothing is reserved until
         `end_compaction`. Raises `Overloaded` if there is no room to begin with, `LogFailed`."""
-        if self._lack is NO_DESCRIPTOR and not self._reserve_spare():
-            raise self._without_descriptor()  # a full disk would be a reason to drop history, and this is none
+        if self._lack is NO_DESCRIPTOR:
+            self._reserve_at = 0.0
+            if not self._reserve_spare():
+                raise self._without_descriptor()  # a full disk would be a reason to drop history, and this is none
         if not self.room_is_scarce:
             if seal:
                 self.roll()

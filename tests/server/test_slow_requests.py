@@ -102,6 +102,7 @@ def drain(sock: socket.socket) -> None:
             pass
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ATTACKS)
 def test_a_neighbour_waits_for_one_or_two_of_them(flo: FloProcess, name: str, tmp_path: Path) -> None:
     request, clients, redis_has_it, monitored = ATTACKS[name]

@@ -54,7 +54,15 @@ def quoted_lines(server: Attacked, line: bytes) -> None:
                 answer(sock, 4)
 
 
-@pytest.mark.parametrize("content", [b"a" * 15_000, b"\\n" * 7_500, b"\\x41" * 3_750], ids=["plain", "escapes", "hexadecimal"])
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "content",
+    [
+        pytest.param(b"a" * 15_000, id="plain", marks=pytest.mark.long),
+        pytest.param(b"\\n" * 7_500, id="escapes"),
+        pytest.param(b"\\x41" * 3_750, id="hexadecimal", marks=pytest.mark.long),
+    ],
+)
 def test_quoted_inline_commands_of_strangers_delay_nobody_for_long(tmp_path: Path, content: bytes) -> None:
     line = b'ECHO "' + content + b'"\r\n'
     (tmp_path / "redis").mkdir()
@@ -107,6 +115,7 @@ def wrong_secrets(server: FloProcess, source: str, count: int) -> None:
         assert sock.recv(100) == b"+OK\r\n"
 
 
+@pytest.mark.slow
 def test_closing_and_connecting_again_makes_no_more_guesses(tmp_path: Path) -> None:
     """After twenty guesses, the silence of 50 ms does not tell a guesser that the secret was wrong. Others are not delayed."""
     with guarded(tmp_path) as server:
@@ -173,6 +182,7 @@ def guess_beside(server: Attacked) -> tuple[int, int, float]:
     return made, answered, longest
 
 
+@pytest.mark.slow
 def test_a_guesser_that_never_waits_makes_few_guesses_and_delays_nobody_else(tmp_path: Path) -> None:
     """It closes each connection after 50 ms without an answer. At redis-server, which answers at once, all of its guesses count."""
     (tmp_path / "redis").mkdir()
@@ -233,6 +243,7 @@ def flood_of_newcomers(server: Attacked) -> None:
                 answer(sock, PIPELINE)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("flood", [flood_without_secret, flood_of_newcomers], ids=["without the secret", "newcomers"])
 def test_pipelines_of_strangers_delay_nobody_for_long(tmp_path: Path, flood: Callable[[Attacked], None]) -> None:
     (tmp_path / "redis").mkdir()
