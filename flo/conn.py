@@ -581,7 +581,7 @@ class Connection:
             self._owner.time_out_later(self)
 
     def excuse(self, seconds: float, now: float) -> None:
-        """The server was not there for so long: that time is not the client's."""
+        """The server did not run for this time: it does not count as the client's."""
         self._since = min(self._since + seconds, now)
         self._sent_at = min(self._sent_at + seconds, now)
         self._owed_since = min(self._owed_since + seconds, now)

@@ -40,7 +40,7 @@ LOOKS_AGAIN = 8  # at most so many more polls before a commit, for connections t
 EVENTS_MAX = 2048  # of one poll, at 0.1 us each, those of waiting connections included; if more are ready, the next poll gives others
 LATE_STEP = 256  # waiting connections taken from their queue at a time: most of a turn
 LONG_SECONDS = 1.2 * TICK_SECONDS  # a turn runs over by so much when it met a long request
-LONG_TURNS_SECONDS = 1.0  # so long after such a turn, more long requests are expected
+LONG_TURNS_SECONDS = 1.0  # after such a turn, during which more long requests are expected
 POLL_AT_ONCE_SECONDS = 30e-6  # a poll that returns so soon after the last sending has not blocked
 POLL_SECONDS_MAX = 86_400.0  # epoll takes 24.8 days at most; a later timer needs more than one poll
 

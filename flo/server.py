@@ -116,15 +116,7 @@ class Server:
         self._started = monotonic()
         self._stopped_by = ""  # a signal's name
         self._listening = False
-        self.descriptor_limit = descriptors.raise_limit(settings.max_connections + DESCRIPTORS_OWN + 2 * SEALED_OPEN_MAX + LAZY_FILES_MAX)
-        if self.descriptor_limit < DESCRIPTORS_MIN:
-            raise ConfigError(
-                f"only {self.descriptor_limit} file descriptors may be open, and a server needs {DESCRIPTORS_MIN}: raise the limit with "
-                "ulimit -n, or with LimitNOFILE= of the service."
-            )
-        # clients must not take the descriptors that the log needs: past this limit, they are refused
-        log_files = 2 * descriptors.share(SEALED_OPEN_MAX) + descriptors.share(LAZY_FILES_MAX)
-        self.connection_limit = min(settings.max_connections, self.descriptor_limit - DESCRIPTORS_OWN - log_files)
+        self.descriptor_limit, self.connection_limit = _share_descriptors(settings.max_connections)
         self.on_stopping: Callable[[], None] = lambda: None  # called once, when the server begins to stop
         self._listener = listener or _bind(settings)
         self.port: int = self._listener.getsockname()[1]
@@ -132,12 +124,9 @@ class Server:
         self.waits = self.reactor.waits
         self._reserve = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
         try:
-            engine_settings = EngineSettings(
-                settings.durability, settings.history_depth, settings.history_age, settings.max_memory, settings.segment_bytes
-            )
             self.engine = Engine(
                 settings.data_dir,
-                engine_settings,
+                _engine_settings(settings),
                 manual=True,
                 on_notice=self._notice,
                 on_progress=self._load_on,
@@ -567,7 +556,7 @@ class Server:
         return (c.session for c in list(self._connections.values()) if isinstance(c.session, Session))
 
     def call_later(self, seconds: float, callback: Callable[[], None]) -> Timer:
-        """Call `callback` in a turn that begins so many seconds from now."""
+        """Call `callback` in a turn that begins `seconds` from now or later."""
         return self.reactor.call_later(seconds, callback)
 
     def namespace_deleted(self) -> None:
@@ -590,6 +579,23 @@ class Server:
         self._log_timer = None
         self.operator_log.catch_up()
         self._log_later()
+
+
+def _share_descriptors(connections_max: int) -> tuple[int, int]:
+    """(how many file descriptors the process may open, how many of them clients may take). Clients past the second number are refused, so
+    that the log keeps its own. Raises `ConfigError` if there are too few."""
+    limit = descriptors.raise_limit(connections_max + DESCRIPTORS_OWN + 2 * SEALED_OPEN_MAX + LAZY_FILES_MAX)
+    if limit < DESCRIPTORS_MIN:
+        raise ConfigError(
+            f"only {limit} file descriptors may be open, and a server needs {DESCRIPTORS_MIN}: raise the limit with ulimit -n, or with "
+            "LimitNOFILE= of the service."
+        )
+    log_files = 2 * descriptors.share(SEALED_OPEN_MAX) + descriptors.share(LAZY_FILES_MAX)
+    return limit, min(connections_max, limit - DESCRIPTORS_OWN - log_files)
+
+
+def _engine_settings(settings: Settings) -> EngineSettings:
+    return EngineSettings(settings.durability, settings.history_depth, settings.history_age, settings.max_memory, settings.segment_bytes)
 
 
 def _bind(settings: Settings) -> socket.socket:

@@ -27,6 +27,7 @@ sys.path.insert(0, str(ROOT))
 from tests.support.processes import FloProcess, ReplyError, RespClient  # noqa: E402
 
 KEYS = 300  # of each worker
+FAR_DEADLINE = 7_258_118_400  # the year 2200, in Unix seconds: no step of the clock reaches it
 RECORDS_KEPT = 300  # of each stream
 LEASE_MS = 5_000
 HISTORY_PORTION = 500  # less than one reply of XREADGROUP holds, so that several portions are needed
@@ -272,6 +273,7 @@ class StreamWorker(Worker):
         self.appended = 0
         self.trimming = False
         self.grouped = False
+        self.lasting = False  # it has FAR_DEADLINE
         self.delivered: set[bytes] = set()
         self.acknowledged: set[bytes] = set()
 
@@ -292,6 +294,9 @@ class StreamWorker(Worker):
             del self.records[:-RECORDS_KEPT]
         elif kind < 8:
             self.deliver(20)
+        elif self.records and self.random.random() < 0.1:
+            need(self.call("EXPIREAT", self.stream, FAR_DEADLINE) == 1, "EXPIREAT found no stream")
+            self.lasting = True
         else:
             self.look(50)
 
@@ -331,6 +336,8 @@ class StreamWorker(Worker):
             del self.records[:-RECORDS_KEPT]
         self.trimming = False
         need(found == self.records, f"{self.stream!r} holds {len(found)} records, and must hold {len(self.records)}")
+        if self.lasting:
+            need(self.call("EXPIRETIME", self.stream) == FAR_DEADLINE, f"{self.stream!r} has lost its deadline")
         if self.grouped:  # records whose delivery got no answer are pending
             self.ensure_group()
             idents = self.pending()

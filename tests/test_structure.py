@@ -13,6 +13,8 @@ from tests.support.processes import ROOT
 
 pytestmark = pytest.mark.computes
 
+FUNCTION_LINES_MAX = 100
+
 # DESIGN.md, "The rooms". A room may import the rooms that it names here, and `limits`.
 ARROWS = {
     "limits": set[str](),
@@ -162,6 +164,16 @@ def test_stores_and_protocols_do_no_io_and_ask_no_clock() -> None:
         for path in sorted((ROOT / "flo" / room).glob("*.py")):
             for name in imports(path):
                 assert name not in ("os", "socket", "time", "random", "select", "threading"), f"{path} imports {name}"
+
+
+def test_no_function_is_long() -> None:
+    """What does not fit a screen or two is several things."""
+    for path in sources():
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.FunctionDef):
+                assert node.end_lineno is not None
+                lines = node.end_lineno - node.lineno + 1
+                assert lines <= FUNCTION_LINES_MAX, f"{path}: {node.name} has {lines} lines"
 
 
 def test_every_file_says_what_it_owns() -> None:

@@ -27,7 +27,7 @@ def add(commands: Any, summary: str) -> None:
     read.add_argument("--end", type=stream_id_argument, metavar="ID", help="up to this id. Default: the last")
     read.add_argument("--tail", action="store_true", help="only new records; with --block or --follow")
     read.add_argument("--limit", type=LIMIT, help="how many. Default: 100; all with --follow")
-    read.add_argument("--block", type=U32, metavar="MS", help="wait so many ms for the first record; 0 for ever")
+    read.add_argument("--block", type=U32, metavar="MS", help="ms to wait for the first record; 0 for ever")
     read.add_argument("--follow", action="store_true", help="go on with new records, until interrupted")
     command(group, "list", list_streams, "list the streams and their contents")
     groups = group.add_parser("group", help="consumer groups: see flo stream group --help", description="Consumer groups of a stream.")

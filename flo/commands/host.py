@@ -67,7 +67,7 @@ class Peer(Protocol):
         """Send the reply of a wait that has ended, and go on with the input."""
 
     def resume_after(self, seconds: float, resume: Callable[[], None]) -> None:
-        """Call `resume` after so many seconds, unless the connection closes first."""
+        """Call `resume` after `seconds`, unless the connection closes first."""
 
 
 class Counters:
@@ -164,7 +164,7 @@ class Host(Protocol):
         """The connection's requests take long, or no longer do: others are served first."""
 
     def call_later(self, seconds: float, callback: Callable[[], None]) -> Timer:
-        """Call `callback` in a turn that begins so many seconds from now."""
+        """Call `callback` in a turn that begins `seconds` from now or later."""
 
     def namespace_deleted(self) -> None:
         """Tell all sessions that a namespace is deleted: they may use it."""

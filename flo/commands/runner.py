@@ -496,7 +496,7 @@ class Session(ABC):
             peer.push(line)
 
     def _note_slow(self, seconds: float, request: Any) -> None:
-        """Keep a request that took so long, for SLOWLOG."""
+        """Keep a request that took `seconds`, for SLOWLOG."""
         host = self.host
         words = self.words_of(request) or [self.name_of(request).encode() or b"(unknown)", b"(redacted)"]
         kept = [

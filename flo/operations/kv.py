@@ -99,7 +99,7 @@ class KeyOperations(Operations):
             "OK, version {}",
             {
                 "value": "the value; - reads it from standard input",
-                "ttl": "let the key expire after so many seconds; 0 for never",
+                "ttl": "seconds until the key expires; 0 for never",
                 "cas": "only if the key is at this version; 0: if it does not exist",
                 "if_absent": "only if the key does not exist",
                 "if_present": "only if the key exists",

@@ -68,7 +68,7 @@ class QueueOperations(Operations):
             {
                 "payload": "the message; - reads it from standard input",
                 "priority": "0 to 255; lower priorities go first. Default: 0",
-                "delay": "deliver the message after so many ms at the earliest",
+                "delay": "ms until the message may be delivered",
                 "dedup": "add nothing if this key was used in the last 300 s",
             },
         ),
@@ -92,7 +92,7 @@ class QueueOperations(Operations):
             help={
                 "limit": "how many. Default: 1",
                 "lease": "the length of the lease. Default: the queue's own",
-                "block": "wait so many ms for a message; 0 for ever",
+                "block": "ms to wait for a message; 0 for ever",
             },
         ),
     )
@@ -125,7 +125,7 @@ class QueueOperations(Operations):
             "give messages back to their place, or to the dead letters",
             "count",
             "gave back {} messages",
-            {"delay": "deliver again after so many ms at the earliest", "dead": "to the dead letters"},
+            {"delay": "ms until the messages may be delivered again", "dead": "to the dead letters"},
         ),
         resp=Resp(
             "QNACK",
@@ -167,9 +167,9 @@ class QueueOperations(Operations):
             "extend leases",
             "count",
             "extended {} messages",
-            {"lease": "so many ms from now. Default: the queue's own lease"},
+            {"lease": "the length of the lease from now, in ms. Default: the queue's own lease"},
         ),
-        resp=Resp("QTOUCH", "Extend leases: they end so many ms from now.", "write fast", first="lease"),
+        resp=Resp("QTOUCH", "Extend leases to this many ms from now.", "write fast", first="lease"),
     )
     def touch(self, queue: Text, *receipts: Receipt, lease: int | None = None) -> int:
         """Extend leases: they end `lease` ms from now. Returns how many of the receipts were valid."""
@@ -250,7 +250,7 @@ class QueueOperations(Operations):
             "done",
             help={
                 "lease": "the length of a lease",
-                "max_attempts": "make a message that fails a dead letter after so many deliveries; 0: never",
+                "max_attempts": "deliveries after which a message that fails becomes a dead letter; 0: never",
             },
         ),
         resp=Resp(

@@ -112,9 +112,9 @@ class StreamOperations(Operations):
             "done",
             "OK",
             {
-                "max_len": "keep at most so many records",
-                "max_age": "keep records up to this age",
-                "max_bytes": "keep at most so many bytes of payloads",
+                "max_len": "the most records that are kept",
+                "max_age": "the age up to which records are kept",
+                "max_bytes": "the most bytes of payloads that are kept",
             },
         ),
     )
@@ -144,9 +144,9 @@ class StreamOperations(Operations):
             "count",
             "removed {} records",
             {
-                "max_len": "leave at most so many records",
+                "max_len": "the most records that are left",
                 "max_age": "leave records up to this age",
-                "max_bytes": "leave at most so many bytes of payloads",
+                "max_bytes": "the most bytes of payloads that are left",
                 "start": "leave records with this id or a higher one",
                 "dry_run": "remove nothing; print how many records would go",
             },
@@ -179,8 +179,8 @@ class StreamOperations(Operations):
             {
                 "start": "begin with this id. Default: the first record",
                 "tail": "begin with new records",
-                "ack_timeout": "redeliver after so many ms; 0 for never. Default: 30000",
-                "max_deliver": "make a record a dead letter after so many deliveries; 0: never. Default: 10",
+                "ack_timeout": "ms until an unacknowledged record is delivered again; 0 for never. Default: 30000",
+                "max_deliver": "deliveries after which a record becomes a dead letter; 0: never. Default: 10",
             },
         ),
     )
@@ -213,7 +213,7 @@ class StreamOperations(Operations):
             "deliveries",
             help={
                 "limit": "how many. Default: 100",
-                "block": "wait so many ms for the first record; 0 for ever",
+                "block": "ms to wait for the first record; 0 for ever",
                 "no_ack": "acknowledge the records as they are delivered",
             },
         ),
@@ -253,7 +253,7 @@ class StreamOperations(Operations):
             "give deliveries back to the next reader",
             "count",
             "gave back {} records",
-            {"delay": "deliver again after so many ms at the earliest"},
+            {"delay": "ms until the records may be delivered again"},
         ),
     )
     def nack(self, stream: Text, group: Text, *ids: Id | StreamRecord, delay: int | None = None, consumer: Text | None = None) -> int:
@@ -272,7 +272,7 @@ class StreamOperations(Operations):
             "extend the time to acknowledge",
             "count",
             "extended {} records",
-            {"lease": "so many ms from now. Default: the group's own timeout"},
+            {"lease": "the length of the lease from now, in ms. Default: the group's own timeout"},
         ),
     )
     def touch(self, stream: Text, group: Text, *ids: Id | StreamRecord, lease: int | None = None, consumer: Text | None = None) -> int:
@@ -301,7 +301,10 @@ class StreamOperations(Operations):
             "stream group claim",
             "deliver to a consumer the records that are pending with others",
             "deliveries",
-            help={"min_idle": "only records delivered at least so long ago. Default: 0", "limit": "how many. Default: 100"},
+            help={
+                "min_idle": "only records whose last delivery was this many ms ago, or more. Default: 0",
+                "limit": "how many. Default: 100",
+            },
         ),
     )
     def claim(

@@ -148,7 +148,7 @@ class RespSession(Session):
         return reply if isinstance(reply, list) else [reply]
 
     def block(self, seconds: float, cancel: Callable[[], None], timed_out: Callable[[], bytes], args: list[bytes]) -> Wait:
-        """Hold the connection until `answer` is called on what this returns, or for so many seconds (0: for ever), when the
+        """Hold the connection until `answer` is called on what this returns, or for `seconds` (0: for ever), when the
         reply is `timed_out()`. `cancel` takes back what was asked for. Raises `Overloaded`."""
         try:
             wait = Wait(self, args, seconds * 1000, timed_out, holds=True)
