@@ -254,6 +254,7 @@ class LateModel(RestartModel):
             setattr(self, name, value)
         self.start_again(step, right)
         assert self.log.committed == self.log.written == cut.last
+        self.snapshot(self.engine)  # what ran out while it was down is written now: a replay must find it in the log
         self.end_turn()  # so that another crash may come back to here
         self.check_liveness()
 

@@ -20,6 +20,7 @@ from flo.store.pattern import Pattern, read_pattern
 
 SCAN_COUNT_MAX = 10_000  # keys one SCAN looks at, whatever COUNT says: others wait meanwhile
 KEYS_SLICE = 1000  # keys one slice of KEYS looks at: about a ms
+OTHER_KINDS = {"queues": "list", "streams": "stream"}  # what TYPE says, by the part
 NEVER, MISSING = -1, -2  # what TTL and its kin answer for a key with no deadline, and for no key
 
 
@@ -29,7 +30,7 @@ NEVER, MISSING = -1, -2  # what TTL and its kin answer for a key with no deadlin
 def _delete(session: RespSession, args: list[bytes]) -> bytes:
     kv = session.namespace.kv
     if len(args) == 2:
-        count = int(kv.discard(args[1]) or (_has_others(session) and _delete_other(session, args[1])))
+        count = int(kv.discard(args[1]) or _delete_other(session, args[1]))
     elif not _has_others(session):
         count = kv.delete_many(args[1:])
     else:
@@ -41,7 +42,8 @@ def _delete(session: RespSession, args: list[bytes]) -> bytes:
 
 def _delete_other(session: RespSession, name: bytes) -> bool:
     """Delete the queue or the stream of that name; returns whether there was one."""
-    return session.namespace.queues.delete(name) or session.namespace.streams.delete(name)
+    part = _other_part(session, name)
+    return part is not None and part.delete(name)
 
 
 def _has_others(session: RespSession) -> bool:
@@ -58,11 +60,10 @@ def _other_part(session: RespSession, name: bytes) -> Queues | Streams | None:
     return None
 
 
-def _other_kind(session: RespSession, key: bytes) -> str:
-    """What TYPE says of a name that no key has: `list` for a queue, `stream`; empty for none."""
-    if session.namespace.queues.exists(key):
-        return "list"
-    return "stream" if session.namespace.streams.exists(key) else ""
+def _other_kind(session: RespSession, name: bytes) -> str:
+    """The kind, in Redis's words, of what has this name, which no key has; empty for nothing."""
+    part = _other_part(session, name)
+    return "" if part is None else OTHER_KINDS[part.name]
 
 
 @command(
