@@ -31,7 +31,7 @@ NUMBERS = ("5", 1.5, True, b"5", [5])  # what is no number
 
 # What each parameter is called, and something that it takes. Everything that a program can call is called with these, but for one argument.
 GOOD: dict[str, Any] = {
-    **dict.fromkeys(("key", "name", "queue", "stream", "source", "target", "group", "consumer", "dedup", "prefix", "cursor"), "a"),
+    **dict.fromkeys(("key", "name", "queue", "stream", "source", "target", "group", "consumer", "dedup", "prefix", "cursor", "view"), "a"),
     **dict.fromkeys(("value", "payload", "text"), "1"),
     "path": "$",
     "keys": ["a"],
@@ -44,7 +44,7 @@ GOOD: dict[str, Any] = {
     "change": lambda old: b"1",
 }
 NAMES = {
-    *("key", "name", "queue", "stream", "source", "target", "group", "consumer", "value", "payload", "path", "prefix", "cursor", "dedup")
+    *("key", "name", "queue", "stream", "source", "target", "group", "consumer", "value", "payload", "path", "prefix", "cursor", "dedup", "view")
 }
 LISTS = {"keys", "names", "payloads"}
 COUNTS = {
