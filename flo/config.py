@@ -206,6 +206,12 @@ class Settings:
     secret_file: str = setting(
         "", parse_text, "server", "A file with the secret that clients must give, readable by its owner only; empty for none."
     )
+    read_secret_file: str = setting(
+        "",
+        parse_text,
+        "server",
+        "A file with a second secret, for clients that may only read, such as dashboards. Readable by its owner only; needs secret_file.",
+    )
     insecure: bool = setting(False, parse_bool, "server", "Serve clients from other machines without a secret.")
     advertise: str = setting(
         "", parse_address, "server", "The host:port that CLUSTER commands tell clients; empty for the address that the client reached."
@@ -453,6 +459,16 @@ def read_secret(path: str) -> bytes | None:
     if not secret.strip() or len(secret) > SECRET_BYTES_MAX:
         raise ConfigError(f"the secret file {path} must hold 1 to {SECRET_BYTES_MAX} bytes that are not all spaces.")
     return secret
+
+
+def read_secrets(settings: Settings) -> tuple[bytes | None, bytes | None]:
+    """The secret, and the one for reading; None where there is none. Raises `ConfigError`."""
+    secret, reading = read_secret(settings.secret_file), read_secret(settings.read_secret_file)
+    if reading is not None and secret is None:
+        raise ConfigError("server.read_secret_file is set and server.secret_file is not: whoever gives no secret could do everything.")
+    if reading is not None and reading == secret:
+        raise ConfigError("server.secret_file and server.read_secret_file hold the same secret; write another one into one of them.")
+    return secret, reading
 
 
 def size_text(size: int) -> str:

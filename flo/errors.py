@@ -76,6 +76,12 @@ class Unauthorized(Refusal):
     code = "NOAUTH"
 
 
+class Forbidden(Unauthorized):
+    """The connection gave the read-only secret, and the request is none that only reads."""
+
+    code = "NOPERM"
+
+
 class InternalError(Refusal):
     """A defect of the server: its log has the details."""
 

@@ -22,7 +22,7 @@ from flo.commands.resp import TABLE
 from flo.commands.runner import Session
 from flo.commands.tallies import Tallies
 from flo.compactor import Compactor
-from flo.config import Settings, read_secret
+from flo.config import Settings, read_secrets
 from flo.conn import RECEIVE_BYTES, Connection, flush_together, serve_together
 from flo.control import CALLERS_MAX, Answer, Control
 from flo.engine import Engine, EngineSettings
@@ -85,7 +85,7 @@ class Server:
         TABLE.step()
         self.settings = settings
         self.operator_log = operator_log
-        self.secret = read_secret(settings.secret_file)
+        self.secret, self.read_secret = read_secrets(settings)
         self.guesses = Guesses()
         self.counters = Counters()
         self.tallies = Tallies()

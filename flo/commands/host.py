@@ -141,6 +141,7 @@ class Host(Protocol):
     counters: Counters
     tallies: Tallies
     secret: bytes | None
+    read_secret: bytes | None  # with which clients may only read
     guesses: Guesses  # of the secret
     port: int
     run_id: str

@@ -150,6 +150,7 @@ class Session(ABC):
         self.peer = peer
         self.counters = host.counters
         self.authenticated = host.secret is None
+        self.reads_only = False  # it gave the read-only secret last
         self.ordinary = self.authenticated  # whether `decode` may be used: nothing about the session asks for a look at each request
         self.last_command = ""
         self.name = b""  # that the client gave itself
@@ -225,7 +226,7 @@ class Session(ABC):
 
     def note_settings(self) -> None:
         """Something about the session, or a namespace, has changed: work out again whether it is `ordinary`."""
-        self.ordinary = self.authenticated
+        self.ordinary = self.authenticated and not self.reads_only
 
     # -- fed by the connection ---------------------------------------------------------------------
 

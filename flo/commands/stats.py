@@ -160,8 +160,12 @@ class Stats:
         self._timer: Timer | None = None
         self._job: Generator[None, None, bytes] | None = None  # makes the next sample
 
-    def sample(self) -> Generator[None, None, bytes]:
-        """Make an answer of server_stats. A job."""
+    def answer(self, session: Session) -> Generator[None, None, bytes]:
+        """Make an answer of server_stats for one who does not wait. A job."""
+        return with_access(session, (yield from self._sample()))
+
+    def _sample(self) -> Generator[None, None, bytes]:
+        """What all are answered."""
         host = self._host
         counts = yield from all_counts(host)
         if monotonic() >= self._walk_after:
@@ -187,7 +191,7 @@ class Stats:
 
     def next_one(self, session: Session, milliseconds: int) -> Wait:
         """Wait for the next sample, `milliseconds` at most, 0 for as long as it takes: then for the last one. Raises `Overloaded`."""
-        wait = Wait(session, None, milliseconds, self._last)
+        wait = Wait(session, None, milliseconds, lambda: with_access(session, self._last()))
         self._waiting[wait] = None
         wait.ends_with(lambda: self._waiting.pop(wait, None))
         if self._timer is None and self._job is None:
@@ -202,7 +206,7 @@ class Stats:
         self._timer = None
         if self._waiting:
             self._made_at = monotonic()
-            self._job = self.sample()
+            self._job = self._sample()
             self._step()
 
     def _step(self) -> None:
@@ -214,10 +218,15 @@ class Stats:
         except StopIteration as end:
             self._payload = end.value
             for wait in tuple(self._waiting):
-                wait.answer(self._payload)
+                wait.ready()
         else:
             self._job = job
             self._host.call_later(0.0, self._step)
+
+
+def with_access(session: Session, payload: bytes) -> bytes:
+    """The JSON object with what the session may do."""
+    return b'{"access":"%s",' % (b"read" if session.reads_only else b"all") + payload[1:]
 
 
 def _shown(kind: Part, large: Large) -> dict[str, Any]:

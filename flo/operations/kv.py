@@ -70,6 +70,7 @@ class KeyOperations(Operations):
         also=0x101,
         refusals="NOT_FOUND",
         command=Command("kv get", "print the value of a key", "value"),
+        reads=True,
         http=Http("GET kv/{ns}/keys/{key}"),
     )
     def get(self, key: Text) -> Entry | None:
@@ -145,6 +146,7 @@ class KeyOperations(Operations):
         limits=(100, LIST_ITEMS_MAX),
         also=0x104,
         decode=_page,
+        reads=True,
         http=Http("GET kv/{ns}/keys", "items"),
     )
     def scan_page(self, prefix: Text = b"", *, limit: int | None = None, cursor: Text = b"", keys_only: bool = False) -> Page:
@@ -171,6 +173,7 @@ class KeyOperations(Operations):
         limits=(10, LIST_ITEMS_MAX),
         also=0x105,
         command=Command("kv history", "show the versions of a key, newest first", "versions", help={"limit": "how many. Default: 10"}),
+        reads=True,
         http=Http("GET kv/{ns}/keys/{key}/history", "items"),
     )
     def history(self, key: Text, limit: int | None = None) -> list[HistoryItem]:
@@ -198,6 +201,7 @@ class KeyOperations(Operations):
         summary="Shows a key's version, kind, size and deadline.",
         refusals="NOT_FOUND",
         command=Command("kv info", "show a key's version, kind, size and deadline", "table"),
+        reads=True,
         http=Http("GET kv/{ns}/keys/{key}/info"),
     )
     def info(self, key: Text) -> dict[str, Any]:
@@ -212,6 +216,7 @@ class KeyOperations(Operations):
         answer="count u16, (found bool, version u64, value blob)*",
         summary=f"Reads up to {MGET_KEYS_MAX} keys, in their order. More than {LIST_BYTES_MAX >> 20} MiB of values are refused.",
         decode=_entries,
+        reads=True,
         http=Http("POST kv/{ns}/mget", "items"),
     )
     def mget(self, keys: Iterable[Text]) -> list[Entry | None]:
@@ -239,6 +244,7 @@ class KeyOperations(Operations):
         refusals="NOT_FOUND for the key or the path; CONFLICT if the value is not a document",
         needs_kind=True,
         command=Command("kv jget", "print a JSON document, or part of one", "value", help={"path": PATH_HELP}, last="path"),
+        reads=True,
         http=Http("GET kv/{ns}/keys/{key}/json"),
     )
     def json_get(self, key: Text, path: Text = b"$") -> Entry:
@@ -314,6 +320,7 @@ class KeyOperations(Operations):
         answer="exists bool",
         summary="1 if the key exists, else 0.",
         command=Command("kv exists", "say whether a key exists: exit 0 or 1", "exists"),
+        reads=True,
         http=Http("GET kv/{ns}/keys/{key}/exists"),
     )
     def exists(self, key: Text) -> bool:

@@ -154,6 +154,7 @@ class QueueOperations(Operations):
             "messages",
             help={"limit": "how many. Default: 100"},
         ),
+        reads=True,
         http=Http("GET queues/{ns}/{key}/messages", "messages"),
     )
     def peek(self, queue: Text, limit: int | None = None) -> list[Message]:
@@ -187,6 +188,7 @@ class QueueOperations(Operations):
         answer=MESSAGES,
         summary="Shows dead letters, oldest first; time is when they died.",
         limits=(100, LIST_ITEMS_MAX),
+        reads=True,
         http=Http("GET queues/{ns}/{key}/dlq", "messages"),
     )
     def dead_letters(self, queue: Text, limit: int | None = None) -> list[Message]:
@@ -231,6 +233,7 @@ class QueueOperations(Operations):
         summary="Shows a queue's counts and configuration.",
         command=Command("queue stats", "show a queue's counts and configuration", "table"),
         resp=Resp("QSTATS", "Counts and configuration of a queue.", "readonly fast"),
+        reads=True,
         http=Http("GET queues/{ns}/{key}"),
     )
     def stats(self, queue: Text) -> dict[str, Any]:
@@ -254,6 +257,7 @@ class QueueOperations(Operations):
         answer="queues json",
         summary="Lists the queues by name, with their stats.",
         limits=(100, LIST_ITEMS_MAX),
+        reads=True,
         http=Http("GET queues/{ns}"),
     )
     def list_page(self, limit: int | None = None, cursor: Text = b"") -> dict[str, Any]:

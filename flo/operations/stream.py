@@ -87,6 +87,7 @@ class StreamOperations(Operations):
         limits=(100, LIST_ITEMS_MAX),
         waits=True,
         decode=_records,
+        reads=True,
         http=Http("GET streams/{ns}/{key}/records", "records"),
     )
     def read(
@@ -132,6 +133,7 @@ class StreamOperations(Operations):
         summary="Shows a stream's ids, size and groups; zeros if it is missing. The last id is the highest it ever had.",
         decode=_info,
         command=Command("stream info", "show a stream's ids, size and groups", "table"),
+        reads=True,
         http=Http("GET streams/{ns}/{key}"),
     )
     def info(self, stream: Text) -> StreamInfo:
@@ -295,6 +297,7 @@ class StreamOperations(Operations):
         summary="Shows the unacknowledged deliveries and the dead letters: the first 1,000 of each.",
         refusals=NO_GROUP,
         command=Command("stream group pending", "show the unacknowledged deliveries and the dead letters", "table"),
+        reads=True,
         http=Http("GET streams/{ns}/{key}/groups/{group}/pending"),
     )
     def pending(self, stream: Text, group: Text) -> dict[str, Any]:
@@ -331,6 +334,7 @@ class StreamOperations(Operations):
         summary="Shows a group and its consumers.",
         refusals=NO_GROUP,
         command=Command("stream group info", "show a group and its consumers", "table"),
+        reads=True,
         http=Http("GET streams/{ns}/{key}/groups/{group}"),
     )
     def group_info(self, stream: Text, group: Text) -> dict[str, Any]:
@@ -353,6 +357,7 @@ class StreamOperations(Operations):
         answer="streams json",
         summary="Lists the streams by name, with their sizes.",
         limits=(100, LIST_ITEMS_MAX),
+        reads=True,
         http=Http("GET streams/{ns}"),
     )
     def list_page(self, limit: int | None = None, cursor: Text = b"") -> dict[str, Any]:

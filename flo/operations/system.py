@@ -15,7 +15,7 @@ VIEWS = ("clients", "slow", "log", "settings")  # of server_view
 class ServerOperations(Operations):
     """The operations on the server itself."""
 
-    @operation("ping", 0x00, key="", value="anything", answer="value rest", summary="Echoes its value.", plain=True)
+    @operation("ping", 0x00, key="", value="anything", answer="value rest", summary="Echoes its value.", plain=True, reads=True)
     def ping(self, value: Text = b"") -> bytes:
         """Echo."""
 
@@ -26,6 +26,7 @@ class ServerOperations(Operations):
         value="the secret",
         summary="Authenticates the connection with the server's secret.",
         plain=True,
+        reads=True,
         refusals="UNAUTHORIZED, after a second, if the secret is wrong",
     )
     def auth(self, secret: Text) -> None:
@@ -40,6 +41,7 @@ class ServerOperations(Operations):
         "answer: one is made each second, for all who wait.",
         plain=True,
         waits=True,
+        reads=True,
         http=Http("GET stats"),
     )
     def stats(self, *, block: int | None = None) -> dict[str, Any]:
@@ -55,6 +57,7 @@ class ServerOperations(Operations):
         summary="Lists the connected clients, the slow requests, the last lines of the log, or the settings. No secret is in it.",
         limits=(100, LIST_ITEMS_MAX),
         plain=True,
+        reads=True,
         http=Http("GET views/{view}"),
     )
     def view(self, view: Text, *, limit: int | None = None, cursor: Text = b"") -> dict[str, Any]:
@@ -91,6 +94,7 @@ class NamespaceOperations(Operations):
         summary="Lists the names of all namespaces, in order.",
         plain=True,
         decode=lambda names: [name.decode() for name in names],
+        reads=True,
         http=Http("GET namespaces", "namespaces"),
     )
     def list(self) -> builtins.list[str]:
@@ -116,6 +120,7 @@ class NamespaceOperations(Operations):
         answer="info json",
         summary="Shows a namespace's counts and memory.",
         plain=True,
+        reads=True,
         http=Http("GET namespaces/{key}"),
     )
     def info(self, name: Text) -> dict[str, Any]:
@@ -157,6 +162,7 @@ class ClusterOperations(Operations):
         answer="status json",
         summary="Shows the server's status.",
         plain=True,
+        reads=True,
         http=Http("GET cluster"),
     )
     def status(self) -> dict[str, Any]:
@@ -168,6 +174,7 @@ class ClusterOperations(Operations):
         answer="table json",
         summary="One partition, held by this server.",
         plain=True,
+        reads=True,
         http=Http("GET cluster/partitions"),
     )
     def partition_table(self) -> dict[str, Any]:

@@ -83,6 +83,7 @@ class Operation(NamedTuple):
     value_note: str = ""  # a remark on the layout, for the documents
     limits: tuple[int, int] = (0, 0)
     plain: bool = False
+    reads: bool = False  # it only reads, or concerns nothing but the connection: the read-only secret is enough
     waits: bool = False
     also: int = 0  # a second code, of a later edition of the protocol
     refusals: str = ""  # the statuses that it may answer besides OK and BAD_REQUEST

@@ -44,7 +44,23 @@ GOOD: dict[str, Any] = {
     "change": lambda old: b"1",
 }
 NAMES = {
-    *("key", "name", "queue", "stream", "source", "target", "group", "consumer", "value", "payload", "path", "prefix", "cursor", "dedup", "view")
+    *(
+        "key",
+        "name",
+        "queue",
+        "stream",
+        "source",
+        "target",
+        "group",
+        "consumer",
+        "value",
+        "payload",
+        "path",
+        "prefix",
+        "cursor",
+        "dedup",
+        "view",
+    )
 }
 LISTS = {"keys", "names", "payloads"}
 COUNTS = {

@@ -77,6 +77,7 @@ class FakeHost:
         self.counters = Counters()
         self.tallies = Tallies()
         self.secret: bytes | None = None
+        self.read_secret: bytes | None = None
         self.guesses = Guesses()
         self.port, self.run_id, self.loading = 1, "0" * 40, False
         self.progress = Progress()

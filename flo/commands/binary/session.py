@@ -10,6 +10,7 @@ from flo.commands.binary import decode
 from flo.commands.binary.table import SERVED, head
 from flo.commands.host import Host, Peer, client_line
 from flo.commands.runner import Call, Decoded, Job, Reply, Session
+from flo.commands.secret import forbidden
 from flo.errors import Refusal, Unauthorized
 from flo.limits import REQUEST_BYTES_MAX, UNAUTHENTICATED_BYTES_MAX
 from flo.operations import BY_CODE, BY_NAME
@@ -67,7 +68,10 @@ class BinarySession(Session):
         try:
             if not self.authenticated and frame.header[4:6] not in BEFORE_AUTHENTICATION:
                 raise Unauthorized("this server has a secret: give it with auth (0x03) first")
-            return BinarySession.attend, binary.split_request(frame, BY_CODE)
+            request = binary.split_request(frame, BY_CODE)
+            if self.reads_only and not request.operation.reads:
+                raise forbidden(request.operation.name)
+            return BinarySession.attend, request
         except Refusal as e:
             req_id = int.from_bytes(frame.header[8:16], "little")
             return _refuse, Request(BY_NAME["ping"], 0, req_id, 0, b"", b"", {decode.REFUSAL: e.with_traceback(None)})
@@ -87,9 +91,10 @@ class BinarySession(Session):
         self.peer.close_after_replies()
         return True
 
-    def set_authenticated(self) -> None:
-        """Allow all operations: the client has given the secret."""
-        self.authenticated = self.ordinary = True
+    def set_authenticated(self, reads_only: bool) -> None:
+        """Allow all operations, or those that only read: the client has given a secret."""
+        self.authenticated, self.reads_only = True, reads_only
+        self.note_settings()
         self.reader.limit = REQUEST_BYTES_MAX
         self.host.known(self.peer)
 

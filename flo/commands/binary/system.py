@@ -29,9 +29,9 @@ def ping(session: BinarySession, namespace: Namespace, name: bytes, value: bytes
 def auth(session: BinarySession, namespace: Namespace, name: bytes, value: bytes, options: Options) -> Result:
     if session.host.secret is None:
         raise BadRequest("this server has no secret, so there is nothing to authenticate with")
-    refusal, seconds = judge(session.host, session.peer, value)
+    refusal, seconds, reads_only = judge(session.host, session.peer, value)
     if refusal is None:
-        session.set_authenticated()
+        session.set_authenticated(reads_only)
     return Held(seconds, b"" if refusal is None else refusal) if seconds else b""
 
 
@@ -40,7 +40,7 @@ def server_stats(session: BinarySession, namespace: Namespace, name: bytes, valu
     host = session.host
     if host.stats is None:
         host.stats = Stats(host)
-    return host.stats.next_one(session, options["block"]) if "block" in options else host.stats.sample()
+    return host.stats.next_one(session, options["block"]) if "block" in options else host.stats.answer(session)
 
 
 @handles("server_view")

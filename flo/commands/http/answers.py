@@ -4,7 +4,7 @@ import json
 import re
 from typing import Any
 
-from flo.errors import BadRequest, Conflict, InternalError, NotFound, NotLeader, Overloaded, Refusal, Unauthorized, WrongKind
+from flo.errors import BadRequest, Conflict, Forbidden, InternalError, NotFound, NotLeader, Overloaded, Refusal, Unauthorized, WrongKind
 from flo.proto.http import REASONS, HttpError, Request
 from flo.proto.row import Operation
 
@@ -17,7 +17,8 @@ _RANGE = re.compile(rb"bytes=([0-9]{0,18})-([0-9]{0,18})")
 
 Fields = tuple[tuple[bytes, bytes], ...]
 STATUSES: tuple[tuple[type[Refusal], int], ...] = (
-    (NotFound, 404), (Conflict, 409), (WrongKind, 409), (Unauthorized, 401), (NotLeader, 503), (Overloaded, 503), (InternalError, 500),
+    (NotFound, 404), (Conflict, 409), (WrongKind, 409), (Forbidden, 403), (Unauthorized, 401), (NotLeader, 503), (Overloaded, 503),
+    (InternalError, 500),
 )  # fmt: skip  # any other is 400
 
 

@@ -29,7 +29,7 @@ from flo.commands.http.answers import (
 from flo.commands.http.convert import HEADER_OPTIONS, JSON, name64, request_of
 from flo.commands.http.security import check_host, check_origin, secret_in
 from flo.commands.runner import WAITING, Call, Decoded, Job, Later, Reply, Session
-from flo.commands.secret import judge
+from flo.commands.secret import forbidden, judge
 from flo.errors import BadRequest, Overloaded, Refusal
 from flo.limits import REQUEST_BYTES_MAX, UNAUTHENTICATED_BYTES_MAX
 from flo.proto import http
@@ -120,11 +120,12 @@ class HttpSession(Session):
         return REQUEST_BYTES_MAX if allowed else UNAUTHENTICATED_BYTES_MAX
 
     def _may_be_right(self, request: Request) -> bool:
-        """Whether a request brings the secret. Nothing is counted: the request is judged when it is whole."""
+        """Whether a request brings a secret. Nothing is counted: the request is judged when it is whole."""
         from hmac import compare_digest  # not at every start: it loads OpenSSL
 
-        secret = secret_in(request)
-        return secret is not None and self.host.secret is not None and compare_digest(secret, self.host.secret)
+        given, host = secret_in(request), self.host
+        right = [given is not None and each is not None and compare_digest(given, each) for each in (host.secret, host.read_secret)]
+        return any(right)  # both are compared, so that the time does not tell which one it was
 
     # -- from a request to what answers it ---------------------------------------------------------
 
@@ -191,6 +192,8 @@ class HttpSession(Session):
             given |= conditions(request, rows)
         row = next((row for row in rows if row.options.keys() >= given.keys() >= set(row.required)), rows[-1])
         exchange.route = found[rows.index(row)]
+        if self.reads_only and not row.reads:
+            raise forbidden(row.name)
         for header, names in HEADER_OPTIONS.items():
             text = request.headers.get(header)
             if text is not None:
@@ -218,13 +221,13 @@ class HttpSession(Session):
         challenge = ((b"WWW-Authenticate", b'Bearer realm="flo"'),)
         if secret is None:
             raise HttpRefusal(401, "this server has a secret; send `Authorization: Bearer SECRET`", fields=challenge)
-        refused, exchange.seconds = judge(host, self.peer, secret)
+        refused, exchange.seconds, reads_only = judge(host, self.peer, secret)
         if isinstance(refused, Overloaded):
             raise HttpRefusal(429, str(refused), fields=RETRY_AFTER)
         if refused is not None:
             raise HttpRefusal(401, "the secret is wrong", fields=challenge)
         self._right = given
-        self.authenticated = True
+        self.authenticated, self.reads_only = True, reads_only
         host.known(self.peer)
 
     # -- executing ---------------------------------------------------------------------------------

@@ -213,6 +213,7 @@ ON_DEMAND = ("commandstats",)  # long, and given only where it is asked for
     "[section …]",
     "The server's state, for people and monitoring agents.",
     group="server",
+    flags="reads",
     differs="fields of what Flo does not have are left out; its own begin with flo_",
 )
 def info(session: RespSession, args: list[bytes]) -> Reply:
@@ -301,7 +302,7 @@ def _config_set(session: RespSession, pairs: list[bytes]) -> Reply:
     group="server",
     since="2.0.0",
     subcommands={
-        "GET": Sub(-3, "pattern [pattern …]", "Show settings.", "admin noscript loading stale"),
+        "GET": Sub(-3, "pattern [pattern …]", "Show settings.", "admin noscript loading stale reads"),
         "SET": Sub(-4, "name value [name value …]", "Change settings, all or none.", "admin noscript loading stale"),
         "RESETSTAT": Sub(2, "", "Set the counts of INFO to zero.", "admin noscript loading stale"),
     },
@@ -350,8 +351,8 @@ def monitor(session: RespSession, args: list[bytes]) -> Reply:
     group="server",
     since="2.2.12",
     subcommands={
-        "GET": Sub(-2, "[count]", "Show the newest, ten where no count is given; -1 shows all.", "admin loading stale"),
-        "LEN": Sub(2, "", "Show how many there are.", "admin loading stale"),
+        "GET": Sub(-2, "[count]", "Show the newest, ten where no count is given; -1 shows all.", "admin loading stale reads"),
+        "LEN": Sub(2, "", "Show how many there are.", "admin loading stale reads"),
         "RESET": Sub(2, "", "Forget them.", "admin loading stale"),
     },
 )
@@ -392,10 +393,10 @@ def slowlog(session: RespSession, args: list[bytes]) -> Reply:
     since="2.8.13",
     differs="one event, `tick`",
     subcommands={
-        "LATEST": Sub(2, "", "Show the last of each event.", "admin noscript loading stale"),
-        "HISTORY": Sub(3, "tick", "Show when the event was, and how long it took.", "admin noscript loading stale"),
+        "LATEST": Sub(2, "", "Show the last of each event.", "admin noscript loading stale reads"),
+        "HISTORY": Sub(3, "tick", "Show when the event was, and how long it took.", "admin noscript loading stale reads"),
         "RESET": Sub(-2, "[tick]", "Forget them.", "admin noscript loading stale"),
-        "DOCTOR": Sub(2, "", "Say in a sentence how it looks.", "admin noscript loading stale"),
+        "DOCTOR": Sub(2, "", "Say in a sentence how it looks.", "admin noscript loading stale reads"),
     },
 )
 def latency(session: RespSession, args: list[bytes]) -> Reply:
@@ -433,7 +434,7 @@ def latency(session: RespSession, args: list[bytes]) -> Reply:
     since="4.0.0",
     subcommands={
         "USAGE": Sub(-3, "key [SAMPLES count]", "Show the bytes that a key takes.", "readonly", keys=(2, 2, 1), access="RO"),
-        "DOCTOR": Sub(2, "", "Say in a sentence how it looks."),
+        "DOCTOR": Sub(2, "", "Say in a sentence how it looks.", "reads"),
     },
 )
 def memory(session: RespSession, args: list[bytes]) -> Reply:
@@ -451,7 +452,7 @@ def memory(session: RespSession, args: list[bytes]) -> Reply:
     return verbatim("Flo evicts nothing and keeps no caches to tune; see max_memory and INFO memory.\n", session.v3)
 
 
-@command("TIME", 1, "", "The server's time: seconds and microseconds.", group="server", since="2.6.0", flags="fast")
+@command("TIME", 1, "", "The server's time: seconds and microseconds.", group="server", since="2.6.0", flags="fast reads")
 def time_(session: RespSession, args: list[bytes]) -> Reply:
     micros = time_ns() // 1000
     return bulk_array([b"%d" % (micros // 1_000_000), b"%d" % (micros % 1_000_000)])
@@ -464,7 +465,7 @@ def time_(session: RespSession, args: list[bytes]) -> Reply:
     "Redis modules: none.",
     group="server",
     since="4.0.0",
-    subcommands={"LIST": Sub(2, "", "Show the modules: none.", "admin noscript")},
+    subcommands={"LIST": Sub(2, "", "Show the modules: none.", "admin noscript reads")},
 )
 def module(session: RespSession, args: list[bytes]) -> Reply:
     return EMPTY_ARRAY
@@ -477,7 +478,7 @@ def module(session: RespSession, args: list[bytes]) -> Reply:
     "The user: `default`.",
     group="server",
     since="6.0.0",
-    subcommands={"WHOAMI": Sub(2, "", "Show the user's name: `default`.", "noscript loading stale")},
+    subcommands={"WHOAMI": Sub(2, "", "Show the user's name: `default`.", "noscript loading stale reads")},
 )
 def acl(session: RespSession, args: list[bytes]) -> Reply:
     return bulk(b"default")
@@ -510,12 +511,12 @@ def _own_address(session: RespSession) -> tuple[str, int]:
     group="cluster",
     since="3.0.0",
     subcommands={
-        "INFO": Sub(2, "", "Tell about the cluster: one node.", "stale"),
-        "MYID": Sub(2, "", "Show the node's id.", "stale"),
-        "SLOTS": Sub(2, "", "Show which node has which slots.", "stale"),
-        "SHARDS": Sub(2, "", "Show which nodes have which slots, and how they are.", "stale"),
-        "NODES": Sub(2, "", "Show the nodes, a line each.", "stale"),
-        "KEYSLOT": Sub(3, "key", "Show the slot of a key.", "stale"),
+        "INFO": Sub(2, "", "Tell about the cluster: one node.", "stale reads"),
+        "MYID": Sub(2, "", "Show the node's id.", "stale reads"),
+        "SLOTS": Sub(2, "", "Show which node has which slots.", "stale reads"),
+        "SHARDS": Sub(2, "", "Show which nodes have which slots, and how they are.", "stale reads"),
+        "NODES": Sub(2, "", "Show the nodes, a line each.", "stale reads"),
+        "KEYSLOT": Sub(3, "key", "Show the slot of a key.", "stale reads"),
     },
 )
 def cluster(session: RespSession, args: list[bytes]) -> Reply:
@@ -568,17 +569,17 @@ def cluster(session: RespSession, args: list[bytes]) -> Reply:
     return resp.integer(key_slot(args[2]))
 
 
-@command("READONLY", 1, "", "Answers OK: there are no replicas to read from.", group="cluster", since="3.0.0", flags="fast")
+@command("READONLY", 1, "", "Answers OK: there are no replicas to read from.", group="cluster", since="3.0.0", flags="fast reads")
 def readonly(session: RespSession, args: list[bytes]) -> Reply:
     return OK
 
 
-@command("READWRITE", 1, "", "Answers OK.", group="cluster", since="3.0.0", flags="fast")
+@command("READWRITE", 1, "", "Answers OK.", group="cluster", since="3.0.0", flags="fast reads")
 def readwrite(session: RespSession, args: list[bytes]) -> Reply:
     return OK
 
 
-@command("ASKING", 1, "", "Answers OK.", group="cluster", since="3.0.0", flags="fast")
+@command("ASKING", 1, "", "Answers OK.", group="cluster", since="3.0.0", flags="fast reads")
 def asking(session: RespSession, args: list[bytes]) -> Reply:
     return OK
 
@@ -590,6 +591,7 @@ def asking(session: RespSession, args: list[bytes]) -> Reply:
     "How many replicas have the writes: none, there are no replicas.",
     group="generic",
     since="3.0.0",
+    flags="reads",
     differs="answers at once; in `sync` every answered write is on disk already",
 )
 def wait(session: RespSession, args: list[bytes]) -> Reply:
@@ -606,7 +608,7 @@ def wait(session: RespSession, args: list[bytes]) -> Reply:
     "Whether the writes are on disk here, and on how many replicas: there are none.",
     group="generic",
     since="7.2.0",
-    flags="blocking",
+    flags="blocking reads",
     differs="answers at once; in `sync` every answered write is on disk already",
 )
 def waitaof(session: RespSession, args: list[bytes]) -> Reply:
@@ -620,7 +622,7 @@ def waitaof(session: RespSession, args: list[bytes]) -> Reply:
     return array([resp.integer(int(durability == SYNC)), ZERO])
 
 
-@command("ROLE", 1, "", "The server's role: `master`, with no replicas.", group="server", since="2.8.12", flags="fast")
+@command("ROLE", 1, "", "The server's role: `master`, with no replicas.", group="server", since="2.8.12", flags="fast reads")
 def role(session: RespSession, args: list[bytes]) -> Reply:
     return array([bulk(b"master"), resp.integer(session.host.engine.log.written), EMPTY_ARRAY])
 
@@ -631,7 +633,7 @@ def role(session: RespSession, args: list[bytes]) -> Reply:
     "",
     "When everything was last on disk, in Unix seconds: now.",
     group="server",
-    flags="fast",
+    flags="fast reads",
     differs="Flo is always durable",
 )
 def lastsave(session: RespSession, args: list[bytes]) -> Reply:

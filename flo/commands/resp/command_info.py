@@ -4,7 +4,7 @@ All of it follows from the table (flo.commands.resp.table), in the shape that Re
 only tell how several Redis servers share a request.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from flo.commands.resp import load_table, table
@@ -16,7 +16,7 @@ from flo.errors import BadRequest
 from flo.proto.resp import array, bulk, bulk_array, integer, mapping, simple, unordered
 from flo.store.pattern import read_pattern
 
-OWN_FLAGS = ("resets", "no_monitor")  # the server's own: no client knows them
+OWN_FLAGS = ("resets", "no_monitor", "reads")  # the server's own: no client knows them
 GROUP_CATEGORIES = {  # Redis's ACL categories, as far as the group decides
     "string": "string", "list": "list", "stream": "stream", "connection": "connection", "cluster": "connection",
     "transactions": "transaction", "generic": "keyspace",
@@ -48,14 +48,18 @@ class Entry(NamedTuple):
 
 
 def _entry(entry: Command) -> Entry:
-    flags = [flag for flag in entry.flags if flag not in OWN_FLAGS]
+    flags = _shown_flags(entry.flags)
     summary = entry.differs if entry.refused else entry.summary
     return Entry(entry.name.lower(), entry.arity, flags, entry.keys, entry.access, entry, entry.syntax, summary)
 
 
+def _shown_flags(flags: Iterable[str]) -> list[str]:
+    return [flag for flag in flags if flag not in OWN_FLAGS]
+
+
 def _sub_entry(entry: Command, word: bytes, sub: Sub) -> Entry:
     name = f"{entry.name}|{word.decode()}".lower()
-    return Entry(name, sub.arity, sub.flags.split(), sub.keys, sub.access, entry, sub.syntax, sub.summary)
+    return Entry(name, sub.arity, _shown_flags(sub.flags.split()), sub.keys, sub.access, entry, sub.syntax, sub.summary)
 
 
 def _find(words: list[bytes]) -> Entry | None:
@@ -232,12 +236,12 @@ def _docs(entry: Entry, v3: bool) -> bytes:
     flags="loading stale",
     differs="commands that are refused are not listed; flags and tips for several servers are left out",
     subcommands={
-        "COUNT": Sub(2, "", "Show how many commands there are.", "loading stale"),
-        "LIST": Sub(-2, "[FILTERBY MODULE name | ACLCAT category | PATTERN pattern]", "Show the commands' names.", "loading stale"),
-        "INFO": Sub(-2, "[name …]", "Show arities, flags and keys.", "loading stale"),
-        "DOCS": Sub(-2, "[name …]", "Show summaries and arguments.", "loading stale"),
-        "GETKEYS": Sub(-3, "command [argument …]", "Show which arguments of a command are keys.", "loading stale"),
-        "GETKEYSANDFLAGS": Sub(-3, "command [argument …]", "Show the keys, and what is done to them.", "loading stale"),
+        "COUNT": Sub(2, "", "Show how many commands there are.", "loading stale reads"),
+        "LIST": Sub(-2, "[FILTERBY MODULE name | ACLCAT category | PATTERN pattern]", "Show the commands' names.", "loading stale reads"),
+        "INFO": Sub(-2, "[name …]", "Show arities, flags and keys.", "loading stale reads"),
+        "DOCS": Sub(-2, "[name …]", "Show summaries and arguments.", "loading stale reads"),
+        "GETKEYS": Sub(-3, "command [argument …]", "Show which arguments of a command are keys.", "loading stale reads"),
+        "GETKEYSANDFLAGS": Sub(-3, "command [argument …]", "Show the keys, and what is done to them.", "loading stale reads"),
     },
 )
 def command_(session: RespSession, args: list[bytes]) -> Reply:

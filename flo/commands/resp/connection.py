@@ -18,14 +18,14 @@ NO_PASSWORD = "AUTH <password> called without any password configured for the de
 WRONG_PASSWORD = "WRONGPASS invalid username-password pair or user is disabled."
 
 
-@command("PING", -1, "[message]", "Answers PONG, or the message.", group="connection", flags="fast")
+@command("PING", -1, "[message]", "Answers PONG, or the message.", group="connection", flags="fast reads")
 def ping(session: RespSession, args: list[bytes]) -> Reply:
     if len(args) > 2:
         return wrong_arity("ping")
     return bulk(args[1]) if len(args) == 2 else b"+PONG\r\n"
 
 
-@command("ECHO", 2, "message", "Answers the message.", group="connection", flags="fast")
+@command("ECHO", 2, "message", "Answers the message.", group="connection", flags="fast reads")
 def echo(session: RespSession, args: list[bytes]) -> Reply:
     return bulk(args[1])
 
@@ -54,8 +54,7 @@ def reset(session: RespSession, args: list[bytes]) -> Reply:
     session.auto_ack, session.last_receipts = session.host.settings.auto_ack, []
     session.name = b""
     if session.monitoring:
-        session.monitoring = False
-        session.host.monitors.discard(session.peer)
+        session.stop_monitoring()
     session.set_authenticated(session.host.secret is None)
     if not session.authenticated:
         session.peer.owe_secret()
@@ -64,9 +63,9 @@ def reset(session: RespSession, args: list[bytes]) -> Reply:
 
 def _check_secret(session: RespSession, user: bytes, secret: bytes) -> tuple[Refusal | None, float]:
     """(the refusal, None if the secret is right; the seconds that the answer waits)."""
-    refused, seconds = judge(session.host, session.peer, secret, user)
+    refused, seconds, reads_only = judge(session.host, session.peer, secret, user)
     if refused is None:
-        session.set_authenticated(True)
+        session.set_authenticated(True, reads_only)
         return None, seconds
     return Worded(WRONG_PASSWORD) if isinstance(refused, Unauthorized) else refused, seconds
 
@@ -165,7 +164,7 @@ def _hello(session: RespSession, args: list[bytes], held: list[float]) -> bytes 
     "index",
     "Changes the connection's namespace, by its place in resp.databases.",
     group="connection",
-    flags="fast resets",
+    flags="fast resets reads",
     differs="only 0, the namespace `default`, unless the setting resp.databases names more; USE changes the namespace by its name",
 )
 def select(session: RespSession, args: list[bytes]) -> Reply:
@@ -178,7 +177,7 @@ def select(session: RespSession, args: list[bytes]) -> Reply:
     return OK
 
 
-@command("USE", 2, "namespace", "Changes the connection's namespace.", group="flo", since="flo 0.1", flags="fast resets")
+@command("USE", 2, "namespace", "Changes the connection's namespace.", group="flo", since="flo 0.1", flags="fast resets reads")
 def use(session: RespSession, args: list[bytes]) -> Reply:
     session.namespace = session.host.engine.namespace(args[1].decode("utf-8", "replace"))
     session.note_settings()
@@ -268,18 +267,18 @@ def _client_reply(session: RespSession, args: list[bytes]) -> bytes:
     differs="other subcommands are unknown; TRACKING ON is refused: Flo pushes nothing to caches; "
     "qbuf is the input that waits, without the request that is executed",
     subcommands={
-        "ID": Sub(2, "", "Show the connection's id.", "noscript loading stale"),
-        "SETNAME": Sub(3, "name", "Give the connection a name.", "noscript loading stale"),
-        "GETNAME": Sub(2, "", "Show the connection's name.", "noscript loading stale"),
-        "SETINFO": Sub(4, "LIB-NAME|LIB-VER value", "Tell which client library this is.", "noscript loading stale"),
-        "INFO": Sub(2, "", "Tell about the connection.", "noscript loading stale"),
-        "LIST": Sub(-2, "[TYPE type | ID id …]", "Tell about all connections.", "admin noscript loading stale"),
+        "ID": Sub(2, "", "Show the connection's id.", "noscript loading stale reads"),
+        "SETNAME": Sub(3, "name", "Give the connection a name.", "noscript loading stale reads"),
+        "GETNAME": Sub(2, "", "Show the connection's name.", "noscript loading stale reads"),
+        "SETINFO": Sub(4, "LIB-NAME|LIB-VER value", "Tell which client library this is.", "noscript loading stale reads"),
+        "INFO": Sub(2, "", "Tell about the connection.", "noscript loading stale reads"),
+        "LIST": Sub(-2, "[TYPE type | ID id …]", "Tell about all connections.", "admin noscript loading stale reads"),
         "KILL": Sub(-3, "address | option value …", "Close connections.", "admin noscript loading stale"),
-        "NO-EVICT": Sub(3, "ON|OFF", "Answer OK: Flo evicts no connections.", "admin noscript loading stale"),
-        "NO-TOUCH": Sub(3, "ON|OFF", "Answer OK: Flo keeps no last access.", "noscript loading stale"),
-        "REPLY": Sub(3, "ON|OFF|SKIP", "Suppress replies.", "noscript loading stale"),
-        "TRACKING": Sub(-3, "OFF", "Answer OK: Flo pushes no invalidations.", "noscript loading stale"),
-        "AUTOACK": Sub(3, "ON|OFF", "Let RPOP and BRPOP acknowledge as they deliver."),
+        "NO-EVICT": Sub(3, "ON|OFF", "Answer OK: Flo evicts no connections.", "admin noscript loading stale reads"),
+        "NO-TOUCH": Sub(3, "ON|OFF", "Answer OK: Flo keeps no last access.", "noscript loading stale reads"),
+        "REPLY": Sub(3, "ON|OFF|SKIP", "Suppress replies.", "noscript loading stale reads"),
+        "TRACKING": Sub(-3, "OFF", "Answer OK: Flo pushes no invalidations.", "noscript loading stale reads"),
+        "AUTOACK": Sub(3, "ON|OFF", "Let RPOP and BRPOP acknowledge as they deliver.", "reads"),
     },
 )
 def client(session: RespSession, args: list[bytes]) -> Reply:
@@ -372,6 +371,6 @@ def watch(session: RespSession, args: list[bytes]) -> Reply:
     return BadRequest(f"{MULTI_REFUSAL}")
 
 
-@command("UNWATCH", 1, "", "Answers OK: nothing is ever watched.", group="transactions", since="2.2.0", flags="fast")
+@command("UNWATCH", 1, "", "Answers OK: nothing is ever watched.", group="transactions", since="2.2.0", flags="fast reads")
 def unwatch(session: RespSession, args: list[bytes]) -> Reply:
     return OK

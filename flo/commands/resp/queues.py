@@ -265,7 +265,13 @@ def qack(session: RespSession, args: list[bytes]) -> Reply:
 
 
 @command(
-    "QLAST", 1, "", "The receipts of the last messages this connection took, as seq-attempt.", group="flo", since="flo 0.1", flags="fast"
+    "QLAST",
+    1,
+    "",
+    "The receipts of the last messages this connection took, as seq-attempt.",
+    group="flo",
+    since="flo 0.1",
+    flags="fast reads",
 )
 def qlast(session: RespSession, args: list[bytes]) -> Reply:
     return bulk_array(b"%d-%d" % receipt for receipt in session.last_receipts)

@@ -7,8 +7,9 @@ from typing import Any
 from flo.commands.host import KEYS_AT_ONCE, Host, Peer, client_line
 from flo.commands.resp import decode, load_table, table
 from flo.commands.runner import Call, Decoded, Job, Later, Reply, Session, Wait
+from flo.commands.secret import forbidden
 from flo.engine import Namespace
-from flo.errors import BadRequest, InternalError, Refusal
+from flo.errors import BadRequest, Forbidden, InternalError, Refusal
 from flo.proto import resp
 from flo.proto.resp import ProtocolError, RequestParser
 
@@ -139,7 +140,7 @@ class RespSession(Session):
 
     def rejects(self, e: Refusal, request: Any) -> bool:
         """See `Session`."""
-        return type(e) is Worded and e.rejected
+        return type(e) is Forbidden or (type(e) is Worded and e.rejected)
 
     def pieces(self, request: Any, reply: Any) -> list[bytes]:
         """See `Session`."""
@@ -164,6 +165,8 @@ class RespSession(Session):
             return self._unknown(args)
         if not self.authenticated and "no_auth" not in command.flags:
             return Worded("NOAUTH Authentication required.", rejected=True)
+        if self.reads_only and not command.reads(args):
+            return forbidden(f"the command {self.name_of(args).upper().replace('|', ' ')}")
         if self.refusing and command.name not in ("EXEC", "DISCARD", "RESET", "QUIT"):
             return Worded(f"ERR {MULTI_REFUSAL}", rejected=True)
         count = len(args)
@@ -231,16 +234,25 @@ class RespSession(Session):
         self.v3 = v3
         self.nil = resp.NIL3 if v3 else resp.NIL2
 
-    def set_authenticated(self, value: bool) -> None:
-        """The secret was given, or is owed again."""
+    def set_authenticated(self, value: bool, reads_only: bool = False) -> None:
+        """A secret was given, or is owed again."""
         self.authenticated = self.parser.authenticated = value
+        self.reads_only = reads_only
+        if reads_only and self.monitoring:
+            self.stop_monitoring()
         self.note_settings()
         if value:
             self.host.known(self.peer)
 
     def note_settings(self) -> None:
         """Work out again whether the session is `ordinary`."""
-        self.ordinary = self.authenticated and self.replies and not self.skip_next and not self.refusing and not self.namespace.deleted
+        plain = self.replies and not self.skip_next and not self.refusing and not self.namespace.deleted
+        self.ordinary = plain and self.authenticated and not self.reads_only
+
+    def stop_monitoring(self) -> None:
+        """Show this connection no requests of others any more."""
+        self.monitoring = False
+        self.host.monitors.discard(self.peer)
 
     # -- telling -----------------------------------------------------------------------------------
 

@@ -48,6 +48,13 @@ class Command(NamedTuple):
     subcommands: dict[bytes, Sub]  # by upper-case name; what is none of them never comes to the handler, nor does a wrong arity
     refused: bool  # answers with a sentence that says what to use instead
 
+    def reads(self, args: list[bytes]) -> bool:
+        """Whether a client with the read-only secret may send it: it only reads, or concerns nothing but the connection itself."""
+        word = args[1].upper() if self.subcommands and len(args) > 1 else b""
+        if word:
+            return word == b"HELP" or word not in self.subcommands or not READS.isdisjoint(self.subcommands[word].flags.split())
+        return self.refused or not READS.isdisjoint(self.flags) or bool(self.subcommands)  # without a subcommand it is refused anyway
+
     @property
     def resets(self) -> bool:
         """Whether it may change what the flat path keeps at hand: the session's state, or the stores themselves."""
@@ -59,6 +66,7 @@ SPELLINGS: dict[bytes, Command] = {}  # by the spellings clients use, upper and 
 # Of these, the ones that a session may execute without a look at anything but the number of arguments: (handler, fewest, most, name)
 PLAIN: dict[bytes, tuple[Handler, int, int, str]] = {}
 REFUSED_SUBCOMMANDS: dict[tuple[bytes, bytes], str] = {}  # by command and word, upper-case: the sentence that refuses it
+READS = frozenset(("readonly", "reads", "no_auth"))  # flags of what only reads, or concerns nothing but the connection itself
 MANY = 1 << 30  # arguments: no bound
 
 
@@ -78,7 +86,7 @@ def command(
     subcommands: dict[str, Sub] | None = None,
     refused: bool = False,
 ) -> Callable[[Handler], Handler]:
-    """Add a handler to the table. `flags` are Redis's (write, readonly, denyoom, fast, admin, no_auth, …) and `resets`. The
+    """Add a handler to the table. `flags` are Redis's (write, readonly, denyoom, fast, admin, no_auth, …), `resets`, and `reads`. The
     syntax of a command with subcommands is theirs; HELP comes by itself."""
 
     def add(handler: Handler) -> Handler:
