@@ -291,6 +291,25 @@ class Settings:
         'The sites whose pages may use the server: ["https://app.example.com"]. Pages of all others are refused, but its own.',
         name="origins",
     )
+    tls_cert_file: str = setting(
+        "",
+        parse_text,
+        "tls",
+        "A file with the server's certificate, and those between it and its authority, in PEM; TLS is then served on the same port. "
+        "Read again on SIGHUP.",
+        name="cert_file",
+    )
+    tls_key_file: str = setting(
+        "", parse_text, "tls", "A file with the certificate's key, in PEM, unencrypted; empty where cert_file holds it.", name="key_file"
+    )
+    tls_client_ca_file: str = setting(
+        "",
+        parse_text,
+        "tls",
+        "A file with the certificates of authorities, in PEM: who connects by TLS must show a certificate that one of them has signed.",
+        name="client_ca_file",
+    )
+    tls_only: bool = setting(False, parse_bool, "tls", "Close connections that do not begin with TLS, without an answer.", name="only")
     slowlog_slower_than: int = setting(
         10_000,
         parse_int(-1, 10**12),

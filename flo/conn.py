@@ -25,12 +25,15 @@ Small input is received into one buffer shared by all connections. A large argum
 from collections import deque
 from collections.abc import Callable, Sequence
 from time import monotonic
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from flo.loop import GONE, READ, WRITE, Reactor, Timer
 from flo.session import Session, SilentSession
 from flo.transport import Transport
 from flo.unsent import SEND_BYTES, Unsent
+
+if TYPE_CHECKING:
+    from ssl import SSLContext
 
 IDLE, HEADER, BODY, PROCESSING, WRITING, ENDING, CLOSING, LINGERING, CLOSED = range(9)
 STATE_NAMES = ("IDLE", "HEADER", "BODY", "PROCESSING", "WRITING", "ENDING", "CLOSING", "LINGERING", "CLOSED")
@@ -148,6 +151,12 @@ class Connection:
         self.session = session
         if not session.authenticated:
             self._time()
+
+    def encrypt(self, context: "SSLContext", received: bytes, opened: Callable[[], None]) -> None:
+        """Speak TLS from here on; `received` are its first bytes. `opened()` is called once the handshake has ended well."""
+        self._transport = self._transport.encrypted(context, received, opened)
+        self._receive_bytes, self._send = self._transport.receive, self._transport.send
+        self.owe_secret()  # and until then the client owes the handshake
 
     def owe_secret(self) -> None:
         """The secret is owed from now on, and must come within header_timeout."""

@@ -36,6 +36,8 @@ from flo.ual import descriptors
 from flo.ual.log import CLAIM_SECONDS, SEALED_OPEN_MAX, SYNC
 
 if TYPE_CHECKING:
+    from ssl import SSLContext
+
     from flo.commands.stats import Stats
 
 EXIT_LOG_FAILED = 74  # EX_IOERR: the log failed. The next start recovers exactly the durable data
@@ -86,6 +88,7 @@ class Server:
         self.settings = settings
         self.operator_log = operator_log
         self.secret, self.read_secret = read_secrets(settings)
+        self.tls = _tls_context(settings)
         self.guesses = Guesses()
         self.counters = Counters()
         self.tallies = Tallies()
@@ -158,7 +161,7 @@ class Server:
         self._clocks_at = 0.0  # monotonic; the next comparison of the clocks
         self._wall_ahead = 0.0  # ms that the wall clock is ahead of the monotonic clock
         self._compaction_asked: list[Answer] = []
-        self._compaction_wanted = False
+        self._compaction_wanted = self._reload_wanted = False
         self._control: Control | None = None
         self._after_commit: dict[Callable[[int], None], None] = {}
         self._wake_read, self._wake_write = socket.socketpair()
@@ -216,6 +219,8 @@ class Server:
             signal.signal(number, self._on_signal)
         signal.signal(signal.SIGPIPE, signal.SIG_IGN)
         signal.signal(signal.SIGUSR1, self._on_compact)
+        if self.tls is not None:  # else a server ends with its terminal, as other programs do
+            signal.signal(signal.SIGHUP, self._on_reload)
         signal.set_wakeup_fd(self._wake_write.fileno(), warn_on_full_buffer=False)
         self.reactor.register(self._wake_read.fileno(), READ, self._woken)
         self._open_control()
@@ -269,6 +274,19 @@ class Server:
 
     def _on_compact(self, _number: int, _frame: object) -> None:
         self._compaction_wanted = True
+
+    def _on_reload(self, _number: int, _frame: object) -> None:
+        self._reload_wanted = True
+
+    def _reload(self) -> None:
+        """Read the certificate again. Connections that are there go on with the old one."""
+        self._reload_wanted = False
+        try:
+            self.tls = _tls_context(self.settings)
+        except ConfigError as e:
+            self.log("error", f"SIGHUP: {e} The certificate that was read before is used on.")
+        else:
+            self.log("info", f"SIGHUP: read the certificate {self.settings.tls_cert_file} again")
 
     def _open_control(self) -> None:
         """Listen for `flo backup` and `flo compact`."""
@@ -338,6 +356,8 @@ class Server:
         try:
             if self.compactor.consider(self.engine.now):
                 self._compaction_wanted = True
+            if self._reload_wanted:
+                self._reload()
             if self._compaction_wanted:
                 self.compactor.give_way()
                 if not self.compactor.busy:
@@ -589,6 +609,17 @@ class Server:
         self._log_timer = None
         self.operator_log.catch_up()
         self._log_later()
+
+
+def _tls_context(settings: Settings) -> "SSLContext | None":
+    """What TLS is served with; None where no certificate is configured. Raises `ConfigError`."""
+    if settings.tls_cert_file:
+        from flo.tls import server_context  # not at every start: `ssl` takes 20 ms
+
+        return server_context(settings)
+    if settings.tls_only or settings.tls_key_file or settings.tls_client_ca_file:
+        raise ConfigError("tls.only, tls.key_file or tls.client_ca_file is set and tls.cert_file is not: name the certificate's file.")
+    return None
 
 
 def _share_descriptors(connections_max: int) -> tuple[int, int]:

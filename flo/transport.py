@@ -1,14 +1,18 @@
 """The socket as a connection sees it: bytes in, bytes out, whatever lies between them and the network.
 
-`PlainTransport` is TCP without encryption. Another one (TLS) has the same methods and may keep decrypted bytes that nobody has read yet:
-the poller does not know about these, so `readable` tells the connection, which asks for a turn by itself.
+`PlainTransport` is TCP without encryption. TLS (flo.tls) has the same methods and may keep decrypted bytes that nobody has read yet: the
+poller does not know about these, so `readable` tells the connection, which asks for a turn by itself.
 """
 
 import fcntl
 import socket
 import sys
+from collections.abc import Callable
 from termios import TIOCOUTQ
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from ssl import SSLContext
 
 
 class Transport(Protocol):
@@ -31,6 +35,9 @@ class Transport(Protocol):
 
     def send(self, data: bytes | memoryview, /) -> int:
         """Send the first bytes of `data`; returns their number. Raises `BlockingIOError` where the kernel takes none now."""
+
+    def encrypted(self, context: "SSLContext", received: bytes, opened: Callable[[], None], /) -> "Transport":
+        """TLS over the same socket, whose first bytes are `received`. `opened()` is called once the handshake has ended well."""
 
     def unacknowledged(self) -> int:
         """Bytes sent that the peer has not taken from the network yet; 0 where the system does not say."""
@@ -55,6 +62,12 @@ class PlainTransport:
         self.receive = sock.recv
         self.receive_into = sock.recv_into
         self.send = sock.send
+
+    def encrypted(self, context: "SSLContext", received: bytes, opened: Callable[[], None]) -> Transport:
+        """See `Transport`."""
+        from flo.tls import TlsTransport  # not at every start: `ssl` takes 20 ms
+
+        return TlsTransport(self._sock, context, received, opened)
 
     def unacknowledged(self) -> int:
         """See `Transport`."""

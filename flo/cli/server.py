@@ -93,9 +93,12 @@ def run_start(args: argparse.Namespace) -> int:
                 f"  data        {directory}: {held}; {engine.log.recovered_records} records read in {took:.2f} s",
                 f"  durability  {settings.durability}: {DURABILITY_TEXT[settings.durability]}",
                 f"  clients     {server.connection_limit} at once; {server.descriptor_limit} file descriptors",
-                f"  try         redis-cli{where_cli} -p {server.port} SET hello world",
+                f"  try         redis-cli{where_cli}{' --tls' if settings.tls_only else ''} -p {server.port} SET hello world",
                 "  stop        Ctrl-C",
             ]
+            if server.tls is not None:
+                also = "no connection is served without it" if settings.tls_only else "on the same port"
+                lines.insert(4, f"  tls         {also}; certificate {os.path.abspath(settings.tls_cert_file)}")
             if source:
                 lines.insert(1, f"  settings    {source}")
             operator_log.text("\n".join(map(escaped, lines)) + "\n")

@@ -14,6 +14,8 @@ from flo.operator_log import OperatorLog
 from flo.waits import Waits
 
 if TYPE_CHECKING:
+    from ssl import SSLContext
+
     from flo.commands.stats import Stats
 
 KEYS_AT_ONCE = 200  # a request of more is done in slices if keys may be on disk (10 us each) or expired (4 us each)
@@ -57,6 +59,9 @@ class Peer(Protocol):
 
     def push(self, data: bytes) -> None:
         """Send data that is no reply, such as a line of MONITOR."""
+
+    def encrypt(self, context: "SSLContext", received: bytes, opened: Callable[[], None]) -> None:
+        """Speak TLS from here on; `received` are its first bytes. `opened()` is called once the handshake has ended well."""
 
     def owe_secret(self) -> None:
         """Close the connection unless the client gives the secret in time."""
@@ -143,6 +148,7 @@ class Host(Protocol):
     secret: bytes | None
     read_secret: bytes | None  # with which clients may only read
     guesses: Guesses  # of the secret
+    tls: "SSLContext | None"  # with the certificate, if one is configured
     port: int
     run_id: str
     loading: bool  # the log is being read

@@ -89,11 +89,12 @@ PROTOCOLS: dict[Kind, Protocol] = {
 
 
 class FirstBytes(SilentSession):
-    """The session of a connection whose protocol is not known yet. It hands over to the protocol's session."""
+    """The session of a connection whose protocol is not known yet. It hands over to the protocol's session, perhaps within TLS."""
 
-    def __init__(self, host: Host, peer: Peer) -> None:
-        super().__init__(host.secret is None)
-        self._host, self.peer = host, peer
+    def __init__(self, host: Host, peer: Peer, encrypted: bool = False) -> None:
+        """`encrypted`: the bytes come out of TLS already."""
+        super().__init__(host.secret is None and (encrypted or not host.settings.tls_only))
+        self._host, self.peer, self._encrypted = host, peer, encrypted
 
     def feed(self, data: bytes, output_room: int) -> int:
         """Detect the protocol from the first bytes. Until it is known, only blank lines are taken."""
@@ -103,10 +104,14 @@ class FirstBytes(SilentSession):
             if not self.authenticated and len(data) > UNAUTHENTICATED_BYTES_MAX:
                 peer.kill()
             return blank
+        if kind is Kind.TLS and host.tls is not None and not self._encrypted:
+            self.authenticated = False  # the handshake is owed: it has the time that a secret has
+            peer.encrypt(host.tls, data[blank:], self._opened)
+            return len(data)
         protocol = PROTOCOLS.get(kind)
-        if protocol is None:
+        if protocol is None or (host.settings.tls_only and not self._encrypted):
             host.counters.unknown_protocol += 1
-            host.log("debug", f"closed a connection that speaks {kind.name}", peer=peer.address, first=data[:16].hex())
+            host.log("debug", f"closed a connection that begins with {kind.name}", peer=peer.address, first=data[:16].hex())
             peer.kill()
             return len(data)
         if self.authenticated:  # else the connection stays a newcomer until it has given the secret
@@ -121,5 +126,11 @@ class FirstBytes(SilentSession):
     def _proceed(self) -> "FirstBytes | None":
         if self._host.loading:
             return None
-        anew = self.peer.session = FirstBytes(self._host, self.peer)
+        anew = self.peer.session = FirstBytes(self._host, self.peer, self._encrypted)
         return anew
+
+    def _opened(self) -> None:
+        """The handshake has ended well: what is within TLS is told apart by its first bytes too."""
+        self._encrypted, self.authenticated = True, self._host.secret is None
+        if not self.authenticated:
+            self.peer.owe_secret()

@@ -4,6 +4,7 @@ import tempfile
 import types
 from collections.abc import Callable
 from pathlib import Path
+from ssl import SSLContext
 from typing import Any
 
 from flo.commands.guesses import Guesses
@@ -39,6 +40,9 @@ class FakePeer:
 
     def wake(self) -> None:
         """There is no connection to go on with."""
+
+    def encrypt(self, context: Any, received: bytes, opened: Callable[[], None]) -> None:
+        raise AssertionError("no fake host has a certificate")
 
     def owe_secret(self) -> None:
         """No time passes here."""
@@ -78,6 +82,7 @@ class FakeHost:
         self.tallies = Tallies()
         self.secret: bytes | None = None
         self.read_secret: bytes | None = None
+        self.tls: SSLContext | None = None
         self.guesses = Guesses()
         self.port, self.run_id, self.loading = 1, "0" * 40, False
         self.progress = Progress()

@@ -1,0 +1,212 @@
+"""TLS on the port (SPEC section 8): the server's certificate, and the transport of an encrypted connection.
+
+OpenSSL never sees the socket: it reads and writes memory (`ssl.MemoryBIO`), and the reactor's connection moves the bytes. This module is
+imported only where a certificate is configured, because `ssl` takes 20 ms.
+"""
+
+import socket
+import ssl
+from collections.abc import Callable
+from contextlib import suppress
+from typing import TypeVar, cast
+
+from flo.config import Settings
+from flo.errors import ConfigError
+from flo.transport import PlainTransport, Transport
+
+T = TypeVar("T")
+
+RECEIVE_BYTES = 64 << 10  # of ciphertext at once: a few records, decrypted in 0.1 ms
+SEND_BYTES = 128 << 10  # of plaintext encrypted at once; the kernel takes about so much
+# What may wait to be sent while the peer sends and does not read. A handshake's answers are 8 KiB at most; only a peer that makes TLS
+# itself answer again and again, by renegotiations that are refused, comes past it
+OWED_BYTES_MAX = 64 << 10
+PROTOCOLS = ["http/1.1"]  # of ALPN: a browser would ask for HTTP/2 else. Clients of the other protocols name none
+
+
+def server_context(settings: Settings) -> ssl.SSLContext:
+    """The server's side, from the files that the settings name. Raises `ConfigError`."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION | ssl.OP_CIPHER_SERVER_PREFERENCE
+    context.set_alpn_protocols(PROTOCOLS)
+    certificate, key = settings.tls_cert_file, settings.tls_key_file or settings.tls_cert_file
+    _check_readable("tls.cert_file", certificate)
+    _check_readable("tls.key_file", key)
+    try:
+        context.load_cert_chain(certificate, key, password=_refuse_password)
+    except (ssl.SSLError, OSError) as e:
+        raise ConfigError(f"the certificate {certificate} with the key {key} cannot be used: {_reason(e)}.") from None
+    authority = settings.tls_client_ca_file
+    if authority:
+        _check_readable("tls.client_ca_file", authority)
+        try:
+            context.load_verify_locations(authority)
+        except (ssl.SSLError, OSError) as e:
+            raise ConfigError(f"tls.client_ca_file {authority} cannot be used: {_reason(e)}.") from None
+        context.verify_mode = ssl.CERT_REQUIRED
+    return context
+
+
+def _refuse_password() -> str:
+    """Of an encrypted key: OpenSSL would ask the terminal for it."""
+    raise ConfigError("the key of the certificate is encrypted, and nobody is there to ask for its password; write it unencrypted.")
+
+
+def _check_readable(name: str, path: str) -> None:
+    """OpenSSL's own errors do not say which file it is."""
+    try:
+        with open(path, "rb"):
+            pass
+    except OSError as e:
+        raise ConfigError(f"{name} {path} cannot be read: {e.strerror}.") from None
+
+
+def _reason(e: OSError) -> str:
+    if isinstance(e, ssl.SSLError) and e.reason == "KEY_VALUES_MISMATCH":
+        return "the key is not the certificate's"
+    if isinstance(e, ssl.SSLError):
+        return f"it is no PEM file of that kind ({e.reason or e.args[-1]})"
+    return str(e.strerror)
+
+
+class TlsTransport:
+    """One encrypted connection (flo.transport.Transport). What a call encrypts and the kernel does not take is kept here.
+
+    `send` then counts all but the last byte as sent, so that the connection has something unsent, waits until the kernel takes more, and
+    calls again: that last byte is encrypted already, and counts once everything has gone.
+    """
+
+    # fmt: off
+    __slots__ = (
+        "_encrypted", "_incoming", "_is_open", "_is_over", "_last_encrypted", "_opened", "_outgoing", "_sock", "_tls", "descriptor",
+        "readable",
+    )
+    # fmt: on
+
+    def __init__(self, sock: socket.socket, context: ssl.SSLContext, received: bytes, opened: Callable[[], None]) -> None:
+        """`received` are the first bytes from the client. `opened()` is called once the handshake has ended well."""
+        self._sock = sock
+        self.descriptor = sock.fileno()
+        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
+        self._incoming.write(received)
+        self._opened = opened
+        self._is_open = self._is_over = False
+        self._encrypted = memoryview(b"")  # what the kernel has not taken
+        self._last_encrypted = 0  # 1 if the first byte of the next `send` is in there
+        self.readable = True  # whether a call without an event may find something
+
+    # -- receiving ---------------------------------------------------------------------------------
+
+    def receive(self, size: int, /) -> bytes:
+        """See `Transport`."""
+        self._take(size)
+        pieces: list[bytes] = []
+        while piece := self._decrypted(lambda: self._tls.read(size), b""):
+            pieces.append(piece)
+        if piece is None and not pieces:
+            raise BlockingIOError
+        if piece is not None and pieces:  # the input ends behind these: the kernel says so again, with an event
+            with suppress(OSError):
+                self._sock.shutdown(socket.SHUT_RD)
+        return b"".join(pieces)
+
+    def receive_into(self, room: memoryview, /) -> int:
+        """See `Transport`."""
+        if self._is_over:
+            return self._sock.recv_into(room)
+        if not self.readable:
+            self._take(RECEIVE_BYTES)
+        self.readable, count = True, 0
+        while count < len(room):
+            left = room[count:]
+            more = self._decrypted(lambda: cast(int, self._tls.read(len(left), left)), 0)  # noqa: B023  called at once
+            if more is None:
+                self.readable = False
+                if not count:
+                    raise BlockingIOError
+                break
+            if not more:
+                break
+            count += more
+        return count
+
+    def _take(self, size: int) -> None:
+        data = self._sock.recv(size)
+        if data:
+            self._incoming.write(data)
+        else:
+            self._incoming.write_eof()
+
+    def _decrypted(self, read: Callable[[], T], end: T) -> T | None:
+        """What `read()` gives; `end` at the end of the input, None where no whole record has come. Raises `OSError`."""
+        try:
+            if not self._is_open:
+                self._tls.do_handshake()
+                self._is_open = True
+                opened, self._opened = self._opened, _nothing  # it knows the connection: a cycle
+                opened()
+            return read()
+        except ssl.SSLWantReadError:
+            return None
+        except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
+            return end
+        finally:
+            if not self._flush() and len(self._encrypted) + self._outgoing.pending > OWED_BYTES_MAX:
+                raise ConnectionAbortedError("the peer has TLS answer it, and does not read the answers")
+
+    # -- sending -----------------------------------------------------------------------------------
+
+    def send(self, data: bytes | memoryview, /) -> int:
+        """See `Transport`."""
+        if not self._flush():
+            raise BlockingIOError
+        ahead, self._last_encrypted = self._last_encrypted, 0
+        rest = memoryview(data)[ahead : ahead + SEND_BYTES]
+        if rest:
+            self._tls.write(rest)
+        sent = ahead + len(rest)
+        if not self._flush():
+            self._last_encrypted = 1
+            sent -= 1
+        return sent
+
+    def _flush(self) -> bool:
+        """Send what is encrypted; returns whether the kernel has taken all."""
+        while self._encrypted or self._outgoing.pending:
+            if not self._encrypted:
+                self._encrypted = memoryview(self._outgoing.read())
+            try:
+                sent = self._sock.send(self._encrypted)
+            except BlockingIOError:
+                return False
+            self._encrypted = self._encrypted[sent:]
+        return True
+
+    # -- the rest ----------------------------------------------------------------------------------
+
+    def unacknowledged(self) -> int:
+        """See `Transport`."""
+        return PlainTransport(self._sock).unacknowledged()
+
+    def end_output(self) -> None:
+        """See `Transport`."""
+        self._is_over = True  # what the peer still sends is read, and not looked at
+        with suppress(ssl.SSLError):  # its own farewell has not come
+            self._tls.unwrap()
+        self._flush()
+        self._sock.shutdown(socket.SHUT_WR)
+
+    def close(self) -> None:
+        """See `Transport`."""
+        self._opened = _nothing
+        self._sock.close()
+
+    def encrypted(self, context: ssl.SSLContext, received: bytes, opened: Callable[[], None]) -> Transport:
+        """See `Transport`."""
+        raise AssertionError("there is no TLS within TLS")
+
+
+def _nothing() -> None:
+    """Nobody is to be told."""
