@@ -32,7 +32,8 @@ ARROWS = {
     "config": {"ual", "errors"},
     "waits": set[str](),
     "loop": {"waits"},
-    "transport": set[str](),
+    "transport": {"tls"},  # where TLS is spoken
+    "tls": {"transport", "config", "errors"},
     "unsent": set[str](),
     "session": set[str](),
     "conn": {"loop", "session", "transport", "unsent"},
@@ -40,7 +41,21 @@ ARROWS = {
     "control": {"errors"},
     "commands": {"proto", "operations", "engine", "errors", "config", "session", "store", "ual", "waits", "operator_log"},
     "server": {
-        *("loop", "transport", "conn", "compactor", "control", "commands", "proto", "engine", "config", "errors", "operator_log", "ual"),
+        *(
+            "loop",
+            "transport",
+            "tls",
+            "conn",
+            "compactor",
+            "control",
+            "commands",
+            "proto",
+            "engine",
+            "config",
+            "errors",
+            "operator_log",
+            "ual",
+        ),
     },
     "systemd": {"errors"},
     "cli": {

@@ -57,7 +57,7 @@ class Wait:
     copies.
     """
 
-    __slots__ = ("_answer", "_cancels", "_holds", "_over", "_session", "request")
+    __slots__ = ("_answer", "_cancels", "_change", "_holds", "_over", "_session", "request")
 
     def __init__(self, session: "Session", request: Any, milliseconds: float, answer: Callable[[], Any]) -> None:
         """Wait for `milliseconds`, 0 for as long as it takes. When the wait is over, `answer()` gives what a handler would, or raises.
@@ -72,6 +72,7 @@ class Wait:
         self._session = session
         self.request = request
         self._answer = answer
+        self._change: Callable[[Any], Any] | None = None
         self._holds = session.in_order
         self._cancels: list[Callable[[], None]] = []
         self._over = False
@@ -85,6 +86,10 @@ class Wait:
     def ends_with(self, cancel: Callable[[], None]) -> None:
         """`cancel` takes back something that was asked for, when the wait ends. Harmless where that has come."""
         self._cancels.append(cancel)
+
+    def change(self, change: Callable[[Any], Any]) -> None:
+        """Have `change` make the answer out of what the wait gives."""
+        self._change = change
 
     @property
     def over(self) -> bool:
@@ -118,9 +123,10 @@ class Wait:
         """What a handler would give."""
         answer, self._answer = self._answer, _nothing  # it knows the session: a cycle, and nothing collects those
         try:
-            return answer()
+            made = answer()
         except Refusal as e:
             return e
+        return made if self._change is None else self._change(made)
 
     def end(self) -> None:
         """Wait no more."""

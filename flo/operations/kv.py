@@ -73,8 +73,8 @@ class KeyOperations(Operations):
         reads=True,
         http=Http("GET kv/{ns}/keys/{key}"),
     )
-    def get(self, key: Text) -> Entry | None:
-        """The key's (version, value); None if the key is missing."""
+    def get(self, key: Text, *, clip: int | None = None) -> Entry | None:
+        """The key's (version, value); None if the key is missing. `clip` is the most bytes of the value."""
 
     @another("kv_get", timeout_ms="wait")
     def wait(self, key: Text, timeout_ms: int = 0) -> Entry | None:
@@ -149,8 +149,18 @@ class KeyOperations(Operations):
         reads=True,
         http=Http("GET kv/{ns}/keys", "items"),
     )
-    def scan_page(self, prefix: Text = b"", *, limit: int | None = None, cursor: Text = b"", keys_only: bool = False) -> Page:
-        """One page of the keys with a prefix, ascending."""
+    def scan_page(
+        self,
+        prefix: Text = b"",
+        *,
+        limit: int | None = None,
+        cursor: Text = b"",
+        keys_only: bool = False,
+        pattern: Text = b"",
+        clip: int | None = None,
+    ) -> Page:
+        """One page of the keys with a prefix, ascending. With a `pattern`, as Redis's KEYS has them, only those of `limit` keys that match
+        it. `clip` is the most bytes of each value."""
 
     @operation(
         "kv_batch_put",
@@ -176,8 +186,8 @@ class KeyOperations(Operations):
         reads=True,
         http=Http("GET kv/{ns}/keys/{key}/history", "items"),
     )
-    def history(self, key: Text, limit: int | None = None) -> list[HistoryItem]:
-        """The key's versions, newest first."""
+    def history(self, key: Text, limit: int | None = None, *, clip: int | None = None) -> list[HistoryItem]:
+        """The key's versions, newest first. `clip` is the most bytes of each value."""
 
     @operation(
         "kv_cas",

@@ -29,6 +29,8 @@ OPTIONS: tuple[Option, ...] = (
     Option(0x19, "path", "bytes", "a JSON path; `$`, the document, if absent"),
     Option(0x1A, "max_attempts", "u32", "deliveries after which a message that fails becomes a dead letter; 0 for never", metavar="N"),
     Option(0x1B, "keep_ttl", "empty", "keep the key's deadline"),
+    Option(0x1C, "pattern", "bytes", "only keys that match, as Redis's KEYS; limit is then how many keys are looked at", absent=b""),
+    Option(0x1D, "clip", "u32", "the most bytes of each value in the answer; the rest is left out", metavar="BYTES"),
     Option(0x20, "start", "id", "from this id on, included", metavar="ID"),
     Option(0x21, "end", "id", "up to this id, included", metavar="ID"),
     Option(0x22, "tail", "empty", "only new records"),

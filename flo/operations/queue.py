@@ -157,8 +157,8 @@ class QueueOperations(Operations):
         reads=True,
         http=Http("GET queues/{ns}/{key}/messages", "messages"),
     )
-    def peek(self, queue: Text, limit: int | None = None) -> list[Message]:
-        """The ready messages, in the order of their delivery."""
+    def peek(self, queue: Text, limit: int | None = None, *, clip: int | None = None) -> list[Message]:
+        """The ready messages, in the order of their delivery. `clip` is the most bytes of each."""
 
     @operation(
         "queue_touch",
@@ -191,8 +191,8 @@ class QueueOperations(Operations):
         reads=True,
         http=Http("GET queues/{ns}/{key}/dlq", "messages"),
     )
-    def dead_letters(self, queue: Text, limit: int | None = None) -> list[Message]:
-        """Dead letters, oldest first."""
+    def dead_letters(self, queue: Text, limit: int | None = None, *, clip: int | None = None) -> list[Message]:
+        """Dead letters, oldest first. `clip` is the most bytes of each."""
 
     @operation(
         "queue_dlq_requeue",

@@ -99,9 +99,10 @@ class StreamOperations(Operations):
         tail: bool = False,
         limit: int | None = None,
         block: int | None = None,
+        clip: int | None = None,
     ) -> list[StreamRecord]:
         """Up to `limit` records (100) by id, both ends included. `tail` reads only new records; `block` is how many ms to wait for the
-        first, 0 for ever."""
+        first, 0 for ever; `clip` is the most bytes of each."""
 
     @operation(
         "stream_create",
@@ -228,10 +229,18 @@ class StreamOperations(Operations):
         http=Http("POST streams/{ns}/{key}/groups/{group}/read", "records"),
     )
     def group_read(
-        self, stream: Text, group: Text, consumer: Text, *, limit: int | None = None, block: int | None = None, no_ack: bool = False
+        self,
+        stream: Text,
+        group: Text,
+        consumer: Text,
+        *,
+        limit: int | None = None,
+        block: int | None = None,
+        no_ack: bool = False,
+        clip: int | None = None,
     ) -> list[StreamRecord]:
         """Deliver up to `limit` records (100) to a consumer. `block` is how many ms to wait for the first, 0 for ever; `no_ack`
-        acknowledges the records as they are delivered."""
+        acknowledges the records as they are delivered; `clip` is the most bytes of each."""
 
     @operation(
         "stream_group_ack",

@@ -35,3 +35,16 @@ def unpack(data: bytes) -> list[bytes]:
     if at != len(data):
         raise ValueError(f"{len(data) - at} bytes are left over behind the fields")
     return fields
+
+
+def unpack_clipped(data: bytes) -> list[bytes]:
+    """Names and values in turn, as far as they are in `data`, the beginning of a list; the last value may be cut."""
+    fields: list[bytes] = []
+    at = _COUNT.size
+    while True:
+        for length in (_NAME, _VALUE):
+            start = at + length.size
+            if start > len(data):
+                return fields[: len(fields) & ~1]
+            at = start + length.unpack_from(data, at)[0]
+            fields.append(data[start:at])

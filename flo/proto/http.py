@@ -13,6 +13,7 @@ closed; where the RFC lets a server be lenient (a bare LF, white space around na
 
 import re
 from collections.abc import Callable, Iterable
+from functools import lru_cache
 from typing import NamedTuple
 
 from flo.errors import FloError
@@ -23,6 +24,9 @@ FIELDS_MAX = 100  # fields in a header: Apache's own bound, and http.client's
 PARAMETERS_MAX = 100  # in a query
 LENGTH_DIGITS_MAX = 18  # of a Content-Length: it fits 64 bits, and Python's int() refuses texts of thousands of digits
 SIZE_LINE_BYTES_MAX = 18  # of a chunk's size without extensions: 16 digits, CR, LF
+WHOLE_DIGITS_MAX = 7  # of the Content-Length of a body that comes with its head: less than is received at once
+HEADERS_CACHED = 256  # headers that are kept, for requests that have the same one, …
+CACHED_BYTES_MAX = 1024  # … if they are so short
 FIELD_OVERHEAD_BYTES = 200  # of a field of a header: two bytes objects and their place in a dict, besides the text
 
 METHODS = {word.encode(): word for word in ("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE")}
@@ -31,6 +35,11 @@ METHODS = {word.encode(): word for word in ("GET", "HEAD", "POST", "PUT", "DELET
 SINGLE = frozenset(
     b"host content-length content-type content-range authorization range if-range if-modified-since if-unmodified-since origin "
     b"sec-fetch-site sec-fetch-mode sec-websocket-key sec-websocket-version idempotency-key access-control-request-method".split()
+)
+# What says how to answer, besides Host and the body's length
+TELLING = frozenset(
+    b"authorization content-type expect idempotency-key if-match if-none-match if-range origin range sec-fetch-site transfer-encoding "
+    b"connection upgrade access-control-request-method".split()
 )
 
 CRLF = b"\r\n"
@@ -63,6 +72,16 @@ class HttpError(FloError):
         self.close = close
 
 
+class Headers(dict[bytes, bytes]):
+    """The fields of a request by their names in lower case. Shared by all requests with the same header, so never changed."""
+
+    __slots__ = ("plain",)
+
+    def __init__(self, fields: Iterable[tuple[bytes, bytes]] = ()) -> None:
+        super().__init__(fields)
+        self.plain = TELLING.isdisjoint(self)  # nothing in it but Host and the body's length says how to answer
+
+
 class Request(NamedTuple):
     """One request. `path` and `query` are as they came, escapes and all; `version` is the minor one, 0 or 1. The names in `headers` are in
     lower case. `keep_alive`: the client may send another request on this connection."""
@@ -71,7 +90,7 @@ class Request(NamedTuple):
     path: bytes
     query: bytes
     version: int
-    headers: dict[bytes, bytes]
+    headers: Headers
     body: bytes
     keep_alive: bool
 
@@ -185,6 +204,28 @@ class RequestReader:
             request, at = self._parse_chunks(data, at)
         return request, at
 
+    def whole(self, data: bytes, at: int) -> tuple[Request | None, int]:
+        """The request in `data` from offset `at`, if all of it is there, framed as usual, and none is under way: then nothing is kept.
+        Otherwise None: `parse` says what it is."""
+        end = data.find(HEAD_END, at, at + HEAD_BYTES_MAX) + 4
+        if end < 4 or data.startswith((b"\r", b"\n"), at):
+            return None, at
+        try:
+            head = _parse_head(data[at:end])
+        except HttpError:
+            return None, at
+        headers = head.headers
+        if not headers.plain and (b"transfer-encoding" in headers or b"expect" in headers):
+            return None, at
+        length = headers.get(b"content-length")
+        if length is None:
+            return head, end
+        size = int(length) if length.isdigit() and len(length) <= WHOLE_DIGITS_MAX else 0
+        if not size or end + size > len(data):
+            return None, at
+        method, path, query, version, _, _, keep_alive = head
+        return Request(method, path, query, version, headers, data[end : end + size], keep_alive), end + size
+
     def _skip_empty_line(self, data: bytes, at: int) -> int:
         """Where the request begins, if an empty line may be at `at`: one is allowed (RFC 9112 section 2.2)."""
         if not self._empty_line and data[at : at + 2] == CRLF:
@@ -277,19 +318,12 @@ class RequestReader:
 def _parse_head(head: bytes) -> Request:
     """The request in a head, its empty line included; without its body."""
     line = _REQUEST_LINE.match(head)
-    fields = _FIELDS.findall(head, line.end()) if line else []
-    if line is None or len(fields) != head.count(b"\n") - 2:
+    if line is None:
         raise _malformed(head)
-    if len(fields) > FIELDS_MAX:
-        raise HttpError(431, f"the header has {len(fields)} fields; at most {FIELDS_MAX} are allowed", close=True)
-    headers: dict[bytes, bytes] = {}
-    for name, value in fields:
-        name, value = name.lower(), value.rstrip()
-        if name in headers:
-            if name in SINGLE:
-                raise _bad(f"the header has {name.decode()} twice; send one")
-            value = headers[name] + b", " + value
-        headers[name] = value
+    fields = head[line.end() - 1 :]
+    headers = _headers(fields) if len(fields) <= CACHED_BYTES_MAX else _headers.__wrapped__(fields)
+    if headers is None:
+        raise _malformed(head)
     word, target, minor = line.groups()
     method = METHODS.get(word)
     if method is None:
@@ -302,7 +336,7 @@ def _parse_head(head: bytes) -> Request:
     elif not _HOST.fullmatch(host):
         raise _bad(f"the Host {_shown(host)} is not a name or an address with an optional port")
     if target[0] != 0x2F and not (target == b"*" and method == "OPTIONS"):
-        target = _origin_form(target, headers)
+        target, headers = _origin_form(target, headers)
     path, _, query = target.partition(b"?")
     keep_alive = version == 1
     if b"connection" in headers:
@@ -311,17 +345,38 @@ def _parse_head(head: bytes) -> Request:
     return Request(method, path, query, version, headers, b"", keep_alive)
 
 
-def _origin_form(target: bytes, headers: dict[bytes, bytes]) -> bytes:
-    """Path and query of an absolute target such as http://host/path (RFC 9112 section 3.2.2). Its host becomes the Host."""
+@lru_cache(HEADERS_CACHED)
+def _headers(lines: bytes) -> Headers | None:
+    """The fields in the lines of a header, with the LF before them and the empty line behind; None if they are not well formed. Clients
+    send the same header again and again."""
+    fields = _FIELDS.findall(lines, 1)
+    if len(fields) != lines.count(b"\n") - 2:
+        return None
+    if len(fields) > FIELDS_MAX:
+        raise HttpError(431, f"the header has {len(fields)} fields; at most {FIELDS_MAX} are allowed", close=True)
+    headers: dict[bytes, bytes] = {}
+    for name, value in fields:
+        name, value = name.lower(), value.rstrip()
+        if name in headers:
+            if name in SINGLE:
+                raise _bad(f"the header has {name.decode()} twice; send one")
+            value = headers[name] + b", " + value
+        headers[name] = value
+    return Headers(headers.items())
+
+
+def _origin_form(target: bytes, headers: Headers) -> tuple[bytes, Headers]:
+    """(path and query, header) of an absolute target such as http://host/path (RFC 9112 section 3.2.2). Its host becomes the Host."""
     found = _ABSOLUTE.fullmatch(target)
     if found is None:
         raise _bad("the request's target must begin with / or http:// (an asterisk is for OPTIONS, a bare host for CONNECT)")
     authority, rest = found.groups()
     if not _HOST.fullmatch(authority):
         raise _bad(f"the target's host {_shown(authority)} is not a name or an address with an optional port")
-    if headers.setdefault(b"host", authority).lower() != authority.lower():
-        raise _bad(f"the target's host {_shown(authority)} is not the header's Host {_shown(headers[b'host'])}; they must agree")
-    return rest if rest[:1] == b"/" else b"/" + rest
+    host = headers.get(b"host", authority)
+    if host.lower() != authority.lower():
+        raise _bad(f"the target's host {_shown(authority)} is not the header's Host {_shown(host)}; they must agree")
+    return rest if rest[:1] == b"/" else b"/" + rest, Headers({**headers, b"host": host}.items())
 
 
 def _body_length(head: Request) -> int:
@@ -411,7 +466,7 @@ def split_path(path: bytes) -> list[bytes]:
     """The segments of a request's path, each decoded once after the split; so a segment may have a slash, or any other byte. A plus is a
     plus. Raises `HttpError`."""
     segments = path[1:].split(b"/")
-    return [_unescape(segment) for segment in segments] if b"%" in path else segments
+    return [unescape(segment) for segment in segments] if b"%" in path else segments
 
 
 def split_query(query: bytes) -> dict[bytes, list[bytes]]:
@@ -423,11 +478,12 @@ def split_query(query: bytes) -> dict[bytes, list[bytes]]:
     for parameter in query.replace(b"+", b" ").split(b"&"):
         if parameter:
             name, _, value = parameter.partition(b"=")
-            found.setdefault(_unescape(name), []).append(_unescape(value))
+            found.setdefault(unescape(name), []).append(unescape(value))
     return found
 
 
-def _unescape(text: bytes) -> bytes:
+def unescape(text: bytes) -> bytes:
+    """A segment of a path, or a part of a query, without its escapes. Raises `HttpError`."""
     if b"%" not in text:
         return text
     bad = _BAD_ESCAPE.search(text)
@@ -479,36 +535,41 @@ NO_BODY = frozenset((101, 204, 304))  # a response with such a status has no bod
 Fields = Iterable[tuple[bytes, bytes]]
 
 
-def response_head(status: int, fields: Fields, length: int | None, *, date: bytes, keep_alive: bool = True, version: int = 1) -> bytes:
+def response_head(status: int, fields: Fields, length: int | None, *, common: bytes, keep_alive: bool = True, version: int = 1) -> bytes:
     """The head of a response to a client of HTTP/1.`version`, whose body of `length` bytes follows. None: the body's length is not known.
-    It follows in chunks; to HTTP/1.0 as it is, and its end is the connection's. `date` is the present time as in RFC 9110 section 5.6.7.
-    Raises ValueError for a field that would be more than one line."""
-    lines = [_STATUS_LINES[status], b"Date: %b\r\n" % date]
-    lines += [b"%b: %b\r\n" % field for field in fields]
+    It follows in chunks; to HTTP/1.0 as it is, and its end is the connection's. `common` are lines that all responses have, the Date among
+    them (`lines_of`). Raises ValueError for a field that would be more than one line."""
+    end = b""
     if status not in NO_BODY:
         if length is not None:
-            lines.append(b"Content-Length: %d\r\n" % length)
+            end = b"Content-Length: %d\r\n" % length
         elif version:
-            lines.append(b"Transfer-Encoding: chunked\r\n")
+            end = b"Transfer-Encoding: chunked\r\n"
         else:
             keep_alive = False
     if not keep_alive:
-        lines.append(b"Connection: close\r\n")
+        end += b"Connection: close\r\n"
     elif not version:
-        lines.append(b"Connection: keep-alive\r\n")
-    head = b"".join(lines)
-    if not head.count(b"\r") == head.count(b"\n") == len(lines) or b"\0" in head:
-        raise ValueError(f"a field of this response has a CR, an LF or a NUL: {_shown(head)}")
-    return head + CRLF
+        end += b"Connection: keep-alive\r\n"
+    return b"%b%b%b%b\r\n" % (_STATUS_LINES[status], common, lines_of(fields), end)
+
+
+def lines_of(fields: Fields) -> bytes:
+    """Fields as they stand in a head. Raises ValueError for one that would be more than one line."""
+    lines = [b"%b: %b\r\n" % field for field in fields]
+    text = b"".join(lines)
+    if not text.count(b"\r") == text.count(b"\n") == len(lines) or b"\0" in text:
+        raise ValueError(f"a field of this response has a CR, an LF or a NUL: {_shown(text)}")
+    return text
 
 
 def response(
-    status: int, fields: Fields, body: bytes, *, date: bytes, head_only: bool = False, keep_alive: bool = True, version: int = 1
+    status: int, fields: Fields, body: bytes, *, common: bytes, head_only: bool = False, keep_alive: bool = True, version: int = 1
 ) -> bytes:
     """A whole response. `head_only`: it answers HEAD, so the body is left out. The rest as in `response_head`."""
     if body and status in NO_BODY:
         raise ValueError(f"a response of status {status} has no body; {len(body)} bytes were given")
-    head = response_head(status, fields, len(body), date=date, keep_alive=keep_alive, version=version)
+    head = response_head(status, fields, len(body), common=common, keep_alive=keep_alive, version=version)
     return head if head_only else head + body
 
 

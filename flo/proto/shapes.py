@@ -77,6 +77,20 @@ class Shape:
         assert group is not None
         return [(name, kind) for name, kind, _ in group.items]
 
+    def clip(self, data: bytes, most: int) -> bytes:
+        """What `data` encodes, with each blob and a last item that is all that is left cut to `most` bytes."""
+        values = list(self.decode(data))
+        for at, (_, kind, group) in enumerate(self.items):
+            if kind in ("blob", "rest"):
+                values[at] = values[at][:most]
+            elif group is not None:
+                blobs = [place for place, (_, each, _) in enumerate(group.items) if each == "blob"]
+                values[at] = [
+                    item[:most] if type(item) is bytes else tuple(v[:most] if place in blobs else v for place, v in enumerate(item))
+                    for item in values[at]
+                ]
+        return self.pack(*values)
+
     def encode(self, *values: Any) -> bytes:
         """The bytes of `values`. Raises `BadRequest` for a value that does not fit its type."""
         assert len(values) == len(self.items), f"{self.text!r} has {len(self.items)} values, not {len(values)}"

@@ -31,7 +31,9 @@ NUMBERS = ("5", 1.5, True, b"5", [5])  # what is no number
 
 # What each parameter is called, and something that it takes. Everything that a program can call is called with these, but for one argument.
 GOOD: dict[str, Any] = {
-    **dict.fromkeys(("key", "name", "queue", "stream", "source", "target", "group", "consumer", "dedup", "prefix", "cursor", "view"), "a"),
+    **dict.fromkeys(
+        ("key", "name", "queue", "stream", "source", "target", "group", "consumer", "dedup", "prefix", "cursor", "view", "pattern"), "a"
+    ),
     **dict.fromkeys(("value", "payload", "text"), "1"),
     "path": "$",
     "keys": ["a"],
@@ -59,14 +61,28 @@ NAMES = {
         "prefix",
         "cursor",
         "dedup",
-        "view",
+        *("view", "pattern"),
     )
 }
 LISTS = {"keys", "names", "payloads"}
 COUNTS = {
     *("ttl", "cas", "version", "delta", "limit", "priority", "delay", "lease", "block", "max_attempts", "max_len", "max_age", "max_bytes"),
-    *("ack_timeout", "max_deliver", "min_idle", "timeout_ms", "known", "deadline", "count", "idle", "deliveries", "last", "time", "read"),
-    *("ms", "seq", "kind"),
+    *(
+        "ack_timeout",
+        "max_deliver",
+        "min_idle",
+        "timeout_ms",
+        "known",
+        "deadline",
+        "count",
+        "clip",
+        "idle",
+        "deliveries",
+        "last",
+        "time",
+        "read",
+    ),
+    *("ms", "seq", "kind", "clip"),
 }
 OPTIONAL = {"dedup", "cas", "known", "lease", "delay", "consumer", "max_attempts"}
 IDS = {"start", "end", "ids"}

@@ -62,7 +62,11 @@ CALLS = (
     Do("kv_info", "k"),
     Do("kv_put", "k", b"\x00\xff value"),
     Do("kv_get", "k"),
+    Do("kv_get", "k", b"", {"clip": 3}),
+    Do("kv_get", "k", b"", {"clip": 0}),
+    Do("kv_get", "missing", b"", {"clip": 3}),
     Do("kv_get", "k", b"", {"block": 5, "cas_version": 0}),
+    Do("kv_get", "k", b"", {"block": 5, "cas_version": 0, "clip": 4}),
     Do("kv_get", "later", b"", {"wait": 5}),
     Do("kv_put", "k", b"", {"if_absent": True}),
     Do("kv_put", "k", b"new", {"if_present": True, "ttl": 1000}),
@@ -77,6 +81,7 @@ CALLS = (
     Do("kv_put", "cas", b"3", {"cas_version": "@version"}),
     Do("kv_history", "k", b"", {"limit": 3}),
     Do("kv_history", "k", b"", {"limit": 1001}),
+    Do("kv_history", "k", b"", {"limit": 2, "clip": 2}),
     Do("kv_exists", "k"),
     Do("kv_exists", "missing"),
     Do("kv_touch", "k", b"", {"ttl": 50}),
@@ -106,6 +111,10 @@ CALLS = (
     Do("kv_mget", "", ["b1"] * 257, {}, "keys has 257 items; at most 256 are allowed in one request"),
     Do("kv_scan", ""),
     Do("kv_scan", "b", b"", {"limit": 2}),
+    Do("kv_scan", "b", b"", {"pattern": "*[12]", "clip": 1}),
+    Do("kv_scan", "", b"", {"pattern": "b?"}),
+    Do("kv_scan", "b", b"", {"pattern": "a*"}),
+    Do("kv_scan", "b", b"", {"pattern": "*\u00e9[", "limit": 3}),
     Do("kv_scan", "b", b"", {"limit": 2, "cursor": "@cursor", "keys_only": True}),
     Do("kv_delete", "k", b"", {"cas_version": 1 << 60}),
     Do("kv_delete", "k"),
@@ -117,6 +126,7 @@ CALLS = (
     Do("queue_enqueue", "q", b"late", {"delay": 100_000}),
     Do("queue_peek", "q"),
     Do("queue_peek", "q", b"", {"limit": 1}),
+    Do("queue_peek", "q", b"", {"clip": 1}),
     Do("queue_stats", "q"),
     Do("queue_configure", "q", b"", {"lease": 60_000, "max_attempts": 2}),
     Do("queue_configure", "q", b"", {"lease": 0}),
@@ -135,6 +145,7 @@ CALLS = (
     Do("queue_nack", "dead", [("@seq", 0)], {"to_dlq": True}),
     Do("queue_dlq_list", "dead"),
     Do("queue_dlq_list", "dead", b"", {"limit": 1}),
+    Do("queue_dlq_list", "dead", b"", {"clip": 1}),
     Do("queue_dlq_requeue", "dead", ["@seq"]),
     Do("queue_dequeue", "dead"),
     Do("queue_nack", "dead", [("@seq", 0)], {"to_dlq": True}),
@@ -152,6 +163,7 @@ CALLS = (
     Do("stream_append", "s", b"first"),
     Do("stream_append", "s", b"\xff\x00"),
     Do("stream_read", "s", b"", {"limit": 1}),
+    Do("stream_read", "s", b"", {"clip": 2}),
     Do("stream_read", "s", b"", {"start": "@id"}),
     Do("stream_read", "s", b"", {"start": "0", "end": "1-5"}),
     Do("stream_read", "s", b"", {"tail": True, "block": 5}),
@@ -172,7 +184,7 @@ CALLS = (
     Do("stream_group_touch", "s", ["@id"], {"group": "g", "lease": 5000}),
     Do("stream_group_touch", "s", ["@id"], {"group": "g", "consumer": "other"}),
     Do("stream_group_nack", "s", ["@id"], {"group": "g", "consumer": "c", "delay": 0}),
-    Do("stream_group_read", "s", b"", {"group": "g", "consumer": "c"}),
+    Do("stream_group_read", "s", b"", {"group": "g", "consumer": "c", "clip": 3}),
     Do("stream_group_pending", "s", b"", {"group": "g"}),
     Do("stream_group_claim", "s", b"", {"group": "g", "consumer": "d", "min_idle": 0, "limit": 1}),
     Do("stream_group_ack", "s", ["@id"], {"group": "g"}),
@@ -364,7 +376,7 @@ def record(item: dict[str, Any], kinds: list[str]) -> dict[str, Any]:
     """One item of a list."""
     made = {name: cell(name, kind, item[name]) for name, kind in zip(item, kinds, strict=True)}
     if made.pop("kind", 0):
-        flat = fields.unpack(item["payload"])
+        flat = fields.unpack_clipped(item["payload"])
         del made["payload"]
         made["fields"] = [[text_of(name), text_of(value)] for name, value in zip(flat[::2], flat[1::2], strict=True)]
     return made

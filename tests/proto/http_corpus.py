@@ -5,7 +5,7 @@ says. Most of the first kind are ways to hide a request from a proxy (request sm
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from flo.proto.http import Request
+from flo.proto.http import Headers, Request
 
 HIDDEN = b"GET /hidden HTTP/1.1\r\nHost: a\r\n\r\n"  # no reader may ever see this request
 LARGE = 1 << 20  # the largest body in the tests
@@ -60,7 +60,7 @@ def request(
     """A request with these headers, `named` ones too: content_length stands for content-length. Host is `a`, unless it is given; empty for
     none."""
     fields = {name.replace("_", "-").encode(): value for name, value in {"host": b"a", **named}.items() if name != "host" or value}
-    return Request(method, path, query, version, {**fields, **headers}, body, keep_alive)
+    return Request(method, path, query, version, Headers({**fields, **headers}.items()), body, keep_alive)
 
 
 LENGTHS = [

@@ -235,7 +235,7 @@ def option(code: int, data: bytes) -> bytes:
         (0x10, 4, b"k", b"", b"", "flags are 0x0004"),
         (0x00, 0, b"k", b"", b"", "ping takes no key"),
         (0x10, 0, b"k", b"v", b"", "kv_get takes no value"),
-        (0x10, 0, b"k", b"", option(0xEE, b""), r"kv_get does not take the option 0xee; it takes wait \(0x15\), block"),
+        (0x10, 0, b"k", b"", option(0xEE, b""), r"kv_get does not take the option 0xee; it takes clip \(0x1d\), wait \(0x15\), block"),
         (0x15, 0, b"k", b"", option(0x01, bytes(8)), r"kv_history does not take the option 0x01; it takes limit \(0x12\)"),
         (0x21, 0, b"q", b"", option(0x16, bytes(4)), "the option lease is 0; it is 1 at least"),
         (0x11, 0, b"k", b"", option(0x11, b"") + option(0x10, b""), "kv_put takes if_absent or if_present, not both"),

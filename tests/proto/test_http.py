@@ -16,7 +16,19 @@ from hypothesis import strategies as st
 from flo.errors import FloError
 from flo.limits import BODY_GROWTH_BYTES
 from flo.proto import http
-from flo.proto.http import HEAD_BYTES_MAX, HttpError, Request, RequestReader, chunk, response, response_head, split_path, split_query
+from flo.proto.http import (
+    HEAD_BYTES_MAX,
+    Headers,
+    HttpError,
+    Request,
+    RequestReader,
+    chunk,
+    lines_of,
+    response,
+    response_head,
+    split_path,
+    split_query,
+)
 from tests.proto.http_corpus import HIDDEN, LARGE, READ, REFUSED, Read, Refused, chunked, get, head, post, request
 
 pytestmark = pytest.mark.computes
@@ -24,6 +36,7 @@ pytestmark = pytest.mark.computes
 MORE = "more is missing"
 Seen = list[Request | int | str]
 DATE = b"Mon, 30 Nov 2026 02:30:00 GMT"
+COMMON = lines_of([(b"Date", DATE)])
 
 
 def feed(data: bytes, cuts: Iterable[int] = (), in_place: bool = False, body_limit: Callable[[Request], int] = lambda head: LARGE) -> Seen:
@@ -161,7 +174,7 @@ def written_requests(draw: st.DrawFn) -> tuple[bytes, Request]:
     elif body or draw(st.booleans()):
         headers[b"content-length"] = b"%d" % len(body)
         lines.append(b"content-length: %d" % len(body))
-    return head(*lines) + wire, Request(method, path, query, 1, headers, body, keep_alive)
+    return head(*lines) + wire, Request(method, path, query, 1, Headers(headers.items()), body, keep_alive)
 
 
 @settings(max_examples=300, deadline=None)
@@ -499,18 +512,18 @@ def first_of_client(wire: bytes, method: str = "GET") -> tuple[int, list[tuple[b
 @pytest.mark.parametrize("body", [b"", b"hello", b"\r\n\r\n" * 5000])
 def test_a_response_is_whole(body: bytes) -> None:
     fields = [(b"ETag", b'"5"'), (b"X", b"")]
-    wire = response(200, fields, body, date=DATE)
+    wire = response(200, fields, body, common=COMMON)
     named = [(b"date", DATE), (b"etag", b'"5"'), (b"x", b""), (b"content-length", b"%d" % len(body))]
     assert first_of_client(wire) == (200, named, body, True)
     assert wire.startswith(b"HTTP/1.1 200 OK\r\n")
-    only = response(200, fields, body, date=DATE, head_only=True)
+    only = response(200, fields, body, common=COMMON, head_only=True)
     assert first_of_client(only, "HEAD") == (200, named, b"", True)
-    assert wire == only + body == response_head(200, fields, len(body), date=DATE) + body
+    assert wire == only + body == response_head(200, fields, len(body), common=COMMON) + body
 
 
 def test_the_client_is_told_whether_the_connection_goes_on() -> None:
     def connection(**options: object) -> list[bytes]:
-        _, fields, body, goes_on = first_of_client(response(200, [], b"x", date=DATE, **options))  # type: ignore[arg-type]
+        _, fields, body, goes_on = first_of_client(response(200, [], b"x", common=COMMON, **options))  # type: ignore[arg-type]
         assert body == b"x"
         said = [value for name, value in fields if name == b"connection"]
         assert goes_on == (said != [b"close"])
@@ -524,26 +537,26 @@ def test_the_client_is_told_whether_the_connection_goes_on() -> None:
 
 def test_a_body_of_unknown_length() -> None:
     pieces = [b"hello", b"", b"x" * 70_000]
-    wire = response_head(200, [], None, date=DATE) + b"".join(map(chunk, pieces)) + http.LAST_CHUNK
+    wire = response_head(200, [], None, common=COMMON) + b"".join(map(chunk, pieces)) + http.LAST_CHUNK
     assert first_of_client(wire) == (200, [(b"date", DATE), (b"transfer-encoding", b"chunked")], b"".join(pieces), True)
-    wire = response_head(200, [], None, date=DATE, version=0) + b"".join(pieces)
+    wire = response_head(200, [], None, common=COMMON, version=0) + b"".join(pieces)
     assert first_of_client(wire) == (200, [(b"date", DATE), (b"connection", b"close")], b"".join(pieces), False)
 
 
 @pytest.mark.parametrize("status", [101, 204, 304])
 def test_some_responses_have_no_body(status: int) -> None:
-    wire = response(status, [], b"", date=DATE)
+    wire = response(status, [], b"", common=COMMON)
     assert b"content-length" not in wire.lower() and b"transfer-encoding" not in wire.lower() and wire.endswith(b"\r\n\r\n")
-    assert response_head(status, [], None, date=DATE) == wire
+    assert response_head(status, [], None, common=COMMON) == wire
     with pytest.raises(ValueError, match="no body"):
-        response(status, [], b"x", date=DATE)
+        response(status, [], b"x", common=COMMON)
 
 
 @pytest.mark.parametrize("text", [b"a\r\nX: y", b"a\nX: y", b"a\r", b"\n", b"a\0b", b"\n\r"])
 def test_a_field_cannot_split_a_response(text: bytes) -> None:
     for field in ((b"X", text), (text, b"x")):
         with pytest.raises(ValueError, match="a CR, an LF or a NUL"):
-            response(200, [(b"A", b"b"), field], b"", date=DATE)
+            response(200, [(b"A", b"b"), field], b"", common=COMMON)
 
 
 def test_reasons_are_the_standard_ones() -> None:

@@ -4,7 +4,7 @@ import struct
 from collections.abc import Callable, Generator
 
 from flo.commands.binary.session import BinarySession
-from flo.commands.binary.table import Options, Result, handles, packs, reply_of, serve
+from flo.commands.binary.table import CLIP, Options, Result, clipped, handles, packs, reply_of, serve
 from flo.commands.host import KEYS_AT_ONCE
 from flo.commands.operations import deadline
 from flo.commands.runner import Reply, Wait
@@ -15,6 +15,7 @@ from flo.operations import BY_NAME
 from flo.proto.binary import MAGIC, OK, RESPONSE, VERSION, Request
 from flo.proto.shapes import shape
 from flo.store.kv import entry_parts
+from flo.store.pattern import read_pattern
 
 MISSING = NotFound("the key does not exist")
 _version = VERSION.pack
@@ -27,7 +28,7 @@ def get(session: BinarySession, request: Request) -> Reply:
     engine = session.host.engine
     kv = (engine.by_hash.get(space) or engine.namespace_by_hash(space)).kv
     if options:
-        return reply_of(_get_or_wait(session, kv, key, options), request)
+        return reply_of(_get_with_options(session, kv, key, options), request)
     entry = kv.entry(key)
     if entry is None:
         session.counters.misses += 1
@@ -38,6 +39,21 @@ def get(session: BinarySession, request: Request) -> Reply:
 
 
 serve(BY_NAME["kv_get"], get)
+
+
+def _get_with_options(session: BinarySession, kv: KeyValue, key: bytes, options: Options) -> Result:
+    if CLIP not in options:
+        return _get_or_wait(session, kv, key, options)
+    rest = {name: value for name, value in options.items() if name != CLIP}
+    if rest:
+        return clipped(BY_NAME["kv_get"], _get_or_wait(session, kv, key, rest), options[CLIP])
+    entry = kv.entry(key)
+    if entry is None:
+        session.counters.misses += 1
+        return MISSING
+    session.counters.hits += 1
+    version, value = entry_parts(entry)
+    return version.ljust(VERSION.size, b"\0") + value[: options[CLIP]]
 
 
 def _get_or_wait(session: BinarySession, kv: KeyValue, key: bytes, options: Options) -> Result:
@@ -92,8 +108,14 @@ def scan(session: BinarySession, namespace: Namespace, prefix: bytes, _: bytes, 
     if cursor and cursor[:1] != CURSOR_MARK:
         raise BadRequest("the option cursor is no cursor of kv_scan; send the cursor of the answer before, unchanged")
     after = cursor[1:] if cursor else None
-    keys, more = yield from kv.scan_job(prefix, after, options["limit"])
+    pattern = read_pattern(options["pattern"]) if "pattern" in options else None
+    start = prefix if pattern is None else pattern.within(prefix)
+    if start is None:
+        return packs("kv_scan")(False, b"", [])
+    keys, more = yield from kv.scan_job(start, after, options["limit"])
     last = keys[-1] if keys else b""
+    if pattern is not None:
+        keys = yield from pattern.matching(keys)
     items: list[tuple[bytes, bytes]] = []
     if "keys_only" in options:
         items = [(key, b"") for key in kv.live_keys(keys)]

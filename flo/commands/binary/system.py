@@ -53,7 +53,7 @@ def server_view(session: BinarySession, namespace: Namespace, name: bytes, value
 
 @handles("namespace_create")
 def namespace_create(session: BinarySession, namespace: Namespace, name: bytes, value: bytes, options: Options) -> Result:
-    namespaces.create(session.host, namespaces.name_of(name))
+    namespaces.create(session, namespaces.name_of(name))
     return b""
 
 
@@ -66,7 +66,7 @@ def namespace_list(session: BinarySession, namespace: Namespace, name: bytes, va
 def namespace_delete(
     session: BinarySession, namespace: Namespace, name: bytes, value: bytes, options: Options
 ) -> Generator[None, None, bytes]:
-    yield from namespaces.delete(session.host, namespaces.name_of(name))
+    yield from namespaces.delete(session, namespaces.name_of(name))
     return b""
 
 

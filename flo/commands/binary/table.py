@@ -8,6 +8,7 @@ row (rows.py); `handles` adds a hand-written one.
 
 import struct
 from collections.abc import Callable
+from types import GeneratorType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from flo.commands.runner import WAITING, Job, Later, Reply, Wait
@@ -49,6 +50,7 @@ class Served(NamedTuple):
 
 
 SERVED: dict[int, Served] = {}  # by the first eight bytes of a request without flags, as an integer
+CLIP = "clip"  # the option
 HEAD = struct.Struct("<4sHH")  # magic, code, flags
 
 
@@ -67,6 +69,8 @@ def serve(row: Operation, answer: Answerer) -> None:
 
 def add_handler(row: Operation, handler: Handler) -> None:
     """Let `handler` answer the operation."""
+    if CLIP in row.options:
+        handler = _clipping(row, handler)
     pack, plain = RESPONSE.pack, row.plain
 
     def answer(session: "BinarySession", request: Request) -> Reply:
@@ -82,6 +86,34 @@ def add_handler(row: Operation, handler: Handler) -> None:
         return reply_of(result, request)
 
     serve(row, answer)
+
+
+def _clipping(row: Operation, handler: Handler) -> Handler:
+    """The handler, with the values in its answers cut where the option says so."""
+
+    def clipping(session: "BinarySession", namespace: Namespace, name: bytes, value: bytes, options: Options) -> Result:
+        if CLIP not in options:
+            return handler(session, namespace, name, value, options)
+        most = options[CLIP]
+        rest = {option: given for option, given in options.items() if option != CLIP}
+        return clipped(row, handler(session, namespace, name, value, rest), most)
+
+    return clipping
+
+
+def clipped(row: Operation, result: Result, most: int) -> Result:
+    """A handler's result with the values in its answer cut to `most` bytes."""
+    if isinstance(result, bytes):
+        return shape(row.answer).clip(result, most)
+    if isinstance(result, GeneratorType):
+        return _clipped_later(row, result, most)
+    if isinstance(result, Wait):
+        result.change(lambda made: clipped(row, made, most))
+    return result
+
+
+def _clipped_later(row: Operation, job: Job, most: int) -> Job:
+    return clipped(row, (yield from job), most)
 
 
 def reply_of(result: Result, request: Request) -> Reply:

@@ -19,12 +19,13 @@ from flo.errors import BadRequest
 from flo.limits import KEY_BYTES_MAX
 from flo.operations.ids import from_wire, to_wire
 from flo.proto import fields
-from flo.proto.binary import check_request, decode_options, encode_options
+from flo.proto.binary import VERSION, check_request, decode_options, encode_options
 from flo.proto.row import Operation, Option
 from flo.proto.shapes import NUMBERS, Shape, shape
 
 RAW = "application/octet-stream"
 JSON = "application/json"
+TYPE_JSON = ((b"Content-Type", JSON.encode()),)
 SHOWN_BYTES = 40  # of a wrong value, in an error
 BRACKETS_MAX = 1 << 20  # in a JSON body, as RESP's arguments: an empty object takes 64 bytes of memory, 20 times its text
 FLOAT_EXACT_MAX = 1 << 53  # up to here a float holds every whole number
@@ -41,8 +42,7 @@ class Answer(NamedTuple):
     """An OK answer, as HTTP has it."""
 
     body: bytes
-    kind: str  # its media type; empty where there is no body
-    headers: tuple[tuple[str, str], ...] = ()
+    fields: tuple[tuple[bytes, bytes], ...]  # of the header: the media type, where there is a body, and others
     version: int | None = None  # of the key: the ETag
 
 
@@ -235,11 +235,13 @@ def answer_of(row: Operation) -> Callable[[bytes], Answer]:
     layout = shape(row.answer)
     names, kinds = layout.names, layout.kinds
     if not names:
-        return lambda payload: Answer(b"", "")
+        return lambda payload: Answer(b"", ())
     if kinds == ["json"]:
-        return lambda payload: Answer(payload, JSON)
+        return lambda payload: Answer(payload, TYPE_JSON)
     if kinds[-1] == "rest":
-        media = media_of(row)
+        media = (b"Content-Type", media_of(row).encode())
+        if names == ["version", "value"]:  # a GET of a key: most of all requests
+            return lambda payload: Answer(payload[8:], (media,), VERSION.unpack_from(payload)[0])
         return lambda payload: _bare(names, layout.decode(payload), media)
     lists = row.http.items if row.http is not None else ""
 
@@ -249,20 +251,20 @@ def answer_of(row: Operation) -> Callable[[bytes], Answer]:
             (lists if group is not None else name): _list(group, value) if group is not None else _shown_value(name, kind, value)
             for (name, kind, group), value in zip(layout.items, values, strict=True)
         }
-        return Answer(_json(shown).encode(), JSON, (), shown.get("version"))
+        return Answer(_json(shown).encode(), TYPE_JSON, shown.get("version"))
 
     return answer
 
 
-def _bare(names: list[str], values: tuple[Any, ...], media: str) -> Answer:
-    """The last value as the body, the others as headers."""
-    version, headers = None, []
+def _bare(names: list[str], values: tuple[Any, ...], media: tuple[bytes, bytes]) -> Answer:
+    """The last value as the body, the others as fields of the header."""
+    version, fields = None, [media]
     for name, value in zip(names[:-1], values[:-1], strict=True):
         if name == "version":
             version = value
         else:
-            headers.append((f"Flo-{name.replace('_', '-').title()}", str(value)))
-    return Answer(values[-1], media, tuple(headers), version)
+            fields.append((f"Flo-{name.replace('_', '-').title()}".encode(), str(value).encode()))
+    return Answer(values[-1], tuple(fields), version)
 
 
 def _list(group: Shape, items: list[Any]) -> list[Any]:
@@ -276,7 +278,7 @@ def _list(group: Shape, items: list[Any]) -> list[Any]:
         for made, item in zip(shown, items, strict=True):
             if made.pop("kind"):
                 del made["payload"]
-                pairs = fields.unpack(item[at])
+                pairs = fields.unpack_clipped(item[at])
                 made["fields"] = [[_bytes(pairs[each]), _bytes(pairs[each + 1])] for each in range(0, len(pairs), 2)]
     return shown
 

@@ -4,12 +4,12 @@ The routes are a tree of the segments of their paths. A segment is a word, or a 
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from functools import cache, partial
+from functools import cache, lru_cache, partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from flo.commands.http.convert import Answer, answer_of, every_item, one_item
 from flo.operations import OPERATIONS
-from flo.proto.http import HttpError
+from flo.proto.http import HttpError, split_path, unescape
 from flo.proto.row import Operation
 
 if TYPE_CHECKING:
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 PREFIX = (b"api", b"v1")  # of the operations' paths
 NAMESPACE = "ns"
 KEY = "key"
+SIMPLE = {"{ns}", "{key}"}  # the variables of a path that stand for no option
+PLACES_CACHED = 1024  # places that are kept, by the path without its last segment, …
+CACHED_BYTES_MAX = 256  # … if that is so short
 PLAIN_TEXT = {200: "text/plain"}  # what most pages answer
 
 Page = Callable[["HttpSession", "Exchange"], Any]  # gives what a handler of the runner gives
@@ -44,6 +47,7 @@ class Node:
         self.variable: Node | None = None
         self.name = ""  # of the variable that leads here; empty for a word
         self.routes: dict[str, list[Route]] = {}  # by method; of several, the first whose required options are given
+        self.simple: dict[str, Route] = {}  # of these, the ones for requests of no option, whose body is the value
 
     def grow(self, segments: Iterator[str]) -> "Node":
         """The place of a path, made where it is not there yet."""
@@ -65,6 +69,11 @@ class Node:
         found = sorted({*self.routes, "OPTIONS"})
         return ["HEAD", *found] if "GET" in found else found
 
+    @property
+    def allow(self) -> tuple[tuple[bytes, bytes], ...]:
+        """The field that says so."""
+        return ((b"Allow", ", ".join(self.methods).encode()),)
+
 
 class PageRow(NamedTuple):
     """A page. Its function's docstring describes it in the OpenAPI document."""
@@ -84,6 +93,7 @@ def page(method: str, path: str, open: bool = False, answers: Mapping[int, str] 
 
     def add(function: Page) -> Page:
         PAGES.append(PageRow(method, path, function, open, answers))
+        PAGES.sort(key=lambda row: row.path)  # in one order, whatever is imported first
         return function
 
     return add
@@ -99,8 +109,11 @@ def tree() -> Node:
             routes = node.routes.setdefault(method, [])
             routes.append(Route(row, answer_of(row), None, value=value))
             routes.sort(key=lambda route: -len(route.row.required) if route.row else 0)
+            if not (row.layout or row.required or value) and {segment for segment in path.split("/") if segment[:1] == "{"} <= SIMPLE:
+                node.simple[method] = routes[-1]
     for each in PAGES:
         root.grow(iter(each.path.split("/"))).routes.setdefault(each.method, []).append(Route(None, None, each.function, each.open))
+    _place.cache_clear()
     return root
 
 
@@ -114,17 +127,36 @@ def _routes_of(row: Operation) -> Iterator[tuple[str, str, Value | None]]:
             yield method, path, value
 
 
-def find(segments: list[bytes]) -> tuple[Node, dict[str, bytes]]:
-    """The place of a path, given by its segments, and the values of its variables. Raises `HttpError`."""
+def find(path: bytes) -> tuple[Node, dict[str, bytes]]:
+    """The place of a path, and the values of its variables. Raises `HttpError`."""
+    parent, _, last = path.rpartition(b"/")
+    node, values = (_place if len(parent) <= CACHED_BYTES_MAX else _place.__wrapped__)(parent)
+    segment = unescape(last)
+    following = node.words.get(segment)
+    if following is None:
+        following = node.variable
+        if following is None or not segment:
+            raise _nothing()
+        values = {**values, following.name: segment}
+    if not following.routes:
+        raise _nothing()
+    return following, values
+
+
+@lru_cache(PLACES_CACHED)
+def _place(parent: bytes) -> tuple[Node, dict[str, bytes]]:
+    """The place of a path without its last segment, and the values of its variables, which are never changed. Raises `HttpError`."""
     node, values = tree(), {}
-    for segment in segments:
+    for segment in split_path(parent) if parent else ():
         following = node.words.get(segment)
         if following is None:
             following = node.variable
             if following is None or not segment:
-                raise HttpError(404, "there is nothing at this path; /api/v1/openapi.json lists what there is")
+                raise _nothing()
             values[following.name] = segment
         node = following
-    if not node.routes:
-        raise HttpError(404, "there is nothing at this path; /api/v1/openapi.json lists what there is")
     return node, values
+
+
+def _nothing() -> HttpError:
+    return HttpError(404, "there is nothing at this path; /api/v1/openapi.json lists what there is")

@@ -14,6 +14,14 @@ from flo.proto.http import HttpError, Request
 
 SAME_SITE = (b"same-origin", b"none")  # of Sec-Fetch-Site: the server's own page, or the user
 LOCAL = "localhost"
+# In every answer: a browser is to take it for nothing but what its Content-Type says, run nothing in it, show it in no frame, tell nobody
+# where it came from, and keep no copy
+SAFE = (
+    (b"X-Content-Type-Options", b"nosniff"),
+    (b"Content-Security-Policy", b"default-src 'none'; frame-ancestors 'none'"),
+    (b"Referrer-Policy", b"no-referrer"),
+    (b"Cache-Control", b"no-store"),
+)
 
 
 def check_host(host: Host, given: bytes) -> None:

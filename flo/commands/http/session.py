@@ -26,15 +26,16 @@ from flo.commands.http.answers import (
     problem,
     with_status,
 )
-from flo.commands.http.convert import HEADER_OPTIONS, JSON, name64, request_of
-from flo.commands.http.security import check_host, check_origin, secret_in
+from flo.commands.http.convert import HEADER_OPTIONS, TYPE_JSON, name64, request_of
+from flo.commands.http.security import SAFE, check_host, check_origin, secret_in
 from flo.commands.runner import WAITING, Call, Decoded, Job, Later, Reply, Session
 from flo.commands.secret import forbidden, judge
 from flo.errors import BadRequest, Overloaded, Refusal
 from flo.limits import REQUEST_BYTES_MAX, UNAUTHENTICATED_BYTES_MAX
 from flo.proto import http
-from flo.proto.binary import RESPONSE_BYTES
+from flo.proto.binary import RESPONSE_BYTES, check_request
 from flo.proto.http import HttpError, Request, RequestReader
+from flo.proto.row import Operation
 
 NAME64 = "name64"  # the parameter with a name that clients would rewrite in a path
 DAYS = (b"Mon", b"Tue", b"Wed", b"Thu", b"Fri", b"Sat", b"Sun")
@@ -62,7 +63,6 @@ class HttpSession(Session):
 
     def __init__(self, host: Host, peer: Peer) -> None:
         super().__init__(host, peer)
-        self.ordinary = False  # `decode` finds nothing: there are no columns of arguments
         self.reader = RequestReader(
             partial(HttpSession._body_limit, proxy(self))
         )  # a session must not be in a cycle: nothing collects those
@@ -72,11 +72,13 @@ class HttpSession(Session):
     # -- decoding ----------------------------------------------------------------------------------
 
     def decode(self, data: bytes) -> Decoded:
-        """See `Session`. Never called: the session is not `ordinary`."""
-        return [], lambda count: 0
+        """See `Session`. One request at a time: the one behind it may be another once it has run (its namespace may be new)."""
+        request, at = self.reader.whole(data, 0)
+        return ([], _none) if request is None else ([self._call(request)], lambda count: at)
 
     def note_settings(self) -> None:
-        """See `Session`."""
+        """See `Session`. Each request brings its own secret, which may only read."""
+        self.ordinary = self.authenticated
 
     def parse(self, data: bytes, at: int) -> tuple[Call | None, int]:
         """See `Session`. Raises `HttpError`."""
@@ -140,40 +142,46 @@ class HttpSession(Session):
     def _prepare(self, exchange: Exchange) -> None:
         """Find what answers a request, and make its arguments. Raises `HttpError`, `Refusal`."""
         request, host = exchange.request, self.host
+        plain = request.headers.plain
         named = request.headers.get(b"host")
         if named != self._host and named is not None:  # HTTP/1.0 needs none: a check of a load balancer
             check_host(host, named)
             self._host = named
-        if request.method == "OPTIONS" and request.path == b"*":
+        if request.path == b"*":
             node, values = routes.tree(), dict[str, bytes]()
         else:
-            node, values = routes.find(http.split_path(request.path))
+            node, values = routes.find(request.path)
         method = "GET" if request.method == "HEAD" else request.method
-        found = node.routes.get(method, [])
-        check_origin(host, request, is_page=bool(found) and method == "GET" and found[0].page is not None)
-        allowed = ((b"Allow", ", ".join(node.methods).encode()),)
+        found = node.routes.get(method)
+        if not plain:
+            check_origin(host, request, is_page=found is not None and method == "GET" and found[0].page is not None)
         if method == "OPTIONS":
-
-            def options(session: HttpSession, exchange: Exchange) -> Any:
-                return 204, allowed, b""
-
-            exchange.route = routes.Route(None, None, options, True)
+            exchange.route = routes.Route(None, None, partial(_options, node), True)
             return
-        if not found:
-            raise HttpRefusal(405, f"{request.method} is not for this path; {', '.join(node.methods)} are", fields=allowed)
-        if not found[0].open:
-            self._judge(exchange)
-        if host.loading and not found[0].open:
-            raise HttpRefusal(503, host.progress.sentence(), fields=RETRY_AFTER)
-        if found[0].page is not None:
-            exchange.route = found[0]
+        if found is None:
+            raise HttpRefusal(405, f"{request.method} is not for this path; {', '.join(node.methods)} are", fields=node.allow)
+        first = found[0]
+        if not first.open:
+            if host.secret is not None:
+                self._judge(exchange)
+            if host.loading:
+                raise HttpRefusal(503, host.progress.sentence(), fields=RETRY_AFTER)
+        if first.page is not None:
+            exchange.route = first
+            return
+        simple = node.simple.get(method)
+        if plain and simple is not None and not request.query:
+            exchange.route, row, key, body = simple, simple.row, values.get(routes.KEY, b""), request.body
+            assert row is not None
+            check_request(row, len(key), len(body), row.defaults)
+            self._set(exchange, row, key, body, row.defaults, values)
         else:
             self._prepare_operation(exchange, found, values)
 
     def _prepare_operation(self, exchange: Exchange, found: list[routes.Route], values: dict[str, bytes]) -> None:
         """The operation's own request. Of the routes in `found`, the one with the most required options is first."""
         rows = [route.row for route in found if route.row is not None]
-        request, host = exchange.request, self.host
+        request = exchange.request
         given: dict[str, bytes] = {}
         for name, texts in http.split_query(request.query).items():
             if len(texts) > 1:
@@ -184,16 +192,13 @@ class HttpSession(Session):
             if key != REWRITTEN:
                 raise BadRequest("name64 is for a path that has - in the place of the last name")
             key = name64(given.pop(NAME64))
-        namespace = values.pop(routes.NAMESPACE, b"")
         for twice in given.keys() & values.keys():
             raise BadRequest(f"{twice} stands in the path; it is no parameter too")
-        given |= {variable: text for variable, text in values.items() if variable != routes.KEY}
+        given |= {variable: text for variable, text in values.items() if variable not in (routes.KEY, routes.NAMESPACE)}
         if request.method not in ("GET", "HEAD") and any(name in request.headers for name in CONDITIONS):
             given |= conditions(request, rows)
         row = next((row for row in rows if row.options.keys() >= given.keys() >= set(row.required)), rows[-1])
         exchange.route = found[rows.index(row)]
-        if self.reads_only and not row.reads:
-            raise forbidden(row.name)
         for header, names in HEADER_OPTIONS.items():
             text = request.headers.get(header)
             if text is not None:
@@ -204,14 +209,19 @@ class HttpSession(Session):
             raise HttpRefusal(415, f"{row.name} takes a body of the type application/json")
         body = given.pop(row.value_parameter) if row.value_parameter in values else request.body
         key, value, options = request_of(row, key, body, given, exchange.route.value)
-        space = 0 if row.plain else host.engine.namespace(namespace.decode("utf-8", "replace")).hash
+        self._set(exchange, row, key, value, options, values)
+
+    def _set(self, exchange: Exchange, row: Operation, key: bytes, value: bytes, options: dict[str, Any], values: dict[str, bytes]) -> None:
+        """The operation's own request, as the binary protocol has it. Raises `Forbidden`, `NotFound`."""
+        if self.reads_only and not row.reads:
+            raise forbidden(row.name)
+        namespace = values.get(routes.NAMESPACE, b"").decode("utf-8", "replace")
+        space = 0 if row.plain else self.host.engine.namespace(namespace).hash
         exchange.inner = (row, 0, 0, space, key, value, options)
 
     def _judge(self, exchange: Exchange) -> None:
         """Refuse a request without the right secret."""
         request, host = exchange.request, self.host
-        if host.secret is None:
-            return
         from hmac import compare_digest
 
         given = request.headers.get(b"authorization", b"")
@@ -228,6 +238,7 @@ class HttpSession(Session):
             raise HttpRefusal(401, "the secret is wrong", fields=challenge)
         self._right = given
         self.authenticated, self.reads_only = True, reads_only
+        self.note_settings()
         host.known(self.peer)
 
     # -- executing ---------------------------------------------------------------------------------
@@ -275,28 +286,30 @@ class HttpSession(Session):
     def _of_payload(self, exchange: Exchange, payload: bytes) -> bytes:
         """The response for an OK answer's payload."""
         assert exchange.route is not None and exchange.route.answer is not None
-        body, media, headers, version = exchange.route.answer(payload)
+        body, answered, version = exchange.route.answer(payload)
         request = exchange.request
-        fields = [(name.encode(), value.encode("latin-1")) for name, value in headers]
-        if media:
-            fields.append((b"Content-Type", media.encode()))
-        status = 200 if media else 204
-        if version is not None:
-            tag = etag(version)
-            fields.append((b"ETag", tag))
-            if request.method in ("GET", "HEAD"):
-                if_match = request.headers.get(b"if-match")
-                if if_match is not None and not is_listed(if_match, tag, weak=False):
-                    raise HttpRefusal(412, f"the key's version is {version}, which is not in If-Match", fields=((b"ETag", tag),))
-                if is_listed(request.headers.get(b"if-none-match"), tag):
-                    return self.respond(exchange, 304, [(b"ETag", tag)], b"")
-                if media != JSON:
-                    fields.append((b"Accept-Ranges", b"bytes"))
-                    part = byte_range(request, len(body), tag) if request.method == "GET" else None  # RFC 9110 section 14.2
-                    if part is not None:
-                        start, end = part
-                        fields.append((b"Content-Range", b"bytes %d-%d/%d" % (start, end - 1, len(body))))
-                        status, body = 206, body[start:end]
+        fields = [*answered]
+        status = 200 if answered else 204
+        if version is None:
+            return self.respond(exchange, status, fields, body)
+        tag = etag(version)
+        fields.append((b"ETag", tag))
+        if request.method not in ("GET", "HEAD"):
+            return self.respond(exchange, status, fields, body)
+        ranges = answered != TYPE_JSON
+        if ranges:
+            fields.append((b"Accept-Ranges", b"bytes"))
+        if not request.headers.plain:
+            if_match = request.headers.get(b"if-match")
+            if if_match is not None and not is_listed(if_match, tag, weak=False):
+                raise HttpRefusal(412, f"the key's version is {version}, which is not in If-Match", fields=((b"ETag", tag),))
+            if is_listed(request.headers.get(b"if-none-match"), tag):
+                return self.respond(exchange, 304, [(b"ETag", tag)], b"")
+            part = byte_range(request, len(body), tag) if ranges and request.method == "GET" else None  # RFC 9110 section 14.2
+            if part is not None:
+                start, end = part
+                fields.append((b"Content-Range", b"bytes %d-%d/%d" % (start, end - 1, len(body))))
+                status, body = 206, body[start:end]
         return self.respond(exchange, status, fields, body)
 
     def respond(self, exchange: Exchange, status: int, fields: Any, body: bytes) -> bytes:
@@ -306,7 +319,7 @@ class HttpSession(Session):
             self.peer.close_after_replies()
             self.halted = True
         return http.response(
-            status, fields, body, date=_date(int(time())), head_only=request.method == "HEAD",
+            status, fields, body, common=_common(int(time())), head_only=request.method == "HEAD",
             keep_alive=request.keep_alive, version=request.version,
         )  # fmt: skip
 
@@ -328,7 +341,7 @@ class HttpSession(Session):
         if exchange is not None and not e.close:
             return self.respond(exchange, e.status, fields, body)
         self.peer.close_after_replies()
-        return http.response(e.status, fields, body, date=_date(int(time())), keep_alive=False)
+        return http.response(e.status, fields, body, common=_common(int(time())), keep_alive=False)
 
     def rejects(self, e: Refusal, request: Exchange) -> bool:
         """See `Session`."""
@@ -341,7 +354,7 @@ class HttpSession(Session):
         route = request.route
         if route is None:
             return ""
-        return route.row.name if route.row is not None else getattr(route.page, "__name__", "")
+        return route.row.name if route.row is not None else getattr(route.page, "__name__", "options")
 
     def words_of(self, request: Exchange) -> list[bytes] | None:
         """See `Session`: without the query, which may hold a secret."""
@@ -366,7 +379,18 @@ def is_json(request: Request) -> bool:
 
 
 @lru_cache(1)
-def _date(now: int) -> bytes:
-    """The time in Unix seconds as headers have it (RFC 9110 section 5.6.7)."""
+def _common(now: int) -> bytes:
+    """The lines that all responses have at the time `now`, in Unix seconds (RFC 9110 section 5.6.7)."""
     year, month, day, hour, minute, second, weekday, *_ = gmtime(now)
-    return b"%b, %02d %b %04d %02d:%02d:%02d GMT" % (DAYS[weekday], day, MONTHS[month - 1], year, hour, minute, second)
+    date = b"%b, %02d %b %04d %02d:%02d:%02d GMT" % (DAYS[weekday], day, MONTHS[month - 1], year, hour, minute, second)
+    return http.lines_of(((b"Date", date), *SAFE))
+
+
+def _options(node: routes.Node, session: HttpSession, exchange: Exchange) -> Any:
+    """What OPTIONS is answered."""
+    return 204, node.allow, b""
+
+
+def _none(count: int) -> int:
+    """No request was decoded."""
+    return 0

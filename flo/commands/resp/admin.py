@@ -291,6 +291,7 @@ def _config_set(session: RespSession, pairs: list[bytes]) -> Reply:
             setattr(host.settings, attribute, old)
         return BadRequest(f"CONFIG SET failed - {e}")
     host.engine.set_max_memory(host.settings.max_memory)
+    host.log("info", f"CONFIG SET changed {', '.join(row.full_name for row, _ in changes)}", peer=session.peer.address)
     return OK
 
 
@@ -660,6 +661,7 @@ def _flush_option(args: list[bytes]) -> None:
 def flushdb(session: RespSession, args: list[bytes]) -> Reply:
     _flush_option(args)
     session.host.engine.flush([session.namespace])
+    session.host.log("info", f"FLUSHDB emptied the namespace {session.namespace.name}", peer=session.peer.address)
     return OK
 
 
@@ -676,6 +678,7 @@ def flushall(session: RespSession, args: list[bytes]) -> Reply:
     _flush_option(args)
     engine = session.host.engine
     engine.flush(list(engine.namespaces.values()))
+    session.host.log("info", "FLUSHALL emptied every namespace", peer=session.peer.address)
     return OK
 
 

@@ -235,6 +235,7 @@ def _client_kill(session: RespSession, args: list[bytes]) -> Reply:
             session.halted = True
             peer.close_after_replies()
         else:
+            session.host.log("info", f"CLIENT KILL closed the connection of {peer.address}", peer=session.peer.address)
             peer.kill()
         killed += 1
     if old_form:
