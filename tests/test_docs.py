@@ -24,6 +24,8 @@ from tests.generate_man import MAN, commands
 from tests.generate_man import page as man_page
 from tests.support.processes import ROOT, FloProcess, wait_until
 
+pytestmark = pytest.mark.computes
+
 
 def test_tables_are_current() -> None:
     assert (DOCS / "settings.md").read_text() == settings_page(), "run `make docs`"

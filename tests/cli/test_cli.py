@@ -15,6 +15,8 @@ from flo.cli import GROUPS, build_parser
 from flo.server import FULL, LOOPBACK_ONLY
 from tests.support.processes import ROOT, FloProcess, RedisProcess
 
+pytestmark = pytest.mark.computes
+
 Result = subprocess.CompletedProcess[bytes]
 Run = Callable[..., Result]
 

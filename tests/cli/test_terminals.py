@@ -11,6 +11,8 @@ import pytest
 from flo import Client
 from tests.support.processes import ROOT, FloProcess, wait_until
 
+pytestmark = pytest.mark.computes
+
 EVIL = "a\x1b[2J\x07\r\nb\u202ec\u2066d\x7fe\x9b1mf\u2028g"
 BARE = [character for character in EVIL if not character.isprintable() and character != "\n"]
 

@@ -13,7 +13,7 @@ from flo.engine import Engine, EngineSettings
 from tests.support.memory_shapes import LATER_MS, Clock, random_shapes
 from tests.support.processes import ROOT
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.computes, pytest.mark.slow]
 
 # Grown and accounted bytes an item, printed by a process of its own, so that nothing else has left room behind.
 SCRIPT = """

@@ -24,6 +24,8 @@ from tests.support.processes import FloProcess
 from tests.support.rest import Answer, Rest, escaped
 from tests.support.wire_client import Status
 
+pytestmark = pytest.mark.computes
+
 NO_ROUTE = {"ping", "auth"}  # SPEC section 5
 STATUS = {404: Status.NOT_FOUND, 400: Status.BAD_REQUEST, 409: Status.CONFLICT, 412: Status.CONFLICT}
 

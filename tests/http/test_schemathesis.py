@@ -15,7 +15,7 @@ pytest.importorskip("schemathesis", reason="schemathesis is not installed: pip i
 SECONDS = 280
 
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.computes, pytest.mark.slow]
 
 
 def run(port: int, directory: Path, *flags: str) -> str:

@@ -23,7 +23,7 @@ from loadtest.singles import Server
 from loadtest.workload import CLIENTS, KEYS, MIXES, QUEUED, REQUESTS, Clients, Draw, batches_of
 from tests.support.processes import ROOT, FloProcess, encode, wait_until
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.computes, pytest.mark.slow]
 
 SVG = "{http://www.w3.org/2000/svg}"
 

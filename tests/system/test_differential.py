@@ -19,6 +19,8 @@ from hypothesis import strategies as st
 from tests.support.differences import DIFFERENCES, Difference, known
 from tests.support.processes import FloProcess, RedisProcess, ReplyError, RespClient, encode, wait_until
 
+pytestmark = pytest.mark.computes
+
 Words = Sequence[bytes | str | int]
 
 SECONDS_TOLERANCE = 2  # a slow machine may take that long between two commands
