@@ -1,4 +1,4 @@
-"""A minute of everything at once (loadtest/soak.py): kills, stops, compactions, clock steps; a model knows what must be there."""
+"""Half a minute of everything at once (loadtest/soak.py): kills, stops, compactions, clock steps; a model knows what must be there."""
 
 import re
 import subprocess
@@ -17,4 +17,4 @@ def test_soak(long_run: bool) -> None:
     done = subprocess.run([sys.executable, "loadtest/soak.py", *bound], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr[-2000:]
     kills = re.search(r"'killed': (\d+)", done.stdout)
-    assert kills and int(kills[1]) >= (200 if long_run else 10), done.stdout
+    assert kills and int(kills[1]) >= (200 if long_run else 4), done.stdout
