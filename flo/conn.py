@@ -22,7 +22,6 @@ that send everything before they read anything need this, and clients that never
 Small input is received into one buffer shared by all connections. A large argument is received where it will stay.
 """
 
-from collections import deque
 from collections.abc import Callable, Sequence
 from time import monotonic
 from typing import TYPE_CHECKING, Protocol
@@ -130,7 +129,7 @@ class Connection:
         self._send = transport.send
         self._input = bytearray()  # received and not executed
         self._held = 0  # bytes of input that the owner has counted
-        self._awaiting: deque[tuple[int, list[bytes]]] = deque()  # replies that wait for the log, by its index; nothing is read meanwhile
+        self._awaiting: list[tuple[int, list[bytes]]] = []  # replies that wait for the log, by its index; nothing is read meanwhile
         self._unsent = Unsent()
         self._unacknowledged = 0  # bytes the peer had not taken from the network, when last looked
         self._pushed = 0  # bytes in `out` that answer no request
@@ -451,7 +450,7 @@ class Connection:
         """The log has committed so much: send the replies that waited for it."""
         awaiting, replies = self._awaiting, []
         while awaiting and awaiting[0][0] <= committed:
-            replies += awaiting.popleft()[1]
+            replies += awaiting.pop(0)[1]
         if self.state == CLOSED or not replies:
             return
         self._send_replies(replies)

@@ -31,7 +31,7 @@ def made(host: FakeHost, plain: bool = False) -> BinarySession:
 
 def feed(session: BinarySession, data: bytes) -> bytes:
     """Feed bytes, and again what is not taken; returns the answers."""
-    rest = getattr(session, "_test_rest", b"") + data
+    rest = getattr(session.peer, "rest", b"") + data
     answers = b""
     while True:
         taken = session.feed(rest, 1 << 40)
@@ -42,7 +42,7 @@ def feed(session: BinarySession, data: bytes) -> bytes:
         session.peer.out.clear()
         if not (session.halted and taken) or not rest:
             break
-    session.__dict__["_test_rest"] = rest
+    session.peer.__dict__["rest"] = rest
     session.answer_due(1 << 40)
     answers += b"".join(session.peer.out)
     session.peer.out.clear()
@@ -299,7 +299,7 @@ def test_damaged_requests_never_break_the_session(seed: int) -> None:
                     data[at:at] = bytes(chance.randrange(256) for _ in range(chance.randrange(1, 5)))
             answered = feed(session, bytes(data))
             assert not any(response.status == binary.INTERNAL_ERROR for response in responses(answered)), bytes(data).hex()
-            if getattr(session.peer, "closed", False) or session.unfinished or session.__dict__.get("_test_rest"):
+            if getattr(session.peer, "closed", False) or session.unfinished or getattr(session.peer, "rest", b""):
                 ended += 1
                 session.end()
                 session = made(host)

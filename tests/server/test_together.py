@@ -361,16 +361,22 @@ def closing_defects(host: Turns) -> list[int]:
     return failed
 
 
-def test_a_defect_while_it_is_fed_is_its_connection_s(monkeypatch: pytest.MonkeyPatch) -> None:
+class Faulty(RespSession):
+    """A session with a defect."""
+
+    def feed(self, data: bytes, output_room: int) -> int:
+        raise ZeroDivisionError
+
+
+def test_a_defect_while_it_is_fed_is_its_connection_s() -> None:
     host = Turns(True)
     failed = closing_defects(host)
     try:
-        monkeypatch.setattr(host.all[0].session, "feed", lambda *_: 1 / 0)
+        host.all[0].session = Faulty(host, host.all[0])
         got = turn_and_read(host, (0, encode("PING")), (1, encode("GET", "a")))
         assert failed == [host.all[0].descriptor]
         assert got[:2] == [b"<end>", b"$-1\r\n"]
     finally:
-        monkeypatch.undo()
         host.close()
 
 

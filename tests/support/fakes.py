@@ -1,7 +1,6 @@
 """A RESP session with no socket: a peer that keeps what is sent, a host with an engine in a temporary directory."""
 
 import tempfile
-import types
 from collections.abc import Callable
 from pathlib import Path
 from ssl import SSLContext
@@ -138,19 +137,24 @@ class FakeHost:
         shutil.rmtree(Path(self.directory))
 
 
+class PlainSession(RespSession):
+    """Each request goes through the parser by itself."""
+
+    def note_settings(self) -> None:
+        self.ordinary = False
+
+
 def session(host: FakeHost, plain: bool = False) -> RespSession:
     """A session on `host`; for a `plain` one, each request goes through the parser by itself."""
-    made = RespSession(host, FakePeer())
-    if plain:
-        made.note_settings = types.MethodType(lambda self: None, made)  # type: ignore[method-assign]
-        made.ordinary = False
+    made = (PlainSession if plain else RespSession)(host, FakePeer())
+    made.note_settings()
     return made
 
 
 def feed(made: RespSession, data: bytes) -> bytes:
     """Feed bytes and run what they start to its end; returns the replies. What is not taken is fed again with a later call, as
     a connection would."""
-    rest = getattr(made, "_test_rest", b"") + data
+    rest = getattr(made.peer, "rest", b"") + data
     replies = b""
     while True:
         taken = made.feed(rest, 1 << 40)
@@ -165,5 +169,5 @@ def feed(made: RespSession, data: bytes) -> bytes:
             break
         if not rest:
             break
-    made.__dict__["_test_rest"] = rest
+    made.peer.__dict__["rest"] = rest
     return replies

@@ -38,6 +38,7 @@ class BinarySession(Session):
 
     protocol = "binary"
     in_order = False
+    __slots__ = ("reader",)
 
     def __init__(self, host: Host, peer: Peer) -> None:
         super().__init__(host, peer)

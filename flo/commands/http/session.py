@@ -60,6 +60,7 @@ class HttpSession(Session):
     """One HTTP connection."""
 
     protocol = "http"
+    __slots__ = ("__weakref__", "_host", "_right", "reader")
 
     def __init__(self, host: Host, peer: Peer) -> None:
         super().__init__(host, peer)

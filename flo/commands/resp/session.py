@@ -47,6 +47,11 @@ class RespSession(Session):
     """One RESP connection."""
 
     protocol = "resp"
+    # fmt: off
+    __slots__ = (
+        "auto_ack", "last_receipts", "library", "monitoring", "namespace", "nil", "parser", "refusing", "replies", "skip_next", "v3",
+    )
+    # fmt: on
 
     def __init__(self, host: Host, peer: Peer) -> None:
         super().__init__(host, peer)
