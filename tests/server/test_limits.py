@@ -147,9 +147,59 @@ def many_waits(flo: Attacked) -> None:
                 client.command("PING")
 
 
+HTTP_PUT = b"PUT /api/v1/kv/default/keys/k HTTP/1.1\r\nHost: localhost\r\n"
+
+
+def http_header_floods(flo: Attacked) -> None:
+    with ExitStack() as stack:
+        for sock in [connect(flo, stack) for _ in range(20)]:
+            send_what_goes(sock, HTTP_PUT + b"X-Y: z\r\n" * 30_000)
+        for sock in [connect(flo, stack) for _ in range(20)]:
+            send_what_goes(sock, b"GET /" + b"%41" * 60_000)
+
+
+def http_slow_headers(flo: Attacked) -> None:
+    trickle(flo, HTTP_PUT, b"X-Y: z\r\n", 150)
+
+
+def http_slow_bodies(flo: Attacked) -> None:
+    trickle(flo, HTTP_PUT + b"Content-Length: 9000000\r\n\r\n", b"x" * 100, 150)
+
+
+def http_tiny_chunks(flo: Attacked) -> None:
+    with ExitStack() as stack:
+        for sock in [connect(flo, stack) for _ in range(20)]:
+            send_what_goes(sock, HTTP_PUT + b"Transfer-Encoding: chunked\r\n\r\n" + b"1\r\nx\r\n" * 50_000)
+
+
+def http_large_lists(flo: Attacked) -> None:
+    """In JSON, of bytes that need base64 there, and of text that needs escapes."""
+    for value in (b"\xff" * 500_000, b'"\n' * 250_000):
+        with flo.connect() as client:
+            for number in range(30):
+                client.command("SET", f"large:{number}", value)
+        with ExitStack() as stack:
+            for sock in [connect(flo, stack) for _ in range(3)]:
+                sock.settimeout(10)
+                sock.sendall(b"GET /api/v1/kv/default/keys?prefix=large HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+                while sock.recv(1 << 20):
+                    pass
+    with flo.connect() as client:
+        client.command("DEL", *[f"large:{number}" for number in range(30)])
+
+
+def http_pipelines(flo: Attacked) -> None:
+    with ExitStack() as stack:
+        for sock in [connect(flo, stack) for _ in range(20)]:
+            send_what_goes(sock, b"GET /api/v1/kv/default/keys/k?wait=1 HTTP/1.1\r\nHost: a\r\n\r\n" * 200)
+        for sock in [connect(flo, stack) for _ in range(20)]:
+            send_what_goes(sock, b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n" * 20)
+
+
 ATTACKS: list[Attack] = [
     slow_headers, slow_bodies, slow_binary_payloads, readers_that_never_read, tiny_requests, false_lengths, nested_arrays,
-    many_arguments, long_lines, churn, many_connections, large_values, many_waits,
+    many_arguments, long_lines, churn, many_connections, large_values, many_waits, http_header_floods, http_slow_headers, http_slow_bodies,
+    http_tiny_chunks, http_large_lists, http_pipelines,
 ]  # fmt: skip
 
 

@@ -14,6 +14,12 @@ from flo.proto.http import HttpError, Request
 
 SAME_SITE = (b"same-origin", b"none")  # of Sec-Fetch-Site: the server's own page, or the user
 LOCAL = "localhost"
+# What a page of a listed origin may send
+PREFLIGHT = (
+    (b"Access-Control-Allow-Methods", b"GET, HEAD, POST, PUT, DELETE"),
+    (b"Access-Control-Allow-Headers", b"Authorization, Content-Type, Idempotency-Key, If-Match, If-None-Match, If-Range, Range"),
+    (b"Access-Control-Max-Age", b"600"),
+)
 # In every answer: a browser is to take it for nothing but what its Content-Type says, run nothing in it, show it in no frame, tell nobody
 # where it came from, and keep no copy
 SAFE = (
@@ -48,6 +54,18 @@ def check_origin(host: Host, request: Request, is_page: bool) -> None:
             raise HttpError(403, f"the page of {text[:100]!r} may not use this server; list it in the setting http.origins")
     if site is not None and site not in SAME_SITE and not (is_page and origin is None):
         raise HttpError(403, "a page of another site may not use this server; list its origin in the setting http.origins")
+
+
+def cors(host: Host, request: Request) -> tuple[tuple[bytes, bytes], ...]:
+    """The fields by which a browser lets a page of a listed origin see an answer (https://fetch.spec.whatwg.org, "CORS protocol"); none for
+    any other."""
+    origin = request.headers.get(b"origin")
+    if origin is None or origin.decode("latin-1").lower() not in host.settings.http_origins:
+        return ()
+    fields = ((b"Access-Control-Allow-Origin", origin), (b"Vary", b"Origin"))
+    if request.method == "OPTIONS":
+        return (*fields, *PREFLIGHT)
+    return (*fields, (b"Access-Control-Expose-Headers", b"*"))
 
 
 def secret_in(request: Request) -> bytes | None:

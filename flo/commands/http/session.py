@@ -27,7 +27,7 @@ from flo.commands.http.answers import (
     with_status,
 )
 from flo.commands.http.convert import HEADER_OPTIONS, TYPE_JSON, name64, request_of
-from flo.commands.http.security import SAFE, check_host, check_origin, secret_in
+from flo.commands.http.security import SAFE, check_host, check_origin, cors, secret_in
 from flo.commands.runner import WAITING, Call, Decoded, Job, Later, Reply, Session
 from flo.commands.secret import forbidden, judge
 from flo.errors import BadRequest, Overloaded, Refusal
@@ -319,6 +319,8 @@ class HttpSession(Session):
         if not request.keep_alive:
             self.peer.close_after_replies()
             self.halted = True
+        if not request.headers.plain:
+            fields = (*fields, *cors(self.host, request))
         return http.response(
             status, fields, body, common=_common(int(time())), head_only=request.method == "HEAD",
             keep_alive=request.keep_alive, version=request.version,
