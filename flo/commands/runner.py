@@ -87,8 +87,10 @@ class Wait:
         self._cancels.append(cancel)
 
     def change(self, change: Callable[[Any], Any]) -> None:
-        """Have `change` make the answer out of what the wait gives."""
-        self._change = change
+        """Have `change` make the answer out of what the wait gives, behind the changes that were asked for before. Where the requests
+        behind wait too, it may give a job."""
+        before = self._change
+        self._change = change if before is None else lambda made: change(before(made))
 
     @property
     def over(self) -> bool:
@@ -113,7 +115,7 @@ class Wait:
         session = self._session
         if self._holds:
             session.busy = False
-            session.put_out(self.request, self.reply())
+            session.accept(self.reply(), self.request)
         else:
             session.due.append(self)
         session.peer.wake()

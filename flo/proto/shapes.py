@@ -119,12 +119,13 @@ class Shape:
         values = self._unpack(data, most) if self._unpack is not None else None
         if values is not None:
             return values
-        values, at = self._decode(data, 0, most)
+        values, at = self.decode_from(data, 0, most)
         if at != len(data):
             raise BadRequest(f"{len(data) - at} bytes are left over behind the layout `{self.text}`")
         return values
 
-    def _decode(self, data: bytes, at: int, most: int) -> tuple[tuple[Any, ...], int]:
+    def decode_from(self, data: bytes, at: int, most: int = 1 << 32) -> tuple[tuple[Any, ...], int]:
+        """(the values that begin at an offset, the offset behind them). Raises `BadRequest`."""
         values: list[Any] = []
         for name, kind, group in self.items:
             if kind in ("rest", "json"):
@@ -142,7 +143,7 @@ class Shape:
                 single = len(group.items) == 1
                 items = []
                 for _ in range(number):  # each item takes at least a byte, so the loop ends with the data, however large the number
-                    item, at = group._decode(data, at, most)
+                    item, at = group.decode_from(data, at, most)
                     items.append(item[0] if single else item)
                 values.append(items)
             elif kind in _LENGTHS:

@@ -1,6 +1,7 @@
 """JSON in requests and answers: each kind of mistake is refused with a sentence that says where it is, and bytes stay what they are."""
 
 import json
+from base64 import b64encode
 from collections.abc import Iterator
 from typing import Any
 
@@ -173,3 +174,33 @@ def test_records_with_fields_are_shown_as_fields(rest: Rest, shared_flo: FloProc
     fields, plain = rest.ask("GET", "/api/v1/streams/default/fields/records").json["records"]
     assert fields == {"id": "1-1", "fields": [["a", "1"], [{"base64": "/w=="}, ""]]}
     assert plain["payload"] == "bytes" and "fields" not in plain
+
+
+@pytest.mark.parametrize("size", [10, 300_000, 600_000, 2_000_001])
+@pytest.mark.parametrize("unit", [b"x", b'"\n', b"\xff\x00", "é😀".encode()], ids=["plain", "escapes", "bytes", "unicode"])
+def test_a_large_list_is_made_in_slices_and_is_the_same(rest: Rest, shared_flo: FloProcess, unit: bytes, size: int) -> None:
+    value = unit * (size // len(unit))
+    with shared_flo.connect() as client:
+        for key in ("large:1", "large:2"):
+            client.command("SET", key, value)
+        client.command("XADD", "large", "*", "field", value)
+        client.command("QENQUEUE", "large", value)
+    shown = bytes_shown(value)
+    items = rest.ask("GET", "/api/v1/kv/default/keys?prefix=large:").json["items"]
+    assert items == [{"key": "large:1", "value": shown}, {"key": "large:2", "value": shown}]
+    found, missing = rest.send_json("POST", "/api/v1/kv/default/mget", {"keys": ["large:1", "no"]}).json["items"]
+    assert found["value"] == shown and not missing["found"]
+    (record,) = rest.ask("GET", "/api/v1/streams/default/large/records").json["records"]
+    assert record["fields"] == [["field", shown]]
+    (message,) = rest.ask("POST", "/api/v1/queues/default/large/dequeue?block=1000").json["messages"]
+    assert message["payload"] == shown
+    assert rest.ask("DELETE", "/api/v1/streams/default/large").status == 204
+    assert rest.ask("DELETE", "/api/v1/queues/default/large").status == 204
+
+
+def bytes_shown(value: bytes) -> str | dict[str, str]:
+    """Bytes as they are in JSON."""
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return {"base64": b64encode(value).decode()}

@@ -157,7 +157,7 @@ def test_layouts_round_trip_and_refuse_what_is_cut_or_longer(text: str, data: st
     decoded = made.decode(encoded)
     assert made.encode(*decoded) == encoded and decoded == values
     assert made.pack(*values) == encoded, "what is quick packs the same"
-    assert made._decode(encoded, 0, 1 << 32) == (values, len(encoded)), "and so does what is careful decode"
+    assert made.decode_from(encoded, 0, 1 << 32) == (values, len(encoded)), "and so does what is careful decode"
     if not text.endswith(("rest", "json")):
         with pytest.raises(BadRequest):
             made.decode(encoded + b"x")

@@ -26,7 +26,7 @@ from flo.commands.http.answers import (
     problem,
     with_status,
 )
-from flo.commands.http.convert import HEADER_OPTIONS, TYPE_JSON, name64, request_of
+from flo.commands.http.convert import HEADER_OPTIONS, SLICE_BYTES, TYPE_JSON, answer_in_slices, name64, request_of
 from flo.commands.http.security import SAFE, check_host, check_origin, cors, secret_in
 from flo.commands.runner import WAITING, Call, Decoded, Job, Later, Reply, Session
 from flo.commands.secret import forbidden, judge
@@ -41,6 +41,10 @@ NAME64 = "name64"  # the parameter with a name that clients would rewrite in a p
 DAYS = (b"Mon", b"Tue", b"Wed", b"Thu", b"Fri", b"Sat", b"Sun")
 MONTHS = (b"Jan", b"Feb", b"Mar", b"Apr", b"May", b"Jun", b"Jul", b"Aug", b"Sep", b"Oct", b"Nov", b"Dec")
 REWRITTEN = b"-"  # what stands in the path for it
+
+
+class Made(list[bytes]):
+    """A response that is made already, in pieces."""
 
 
 class Exchange:
@@ -269,12 +273,33 @@ class HttpSession(Session):
         assert route.row is not None
         reply: Reply = SERVED[head(route.row.code)].answer(self, exchange.inner)
         if type(reply) is bytes:
+            if len(reply) > SLICE_BYTES and is_listed_in_json(route.row) and not exchange.seconds:
+                return self._response_job(exchange, route.row, reply[RESPONSE_BYTES:])
             made = self._of_payload(exchange, reply[RESPONSE_BYTES:])
             return Later(exchange.seconds, made) if exchange.seconds else made
         if reply is WAITING:
             for wait in self.waits:
                 wait.request = exchange
+                wait.change(partial(self._converted, exchange))
+        return self._job(exchange, reply) if isinstance(reply, GeneratorType) else reply
+
+    def _job(self, exchange: Exchange, job: Job) -> Job:
+        """An operation's job, and then the job of making JSON of what it gives."""
+        made = self._converted(exchange, (yield from job))
+        return (yield from made) if isinstance(made, GeneratorType) else made
+
+    def _converted(self, exchange: Exchange, reply: Any) -> Any:
+        """What a job or a wait of an operation gives; if that is a large payload with lists, a job that makes the response."""
+        route = exchange.route
+        assert route is not None and route.row is not None
+        if type(reply) is bytes and len(reply) > SLICE_BYTES and is_listed_in_json(route.row):
+            return self._response_job(exchange, route.row, reply)
         return reply
+
+    def _response_job(self, exchange: Exchange, row: Operation, payload: bytes) -> Job:
+        pieces = yield from answer_in_slices(row, payload)
+        head = self.respond(exchange, 200, TYPE_JSON, b"", sum(map(len, pieces)))
+        return Made([head, *pieces] if exchange.request.method != "HEAD" else [head])
 
     def _page_job(self, exchange: Exchange, job: Generator[None, None, tuple[int, Any, bytes]]) -> Job:
         return self._of_page(exchange, (yield from job))
@@ -313,14 +338,18 @@ class HttpSession(Session):
                 status, body = 206, body[start:end]
         return self.respond(exchange, status, fields, body)
 
-    def respond(self, exchange: Exchange, status: int, fields: Any, body: bytes) -> bytes:
-        """A response's bytes. The connection closes behind it where the client, or the answer, says so."""
+    def respond(self, exchange: Exchange, status: int, fields: Any, body: bytes, length: int | None = None) -> bytes:
+        """A response's bytes; with a `length`, only its head, and a body of so many bytes follows. The connection closes behind it where
+        the client, or the answer, says so."""
         request = exchange.request
         if not request.keep_alive:
             self.peer.close_after_replies()
             self.halted = True
         if not request.headers.plain:
             fields = (*fields, *cors(self.host, request))
+        if length is not None:
+            common = _common(int(time()))
+            return http.response_head(status, fields, length, common=common, keep_alive=request.keep_alive, version=request.version)
         return http.response(
             status, fields, body, common=_common(int(time())), head_only=request.method == "HEAD",
             keep_alive=request.keep_alive, version=request.version,
@@ -328,8 +357,10 @@ class HttpSession(Session):
 
     def pieces(self, request: Exchange, reply: Any) -> list[bytes]:
         """See `Session`."""
+        if type(reply) is Made:
+            return reply
         if request.route is not None and request.route.page is not None:
-            return [reply]  # made already
+            return [reply]
         try:
             return [self._of_payload(request, reply)]
         except HttpRefusal as e:  # a Range or If-Match that does not hold: nobody else catches what is raised where a wait or a job ends
@@ -373,6 +404,11 @@ class HttpSession(Session):
 
 
 HttpSession.generic = frozenset((HttpSession.attend,))
+
+
+def is_listed_in_json(row: Operation) -> bool:
+    """Whether the operation's answer is JSON with a list in it."""
+    return row.http is not None and bool(row.http.items)
 
 
 def is_json(request: Request) -> bool:
