@@ -219,7 +219,7 @@ class Server:
             signal.signal(number, self._on_signal)
         signal.signal(signal.SIGPIPE, signal.SIG_IGN)
         signal.signal(signal.SIGUSR1, self._on_compact)
-        if self.tls is not None:  # else a server ends with its terminal, as other programs do
+        if self.tls is not None or not os.isatty(0):  # else a server ends with its terminal, as other programs do
             signal.signal(signal.SIGHUP, self._on_reload)
         signal.set_wakeup_fd(self._wake_write.fileno(), warn_on_full_buffer=False)
         self.reactor.register(self._wake_read.fileno(), READ, self._woken)
@@ -281,6 +281,9 @@ class Server:
     def _reload(self) -> None:
         """Read the certificate again. Connections that are there go on with the old one."""
         self._reload_wanted = False
+        if self.tls is None:
+            self.log("info", "SIGHUP: there is no certificate to be read again")
+            return
         try:
             self.tls = _tls_context(self.settings)
         except ConfigError as e:

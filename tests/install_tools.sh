@@ -10,6 +10,8 @@ command -v tclsh >/dev/null 2>&1 || missing="$missing tcl"
 command -v mandoc >/dev/null 2>&1 || missing="$missing mandoc"
 command -v curl >/dev/null 2>&1 || missing="$missing curl"
 command -v strace >/dev/null 2>&1 || missing="$missing strace"
+command -v openssl >/dev/null 2>&1 || missing="$missing openssl"
+command -v wrk >/dev/null 2>&1 || missing="$missing wrk"
 command -v promtool >/dev/null 2>&1 || missing="$missing prometheus"
 if [ -n "$missing" ]; then
     if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then

@@ -3,6 +3,7 @@
 import json
 import shutil
 import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -74,3 +75,16 @@ def test_a_round_of_fetch(shared_flo: FloProcess) -> None:
     assert seen["ack"]["body"] == {"acked": 1}
     assert (seen["refused"]["status"], seen["refused"]["body"]["status"]) == (400, 400)
     assert seen["many"] is True and seen["del"]["status"] == 200 and seen["gone"]["status"] == 404
+
+
+def test_wrk(shared_flo: FloProcess, tmp_path: Path) -> None:
+    """Ten connections that send one request after the other: every answer is right for it."""
+    wrk = shutil.which("wrk")
+    if wrk is None:
+        pytest.skip("wrk is not installed: apt-get install wrk")
+    script = tmp_path / "put.lua"
+    script.write_text('request = function() return wrk.format("PUT", nil, nil, "value") end')
+    url = f"http://127.0.0.1:{shared_flo.port}/api/v1/kv/default/keys/wrk"
+    for flags in (["-s", str(script)], []):
+        done = subprocess.run([wrk, "-t1", "-c10", "-d1s", *flags, url], capture_output=True, text=True, timeout=NODE_SECONDS, check=True)
+        assert "Requests/sec" in done.stdout and "Non-2xx" not in done.stdout and "Socket errors" not in done.stdout, done.stdout
