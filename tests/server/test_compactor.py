@@ -96,10 +96,10 @@ def test_the_growth_that_begins_a_compaction_can_be_set(tmp_path: Path) -> None:
         flo.connect() as client,
     ):
         overwrite(flo, 10)  # 25 MiB
-        assert "compact" not in flo.output() and bases(tmp_path) == set()
+        assert "compacted" not in flo.output() and bases(tmp_path) == set()
         assert client.command("CONFIG", "SET", "log.compact_min", "1gb", "log.compact_growth", "100") == b"OK"
         overwrite(flo, 5)
-        assert "compact" not in flo.output() and bases(tmp_path) == set()
+        assert "compacted" not in flo.output() and bases(tmp_path) == set()
         assert client.command("CONFIG", "GET", "auto-aof-rewrite-*") == [
             b"auto-aof-rewrite-percentage", b"100", b"auto-aof-rewrite-min-size", b"%d" % (1 << 30)
         ]  # fmt: skip
