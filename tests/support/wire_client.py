@@ -113,6 +113,8 @@ class Opt(IntEnum):
     DELTA = 0x18
     PATH = 0x19
     KEEP_TTL = 0x1B
+    PATTERN = 0x1C
+    CLIP = 0x1D
 
 
 class StreamOpt(IntEnum):

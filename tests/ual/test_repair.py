@@ -256,7 +256,7 @@ def test_the_command(tmp_path: Path) -> None:
                 client.command("SET", f"key-{i}", "v" * 50)
                 client.command("LPUSH", "jobs", f"job-{i}")
         looked = run()
-        assert looked.returncode == 0 and "default: 200 keys, 1 queue, 200 messages\n" in looked.stdout
+        assert looked.returncode == 0 and "default: 200 keys, 1 queue, 200 messages, 200 ready messages\n" in looked.stdout
         path = next(directory.glob("0*.seg"))
         data = bytearray(path.read_bytes())
         data[9000] ^= 1

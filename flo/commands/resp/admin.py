@@ -235,7 +235,7 @@ def _config_values(host: Host) -> dict[str, str]:
     """Every name CONFIG GET knows: Flo's own, Redis's for the same thing, and what clients expect to find."""
     values: dict[str, str] = {}
     for row in setting_rows():
-        if row.attribute == "secret_file":
+        if "secret" in row.attribute:
             continue  # where the secret lies is nobody's business
         value = getattr(host.settings, row.attribute)
         if row.attribute == "port":
