@@ -28,11 +28,13 @@ from typing import TYPE_CHECKING, Protocol
 
 from flo.loop import GONE, READ, WRITE, Reactor, Timer
 from flo.session import Session, SilentSession
-from flo.transport import Transport
+from flo.transport import PlainTransport, Transport
 from flo.unsent import SEND_BYTES, Unsent
 
 if TYPE_CHECKING:
     from ssl import SSLContext
+
+    from flo.websocket import WebSocketTransport
 
 IDLE, HEADER, BODY, PROCESSING, WRITING, ENDING, CLOSING, LINGERING, CLOSED = range(9)
 STATE_NAMES = ("IDLE", "HEADER", "BODY", "PROCESSING", "WRITING", "ENDING", "CLOSING", "LINGERING", "CLOSED")
@@ -153,9 +155,22 @@ class Connection:
 
     def encrypt(self, context: "SSLContext", received: bytes, opened: Callable[[], None]) -> None:
         """Speak TLS from here on; `received` are its first bytes. `opened()` is called once the handshake has ended well."""
-        self._transport = self._transport.encrypted(context, received, opened)
+        from flo.tls import TlsTransport  # not at every start: `ssl` takes 20 ms
+
+        plain = self._transport
+        assert isinstance(plain, PlainTransport), "there is no TLS within another transport"
+        self._transport = TlsTransport(plain.sock, context, received, opened)
         self._receive_bytes, self._send = self._transport.receive, self._transport.send
         self.owe_secret()  # and until then the client owes the handshake
+
+    def frame(self, answer: int, limit: int) -> "WebSocketTransport":
+        """Speak WebSocket behind the next `answer` bytes of output; `limit` bounds a message. Returns the transport."""
+        owed = self.owed_bytes + sum(len(reply) for _, replies in self._awaiting for reply in replies)
+        from flo.websocket import WebSocketTransport  # not at every start: few servers have a browser
+
+        transport = self._transport = WebSocketTransport(self._transport, owed + answer, limit)
+        self._receive_bytes, self._send = transport.receive, transport.send
+        return transport
 
     def owe_secret(self) -> None:
         """The secret is owed from now on, and must come within header_timeout."""

@@ -12,15 +12,11 @@ from typing import TypeVar, cast
 
 from flo.config import Settings
 from flo.errors import ConfigError
-from flo.transport import PlainTransport, Transport
+from flo.transport import Encoding, PlainTransport
 
 T = TypeVar("T")
 
 RECEIVE_BYTES = 64 << 10  # of ciphertext at once: a few records, decrypted in 0.1 ms
-SEND_BYTES = 128 << 10  # of plaintext encrypted at once; the kernel takes about so much
-# What may wait to be sent while the peer sends and does not read. A handshake's answers are 8 KiB at most; only a peer that makes TLS
-# itself answer again and again, by renegotiations that are refused, comes past it
-OWED_BYTES_MAX = 64 << 10
 PROTOCOLS = ["http/1.1"]  # of ALPN: a browser would ask for HTTP/2 else. Clients of the other protocols name none
 
 
@@ -70,22 +66,18 @@ def _reason(e: OSError) -> str:
     return str(e.strerror)
 
 
-class TlsTransport:
-    """One encrypted connection (flo.transport.Transport). What a call encrypts and the kernel does not take is kept here.
-
-    `send` then counts all but the last byte as sent, so that the connection has something unsent, waits until the kernel takes more, and
-    calls again: that last byte is encrypted already, and counts once everything has gone.
-    """
+class TlsTransport(Encoding):
+    """One encrypted connection (flo.transport.Transport)."""
 
     # fmt: off
     __slots__ = (
-        "_encrypted", "_incoming", "_is_open", "_is_over", "_last_encrypted", "_opened", "_outgoing", "_sock", "_tls", "descriptor",
-        "readable",
+        "_incoming", "_is_open", "_is_over", "_opened", "_outgoing", "_sock", "_tls", "descriptor", "readable",
     )
     # fmt: on
 
     def __init__(self, sock: socket.socket, context: ssl.SSLContext, received: bytes, opened: Callable[[], None]) -> None:
         """`received` are the first bytes from the client. `opened()` is called once the handshake has ended well."""
+        super().__init__()
         self._sock = sock
         self.descriptor = sock.fileno()
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
@@ -93,23 +85,20 @@ class TlsTransport:
         self._incoming.write(received)
         self._opened = opened
         self._is_open = self._is_over = False
-        self._encrypted = memoryview(b"")  # what the kernel has not taken
-        self._last_encrypted = 0  # 1 if the first byte of the next `send` is in there
         self.readable = True  # whether a call without an event may find something
 
     # -- receiving ---------------------------------------------------------------------------------
 
     def receive(self, size: int, /) -> bytes:
         """See `Transport`."""
-        self._take(size)
+        self._feed(size)
         pieces: list[bytes] = []
         while piece := self._decrypted(lambda: self._tls.read(size), b""):
             pieces.append(piece)
         if piece is None and not pieces:
             raise BlockingIOError
-        if piece is not None and pieces:  # the input ends behind these: the kernel says so again, with an event
-            with suppress(OSError):
-                self._sock.shutdown(socket.SHUT_RD)
+        if piece is not None and pieces:  # the input ends behind these
+            self.end_input()
         return b"".join(pieces)
 
     def receive_into(self, room: memoryview, /) -> int:
@@ -117,7 +106,7 @@ class TlsTransport:
         if self._is_over:
             return self._sock.recv_into(room)
         if not self.readable:
-            self._take(RECEIVE_BYTES)
+            self._feed(RECEIVE_BYTES)
         self.readable, count = True, 0
         while count < len(room):
             left = room[count:]
@@ -132,7 +121,7 @@ class TlsTransport:
             count += more
         return count
 
-    def _take(self, size: int) -> None:
+    def _feed(self, size: int) -> None:
         data = self._sock.recv(size)
         if data:
             self._incoming.write(data)
@@ -153,42 +142,29 @@ class TlsTransport:
         except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
             return end
         finally:
-            if not self._flush() and len(self._encrypted) + self._outgoing.pending > OWED_BYTES_MAX:
-                raise ConnectionAbortedError("the peer has TLS answer it, and does not read the answers")
+            self._flush_answers()
 
     # -- sending -----------------------------------------------------------------------------------
 
-    def send(self, data: bytes | memoryview, /) -> int:
-        """See `Transport`."""
-        if not self._flush():
-            raise BlockingIOError
-        ahead, self._last_encrypted = self._last_encrypted, 0
-        rest = memoryview(data)[ahead : ahead + SEND_BYTES]
-        if rest:
-            self._tls.write(rest)
-        sent = ahead + len(rest)
-        if not self._flush():
-            self._last_encrypted = 1
-            sent -= 1
-        return sent
+    def _encode(self, data: memoryview) -> None:
+        self._tls.write(data)
 
-    def _flush(self) -> bool:
-        """Send what is encrypted; returns whether the kernel has taken all."""
-        while self._encrypted or self._outgoing.pending:
-            if not self._encrypted:
-                self._encrypted = memoryview(self._outgoing.read())
-            try:
-                sent = self._sock.send(self._encrypted)
-            except BlockingIOError:
-                return False
-            self._encrypted = self._encrypted[sent:]
-        return True
+    def _encoded(self) -> bytes:
+        return self._outgoing.read()
+
+    def _send_below(self, data: memoryview) -> int:
+        return self._sock.send(data)
 
     # -- the rest ----------------------------------------------------------------------------------
 
     def unacknowledged(self) -> int:
         """See `Transport`."""
         return PlainTransport(self._sock).unacknowledged()
+
+    def end_input(self) -> None:
+        """See `Transport`."""
+        with suppress(OSError):
+            self._sock.shutdown(socket.SHUT_RD)
 
     def end_output(self) -> None:
         """See `Transport`."""
@@ -202,10 +178,6 @@ class TlsTransport:
         """See `Transport`."""
         self._opened = _nothing
         self._sock.close()
-
-    def encrypted(self, context: ssl.SSLContext, received: bytes, opened: Callable[[], None]) -> Transport:
-        """See `Transport`."""
-        raise AssertionError("there is no TLS within TLS")
 
 
 def _nothing() -> None:

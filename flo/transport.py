@@ -7,12 +7,15 @@ poller does not know about these, so `readable` tells the connection, which asks
 import fcntl
 import socket
 import sys
-from collections.abc import Callable
+from abc import ABC, abstractmethod
+from contextlib import suppress
 from termios import TIOCOUTQ
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
-if TYPE_CHECKING:
-    from ssl import SSLContext
+ENCODED_AT_ONCE = 128 << 10  # bytes of one `send`; the kernel takes about so much
+# What may wait to be sent while the peer sends and does not read: a handshake's answers are 8 KiB at most. Only a peer that makes the layer
+# answer again and again comes past it (refused renegotiations, pings)
+OWED_BYTES_MAX = 64 << 10
 
 
 class Transport(Protocol):
@@ -36,11 +39,11 @@ class Transport(Protocol):
     def send(self, data: bytes | memoryview, /) -> int:
         """Send the first bytes of `data`; returns their number. Raises `BlockingIOError` where the kernel takes none now."""
 
-    def encrypted(self, context: "SSLContext", received: bytes, opened: Callable[[], None], /) -> "Transport":
-        """TLS over the same socket, whose first bytes are `received`. `opened()` is called once the handshake has ended well."""
-
     def unacknowledged(self) -> int:
         """Bytes sent that the peer has not taken from the network yet; 0 where the system does not say."""
+
+    def end_input(self) -> None:
+        """Take no more input: an event says that it has ended."""
 
     def end_output(self) -> None:
         """Tell the peer that nothing more will be sent."""
@@ -49,37 +52,99 @@ class Transport(Protocol):
         """Close the socket."""
 
 
+class Encoding(ABC):
+    """The sending half of a transport that makes other bytes of the connection's, and keeps what the layer below does not take.
+
+    `send` then counts all but the last byte as sent, so that the connection has something unsent, waits until the kernel takes more, and
+    calls again: that last byte is encoded already, and counts once everything has gone.
+    """
+
+    __slots__ = ("_kept", "_last_kept")
+
+    def __init__(self) -> None:
+        self._kept = memoryview(b"")  # encoded, and not taken
+        self._last_kept = 0  # 1 if the first byte of the next `send` is in there
+
+    @abstractmethod
+    def _encode(self, data: memoryview) -> None:
+        """Encode the connection's bytes; `_encoded` then gives them."""
+
+    @abstractmethod
+    def _encoded(self) -> bytes:
+        """What was encoded since the last call."""
+
+    @abstractmethod
+    def _send_below(self, data: memoryview) -> int:
+        """Send encoded bytes; returns how many were taken. Raises `BlockingIOError`, `OSError`."""
+
+    def send(self, data: bytes | memoryview, /) -> int:
+        """See `Transport`."""
+        if not self._flush():
+            raise BlockingIOError
+        ahead, self._last_kept = self._last_kept, 0
+        rest = memoryview(data)[ahead : ahead + ENCODED_AT_ONCE]
+        if rest:
+            self._encode(rest)
+        sent = ahead + len(rest)
+        if not self._flush():
+            self._last_kept = 1
+            sent -= 1
+        return sent
+
+    def _flush(self) -> bool:
+        """Send what is encoded; returns whether all was taken."""
+        while self._kept or self._take():
+            try:
+                sent = self._send_below(self._kept)
+            except BlockingIOError:
+                return False
+            self._kept = self._kept[sent:]
+        return True
+
+    def _take(self) -> bool:
+        self._kept = memoryview(self._encoded())
+        return bool(self._kept)
+
+    def _flush_answers(self) -> None:
+        """Send what the layer itself has answered while it received. Raises `ConnectionAbortedError` where the peer reads none of it."""
+        if not self._flush():
+            more = self._encoded()
+            if more:
+                self._kept = memoryview(bytes(self._kept) + more)
+            if len(self._kept) > OWED_BYTES_MAX + ENCODED_AT_ONCE:
+                raise ConnectionAbortedError("the peer makes the transport answer it, and does not read the answers")
+
+
 class PlainTransport:
     """TCP, unencrypted. The three hot methods are the socket's own."""
 
-    __slots__ = ("_sock", "descriptor", "receive", "receive_into", "send")
+    __slots__ = ("descriptor", "receive", "receive_into", "send", "sock")
 
     readable = False
 
     def __init__(self, sock: socket.socket) -> None:
-        self._sock = sock
+        self.sock = sock
         self.descriptor = sock.fileno()
         self.receive = sock.recv
         self.receive_into = sock.recv_into
         self.send = sock.send
 
-    def encrypted(self, context: "SSLContext", received: bytes, opened: Callable[[], None]) -> Transport:
-        """See `Transport`."""
-        from flo.tls import TlsTransport  # not at every start: `ssl` takes 20 ms
-
-        return TlsTransport(self._sock, context, received, opened)
-
     def unacknowledged(self) -> int:
         """See `Transport`."""
         try:
-            return int.from_bytes(fcntl.ioctl(self._sock, TIOCOUTQ, bytes(4)), sys.byteorder)
+            return int.from_bytes(fcntl.ioctl(self.sock, TIOCOUTQ, bytes(4)), sys.byteorder)
         except OSError:
             return 0
 
+    def end_input(self) -> None:
+        """See `Transport`."""
+        with suppress(OSError):
+            self.sock.shutdown(socket.SHUT_RD)
+
     def end_output(self) -> None:
         """See `Transport`."""
-        self._sock.shutdown(socket.SHUT_WR)
+        self.sock.shutdown(socket.SHUT_WR)
 
     def close(self) -> None:
         """See `Transport`."""
-        self._sock.close()
+        self.sock.close()

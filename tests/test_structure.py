@@ -32,14 +32,17 @@ ARROWS = {
     "config": {"ual", "errors"},
     "waits": set[str](),
     "loop": {"waits"},
-    "transport": {"tls"},  # where TLS is spoken
+    "transport": set[str](),
+    "websocket": {"transport", "proto"},
     "tls": {"transport", "config", "errors"},
     "unsent": set[str](),
     "session": set[str](),
-    "conn": {"loop", "session", "transport", "unsent"},
+    "conn": {"loop", "session", "transport", "tls", "unsent", "websocket"},
     "compactor": {"ual", "errors"},
     "control": {"errors"},
-    "commands": {"proto", "operations", "engine", "errors", "config", "session", "store", "ual", "waits", "operator_log"},
+    "commands": {
+        *("proto", "operations", "engine", "errors", "config", "session", "store", "ual", "waits", "operator_log", "websocket"),
+    },
     "server": {
         *(
             "loop",

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from ssl import SSLContext
 
     from flo.commands.stats import Stats
+    from flo.websocket import WebSocketTransport
 
 KEYS_AT_ONCE = 200  # a request of more is done in slices if keys may be on disk (10 us each) or expired (4 us each)
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
@@ -62,6 +63,9 @@ class Peer(Protocol):
 
     def encrypt(self, context: "SSLContext", received: bytes, opened: Callable[[], None]) -> None:
         """Speak TLS from here on; `received` are its first bytes. `opened()` is called once the handshake has ended well."""
+
+    def frame(self, answer: int, limit: int) -> "WebSocketTransport":
+        """Speak WebSocket behind the next `answer` bytes of output; `limit` bounds a message. Returns the transport."""
 
     def owe_secret(self) -> None:
         """Close the connection unless the client gives the secret in time."""

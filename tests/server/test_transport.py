@@ -22,7 +22,7 @@ class RecordTransport:
     def __init__(self, sock: socket.socket, record: int) -> None:
         self.plain = PlainTransport(sock)
         self.descriptor, self.send = self.plain.descriptor, self.plain.send
-        self.encrypted = self.plain.encrypted
+        self.end_input = self.plain.end_input
         self.unacknowledged, self.end_output, self.close = self.plain.unacknowledged, self.plain.end_output, self.plain.close
         self.record = record
         self.kept = b""

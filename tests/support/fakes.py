@@ -43,6 +43,9 @@ class FakePeer:
     def encrypt(self, context: Any, received: bytes, opened: Callable[[], None]) -> None:
         raise AssertionError("no fake host has a certificate")
 
+    def frame(self, answer: int, limit: int) -> Any:
+        raise AssertionError("a fake peer has no transport")
+
     def owe_secret(self) -> None:
         """No time passes here."""
 

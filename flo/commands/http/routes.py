@@ -37,6 +37,7 @@ class Route(NamedTuple):
     page: Page | None  # or a page,
     open: bool = False  # which needs no secret
     value: Value | None = None  # takes the operation's value from the parameters, if it is not the body
+    linked: bool = False  # people have links to the page: it is served when they come from another site
 
 
 class Node:
@@ -83,16 +84,19 @@ class PageRow(NamedTuple):
     function: Page
     open: bool  # it needs no secret
     answers: Mapping[int, str]  # the media types by the status; empty where there is no body
+    linked: bool = False
 
 
 PAGES: list[PageRow] = []
 
 
-def page(method: str, path: str, open: bool = False, answers: Mapping[int, str] = PLAIN_TEXT) -> Callable[[Page], Page]:
+def page(
+    method: str, path: str, open: bool = False, answers: Mapping[int, str] = PLAIN_TEXT, linked: bool = False
+) -> Callable[[Page], Page]:
     """Add a page. The arguments are fields of `PageRow`."""
 
     def add(function: Page) -> Page:
-        PAGES.append(PageRow(method, path, function, open, answers))
+        PAGES.append(PageRow(method, path, function, open, answers, linked))
         PAGES.sort(key=lambda row: row.path)  # in one order, whatever is imported first
         return function
 
@@ -112,7 +116,9 @@ def tree() -> Node:
             if not (row.layout or row.required or value) and {segment for segment in path.split("/") if segment[:1] == "{"} <= SIMPLE:
                 node.simple[method] = routes[-1]
     for each in PAGES:
-        root.grow(iter(each.path.split("/"))).routes.setdefault(each.method, []).append(Route(None, None, each.function, each.open))
+        root.grow(iter(each.path.split("/"))).routes.setdefault(each.method, []).append(
+            Route(None, None, each.function, each.open, linked=each.linked)
+        )
     _place.cache_clear()
     return root
 

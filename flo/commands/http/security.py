@@ -38,8 +38,8 @@ def check_host(host: Host, given: bytes) -> None:
     raise HttpError(421, f"the Host {given.decode('latin-1')[:100]!r} is not this server's; list it in the setting http.hosts")
 
 
-def check_origin(host: Host, request: Request, is_page: bool) -> None:
-    """Refuse requests that a browser sends for a page of another site. `is_page`: GET of a page that people have links to. Raises
+def check_origin(host: Host, request: Request, linked: bool) -> None:
+    """Refuse requests that a browser sends for a page of another site. `linked`: people have links to this page. Raises
     `HttpError`."""
     headers = request.headers
     origin, site = headers.get(b"origin"), headers.get(b"sec-fetch-site")
@@ -52,7 +52,7 @@ def check_origin(host: Host, request: Request, is_page: bool) -> None:
         _, scheme, authority = text.partition("://")
         if not scheme or authority != headers.get(b"host", b"").decode("latin-1").lower():
             raise HttpError(403, f"the page of {text[:100]!r} may not use this server; list it in the setting http.origins")
-    if site is not None and site not in SAME_SITE and not (is_page and origin is None):
+    if site is not None and site not in SAME_SITE and not (linked and origin is None):
         raise HttpError(403, "a page of another site may not use this server; list its origin in the setting http.origins")
 
 

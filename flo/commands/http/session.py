@@ -159,7 +159,7 @@ class HttpSession(Session):
         method = "GET" if request.method == "HEAD" else request.method
         found = node.routes.get(method)
         if not plain:
-            check_origin(host, request, is_page=found is not None and method == "GET" and found[0].page is not None)
+            check_origin(host, request, linked=found is not None and found[0].linked)
         if method == "OPTIONS":
             exchange.route = routes.Route(None, None, partial(_options, node), True)
             return
@@ -269,6 +269,8 @@ class HttpSession(Session):
         assert route is not None
         if route.page is not None:
             found = route.page(self, exchange)
+            if type(found) is bytes:
+                return found
             return self._page_job(exchange, found) if isinstance(found, GeneratorType) else self._of_page(exchange, found)
         assert route.row is not None
         reply: Reply = SERVED[head(route.row.code)].answer(self, exchange.inner)
