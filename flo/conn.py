@@ -225,7 +225,8 @@ class Connection:
     def wake(self) -> None:
         """What the session waited for has come: send its reply, go on with the input."""
         if self.state != CLOSED:
-            self._executed_some()
+            if not self.session.due:  # else the reply is made when it is sent, and this may be in the midst of the session's own `feed`
+                self._executed_some()
             self._touch()
             self._queue()
 

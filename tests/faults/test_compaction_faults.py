@@ -81,7 +81,7 @@ def test_a_crash_at_every_call(long_run: bool) -> None:
 
 def test_a_crash_at_every_call_of_recovery_after_one(long_run: bool) -> None:
     """What a compaction that was cut short has left is tidied away by a recovery that may be cut short too."""
-    assert recovery_suite(OPS, 1 if long_run else 19) > 300
+    assert recovery_suite(OPS, 1 if long_run else 37) > 150
 
 
 def prepared() -> tuple[SimFiles, Engine, Model]:
@@ -205,7 +205,7 @@ def test_a_fault_at_every_call_of_the_way_out(monkeypatch: pytest.MonkeyPatch, l
     ends = files.calls
     assert engine.log.accepts_adds and held(engine) == expected(model)
     engine.log.abandon()
-    for call in range(begins + 1, ends + 1, 1 if long_run else 3):
+    for call in range(begins + 1, ends + 1, 1 if long_run else 7):
         for how in (BEFORE, TORN, AFTER):
             files, engine, model = filled()
             files.plan = Plan(crash_at=call, how=how, seed=call)

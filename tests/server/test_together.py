@@ -235,6 +235,10 @@ def send(client: socket.socket, data: bytes) -> None:
         client.send(data)
 
 
+ENQUEUE = encode_request(BY_NAME["queue_enqueue"], 2, 0, b"q", b"message")
+ANSWERED = encode_request(BY_NAME["queue_dequeue"], 1, 0, b"q", b"", {"block": 0}) + ENQUEUE
+
+
 @pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(steps=st.lists(STEPS, max_size=25))
@@ -247,6 +251,8 @@ def send(client: socket.socket, data: bytes) -> None:
         (CLIENTS - 1, encode_request(BY_NAME["ping"], 3, 0, b"", b""), 0),
     ]
 )
+@example(steps=[(CLIENTS - 1, ANSWERED + b"FLO\x01 ", 1)])  # a wait is answered by the request behind it, and the next is not whole
+@example(steps=[(CLIENTS - 1, ANSWERED + ENQUEUE, 1)])
 def test_served_together_as_served_alone(steps: list[Any]) -> None:
     one, other = Turns(True), Turns(False)
     try:

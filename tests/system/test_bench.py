@@ -120,6 +120,7 @@ def mix(*flags: str) -> list[str]:
     return run.stdout.splitlines()[1:]
 
 
+@pytest.mark.long
 def test_a_mix_gives_a_row_a_depth(tmp_path: Path) -> None:
     told = tmp_path / "told.json"
     lines = mix("--mixes", "queue,store", "--depths", "1,16", "--json", str(told))
@@ -173,6 +174,7 @@ def test_clients_count_answers_of_all_shapes(at_once: int, shared_flo: FloProces
             Clients(shared_flo.port, batches_of([(encode("INCR", "mixed:a"), 1)], 1), 1, 1, once=True).run(60)
 
 
+@pytest.mark.long
 def test_single_commands_give_a_row_each() -> None:
     names = ["XREAD COUNT 10", "QDEQUEUE+QACK"]
     lines = mix("--single", "--rows", ",".join(names), "--depths", "16")
@@ -180,6 +182,7 @@ def test_single_commands_give_a_row_each() -> None:
     assert [match[1] for match in found if match] == names, lines
 
 
+@pytest.mark.long
 def test_what_a_run_uses_up_is_put_back(flo: FloProcess) -> None:
     server = Server(flo.port)
     with flo.connect() as client:
