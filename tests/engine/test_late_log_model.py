@@ -264,7 +264,7 @@ class LateKeys(EngineModel, LateModel):
 
 
 class LateQueues(QueueModel, LateModel):
-    MODEL: ClassVar = ["items", "dedup", "limits", "paused", "given"]
+    MODEL: ClassVar = ["items", "dedup", "limits", "paused", "given", "deadlines"]
 
     def _now(self) -> int:
         """In a server a look lets time do a slice of its work, and the turns do the rest: here all of it."""

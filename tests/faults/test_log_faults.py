@@ -413,7 +413,7 @@ def test_the_model_agrees_and_the_workload_rolls() -> None:
 
 def test_a_crash_at_every_call(long_run: bool) -> None:
     """Open, every operation, rolls, seals, close: whatever call is the last, what was acknowledged survives it."""
-    assert crash_suite(seeds=20 if long_run else 3) > 500
+    assert crash_suite(seeds=20 if long_run else 2) > 500
 
 
 HUGE: Op = ("put", "default", b"huge", b"H" * 40_000)
@@ -422,7 +422,7 @@ HUGE: Op = ("put", "default", b"huge", b"H" * 40_000)
 def test_a_first_write_larger_than_the_segment(long_run: bool) -> None:
     """A roll from a segment without records: the next one begins at the same index, so it has the same name."""
     ops = [HUGE, ("put", "default", b"a", b"1"), ("put", "default", b"larger", b"H" * 70_000), ("delete", "default", b"huge")]
-    assert crash_suite(ops=ops, seeds=20 if long_run else 5) > 100
+    assert crash_suite(ops=ops, seeds=20 if long_run else 3) > 100
     durable = sim()
     with open_engine(durable) as engine:
         perform(engine, HUGE)
