@@ -57,7 +57,8 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="flo-rest-") as name:
         directory = Path(name)
         with FloProcess(directory / "data", python=args.python) as server:
-            over_resp(server.port, "set", 50_000, 1)
+            with server.connect() as client:
+                client.pipeline(*[("SET", f"key:{number:012}", "xxx") for number in range(KEYS)])  # a miss would be a 404
             rates: dict[str, list[float]] = {}
             for _ in range(args.rounds):
                 for method, _, test in PAIRS:
