@@ -27,33 +27,26 @@ def get(session: BinarySession, request: Request) -> Reply:
     _, _, req_id, space, key, _, options = request
     engine = session.host.engine
     kv = (engine.by_hash.get(space) or engine.namespace_by_hash(space)).kv
-    if options:
-        return reply_of(_get_with_options(session, kv, key, options), request)
+    if options and (len(options) > 1 or CLIP not in options):
+        return reply_of(_wait_and_clip(session, kv, key, options), request)
     entry = kv.entry(key)
     if entry is None:
         session.counters.misses += 1
         return MISSING
     session.counters.hits += 1
     version, value = entry_parts(entry)
+    if options:
+        value = value[: options[CLIP]]
     return _FOUND.pack(MAGIC, OK, 0, req_id, 8 + len(value), version) + value
 
 
 serve(BY_NAME["kv_get"], get)
 
 
-def _get_with_options(session: BinarySession, kv: KeyValue, key: bytes, options: Options) -> Result:
-    if CLIP not in options:
-        return _get_or_wait(session, kv, key, options)
+def _wait_and_clip(session: BinarySession, kv: KeyValue, key: bytes, options: Options) -> Result:
     rest = {name: value for name, value in options.items() if name != CLIP}
-    if rest:
-        return clipped(BY_NAME["kv_get"], _get_or_wait(session, kv, key, rest), options[CLIP])
-    entry = kv.entry(key)
-    if entry is None:
-        session.counters.misses += 1
-        return MISSING
-    session.counters.hits += 1
-    version, value = entry_parts(entry)
-    return version.ljust(VERSION.size, b"\0") + value[: options[CLIP]]
+    result = _get_or_wait(session, kv, key, rest)
+    return clipped(BY_NAME["kv_get"], result, options[CLIP]) if CLIP in options else result
 
 
 def _get_or_wait(session: BinarySession, kv: KeyValue, key: bytes, options: Options) -> Result:
