@@ -10,7 +10,7 @@ Takers (requests that wait for a message) are served in the order in which they 
 import struct
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from heapq import heappop
-from itertools import chain, islice
+from itertools import chain, dropwhile, islice
 from typing import Any, ClassVar, NamedTuple
 
 from flo.engine.bulk_rows import BulkMessages
@@ -43,6 +43,7 @@ from flo.store.queue import (
     QUEUE_SHIFT,
     SHARDS,
     UNSET,
+    Dead,
     Lane,
     Queue,
     QueueStore,
@@ -243,6 +244,7 @@ class Queues(Expiring):
         header = _HEADER(length, QUEUE_MESSAGE, 0, len(head) + 8, self.namespace, engine.now, 0)
         state = MESSAGE_STATE.pack(priority, not_before) if priority or not_before else AT_ONCE
         engine.log.append(b"".join((header, head, _SEQ(seq), state, payload)))
+        queue.enqueued += 1
         if not_before:
             engine.busy.add(self.namespace)
             self.store.message(seq, queue.name, priority, not_before)
@@ -393,6 +395,9 @@ class Queues(Expiring):
             else:
                 self._lease(queue, seq, priority, attempts, deadline)
             found.append(Message(seq, priority, attempts, U64.unpack_from(data, TIME_AT)[0], payload))
+        queue.delivered += len(found)
+        if acknowledge:
+            queue.acknowledged += len(found)
         return found
 
     def _read(self, seq: int) -> Record:
@@ -476,6 +481,7 @@ class Queues(Expiring):
             if attempt in (0, state >> ATTEMPTS_SHIFT & ATTEMPTS_MAX):
                 self._gone(queue, seq)
                 count += 1
+        queue.acknowledged += count
         return count
 
     @operation
@@ -521,15 +527,20 @@ class Queues(Expiring):
             self._write_side(QUEUE_EVICTED, queue.name, EVICTED_MARK, U64.pack(queue.evicted + 1))
 
     @operation
-    def dead_letters(self, name: bytes, limit: int = LIST_ITEMS_MAX) -> list[Message]:
-        """Up to `limit` dead letters, oldest first; stops near 16 MiB."""
+    def dead_letters(self, name: bytes, limit: int = LIST_ITEMS_MAX, *, cursor: bytes = b"") -> list[Message]:
+        """Up to `limit` dead letters, oldest first; stops near 16 MiB. They begin behind the one whose seq is the `cursor`, or with the
+        first, if that one is no dead letter any more."""
         check_name(name)
+        after = _seq_of(cursor) if cursor else 0
         self._settle()
         queue = self.find(name)
+        letters: Iterable[tuple[int, Dead]] = queue.dead.items() if queue is not None else ()
+        if queue is not None and after in queue.dead:
+            letters = islice(dropwhile(lambda item: item[0] != after, letters), 1, None)
         found: list[Message] = []
         size = 0
         damage: Damaged | None = None
-        for seq, dead in islice(queue.dead.items(), limit) if queue is not None else ():
+        for seq, dead in islice(letters, limit):
             try:
                 payload = self._read(seq).state[MESSAGE_STATE.size :]
             except Damaged as e:
@@ -699,7 +710,19 @@ class Queues(Expiring):
             "lease_ms": queue.lease_ms,
             "max_attempts": queue.attempts_limit,
             "paused": int(queue.paused),
+            "oldest_at": self._oldest_at(queue),
+            "enqueued": queue.enqueued,
+            "delivered": queue.delivered,
+            "acknowledged": queue.acknowledged,
         }
+
+    def _oldest_at(self, queue: Queue) -> int:
+        """When the oldest ready message was put in, ms; 0 if none is ready, or if it is damaged."""
+        seq = self.store.oldest(queue)
+        try:
+            return self._read(seq).time if seq else 0
+        except Damaged:
+            return 0
 
     @operation
     def names(self) -> list[bytes]:
@@ -887,6 +910,15 @@ def check_name(name: bytes) -> None:
 def _check_payload(payload: bytes) -> None:
     if len(payload) > VALUE_BYTES_MAX:
         raise BadRequest(f"the message is {len(payload)} bytes; at most {VALUE_BYTES_MAX} are allowed")
+
+
+def _seq_of(cursor: bytes) -> int:
+    """The seq that a cursor is: decimal digits, or a u64 as the protocol has its numbers (no seq is so large that it reads as digits)."""
+    if cursor.isdigit():
+        return int(cursor[:20])  # no seq has more digits
+    if len(cursor) != U64.size:
+        raise BadRequest("the option cursor is not the seq of a dead letter, in decimal; send the seq that you saw last")
+    return int(U64.unpack(cursor)[0])
 
 
 def check_receipts(items: Sequence[Any]) -> None:

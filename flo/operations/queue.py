@@ -186,13 +186,13 @@ class QueueOperations(Operations):
         0x26,
         "queues.dead_letters",
         answer=MESSAGES,
-        summary="Shows dead letters, oldest first; time is when they died.",
+        summary="Shows dead letters, oldest first; time is when they died. The cursor is the seq last seen, in decimal.",
         limits=(100, LIST_ITEMS_MAX),
         reads=True,
         http=Http("GET queues/{ns}/{key}/dlq", "messages"),
     )
-    def dead_letters(self, queue: Text, limit: int | None = None, *, clip: int | None = None) -> list[Message]:
-        """Dead letters, oldest first. `clip` is the most bytes of each."""
+    def dead_letters(self, queue: Text, limit: int | None = None, *, cursor: Text = b"", clip: int | None = None) -> list[Message]:
+        """Dead letters, oldest first. The `cursor` is the seq last seen, in decimal; `clip` is the most bytes of each."""
 
     @operation(
         "queue_dlq_requeue",

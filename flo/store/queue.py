@@ -225,11 +225,14 @@ class Queue:
     """One queue. Its counts are of the present kinds; a lease or delay that has ended counts once `QueueStore.ripen` was called."""
 
     __slots__ = (
+        "acknowledged",
         "attempts_max",
         "bases",
         "counts",
         "dead",
         "dedup",
+        "delivered",
+        "enqueued",
         "evicted",
         "head",
         "lanes",
@@ -251,6 +254,7 @@ class Queue:
         self.evicted = 0
         self.dedup: dict[bytes, tuple[int, int]] = {}  # key -> (seq, until)
         self.shown = False  # the store counts it among those that exist
+        self.enqueued = self.delivered = self.acknowledged = 0  # messages since this process has it; no records count, only operations
         self.start(number)
 
     def start(self, number: int) -> "list[Lane]":
@@ -396,6 +400,11 @@ class QueueStore:
             if fresh:
                 return fresh, lane.plain
         return 0, 0
+
+    def oldest(self, queue: Queue) -> int:
+        """The lowest ready seq; 0 if none is ready."""
+        firsts = [seq for lane in queue.lanes.values() for seq in (lane.first(), lane.first_returned()) if seq]
+        return min(firsts, default=0)
 
     def ready(self, queue: Queue) -> Iterator[tuple[int, int]]:
         """(seq, state) of the ready messages in the order of delivery, as far as the caller reads. The queue may not change meanwhile."""

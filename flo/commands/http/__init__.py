@@ -3,7 +3,7 @@
 from flo.commands.binary import load_handlers
 from flo.commands.modules import Modules
 
-PAGES = Modules("flo.commands.http.session", "flo.commands.http.pages", "flo.commands.http.metrics", "flo.commands.http.websocket")
+PAGES = Modules(*(f"flo.commands.http.{name}" for name in ("session", "pages", "metrics", "websocket", "dashboard")))
 
 
 def load_pages() -> None:

@@ -56,8 +56,8 @@ def _document(has_secret: bool) -> Json:
     for (method, path), rows in routes_of_operations().items():
         paths.setdefault(ROOT + path, {})[method.lower()] = _operation(path, rows)
     for page in PAGES:
-        if 101 in page.answers:
-            continue  # what becomes a WebSocket is not HTTP any more: OpenAPI has no words for it
+        if page.answers is None:
+            continue  # for browsers: OpenAPI has no words for a WebSocket
         paths.setdefault("/" + page.path, {})[page.method.lower()] = _page(page)
     return {
         "openapi": "3.1.0",
@@ -367,12 +367,13 @@ def _page(page: PageRow) -> Json:
         "description": told,
         "responses": {},
     }
-    for status, media in page.answers.items():
+    answers = page.answers or {}
+    for status, media in answers.items():
         content = {"content": {media: {"schema": {"type": "object"} if media == JSON else {"type": "string"}}}} if media else {}
         made["responses"][str(status)] = {"description": REASONS[status], **content}
     if page.open:
         made["security"] = []
-    made["responses"] |= {str(status): _reference("responses", _title(status)) for status in EVERYWHERE if status not in page.answers}
+    made["responses"] |= {str(status): _reference("responses", _title(status)) for status in EVERYWHERE if status not in answers}
     made["responses"]["default"] = _reference("responses", "Problem")
     return made
 

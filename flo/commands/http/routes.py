@@ -8,6 +8,7 @@ from functools import cache, lru_cache, partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from flo.commands.http.convert import Answer, answer_of, every_item, one_item
+from flo.commands.http.security import SAFE, Common
 from flo.operations import OPERATIONS
 from flo.proto.http import HttpError, split_path, unescape
 from flo.proto.row import Operation
@@ -38,6 +39,7 @@ class Route(NamedTuple):
     open: bool = False  # which needs no secret
     value: Value | None = None  # takes the operation's value from the parameters, if it is not the body
     linked: bool = False  # people have links to the page: it is served when they come from another site
+    common: Common = SAFE  # fields of every answer
 
 
 class Node:
@@ -83,20 +85,26 @@ class PageRow(NamedTuple):
     path: str
     function: Page
     open: bool  # it needs no secret
-    answers: Mapping[int, str]  # the media types by the status; empty where there is no body
+    answers: Mapping[int, str] | None  # the media types by the status; empty where there is no body. None: OpenAPI leaves the page out
     linked: bool = False
+    common: Common = SAFE
 
 
 PAGES: list[PageRow] = []
 
 
 def page(
-    method: str, path: str, open: bool = False, answers: Mapping[int, str] = PLAIN_TEXT, linked: bool = False
+    method: str,
+    path: str,
+    open: bool = False,
+    answers: Mapping[int, str] | None = PLAIN_TEXT,
+    linked: bool = False,
+    common: Common = SAFE,
 ) -> Callable[[Page], Page]:
     """Add a page. The arguments are fields of `PageRow`."""
 
     def add(function: Page) -> Page:
-        PAGES.append(PageRow(method, path, function, open, answers, linked))
+        PAGES.append(PageRow(method, path, function, open, answers, linked, common))
         PAGES.sort(key=lambda row: row.path)  # in one order, whatever is imported first
         return function
 
@@ -117,7 +125,7 @@ def tree() -> Node:
                 node.simple[method] = routes[-1]
     for each in PAGES:
         root.grow(iter(each.path.split("/"))).routes.setdefault(each.method, []).append(
-            Route(None, None, each.function, each.open, linked=each.linked)
+            Route(None, None, each.function, each.open, linked=each.linked, common=each.common)
         )
     _place.cache_clear()
     return root

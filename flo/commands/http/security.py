@@ -20,9 +20,18 @@ PREFLIGHT = (
     (b"Access-Control-Allow-Headers", b"Authorization, Content-Type, Idempotency-Key, If-Match, If-None-Match, If-Range, Range"),
     (b"Access-Control-Max-Age", b"600"),
 )
-# In every answer: a browser is to take it for nothing but what its Content-Type says, run nothing in it, show it in no frame, tell nobody
-# where it came from, and keep no copy
-SAFE = (
+
+
+class Common:
+    """Fields of every answer of one kind."""
+
+    def __init__(self, *fields: tuple[bytes, bytes]) -> None:
+        self.fields = fields
+
+
+# In every answer but the dashboard's: a browser is to take it for nothing but what its Content-Type says, run nothing in it, show it in no
+# frame, tell nobody where it came from, and keep no copy
+SAFE = Common(
     (b"X-Content-Type-Options", b"nosniff"),
     (b"Content-Security-Policy", b"default-src 'none'; frame-ancestors 'none'"),
     (b"Referrer-Policy", b"no-referrer"),

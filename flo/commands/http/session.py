@@ -27,7 +27,7 @@ from flo.commands.http.answers import (
     with_status,
 )
 from flo.commands.http.convert import HEADER_OPTIONS, SLICE_BYTES, TYPE_JSON, answer_in_slices, name64, request_of
-from flo.commands.http.security import SAFE, check_host, check_origin, cors, secret_in
+from flo.commands.http.security import SAFE, Common, check_host, check_origin, cors, secret_in
 from flo.commands.runner import WAITING, Call, Decoded, Job, Later, Reply, Session
 from flo.commands.secret import forbidden, judge
 from flo.errors import BadRequest, Overloaded, Refusal
@@ -55,7 +55,7 @@ class Exchange:
     def __init__(self, request: Request) -> None:
         self.request = request
         self.route: routes.Route | None = None  # None: it was refused before
-        self.inner: Any = None  # the operation's request, as the binary protocol has it
+        self.inner: Any = None  # the operation's request, as the binary protocol has it; for a page, the variables of its path
         self.refusal: HttpRefusal | None = None
         self.seconds = 0.0  # that the answer waits, where secrets are guessed
 
@@ -172,7 +172,7 @@ class HttpSession(Session):
             if host.loading:
                 raise HttpRefusal(503, host.progress.sentence(), fields=RETRY_AFTER)
         if first.page is not None:
-            exchange.route = first
+            exchange.route, exchange.inner = first, values
             return
         simple = node.simple.get(method)
         if plain and simple is not None and not request.query:
@@ -253,7 +253,10 @@ class HttpSession(Session):
         if not self.host.loading:
             return super().execute(calls)
         for handler, exchange in calls:
-            reply = handler(self, exchange)
+            try:
+                reply = handler(self, exchange)
+            except Refusal as e:
+                reply = e.with_traceback(None)
             if type(reply) is bytes:
                 self.peer.out.append(reply)
             else:
@@ -349,11 +352,11 @@ class HttpSession(Session):
             self.halted = True
         if not request.headers.plain:
             fields = (*fields, *cors(self.host, request))
+        common = _common(int(time()), exchange.route.common if exchange.route is not None else SAFE)
         if length is not None:
-            common = _common(int(time()))
             return http.response_head(status, fields, length, common=common, keep_alive=request.keep_alive, version=request.version)
         return http.response(
-            status, fields, body, common=_common(int(time())), head_only=request.method == "HEAD",
+            status, fields, body, common=common, head_only=request.method == "HEAD",
             keep_alive=request.keep_alive, version=request.version,
         )  # fmt: skip
 
@@ -377,7 +380,7 @@ class HttpSession(Session):
         if exchange is not None and not e.close:
             return self.respond(exchange, e.status, fields, body)
         self.peer.close_after_replies()
-        return http.response(e.status, fields, body, common=_common(int(time())), keep_alive=False)
+        return http.response(e.status, fields, body, common=_common(int(time()), SAFE), keep_alive=False)
 
     def rejects(self, e: Refusal, request: Exchange) -> bool:
         """See `Session`."""
@@ -419,12 +422,12 @@ def is_json(request: Request) -> bool:
     return media == b"application/json" or (media[:12] == b"application/" and media[-5:] == b"+json")
 
 
-@lru_cache(1)
-def _common(now: int) -> bytes:
-    """The lines that all responses have at the time `now`, in Unix seconds (RFC 9110 section 5.6.7)."""
+@lru_cache(2)
+def _common(now: int, more: Common) -> bytes:
+    """The lines that all responses have at the time `now`, in Unix seconds (RFC 9110 section 5.6.7), and those of one kind of them."""
     year, month, day, hour, minute, second, weekday, *_ = gmtime(now)
     date = b"%b, %02d %b %04d %02d:%02d:%02d GMT" % (DAYS[weekday], day, MONTHS[month - 1], year, hour, minute, second)
-    return http.lines_of(((b"Date", date), *SAFE))
+    return http.lines_of(((b"Date", date), *more.fields))
 
 
 def _options(node: routes.Node, session: HttpSession, exchange: Exchange) -> Any:

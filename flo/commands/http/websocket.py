@@ -69,7 +69,7 @@ class WebSocketSession(BinarySession):
             self._ask_later(SILENT_SECONDS - silent)
 
 
-@page("GET", "ws", open=True, answers={101: "", 400: "application/problem+json", 426: "application/problem+json"})
+@page("GET", "ws", open=True, answers=None)
 def ws(session: HttpSession, exchange: Exchange) -> Any:
     """A WebSocket (RFC 6455) whose binary messages are requests and responses of the binary protocol. With a secret, `auth` comes first."""
     key = _checked(exchange.request)

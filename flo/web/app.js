@@ -1,0 +1,252 @@
+// The frame of the dashboard: the bar with pages, namespace and state, the address, the secret, and the page that is shown.
+//
+// The address after # says what is shown: `#/queues?ns=jobs&queue=mail`. A page is a module with `open(view)`; it draws into `view.root` and
+// may give { update() }, called when only its own parameters have changed; without it the page is opened anew.
+
+import { ConnectionLost, Flo, UNAUTHORIZED } from "./flo.js";
+import { problems } from "./health.js";
+import { Live } from "./live.js";
+import { attempt, dialog, done, field, fill, h, link } from "./ui.js";
+
+const PAGES = [
+  { path: "", title: "Overview", load: () => import("./page_overview.js") },
+  { path: "keys", title: "Keys", load: () => import("./page_keys.js") },
+  { path: "queues", title: "Queues", load: () => import("./page_queues.js") },
+  { path: "streams", title: "Streams", load: () => import("./page_streams.js") },
+  { path: "server", title: "Server", load: () => import("./page_server.js") },
+];
+const SECRET = "flo-secret"; // in this tab's storage only
+const THEME = "flo-theme";
+const SHOWN_STATES = { open: "Connected", connecting: "Connecting…", closed: "Connection lost", ended: "Closed" };
+
+const at = (id) => document.getElementById(id);
+const flo = new Flo(undefined, { secret: sessionStorage.getItem(SECRET) ?? "" });
+const live = new Live(flo);
+
+/** What a page has to do with the rest. It ends when another page is opened. */
+class View {
+  constructor(page, params) {
+    this.page = page;
+    this.params = params;
+    this.root = at("main");
+    this.flo = flo;
+    this.live = live;
+    this.namespace = params.get("ns") || "default";
+    this._ends = [];
+    this.ended = false;
+  }
+
+  /** Whether the person may change something. Where not, buttons that would are left out. */
+  get canWrite() {
+    return live.last?.access !== "read";
+  }
+
+  /** Run an operation in the page's namespace. */
+  run(name, given = {}) {
+    return flo.run(name, { namespace: this.namespace, ...given });
+  }
+
+  /** Call this when the page ends. */
+  onEnd(end) {
+    this._ends.push(end);
+  }
+
+  /** Listen as long as the page is there. */
+  on(target, event, listener) {
+    target.addEventListener(event, listener);
+    this.onEnd(() => target.removeEventListener(event, listener));
+  }
+
+  /**
+   * Run a task now, and again `ms` after it has ended, as long as the page is there. It pauses while the page is hidden or there is no
+   * connection. What else it rejects with is shown in place of the page. Gives a function that runs it at once.
+   */
+  every(ms, task) {
+    let timer = 0;
+    let running = false;
+    let again = false;
+    const run = async () => {
+      clearTimeout(timer);
+      if (running) return void (again = true);
+      if (this.ended || document.hidden || (flo.state !== "open" && flo.state !== "connecting")) return undefined;
+      running = true;
+      try {
+        await task();
+      } catch (error) {
+        if (!(error instanceof ConnectionLost) && !this.ended) this.fail(error);
+      }
+      running = false;
+      if (again) {
+        again = false;
+        return run();
+      }
+      if (!this.ended) timer = setTimeout(run, ms);
+      return undefined;
+    };
+    this.on(document, "visibilitychange", run);
+    this.on(flo, "state", () => flo.state === "open" && run());
+    this.onEnd(() => clearTimeout(timer));
+    run();
+    return run;
+  }
+
+  /** Show an error in place of the page. */
+  fail(error) {
+    if (error.status === UNAUTHORIZED) return void askSecret();
+    this.end();
+    fill(this.root, h("div.card", h("h1", "This cannot be shown"), h("p", error.message), h("p", h("a", { href: link("") }, "Back to the overview"))));
+    return undefined;
+  }
+
+  /** Change parameters of the page's address; null takes one out. `replace`: no step in the history. */
+  set(changes, { replace = false } = {}) {
+    const params = new URLSearchParams(this.params);
+    for (const [name, value] of Object.entries(changes)) {
+      if (value === null || value === undefined || value === "" || value === false) params.delete(name);
+      else params.set(name, value);
+    }
+    const query = params.toString();
+    const address = `#/${this.page.path}${query ? `?${query}` : ""}`;
+    if (replace) {
+      history.replaceState(null, "", address);
+      this.params = params;
+    } else {
+      location.hash = address;
+    }
+  }
+
+  end() {
+    this.ended = true;
+    for (const end of this._ends.splice(0)) end();
+  }
+}
+
+// -- the page that is shown --------------------------------------------------------------------------------------------------------------
+
+let view = null;
+let opened = null; // what `open` gave
+
+async function route() {
+  if (!live.last) return; // not before it is known what the person may do: `begin` comes here again
+  const [path, query = ""] = location.hash.replace(/^#\/?/, "").split("?");
+  const page = PAGES.find((each) => each.path === path) ?? PAGES[0];
+  const params = new URLSearchParams(query);
+  const same = view && !view.ended && view.page === page && view.namespace === (params.get("ns") || "default");
+  if (same && opened?.update) {
+    view.params = params;
+    opened.update();
+    return;
+  }
+  view?.end();
+  const mine = (view = new View(page, params));
+  opened = null;
+  document.title = `${page.title} · Flo`;
+  drawNav(page);
+  drawSpaces();
+  try {
+    const module = await page.load();
+    if (mine.ended) return;
+    fill(mine.root);
+    opened = module.open(mine) ?? null;
+  } catch (error) {
+    mine.fail(error);
+  }
+}
+
+function drawNav(current) {
+  fill(at("nav"), PAGES.map((page) => h("a", { href: link(page.path), "aria-current": page === current ? "page" : null }, page.title)));
+}
+
+// -- the namespace -----------------------------------------------------------------------------------------------------------------------
+
+const NEW = "\n"; // no namespace has this name
+
+async function drawSpaces() {
+  const select = at("namespace");
+  const mine = view.namespace;
+  const list = await flo.namespace_list().catch(() => []);
+  const names = list.map((each) => new TextDecoder().decode(each.namespace));
+  if (!names.includes(mine)) names.push(mine);
+  fill(select, names.map((name) => h("option", { value: name }, name)), live.last?.access === "all" && h("option", { value: NEW }, "New namespace…"));
+  select.value = mine;
+}
+
+async function chooseSpace(event) {
+  const name = event.target.value === NEW ? await makeSpace() : event.target.value;
+  event.target.value = view.namespace;
+  if (name) location.hash = `#/${view.page.path}${name === "default" ? "" : `?ns=${encodeURIComponent(name)}`}`;
+}
+
+function makeSpace() {
+  const input = h("input", { required: true, maxlength: 128, pattern: "[A-Za-z0-9._:\\-]+", title: "letters, digits and . _ : -" });
+  const submit = async () => {
+    await flo.namespace_create({ key: input.value });
+    done(`The namespace ${input.value} is there.`, { command: `flo ns create ${input.value}` });
+    return input.value;
+  };
+  return dialog({ title: "New namespace", children: [field("Name", input)], action: "Create", submit });
+}
+
+// -- connection, secret, health ----------------------------------------------------------------------------------------------------------
+
+let asking = false;
+
+async function askSecret() {
+  if (asking) return;
+  asking = true;
+  const input = h("input", { type: "password", required: true, autocomplete: "current-password" });
+  const submit = async () => {
+    flo.connect(input.value);
+    await flo.server_stats(); // refused, if it is wrong
+    sessionStorage.setItem(SECRET, input.value);
+  };
+  const text = h("p", "This server has a secret. It is kept in this tab only.");
+  const known = await dialog({ title: "Secret", children: [text, field("Secret", input)], action: "Enter", submit });
+  asking = false;
+  if (!known) fill(at("main"), h("div.card", h("p", "Without the secret there is nothing to see."), h("button.main", { type: "button", onclick: askSecret }, "Enter the secret")));
+}
+
+function drawState() {
+  const sample = live.last;
+  const found = sample ? problems(live.samples.at(-2), sample) : [];
+  const worst = flo.state !== "open" ? "bad" : found[0]?.level;
+  const state = at("state");
+  state.className = `state ${worst ?? ""}`;
+  const text = flo.state !== "open" ? SHOWN_STATES[flo.state] : found.length ? `${found.length} ${found.length === 1 ? "thing" : "things"} to look at` : "All well";
+  if (state.textContent !== text) fill(state, flo.state === "open" ? h("a", { href: link("") }, text) : text);
+  const lost = flo.state === "closed" || (flo.state === "connecting" && !at("notice").hidden);
+  const notice = lost ? "The connection to the server is lost. What you see is as it was; the page connects again by itself." : live.trouble;
+  at("notice").hidden = !notice;
+  at("notice").textContent = notice;
+}
+
+// -- light and dark ----------------------------------------------------------------------------------------------------------------------
+
+const dark = matchMedia("(prefers-color-scheme: dark)");
+
+function drawTheme() {
+  const chosen = localStorage.getItem(THEME);
+  const theme = chosen ?? (dark.matches ? "dark" : "light");
+  document.documentElement.dataset.theme = theme;
+  at("theme").textContent = theme === "dark" ? "Light" : "Dark";
+  at("theme").setAttribute("aria-label", theme === "dark" ? "Use light colours" : "Use dark colours");
+}
+
+function turnTheme() {
+  localStorage.setItem(THEME, document.documentElement.dataset.theme === "dark" ? "light" : "dark");
+  drawTheme();
+}
+
+drawTheme();
+dark.addEventListener("change", drawTheme);
+at("theme").addEventListener("click", turnTheme);
+at("namespace").addEventListener("change", (event) => attempt(() => chooseSpace(event)));
+addEventListener("hashchange", route);
+live.addEventListener("sample", () => {
+  drawState();
+  if (!view) route();
+});
+live.addEventListener("refused", askSecret);
+live.addEventListener("trouble", drawState);
+flo.addEventListener("state", drawState);
+flo.connect();
