@@ -13,6 +13,7 @@ command -v strace >/dev/null 2>&1 || missing="$missing strace"
 command -v openssl >/dev/null 2>&1 || missing="$missing openssl"
 command -v wrk >/dev/null 2>&1 || missing="$missing wrk"
 command -v promtool >/dev/null 2>&1 || missing="$missing prometheus"
+command -v chromium >/dev/null 2>&1 || missing="$missing chromium fonts-noto-color-emoji"
 if [ -n "$missing" ]; then
     if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
         echo "installing$missing"
