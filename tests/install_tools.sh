@@ -13,6 +13,7 @@ command -v strace >/dev/null 2>&1 || missing="$missing strace"
 command -v openssl >/dev/null 2>&1 || missing="$missing openssl"
 command -v wrk >/dev/null 2>&1 || missing="$missing wrk"
 command -v promtool >/dev/null 2>&1 || missing="$missing prometheus"
+command -v chromium >/dev/null 2>&1 || missing="$missing chromium fonts-noto-color-emoji"
 if [ -n "$missing" ]; then
     if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
         echo "installing$missing"
@@ -23,9 +24,10 @@ if [ -n "$missing" ]; then
         echo "the tests that need$missing will be skipped; to install: apt-get install$missing"
     fi
 fi
-# ioredis and node-redis, where there is a Node
-if command -v npm >/dev/null 2>&1 && [ -f tests/node/package.json ] && [ ! -d tests/node/node_modules ]; then
-    (cd tests/node && npm install --silent --no-audit --no-fund --no-package-lock >/dev/null 2>&1) ||
-        echo "npm install failed; the tests of Node clients will be skipped"
+# The packages of Node, where there is one
+stamp=tests/node/node_modules/.package-lock.json
+if command -v npm >/dev/null 2>&1 && [ -f tests/node/package.json ] && [ -z "$(find $stamp -newer tests/node/package.json 2>/dev/null)" ]; then
+    (cd tests/node && npm install --silent --no-audit --no-fund --no-package-lock >/dev/null 2>&1 && touch node_modules/.package-lock.json) ||
+        echo "npm install failed; the tests that need packages of Node will be skipped"
 fi
 exit 0

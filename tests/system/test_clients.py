@@ -22,12 +22,12 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from flo.commands.resp.session import MULTI_REFUSAL
+from tests.support.node import run_node
 from tests.support.processes import ROOT, FloProcess, ReplyError, free_port, wait_until
 
 pytestmark = pytest.mark.slow
 
 CLIENT_SECONDS = 60
-NODE_DIRECTORY = ROOT / "tests" / "node"
 THREADS = 8
 MULTI_REFUSED = "Flo has no MULTI"
 
@@ -655,15 +655,10 @@ def test_redis_cli_with_a_password(guarded: FloProcess) -> None:
 
 # -- Node's clients ---------------------------------------------------------------------------------
 
-NODE_INSTALL = "cd tests/node && npm install --no-package-lock"
-
 
 def node_client(name: str, port: int) -> dict[str, Any]:
-    """What tests/node/clients.mjs saw. Skips the test where Node or the packages are not installed."""
-    node = program("node", "nodejs npm")
-    if not (NODE_DIRECTORY / "node_modules").is_dir():
-        pytest.skip(f"the Node clients are not installed: {NODE_INSTALL}")
-    return cast(dict[str, Any], json.loads(run([node, str(NODE_DIRECTORY / "clients.mjs"), name, str(port)])))
+    """What tests/node/clients.mjs saw."""
+    return cast(dict[str, Any], run_node(ROOT / "tests" / "node" / "clients.mjs", name, port, packages=["ioredis", "redis"]))
 
 
 def check_node_client(seen: dict[str, Any], prefix: str) -> None:
