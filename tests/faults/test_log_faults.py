@@ -485,7 +485,7 @@ def recovery_suite(ops: Sequence[Op], stride: int) -> int:
 
 def test_a_crash_at_every_call_of_recovery(long_run: bool) -> None:
     """Crashes while recovery works."""
-    assert recovery_suite(OPS, 1 if long_run else 19) > 70
+    assert recovery_suite(OPS, 1 if long_run else 31) > 40
 
 
 # -- (ii) async ------------------------------------------------------------------------------------
