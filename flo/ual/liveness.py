@@ -139,13 +139,16 @@ class Judge:
         leaned_on = verdict = self._needed.pop(index, DEAD) if self._needed else DEAD
         version = self._chain.pop(index, 0) if self._chain else 0
         latest = not past and entity not in seen
-        if latest:
-            seen.add(entity)
         if kind == WATERMARK:
             scope, below = (namespace, entity), U64.unpack_from(data, start + entity_length)[0]
             self._marks[scope] = max(self._marks.get(scope, 0), below)
             self._marked = max(self._marked, below)
-        if (latest or version) and not (self._marks and self._dropped(index, family, namespace, entity)):
+        if latest or version:
+            if self._marks and self._dropped(index, family, namespace, entity):
+                latest, version = False, 0  # and every older record of the entity: none of them need be remembered
+            elif latest:
+                seen.add(entity)
+        if latest or version:
             young = time > self._old
             if version:
                 verdict = verdict or HISTORY

@@ -43,6 +43,10 @@ FAMILY_STREAM = 0x50  # records of a stream
 FAMILY_STREAM_SIDE = 0x60  # a stream's other entities: its counts, its groups
 FAMILY_STREAM_GROUP = 0x70  # consumers and pending entries of a group; their container is the group
 
+FAMILY_TS_POINTS = 0x80  # writes of points; their container has no name
+FAMILY_TS_CHUNK = 0x90  # sealed chunks of a measurement's series
+FAMILY_TS_SIDE = 0xA0  # a measurement's other entities: its series, its settings
+
 WATERMARK = 0x01
 NAMESPACE = 0x10
 KV_STRING = 0x20
@@ -72,11 +76,20 @@ STREAM_DEAD = 0x72
 STREAM_CONSUMER_GONE = 0x7E
 STREAM_PENDING_GONE = 0x7F
 
+TS_POINTS = 0x80
+TS_CHUNK = 0x90
+TS_CHUNK_GONE = 0x9F
+TS_SERIES = 0xA0
+TS_SETTINGS = 0xA1
+TS_SETTINGS_GONE = 0xAE
+TS_SERIES_GONE = 0xAF
+
 _MAY_EXPIRE = frozenset((KV_STRING, KV_COUNTER, KV_JSON, KV_TOUCH))
 KNOWN_TYPES = _MAY_EXPIRE | {kind | KV_DEADLINE for kind in _MAY_EXPIRE} | {WATERMARK, NAMESPACE, KV_GONE}
 KNOWN_TYPES |= {QUEUE_MESSAGE, QUEUE_LEASE, QUEUE_BACK, QUEUE_DEAD, QUEUE_GONE}
 KNOWN_TYPES |= {QUEUE_CONFIG, QUEUE_DEDUP, QUEUE_EVICTED, QUEUE_DEDUP_GONE}
 KNOWN_TYPES |= {STREAM_RECORD, STREAM_RECORD_GONE, STREAM_STATE, STREAM_GROUP, STREAM_GROUP_GONE}
+KNOWN_TYPES |= {TS_POINTS, TS_CHUNK, TS_CHUNK_GONE, TS_SERIES, TS_SETTINGS, TS_SETTINGS_GONE, TS_SERIES_GONE}
 KNOWN_TYPES |= {STREAM_CONSUMER, STREAM_PENDING, STREAM_DEAD, STREAM_CONSUMER_GONE, STREAM_PENDING_GONE}
 
 # The parts of two states that a base reads (flo.ual.block); only the engine reads all others.

@@ -1,0 +1,263 @@
+"""The series of one namespace: what the log says of their points, in memory.
+
+A **series** is a measurement, a set of tags and a field. Its newest points are **open**: two arrays, times and values, in the order in
+which they came. The others are in **chunks** (flo.store.chunk): the log holds their points, memory the place of their record and their summary.
+
+A write is one record with points of any number of series. A chunk's record holds all points that were open in its series until then, so
+they are open no longer; it does not matter which of both a start still finds of the records before. Chunks of a series have numbers. Where
+two have points of one time, the one with the higher number is right: points that come late, or again, are in a later chunk.
+
+A series is known by the index of its record. That number is in the records of points and chunks; none is used twice, so points of a series
+that was deleted are nobody's. Series with open points are kept in the order of the first record that they still need: the records of
+points below the first one's are needed by nobody (`needed_from`).
+
+Names are str, UTF-8 with surrogateescape.
+"""
+
+from array import array
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
+from operator import lt
+
+from flo.store.chunk import SUMMARY_BYTES, Summary, summary_of
+
+Tags = tuple[tuple[str, str], ...]  # in order of their names, which differ
+
+# By tracemalloc, over 100,000 series with three tags
+SERIES_BYTES = 1000  # without its names
+NAME_BYTES = 2  # for each byte of a series' names: they are in its key, too
+OPEN_BYTES = 18  # a point: eight bytes in each of two arrays, which grow ahead
+CHUNK_BYTES = 300
+MEASUREMENT_BYTES = 1200
+
+
+class Chunk:
+    """A sealed chunk."""
+
+    __slots__ = ("index", "number", "packed", "size")
+
+    def __init__(self, index: int, number: int, state: bytes) -> None:
+        self.index = index  # of its record
+        self.number = number
+        self.packed = state[:SUMMARY_BYTES]
+        self.size = len(state)
+
+    @property
+    def summary(self) -> Summary:
+        """What is known without its points."""
+        return summary_of(self.packed)
+
+
+class Series:
+    """One series."""
+
+    __slots__ = ("chunks", "field", "id", "measurement", "since", "tags", "times", "values")
+
+    def __init__(self, identity: int, measurement: "Measurement", tags: Tags, field: str) -> None:
+        self.id = identity
+        self.measurement = measurement
+        self.tags = tags
+        self.field = field
+        self.times = array("q")
+        self.values = array("d")
+        self.since = 0  # the first record that holds open points; 0 for none
+        self.chunks: list[Chunk] = []  # by their numbers
+
+    @property
+    def points(self) -> int:
+        """How many points it has; one that replaced another counts until both are in one chunk."""
+        return len(self.times) + sum(chunk.summary.points for chunk in self.chunks)
+
+
+class Measurement:
+    """The series of one name."""
+
+    __slots__ = ("by_key", "by_tag", "fields", "max_age", "name", "rules")
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.by_key: dict[tuple[Tags, str], Series] = {}
+        self.by_tag: dict[str, dict[str, set[Series]]] = {}  # tag -> value -> its series
+        self.fields: dict[str, int] = {}  # how many series each has
+        self.max_age = 0  # ms; 0 for ever
+        self.rules = ""  # of downsampling, as they were given
+
+    @property
+    def configured(self) -> bool:
+        """Whether a client has configured it."""
+        return bool(self.max_age or self.rules)
+
+    @property
+    def exists(self) -> bool:
+        """Whether clients see it."""
+        return bool(self.by_key) or self.configured
+
+
+class TimeSeriesStore:
+    """`declare`, `add`, `seal` and so on apply records, replayed or live. A series that is not there is one that was deleted."""
+
+    def __init__(self) -> None:
+        self.measurements: dict[str, Measurement] = {}
+        self.by_id: dict[int, Series] = {}
+        self.open: dict[int, Series] = {}  # the series with open points, by their numbers, in the order of `since`
+        self.open_points = 0
+        self.sealed_points = 0
+        self.chunks = 0
+        self._name_bytes = 0
+
+    @property
+    def accounted(self) -> int:
+        """Bytes of memory accounted to it."""
+        return (
+            SERIES_BYTES * len(self.by_id)
+            + self._name_bytes
+            + OPEN_BYTES * self.open_points
+            + CHUNK_BYTES * self.chunks
+            + MEASUREMENT_BYTES * len(self.measurements)
+        )
+
+    def needed_from(self, next_index: int) -> int:
+        """The first record of points that a start needs; `next_index` if it needs none."""
+        return next(iter(self.open.values())).since if self.open else next_index
+
+    # -- looking -----------------------------------------------------------------------------------
+
+    def find(self, measurement: str, tags: Tags, field: str) -> Series | None:
+        """A series."""
+        found = self.measurements.get(measurement)
+        return found.by_key.get((tags, field)) if found is not None else None
+
+    def names(self) -> list[str]:
+        """The measurements, in order."""
+        return sorted(name for name, each in self.measurements.items() if each.exists)
+
+    def settle(self, series: Series) -> None:
+        """Put the open points of a series in order of time; of several at one time, the last that came stays. No answer shows that this was
+        done."""
+        times = series.times
+        if len(times) > 1 and not all(map(lt, times, islice(times, 1, None))):
+            ordered = dict(sorted(dict(zip(times, series.values, strict=True)).items()))
+            self.open_points -= len(times) - len(ordered)
+            series.times, series.values = array("q", ordered), array("d", ordered.values())
+
+    @staticmethod
+    def select(measurement: Measurement, equal: Mapping[str, str]) -> Iterator[Series]:
+        """The series that have these tags; an empty value stands for a missing tag too."""
+        found: set[Series] | None = None
+        missing = []
+        for tag, value in equal.items():
+            if not value:
+                missing.append(tag)
+                continue
+            series = measurement.by_tag.get(tag, {}).get(value, set())
+            found = series if found is None else found & series
+        for each in measurement.by_key.values() if found is None else found:
+            if not missing or not any(dict(each.tags).get(tag) for tag in missing):
+                yield each
+
+    # -- what records do ---------------------------------------------------------------------------
+
+    def measurement(self, name: str) -> Measurement:
+        """The measurement of that name; makes it if there is none."""
+        found = self.measurements.get(name)
+        if found is None:
+            found = self.measurements[name] = Measurement(name)
+        return found
+
+    def declare(self, identity: int, name: str, tags: Tags, field: str) -> Series:
+        """There is a series with this number."""
+        measurement = self.measurement(name)
+        made = self.by_id[identity] = measurement.by_key[tags, field] = Series(identity, measurement, tags, field)
+        measurement.fields[field] = measurement.fields.get(field, 0) + 1
+        for tag, value in tags:
+            measurement.by_tag.setdefault(tag, {}).setdefault(value, set()).add(made)
+        self._name_bytes += NAME_BYTES * _name_bytes(tags, field)
+        return made
+
+    def add(self, index: int, ids: Sequence[int], counts: Sequence[int], times: "array[int]", values: "array[float]") -> None:
+        """Record `index` holds points: of the series ids[0] the first counts[0], and so on."""
+        by_id, is_open, at = self.by_id, self.open, 0
+        for identity, count in zip(ids, counts, strict=True):
+            series = by_id.get(identity)
+            if series is not None:
+                if not series.since:
+                    series.since = index
+                    is_open[identity] = series
+                if count == 1:
+                    series.times.append(times[at])
+                    series.values.append(values[at])
+                else:
+                    series.times += times[at : at + count]
+                    series.values += values[at : at + count]
+                self.open_points += count
+            at += count
+
+    def seal(self, index: int, identity: int, number: int, state: bytes) -> None:
+        """Record `index` is a chunk of a series: all its open points, and those of the chunk with this number, if there was one."""
+        series = self.by_id.get(identity)
+        if series is None:
+            return
+        self._close(series)
+        self.unseal(identity, number)
+        chunk = Chunk(index, number, state)
+        at = len(series.chunks)
+        while at and series.chunks[at - 1].number > number:
+            at -= 1
+        series.chunks.insert(at, chunk)
+        self.chunks += 1
+        self.sealed_points += chunk.summary.points
+
+    def unseal(self, identity: int, number: int) -> None:
+        """A chunk is gone."""
+        series = self.by_id.get(identity)
+        for chunk in series.chunks if series is not None else ():
+            if chunk.number == number:
+                assert series is not None
+                series.chunks.remove(chunk)
+                self.chunks -= 1
+                self.sealed_points -= chunk.summary.points
+                return
+
+    def _close(self, series: Series) -> None:
+        if series.since:
+            self.open_points -= len(series.times)
+            series.times, series.values = array("q"), array("d")
+            series.since = 0
+            del self.open[series.id]
+
+    def remove(self, identity: int) -> None:
+        """A series was deleted."""
+        series = self.by_id.pop(identity, None)
+        if series is None:
+            return
+        self._close(series)
+        self.chunks -= len(series.chunks)
+        self.sealed_points -= sum(chunk.summary.points for chunk in series.chunks)
+        measurement = series.measurement
+        del measurement.by_key[series.tags, series.field]
+        measurement.fields[series.field] -= 1
+        if not measurement.fields[series.field]:
+            del measurement.fields[series.field]
+        for tag, value in series.tags:
+            values = measurement.by_tag[tag]
+            values[value].discard(series)
+            if not values[value]:
+                del values[value]
+            if not values:
+                del measurement.by_tag[tag]
+        self._name_bytes -= NAME_BYTES * _name_bytes(series.tags, series.field)
+        self._forget_empty(measurement)
+
+    def configure(self, name: str, max_age: int, rules: str) -> None:
+        """The measurement keeps its points for so many ms (0: for ever), and has these rules."""
+        measurement = self.measurement(name)
+        measurement.max_age, measurement.rules = max_age, rules
+        self._forget_empty(measurement)
+
+    def _forget_empty(self, measurement: Measurement) -> None:
+        if not measurement.exists:
+            del self.measurements[measurement.name]
+
+
+def _name_bytes(tags: Tags, field: str) -> int:
+    return len(field) + sum(len(tag) + len(value) for tag, value in tags)
