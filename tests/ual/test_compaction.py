@@ -67,6 +67,9 @@ class Clock:
         return self.now
 
 
+SINCE_THE_START = ("enqueued", "delivered", "acknowledged")
+
+
 def open_engine(directory: Path, depth: int = 64, clock: Clock | None = None) -> Engine:
     return Engine(str(directory), EngineSettings(segment_bytes=SEGMENT_BYTES, history_depth=depth), clock=clock or Clock())
 
@@ -257,7 +260,7 @@ def shown(engine: Engine) -> dict[str, object]:
         "values": engine.kv.mget(keys),
         "history": [engine.kv.history(key, 64) for key in keys],
         "ready": engine.queues.peek(b"jobs", 10_000),
-        "stats": engine.queues.stats(b"jobs"),
+        "stats": {name: value for name, value in engine.queues.stats(b"jobs").items() if name not in SINCE_THE_START},
         "events": engine.streams.read(b"events", 0, (1 << 128) - 1, 1000),
     }
 
