@@ -29,6 +29,7 @@ from flo.engine.namespace import DEFAULT, DEFAULT_ID, Namespace, check_name, has
 from flo.engine.part import Lost, Part
 from flo.engine.queue import Queues
 from flo.engine.stream import Streams
+from flo.engine.timeseries import TimeSeries
 from flo.errors import BadRequest, Conflict, LogDamaged, LogFailed, OutOfMemory
 from flo.given import text
 from flo.ual.compaction import compact, remove_replaced
@@ -527,6 +528,11 @@ class Engine:
     def streams(self) -> Streams:
         """The streams of the namespace `default`."""
         return self._by_id[DEFAULT_ID].streams
+
+    @property
+    def timeseries(self) -> TimeSeries:
+        """The time series of the namespace `default`."""
+        return self._by_id[DEFAULT_ID].timeseries
 
     @property
     def kv(self) -> KeyValue:

@@ -8,10 +8,11 @@ from flo.engine.operation import in_program
 from flo.engine.part import Database, Part
 from flo.engine.queue import Queues
 from flo.engine.stream import Streams
+from flo.engine.timeseries import TimeSeries
 from flo.errors import BadRequest
 from flo.limits import NAMESPACE_NAME_BYTES_MAX
 
-PARTS: tuple[type[Part], ...] = (KeyValue, Queues, Streams)
+PARTS: tuple[type[Part], ...] = (KeyValue, Queues, Streams, TimeSeries)
 DEFAULT = "default"
 DEFAULT_ID = 0
 NAMESPACE_BYTES = 80_000  # by tracemalloc: the empty shards of its stores, and the empty tables of their deadlines
@@ -38,11 +39,13 @@ def check_name(name: str) -> str:
 
 
 class Namespace:
-    """An isolated set of keys, queues and streams. Each part is an attribute (`kv`, `queues`, `streams`) and has the operations."""
+    """An isolated set of keys, queues, streams and time series. Each part is an attribute (`kv`, `queues`, `streams`, `timeseries`) and has
+    the operations."""
 
     kv: KeyValue
     queues: Queues
     streams: Streams
+    timeseries: TimeSeries
 
     def __init__(self, engine: Database, name: str, identity: int) -> None:
         self.name = name

@@ -1,7 +1,8 @@
 """The series of one namespace: what the log says of their points, in memory.
 
 A **series** is a measurement, a set of tags and a field. Its newest points are **open**: two arrays, times and values, in the order in
-which they came. The others are in **chunks** (flo.store.chunk): the log holds their points, memory the place of their record and their summary.
+which they came. The others are in **chunks** (flo.store.chunk): the log holds their points, memory the place of their record and their
+summary.
 
 A write is one record with points of any number of series. A chunk's record holds all points that were open in its series until then, so
 they are open no longer; it does not matter which of both a start still finds of the records before. Chunks of a series have numbers. Where

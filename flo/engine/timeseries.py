@@ -1,0 +1,406 @@
+"""The time series of one namespace (SPEC section 3, "Time series").
+
+A write is one record with all its points. Points stay open, in memory, until their series has enough for a chunk, or until too many are
+open; then a chunk's record takes their place (flo.store.timeseries). A watermark drops the records of points that no start needs any more:
+those below the first that a series with open points still needs. So points cost memory only while they are open, and compaction remembers
+nothing of those that are sealed.
+
+    points    container without a name, u64 own index; u32 series, for each its u64 number, for each its u32 points; i64 times, f64 values
+    chunk     measurement's container, u64 series, u32 number; as flo.store.chunk
+    series    measurement's container, "s", u64 own index; u16 names, then each: u16 length, name: tag, value, tag, value, …, field
+    settings  measurement's container, "m"; u64 most age in ms, rules
+
+A chunk whose record is gone must not leave its points behind: the records that brought them may still be there. So a chunk is deleted only
+when the watermark has passed its own record; a series is deleted at once, since its number means nothing after.
+"""
+
+import struct
+from array import array
+from collections.abc import Generator, Iterable, Sequence
+from itertools import takewhile
+from typing import Any, ClassVar, NamedTuple
+
+from flo.engine.part import Database, Part
+from flo.errors import BadRequest
+from flo.store.chunk import Columns, Summary, pack, unpack
+from flo.store.timeseries import Chunk, Measurement, Series, Tags, TimeSeriesStore
+from flo.ual.record import (
+    FAMILY_TS_POINTS,
+    HEADER_BYTES,
+    TS_CHUNK,
+    TS_CHUNK_GONE,
+    TS_POINTS,
+    TS_SERIES,
+    TS_SERIES_GONE,
+    TS_SETTINGS,
+    TS_SETTINGS_GONE,
+    U16,
+    U32,
+    U64,
+    WATERMARK,
+    Record,
+    container,
+    container_of,
+)
+
+CHUNK_POINTS = 4096  # of a full chunk: 10 KB of a gauge; packing it takes 1 ms, reading it 0.3
+SMALL_POINTS = 1024  # a chunk with fewer is merged with those behind it, …
+SMALL_CHUNKS = 8  # … once so many follow each other: each point is then written two or three times
+OPEN_MIN, OPEN_EACH = 1_000_000, 40  # points that may be open: 18 MB, or so many for each series. A start reads them one by one
+SERIES_MAX = 1_000_000  # of a namespace: a GB. More are mostly a mistake: a tag with a value of its own for each request
+NAME_BYTES_MAX = 32_000  # of a measurement
+KEY_BYTES_MAX = 65_000  # of a series' tags and field together: an entity and its state fit a record
+WRITE_POINTS_MAX = 50_000  # in one request, which takes all or nothing: 20 ms
+SIDE_BYTES = HEADER_BYTES + 60  # a record about a series, without its names
+POINT_BYTES = 16
+DELETE_SLICE = 200  # series deleted in one slice: 20 us each
+SEALS_BEHIND = 2  # times the bound: past it, a write seals before it adds
+
+_POINTS_ENTITY = container(b"")
+SERIES_MARK, SETTINGS_MARK = b"s", b"m"
+_CHUNK_ID = struct.Struct("<QI")
+TEXT = ("utf-8", "surrogateescape")
+
+Key = tuple[str, Tags, str]  # measurement, tags, field
+
+
+class Block(NamedTuple):
+    """Points of a series that follow each other: their summary, and a way to them."""
+
+    summary: Summary
+    read: Any  # () -> Columns
+
+
+class TimeSeries(Part):
+    """The time series of one namespace."""
+
+    name = "timeseries"
+    types = frozenset((TS_POINTS, TS_CHUNK, TS_CHUNK_GONE, TS_SERIES, TS_SERIES_GONE, TS_SETTINGS, TS_SETTINGS_GONE))
+    scopes = frozenset((FAMILY_TS_POINTS,))
+    nouns: ClassVar = {"measurements": "Measurements.", "series": "Series of measurements.", "points": "Points of series."}
+    container = "measurement"
+    measures: ClassVar = {"series": "Series of the measurement."}
+
+    def __init__(self, engine: Database, namespace: int) -> None:
+        super().__init__(engine, namespace)
+        self.store = TimeSeriesStore()
+        self._full: dict[int, Series] = {}  # with enough open points for a chunk
+        self._low = 0  # the watermark that was written last
+
+    # -- records -----------------------------------------------------------------------------------
+
+    def apply(self, index: int, record: Record) -> None:
+        """See `Part`."""
+        kind, entity, state = record.type, record.entity, record.state
+        if kind == TS_POINTS:
+            self.store.add(index, *_unpack_points(state))
+            return
+        head = container_of(entity)
+        if kind in (TS_CHUNK, TS_CHUNK_GONE):
+            series, number = _CHUNK_ID.unpack_from(entity, len(head))
+            if kind == TS_CHUNK:
+                self.store.seal(index, series, number, state)
+            else:
+                self.store.unseal(series, number)
+        elif kind == TS_SERIES:
+            self.store.declare(index, head[2:].decode(*TEXT), *_unpack_names(state))
+        elif kind == TS_SERIES_GONE:
+            self.store.remove(U64.unpack_from(entity, len(head) + 1)[0])
+        elif kind == TS_SETTINGS:
+            self.store.configure(head[2:].decode(*TEXT), U64.unpack_from(state)[0], state[U64.size :].decode(*TEXT))
+        else:
+            self.store.configure(head[2:].decode(*TEXT), 0, "")
+
+    def apply_watermark(self, scope: bytes, below: int) -> None:
+        """See `Part`. Points below it are open no longer: nothing is left to do."""
+
+    def _write(self, kind: int, entity: bytes, state: bytes, gone: bool = False) -> int:
+        return self.engine.write(Record(kind, self.namespace, self.engine.now, entity, state, gone=gone))
+
+    # -- writing -----------------------------------------------------------------------------------
+
+    def write(self, batch: Sequence[tuple[Key, "array[int]", "array[float]"]]) -> int:
+        """Add points: of each series its times (ms) and values. Returns how many. Raises `BadRequest`, with nothing written, if these are
+        too many points, or would be too many series."""
+        store = self.store
+        points = sum(len(times) for _, times, _ in batch)
+        if points > WRITE_POINTS_MAX:
+            raise BadRequest(f"the request has {points:,} points; at most {WRITE_POINTS_MAX:,} are allowed in one: send them in several")
+        found = [store.find(*key) for key, _, _ in batch]
+        new = {key: None for (key, _, _), series in zip(batch, found, strict=True) if series is None}
+        self._admit_series(new)
+        names = sum(len(key[0]) + _key_size(key) for key in new)
+        self.admit_adds((POINT_BYTES + U64.size + U32.size) * points + HEADER_BYTES + len(new) * SIDE_BYTES + 4 * names)
+        while store.open_points > SEALS_BEHIND * self._open_most and store.open:
+            self._seal(next(iter(store.open.values())))
+        if new:
+            for key in new:
+                self._declare(*key)
+            found = [store.find(*key) for key, _, _ in batch]
+        ids, counts, all_times, all_values = array("Q"), array("I"), array("q"), array("d")
+        for series, (_, times, values) in zip(found, batch, strict=True):
+            assert series is not None
+            ids.append(series.id)
+            counts.append(len(times))
+            all_times += times
+            all_values += values
+        if points:
+            entity = _POINTS_ENTITY + U64.pack(self.engine.log.next_index)
+            self._write(TS_POINTS, entity, _pack_points(ids, counts, all_times, all_values))
+            self._full.update((series.id, series) for series in found if series is not None and len(series.times) >= CHUNK_POINTS)
+            self.engine.busy.add(self.namespace)
+        return points
+
+    def _admit_series(self, new: Iterable[Key]) -> None:
+        """Refuse series that may not be."""
+        count = 0
+        for measurement, tags, field in new:
+            count += 1
+            size = len(measurement.encode(*TEXT))
+            if not measurement or size > NAME_BYTES_MAX:
+                raise BadRequest(f"the measurement's name is {size} bytes; it is 1 to {NAME_BYTES_MAX}")
+            size = sum(len(name.encode(*TEXT)) for name in (*(name for pair in tags for name in pair), field))
+            if size > KEY_BYTES_MAX:
+                raise BadRequest(f"the tags and the field of a series are {size} bytes; at most {KEY_BYTES_MAX} are allowed")
+        if len(self.store.by_id) + count > SERIES_MAX:
+            raise BadRequest(
+                f"{count} new series would be more than {SERIES_MAX:,}; look with ts_list which tag has so many values, and delete what "
+                "nobody needs"
+            )
+
+    def _declare(self, measurement: str, tags: Tags, field: str) -> None:
+        entity = container(measurement.encode(*TEXT)) + SERIES_MARK + U64.pack(self.engine.log.next_index)
+        self._write(TS_SERIES, entity, _pack_names(tags, field))
+
+    # -- sealing -----------------------------------------------------------------------------------
+
+    @property
+    def _open_most(self) -> int:
+        """How many points may be open."""
+        return max(OPEN_MIN, OPEN_EACH * len(self.store.by_id))
+
+    def _seal(self, series: Series) -> None:
+        """Put the open points of a series into chunks, with those of small chunks, or of chunks of the same time, before them. Raises
+        `Overloaded`."""
+        store = self.store
+        store.settle(series)
+        merged = self._to_merge(series)
+        times, values = series.times, series.values
+        if merged:
+            times, values = _merged([*(unpack(self._state(chunk)) for chunk in merged), Columns(times, values.tolist(), 1)])
+        numbers = [chunk.number for chunk in merged]
+        following = numbers[0] if numbers else series.chunks[-1].number + 1 if series.chunks else 1
+        self.admit_frees(2 * SIDE_BYTES * (len(merged) + 1) + (POINT_BYTES + 1) * len(times))
+        head = container(series.measurement.name.encode(*TEXT))
+        for at in range(0, len(times), CHUNK_POINTS):
+            state = pack(times[at : at + CHUNK_POINTS], values[at : at + CHUNK_POINTS])
+            self._write(TS_CHUNK, head + _CHUNK_ID.pack(series.id, following), state)
+            following += 1
+        for number in numbers:
+            if number >= following:
+                self._write(TS_CHUNK_GONE, head + _CHUNK_ID.pack(series.id, number), b"", gone=True)
+        self._full.pop(series.id, None)
+
+    def _to_merge(self, series: Series) -> list[Chunk]:
+        """The last chunks of a series that are to be one with its open points."""
+        start, end = series.times[0], series.times[-1]
+        room = 2 * CHUNK_POINTS  # what is of one time with them: points that come late, or again
+        late: list[Chunk] = []
+        for chunk in reversed(series.chunks):
+            summary = chunk.summary
+            room -= summary.points
+            if summary.end < start or summary.start > end or room < 0:
+                break
+            late.append(chunk)
+        small = list(takewhile(lambda chunk: chunk.summary.points < SMALL_POINTS, reversed(series.chunks)))[:SMALL_CHUNKS]
+        return [*reversed(late if len(late) > len(small) or len(small) < SMALL_CHUNKS - 1 else small)]
+
+    def _state(self, chunk: Chunk) -> bytes:
+        record = self.engine.log.read(chunk.index)
+        assert record is not None, f"chunk {chunk.index} is in its series but not in the log"
+        return record.state
+
+    def _lower(self) -> None:
+        """Write the watermark, if it has moved. Raises `Overloaded`."""
+        low = self.store.needed_from(self.engine.log.next_index)
+        if low > self._low:
+            self.admit_frees(SIDE_BYTES)
+            scope = bytes((FAMILY_TS_POINTS,)) + _POINTS_ENTITY
+            self._write(WATERMARK, scope, U64.pack(low))
+            self._low = low
+
+    # -- time and background -----------------------------------------------------------------------
+
+    @property
+    def quiet(self) -> bool:
+        """See `Part`."""
+        return not self._full and self.store.open_points <= self._open_most
+
+    def next_due(self) -> int | None:
+        """See `Part`."""
+        return None if self.quiet else 0
+
+    def sweep_slice(self) -> bool:
+        """See `Part`: seal one series, about a ms."""
+        if self._full:
+            self._seal(next(iter(self._full.values())))
+        elif self.store.open_points > self._open_most:
+            self._seal(next(iter(self.store.open.values())))
+            self._lower()
+        return not self.quiet
+
+    # -- reading -----------------------------------------------------------------------------------
+
+    def blocks(self, series: Series, start: int, end: int) -> list[Block]:
+        """The points of a series from `start` to `end`, both included, as blocks in order of time; the outer ones may reach further."""
+        if not series.since and not series.chunks:
+            return []
+        self.store.settle(series)
+        found = [
+            Block(summary, lambda chunk=chunk: unpack(self._state(chunk)))
+            for chunk in series.chunks
+            if (summary := chunk.summary).end >= start and summary.start <= end
+        ]
+        times, values = series.times, series.values
+        if times and times[-1] >= start and times[0] <= end:
+            found.append(_block_of(times, values))
+        order = sorted(range(len(found)), key=lambda at: (found[at].summary.start, at))
+        made: list[Block] = []
+        together: list[int] = []  # blocks of one time: the later ones are right
+        reach = 0
+        for at in order:
+            if together and found[at].summary.start > reach:
+                made.append(_together([found[each] for each in sorted(together)]))
+                together = []
+            reach = max(reach, found[at].summary.end) if together else found[at].summary.end
+            together.append(at)
+        if together:
+            made.append(_together([found[each] for each in sorted(together)]))
+        return made
+
+    # -- deleting ----------------------------------------------------------------------------------
+
+    def delete_job(self, name: str, equal: dict[str, str]) -> Generator[None, None, int]:
+        """Delete the series of a measurement that have these tags; returns how many. A job; without tags, the settings go too."""
+        measurement = self.store.measurements.get(name)
+        if measurement is None:
+            return 0
+        count = 0
+        doomed = list(self.store.select(measurement, equal))
+        for at in range(0, len(doomed), DELETE_SLICE):
+            if at:
+                yield
+                self.check_namespace()
+            for series in doomed[at : at + DELETE_SLICE]:
+                if self.store.by_id.get(series.id) is series:
+                    self._delete(series)
+                    count += 1
+        if not equal and measurement.configured:
+            self.admit_frees(SIDE_BYTES + len(name))
+            self._write(TS_SETTINGS_GONE, container(name.encode(*TEXT)) + SETTINGS_MARK, b"", gone=True)
+        return count
+
+    def _delete(self, series: Series) -> None:
+        head = container(series.measurement.name.encode(*TEXT))
+        self.admit_frees((SIDE_BYTES + len(head)) * (len(series.chunks) + 1))
+        numbers = [chunk.number for chunk in series.chunks]
+        self._write(TS_SERIES_GONE, head + SERIES_MARK + U64.pack(series.id), b"", gone=True)
+        for number in numbers:
+            self._write(TS_CHUNK_GONE, head + _CHUNK_ID.pack(series.id, number), b"", gone=True)
+        self._full.pop(series.id, None)
+
+    # -- contents ----------------------------------------------------------------------------------
+
+    @property
+    def empty(self) -> bool:
+        """See `Part`."""
+        return not self.store.measurements
+
+    @property
+    def memory_bytes(self) -> int:
+        """See `Part`."""
+        return self.store.accounted
+
+    def counts(self) -> dict[str, int]:
+        """See `Part`."""
+        store = self.store
+        return {"measurements": len(store.measurements), "series": len(store.by_id), "points": store.open_points + store.sealed_points}
+
+    def containers(self) -> list[Any]:
+        """See `Part`."""
+        return list(self.store.measurements.values())
+
+    def measure(self, container: Measurement) -> tuple[bytes, tuple[int, ...]]:
+        """See `Part`."""
+        return container.name.encode(*TEXT), (len(container.by_key),) if container.exists else ()
+
+    def drop(self, below: int) -> list[Any]:
+        """See `Part`."""
+        store, self.store = self.store, TimeSeriesStore()
+        self._full = {}
+        return [store.by_id, store.open, store.measurements]
+
+    def finish_load(self) -> None:
+        """See `Part`."""
+        self._full = {series.id: series for series in self.store.open.values() if len(series.times) >= CHUNK_POINTS}
+
+
+# -- bytes -----------------------------------------------------------------------------------------
+
+
+def _pack_points(ids: "array[int]", counts: "array[int]", times: "array[int]", values: "array[float]") -> bytes:
+    return b"".join((U32.pack(len(ids)), ids.tobytes(), counts.tobytes(), times.tobytes(), values.tobytes()))
+
+
+def _unpack_points(state: bytes) -> tuple["array[int]", "array[int]", "array[int]", "array[float]"]:
+    view, series = memoryview(state), U32.unpack_from(state)[0]
+    at = U32.size + U64.size * series
+    counts = array("I", view[at : at + U32.size * series].tobytes())
+    at += U32.size * series
+    middle = at + (len(state) - at) // 2
+    return (
+        array("Q", view[U32.size : U32.size + U64.size * series].tobytes()),
+        counts,
+        array("q", view[at:middle].tobytes()),
+        array("d", view[middle:].tobytes()),
+    )
+
+
+def _pack_names(tags: Tags, field: str) -> bytes:
+    names = [name.encode(*TEXT) for name in (*(name for pair in tags for name in pair), field)]
+    return U16.pack(len(names)) + b"".join(U16.pack(len(name)) + name for name in names)
+
+
+def _unpack_names(state: bytes) -> tuple[Tags, str]:
+    at, names = U16.size, list[str]()
+    for _ in range(U16.unpack_from(state)[0]):
+        start = at + U16.size
+        at = start + U16.unpack_from(state, at)[0]
+        names.append(state[start:at].decode(*TEXT))
+    return tuple(zip(names[:-1:2], names[1::2], strict=True)), names[-1]
+
+
+def _key_size(key: Key) -> int:
+    return len(key[2]) + sum(len(tag) + len(value) for tag, value in key[1])
+
+
+# -- points ----------------------------------------------------------------------------------------
+
+
+def _block_of(times: "array[int]", values: "array[float]") -> Block:
+    summary = Summary(times[0], times[-1], len(times), sum(values), min(values), max(values), values[0], values[-1])
+    return Block(summary, lambda: Columns(times.tolist(), values.tolist(), 1))
+
+
+def _merged(columns: Sequence[Columns]) -> tuple["array[int]", "array[float]"]:
+    """Points of one time and another, in order; of two at one time the later columns' stays."""
+    points: dict[int, float] = {}
+    for times, values, divisor in columns:
+        points.update(zip(times, values if divisor == 1 else [value / divisor for value in values], strict=True))
+    ordered = dict(sorted(points.items()))
+    return array("q", ordered), array("d", ordered.values())
+
+
+def _together(blocks: Sequence[Block]) -> Block:
+    """One block of several."""
+    return blocks[0] if len(blocks) == 1 else _block_of(*_merged([block.read() for block in blocks]))

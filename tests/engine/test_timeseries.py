@@ -1,0 +1,166 @@
+"""Time series against a plain dictionary: late points, points written again, chunks of any size, restarts, compaction, deletion."""
+
+import random
+from array import array
+from pathlib import Path
+
+import pytest
+
+from flo.engine import Engine, EngineSettings
+from flo.engine import timeseries as engine_timeseries
+from flo.engine.operation import run_job
+from flo.engine.timeseries import Key, TimeSeries
+from flo.errors import BadRequest
+from flo.ual.record import FAMILY_TS_POINTS
+
+FOREVER = (-(1 << 62), 1 << 62)
+Points = dict[Key, dict[int, float]]
+
+
+def key(measurement: str = "cpu", field: str = "value", **tags: str) -> Key:
+    return measurement, tuple(sorted(tags.items())), field
+
+
+def columns(points: list[tuple[int, float]]) -> tuple["array[int]", "array[float]"]:
+    return array("q", [time for time, _ in points]), array("d", [value for _, value in points])
+
+
+def read(part: TimeSeries, series: Key, start: int = FOREVER[0], end: int = FOREVER[1]) -> dict[int, float]:
+    """All points of a series, by way of its blocks, whose summaries are right."""
+    found = part.store.find(*series)
+    points: dict[int, float] = {}
+    last = FOREVER[0] - 1
+    for block in part.blocks(found, start, end) if found is not None else ():
+        times, values, divisor = block.read()
+        summary = block.summary
+        assert last < summary.start and list(times) == sorted(set(times)), "in order of time, each once"
+        last = summary.end
+        plain = [value / divisor for value in values]
+        assert (summary.start, summary.end, summary.points) == (times[0], times[-1], len(times))
+        assert (summary.minimum, summary.maximum, summary.first, summary.last) == (min(plain), max(plain), plain[0], plain[-1])
+        points.update(zip(times, plain, strict=True))
+    return points
+
+
+def check(engine: Engine, expected: Points) -> None:
+    part = engine.namespaces["default"].timeseries
+    assert {series: read(part, series) for series in expected} == expected
+    assert {(each.measurement.name, each.tags, each.field) for each in part.store.by_id.values()} == set(expected)
+    store = part.store
+    assert store.open_points == sum(len(each.times) for each in store.by_id.values())
+    assert store.chunks == sum(len(each.chunks) for each in store.by_id.values())
+    assert store.sealed_points == sum(chunk.summary.points for each in store.by_id.values() for chunk in each.chunks)
+    assert list(store.open) == [each.id for each in sorted(store.by_id.values(), key=lambda each: each.since) if each.since] or len(
+        {each.since for each in store.open.values()}
+    ) < len(store.open)
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Chunks and bounds as small as a test can fill."""
+    for name, value in {"CHUNK_POINTS": 16, "SMALL_POINTS": 8, "SMALL_CHUNKS": 3, "OPEN_MIN": 40, "OPEN_EACH": 2}.items():
+        monkeypatch.setattr(engine_timeseries, name, value)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_any_life_is_that_of_a_dictionary(tmp_path: Path, small: None, seed: int) -> None:
+    chance = random.Random(seed)
+    wall = [1_000_000]
+    settings = EngineSettings(segment_bytes=1 << 16)
+    expected: Points = {}
+    engine = Engine(str(tmp_path), settings, clock=lambda: wall[0])
+    names = [
+        key(host=f"h{number % 5}", region="eu" if number % 2 else "") if number % 3 else key("mem", f"f{number}") for number in range(8)
+    ]
+    for step in range(120):
+        wall[0] += 1000
+        part = engine.namespaces["default"].timeseries
+        turn = chance.random()
+        if turn < 0.75:
+            batch = []
+            for series in chance.sample(names, chance.randrange(1, 4)):
+                base = wall[0] if chance.random() < 0.7 else chance.randrange(1_000_000, wall[0])
+                points = [
+                    (base + chance.randrange(-3, 40) * 10, round(chance.uniform(-5, 5), 2)) for _ in range(chance.choice([1, 1, 2, 9, 40]))
+                ]
+                batch.append((series, *columns(points)))
+                expected.setdefault(series, {}).update(points)
+            with engine.batch():
+                part.write(batch)
+        elif turn < 0.85:
+            engine.close()
+            engine = Engine(str(tmp_path), settings, clock=lambda: wall[0])
+        elif turn < 0.92:
+            engine.compact(tail=chance.random() < 0.5)
+        elif turn < 0.96:
+            with engine.batch():
+                while engine.sweep():
+                    pass
+        else:
+            host = f"h{chance.randrange(5)}"
+            with engine.batch():
+                run_job(part.delete_job("cpu", {"host": host}))
+            expected = {series: points for series, points in expected.items() if ("host", host) not in series[1]}
+        if step % 10 == 9:
+            check(engine, expected)
+    engine.close()
+    with Engine(str(tmp_path), settings, clock=lambda: wall[0]) as engine:
+        check(engine, expected)
+        engine.compact()
+        check(engine, expected)
+    with Engine(str(tmp_path), settings, clock=lambda: wall[0]) as engine:
+        check(engine, expected)
+
+
+def test_ranges_read_no_more_than_they_must(tmp_path: Path, small: None) -> None:
+    with Engine(str(tmp_path)) as engine:
+        part = engine.timeseries
+        with engine.batch():
+            for at in range(0, 1600, 16):
+                part.write([(key(), *columns([(time, float(time)) for time in range(at, at + 16)]))])
+                while engine.sweep():
+                    pass
+        found = part.store.find(*key())
+        assert found is not None and len(found.chunks) == 100 and not found.since
+        blocks = part.blocks(found, 100, 130)
+        assert [(block.summary.start, block.summary.end) for block in blocks] == [(96, 111), (112, 127), (128, 143)]
+        assert part.blocks(found, 5000, 6000) == []
+
+
+def test_what_is_sealed_costs_the_law_nothing(tmp_path: Path, small: None) -> None:
+    with Engine(str(tmp_path), EngineSettings(segment_bytes=1 << 16)) as engine:
+        part = engine.timeseries
+        for at in range(3000):
+            with engine.batch():
+                part.write([(key(host=f"h{at % 20}"), *columns([(at, 1.0)]))])
+                while engine.sweep():
+                    pass
+        engine.compact()
+    with Engine(str(tmp_path)) as engine:
+        part = engine.timeseries
+        assert part.counts()["points"] == 3000
+        index = part.store.needed_from(engine.log.next_index)
+        kept = [
+            at
+            for at in range(1, engine.log.next_index)
+            if (record := engine.log.read(at)) is not None and record.family == FAMILY_TS_POINTS
+        ]
+        assert kept and min(kept) >= min(index, part._low or index) and len(kept) < 200
+
+
+def test_refusals(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine_timeseries, "SERIES_MAX", 3)
+    with Engine(str(tmp_path)) as engine:
+        part = engine.timeseries
+        one = columns([(1, 1.0)])
+        with engine.batch():
+            part.write([(key(host="a"), *one), (key(host="b"), *one)])
+            with pytest.raises(BadRequest, match="2 new series would be more than 3"):
+                part.write([(key(host="c"), *one), (key(host="d"), *one)])
+            with pytest.raises(BadRequest, match="measurement's name is 40000 bytes"):
+                part.write([(key("m" * 40_000), *one)])
+            with pytest.raises(BadRequest, match="at most 65000"):
+                part.write([(key(host="h" * 65_000), *one)])
+            with pytest.raises(BadRequest, match="at most 50,000"):
+                part.write([(key(host="a"), *columns([(time, 1.0) for time in range(50_001)]))])
+        assert part.counts() == {"measurements": 1, "series": 2, "points": 2}
