@@ -16,6 +16,7 @@ when the watermark has passed its own record; a series is deleted at once, since
 
 import struct
 from array import array
+from bisect import bisect_left
 from collections.abc import Generator, Iterable, Sequence
 from itertools import takewhile
 from typing import Any, ClassVar, NamedTuple
@@ -54,6 +55,8 @@ WRITE_POINTS_MAX = 50_000  # in one request, which takes all or nothing: 20 ms
 SIDE_BYTES = HEADER_BYTES + 60  # a record about a series, without its names
 POINT_BYTES = 16
 DELETE_SLICE = 200  # series deleted in one slice: 20 us each
+AGES_MS = 10_000  # between two looks at the ages of all points
+AGE_SLICE = 200  # series looked at in one slice: 2 us each, and 20 for each chunk that is deleted
 SEALS_BEHIND = 2  # times the bound: past it, a write seals before it adds
 
 _POINTS_ENTITY = container(b"")
@@ -86,6 +89,9 @@ class TimeSeries(Part):
         self.store = TimeSeriesStore()
         self._full: dict[int, Series] = {}  # with enough open points for a chunk
         self._low = 0  # the watermark that was written last
+        self._to_age: list[Series] = []  # whose ages are still to be looked at
+        self._age_after = 0  # by the steady clock: when the next look at all ages begins
+        self._low_wanted = 0  # chunks up to this record are to be deleted: the watermark must pass it first
 
     # -- records -----------------------------------------------------------------------------------
 
@@ -156,9 +162,7 @@ class TimeSeries(Part):
         count = 0
         for measurement, tags, field in new:
             count += 1
-            size = len(measurement.encode(*TEXT))
-            if not measurement or size > NAME_BYTES_MAX:
-                raise BadRequest(f"the measurement's name is {size} bytes; it is 1 to {NAME_BYTES_MAX}")
+            self._admit_name(measurement)
             size = sum(len(name.encode(*TEXT)) for name in (*(name for pair in tags for name in pair), field))
             if size > KEY_BYTES_MAX:
                 raise BadRequest(f"the tags and the field of a series are {size} bytes; at most {KEY_BYTES_MAX} are allowed")
@@ -167,6 +171,12 @@ class TimeSeries(Part):
                 f"{count} new series would be more than {SERIES_MAX:,}; look with ts_list which tag has so many values, and delete what "
                 "nobody needs"
             )
+
+    @staticmethod
+    def _admit_name(measurement: str) -> None:
+        size = len(measurement.encode(*TEXT))
+        if not measurement or size > NAME_BYTES_MAX:
+            raise BadRequest(f"the measurement's name is {size} bytes; it is 1 to {NAME_BYTES_MAX}")
 
     def _declare(self, measurement: str, tags: Tags, field: str) -> None:
         entity = container(measurement.encode(*TEXT)) + SERIES_MARK + U64.pack(self.engine.log.next_index)
@@ -234,28 +244,82 @@ class TimeSeries(Part):
     @property
     def quiet(self) -> bool:
         """See `Part`."""
-        return not self._full and self.store.open_points <= self._open_most
+        return not self._must_seal and not self.store.aging
+
+    @property
+    def _must_seal(self) -> bool:
+        return bool(self._full) or self.store.open_points > self._open_most
 
     def next_due(self) -> int | None:
         """See `Part`."""
-        return None if self.quiet else 0
+        if self._must_seal or self._to_age:
+            return 0
+        if not self.store.aging:
+            return None
+        return self.engine.now + max(self._age_after - self.engine.steady(), 0)
 
     def sweep_slice(self) -> bool:
-        """See `Part`: seal one series, about a ms."""
+        """See `Part`: seal one series, about a ms, or look at the ages of some."""
         if self._full:
             self._seal(next(iter(self._full.values())))
-        elif self.store.open_points > self._open_most:
+        elif self.store.open_points > self._open_most or self.store.needed_from(self._low_wanted + 1) <= self._low_wanted:
             self._seal(next(iter(self.store.open.values())))
             self._lower()
-        return not self.quiet
+        else:
+            return self._age_slice()
+        return True
+
+    def _age_slice(self) -> bool:
+        """Delete what is too old of some series; begins again every AGES_MS. Returns whether there is more. Raises `Overloaded`."""
+        engine, store = self.engine, self.store
+        if not self._to_age:
+            if engine.is_early(self._age_after) or not store.aging:
+                return False
+            self._lower()
+            self._to_age = [series for name in store.aging for series in store.measurements[name].by_key.values()]
+            self._age_after = engine.steady() + AGES_MS
+        for series in self._to_age[-AGE_SLICE:]:
+            if store.by_id.get(series.id) is series and series.measurement.max_age:
+                self._age(series, engine.now - series.measurement.max_age)
+        del self._to_age[-AGE_SLICE:]
+        return bool(self._to_age)
+
+    def _age(self, series: Series, oldest: int) -> None:
+        """Delete the chunks of a series whose points are all older, and the series itself if that was all."""
+        if series.since and max(series.times) < oldest:
+            self._seal(series)
+        head = container(series.measurement.name.encode(*TEXT))
+        for chunk in [chunk for chunk in series.chunks if chunk.summary.end < oldest]:
+            if chunk.index >= self._low:
+                self._low_wanted = max(self._low_wanted, chunk.index)
+                continue  # the next look deletes it
+            self.admit_frees(SIDE_BYTES + len(head))
+            self._write(TS_CHUNK_GONE, head + _CHUNK_ID.pack(series.id, chunk.number), b"", gone=True)
+        if not series.chunks and not series.since:
+            self._delete(series)
+
+    # -- settings ----------------------------------------------------------------------------------
+
+    def configure(self, name: str, max_age: int, rules: str) -> None:
+        """Let a measurement keep its points for so many ms, 0 for ever, and have these rules of downsampling."""
+        self._admit_name(name)
+        self.admit_adds(SIDE_BYTES + len(name) + len(rules))
+        state = U64.pack(max_age) + rules.encode(*TEXT)
+        self._write(TS_SETTINGS, container(name.encode(*TEXT)) + SETTINGS_MARK, state)
+        self._age_after = 0
+        self.engine.busy.add(self.namespace)
 
     # -- reading -----------------------------------------------------------------------------------
 
     def blocks(self, series: Series, start: int, end: int) -> list[Block]:
-        """The points of a series from `start` to `end`, both included, as blocks in order of time; the outer ones may reach further."""
+        """The points of a series from `start` to `end`, both included, as blocks in order of time. The outer ones may reach further, but no
+        point is too old."""
         if not series.since and not series.chunks:
             return []
         self.store.settle(series)
+        max_age = series.measurement.max_age
+        oldest = self.engine.now - max_age if max_age else start
+        start = max(start, oldest)
         found = [
             Block(summary, lambda chunk=chunk: unpack(self._state(chunk)))
             for chunk in series.chunks
@@ -276,6 +340,8 @@ class TimeSeries(Part):
             together.append(at)
         if together:
             made.append(_together([found[each] for each in sorted(together)]))
+        if max_age and made and made[0].summary.start < oldest:
+            made[0] = _younger(made[0], oldest)
         return made
 
     # -- deleting ----------------------------------------------------------------------------------
@@ -399,6 +465,13 @@ def _merged(columns: Sequence[Columns]) -> tuple["array[int]", "array[float]"]:
         points.update(zip(times, values if divisor == 1 else [value / divisor for value in values], strict=True))
     ordered = dict(sorted(points.items()))
     return array("q", ordered), array("d", ordered.values())
+
+
+def _younger(block: Block, oldest: int) -> Block:
+    """The points of a block from a time on."""
+    times, values = _merged([block.read()])
+    at = bisect_left(times, oldest)
+    return _block_of(times[at:], values[at:])
 
 
 def _together(blocks: Sequence[Block]) -> Block:

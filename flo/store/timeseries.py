@@ -100,6 +100,7 @@ class TimeSeriesStore:
     def __init__(self) -> None:
         self.measurements: dict[str, Measurement] = {}
         self.by_id: dict[int, Series] = {}
+        self.aging: set[str] = set()  # the measurements with a most age
         self.open: dict[int, Series] = {}  # the series with open points, by their numbers, in the order of `since`
         self.open_points = 0
         self.sealed_points = 0
@@ -253,6 +254,10 @@ class TimeSeriesStore:
         """The measurement keeps its points for so many ms (0: for ever), and has these rules."""
         measurement = self.measurement(name)
         measurement.max_age, measurement.rules = max_age, rules
+        if max_age:
+            self.aging.add(name)
+        else:
+            self.aging.discard(name)
         self._forget_empty(measurement)
 
     def _forget_empty(self, measurement: Measurement) -> None:

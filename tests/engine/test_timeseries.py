@@ -148,6 +148,47 @@ def test_what_is_sealed_costs_the_law_nothing(tmp_path: Path, small: None) -> No
         assert kept and min(kept) >= min(index, part._low or index) and len(kept) < 200
 
 
+def test_what_is_too_old_goes(tmp_path: Path, small: None) -> None:
+    wall, steady = [10_000_000], [0]
+
+    def pass_time(seconds: int) -> None:
+        wall[0] += seconds * 1000
+        steady[0] += seconds * 1000
+        engine.tick()
+        with engine.batch():
+            while engine.sweep():
+                pass
+
+    engine = Engine(str(tmp_path), clock=lambda: wall[0], steady=lambda: steady[0])
+    expected: dict[int, float] = {}
+    for step in range(60):
+        part = engine.timeseries
+        if step == 0:
+            with engine.batch():
+                part.configure("cpu", 300_000, "")
+        with engine.batch():
+            points = [(wall[0] + number * 1000, float(step)) for number in range(5)]
+            part.write([(key(), *columns(points)), (key("mem"), *columns([(wall[0], 1.0)]))])
+            if step < 3:
+                part.write([(key(host="gone"), *columns([(wall[0], 1.0)]))])
+        expected.update(points)
+        pass_time(20)
+        oldest = wall[0] - 300_000
+        assert read(part, key()) == {time: value for time, value in expected.items() if time >= oldest}
+        if step % 20 == 19:
+            engine.close()
+            engine = Engine(str(tmp_path), clock=lambda: wall[0], steady=lambda: steady[0])
+            assert read(engine.timeseries, key()) == {time: value for time, value in expected.items() if time >= oldest}
+        if step == 30:
+            engine.compact()
+    part = engine.timeseries
+    assert part.store.find(*key(host="gone")) is None, "a series goes with its last point"
+    assert len(read(part, key("mem"))) == 60, "of another measurement"
+    found = part.store.find(*key())
+    assert found is not None and found.points < 150, "not only hidden"
+    engine.close()
+
+
 def test_refusals(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engine_timeseries, "SERIES_MAX", 3)
     with Engine(str(tmp_path)) as engine:
