@@ -30,7 +30,7 @@ export function open(view) {
   const told = h("span.soft", { role: "status" });
   const level = h("select", { onchange: () => { view.set({ level: level.value === "debug" ? null : level.value }, { replace: true }); draw(); } }, LEVELS.map((name) => h("option", { value: name }, name === "debug" ? "all levels" : name === "error" ? "errors" : `${name} and above`)));
   const box = filterBox(view, "Filter by words", () => draw());
-  const pause = h("button", { type: "button", onclick: turn }, "Pause");
+  const pause = h("button", { type: "button", onclick: turn }, "Stop following");
   const body = h("tbody");
   const heads = ["Time", "Level", "Message", "Details"].map((title) => h("th", { scope: "col" }, title));
   const list = h("div.scroll", { tabindex: "0", role: "region", "aria-label": "Log" }, h("table", { "aria-label": "Log" }, h("thead", h("tr", heads)), body));
@@ -53,7 +53,7 @@ export function open(view) {
   function tell() {
     if (!lines) return;
     const hidden = lines.length - body.children.length;
-    told.textContent = paused ? "Paused: what is logged meanwhile is shown when you go on." : `${plural(body.children.length, "line")}${hidden ? `, ${count(hidden)} left out by the filter` : ""}; follows.`;
+    told.textContent = paused ? "Not following: what is logged meanwhile is shown when you follow again." : `${plural(body.children.length, "line")}${hidden ? `, ${count(hidden)} left out by the filter` : ""}; follows.`;
     const empty = place.querySelector(".empty");
     if (!body.children.length && !empty) place.append(emptyState(""));
     const said = place.querySelector(".empty p");
@@ -94,7 +94,7 @@ export function open(view) {
   const run = view.every(POLL_MS, async () => paused || load());
   function turn() {
     paused = !paused;
-    pause.textContent = paused ? "Go on" : "Pause";
+    pause.textContent = paused ? "Follow" : "Stop following";
     tell();
     if (!paused) run();
   }

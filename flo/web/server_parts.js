@@ -21,9 +21,9 @@ export function redraw(place, caption, columns, rows) {
   const old = place.querySelector("table");
   const selection = getSelection();
   if (old && !selection.isCollapsed && old.contains(selection.anchorNode)) return;
-  const fresh = table(caption, columns, rows);
-  if (old?.getAttribute("aria-label") === caption) old.tBodies[0].replaceWith(fresh.querySelector("tbody"));
-  else fill(place, fresh);
+  if (old?.getAttribute("aria-label") !== caption) return void fill(place, table(caption, columns, rows));
+  const untitled = columns.map((column) => ({ ...column, title: "" })); // a title may be an element: it stays where it is
+  old.tBodies[0].replaceWith(table(caption, untitled, rows).querySelector("tbody"));
 }
 
 /** A box that filters: what is written is in the address as `find`. `changed` is called at each letter. */
