@@ -122,9 +122,10 @@ async function namespaces(page) {
 }
 
 await scenario(async ({ base, words, open }) => {
-  const page = await open("/dashboard/#/server");
+  const page = await open("/health");
   page.sent = 0;
   page.on("websocket", (socket) => socket.on("framesent", () => page.sent++));
+  await page.goto(`${base}/dashboard/#/server`);
   await page.getByText(words[0], { exact: true }).waitFor();
   await clients(page);
   await slow(page);
