@@ -187,6 +187,7 @@ const parts = {
     const page = await dashboard(open, base, "#/server");
     await page.clock.install(); // hours pass in no time
     await page.reload();
+    await page.getByRole("table", { name: "Clients" }).waitFor();
     await settled(page);
     const show = (shown) =>
       page.evaluate((hidden) => {

@@ -17,6 +17,9 @@ export function follow(page) {
   page.sent = 0;
   page.unanswered = new Set();
   page.waiting = new Set();
+  page.loading = new Set(); // files
+  page.on("request", (request) => page.loading.add(request));
+  for (const end of ["requestfinished", "requestfailed"]) page.on(end, (request) => page.loading.delete(request));
   page.on("websocket", (socket) => {
     page.unanswered.clear();
     page.waiting.clear();
@@ -42,7 +45,7 @@ export async function dashboard(open, base, address = "", options = {}) {
 /** Wait until the page is there and no request is on its way; with `waiting`, also none that waits for something. */
 export async function settled(page, { waiting = false } = {}) {
   await page.locator("main h1").first().waitFor();
-  const busy = () => page.unanswered.size || (waiting && page.waiting.size);
+  const busy = () => page.loading.size || page.unanswered.size || (waiting && page.waiting.size);
   for (let calm = 0; calm < 3; calm = busy() ? 0 : calm + 1) await page.evaluate(() => new Promise(requestAnimationFrame));
 }
 
