@@ -115,6 +115,19 @@ class View {
     }
   }
 
+  /** A view of a part of the page, such as a tab: it draws into `root`, and what it begins ends with it, or with the page. */
+  part(root) {
+    const part = Object.assign(Object.create(this), { root, ended: false, _ends: [], set: (...given) => this.set(...given) });
+    this.onEnd(() => part.end());
+    return part;
+  }
+
+  /** Ask for the name of a new namespace, and make it; gives the name, or null. */
+  makeSpace = makeSpace;
+
+  /** Call this when a namespace was made or deleted. */
+  spacesChanged = drawSpaces;
+
   end() {
     this.ended = true;
     for (const end of this._ends.splice(0)) end();
@@ -154,7 +167,18 @@ async function route() {
 }
 
 function drawNav(current) {
-  fill(at("nav"), PAGES.map((page) => h("a", { href: link(page.path), "aria-current": page === current ? "page" : null }, page.title)));
+  const nav = at("nav");
+  if (!nav.children.length) fill(nav, PAGES.map((page) => h("a", page.title))); // once: the focus stays on what was followed
+  PAGES.forEach((page, index) => {
+    nav.children[index].setAttribute("href", link(page.path));
+    if (page === current) nav.children[index].setAttribute("aria-current", "page");
+    else nav.children[index].removeAttribute("aria-current");
+  });
+}
+
+function skip(event) {
+  event.preventDefault(); // the address is the page's
+  at("main").focus();
 }
 
 // -- the namespace -----------------------------------------------------------------------------------------------------------------------
@@ -182,6 +206,7 @@ function makeSpace() {
   const submit = async () => {
     await flo.namespace_create({ key: input.value });
     done(`The namespace ${input.value} is there.`, { command: `flo ns create ${input.value}` });
+    drawSpaces();
     return input.value;
   };
   return dialog({ title: "New namespace", children: [field("Name", input)], action: "Create", submit });
@@ -196,9 +221,10 @@ async function askSecret() {
   asking = true;
   const input = h("input", { type: "password", required: true, autocomplete: "current-password" });
   const submit = async () => {
-    flo.connect(input.value);
-    await flo.server_stats(); // refused, if it is wrong
+    await flo.auth({ value: input.value }); // refused, if it is wrong
+    flo.secret = input.value; // of the next connections
     sessionStorage.setItem(SECRET, input.value);
+    live.run();
   };
   const text = h("p", "This server has a secret. It is kept in this tab only.");
   const known = await dialog({ title: "Secret", children: [text, field("Secret", input)], action: "Enter", submit });
@@ -240,6 +266,7 @@ function turnTheme() {
 drawTheme();
 dark.addEventListener("change", drawTheme);
 at("theme").addEventListener("click", turnTheme);
+document.querySelector(".skip").addEventListener("click", skip);
 at("namespace").addEventListener("change", (event) => attempt(() => chooseSpace(event)));
 addEventListener("hashchange", route);
 live.addEventListener("sample", () => {
