@@ -115,6 +115,19 @@ class View {
     }
   }
 
+  /** A view of a part of the page, such as a tab: it draws into `root`, and what it begins ends with it, or with the page. */
+  part(root) {
+    const part = Object.assign(Object.create(this), { root, ended: false, _ends: [], set: (...given) => this.set(...given) });
+    this.onEnd(() => part.end());
+    return part;
+  }
+
+  /** Ask for the name of a new namespace, and make it; gives the name, or null. */
+  makeSpace = makeSpace;
+
+  /** Call this when a namespace was made or deleted. */
+  spacesChanged = drawSpaces;
+
   end() {
     this.ended = true;
     for (const end of this._ends.splice(0)) end();
@@ -182,6 +195,7 @@ function makeSpace() {
   const submit = async () => {
     await flo.namespace_create({ key: input.value });
     done(`The namespace ${input.value} is there.`, { command: `flo ns create ${input.value}` });
+    drawSpaces();
     return input.value;
   };
   return dialog({ title: "New namespace", children: [field("Name", input)], action: "Create", submit });
