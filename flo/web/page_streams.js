@@ -20,25 +20,18 @@ export function open(view) {
     if (wanted === shown && !inner.ended) return void drawn.update();
     inner?.end();
     shown = wanted;
-    inner = part(view, fill(view.root));
-    drawn = name === null ? openList(inner) : openStream(inner, name, part);
+    inner = view.part(fill(view.root));
+    drawn = name === null ? openList(inner) : openStream(inner, name);
   }
 
   update();
   return { update };
 }
 
-/** A view of a part of the page: it draws into `root`, and what it begins ends with it, or with the page. */
-function part(view, root) {
-  const inner = Object.assign(Object.create(view), { root, ended: false, _ends: [], set: (...given) => view.set(...given) });
-  view.onEnd(() => inner.end());
-  return inner;
-}
-
 // -- the list ----------------------------------------------------------------------------------------------------------------------------
 
 function openList(view) {
-  const dead = h("ul.health");
+  const dead = h("ul.health", { hidden: true });
   const columns = [
     { title: "Stream", class: "name", cell: (row) => h("a", { href: link("streams", bytesFor("stream", row.name)) }, nameOf(row.name)) },
     { title: "Records", class: "num", live: true, cell: (row) => count(row.count) },
@@ -78,6 +71,7 @@ function openList(view) {
     const found = (view.live.last?.largest.stream ?? []).filter((each) => each.dead_records && each.namespace === view.namespace);
     if (JSON.stringify(found) === deadFor) return;
     deadFor = JSON.stringify(found);
+    dead.hidden = !found.length;
     fill(dead, found.map((each) => h("li.warn", `${count(each.dead_records)} dead ${each.dead_records === 1 ? "letter" : "letters"} in `, h("a", { href: link("streams", { ...bytesFor("stream", each.name), tab: "groups" }) }, nameOf(each.name, 48)))));
   }
 

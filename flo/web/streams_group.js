@@ -4,7 +4,7 @@ import { bytesOf, NOT_FOUND } from "./flo.js";
 import { many } from "./streams_many.js";
 import { idTime, streamLine } from "./streams_read.js";
 import { clipped, lineOf, recordLink, timeOf } from "./streams_record.js";
-import { Rows } from "./streams_rows.js";
+import { Rows, headed } from "./streams_rows.js";
 import { ago, attempt, base64url, bytesFor, confirm, count, done, duration, facts, fill, h, link, nameOf, plural } from "./ui.js";
 
 const INFO_MS = 2000;
@@ -28,7 +28,7 @@ export function openGroup(view, name, group) {
   const pending = new Pending(view, name, group, () => refresh());
   fill(
     view.root,
-    h("div.head", h("h2.grow", h("a", { href: link("streams", back) }, "All groups"), " / ", nameOf(group)), view.canWrite && h("button.danger", { type: "button", onclick: () => attempt(remove) }, "Delete the group…")),
+    h("div.head", h("h2.grow", h("a", { href: link("streams", back) }, "All groups"), " / ", headed(group)), view.canWrite && h("button.danger", { type: "button", onclick: () => attempt(remove) }, "Delete the group…")),
     h("div.grid", h("section.card", h("h2", "Facts"), about), h("section.card", h("h2", "Consumers"), consumersNote, consumers.element)),
     dead.element,
     pending.element,
@@ -126,7 +126,7 @@ class DeadLetters {
     this.rows = new Rows("Dead letters", [
       view.canWrite && { title: "", cell: (row) => this._box(row.id) },
       { title: "Record", cell: (row) => recordLink(view, row.id) },
-      { title: "Holds", class: "name", cell: (row) => this._line(row.id) },
+      { title: "Holds", class: "text", cell: (row) => this._line(row.id) },
       { title: "Last consumer", cell: (row) => nameOf(row.consumer, 40) },
       { title: "Deliveries", class: "num", cell: (row) => count(row.deliveries) },
       { title: "Set aside", live: true, cell: (row) => ago(row.died_at) },

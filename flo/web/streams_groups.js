@@ -9,8 +9,8 @@ import { base64url, bytesFor, bytesIn, count, copyable, dialog, done, field, fil
 const PAGE = 25; // groups on a page: each is a request
 const LIST_MS = 5000;
 
-/** Draw the tab: the list, or the group of the address. `part` makes a view of a part of the page. */
-export function openGroups(view, name, part) {
+/** Draw the tab: the list, or the group of the address. Gives { update }. */
+export function openGroups(view, name) {
   let shownGroup = null;
   let inner = null;
   let drawn = null;
@@ -21,7 +21,7 @@ export function openGroups(view, name, part) {
     if (wanted === shownGroup) return void drawn.update();
     inner?.end();
     shownGroup = wanted;
-    inner = part(view, fill(view.root));
+    inner = view.part(fill(view.root));
     drawn = group === null ? openList(inner, name) : openGroup(inner, name, group);
   }
 

@@ -4,7 +4,7 @@ import { Chart } from "./chart.js";
 import { openGroups } from "./streams_groups.js";
 import { described, idFrom, idOf, idTime, nextId, streamLine } from "./streams_read.js";
 import { recordPanel } from "./streams_record.js";
-import { boundsText } from "./streams_rows.js";
+import { boundsText, headed } from "./streams_rows.js";
 import { openRecords } from "./streams_tail.js";
 import { ago, attempt, bytesFor, bytesText, confirm, count, dialog, done, facts, field, fill, h, link, nameOf, plural, rate } from "./ui.js";
 
@@ -13,8 +13,8 @@ const SAMPLES_KEPT = 150; // five minutes
 const COUNTED = 200; // records that are read to count what came while a bounded stream lost as many
 const COMMAND_BYTES = 200; // a longer payload is not shown in a command
 
-/** Draw a stream. `part` makes a view of a part of the page. */
-export function openStream(view, name, part) {
+/** Draw a stream. Gives { update }. */
+export function openStream(view, name) {
   const chart = new Chart("Appended", ["records a second"], rate, { least: 10 });
   const known = h("div");
   const tabs = h("nav.tabs", { "aria-label": "Parts of the stream" });
@@ -25,12 +25,12 @@ export function openStream(view, name, part) {
   Object.assign(record.style, { position: "sticky", top: "60px" });
   fill(
     view.root,
-    h("div.head", h("h1.grow", h("a", { href: link("streams") }, "Streams"), " / ", nameOf(name)), view.canWrite && actions(view, name, own)),
+    h("div.head", h("h1.grow", h("a", { href: link("streams") }, "Streams"), " / ", headed(name)), view.canWrite && actions(view, name, own)),
     h("div.grid", h("section.card", h("h2", "Facts"), known), chart.element),
     tabs,
     h("div", record, content),
   );
-  const panel = recordPanel(part(view, record), name);
+  const panel = recordPanel(view.part(record), name);
   let tab = null;
   let inner = null;
   let drawn = null;
@@ -40,8 +40,8 @@ export function openStream(view, name, part) {
     if (wanted !== tab) {
       inner?.end();
       tab = wanted;
-      inner = part(view, fill(content));
-      drawn = tab === "groups" ? openGroups(inner, name, part) : openRecords(inner, name);
+      inner = view.part(fill(content));
+      drawn = tab === "groups" ? openGroups(inner, name) : openRecords(inner, name);
       const to = (which) => link("streams", { ...bytesFor("stream", name), tab: which === "records" ? null : which });
       fill(tabs, ["records", "groups"].map((which) => h("a", { href: to(which), "aria-current": which === tab ? "page" : null }, which === "records" ? "Records" : "Groups")));
     } else {

@@ -9,6 +9,7 @@ const NAME_BYTES_MAX = 32_000; // of a stream
 const DATE_MS_MAX = 8.64e15; // later than this JavaScript knows no date
 const TRIES_MAX = 128; // halving finds any id in so many; of common streams it takes one to ten
 const READ_MAX = 1000; // records in an answer
+const READS_MAX = 5; // answers in a row, each of 16 MiB that the server reads
 
 // -- ids ---------------------------------------------------------------------------------------------------------------------------------
 
@@ -64,7 +65,7 @@ export async function newest(read, first, end, want, back) {
       if (records.length) [oldest, end] = [idOf(records[0].id), idOf(records.at(-1).id)]; // the record `end` may be gone
     } else {
       early = start;
-      // The answer was cut because of its bytes: so many would be too many
+      // The records are large: so many would be too many
       if (records.length < limit) want = Math.min(want, Math.ceil(records.length / 3));
       if (best.length >= want) return best;
     }
@@ -75,12 +76,16 @@ export async function newest(read, first, end, want, back) {
   return best;
 }
 
+/** Records from `start` to `end`, at most `limit`, and whether they are all. An answer that is cut because of its bytes is gone on with. */
 async function readTo(read, start, end, limit) {
-  const records = await read(idText(start), idText(end), limit);
-  if (!records.length || idOf(records.at(-1).id) === end) return { records, reached: true };
-  if (records.length === limit) return { records, reached: false };
-  const more = await read(nextId(records.at(-1).id), idText(end), 1); // the record `end` is gone, or the answer was cut because of its bytes
-  return { records, reached: !more.length };
+  const records = [];
+  for (let reads = 0; reads < READS_MAX; reads++) {
+    const more = await read(records.length ? nextId(records.at(-1).id) : idText(start), idText(end), limit - records.length);
+    records.push(...more);
+    if (!more.length || idOf(more.at(-1).id) === end) return { records, reached: true };
+    if (records.length === limit) break;
+  }
+  return { records, reached: false };
 }
 
 /** A begin between two. Distances from the oldest record found, and seqs, are of any magnitude: the geometric mean finds it in few steps. */

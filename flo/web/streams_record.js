@@ -45,11 +45,17 @@ export function timeOf(id) {
   const date = new Date(ms);
   const today = date.toDateString() === new Date().toDateString();
   const clock = `${date.toLocaleTimeString("en-GB")}.${String(date.getMilliseconds()).padStart(3, "0")}`;
-  return h("time", { datetime: date.toISOString(), title: when(ms) }, today ? clock : `${date.toISOString().slice(0, 4) === String(new Date().getFullYear()) ? "" : `${date.getFullYear()} `}${date.toLocaleDateString("en-GB", { day: "numeric", month: "short" })} ${clock}`);
+  const day = date.toLocaleDateString("en-GB", { day: "numeric", month: "short", year: "numeric" });
+  return oneLine(h("time", { datetime: date.toISOString(), title: when(ms) }, today ? clock : `${day} ${clock}`));
 }
 
 /** The link that shows a record in full. */
-export const recordLink = (view, id) => h("a.mono", { href: link("streams", { ...Object.fromEntries(view.params), record: id }) }, id);
+export const recordLink = (view, id) => oneLine(h("a.mono", { href: link("streams", { ...Object.fromEntries(view.params), record: id }) }, id));
+
+function oneLine(element) {
+  element.style.whiteSpace = "nowrap";
+  return element;
+}
 
 // -- one record in full ------------------------------------------------------------------------------------------------------------------
 

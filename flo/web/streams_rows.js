@@ -1,6 +1,7 @@
-// What lists of this page share: a table that is drawn again and again, in which a row stays the same element as long as its key is there, so that focus and what is chosen stay.
+// What the lists of this page share: a table that is drawn again and again, in which a row stays the same element as long as its key is
+// there, so that focus and what is chosen stay; and words for bounds and headings.
 
-import { bytesText, count, duration, fill, h, table } from "./ui.js";
+import { bytesText, count, duration, fill, h, nameOf, table } from "./ui.js";
 
 /**
  * `columns` as for `table`; a column with `live` is drawn again by each `set`, the others once. `keyOf(row)` tells rows apart and is text.
@@ -37,4 +38,11 @@ export class Rows {
 /** What a stream keeps, in words; empty if it keeps all. */
 export function boundsText({ max_len, max_age_ms, max_bytes }) {
   return [max_len && `${count(max_len)} records`, max_age_ms && duration(max_age_ms), max_bytes && bytesText(max_bytes)].filter(Boolean).join(", ");
+}
+
+/** A name in a heading: in its type, not the smaller one of data. */
+export function headed(name) {
+  const element = nameOf(name);
+  element.classList.remove("mono");
+  return element;
 }

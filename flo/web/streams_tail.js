@@ -234,6 +234,7 @@ class List {
     this.view = view;
     this.element = table("Records", ["Time", "Id", "Record"].map((title) => ({ title })), []);
     this.body = this.element.querySelector("tbody");
+    Object.assign(this.element.querySelector("th:last-child").style, { width: "100%" }); // the others are as wide as they must
     this.entries = []; // { id, row, text }
     this.matching = 0;
     this.text = "";
@@ -282,7 +283,7 @@ class List {
 
   _entry(record) {
     const { id } = record;
-    const row = h("tr", h("td.mono", timeOf(id)), h("td", recordLink(this.view, id)), h("td.name", lineOf(record)));
+    const row = h("tr", h("td.mono", timeOf(id)), h("td", recordLink(this.view, id)), h("td.text", lineOf(record)));
     const entry = { id, row, text: textFor(record) };
     // The address may have changed since the row was made: the link is of the present one
     row.cells[1].firstChild.addEventListener("click", (event) => {
