@@ -278,7 +278,7 @@ class Pending {
       { title: "Delivered", live: true, cell: (row) => ago(row.delivered_at) },
       { title: "Deliveries", class: "num", cell: (row) => count(row.deliveries) },
       { title: "Next", live: true, cell: (row) => this._next(row) },
-      view.canWrite && { title: "", cell: (row) => h("button", { type: "button", "aria-label": `Release ${row.id}`, onclick: () => attempt(() => this._release(row)) }, "Release") },
+      view.canWrite && { title: "Action", cell: (row) => h("button", { type: "button", "aria-label": `Release ${row.id}`, onclick: () => attempt(() => this._release(row)) }, "Release") },
     ].filter(Boolean), (row) => `${row.id} ${row.deliveries} ${row.delivered_at}`);
     this.note = h("p.soft");
     this.more = h("div.row");

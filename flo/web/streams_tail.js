@@ -95,7 +95,7 @@ export function openRecords(view, name) {
     const info = await view.run("stream_info", { key: name });
     const [first, end] = [idOf(info.first), idOf(info.last)];
     const back = info.count ? ((end - first) * BigInt(PAGE + PAGE / 2)) / BigInt(info.count) : 0n;
-    const records = info.count ? await newest(read, first, end, PAGE, back) : [];
+    const records = info.count ? (await newest(read, first, end, PAGE, back)).slice(-PAGE) : [];
     if (over()) return;
     last = info.last;
     list.clear();
@@ -114,7 +114,7 @@ export function openRecords(view, name) {
       const back = ((idOf(entries[0].id) - end) * BigInt(PAGE + PAGE / 2)) / BigInt(entries.length);
       const records = idOf(first) < end ? await newest(read, idOf(first), end, PAGE + 1, back) : [];
       if (view.ended || from !== null || list.oldest !== oldest) return;
-      const before = records.filter((record) => record.id !== oldest);
+      const before = records.filter((record) => record.id !== oldest).slice(-PAGE);
       list.addOlder(before);
       drawOlder(before.length > 0 && idOf(list.oldest) > idOf(first));
       drawState();
