@@ -3,7 +3,7 @@
 import { bytesOf, NOT_FOUND } from "./flo.js";
 import { many } from "./streams_many.js";
 import { idTime, streamLine } from "./streams_read.js";
-import { clipped, lineOf, recordLink, timeOf } from "./streams_record.js";
+import { clipped, lineOf, oneLine, recordLink, timeOf } from "./streams_record.js";
 import { Rows, headed } from "./streams_rows.js";
 import { ago, attempt, base64url, bytesFor, confirm, count, done, duration, facts, fill, h, link, nameOf, plural } from "./ui.js";
 
@@ -129,7 +129,7 @@ class DeadLetters {
       { title: "Holds", class: "text", cell: (row) => this._line(row.id) },
       { title: "Last consumer", cell: (row) => nameOf(row.consumer, 40) },
       { title: "Deliveries", class: "num", cell: (row) => count(row.deliveries) },
-      { title: "Set aside", live: true, cell: (row) => ago(row.died_at) },
+      { title: "Set aside", live: true, cell: (row) => oneLine(ago(row.died_at)) },
     ].filter(Boolean), (row) => `${row.id} ${row.died_at}`);
     this.all = h("input", { type: "checkbox", "aria-label": "Choose all that are shown", onchange: () => this._chooseAll() });
     if (view.canWrite) this.rows.element.querySelector("th").append(this.all);
@@ -275,9 +275,9 @@ class Pending {
       { title: "Record", cell: (row) => recordLink(view, row.id) },
       { title: "Written", cell: (row) => timeOf(row.id) },
       { title: "Consumer", cell: (row) => nameOf(row.consumer, 40) },
-      { title: "Delivered", live: true, cell: (row) => ago(row.delivered_at) },
+      { title: "Delivered", live: true, cell: (row) => oneLine(ago(row.delivered_at)) },
       { title: "Deliveries", class: "num", cell: (row) => count(row.deliveries) },
-      { title: "Next", live: true, cell: (row) => this._next(row) },
+      { title: "Comes again", live: true, cell: (row) => oneLine(this._next(row)) },
       view.canWrite && { title: "Action", cell: (row) => h("button", { type: "button", "aria-label": `Release ${row.id}`, onclick: () => attempt(() => this._release(row)) }, "Release") },
     ].filter(Boolean), (row) => `${row.id} ${row.deliveries} ${row.delivered_at}`);
     this.note = h("p.soft");
@@ -296,14 +296,14 @@ class Pending {
     const { pending, pending_count: total } = this.lists;
     this.rows.set(pending.slice(0, shownOf(this.view, "pending")));
     this.rows.element.hidden = !total;
-    this.note.textContent = total ? "Delivered and not acknowledged, oldest record first. Release gives a record to the next reader at once." : "None: all that was delivered is acknowledged.";
+    this.note.textContent = total ? "Delivered and not acknowledged, oldest record first. The next reader gets those whose time is over; Release gives it a record at once." : "None: all that was delivered is acknowledged.";
     fill(this.more, moreButton(this.view, "pending", total));
   }
 
   _next({ deadline }) {
-    if (!deadline) return "stays with it until it is released or claimed";
+    if (!deadline) return h("span.soft", "never by itself");
     const left = deadline - Date.now();
-    return left > 0 ? `comes again in ${duration(left)}` : h("span.warn", "time is over: goes to the next reader");
+    return left > 0 ? h("span", `in ${duration(left)}`) : h("span.warn", "time is over");
   }
 
   async _release(row) {

@@ -1,14 +1,13 @@
 // How a record is shown: as a line of a list, and in full beside it.
 
-import { fieldList, textOf } from "./flo.js";
+import { bytesOf, fieldList, textOf } from "./flo.js";
 import { nextId, idTime, streamLine } from "./streams_read.js";
-import { attempt, bytesFor, bytesText, copyable, download, facts, fill, h, hexDump, link, nameOf, plural, preview, shown, table, when } from "./ui.js";
+import { attempt, bytesFor, bytesText, copyable, download, facts, fill, h, hexDump, link, nameOf, plural, preview, shown, when } from "./ui.js";
 
 export const LINE_BYTES = 512; // of a record in a list
 const WHOLE_BYTES = 65_536; // of a record in full; the rest is a download
 const LINE_FIELDS = 12;
 const FIELDS = 1; // the kind of a record that is a list of fields
-const KINDS = ["as text", "as JSON", "in hexadecimal"];
 
 /** Options of stream_read for a list: the byte more tells whether anything was cut off. */
 export const clipped = { clip: LINE_BYTES + 1 };
@@ -52,7 +51,8 @@ export function timeOf(id) {
 /** The link that shows a record in full. */
 export const recordLink = (view, id) => oneLine(h("a.mono", { href: link("streams", { ...Object.fromEntries(view.params), record: id }) }, id));
 
-function oneLine(element) {
+/** An element that is never broken into lines. */
+export function oneLine(element) {
   element.style.whiteSpace = "nowrap";
   return element;
 }
@@ -89,41 +89,46 @@ function bodyOf(view, name, record) {
   const cut = record.payload.length > WHOLE_BYTES;
   const payload = record.payload.subarray(0, WHOLE_BYTES);
   const ms = idTime(id);
-  const fields = kind === FIELDS ? fieldsOf(record.payload) : null;
+  const fields = kind === FIELDS ? fieldsOf(payload) : null;
+  const size = fields ? plural(fields.length, "field") : bytesText(payload.length);
+  const content = h("div.stack");
+  const ways = h("select", { onchange: draw }, Object.keys(WAYS).map((way) => h("option", way)));
+  function draw() {
+    const box = (value) => h("pre.value", { tabindex: "0" }, WAYS[ways.value](value) || h("span.soft", "(empty)"));
+    fill(content, fields ? fields.map(([title, value, whole]) => [h("h3", nameOf(title)), box(value), !whole && h("p.soft", "cut off here")]) : box(payload));
+  }
   const save = async () => {
     const [all] = await view.run("stream_read", { key: name, start: id, end: id });
     if (all) download(all.payload, `${id}.bin`);
   };
+  const to = (from) => link("streams", { ...bytesFor("stream", name), from });
+  draw();
   return h("div.stack",
-    facts(["Written", ms === null ? "the id has no time" : when(ms)], ["Holds", fields ? `${cut ? "more than " : ""}${plural(fields.length, "field")}` : `${cut ? "more than " : ""}${bytesText(payload.length)}`]),
+    facts(["Written", ms === null ? "the id has no time" : when(ms)], ["Holds", cut ? `more than ${size}` : size]),
+    h("div.row", h("label.check", "Show as ", ways), h("button", { type: "button", onclick: () => attempt(save) }, fields ? "Download as stored" : "Download")),
     cut && h("p.warn", "The first 64 KiB are shown."),
-    fields ? fieldTable(fields) : valueBox(payload),
-    h("div.row", h("button", { type: "button", onclick: () => attempt(save) }, fields ? "Download as stored" : "Download"), h("a", { href: link("streams", { ...bytesFor("stream", name), from: id }) }, "Read on from here"), h("a", { href: link("streams", { ...bytesFor("stream", name), from: nextId(id) }) }, "From the next one")),
+    content,
+    h("div.row", h("a", { href: to(id) }, "Read on from this record"), h("a", { href: to(nextId(id)) }, "From the next one")),
     copyable(streamLine(view, "read", ["--start", id, "--end", id], name)),
   );
 }
 
-function fieldTable(fields) {
-  const columns = [
-    { title: "Field", class: "name", cell: ([name]) => nameOf(name) },
-    { title: "Value", cell: ([, value, whole]) => [valueBox(value), !whole && h("span.soft", "cut off here")] },
-  ];
-  return table("Fields", columns, fields);
+/** Ways to show bytes. The first takes what suits them. */
+const WAYS = {
+  "what it is": (bytes) => asJson(bytes) ?? asText(bytes) ?? hexDump(bytes),
+  "text": (bytes) => asText(bytes) ?? shown(bytes),
+  "hexadecimal": hexDump,
+};
+
+/** JSON with its indents; null if it is none, or only a word or a number. */
+function asJson(bytes) {
+  const text = textOf(bytes);
+  return text !== null && /^\s*[[{]/.test(text) ? parsed(text) : null;
 }
 
-/** A value as JSON where it is some, else as text, else as a dump; the person may choose another way. */
-function valueBox(bytes) {
-  const text = textOf(bytes);
-  const json = text !== null && /^\s*[[{]/.test(text) ? parsed(text) : null;
-  const ways = [text !== null && [KINDS[0], () => lines(text)], json !== null && [KINDS[1], () => json], [KINDS[2], () => hexDump(bytes)]].filter(Boolean);
-  const box = h("pre.value", { tabindex: "0" });
-  const buttons = ways.map(([title, draw]) => h("button.quiet", { type: "button", onclick: () => choose(title, draw) }, title));
-  function choose(title, draw) {
-    box.textContent = draw() || "(empty)";
-    buttons.forEach((button, at) => button.setAttribute("aria-pressed", String(ways[at][0] === title)));
-  }
-  choose(...(ways.find(([title]) => title === KINDS[1]) ?? ways[0]));
-  return h("div.stack", box, h("div.row", { role: "group", "aria-label": "Show the value" }, buttons));
+/** Text with its lines; in them, what cannot be shown is escaped. Null if it is none. */
+function asText(bytes) {
+  return textOf(bytes)?.split("\n").map((line) => shown(bytesOf(line))).join("\n") ?? null;
 }
 
 function parsed(text) {
@@ -133,6 +138,3 @@ function parsed(text) {
     return null;
   }
 }
-
-/** Text with its lines; in them, what cannot be shown is escaped. */
-const lines = (text) => text.split("\n").map((line) => shown(new TextEncoder().encode(line))).join("\n");
