@@ -89,6 +89,7 @@ export function bytesIn(params, name) {
 /** The same as an object, to be put into an address by `link`. */
 export function bytesFor(name, value) {
   const bytes = bytesOf(value);
+  if (!bytes.length) return { [`${name}64`]: " " }; // base64 of nothing; `link` leaves out what is empty
   const text = textOf(bytes);
   return text === null ? { [`${name}64`]: base64url(bytes) } : { [name]: text };
 }
