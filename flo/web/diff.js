@@ -1,7 +1,7 @@
 // What differs between two values: by lines where both are text (documents are indented first), else both side by side.
 
 import { isDocument, indented } from "./keys_json.js";
-import { textOf } from "./flo.js";
+import { bytesOf, textOf } from "./flo.js";
 import { count, h, hexDump, shown } from "./ui.js";
 
 const LINES_MAX = 20_000; // of both together
@@ -66,8 +66,8 @@ export function diffView(before, after, titles) {
   const linesOf = (text, bytes) => (bytes === null ? [] : (documents ? indented(text) : text).split("\n"));
   const [oldLines, newLines] = [linesOf(old, before), linesOf(now, after)];
   const rows = lineDiff(oldLines, newLines);
-  if (!rows) return sideBySide([oldLines, newLines].map((lines) => lines.map((line) => shown(line)).join("\n")), titles);
-  const key = h("p.soft", h("span.removed", `- ${titles[0]}`), "  ", h("span.added", `+ ${titles[1]}`), documents ? " Both are indented here." : "");
+  if (!rows) return sideBySide([oldLines, newLines].map((lines) => lines.map((line) => shown(bytesOf(line))).join("\n")), titles);
+  const key = h("p", h("span.removed", `- ${titles[0]}`), "  ", h("span.added", `+ ${titles[1]}`), documents ? " Both are indented here." : "");
   const list = h("div.value.mono", { tabindex: "0", role: "region", "aria-label": "The difference" }, folded(rows).map(lineOf));
   return h("div.stack", key, rows.some(([sign]) => sign !== " ") ? list : h("p.soft", "They differ in spaces only."));
 }
@@ -89,7 +89,7 @@ function folded(rows) {
 
 function lineOf([sign, line]) {
   if (sign === "…") return h("div.soft", `… ${line}`);
-  return h(`pre${{ "-": ".removed", "+": ".added" }[sign] ?? ""}`, `${sign} `, h("bdi", shown(line)));
+  return h(`pre${{ "-": ".removed", "+": ".added" }[sign] ?? ""}`, `${sign} `, h("bdi", shown(bytesOf(line))));
 }
 
 /** Two dumps; `|` stands before lines that are not the same in both. */

@@ -98,7 +98,7 @@ function nodeOf(node, place, budget) {
 
 function childrenOf(node, from, budget) {
   const to = Math.min(from + CHILDREN_SHOWN, node.children.length);
-  const items = node.children.slice(from, to).map((child, at) => nodeOf(child, node.open === "[" ? from + at : null, budget));
+  const items = node.children.slice(from, to).map((child, at) => nodeOf(child, node.open === "[" ? String(from + at) : null, budget));
   const left = node.children.length - to;
   if (left) {
     const more = h("button.quiet", { type: "button", onclick: () => more.replaceWith(...childrenOf(node, to, { left: 0 })) }, `${count(left)} more`);

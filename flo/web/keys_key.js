@@ -60,7 +60,8 @@ export function keyPane(page) {
     if (edits.has(mine.id)) {
       notice.hidden = true;
       edits.get(mine.id).changed(info);
-    } else await read(mine);
+    }
+    await read(mine);
     if (mine === item && !view.ended) draw();
   }
 
@@ -129,8 +130,7 @@ export function keyPane(page) {
   function edit(mine) {
     const leave = () => {
       edits.delete(mine.id);
-      if (mine !== item || view.ended) return;
-      read(mine).then(draw, () => {});
+      if (mine.id === item?.id && !view.ended) draw();
       look();
     };
     edits.set(mine.id, editor(page, mine, leave));
@@ -142,7 +142,7 @@ export function keyPane(page) {
     const { info } = item;
     if (!info) return null;
     const mine = item;
-    const button = (text, run) => h("button.quiet", { type: "button", onclick: () => attempt(() => run(page, mine)) }, text);
+    const button = (text, run) => h("button.quiet", { type: "button", "aria-label": `${text.replace("…", "")} the time to live`, onclick: () => attempt(() => run(page, mine)) }, text);
     const write = view.canWrite && [button(info.deadline ? "Change…" : "Set…", changeTtl), info.deadline ? button("Remove", removeTtl) : null];
     return facts(["Kind", { string: "string", counter: "counter", json: "JSON document" }[info.kind] ?? info.kind], ["Version", h("span.mono", info.version)], ["Size", `${bytesText(info.bytes)}${info.bytes >= 1024 ? ` (${count(info.bytes)} B)` : ""}`], ["Expires", h("span.row", left, write)]);
   }
@@ -160,7 +160,7 @@ export function keyPane(page) {
     if (item.info.kind !== "counter" || !view.canWrite) return null;
     const mine = item;
     const button = (text, label, run) => h("button", { type: "button", "aria-label": label, onclick: () => attempt(run) }, text);
-    return h("div.row", button("+1", "Add one", () => add(page, mine, 1)), button("−1", "Take one away", () => add(page, mine, -1)), button("Set…", null, () => setCounter(page, mine)));
+    return h("div.row", button("+1", "Add one", () => add(page, mine, 1)), button("−1", "Take one away", () => add(page, mine, -1)), button("Set the number…", null, () => setCounter(page, mine)));
   }
 
   /** What is not shown of a long value. */

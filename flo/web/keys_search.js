@@ -81,11 +81,11 @@ export function searchPane(view) {
     const mine = search;
     if (running) return void (running = false); // the button says Stop now
     running = true;
-    const mark = mine.found + wanted;
+    const enough = mine.found + wanted / 2; // another request for a few more is not worth it
     try {
       draw();
       total = (await view.run("namespace_info", { key: view.namespace })).keys;
-      while (running && mine === search && !mine.ended && mine.found < mark && !view.ended) {
+      while (running && mine === search && !mine.ended && mine.found < enough && !view.ended) {
         if (document.hidden) await new Promise((resolve) => document.addEventListener("visibilitychange", resolve, { once: true }));
         const keys = await mine.next(wanted === PAGE ? PAGE : LOOKED_AT);
         if (view.ended || mine !== search) return;

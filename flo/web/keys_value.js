@@ -1,6 +1,6 @@
 // A value to look at: as a tree, as text, or in hexadecimal.
 
-import { textOf } from "./flo.js";
+import { bytesOf, textOf } from "./flo.js";
 import { isDocument, jsonTree } from "./keys_json.js";
 import { h, hexDump, shown } from "./ui.js";
 
@@ -32,4 +32,4 @@ export function valueView(way, bytes, whole) {
 }
 
 /** Text with its lines and tabs; other characters that cannot be seen are escaped. */
-const lines = (text) => text.split(/(\n|\t)/).map((part) => (part === "\n" || part === "\t" ? part : shown(part))).join("");
+const lines = (text) => text.split(/(\n|\t)/).map((part) => (part === "\n" || part === "\t" ? part : shown(bytesOf(part)))).join("");

@@ -36,9 +36,9 @@ export function versionsPane(page, item) {
       { title: "Version", class: "num", cell: (row) => h("span.mono", row.version) },
       { title: "Written", cell: (row) => ago(row.time, page.now()) },
       { title: "Value", class: "name", cell: valueOf },
-      { title: "", cell: (row) => h("a", { href: address(row.version), "aria-label": `Compare version ${row.version} with the one before` }, "Compare") },
+      { title: "Change", cell: (row) => h("a", { href: address(row.version), "aria-label": `Compare version ${row.version} with the one before` }, "Compare") },
     ];
-    if (view.canWrite) columns.push({ title: "", cell: (row) => canPut(row) && h("button.quiet", { type: "button", "aria-label": `Put version ${row.version} back`, onclick: () => attempt(() => putBack(row)) }, "Put back") });
+    if (view.canWrite) columns.push({ title: "Way back", cell: (row) => canPut(row) && h("button.quiet", { type: "button", "aria-label": `Put back version ${row.version}`, onclick: () => attempt(() => putBack(row)) }, "Put back") });
     const older = items.length === limit && limit < LIMIT_MAX && h("button", { type: "button", onclick: () => { limit = LIMIT_MAX; attempt(load); } }, "Older versions");
     const says = `${plural(items.length, "version")}. How many are kept, and how long, is in the settings kv.history_depth and kv.history_age.`;
     const large = item.info?.bytes > LARGE && " Of large values fewer are listed: 16 MiB together.";
