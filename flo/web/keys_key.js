@@ -79,6 +79,7 @@ export function keyPane(page) {
     const edit = edits.get(item.id);
     const way = wayNow();
     refill(buttons, edit ? null : buttonsOf());
+    buttons.hidden = !buttons.children.length;
     refill(about, aboutOf());
     tick();
     tabs.hidden = Boolean(edit);
@@ -143,7 +144,7 @@ export function keyPane(page) {
     if (!info) return null;
     const mine = item;
     const button = (text, run) => h("button.quiet", { type: "button", "aria-label": `${text.replace("…", "")} the time to live`, onclick: () => attempt(() => run(page, mine)) }, text);
-    const write = view.canWrite && [button(info.deadline ? "Change…" : "Set…", changeTtl), info.deadline ? button("Remove", removeTtl) : null];
+    const write = view.canWrite && !edits.has(mine.id) && [button(info.deadline ? "Change…" : "Set…", changeTtl), info.deadline ? button("Remove", removeTtl) : null];
     return facts(["Kind", { string: "string", counter: "counter", json: "JSON document" }[info.kind] ?? info.kind], ["Version", h("span.mono", info.version)], ["Size", `${bytesText(info.bytes)}${info.bytes >= 1024 ? ` (${count(info.bytes)} B)` : ""}`], ["Expires", h("span.row", left, write)]);
   }
 

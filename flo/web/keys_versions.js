@@ -100,6 +100,7 @@ export function versionsPane(page, item) {
     if (!kind) return;
     const given = { kind, value, cas: info?.version ?? 0, ttl: info ? undefined : 0 };
     const version = await store(view, key, given);
+    view.set({ from: null, to: null }, { replace: true }); // what changed now is the newest
     page.wrote(key, version);
     done([`Version ${row.version} of `, nameOf(key), ` is the present value again, as version ${version}.`], { command: storeCommand(view, key, given) });
   }
