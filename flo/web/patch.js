@@ -1,4 +1,4 @@
-// Draws again what is polled, in place: nodes stay where they are, so focus, scroll, a marked text and a click in progress survive.
+// Draws again without taking what a person holds: the focus, and for what is polled also scroll, a marked text, a click in progress.
 
 /**
  * Make an element look like a fresh one, which is used up. Only attributes, texts and structure are taken over: what is drawn again must have
@@ -16,4 +16,14 @@ export function patch(old, fresh) {
   children.forEach((child, at) => (old.childNodes[at] ? patch(old.childNodes[at], child) : old.append(child)));
   while (old.childNodes.length > children.length) old.lastChild.remove();
   return undefined;
+}
+
+const keyOf = (element) => element.getAttribute("href") ?? element.getAttribute("aria-label") ?? element.textContent;
+
+/** Let `draw` put new elements into one. If the focus was there, the new link or control of the same meaning has it afterwards. */
+export function keepFocus(root, draw) {
+  const had = root.contains(document.activeElement) ? keyOf(document.activeElement) : null;
+  draw();
+  if (had === null || root.contains(document.activeElement)) return;
+  [...root.querySelectorAll("a, button, input, [tabindex]")].find((element) => keyOf(element) === had)?.focus({ preventScroll: true });
 }

@@ -1,22 +1,27 @@
 // What a person does to a queue: enqueue, configure, pause, purge, delete; and how many things are done in slices. Each says the command that
 // does the same.
 
-import { textOf } from "./flo.js";
+import { bytesOf, textOf } from "./flo.js";
 import { attempt, commandLine, confirm, count, dialog, done, duration, field, h, nameOf, plural, shown } from "./ui.js";
 
 const SLICE = 500; // messages that one request names
+const DASH = 0x2d;
 const COMMAND_BYTES = 1000; // a longer payload is not put into a command
 
-/** The line `flo queue VERB FLAGS QUEUE WORDS`. Names that begin with a dash need `--`, or they would be read as flags. */
+/**
+ * The line `flo queue VERB FLAGS QUEUE WORDS`. Words that begin with a dash need `--`, or they would be read as flags. It is empty where no
+ * shell can pass a word on: none can have a byte 0.
+ */
 export function queueCommand(view, verb, queue, words = [], flags = []) {
-  const given = [queue, ...words];
-  const dashed = given.some((word) => shown(typeof word === "string" ? new TextEncoder().encode(word) : word).startsWith("-"));
+  const given = [queue, ...words].map(bytesOf);
+  if (given.some((word) => word.includes(0))) return "";
+  const dashed = given.some((word) => word[0] === DASH);
   return commandLine(view.namespace, "queue", verb, ...flags, ...(dashed ? ["--"] : []), ...given);
 }
 
-/** A queue's name for a sentence. */
+/** A queue's name for a sentence or a heading. */
 export function called(queue) {
-  const text = shown(queue);
+  const text = shown(queue) || "(empty)";
   return text.length > 60 ? `${text.slice(0, 60)}…` : text;
 }
 
@@ -38,7 +43,7 @@ export async function enqueue(view, queue, given = {}) {
   const kept = h("p", `The payload is ${editable ? "" : text === null ? "no text" : "long"}: ${plural(given.payload?.length ?? 0, "byte")} are sent as they are.`);
   let value = given.payload;
   const submit = () => {
-    if (editable && !(given.payload && payload.value === begun)) value = new TextEncoder().encode(payload.value);
+    if (editable && !(given.payload && payload.value === begun)) value = bytesOf(payload.value);
     const ms = delay.value === "" ? undefined : Math.round(Number(delay.value) * 1000);
     return view.run("queue_enqueue", { key: queue, value, priority: Number(priority.value) || undefined, delay: ms, dedup_key: dedup.value || undefined });
   };
@@ -59,8 +64,8 @@ export async function enqueue(view, queue, given = {}) {
     ...(dedup.value ? ["--dedup", dedup.value] : []),
   ];
   const inline = value.length <= COMMAND_BYTES && !value.includes(0) && shown(value) !== "-";
-  const command = inline ? queueCommand(view, "enqueue", queue, [value], flags) : `${queueCommand(view, "enqueue", queue, ["-"], flags)} < payload`;
-  done(dedup.value ? `Message ${answer.seq} stands for this deduplication key in ${called(queue)}.` : `Message ${answer.seq} is in ${called(queue)}.`, { command });
+  const command = queueCommand(view, "enqueue", queue, [inline ? value : "-"], flags);
+  done(dedup.value ? `Message ${answer.seq} stands for this deduplication key in ${called(queue)}.` : `Message ${answer.seq} is in ${called(queue)}.`, { command: command && !inline ? `${command} < payload` : command });
   return answer.seq;
 }
 
@@ -126,6 +131,7 @@ export async function remove(view, queue) {
 /** The command for dead letters: these seqs, or all of them. */
 export function deadCommand(view, queue, flag, seqs) {
   const list = queueCommand(view, "dlq", queue);
+  if (!list) return "";
   const [line, dashed] = list.split(" -- "); // a name that begins with a dash goes last, any other goes first: seqs are as many as there are
   const does = (words) => (dashed ? `${line} ${words} -- ${dashed}` : `${line} ${words}`);
   if (seqs) return does(`${flag} ${seqs.join(" ")}`);

@@ -1,7 +1,8 @@
 // The dead letters of a queue, in pages, oldest first; requeue or delete one, those that are ticked, or all.
 
+import { keepFocus } from "./patch.js";
 import { allDead, called, deadCommand, enqueue } from "./queues_actions.js";
-import { CLIP, SHOWN_BYTES, payloadView } from "./queues_payload.js";
+import { CLIP, NARROW, SHOWN_BYTES, isNarrow, payloadView } from "./queues_payload.js";
 import { ago, attempt, bytesFor, confirm, count, done, download, facts, fill, h, link, plural, preview, table, when } from "./ui.js";
 
 const PAGE = 100;
@@ -11,7 +12,7 @@ const DELETE = { operation: "queue_dlq_delete", answer: "deleted", flag: "--dele
 /** `element` is the tab; `update()` follows the address, `load()` lists again. */
 export function deadTab(view, queue, changed) {
   const list = h("section.card.stack");
-  const side = h("section.card.stack", { "aria-label": "Dead letter" });
+  const side = h("section.card.stack.beside", { "aria-label": "Dead letter" });
   const progress = h("div");
   const parts = h("div", list, side);
   const element = h("div.stack", progress, parts);
@@ -40,7 +41,7 @@ export function deadTab(view, queue, changed) {
     more = found.length > PAGE || behind.length > 0;
     ticked.clear();
     if (letters.length) before.set(String(letters.at(-1).seq), cursor);
-    drawList();
+    keepFocus(list, drawList);
     await drawOne();
   }
 
@@ -121,9 +122,9 @@ export function deadTab(view, queue, changed) {
     const columns = [
       view.canWrite && { title: h("label.check", all, "All"), cell: (row) => h("input", { type: "checkbox", "aria-label": `Select ${row.seq}`, checked: ticked.has(row.seq), onchange: (event) => tick(row.seq, event.target.checked) }) },
       { title: "Seq", class: "num", cell: (row) => h("a", { href: here({ message: row.seq }) }, String(row.seq)) },
-      { title: "Payload", class: "name", cell: (row) => preview(row.payload, row.payload.length < CLIP) },
-      { title: "Attempts", class: "num", cell: (row) => row.attempts },
-      { title: "Priority", class: "num", cell: (row) => row.priority },
+      { title: "Payload", class: "name", cell: (row) => preview(row.payload, row.payload.length < CLIP, chosen() ? NARROW : undefined) },
+      !chosen() && { title: "Attempts", class: "num", cell: (row) => row.attempts },
+      !chosen() && { title: "Priority", class: "num", cell: (row) => row.priority },
       { title: "Died", cell: (row) => ago(row.time) },
     ].filter(Boolean);
     if (view.canWrite) drawTools();
@@ -152,6 +153,7 @@ export function deadTab(view, queue, changed) {
     const seq = chosen();
     parts.className = seq ? "split" : "";
     side.hidden = !seq;
+    list.hidden = seq > 0 && isNarrow();
     if (!seq || !letters) return;
     const listed = letters.find((letter) => letter.seq === seq);
     const letter = listed && listed.payload.length < CLIP ? listed : await look(seq, SHOWN_BYTES);
@@ -184,7 +186,7 @@ export function deadTab(view, queue, changed) {
 
   function update() {
     if (!letters || (view.params.get("after") ?? "") !== cursor) return void attempt(load);
-    drawList();
+    keepFocus(list, drawList);
     return void attempt(drawOne);
   }
 

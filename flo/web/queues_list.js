@@ -1,9 +1,9 @@
-// The queues of a namespace: by name, in pages, or those that need a person.
+// The queues of a namespace: by name, in pages; those that need a person; the largest.
 
 import { BAD_REQUEST, bytesOf, fromBase64 } from "./flo.js";
-import { patch } from "./patch.js";
+import { keepFocus, patch } from "./patch.js";
 import { lessons } from "./queues_one.js";
-import { marksOf, oldestAge, ratesOf } from "./queues_words.js";
+import { KINDS, marksOf, oldestAge, ratesOf } from "./queues_words.js";
 import { attempt, base64url, bytesFor, bytesIn, count, duration, emptyState, fill, h, link, nameOf, plural, rate, shown, table } from "./ui.js";
 
 const PAGE = 100;
@@ -35,6 +35,7 @@ function cursorBefore(prefix) {
 const linkTo = (row, state) => link("queues", { ...bytesFor("queue", row.name), ...state });
 
 export function openList(view) {
+  const shows = () => view.params.get("show"); // "attention", "largest", or the list
   const tiles = h("div.tiles");
   const tabs = h("nav.tabs", { "aria-label": "Which queues" });
   const body = h("div.stack");
@@ -45,10 +46,11 @@ export function openList(view) {
   const pageBefore = new Map(); // the cursor of a page, by the one of the page behind it
   let page = null; // { state, rows, next, refused }
   let info = null;
-  let scan = null; // { seen, found, running, stopped }
+  let drawn = shows(); // which list there was before the address changed
+  let scan = null; // { seen, found, running, stopped, whole }
   fill(view.root, h("h1", "Queues"), tiles, tabs, search, body);
 
-  const attention = () => view.params.get("show") === "attention";
+  const attention = () => shows() === "attention";
   const prefix = () => bytesIn(view.params, "prefix") ?? new Uint8Array();
   const state = () => `${view.params.get("after") ?? ""} ${shown(prefix())}`;
 
@@ -104,21 +106,19 @@ export function openList(view) {
   function draw() {
     const tile = (text, value) => h("div.tile", h("b", value), h("span", text));
     if (info) patch(tiles, h("div.tiles", tile(info.queues === 1 ? "queue" : "queues", count(info.queues)), tile("ready", count(info.ready_messages)), tile("leased", count(info.leased_messages)), tile("delayed", count(info.delayed_messages)), tile("dead letters", count(info.dead_messages))));
-    const tab = (text, show) => h("a", { href: link("queues", { show }), "aria-current": (attention() ? "attention" : null) === show ? "page" : null }, text);
-    patch(tabs, h("nav.tabs", { "aria-label": "Which queues" }, tab("By name", null), tab("Need attention", "attention")));
-    search.hidden = attention();
-    if (attention()) return drawScan();
-    if (!page) return undefined;
+    const tab = (text, show) => h("a", { href: link("queues", { show }), "aria-current": shows() === show ? "page" : null }, text);
+    patch(tabs, h("nav.tabs", { "aria-label": "Which queues" }, tab("By name", null), tab("Need attention", "attention"), tab("Largest", "largest")));
+    search.hidden = shows() !== null;
+    if (shows() === "largest") patch(body, h("div.stack", largest()));
+    if (shows() || !page) return;
     const fresh = h("div.stack");
     if (page.rows.length) {
       const more = page.next || view.params.get("after") || prefix().length;
-      const largest = more && !prefix().length && !view.params.get("after") ? largestOf() : null;
-      fill(fresh, largest, h("section.card.stack", h("h2", title(more)), table("Queues", columns(), page.rows), pages()));
+      fill(fresh, h("section.card.stack", h("h2", title(more)), table("Queues", columns(), page.rows), pages()));
     } else {
       fill(fresh, nothing());
     }
     patch(body, fresh);
-    return undefined;
   }
 
   function title(more) {
@@ -143,14 +143,16 @@ export function openList(view) {
     return h("section.card", emptyState("No queue yet. The first message makes one. A queue gives each message to one worker at a time, and keeps it until the worker acknowledges it.", ...lessons(view, bytesOf("jobs"))));
   }
 
-  function largestOf() {
+  function largest() {
     const rows = view.live.last.largest.queue.filter((row) => row.namespace === view.namespace);
     const shape = [
       { title: "Queue", class: "name", cell: (row) => h("a", { href: linkTo(row) }, nameOf(row.name, 80)) },
       { title: "Messages", class: "num", cell: (row) => count(row.messages) },
       { title: "Dead", class: "num", cell: (row) => (row.dead_messages ? h("a", { href: linkTo(row, { tab: "dead" }) }, count(row.dead_messages)) : h("span.soft", "0")) },
     ];
-    return rows.length ? h("section.card", h("h2", "The largest of the server that are in this namespace"), table("Largest queues", shape, rows)) : null;
+    return h("section.card.stack",
+      h("h2", `${count(rows.length)} of the server's ten largest queues ${rows.length === 1 ? "is" : "are"} in this namespace`),
+      rows.length ? table("Largest queues", shape, rows) : h("p.soft", "The server tells its ten largest queues only, of all namespaces."));
   }
 
   // -- the search ----------------------------------------------------------------------------------------------------------------------
@@ -188,7 +190,7 @@ export function openList(view) {
   // -- all that need a person ----------------------------------------------------------------------------------------------------------
 
   async function look() {
-    const mine = (scan = { seen: 0, found: [], many: 0, running: true, stopped: false, total: info?.queues ?? 0 });
+    const mine = (scan = { seen: 0, found: [], running: true, stopped: false, whole: false });
     drawScan();
     try {
       let cursor;
@@ -196,11 +198,12 @@ export function openList(view) {
         const answer = await view.run("queue_list", { limit: SCAN, cursor });
         if (view.ended || mine !== scan) return;
         for (const row of answer.queues) {
-          row.weight = marksOf(row).reduce((sum, mark) => sum + mark.weight * mark.weight, 0);
+          const marks = marksOf(row);
+          row.kinds = marks.map((mark) => mark.kind);
+          row.weight = marks.reduce((sum, mark) => sum + mark.weight * mark.weight, 0);
           if (row.weight) mine.found.push(row);
         }
         mine.seen += answer.queues.length;
-        mine.many = Math.max(mine.many, mine.found.length);
         cursor = answer.cursor ? fromBase64(answer.cursor) : undefined;
         drawScan();
       } while (cursor && !mine.stopped && attention());
@@ -215,23 +218,28 @@ export function openList(view) {
     if (!attention() || !scan) return;
     const { seen, found, running, whole } = scan;
     const total = Math.max(info?.queues ?? 0, seen);
-    const rows = found.sort((one, other) => other.weight - one.weight || other.dead - one.dead || other.ready - one.ready).slice(0, FOUND_MOST);
+    const kind = view.params.get("kind");
+    const mine = found.filter((row) => !kind || row.kinds.includes(kind));
+    const rows = mine.sort((one, other) => other.weight - one.weight || other.dead - one.dead || other.ready - one.ready).slice(0, FOUND_MOST);
     const act = running ? h("button", { type: "button", onclick: () => (scan.stopped = true) }, "Stop") : h("button", { type: "button", onclick: () => attempt(look) }, "Look again");
     const text = `${plural(found.length, "queue")} of ${count(seen)} looked at need${found.length === 1 ? "s" : ""} a person${whole ? "" : `; there are ${count(total)}`}.`;
     const bar = running && h("progress", { max: String(total || 1), value: String(seen), "aria-label": "Queues looked at" });
     if (bar) bar.value = seen;
+    const choice = (name, title, number) => h("a", { href: link("queues", { show: "attention", kind: name }), "aria-current": name === kind ? "page" : null }, `${title} (${count(number)})`);
+    const numbers = Object.keys(KINDS).map((name) => [name, found.filter((row) => row.kinds.includes(name)).length]);
+    const choices = [choice(null, "All", found.length), numbers.filter(([name, number]) => number || name === kind).map(([name, number]) => choice(name, KINDS[name], number))];
     const shape = columns().filter((column) => !/\/s$/.test(column.title));
-    fill(body, h("section.card.stack",
+    keepFocus(body, () => fill(body, h("section.card.stack",
       h("div.row", h("h2.grow", { role: "status" }, text), act), bar,
-      h("p.soft", "Worst first: dead letters that were dropped, messages nobody takes, paused queues, dead letters, workers that are behind."),
-      found.length > rows.length && h("p", `The worst ${count(rows.length)} are shown.`),
-      rows.length ? table("Queues that need attention", shape, rows) : !running && h("p.good", "None needs anything.")));
+      h("nav.tabs", { "aria-label": "What they need" }, choices),
+      mine.length > rows.length && h("p", `The worst ${count(rows.length)} are shown.`),
+      rows.length ? table("Queues that need attention", shape, rows) : !running && h("p.good", "None needs anything."))));
   }
 
   // --------------------------------------------------------------------------------------------------------------------------------------
 
   const again = view.every(POLL_MS, async () => {
-    if (!attention()) return load();
+    if (!shows()) return load();
     info = await view.run("namespace_info", { key: view.namespace });
     if (!view.ended) draw();
     return undefined;
@@ -240,15 +248,13 @@ export function openList(view) {
   function update() {
     if (document.activeElement !== input) input.value = shown(prefix());
     said.textContent = "";
-    if (attention()) {
-      fill(body);
-      attempt(look);
-    } else if (page?.state !== state()) {
-      fill(body);
-      page = null;
-    }
+    if (attention() && drawn === "attention") return drawScan(); // another kind of the same
+    drawn = shows();
+    fill(body);
+    if (attention()) attempt(look);
+    else if (!shows() && page?.state !== state()) page = null;
     draw();
-    again();
+    return again();
   }
 
   input.value = shown(prefix());

@@ -1,6 +1,7 @@
 // The messages of a queue that are ready, in the order of their delivery, and one of them.
 
-import { CLIP, SHOWN_BYTES, payloadView } from "./queues_payload.js";
+import { keepFocus } from "./patch.js";
+import { CLIP, NARROW, SHOWN_BYTES, isNarrow, payloadView } from "./queues_payload.js";
 import { enqueue } from "./queues_actions.js";
 import { ago, attempt, bytesFor, count, download, emptyState, facts, fill, h, link, plural, preview, table, when } from "./ui.js";
 
@@ -9,7 +10,7 @@ const LIMIT = 100; // there is no cursor: whoever wants to see more takes messag
 /** `element` is the tab; `update()` follows the address, `load()` looks again. `stats()` gives the queue's newest counts. */
 export function messagesTab(view, queue, stats, changed, teach) {
   const list = h("section.card.stack");
-  const side = h("section.card.stack", { "aria-label": "Message" });
+  const side = h("section.card.stack.beside", { "aria-label": "Message" });
   const element = h("div", list, side);
   const key = { key: queue };
   let messages = null;
@@ -20,7 +21,7 @@ export function messagesTab(view, queue, stats, changed, teach) {
     const [found, now] = await Promise.all([view.run("queue_peek", { ...key, limit: LIMIT, clip: CLIP }), view.run("queue_stats", key)]);
     if (view.ended) return;
     [messages, at, ready] = [found, Date.now(), now.ready];
-    drawList();
+    keepFocus(list, drawList);
     await drawOne();
   }
 
@@ -35,11 +36,11 @@ export function messagesTab(view, queue, stats, changed, teach) {
     const short = messages.length < Math.min(ready, LIMIT) ? " They are large: the list ends near 16 MiB." : "";
     const columns = [
       { title: "Seq", class: "num", cell: (row) => h("a", { href: link("queues", { ...bytesFor("queue", queue), tab: "messages", message: row.seq }) }, String(row.seq)) },
-      { title: "Payload", class: "name", cell: (row) => preview(row.payload, row.payload.length < CLIP) },
-      { title: "Priority", class: "num", cell: (row) => row.priority },
-      { title: "Attempts", class: "num", cell: (row) => row.attempts },
+      { title: "Payload", class: "name", cell: (row) => preview(row.payload, row.payload.length < CLIP, chosen() ? NARROW : undefined) },
+      !chosen() && { title: "Priority", class: "num", cell: (row) => row.priority },
+      !chosen() && { title: "Attempts", class: "num", cell: (row) => row.attempts },
       { title: "Enqueued", cell: (row) => ago(row.time) },
-    ];
+    ].filter(Boolean);
     fill(list, title, h("p.soft", `In the order of delivery, as of ${new Date(at).toLocaleTimeString()}. Looking takes nothing out.${short}${hidden}`), table("Ready messages", columns, messages, { selected: (row) => row.seq === chosen() }));
     return undefined;
   }
@@ -55,6 +56,7 @@ export function messagesTab(view, queue, stats, changed, teach) {
     const seq = chosen();
     element.className = seq ? "split" : "";
     side.hidden = !seq;
+    list.hidden = seq > 0 && isNarrow();
     if (!seq || !messages) return;
     const listed = messages.find((message) => message.seq === seq);
     const message = listed && listed.payload.length < CLIP ? listed : await look(seq, SHOWN_BYTES);
@@ -87,7 +89,7 @@ export function messagesTab(view, queue, stats, changed, teach) {
 
   function update() {
     if (!messages) return void attempt(load);
-    drawList();
+    keepFocus(list, drawList);
     return void attempt(drawOne);
   }
 

@@ -2,11 +2,11 @@
 
 import { Chart } from "./chart.js";
 import { patch } from "./patch.js";
-import { configure, enqueue, pause, purge, queueCommand, remove } from "./queues_actions.js";
+import { called, configure, enqueue, pause, purge, queueCommand, remove } from "./queues_actions.js";
 import { deadTab } from "./queues_dead.js";
 import { messagesTab } from "./queues_messages.js";
 import { healthOf, oldestAge, ratesOf } from "./queues_words.js";
-import { attempt, bytesFor, copyable, count, duration, facts, fill, h, link, nameOf, plural, rate, shown } from "./ui.js";
+import { attempt, bytesFor, copyable, count, duration, facts, fill, h, link, plural, rate, shown } from "./ui.js";
 
 const SAMPLE_MS = 2000;
 const KEPT = 300; // samples: ten minutes
@@ -18,13 +18,13 @@ export function lessons(view, queue) {
   const here = ["localhost", "127.0.0.1"].includes(location.hostname);
   const port = location.port || "80";
   const host = [...(here ? [] : ["--host", location.hostname]), ...(port === "9000" ? [] : ["--port", port])];
-  const name = bytesToPath(queue);
+  const path = bytesToPath(queue);
   const plain = /^[\w.:-]+$/.test(shown(queue)) ? shown(queue) : null;
   return [
     plain && view.namespace === "default" && `redis-cli ${here ? "" : `-h ${location.hostname} `}-p ${port} LPUSH ${plain} "first message"`,
     plain && view.namespace === "default" && `redis-cli ${here ? "" : `-h ${location.hostname} `}-p ${port} RPOP ${plain}`,
     queueCommand(view, "enqueue", queue, ["first message"], host),
-    `curl ${location.origin}/api/v1/queues/${view.namespace}/${name}/messages -d 'first message'`,
+    `curl ${location.origin}/api/v1/queues/${view.namespace}/${path}/messages -d 'first message'`,
   ].filter(Boolean);
 }
 
@@ -34,22 +34,26 @@ const bytesToPath = (bytes) => Array.from(bytes, (byte) => (/[\w.~-]/.test(Strin
 export function openQueue(view, queue) {
   const samples = []; // answers of queue_stats, with `at`, when they came, and `rates`
   const last = () => samples.at(-1) ?? null;
-  document.title = `${shown(queue).slice(0, 60)} · Queues · Flo`;
+  document.title = `${called(queue)} · Queues · Flo`;
+  const name = h("bdi", { title: shown(queue) }, called(queue));
+  const heading = h("h1.grow");
+  name.style.overflowWrap = "anywhere"; // a name may be one long word
+  heading.style.minWidth = "min(200px, 100%)";
 
   const head = h("div.head");
   const health = h("ul.health", { "aria-label": "Health" });
   const tiles = h("div.tiles");
   const tabs = h("nav.tabs", { "aria-label": "Parts of the queue" });
   const body = h("div");
-  fill(view.root, h("p", h("a", { href: link("queues") }, "All queues")), head, health, tiles, tabs, body);
+  fill(view.root, h("p", h("a", { href: link("queues") }, "All queues")), head, health, tabs, body);
 
   // -- the tabs ------------------------------------------------------------------------------------------------------------------------
 
   const depth = new Chart("Depth", DEPTH, count, { least: 10, area: false });
-  const flow = new Chart("Messages a second", RATES.map(([title]) => title), rate, { least: 1, area: false });
+  const flow = new Chart("Messages /s", RATES.map(([title]) => title), rate, { least: 1, area: false });
   const age = new Chart("Age of the oldest ready message", ["oldest"], duration, { least: 1000 });
   const settings = h("section.card");
-  const overview = h("div.stack", h("div.charts", depth.element, flow.element, age.element, settings));
+  const overview = h("div.stack", tiles, h("div.charts", depth.element, flow.element, age.element, settings));
   const teach = () => lessons(view, queue);
   const made = { "": { element: overview, update() {}, load: async () => {} } };
   const parts = {
@@ -98,8 +102,8 @@ export function openQueue(view, queue) {
       tile("dead letters", count(stats.dead)),
       tile(stats.waiting === 1 ? "worker waits" : "workers wait", count(stats.waiting)),
       tile("age of the oldest", oldest ? duration(oldest) : "–"),
-      tile("in a second", stats.rates ? rate(stats.rates.enqueued) : "–"),
-      tile("acknowledged a second", stats.rates ? rate(stats.rates.acknowledged) : "–")));
+      tile("in /s", stats.rates ? rate(stats.rates.enqueued) : "–"),
+      tile("acknowledged /s", stats.rates ? rate(stats.rates.acknowledged) : "–")));
     depth.set(samples.map((each) => [each.at, ...DEPTH.map((name) => each[name])]));
     flow.set(samples.map((each) => [each.at, ...RATES.map(([, name]) => each.rates?.[name] ?? null)]));
     age.set(samples.map((each) => [each.at, each.oldest_at ? Math.max(each.at - each.oldest_at, 0) : 0]));
@@ -109,6 +113,7 @@ export function openQueue(view, queue) {
 
   /** After a change: the counts at once, and the tab that is shown. */
   function changed() {
+    if (view.ended) return; // an undo may come later
     sample();
     attempt(() => made[tab()].load());
   }
@@ -121,22 +126,22 @@ export function openQueue(view, queue) {
     const state = `${stats.paused} ${stats.lease_ms} ${stats.max_attempts}`;
     if (state === drawn) return;
     drawn = state;
+    const command = queueCommand(view, "stats", queue);
     const button = (text, run, kind = "button") => h(kind, { type: "button", onclick: () => attempt(run) }, text);
     fill(head,
-      h("h1.grow", nameOf(queue), " ", stats.paused ? h("span.pill.warn", "paused") : null),
-      view.canWrite && [
+      fill(heading, name, " ", stats.paused ? h("span.pill.warn", "paused") : null),
+      view.canWrite && h("div.row",
         button("Enqueue", async () => (await enqueue(view, queue)) !== null && changed(), "button.main"),
         button(stats.paused ? "Resume" : "Pause", () => pause(view, queue, !stats.paused, changed)),
         button("Purge", () => purge(view, queue, changed), "button.danger"),
-        button("Delete", async () => (await remove(view, queue)) && (location.hash = link("queues")), "button.danger"),
-      ]);
+        button("Delete", async () => (await remove(view, queue)) && (location.hash = link("queues")), "button.danger")));
     fill(settings,
       h("div.row", h("h2.grow", "Configuration"), view.canWrite && button("Change", () => configure(view, queue, stats, changed))),
       facts(
         ["Lease", `${duration(stats.lease_ms)}: a message that is not acknowledged by then is delivered again`],
         ["Attempts", stats.max_attempts ? `a message that fails ${plural(stats.max_attempts, "time")} becomes a dead letter` : "no bound: no message becomes a dead letter by itself"],
         ["Deliveries", stats.paused ? "paused: it takes messages and hands none out, also after a restart. Workers may acknowledge what they have." : "on. A pause stops them; the queue takes messages meanwhile."]),
-      h("h3", "To watch it in a terminal"), copyable(queueCommand(view, "stats", queue)));
+      command && [h("h3", "In a terminal"), copyable(command)]);
   }
 
   showTab();

@@ -5,6 +5,10 @@ import { bytesText, h, hexDump, shown } from "./ui.js";
 
 export const SHOWN_BYTES = 65_536; // of a chosen message
 export const CLIP = 200; // bytes, in lists
+export const NARROW = 60; // letters, in a list beside a chosen message
+
+/** Whether there is no room for a message beside its list; as in the style sheet. */
+export const isNarrow = () => matchMedia("(max-width: 860px)").matches;
 
 /** The text of bytes, or null. Of bytes that were cut off, a letter that was cut in two is left out. */
 function textIn(bytes, whole) {

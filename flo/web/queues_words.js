@@ -19,15 +19,18 @@ export const oldestAge = (stats) => (stats.oldest_at ? Math.max(Date.now() - sta
 
 const unattended = (stats, rates) => stats.ready > 0 && !stats.waiting && !stats.leased && !rates?.delivered;
 
-/** What a person should look at, for a list: [{ level, text, weight }]; the weight sorts queues, largest first. */
+/** The kinds of what a person should look at, worst first. */
+export const KINDS = { dropped: "Dead letters dropped", unattended: "Messages and no worker", paused: "Paused", dead: "Dead letters", behind: "Behind" };
+
+/** What a person should look at, for a list: [{ kind, level, text, weight }]; the weight sorts queues, largest first. */
 export function marksOf(stats, rates = null) {
   const age = oldestAge(stats);
   const marks = [];
-  if (stats.dead_evicted) marks.push({ level: "bad", text: "dead letters dropped", weight: 4 });
-  if (stats.paused) marks.push({ level: "warn", text: "paused", weight: stats.ready ? 3 : 1 });
-  else if (unattended(stats, rates) && age >= OLD_MS) marks.push({ level: "bad", text: `no worker, oldest ${duration(age)}`, weight: 3 });
-  else if (age >= BEHIND_MS) marks.push({ level: "warn", text: `behind, oldest ${duration(age)}`, weight: 2 });
-  if (stats.dead) marks.push({ level: "warn", text: plural(stats.dead, "dead letter"), weight: 2 });
+  if (stats.dead_evicted) marks.push({ kind: "dropped", level: "bad", text: "dead letters dropped", weight: 4 });
+  if (stats.paused) marks.push({ kind: "paused", level: "warn", text: "paused", weight: stats.ready ? 3 : 1 });
+  else if (unattended(stats, rates) && age >= OLD_MS) marks.push({ kind: "unattended", level: "bad", text: `no worker, oldest ${duration(age)}`, weight: 3 });
+  else if (age >= BEHIND_MS) marks.push({ kind: "behind", level: "warn", text: `behind, oldest ${duration(age)}`, weight: 2 });
+  if (stats.dead) marks.push({ kind: "dead", level: "warn", text: plural(stats.dead, "dead letter"), weight: 2 });
   return marks;
 }
 
