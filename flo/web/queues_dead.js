@@ -56,7 +56,7 @@ export function deadTab(view, queue, changed) {
 
   function told(kind, number, wanted, seqs) {
     const left = number < wanted ? ` of ${count(wanted)}` : "";
-    done(`${count(number)}${left} dead ${wanted === 1 ? "letter" : "letters"} ${wanted === 1 ? "is" : "are"} ${kind.after} ${called(queue)}.`, { command: deadCommand(view, queue, kind.flag, seqs) });
+    done(`${count(number)}${left} dead ${wanted === 1 ? "letter" : "letters"} ${wanted === 1 ? "is" : "are"} ${kind.after} ${called(queue)}.${left && !seqs ? " The command does the rest." : ""}`, { command: deadCommand(view, queue, kind.flag, seqs) });
   }
 
   async function some(kind, seqs) {
