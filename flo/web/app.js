@@ -1,7 +1,7 @@
 // The frame of the dashboard: the bar with pages, namespace and state, the address, the secret, and the page that is shown.
 //
 // The address after # says what is shown: `#/queues?ns=jobs&queue=mail`. A page is a module with `open(view)`; it draws into `view.root` and
-// may give { update() }, called when only its own parameters have changed; without it the page is opened anew.
+// may give { update() }, called when only its own parameters have changed; without it, or where it gives false, the page is opened anew.
 
 import { ConnectionLost, Flo, UNAUTHORIZED } from "./flo.js";
 import { problems } from "./health.js";
@@ -147,8 +147,7 @@ async function route() {
   const same = view && !view.ended && view.page === page && view.namespace === (params.get("ns") || "default");
   if (same && opened?.update) {
     view.params = params;
-    opened.update();
-    return;
+    if (opened.update() !== false) return;
   }
   view?.end();
   const mine = (view = new View(page, params));
