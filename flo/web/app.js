@@ -237,7 +237,7 @@ function drawState() {
   const worst = flo.state !== "open" ? "bad" : found[0]?.level;
   const state = at("state");
   state.className = `state ${worst ?? ""}`;
-  const text = flo.state !== "open" ? SHOWN_STATES[flo.state] : found.length ? `${found.length} ${found.length === 1 ? "thing" : "things"} to look at` : "All well";
+  const text = flo.state !== "open" ? SHOWN_STATES[flo.state] : found.length ? `${found.length} to look at` : "All well";
   if (state.textContent !== text) fill(state, flo.state === "open" ? h("a", { href: link("") }, text) : text);
   const lost = flo.state === "closed" || (flo.state === "connecting" && !at("notice").hidden);
   const notice = lost ? "The connection to the server is lost. What you see is as it was; the page connects again by itself." : live.trouble;
