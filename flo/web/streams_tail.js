@@ -17,7 +17,7 @@ export function openRecords(view, name) {
   const list = new List(view);
   const filter = h("input", { type: "search", "aria-label": "Filter", placeholder: "Filter by text", value: view.params.get("q") ?? "" });
   const state = h("span.soft");
-  const pause = h("button", { type: "button", onclick: () => setPaused(!paused) }, "Pause");
+  const pause = h("button", { type: "button", onclick: () => setPaused(!paused) }, "Stop following");
   const steps = h("div.row");
   const older = h("button", { type: "button", onclick: () => attempt(readOlder) }, `Show ${PAGE} older`);
   const nothing = h("div");
@@ -40,7 +40,7 @@ export function openRecords(view, name) {
 
   function setPaused(now) {
     paused = now;
-    pause.textContent = paused ? "Go on" : "Pause";
+    pause.textContent = paused ? "Follow" : "Stop following";
     drawState();
     wake();
   }

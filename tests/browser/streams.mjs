@@ -34,9 +34,9 @@ await scenario(async ({ base, open }) => {
   assert.equal(await rows.count(), 1);
   assert.match(page.url(), /q=LIVE/);
   await page.getByLabel("Filter").fill("");
-  await button("Pause").click();
+  await button("Stop following").click();
   await append("in the pause");
-  await button("Go on").click();
+  await button("Follow").click();
   await rows.filter({ hasText: "in the pause" }).waitFor();
   await button("Show 100 older").click();
   await see("202 of 202 shown");
