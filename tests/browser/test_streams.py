@@ -9,7 +9,7 @@ import pytest
 
 from tests.support.processes import FloProcess, wait_until
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.computes]
 
 
 def test_streams(play: Callable[..., Any], tmp_path: Path) -> None:
