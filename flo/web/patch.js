@@ -25,5 +25,5 @@ export function keepFocus(root, draw) {
   const had = root.contains(document.activeElement) ? keyOf(document.activeElement) : null;
   draw();
   if (had === null || root.contains(document.activeElement)) return;
-  [...root.querySelectorAll("a, button, input, [tabindex]")].find((element) => keyOf(element) === had)?.focus({ preventScroll: true });
+  [...root.querySelectorAll("a, button, input, select, [tabindex]")].find((element) => keyOf(element) === had)?.focus({ preventScroll: true });
 }

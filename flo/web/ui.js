@@ -33,16 +33,6 @@ export function fill(element, ...children) {
   return element;
 }
 
-/** `fill`, but the focus stays on the control of the same kind and words, if it had one in there. */
-export function refill(element, ...children) {
-  const had = document.activeElement;
-  const words = (control) => control.getAttribute("aria-label") ?? control.textContent;
-  const inside = had !== element && element.contains(had);
-  fill(element, ...children);
-  if (inside) [...element.querySelectorAll(had.tagName)].find((control) => words(control) === words(had))?.focus({ preventScroll: true });
-  return element;
-}
-
 // -- names and values: any bytes ---------------------------------------------------------------------------------------------------------
 
 // Control characters, and those that turn the direction of what is around them, are shown as escapes.
@@ -68,10 +58,21 @@ export function nameOf(name, most = 120) {
   return h("bdi.mono", { title: text.length > most ? text : null }, text.length > most ? `${text.slice(0, most)}…` : text);
 }
 
+/** The text of bytes of which the end may be cut off, also within a character (not if they are `whole`); null where they are none. */
+export function textOfClipped(bytes, whole = false) {
+  for (let cut = 0; cut <= (whole ? 0 : 3); cut++) {
+    const text = textOf(bytes.subarray(0, bytes.length - cut));
+    if (text !== null) return text;
+  }
+  return null;
+}
+
 /** A line of a value for a list: its beginning, and `…` where there is more. `whole`: nothing was cut off before it came here. */
 export function preview(bytes, whole = true, most = 160) {
-  const text = shown(bytes.subarray(0, most));
-  return h("span.mono", text || h("span.soft", "(empty)"), (bytes.length > most || !whole) && h("span.soft", " …"));
+  const cut = bytes.length > most || !whole;
+  const part = bytes.subarray(0, most);
+  const text = shown(cut ? bytesOf(textOfClipped(part) ?? part) : part);
+  return h("span.mono", text || h("span.soft", "(empty)"), cut && h("span.soft", " …"));
 }
 
 /** Bytes as a dump of lines: offset, hexadecimal, text. */
@@ -90,12 +91,9 @@ export function base64url(bytes) {
   return btoa(Array.from(bytes, (byte) => String.fromCharCode(byte)).join("")).replaceAll("+", "-").replaceAll("/", "_").replace(/=+$/, "");
 }
 
-const EMPTY_NAME = "-"; // in base64url's place, as over HTTP: an address leaves out what is empty
-
 /** Bytes of a parameter of the page's address, null if it is not there: `key=text`, or `key64=base64url` where the bytes are no text. */
 export function bytesIn(params, name) {
   if (params.has(name)) return bytesOf(params.get(name));
-  if (params.get(`${name}64`) === EMPTY_NAME) return new Uint8Array();
   return params.has(`${name}64`) ? fromBase64(params.get(`${name}64`)) : null;
 }
 
@@ -104,7 +102,7 @@ export function bytesFor(name, value) {
   const bytes = bytesOf(value);
   if (!bytes.length) return { [`${name}64`]: " " }; // base64 of nothing; `link` leaves out what is empty
   const text = textOf(bytes);
-  return text === null || !text ? { [`${name}64`]: base64url(bytes) || EMPTY_NAME } : { [name]: text };
+  return text === null ? { [`${name}64`]: base64url(bytes) } : { [name]: text };
 }
 
 /** The address of a page with its state; what is null, undefined or empty is left out. The namespace is kept by the frame. */
