@@ -1,12 +1,13 @@
 // The right of the page of keys: the chosen key. It looks every two seconds whether the key has changed.
 
-import { FloError, UNAUTHORIZED } from "./flo.js";
+import { FloError, textOf, UNAUTHORIZED } from "./flo.js";
 import { add, changeTtl, deleteKey, newKey, removeTtl, replaceByFile, save, setCounter } from "./keys_actions.js";
 import { editable, editor } from "./keys_edit.js";
 import { CLIP, keyCommand, orMissing } from "./keys_store.js";
 import { valueView, waysOf } from "./keys_value.js";
 import { versionsPane } from "./keys_versions.js";
-import { attempt, base64url, bytesFor, bytesIn, bytesText, copyable, copyButton, count, duration, facts, fill, h, link, nameOf, refill, shown, when } from "./ui.js";
+import { keepFocus } from "./patch.js";
+import { attempt, base64url, bytesFor, bytesIn, bytesText, copyable, copyButton, count, duration, facts, fill, h, link, nameOf, shown, when } from "./ui.js";
 
 const LOOK_MS = 2_000;
 const WHOLE_MAX = 1 << 20; // of a value that the page shows whole, if it is asked to
@@ -30,7 +31,7 @@ export function keyPane(page) {
     if (!item) return void fill(element, h("p.soft", "Choose a key on the left."));
     notice.hidden = true;
     const back = h("a.back", { href: link("keys", { q: view.params.get("q") }) }, "Back to the list");
-    fill(element, back, h("div.head", h("h2.grow", nameOf(key, 300)), copyButton(shown(key), "Copy name")), buttons, notice, about, tabs, body);
+    fill(element, back, h("div.head", h("h2.grow", nameOf(key, 300)), copyButton(textOf(key) ?? shown(key), "Copy name")), buttons, notice, about, tabs, body);
     fill(body, h("p.soft", "Reading…"));
     [buttons, about, tabs].forEach((each) => fill(each));
     look();
@@ -74,21 +75,23 @@ export function keyPane(page) {
     mine.whole = !answer || answer.value.length < mine.wanted || answer.value.length === mine.info.bytes;
   }
 
-  function draw() {
+  const draw = () => keepFocus(element, drawNow);
+
+  function drawNow() {
     if (item.info === undefined || (item.info && item.value === null)) return;
     const edit = edits.get(item.id);
     const way = wayNow();
-    refill(buttons, edit ? null : buttonsOf());
+    fill(buttons, edit ? null : buttonsOf());
     buttons.hidden = !buttons.children.length;
-    refill(about, aboutOf());
+    fill(about, aboutOf());
     tick();
     tabs.hidden = Boolean(edit);
     const ways = item.info ? [...waysOf(item.info.kind, item.value, item.whole), "versions"] : ["versions"];
-    refill(tabs, Object.keys(WAYS).filter((each) => ways.includes(each)).map((each) => h("a", { href: link("keys", { q: view.params.get("q"), ...bytesFor("key", item.key), as: each }), "aria-current": each === way ? "page" : null }, WAYS[each])));
+    fill(tabs, Object.keys(WAYS).filter((each) => ways.includes(each)).map((each) => h("a", { href: link("keys", { q: view.params.get("q"), ...bytesFor("key", item.key), as: each }), "aria-current": each === way ? "page" : null }, WAYS[each])));
     if (edit) return void (body.firstChild !== edit.element && fill(body, edit.element));
     if (way === "versions") return drawVersions();
     item.versions = null;
-    return void refill(body, counter(), valueView(way, item.value, item.whole), rest(), commandOf());
+    return void fill(body, counter(), valueView(way, item.value, item.whole), rest(), commandOf());
   }
 
   function wayNow() {

@@ -41,7 +41,7 @@ export class Search {
   }
 }
 
-/** The pane. `update()` follows the address; `fresh()` searches again. */
+/** The pane. `update()` follows the address; `fresh()` searches again; `wrote(key, version)` is told of the page's own changes. */
 export function searchPane(view) {
   const input = h("input.grow", { type: "search", "aria-label": "Prefix or pattern", placeholder: "user: or user:*:name", autocomplete: "off", spellcheck: "false", autocapitalize: "off" });
   const form = h("form.row", { role: "search", onsubmit: submit }, input, h("button", { type: "submit" }, "Search"));
@@ -164,7 +164,14 @@ export function searchPane(view) {
     } else mark();
   }
 
-  return { element, update, fresh };
+  /** The page has written a key; a deleted one leaves the list. */
+  function wrote(key, version) {
+    const id = base64url(key);
+    const row = [...body.children].find((each) => each.dataset.key === id);
+    if (row) row.hidden = version === 0;
+  }
+
+  return { element, update, fresh, wrote };
 }
 
 /** A box to open a key by its whole name. */

@@ -2,18 +2,7 @@
 
 import { bytesOf, textOf } from "./flo.js";
 import { isDocument, jsonTree } from "./keys_json.js";
-import { h, hexDump, shown } from "./ui.js";
-
-/** The text of bytes of which the end may be cut off, also in a character; null where they are none. */
-export function textOfClipped(bytes, whole) {
-  const text = textOf(bytes);
-  if (text !== null || whole) return text;
-  for (let cut = 1; cut <= 3; cut++) {
-    const shorter = textOf(bytes.subarray(0, -cut));
-    if (shorter !== null) return shorter;
-  }
-  return null;
-}
+import { h, hexDump, shown, textOfClipped } from "./ui.js";
 
 /** The ways to look at a value, the best first: of "tree", "text" and "hex". `whole`: nothing is cut off. */
 export function waysOf(kind, bytes, whole) {

@@ -4,7 +4,8 @@ import { textOf } from "./flo.js";
 import { diffView } from "./diff.js";
 import { isDocument, isJson } from "./keys_json.js";
 import { CLIP, store, storeCommand, valueOfVersion } from "./keys_store.js";
-import { ago, attempt, bytesFor, bytesText, dialog, done, fill, h, link, nameOf, plural, preview, refill, table } from "./ui.js";
+import { keepFocus } from "./patch.js";
+import { ago, attempt, bytesFor, bytesText, dialog, done, fill, h, link, nameOf, plural, preview, table, textOfClipped } from "./ui.js";
 
 const LIMIT = 100;
 const LIMIT_MAX = 1000;
@@ -42,14 +43,16 @@ export function versionsPane(page, item) {
     const older = items.length === limit && limit < LIMIT_MAX && h("button", { type: "button", onclick: () => { limit = LIMIT_MAX; attempt(load); } }, "Older versions");
     const says = `${plural(items.length, "version")}. How many are kept, and how long, is in the settings kv.history_depth and kv.history_age.`;
     const large = item.info?.bytes > LARGE && " Of large values fewer are listed: 16 MiB together.";
-    fill(list, table("Versions", columns, items, { selected: (row) => row.version === pair()[1]?.version }), h("p.soft", says, large), older);
+    const rows = table("Versions", columns, items);
+    rows.classList.add("tall");
+    fill(list, rows, h("p.soft", says, large), older);
   }
 
   function valueOf(row) {
     if (row.tombstone) return h("span.pill.warn", "deleted or expired");
     const before = older(row);
     const same = before && !before.tombstone && row.value.length < LINE && textOf(row.value) !== null && textOf(row.value) === textOf(before.value);
-    return [preview(row.value, row.value.length < LINE, 80), same && h("span.soft", " same value; perhaps another time to live")];
+    return [preview(row.value, row.value.length < LINE, textOfClipped(row.value) === null ? 24 : 80), same && h("span.soft", " same value; perhaps another time to live")];
   }
 
   const older = (row) => items[items.indexOf(row) + 1];
@@ -70,7 +73,14 @@ export function versionsPane(page, item) {
     const [old, now] = await Promise.all([contentOf(from), contentOf(to)]);
     if (view.ended || pair()[0] !== from || pair()[1] !== to) return;
     const cut = [old, now].some((bytes) => bytes?.length === CLIP);
-    refill(compared, h("h3", "What changed"), h("div.row", "From", choose("from", "Older version", from), "to", choose("to", "Newer version", to)), diffView(old, now, [`version ${from.version}`, `version ${to.version}`]), cut && h("p.soft", `Only the first ${bytesText(CLIP)} of each are compared.`));
+    const cells = [
+      h("h3", "What changed"),
+      h("div.row", "From", choose("from", "Older version", from), "to", choose("to", "Newer version", to)),
+      diffView(old, now, [`version ${from.version}`, `version ${to.version}`]),
+      cut && h("p.soft", `Only the first ${bytesText(CLIP)} of each are compared.`),
+    ];
+    keepFocus(compared, () => fill(compared, cells));
+    if (known("to")) compared.scrollIntoView({ block: "nearest" });
   }
 
   function choose(name, label, row) {

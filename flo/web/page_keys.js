@@ -9,9 +9,13 @@ import { attempt, fill, h } from "./ui.js";
 export function open(view) {
   let ahead = 0; // of the server's clock, to this machine's
   view.on(view.live, "sample", () => (ahead = view.live.last.time - Date.now()));
-  const page = { view, now: () => Date.now() + ahead, wrote: (...given) => pane.wrote(...given) };
+  const page = { view, now: () => Date.now() + ahead, wrote };
   const pane = keyPane(page);
   const search = searchPane(view);
+  function wrote(key, version) {
+    pane.wrote(key, version);
+    search.wrote(key, version);
+  }
   const create = async () => {
     const key = await newKey(page);
     if (!key) return;
