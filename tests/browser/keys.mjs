@@ -109,6 +109,10 @@ async function versions({ page, me, somebody }) {
 }
 
 async function deleteAndUndo({ page, me, somebody }) {
+  await somebody.putDocument("profile", '{"id": 12345678901234567890, "tags": ["a", {"b": null}]}');
+  await somebody.touch("profile", 5000);
+  await me.press("Search"); // again
+  await page.getByRole("link", { name: "profile" }).waitFor();
   const remove = async (name) => {
     await me.choose(`key=${name}`);
     await me.sees(name, me.pane.getByRole("heading"));
@@ -116,11 +120,10 @@ async function deleteAndUndo({ page, me, somebody }) {
     await me.inDialog("Delete");
     await me.told(`${name} was deleted`);
     await me.sees("There is no key of this name.");
+    assert.equal(await page.getByRole("link", { name, exact: true }).count(), 0); // nor in the list
     await me.undo();
     await me.told(`${name} is back`);
   };
-  await somebody.putDocument("profile", '{"id": 12345678901234567890, "tags": ["a", {"b": null}]}');
-  await somebody.touch("profile", 5000);
   await remove("profile");
   const info = await somebody.info("profile");
   assert.equal(info.kind, "json");
@@ -194,6 +197,7 @@ function oracles() {
     const { lineDiff } = await import("/dashboard/diff.js");
     const { indented } = await import("/dashboard/keys_json.js");
     const { unescaped } = await import("/dashboard/keys_names.js");
+    const { preview } = await import("/dashboard/ui.js");
     let seed = 1;
     const below = (limit) => (seed = (seed * 48271) % 2147483647) % limit;
     for (let round = 0; round < 3000; round++) {
@@ -207,7 +211,7 @@ function oracles() {
     }
     const far = lineDiff(Array.from({ length: 9000 }, (_, at) => `a${at}`), Array.from({ length: 9000 }, (_, at) => `b${at}`));
     const text = '{"a":[1,{"b c":"x,\\"]}"},[]],"a":1e999,"n":12345678901234567890}';
-    return { far, indented: indented(text), none: indented("{"), names: [...unescaped("a\\xff\\n\\\\\u00e9\\q")] };
+    return { far, indented: indented(text), none: indented("{"), cut: preview(new TextEncoder().encode("aéé"), true, 4).textContent, names: [...unescaped("a\\xff\\n\\\\\u00e9\\q")] };
   })();
 }
 
