@@ -5,19 +5,25 @@
 
 import { ConnectionLost, Flo, UNAUTHORIZED } from "./flo.js";
 import { problems } from "./health.js";
+import IMPORTS from "./imports.js";
 import { Live } from "./live.js";
 import { attempt, dialog, done, field, fill, h, link } from "./ui.js";
 
 const PAGES = [
-  { path: "", title: "Overview", load: () => import("./page_overview.js") },
-  { path: "keys", title: "Keys", load: () => import("./page_keys.js") },
-  { path: "queues", title: "Queues", load: () => import("./page_queues.js") },
-  { path: "streams", title: "Streams", load: () => import("./page_streams.js") },
-  { path: "server", title: "Server", load: () => import("./page_server.js") },
+  { path: "", title: "Overview", file: "page_overview.js", load: () => import("./page_overview.js") },
+  { path: "keys", title: "Keys", file: "page_keys.js", load: () => import("./page_keys.js") },
+  { path: "queues", title: "Queues", file: "page_queues.js", load: () => import("./page_queues.js") },
+  { path: "streams", title: "Streams", file: "page_streams.js", load: () => import("./page_streams.js") },
+  { path: "server", title: "Server", file: "page_server.js", load: () => import("./page_server.js") },
 ];
 const SECRET = "flo-secret"; // in this tab's storage only
 const THEME = "flo-theme";
 const SHOWN_STATES = { open: "Connected", connecting: "Connecting…", closed: "Connection lost", ended: "Closed" };
+
+/** Have a page's modules loaded, all at once. */
+function preload({ file }) {
+  for (const name of [file, ...IMPORTS[file]]) document.head.append(h("link", { rel: "modulepreload", href: name }));
+}
 
 const at = (id) => document.getElementById(id);
 const flo = new Flo(undefined, { secret: sessionStorage.getItem(SECRET) ?? "" });
@@ -136,13 +142,18 @@ class View {
 
 // -- the page that is shown --------------------------------------------------------------------------------------------------------------
 
+/** The page of the address, and the rest of it. */
+function addressed() {
+  const [path, query = ""] = location.hash.replace(/^#\/?/, "").split("?");
+  return [PAGES.find((each) => each.path === path) ?? PAGES[0], query];
+}
+
 let view = null;
 let opened = null; // what `open` gave
 
 async function route() {
   if (!live.last) return; // not before it is known what the person may do: `begin` comes here again
-  const [path, query = ""] = location.hash.replace(/^#\/?/, "").split("?");
-  const page = PAGES.find((each) => each.path === path) ?? PAGES[0];
+  const [page, query] = addressed();
   const params = new URLSearchParams(query);
   const same = view && !view.ended && view.page === page && view.namespace === (params.get("ns") || "default");
   if (same && opened?.update) {
@@ -160,6 +171,7 @@ async function route() {
     if (mine.ended) return;
     fill(mine.root);
     opened = module.open(mine) ?? null;
+    performance.mark("opened"); // from here on the page can be used: loadtest/dashboard.py
   } catch (error) {
     mine.fail(error);
   }
@@ -276,3 +288,4 @@ live.addEventListener("refused", askSecret);
 live.addEventListener("trouble", drawState);
 flo.addEventListener("state", drawState);
 flo.connect();
+preload(addressed()[0]); // while the connection is made

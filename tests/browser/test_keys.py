@@ -18,8 +18,8 @@ def test_a_person_searches_edits_and_deletes(play: Callable[..., Any], shared_fl
     assert seen["widths"][0] <= seen["widths"][1]
     assert seen["oracles"] == {
         "far": None,
-        "indented": '{\n  "a": [\n    1,\n    {\n      "b c": "x,\\"]}"\n    },\n    []\n  ],\n  "a": 1e999,\n'
-        '  "n": 12345678901234567890\n}',
+        "indented": '{\n  "a": [\n    1,\n    {\n      "b c": "x,\\"]}"\n    },\n    []\n  ],\n'
+        '  "a": 1e999,\n  "n": 12345678901234567890\n}',
         "none": None,
         "cut": "aé …",  # not within a character
         "names": [97, 255, 10, 92, 195, 169, 92, 113],
