@@ -1,23 +1,29 @@
 // The frame of the dashboard: the bar with pages, namespace and state, the address, the secret, and the page that is shown.
 //
 // The address after # says what is shown: `#/queues?ns=jobs&queue=mail`. A page is a module with `open(view)`; it draws into `view.root` and
-// may give { update() }, called when only its own parameters have changed; without it the page is opened anew.
+// may give { update() }, called when only its own parameters have changed; without it, or where it gives false, the page is opened anew.
 
 import { ConnectionLost, Flo, UNAUTHORIZED } from "./flo.js";
 import { problems } from "./health.js";
+import IMPORTS from "./imports.js";
 import { Live } from "./live.js";
 import { attempt, dialog, done, field, fill, h, link } from "./ui.js";
 
 const PAGES = [
-  { path: "", title: "Overview", load: () => import("./page_overview.js") },
-  { path: "keys", title: "Keys", load: () => import("./page_keys.js") },
-  { path: "queues", title: "Queues", load: () => import("./page_queues.js") },
-  { path: "streams", title: "Streams", load: () => import("./page_streams.js") },
-  { path: "server", title: "Server", load: () => import("./page_server.js") },
+  { path: "", title: "Overview", file: "page_overview.js", load: () => import("./page_overview.js") },
+  { path: "keys", title: "Keys", file: "page_keys.js", load: () => import("./page_keys.js") },
+  { path: "queues", title: "Queues", file: "page_queues.js", load: () => import("./page_queues.js") },
+  { path: "streams", title: "Streams", file: "page_streams.js", load: () => import("./page_streams.js") },
+  { path: "server", title: "Server", file: "page_server.js", load: () => import("./page_server.js") },
 ];
 const SECRET = "flo-secret"; // in this tab's storage only
 const THEME = "flo-theme";
 const SHOWN_STATES = { open: "Connected", connecting: "Connecting…", closed: "Connection lost", ended: "Closed" };
+
+/** Have a page's modules loaded, all at once. */
+function preload({ file }) {
+  for (const name of [file, ...IMPORTS[file]]) document.head.append(h("link", { rel: "modulepreload", href: name }));
+}
 
 const at = (id) => document.getElementById(id);
 const flo = new Flo(undefined, { secret: sessionStorage.getItem(SECRET) ?? "" });
@@ -115,6 +121,19 @@ class View {
     }
   }
 
+  /** A view of a part of the page, such as a tab: it draws into `root`, and what it begins ends with it, or with the page. */
+  part(root) {
+    const part = Object.assign(Object.create(this), { root, ended: false, _ends: [], set: (...given) => this.set(...given) });
+    this.onEnd(() => part.end());
+    return part;
+  }
+
+  /** Ask for the name of a new namespace, and make it; gives the name, or null. */
+  makeSpace = makeSpace;
+
+  /** Call this when a namespace was made or deleted. */
+  spacesChanged = drawSpaces;
+
   end() {
     this.ended = true;
     for (const end of this._ends.splice(0)) end();
@@ -123,19 +142,23 @@ class View {
 
 // -- the page that is shown --------------------------------------------------------------------------------------------------------------
 
+/** The page of the address, and the rest of it. */
+function addressed() {
+  const [path, query = ""] = location.hash.replace(/^#\/?/, "").split("?");
+  return [PAGES.find((each) => each.path === path) ?? PAGES[0], query];
+}
+
 let view = null;
 let opened = null; // what `open` gave
 
 async function route() {
   if (!live.last) return; // not before it is known what the person may do: `begin` comes here again
-  const [path, query = ""] = location.hash.replace(/^#\/?/, "").split("?");
-  const page = PAGES.find((each) => each.path === path) ?? PAGES[0];
+  const [page, query] = addressed();
   const params = new URLSearchParams(query);
   const same = view && !view.ended && view.page === page && view.namespace === (params.get("ns") || "default");
   if (same && opened?.update) {
     view.params = params;
-    opened.update();
-    return;
+    if (opened.update() !== false) return;
   }
   view?.end();
   const mine = (view = new View(page, params));
@@ -148,13 +171,25 @@ async function route() {
     if (mine.ended) return;
     fill(mine.root);
     opened = module.open(mine) ?? null;
+    performance.mark("opened"); // from here on the page can be used: loadtest/dashboard.py
   } catch (error) {
     mine.fail(error);
   }
 }
 
 function drawNav(current) {
-  fill(at("nav"), PAGES.map((page) => h("a", { href: link(page.path), "aria-current": page === current ? "page" : null }, page.title)));
+  const nav = at("nav");
+  if (!nav.children.length) fill(nav, PAGES.map((page) => h("a", page.title))); // once: the focus stays on what was followed
+  PAGES.forEach((page, index) => {
+    nav.children[index].setAttribute("href", link(page.path));
+    if (page === current) nav.children[index].setAttribute("aria-current", "page");
+    else nav.children[index].removeAttribute("aria-current");
+  });
+}
+
+function skip(event) {
+  event.preventDefault(); // the address is the page's
+  at("main").focus();
 }
 
 // -- the namespace -----------------------------------------------------------------------------------------------------------------------
@@ -182,6 +217,7 @@ function makeSpace() {
   const submit = async () => {
     await flo.namespace_create({ key: input.value });
     done(`The namespace ${input.value} is there.`, { command: `flo ns create ${input.value}` });
+    drawSpaces();
     return input.value;
   };
   return dialog({ title: "New namespace", children: [field("Name", input)], action: "Create", submit });
@@ -196,9 +232,10 @@ async function askSecret() {
   asking = true;
   const input = h("input", { type: "password", required: true, autocomplete: "current-password" });
   const submit = async () => {
-    flo.connect(input.value);
-    await flo.server_stats(); // refused, if it is wrong
+    await flo.auth({ value: input.value }); // refused, if it is wrong
+    flo.secret = input.value; // of the next connections
     sessionStorage.setItem(SECRET, input.value);
+    live.run();
   };
   const text = h("p", "This server has a secret. It is kept in this tab only.");
   const known = await dialog({ title: "Secret", children: [text, field("Secret", input)], action: "Enter", submit });
@@ -212,7 +249,7 @@ function drawState() {
   const worst = flo.state !== "open" ? "bad" : found[0]?.level;
   const state = at("state");
   state.className = `state ${worst ?? ""}`;
-  const text = flo.state !== "open" ? SHOWN_STATES[flo.state] : found.length ? `${found.length} ${found.length === 1 ? "thing" : "things"} to look at` : "All well";
+  const text = flo.state !== "open" ? SHOWN_STATES[flo.state] : found.length ? `${found.length} to look at` : "All well";
   if (state.textContent !== text) fill(state, flo.state === "open" ? h("a", { href: link("") }, text) : text);
   const lost = flo.state === "closed" || (flo.state === "connecting" && !at("notice").hidden);
   const notice = lost ? "The connection to the server is lost. What you see is as it was; the page connects again by itself." : live.trouble;
@@ -240,6 +277,7 @@ function turnTheme() {
 drawTheme();
 dark.addEventListener("change", drawTheme);
 at("theme").addEventListener("click", turnTheme);
+document.querySelector(".skip").addEventListener("click", skip);
 at("namespace").addEventListener("change", (event) => attempt(() => chooseSpace(event)));
 addEventListener("hashchange", route);
 live.addEventListener("sample", () => {
@@ -250,3 +288,4 @@ live.addEventListener("refused", askSecret);
 live.addEventListener("trouble", drawState);
 flo.addEventListener("state", drawState);
 flo.connect();
+preload(addressed()[0]); // while the connection is made

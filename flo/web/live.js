@@ -47,7 +47,7 @@ export class Live extends EventTarget {
     this._running = true;
     try {
       while (!document.hidden && this.flo.state === "open") {
-        const sample = await this.flo.server_stats(this.last ? { block: BLOCK_MS } : {});
+        const sample = await this.flo.server_stats({ block: this.last ? BLOCK_MS : 1 }); // at first what the server has at hand
         this.trouble = "";
         this._keep(sample);
         if (!this.drawn) await this._rest();

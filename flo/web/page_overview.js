@@ -16,7 +16,7 @@ export function open(view) {
   const tiles = h("div.tiles");
   const charts = [
     { chart: new Chart("Requests", ["answered", "refused"], rate, { least: 10 }), values: (a, b) => [grown(a, b, (each) => each.requests), grown(a, b, refusals)] },
-    { chart: new Chart("Waits for an answer", ["half", "99 of 100"], micros, { least: 1000 }), values: (a, b) => [waited(a, b, 0.5), waited(a, b, 0.99)] },
+    { chart: new Chart("Waits", ["half", "99 of 100"], micros, { least: 1000 }), values: (a, b) => [waited(a, b, 0.5), waited(a, b, 0.99)] },
     { chart: new Chart("Memory", ["data", "process"], bytesText, { least: 1 << 20 }), values: (_, b) => [b.memory.used, b.memory.resident] },
     { chart: new Chart("Log", ["written a second"], bytesText, { least: 1024 }), values: (a, b) => [grown(a, b, (each) => each.log.bytes_written)] },
     { chart: new Chart("Connections", ["connected", "waiting"], count, { least: 10 }), values: (_, b) => [b.clients.connected, b.clients.waiting] },
@@ -30,7 +30,7 @@ export function open(view) {
     const before = samples.at(-2);
     fill(title, h("h1.grow", "Overview"), h("span.soft", `Flo ${last.version}, up ${upFor(last)}`), !view.canWrite && h("span.pill.warn", "read-only secret"));
     const found = problems(before, last);
-    fill(health, found.map((each) => h("li", { class: each.level }, each.text, " ", each.page !== "" && h("a", { href: link(...each.page.split("?tab=").map((part, at) => (at ? { tab: part } : part))) }, "Look"))));
+    fill(health, found.map((each) => h("li", { class: each.level }, each.text, " ", each.look && h("a", { href: link(...each.look) }, "Look"))));
     if (!found.length) fill(health, h("li.good", h("strong", "All well. "), durability(last), " ", last.compaction.running ? "The log is being compacted." : ""));
     fill(tiles, tilesOf(before, last));
     for (const { chart, values } of charts) {

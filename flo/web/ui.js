@@ -58,10 +58,21 @@ export function nameOf(name, most = 120) {
   return h("bdi.mono", { title: text.length > most ? text : null }, text.length > most ? `${text.slice(0, most)}…` : text);
 }
 
+/** The text of bytes of which the end may be cut off, also within a character (not if they are `whole`); null where they are none. */
+export function textOfClipped(bytes, whole = false) {
+  for (let cut = 0; cut <= (whole ? 0 : 3); cut++) {
+    const text = textOf(bytes.subarray(0, bytes.length - cut));
+    if (text !== null) return text;
+  }
+  return null;
+}
+
 /** A line of a value for a list: its beginning, and `…` where there is more. `whole`: nothing was cut off before it came here. */
 export function preview(bytes, whole = true, most = 160) {
-  const text = shown(bytes.subarray(0, most));
-  return h("span.mono", text || h("span.soft", "(empty)"), (bytes.length > most || !whole) && h("span.soft", " …"));
+  const cut = bytes.length > most || !whole;
+  const part = bytes.subarray(0, most);
+  const text = shown(cut ? bytesOf(textOfClipped(part) ?? part) : part);
+  return h("span.mono", text || h("span.soft", "(empty)"), cut && h("span.soft", " …"));
 }
 
 /** Bytes as a dump of lines: offset, hexadecimal, text. */
@@ -89,6 +100,7 @@ export function bytesIn(params, name) {
 /** The same as an object, to be put into an address by `link`. */
 export function bytesFor(name, value) {
   const bytes = bytesOf(value);
+  if (!bytes.length) return { [`${name}64`]: " " }; // base64 of nothing; `link` leaves out what is empty
   const text = textOf(bytes);
   return text === null ? { [`${name}64`]: base64url(bytes) } : { [name]: text };
 }

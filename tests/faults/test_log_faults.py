@@ -530,7 +530,7 @@ def async_suite(factory: Factory = sim, stride: int = 1, seeds: int = 3) -> None
                 survive(files.crash(rng, mode), life.allowed if mode == "keep" else prefixes, context, rng, ASYNC)
 
 
-@pytest.mark.parametrize("every", [0, 1, 5])
+@pytest.mark.parametrize("every", [0, 5, pytest.param(1, marks=pytest.mark.long)])
 def test_async_loses_only_the_end(monkeypatch: pytest.MonkeyPatch, every: int) -> None:
     """Never synced, synced at once, synced now and then."""
     monkeypatch.setattr(StepSyncer, "every", every)

@@ -132,7 +132,7 @@ def test_a_mix_gives_a_row_a_depth(tmp_path: Path) -> None:
             assert row[server]["rates"][0] > 0 and row[server]["cpu_us"][0] > 0
 
 
-@pytest.mark.parametrize("name", MIXES)
+@pytest.mark.parametrize("name", [name if name in ("cache", "events") else pytest.param(name, marks=pytest.mark.long) for name in MIXES])
 def test_the_requests_of_a_mix_are_served(name: str, shared_flo: FloProcess) -> None:
     draw = Draw(name)
     for requests in (MIXES[name].fill(draw), MIXES[name].requests(draw)):

@@ -1,12 +1,14 @@
-"""The dashboard's files: `/dashboard/` and what lies below it. They hold no data, so they need no secret.
+"""The dashboard's files: `/dashboard/` and what lies below it. They hold no data, so they need no secret. Two are made here: the table of
+operations, and which modules need which.
 
-They are read from flo/web, in a directory or in the zipapp, when somebody first asks for them, and kept.
+The others are read from flo/web, in a directory or in the zipapp, when somebody first asks for them, and kept.
 """
 
 import json
 import pkgutil
 import re
 import zlib
+from collections.abc import Callable
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -19,6 +21,8 @@ from flo.operations import OPERATIONS
 TYPES = {"html": b"text/html", "css": b"text/css", "js": b"text/javascript", "svg": b"image/svg+xml"}
 FILE = "file"
 _NAME = re.compile(rf"[a-z][a-z0-9_]*\.({'|'.join(TYPES)})")
+_IMPORT = re.compile(r"""(?:\bfrom |\bimport\()"\./([\w.]+)\"""")
+MAIN = "app.js"
 GZIP_WINDOW = 31  # zlib's number for gzip's format with its largest window
 
 # A browser may take from this server what a page needs, and nothing from anywhere else. It asks each time whether its copy is still right.
@@ -84,6 +88,33 @@ def _operations() -> File:
     return _made(TYPES["js"], b"export default " + json.dumps(table, separators=(",", ":")).encode() + b";\n")
 
 
+@cache
+def _imports() -> File:
+    """By the name of a module, all that it needs, as a JavaScript module: a page asks for them at once, not one after the other."""
+    direct: dict[str, list[str]] = {}
+
+    def look(name: str) -> None:
+        if name not in direct and name not in MADE:
+            direct[name] = _IMPORT.findall(_file(name).data.decode())
+            for each in direct[name]:
+                look(each)
+
+    def needed(name: str, found: dict[str, None]) -> list[str]:
+        for each in direct.get(name, ()):
+            if each not in found:
+                found[each] = None
+                needed(each, found)
+        return list(found)
+
+    look(MAIN)
+    return _made(
+        TYPES["js"], b"export default " + json.dumps({name: needed(name, {}) for name in direct if name != MAIN}).encode() + b";\n"
+    )
+
+
+MADE: dict[str, Callable[[], File]] = {"operations.js": _operations, "imports.js": _imports}
+
+
 def _answer(exchange: Exchange, file: File) -> Any:
     headers = exchange.request.headers
     packs = any(each.strip().lower() == b"gzip" for each in headers.get(b"accept-encoding", b"").split(b","))
@@ -118,13 +149,8 @@ def dashboard(session: HttpSession, exchange: Exchange) -> Any:
     return _answer(exchange, _file("index.html"))
 
 
-@page("GET", "dashboard/operations.js", open=True, answers=None, linked=True, common=PAGE)
-def dashboard_operations(session: HttpSession, exchange: Exchange) -> Any:
-    """The table of operations, which flo.js needs."""
-    return _answer(exchange, _operations())
-
-
 @page("GET", f"dashboard/{{{FILE}}}", open=True, answers=None, linked=True, common=PAGE)
 def dashboard_file(session: HttpSession, exchange: Exchange) -> Any:
-    """One of its files."""
-    return _answer(exchange, _file(exchange.inner[FILE].decode("latin-1")))
+    """One of its files; or the table of operations, for flo.js."""
+    name = exchange.inner[FILE].decode("latin-1")
+    return _answer(exchange, MADE[name]() if name in MADE else _file(name))
