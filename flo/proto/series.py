@@ -52,8 +52,8 @@ class Series(NamedTuple):
 
 
 def shown(text: bytes) -> str:
-    """A wrong text as a message has it: quoted, its beginning alone if it is long."""
-    cut = text[:SHOWN_BYTES].decode("utf-8", "replace")
+    """A wrong text as a message has it: quoted, on one line, its beginning alone if it is long."""
+    cut = "".join(char if char.isprintable() else "\ufffd" for char in text[:SHOWN_BYTES].decode("utf-8", "replace"))
     return f"'{cut}'" if len(text) <= SHOWN_BYTES else f"'{cut}…' ({len(text)} bytes)"
 
 
