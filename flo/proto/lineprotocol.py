@@ -252,17 +252,17 @@ class _Reader:
             piece = piece.replace(b"\\ ", _SPACE)
         # head, fields, timestamp, "\n". There are as many "\n" as lines. If each is where a line should end, all lines have the same parts.
         parts = piece.replace(b"\n", b" \n ").split(b" ")
-        width = len(parts) // lines
+        width = (len(parts) - 1) // lines
         if width not in (3, 4) or len(parts) != width * lines + 1 or parts[width - 1 :: width].count(b"\n") != lines:
             raise _Unusual
         text = b" \n ".join(parts[1::width])
         if is_escaped:
             text = text.replace(b"\\,", _COMMA).replace(b"\\=", _EQUALS)
-        # name, number, and "," or "\n". All "\n" and "," are tokens of their own; if all are where they belong, so is the rest.
+        # name, number, and "," or "\n". If there is one of these behind each pair, none is elsewhere: it would be no name and no number.
         tokens = text.replace(b"=", b" ").replace(b",", b" , ").split(b" ")
         names, ends = tokens[0::3], tokens[2::3]
         count = len(names)
-        if len(tokens) != 3 * count - 1 or ends.count(b"\n") != lines - 1 or ends.count(b",") != count - lines:
+        if len(tokens) != 3 * count - 1 or ends.count(b",") + ends.count(b"\n") != count - 1:
             raise _Unusual
         known = self._names
         rows: Iterable[Fields] = [known[head] for head in parts[0 : width * lines : width]]
@@ -520,7 +520,8 @@ def _floats(texts: list[bytes], joined: bytes, rest: bytes) -> Sequence[float]:
 
 
 def _integers(joined: bytes, count: int) -> Sequence[float]:
-    if (joined + b",").count(b"i,") != count or joined.count(b"i") != count or joined.translate(None, b"0123456789i,-"):
+    """`count` is how many `i` there are; each ends an integer, or something is unusual."""
+    if (joined + b",").count(b"i,") != count or joined.translate(None, b"0123456789i,-"):
         raise _Unusual
     integers = list(map(int, joined.replace(b"i", b"").split(b",")))
     if max(integers) > INTEGER_MAX or min(integers) < -INTEGER_MAX:

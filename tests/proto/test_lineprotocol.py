@@ -168,7 +168,7 @@ BAD = [  # the line, the column, and what the message has
     (b"# a\tb", 4, "expected printable text in a comment, found the byte 0x09"),
     (b"m f=1\r5", 6, "expected a timestamp or the end of the line, found the end of the line"),
     (b"m f=" + b"x" * 100, 5, "found '" + "x" * 40 + "…' (100 bytes)"),
-    (b"m " + b",".join(b"f%d=1" % at for at in range(2001)), 14893, "more than 2000 fields; split it"),
+    (b"m " + b",".join(b"f%d=1" % at for at in range(2001)) + b" 0", 14893, "more than 2000 fields; split it"),
     (b"m," + b"t" * 65_000 + b"=1 f=1", 1, "measurement and tags have 65004 bytes; a series' key has 65000 at most"),
     (b"m " + b"f" * 65_000 + b"=1", 3, "have 65002 bytes together, 65000 at most"),
     (b"m f=1 " + b" " * (256 << 10), (256 << 10) + 1, "the line is longer than 262144 bytes"),
@@ -312,6 +312,13 @@ def facts(points: Points) -> tuple[object, ...]:
 @given(BATCH, st.sampled_from(["ns", "us", "ms", "s"]), st.integers(20, 200))
 @example(b"m f=1\n123 y=1 z=2 5\ny=1 f=1 5\n", "ns", 100)  # as many spaces as two good lines
 @example(b"m x=1=2,5 5\n1 2=3 6\n", "ns", 100)
+@example(b"m a=1=2=3=4 5\n", "ns", 100)
+@example(b"m f=1i2i,g=3 5\n", "ns", 100)
+@example(b"m f=1i2i,g=3,h=4.5 5\n", "ns", 100)
+@example(b"m f=1i,g=i2,h=4.5 5\n", "ns", 100)
+@example(b"m f=1i,g=1_0i 5\n", "ns", 100)
+@example(b"m f=1 1_0\n", "ns", 100)
+@example(b"m f=1 +1\n", "ns", 100)
 @example(b"a\x00b f=1 5\na\\ b f=1 5\n", "ns", 100)
 @example(b"a\\ b f=1 5\n", "ns", 100)
 def test_both_ways_have_the_same_result(data: bytes, unit: str, piece: int) -> None:
