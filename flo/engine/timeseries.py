@@ -7,7 +7,7 @@ nothing of those that are sealed.
 
     points    container without a name, u64 own index; u32 series, for each its u64 number, for each its u32 points; i64 times, f64 values
     chunk     measurement's container, u64 series, u32 number; as flo.store.chunk
-    series    measurement's container, "s", u64 own index; u16 names, then each: u16 length, name: tag, value, tag, value, …, field
+    series    measurement's container, "s", u64 own index; its key (flo.series)
     settings  measurement's container, "m"; u64 most age in ms, rules
 
 A chunk whose record is gone must not leave its points behind: the records that brought them may still be there. So a chunk is deleted only
@@ -17,14 +17,15 @@ when the watermark has passed its own record; a series is deleted at once, since
 import struct
 from array import array
 from bisect import bisect_left
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from itertools import takewhile
 from typing import Any, ClassVar, NamedTuple
 
 from flo.engine.part import Database, Part
 from flo.errors import BadRequest
+from flo.series import parse_key
 from flo.store.chunk import Columns, Summary, pack, unpack
-from flo.store.timeseries import Chunk, Measurement, Series, Tags, TimeSeriesStore
+from flo.store.timeseries import Chunk, Measurement, Series, TimeSeriesStore
 from flo.ual.record import (
     FAMILY_TS_POINTS,
     HEADER_BYTES,
@@ -35,7 +36,6 @@ from flo.ual.record import (
     TS_SERIES_GONE,
     TS_SETTINGS,
     TS_SETTINGS_GONE,
-    U16,
     U32,
     U64,
     WATERMARK,
@@ -50,7 +50,6 @@ SMALL_CHUNKS = 8  # … once so many follow each other: each point is then writt
 OPEN_MIN, OPEN_EACH = 1_000_000, 40  # points that may be open: 18 MB, or so many for each series. A start reads them one by one
 SERIES_MAX = 1_000_000  # of a namespace: a GB. More are mostly a mistake: a tag with a value of its own for each request
 NAME_BYTES_MAX = 32_000  # of a measurement
-KEY_BYTES_MAX = 65_000  # of a series' tags and field together: an entity and its state fit a record
 WRITE_POINTS_MAX = 50_000  # in one request, which takes all or nothing: 20 ms
 SIDE_BYTES = HEADER_BYTES + 60  # a record about a series, without its names
 POINT_BYTES = 16
@@ -63,8 +62,6 @@ _POINTS_ENTITY = container(b"")
 SERIES_MARK, SETTINGS_MARK = b"s", b"m"
 _CHUNK_ID = struct.Struct("<QI")
 TEXT = ("utf-8", "surrogateescape")
-
-Key = tuple[str, Tags, str]  # measurement, tags, field
 
 
 class Block(NamedTuple):
@@ -109,7 +106,7 @@ class TimeSeries(Part):
             else:
                 self.store.unseal(series, number)
         elif kind == TS_SERIES:
-            self.store.declare(index, head[2:].decode(*TEXT), *_unpack_names(state))
+            self.store.declare(index, state, *parse_key(state))
         elif kind == TS_SERIES_GONE:
             self.store.remove(U64.unpack_from(entity, len(head) + 1)[0])
         elif kind == TS_SETTINGS:
@@ -125,62 +122,50 @@ class TimeSeries(Part):
 
     # -- writing -----------------------------------------------------------------------------------
 
-    def write(self, batch: Sequence[tuple[Key, "array[int]", "array[float]"]]) -> int:
-        """Add points: of each series its times (ms) and values. Returns how many. Raises `BadRequest`, with nothing written, if these are
-        too many points, or would be too many series."""
-        store = self.store
-        points = sum(len(times) for _, times, _ in batch)
-        if points > WRITE_POINTS_MAX:
-            raise BadRequest(f"the request has {points:,} points; at most {WRITE_POINTS_MAX:,} are allowed in one: send them in several")
-        found = [store.find(*key) for key, _, _ in batch]
-        new = {key: None for (key, _, _), series in zip(batch, found, strict=True) if series is None}
-        self._admit_series(new)
-        names = sum(len(key[0]) + _key_size(key) for key in new)
-        self.admit_adds((POINT_BYTES + U64.size + U32.size) * points + HEADER_BYTES + len(new) * SIDE_BYTES + 4 * names)
+    def write(self, points: Mapping[bytes, tuple["array[int]", "array[float]"]]) -> int:
+        """Add points: by the key of a series its times (ms) and values. Returns how many. Raises `BadRequest`, with nothing written, if
+        these are too many points, or would be too many series."""
+        store, log = self.store, self.engine.log
+        count = sum(len(times) for times, _ in points.values())
+        if count > WRITE_POINTS_MAX:
+            raise BadRequest(f"the request has {count:,} points; at most {WRITE_POINTS_MAX:,} are allowed in one: send them in several")
+        new = [key for key in points if key not in store.by_key]
+        names = [(key, self._measurement_of(key)) for key in new]
+        if len(store.by_id) + len(new) > SERIES_MAX:
+            raise BadRequest(
+                f"{len(new):,} new series would be more than {SERIES_MAX:,}; look with ts_list which tag has so many values, and delete "
+                "what nobody needs"
+            )
+        self.admit_adds((POINT_BYTES + U64.size + U32.size) * count + HEADER_BYTES + sum(2 * len(key) + SIDE_BYTES for key in new))
         while store.open_points > SEALS_BEHIND * self._open_most and store.open:
             self._seal(next(iter(store.open.values())))
-        if new:
-            for key in new:
-                self._declare(*key)
-            found = [store.find(*key) for key, _, _ in batch]
-        ids, counts, all_times, all_values = array("Q"), array("I"), array("q"), array("d")
-        for series, (_, times, values) in zip(found, batch, strict=True):
-            assert series is not None
-            ids.append(series.id)
-            counts.append(len(times))
+        for key, measurement in names:
+            self._write(TS_SERIES, container(measurement.encode(*TEXT)) + SERIES_MARK + U64.pack(log.next_index), key)
+        if not count:
+            return 0
+        found = [store.by_key[key] for key in points]
+        all_times, all_values = array("q"), array("d")
+        for times, values in points.values():
             all_times += times
             all_values += values
-        if points:
-            entity = _POINTS_ENTITY + U64.pack(self.engine.log.next_index)
-            self._write(TS_POINTS, entity, _pack_points(ids, counts, all_times, all_values))
-            self._full.update((series.id, series) for series in found if series is not None and len(series.times) >= CHUNK_POINTS)
-            self.engine.busy.add(self.namespace)
-        return points
+        ids = array("Q", [series.id for series in found])
+        counts = array("I", [len(times) for times, _ in points.values()])
+        self._write(TS_POINTS, _POINTS_ENTITY + U64.pack(log.next_index), _pack_points(ids, counts, all_times, all_values))
+        self._full.update((series.id, series) for series in found if len(series.times) >= CHUNK_POINTS)
+        self.engine.busy.add(self.namespace)
+        return count
 
-    def _admit_series(self, new: Iterable[Key]) -> None:
-        """Refuse series that may not be."""
-        count = 0
-        for measurement, tags, field in new:
-            count += 1
-            self._admit_name(measurement)
-            size = sum(len(name.encode(*TEXT)) for name in (*(name for pair in tags for name in pair), field))
-            if size > KEY_BYTES_MAX:
-                raise BadRequest(f"the tags and the field of a series are {size} bytes; at most {KEY_BYTES_MAX} are allowed")
-        if len(self.store.by_id) + count > SERIES_MAX:
-            raise BadRequest(
-                f"{count} new series would be more than {SERIES_MAX:,}; look with ts_list which tag has so many values, and delete what "
-                "nobody needs"
-            )
+    def _measurement_of(self, key: bytes) -> str:
+        """The measurement of a new series. Raises `BadRequest` if its name is too long."""
+        measurement = parse_key(key).measurement
+        self._admit_name(measurement)
+        return measurement
 
     @staticmethod
     def _admit_name(measurement: str) -> None:
         size = len(measurement.encode(*TEXT))
         if not measurement or size > NAME_BYTES_MAX:
             raise BadRequest(f"the measurement's name is {size} bytes; it is 1 to {NAME_BYTES_MAX}")
-
-    def _declare(self, measurement: str, tags: Tags, field: str) -> None:
-        entity = container(measurement.encode(*TEXT)) + SERIES_MARK + U64.pack(self.engine.log.next_index)
-        self._write(TS_SERIES, entity, _pack_names(tags, field))
 
     # -- sealing -----------------------------------------------------------------------------------
 
@@ -276,7 +261,7 @@ class TimeSeries(Part):
             if engine.is_early(self._age_after) or not store.aging:
                 return False
             self._lower()
-            self._to_age = [series for name in store.aging for series in store.measurements[name].by_key.values()]
+            self._to_age = [series for name in store.aging for series in store.measurements[name].series.values()]
             self._age_after = engine.steady() + AGES_MS
         for series in self._to_age[-AGE_SLICE:]:
             if store.by_id.get(series.id) is series and series.measurement.max_age:
@@ -398,13 +383,13 @@ class TimeSeries(Part):
 
     def measure(self, container: Measurement) -> tuple[bytes, tuple[int, ...]]:
         """See `Part`."""
-        return container.name.encode(*TEXT), (len(container.by_key),) if container.exists else ()
+        return container.name.encode(*TEXT), (len(container.series),) if container.exists else ()
 
     def drop(self, below: int) -> list[Any]:
         """See `Part`."""
         store, self.store = self.store, TimeSeriesStore()
         self._full = {}
-        return [store.by_id, store.open, store.measurements]
+        return [store.by_id, store.by_key, store.open, store.measurements]
 
     def finish_load(self) -> None:
         """See `Part`."""
@@ -430,24 +415,6 @@ def _unpack_points(state: bytes) -> tuple["array[int]", "array[int]", "array[int
         array("q", view[at:middle].tobytes()),
         array("d", view[middle:].tobytes()),
     )
-
-
-def _pack_names(tags: Tags, field: str) -> bytes:
-    names = [name.encode(*TEXT) for name in (*(name for pair in tags for name in pair), field)]
-    return U16.pack(len(names)) + b"".join(U16.pack(len(name)) + name for name in names)
-
-
-def _unpack_names(state: bytes) -> tuple[Tags, str]:
-    at, names = U16.size, list[str]()
-    for _ in range(U16.unpack_from(state)[0]):
-        start = at + U16.size
-        at = start + U16.unpack_from(state, at)[0]
-        names.append(state[start:at].decode(*TEXT))
-    return tuple(zip(names[:-1:2], names[1::2], strict=True)), names[-1]
-
-
-def _key_size(key: Key) -> int:
-    return len(key[2]) + sum(len(tag) + len(value) for tag, value in key[1])
 
 
 # -- points ----------------------------------------------------------------------------------------

@@ -23,9 +23,9 @@ from itertools import chain, compress, repeat
 from math import isfinite
 from operator import sub
 
+from flo import series
 from flo.errors import BadRequest
-from flo.proto import series
-from flo.proto.series import HEAD_BYTES_MAX, Malformed, found, shown
+from flo.series import HEAD_BYTES_MAX, Malformed, found, shown
 
 PIECE_BYTES = 32 << 10  # read in one slice: the shortest lines, each of a new series, take 10 ms
 RUN_BYTES = 4 << 10  # a piece with an unusual line is read in runs of this size, so that most lines are still read by columns

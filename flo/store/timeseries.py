@@ -12,7 +12,7 @@ A series is known by the index of its record. That number is in the records of p
 that was deleted are nobody's. Series with open points are kept in the order of the first record that they still need: the records of
 points below the first one's are needed by nobody (`needed_from`).
 
-Names are str, UTF-8 with surrogateescape.
+A series' **key** is its measurement, tags and field as one text (flo.series). Names are str, UTF-8 with surrogateescape.
 """
 
 from array import array
@@ -26,7 +26,7 @@ Tags = tuple[tuple[str, str], ...]  # in order of their names, which differ
 
 # By tracemalloc, over 100,000 series with three tags
 SERIES_BYTES = 1000  # without its names
-NAME_BYTES = 2  # for each byte of a series' names: they are in its key, too
+NAME_BYTES = 2  # for each byte of a series' key, which has its names once more
 OPEN_BYTES = 18  # a point: eight bytes in each of two arrays, which grow ahead
 CHUNK_BYTES = 300
 MEASUREMENT_BYTES = 1200
@@ -52,10 +52,11 @@ class Chunk:
 class Series:
     """One series."""
 
-    __slots__ = ("chunks", "field", "id", "measurement", "since", "tags", "times", "values")
+    __slots__ = ("chunks", "field", "id", "key", "measurement", "since", "tags", "times", "values")
 
-    def __init__(self, identity: int, measurement: "Measurement", tags: Tags, field: str) -> None:
+    def __init__(self, identity: int, key: bytes, measurement: "Measurement", tags: Tags, field: str) -> None:
         self.id = identity
+        self.key = key
         self.measurement = measurement
         self.tags = tags
         self.field = field
@@ -73,11 +74,11 @@ class Series:
 class Measurement:
     """The series of one name."""
 
-    __slots__ = ("by_key", "by_tag", "fields", "max_age", "name", "rules")
+    __slots__ = ("by_tag", "fields", "max_age", "name", "rules", "series")
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.by_key: dict[tuple[Tags, str], Series] = {}
+        self.series: dict[int, Series] = {}  # by their numbers
         self.by_tag: dict[str, dict[str, set[Series]]] = {}  # tag -> value -> its series
         self.fields: dict[str, int] = {}  # how many series each has
         self.max_age = 0  # ms; 0 for ever
@@ -91,7 +92,7 @@ class Measurement:
     @property
     def exists(self) -> bool:
         """Whether clients see it."""
-        return bool(self.by_key) or self.configured
+        return bool(self.series) or self.configured
 
 
 class TimeSeriesStore:
@@ -100,6 +101,7 @@ class TimeSeriesStore:
     def __init__(self) -> None:
         self.measurements: dict[str, Measurement] = {}
         self.by_id: dict[int, Series] = {}
+        self.by_key: dict[bytes, Series] = {}
         self.aging: set[str] = set()  # the measurements with a most age
         self.open: dict[int, Series] = {}  # the series with open points, by their numbers, in the order of `since`
         self.open_points = 0
@@ -123,11 +125,6 @@ class TimeSeriesStore:
         return next(iter(self.open.values())).since if self.open else next_index
 
     # -- looking -----------------------------------------------------------------------------------
-
-    def find(self, measurement: str, tags: Tags, field: str) -> Series | None:
-        """A series."""
-        found = self.measurements.get(measurement)
-        return found.by_key.get((tags, field)) if found is not None else None
 
     def names(self) -> list[str]:
         """The measurements, in order."""
@@ -153,7 +150,7 @@ class TimeSeriesStore:
                 continue
             series = measurement.by_tag.get(tag, {}).get(value, set())
             found = series if found is None else found & series
-        for each in measurement.by_key.values() if found is None else found:
+        for each in measurement.series.values() if found is None else found:
             if not missing or not any(dict(each.tags).get(tag) for tag in missing):
                 yield each
 
@@ -166,15 +163,14 @@ class TimeSeriesStore:
             found = self.measurements[name] = Measurement(name)
         return found
 
-    def declare(self, identity: int, name: str, tags: Tags, field: str) -> Series:
-        """There is a series with this number."""
+    def declare(self, identity: int, key: bytes, name: str, tags: Tags, field: str) -> None:
+        """There is a series with this number, this key, and its names."""
         measurement = self.measurement(name)
-        made = self.by_id[identity] = measurement.by_key[tags, field] = Series(identity, measurement, tags, field)
+        made = self.by_id[identity] = self.by_key[key] = measurement.series[identity] = Series(identity, key, measurement, tags, field)
         measurement.fields[field] = measurement.fields.get(field, 0) + 1
         for tag, value in tags:
             measurement.by_tag.setdefault(tag, {}).setdefault(value, set()).add(made)
-        self._name_bytes += NAME_BYTES * _name_bytes(tags, field)
-        return made
+        self._name_bytes += NAME_BYTES * len(key)
 
     def add(self, index: int, ids: Sequence[int], counts: Sequence[int], times: "array[int]", values: "array[float]") -> None:
         """Record `index` holds points: of the series ids[0] the first counts[0], and so on."""
@@ -236,7 +232,7 @@ class TimeSeriesStore:
         self.chunks -= len(series.chunks)
         self.sealed_points -= sum(chunk.summary.points for chunk in series.chunks)
         measurement = series.measurement
-        del measurement.by_key[series.tags, series.field]
+        del self.by_key[series.key], measurement.series[identity]
         measurement.fields[series.field] -= 1
         if not measurement.fields[series.field]:
             del measurement.fields[series.field]
@@ -247,7 +243,7 @@ class TimeSeriesStore:
                 del values[value]
             if not values:
                 del measurement.by_tag[tag]
-        self._name_bytes -= NAME_BYTES * _name_bytes(series.tags, series.field)
+        self._name_bytes -= NAME_BYTES * len(series.key)
         self._forget_empty(measurement)
 
     def configure(self, name: str, max_age: int, rules: str) -> None:
@@ -263,7 +259,3 @@ class TimeSeriesStore:
     def _forget_empty(self, measurement: Measurement) -> None:
         if not measurement.exists:
             del self.measurements[measurement.name]
-
-
-def _name_bytes(tags: Tags, field: str) -> int:
-    return len(field) + sum(len(tag) + len(value) for tag, value in tags)

@@ -7,11 +7,12 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from flo import series
 from flo.engine.operation import run_job
 from flo.errors import BadRequest
-from flo.proto import lineprotocol, series
+from flo.proto import lineprotocol
 from flo.proto.lineprotocol import Names, Points, decode, parse_number, parse_point
-from flo.proto.series import Series, parse_key, parse_tags, series_key, write_key
+from flo.series import Series, parse_key, parse_tags, series_key, write_key
 
 pytestmark = pytest.mark.computes
 

@@ -26,7 +26,7 @@ import pytest
 from flo.engine.operation import run_job
 from flo.errors import BadRequest
 from flo.proto.lineprotocol import INTEGER_MAX, Names, Points, decode
-from flo.proto.series import Series, parse_key
+from flo.series import Series, parse_key
 
 FOLDER = os.environ.get("FLO_LINE_CORPUS")
 UNITS = {"1ns": "ns", "1µs": "us", "1ms": "ms", "1s": "s"}
