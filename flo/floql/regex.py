@@ -363,11 +363,15 @@ _TAKE, _SPLIT, _AT_START, _AT_END, _ACCEPT = range(5)
 
 
 def _size(node: _Node) -> int:
-    """The states that the node needs at most. Each node counts one, so that repeats of nothing are bounded too."""
-    if isinstance(node, (_Sequence, _Choice)):
-        return 1 + sum(map(_size, node.parts))
+    """The states that the node needs. A node without any counts one, so that repeats of nothing are bounded too."""
+    if isinstance(node, _Sequence):
+        return max(1, sum(map(_size, node.parts)))
+    if isinstance(node, _Choice):
+        return sum(map(_size, node.parts)) + len(node.parts) - 1
     if isinstance(node, _Repeat):
-        return 1 + (1 + _size(node.part)) * max(node.least, node.most or 1)
+        if node.most is None:
+            return _size(node.part) * max(node.least, 1) + 1
+        return _size(node.part) * max(node.most, 1) + node.most - node.least
     return 1
 
 
