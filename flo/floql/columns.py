@@ -25,6 +25,7 @@ READ_NS = 60  # estimates for a point: reading a block
 POINT_NS = 100  # a stage that handles points by calls of C
 MERGE_NS = 300  # a merge by time
 ROW_NS = 1_000  # a window, a block's summary, or a series
+STEP_NS = 200  # a step of a regular expression
 
 Stream = Iterator[Columns | Block | None]
 

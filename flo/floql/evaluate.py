@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from flo.errors import BadRequest
 from flo.floql import stages
-from flo.floql.columns import ROW_NS, Meter, Stream, floats, merged, read
+from flo.floql.columns import ROW_NS, STEP_NS, Meter, Stream, floats, merged, read
 from flo.floql.plan import (
     ANSWER_POINTS_MAX,
     Aggregate,
@@ -36,7 +36,6 @@ from flo.floql.source import Columns, Source
 QUERY_POINTS_MAX = 10_000_000  # SPEC section 6, the default of query.max_points: a few seconds of work
 SERIES_MAX = 100_000  # of a query: about 100 MB while it runs; an answer has no more points
 RANKED_POINTS_MAX = 2_000_000  # that topk and bottomk keep for their best series: about 70 MB
-_CHECKED_SERIES = 1_000  # between two looks at the clock
 
 
 @dataclass(frozen=True)
@@ -114,17 +113,22 @@ def _flows(pipeline: Pipeline, source: Source, meter: Meter) -> Generator[None, 
         names.append(pipeline.measurement)
     else:
         for name in source.measurements():
+            before = pipeline.measurement.steps
             if pipeline.measurement.search(name):
                 names.append(name)
-            meter.spend(ROW_NS * 5)
+            meter.spend(ROW_NS + (pipeline.measurement.steps - before) * STEP_NS)
             if meter.due():
                 yield
     flows: list[_Flow] = []
     for name in names:
-        for tags, field, handle in source.series(name, pipeline.matchers, pipeline.fields):
+        for series in source.series(name, pipeline.matchers, pipeline.fields):
+            if series is None:
+                yield
+                continue
             if len(flows) == SERIES_MAX:
                 raise BadRequest(f"The query matches more than {SERIES_MAX:,} series: add matchers on tags, or `| field(name)`.")
-            flows.append(_Flow(name, tags, field, [read(source, handle, pipeline.start, pipeline.end, meter)]))
+            points = read(source, series.handle, pipeline.start, pipeline.end, meter)
+            flows.append(_Flow(name, series.tags, series.field, [points]))
             meter.spend(ROW_NS * 5)
             if meter.due():
                 yield
@@ -151,9 +155,9 @@ def _apply_one(flow: _Flow, step: Step, pipeline: Pipeline, meter: Meter) -> _Fl
         case Aggregate():
             parts = [stages.aggregate(parts, step, pipeline.start, meter)]
         case Rate():
-            parts = [stages.aggregate([stages.differences(merged(parts, meter), True, meter)], step, pipeline.start, meter)]
+            parts = [stages.aggregate([merged(parts, meter)], step, pipeline.start, meter)]
         case Delta():
-            parts = [stages.differences(merged(parts, meter), False, meter)]
+            parts = [stages.delta(merged(parts, meter), meter)]
         case Fill():
             parts = [stages.fill(merged(parts, meter), step, pipeline.start, pipeline.end, meter)]
         case Limit():

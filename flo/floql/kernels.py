@@ -4,9 +4,9 @@ makes the values of the finished rows."""
 from abc import ABC, abstractmethod
 from array import array
 from collections.abc import Generator, Sequence
-from itertools import pairwise, repeat
+from itertools import islice, pairwise, repeat
 from math import floor, sqrt
-from operator import mul, sub
+from operator import le, mul, sub
 from typing import Any, Generic, TypeVar
 
 from flo.floql.columns import Meter, scaled
@@ -42,11 +42,6 @@ def _windows(values: Sequence[float], bounds: Sequence[int]) -> list[Sequence[fl
 
 
 class _Sum(Kernel[float]):
-    """`rate` divides the sum of the rises by `seconds`."""
-
-    def __init__(self, seconds: float = 1.0) -> None:
-        self._seconds = seconds
-
     def rows(self, columns: Columns, bounds: Sequence[int]) -> list[float]:
         return list(scaled(map(sum, _windows(columns.values, bounds)), columns.divisor))
 
@@ -58,7 +53,45 @@ class _Sum(Kernel[float]):
 
     def finish(self, rows: list[float], meter: Meter) -> Generator[None, None, Sequence[float | None]]:
         yield
-        return [row / self._seconds for row in rows]
+        return rows
+
+
+class _Rate(Kernel[float | None]):
+    """Rows are the sum of the rises between neighbours, None if there are none. It must be given all points of one stream, because it knows
+    the point before."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._before: float | None = None
+
+    def rows(self, columns: Columns, bounds: Sequence[int]) -> list[float | None]:
+        values, divisor = columns.values, columns.divisor
+        first, last = scaled([values[0], values[-1]], divisor)
+        rows: list[float | None]
+        if all(map(le, values, islice(values, 1, None))):  # nothing falls: the rises of a window are its ends' difference
+            ends = scaled([values[0], *[values[bound - 1] for bound in bounds[1:]]], divisor)
+            rows = list(map(sub, ends[1:], ends))
+        else:
+            rises = [_rise(a, b) for a, b in pairwise(scaled(values, divisor))]
+            rows = [sum(rises[max(begin - 1, 0) : end - 1]) for begin, end in pairwise(bounds)]
+        if self._before is not None:
+            rows[0] = (rows[0] or 0.0) + _rise(self._before, first)
+        elif bounds[1] == 1:
+            rows[0] = None
+        self._before = last
+        return rows
+
+    def join(self, row: float | None, other: float | None) -> float | None:
+        return other if row is None else row if other is None else row + other
+
+    def finish(self, rows: list[float | None], meter: Meter) -> Generator[None, None, Sequence[float | None]]:
+        yield
+        return [None if row is None else row / self._seconds for row in rows]
+
+
+def _rise(before: float, value: float) -> float:
+    """From one value of a counter to the next. After a fall the counter began again at 0."""
+    return value - before if value >= before else value
 
 
 class _Mean(Kernel[tuple[float, int]]):
@@ -241,7 +274,7 @@ class _Ranked(Kernel[tuple["array[float]", int]]):
 def kernel_of(step: Aggregate | Rate) -> Kernel[Any]:
     """The kernel of an aggregate."""
     if isinstance(step, Rate):
-        return _Sum(step.window.width / 1000)
+        return _Rate(step.window.width / 1000)
     match step.function:
         case "avg":
             return _Mean()

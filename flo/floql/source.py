@@ -59,6 +59,11 @@ class TagMatcher:
             return frozenset([self.operand])
         return self.operand.exact if self.operator == "=~" and isinstance(self.operand, Regex) else None
 
+    @property
+    def steps(self) -> int:
+        """The steps of its regular expression so far, 0.2 us each."""
+        return self.operand.steps if isinstance(self.operand, Regex) else 0
+
     def matches(self, value: str) -> bool:
         """Whether a series with this value of the tag matches."""
         found = self.operand.search(value) if isinstance(self.operand, Regex) else self.operand == value
@@ -80,8 +85,10 @@ class Source(Protocol):
         """The names of all measurements."""
         ...
 
-    def series(self, measurement: str, matchers: Sequence[TagMatcher], fields: Sequence[str] | None) -> Iterable[Series]:
-        """The series of a measurement that match all matchers, of these fields or of all. An unknown measurement has none."""
+    def series(self, measurement: str, matchers: Sequence[TagMatcher], fields: Sequence[str] | None) -> Iterable[Series | None]:
+        """The series of a measurement that match all matchers, of these fields or of all. An unknown measurement has none. A store that
+        looks at many series or values gives None now and then, so that the evaluation may pause: after some ms of its own work, and after
+        about 10,000 `steps` of the matchers."""
         ...
 
     def blocks(self, handle: Any, start: int, end: int) -> Iterable[Block]:

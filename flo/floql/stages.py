@@ -160,8 +160,8 @@ def rounded(stream: Stream, step: Rounding, meter: Meter) -> Stream:
 # -- delta, rate, aggregates -----------------------------------------------------------------------
 
 
-def differences(stream: Stream, rises: bool, meter: Meter) -> Stream:
-    """Each point minus the one before. If `rises`, a fall counts the new value: a counter began again."""
+def delta(stream: Stream, meter: Meter) -> Stream:
+    """Each point minus the one before."""
     before: Columns | None = None  # the last point
     for columns in opened(stream, meter):
         if columns is None or not columns.times:
@@ -177,10 +177,7 @@ def differences(stream: Stream, rises: bool, meter: Meter) -> Stream:
         else:
             later, earlier = values, [before.values[0], *values]
         before = last
-        result = list(map(operator.sub, later, earlier))
-        if rises and result and min(result) < 0:
-            result = [value if rise < 0 else rise for rise, value in zip(result, later, strict=True)]
-        yield finite(Columns(times, result, divisor))
+        yield finite(Columns(times, list(map(operator.sub, later, earlier)), divisor))
 
 
 def aggregate(parts: Sequence[Stream], step: Aggregate | Rate, start: int, meter: Meter) -> Stream:

@@ -51,13 +51,15 @@ class MemorySource:
     def measurements(self) -> Iterable[str]:
         return dict.fromkeys(name for name, _, _ in self.data)
 
-    def series(self, measurement: str, matchers: Sequence[TagMatcher], fields: Sequence[str] | None) -> Iterable[Series]:
+    def series(self, measurement: str, matchers: Sequence[TagMatcher], fields: Sequence[str] | None) -> Iterable[Series | None]:
         for key in reversed(self.data):
             name, tags, field_name = key
             known = dict(tags)
             asked = name == measurement and (fields is None or field_name in fields)
             if asked and all(matcher.matches(known.get(matcher.name, "")) for matcher in matchers):
                 yield Series(known, field_name, key)
+            else:
+                yield None
 
     def blocks(self, handle: tuple[str, tuple[tuple[str, str], ...], str], start: int, end: int) -> Iterable[MemoryBlock]:
         points = self.data[handle]
