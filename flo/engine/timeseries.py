@@ -182,7 +182,7 @@ class TimeSeries(Part):
         merged = self._to_merge(series)
         times, values = series.times, series.values
         if merged:
-            times, values = _merged([*(unpack(self._state(chunk)) for chunk in merged), Columns(times, values.tolist(), 1)])
+            times, values = _merged([*(unpack(self._state(chunk)) for chunk in merged), Columns(times, values.tolist(), 0)])
         numbers = [chunk.number for chunk in merged]
         following = numbers[0] if numbers else series.chunks[-1].number + 1 if series.chunks else 1
         self.admit_frees(2 * SIDE_BYTES * (len(merged) + 1) + (POINT_BYTES + 1) * len(times))
@@ -422,14 +422,14 @@ def _unpack_points(state: bytes) -> tuple["array[int]", "array[int]", "array[int
 
 def _block_of(times: "array[int]", values: "array[float]") -> Block:
     summary = Summary(times[0], times[-1], len(times), sum(values), min(values), max(values), values[0], values[-1])
-    return Block(summary, lambda: Columns(times.tolist(), values.tolist(), 1))
+    return Block(summary, lambda: Columns(times.tolist(), values.tolist(), 0))
 
 
 def _merged(columns: Sequence[Columns]) -> tuple["array[int]", "array[float]"]:
     """Points of one time and another, in order; of two at one time the later columns' stays."""
     points: dict[int, float] = {}
     for times, values, divisor in columns:
-        points.update(zip(times, values if divisor == 1 else [value / divisor for value in values], strict=True))
+        points.update(zip(times, [value / divisor for value in values] if divisor else values, strict=True))
     ordered = dict(sorted(points.items()))
     return array("q", ordered), array("d", ordered.values())
 

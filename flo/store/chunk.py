@@ -48,8 +48,8 @@ class Summary(NamedTuple):
 
 
 class Columns(NamedTuple):
-    """The points of a chunk. `times` are ms, ascending: a `range` if regular. `values` divided by `divisor` are the points' values; with a
-    divisor of 1 they may be floats. They are lists: numbers in arrays are made anew at each look."""
+    """The points of a chunk. `times` are ms, ascending: a `range` if regular. With a `divisor` of 0, `values` are floats; else whole numbers,
+    each of which stands for itself divided by it. They are lists: numbers in arrays are made anew at each look."""
 
     times: Sequence[int]
     values: Sequence[float]
@@ -97,7 +97,7 @@ def unpack(data: bytes) -> Columns:
         step = (end - start) // (count - 1) if count > 1 else 1
         times = range(start, end + 1, step)
     if not value_width:
-        return Columns(times, array("d", _transposed(body[at:], count)).tolist(), 1)
+        return Columns(times, array("d", _transposed(body[at:], count)).tolist(), 0)
     return Columns(times, list(accumulate(_column(body[at:], value_width))), 10**decimals)
 
 

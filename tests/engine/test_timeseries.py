@@ -36,7 +36,7 @@ def read(part: TimeSeries, series: bytes, start: int = FOREVER[0], end: int = FO
         summary = block.summary
         assert last < summary.start and list(times) == sorted(set(times)), "in order of time, each once"
         last = summary.end
-        plain = [value / divisor for value in values]
+        plain = [value / divisor if divisor else value for value in values]
         assert (summary.start, summary.end, summary.points) == (times[0], times[-1], len(times))
         assert (summary.minimum, summary.maximum, summary.first, summary.last) == (min(plain), max(plain), plain[0], plain[-1])
         points.update(zip(times, plain, strict=True))

@@ -1,0 +1,206 @@
+"""Runs a plan over a source, in slices.
+
+Each series of the answer is a `_Flow`: its name, tags and field, and one or several streams of points (`columns.py`). Stages that work on
+one series wrap its streams and run only when points are asked for, one flow after the other. So a query keeps little more than its answer.
+`group_by` only puts streams side by side. An aggregate takes them one by one and joins the results of equal windows. Only stages that look
+at neighbours merge the streams by time. `topk` must run all flows, and keeps the best.
+"""
+
+from bisect import insort
+from collections.abc import Generator
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+from flo.errors import BadRequest
+from flo.floql import stages
+from flo.floql.columns import ROW_NS, STEP_NS, Meter, Stream, floats, merged, read
+from flo.floql.plan import (
+    ANSWER_POINTS_MAX,
+    Aggregate,
+    Alias,
+    Delta,
+    Fill,
+    GroupBy,
+    Limit,
+    Math,
+    Pipeline,
+    Plan,
+    Rate,
+    Rounding,
+    Step,
+    Top,
+    Where,
+)
+from flo.floql.source import Columns, Source
+
+QUERY_POINTS_MAX = 10_000_000  # SPEC section 6, the default of query.max_points: a few seconds of work
+SERIES_MAX = 100_000  # of a query: about 100 MB while it runs; an answer has no more points
+RANKED_POINTS_MAX = 2_000_000  # that topk and bottomk keep for their best series: about 70 MB
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How many points a query may look at, and how many it may answer."""
+
+    max_points: int = QUERY_POINTS_MAX
+    max_answer: int = ANSWER_POINTS_MAX
+
+
+class AnswerSeries(NamedTuple):
+    """One series of an answer. `points` are pairs of ms and value, in the order asked for; `pipeline` is the number of its pipeline."""
+
+    name: str
+    tags: dict[str, str]
+    field: str
+    points: list[tuple[int, float]]
+    pipeline: int = 0
+
+
+class Result(NamedTuple):
+    """An answer, and how many points were looked at for it; a block whose summary was enough counts as one."""
+
+    series: list[AnswerSeries]
+    scanned: int
+
+
+@dataclass
+class _Flow:
+    """A series under way; several `parts` are a group that is not merged yet."""
+
+    name: str
+    tags: dict[str, str]
+    field: str
+    parts: list[Stream]
+
+    def order(self) -> tuple[str, list[tuple[str, str]], str]:
+        return self.name, sorted(self.tags.items()), self.field
+
+
+def evaluate(plan: Plan, source: Source, budget: Budget) -> Generator[None, None, Result]:
+    """Run the plan. It pauses with a `yield` after each few ms of work; the generator's value is the answer. Raise `BadRequest` if the
+    query needs more than the budget."""
+    meter = Meter(budget.max_points)
+    answer: list[AnswerSeries] = []
+    left = budget.max_answer
+    for number, pipeline in enumerate(plan.pipelines):
+        flows = yield from _flows(pipeline, source, meter)
+        for step in pipeline.steps:
+            flows = (yield from _ranked(flows, step, meter)) if isinstance(step, Top) else _apply(flows, step, pipeline, meter)
+        for flow in flows:
+            points: list[tuple[int, float]] = []
+            for columns in merged(flow.parts, meter):
+                if columns is not None:
+                    left -= len(columns.times)
+                    if left < 0:
+                        raise BadRequest(
+                            f"The answer has more than {budget.max_answer:,} points. "
+                            "Ask for wider windows, a shorter range or fewer series, or put `| limit(n)` at the end."
+                        )
+                    points += zip(columns.times, floats(columns).values, strict=True)
+                if meter.due():
+                    yield
+            if points:
+                if pipeline.descending:
+                    points.reverse()
+                answer.append(AnswerSeries(flow.name, flow.tags, flow.field, points, number))
+    return Result(answer, meter.scanned)
+
+
+def _flows(pipeline: Pipeline, source: Source, meter: Meter) -> Generator[None, None, list[_Flow]]:
+    """The series that the pipeline reads, in order."""
+    names: list[str] = []
+    if isinstance(pipeline.measurement, str):
+        names.append(pipeline.measurement)
+    else:
+        for name in source.measurements():
+            before = pipeline.measurement.steps
+            if pipeline.measurement.search(name):
+                names.append(name)
+            meter.spend(ROW_NS + (pipeline.measurement.steps - before) * STEP_NS)
+            if meter.due():
+                yield
+    flows: list[_Flow] = []
+    for name in names:
+        for series in source.series(name, pipeline.matchers, pipeline.fields):
+            if series is None:
+                yield
+                continue
+            if len(flows) == SERIES_MAX:
+                raise BadRequest(f"The query matches more than {SERIES_MAX:,} series: add matchers on tags, or `| field(name)`.")
+            points = read(source, series.handle, pipeline.start, pipeline.end, meter)
+            flows.append(_Flow(name, series.tags, series.field, [points]))
+            meter.spend(ROW_NS * 5)
+            if meter.due():
+                yield
+    flows.sort(key=_Flow.order)
+    return flows
+
+
+def _apply(flows: list[_Flow], step: Step, pipeline: Pipeline, meter: Meter) -> list[_Flow]:
+    """The flows behind a stage. Nothing is read yet."""
+    if isinstance(step, GroupBy):
+        return _grouped(flows, step.tags)
+    return [_apply_one(flow, step, pipeline, meter) for flow in flows]
+
+
+def _apply_one(flow: _Flow, step: Step, pipeline: Pipeline, meter: Meter) -> _Flow:
+    parts = flow.parts
+    match step:
+        case Where():
+            parts = [stages.where(part, step, meter) for part in parts]
+        case Math():
+            parts = [stages.calculate(part, step, meter) for part in parts]
+        case Rounding():
+            parts = [stages.rounded(part, step, meter) for part in parts]
+        case Aggregate():
+            parts = [stages.aggregate(parts, step, pipeline.start, meter)]
+        case Rate():
+            parts = [stages.aggregate([merged(parts, meter)], step, pipeline.start, meter)]
+        case Delta():
+            parts = [stages.delta(merged(parts, meter), meter)]
+        case Fill():
+            parts = [stages.fill(merged(parts, meter), step, pipeline.start, pipeline.end, meter)]
+        case Limit():
+            parts = [stages.limit(parts[0] if len(parts) == 1 else merged(parts, meter), step, meter)]
+        case Alias(name):
+            return replace(flow, name=name)
+    return replace(flow, parts=parts)
+
+
+def _grouped(flows: list[_Flow], tags: tuple[str, ...]) -> list[_Flow]:
+    """One flow for all of one name and field that agree in the tags, in order."""
+    groups: dict[tuple[str, tuple[str, ...], str], _Flow] = {}
+    for flow in flows:
+        values = tuple([flow.tags.get(tag, "") for tag in tags])
+        group = groups.setdefault((flow.name, values, flow.field), _Flow(flow.name, dict(zip(tags, values, strict=True)), flow.field, []))
+        group.parts += flow.parts
+    return sorted(groups.values(), key=_Flow.order)
+
+
+def _ranked(flows: list[_Flow], step: Top, meter: Meter) -> Generator[None, None, list[_Flow]]:
+    """The flows of the largest or smallest means, the best first. Series without points have no mean."""
+    best: list[tuple[float, tuple[str, list[tuple[str, str]], str], int, list[Columns]]] = []
+    kept = 0
+    for number, flow in enumerate(flows):
+        pieces: list[Columns] = []
+        count, total = 0, 0.0
+        for columns in merged(flow.parts, meter):
+            if columns is not None and columns.times:
+                pieces.append(columns)
+                count += len(columns.times)
+                total += sum(columns.values) / (columns.divisor or 1)
+                if kept + count > RANKED_POINTS_MAX:
+                    raise BadRequest(
+                        f"topk and bottomk keep at most {RANKED_POINTS_MAX:,} points of their best series. "
+                        "Put an aggregate in front of them."
+                    )
+            if meter.due():
+                yield
+        if not count:
+            continue
+        mean = total / count
+        insort(best, (-mean if step.largest else mean, flow.order(), number, pieces))
+        kept += count
+        if len(best) > step.count:
+            kept -= sum(len(columns.times) for columns in best.pop()[3])
+    return [replace(flows[number], parts=[iter(pieces)]) for _, _, number, pieces in best]
