@@ -16,3 +16,4 @@ from flo.operations.row import Call as Call
 from flo.operations.row import NotAnAnswer as NotAnAnswer
 from flo.operations.stream import *  # noqa: F403
 from flo.operations.system import *  # noqa: F403
+from flo.operations.timeseries import *  # noqa: F403

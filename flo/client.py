@@ -30,6 +30,7 @@ from flo.operations.kv import KeyOperations
 from flo.operations.queue import QueueOperations
 from flo.operations.stream import StreamOperations
 from flo.operations.system import NamespaceOperations
+from flo.operations.timeseries import TimeSeriesOperations
 from flo.proto.binary import RESPONSE_BYTES, FrameReader, FramingLost, Response, namespace_hash, split_response
 
 T = TypeVar("T")
@@ -77,8 +78,8 @@ def _without_secret(url: str) -> str:
 
 
 class Client:
-    """A client of a server, in one namespace. `client.kv`, `.queues`, `.streams` and `.namespaces` have the operations. Several threads may
-    use one client. A forked child must open its own: its parent's client raises `Forked`."""
+    """A client of a server, in one namespace. `client.kv`, `.queues`, `.streams`, `.timeseries` and `.namespaces` have the operations.
+    Several threads may use one client. A forked child must open its own: its parent's client raises `Forked`."""
 
     def __init__(
         self,
@@ -116,6 +117,7 @@ class Client:
         self.kv = KeyCalls(self)
         self.queues = QueueCalls(self)
         self.streams = StreamCalls(self)
+        self.timeseries = TimeSeriesCalls(self)
         self.namespaces = NamespaceCalls(self)
 
     def __enter__(self) -> "Client":
@@ -424,6 +426,20 @@ class StreamCalls(StreamOperations):
         while True:
             page = self.list_page(LIST_ITEMS_MAX, cursor)
             yield from page["streams"]
+            cursor = b64decode(page["cursor"])
+            if not cursor:
+                return
+
+
+class TimeSeriesCalls(TimeSeriesOperations):
+    """The operations on time series. A point is a measurement, tags, a field, a time in ms, and a number."""
+
+    def list(self) -> Iterator[dict[str, Any]]:
+        """Every measurement."""
+        cursor = b""
+        while True:
+            page = self.list_page(limit=LIST_ITEMS_MAX, cursor=cursor)
+            yield from page["measurements"]
             cursor = b64decode(page["cursor"])
             if not cursor:
                 return

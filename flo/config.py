@@ -229,6 +229,13 @@ class Settings:
         64, parse_int(1, 1_000_000), "kv", "Versions of a key that HISTORY shows, the present one included; 1 keeps no history."
     )
     history_age: int = setting(86_400_000, parse_duration, "kv", "How long a version is kept after it was replaced.", shown="24h")
+    query_max_points: int = setting(
+        10_000_000,
+        parse_int(1, 1_000_000_000),
+        "query",
+        "Points of time series that one query may look at. Where a window covers a block of points, its summary counts as one.",
+        name="max_points",
+    )
     segment_bytes: int = setting(
         SEGMENT_BYTES,
         parse_size(SEGMENT_BYTES_MIN),

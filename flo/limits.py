@@ -21,6 +21,7 @@ DEADLINE_MAX = 1 << 53  # ms, of a time or a duration: 285,000 years; every clie
 # -- answers ---------------------------------------------------------------------------------------
 
 LIST_ITEMS_MAX = 1000  # of the option `limit` in one answer: each item can be a read of the log
+READ_POINTS_MAX = 100_000  # points of time series in one answer: about 2 MB of JSON
 LIST_BYTES_MAX = 16 << 20  # an answer that lists ends near this size, but has at least one item, of up to VALUE_BYTES_MAX
 RESPONSE_BYTES_MAX = 64 << 20  # a client takes no larger response: LIST_BYTES_MAX and one more item fit well
 OUTPUT_BYTES_MAX = 1 << 20  # of a connection's unsent output: past it, the connection's next requests wait

@@ -301,7 +301,7 @@ def error_table() -> list[str]:
 
 def python_tables() -> str:
     """The generated part of docs/python.md."""
-    from flo.client import Client, KeyCalls, NamespaceCalls, QueueCalls, StreamCalls
+    from flo.client import Client, KeyCalls, NamespaceCalls, QueueCalls, StreamCalls, TimeSeriesCalls
     from flo.engine import Bounds, Engine, EngineSettings, Groups, KeyValue, Queues, Streams
     from flo.engine.operation import _OPERATIONS
 
@@ -312,6 +312,7 @@ def python_tables() -> str:
             ("client.kv", KeyCalls, None),
             ("client.queues", QueueCalls, None),
             ("client.streams", StreamCalls, None),
+            ("client.timeseries", TimeSeriesCalls, None),
             ("client.namespaces", NamespaceCalls, None),
         ]
     )

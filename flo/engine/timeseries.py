@@ -17,14 +17,16 @@ when the watermark has passed its own record; a series is deleted at once, since
 import struct
 from array import array
 from bisect import bisect_left
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
+from functools import partial
 from itertools import takewhile
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 from flo.engine.part import Database, Part
-from flo.errors import BadRequest
+from flo.errors import BadRequest, LogDamaged
+from flo.floql.source import Columns
 from flo.series import parse_key
-from flo.store.chunk import Columns, Summary, pack, unpack
+from flo.store.chunk import Summary, pack, unpack
 from flo.store.timeseries import Chunk, Measurement, Series, TimeSeriesStore
 from flo.ual.record import (
     FAMILY_TS_POINTS,
@@ -64,11 +66,18 @@ _CHUNK_ID = struct.Struct("<QI")
 TEXT = ("utf-8", "surrogateescape")
 
 
-class Block(NamedTuple):
-    """Points of a series that follow each other: their summary, and a way to them."""
+class Block:
+    """Points of a series that follow each other: what is known of them, and a way to them (a `Block` of flo.floql.source)."""
 
-    summary: Summary
-    read: Any  # () -> Columns
+    __slots__ = ("_read", "count", "end", "first", "last", "maximum", "minimum", "start", "sum")
+
+    def __init__(self, summary: Summary, read: Callable[[], Columns]) -> None:
+        self.start, self.end, self.count, self.sum, self.minimum, self.maximum, self.first, self.last = summary
+        self._read = read
+
+    def columns(self) -> Columns:
+        """Read the points. Raises `Damaged`."""
+        return self._read()
 
 
 class TimeSeries(Part):
@@ -182,7 +191,7 @@ class TimeSeries(Part):
         merged = self._to_merge(series)
         times, values = series.times, series.values
         if merged:
-            times, values = _merged([*(unpack(self._state(chunk)) for chunk in merged), Columns(times, values.tolist(), 0)])
+            times, values = _merged([*(self._columns(chunk) for chunk in merged), Columns(times, values.tolist())])
         numbers = [chunk.number for chunk in merged]
         following = numbers[0] if numbers else series.chunks[-1].number + 1 if series.chunks else 1
         self.admit_frees(2 * SIDE_BYTES * (len(merged) + 1) + (POINT_BYTES + 1) * len(times))
@@ -210,10 +219,11 @@ class TimeSeries(Part):
         small = list(takewhile(lambda chunk: chunk.summary.points < SMALL_POINTS, reversed(series.chunks)))[:SMALL_CHUNKS]
         return [*reversed(late if len(late) > len(small) or len(small) < SMALL_CHUNKS - 1 else small)]
 
-    def _state(self, chunk: Chunk) -> bytes:
+    def _columns(self, chunk: Chunk) -> Columns:
         record = self.engine.log.read(chunk.index)
-        assert record is not None, f"chunk {chunk.index} is in its series but not in the log"
-        return record.state
+        if record is None:
+            raise LogDamaged(f"chunk {chunk.index} is in its series but not in the log")
+        return Columns(*unpack(record.state))
 
     def _lower(self) -> None:
         """Write the watermark, if it has moved. Raises `Overloaded`."""
@@ -306,26 +316,26 @@ class TimeSeries(Part):
         oldest = self.engine.now - max_age if max_age else start
         start = max(start, oldest)
         found = [
-            Block(summary, lambda chunk=chunk: unpack(self._state(chunk)))
+            Block(summary, partial(self._columns, chunk))
             for chunk in series.chunks
             if (summary := chunk.summary).end >= start and summary.start <= end
         ]
         times, values = series.times, series.values
         if times and times[-1] >= start and times[0] <= end:
             found.append(_block_of(times, values))
-        order = sorted(range(len(found)), key=lambda at: (found[at].summary.start, at))
+        order = sorted(range(len(found)), key=lambda at: (found[at].start, at))
         made: list[Block] = []
         together: list[int] = []  # blocks of one time: the later ones are right
         reach = 0
         for at in order:
-            if together and found[at].summary.start > reach:
+            if together and found[at].start > reach:
                 made.append(_together([found[each] for each in sorted(together)]))
                 together = []
-            reach = max(reach, found[at].summary.end) if together else found[at].summary.end
+            reach = max(reach, found[at].end) if together else found[at].end
             together.append(at)
         if together:
             made.append(_together([found[each] for each in sorted(together)]))
-        if max_age and made and made[0].summary.start < oldest:
+        if max_age and made and made[0].start < oldest:
             made[0] = _younger(made[0], oldest)
         return made
 
@@ -422,7 +432,7 @@ def _unpack_points(state: bytes) -> tuple["array[int]", "array[int]", "array[int
 
 def _block_of(times: "array[int]", values: "array[float]") -> Block:
     summary = Summary(times[0], times[-1], len(times), sum(values), min(values), max(values), values[0], values[-1])
-    return Block(summary, lambda: Columns(times.tolist(), values.tolist(), 0))
+    return Block(summary, lambda: Columns(times.tolist(), values.tolist()))
 
 
 def _merged(columns: Sequence[Columns]) -> tuple["array[int]", "array[float]"]:
@@ -436,11 +446,11 @@ def _merged(columns: Sequence[Columns]) -> tuple["array[int]", "array[float]"]:
 
 def _younger(block: Block, oldest: int) -> Block:
     """The points of a block from a time on."""
-    times, values = _merged([block.read()])
+    times, values = _merged([block.columns()])
     at = bisect_left(times, oldest)
     return _block_of(times[at:], values[at:])
 
 
 def _together(blocks: Sequence[Block]) -> Block:
     """One block of several."""
-    return blocks[0] if len(blocks) == 1 else _block_of(*_merged([block.read() for block in blocks]))
+    return blocks[0] if len(blocks) == 1 else _block_of(*_merged([block.columns() for block in blocks]))

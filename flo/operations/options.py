@@ -55,6 +55,18 @@ OPTIONS: tuple[Option, ...] = (
         metavar="N",
     ),
     Option(0x34, "min_idle", "u64", "only records whose last delivery was this many ms ago, or more", metavar="MS"),
+    Option(0x60, "from", "i64", "points from this time on, included, Unix ms; an hour before `to` if absent", "since", metavar="MS"),
+    Option(0x61, "to", "i64", "points up to this time, included, Unix ms; now if absent or 0", "until", metavar="MS"),
+    Option(0x62, "field", "bytes", "only this field", absent=b""),
+    Option(
+        0x63,
+        "tags",
+        "bytes",
+        "`k=v,k2=v2`, with line protocol's escapes: of the points, or of the series that are meant",
+        absent=b"",
+    ),
+    Option(0x64, "precision", "u8", "of the timestamps: 0 ns (if absent), 1 us, 2 ms, 3 s"),
+    Option(0x65, "timestamp", "i64", "Unix ms; the server's time if absent", metavar="MS"),
 )
 
 BY_NAME: dict[str, Option] = {option.name: option for option in OPTIONS}

@@ -48,8 +48,8 @@ class Summary(NamedTuple):
 
 
 class Columns(NamedTuple):
-    """The points of a chunk. `times` are ms, ascending: a `range` if regular. With a `divisor` of 0, `values` are floats; else whole numbers,
-    each of which stands for itself divided by it. They are lists: numbers in arrays are made anew at each look."""
+    """The points of a chunk. `times` are ms, ascending: a `range` if regular. With a `divisor` of 0, `values` are floats; else whole
+    numbers, each of which stands for itself divided by it. They are lists: numbers in arrays are made anew at each look."""
 
     times: Sequence[int]
     values: Sequence[float]

@@ -32,13 +32,12 @@ def read(part: TimeSeries, series: bytes, start: int = FOREVER[0], end: int = FO
     points: dict[int, float] = {}
     last = FOREVER[0] - 1
     for block in part.blocks(found, start, end) if found is not None else ():
-        times, values, divisor = block.read()
-        summary = block.summary
-        assert last < summary.start and list(times) == sorted(set(times)), "in order of time, each once"
-        last = summary.end
+        times, values, divisor = block.columns()
+        assert last < block.start and list(times) == sorted(set(times)), "in order of time, each once"
+        last = block.end
         plain = [value / divisor if divisor else value for value in values]
-        assert (summary.start, summary.end, summary.points) == (times[0], times[-1], len(times))
-        assert (summary.minimum, summary.maximum, summary.first, summary.last) == (min(plain), max(plain), plain[0], plain[-1])
+        assert (block.start, block.end, block.count) == (times[0], times[-1], len(times))
+        assert (block.minimum, block.maximum, block.first, block.last) == (min(plain), max(plain), plain[0], plain[-1])
         points.update(zip(times, plain, strict=True))
     return points
 
@@ -125,7 +124,7 @@ def test_ranges_read_no_more_than_they_must(tmp_path: Path, small: None) -> None
         found = part.store.by_key.get(key())
         assert found is not None and len(found.chunks) == 100 and not found.since
         blocks = part.blocks(found, 100, 130)
-        assert [(block.summary.start, block.summary.end) for block in blocks] == [(96, 111), (112, 127), (128, 143)]
+        assert [(block.start, block.end) for block in blocks] == [(96, 111), (112, 127), (128, 143)]
         assert part.blocks(found, 5000, 6000) == []
 
 

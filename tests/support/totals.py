@@ -9,7 +9,7 @@ from flo.store.queue import DELAYED, LAPSED, LEASED, READY, kind_of, queue_of
 
 def walked(namespace: Namespace) -> dict[str, int]:
     """What `Namespace.counts` must give, counted one by one."""
-    queues, streams = namespace.queues.store, namespace.streams.store
+    queues, streams, series = namespace.queues.store, namespace.streams.store, namespace.timeseries.store
     states = [state for shard in queues.shards for state in shard.values() if queue_of(state) in queues.numbers]
     fresh = sum(len(list(lane.seqs())) for queue in queues.queues.values() for lane in queue.lanes.values())
     dead = sum(len(queue.dead) for queue in queues.queues.values())
@@ -29,6 +29,9 @@ def walked(namespace: Namespace) -> dict[str, int]:
         "groups": sum(group.declared for group in groups),
         "pending_records": sum(len(group.pending) for group in groups),
         "dead_records": sum(len(group.dead) for group in groups),
+        "measurements": sum(each.exists for each in series.measurements.values()),
+        "series": sum(len(each.series) for each in series.measurements.values()),
+        "points": sum(each.points for each in series.by_id.values()),
     }
 
 

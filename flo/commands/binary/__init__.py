@@ -12,6 +12,7 @@ HANDLERS = Modules(
     "flo.commands.binary.kv",
     "flo.commands.binary.queue",
     "flo.commands.binary.stream",
+    "flo.commands.binary.timeseries",
     "flo.commands.binary.system",
 )
 

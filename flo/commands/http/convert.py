@@ -208,6 +208,14 @@ def every_item(row: Operation, given: dict[str, bytes]) -> bytes:
     return b""
 
 
+def value_parameter(row: Operation, given: dict[str, bytes]) -> bytes:
+    """The value of a request by GET: a query parameter. Raises `BadRequest` without it."""
+    value = given.pop(row.value_parameter, None)
+    if value is None:
+        raise BadRequest(f"{row.name} by GET needs the parameter {row.value_parameter}")
+    return value
+
+
 def request_of(
     row: Operation, key: bytes, body: bytes, given: dict[str, bytes], value_in: Callable[[dict[str, bytes]], bytes] | None = None
 ) -> tuple[bytes, bytes, dict[str, Any]]:

@@ -94,6 +94,10 @@ def _told_apart(row: Operation) -> list[Operation]:
         found.append(_with(row, "one", "the one in the path", row.http.one, item))
     if row.http.every:
         found.append(_with(row, "all", "all of them", row.http.every, Option(0, "all", "empty", "true: a word that all are meant")))
+    if row.http.bare:
+        found.append(row._replace(name=f"{row.name}_all", key="", http=Http(row.http.bare)))
+    if row.http.get:
+        found.append(_with(row, "get", "by GET", row.http.get, Option(0, row.value_parameter, "bytes", row.value)))
     return found
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import cache, lru_cache, partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from flo.commands.http.convert import Answer, answer_of, every_item, one_item
+from flo.commands.http.convert import Answer, answer_of, every_item, one_item, value_parameter
 from flo.commands.http.security import SAFE, Common
 from flo.operations import OPERATIONS
 from flo.proto.http import HttpError, split_path, unescape
@@ -135,7 +135,12 @@ def _routes_of(row: Operation) -> Iterator[tuple[str, str, Value | None]]:
     """The routes of an operation, as (method, path, its `Route.value`)."""
     if row.http is None:
         return
-    for route, value in ((row.http.route, None), (row.http.one, partial(one_item, row)), (row.http.every, partial(every_item, row))):
+    http = row.http
+    routes: tuple[tuple[str, Value | None], ...] = (
+        (http.route, None), (http.one, partial(one_item, row)), (http.every, partial(every_item, row)), (http.bare, None),
+        (http.get, partial(value_parameter, row)),
+    )  # fmt: skip
+    for route, value in routes:
         if route:
             method, _, path = route.partition(" ")
             yield method, path, value
