@@ -96,7 +96,6 @@ def test_a_path_is_decoded_once(rest: Rest, resp: RespClient) -> None:
         "//api/v1/kv/default/keys",
         "/api/v1",
         "/api/v1/",
-        "/",
         "/nothing",
         f"{KEYS}/k/json/",
         "/health/",
