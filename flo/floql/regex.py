@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 
 PATTERN_BYTES_MAX = 8 << 10  # SPEC section 6; a dashboard's variable with some hundred hosts fits
 STATES_MAX = 10_000  # SPEC section 6, repeats written out: a character costs at most this many steps, about 2 ms
-NESTING_MAX = 100  # groups in groups: the parser calls itself for each, and Python's stack has about 1,000 calls
+NESTING_MAX = 50  # groups in groups: the parser makes five calls for each, and Python's stack has 1,000
 CACHE_ENTRIES_MAX = 100_000  # kept states and moves of one pattern, about 10 MB; then the cache is emptied and fills again
 _CHARACTER_MAX = "\U0010ffff"
 
@@ -511,7 +511,7 @@ class Regex:
     def __init__(self, pattern: str) -> None:
         """Compile the pattern. Raise `PatternError` with the place of what is wrong."""
         self.pattern = pattern
-        if len(pattern.encode(errors="surrogateescape")) > PATTERN_BYTES_MAX:
+        if len(pattern.encode(errors="surrogatepass")) > PATTERN_BYTES_MAX:
             raise PatternError(f"A regular expression has at most {PATTERN_BYTES_MAX:,} bytes.", 0)
         fold = pattern.startswith("(?i)")
         node = _Parser(pattern, 4 if fold else 0).parse()
