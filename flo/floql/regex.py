@@ -3,7 +3,7 @@ r"""Regular expressions in linear time, for tags and measurements (SPEC section 
 A query comes from a stranger, so a match must not take exponential time, as Python's `re` does for `(a*)*b`. A pattern is parsed to a tree
 and the tree to an automaton of states (Thompson's construction). A match follows all states at once. Each set of states that a match meets
 is kept with its moves by character, so usual text costs one lookup a character (a lazily built deterministic automaton, as in RE2). The
-worst case is the number of states times the length of the text.
+worst case is the number of states times the length of the text; a match that goes past a number of steps is refused.
 
 Syntax: literals; `.` (any character but a newline); classes `[a-z]`, `[^…]`; `\d \D \w \W \s \S` (ASCII); `\n \r \t \f \v \xHH`;
 `^ $ \A \z` (only the ends of the text); groups `(…)`, `(?:…)`, `(?P<name>…)`; `|`; `* + ? {n} {n,} {n,m}`, each with a lazy mark `?`, which
@@ -16,9 +16,12 @@ An alternation of literals, with or without anchors, needs no automaton and no s
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from flo.errors import BadRequest
+
 PATTERN_BYTES_MAX = 8 << 10  # SPEC section 6; a dashboard's variable with some hundred hosts fits
 STATES_MAX = 10_000  # SPEC section 6, repeats written out: a character costs at most this many steps, about 2 ms
 NESTING_MAX = 50  # groups in groups: the parser makes five calls for each, and Python's stack has 1,000
+SEARCH_STEPS_MAX = 100_000  # of one match, beside one for each character: 20 ms, and no other client is served meanwhile
 CACHE_ENTRIES_MAX = 100_000  # kept states and moves of one pattern, about 10 MB; then the cache is emptied and fills again
 _CHARACTER_MAX = "\U0010ffff"
 
@@ -398,6 +401,7 @@ class _Automaton:
         self._cache: dict[tuple[tuple[int, ...], bool], _State] = {}
         self._cached = 0
         self.steps = 0
+        self._stop = 0  # the steps at which the present match is refused
         self._begin = self._make_begin()
 
     def _new(self, kind: int, next_: int, other: int = 0, takes: _Characters | None = None) -> int:
@@ -473,6 +477,11 @@ class _Automaton:
 
     def _move(self, state: _State, c: str) -> _State:
         """Where the character leads; the result is kept."""
+        if self.steps > self._stop:
+            raise BadRequest(
+                f"A regular expression takes more than {SEARCH_STEPS_MAX:,} steps on one text: {len(self._kinds):,} states are too many "
+                "for it. Write fewer repeats, or ask for the text in another way."
+            )
         if self._cached > CACHE_ENTRIES_MAX:
             self._cache.clear()
             self._cached = 0
@@ -496,6 +505,7 @@ class _Automaton:
         return state.accepts_at_end
 
     def search(self, text: str) -> bool:
+        self._stop = self.steps + len(text) + SEARCH_STEPS_MAX
         state = self._begin
         for c in text:
             if state.accepts:

@@ -9,10 +9,12 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from flo.errors import BadRequest
+from flo.floql.columns import PIECE_POINTS, Meter, merged
 from flo.floql.evaluate import AnswerSeries, Budget, evaluate
 from flo.floql.parser import NESTING_MAX, OPERATORS_MAX, STAGES_MAX, parse
 from flo.floql.plan import Aggregate, Alias, Function, Pipeline, Plan, Window, make_plan
 from flo.floql.regex import NESTING_MAX as REGEX_NESTING_MAX
+from flo.floql.source import Columns
 from tests.floql.memory import MemorySource, ask, run, run_plan
 from tests.floql.reference import Data, Key, Line, Points, answer
 
@@ -343,6 +345,15 @@ def test_a_percentile_of_many_points_is_the_same_as_by_sorting() -> None:
         for text in ("median()", "percentile(99)", "percentile(1)", "percentile(0)", "percentile(100)", "percentile(50.003)"):
             query = f"cpu[0..{count}] | {text}"
             same(ask(MemorySource(data), query).series, answer(parse(query), data))
+
+
+def test_a_merge_hands_out_pieces_of_bounded_size() -> None:
+    count = 10 * PIECE_POINTS
+    parts = [iter([Columns(range(first, 3 * count, 3), [float(first)] * count)]) for first in range(3)]
+    pieces = [columns for columns in merged(parts, Meter(0)) if columns is not None]
+    assert [t for columns in pieces for t in columns.times] == list(range(3 * count))
+    assert [v for columns in pieces for v in columns.values] == [0.0, 1.0, 2.0] * count
+    assert max(len(columns.times) for columns in pieces) <= PIECE_POINTS
 
 
 def test_the_longest_and_deepest_queries_do_not_exhaust_the_stack() -> None:
