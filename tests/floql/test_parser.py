@@ -385,9 +385,10 @@ def test_limits() -> None:
         (f"cpu | group_by({tags},a)", "At most 64 tags"),
         ("cpu | math(" + "-" * (NESTING_MAX + 1) + "value)", "nested at most 32 deep"),
         ("cpu | math(value" + "+1" * (OPERATORS_MAX + 1) + ")", "at most 100 operators"),
-        ("x" * (QUERY_CHARS_MAX + 1), "at most 65,536 characters"),
+        ("x" * (QUERY_CHARS_MAX + 1), "at most 32,768 characters"),
         ("cpu{a=~" + "a" * 9000 + "}", "at most 8,192 bytes"),
         ("cpu{a=~/(a{500}){500}/}", "at most 10,000"),
+        ("cpu{" + ",".join(["a=~/(a{99}){100}/"] * 3) + "}", "20,000 states together"),
     ):
         with pytest.raises(BadRequest, match=sentence):
             parse(text)

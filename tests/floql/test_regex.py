@@ -113,6 +113,14 @@ def test_a_pattern_of_many_sets_of_states_costs_at_most_states_times_characters_
     assert regex.search("ab" * 20 + "a" + "b" * 100 + "c"), "it is right after its cache was emptied"
 
 
+def test_a_class_of_many_ranges_is_looked_at_once_for_all_copies_of_a_repeat_and_counted() -> None:
+    ranges = "".join(f"{chr(300 + 2 * n)}-{chr(301 + 2 * n)}" for n in range(1_000))
+    regex = Regex(f"(?:[{ranges}]?){{3000}}x")
+    before = regex.steps
+    assert not regex.search("a")
+    assert 1_000 + 6_000 <= regex.steps - before < 20_000
+
+
 def test_anchored_literals_tell_their_set() -> None:
     assert Regex(r"^(web-1|web\.2)$").exact == frozenset(["web-1", "web.2"])
     assert Regex("^a$").exact == frozenset(["a"])
