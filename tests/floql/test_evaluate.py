@@ -310,6 +310,14 @@ def test_an_answer_of_too_many_points_is_refused() -> None:
         ask(source, "cpu[0..119999] | count(2ms) | fill(0)")
 
 
+def test_topk_keeps_the_points_of_its_best_series_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("flo.floql.evaluate.RANKED_POINTS_MAX", 25)
+    data: Data = {("cpu", (("host", f"h{n}"),), "value"): [(t, float(n)) for t in range(10)] for n in range(9)}
+    assert [series.tags["host"] for series in ask(MemorySource(data), "cpu[0..9] | topk(1)").series] == ["h8"]
+    with pytest.raises(BadRequest, match="at most 25 points"):
+        ask(MemorySource(data), "cpu[0..9] | topk(2)")
+
+
 @pytest.mark.parametrize(
     "stages",
     [

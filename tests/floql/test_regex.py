@@ -110,6 +110,12 @@ def test_a_pattern_of_many_sets_of_states_costs_at_most_states_times_characters_
     assert 10 * CACHE_ENTRIES_MAX < regex.steps < 50 * 200 * 400 * 2
     assert regex._automaton is not None
     assert regex._automaton._cached <= CACHE_ENTRIES_MAX + 2_000
+    alive, waiting = {}, [regex._automaton._begin]
+    while waiting:
+        state = waiting.pop()
+        alive[id(state)] = state
+        waiting += [target for target in state.moves.values() if id(target) not in alive]
+    assert sum(1 + len(state.states) + len(state.moves) for state in alive.values()) <= CACHE_ENTRIES_MAX + 2_000
     assert regex.search("ab" * 20 + "a" + "b" * 100 + "c"), "it is right after its cache was emptied"
 
 
