@@ -65,6 +65,7 @@ class _Rate(Kernel[float | None]):
         self._before: float | None = None
 
     def rows(self, columns: Columns, bounds: Sequence[int]) -> list[float | None]:
+        """The rises that end in each window."""
         values, divisor = columns.values, columns.divisor
         first, last = scaled([values[0], values[-1]], divisor)
         rows: list[float | None]

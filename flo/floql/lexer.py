@@ -10,10 +10,11 @@ from datetime import UTC, datetime, timedelta
 from math import isfinite
 
 from flo.errors import BadRequest
-from flo.floql.regex import PatternError, Regex
+from flo.floql.regex import STATES_MAX, PatternError, Regex
 from flo.limits import DEADLINE_MAX
 
-QUERY_CHARS_MAX = 64 << 10  # a few regular expressions of the largest size fit, and an URL's header line is no longer
+QUERY_CHARS_MAX = 32 << 10  # four regular expressions of the largest size fit; to read one of this length takes about 20 ms
+QUERY_STATES_MAX = 2 * STATES_MAX  # of all regular expressions together: to make them takes 10 ms
 SHOWN_CHARS = 100  # of a long line around the column of an error: it fits a terminal
 
 UNITS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 604_800_000}
@@ -50,6 +51,7 @@ class Lexer:
             raise BadRequest(f"A query has at most {QUERY_CHARS_MAX:,} characters; this one has {len(text):,}.")
         self.text = text
         self.position = 0
+        self._states = 0
 
     def skip(self) -> int:
         """Skip white space; the position behind it."""
@@ -214,7 +216,11 @@ class Lexer:
         else:
             raise self.unexpected("a regular expression in `/…/` or quotes")
         try:
-            return Regex("".join([self.text[place] for place in places]))
+            regex = Regex("".join([self.text[place] for place in places]))
+            self._states += regex.states
+            if self._states > QUERY_STATES_MAX:
+                raise PatternError(f"Those of a query have {QUERY_STATES_MAX:,} states together at most.", 0)
+            return regex
         except PatternError as e:
             place = places[e.position] if e.position < len(places) else self.position
             raise self.fail(place, f"Expected a regular expression. {e}") from None

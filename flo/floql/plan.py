@@ -46,6 +46,9 @@ class Aggregate:
     window: Window | None = None
     own_time: bool = False
 
+    def __post_init__(self) -> None:
+        assert not self.own_time or self.function in ("min", "max", "first", "last")
+
 
 @dataclass(frozen=True)
 class Rate:

@@ -41,7 +41,7 @@ def where(stream: Stream, step: Where, meter: Meter) -> Stream:
         if item is not None and not isinstance(item, Columns):
             decided = _all_or_none(item, step.comparison.operator, number)
             if decided is not None:
-                meter.scan(1)
+                meter.scan(0 if decided else 1)  # a later stage counts the block that stays
                 meter.spend(ROW_NS)
                 yield item if decided else None
                 continue

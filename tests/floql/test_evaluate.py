@@ -1,15 +1,20 @@
 """Every stage, and pipelines of stages, against the plain reference; limits, slices, and how little is read."""
 
+import inspect
 import math
+import sys
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from flo.errors import BadRequest
+from flo.floql.columns import PIECE_POINTS, Meter, merged
 from flo.floql.evaluate import AnswerSeries, Budget, evaluate
-from flo.floql.parser import parse
+from flo.floql.parser import NESTING_MAX, OPERATORS_MAX, STAGES_MAX, parse
 from flo.floql.plan import Aggregate, Alias, Function, Pipeline, Plan, Window, make_plan
+from flo.floql.regex import NESTING_MAX as REGEX_NESTING_MAX
+from flo.floql.source import Columns
 from tests.floql.memory import MemorySource, ask, run, run_plan
 from tests.floql.reference import Data, Key, Line, Points, answer
 
@@ -271,7 +276,7 @@ def test_a_block_whose_extremes_decide_a_comparison_is_not_read() -> None:
     data = {A: [(t, float(t)) for t in range(100)]}
     source = MemorySource(data, cuts=[10])
     assert points(data, "cpu[0..99] | where(value >= 45) | count()") == [[(0, 55.0)]]
-    assert ask(source, "cpu[0..99] | where(value >= 45) | count()").scanned == 4 + 10 + 5 + 5, "none, one read, all, and their summaries"
+    assert ask(source, "cpu[0..99] | where(value >= 45) | count()").scanned == 4 + 10 + 5, "four dropped, one read, five summaries"
     assert source.opened == [10]
 
 
@@ -303,6 +308,14 @@ def test_an_answer_of_too_many_points_is_refused() -> None:
     assert len(ask(source, "cpu[0..99]", budget=Budget(max_answer=120)).series) == 2
     with pytest.raises(BadRequest, match="more than 100,000 points"):
         ask(source, "cpu[0..119999] | count(2ms) | fill(0)")
+
+
+def test_topk_keeps_the_points_of_its_best_series_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("flo.floql.evaluate.RANKED_POINTS_MAX", 25)
+    data: Data = {("cpu", (("host", f"h{n}"),), "value"): [(t, float(n)) for t in range(10)] for n in range(9)}
+    assert [series.tags["host"] for series in ask(MemorySource(data), "cpu[0..9] | topk(1)").series] == ["h8"]
+    with pytest.raises(BadRequest, match="at most 25 points"):
+        ask(MemorySource(data), "cpu[0..9] | topk(2)")
 
 
 @pytest.mark.parametrize(
@@ -340,6 +353,32 @@ def test_a_percentile_of_many_points_is_the_same_as_by_sorting() -> None:
         for text in ("median()", "percentile(99)", "percentile(1)", "percentile(0)", "percentile(100)", "percentile(50.003)"):
             query = f"cpu[0..{count}] | {text}"
             same(ask(MemorySource(data), query).series, answer(parse(query), data))
+
+
+def test_a_merge_hands_out_pieces_of_bounded_size() -> None:
+    count = 10 * PIECE_POINTS
+    parts = [iter([Columns(range(first, 3 * count, 3), [float(first)] * count)]) for first in range(3)]
+    pieces = [columns for columns in merged(parts, Meter(0)) if columns is not None]
+    assert [t for columns in pieces for t in columns.times] == list(range(3 * count))
+    assert [v for columns in pieces for v in columns.values] == [0.0, 1.0, 2.0] * count
+    assert max(len(columns.times) for columns in pieces) <= PIECE_POINTS
+
+
+def test_the_longest_and_deepest_queries_do_not_exhaust_the_stack() -> None:
+    """The calls of a server are below these; half of Python's stack is left to them."""
+    data = {A: [(t, float(t)) for t in range(100)], B: [(t, float(t)) for t in range(100)]}
+    deepest = "(" * NESTING_MAX + "value" + " + 0)" * NESTING_MAX + " + 0" * (OPERATORS_MAX - NESTING_MAX)
+    nested = "(((" * (REGEX_NESTING_MAX // 3) + "a|h" + ")*x?)+y?)*" * (REGEX_NESTING_MAX // 3)
+    frames = len(inspect.stack(0))
+    limit = sys.getrecursionlimit()
+    sys.setrecursionlimit(frames + 500)
+    try:
+        for stage in (f"math({deepest})", "delta()", "round(1)", "limit(99)", "group_by(host)", "max(1ms)", "topk(9)", "where(> -1)"):
+            chain = " | ".join([stage, "alias(x)"] if stage == "topk(9)" else [stage] * STAGES_MAX)
+            text = f"cpu{{host=~/^{nested}/}}[0..99] | {chain}"
+            ask(MemorySource(data), text)
+    finally:
+        sys.setrecursionlimit(limit)
 
 
 # -- what other query languages need of a plan -----------------------------------------------------

@@ -152,7 +152,7 @@ def test_a_printed_query_is_read_as_it_was(
 
 @settings(max_examples=1000, deadline=None)
 @given(
-    st.text(max_size=30)
+    st.text(st.characters(), max_size=30)
     | st.lists(
         st.sampled_from(
             [
@@ -180,6 +180,8 @@ def test_a_printed_query_is_read_as_it_was(
                 "time",
                 "\n",
                 "é",
+                "\ud800",
+                "=~",
             ]
         ),
         max_size=15,
@@ -277,6 +279,12 @@ def test_math(text: str, expected: Expression) -> None:
     assert parse(f"cpu | math({text})").stages == (Stage("math", (expected,)),)
 
 
+def test_text_that_is_no_utf_8_is_taken_as_it_is() -> None:
+    query = parse('cpu{a="\udc80",b=~/^\ud800|\udcff$/}')
+    assert query.matchers[0].matches("\udc80") and query.matchers[1].matches("x\udcff")
+    refused("cpu \udc80", 5, r"Found `\\udc80`", shown="cpu  ")
+
+
 def test_where() -> None:
     for text in ("value > 90", "> 90", ">90.0", "value>9e1"):
         assert parse(f"cpu | where({text})").stages == (Stage("where", (Comparison(">", 90.0),)),)
@@ -287,12 +295,12 @@ def test_where() -> None:
 # -- refusals --------------------------------------------------------------------------------------
 
 
-def refused(text: str, column: int, sentence: str) -> None:
+def refused(text: str, column: int, sentence: str, shown: str = "") -> None:
     with pytest.raises(BadRequest, match=sentence) as refusal:
         parse(text)
-    first, shown, caret = str(refusal.value).split("\n")
+    first, line, caret = str(refusal.value).split("\n")
     assert first.startswith(f"Line 1, column {column}: "), first
-    assert (shown, caret) == (text, " " * (column - 1) + "^")
+    assert (line, caret) == (shown or text, " " * (column - 1) + "^")
 
 
 @pytest.mark.parametrize(
@@ -377,9 +385,10 @@ def test_limits() -> None:
         (f"cpu | group_by({tags},a)", "At most 64 tags"),
         ("cpu | math(" + "-" * (NESTING_MAX + 1) + "value)", "nested at most 32 deep"),
         ("cpu | math(value" + "+1" * (OPERATORS_MAX + 1) + ")", "at most 100 operators"),
-        ("x" * (QUERY_CHARS_MAX + 1), "at most 65,536 characters"),
+        ("x" * (QUERY_CHARS_MAX + 1), "at most 32,768 characters"),
         ("cpu{a=~" + "a" * 9000 + "}", "at most 8,192 bytes"),
         ("cpu{a=~/(a{500}){500}/}", "at most 10,000"),
+        ("cpu{" + ",".join(["a=~/(a{99}){100}/"] * 3) + "}", "20,000 states together"),
     ):
         with pytest.raises(BadRequest, match=sentence):
             parse(text)

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flo.floql.regex import CACHE_ENTRIES_MAX, NESTING_MAX, PATTERN_BYTES_MAX, STATES_MAX, PatternError, Regex
+from flo.errors import BadRequest
+from flo.floql.regex import CACHE_ENTRIES_MAX, NESTING_MAX, PATTERN_BYTES_MAX, SEARCH_STEPS_MAX, STATES_MAX, PatternError, Regex
 
 pytestmark = pytest.mark.computes
 
@@ -102,14 +103,28 @@ def test_patterns_built_to_blow_up_take_linear_time(pattern: str) -> None:
 
 
 def test_a_pattern_of_many_sets_of_states_costs_at_most_states_times_characters_and_keeps_a_bounded_cache() -> None:
-    """Whether the 400th character from the end is an `a` needs 2 ** 400 sets of states."""
-    regex = Regex("(a|b)*a(a|b){400}c")
-    text = "".join("ab"[(n * n // 7 + n // 3) % 2] for n in range(3_000))
-    assert not regex.search(text)
-    assert 100_000 < regex.steps < len(text) * 2_000 * 2
+    """Whether the 100th character from the end is an `a` needs 2 ** 100 sets of states."""
+    regex = Regex("(a|b)*a(a|b){100}c")
+    texts = ["".join("ab"[(n * n // seed + n // 3) % 2] for n in range(200)) for seed in range(7, 57)]
+    assert not any(map(regex.search, texts))
+    assert 10 * CACHE_ENTRIES_MAX < regex.steps < 50 * 200 * 400 * 2
     assert regex._automaton is not None
     assert regex._automaton._cached <= CACHE_ENTRIES_MAX + 2_000
-    assert regex.search(text + "a" + "b" * 400 + "c"), "it is right after its cache was emptied"
+    alive, waiting = {}, [regex._automaton._begin]
+    while waiting:
+        state = waiting.pop()
+        alive[id(state)] = state
+        waiting += [target for target in state.moves.values() if id(target) not in alive]
+    assert sum(1 + len(state.states) + len(state.moves) for state in alive.values()) <= CACHE_ENTRIES_MAX + 2_000
+    assert regex.search("ab" * 20 + "a" + "b" * 100 + "c"), "it is right after its cache was emptied"
+
+
+def test_a_class_of_many_ranges_is_looked_at_once_for_all_copies_of_a_repeat_and_counted() -> None:
+    ranges = "".join(f"{chr(300 + 2 * n)}-{chr(301 + 2 * n)}" for n in range(1_000))
+    regex = Regex(f"(?:[{ranges}]?){{3000}}x")
+    before = regex.steps
+    assert not regex.search("a")
+    assert 1_000 + 6_000 <= regex.steps - before < 20_000
 
 
 def test_anchored_literals_tell_their_set() -> None:
@@ -118,6 +133,12 @@ def test_anchored_literals_tell_their_set() -> None:
     assert Regex("^$").exact == frozenset([""])
     for pattern in ("(a|b)", "^(a|b)", "(?i)^(a|b)$", "^(a|b+)$", "^a$|^b$"):
         assert Regex(pattern).exact is None
+
+
+def test_the_empty_text_is_at_its_start_and_its_end() -> None:
+    for pattern in ("$^", "a*$^b*", "(x|$)(^|y)"):
+        assert Regex(pattern).search("") and re.search(pattern, "")
+        assert not Regex(pattern).search("ab")
 
 
 def test_case_is_ignored_beyond_ascii() -> None:
@@ -169,7 +190,12 @@ def test_a_refusal_says_why_and_where(pattern: str, position: int, sentence: str
 
 
 def test_the_largest_patterns_are_accepted() -> None:
-    assert Regex("(a{97}){100}").search("a" * 9_700)
+    regex = Regex("(a{97}){100}")
+    assert not regex.search("a" * 97 + "b" * 500)
+    with pytest.raises(BadRequest, match="more than 100,000 steps on one text: 9,701 states"):
+        regex.search("a" * 9_700)
+    assert regex.steps < 2 * SEARCH_STEPS_MAX, "it stopped there"
+    assert not regex.search("a" * 97), "and goes on with the next text"
     assert Regex("(" * NESTING_MAX + "a+" + ")" * NESTING_MAX).search("a")
     names = "|".join(f"web-{n}" for n in range(900))
     assert Regex(f"^({names})$").search("web-899"), "a set has no states"
