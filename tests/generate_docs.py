@@ -94,6 +94,7 @@ def operation_tables() -> str:
         ("Keys", ("kv_",)),
         ("Queues", ("queue_",)),
         ("Streams", ("stream_",)),
+        ("Time series", ("ts_",)),
     )
     covered = 0
     for title, prefixes in groups:

@@ -30,6 +30,7 @@ ARROWS = {
     "ual": {"errors"},
     "store": {"errors"},
     "floql": {"errors"},
+    "influxql": {"floql", "errors"},
     "engine": {"store", "ual", "floql", "errors", "given", "forks", "series"},
     "config": {"ual", "errors"},
     "waits": set[str](),
@@ -43,7 +44,7 @@ ARROWS = {
     "compactor": {"ual", "errors"},
     "control": {"errors"},
     "commands": {
-        *("proto", "operations", "engine", "errors", "config", "session", "store", "ual", "waits", "operator_log", "websocket"),
+        *("series", "proto", "operations", "engine", "errors", "config", "session", "store", "ual", "waits", "operator_log", "websocket"),
     },
     "server": {
         *(

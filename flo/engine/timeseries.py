@@ -58,6 +58,7 @@ POINT_BYTES = 16
 DELETE_SLICE = 200  # series deleted in one slice: 20 us each
 AGES_MS = 10_000  # between two looks at the ages of all points
 AGE_SLICE = 200  # series looked at in one slice: 2 us each, and 20 for each chunk that is deleted
+TAGS_SHOWN = 100  # of a measurement: those with the most values
 SEALS_BEHIND = 2  # times the bound: past it, a write seals before it adds
 
 _POINTS_ENTITY = container(b"")
@@ -338,6 +339,24 @@ class TimeSeries(Part):
         if max_age and made and made[0].start < oldest:
             made[0] = _younger(made[0], oldest)
         return made
+
+    def names(self) -> list[str]:
+        """The measurements, in order."""
+        return self.store.names()
+
+    def describe(self, name: str) -> dict[str, object] | None:
+        """A measurement for people: its fields, and how many values each tag has, which makes series many; None if it is missing."""
+        measurement = self.store.measurements.get(name)
+        if measurement is None:
+            return None
+        values = sorted(((len(found), tag) for tag, found in measurement.by_tag.items()), key=lambda each: (-each[0], each[1]))
+        return {
+            "name": name,
+            "series": len(measurement.series),
+            "fields": sorted(measurement.fields),
+            "tags": [{"name": tag, "values": count} for count, tag in values[:TAGS_SHOWN]],
+            "max_age_ms": measurement.max_age,
+        }
 
     # -- deleting ----------------------------------------------------------------------------------
 

@@ -51,8 +51,8 @@ class Http(NamedTuple):
     """An operation's route over HTTP: the method and the path below /api/v1/, as `PUT kv/{ns}/keys/{key}`. `{ns}` is the namespace, `{key}`
     the request's key; any other word in braces is an option. A key that has no place in the path is a query parameter, as the options are.
     `items` is the name, in JSON, of the list in the answer. More routes: `one`, for one item of the list that is the value (its last
-    variable is the item); `every`, for an empty value, which stands for all (it needs the parameter `all`); `bare`, for an empty key; `get`,
-    by GET, with the value as a query parameter."""
+    variable is the item); `every`, for an empty value, which stands for all (it needs the parameter `all`); `bare`, for an empty key;
+    `get`, by GET, with the value as a query parameter."""
 
     route: str
     items: str = ""

@@ -32,9 +32,27 @@ NUMBERS = ("5", 1.5, True, b"5", [5])  # what is no number
 # What each parameter is called, and something that it takes. Everything that a program can call is called with these, but for one argument.
 GOOD: dict[str, Any] = {
     **dict.fromkeys(
-        ("key", "name", "queue", "stream", "source", "target", "group", "consumer", "dedup", "prefix", "cursor", "view", "pattern"), "a"
+        (
+            "key",
+            "name",
+            "queue",
+            "stream",
+            "source",
+            "target",
+            "group",
+            "consumer",
+            "dedup",
+            "prefix",
+            "cursor",
+            "view",
+            "pattern",
+            "measurement",
+        ),
+        "a",
     ),
-    **dict.fromkeys(("value", "payload", "text"), "1"),
+    **dict.fromkeys(("value", "payload", "text", "fields"), "1"),
+    "lines": "a value=1 1",
+    "floql": "a",
     "path": "$",
     "keys": ["a"],
     "names": ["a"],
@@ -61,7 +79,7 @@ NAMES = {
         "prefix",
         "cursor",
         "dedup",
-        *("view", "pattern"),
+        *("view", "pattern", "measurement", "fields", "lines", "floql", "tags", "field"),
     )
 }
 LISTS = {"keys", "names", "payloads"}
@@ -82,9 +100,9 @@ COUNTS = {
         "time",
         "read",
     ),
-    *("ms", "seq", "kind", "clip"),
+    *("ms", "seq", "kind", "clip", "since", "until", "timestamp", "precision"),
 }
-OPTIONAL = {"dedup", "cas", "known", "lease", "delay", "consumer", "max_attempts"}
+OPTIONAL = {"since", "until", "timestamp", "precision", "dedup", "cas", "known", "lease", "delay", "consumer", "max_attempts"}
 IDS = {"start", "end", "ids"}
 
 

@@ -203,11 +203,45 @@ CALLS = (
     Do("stream_group_delete", "s", b"", {"group": "g"}),
     Do("stream_delete", "s"),
     Do("stream_info", "s"),
+    # time series
+    Do("ts_write", "cpu", b"1.5", {"timestamp": 1000, "tags": "host=a"}),
+    Do("ts_write", "cpu", b"busy=1.5,idle=2", {"timestamp": 2000}),
+    Do("ts_write", "cpu", b"x"),
+    Do("ts_write_batch", "", b"mem,host=a free=1i 3\nmem,host=b free=2 4", {"precision": 3}),
+    Do("ts_write_batch", "", b"mem free=1\nmem"),
+    Do("ts_list", "cpu"),
+    Do("ts_list", "nothing"),
+    Do("ts_list", "", b"", {"limit": 1}),
+    Do("ts_list", "", b"", {"limit": 1, "cursor": "@cursor"}),
+    Do("ts_read", "cpu", b"", {"from": 0, "to": 5000, "limit": 1, "field": "value", "tags": "host=a"}),
+    Do("ts_read", "mem", b"", {"from": 0, "to": 5000}),
+    Do("ts_query", "", b"mem[0..5000] | window(1s) | avg()"),
+    Do("ts_query", "", b"mem["),
+    Do("ts_create_measurement", "kept", b"", {"max_age": 60}),
+    Do("ts_list", "kept"),
+    Do("ts_delete", "mem", b"", {"tags": "host=a"}),
+    Do("ts_delete", "mem"),
+    Do("ts_delete", "mem"),
 )
 
 # Compared by their types: numbers of records, times, and what depends on them
 VARIES = {
-    *("version", "seq", "id", "first", "last", "first_id", "last_id", "cursor", "hash", "time", "deadline", "idle_ms", "delivered_at"),
+    *(
+        "version",
+        "seq",
+        "id",
+        "first",
+        "last",
+        "first_id",
+        "last_id",
+        "cursor",
+        "hash",
+        "time",
+        "deadline",
+        "idle_ms",
+        "delivered_at",
+        "elapsed_ms",
+    ),
     "died_at",
 }
 

@@ -130,9 +130,28 @@ def test_streams_of_format_1_open(tmp_path: Path) -> None:
         assert streams.append(b"empty", b"y", ms=7) == 7 << SEQ_BITS | 8
 
 
+def test_series_open(tmp_path: Path) -> None:
+    """Written with chunks of 8 points."""
+    directory = str(shutil.copytree(GOLDEN / "format-5-series", tmp_path / "series"))
+    assert check(directory).damage == []
+    with Engine(directory, EngineSettings(segment_bytes=1 << 14), clock=lambda: START) as engine:
+        part = engine.timeseries
+        assert part.names() == ["cpu"] and sorted(part.store.by_key) == [b"cpu,host=a usage", b"cpu,host=b usage"]
+        assert part.store.measurements["cpu"].max_age == 0x7FFFFFFF
+        first, second = (part.store.by_key[key] for key in sorted(part.store.by_key))
+        points: dict[int, float] = {}
+        for block in part.blocks(first, 0, 1 << 62):
+            times, values, divisor = block.columns()
+            points.update(zip(times, [value / divisor if divisor else value for value in values], strict=True))
+        expected = {START + at * 1000: 20 + at / 8 for at in range(20)} | {START + 30_000: 1.0, START + 1000: -0.0}
+        assert points == expected and str(points[START + 1000]) == "-0.0" and len(first.chunks) == 3
+        assert list(second.times) == [START, START + 7] and list(second.values) == [1e300, 0.1]
+
+
 def test_every_record_type_is_in_them(directory: str, tmp_path: Path) -> None:
     types: set[int] = set()
-    for path in (directory, *(str(shutil.copytree(GOLDEN / f"format-1-{name}", tmp_path / name)) for name in ("queues", "streams"))):
+    more = ("format-1-queues", "format-1-streams", "format-5-series")
+    for path in (directory, *(str(shutil.copytree(GOLDEN / name, tmp_path / name)) for name in more)):
         engine = Engine(path, clock=lambda: START)
         types |= {record.type for index in range(1, engine.log.next_index) if (record := engine.log.read(index))}
         engine.log.abandon()

@@ -14,11 +14,9 @@ from flo.errors import BadRequest, NotFound
 from flo.proto.lineprotocol import parse_point
 from flo.proto.shapes import NUMBERS
 from flo.series import parse_tags
-from flo.store.timeseries import Measurement
 
 HOUR_MS = 3_600_000
 CURSOR_MARK = b"t"
-TAGS_SHOWN = 100  # of a measurement, those with the most values
 
 _count = NUMBERS["u32"].pack
 
@@ -73,25 +71,14 @@ def _read(
 
 @handles("ts_list")
 def list_page(session: BinarySession, namespace: Namespace, name: bytes, _: bytes, options: Options) -> Result:
-    store = namespace.timeseries.store
+    part = namespace.timeseries
     if name:
-        found = store.measurements.get(text_of(name, "measurement"))
-        if found is None or not found.exists:
+        found = part.describe(text_of(name, "measurement"))
+        if found is None:
             raise NotFound("there is no measurement of this name")
-        return json_payload({"measurements": [_described(found)], "cursor": ""})
-    names, following = page("ts_list", options, [each.encode() for each in store.names()], CURSOR_MARK)
-    return json_payload({"measurements": [_described(store.measurements[each.decode()]) for each in names], "cursor": following})
-
-
-def _described(measurement: Measurement) -> dict[str, object]:
-    tags = sorted(((len(values), tag) for tag, values in measurement.by_tag.items()), key=lambda each: (-each[0], each[1]))[:TAGS_SHOWN]
-    return {
-        "name": measurement.name,
-        "series": len(measurement.series),
-        "fields": sorted(measurement.fields),
-        "tags": [{"name": tag, "values": count} for count, tag in tags],
-        "max_age_ms": measurement.max_age,
-    }
+        return json_payload({"measurements": [found], "cursor": ""})
+    names, following = page("ts_list", options, [each.encode() for each in part.names()], CURSOR_MARK)
+    return json_payload({"measurements": [part.describe(each.decode()) for each in names], "cursor": following})
 
 
 @handles("ts_create_measurement")
