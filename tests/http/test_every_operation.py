@@ -208,6 +208,7 @@ CALLS = (
 # Compared by their types: numbers of records, times, and what depends on them
 VARIES = {
     *("version", "seq", "id", "first", "last", "first_id", "last_id", "cursor", "hash", "time", "deadline", "idle_ms", "delivered_at"),
+    "oldest_at",
     "died_at",
 }
 
