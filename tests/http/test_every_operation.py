@@ -242,6 +242,7 @@ VARIES = {
         "delivered_at",
         "elapsed_ms",
     ),
+    "oldest_at",
     "died_at",
 }
 

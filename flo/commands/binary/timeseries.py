@@ -10,7 +10,7 @@ from flo.commands.runner import Job
 from flo.commands.timeseries import PRECISIONS, json_job, text_of, write_job
 from flo.engine import Namespace
 from flo.engine.timeseries_query import query_job, read_job
-from flo.errors import BadRequest, NotFound
+from flo.errors import BadRequest
 from flo.proto.lineprotocol import parse_point
 from flo.proto.shapes import NUMBERS
 from flo.series import parse_tags
@@ -74,9 +74,7 @@ def list_page(session: BinarySession, namespace: Namespace, name: bytes, _: byte
     part = namespace.timeseries
     if name:
         found = part.describe(text_of(name, "measurement"))
-        if found is None:
-            raise NotFound("there is no measurement of this name")
-        return json_payload({"measurements": [found], "cursor": ""})
+        return json_payload({"measurements": [found] if found is not None else [], "cursor": ""})
     names, following = page("ts_list", options, [each.encode() for each in part.names()], CURSOR_MARK)
     return json_payload({"measurements": [part.describe(each.decode()) for each in names], "cursor": following})
 
