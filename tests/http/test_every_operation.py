@@ -284,16 +284,17 @@ class OverRest(Side):
         """(the response, the answer as JSON or (body, headers), or the refusal)."""
         row = BY_NAME[do.operation]
         assert row.http is not None
-        method, _, path = row.http.route.partition(" ")
         options = {name: self.filled(value) for name, value in do.options.items()}
         key = self.filled(do.key)
+        route = row.http.bare if row.http.bare and not key else row.http.route
+        method, _, path = route.partition(" ")
         in_path = f"{{{row.value_parameter}}}" in path
         value = {row.value_parameter: do.value.decode()} if in_path else {}
         for word, text in {"ns": self.namespace, "key": key, **options, **value}.items():
             if f"{{{word}}}" in path:
                 path = path.replace(f"{{{word}}}", escaped(text.encode()))
                 options.pop(word, None)
-        if key and "{key}" not in row.http.route:
+        if key and "{key}" not in route:
             options[row.key_parameter] = key
         texts = {name: str(value).lower() if isinstance(value, bool) else value for name, value in options.items()}
         query = f"?{urlencode(texts)}" if texts else ""

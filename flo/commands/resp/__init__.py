@@ -15,6 +15,7 @@ TABLE = Modules(
     "flo.commands.resp.rows",
     "flo.commands.resp.streams",
     "flo.commands.resp.strings",
+    "flo.commands.resp.timeseries",
 )
 
 
