@@ -3,7 +3,7 @@
 from flo.commands.binary import load_handlers
 from flo.commands.modules import Modules
 
-PAGES = Modules(*(f"flo.commands.http.{name}" for name in ("session", "pages", "metrics", "websocket", "dashboard")))
+PAGES = Modules(*(f"flo.commands.http.{name}" for name in ("session", "pages", "metrics", "websocket", "dashboard", "influx")))
 
 
 def load_pages() -> None:

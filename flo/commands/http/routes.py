@@ -40,6 +40,7 @@ class Route(NamedTuple):
     value: Value | None = None  # takes the operation's value from the parameters, if it is not the body
     linked: bool = False  # people have links to the page: it is served when they come from another site
     common: Common = SAFE  # fields of every answer
+    influx: bool = False  # a door of InfluxDB: the secret may stand in the query, and Basic is asked for
 
 
 class Node:
@@ -88,6 +89,7 @@ class PageRow(NamedTuple):
     answers: Mapping[int, str] | None  # the media types by the status; empty where there is no body. None: OpenAPI leaves the page out
     linked: bool = False
     common: Common = SAFE
+    influx: bool = False
 
 
 PAGES: list[PageRow] = []
@@ -100,11 +102,12 @@ def page(
     answers: Mapping[int, str] | None = PLAIN_TEXT,
     linked: bool = False,
     common: Common = SAFE,
+    influx: bool = False,
 ) -> Callable[[Page], Page]:
     """Add a page. The arguments are fields of `PageRow`."""
 
     def add(function: Page) -> Page:
-        PAGES.append(PageRow(method, path, function, open, answers, linked, common))
+        PAGES.append(PageRow(method, path, function, open, answers, linked, common, influx))
         PAGES.sort(key=lambda row: row.path)  # in one order, whatever is imported first
         return function
 
@@ -125,7 +128,7 @@ def tree() -> Node:
                 node.simple[method] = routes[-1]
     for each in PAGES:
         root.grow(iter(each.path.split("/"))).routes.setdefault(each.method, []).append(
-            Route(None, None, each.function, each.open, linked=each.linked, common=each.common)
+            Route(None, None, each.function, each.open, linked=each.linked, common=each.common, influx=each.influx)
         )
     _place.cache_clear()
     return root

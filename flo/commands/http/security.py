@@ -10,7 +10,7 @@ from binascii import Error as Base64Error
 from contextlib import suppress
 
 from flo.commands.host import Host
-from flo.proto.http import HttpError, Request
+from flo.proto.http import HttpError, Request, split_query
 
 SAME_SITE = (b"same-origin", b"none")  # of Sec-Fetch-Site: the server's own page, or the user
 LOCAL = "localhost"
@@ -78,13 +78,14 @@ def cors(host: Host, request: Request) -> tuple[tuple[bytes, bytes], ...]:
 
 
 def secret_in(request: Request) -> bytes | None:
-    """The secret that a request brings: of Bearer, or the password of Basic; None if it brings none. Raises `HttpError`."""
+    """The secret that a request brings: of Bearer, of Token (as InfluxDB's clients have it), or the password of Basic; None if it brings
+    none. Raises `HttpError`."""
     given = request.headers.get(b"authorization")
     if given is None:
         return None
     scheme, _, rest = given.partition(b" ")
     rest = rest.strip(b" ")
-    if scheme.lower() == b"bearer":
+    if scheme.lower() in (b"bearer", b"token"):
         return rest
     if scheme.lower() == b"basic":
         try:
@@ -92,6 +93,12 @@ def secret_in(request: Request) -> bytes | None:
         except (Base64Error, ValueError):
             raise HttpError(400, "the Authorization is no base64 behind Basic") from None
     raise HttpError(401, "the Authorization is neither Bearer nor Basic; send `Authorization: Bearer SECRET`")
+
+
+def secret_in_query(request: Request) -> bytes | None:
+    """The secret as InfluxDB 1's clients may send it: the parameter `p`. Raises `HttpError`."""
+    given = split_query(request.query).get(b"p")
+    return given[-1] if given else None
 
 
 def _own_names(host: Host) -> tuple[str, ...]:

@@ -27,7 +27,7 @@ from flo.commands.http.answers import (
     with_status,
 )
 from flo.commands.http.convert import HEADER_OPTIONS, SLICE_BYTES, TYPE_JSON, answer_in_slices, name64, request_of
-from flo.commands.http.security import SAFE, Common, check_host, check_origin, cors, secret_in
+from flo.commands.http.security import SAFE, Common, check_host, check_origin, cors, secret_in, secret_in_query
 from flo.commands.runner import WAITING, Call, Decoded, Job, Later, Reply, Session
 from flo.commands.secret import forbidden, judge
 from flo.errors import BadRequest, Overloaded, Refusal
@@ -122,7 +122,7 @@ class HttpSession(Session):
 
     def _body_limit(self, request: Request) -> int:
         """How long the body of a request may be: whoever owes the secret sends little."""
-        given = request.headers.get(b"authorization", b"")
+        given = request.headers.get(b"authorization", b"") or b"p=" in request.query
         allowed = self.authenticated or (given and self._may_be_right(request))
         return REQUEST_BYTES_MAX if allowed else UNAUTHENTICATED_BYTES_MAX
 
@@ -130,7 +130,7 @@ class HttpSession(Session):
         """Whether a request brings a secret. Nothing is counted: the request is judged when it is whole."""
         from hmac import compare_digest  # not at every start: it loads OpenSSL
 
-        given, host = secret_in(request), self.host
+        given, host = secret_in(request) or secret_in_query(request), self.host
         right = [given is not None and each is not None and compare_digest(given, each) for each in (host.secret, host.read_secret)]
         return any(right)  # both are compared, so that the time does not tell which one it was
 
@@ -168,7 +168,7 @@ class HttpSession(Session):
         first = found[0]
         if not first.open:
             if host.secret is not None:
-                self._judge(exchange)
+                self._judge(exchange, first.influx)
             if host.loading:
                 raise HttpRefusal(503, host.progress.sentence(), fields=RETRY_AFTER)
         if first.page is not None:
@@ -224,8 +224,8 @@ class HttpSession(Session):
         space = 0 if row.plain else self.host.engine.namespace(namespace).hash
         exchange.inner = (row, 0, 0, space, key, value, options)
 
-    def _judge(self, exchange: Exchange) -> None:
-        """Refuse a request without the right secret."""
+    def _judge(self, exchange: Exchange, influx: bool) -> None:
+        """Refuse a request without the right secret. `influx`: see `Route`."""
         request, host = exchange.request, self.host
         from hmac import compare_digest
 
@@ -233,7 +233,9 @@ class HttpSession(Session):
         if self._right and compare_digest(given, self._right):
             return
         secret = secret_in(request)
-        challenge = ((b"WWW-Authenticate", b'Bearer realm="flo"'),)
+        if secret is None and influx:
+            secret = secret_in_query(request)
+        challenge = ((b"WWW-Authenticate", b'Basic realm="flo"' if influx else b'Bearer realm="flo"'),)
         if secret is None:
             raise HttpRefusal(401, "this server has a secret; send `Authorization: Bearer SECRET`", fields=challenge)
         refused, exchange.seconds, reads_only = judge(host, self.peer, secret)
@@ -241,7 +243,8 @@ class HttpSession(Session):
             raise HttpRefusal(429, str(refused), fields=RETRY_AFTER)
         if refused is not None:
             raise HttpRefusal(401, "the secret is wrong", fields=challenge)
-        self._right = given
+        if given:
+            self._right = given
         self.authenticated, self.reads_only = True, reads_only
         self.note_settings()
         host.known(self.peer)
