@@ -33,10 +33,11 @@ def test_every_route_needs_the_secret_that_says_so(secured: FloProcess) -> None:
             for method, operation in methods.items():
                 answer = rest.ask(method.upper(), path.replace("{", "").replace("}", ""))
                 if operation.get("security") == []:
-                    assert answer.status == 200, path
+                    assert answer.status in (200, 204), path
                     continue
                 closed += 1
-                assert (answer.status, answer.headers["www-authenticate"]) == (401, 'Bearer realm="flo"'), path
+                scheme = "Basic" if path in ("/write", "/api/v2/write") else "Bearer"
+                assert (answer.status, answer.headers["www-authenticate"]) == (401, f'{scheme} realm="flo"'), path
                 assert "Authorization: Bearer SECRET" in answer.sentence and "401" in operation["responses"]
         assert closed > 50
         assert rest.ask("GET", "/api/v1/kv/default/keys", authorization=f"Bearer {SECRET}").json["items"] == []
