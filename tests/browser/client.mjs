@@ -138,6 +138,19 @@ async function server(ask) {
   has(await ask("kv_get", { key: "k", limit: 5 }), { error: "TypeError", message: "kv_get has no option limit; it has clip, wait, block, cas_version" });
 }
 
+async function series(ask) {
+  assert.deepEqual(await ask("ts_create_measurement", { key: "cpu", max_age: 1_000_000_000 }), undefined);
+  assert.deepEqual(await ask("ts_write", { key: "cpu", value: "1.5", tags: "host=a", timestamp: 1_700_000_000_000 }), { points: 1 });
+  assert.deepEqual(await ask("ts_write_batch", { value: "cpu,host=b value=2 1700000001", precision: 3 }), { points: 1 });
+  has(await ask("ts_write_batch", { value: "cpu" }), { status: 2 });
+  const read = await ask("ts_read", { key: "cpu", from: 1_699_999_999_000, to: 1_700_000_002_000 });
+  assert.deepEqual(read.series.map((each) => [each.tags.host, each.points]), [["a", [[1_700_000_000_000, 1.5]]], ["b", [[1_700_000_001_000, 2]]]]);
+  const query = await ask("ts_query", { value: "cpu[1699999999000..1700000002000] | group_by() | avg()" });
+  assert.equal(query.series[0].points[0][1], 1.75);
+  has((await ask("ts_list")).measurements[0], { name: "cpu", series: 2 });
+  assert.deepEqual(await ask("ts_delete", { key: "cpu" }), { series: 2 });
+}
+
 /** A request that waits is rejected with its connection; the client connects again, and what is asked then is answered. */
 async function lost(ask, page, resp) {
   await page.evaluate(() => {
@@ -187,6 +200,7 @@ await scenario(async ({ base, open }) => {
   await keys(ask);
   await queues(ask);
   await streams(ask, resp);
+  await series(ask);
   await server(ask);
   await lost(ask, page, resp);
   called.delete("fieldsOfLast");
