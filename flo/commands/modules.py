@@ -3,6 +3,7 @@
 Importing the handlers takes a fifth of a start, and the first client needs only one of them.
 """
 
+import gc
 from importlib import import_module
 
 
@@ -17,6 +18,7 @@ class Modules:
         if self._names:
             import_module(self._names[0])
             del self._names[0]  # after the import: one that failed, for example without a free descriptor, is tried again
+            gc.collect(0)  # some modules leave cycles (datetime does), and a server has turned the collector off: what is new, below a ms
         return bool(self._names)
 
     def load(self) -> None:

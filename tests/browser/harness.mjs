@@ -76,7 +76,10 @@ function watch(page, host) {
     else if (message.type() === "error" && !url.endsWith("/favicon.ico")) note("console", url ? `${text} (${url})` : text);
   });
   page.on("pageerror", (error) => note("page error", error.stack ?? error.message));
-  page.on("requestfailed", (request) => note("failed request", `${request.method()} ${request.url()} ${request.failure()?.errorText}`));
+  page.on("requestfailed", (request) => {
+    const why = request.failure()?.errorText;
+    if (why !== "net::ERR_ABORTED") note("failed request", `${request.method()} ${request.url()} ${why}`); // aborted: the page was left meanwhile
+  });
   page.on("request", (request) => foreign(request.url()) && note("foreign request", request.url()));
   page.on("websocket", (socket) => foreign(socket.url()) && note("foreign request", socket.url()));
   return () => {
