@@ -27,6 +27,7 @@ def reference() -> float:
 
 
 STALL_MS_MAX = round(20 * max(1.0, reference() / REFERENCE_SECONDS))  # a machine that is slower now has as much more
+TRIES = 10  # of a request; on a machine that others use as well, some turns are longer than its work
 CHUNK = 10_000
 
 
@@ -100,12 +101,12 @@ def test_a_prefix_scan_costs_what_it_returns(loaded: FloProcess, tmp_path: Path)
 def test_nobody_waits_long_for_one_request(loaded: FloProcess, request_: tuple[str, ...]) -> None:
     with loaded.connect(60) as client:
         client.command("CONFIG", "SET", "latency-monitor-threshold", "1")
-        worst = []
-        for _ in range(3):
+        worst: list[int] = []
+        while len(worst) < TRIES and min(worst, default=STALL_MS_MAX + 1) > STALL_MS_MAX:
             client.command("LATENCY", "RESET")
             client.command(*request_)
             worst.append(longest_tick(client))
-        # the least of three: what the machine adds by taking the processor away is not the operation's
+        # the least of them: what the machine adds by taking the processor away is not the operation's
         assert min(worst) <= STALL_MS_MAX, f"turns of {worst} ms"
 
 
