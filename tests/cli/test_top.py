@@ -118,8 +118,9 @@ class Terminal:
         self.before = termios.tcgetattr(self.slave)
         self.shown = b""
         self.process = subprocess.Popen(
-            command(server, *words), stdin=self.slave, stdout=self.slave, stderr=subprocess.STDOUT, cwd=ROOT, start_new_session=True
-        )
+            command(server, *words), stdin=self.slave, stdout=self.slave, stderr=subprocess.STDOUT, cwd=ROOT, start_new_session=True,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a background job ignores it, and so would its child
+        )  # fmt: skip
 
     def read(self) -> str:
         """All that it has shown."""
