@@ -27,7 +27,8 @@ TEXT = ("utf-8", "surrogateescape")  # how names are encoded
 Tags = tuple[tuple[str, str], ...]  # in order of their names, which differ
 
 # By tracemalloc, over 100,000 series with three tags
-SERIES_BYTES = 1000  # without its names
+SERIES_BYTES = 1200  # without its names
+OPEN_SERIES_BYTES = 400  # more for a series with open points: its two arrays, its place among the open ones
 NAME_BYTES = 2  # for each byte of a series' key, which has its names once more
 OPEN_BYTES = 18  # a point: eight bytes in each of two arrays, which grow ahead
 CHUNK_BYTES = 300
@@ -119,6 +120,7 @@ class TimeSeriesStore:
         return (
             SERIES_BYTES * len(self.by_id)
             + self._name_bytes
+            + OPEN_SERIES_BYTES * len(self.open)
             + OPEN_BYTES * self.open_points
             + CHUNK_BYTES * self.chunks
             + MEASUREMENT_BYTES * len(self.measurements)
