@@ -28,7 +28,8 @@ STEPS = (
     *(unit * count for unit in (1, 10, 100) for count in (1, 2, 5)),
     *(unit * count for unit in (SECOND, MINUTE) for count in (1, 2, 5, 10, 15, 30)),
     *(HOUR * count for count in (1, 2, 3, 6, 12)),
-    *(DAY * count for count in (1, 2, 7, 14, 28, 91, 182, 364)),
+    *(DAY * count for count in (1, 2, 7, 14, 28, 91, 182)),
+    *(DAY * 365 * count * 10**power for power in range(10) for count in (1, 2, 5)),  # the last one is longer than any two times are apart
 )
 TIME_FORMS = ((DAY * 28, 0, 10), (DAY, 5, 10), (MINUTE, 11, 16), (SECOND, 11, 19), (1, 11, 23))  # the part of a time shown from a step on
 
@@ -106,8 +107,7 @@ def value_texts(ticks: list[float]) -> list[str]:
 
 def time_step(start: int, end: int, columns: int) -> tuple[int, int, int]:
     """The distance of the ticks between two times, in ms, and the part of RFC 3339 that they show."""
-    step = STEPS[0]
-    for step in (*STEPS, *(STEPS[-1] * 10**power for power in range(1, 16))):
+    for step in STEPS:
         first, last = next((first, last) for least, first, last in TIME_FORMS if step >= least)
         if (end - start) / step * (last - first + 2) <= columns:
             break

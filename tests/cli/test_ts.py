@@ -1,5 +1,6 @@
 """`flo ts`: points in and out, files of line protocol and how far they came, charts, and settings."""
 
+import argparse
 import contextlib
 import csv
 import io
@@ -11,6 +12,7 @@ import signal
 import subprocess
 import sys
 import termios
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ from typing import Any
 import pytest
 
 from flo.cli.load import BATCH_BYTES, BATCH_FIELDS, progress_line
+from flo.cli.remote import time_argument
 from flo.client import Client
 from tests.cli.test_terminals import EVIL
 from tests.support.processes import ROOT, FloProcess, wait_until
@@ -162,6 +165,31 @@ def test_wrong_usage_exits_2(server: FloProcess) -> None:
         (("retention", "m", "30"), "'30' is not an age"),
     ):
         assert why in run(server, *given, status=2)[1], given
+
+
+@pytest.mark.parametrize(
+    ("text", "ms"),
+    [
+        ("0", 0),
+        ("-5", -5),
+        ("1700000000000", START),
+        ("2023-11-14T22:13:20Z", START),
+        ("2023-11-14T22:13:20", START),
+        ("2023-11-14 23:13:20.0015+01:00", START + 1),
+        ("2023-11-14", START - START % 86_400_000),
+        ("1969-12-31T23:59:59.9995Z", -1),
+    ],
+)
+def test_times_of_arguments(text: str, ms: int) -> None:
+    assert time_argument(text) == ms
+
+
+def test_times_before_now() -> None:
+    for text, ago in (("now", 0), ("500ms", 500), ("15m", 900_000), ("2w", 1_209_600_000)):
+        assert 0 <= time.time() * 1000 - ago - time_argument(text) < 5000
+    for text in ("", "5 minutes", "-15m", "tomorrow", "2024-13-01", "1.5", "99999999999999999999", "\u0665\u0665:00"):
+        with pytest.raises(argparse.ArgumentTypeError, match="is not a"):
+            time_argument(text)
 
 
 # -- files -----------------------------------------------------------------------------------------
