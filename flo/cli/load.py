@@ -52,11 +52,11 @@ def load(client: "Client", args: argparse.Namespace, precision: int) -> int:
             progress.clear()
             lines, points = lines + e.before, points + e.points
             status = fail(f"line {lines + 1}, {e}")
-            warn(_told(args, lines, points, f"are written; mend line {lines + 1}, then go on with it"))
+            warn(_told(args, lines, points, "written", f"mend line {lines + 1}, then go on with it"))
             return status
         except BaseException:
             progress.clear()
-            warn(_told(args, lines, points, "were acknowledged; go on behind them"))
+            warn(_told(args, lines, points, "acknowledged", "go on behind them"))
             raise
     print_facts(args, {"points": points, "lines": lines}, points, f"wrote {{}} points, from {counted(lines, 'lines')}.")
     return 0
@@ -87,12 +87,12 @@ def _send(client: "Client", batch: bytes, precision: int) -> int:
     raise _BadLine(bad[2], before, points)
 
 
-def _told(args: argparse.Namespace, lines: int, points: int, state: str) -> str:
+def _told(args: argparse.Namespace, lines: int, points: int, state: str, remedy: str) -> str:
     """How far the file is written, and how to write the rest."""
     rest = "" if args.file == "-" else f": tail -n +{lines + 1} {quote(line(argument(args.file)))} | flo ts write --file -"
     if args.precision and rest:
         rest += f" --precision {args.precision}"
-    return f"{counted(lines, 'lines')} with {counted(points, 'points')} {state}{rest}"
+    return f"{state}: {counted(lines, 'lines')} with {counted(points, 'points')}; {remedy}{rest}"
 
 
 def _size(file: BinaryIO) -> int:

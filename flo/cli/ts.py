@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 from flo.cli.output import duration_text, fail, json_bytes, line, name_text, print_json, say, warn
 from flo.cli.remote import argument, command, time_argument
 from flo.cli.rows import add_rows, ask, print_facts
+from flo.limits import READ_POINTS_MAX
+from flo.operations.timeseries import READ_POINTS
 
 if TYPE_CHECKING:
     from flo.client import Client
@@ -85,39 +87,52 @@ def write_points(client: "Client", args: argparse.Namespace) -> int:
 
 
 def read(client: "Client", args: argparse.Namespace) -> int:
-    """Print the points of a measurement."""
-    return _show(client, args, "ts_read")
+    """Print the points of a measurement; says on standard error if there may be more than the limit."""
+    if wrong := _two_forms(args):
+        return wrong
+    answer = ask(client, args, "ts_read")
+    _show(args, answer)
+    limit = args.limit or READ_POINTS
+    if args.format == "text" and any(len(series["points"]) == limit for series in answer["series"]):
+        warn(f"(there may be more: these are the first {limit} of each series; --limit takes up to {READ_POINTS_MAX})")
+    return 0
 
 
 def query(client: "Client", args: argparse.Namespace) -> int:
     """Print the answer to a query. The refusal of a query shows it, with a caret below the column."""
     from flo.errors import BadRequest
 
+    if wrong := _two_forms(args):
+        return wrong
     try:
-        return _show(client, args, "ts_query")
+        _show(args, ask(client, args, "ts_query"))
     except BadRequest as e:
         first, *rest = str(e).split("\n")
         status = fail(first)
         for text in rest:
             warn(text)
         return status
+    return 0
 
 
-def _show(client: "Client", args: argparse.Namespace, operation: str) -> int:
+def _two_forms(args: argparse.Namespace) -> int:
+    """Refuse two forms of output at once; 0 if there is one."""
     if args.format != "text" and (args.csv or args.plot):
         return fail(f"give --{'csv' if args.csv else 'plot'} or --format {args.format}, not both", 2)
-    answer = ask(client, args, operation)
+    return 0
+
+
+def _show(args: argparse.Namespace, answer: dict[str, Any]) -> None:
     if args.plot and answer["series"]:
         from flo.cli.plot import print_chart
 
         print_chart(answer["series"])
-        return 0
+        return
     from flo.cli.points import print_points
 
     print_points(args, answer)
     if not answer["series"] and args.format == "text":
         warn("(there are no such points)")
-    return 0
 
 
 # -- measurements ----------------------------------------------------------------------------------

@@ -112,6 +112,16 @@ def test_points_are_written_and_read(server: FloProcess) -> None:
     assert len(run(server, "read", "now", "--from", "15m")[0].splitlines()) == 2
 
 
+def test_reading_says_that_there_may_be_more(server: FloProcess, client: Client) -> None:
+    client.timeseries.write_batch("".join(f"long v=1 {START + at}\n" for at in range(1200)), precision=2)
+    since = ("--from", str(START), "--to", str(START + 5000), "--csv")
+    out, err = run(server, "read", "long", *since)
+    assert len(out.splitlines()) == 1001
+    assert err == "(there may be more: these are the first 1000 of each series; --limit takes up to 100000)\n"
+    out, err = run(server, "read", "long", *since, "--limit", "1201")
+    assert (len(out.splitlines()), err) == (1201, "")
+
+
 def test_decimal_points_are_below_each_other(server: FloProcess, client: Client) -> None:
     client.timeseries.write_batch(
         "".join(f"aligned v={v} {START + at}\n" for at, v in enumerate(("1", "-20.25", "1e300", "0.5"))), precision=2
@@ -237,7 +247,7 @@ def test_a_bad_line_is_told_by_its_number_in_the_file(server: FloProcess, client
     out, err = run(server, "write", "--file", str(path), "--precision", "ms", status=1)
     problem, told = err.splitlines()
     assert problem.startswith(f"flo: line {bad}, column 8: expected a number, found a string")
-    assert told.startswith(f"{bad - 1} lines with {bad - 1} points are written; mend line {bad}, then go on with it: tail -n +{bad} ")
+    assert told.startswith(f"written: {bad - 1} lines with {bad - 1} points; mend line {bad}, then go on with it: tail -n +{bad} ")
     assert out == "" and written(client) == bad - 1, "each line before it, and none behind it"
     path.write_bytes(path.read_bytes().replace(b'v="text"', b"v=1 1"))
     command = told.partition("go on with it: ")[2].replace("flo ts", f"{sys.executable} -m flo --port {server.port} ts")
@@ -249,27 +259,39 @@ def test_a_bad_line_is_told_by_its_number_in_the_file(server: FloProcess, client
 def test_the_first_line_may_be_the_bad_one(server: FloProcess) -> None:
     problem, told = run(server, "write", "--file", "-", stdin=b"nonsense\nfile v=1\n", status=1)[1].splitlines()
     assert problem.startswith("flo: line 1, column ")
-    assert told == "0 lines with 0 points are written; mend line 1, then go on with it"
+    assert told == "written: 0 lines with 0 points; mend line 1, then go on with it"
 
 
 @pytest.mark.usefixtures("empty")
-def test_lines_of_many_fields_stay_below_the_limit_of_points(server: FloProcess, client: Client) -> None:
+def test_lines_of_many_fields_stay_below_the_limit_of_points(server: FloProcess, client: Client, tmp_path: Path) -> None:
     names = ["".join(pair) for pair in product(ascii_letters, repeat=2)][
         :1900
     ]  # with names this short a batch of bytes has the most points
     line = b"file " + ",".join(f"{name}=1" for name in names).encode() + b" %d\n"
     data = b"".join(line % at for at in range(60))
     assert data[:BATCH_BYTES].count(b"=") > 50_000 > BATCH_FIELDS
-    assert run(server, "write", "--file", "-", "--precision", "ms", stdin=data)[0] == "wrote 114000 points, from 60 lines.\n"
+    (tmp_path / "points").write_bytes(data)
+    assert run(server, "write", "--file", str(tmp_path / "points"), "--precision", "ms")[0] == "wrote 114000 points, from 60 lines.\n"
     assert written(client) == 114_000
     client.timeseries.delete("file")
 
 
-def test_a_line_without_an_end_is_refused_and_does_not_fill_the_memory(server: FloProcess) -> None:
-    data = b"file v=1\n" + b"x" * (8 * BATCH_BYTES)
-    problem, told = run(server, "write", "--file", "-", stdin=data, status=1)[1].splitlines()
+def test_a_line_without_an_end_is_refused_before_it_fills_the_memory(server: FloProcess) -> None:
+    process = subprocess.Popen(words(server, "write", "--file", "-"), stdin=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT)
+    assert process.stdin is not None and process.stderr is not None
+    try:
+        with contextlib.suppress(BrokenPipeError):
+            process.stdin.write(b"file v=1\n" + b"x" * (8 * BATCH_BYTES))
+        assert process.wait(30) == 1, "though the line goes on"
+        problem, told = process.stderr.read().decode().splitlines()
+    finally:
+        process.kill()
+        process.wait()
+        with contextlib.suppress(BrokenPipeError):
+            process.stdin.close()
+        process.stderr.close()
     assert problem.startswith("flo: line 2, column 262145: the line is longer than 262144 bytes")
-    assert told.startswith("1 line with 1 point are written")
+    assert told.startswith("written: 1 line with 1 point; mend line 2")
 
 
 @contextlib.contextmanager
@@ -306,7 +328,7 @@ def test_a_pipe_is_written_as_it_comes_and_a_lost_server_is_told(tmp_path: Path)
         _, said = process.communicate(b"st=x v=1 1\n", timeout=30)
         assert process.returncode == 3
         told, problem = said.decode().splitlines()
-        assert re.fullmatch("[12]0 lines with [12]0 points were acknowledged; go on behind them", told)
+        assert re.fullmatch("acknowledged: [12]0 lines with [12]0 points; go on behind them", told)
         assert problem.startswith("flo: ")
 
 
@@ -315,7 +337,7 @@ def test_ctrl_c_tells_how_far_it_came(server: FloProcess, client: Client) -> Non
     with half_written(server, client) as process:
         process.send_signal(signal.SIGINT)
         assert process.stderr is not None
-        assert re.fullmatch(b"[12]0 lines with [12]0 points were acknowledged; go on behind them\n", process.stderr.read())
+        assert re.fullmatch(b"acknowledged: [12]0 lines with [12]0 points; go on behind them\n", process.stderr.read())
         assert process.wait(30) == 130
 
 
