@@ -432,6 +432,7 @@ def test_a_chart_elsewhere_is_without_colour(server: FloProcess, charted: str) -
     assert run(server, "query", "nothing", "--plot") == ("", "(there are no such points)\n")
 
 
+@pytest.mark.slow
 def test_names_move_no_cursor(server: FloProcess, client: Client) -> None:
     name = "".join(character for character in EVIL if character not in BARE or ord(character) > 0x7F).replace("\n", "")
     client.timeseries.write(name, f"{name}=1".replace(" ", ""), tags=f"{name}={name}", timestamp=START)
