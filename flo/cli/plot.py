@@ -21,6 +21,7 @@ ROWS_MOST, ROWS_LEAST = 20, 5
 COLUMNS_LEAST = 30
 GAP = 3.5  # usual distances between points, past which a line is not drawn through
 HUGE = 1e300  # values are cut there: differences of larger ones are infinite
+TINY = 1e-290  # values no further apart are drawn as equal: their distance divided by a step would not be a normal double
 BRAILLE = 0x2800
 DOTS = ((0x01, 0x08), (0x02, 0x10), (0x04, 0x20), (0x40, 0x80))  # of a braille cell, by row and column
 SECOND, MINUTE, HOUR, DAY = 1000, 60_000, 3_600_000, 86_400_000
@@ -84,8 +85,8 @@ def _look(lines: int) -> Look:
 def value_ticks(low: float, high: float, most: int) -> list[float]:
     """At most so many values, and at least 2, at equal distances of 1, 2 or 5 times a power of ten; the first and the last hold all others
     between them."""
-    if high - low <= max(abs(high), abs(low)) * 1e-12:
-        spare = abs(high) * 0.1 or 1.0
+    if high - low <= max(abs(high), abs(low)) * 1e-12 or high - low < TINY:
+        spare = abs(high) * 0.1 if abs(high) > TINY else 1.0
         low, high = low - spare, high + spare
     step = 10.0 ** floor(log10((high - low) / max(most - 1, 1)))
     for factor in (1, 2, 5, 10, 20, 50):

@@ -370,10 +370,10 @@ def test_measurements_are_listed_and_described(server: FloProcess, client: Clien
     for host in range(3):
         client.timeseries.write("listed", "usage=1,idle=2", tags=f"host={host},zone=eu")
     assert run(server, "ls", "listed")[0].splitlines() == [
-        "name      listed",
-        "series    6",
-        "fields    idle, usage",
-        "tags      host (3), zone (1)",
+        "name        listed",
+        "series      6",
+        "fields      idle, usage",
+        "tags        host (3), zone (1)",
         "kept        for ever",
     ]
     assert "listed                           6 series  fields idle, usage  tags host (3), zone (1)  kept for ever" in run(server, "ls")[0]
