@@ -38,7 +38,7 @@ const short = new Intl.NumberFormat("en-US", { maximumSignificantDigits: 4, nota
 /** A value for people: six digits, and a power of ten where it is very small or large. */
 export const valueText = (value) => (value !== 0 && (Math.abs(value) < 1e-4 || Math.abs(value) >= 1e12) ? value.toExponential(4) : exact.format(value));
 
-/** How the series number `at` looks: the line and mark of its key. */
+/** The line and mark that stand for a series of the look `at`. */
 export function keyOf(at) {
   const key = s("svg", { viewBox: "0 0 28 12", class: `key series-${(at % COLOURS) + 1}`, "aria-hidden": "true" });
   key.append(s("path", { d: "M0,6H28", "stroke-dasharray": dashOf(at) }), s("path", { class: "marks", d: MARKS[at % MARKS.length](14, 6) }));
@@ -65,7 +65,7 @@ function usualStep(points) {
 }
 
 /**
- * `set({ series, from, to })` draws `series`, [{ name, points: [[ms, value], …] }, …], in order of time. `zoom(from, to)` is called for a range
+ * `set({ series, from, to })` draws `series`, [{ name, at, points: [[ms, value], …] }, …], in order of time; `at` is the number of its look. `zoom(from, to)` is called for a range
  * that was marked, `back()` for a double click or Escape. `element` is to be put into the page.
  */
 export class RangeChart extends Lines {
@@ -181,7 +181,7 @@ export class RangeChart extends Lines {
     if (this.drag) return;
     this.given = given;
     const { series, from, to } = given;
-    const shown = series.map((each, at) => ({ ...each, at })).filter((each) => !this.hidden.has(each.name));
+    const shown = series.filter((each) => !this.hidden.has(each.name));
     const [low, high] = this._scale(shown);
     this.x = (ms) => LEFT + ((ms - from) / Math.max(to - from, 1)) * (this.width - LEFT - RIGHT);
     this.y = (value) => TOP + (1 - (value - low) / (high - low)) * (HEIGHT - TOP - BOTTOM);

@@ -59,10 +59,11 @@ export class AnswerView {
     this.about = h("p.soft", { role: "status" });
     this.body = h("div.stack");
     this.note = h("p", { hidden: true });
-    this.tools = h("div.row", copyButton(() => csvOf(this.answer), "Copy as CSV"), copyButton(() => JSON.stringify(this.answer), "Copy as JSON"), h("button.quiet", { type: "button", onclick: () => download(csvOf(this.answer), "points.csv") }, "Save CSV"));
-    this.drawing = h("div.chart", this.chart.element, this.legend);
+    this.tools = h("div.row", copyButton(() => csvOf(this.answer), "Copy as CSV"), copyButton(() => JSON.stringify(this.answer), "Copy as JSON"), h("button.quiet", { type: "button", onclick: () => download(csvOf(this.answer), "points.csv") }, "Download CSV"));
+    this.drawing = h("div.chart.stack", this.chart.element, this.legend);
     this.element = h("div.stack", this.about, this.note, this.body, this.tools);
     this.rows = ROWS;
+    this.looks = new Map(); // by the name of a series: it keeps its colour, also where its rank changes
     this.keys = null;
   }
 
@@ -81,12 +82,22 @@ export class AnswerView {
   }
 
   _drawChart(names, [from, to]) {
-    const series = this.answer.series.slice(0, SERIES_MOST).map((each, at) => ({ name: names[at], points: each.points[0][0] > each.points.at(-1)[0] ? [...each.points].reverse() : each.points }));
+    this._look(names.slice(0, SERIES_MOST));
+    const series = this.answer.series.slice(0, SERIES_MOST).map((each, at) => ({ name: names[at], at: this.looks.get(names[at]), points: each.points[0][0] > each.points.at(-1)[0] ? [...each.points].reverse() : each.points }));
     const first = Math.min(from, ...series.map((each) => each.points[0][0])); // a window begins before the range
     const last = Math.max(to, ...series.map((each) => each.points.at(-1)[0]));
     this.chart.set({ series, from: first, to: last });
     this._drawLegend(series);
     if (this.drawing.parentNode !== this.body) fill(this.body, this.drawing);
+  }
+
+  /** Give each name a look; those that are gone leave theirs. */
+  _look(names) {
+    const kept = new Map(names.filter((name) => this.looks.has(name)).map((name) => [name, this.looks.get(name)]));
+    const taken = new Set(kept.values());
+    const free = Array.from({ length: SERIES_MOST }, (_, at) => at).filter((at) => !taken.has(at));
+    for (const name of names) if (!kept.has(name)) kept.set(name, free.shift());
+    this.looks = kept;
   }
 
   _drawLegend(series) {
@@ -95,15 +106,15 @@ export class AnswerView {
       const total = values.reduce((sum, value) => sum + value, 0);
       return { last: values.at(-1), least: values.reduce((one, other) => Math.min(one, other)), most: values.reduce((one, other) => Math.max(one, other)), mean: total / values.length, points: values.length };
     });
-    const keys = JSON.stringify(series.map((each) => each.name));
+    const keys = JSON.stringify(series.map((each) => [each.name, each.at]));
     if (keys !== this.keys) {
       const one = series.length === 1;
-      const toggle = ({ name }, at) => (one ? [keyOf(at), h("bdi", name)] : h("button.quiet", { type: "button", "aria-pressed": "true", title: "Show or leave out", onclick: () => this._toggle(name, false) }, keyOf(at), h("bdi", name)));
+      const toggle = ({ name, at }) => (one ? [keyOf(at), h("bdi", name)] : h("button.quiet", { type: "button", "aria-pressed": "true", title: "Show or leave out", onclick: () => this._toggle(name, false) }, keyOf(at), h("bdi", name)));
       const only = ({ name }) => h("button.quiet", { type: "button", "aria-label": `Only ${name}`, title: "Show this one alone, or all again", onclick: () => this._toggle(name, true) }, "Only");
       const number = (title) => ({ title, class: "num", cell: () => null });
-      const columns = [{ title: "Series", class: "name", cell: ([each, at]) => toggle(each, at) }, ...["Last", "Least", "Mean", "Most", "Points"].map(number), ...(one ? [] : [{ title: "", cell: ([each]) => only(each) }])];
+      const columns = [{ title: "Series", class: "name", cell: toggle }, ...["Last", "Least", "Mean", "Most", "Points"].map(number), ...(one ? [] : [{ title: "Alone", cell: only }])];
       if (one) columns.at(-1).class = "num";
-      fill(this.legend, table("Series", columns, series.map((each, at) => [each, at])));
+      fill(this.legend, table("Series", columns, series));
       this.keys = keys;
     }
     [...this.legend.querySelectorAll("tbody tr")].forEach((row, at) => {

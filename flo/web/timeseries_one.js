@@ -10,7 +10,12 @@ import { attempt, confirm, count, dialog, done, duration, facts, field, fill, h,
 const LOAD_MS = 5000;
 const CHART_MS = 30_000;
 const DRAWN_SERIES = 500; // more are read only when a person asks: a query over 100,000 takes seconds
-const UNITS = [["d", 86_400], ["h", 3600], ["min", 60], ["s", 1]];
+const UNITS = [["d", 86_400, "days"], ["h", 3600, "hours"], ["m", 60, "minutes"], ["s", 1, "seconds"]]; // of the command line
+
+const unitOf = (seconds) => UNITS.find(([, each]) => seconds % each === 0);
+
+/** An age as the command line takes it. */
+const ageText = (seconds) => `${seconds / unitOf(seconds)[1]}${unitOf(seconds)[0]}`;
 
 /** The query for the first look at a measurement. */
 export function firstQuery(row, name) {
@@ -28,10 +33,10 @@ export function openMeasurement(view, name) {
   const toQuery = h("a.button", "Open in the query box");
   const about = h("p", { hidden: true });
   const answers = new AnswerView("The last hour", { zoom: (from, to) => (location.hash = link("timeseries", { tab: "query", q: query(), zoom: `${from}..${to}` })), back: () => {} });
-  const chart = h("section.card.stack", { "aria-label": "The last hour" }, h("div.head", h("h2.grow", "The last hour"), h("label.row", "Field", chosen), toQuery), about, draw, answers.element);
+  const chart = h("section.card.stack", { "aria-label": "The last hour" }, h("div.head", h("h2", "The last hour"), h("span.grow"), h("label.row", "Field", chosen), toQuery), about, draw, answers.element);
   const missing = h("section.card", { hidden: true });
   answers.element.hidden = true;
-  fill(view.root, h("div.head", h("h2.grow", nameOf(name)), buttons), missing, known, chart);
+  fill(view.root, h("div.head", h("h2", nameOf(name)), h("span.grow"), buttons), missing, known, chart);
   let row = null;
   let drawn = null;
 
@@ -56,7 +61,7 @@ export function openMeasurement(view, name) {
     const tags = [
       { title: "Tag", class: "name", cell: (tag) => nameOf(tag.name, 80) },
       { title: "Values", class: "num", cell: (tag) => count(tag.values) },
-      { title: "", class: "text", cell: (tag) => [isWide(row, tag) && h("span.pill.warn", "makes the series many"), " "] },
+      { title: "Remark", class: "text", cell: (tag) => [isWide(row, tag) && h("span.pill.warn", "makes the series many"), " "] },
     ];
     const rules = row.downsample;
     fill(known,
@@ -99,15 +104,15 @@ export function openMeasurement(view, name) {
 
   function keep() {
     const before = Math.round(row.max_age_ms / 1000);
-    const unit = UNITS.find(([, each]) => before % each === 0) ?? UNITS.at(-1);
+    const unit = unitOf(before);
     const number = h("input", { type: "number", min: "0", step: "1", required: true, value: String(before / unit[1]) });
-    const units = h("select", { "aria-label": "Unit" }, UNITS.map(([text, each]) => h("option", { value: String(each) }, { d: "days", h: "hours", min: "minutes", s: "seconds" }[text])));
-    units.value = String(before ? unit[1] : 86_400);
+    const units = h("select", { "aria-label": "Unit" }, UNITS.map(([, each, words]) => h("option", { value: String(each) }, words)));
+    units.value = String(unit[1]);
     const submit = async () => {
       const seconds = Number(number.value) * Number(units.value);
       await setAge(seconds);
       const text = seconds ? `Points of ${name} are kept for ${duration(seconds * 1000)}.` : `Points of ${name} are kept for ever.`;
-      done(text, { command: tsLine(view, "retention", [], name, seconds ? `${seconds}s` : "none"), undo: () => setAge(before) });
+      done(text, { command: tsLine(view, "retention", [], name, seconds ? ageText(seconds) : "none"), undo: () => setAge(before) });
     };
     const text = h("p", "Points that are older are dropped, and cannot be brought back. 0 keeps them for ever.");
     return dialog({ title: "How long points are kept", children: [text, h("div.row", field("Keep for", number), units)], submit });

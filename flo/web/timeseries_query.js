@@ -6,14 +6,17 @@ import { FloError } from "./flo.js";
 import { AnswerView } from "./timeseries_answer.js";
 import { complete } from "./timeseries_complete.js";
 import { endsOf, rangeOf, withRange } from "./timeseries_floql.js";
-import { queryCurl, tsLine } from "./timeseries_read.js";
-import { attempt, copyable, field, fill, h, link, when } from "./ui.js";
+import { lessons } from "./timeseries_list.js";
+import { firstQuery } from "./timeseries_one.js";
+import { page, queryCurl, tsLine } from "./timeseries_read.js";
+import { attempt, copyable, fill, h, link, when } from "./ui.js";
 
 const RANGES = ["15m", "1h", "6h", "24h", "7d"];
 const RANGE_WORDS = { "15m": "Last 15 minutes", "1h": "Last hour", "6h": "Last 6 hours", "24h": "Last 24 hours", "7d": "Last 7 days" };
 const LIVE = [5, 10, 30]; // seconds
 const STORE = "flo-queries"; // in this tab's storage
 const KEPT = 50; // queries
+const SUGGESTED = 8; // measurements
 const ZOOM_LEAST = 10; // ms
 
 export function openQuery(view) {
@@ -33,8 +36,9 @@ export function openQuery(view) {
   const result = h("section.card.stack", { "aria-label": "Answer", hidden: true }, h("div.head", tabs, h("span.grow"), zoomed), answers.element);
   const commands = h("div.stack");
   const more = h("details", { hidden: true }, h("summary", "The same by command line"), commands);
+  const begin = h("div", { hidden: true });
   const past = h("details", h("summary", "Asked before in this tab"), h("ul.plain"));
-  fill(view.root, h("section.card.stack", form, refusal, status), result, more, past);
+  fill(view.root, h("section.card.stack", form, refusal, status), result, begin, more, past);
 
   let shown = null; // what the address had when it was drawn: query, zoom, live
   let zooms = []; // those before the one in the address
@@ -183,6 +187,16 @@ export function openQuery(view) {
     fill(past.lastChild, mine.map((each) => h("li", h("a.mono", { href: link("timeseries", { tab: "query", q: each.q }) }, each.q))));
   }
 
+  /** Where nothing was asked yet: queries to begin with. */
+  async function suggest() {
+    const { measurements } = await page(view, "", SUGGESTED);
+    if (view.ended || param("q")) return;
+    begin.hidden = false;
+    const rows = measurements.filter((row) => row.fields.length).map((row) => firstQuery(row, row.fields[0]));
+    const list = () => h("section.card", h("h2", "To begin with"), h("ul.plain", rows.map((q) => h("li", h("a.mono", { href: link("timeseries", { tab: "query", q }) }, q)))));
+    fill(begin, rows.length ? list() : lessons(view));
+  }
+
   function update() {
     const now = JSON.stringify(["q", "zoom", "live"].map(param));
     live.value = LIVE.includes(Number(param("live"))) ? param("live") : "";
@@ -193,7 +207,13 @@ export function openQuery(view) {
     if (query !== param("q") || marked !== param("zoom")) answers.chart.at = null;
     shown = now;
     drawRange();
+    begin.hidden = true;
     if (param("q")) start();
+    else {
+      ticking?.end();
+      result.hidden = more.hidden = refusal.hidden = true;
+      attempt(suggest);
+    }
     return undefined;
   }
 
