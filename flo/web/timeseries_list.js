@@ -146,6 +146,7 @@ export function openList(view) {
 
 /** What stands where there is nothing: how points come here. */
 export function lessons(view) {
-  const line = "cpu,host=web-1 usage=12.5";
-  return h("section.card.stack", emptyState("There are no measurements in this namespace. A point is a measurement, tags, fields and a time; the first one makes its measurement. Write one:", tsLine(view, "write", ["--tags", "host=web-1"], "cpu", "usage=12.5"), writeCurl(view, line)), h("div.empty", h("p", "Or let Telegraf write; this stands in its telegraf.conf (and ", h("code", "username"), " and ", h("code", "password"), ", if there is a secret):"), copyable(telegrafLines(view))), h("div.empty", h("a", { href: link("timeseries", { tab: "write" }) }, "Make a line by hand")));
+  const box = emptyState("There are no measurements in this namespace. A point is a measurement, tags, fields and a time; the first one makes its measurement. Write one:", tsLine(view, "write", ["--tags", "host=web-1"], "cpu", "usage=12.5"), writeCurl(view, "cpu,host=web-1 usage=12.5"));
+  box.append(h("p", "Or let Telegraf write; this stands in its telegraf.conf, with ", h("code", "username"), " and ", h("code", "password"), " if there is a secret:"), copyable(telegrafLines(view)), h("p", h("a", { href: link("timeseries", { tab: "write" }) }, "Make a line by hand")));
+  return h("section.card", box);
 }

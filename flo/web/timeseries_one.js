@@ -61,8 +61,9 @@ export function openMeasurement(view, name) {
     const tags = [
       { title: "Tag", class: "name", cell: (tag) => nameOf(tag.name, 80) },
       { title: "Values", class: "num", cell: (tag) => count(tag.values) },
-      { title: "Remark", class: "text", cell: (tag) => [isWide(row, tag) && h("span.pill.warn", "makes the series many"), " "] },
     ];
+    const wide = row.tags.some((tag) => isWide(row, tag));
+    if (wide) tags.push({ title: "Remark", class: "text", cell: (tag) => isWide(row, tag) && h("span.pill.warn", "makes the series many") });
     const rules = row.downsample;
     fill(known,
       facts(
@@ -71,7 +72,7 @@ export function openMeasurement(view, name) {
         ["Kept for", row.max_age_ms ? duration(row.max_age_ms) : h("span.soft", "ever")],
         rules ? ["Downsampled", h("span.mono", rules)] : null),
       row.tags.length ? table("Tags", tags, row.tags) : h("p.soft", "Its series have no tags."),
-      row.tags.some((tag) => isWide(row, tag)) && h("p", "A tag with a value for each request or user makes a series each time: about a kilobyte of memory each. Such a thing belongs into a field, or nowhere."));
+      wide && h("p", "A tag with a value for each request or user makes a series each time: about a kilobyte of memory each. Such a thing belongs into a field, or nowhere."));
     fill(chosen, row.fields.map((each) => h("option", { value: each }, each)));
     if (view.canWrite) fill(buttons, h("button", { type: "button", onclick: keep }, "Keep for…"), row.tags.length > 0 && h("button.danger", { type: "button", onclick: removeSome }, "Delete series…"), h("button.danger", { type: "button", onclick: removeAll }, "Delete…"));
     drawChoice();

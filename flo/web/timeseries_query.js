@@ -205,6 +205,7 @@ export function openQuery(view) {
     if (query !== param("q") || shown === null) box.value = param("q");
     if (!param("zoom")) zooms = [];
     if (query !== param("q") || marked !== param("zoom")) answers.chart.at = null;
+    if (query !== param("q")) answers.chart.hidden.clear();
     shown = now;
     drawRange();
     begin.hidden = true;

@@ -115,6 +115,7 @@ function linesForm(view) {
     const begin = box.value.split("\n").slice(0, place.number - 1).reduce((sum, line) => sum + line.length + 1, 0);
     box.focus();
     box.setSelectionRange(begin + place.at, begin + place.line.length);
+    box.scrollTop = (box.scrollHeight * (place.number - 1)) / box.value.split("\n").length - box.clientHeight / 2;
   }
 
   const same = tsLine(view, "write", ["--file", "-", "--precision", "ms"]);

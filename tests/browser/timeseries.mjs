@@ -159,6 +159,23 @@ async function answer(page) {
   await see(page, "flo ts query 'cpu{zone=eu}[6h] | field(usage) | avg(1m)'");
 }
 
+/** What the page understands of a query's text: where its range stands, and what may be written at its end. */
+async function text(page) {
+  const understood = await page.evaluate(async () => {
+    const { expected, quoted, rangeOf, withRange } = await import("./timeseries_floql.js");
+    const stages = (await import("./stages.js")).default;
+    const ranges = ["cpu", 'cpu{a="}[\\""} | avg()', "cpu{a=~[a-z],b!=c}[1h]|avg()", "~/a\\/b/{x=y} [5m..] | b", "cpu {a=b} | c", "| x", "cpu{a"].map((query) => [withRange(query, "5m"), rangeOf(query)]);
+    const places = ["", "cp", '"a b', "cpu ", "cpu{", "cpu{ho", "cpu{a=b, ", "cpu{host=we", "cpu{host=~we", "cpu[1", "cpu[1h] |", "cpu | av", "cpu | field(us", "cpu | percentile(9", "cpu | percentile(99, ", "cpu | group_by(a, r", "cpu | fill(", "cpu | math((value + 1) * 2) | ", "~/a|b/ | s", "cpu | alias("].map((query) => {
+      const place = expected(query, stages);
+      return place && `${place.kind} ${place.from} ${place.word}`;
+    });
+    return { ranges, places, names: ["a.b", "1a", 'a"b\\'].map(quoted) };
+  });
+  assert.deepEqual(understood.ranges, [["cpu[5m]", "1h"], ['cpu{a="}[\\""}[5m] | avg()', "1h"], ["cpu{a=~[a-z],b!=c}[5m]|avg()", "1h"], ["~/a\\/b/{x=y} [5m] | b", "5m.."], ["cpu {a=b}[5m] | c", "1h"], [null, null], [null, null]]);
+  assert.deepEqual(understood.places, ["measurement 0 ", "measurement 0 cp", "measurement 0 a b", null, "tag 4 ", "tag 4 ho", "tag 9 ", "value 9 we", null, "range 4 1", "stage 9 ", "stage 6 av", "field 12 us", null, "duration 21 ", "tag 18 r", "fill 11 ", "stage 30 ", "stage 9 s", null]);
+  assert.deepEqual(understood.names, ["a.b", '"1a"', '"a\\"b\\\\"']);
+}
+
 async function copies(page) {
   await page.context().grantPermissions(["clipboard-read", "clipboard-write"]);
   await page.getByLabel("FloQL").fill('"room, north"[1h] | field(celsius)');
@@ -239,6 +256,7 @@ await scenario(async ({ open, words: [part, ...words] }) => {
   const page = await open(PAGE);
   if (part === "write") return [await firstPoint(page), await manyLines(page, words[0])];
   if (part === "query") {
+    await text(page);
     await completion(page);
     await answer(page);
     return copies(page);
