@@ -225,7 +225,7 @@ export class RangeChart extends Lines {
   }
 
   _drawTimes(from, to) {
-    const room = Math.max(Math.floor((this.width - LEFT - RIGHT) / 100), 2);
+    const room = Math.max(Math.floor((this.width - LEFT - RIGHT) / 85), 3);
     const step = TIME_STEPS.find((each) => (to - from) / each <= room) ?? TIME_STEPS.at(-1);
     const zone = -new Date(to).getTimezoneOffset() * 60_000; // days begin where the person is
     for (let ms = Math.ceil((from + zone) / step) * step - zone; ms <= to; ms += step) {

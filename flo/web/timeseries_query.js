@@ -33,12 +33,12 @@ export function openQuery(view) {
   const zoomed = h("span.row", { hidden: true });
   const tabs = h("nav.tabs", { "aria-label": "Form of the answer" });
   const answers = new AnswerView("Answer", { zoom: zoomTo, back: zoomOut });
-  const result = h("section.card.stack", { "aria-label": "Answer", hidden: true }, h("div.head", tabs, h("span.grow"), zoomed), answers.element);
+  const result = h("section.card.stack", { "aria-label": "Answer", hidden: true }, h("div.head", tabs), answers.element);
   const commands = h("div.stack");
   const more = h("details", { hidden: true }, h("summary", "The same by command line"), commands);
   const begin = h("div", { hidden: true });
   const past = h("details", h("summary", "Asked before in this tab"), h("ul.plain"));
-  fill(view.root, h("section.card.stack", form, refusal, status), result, begin, more, past);
+  fill(view.root, h("section.card.stack", form, zoomed, refusal, status), result, begin, more, past);
 
   let shown = null; // what the address had when it was drawn: query, zoom, live
   let zooms = []; // those before the one in the address
@@ -111,9 +111,6 @@ export function openQuery(view) {
     const tab = (title, name) => h("a", { href: link("timeseries", { ...state, as: name }), "aria-current": as === (name ?? "") ? "page" : null }, title);
     if (tabs.dataset.drawn !== location.hash) fill(tabs, tab("Chart", null), tab("Table", "table"));
     tabs.dataset.drawn = location.hash;
-    const marked = param("zoom");
-    zoomed.hidden = !marked;
-    if (marked) fill(zoomed, h("span.soft", marked.split("..").map((ms) => when(Number(ms))).join(" to ")), h("button", { type: "button", onclick: zoomOut }, "Zoom out"));
     result.hidden = false;
     answers.set(answer, ends, as);
     fill(commands, copyable(tsLine(view, "query", [], text())), copyable(queryCurl(view, text())));
@@ -204,6 +201,8 @@ export function openQuery(view) {
     const [query, marked] = JSON.parse(shown ?? '["", ""]');
     if (query !== param("q") || shown === null) box.value = param("q");
     if (!param("zoom")) zooms = [];
+    zoomed.hidden = !param("zoom");
+    if (!zoomed.hidden) fill(zoomed, h("button", { type: "button", onclick: zoomOut }, "Zoom out"), h("span", "Only from ", param("zoom").split("..").map((ms) => when(Number(ms))).join(" to ")));
     if (query !== param("q") || marked !== param("zoom")) answers.chart.at = null;
     if (query !== param("q")) answers.chart.hidden.clear();
     shown = now;
