@@ -57,8 +57,9 @@ class TimeSeriesOperations(Operations):
         summary="Creates a measurement, or replaces its settings. The first point makes one without settings.",
         http=Http("PUT timeseries/{ns}/measurements/{key}"),
     )
-    def create_measurement(self, measurement: Text, *, max_age: int | None = None) -> None:
-        """Create a measurement, or replace its settings. Points older than `max_age` seconds are dropped; None or 0 for never."""
+    def create_measurement(self, measurement: Text, *, max_age: int | None = None, downsample: Text = b"") -> None:
+        """Create a measurement, or replace its settings. Points older than `max_age` seconds are dropped; None or 0 for never. `downsample`
+        are rules such as `1m:avg:30d,1h:max:0`: docs/timeseries.md."""
 
     @operation(
         "ts_read",
