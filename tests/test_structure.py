@@ -44,7 +44,8 @@ ARROWS = {
     "compactor": {"ual", "errors"},
     "control": {"errors"},
     "commands": {
-        *("series", "proto", "operations", "engine", "errors", "config", "session", "store", "ual", "waits", "operator_log", "websocket"),
+        *("series", "proto", "operations", "engine", "floql", "errors", "config", "session", "store", "ual", "waits", "operator_log"),
+        "websocket",
     },
     "server": {
         *(
