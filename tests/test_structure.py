@@ -22,6 +22,7 @@ ARROWS = {
     "forks": {"errors"},
     "given": {"errors"},
     "series": {"errors"},
+    "cron": {"errors"},
     "operations": {"proto", "errors", "given"},
     "calls": {"operations"},
     "client": {"proto", "operations", "errors", "calls", "given", "forks"},
