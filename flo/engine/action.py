@@ -1,0 +1,868 @@
+"""The actions of one namespace and their runs (SPEC section 3, "Actions and workers"); flo.engine.worker hands the runs out.
+
+A run's id is the index of its first record, in decimal. Each step is a record that holds all that is known of the run but what it was
+invoked with, which is in its first record:
+
+    invoked   action's container, u64 run; u8 priority, u64 not before, u16 lengths of labels, concurrency key, unique key and traceparent,
+              these, input
+    started   the same, on `invoked`; u32 attempt, u32 failures, i64 started at, i64 end of the lease, u16 lengths of worker and progress,
+              these, history
+    back      the same; u32 attempt, u32 failures, i64 started at, i64 not before, u16 lengths of concurrency key and unique key, these,
+              history. The keys are there if the run had ended
+    finished  the same; u8 kind, u32 attempt, u32 failures, i64 started at, i64 ended at, u16 length of worker, u32 length of history, these,
+              output or error
+    action    action's container, "a"; see `_ACTION`, labels, description
+    key       action's container, "i", idempotency key; u64 run, u64 until
+
+A **history** is the last attempts, the oldest first: u32 number, i64 started at, i64 ended at, u8 how, u16 lengths of worker and error, these.
+"""
+
+import json
+import struct
+from collections.abc import Callable, Generator, Sequence
+from heapq import heappop
+from typing import Any, ClassVar, NamedTuple
+
+from flo.engine.operation import operation
+from flo.engine.part import Database, Part
+from flo.engine.waiting import Watch, Watches
+from flo.engine.worker import Workers
+from flo.errors import BadRequest, Conflict, LogDamaged, NotFound
+from flo.limits import DEADLINE_MAX, NAME_BYTES_MAX, VALUE_BYTES_MAX
+from flo.store.action import (
+    CANCELLED,
+    COMPLETED,
+    DELAYED,
+    FAILED,
+    NAMES,
+    RUNNING,
+    SHOWN,
+    STARTS_MAX,
+    TIMED_OUT,
+    Action,
+    ActionStore,
+    Holding,
+    Label,
+    Line,
+    Settings,
+    kind_of,
+    last_of,
+    priority_of,
+    time_of,
+)
+from flo.ual.record import (
+    ACTION,
+    ACTION_GONE,
+    ACTION_KEY,
+    ACTION_KEY_GONE,
+    FAMILY_ACTION_SIDE,
+    FAMILY_RUN,
+    HEADER_BYTES,
+    RUN_BACK,
+    RUN_FINISHED,
+    RUN_GONE,
+    RUN_INVOKED,
+    RUN_STARTED,
+    U64,
+    Record,
+    container,
+    container_of,
+)
+
+KEY_BYTES_MAX = 256  # of a concurrency key and a unique key: SPEC section 2.2
+IDEMPOTENCY_BYTES_MAX = 32_000  # with an action's name of NAME_BYTES_MAX, an entity still fits its 65,535 bytes
+IDEMPOTENT_MS = 86_400_000
+LABELS_BYTES_MAX = 4096
+TRACEPARENT_BYTES_MAX = 1024  # W3C's have 55; later versions may be longer
+ERROR_KEPT = 1000  # bytes of an attempt's error in the history; the last error is kept whole
+ATTEMPTS_KEPT = 20
+BACK_OFF_MAX_MS = 3_600_000
+PRIORITY_MAX = 255
+STEP_BYTES = HEADER_BYTES + 500  # the record of a step, without its action's name, history and output
+DUE_SLICE = 100  # runs whose lease or delay has ended, in one slice: 30 us each
+KEPT_SLICE = 200  # finished runs forgotten in one slice: 10 us each
+LOOK_SLICE = 2000  # runs looked at in one slice of a list: 1 us each
+
+_INVOKED = struct.Struct("<BQHHHH")
+_STARTED = struct.Struct("<IIqqHH")
+_BACK = struct.Struct("<IIqqHH")
+_FINISHED = struct.Struct("<BIIqqHI")
+_ATTEMPT = struct.Struct("<IqqBHH")
+_ACTION = struct.Struct("<IQIIIII?qQI")  # version, timeout, retry delay, attempts, concurrency, starts, window, paused, created, since, labels
+_KEY = struct.Struct("<QQ")
+ACTION_MARK, KEY_MARK = b"a", b"i"
+HOW = ("completed", "failed", "timed_out", "released", "cancelled")
+ENDED, FAILURE, LAPSE, RELEASE, CANCEL = range(5)
+
+
+class First(NamedTuple):
+    """What a run was invoked with."""
+
+    action: bytes
+    created_at: int
+    labels: bytes
+    key: bytes
+    unique: bytes
+    traceparent: bytes
+    input: bytes
+
+
+class Attempt(NamedTuple):
+    """An attempt that has ended."""
+
+    number: int
+    started_at: int
+    ended_at: int
+    how: int
+    worker: bytes
+    error: bytes
+
+
+class Step(NamedTuple):
+    """What the latest record of a run says."""
+
+    attempt: int = 0
+    failures: int = 0
+    started_at: int = 0
+    worker: bytes = b""
+    progress: bytes = b""
+    history: bytes = b""
+    output: bytes = b""
+
+
+class Actions(Part):
+    """The actions of one namespace and their runs. Names, inputs and outputs are bytes (a program may give str, as UTF-8); times are Unix ms,
+    timeouts and delays ms."""
+
+    name = "actions"
+    types = frozenset(
+        (RUN_INVOKED, RUN_STARTED, RUN_BACK, RUN_FINISHED, RUN_GONE, ACTION, ACTION_GONE, ACTION_KEY, ACTION_KEY_GONE)
+    )
+    scopes = frozenset((FAMILY_RUN, FAMILY_ACTION_SIDE))
+    nouns: ClassVar = {
+        "actions": "Registered actions.",
+        "pending_runs": "Runs of actions that no worker executes.",
+        "running_runs": "Runs of actions that a worker executes.",
+        "finished_runs": "Runs of actions that have ended.",
+    }
+    container = "action"
+    measures: ClassVar = {
+        "runs": "Runs of the action that have not ended.",
+        "running_runs": "Runs of the action that a worker executes.",
+    }
+
+    def __init__(self, engine: Database, namespace: int) -> None:
+        super().__init__(engine, namespace)
+        self.store = ActionStore()
+        self.watches = Watches()
+        self.workers = Workers(self)
+
+    @property
+    def inner(self) -> Sequence[Part]:
+        """See `Part`."""
+        return (self.workers,)
+
+    # -- records -----------------------------------------------------------------------------------
+
+    def apply(self, index: int, record: Record) -> None:
+        """See `Part`."""
+        kind, state, store = record.type, record.state, self.store
+        head = container_of(record.entity)
+        name, rest = head[2:], record.entity[len(head) :]
+        if record.family == FAMILY_RUN:
+            seq = int(U64.unpack(rest)[0])
+            if kind == RUN_INVOKED:
+                priority, not_before, *sizes = _INVOKED.unpack_from(state)
+                labels, key, unique = _cut(state, _INVOKED.size, *sizes[:3])
+                store.invoke(index, name, priority, not_before, (labels, json.loads(labels)), key, unique)
+            elif kind == RUN_STARTED:
+                step, deadline = _started(state)
+                holding = Holding(step.worker, step.attempt, step.failures, step.started_at, step.progress, step.history)
+                store.start(index, seq, deadline, holding)
+            elif kind == RUN_BACK:
+                attempt, _, started_at, not_before, *sizes = _BACK.unpack_from(state)
+                key, unique = _cut(state, _BACK.size, *sizes)
+                store.back(index, seq, attempt, started_at, not_before, (key, unique))
+            elif kind == RUN_FINISHED:
+                how, attempt, _, started_at, finished_at, *_ = _FINISHED.unpack_from(state)
+                store.finish(index, seq, how, attempt, started_at, finished_at)
+            else:
+                store.remove(seq)
+        elif kind == ACTION:
+            version, *numbers, paused, created_at, since, size = _ACTION.unpack_from(state)
+            labels, description = state[_ACTION.size : _ACTION.size + size], state[_ACTION.size + size :]
+            store.configure(name, version, Settings(*numbers, labels, description), paused, created_at, since)
+        elif kind == ACTION_GONE:
+            store.unregister(name)
+        elif kind == ACTION_KEY:
+            store.remember(name, rest[1:], *_KEY.unpack(state))
+        else:
+            store.forget_key(name, rest[1:])
+
+    def apply_watermark(self, scope: bytes, below: int) -> None:
+        """See `Part`. None is written for one action."""
+
+    def write_step(self, kind: int, name: bytes, seq: int, state: bytes) -> None:
+        """Write a step of a run; an empty state: it is forgotten."""
+        leans, gone = ((seq,), False) if state else ((), True)
+        self.engine.write(Record(kind, self.namespace, self.engine.now, container(name) + U64.pack(seq), state, leans=leans, gone=gone))
+        self.engine.busy.add(self.namespace)
+
+    def _write_side(self, kind: int, name: bytes, mark: bytes, state: bytes, gone: bool = False) -> None:
+        self.engine.write(Record(kind, self.namespace, self.engine.now, container(name) + mark, state, gone=gone))
+        self.engine.busy.add(self.namespace)
+
+    # -- reading runs ------------------------------------------------------------------------------
+
+    def find(self, run: bytes) -> tuple[int, int]:
+        """(seq, state) of the run with this id. Raises `NotFound`."""
+        seq = int(run) if run.isdigit() and len(run) <= 20 else 0
+        state = self.store.state(seq)
+        if state is None or not self.store.line_of(state).action.registered or seq < self.store.line_of(state).action.since:
+            raise NotFound(f"there is no run {run[:64].decode('ascii', 'replace')!r}; it may be long over: see actions.keep_age")
+        return seq, state
+
+    def first(self, seq: int) -> First:
+        """What the run was invoked with. Raises `Damaged`."""
+        record = self._read(seq)
+        state = record.state
+        _, _, *sizes = _INVOKED.unpack_from(state)
+        labels, key, unique, traceparent, given = _cut(state, _INVOKED.size, *sizes, len(state))
+        return First(container_of(record.entity)[2:], record.time, labels, key, unique, traceparent, given)
+
+    def latest(self, state: int) -> Step:
+        """What the latest record of the run with this state says. Raises `Damaged`."""
+        record = self._read(last_of(state))
+        if record.type == RUN_STARTED:
+            return _started(record.state)[0]
+        if record.type == RUN_BACK:
+            attempt, failures, _, _, *sizes = _BACK.unpack_from(record.state)
+            return Step(attempt, failures, history=record.state[_BACK.size + sum(sizes) :])
+        if record.type == RUN_FINISHED:
+            _, attempt, failures, started_at, _, *sizes = _FINISHED.unpack_from(record.state)
+            worker, history, output = _cut(record.state, _FINISHED.size, *sizes, len(record.state))
+            return Step(attempt, failures, started_at, worker, b"", history, output)
+        return Step()
+
+    def _read(self, index: int) -> Record:
+        record = self.engine.log.read(index)
+        if record is None:
+            raise LogDamaged(f"record {index} of a run is missing from the log")
+        return record
+
+    # -- registering -------------------------------------------------------------------------------
+
+    def registered(self, name: bytes) -> Action:
+        """The action of that name. Raises `NotFound`."""
+        action = self.store.actions.get(name)
+        if action is None or not action.registered:
+            raise NotFound(f"there is no action {name[:100].decode('utf-8', 'replace')!r}; register it first")
+        return action
+
+    @operation
+    def register(
+        self,
+        name: bytes,
+        *,
+        timeout: int | None = None,
+        retry_delay: int | None = None,
+        max_attempts: int | None = None,
+        concurrency: int | None = None,
+        rate: tuple[int, int] | None = None,
+        labels: bytes = b"",
+        description: bytes = b"",
+    ) -> int:
+        """Register an action, or set all of one anew; returns its version, which grows where something differs. A pause stays."""
+        if not name or len(name) > NAME_BYTES_MAX:
+            raise BadRequest(f"the action's name is {len(name)} bytes; it is 1 to {NAME_BYTES_MAX}")
+        if timeout == 0 or (timeout or 0) > DEADLINE_MAX:
+            raise BadRequest(f"the timeout is {timeout} ms; it is 1 or more")
+        if concurrency == 0:
+            raise BadRequest("the concurrency is 0; it is 1 or more. `action pause` hands out nothing")
+        starts, window = rate or (0, 0)
+        if rate is not None and (not starts or not window or starts > STARTS_MAX):
+            raise BadRequest(f"the rate is {starts} starts in {window} ms; give 1 to {STARTS_MAX} starts, in 1 ms or more")
+        given = {"timeout": timeout, "retry_delay": retry_delay, "attempts": max_attempts, "concurrency": concurrency}
+        text = canonical(parse_labels(labels))
+        if len(description) > LABELS_BYTES_MAX:
+            raise BadRequest(f"the description is {len(description)} bytes; at most {LABELS_BYTES_MAX} are allowed")
+        chosen = {setting: value for setting, value in given.items() if value is not None}
+        settings = Settings(**chosen, starts=starts, window=window, labels=text, description=description)
+        action = self.store.actions.get(name)
+        known = action is not None and action.registered
+        if action is not None and known and action.settings == settings:
+            return action.version
+        self.admit_adds(STEP_BYTES + len(name) + len(text) + len(description))
+        version, paused, created_at, since = 1, False, self.engine.now, self.engine.log.next_index
+        if action is not None and known:
+            version, paused, created_at, since = action.version + 1, action.paused, action.created_at, action.since
+        self._configure(name, version, settings, paused, created_at, since)
+        self.workers.serve()
+        return version
+
+    def _configure(self, name: bytes, version: int, settings: Settings, paused: bool, created_at: int, since: int) -> None:
+        *numbers, labels, description = settings
+        state = _ACTION.pack(version, *numbers, paused, created_at, since, len(labels)) + labels + description
+        self._write_side(ACTION, name, ACTION_MARK, state)
+
+    @operation
+    def pause(self, name: bytes, paused: bool) -> None:
+        """Hand out no runs of the action, or hand them out again."""
+        action = self.registered(name)
+        if action.paused != paused:
+            self.admit_keeps(STEP_BYTES + len(name))
+            self._configure(name, action.version, action.settings, paused, action.created_at, action.since)
+            if not paused:
+                self.workers.look_again(action)
+
+    @operation
+    def delete(self, name: bytes) -> None:
+        """Delete an action with its finished runs. Raises `Conflict` if it has others."""
+        action = self.registered(name)
+        if action.live:
+            raise Conflict(f"the action has {action.live} runs that have not ended; cancel them, or let them end, first")
+        self.admit_frees(STEP_BYTES + len(name))
+        self._write_side(ACTION_GONE, name, ACTION_MARK, b"", gone=True)
+
+    # -- invoking ----------------------------------------------------------------------------------
+
+    @operation
+    def invoke(
+        self,
+        name: bytes,
+        input: bytes,
+        *,
+        priority: int = 0,
+        delay: int = 0,
+        idempotency_key: bytes = b"",
+        unique_key: bytes = b"",
+        concurrency_key: bytes = b"",
+        labels: bytes = b"",
+        traceparent: bytes = b"",
+    ) -> bytes:
+        """Invoke an action; returns the run's id."""
+        action = self.registered(name)
+        now = self.engine.now
+        if idempotency_key:
+            if len(idempotency_key) > IDEMPOTENCY_BYTES_MAX:
+                raise BadRequest(f"the idempotency key is {len(idempotency_key)} bytes; at most {IDEMPOTENCY_BYTES_MAX} are allowed")
+            known = action.idempotent.get(idempotency_key)
+            if known is not None and known[1] > now:
+                return b"%d" % known[0]
+        if unique_key:
+            seq = action.unique.get(unique_key)
+            if seq is not None:
+                return b"%d" % seq
+        self._check_invoke(input, priority, delay, unique_key, concurrency_key, traceparent)
+        text = action.settings.labels
+        if labels:
+            text = _added(text, labels)
+        not_before = now + delay if delay else 0
+        self.admit_adds(2 * STEP_BYTES + 2 * len(name) + len(text) + len(input) + len(idempotency_key))
+        seq = self.engine.log.next_index
+        sizes = len(text), len(concurrency_key), len(unique_key), len(traceparent)
+        state = b"".join((_INVOKED.pack(priority, not_before, *sizes), text, concurrency_key, unique_key, traceparent, input))
+        entity = container(name) + U64.pack(seq)
+        self.engine.write(Record(RUN_INVOKED, self.namespace, now, entity, state))
+        if not_before:
+            self.engine.busy.add(self.namespace)
+        if idempotency_key:
+            self._write_side(ACTION_KEY, name, KEY_MARK + idempotency_key, _KEY.pack(seq, now + IDEMPOTENT_MS))
+        self.workers.serve()
+        return b"%d" % seq
+
+    @staticmethod
+    def _check_invoke(given: bytes, priority: int, delay: int, unique_key: bytes, concurrency_key: bytes, traceparent: bytes) -> None:
+        if len(given) > VALUE_BYTES_MAX:
+            raise BadRequest(f"the input is {len(given)} bytes; at most {VALUE_BYTES_MAX} are allowed")
+        if not 0 <= priority <= PRIORITY_MAX:
+            raise BadRequest(f"the priority is {priority}; it is 0 to {PRIORITY_MAX}, and lower goes first")
+        if delay > DEADLINE_MAX:
+            raise BadRequest(f"the delay is {delay} ms; at most {DEADLINE_MAX} are allowed")
+        for what, key in (("unique", unique_key), ("concurrency", concurrency_key)):
+            if len(key) > KEY_BYTES_MAX:
+                raise BadRequest(f"the {what} key is {len(key)} bytes; at most {KEY_BYTES_MAX} are allowed")
+        if len(traceparent) > TRACEPARENT_BYTES_MAX or not traceparent.isascii():
+            raise BadRequest(f"the traceparent is {len(traceparent)} bytes; at most {TRACEPARENT_BYTES_MAX} of ASCII are allowed")
+
+    # -- ending runs -------------------------------------------------------------------------------
+
+    def finish(self, seq: int, state: int, kind: int, how: int, output: bytes) -> None:
+        """End a run that is not finished: it is COMPLETED and so on, and this is its output or error."""
+        name, now = self.store.line_of(state).action.name, self.engine.now
+        holding = self.store.running.get(seq)
+        if holding is not None:
+            attempt, failures, started_at, worker = holding.attempt, holding.failures, holding.started_at, holding.worker
+            failures += how in (FAILURE, LAPSE)
+            history = add_attempt(holding.history, Attempt(attempt, started_at, now, how, worker, b"" if how == ENDED else output))
+        else:
+            step = self.latest(state)
+            attempt, failures, started_at, worker, history = step.attempt, step.failures, 0, b"", step.history
+        self.admit_frees(STEP_BYTES + len(name) + len(history) + len(output))
+        packed = _FINISHED.pack(kind, attempt, failures, started_at, now, len(worker), len(history))
+        self.write_step(RUN_FINISHED, name, seq, b"".join((packed, worker, history, output)))
+        if self.watches and self.watches.change(b"%d" % seq):
+            self.engine.changed.add(self)
+
+    def give_back(self, seq: int, state: int, how: int, error: bytes, not_before: int) -> None:
+        """A run that is running is pending again; `not_before` 0 is at once."""
+        name, now, holding = self.store.line_of(state).action.name, self.engine.now, self.store.running[seq]
+        failures = holding.failures + (how in (FAILURE, LAPSE))
+        attempt = Attempt(holding.attempt, holding.started_at, now, how, holding.worker, error)
+        history = add_attempt(holding.history, attempt)
+        self.admit_frees(STEP_BYTES + len(name) + len(history))
+        packed = _BACK.pack(holding.attempt, failures, holding.started_at, not_before, 0, 0)
+        self.write_step(RUN_BACK, name, seq, packed + history)
+
+    def fail(self, seq: int, state: int, how: int, error: bytes, delay: int | None) -> int:
+        """A running run has failed; it is pending again after `delay` ms (None: its back-off), or ends if its failures are spent. Returns
+        what clients see of it."""
+        settings, holding = self.store.line_of(state).action.settings, self.store.running[seq]
+        failures = holding.failures + 1
+        if settings.attempts and failures >= settings.attempts:
+            kind = FAILED if how == FAILURE else TIMED_OUT
+            self.finish(seq, state, kind, how, error)
+            return SHOWN[kind]
+        wait = min(settings.retry_delay << min(failures - 1, 32), BACK_OFF_MAX_MS) if delay is None else delay
+        self.give_back(seq, state, how, error, self.engine.now + wait if wait else 0)
+        return 0
+
+    @operation
+    def cancel(self, run: bytes) -> None:
+        """Cancel a run. A cancelled run is cancelled again without complaint; raises `Conflict` for another that has ended."""
+        seq, state = self.find(run)
+        kind = kind_of(state)
+        if kind == CANCELLED:
+            return
+        if kind >= COMPLETED:
+            raise Conflict(f"the run has ended: it is {NAMES[SHOWN[kind]]}")
+        holding = self.store.running.get(seq)
+        self.finish(seq, state, CANCELLED, CANCEL, b"")
+        self.workers.freed(holding.worker if holding is not None else b"")
+
+    @operation
+    def retry(self, run: bytes) -> None:
+        """Make a finished run pending: its next attempt, with no failures. Raises `Conflict` if it has not ended, or if another run has its
+        unique key."""
+        seq, state = self.find(run)
+        if kind_of(state) < COMPLETED:
+            raise Conflict(f"the run is {NAMES[SHOWN[kind_of(state)]]}; only one that has ended can be retried")
+        if not self._revive(seq, state):
+            raise Conflict("another run with the same unique key has not ended")
+        self.workers.serve()
+
+    def _revive(self, seq: int, state: int) -> bool:
+        """Make a finished run pending, unless another one has its unique key."""
+        action, first, step = self.store.line_of(state).action, self.first(seq), self.latest(state)
+        if first.unique in action.unique:
+            return False
+        self.admit_adds(STEP_BYTES + len(action.name) + len(step.history) + len(first.key) + len(first.unique))
+        packed = _BACK.pack(step.attempt, 0, step.started_at, 0, len(first.key), len(first.unique))
+        self.write_step(RUN_BACK, action.name, seq, b"".join((packed, first.key, first.unique, step.history)))
+        return True
+
+    # -- looking -----------------------------------------------------------------------------------
+
+    def result(self, run: bytes) -> tuple[int, bytes]:
+        """What clients see of a run, and its output or error."""
+        _, state = self.find(run)
+        kind = kind_of(state)
+        return SHOWN[kind], self.latest(state).output if kind >= COMPLETED else b""
+
+    def watch(self, run: bytes, fire: Callable[[], int | None]) -> Watch:
+        """Call back when the run has ended, or is there no more."""
+        return self.watches.add([run], lambda _, ended: bool(ended), fire)
+
+    def notify(self, most: int) -> bool:
+        """See `Part`."""
+        return self.watches.notify(most, self._has_ended)
+
+    def _has_ended(self, run: bytes) -> bool:
+        state = self.store.state(int(run))
+        return state is None or kind_of(state) >= COMPLETED
+
+    def input(self, run: bytes) -> bytes:
+        """What the run was invoked with."""
+        return self.first(self.find(run)[0]).input
+
+    def status(self, run: bytes) -> dict[str, Any]:
+        """All that is known of a run."""
+        seq, state = self.find(run)
+        return self._shown(seq, state, whole=True)
+
+    def _shown(self, seq: int, state: int, whole: bool) -> dict[str, Any]:
+        kind, line = kind_of(state), self.store.line_of(state)
+        first, step = self.first(seq), self.latest(state)
+        ended = kind >= COMPLETED
+        attempts = attempts_in(step.history)
+        shown: dict[str, Any] = {
+            "run_id": str(seq),
+            "action": line.action.name,
+            "status": NAMES[SHOWN[kind]],
+            "attempt": step.attempt,
+            "failures": step.failures,
+            "max_attempts": line.action.settings.attempts,
+            "created_at": first.created_at,
+            "started_at": step.started_at or (attempts[-1].started_at if attempts else 0),
+            "finished_at": time_of(state) if ended else 0,
+            "not_before": time_of(state) if kind == DELAYED else 0,
+            "lease_until": time_of(state) if kind == RUNNING else 0,
+            "worker": step.worker,
+            "error": step.output[:ERROR_KEPT] if ended and kind != COMPLETED else (attempts[-1].error if attempts and not ended else b""),
+            "labels": dict(line.labels),
+            "priority": priority_of(state),
+            "progress": step.progress,
+            "traceparent": first.traceparent,
+        }
+        if whole:
+            shown["attempts"] = [
+                {
+                    "number": each.number,
+                    "worker": each.worker,
+                    "started_at": each.started_at,
+                    "ended_at": each.ended_at,
+                    "how": HOW[each.how],
+                    "error": each.error,
+                }
+                for each in attempts
+            ]
+        return shown
+
+    def runs_job(
+        self, name: bytes, shown: int | None, wanted: bytes, limit: int, before: int
+    ) -> Generator[None, None, tuple[list[dict[str, Any]], int]]:
+        """The runs of an action (empty: of all) in this state (None: in any) with these labels, whose seqs are lower than `before`, the
+        newest first; and the seq to go on before, 0 at the end. A job."""
+        actions = [self.registered(name)] if name else [each for each in self.store.actions.values() if each.registered]
+        found: list[int] = []
+        for seq in self.store.runs(shown, iter(actions), parse_labels(wanted), before):
+            found.append(seq)
+            if len(found) > limit:
+                break
+        rows: list[dict[str, Any]] = []
+        for number, seq in enumerate(found[:limit]):
+            if number % ROWS_SLICE == ROWS_SLICE - 1:
+                yield
+                self.check_namespace()
+            state = self.store.state(seq)
+            if state is not None:
+                rows.append(self._shown(seq, state, whole=False))
+        return rows, found[limit - 1] if len(found) > limit else 0
+
+    def names(self) -> list[bytes]:
+        """The registered actions, in order."""
+        return sorted(name for name, action in self.store.actions.items() if action.registered)
+
+    def describe(self, name: bytes) -> dict[str, Any]:
+        """An action for people."""
+        action = self.registered(name)
+        settings = action.settings
+        return {
+            "name": name,
+            "version": action.version,
+            "paused": action.paused,
+            "created_at": action.created_at,
+            "timeout_ms": settings.timeout,
+            "max_attempts": settings.attempts,
+            "retry_delay_ms": settings.retry_delay,
+            "concurrency": settings.concurrency,
+            "rate": {"starts": settings.starts, "ms": settings.window} if settings.starts else None,
+            "labels": json.loads(settings.labels),
+            "description": settings.description,
+            "runs": {state: action.count(number) for number, state in enumerate(NAMES)},
+            "delayed": self._delayed(action),
+            "started": action.started,
+            "done": action.done,
+            "failed": action.failed,
+            "workers": self.workers.count(name),
+        }
+
+    @staticmethod
+    def _delayed(action: Action) -> int:
+        """How many of its pending runs are not ready: delayed, or waiting for their concurrency key."""
+        return action.count(0) - sum(line.waiting for line in action.lines.values())
+
+    def retry_many_job(
+        self, name: bytes, shown: int, wanted: bytes, limit: int, cursor: tuple[int, int]
+    ) -> Generator[None, None, tuple[tuple[int, int], int]]:
+        """Retry the finished runs of an action in this state with these labels, up to `limit` looked at. `cursor` is (before which seq,
+        finished before which time), zeros to begin. Returns the next cursor, zeros at the end, and how many became pending. A job."""
+        if not SHOWN[FAILED] <= shown <= SHOWN[TIMED_OUT]:
+            raise BadRequest(f"the state is {shown}; give 3 for failed, 4 for cancelled or 5 for timed out")
+        before, until = cursor[0] or (1 << 63), cursor[1] or self.engine.now
+        action = self.registered(name)
+        found: list[int] = []
+        for seq in self.store.runs(shown, iter([action]), parse_labels(wanted), before):
+            found.append(seq)
+            if len(found) == limit:
+                break
+        count = 0
+        for number, seq in enumerate(found):
+            if number % ROWS_SLICE == ROWS_SLICE - 1:
+                yield
+                self.check_namespace()
+            state = self.store.state(seq)
+            if state is not None and SHOWN[kind_of(state)] == shown and time_of(state) <= until:
+                count += self._revive(seq, state)
+                self.workers.serve()
+        return ((found[-1], until) if len(found) == limit else (0, 0)), count
+
+    # -- time and background -----------------------------------------------------------------------
+
+    @property
+    def quiet(self) -> bool:
+        """See `Part`."""
+        return self.next_due() is None
+
+    def next_due(self) -> int | None:
+        """See `Part`."""
+        store = self.store
+        if store.doomed or store.doomed_lines or self._too_many():
+            return 0
+        times = [] if store.timers.next_due() is None else [store.timers.next_due() or 0]
+        if store.windows:
+            times.append(store.windows[0][0])
+        if store.finished:
+            state = store.state(store.finished[0])
+            times.append(time_of(state) + self.engine.settings.keep_age if state is not None and kind_of(state) >= COMPLETED else 0)
+        return min(times, default=None)
+
+    def _too_many(self) -> bool:
+        return sum(self.store.counts[COMPLETED:]) > self.engine.settings.keep_runs
+
+    def settle(self) -> None:
+        """Do the work that is due, before a read. A server does one slice here, and the rest in the next turns."""
+        while not self.store.timers.quiet(self.engine.now):
+            if not self.sweep() or self.engine.manual:
+                return
+
+    def sweep_slice(self) -> bool:
+        """See `Part`: a slice of what is due."""
+        more = self._sweep_timers()
+        more = self._sweep_windows() or more
+        more = self._sweep_finished() or more
+        self.workers.serve()
+        return more
+
+    def _sweep_timers(self) -> bool:
+        """The leases and delays that have ended."""
+        store, now = self.store, self.engine.now
+        more = store.timers.move(now)
+        due = store.timers.due(now, DUE_SLICE)
+        for number, (deadline, seq) in enumerate(due):
+            state = store.state(seq)
+            if state is None or time_of(state) != deadline:
+                continue
+            if kind_of(state) == DELAYED:
+                store.ripen(seq, state)
+                continue
+            try:
+                self.lapse(seq, state)
+            except BaseException:
+                for entry in due[number:]:  # no room on the disk: they are due still
+                    store.timers.add(*entry)
+                raise
+        return more or len(due) == DUE_SLICE
+
+    def lapse(self, seq: int, state: int) -> None:
+        """The lease of a run has ended: that is a failure."""
+        worker = self.store.running[seq].worker
+        self.fail(seq, state, LAPSE, b"the lease ran out", None)
+        self.workers.freed(worker)
+
+    def _sweep_windows(self) -> bool:
+        windows, now = self.store.windows, self.engine.now
+        for _ in range(KEPT_SLICE):
+            if not windows or windows[0][0] > now:
+                return False
+            until, name, key = windows[0]
+            action = self.store.actions.get(name)
+            known = action.idempotent.get(key) if action is not None else None
+            if known is None or known[1] == until:
+                self.admit_frees(STEP_BYTES + len(name) + len(key))
+                self._write_side(ACTION_KEY_GONE, name, KEY_MARK + key, b"", gone=True)
+            heappop(windows)
+        return True
+
+    def _sweep_finished(self) -> bool:
+        """Forget the doomed runs, and those that ended too long ago, or are too many."""
+        store, oldest = self.store, self.engine.now - self.engine.settings.keep_age
+        for _ in range(KEPT_SLICE):
+            seq = store.next_doomed()
+            if not seq:
+                if not store.finished:
+                    return False
+                seq = store.finished[0]
+                state = store.state(seq)
+                if state is not None and kind_of(state) >= COMPLETED:
+                    if not self._is_over(state, oldest):
+                        return False
+                    self._forget(seq)
+                store.finished.popleft()
+            else:
+                self._forget(seq)
+        return True
+
+    def _is_over(self, state: int, oldest: int) -> bool:
+        """Whether a finished run is not kept any more. Those that an action's rate still counts are kept: a start would not know them."""
+        if time_of(state) > oldest and not self._too_many():
+            return False
+        settings = self.store.line_of(state).action.settings
+        return not settings.starts or time_of(state) <= self.engine.now - settings.window
+
+    def _forget(self, seq: int) -> None:
+        state = self.store.state(seq)
+        if state is not None:
+            name = self.store.line_of(state).action.name
+            self.admit_frees(STEP_BYTES + len(name))
+            self.write_step(RUN_GONE, name, seq, b"")
+
+    # -- contents ----------------------------------------------------------------------------------
+
+    @property
+    def empty(self) -> bool:
+        """See `Part`."""
+        return not self.store.live and not self.names()
+
+    @property
+    def memory_bytes(self) -> int:
+        """See `Part`."""
+        return self.store.accounted
+
+    def counts(self) -> dict[str, int]:
+        """See `Part`."""
+        counts = self.store.counts
+        return {
+            "actions": len(self.store.actions),
+            "pending_runs": sum(counts[:RUNNING]),
+            "running_runs": counts[RUNNING],
+            "finished_runs": sum(counts[COMPLETED:]),
+        }
+
+    def containers(self) -> list[Any]:
+        """See `Part`."""
+        return list(self.store.actions.values())
+
+    def measure(self, container: Action) -> tuple[bytes, tuple[int, ...]]:
+        """See `Part`."""
+        return container.name, (container.live, container.count(SHOWN[RUNNING])) if container.registered else ()
+
+    def drop(self, below: int) -> list[Any]:
+        """See `Part`."""
+        store, self.store = self.store, ActionStore()
+        self.watches.change_all()
+        self.engine.changed.add(self)
+        self.workers.clear()
+        return store.pieces()
+
+    def end(self) -> None:
+        """See `Part`."""
+        super().end()
+        self.watches.end_all()
+
+    def finish_load(self) -> None:
+        """See `Part`."""
+        self.store.doom_strangers()
+        self.store.more_ready.clear()
+
+
+ROWS_SLICE = 100  # runs read from the log in one slice: 20 us each
+
+
+# -- bytes -----------------------------------------------------------------------------------------
+
+
+def _cut(state: bytes, at: int, *sizes: int) -> list[bytes]:
+    """Pieces of these sizes, one after the other."""
+    found = []
+    for size in sizes:
+        found.append(state[at : at + size])
+        at += size
+    return found
+
+
+def pack_started(step: Step, deadline: int) -> bytes:
+    """The state of `started`."""
+    sizes = len(step.worker), len(step.progress)
+    packed = _STARTED.pack(step.attempt, step.failures, step.started_at, deadline, *sizes)
+    return b"".join((packed, step.worker, step.progress, step.history))
+
+
+def _started(state: bytes) -> tuple[Step, int]:
+    attempt, failures, started_at, deadline, *sizes = _STARTED.unpack_from(state)
+    worker, progress, history = _cut(state, _STARTED.size, *sizes, len(state))
+    return Step(attempt, failures, started_at, worker, progress, history), deadline
+
+
+def add_attempt(history: bytes, attempt: Attempt) -> bytes:
+    """The history with one attempt more, and without the oldest if they are too many."""
+    error = attempt.error[:ERROR_KEPT]
+    packed = _ATTEMPT.pack(*attempt[:4], len(attempt.worker), len(error)) + attempt.worker + error
+    if history:
+        ends = _ends_in(history)
+        if len(ends) >= ATTEMPTS_KEPT:
+            history = history[ends[-ATTEMPTS_KEPT] :]
+    return history + packed
+
+
+def _ends_in(history: bytes) -> list[int]:
+    ends, at = [], 0
+    while at < len(history):
+        *_, worker, error = _ATTEMPT.unpack_from(history, at)
+        at += _ATTEMPT.size + worker + error
+        ends.append(at)
+    return ends
+
+
+def attempts_in(history: bytes) -> list[Attempt]:
+    """The attempts of a history, the oldest first."""
+    found, at = [], 0
+    while at < len(history):
+        *facts, worker, error = _ATTEMPT.unpack_from(history, at)
+        at += _ATTEMPT.size
+        texts = _cut(history, at, worker, error)
+        at += worker + error
+        found.append(Attempt(*facts, *texts))
+    return found
+
+
+# -- labels ----------------------------------------------------------------------------------------
+
+
+def parse_labels(text: bytes) -> dict[str, Label]:
+    """The labels of a flat JSON object; none if it is empty. Raises `BadRequest`."""
+    if not text:
+        return {}
+    if len(text) > LABELS_BYTES_MAX:
+        raise BadRequest(f"the labels are {len(text)} bytes; at most {LABELS_BYTES_MAX} are allowed")
+    try:
+        labels = json.loads(text, parse_constant=_no_constant)
+    except (ValueError, RecursionError):
+        raise BadRequest('the labels are no JSON; give an object such as {"region": "eu"}') from None
+    if not isinstance(labels, dict):
+        raise BadRequest('the labels are no JSON object; give one such as {"region": "eu"}')
+    for name, value in labels.items():
+        if not isinstance(value, (str, int, float)):
+            raise BadRequest(f"the label {name[:40]!r} is neither a string, a number nor a boolean")
+    return labels
+
+
+def _no_constant(_: str) -> None:
+    raise ValueError
+
+
+def canonical(labels: dict[str, Label]) -> bytes:
+    """The labels as the log has them: equal ones have one text."""
+    return json.dumps(labels, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode("utf-8", "surrogatepass")
+
+
+def _added(text: bytes, more: bytes) -> bytes:
+    """An action's labels with those of a run."""
+    labels, added = json.loads(text), parse_labels(more)
+    for name, value in added.items():
+        if name in labels and (labels[name] != value or isinstance(labels[name], bool) != isinstance(value, bool)):
+            raise BadRequest(f"the label {name[:40]!r} of every run of the action is {labels[name]!r}; a run cannot have another value")
+    return canonical(labels | added)
+
+
+__all__ = ["Action", "Actions", "Line"]

@@ -1,0 +1,604 @@
+"""The actions, runs and workers of one namespace, as their records and the time make them.
+
+    states[seq % SHARDS]   seq -> state of a run, one int
+    actions                name -> Action: its settings, and its lines
+    running                seq -> Holding: who executes it
+
+A run is known by the index of its first record, its seq. Its **state** is one int:
+
+    bits 0-2    its kind: READY, DELAYED, PARKED, RUNNING, or how it ended
+    bits 3-10   priority
+    bits 11-42  the number of its line
+    bits 43-94  the index of its latest record
+    bits 95-    a time, ms: of DELAYED, not before; of RUNNING, the end of the lease; of a finished run, when it ended
+
+A **line** is the runs of one action with the same labels, as a worker must have them: which workers may take a run depends on its line
+alone. A line has its runs by what clients see of them, in order of seq, and its ready runs by priority.
+
+A run with a concurrency key that has as many runs running as its action allows is **parked** when its turn comes: it waits with its key,
+and holds up no other run. When a run of the key ends, the key's next run is ready again. No record says so: whoever replays the log parks
+them anew. All else is in records.
+
+The runs of an action that was deleted are **doomed**: clients see them no more, and they are removed in slices. An action that is registered
+again under the name is another one: runs with a lower seq than its `since` are none of its own.
+"""
+
+from array import array
+from collections import deque
+from collections.abc import Iterator, Mapping
+from heapq import heappop, heappush, merge
+from typing import Any, NamedTuple
+
+from flo.store.seqs import SEQ_BYTES, Seqs
+from flo.store.timers import Timers
+
+READY, DELAYED, PARKED, RUNNING, COMPLETED, FAILED, CANCELLED, TIMED_OUT = range(8)
+KIND_MASK = 7
+PRIORITY_SHIFT, PRIORITY_MASK = 3, 0xFF
+LINE_SHIFT, LINE_MASK = 11, (1 << 32) - 1
+LAST_SHIFT, LAST_MASK = 43, (1 << 52) - 1
+TIME_SHIFT = 95
+SHARDS = 251  # a prime: seqs in one shard then differ in their low bits, by which a dict finds its slots
+
+# What clients see (SPEC section 2.3, action_result), by kind
+SHOWN = (0, 0, 0, 1, 2, 3, 4, 5)
+NAMES = ("pending", "running", "completed", "failed", "cancelled", "timed_out")
+
+TIMEOUT_MS = 30_000
+ATTEMPTS_DEFAULT = 3
+RETRY_DELAY_MS = 1000
+STARTS_MAX = 100_000  # that a rate counts: 8 bytes each
+
+# By tracemalloc, over a million runs
+RUN_BYTES = 130  # its seq, its state, its place in a shard, and in its line
+READY_BYTES = SEQ_BYTES  # its place among the ready ones
+KEYED_BYTES = 110  # its place with its concurrency key, or with its unique key
+HOLDING_BYTES = 700
+LINE_BYTES = 1500
+ACTION_BYTES = 2500
+WORKER_BYTES = 2500
+
+Label = str | int | float | bool
+Labels = Mapping[str, Label]
+
+
+class Settings(NamedTuple):
+    """What an action is registered with. Times are in ms; `attempts` 0 is no bound, `starts` 0 no rate."""
+
+    timeout: int = TIMEOUT_MS
+    retry_delay: int = RETRY_DELAY_MS
+    attempts: int = ATTEMPTS_DEFAULT
+    concurrency: int = 1
+    starts: int = 0
+    window: int = 0
+    labels: bytes = b"{}"  # JSON
+    description: bytes = b""
+
+
+class Key:
+    """A concurrency key of an action."""
+
+    __slots__ = ("name", "parked", "running", "runs")
+
+    def __init__(self, name: bytes) -> None:
+        self.name = name
+        self.runs = 0  # that are not finished
+        self.running = 0
+        self.parked: list[int] = []  # a heap of priority << 64 | seq; some may be parked no more
+
+
+class Line:
+    """The runs of one action with the same labels."""
+
+    __slots__ = ("action", "labels", "number", "order", "ready", "shown", "text")
+
+    def __init__(self, number: int, action: "Action", text: bytes, labels: Labels) -> None:
+        self.number = number
+        self.action = action
+        self.text = text
+        self.labels = labels
+        self.shown: dict[int, Seqs] = {}  # its runs, by what clients see
+        self.ready: dict[int, Seqs] = {}  # its ready runs by priority
+        self.order: list[int] = []  # the priorities with ready runs, lowest first
+
+    def first(self) -> tuple[int, int]:
+        """(priority, seq) of the next run; (0, 0) if none is ready."""
+        return (self.order[0], self.ready[self.order[0]].first()) if self.order else (0, 0)
+
+    @property
+    def waiting(self) -> int:
+        """How many runs are ready."""
+        return sum(map(len, self.ready.values()))
+
+
+class Action:
+    """An action: its settings and its runs."""
+
+    __slots__ = (
+        "created_at",
+        "done",
+        "failed",
+        "idempotent",
+        "key_of",
+        "keys",
+        "lines",
+        "name",
+        "paused",
+        "registered",
+        "settings",
+        "since",
+        "started",
+        "starts",
+        "unique",
+        "unique_of",
+        "version",
+    )
+
+    def __init__(self, name: bytes) -> None:
+        self.name = name
+        self.registered = False
+        self.since = 0  # the index of the record that registered it first
+        self.version = 0
+        self.settings = Settings()
+        self.paused = False
+        self.created_at = 0
+        self.lines: dict[bytes, Line] = {}  # by the labels' text
+        self.keys: dict[bytes, Key] = {}
+        self.key_of: dict[int, Key] = {}  # of the runs that are not finished
+        self.unique: dict[bytes, int] = {}  # key -> the run that is not finished and has it
+        self.unique_of: dict[int, bytes] = {}
+        self.idempotent: dict[bytes, tuple[int, int]] = {}  # key -> (run, until)
+        self.starts = array("q")  # when its last runs started
+        self.started = self.done = self.failed = 0  # runs since this process has it; no records count
+
+    def count(self, shown: int) -> int:
+        """How many of its runs clients see in this state."""
+        return sum(len(line.shown[shown]) for line in self.lines.values() if shown in line.shown)
+
+    @property
+    def live(self) -> int:
+        """How many of its runs are not finished."""
+        return self.count(SHOWN[READY]) + self.count(SHOWN[RUNNING])
+
+
+class Holding:
+    """A run that a worker executes."""
+
+    __slots__ = ("attempt", "failures", "history", "progress", "started_at", "worker")
+
+    def __init__(self, worker: bytes, attempt: int, failures: int, started_at: int, progress: bytes, history: bytes) -> None:
+        self.worker = worker
+        self.attempt = attempt
+        self.failures = failures
+        self.started_at = started_at
+        self.progress = progress
+        self.history = history  # of the attempts before, packed
+
+
+class Worker:
+    """A registered worker."""
+
+    __slots__ = ("actions", "concurrency", "done", "draining", "failed", "id", "labels", "load", "may_take", "registered_at", "seen")
+
+    def __init__(
+        self, identity: bytes, actions: tuple[bytes, ...], labels: Labels, concurrency: int, draining: bool, registered_at: int
+    ) -> None:
+        self.id = identity
+        self.actions = actions
+        self.labels = labels
+        self.concurrency = concurrency
+        self.draining = draining
+        self.registered_at = registered_at
+        self.seen = 0  # by the steady clock; not in any record
+        self.load = 0
+        self.done = self.failed = 0  # runs since this process has it
+        self.may_take: dict[int, bool] = {}  # by the number of a line: whether its labels do
+
+    def takes(self, line: Line) -> bool:
+        """Whether its labels satisfy those of the line."""
+        known = self.may_take.get(line.number)
+        if known is None:
+            known = self.may_take[line.number] = has_labels(self.labels, line.labels)
+        return known
+
+
+def has_labels(has: Labels, wanted: Labels) -> bool:
+    """Whether all wanted labels are there, equal as JSON has it: true is not 1."""
+    return all(
+        name in has and has[name] == value and isinstance(has[name], bool) == isinstance(value, bool) for name, value in wanted.items()
+    )
+
+
+def kind_of(state: int) -> int:
+    """READY and so on."""
+    return state & KIND_MASK
+
+
+def priority_of(state: int) -> int:
+    """0 to 255; lower starts first."""
+    return state >> PRIORITY_SHIFT & PRIORITY_MASK
+
+
+def last_of(state: int) -> int:
+    """The index of the run's latest record."""
+    return state >> LAST_SHIFT & LAST_MASK
+
+
+def time_of(state: int) -> int:
+    """Not before, the end of the lease, or when the run ended, ms; 0 for none."""
+    return state >> TIME_SHIFT
+
+
+class ActionStore:
+    """`invoke`, `start`, `back`, `finish` and so on apply records, replayed or live. Each is right whatever state the run is in: compaction
+    may have dropped the records in between."""
+
+    def __init__(self) -> None:
+        shards: list[dict[int, int]] = [{} for _ in range(SHARDS)]
+        self.shards = shards
+        self.actions: dict[bytes, Action] = {}
+        self.lines: dict[int, Line] = {}
+        self.running: dict[int, Holding] = {}
+        self.held: dict[bytes, set[int]] = {}  # worker -> the runs that it holds
+        self.workers: dict[bytes, Worker] = {}
+        # not through self: a store dropped with its namespace must not be in a cycle
+        self.timers = Timers(lambda seq: _deadline(shards[seq % SHARDS].get(seq, 0)))
+        self.finished: deque[int] = deque()  # in the order in which they ended; some are finished no more, or again
+        self.counts = [0] * 8  # runs by kind
+        self.windows: list[tuple[int, bytes, bytes]] = []  # (until, action, idempotency key): a heap
+        self.more_ready: dict[Line, None] = {}  # lines that got ready runs since the last look
+        self.doomed_lines: list[Line] = []
+        self.doomed: list[int] = []  # doomed runs of other lines
+        self._next_line = 1
+        self._keyed = 0
+        self._other_bytes = 0
+
+    @property
+    def accounted(self) -> int:
+        """Bytes of memory accounted to all of it."""
+        return (
+            RUN_BYTES * sum(self.counts)
+            + READY_BYTES * self.counts[READY]
+            + KEYED_BYTES * self._keyed
+            + HOLDING_BYTES * len(self.running)
+            + LINE_BYTES * len(self.lines)
+            + self._other_bytes
+            + self.timers.bytes
+        )
+
+    @property
+    def live(self) -> int:
+        """How many runs are not finished."""
+        return sum(self.counts[:COMPLETED])
+
+    # -- looking -----------------------------------------------------------------------------------
+
+    def state(self, seq: int) -> int | None:
+        """The state of a run; None if there is none."""
+        return self.shards[seq % SHARDS].get(seq)
+
+    def line_of(self, state: int) -> Line:
+        """The line of a run."""
+        return self.lines[state >> LINE_SHIFT & LINE_MASK]
+
+    def line(self, action: Action, text: bytes, labels: Labels) -> Line:
+        """The line of an action with these labels; makes it if there is none."""
+        found = action.lines.get(text)
+        if found is None:
+            found = Line(self._next_line, action, text, labels)
+            self._next_line += 1
+            action.lines[text] = self.lines[found.number] = found
+        return found
+
+    def action(self, name: bytes) -> Action:
+        """The action of that name; makes it if there is none."""
+        found = self.actions.get(name)
+        if found is None:
+            found = self.actions[name] = Action(name)
+            self._other_bytes += ACTION_BYTES + 2 * len(name)
+        return found
+
+    # -- moving runs -------------------------------------------------------------------------------
+
+    def _enter(self, seq: int, kind: int, priority: int, line: Line, last: int, time: int) -> None:
+        """Put a run where its kind belongs."""
+        self.shards[seq % SHARDS][seq] = (
+            kind | priority << PRIORITY_SHIFT | line.number << LINE_SHIFT | last << LAST_SHIFT | time << TIME_SHIFT
+        )
+        self.counts[kind] += 1
+        shown = SHOWN[kind]
+        group = line.shown.get(shown)
+        if group is None:
+            group = line.shown[shown] = Seqs()
+        group.add(seq)
+        if kind == READY:
+            self._make_ready(seq, priority, line)
+        elif kind in (DELAYED, RUNNING):
+            self.timers.add(time, seq)
+
+    def _make_ready(self, seq: int, priority: int, line: Line) -> None:
+        lane = line.ready.get(priority)
+        if lane is None:
+            lane = line.ready[priority] = Seqs()
+            line.order = sorted(line.ready)
+        lane.add(seq)
+        self.more_ready[line] = None
+
+    def _not_ready(self, seq: int, priority: int, line: Line) -> None:
+        lane = line.ready[priority]
+        lane.remove(seq)
+        if not lane:
+            del line.ready[priority]
+            line.order.remove(priority)
+
+    def _leave(self, seq: int, state: int) -> Line:
+        """Take a run out of where its kind has put it."""
+        kind, priority, line = kind_of(state), priority_of(state), self.line_of(state)
+        self.counts[kind] -= 1
+        line.shown[SHOWN[kind]].remove(seq)
+        if kind == READY:
+            self._not_ready(seq, priority, line)
+        elif kind in (DELAYED, RUNNING):
+            self.timers.remove(time_of(state), seq)
+        if kind == RUNNING:
+            holding = self.running.pop(seq)
+            held = self.held[holding.worker]
+            held.discard(seq)
+            if not held:
+                del self.held[holding.worker]
+            key = line.action.key_of.get(seq)
+            if key is not None:
+                key.running -= 1
+                self._unpark(line.action, key)
+        return line
+
+    def _unpark(self, action: Action, key: Key) -> None:
+        """Make the key's next parked run ready, if the key has room for one more."""
+        if key.running >= action.settings.concurrency:
+            return
+        while key.parked:
+            seq = heappop(key.parked) & ((1 << 64) - 1)
+            state = self.state(seq)
+            if state is not None and kind_of(state) == PARKED and action.key_of.get(seq) is key:
+                self._rekind(seq, state, READY)
+                self._make_ready(seq, priority_of(state), self.line_of(state))
+                return
+
+    def _rekind(self, seq: int, state: int, kind: int) -> None:
+        self.shards[seq % SHARDS][seq] = (state & ~KIND_MASK & ((1 << TIME_SHIFT) - 1)) | kind
+        self.counts[kind_of(state)] -= 1
+        self.counts[kind] += 1
+
+    # -- what time does ----------------------------------------------------------------------------
+
+    def park(self, seq: int, key: Key) -> None:
+        """A ready run waits for its concurrency key."""
+        state = self.shards[seq % SHARDS][seq]
+        self._not_ready(seq, priority_of(state), self.line_of(state))
+        self._rekind(seq, state, PARKED)
+        heappush(key.parked, priority_of(state) << 64 | seq)
+
+    def unpark_all(self, action: Action) -> None:
+        """An action's concurrency has grown: keys have room for more."""
+        for key in list(action.keys.values()):
+            for _ in range(action.settings.concurrency - key.running):
+                self._unpark(action, key)
+
+    def ripen(self, seq: int, state: int) -> None:
+        """The delay of a run is over."""
+        self._rekind(seq, state, READY)
+        self._make_ready(seq, priority_of(state), self.line_of(state))
+
+    # -- what records do ---------------------------------------------------------------------------
+
+    def invoke(
+        self, index: int, name: bytes, priority: int, not_before: int, line: tuple[bytes, Labels], key: bytes, unique: bytes
+    ) -> None:
+        """Record `index` is a new run, and the run's seq."""
+        action = self.action(name)
+        if key:
+            found = action.keys.get(key)
+            if found is None:
+                found = action.keys[key] = Key(key)
+                self._other_bytes += KEYED_BYTES + len(key)
+            found.runs += 1
+            action.key_of[index] = found
+            self._keyed += 1
+        if unique:
+            self._claim(action, index, unique)
+        self._enter(index, DELAYED if not_before else READY, priority, self.line(action, *line), index, not_before)
+
+    def _claim(self, action: Action, seq: int, unique: bytes) -> None:
+        action.unique[unique] = seq
+        action.unique_of[seq] = unique
+        self._keyed += 1
+
+    def start(self, index: int, seq: int, deadline: int, holding: Holding) -> None:
+        """Record `index`: a worker executes the run, or has touched it."""
+        state = self.state(seq)
+        if state is None:
+            return
+        before = self.running.get(seq)
+        if before is not None and before.attempt == holding.attempt:
+            self.timers.remove(time_of(state), seq)
+            self.running[seq] = holding
+            kept = state & (1 << LAST_SHIFT) - 1
+            self.shards[seq % SHARDS][seq] = kept | index << LAST_SHIFT | deadline << TIME_SHIFT
+            self.timers.add(deadline, seq)
+            return
+        self._count_start(self.line_of(state).action, holding.started_at)
+        line = self._leave(seq, state)
+        self.running[seq] = holding
+        self.held.setdefault(holding.worker, set()).add(seq)
+        key = line.action.key_of.get(seq)
+        if key is not None:
+            key.running += 1
+        self._enter(seq, RUNNING, priority_of(state), line, index, deadline)
+
+    def back(self, index: int, seq: int, attempt: int, started_at: int, not_before: int, keys: tuple[bytes, bytes]) -> None:
+        """Record `index`: the run is pending again. `keys` are its concurrency key and its unique key, for a run that was finished."""
+        state = self.state(seq)
+        if state is None:
+            return
+        action = self._note_start(seq, state, attempt, started_at)
+        if kind_of(state) >= COMPLETED:
+            self._take_keys(action, seq, *keys)
+        line = self._leave(seq, state)
+        self._enter(seq, DELAYED if not_before else READY, priority_of(state), line, index, not_before)
+
+    def _note_start(self, seq: int, state: int, attempt: int, started_at: int) -> Action:
+        """Count a start whose own record compaction has dropped."""
+        action = self.line_of(state).action
+        before = self.running.get(seq)
+        if started_at and (before is None or before.attempt != attempt):
+            self._count_start(action, started_at)
+        return action
+
+    @staticmethod
+    def _count_start(action: Action, started_at: int) -> None:
+        starts = action.starts
+        starts.append(started_at)
+        if len(starts) > 2 * STARTS_MAX:
+            del starts[:-STARTS_MAX]
+
+    def _take_keys(self, action: Action, seq: int, key: bytes, unique: bytes) -> None:
+        if key:
+            found = action.keys.get(key)
+            if found is None:
+                found = action.keys[key] = Key(key)
+                self._other_bytes += KEYED_BYTES + len(key)
+            found.runs += 1
+            action.key_of[seq] = found
+            self._keyed += 1
+        if unique:
+            self._claim(action, seq, unique)
+
+    def finish(self, index: int, seq: int, kind: int, attempt: int, started_at: int, finished_at: int) -> None:
+        """Record `index`: the run has ended."""
+        state = self.state(seq)
+        if state is None:
+            return
+        self._note_start(seq, state, attempt, started_at)
+        line = self._leave(seq, state)
+        self._give_keys(line.action, seq)
+        self._enter(seq, kind, priority_of(state), line, index, finished_at)
+        self.finished.append(seq)
+
+    def _give_keys(self, action: Action, seq: int) -> None:
+        key = action.key_of.pop(seq, None)
+        if key is not None:
+            self._keyed -= 1
+            key.runs -= 1
+            if not key.runs:
+                del action.keys[key.name]
+                self._other_bytes -= KEYED_BYTES + len(key.name)
+        unique = action.unique_of.pop(seq, None)
+        if unique is not None:
+            self._keyed -= 1
+            if action.unique.get(unique) == seq:
+                del action.unique[unique]
+
+    def remove(self, seq: int) -> None:
+        """The run is forgotten."""
+        state = self.state(seq)
+        if state is None:
+            return
+        line = self._leave(seq, state)
+        self._give_keys(line.action, seq)
+        del self.shards[seq % SHARDS][seq]
+        if self.doomed and self.doomed[-1] == seq:
+            self.doomed.pop()
+        if not any(line.shown.values()):
+            del self.lines[line.number], line.action.lines[line.text]
+            self.more_ready.pop(line, None)
+
+    def configure(self, name: bytes, version: int, settings: Settings, paused: bool, created_at: int, since: int) -> None:
+        """An action is registered, or paused."""
+        action = self.action(name)
+        grown = action.registered and settings.concurrency > action.settings.concurrency
+        action.registered, action.since = True, since
+        action.version, action.settings, action.paused, action.created_at = version, settings, paused, created_at
+        if grown:
+            self.unpark_all(action)
+
+    def unregister(self, name: bytes) -> None:
+        """An action is deleted. Its runs are finished."""
+        action = self.actions.pop(name, None)
+        if action is not None:
+            action.registered = False
+            self._other_bytes -= ACTION_BYTES + 2 * len(name)
+            self.doomed_lines += action.lines.values()
+
+    def doom_strangers(self) -> None:
+        """After a start: doom the runs that are of no action, or of one of the same name that was deleted."""
+        for action in list(self.actions.values()):
+            if not action.registered:
+                self.unregister(action.name)
+                continue
+            for line in action.lines.values():
+                for group in line.shown.values():
+                    if group.first() < action.since:
+                        self.doomed += list(group.before(action.since))
+            action.idempotent = {key: known for key, known in action.idempotent.items() if known[0] >= action.since}
+            if not action.settings.starts:
+                action.starts = array("q")
+
+    def next_doomed(self) -> int:
+        """A doomed run; 0 if there is none."""
+        if self.doomed:
+            return self.doomed[-1]
+        while self.doomed_lines:
+            for group in self.doomed_lines[-1].shown.values():
+                if group:
+                    return group.first()
+            self.doomed_lines.pop()
+        return 0
+
+    def remember(self, name: bytes, key: bytes, seq: int, until: int) -> None:
+        """An idempotency key stands for a run until then."""
+        action = self.action(name)
+        if key not in action.idempotent:
+            self._other_bytes += KEYED_BYTES + 2 * len(key)
+        action.idempotent[key] = seq, until
+        heappush(self.windows, (until, name, key))
+
+    def forget_key(self, name: bytes, key: bytes) -> None:
+        """An idempotency key stands for nothing any more."""
+        action = self.actions.get(name)
+        if action is not None and action.idempotent.pop(key, None) is not None:
+            self._other_bytes -= KEYED_BYTES + 2 * len(key)
+
+    def register(self, worker: Worker) -> None:
+        """A worker is registered, or drained."""
+        before = self.workers.get(worker.id)
+        if before is None:
+            self._other_bytes += WORKER_BYTES + 2 * len(worker.id)
+        else:
+            worker.seen, worker.load, worker.done, worker.failed = before.seen, before.load, before.done, before.failed
+        self.workers[worker.id] = worker
+
+    def deregister(self, identity: bytes) -> None:
+        """A worker is gone."""
+        if self.workers.pop(identity, None) is not None:
+            self._other_bytes -= WORKER_BYTES + 2 * len(identity)
+
+    def pieces(self) -> list[Any]:
+        """The containers of the runs, so that they can be freed piece by piece."""
+        return [*self.shards, self.running, self.actions, self.lines, *self.timers.pieces()]
+
+    def runs(self, shown: int | None, actions: Iterator[Action], wanted: Labels, before: int) -> Iterator[int]:
+        """The runs in this state (None: in any), of these actions, that have the wanted labels, with lower seqs than `before`, the highest
+        first. Nothing may change meanwhile."""
+        groups = [
+            group.before(before)
+            for action in actions
+            for line in action.lines.values()
+            if has_labels(line.labels, wanted)
+            for state, group in line.shown.items()
+            if shown in (None, state)
+        ]
+        return merge(*groups, reverse=True)
+
+
+def _deadline(state: int) -> int:
+    return time_of(state) if kind_of(state) in (DELAYED, RUNNING) else 0
