@@ -62,9 +62,9 @@ export function openMeasurement(view, name) {
     const tags = [
       { title: "Tag", class: "name", cell: (tag) => nameOf(tag.name, 80) },
       { title: "Values", class: "num", cell: (tag) => count(tag.values) },
+      { title: "Compared with the first", class: "text", cell: (tag) => [h("progress", { max: String(row.tags[0].values), value: tag.values, "aria-label": `Values of ${tag.name}` }), isWide(row, tag) && h("span.pill.warn", "makes the series many")] },
     ];
     const wide = row.tags.some((tag) => isWide(row, tag));
-    if (wide) tags.push({ title: "Remark", class: "text", cell: (tag) => isWide(row, tag) && h("span.pill.warn", "makes the series many") });
     fill(known,
       facts(
         ["Series", h("span", count(row.series), row.fields.length > 1 && h("span.soft", `, about ${count(Math.round(row.series / row.fields.length))} of each field`))],
