@@ -67,7 +67,7 @@ ARROWS = {
     "systemd": {"errors"},
     "cli": {
         *("systemd", "server", "control", "client", "calls", "operations", "proto", "given", "engine", "ual", "config", "errors"),
-        "operator_log",
+        *("operator_log", "series"),
     },
     "__main__": {"cli"},
     "__init__": {"engine", "client"},
