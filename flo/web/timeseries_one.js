@@ -4,7 +4,7 @@ import { AnswerView } from "./timeseries_answer.js";
 import { endsOf, quoted } from "./timeseries_floql.js";
 import { tagText } from "./timeseries_line.js";
 import { isWide, linkTo } from "./timeseries_list.js";
-import { described, settingsCurl, tsLine } from "./timeseries_read.js";
+import { described, tsLine } from "./timeseries_read.js";
 import { attempt, confirm, count, dialog, done, duration, facts, field, fill, h, link, nameOf, table } from "./ui.js";
 
 const LOAD_MS = 5000;
@@ -116,7 +116,8 @@ export function openMeasurement(view, name) {
       const text = rules.value.replace(/\s/g, "");
       await configure(seconds, text);
       const aged = seconds ? `Points of ${name} are kept for ${duration(seconds * 1000)}.` : `Points of ${name} are kept for ever.`;
-      const command = text === before.rules ? tsLine(view, "retention", [], name, seconds ? ageText(seconds) : "none") : settingsCurl(view, name, seconds, text);
+      const changed = text === before.rules ? [] : ["--downsample", text || "none"];
+      const command = tsLine(view, "retention", changed, name, seconds ? ageText(seconds) : "none");
       done(text === before.rules ? aged : `The settings of ${name} are replaced.`, { command, undo: () => configure(before.seconds, before.rules) });
     };
     const ages = h("p", "Older points are dropped, and cannot be brought back. 0 keeps them for ever.");

@@ -38,11 +38,5 @@ export const queryCurl = (view, query) => `curl -G ${location.origin}/api/v1/tim
 /** The curl that writes lines, with timestamps in ms. */
 export const writeCurl = (view, lines) => `curl ${shellWord(`${location.origin}/write?db=${encodeURIComponent(view.namespace)}&precision=ms`)} --data-binary ${shellWord(lines)}`;
 
-/** The curl that replaces the settings of a measurement. */
-export function settingsCurl(view, name, seconds, rules) {
-  const path = [view.namespace, "measurements", name].map(encodeURIComponent).join("/");
-  return `curl -X PUT ${shellWord(`${location.origin}/api/v1/timeseries/${path}?${new URLSearchParams({ max_age: seconds, downsample: rules })}`)}`;
-}
-
 /** Telegraf's lines for this server. */
 export const telegrafLines = (view) => `[[outputs.influxdb]]\n  urls = ["${location.origin}"]\n  database = "${view.namespace}"\n  skip_database_creation = true`;

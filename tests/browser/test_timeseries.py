@@ -54,7 +54,7 @@ def test_a_person_handles_measurements(play: Callable[..., Any], flo: FloProcess
     with Client(f"flo://127.0.0.1:{flo.port}") as client:
         fill(client)
         assert play("timeseries", flo, "measurements") == [
-            "curl -X PUT 'http://127.0.0.1/api/v1/timeseries/default/measurements/cpu?max_age=0&downsample=1m%3Aavg%3A30d%2C1h%3Amax%3A0'",
+            "flo ts retention --downsample 1m:avg:30d,1h:max:0 cpu none",
             "flo ts retention cpu 30d",
             "flo ts delete --tags zone=us cpu",
             "flo ts delete cpu",

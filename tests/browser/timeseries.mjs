@@ -220,7 +220,7 @@ async function measurement(page) {
   await page.getByRole("dialog").getByRole("alert").getByText("mode").waitFor();
   await page.getByRole("dialog").getByRole("button", { name: "Cancel" }).click();
   await save("Downsampling rules", "1m:avg:30d, 1h:max:0");
-  const commands = [(await said(page, "The settings of cpu are replaced.")).replace(/:\d+/, "")];
+  const commands = [await said(page, "The settings of cpu are replaced.")];
   await page.getByRole("link", { name: "cpu:1h:max" }).waitFor();
   await save("Keep for", "30"); // the rules stay
   commands.push(await said(page, "Points of cpu are kept for 30 d."));
