@@ -14,10 +14,10 @@ that move by at most 1.0 from point to point, in 0 to 100; the points of a serie
 before the clock starts. Rounds go on where the last one ended, so all but the first find the series there and have sealing, flushing and
 merging to do; each server has time to end that before the next is measured.
 
-Flo runs with durability `sync`, InfluxDB with a WAL that is synced at each write (its default, wal-fsync-delay 0s). VictoriaMetrics syncs no
-write and stands beside them as a ceiling. Before the queries InfluxDB's cache is flushed and each shard merged to one generation of files,
-VictoriaMetrics is flushed and merged, and Flo's log is compacted. The time of a query is the client's, from the request to the last byte of
-the answer. Answers must agree in the number of values and their sum, but for VictoriaMetrics's percentiles: it interpolates.
+Flo runs with durability `sync`, InfluxDB with a WAL that is synced at each write (its default, wal-fsync-delay 0s). VictoriaMetrics syncs
+no write and stands beside them as a ceiling. Before the queries InfluxDB's cache is flushed and each shard merged to one generation of
+files, VictoriaMetrics is flushed and merged, and Flo's log is compacted. The time of a query is the client's, from the request to the
+last byte of the answer. Answers must agree in the number of values and their sum, but for VictoriaMetrics's percentiles: it interpolates.
 
 A row's ratio is the median of the rounds' ratios, Flo's value over InfluxDB's in the same round, followed by the lowest and the highest. A
 round with more than 5 % of the CPU stolen is dropped, where there is another. "others" is the share of the machine's CPU that other
@@ -39,7 +39,7 @@ import threading
 import time
 import tracemalloc
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -493,8 +493,9 @@ def main() -> int:
     version = subprocess.run(["influxd", "version"], capture_output=True, text=True, check=True).stdout.split(" (")[0]
     median, worst = sync_latency(tempfile.gettempdir())
     print(
-        f"{version_of(args.python)}, durability sync; {version}, wal-fsync-delay 0s (each write is synced); victoria-metrics, which syncs no write;"
-        f"\n{args.rounds} rounds of {args.points:,} points; fdatasync of 4 KiB {median:.0f} us median, {worst:.0f} us p99\n"
+        f"{version_of(args.python)}, durability sync; {version}, wal-fsync-delay 0s (it syncs each write); "
+        "victoria-metrics, which syncs none\n"
+        f"{args.rounds} rounds of {args.points:,} points; fdatasync of 4 KiB {median:.0f} us median, {worst:.0f} us p99\n"
         f"{'':<46} {'over the other':<20} {'target':<15} {'':<11} medians (CPU: us a point, ms an answer)",
         flush=True,
     )
