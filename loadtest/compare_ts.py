@@ -65,7 +65,7 @@ class Figure:
     """What was measured of one server in one slice."""
 
     value: float = 0.0
-    cpu: float = 0.0  # the server's: us for each point written, ms for each answer
+    cpu: float = 0.0  # the server's: us for each point written, ms for each answer, s for a restart
     client: float = 0.0  # the share of the time in which the client was busy
     others: float = 0.0  # the share of the machine's CPU that other processes took
 
@@ -311,6 +311,8 @@ def up_to(time_ms: int, window: int) -> int:
 
 def check_counts(servers: Sequence[Server], measurement: str, name: str, gauges: Gauges) -> None:
     """All have the same points of a field in the last hour that was written."""
+    for server in servers:
+        server.flush()
     end = up_to(gauges.now, MINUTE)
     question = Question(measurement, name, max(end - HOUR, START_MS), end, MINUTE)
     agree(servers, question, answers_of(servers, question))
@@ -450,7 +452,8 @@ def ten_million(args: argparse.Namespace, report: Report) -> None:
         report.add(Row(f"{points:,}: on disk, compacted", "bytes/point", {each.name: one(each.disk_bytes() / points) for each in servers}))
 
         def measure(server: Server) -> Figure:
-            return Figure(server.restart())
+            seconds = server.restart()
+            return Figure(seconds, cpu_seconds(server.pid))
 
         figures, noisy = alternate(servers, args.rounds, measure, lambda: None)
         report.add(Row(f"{points:,}: restart", "s", figures, "<=1.5", "", noisy))
@@ -496,7 +499,7 @@ def main() -> int:
         f"{version_of(args.python)}, durability sync; {version}, wal-fsync-delay 0s (it syncs each write); "
         "victoria-metrics, which syncs none\n"
         f"{args.rounds} rounds of {args.points:,} points; fdatasync of 4 KiB {median:.0f} us median, {worst:.0f} us p99\n"
-        f"{'':<46} {'over the other':<20} {'target':<15} {'':<11} medians (CPU: us a point, ms an answer)",
+        f"{'':<46} {'over the other':<20} {'target':<15} {'':<11} medians (CPU: us a point, ms an answer, s a restart)",
         flush=True,
     )
     report = Report()

@@ -83,6 +83,9 @@ class Server:
         """The page that is answered with 200 or 204 once all is read."""
         raise NotImplementedError
 
+    def flush(self) -> None:
+        """Let queries see all that was written."""
+
     def compact(self) -> None:
         """Bring what it has into its last form on disk."""
         raise NotImplementedError
@@ -323,11 +326,17 @@ class Victoria(Process):
     def ready_page(self) -> str:
         return "/health"
 
-    def compact(self) -> None:
+    def _do(self, what: str) -> None:
         connection = self.connect()
-        for page in ("/internal/force_flush", "/internal/force_merge"):
-            self.ask(connection, ("GET", page, b""))
+        self.ask(connection, ("GET", f"/internal/{what}", b""))
         connection.close()
+
+    def flush(self) -> None:
+        self._do("force_flush")
+
+    def compact(self) -> None:
+        self.flush()
+        self._do("force_merge")
         self.settle()
 
     def disk_bytes(self) -> int:
