@@ -20,7 +20,7 @@ from loadtest.compare import cpu_seconds
 from tests.support.processes import ROOT, STOP_SECONDS, FloProcess, free_port, wait_until
 
 ANSWER_SECONDS = 300
-IDLE_SECONDS = 0.25  # a server that used less than a fiftieth of a core for so long has nothing left to do
+IDLE_SECONDS = 0.1  # a server that used less than a fiftieth of a core for so long has nothing left to do
 IDLE_SHARE = 0.02
 SETTLE_SECONDS = 60
 BLOCK_BYTES = 512  # of stat's st_blocks

@@ -230,8 +230,8 @@ def test_time_series_are_compared(tmp_path: Path) -> None:
         "on disk, compacted", "Flo's heap", "window(1m) | avg() (90 values)", "window(1m) | percentile(99) (90 values)",
         "window(1h) | avg() (10 values)", "last hour of 1 of 50 series (60 values)",
         "50,000: on disk, compacted", "50,000: restart", "50,000: memory after a restart", "  window(1h) | avg(), all (150 values)",
-        "  window(1h) | percentile(99), all (150 values)", "  window(1m) | avg(), 3 h (8,350 values)",
-        "  window(1m) | percentile(99), 3 h (8,350 values)", "  last hour of 1 of 50 series (360 values)",
+        "  window(1h) | percentile(99), all (150 values)", "  window(1m) | avg(), 1 h (3,000 values)",
+        "  window(1m) | percentile(99), 1 h (3,000 values)", "  last hour of 1 of 50 series (360 values)",
     ]  # fmt: skip
     for title, row in rows.items():
         assert all(figure["value"] > 0 for figures in row["figures"].values() for figure in figures), title
