@@ -18,7 +18,7 @@ def write_job(namespace: Namespace, lines: bytes, unit: str) -> Generator[None, 
     part = namespace.timeseries
     points: Points = yield from decode(lines, NAMES, part.engine.now, unit)
     part.check_namespace()
-    return part.write(points.columns)
+    return part.write(points.keys, points.times, points.values)
 
 
 def json_job(answer: dict[str, Any]) -> Generator[None, None, bytes]:

@@ -5,7 +5,7 @@ open; then a chunk's record takes their place (flo.store.timeseries). A watermar
 those below the first that a series with open points still needs. So points cost memory only while they are open, and compaction remembers
 nothing of those that are sealed.
 
-    points    container without a name, u64 own index; u32 series, for each its u64 number, for each its u32 points; i64 times, f64 values
+    points    container without a name, u64 own index; for each point its series' u64 number, then i64 times, then f64 values
     chunk     measurement's container, u64 series, u32 number; as flo.store.chunk
     series    measurement's container, "s", u64 own index; its key (flo.series)
     settings  measurement's container, "m"; u64 most age in ms, rules
@@ -18,9 +18,10 @@ when the watermark has passed its own record; a series is deleted at once, since
 import struct
 from array import array
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Sequence
 from functools import partial
 from itertools import takewhile
+from time import monotonic
 from typing import Any, ClassVar
 
 from flo.engine.downsampling import Downsampling
@@ -43,7 +44,6 @@ from flo.ual.record import (
     TS_SERIES_GONE,
     TS_SETTINGS,
     TS_SETTINGS_GONE,
-    U32,
     U64,
     WATERMARK,
     Record,
@@ -59,13 +59,17 @@ SERIES_MAX = 1_000_000  # of a namespace: a GB. More are mostly a mistake: a tag
 NAME_BYTES_MAX = 32_000  # of a measurement
 WRITE_POINTS_MAX = 50_000  # in one request, which takes all or nothing: 20 ms
 SIDE_BYTES = HEADER_BYTES + 60  # a record about a series, without its names
-POINT_BYTES = 16
+POINT_BYTES = 24  # in the record of a write
 DELETE_SLICE = 200  # series deleted in one slice: 20 us each
 AGES_MS = 10_000  # between two looks at the ages of all points
 RULE_AGES = 3  # times the width of a rule's window that points must be kept: a window is over, as long past, and may have late points
 AGE_SLICE = 200  # series looked at in one slice: 2 us each, and 20 for each chunk that is deleted
 TAGS_SHOWN = 100  # of a measurement: those with the most values
 SEALS_BEHIND = 2  # times the bound: past it, a write seals before it adds
+SEAL_SECONDS = 0.004  # of sealing in one slice
+LOWER_POINTS = 100_000  # in records that nobody needs: 2.4 MB on disk, for which a watermark is written
+RECORDED_TIMES = 2  # times the bound of open points: past it, series with few points are sealed too, so that the watermark can pass
+IDLE_MS = 600_000  # without a write: all open points are sealed. They take 24 bytes each on disk, in chunks 2 to 4
 
 _POINTS_ENTITY = container(b"")
 SERIES_MARK, SETTINGS_MARK, PROGRESS_MARK = b"s", b"m", b"d"
@@ -107,7 +111,8 @@ class TimeSeries(Part):
         self._to_age: list[Series] = []  # whose ages are still to be looked at
         self._age_after = 0  # by the steady clock: when the next look at all ages begins
         self._downsampling = Downsampling(self)
-        self._low_wanted = 0  # chunks up to this record are to be deleted: the watermark must pass it first
+        self._low_wanted = 0  # the watermark is to pass this record: chunks up to it are to be deleted, or too many points recorded
+        self._idle_after = 0  # by the steady clock: when all open points are sealed, unless more come
 
     # -- records -----------------------------------------------------------------------------------
 
@@ -137,45 +142,45 @@ class TimeSeries(Part):
             self.store.configure(head[2:].decode(*TEXT), 0, "")
 
     def apply_watermark(self, scope: bytes, below: int) -> None:
-        """See `Part`. Points below it are open no longer: nothing is left to do."""
+        """See `Part`. Points below it are open no longer."""
+        self.store.lower(below)
+        self._low = max(self._low, below)
 
     def _write(self, kind: int, entity: bytes, state: bytes, gone: bool = False) -> int:
         return self.engine.write(Record(kind, self.namespace, self.engine.now, entity, state, gone=gone))
 
     # -- writing -----------------------------------------------------------------------------------
 
-    def write(self, points: Mapping[bytes, tuple["array[int]", "array[float]"]]) -> int:
-        """Add points: by the key of a series its times (ms) and values. Returns how many. Raises `BadRequest`, with nothing written, if
-        these are too many points, or would be too many series."""
-        store, log = self.store, self.engine.log
-        count = sum(len(times) for times, _ in points.values())
+    def write(self, keys: Sequence[bytes], times: "array[int]", values: "array[float]") -> int:
+        """Add points, each with the key of its series, its time (ms) and its value; of two at one time the later stays. Returns how many.
+        Raises `BadRequest`, with nothing written, if these are too many points, or would be too many series."""
+        store, log, count = self.store, self.engine.log, len(keys)
         if count > WRITE_POINTS_MAX:
             raise BadRequest(f"the request has {count:,} points; at most {WRITE_POINTS_MAX:,} are allowed in one: send them in several")
-        new = [key for key in points if key not in store.by_key]
+        known = store.by_key
+        new = dict.fromkeys([key for key in keys if key not in known])
         names = [(key, self._measurement_of(key)) for key in new]
         if len(store.by_id) + len(new) > SERIES_MAX:
             raise BadRequest(
                 f"{len(new):,} new series would be more than {SERIES_MAX:,}; look with ts_list which tag has so many values, and delete "
                 "what nobody needs"
             )
-        self.admit_adds((POINT_BYTES + U64.size + U32.size) * count + HEADER_BYTES + sum(2 * len(key) + SIDE_BYTES for key in new))
+        self.admit_adds(POINT_BYTES * count + HEADER_BYTES + sum([2 * len(key) + SIDE_BYTES for key in new]))
         while store.open_points > SEALS_BEHIND * self._open_most and store.open:
             self._seal(next(iter(store.open.values())))
         for key, measurement in names:
             self._write(TS_SERIES, container(measurement.encode(*TEXT)) + SERIES_MARK + U64.pack(log.next_index), key)
         if not count:
             return 0
-        found = [store.by_key[key] for key in points]
+        found = [known[key] for key in keys]
         if store.ruled:
-            self._downsampling.note((series, times) for series, (times, _) in zip(found, points.values(), strict=True))
-        all_times, all_values = array("q"), array("d")
-        for times, values in points.values():
-            all_times += times
-            all_values += values
+            self._downsampling.note(zip(found, times, strict=True))
         ids = array("Q", [series.id for series in found])
-        counts = array("I", [len(times) for times, _ in points.values()])
-        self._write(TS_POINTS, _POINTS_ENTITY + U64.pack(log.next_index), _pack_points(ids, counts, all_times, all_values))
-        self._full.update((series.id, series) for series in found if len(series.times) >= CHUNK_POINTS)
+        self._write(TS_POINTS, _POINTS_ENTITY + U64.pack(log.next_index), b"".join((ids, times, values)))
+        for series in set(found):
+            if len(series.times) >= CHUNK_POINTS:
+                self._full[series.id] = series
+        self._idle_after = self.engine.steady() + IDLE_MS
         self.engine.busy.add(self.namespace)
         return count
 
@@ -256,40 +261,60 @@ class TimeSeries(Part):
             self.admit_frees(SIDE_BYTES)
             scope = bytes((FAMILY_TS_POINTS,)) + _POINTS_ENTITY
             self._write(WATERMARK, scope, U64.pack(low))
-            self._low = low
 
     # -- time and background -----------------------------------------------------------------------
 
     @property
     def quiet(self) -> bool:
         """See `Part`."""
-        return not self._must_seal and not self.store.aging and not self.store.ruled
+        return not self.store.open and not self.store.aging and not self.store.ruled
 
     @property
     def _must_seal(self) -> bool:
-        return bool(self._full) or self.store.open_points > self._open_most
+        store = self.store
+        most = self._open_most
+        return bool(self._full) or store.open_points > most or store.recorded_points > RECORDED_TIMES * most or self._is_behind
+
+    @property
+    def _is_behind(self) -> bool:
+        """Whether series must be sealed before the watermark can pass the record that it should."""
+        return self.store.needed_from(self._low_wanted + 1) <= self._low_wanted
 
     def next_due(self) -> int | None:
         """See `Part`."""
         if self._must_seal or self._to_age:
             return 0
         due = self._downsampling.next_due()
-        if self.store.aging:
-            age = self.engine.now + max(self._age_after - self.engine.steady(), 0)
-            due = age if due is None else min(age, due)
+        if self.store.aging or self.store.open:
+            after = min(([self._age_after] if self.store.aging else []) + ([self._idle_after] if self.store.open else []))
+            wait = self.engine.now + max(after - self.engine.steady(), 0)
+            due = wait if due is None else min(wait, due)
         return due
 
     def sweep_slice(self) -> bool:
-        """See `Part`: seal one series, about a ms; or sum up some windows, and look at the ages of some series."""
-        if self._full:
-            self._seal(next(iter(self._full.values())))
-        elif self.store.open_points > self._open_most or self.store.needed_from(self._low_wanted + 1) <= self._low_wanted:
-            self._seal(next(iter(self.store.open.values())))
-            self._lower()
-        else:
+        """See `Part`: seal some series; or sum up some windows, and look at the ages of some series."""
+        if self._next_to_seal() is None:
             summed = self._downsampling.slice()
             return self._age_slice() or summed
+        until = monotonic() + SEAL_SECONDS
+        while monotonic() < until and (series := self._next_to_seal()) is not None:
+            self._seal(series)
+        if self._low_wanted >= self._low or self.store.recorded_below(self.store.needed_from(self.engine.log.next_index)) >= LOWER_POINTS:
+            self._lower()
         return True
+
+    def _next_to_seal(self) -> Series | None:
+        """The series that is to be sealed next."""
+        store = self.store
+        if self._full:
+            return next(iter(self._full.values()))
+        if not store.open:
+            return None
+        most = self._open_most
+        if store.recorded_points > RECORDED_TIMES * most:
+            self._low_wanted = max(self._low_wanted, store.record_after(store.recorded_points - most))
+        is_idle = not self.engine.is_early(self._idle_after)
+        return next(iter(store.open.values())) if store.open_points > most or self._is_behind or is_idle else None
 
     def _age_slice(self) -> bool:
         """Delete what is too old of some series; begins again every AGES_MS. Returns whether there is more. Raises `Overloaded`."""
@@ -481,27 +506,19 @@ class TimeSeries(Part):
     def finish_load(self) -> None:
         """See `Part`."""
         self._full = {series.id: series for series in self.store.open.values() if len(series.times) >= CHUNK_POINTS}
+        self._idle_after = self.engine.steady() + IDLE_MS
 
 
 # -- bytes -----------------------------------------------------------------------------------------
 
 
-def _pack_points(ids: "array[int]", counts: "array[int]", times: "array[int]", values: "array[float]") -> bytes:
-    return b"".join((U32.pack(len(ids)), ids.tobytes(), counts.tobytes(), times.tobytes(), values.tobytes()))
-
-
-def _unpack_points(state: bytes) -> tuple["array[int]", "array[int]", "array[int]", "array[float]"]:
-    view, series = memoryview(state), U32.unpack_from(state)[0]
-    at = U32.size + U64.size * series
-    counts = array("I", view[at : at + U32.size * series].tobytes())
-    at += U32.size * series
-    middle = at + (len(state) - at) // 2
-    return (
-        array("Q", view[U32.size : U32.size + U64.size * series].tobytes()),
-        counts,
-        array("q", view[at:middle].tobytes()),
-        array("d", view[middle:].tobytes()),
-    )
+def _unpack_points(state: bytes) -> tuple["array[int]", "array[int]", "array[float]"]:
+    view, size = memoryview(state), len(state) // 3
+    ids, times, values = array("Q"), array("q"), array("d")
+    ids.frombytes(view[:size])
+    times.frombytes(view[size : 2 * size])
+    values.frombytes(view[2 * size :])
+    return ids, times, values
 
 
 # -- points ----------------------------------------------------------------------------------------

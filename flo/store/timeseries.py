@@ -16,8 +16,9 @@ A series' **key** is its measurement, tags and field as one text (flo.series). N
 """
 
 from array import array
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import islice
+from itertools import islice, takewhile
 from operator import lt
 
 from flo.store.chunk import SUMMARY_BYTES, Summary, summary_of
@@ -33,6 +34,7 @@ NAME_BYTES = 2  # for each byte of a series' key, which has its names once more
 OPEN_BYTES = 18  # a point: eight bytes in each of two arrays, which grow ahead
 CHUNK_BYTES = 300
 MEASUREMENT_BYTES = 1200
+RECORDED_EACH = 10_000  # points counted together
 
 
 class Chunk:
@@ -110,6 +112,9 @@ class TimeSeriesStore:
         self.ruled: dict[str, tuple[Rule, ...]] = {}  # the measurements with rules of downsampling
         self.open: dict[int, Series] = {}  # the series with open points, by their numbers, in the order of `since`
         self.open_points = 0
+        # How many points are in records that the watermark has not passed: (a record's index, points up to it since the entry before)
+        self.recorded: deque[list[int]] = deque()
+        self.recorded_points = 0
         self.sealed_points = 0
         self.chunks = 0
         self._name_bytes = 0
@@ -178,23 +183,43 @@ class TimeSeriesStore:
             measurement.by_tag.setdefault(tag, {}).setdefault(value, set()).add(made)
         self._name_bytes += NAME_BYTES * len(key)
 
-    def add(self, index: int, ids: Sequence[int], counts: Sequence[int], times: "array[int]", values: "array[float]") -> None:
-        """Record `index` holds points: of the series ids[0] the first counts[0], and so on."""
-        by_id, is_open, at = self.by_id, self.open, 0
-        for identity, count in zip(ids, counts, strict=True):
-            series = by_id.get(identity)
-            if series is not None:
-                if not series.since:
-                    series.since = index
-                    is_open[identity] = series
-                if count == 1:
-                    series.times.append(times[at])
-                    series.values.append(values[at])
-                else:
-                    series.times += times[at : at + count]
-                    series.values += values[at : at + count]
-                self.open_points += count
-            at += count
+    def add(self, index: int, ids: Sequence[int], times: Sequence[int], values: Sequence[float]) -> None:
+        """Record `index` holds points, each with the number of its series."""
+        get, is_open, missing = self.by_id.get, self.open, 0
+        for identity, time, value in zip(ids, times, values, strict=True):
+            series = get(identity)
+            if series is None:
+                missing += 1
+                continue
+            if not series.since:
+                series.since = index
+                is_open[identity] = series
+            series.times.append(time)
+            series.values.append(value)
+        self.open_points += len(ids) - missing
+        self.recorded_points += len(ids)
+        if self.recorded and self.recorded[-1][1] < RECORDED_EACH:
+            self.recorded[-1][0] = index
+            self.recorded[-1][1] += len(ids)
+        else:
+            self.recorded.append([index, len(ids)])
+
+    def lower(self, below: int) -> None:
+        """The records of points below this one are dropped."""
+        while self.recorded and self.recorded[0][0] < below:
+            self.recorded_points -= self.recorded.popleft()[1]
+
+    def recorded_below(self, below: int) -> int:
+        """About how many points are in records below this one that are not dropped."""
+        return sum(points for index, points in takewhile(lambda entry: entry[0] < below, self.recorded))
+
+    def record_after(self, points: int) -> int:
+        """The record up to which about so many points are in the records that are not dropped."""
+        for index, count in self.recorded:
+            points -= count
+            if points <= 0:
+                return index
+        return 0
 
     def seal(self, index: int, identity: int, number: int, state: bytes) -> None:
         """Record `index` is a chunk of a series: all its open points, and those of the chunk with this number, if there was one."""

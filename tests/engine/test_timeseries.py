@@ -13,6 +13,7 @@ from flo.engine.timeseries import TimeSeries
 from flo.errors import BadRequest
 from flo.series import Series, write_key
 from flo.ual.record import FAMILY_TS_POINTS
+from tests.support.series import write
 
 FOREVER = (-(1 << 62), 1 << 62)
 Points = dict[bytes, dict[int, float]]
@@ -87,7 +88,7 @@ def test_any_life_is_that_of_a_dictionary(tmp_path: Path, small: None, seed: int
                 batch[series] = columns(points)
                 expected.setdefault(series, {}).update(points)
             with engine.batch():
-                part.write(batch)
+                write(part, batch)
         elif turn < 0.85:
             engine.close()
             engine = Engine(str(tmp_path), settings, clock=lambda: wall[0])
@@ -118,7 +119,7 @@ def test_ranges_read_no_more_than_they_must(tmp_path: Path, small: None) -> None
         part = engine.timeseries
         with engine.batch():
             for at in range(0, 1600, 16):
-                part.write({key(): columns([(time, float(time)) for time in range(at, at + 16)])})
+                write(part, {key(): columns([(time, float(time)) for time in range(at, at + 16)])})
                 while engine.sweep():
                     pass
         found = part.store.by_key.get(key())
@@ -133,7 +134,7 @@ def test_what_is_sealed_costs_the_law_nothing(tmp_path: Path, small: None) -> No
         part = engine.timeseries
         for at in range(3000):
             with engine.batch():
-                part.write({key(host=f"h{at % 20}"): columns([(at, 1.0)])})
+                write(part, {key(host=f"h{at % 20}"): columns([(at, 1.0)])})
                 while engine.sweep():
                     pass
         engine.compact()
@@ -169,9 +170,9 @@ def test_what_is_too_old_goes(tmp_path: Path, small: None) -> None:
                 part.configure("cpu", 300_000, "")
         with engine.batch():
             points = [(wall[0] + number * 1000, float(step)) for number in range(5)]
-            part.write({key(): columns(points), key("mem"): columns([(wall[0], 1.0)])})
+            write(part, {key(): columns(points), key("mem"): columns([(wall[0], 1.0)])})
             if step < 3:
-                part.write({key(host="gone"): columns([(wall[0], 1.0)])})
+                write(part, {key(host="gone"): columns([(wall[0], 1.0)])})
         expected.update(points)
         pass_time(20)
         oldest = wall[0] - 300_000
@@ -196,11 +197,11 @@ def test_refusals(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         part = engine.timeseries
         one = columns([(1, 1.0)])
         with engine.batch():
-            part.write({key(host="a"): one, key(host="b"): one})
+            write(part, {key(host="a"): one, key(host="b"): one})
             with pytest.raises(BadRequest, match="2 new series would be more than 3"):
-                part.write({key(host="c"): one, key(host="d"): one})
+                write(part, {key(host="c"): one, key(host="d"): one})
             with pytest.raises(BadRequest, match="measurement's name is 40000 bytes"):
-                part.write({key("m" * 40_000): one})
+                write(part, {key("m" * 40_000): one})
             with pytest.raises(BadRequest, match="at most 50,000"):
-                part.write({key(host="a"): columns([(time, 1.0) for time in range(50_001)])})
+                write(part, {key(host="a"): columns([(time, 1.0) for time in range(50_001)])})
         assert part.counts() == {"measurements": 1, "series": 2, "points": 2}
