@@ -197,6 +197,10 @@ def parse_tags(text: bytes) -> list[tuple[bytes, bytes]]:
 
 def parse_key(key: bytes) -> Series:
     """The names in a series' key."""
+    if b"\\" not in key:  # most have no escapes
+        head, _, field = key.decode("utf-8", "surrogateescape").rpartition(" ")
+        measurement, *texts = head.split(",")
+        return Series(measurement, tuple([(name, value) for name, _, value in [text.partition("=") for text in texts]]), field)
     match = MEASUREMENT.match(key)
     assert match
     at = match.end()

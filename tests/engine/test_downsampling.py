@@ -154,8 +154,9 @@ def test_idle_rules_write_nothing(tmp_path: Path) -> None:
     part = engine.namespaces["default"].timeseries
     part.configure("cpu", 0, "1m:sum:0")
     write(part, {key(): columns([(START, 1.0)])})
-    clocks.forward(engine_timeseries.IDLE_MS)  # what is open is sealed then
-    settle(engine)
+    for _ in range(2):
+        clocks.forward(engine_timeseries.IDLE_MS)  # what is open is sealed then: the points first, then their sums
+        settle(engine)
     written = engine.log.next_index
     for _ in range(20):
         clocks.forward(MINUTE)
