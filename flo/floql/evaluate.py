@@ -14,6 +14,7 @@ from typing import NamedTuple
 from flo.errors import BadRequest
 from flo.floql import stages
 from flo.floql.columns import ROW_NS, STEP_NS, Meter, Stream, floats, merged, read
+from flo.floql.condition import fields_of, matchers_of, of_series
 from flo.floql.plan import (
     ANSWER_POINTS_MAX,
     Aggregate,
@@ -23,6 +24,7 @@ from flo.floql.plan import (
     GroupBy,
     Limit,
     Math,
+    Only,
     Pipeline,
     Plan,
     Rate,
@@ -31,7 +33,7 @@ from flo.floql.plan import (
     Top,
     Where,
 )
-from flo.floql.source import Columns, Source
+from flo.floql.source import Columns, Series, Source
 
 QUERY_POINTS_MAX = 10_000_000  # SPEC section 6, the default of query.max_points: a few seconds of work
 SERIES_MAX = 100_000  # of a query: about 100 MB while it runs; an answer has no more points
@@ -119,20 +121,56 @@ def _flows(pipeline: Pipeline, source: Source, meter: Meter) -> Generator[None, 
             meter.spend(ROW_NS + (pipeline.measurement.steps - before) * STEP_NS)
             if meter.due():
                 yield
+    asked = () if pipeline.condition is True or pipeline.fields is None else tuple(fields_of(pipeline.condition))
+    fields = None if pipeline.fields is None else (*pipeline.fields, *asked)
     flows: list[_Flow] = []
     for name in names:
-        for series in source.series(name, pipeline.matchers, pipeline.fields):
+        matched: list[Series] = []
+        for series in source.series(name, pipeline.matchers, fields):
             if series is None:
                 yield
                 continue
-            if len(flows) == SERIES_MAX:
+            if len(flows) + len(matched) == SERIES_MAX:
                 raise BadRequest(f"The query matches more than {SERIES_MAX:,} series: add matchers on tags, or `| field(name)`.")
-            points = read(source, series.handle, pipeline.start, pipeline.end, meter)
-            flows.append(_Flow(name, series.tags, series.field, [points]))
+            matched.append(series)
             meter.spend(ROW_NS * 5)
             if meter.due():
                 yield
+        if pipeline.condition is True:
+            flows += [_Flow(name, each.tags, each.field, [_points(each, pipeline, source, meter)]) for each in matched]
+        else:
+            flows += yield from _conditional(name, matched, pipeline, source, meter)
     flows.sort(key=_Flow.order)
+    return flows
+
+
+def _points(series: Series, pipeline: Pipeline, source: Source, meter: Meter) -> Stream:
+    return read(source, series.handle, pipeline.start, pipeline.end, meter)
+
+
+def _conditional(name: str, matched: list[Series], pipeline: Pipeline, source: Source, meter: Meter) -> Generator[None, None, list[_Flow]]:
+    """Flows of the points for which the pipeline's condition holds. The fields of one set of tags are looked at together."""
+    matchers = matchers_of(pipeline.condition)
+    together: dict[tuple[tuple[str, str], ...], dict[str, Series]] = {}
+    for series in matched:
+        together.setdefault(tuple(sorted(series.tags.items())), {})[series.field] = series
+    flows: list[_Flow] = []
+    for siblings in together.values():
+        before = sum(matcher.steps for matcher in matchers)
+        condition = of_series(pipeline.condition, next(iter(siblings.values())).tags)
+        asked = fields_of(condition)
+        meter.spend(ROW_NS * (5 + len(matchers)) + STEP_NS * (sum(matcher.steps for matcher in matchers) - before))
+        for field, series in siblings.items():
+            if condition is False or (pipeline.fields is not None and field not in pipeline.fields):
+                continue
+            points = _points(series, pipeline, source, meter)
+            if condition is not True:
+                others = {each: siblings.get(each) for each in asked if each != field}
+                streams = {each: iter(()) if other is None else _points(other, pipeline, source, meter) for each, other in others.items()}
+                points = stages.chosen(points, field, condition, streams, meter)
+            flows.append(_Flow(name, series.tags, field, [points]))
+        if meter.due():
+            yield
     return flows
 
 
@@ -140,6 +178,8 @@ def _apply(flows: list[_Flow], step: Step, pipeline: Pipeline, meter: Meter) -> 
     """The flows behind a stage. Nothing is read yet."""
     if isinstance(step, GroupBy):
         return _grouped(flows, step.tags)
+    if isinstance(step, Only):
+        return [flow for flow in flows if (flow.name, tuple([flow.tags.get(tag, "") for tag in step.tags])) in step.chosen]
     return [_apply_one(flow, step, pipeline, meter) for flow in flows]
 
 
