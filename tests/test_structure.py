@@ -45,6 +45,7 @@ ARROWS = {
     "control": {"errors"},
     "commands": {
         *("series", "proto", "operations", "engine", "errors", "config", "session", "store", "ual", "waits", "operator_log", "websocket"),
+        "influxql",
     },
     "server": {
         *(

@@ -1,0 +1,266 @@
+"""From a plan's answer to the rows of a SELECT, as InfluxDB makes them.
+
+Each source of values is a stream of points, in the statement's order: windows are filled, then changes are made, then LIMIT and OFFSET
+count. Rows join the streams of one group by time. Times are in ms as they come from the plan, and in ns from `_in_ns` on.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from heapq import merge
+from itertools import islice
+from math import isfinite
+from operator import itemgetter
+from typing import Any
+
+from flo.errors import BadRequest
+from flo.floql.evaluate import AnswerSeries
+from flo.floql.plan import ANSWER_POINTS_MAX, Window, check_windows
+from flo.influxql.columns import Cell, Points
+from flo.influxql.index import Job, Series
+from flo.influxql.plan import MS, Selection
+from flo.influxql.statement import Reference, Select
+
+ROWS_SLICE = 2_000  # rows between two pauses: 3 ms
+CELLS_MAX = 1_000_000  # of an answer, with those of tags: 20 MB of JSON
+
+Group = tuple[str, tuple[str, ...]]  # a measurement and the values of the tags of GROUP BY
+Point = tuple[int, float | None]
+Value = float | int | str | None
+
+
+class Room:
+    """How many values an answer may still have."""
+
+    def __init__(self, points: int) -> None:
+        self.points = points
+        self.cells = CELLS_MAX
+
+    def take(self, points: int, cells: int) -> None:
+        """Count a row. Raise `BadRequest` past the limit."""
+        self.points -= points
+        self.cells -= cells
+        if self.points < 0 or self.cells < 0:
+            raise BadRequest(
+                f"the answer has more than {ANSWER_POINTS_MAX:,} values. Ask for wider windows, a shorter range, fewer series, or a LIMIT"
+            )
+
+
+def make_series(
+    select: Select, selection: Selection, answer: list[AnswerSeries], show: Callable[[int], Value], room: Room
+) -> Job[list[Series]]:
+    """The series of an answer. `show` makes a time in ns what the client asked for. A job."""
+    maker = _Raw(select, selection) if selection.columns.is_raw else _Joined(select, selection)
+    found: list[Series] = []
+    for name, tags in maker.groups(answer):
+        values: list[list[Value]] = []
+        for time, row in maker.rows((name, tags)):
+            room.take(maker.points, len(selection.columns.names))
+            values.append([show(time), *[_shown(cell(row)) for cell in selection.columns.cells]])
+            if len(values) % ROWS_SLICE == 0:
+                yield
+        if values:
+            series: Series = {"name": name}
+            if selection.tags:
+                series["tags"] = dict(zip(selection.tags, tags, strict=True))
+            found.append({**series, "columns": selection.columns.names, "values": values})
+        yield
+    return found
+
+
+def _shown(value: Cell) -> Value:
+    """A value as InfluxDB's JSON has it: whole numbers without a point, null for what is no number."""
+    if isinstance(value, float):
+        if not isfinite(value):
+            return None
+        if value.is_integer() and abs(value) < 1e21:
+            return int(value)
+    return value
+
+
+def _ordered(groups: set[Group], descending: bool) -> list[Group]:
+    return sorted(groups, reverse=descending)
+
+
+def _bounded(select: Select, rows: Iterator[Any]) -> Iterator[Any]:
+    """The rows within LIMIT and OFFSET."""
+    return islice(rows, select.offset, select.offset + select.limit if select.limit else None)
+
+
+def _default(select: Select) -> float | None:
+    """What stands where a source has no value, unless the one before it stays (fill(previous))."""
+    return select.fill if isinstance(select.fill, float) else None
+
+
+# -- fields and tags as they are -------------------------------------------------------------------
+
+
+class _Raw:
+    """Rows of fields: one for each time of a series at which one of the fields has a value."""
+
+    def __init__(self, select: Select, selection: Selection) -> None:
+        self._select = select
+        self._selection = selection
+        self._sources: list[Points | Reference] = selection.columns.sources
+        self._series: dict[Group, list[tuple[dict[str, str], dict[str, AnswerSeries]]]] = {}
+        self.points = max(1, len({source for _, source in selection.reads}))
+
+    def groups(self, answer: list[AnswerSeries]) -> list[Group]:
+        together: dict[tuple[str, tuple[tuple[str, str], ...]], tuple[dict[str, str], dict[str, AnswerSeries]]] = {}
+        for each in answer:
+            fields = together.setdefault((each.name, tuple(sorted(each.tags.items()))), (each.tags, {}))[1]
+            fields[each.field] = each
+        for (name, _), (tags, fields) in sorted(together.items()):
+            group = name, tuple([tags.get(tag, "") for tag in self._selection.tags])
+            self._series.setdefault(group, []).append((tags, fields))
+        return _ordered(set(self._series), self._select.descending)
+
+    def rows(self, group: Group) -> Iterator[tuple[int, Sequence[Cell]]]:
+        """The rows of a group, those of one series after those of another at the same time."""
+        descending = self._select.descending
+        series = self._series.pop(group)
+        merged = merge(*[self._rows_of(*each) for each in series], key=itemgetter(0), reverse=descending)
+        before: list[Cell] = [None] * len(self._sources)
+        for time, row in _bounded(self._select, merged):
+            if self._select.fill == "previous":
+                before = row = [old if new is None else new for old, new in zip(before, row, strict=True)]
+            yield time * MS, row
+
+    def _rows_of(self, tags: dict[str, str], fields: dict[str, AnswerSeries]) -> Iterator[tuple[int, list[Cell]]]:
+        """The rows of one series."""
+        empty: list[Cell] = []
+        streams: list[tuple[int, Iterator[tuple[int, float]]]] = []
+        read = {source for _, source in self._selection.reads}
+        for place, source in enumerate(self._sources):
+            assert isinstance(source, Reference)
+            is_field = source in read
+            empty.append(_default(self._select) if is_field else tags.get(source.name))
+            if source.name in fields and is_field:
+                points = fields[source.name].points
+                streams.append((place, iter(reversed(points) if self._select.descending else points)))
+        for time, found in _together(streams, self._select.descending):
+            row = empty.copy()
+            for place, value in found:
+                row[place] = value
+            yield time, row
+
+
+def _together(streams: Sequence[tuple[int, Iterator[Any]]], descending: bool) -> Iterator[tuple[int, list[tuple[int, Any]]]]:
+    """The points of several streams by time: each time with the places and values of the streams that have it."""
+    heads = [(place, stream, point) for place, stream in streams if (point := next(stream, None)) is not None]
+    choose = max if descending else min
+    while heads:
+        time = choose(point[0] for _, _, point in heads)
+        found = []
+        following = []
+        for place, stream, point in heads:
+            if point[0] == time:
+                found.append((place, point[1]))
+                point = next(stream, None)
+            if point is not None:
+                following.append((place, stream, point))
+        heads = following
+        yield time, found
+
+
+# -- calls -----------------------------------------------------------------------------------------
+
+
+class _Joined:
+    """Rows of calls, joined by time."""
+
+    def __init__(self, select: Select, selection: Selection) -> None:
+        self._select = select
+        self._selection = selection
+        self._sources: list[Points | Reference] = selection.columns.sources
+        self._found: dict[Group, dict[int, list[tuple[int, float]]]] = {}
+        self.points = len(self._sources)
+
+    def groups(self, answer: list[AnswerSeries]) -> list[Group]:
+        for each in answer:
+            group = each.name, tuple([each.tags[tag] for tag in self._selection.tags])
+            place = self._sources.index(self._selection.reads[each.pipeline][1])
+            self._found.setdefault(group, {})[place] = each.points
+        return _ordered(set(self._found), self._select.descending)
+
+    def rows(self, group: Group) -> Iterator[tuple[int, Sequence[Cell]]]:
+        """The rows of a group."""
+        select = self._select
+        streams = [(place, _bounded(select, self._stream(place, points))) for place, points in self._found.pop(group).items()]
+        default = _default(select)
+        keeps = select.fill == "previous"
+        empty: list[Cell] = [None if place in self._selection.unknown else default for place in range(len(self._sources))]
+        row = empty.copy()
+        for time, found in _together(streams, select.descending):
+            row = row.copy() if keeps else empty.copy()
+            for place, value in found:
+                if value is not None:
+                    row[place] = value
+            yield time, row
+
+    def _stream(self, place: int, points: list[tuple[int, float]]) -> Iterator[Point]:
+        """The points of a source, in the order of the statement."""
+        select, source = self._select, self._sources[place]
+        assert isinstance(source, Points)
+        if select.descending:
+            points = points[::-1]
+        stream: Iterator[Point] = iter(points)
+        window = self._selection.window
+        if window and select.fill != "none":
+            stream = self._filled(points, window, source)
+        if source.function and not window and not self._selection.own_time:
+            stream = ((self._selection.range.start or 0, value) for _, value in points)
+        else:
+            stream = ((time * MS, value) for time, value in stream)
+        return _changed(stream, source, select.descending) if source.change else stream
+
+    def _filled(self, points: Sequence[tuple[int, float]], window: Window, source: Points) -> Iterator[Point]:
+        """A point for each window; of windows without one, as `fill` says."""
+        select, selection = self._select, self._selection
+        width, first, last = window.width, selection.first, selection.last
+        if source.change:  # see `_Planner.add`
+            first, last = (first, last + width) if select.descending else (None if first is None else first - width, last)
+        if first is None:
+            first = points[-1 if select.descending else 0][0]
+            if sentence := check_windows(window, first, last):
+                raise BadRequest(sentence)
+        windows = range(window.start(first), window.start(last) + 1, width)
+        how: float | str | None = select.fill
+        if how is None and source.function in ("count", "distinct"):
+            how = 0.0
+        return _fill(points, windows[::-1] if select.descending else windows, how)
+
+
+def _fill(points: Sequence[tuple[int, float]], windows: range, how: float | str | None) -> Iterator[Point]:
+    before: Point | None = None
+    at = 0
+    for time in windows:
+        value: float | None
+        if at < len(points) and points[at][0] == time:
+            before = points[at]
+            value = before[1]
+            at += 1
+        elif how == "previous":
+            value = before[1] if before else None
+        elif how == "linear":
+            value = None
+            if before is not None and at < len(points):
+                (left, low), (right, high) = before, points[at]
+                assert low is not None
+                value = (high - low) / ((right - left) / windows.step) * ((time - left) / windows.step) + low
+        else:
+            assert not isinstance(how, str)
+            value = how
+        yield time, value
+
+
+def _changed(points: Iterator[Point], source: Points, descending: bool) -> Iterator[Point]:
+    """The changes from one point to the next, per unit of time if there is one; of points at one time, the first counts."""
+    before: tuple[int, float] | None = None
+    for time, value in points:
+        if value is None or (before and before[0] == time):
+            continue
+        if before:
+            change = value - before[1]
+            result = change / (abs(time - before[0]) / source.unit) if source.unit else change
+            if not (change < 0 and source.change.startswith("non_negative")):
+                yield time, result
+        before = time, value
