@@ -29,6 +29,7 @@ AGGREGATES: dict[str, Function] = {
     "mean": "avg", "sum": "sum", "count": "count", "min": "min", "max": "max", "first": "first", "last": "last", "median": "median",
     "percentile": "percentile", "stddev": "stddev", "spread": "spread",
 }  # fmt: skip
+COUNTS = ("count", "distinct")  # of the plan's functions; InfluxDB has whole numbers there, also where it fills
 CHANGES = ("derivative", "non_negative_derivative", "difference", "non_negative_difference")
 SELECTORS = ("min", "max", "first", "last", "percentile")
 # Functions of InfluxDB that Flo does not have
@@ -78,15 +79,21 @@ class Points:
     @property
     def is_typed(self) -> bool:
         """Whether InfluxDB knows its type without the field's: then `fill` with a number fills it also where no such field is."""
-        return self.function in ("avg", "count", "distinct", "median", "stddev") or bool(self.unit)
+        return self.function in ("avg", "median", "stddev", *COUNTS) or bool(self.unit)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether its values are whole numbers in InfluxDB, so that what fills them is one too."""
+        return self.function in COUNTS and not self.unit
 
 
 class Columns:
     """The columns of a statement that has passed all rules. `sources` are the values that its cells are made of."""
 
-    def __init__(self, select: Select, fields: Sequence[str], tags: Sequence[str]) -> None:
-        """`fields` and `tags` are the names of all measurements, in order; `tags` without those of GROUP BY. Raise `BadRequest`."""
+    def __init__(self, select: Select, fields: Sequence[str], tags: Sequence[str], shown: Sequence[str]) -> None:
+        """`fields` and `tags` are the names of all measurements, in order; `shown` are the tags that `*` stands for. Raise `BadRequest`."""
         self._select = select
+        self.tags = frozenset(tags)
         self.sources: list[Points | Reference] = []
         self.time = "time"
         self.is_raw = not _check(select)
@@ -95,7 +102,7 @@ class Columns:
             if isinstance(column.expression, Reference) and column.expression.name == "time":
                 self.time = column.alias or self.time
                 continue
-            expanded = _expanded(column, fields, tags)
+            expanded = _expanded(column, fields, shown)
             columns += [(each.alias, _name_of(each.expression), self._cell(each.expression)) for each in expanded]
         self.names = [self.time, *_different([(alias, name) for alias, name, _ in columns])]
         self.cells = [cell for _, _, cell in columns]
@@ -145,8 +152,8 @@ def _check(select: Select) -> list[Call]:
                 _points(leaf, select)
                 calls.append(leaf)
             names += isinstance(leaf, (Reference, Wildcard, Pattern))
-            if leaf is not column.expression and (isinstance(leaf, (Wildcard, Pattern)) or _pattern_in(leaf)):
-                raise BadRequest("unable to use wildcard in a binary expression")
+            if leaf is not column.expression:
+                _refuse_pattern(leaf)
     if not calls:
         if select.fill in ("none", "linear"):
             raise BadRequest(f"fill({select.fill}) must be used with a function")
@@ -157,6 +164,16 @@ def _check(select: Select) -> list[Call]:
             raise BadRequest("mixing a selector function with tags or fields is not supported by Flo; ask for each in its own statement")
         raise BadRequest("mixing aggregate and non-aggregate queries is not supported")
     return calls
+
+
+def _refuse_pattern(leaf: Expression) -> None:
+    """Refuse `*` and patterns in calculations."""
+    if isinstance(leaf, (Wildcard, Pattern)):
+        raise BadRequest(f"unable to use {'wildcard' if isinstance(leaf, Wildcard) else 'regex'} in a binary expression")
+    pattern = _pattern_in(leaf)
+    if pattern is not None:
+        assert isinstance(leaf, Call)
+        raise BadRequest(f"unsupported expression with {'wildcard' if isinstance(pattern, Wildcard) else 'regex field'}: {leaf.name}()")
 
 
 def _leaves(expression: Expression) -> Iterator[Expression]:

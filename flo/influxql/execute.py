@@ -16,7 +16,7 @@ from flo.influxql.show import show
 from flo.influxql.statement import CreateDatabase, Select, Show, Statement
 
 # The divisors of a time in ns, by the parameter `epoch`; any other gives ns
-EPOCHS = {"u": 1_000, "µ": 1_000, "ms": MS, "s": 1000 * MS, "m": 60_000 * MS, "h": 3_600_000 * MS}
+EPOCHS = {"u": 1_000, "ms": MS, "s": 1000 * MS, "m": 60_000 * MS, "h": 3_600_000 * MS}
 ABOUT_NO_DATABASE = ("databases", "users", "continuous queries", "grants for")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 

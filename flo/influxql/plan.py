@@ -45,7 +45,8 @@ def plan_select(select: Select, index: Index, now: int, meter: Meter) -> Job[Sel
     fields = sorted({field for name in measurements for field in index.fields(name)})
     tags = sorted({tag for name in measurements for tag in index.tags(name)})
     grouped = _grouped(select, tags)
-    columns = Columns(select, fields, [tag for tag in tags if tag not in grouped])
+    groups_by_pattern = any(not isinstance(tag, str) for tag in select.tags)  # then `*` is only the fields, as in InfluxDB
+    columns = Columns(select, fields, tags, () if groups_by_pattern else [tag for tag in tags if tag not in grouped])
     bounds, rest = split(select.condition, now)
     window = _window(select)
     start, end = _bounds(bounds, window, now)
@@ -60,6 +61,7 @@ def plan_select(select: Select, index: Index, now: int, meter: Meter) -> Job[Sel
         chosen: Only | None = None
         if (select.series_limit or select.series_offset) and start <= end:
             groups = yield from _groups(index, name, matchers, condition, grouped, meter)
+            groups.sort(key=lambda group: _tags_key(grouped, group[1]))
             stop = select.series_offset + select.series_limit if select.series_limit else None
             chosen = Only(grouped, frozenset(groups[select.series_offset : stop]))
         for place, source in enumerate(columns.sources):
@@ -125,7 +127,7 @@ def _bounds(bounds: Range, window: Window | None, now: int) -> tuple[int, int]:
 def _groups(
     index: Index, name: str, matchers: tuple[TagMatcher, ...], condition: Condition, tags: tuple[str, ...], meter: Meter
 ) -> Job[list[tuple[str, tuple[str, ...]]]]:
-    """The groups of a measurement, in order, by SLIMIT and SOFFSET. A job."""
+    """The groups of a measurement. A job."""
     found: set[tuple[str, tuple[str, ...]]] = set()
     for series in index.series(name, matchers, None):
         if series is None:
@@ -136,7 +138,13 @@ def _groups(
         meter.spend(ROW_NS * (2 + len(matchers_of(condition))))
         if meter.due():
             yield
-    return sorted(found)
+    return list(found)
+
+
+def _tags_key(tags: tuple[str, ...], values: tuple[str, ...]) -> str:
+    """By what InfluxDB puts groups in order before SLIMIT, in both orders of time: the names of tags that have a value, and the values."""
+    present = [(tag, value) for tag, value in zip(tags, values, strict=True) if value]
+    return "|".join([*[tag for tag, _ in present], *[value for _, value in present]])
 
 
 class _Planner:

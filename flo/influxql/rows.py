@@ -14,7 +14,7 @@ from typing import Any
 from flo.errors import BadRequest
 from flo.floql.evaluate import AnswerSeries
 from flo.floql.plan import ANSWER_POINTS_MAX, Window, check_windows
-from flo.influxql.columns import Cell, Points
+from flo.influxql.columns import COUNTS, Cell, Points
 from flo.influxql.index import Job, Series
 from flo.influxql.plan import MS, Selection
 from flo.influxql.statement import Reference, Select
@@ -85,9 +85,11 @@ def _bounded(select: Select, rows: Iterator[Any]) -> Iterator[Any]:
     return islice(rows, select.offset, select.offset + select.limit if select.limit else None)
 
 
-def _default(select: Select) -> float | None:
-    """What stands where a source has no value, unless the one before it stays (fill(previous))."""
-    return select.fill if isinstance(select.fill, float) else None
+def _default(select: Select, is_whole: bool = False) -> float | None:
+    """What stands where a source has no value, unless the one before it stays (fill(previous)). `is_whole`: see `Points`."""
+    if not isinstance(select.fill, float):
+        return None
+    return float(int(select.fill)) if is_whole else select.fill
 
 
 # -- fields and tags as they are -------------------------------------------------------------------
@@ -132,7 +134,8 @@ class _Raw:
         for place, source in enumerate(self._sources):
             assert isinstance(source, Reference)
             is_field = source in read
-            empty.append(_default(self._select) if is_field else tags.get(source.name))
+            is_tag = source.name in self._selection.columns.tags and not is_field
+            empty.append((is_tag and tags.get(source.name)) or _default(self._select))
             if source.name in fields and is_field:
                 points = fields[source.name].points
                 streams.append((place, iter(reversed(points) if self._select.descending else points)))
@@ -185,9 +188,11 @@ class _Joined:
         """The rows of a group."""
         select = self._select
         streams = [(place, _bounded(select, self._stream(place, points))) for place, points in self._found.pop(group).items()]
-        default = _default(select)
         keeps = select.fill == "previous"
-        empty: list[Cell] = [None if place in self._selection.unknown else default for place in range(len(self._sources))]
+        empty: list[Cell] = [
+            None if place in self._selection.unknown else _default(select, is_whole=isinstance(source, Points) and source.is_whole)
+            for place, source in enumerate(self._sources)
+        ]
         row = empty.copy()
         for time, found in _together(streams, select.descending):
             row = row.copy() if keeps else empty.copy()
@@ -224,12 +229,13 @@ class _Joined:
                 raise BadRequest(sentence)
         windows = range(window.start(first), window.start(last) + 1, width)
         how: float | str | None = select.fill
-        if how is None and source.function in ("count", "distinct"):
-            how = 0.0
-        return _fill(points, windows[::-1] if select.descending else windows, how)
+        is_count = source.function in COUNTS
+        if is_count and not isinstance(how, str):
+            how = float(int(how or 0))
+        return _fill(points, windows[::-1] if select.descending else windows, how, is_count)
 
 
-def _fill(points: Sequence[tuple[int, float]], windows: range, how: float | str | None) -> Iterator[Point]:
+def _fill(points: Sequence[tuple[int, float]], windows: range, how: float | str | None, is_whole: bool) -> Iterator[Point]:
     before: Point | None = None
     at = 0
     for time in windows:
@@ -246,6 +252,7 @@ def _fill(points: Sequence[tuple[int, float]], windows: range, how: float | str 
                 (left, low), (right, high) = before, points[at]
                 assert low is not None
                 value = (high - low) / ((right - left) / windows.step) * ((time - left) / windows.step) + low
+                value = float(int(value)) if is_whole else value
         else:
             assert not isinstance(how, str)
             value = how
