@@ -71,6 +71,7 @@ _SHOWN = {
     "continuous queries": (),
     "grants for": ("name",),
 }
+_BOOLEANS = {"true": 1.0, "false": 0.0}  # as line protocol's are kept
 _NEGATIVE_PATTERNS = ("=~", "!~")
 Item = TypeVar("Item")
 
@@ -417,6 +418,8 @@ class _Parser:
         if c and c in "0123456789.":
             return self._number("a number")
         name = self._name("identifier, string, number, bool")
+        if c != '"' and name.lower() in _BOOLEANS:
+            return Number(_BOOLEANS[name.lower()])
         if c != '"' and self._take("("):
             return self._nested(position, lambda: self._arguments(name), "")
         kind = self._need("field", "tag", "float", "integer", "string", "boolean") if self._take("::") else ""

@@ -106,6 +106,7 @@ class _Raw:
         self.points = max(1, len({source for _, source in selection.reads}))
 
     def groups(self, answer: list[AnswerSeries]) -> list[Group]:
+        """The groups of an answer, in the order of the statement; then `rows` can be asked for each."""
         together: dict[tuple[str, tuple[tuple[str, str], ...]], tuple[dict[str, str], dict[str, AnswerSeries]]] = {}
         for each in answer:
             fields = together.setdefault((each.name, tuple(sorted(each.tags.items()))), (each.tags, {}))[1]
@@ -178,6 +179,7 @@ class _Joined:
         self.points = len(self._sources)
 
     def groups(self, answer: list[AnswerSeries]) -> list[Group]:
+        """See `_Raw`."""
         for each in answer:
             group = each.name, tuple([each.tags[tag] for tag in self._selection.tags])
             place = self._sources.index(self._selection.reads[each.pipeline][1])

@@ -52,6 +52,7 @@ class _Shown:
         self._shown = 0
 
     def series(self) -> Job[list[Series]]:
+        """The answer. A job."""
         what = self._statement.what
         names = yield from matching(self._statement.sources, self._index, self._meter)
         if what == "measurements":

@@ -119,5 +119,5 @@ def error(status: int, sentence: str) -> tuple[int, Any, bytes]:
     return (
         status,
         (*TYPE, (b"X-Influxdb-Error", sentence.replace("\n", " ")[:500].encode("latin-1", "replace"))),
-        json.dumps({"error": sentence}).encode(),
+        json.dumps({"error": sentence}, separators=(",", ":")).encode() + b"\n",
     )
