@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from flo.errors import BadRequest
 from flo.floql import stages
-from flo.floql.columns import ROW_NS, STEP_NS, Meter, Stream, floats, merged, read
+from flo.floql.columns import POINT_NS, ROW_NS, STEP_NS, Meter, Stream, floats, merged, read
 from flo.floql.condition import fields_of, matchers_of, of_series
 from flo.floql.plan import (
     ANSWER_POINTS_MAX,
@@ -96,9 +96,10 @@ def evaluate(plan: Plan, source: Source, budget: Budget) -> Generator[None, None
                     if left < 0:
                         raise BadRequest(
                             f"The answer has more than {budget.max_answer:,} points. "
-                            "Ask for wider windows, a shorter range or fewer series, or put `| limit(n)` at the end."
+                            "Ask for wider windows, a shorter range or fewer series, or limit the points of each."
                         )
                     points += zip(columns.times, floats(columns).values, strict=True)
+                    meter.spend(len(columns.times) * POINT_NS)
                 if meter.due():
                     yield
             if points:

@@ -8,7 +8,7 @@ from itertools import compress, repeat
 from math import ceil, floor, fmod, inf, isfinite, isnan
 from typing import Any
 
-from flo.floql.columns import POINT_NS, ROW_NS, Meter, Stream, cut, cut_at_windows, floats, open_block, opened, scaled
+from flo.floql.columns import PIECE_POINTS, POINT_NS, ROW_NS, Meter, Stream, cut, cut_at_windows, floats, open_block, opened, scaled
 from flo.floql.condition import COMPARE, Compare, Condition, Every, holds
 from flo.floql.kernels import Kernel, kernel_of
 from flo.floql.plan import Aggregate, Fill, Limit, Math, Rate, Rounding, Where, Window
@@ -248,21 +248,24 @@ def aggregate(parts: Sequence[Stream], step: Aggregate | Rate, start: int, meter
     for part in parts:
         starts, rows = yield from _rows(part, kernel, step.window, start, meter)
         if len(parts) > 1:
-            meter.spend(len(rows) * ROW_NS)
-            for at, row in zip(starts, rows, strict=True):
-                joined[at] = kernel.join(joined[at], row) if at in joined else row
-            yield None
+            for first in range(0, len(rows), PIECE_POINTS):
+                piece = rows[first : first + PIECE_POINTS]
+                for at, row in zip(starts[first : first + PIECE_POINTS], piece, strict=True):
+                    joined[at] = kernel.join(joined[at], row) if at in joined else row
+                meter.spend(len(piece) * ROW_NS)
+                yield None
     if len(parts) > 1:
         starts = sorted(joined)
         rows = [joined[at] for at in starts]
-    values = yield from kernel.finish(rows, meter)
-    if isinstance(step, Aggregate) and step.own_time:
-        starts = [time for time, _ in rows]
-    undefined = isinstance(step, Aggregate) and step.undefined
-    kept = [value is not None and (isfinite(value) or (undefined and isnan(value))) for value in values]
-    yield Columns(
-        array("q", compress(starts, kept)), [value for value, is_kept in zip(values, kept, strict=True) if is_kept and value is not None]
-    )
+    for first in range(0, len(rows), PIECE_POINTS):
+        piece = rows[first : first + PIECE_POINTS]
+        values = yield from kernel.finish(piece, meter)
+        own_time = isinstance(step, Aggregate) and step.own_time
+        times = [time for time, _ in piece] if own_time else starts[first : first + PIECE_POINTS]
+        undefined = isinstance(step, Aggregate) and step.undefined
+        kept = [value is not None and (isfinite(value) or (undefined and isnan(value))) for value in values]
+        meter.spend(len(piece) * POINT_NS * 4)
+        yield Columns(array("q", compress(times, kept)), [value for value in compress(values, kept) if value is not None])
 
 
 def _rows(

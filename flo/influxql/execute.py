@@ -73,7 +73,7 @@ class _Runner:
 
     def _select(self, select: Select, index: Index) -> Job[list[Series]]:
         selection = yield from plan_select(select, index, self._now * MS, self._meter)
-        result = yield from evaluate(selection.plan, index, Budget(self._max_points, self._room.points))
+        result = yield from evaluate(selection.plan, index, Budget(self._max_points))
         self._max_points -= result.scanned
         return (yield from make_series(select, selection, result.series, self._show_time, self._room))
 
