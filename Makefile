@@ -72,7 +72,7 @@ install:
 	install -d "$(SHARED)/man1" "$(SHARED)/man5" "$(SHARED)/man7"
 	install -m 644 man/flo.1 "$(SHARED)/man1"
 	install -m 644 man/flo.toml.5 "$(SHARED)/man5"
-	install -m 644 man/flo-protocol.7 "$(SHARED)/man7"
+	install -m 644 man/flo-protocol.7 man/floql.7 "$(SHARED)/man7"
 
 docs: $(STAMP)
 	$(BIN)/python -m tests.generate_docs

@@ -1,4 +1,5 @@
-"""Writes the parts of the manual pages that come from tables: the commands, the settings, the protocol's codes.
+"""Writes the parts of the manual pages that come from tables (the commands, the settings, the protocol's codes) and
+from docs/floql.md.
 
 `make docs` runs it; tests/test_docs.py checks that the pages are current, and mandoc checks their form.
 """
@@ -12,11 +13,14 @@ from pathlib import Path
 
 from flo.cli import GROUPS, build_parser
 from flo.config import setting_rows
+from flo.floql.query import STAGES
 from flo.operations import OPERATIONS, OPTIONS
 from flo.proto.binary import STATUS_NAMES
 
 MAN = Path(__file__).parent.parent / "man"
+DOCS = MAN.parent / "docs"
 LINE_WIDTH = 78
+LITERAL_WIDTH = 66  # of a block of code: it is indented
 REMOTE_TITLE = "server"  # the group of flags shared by all commands that speak to a server
 STATUS_TEXT = (
     "The payload is the operation's answer.",
@@ -30,10 +34,16 @@ STATUS_TEXT = (
 )
 
 
-def roff(text: str) -> str:
-    """Text for mdoc: each sentence starts a line, and no text is taken for an escape or a request by accident."""
+SENTENCE_END = re.compile(r"(?<=[.?!]) +(?=[^`]*(?:`[^`]*`[^`]*)*$)")  # outside of `code`
+
+
+def roff(text: str, code: bool = False) -> str:
+    """Text for mdoc: each sentence starts a line, and no text is taken for an escape or a request by accident. `code`: what stands in
+    backticks is bold."""
     lines: list[str] = []
-    for sentence in re.split(r"(?<=[.?!]) +", text.replace("\\", "\\e")):
+    for sentence in SENTENCE_END.split(text.replace("\\", "\\e")):
+        if code:  # name() would be taken for a function of C
+            sentence = re.sub(r"`(.+?)`", r"\\fB\1\\fR", sentence).replace("()", "\\&()")
         lines += textwrap.wrap(sentence, LINE_WIDTH, break_long_words=False, break_on_hyphens=False)
     return "\n".join("\\&" + line if line[:1] in (".", "'") else line for line in lines)
 
@@ -184,6 +194,53 @@ def options() -> str:
     return "\n".join([*lines, ".El"])
 
 
+def floql_stages() -> str:
+    """Every stage with its arguments."""
+    lines = [".Bl -tag -width percentile -compact"]
+    for name, arguments in STAGES.items():
+        taken = "; then ".join(argument.value for argument in arguments)
+        lines += [f".It Cm {name}", roff(taken[:1].upper() + taken[1:] + ".") if taken else "No arguments."]
+    return "\n".join([*lines, ".El"])
+
+
+def floql_language() -> str:
+    """docs/floql.md in mdoc."""
+    return markdown((DOCS / "floql.md").read_text().partition("\n")[2])
+
+
+def markdown(text: str) -> str:
+    """What our documents use of Markdown, in mdoc: headings, paragraphs, lists, blocks of code, and code and bold text in a line."""
+    lines: list[str] = []
+    for number, part in enumerate(re.split(r"^```.*\n", text, flags=re.MULTILINE)):
+        if number % 2:
+            lines += [".Bd -literal -offset indent", *literal(part), ".Ed"]
+            continue
+        for block in filter(None, map(str.strip, part.split("\n\n"))):
+            if block.startswith("#"):
+                lines.append(f".Ss {block.lstrip('# ')}")
+            elif block.startswith("- "):
+                items = re.split(r"^- ", block, flags=re.MULTILINE)[1:]
+                lines += [".Bl -bullet -width Ds", *(line for item in items for line in (".It", prose(item))), ".El"]
+            else:
+                lines += [*([".Pp"] if lines and not lines[-1].startswith(".Ss") else []), prose(block)]
+    return "\n".join(lines)
+
+
+def prose(text: str) -> str:
+    """A paragraph; code and bold text are bold."""
+    marked = re.sub(r"\*\*(.+?)\*\*", lambda m: m[1] if "`" in m[1] else f"`{m[1]}`", " ".join(text.split()))
+    return roff(marked.replace("…", "..."), code=True)
+
+
+def literal(text: str) -> Iterator[str]:
+    """Lines of code as they are; the long ones are wrapped."""
+    for line in text.splitlines():
+        indent = " " * (len(line) - len(line.lstrip()))
+        for piece in textwrap.wrap(line, LITERAL_WIDTH, initial_indent=indent, subsequent_indent=indent + "    ") or [""]:
+            escaped = piece.replace("\\", "\\e")
+            yield "\\&" + escaped if escaped[:1] in (".", "'") else escaped
+
+
 PARTS: dict[str, Callable[[], str]] = {
     "remote flags": remote_flags,
     "commands": command_list,
@@ -191,6 +248,8 @@ PARTS: dict[str, Callable[[], str]] = {
     "statuses": statuses,
     "operations": operations,
     "options": options,
+    "FloQL's stages": floql_stages,
+    "docs/floql.md": floql_language,
 }
 
 

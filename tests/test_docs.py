@@ -102,6 +102,24 @@ def test_the_examples_of_the_manual_are_true(nine_thousand: tuple[FloProcess, Pa
     assert ran >= 10
 
 
+@pytest.mark.slow
+def test_the_examples_of_time_series_are_true(nine_thousand: tuple[FloProcess, Path]) -> None:
+    server, program = nine_thousand
+    text = (DOCS / "timeseries.md").read_text().partition("## Command line")[2]
+    session = re.search(r"```\n(\$ flo ts .*?)```", text, re.DOTALL)
+    assert session
+    assert run_session(session[1], server, program) == 7
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is missing: apt-get install curl")
+def test_the_time_series_of_the_readme_are_true(nine_thousand: tuple[FloProcess, Path]) -> None:
+    server, program = nine_thousand
+    lines = re.findall(r"^ {4}((?:curl .*/write|python3 -m flo ts) .*)$", (ROOT / "README.md").read_text(), re.MULTILINE)
+    assert len(lines) == 2
+    done = [shell(line.replace(":9000", f":{server.port}").replace("python3 -m flo", "flo"), server, program) for line in lines]
+    assert [one.returncode for one in done] == [0, 0] and "load{host=web-1} value  last 0.7" in done[1].stdout
+
+
 def shell(command: str, server: FloProcess, program: Path) -> subprocess.CompletedProcess[str]:
     """Run a line of an example."""
     environment = os.environ | {"FLO_PORT": str(server.port), "PATH": f"{program.parent}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT)}

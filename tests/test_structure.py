@@ -44,7 +44,8 @@ ARROWS = {
     "compactor": {"ual", "errors"},
     "control": {"errors"},
     "commands": {
-        *("series", "proto", "operations", "engine", "errors", "config", "session", "store", "ual", "waits", "operator_log", "websocket"),
+        *("series", "proto", "operations", "engine", "floql", "errors", "config", "session", "store", "ual", "waits", "operator_log"),
+        "websocket",
         "influxql",
     },
     "server": {
@@ -67,7 +68,7 @@ ARROWS = {
     "systemd": {"errors"},
     "cli": {
         *("systemd", "server", "control", "client", "calls", "operations", "proto", "given", "engine", "ual", "config", "errors"),
-        "operator_log",
+        *("operator_log", "series"),
     },
     "__main__": {"cli"},
     "__init__": {"engine", "client"},

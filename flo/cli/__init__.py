@@ -19,6 +19,7 @@ GROUPS = {
     "kv": "read and write keys",
     "queue": "put messages into queues, take and acknowledge them",
     "stream": "append records, read and follow them, in groups or alone",
+    "ts": "write, read and query time series",
     "ns": "create, list and delete namespaces",
     "compact": "rewrite a log without the records that are no longer needed",
     "backup": "copy a data directory, also while a server is using it",

@@ -87,6 +87,17 @@ def time_text(milliseconds: int) -> str:
     return datetime.fromtimestamp(milliseconds / 1000).astimezone().isoformat(" ", "milliseconds")
 
 
+def utc_text(milliseconds: int) -> str:
+    """Unix ms as RFC 3339 in UTC, with ms; the number itself if no calendar has it."""
+    from datetime import UTC, datetime, timedelta
+
+    try:
+        moment = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=milliseconds)
+    except OverflowError:
+        return str(milliseconds)
+    return moment.isoformat(timespec="milliseconds").removesuffix("+00:00") + "Z"
+
+
 def size_text(size: int) -> str:
     """A byte count for a person."""
     number = float(size)

@@ -5,6 +5,7 @@ import os
 import socket
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from flo.cli import EXIT_CANNOT_CONNECT
@@ -81,6 +82,31 @@ def whole(low: int, high: int) -> Callable[[str], int]:
         return number
 
     return parse
+
+
+def time_argument(text: str) -> int:
+    """An argument's type: a time as Unix ms, RFC 3339 (UTC if it has no zone), `now`, or how long ago it was, such as 15m. Returns Unix
+    ms."""
+    from datetime import UTC, datetime, timedelta
+    from time import time
+
+    from flo.config import parse_duration
+    from flo.errors import ConfigError
+
+    now = int(time() * 1000)
+    if text == "now":
+        return now
+    with suppress(ConfigError):
+        return now - parse_duration(text)
+    with suppress(ValueError):
+        if text.removeprefix("-").isdecimal():
+            return I64(text)
+        moment = datetime.fromisoformat(text)
+        zoned = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+        return (zoned - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(milliseconds=1)
+    raise argparse.ArgumentTypeError(
+        f"{text!r} is not a time: Unix ms, RFC 3339 such as 2024-05-01T12:00:00Z, now, or how long ago, such as 15m, is expected"
+    )
 
 
 U32, U64, I64 = whole(0, (1 << 32) - 1), whole(0, (1 << 64) - 1), whole(-(1 << 63), (1 << 63) - 1)

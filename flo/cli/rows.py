@@ -20,14 +20,17 @@ if TYPE_CHECKING:
     from flo.client import Client
 
 
-def add_rows(group: Any, words: str, actions: Mapping[str, Action] | None = None) -> None:
-    """Add the commands of the rows whose words are `words` and one more. `actions` has those, by that word, that do something of their
-    own."""
+def add_rows(group: Any, words: str, actions: Mapping[str, Action] | None = None) -> dict[str, argparse.ArgumentParser]:
+    """Add the commands of the rows whose words are `words` and one more; returns their parsers, by that word. `actions` has those that do
+    something of their own."""
+    added = {}
     for row in OPERATIONS:
         if row.command is not None and row.command.words.rpartition(" ")[0] == words:
             name = row.command.words.rpartition(" ")[2]
             action = (actions or {}).get(name) or _action(DECLARED[row.name], row.command)
-            add_arguments(command(group, name, action, row.command.summary), DECLARED[row.name], row.command)
+            added[name] = command(group, name, action, row.command.summary)
+            add_arguments(added[name], DECLARED[row.name], row.command)
+    return added
 
 
 # -- arguments -------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ nothing of those that are sealed.
     chunk     measurement's container, u64 series, u32 number; as flo.store.chunk
     series    measurement's container, "s", u64 own index; its key (flo.series)
     settings  measurement's container, "m"; u64 most age in ms, rules
+    progress  measurement's container, "d", key of a rule of downsampling; i64 done, i64 late (flo.store.downsampling.Progress)
 
 A chunk whose record is gone must not leave its points behind: the records that brought them may still be there. So a chunk is deleted only
 when the watermark has passed its own record; a series is deleted at once, since its number means nothing after.
@@ -16,24 +17,28 @@ when the watermark has passed its own record; a series is deleted at once, since
 
 import struct
 from array import array
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Generator, Mapping, Sequence
 from functools import partial
 from itertools import takewhile
 from typing import Any, ClassVar
 
+from flo.engine.downsampling import Downsampling
 from flo.engine.part import Database, Part
 from flo.errors import BadRequest, LogDamaged
 from flo.floql.source import Columns
 from flo.series import parse_key
 from flo.store.chunk import Summary, pack, unpack
-from flo.store.timeseries import Chunk, Measurement, Series, TimeSeriesStore
+from flo.store.downsampling import Progress, parse_rules
+from flo.store.timeseries import TEXT, Chunk, Measurement, Series, TimeSeriesStore
 from flo.ual.record import (
     FAMILY_TS_POINTS,
     HEADER_BYTES,
     TS_CHUNK,
     TS_CHUNK_GONE,
     TS_POINTS,
+    TS_PROGRESS,
+    TS_PROGRESS_GONE,
     TS_SERIES,
     TS_SERIES_GONE,
     TS_SETTINGS,
@@ -57,14 +62,15 @@ SIDE_BYTES = HEADER_BYTES + 60  # a record about a series, without its names
 POINT_BYTES = 16
 DELETE_SLICE = 200  # series deleted in one slice: 20 us each
 AGES_MS = 10_000  # between two looks at the ages of all points
+RULE_AGES = 3  # times the width of a rule's window that points must be kept: a window is over, as long past, and may have late points
 AGE_SLICE = 200  # series looked at in one slice: 2 us each, and 20 for each chunk that is deleted
 TAGS_SHOWN = 100  # of a measurement: those with the most values
 SEALS_BEHIND = 2  # times the bound: past it, a write seals before it adds
 
 _POINTS_ENTITY = container(b"")
-SERIES_MARK, SETTINGS_MARK = b"s", b"m"
+SERIES_MARK, SETTINGS_MARK, PROGRESS_MARK = b"s", b"m", b"d"
+_PROGRESS = struct.Struct("<qq")
 _CHUNK_ID = struct.Struct("<QI")
-TEXT = ("utf-8", "surrogateescape")
 
 
 class Block:
@@ -85,7 +91,9 @@ class TimeSeries(Part):
     """The time series of one namespace."""
 
     name = "timeseries"
-    types = frozenset((TS_POINTS, TS_CHUNK, TS_CHUNK_GONE, TS_SERIES, TS_SERIES_GONE, TS_SETTINGS, TS_SETTINGS_GONE))
+    types = frozenset(
+        (TS_POINTS, TS_CHUNK, TS_CHUNK_GONE, TS_SERIES, TS_SERIES_GONE, TS_SETTINGS, TS_SETTINGS_GONE, TS_PROGRESS, TS_PROGRESS_GONE)
+    )
     scopes = frozenset((FAMILY_TS_POINTS,))
     nouns: ClassVar = {"measurements": "Measurements.", "series": "Series of measurements.", "points": "Points of series."}
     container = "measurement"
@@ -98,6 +106,7 @@ class TimeSeries(Part):
         self._low = 0  # the watermark that was written last
         self._to_age: list[Series] = []  # whose ages are still to be looked at
         self._age_after = 0  # by the steady clock: when the next look at all ages begins
+        self._downsampling = Downsampling(self)
         self._low_wanted = 0  # chunks up to this record are to be deleted: the watermark must pass it first
 
     # -- records -----------------------------------------------------------------------------------
@@ -121,6 +130,9 @@ class TimeSeries(Part):
             self.store.remove(U64.unpack_from(entity, len(head) + 1)[0])
         elif kind == TS_SETTINGS:
             self.store.configure(head[2:].decode(*TEXT), U64.unpack_from(state)[0], state[U64.size :].decode(*TEXT))
+        elif kind in (TS_PROGRESS, TS_PROGRESS_GONE):
+            progress = Progress(*_PROGRESS.unpack(state)) if kind == TS_PROGRESS else None
+            self.store.advance(head[2:].decode(*TEXT), entity[len(head) + 1 :].decode(), progress)
         else:
             self.store.configure(head[2:].decode(*TEXT), 0, "")
 
@@ -154,6 +166,8 @@ class TimeSeries(Part):
         if not count:
             return 0
         found = [store.by_key[key] for key in points]
+        if store.ruled:
+            self._downsampling.note((series, times) for series, (times, _) in zip(found, points.values(), strict=True))
         all_times, all_values = array("q"), array("d")
         for times, values in points.values():
             all_times += times
@@ -192,7 +206,7 @@ class TimeSeries(Part):
         merged = self._to_merge(series)
         times, values = series.times, series.values
         if merged:
-            times, values = _merged([*(self._columns(chunk) for chunk in merged), Columns(times, values.tolist())])
+            times, values = _merged([*(self._columns(series, chunk) for chunk in merged), Columns(times, values.tolist())])
         numbers = [chunk.number for chunk in merged]
         following = numbers[0] if numbers else series.chunks[-1].number + 1 if series.chunks else 1
         self.admit_frees(2 * SIDE_BYTES * (len(merged) + 1) + (POINT_BYTES + 1) * len(times))
@@ -220,11 +234,20 @@ class TimeSeries(Part):
         small = list(takewhile(lambda chunk: chunk.summary.points < SMALL_POINTS, reversed(series.chunks)))[:SMALL_CHUNKS]
         return [*reversed(late if len(late) > len(small) or len(small) < SMALL_CHUNKS - 1 else small)]
 
-    def _columns(self, chunk: Chunk) -> Columns:
+    def _columns(self, series: Series, chunk: Chunk) -> Columns:
+        """The points of a chunk. A query that has paused may still want one that is replaced, whose record compaction has taken: then those
+        of its time that the series has now."""
         record = self.engine.log.read(chunk.index)
-        if record is None:
+        if record is not None:
+            return Columns(*unpack(record.state))
+        if self.store.by_id.get(series.id) is not series:
+            return Columns((), ())
+        if chunk in series.chunks:
             raise LogDamaged(f"chunk {chunk.index} is in its series but not in the log")
-        return Columns(*unpack(record.state))
+        start, end = chunk.summary.start, chunk.summary.end
+        times, values = _merged([block.columns() for block in self.blocks(series, start, end)])
+        first, last = bisect_left(times, start), bisect_right(times, end)
+        return Columns(times[first:last], values[first:last])
 
     def _lower(self) -> None:
         """Write the watermark, if it has moved. Raises `Overloaded`."""
@@ -240,7 +263,7 @@ class TimeSeries(Part):
     @property
     def quiet(self) -> bool:
         """See `Part`."""
-        return not self._must_seal and not self.store.aging
+        return not self._must_seal and not self.store.aging and not self.store.ruled
 
     @property
     def _must_seal(self) -> bool:
@@ -250,19 +273,22 @@ class TimeSeries(Part):
         """See `Part`."""
         if self._must_seal or self._to_age:
             return 0
-        if not self.store.aging:
-            return None
-        return self.engine.now + max(self._age_after - self.engine.steady(), 0)
+        due = self._downsampling.next_due()
+        if self.store.aging:
+            age = self.engine.now + max(self._age_after - self.engine.steady(), 0)
+            due = age if due is None else min(age, due)
+        return due
 
     def sweep_slice(self) -> bool:
-        """See `Part`: seal one series, about a ms, or look at the ages of some."""
+        """See `Part`: seal one series, about a ms; or sum up some windows, and look at the ages of some series."""
         if self._full:
             self._seal(next(iter(self._full.values())))
         elif self.store.open_points > self._open_most or self.store.needed_from(self._low_wanted + 1) <= self._low_wanted:
             self._seal(next(iter(self.store.open.values())))
             self._lower()
         else:
-            return self._age_slice()
+            summed = self._downsampling.slice()
+            return self._age_slice() or summed
         return True
 
     def _age_slice(self) -> bool:
@@ -297,13 +323,39 @@ class TimeSeries(Part):
     # -- settings ----------------------------------------------------------------------------------
 
     def configure(self, name: str, max_age: int, rules: str) -> None:
-        """Let a measurement keep its points for so many ms, 0 for ever, and have these rules of downsampling."""
+        """Let a measurement keep its points for so many ms, 0 for ever, and have these rules of downsampling. Raises `BadRequest`."""
         self._admit_name(name)
-        self.admit_adds(SIDE_BYTES + len(name) + len(rules))
-        state = U64.pack(max_age) + rules.encode(*TEXT)
-        self._write(TS_SETTINGS, container(name.encode(*TEXT)) + SETTINGS_MARK, state)
+        parsed = parse_rules(rules)
+        for rule in parsed:
+            self._admit_name(f"{name}:{rule.key}")
+            if max_age and max_age < RULE_AGES * rule.width:
+                raise BadRequest(
+                    f"points that are kept for {max_age} ms are gone before the rule {rule.key} has summed them up; keep them for at least "
+                    f"{RULE_AGES * rule.width} ms"
+                )
+        self.admit_adds((SIDE_BYTES + len(name)) * (1 + len(parsed)) + len(rules))
+        self._configure(name, max_age, rules)
+        for rule in parsed:
+            target = self.store.measurements.get(f"{name}:{rule.key}")
+            if target is None or target.max_age != rule.max_age:
+                self._configure(f"{name}:{rule.key}", rule.max_age, target.rules if target is not None else "")
+        for key in self.store.measurement(name).progress.keys() - {rule.key for rule in parsed}:
+            self.advance(name, key, None)
+        self._downsampling.forget(name)
         self._age_after = 0
         self.engine.busy.add(self.namespace)
+
+    def _configure(self, name: str, max_age: int, rules: str) -> None:
+        state = U64.pack(max_age) + rules.encode(*TEXT)
+        self._write(TS_SETTINGS, container(name.encode(*TEXT)) + SETTINGS_MARK, state)
+
+    def advance(self, name: str, key: str, progress: Progress | None) -> None:
+        """Write down how far a rule of downsampling is; None: it is there no more."""
+        entity = container(name.encode(*TEXT)) + PROGRESS_MARK + key.encode()
+        if progress is not None:
+            self._write(TS_PROGRESS, entity, _PROGRESS.pack(*progress))
+        else:
+            self._write(TS_PROGRESS_GONE, entity, b"", gone=True)
 
     # -- reading -----------------------------------------------------------------------------------
 
@@ -317,7 +369,7 @@ class TimeSeries(Part):
         oldest = self.engine.now - max_age if max_age else start
         start = max(start, oldest)
         found = [
-            Block(summary, partial(self._columns, chunk))
+            Block(summary, partial(self._columns, series, chunk))
             for chunk in series.chunks
             if (summary := chunk.summary).end >= start and summary.start <= end
         ]
@@ -356,6 +408,8 @@ class TimeSeries(Part):
             "fields": sorted(measurement.fields),
             "tags": [{"name": tag, "values": count} for count, tag in values[:TAGS_SHOWN]],
             "max_age_ms": measurement.max_age,
+            "downsample": measurement.rules,
+            "problem": self._downsampling.problem(name),
         }
 
     # -- deleting ----------------------------------------------------------------------------------
@@ -376,7 +430,10 @@ class TimeSeries(Part):
                     self._delete(series)
                     count += 1
         if not equal and measurement.configured:
-            self.admit_frees(SIDE_BYTES + len(name))
+            self.admit_frees((SIDE_BYTES + len(name)) * (1 + len(measurement.progress)))
+            for key in tuple(measurement.progress):
+                self.advance(name, key, None)
+            self._downsampling.forget(name)
             self._write(TS_SETTINGS_GONE, container(name.encode(*TEXT)) + SETTINGS_MARK, b"", gone=True)
         return count
 
@@ -418,6 +475,7 @@ class TimeSeries(Part):
         """See `Part`."""
         store, self.store = self.store, TimeSeriesStore()
         self._full = {}
+        self._downsampling.forget()
         return [store.by_id, store.by_key, store.open, store.measurements]
 
     def finish_load(self) -> None:

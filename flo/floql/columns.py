@@ -15,7 +15,7 @@ from typing import Any
 
 from flo.errors import BadRequest
 from flo.floql.plan import Window
-from flo.floql.source import Block, Columns, Source
+from flo.floql.source import Block, Blocks, Columns
 
 PIECE_POINTS = 5_000  # of the columns that a stage handles in one call: the slowest, `round`, takes 700 ns a point
 SLICE_NS = 2_000_000  # of work in a slice, as `Meter.spend` estimates it: a slower machine stays below 5 ms
@@ -95,7 +95,7 @@ def open_block(block: Block, meter: Meter) -> Iterator[Columns]:
     return _pieces(block.columns())
 
 
-def read(source: Source, handle: Any, start: int, end: int, meter: Meter) -> Stream:
+def read(source: Blocks, handle: Any, start: int, end: int, meter: Meter) -> Stream:
     """The points of a series from `start` to `end`, both included."""
     for block in source.blocks(handle, start, end):
         if start <= block.start and block.end <= end:

@@ -1,4 +1,4 @@
-"""A query as the parser read it: an immutable tree with the positions of its parts, and the table of the stages.
+"""A query as the parser read it: an immutable tree with the positions of its parts, and the table of the stages with a sentence for each.
 
 Positions are character offsets in the query's text. They count in no comparison: two queries are equal if they say the same.
 """
@@ -115,6 +115,35 @@ STAGES: dict[str, tuple[Argument, ...]] = {
     "fill": (Argument.FILL,),
     "limit": (Argument.COUNT,),
     "sort": (Argument.ORDER,),
+}
+SUMMARIES = {
+    "field": "Reads only this field.",
+    "window": "Cuts the range into windows of this width; the next aggregate gives one point for each.",
+    "avg": "The mean of the points, for each window or of all.",
+    "sum": "The sum of the points.",
+    "count": "How many points there are.",
+    "min": "The smallest point.",
+    "max": "The largest point.",
+    "first": "The oldest point.",
+    "last": "The newest point.",
+    "stddev": "The standard deviation of the points.",
+    "median": "The middle point, or the mean of the middle two.",
+    "percentile": "The point below which so many of 100 are.",
+    "rate": "How much a counter grows in a second, for each window. A counter may begin again.",
+    "delta": "Each point minus the one before it.",
+    "where": "Keeps the points that compare so.",
+    "group_by": "Makes one series of those that agree in these tags; without tags, one of all.",
+    "topk": "Keeps the series with the largest mean.",
+    "bottomk": "Keeps the series with the smallest mean.",
+    "math": "Calculates with each point.",
+    "alias": "Gives the series another name.",
+    "abs": "Makes negative points positive.",
+    "ceil": "Rounds up to a whole number.",
+    "floor": "Rounds down to a whole number.",
+    "round": "Rounds to so many digits.",
+    "fill": "Gives windows without points a point.",
+    "limit": "Keeps the first points of each series.",
+    "sort": "Orders the points by time; -time puts the newest first.",
 }
 AGGREGATES = ("avg", "sum", "count", "min", "max", "first", "last", "stddev", "median", "percentile")
 

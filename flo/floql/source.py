@@ -78,7 +78,16 @@ class Series(NamedTuple):
     handle: Any
 
 
-class Source(Protocol):
+class Blocks(Protocol):
+    """Where the points of series are."""
+
+    def blocks(self, handle: Any, start: int, end: int) -> Iterable[Block]:
+        """The blocks of a series that have points from `start` to `end`, both included: ascending, not overlapping. They may have points
+        outside the range too."""
+        ...
+
+
+class Source(Blocks, Protocol):
     """A store of time series, as one evaluation sees it."""
 
     def measurements(self) -> Iterable[str]:
@@ -89,9 +98,4 @@ class Source(Protocol):
         """The series of a measurement that match all matchers, of these fields or of all. An unknown measurement has none. A store that
         looks at many series or values gives None now and then, so that the evaluation may pause: after some ms of its own work, and after
         about 10,000 `steps` of the matchers."""
-        ...
-
-    def blocks(self, handle: Any, start: int, end: int) -> Iterable[Block]:
-        """The blocks of a series that have points from `start` to `end`, both included: ascending, not overlapping. They may have points
-        outside the range too."""
         ...

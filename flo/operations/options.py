@@ -67,6 +67,14 @@ OPTIONS: tuple[Option, ...] = (
     ),
     Option(0x64, "precision", "u8", "of the timestamps: 0 ns (if absent), 1 us, 2 ms, 3 s"),
     Option(0x65, "timestamp", "i64", "Unix ms; the server's time if absent", metavar="MS"),
+    Option(
+        0x66,
+        "downsample",
+        "bytes",
+        "rules `interval:function:age`, joined by commas: `1m:avg:30d` sums up each minute into `NAME:1m:avg`, kept for 30 days",
+        absent=b"",
+        metavar="RULES",
+    ),
 )
 
 BY_NAME: dict[str, Option] = {option.name: option for option in OPTIONS}

@@ -6,7 +6,7 @@ from typing import Any
 from flo.given import Text
 from flo.limits import LIST_ITEMS_MAX, READ_POINTS_MAX
 from flo.operations.row import Operations, call, operation
-from flo.proto.row import Http
+from flo.proto.row import Command, Http
 
 READ_POINTS = 1000  # of each series, unless the limit says another number
 
@@ -45,6 +45,12 @@ class TimeSeriesOperations(Operations):
         value="a FloQL query",
         answer="result json",
         summary="Answers a FloQL query.",
+        command=Command(
+            "ts query",
+            "answer a FloQL query; raw is line protocol",
+            "points",
+            help={"floql": "the query: man 7 floql; - reads it from standard input"},
+        ),
         reads=True,
         http=Http("POST timeseries/{ns}/query", get="GET timeseries/{ns}/query"),
     )
@@ -57,8 +63,9 @@ class TimeSeriesOperations(Operations):
         summary="Creates a measurement, or replaces its settings. The first point makes one without settings.",
         http=Http("PUT timeseries/{ns}/measurements/{key}"),
     )
-    def create_measurement(self, measurement: Text, *, max_age: int | None = None) -> None:
-        """Create a measurement, or replace its settings. Points older than `max_age` seconds are dropped; None or 0 for never."""
+    def create_measurement(self, measurement: Text, *, max_age: int | None = None, downsample: Text = b"") -> None:
+        """Create a measurement, or replace its settings. Points older than `max_age` seconds are dropped; None or 0 for never. `downsample`
+        are rules such as `1m:avg:30d,1h:max:0`: docs/timeseries.md."""
 
     @operation(
         "ts_read",
@@ -66,6 +73,16 @@ class TimeSeriesOperations(Operations):
         answer="result json",
         summary="Reads the points of a measurement, the oldest `limit` of each series.",
         limits=(READ_POINTS, READ_POINTS_MAX),
+        command=Command(
+            "ts read",
+            "print the points of a measurement, oldest first; raw is line protocol",
+            "points",
+            help={
+                "field": "only this field",
+                "tags": "only series with these tags, k=v,k2=v2",
+                "limit": "how many points of each series. Default: 1000",
+            },
+        ),
         reads=True,
         http=Http("GET timeseries/{ns}/measurements/{key}/points"),
     )
@@ -100,6 +117,13 @@ class TimeSeriesOperations(Operations):
         0x46,
         answer="series u32",
         summary="Deletes the series of a measurement that have all the given tags; without tags, all of it.",
+        command=Command(
+            "ts delete",
+            "delete a measurement, or its series that have all of some tags",
+            "series",
+            "{} series deleted",
+            {"tags": "only series with these tags, k=v,k2=v2"},
+        ),
         http=Http("DELETE timeseries/{ns}/measurements/{key}"),
     )
     def delete(self, measurement: Text, *, tags: Text = b"") -> int:

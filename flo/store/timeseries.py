@@ -21,11 +21,14 @@ from itertools import islice
 from operator import lt
 
 from flo.store.chunk import SUMMARY_BYTES, Summary, summary_of
+from flo.store.downsampling import Progress, Rule, parse_rules
 
+TEXT = ("utf-8", "surrogateescape")  # how names are encoded
 Tags = tuple[tuple[str, str], ...]  # in order of their names, which differ
 
 # By tracemalloc, over 100,000 series with three tags
-SERIES_BYTES = 1000  # without its names
+SERIES_BYTES = 1200  # without its names
+OPEN_SERIES_BYTES = 400  # more for a series with open points: its two arrays, its place among the open ones
 NAME_BYTES = 2  # for each byte of a series' key, which has its names once more
 OPEN_BYTES = 18  # a point: eight bytes in each of two arrays, which grow ahead
 CHUNK_BYTES = 300
@@ -74,7 +77,7 @@ class Series:
 class Measurement:
     """The series of one name."""
 
-    __slots__ = ("by_tag", "fields", "max_age", "name", "rules", "series")
+    __slots__ = ("by_tag", "fields", "max_age", "name", "progress", "rules", "series")
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -83,6 +86,7 @@ class Measurement:
         self.fields: dict[str, int] = {}  # how many series each has
         self.max_age = 0  # ms; 0 for ever
         self.rules = ""  # of downsampling, as they were given
+        self.progress: dict[str, Progress] = {}  # of the rules, by their keys
 
     @property
     def configured(self) -> bool:
@@ -103,6 +107,7 @@ class TimeSeriesStore:
         self.by_id: dict[int, Series] = {}
         self.by_key: dict[bytes, Series] = {}
         self.aging: set[str] = set()  # the measurements with a most age
+        self.ruled: dict[str, tuple[Rule, ...]] = {}  # the measurements with rules of downsampling
         self.open: dict[int, Series] = {}  # the series with open points, by their numbers, in the order of `since`
         self.open_points = 0
         self.sealed_points = 0
@@ -115,6 +120,7 @@ class TimeSeriesStore:
         return (
             SERIES_BYTES * len(self.by_id)
             + self._name_bytes
+            + OPEN_SERIES_BYTES * len(self.open)
             + OPEN_BYTES * self.open_points
             + CHUNK_BYTES * self.chunks
             + MEASUREMENT_BYTES * len(self.measurements)
@@ -254,7 +260,20 @@ class TimeSeriesStore:
             self.aging.add(name)
         else:
             self.aging.discard(name)
+        if rules:
+            self.ruled[name] = parse_rules(rules)
+        else:
+            self.ruled.pop(name, None)
         self._forget_empty(measurement)
+
+    def advance(self, name: str, key: str, progress: Progress | None) -> None:
+        """The rule with this key has come so far; None: there is no such rule any more."""
+        measurement = self.measurement(name)
+        if progress is not None:
+            measurement.progress[key] = progress
+        else:
+            measurement.progress.pop(key, None)
+            self._forget_empty(measurement)
 
     def _forget_empty(self, measurement: Measurement) -> None:
         if not measurement.exists:

@@ -14,6 +14,7 @@ const PAGES = [
   { path: "keys", title: "Keys", file: "page_keys.js", load: () => import("./page_keys.js") },
   { path: "queues", title: "Queues", file: "page_queues.js", load: () => import("./page_queues.js") },
   { path: "streams", title: "Streams", file: "page_streams.js", load: () => import("./page_streams.js") },
+  { path: "timeseries", title: "Time series", file: "page_timeseries.js", load: () => import("./page_timeseries.js") },
   { path: "server", title: "Server", file: "page_server.js", load: () => import("./page_server.js") },
 ];
 const SECRET = "flo-secret"; // in this tab's storage only
@@ -185,6 +186,7 @@ function drawNav(current) {
     if (page === current) nav.children[index].setAttribute("aria-current", "page");
     else nav.children[index].removeAttribute("aria-current");
   });
+  nav.querySelector("[aria-current]").scrollIntoView({ block: "nearest", inline: "nearest" }); // on a phone the bar is wider than the screen
 }
 
 function skip(event) {

@@ -200,12 +200,12 @@ export function copyable(command) {
   return h("div.row", h("pre.grow", command), copyButton(command));
 }
 
-/** A button that copies a text. */
+/** A button that copies a text; a long one may be a function that makes it. */
 export function copyButton(text, label = "Copy") {
   const button = h("button.quiet", { type: "button", onclick: copy }, label);
   async function copy() {
     try {
-      await navigator.clipboard.writeText(text);
+      await navigator.clipboard.writeText(typeof text === "function" ? text() : text);
       button.textContent = "Copied";
     } catch {
       button.textContent = "Not allowed"; // only pages of localhost or https may

@@ -27,6 +27,7 @@ def fill(client: RespClient) -> None:
     client.command("XADD", "events", "*", "kind", "login")
     client.command("XGROUP", "CREATE", "events", "mailer", "0")
     client.command("XREADGROUP", "GROUP", "mailer", "one", "STREAMS", "events", ">")
+    client.command("TS.WRITE", "cpu,host=web-1 usage=12.5")
 
 
 @pytest.fixture(scope="module")
@@ -97,4 +98,4 @@ def test_a_hidden_page_asks_for_nothing(play: Callable[..., Any], filled: FloPro
 @pytest.mark.parametrize("mode", ["light", "dark", "phone"])
 def test_every_page_is_accessible(play: Callable[..., Any], filled: FloProcess, mode: str) -> None:
     addresses = play("frame", filled, "looks", mode)
-    assert {address.partition("?")[0] for address in addresses} == {"#/", "#/keys", "#/queues", "#/streams", "#/server"}
+    assert {address.partition("?")[0] for address in addresses} == {"#/", "#/keys", "#/queues", "#/streams", "#/timeseries", "#/server"}

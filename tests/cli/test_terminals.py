@@ -47,7 +47,8 @@ REFUSED = [
     ("stream", "read", EVIL, "--start", EVIL), ("stream", "group", "read", EVIL + "2", EVIL, EVIL),
     ("stream", "group", "info", EVIL, EVIL + "no"), ("ns", "create", EVIL), ("ns", "delete", EVIL), ("kv", "get", "a", "-n", EVIL),
     ("kv", EVIL), (EVIL,), ("kv", "get", "a", "b" + EVIL), ("kv", "get", "a", "--" + EVIL), ("ping", "--host", EVIL),
-    ("ping", "--format", EVIL), ("ping", "--secret-file", EVIL),
+    ("ping", "--format", EVIL), ("ping", "--secret-file", EVIL), ("ts", "query", EVIL), ("ts", "ls", EVIL), ("ts", "retention", EVIL),
+    ("ts", "write", "--file", EVIL), ("ts", "write", EVIL, "1"), ("ts", "read", "a", "--from", EVIL), ("ts", "retention", "a", EVIL),
 ]  # fmt: skip
 LOCAL = [
     ("check", "{}" + EVIL),

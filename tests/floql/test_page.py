@@ -58,6 +58,20 @@ def test_every_stage_has_an_example_and_is_in_the_grammar() -> None:
     assert set(STAGES) <= set(re.findall(r'"(\w+)"', grammar))
 
 
+def test_the_manual_page_has_every_stage_and_example() -> None:
+    """man/floql.7 is made from docs/floql.md and the table of stages (tests/generate_man.py)."""
+    page = (ROOT / "man" / "floql.7").read_text()
+    listed = re.findall(r"^\.It Cm (\w+)$", page, re.MULTILINE)
+    assert listed == list(STAGES)
+    grammar = page[page.index(".Ss Grammar") : page.index(".Sh STAGES")]
+    assert set(STAGES) <= set(re.findall(r'"(\w+)"', grammar))
+    blocks = re.findall(r"^\.Bd -literal.*?\n(.*?)\n\.Ed", page, re.MULTILINE | re.DOTALL)
+    shown = {block.replace("\\e", "\\") for block in blocks}
+    assert EXAMPLES and {query for query, _ in EXAMPLES} <= shown
+    for query in re.findall(r"^\.Dl flo ts query '(.*)'", page, re.MULTILINE):
+        parse(query)
+
+
 def test_the_error_is_the_one_shown() -> None:
     match = re.search(r"```error\n(.*?)\n```\n\n```\n(.*?)\n```", PAGE, re.DOTALL)
     assert match

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from flo.floql.query import STAGES
 from flo.operations import OPERATIONS
 from tests.support.processes import ROOT, FloProcess
 from tests.support.rest import Rest
@@ -77,6 +78,16 @@ def test_the_table_of_operations_is_a_module(rest: Rest) -> None:
     assert table["kv_put"]["options"]["ttl"] == [1, "u64"] and table["queue_ack"]["layout"] is True
 
 
+def test_the_stages_of_floql_are_a_module(rest: Rest) -> None:
+    body = rest.ask("GET", "/dashboard/stages.js").body.decode()
+    found = re.fullmatch(r"export default (\{.*\});\n", body)
+    assert found is not None
+    table = json.loads(found[1])
+    assert list(table) == list(STAGES)
+    assert table["percentile"]["arguments"] == [["PERCENT", "a number from 0 to 100"], ["WINDOW", "a window such as 5m, or nothing"]]
+    assert all(stage["summary"].endswith(".") for stage in table.values())
+
+
 def test_a_page_is_small() -> None:
     size = sum(len(gzip.compress(path.read_bytes())) for path in WEB.iterdir() if path.suffix != ".md")
     assert size < 150 << 10, "all files together, as they go over the network"
@@ -91,7 +102,7 @@ def test_nothing_is_asked_of_another_server() -> None:
 def test_every_module_that_is_imported_is_there(rest: Rest) -> None:
     for path in WEB.glob("*.js"):
         for name in re.findall(r"""(?:from|import\()\s*"\./([\w.]+)\"""", path.read_text()):
-            assert name in ("operations.js", "imports.js") or (WEB / name).exists(), f"{path.name} imports {name}"
+            assert name in ("operations.js", "stages.js", "imports.js") or (WEB / name).exists(), f"{path.name} imports {name}"
 
 
 def test_in_one_file(tmp_path: Path) -> None:

@@ -217,7 +217,7 @@ CALLS = (
     Do("ts_read", "mem", b"", {"from": 0, "to": 5000}),
     Do("ts_query", "", b"mem[0..5000] | window(1s) | avg()"),
     Do("ts_query", "", b"mem["),
-    Do("ts_create_measurement", "kept", b"", {"max_age": 60}),
+    Do("ts_create_measurement", "kept", b"", {"max_age": 600, "downsample": "1m:avg:30d"}),
     Do("ts_list", "kept"),
     Do("ts_delete", "mem", b"", {"tags": "host=a"}),
     Do("ts_delete", "mem"),

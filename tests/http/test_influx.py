@@ -99,3 +99,54 @@ def test_the_secret(rest: Rest, client: Client) -> None:
     rest.connection.close()  # a new one: nobody is known there
     large = b"\n".join(b"cpu busy=%d %d" % (number, number) for number in range(5000))
     assert rest.ask("POST", "/write?p=open%20sesame", large).status == 204
+
+
+# -- Telegraf --------------------------------------------------------------------------------------
+
+# As its outputs send them (plugins/outputs/influxdb/http.go and influxdb_v2/http.go): the path, the secret, and whether the body's length
+# is unknown. Both compress, and sort the parameters.
+TELEGRAF = {
+    "influxdb": ("/write?consistency=any&db=default", "Basic eDpvcGVuIHNlc2FtZQ==", True),
+    "influxdb with a policy": ("/write?db=default&rp=autogen", "Basic eDpvcGVuIHNlc2FtZQ==", True),
+    "influxdb_v2": ("/api/v2/write?bucket=default&org=any", f"Token {SECRET}", False),
+}
+# Of its inputs cpu, disk and system, in one batch: whole numbers, and a line with a string alone.
+TELEGRAF_LINES = (
+    b"cpu,cpu=cpu-total,host=a usage_idle=97.5,usage_user=2.5 1700000000000000000\n"
+    b"disk,device=sda1,fstype=ext4,host=a,mode=rw,path=/ total=52710309888i,free=12345u 1700000000000000000\n"
+    b'system,host=a uptime=86400i 1700000000000000000\nsystem,host=a uptime_format="1 day,  0:00" 1700000000000000000\n'
+)
+
+
+@pytest.mark.parametrize("output", TELEGRAF)
+def test_telegraf_writes(rest: Rest, client: Client, output: str) -> None:
+    path, secret, chunked = TELEGRAF[output]
+    body = gzip.compress(TELEGRAF_LINES)
+    fields = {
+        "User-Agent": "Telegraf/1.36.0 Go/1.25.0",
+        "Content-Type": "text/plain; charset=utf-8",
+        "Content-Encoding": "gzip",
+        "Authorization": secret,
+        "Accept-Encoding": "gzip",
+    }
+    rest.connection.request("POST", path, iter([body[:50], body[50:]]) if chunked else body, fields, encode_chunked=chunked)
+    response = rest.connection.getresponse()
+    assert (response.status, response.read()) == (204, b"")
+    found = client.timeseries.query("~/./[1700000000000..1700000000000]")["series"]
+    assert {(one["name"], one["field"]): one["points"][0][1] for one in found} == {
+        ("cpu", "usage_idle"): 97.5,
+        ("cpu", "usage_user"): 2.5,
+        ("disk", "total"): 52710309888.0,
+        ("disk", "free"): 12345.0,
+        ("system", "uptime"): 86400.0,
+    }
+    for name in ("disk", "system"):
+        client.timeseries.delete(name)
+
+
+def test_telegraf_understands_that_the_database_is_missing(rest: Rest, client: Client) -> None:
+    """It creates the database if a JSON object's `error` has these words."""
+    answer = rest.ask("POST", "/write?db=telegraf", b"cpu busy=1", authorization=f"Bearer {SECRET}")
+    assert answer.status == 404 and "database not found" in answer.json["error"]
+    client.namespaces.create("telegraf")
+    assert rest.ask("POST", "/write?db=telegraf", b"cpu busy=1", authorization=f"Bearer {SECRET}").status == 204

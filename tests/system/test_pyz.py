@@ -66,7 +66,7 @@ def test_make_install_puts_the_program_and_its_pages_below_a_prefix(tmp_path: Pa
     subprocess.run(make, cwd=ROOT, check=True, capture_output=True)
     there = tmp_path / "root" / "opt" / "flo tools"
     pages = {path.relative_to(there / "share" / "man").as_posix() for path in there.glob("share/man/*/*")}
-    assert pages == {"man1/flo.1", "man5/flo.toml.5", "man7/flo-protocol.7"}
+    assert pages == {"man1/flo.1", "man5/flo.toml.5", "man7/flo-protocol.7", "man7/floql.7"}
     shown = subprocess.run([there / "bin" / "flo", "--version"], capture_output=True, text=True, check=True)
     assert shown.stdout.startswith("flo ")
 

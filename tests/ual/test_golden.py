@@ -148,9 +148,22 @@ def test_series_open(tmp_path: Path) -> None:
         assert list(second.times) == [START, START + 7] and list(second.values) == [1e300, 0.1]
 
 
+def test_rules_of_downsampling_open(tmp_path: Path) -> None:
+    """Twenty minutes after START a point came late, and one of two rules was dropped."""
+    directory = str(shutil.copytree(GOLDEN / "format-5-rules", tmp_path / "rules"))
+    assert check(directory).damage == []
+    with Engine(directory, EngineSettings(segment_bytes=1 << 14), clock=lambda: START) as engine:
+        store = engine.timeseries.store
+        assert store.names() == ["cpu", "cpu:1m:avg", "cpu:5m:max"] and list(store.ruled) == ["cpu"]
+        minute = START - START % 60_000
+        assert store.measurements["cpu"].progress == {"1m:avg": (minute + 19 * 60_000, minute + 60_000)}
+        sums = store.by_key[b"cpu:1m:avg usage"]
+        assert list(sums.times)[:2] == [minute, minute + 60_000] and store.measurements["cpu:1m:avg"].max_age == 30 * 86_400_000
+
+
 def test_every_record_type_is_in_them(directory: str, tmp_path: Path) -> None:
     types: set[int] = set()
-    more = ("format-1-queues", "format-1-streams", "format-5-series")
+    more = ("format-1-queues", "format-1-streams", "format-5-series", "format-5-rules")
     for path in (directory, *(str(shutil.copytree(GOLDEN / name, tmp_path / name)) for name in more)):
         engine = Engine(path, clock=lambda: START)
         types |= {record.type for index in range(1, engine.log.next_index) if (record := engine.log.read(index))}

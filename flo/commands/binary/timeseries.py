@@ -81,7 +81,8 @@ def list_page(session: BinarySession, namespace: Namespace, name: bytes, _: byte
 
 @handles("ts_create_measurement")
 def create(session: BinarySession, namespace: Namespace, name: bytes, _: bytes, options: Options) -> Result:
-    namespace.timeseries.configure(text_of(name, "measurement"), options.get("max_age", 0) * SECOND_MS, "")
+    rules = text_of(options.get("downsample", b""), "downsample")
+    namespace.timeseries.configure(text_of(name, "measurement"), options.get("max_age", 0) * SECOND_MS, rules)
     return b""
 
 

@@ -1,5 +1,5 @@
-"""The dashboard's files: `/dashboard/` and what lies below it. They hold no data, so they need no secret. Two are made here: the table of
-operations, and which modules need which.
+"""The dashboard's files: `/dashboard/` and what lies below it. They hold no data, so they need no secret. Three are made here: the table of
+operations, the stages of FloQL, and which modules need which.
 
 The others are read from flo/web, in a directory or in the zipapp, when somebody first asks for them, and kept.
 """
@@ -16,6 +16,7 @@ from flo.commands.http.answers import HttpRefusal, is_listed
 from flo.commands.http.routes import page
 from flo.commands.http.security import SAFE, Common
 from flo.commands.http.session import Exchange, HttpSession
+from flo.floql.query import STAGES, SUMMARIES
 from flo.operations import OPERATIONS
 
 TYPES = {"html": b"text/html", "css": b"text/css", "js": b"text/javascript", "svg": b"image/svg+xml"}
@@ -89,6 +90,13 @@ def _operations() -> File:
 
 
 @cache
+def _stages() -> File:
+    """The stages of FloQL as a JavaScript module, by name: the arguments, each its kind and its words, and a sentence."""
+    table = {name: {"arguments": [[kind.name, kind.value] for kind in kinds], "summary": SUMMARIES[name]} for name, kinds in STAGES.items()}
+    return _made(TYPES["js"], b"export default " + json.dumps(table, separators=(",", ":")).encode() + b";\n")
+
+
+@cache
 def _imports() -> File:
     """By the name of a module, all that it needs, as a JavaScript module: a page asks for them at once, not one after the other."""
     direct: dict[str, list[str]] = {}
@@ -112,7 +120,7 @@ def _imports() -> File:
     )
 
 
-MADE: dict[str, Callable[[], File]] = {"operations.js": _operations, "imports.js": _imports}
+MADE: dict[str, Callable[[], File]] = {"operations.js": _operations, "stages.js": _stages, "imports.js": _imports}
 
 
 def _answer(exchange: Exchange, file: File) -> Any:
