@@ -163,6 +163,7 @@ CALLS = (
     '-(max("usage") - min("usage")) % 7, sum("idle") / 0',
     'mean("nothing"), mean("usage")',
     'max("nothing"), mean("usage")',
+    'sum("usage") % 0, count("idle") / 4, (1.5 + last(usage)) * -2',
     "mean(*)", "max(/us|id/)",
 )  # fmt: skip
 CHANGES = (
@@ -175,6 +176,7 @@ RANGES = (
     "'2017-07-14T02:41:07.5Z' <= time AND time < '2017-07-14 02:48:00'",
     f"time >= {START + 170_000}ms AND time < {START + 330_000}ms",
     f"time = {START}ms",
+    "time > '2017-07-14T04:41:07.5+02:00' AND time < now() - 1w",
     f"time > {START + SPAN}ms AND time < {START}ms",
 )
 CONDITIONS = (
@@ -369,7 +371,7 @@ POINTS = st.lists(
 )
 STATEMENT = st.builds(
     aggregated,
-    st.sampled_from([*CALLS, *CHANGES[:4]]),
+    st.sampled_from([*CALLS, *CHANGES]),
     st.just("cpu"),
     st.sampled_from([f"time >= {START}ms AND time < {START + 300_000}ms", f"time > {START + 33_000}ms AND time <= {START + 222_000}ms"]),
     st.sampled_from(CONDITIONS),
