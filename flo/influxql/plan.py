@@ -18,6 +18,7 @@ from flo.influxql.where import Range, condition_of, fields_among, matchers_and_r
 
 MS = 1_000_000  # ns
 TIME_MAX = (1 << 63) - 1  # ms: where there is no bound
+LIMITED_MAX = 10_000  # windows filled for the sake of LIMIT and OFFSET, in one slice: 3 ms
 PIPELINES_MAX = 10_000  # each looks for its series: 20 us
 # The value of a row's source: which one, of which measurement
 Read = tuple[str, Points | Reference]
@@ -51,7 +52,7 @@ def plan_select(select: Select, index: Index, now: int, meter: Meter) -> Job[Sel
     window = _window(select)
     start, end = _bounds(bounds, window, now)
     first = None if bounds.start is None else start
-    if window and first is not None and select.fill != "none" and (sentence := check_windows(window, start, end)):
+    if window and first is not None and (sentence := refused_windows(select, columns, window, start, end)):
         raise BadRequest(sentence)
     planner = _Planner(select, columns, grouped, window, start, end)
     unknown: set[int] = set(range(len(columns.sources)))
@@ -74,6 +75,14 @@ def plan_select(select: Select, index: Index, now: int, meter: Meter) -> Job[Sel
     unknown = {place for place in unknown if not _is_typed(columns.sources[place])}
     plan, reads = Plan(tuple(planner.pipelines)), tuple(planner.reads)
     return Selection(columns, plan, reads, grouped, bounds, first, end, window, planner.own_time, frozenset(unknown))
+
+
+def refused_windows(select: Select, columns: Columns, window: Window, start: int, end: int) -> str:
+    """The sentence that refuses windows that are too many to be filled; "" if they are not. With a LIMIT, only the first are."""
+    changes = any(isinstance(source, Points) and source.change for source in columns.sources)
+    if select.fill == "none" or (select.limit and select.limit + select.offset <= LIMITED_MAX and not changes):
+        return ""
+    return check_windows(window, start, end)
 
 
 def _is_typed(source: Points | Reference) -> bool:

@@ -13,10 +13,10 @@ from typing import Any
 
 from flo.errors import BadRequest
 from flo.floql.evaluate import AnswerSeries
-from flo.floql.plan import ANSWER_POINTS_MAX, Window, check_windows
+from flo.floql.plan import ANSWER_POINTS_MAX, Window
 from flo.influxql.columns import COUNTS, Cell, Points
 from flo.influxql.index import Job, Series
-from flo.influxql.plan import MS, Selection
+from flo.influxql.plan import MS, Selection, refused_windows
 from flo.influxql.statement import Reference, Select
 
 ROWS_SLICE = 500  # rows between two pauses: 2 to 5 ms
@@ -227,7 +227,7 @@ class _Joined:
             first, last = (first, last + width) if select.descending else (None if first is None else first - width, last)
         if first is None:
             first = points[-1 if select.descending else 0][0]
-            if sentence := check_windows(window, first, last):
+            if sentence := refused_windows(select, selection.columns, window, first, last):
                 raise BadRequest(sentence)
         windows = range(window.start(first), window.start(last) + 1, width)
         how: float | str | None = select.fill

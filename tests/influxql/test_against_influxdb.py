@@ -176,7 +176,7 @@ RANGES = (
     "'2017-07-14T02:41:07.5Z' <= time AND time < '2017-07-14 02:48:00'",
     f"time >= {START + 170_000}ms AND time < {START + 330_000}ms",
     f"time = {START}ms",
-    "time > '2017-07-14T04:41:07.5+02:00' AND time < now() - 1w",
+    "time > '2017-07-14T04:41:07.5+02:00' AND time < 1500000480s AND time < now() - 1w",
     f"time > {START + SPAN}ms AND time < {START}ms",
 )
 CONDITIONS = (
@@ -256,6 +256,7 @@ def test_everything_and_nothing_is_bounded(both: Both) -> None:
             end = f"WHERE time < {START + 300_000}ms"
             both.compare("main", f"SELECT mean(usage), max(idle) FROM cpu {end} GROUP BY time(1m), host{fill}{order}", epoch="s")
             both.compare("main", f"SELECT count(idle) FROM cpu {end} GROUP BY time(50s){fill}{order}")
+            both.compare("main", f"SELECT mean(idle) FROM cpu WHERE time >= {START}ms GROUP BY time(1s){fill}{order} LIMIT 5 OFFSET 3")
 
 
 @pytest.mark.parametrize("epoch", ["", "ns", "u", "µ", "ms", "s", "m", "h", "x"])
