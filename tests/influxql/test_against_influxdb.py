@@ -336,9 +336,10 @@ def test_database_and_parameters(both: Both) -> None:
 @pytest.mark.parametrize("size", ["1", "3", "7", ""])
 def test_chunks(both: Both, size: str) -> None:
     for text in (
-        f"SELECT usage FROM mem WHERE time < {START + 100_000}ms GROUP BY host; SHOW MEASUREMENTS; SELECT usage FROM nothing",
-        "SELECT foo(usage) FROM cpu", "SHOW TAG KEYS; SHOW USERS",
-    ):  # fmt: skip
+        f"SELECT usage FROM mem WHERE time < {START + 100_000}ms GROUP BY host; SELECT free FROM mem; SELECT usage FROM nothing",
+        "SELECT foo(usage) FROM cpu",
+        "SHOW MEASUREMENTS; SHOW TAG KEYS; SHOW USERS",
+    ):
         ours, theirs = (door.chunks("main", text, epoch="ms", chunk_size=size) for door in both)
         if "SHOW" not in text:
             assert ours == theirs
