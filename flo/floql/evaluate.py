@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from flo.errors import BadRequest
 from flo.floql import stages
-from flo.floql.columns import POINT_NS, ROW_NS, STEP_NS, Meter, Stream, floats, merged, read
+from flo.floql.columns import POINT_NS, ROW_NS, STEP_NS, Meter, Stream, floats, in_order, merged, read
 from flo.floql.condition import fields_of, matchers_of, of_series
 from flo.floql.plan import (
     ANSWER_POINTS_MAX,
@@ -37,6 +37,7 @@ from flo.floql.source import Columns, Series, Source
 
 QUERY_POINTS_MAX = 10_000_000  # SPEC section 6, the default of query.max_points: a few seconds of work
 SERIES_MAX = 100_000  # of a query: about 100 MB while it runs; an answer has no more points
+FLOW_NS = 8_000  # a series that is run, without its points
 RANKED_POINTS_MAX = 2_000_000  # that topk and bottomk keep for their best series: about 70 MB
 
 
@@ -87,8 +88,11 @@ def evaluate(plan: Plan, source: Source, budget: Budget) -> Generator[None, None
     for number, pipeline in enumerate(plan.pipelines):
         flows = yield from _flows(pipeline, source, meter)
         for step in pipeline.steps:
-            flows = (yield from _ranked(flows, step, meter)) if isinstance(step, Top) else _apply(flows, step, pipeline, meter)
+            flows = yield from _ranked(flows, step, meter) if isinstance(step, Top) else _apply(flows, step, pipeline, meter)
         for flow in flows:
+            meter.spend(FLOW_NS)
+            if meter.due():
+                yield
             points: list[tuple[int, float]] = []
             for columns in merged(flow.parts, meter):
                 if columns is not None:
@@ -141,8 +145,7 @@ def _flows(pipeline: Pipeline, source: Source, meter: Meter) -> Generator[None, 
             flows += [_Flow(name, each.tags, each.field, [_points(each, pipeline, source, meter)]) for each in matched]
         else:
             flows += yield from _conditional(name, matched, pipeline, source, meter)
-    flows.sort(key=_Flow.order)
-    return flows
+    return (yield from in_order(flows, _Flow.order, meter))
 
 
 def _points(series: Series, pipeline: Pipeline, source: Source, meter: Meter) -> Stream:
@@ -175,13 +178,20 @@ def _conditional(name: str, matched: list[Series], pipeline: Pipeline, source: S
     return flows
 
 
-def _apply(flows: list[_Flow], step: Step, pipeline: Pipeline, meter: Meter) -> list[_Flow]:
+def _apply(flows: list[_Flow], step: Step, pipeline: Pipeline, meter: Meter) -> Generator[None, None, list[_Flow]]:
     """The flows behind a stage. Nothing is read yet."""
     if isinstance(step, GroupBy):
-        return _grouped(flows, step.tags)
-    if isinstance(step, Only):
-        return [flow for flow in flows if (flow.name, tuple([flow.tags.get(tag, "") for tag in step.tags])) in step.chosen]
-    return [_apply_one(flow, step, pipeline, meter) for flow in flows]
+        return (yield from _grouped(flows, step.tags, meter))
+    found: list[_Flow] = []
+    for flow in flows:
+        if not isinstance(step, Only):
+            found.append(_apply_one(flow, step, pipeline, meter))
+        elif (flow.name, tuple([flow.tags.get(tag, "") for tag in step.tags])) in step.chosen:
+            found.append(flow)
+        meter.spend(ROW_NS * 2)
+        if meter.due():
+            yield
+    return found
 
 
 def _apply_one(flow: _Flow, step: Step, pipeline: Pipeline, meter: Meter) -> _Flow:
@@ -208,14 +218,17 @@ def _apply_one(flow: _Flow, step: Step, pipeline: Pipeline, meter: Meter) -> _Fl
     return replace(flow, parts=parts)
 
 
-def _grouped(flows: list[_Flow], tags: tuple[str, ...]) -> list[_Flow]:
+def _grouped(flows: list[_Flow], tags: tuple[str, ...], meter: Meter) -> Generator[None, None, list[_Flow]]:
     """One flow for all of one name and field that agree in the tags, in order."""
     groups: dict[tuple[str, tuple[str, ...], str], _Flow] = {}
     for flow in flows:
         values = tuple([flow.tags.get(tag, "") for tag in tags])
         group = groups.setdefault((flow.name, values, flow.field), _Flow(flow.name, dict(zip(tags, values, strict=True)), flow.field, []))
         group.parts += flow.parts
-    return sorted(groups.values(), key=_Flow.order)
+        meter.spend(ROW_NS * 2)
+        if meter.due():
+            yield
+    return (yield from in_order(list(groups.values()), _Flow.order, meter))
 
 
 def _ranked(flows: list[_Flow], step: Top, meter: Meter) -> Generator[None, None, list[_Flow]]:
@@ -223,6 +236,7 @@ def _ranked(flows: list[_Flow], step: Top, meter: Meter) -> Generator[None, None
     best: list[tuple[float, tuple[str, list[tuple[str, str]], str], int, list[Columns]]] = []
     kept = 0
     for number, flow in enumerate(flows):
+        meter.spend(FLOW_NS)
         pieces: list[Columns] = []
         count, total = 0, 0.0
         for columns in merged(flow.parts, meter):

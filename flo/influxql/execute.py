@@ -75,7 +75,7 @@ class _Runner:
         selection = yield from plan_select(select, index, self._now * MS, self._meter)
         result = yield from evaluate(selection.plan, index, Budget(self._max_points))
         self._max_points -= result.scanned
-        return (yield from make_series(select, selection, result.series, self._show_time, self._room))
+        return (yield from make_series(select, selection, result.series, self._show_time, self._room, self._meter))
 
 
 def time_shower(epoch: str) -> Callable[[int], Value]:

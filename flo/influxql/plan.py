@@ -6,7 +6,7 @@ The pipelines only read and aggregate. What InfluxQL does with rows (fill, deriv
 from dataclasses import dataclass
 
 from flo.errors import BadRequest
-from flo.floql.columns import ROW_NS, STEP_NS, Meter
+from flo.floql.columns import ROW_NS, STEP_NS, Meter, in_order
 from flo.floql.condition import Condition, matchers_of, of_series
 from flo.floql.plan import Aggregate, GroupBy, Limit, Only, Pipeline, Plan, Step, Window, check_windows
 from flo.floql.regex import Regex
@@ -62,7 +62,7 @@ def plan_select(select: Select, index: Index, now: int, meter: Meter) -> Job[Sel
         chosen: Only | None = None
         if (select.series_limit or select.series_offset) and start <= end:
             groups = yield from _groups(index, name, matchers, condition, grouped, meter)
-            groups.sort(key=lambda group: _tags_key(grouped, group[1]))
+            groups = yield from in_order(groups, lambda group: _tags_key(grouped, group[1]), meter)
             stop = select.series_offset + select.series_limit if select.series_limit else None
             chosen = Only(grouped, frozenset(groups[select.series_offset : stop]))
         for place, source in enumerate(columns.sources):

@@ -5,13 +5,13 @@ count. Rows join the streams of one group by time. Times are in ms as they come 
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from heapq import merge
 from itertools import islice
 from math import isfinite
 from operator import itemgetter
 from typing import Any
 
 from flo.errors import BadRequest
+from flo.floql.columns import ROW_NS, Meter, in_order
 from flo.floql.evaluate import AnswerSeries
 from flo.floql.plan import ANSWER_POINTS_MAX, Window
 from flo.influxql.columns import COUNTS, Cell, Points
@@ -22,6 +22,7 @@ from flo.influxql.statement import Reference, Select
 ROWS_SLICE = 500  # rows between two pauses: 2 to 5 ms
 CELLS_MAX = 1_000_000  # of an answer, with those of tags: 20 MB of JSON
 
+Tags = tuple[tuple[str, str], ...]
 Group = tuple[str, tuple[str, ...]]  # a measurement and the values of the tags of GROUP BY
 Point = tuple[int, float | None]
 Value = float | int | str | None
@@ -45,24 +46,32 @@ class Room:
 
 
 def make_series(
-    select: Select, selection: Selection, answer: list[AnswerSeries], show: Callable[[int], Value], room: Room
+    select: Select, selection: Selection, answer: list[AnswerSeries], show: Callable[[int], Value], room: Room, meter: Meter
 ) -> Job[list[Series]]:
     """The series of an answer. `show` makes a time in ns what the client asked for. A job."""
-    maker = _Raw(select, selection) if selection.columns.is_raw else _Joined(select, selection)
+    maker = _Raw(select, selection, meter) if selection.columns.is_raw else _Joined(select, selection, meter)
     found: list[Series] = []
-    for name, tags in maker.groups(answer):
+    worked = 0  # rows and groups
+    for name, tags in (yield from maker.groups(answer)):
         values: list[list[Value]] = []
-        for time, row in maker.rows((name, tags)):
+        for found_row in maker.rows((name, tags)):
+            if found_row is None:
+                yield
+                continue
+            time, row = found_row
             room.take(maker.points, len(selection.columns.names))
             values.append([show(time), *[_shown(cell(row)) for cell in selection.columns.cells]])
-            if len(values) % ROWS_SLICE == 0:
+            worked += 1
+            if worked % ROWS_SLICE == 0:
                 yield
         if values:
             series: Series = {"name": name}
             if selection.tags:
                 series["tags"] = dict(zip(selection.tags, tags, strict=True))
             found.append({**series, "columns": selection.columns.names, "values": values})
-        yield
+        worked += 1
+        if worked % ROWS_SLICE == 0:
+            yield
     return found
 
 
@@ -76,13 +85,11 @@ def _shown(value: Cell) -> Value:
     return value
 
 
-def _ordered(groups: set[Group], descending: bool) -> list[Group]:
-    return sorted(groups, reverse=descending)
-
-
-def _bounded(select: Select, rows: Iterator[Any]) -> Iterator[Any]:
-    """The rows within LIMIT and OFFSET."""
-    return islice(rows, select.offset, select.offset + select.limit if select.limit else None)
+def _skip(rows: Iterator[Any], count: int) -> Iterator[None]:
+    """Leave out the first rows, for OFFSET; None now and then, to pause."""
+    for number, _ in enumerate(islice(rows, count), 1):
+        if number % ROWS_SLICE == 0:
+            yield None
 
 
 def _default(select: Select, is_whole: bool = False) -> float | None:
@@ -98,34 +105,45 @@ def _default(select: Select, is_whole: bool = False) -> float | None:
 class _Raw:
     """Rows of fields: one for each time of a series at which one of the fields has a value."""
 
-    def __init__(self, select: Select, selection: Selection) -> None:
+    def __init__(self, select: Select, selection: Selection, meter: Meter) -> None:
         self._select = select
         self._selection = selection
+        self._meter = meter
         self._sources: list[Points | Reference] = selection.columns.sources
-        self._series: dict[Group, list[tuple[dict[str, str], dict[str, AnswerSeries]]]] = {}
+        self._series: dict[Group, dict[Tags, tuple[dict[str, str], dict[str, AnswerSeries]]]] = {}
         self.points = max(1, len({source for _, source in selection.reads}))
 
-    def groups(self, answer: list[AnswerSeries]) -> list[Group]:
-        """The groups of an answer, in the order of the statement; then `rows` can be asked for each."""
-        together: dict[tuple[str, tuple[tuple[str, str], ...]], tuple[dict[str, str], dict[str, AnswerSeries]]] = {}
-        for each in answer:
-            fields = together.setdefault((each.name, tuple(sorted(each.tags.items()))), (each.tags, {}))[1]
-            fields[each.field] = each
-        for (name, _), (tags, fields) in sorted(together.items()):
-            group = name, tuple([tags.get(tag, "") for tag in self._selection.tags])
-            self._series.setdefault(group, []).append((tags, fields))
-        return _ordered(set(self._series), self._select.descending)
+    def groups(self, answer: list[AnswerSeries]) -> Job[list[Group]]:
+        """The groups of an answer, in the order of the statement; then `rows` can be asked for each. A job."""
+        for number, each in enumerate(answer, 1):
+            group = each.name, tuple([each.tags.get(tag, "") for tag in self._selection.tags])
+            together = self._series.setdefault(group, {})
+            together.setdefault(tuple(sorted(each.tags.items())), (each.tags, {}))[1][each.field] = each
+            if number % ROWS_SLICE == 0:
+                yield
+        groups = yield from in_order(list(self._series), lambda group: group, self._meter)
+        return groups[::-1] if self._select.descending else groups
 
-    def rows(self, group: Group) -> Iterator[tuple[int, Sequence[Cell]]]:
-        """The rows of a group, those of one series after those of another at the same time."""
-        descending = self._select.descending
+    def rows(self, group: Group) -> Iterator[tuple[int, Sequence[Cell]] | None]:
+        """The rows of a group, those of one series after those of another at the same time; None now and then, to pause."""
+        select = self._select
+        all_rows: list[tuple[int, list[Cell]]] = []
+        tags_in_order = yield from in_order(list(self._series[group]), lambda tags: tags, self._meter)
         series = self._series.pop(group)
-        merged = merge(*[self._rows_of(*each) for each in series], key=itemgetter(0), reverse=descending)
+        for tags in tags_in_order:
+            self._meter.spend(ROW_NS * 10)
+            for row in self._rows_of(*series[tags]):
+                all_rows.append(row)
+                if self._meter.due():
+                    yield None
+        all_rows = yield from in_order(all_rows, itemgetter(0), self._meter)
+        rows = iter(reversed(all_rows) if select.descending else all_rows)
+        yield from _skip(rows, select.offset)
         before: list[Cell] = [None] * len(self._sources)
-        for time, row in _bounded(self._select, merged):
-            if self._select.fill == "previous":
-                before = row = [old if new is None else new for old, new in zip(before, row, strict=True)]
-            yield time * MS, row
+        for time, cells in islice(rows, select.limit or None):
+            if select.fill == "previous":
+                before = cells = [old if new is None else new for old, new in zip(before, cells, strict=True)]
+            yield time * MS, cells
 
     def _rows_of(self, tags: dict[str, str], fields: dict[str, AnswerSeries]) -> Iterator[tuple[int, list[Cell]]]:
         """The rows of one series."""
@@ -138,12 +156,12 @@ class _Raw:
             is_tag = source.name in self._selection.columns.tags and not is_field
             empty.append((is_tag and tags.get(source.name)) or _default(self._select))
             if source.name in fields and is_field:
-                points = fields[source.name].points
-                streams.append((place, iter(reversed(points) if self._select.descending else points)))
-        for time, found in _together(streams, self._select.descending):
+                streams.append((place, iter(fields[source.name].points)))
+        for time, found in _together(streams, descending=False):
             row = empty.copy()
             for place, value in found:
                 row[place] = value
+            self._meter.spend(ROW_NS * (4 + len(streams)))
             yield time, row
 
 
@@ -171,25 +189,33 @@ def _together(streams: Sequence[tuple[int, Iterator[Any]]], descending: bool) ->
 class _Joined:
     """Rows of calls, joined by time."""
 
-    def __init__(self, select: Select, selection: Selection) -> None:
+    def __init__(self, select: Select, selection: Selection, meter: Meter) -> None:
         self._select = select
         self._selection = selection
+        self._meter = meter
         self._sources: list[Points | Reference] = selection.columns.sources
         self._found: dict[Group, dict[int, list[tuple[int, float]]]] = {}
         self.points = len(self._sources)
 
-    def groups(self, answer: list[AnswerSeries]) -> list[Group]:
+    def groups(self, answer: list[AnswerSeries]) -> Job[list[Group]]:
         """See `_Raw`."""
-        for each in answer:
+        places = {source: place for place, source in enumerate(self._sources)}
+        for number, each in enumerate(answer, 1):
             group = each.name, tuple([each.tags[tag] for tag in self._selection.tags])
-            place = self._sources.index(self._selection.reads[each.pipeline][1])
-            self._found.setdefault(group, {})[place] = each.points
-        return _ordered(set(self._found), self._select.descending)
+            self._found.setdefault(group, {})[places[self._selection.reads[each.pipeline][1]]] = each.points
+            if number % ROWS_SLICE == 0:
+                yield
+        groups = yield from in_order(list(self._found), lambda group: group, self._meter)
+        return groups[::-1] if self._select.descending else groups
 
-    def rows(self, group: Group) -> Iterator[tuple[int, Sequence[Cell]]]:
-        """The rows of a group."""
+    def rows(self, group: Group) -> Iterator[tuple[int, Sequence[Cell]] | None]:
+        """The rows of a group; None now and then, to pause."""
         select = self._select
-        streams = [(place, _bounded(select, self._stream(place, points))) for place, points in self._found.pop(group).items()]
+        streams: list[tuple[int, Iterator[Point]]] = []
+        for place, points in self._found.pop(group).items():
+            stream = self._stream(place, points)
+            yield from _skip(stream, select.offset)
+            streams.append((place, islice(stream, select.limit or None)))
         keeps = select.fill == "previous"
         empty: list[Cell] = [
             None if place in self._selection.unknown else _default(select, is_whole=isinstance(source, Points) and source.is_whole)

@@ -4,11 +4,10 @@ What has more than `SHOWN_MAX` names is refused, and names are put in order in s
 """
 
 from collections.abc import Collection, Iterator
-from heapq import merge
 from itertools import islice
 
 from flo.errors import BadRequest
-from flo.floql.columns import ROW_NS, Meter
+from flo.floql.columns import ROW_NS, Meter, in_order
 from flo.floql.condition import matchers_of, of_series
 from flo.floql.plan import ANSWER_POINTS_MAX
 from flo.floql.regex import Regex
@@ -18,7 +17,6 @@ from flo.influxql.statement import Binary, Expression, Pattern, Reference, Show,
 from flo.influxql.where import condition_of, matchers_and_rest, split
 
 SHOWN_MAX = ANSWER_POINTS_MAX  # names in one answer
-SORTED_SLICE = 2_000  # names put in order at once: 1 ms
 POLICY = ["autogen", "0s", "168h0m0s", 1, True]  # the only retention policy, under InfluxDB's name for it
 
 
@@ -90,16 +88,7 @@ class _Shown:
         """The names in order. A job."""
         self._count(len(names))
         self._shown -= len(names)
-        listed, pieces = list(names), []
-        for at in range(0, len(listed), SORTED_SLICE):
-            pieces.append(sorted(listed[at : at + SORTED_SLICE]))
-            yield
-        ordered = []
-        for name in merge(*pieces):
-            ordered.append(name)
-            if len(ordered) % SORTED_SLICE == 0:
-                yield
-        return ordered
+        return (yield from in_order(list(names), str, self._meter))
 
     # -- what matches --------------------------------------------------------------------------
 

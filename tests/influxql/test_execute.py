@@ -145,6 +145,11 @@ LONG = (
     "SELECT derivative(usage, 1s) FROM cpu WHERE host = 'a' AND usage < 700",
     f"SELECT mean(usage) FROM cpu WHERE time >= {START}ms AND time < {START + 99_000}ms GROUP BY time(1ms) fill(linear)",
     "SELECT * FROM cpu WHERE host = 'b' ORDER BY time DESC LIMIT 45000",
+    "SELECT usage FROM cpu WHERE host = 'a' LIMIT 5 OFFSET 90000",
+    f"SELECT mean(usage) FROM cpu WHERE {ALL} GROUP BY time(2ms) LIMIT 5 OFFSET 60000",
+    "SELECT v, number FROM many",
+    "SELECT v FROM many GROUP BY number ORDER BY time DESC",
+    "SELECT last(v) FROM many GROUP BY * SLIMIT 19000",
     "SHOW SERIES; SHOW TAG VALUES WITH KEY = number; SHOW TAG VALUES FROM cpu WITH KEY = number WHERE host != ''",
 )
 
