@@ -11,7 +11,8 @@ nothing of those that are sealed.
     settings  measurement's container, "m"; u64 most age in ms, rules
 
 A chunk whose record is gone must not leave its points behind: the records that brought them may still be there. So a chunk is deleted only
-when the watermark has passed its own record; a series is deleted at once, since its number means nothing after.
+when the watermark has passed its own record, and its deletion leans on it: while a compaction keeps the deletion, since it does not see
+what is older, the chunk stays too. A series is deleted at once, since its number means nothing after.
 """
 
 import struct
@@ -127,8 +128,8 @@ class TimeSeries(Part):
     def apply_watermark(self, scope: bytes, below: int) -> None:
         """See `Part`. Points below it are open no longer: nothing is left to do."""
 
-    def _write(self, kind: int, entity: bytes, state: bytes, gone: bool = False) -> int:
-        return self.engine.write(Record(kind, self.namespace, self.engine.now, entity, state, gone=gone))
+    def _write(self, kind: int, entity: bytes, state: bytes, leans: tuple[int, ...] = (), gone: bool = False) -> int:
+        return self.engine.write(Record(kind, self.namespace, self.engine.now, entity, state, leans=leans, gone=gone))
 
     # -- writing -----------------------------------------------------------------------------------
 
@@ -271,7 +272,8 @@ class TimeSeries(Part):
         if not self._to_age:
             if engine.is_early(self._age_after) or not store.aging:
                 return False
-            self._lower()
+            if self._low <= self._low_wanted:
+                self._lower()
             self._to_age = [series for name in store.aging for series in store.measurements[name].series.values()]
             self._age_after = engine.steady() + AGES_MS
         for series in self._to_age[-AGE_SLICE:]:
@@ -289,8 +291,8 @@ class TimeSeries(Part):
             if chunk.index >= self._low:
                 self._low_wanted = max(self._low_wanted, chunk.index)
                 continue  # the next look deletes it
-            self.admit_frees(SIDE_BYTES + len(head))
-            self._write(TS_CHUNK_GONE, head + _CHUNK_ID.pack(series.id, chunk.number), b"", gone=True)
+            self.admit_frees(SIDE_BYTES + U64.size + len(head))
+            self._write(TS_CHUNK_GONE, head + _CHUNK_ID.pack(series.id, chunk.number), b"", (chunk.index,), gone=True)
         if not series.chunks and not series.since:
             self._delete(series)
 

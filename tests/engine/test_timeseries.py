@@ -190,6 +190,108 @@ def test_what_is_too_old_goes(tmp_path: Path, small: None) -> None:
     engine.close()
 
 
+class Aged:
+    """A measurement `cpu` with a most age of 300 s; the test moves the clocks."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.wall, self.steady = 10_000_000, 0
+        self.engine = self.open()
+        with self.engine.batch():
+            self.part.configure("cpu", 300_000, "")
+
+    def open(self) -> Engine:
+        return Engine(str(self.directory), EngineSettings(segment_bytes=1 << 16), clock=lambda: self.wall, steady=lambda: self.steady)
+
+    @property
+    def part(self) -> TimeSeries:
+        return self.engine.timeseries
+
+    def write(self, series: bytes, count: int) -> None:
+        """So many points, from now on, and the work that is due."""
+        with self.engine.batch():
+            self.part.write({series: columns([(self.wall + number, 1.0) for number in range(count)])})
+        self.pass_time(0)
+
+    def pass_time(self, seconds: int) -> None:
+        self.wall += 1000 * seconds
+        self.steady += 1000 * seconds
+        self.engine.tick()
+        with self.engine.batch():
+            while self.engine.sweep():
+                pass
+
+    def check_restart(self, tail: bool) -> None:
+        """What is deleted stays so: after a compaction and a restart, even if the measurement keeps all from here on."""
+        with self.engine.batch():
+            self.part.configure("cpu", 0, "")
+        before = read(self.part, key())
+        self.engine.compact(tail=tail)
+        self.engine.close()
+        self.engine = self.open()
+        assert read(self.part, key()) == before
+        self.engine.close()
+
+
+def test_a_chunk_stays_while_the_record_of_its_points_does(tmp_path: Path, small: None) -> None:
+    aged = Aged(tmp_path)
+    with aged.engine.batch():
+        aged.part.write({key(host="slow"): columns([(aged.wall + 1_000_000, 1.0)])})  # its record, the first, stays for long
+    aged.write(key(), 16)
+    aged.pass_time(290)
+    aged.write(key(), 1)  # so that the series stays
+    aged.pass_time(11)
+    found = aged.part.store.by_key[key()]
+    assert len(found.chunks) == 1, "the watermark cannot pass it yet"
+    aged.check_restart(tail=False)
+
+
+@pytest.mark.parametrize("tail", [True, False])
+def test_a_deleted_chunk_leaves_no_points_behind(tmp_path: Path, small: None, tail: bool) -> None:
+    """A compaction of the tail does not see the base, which has the record of the points, nor that the watermark drops it."""
+    aged = Aged(tmp_path)
+    aged.write(key(), 1)
+    aged.engine.compact()
+    aged.write(key(), 15)
+    aged.pass_time(290)
+    aged.write(key(), 1)
+    for _ in range(3):
+        aged.pass_time(11)
+    assert len(read(aged.part, key())) == 1 == aged.part.store.by_key[key()].points
+    aged.check_restart(tail)
+
+
+def test_looks_at_ages_write_nothing_while_nothing_is_too_old(tmp_path: Path, small: None) -> None:
+    aged = Aged(tmp_path)
+    aged.write(key(), 16)
+    aged.pass_time(11)
+    before = aged.engine.log.next_index
+    for _ in range(10):
+        aged.pass_time(11)
+    assert aged.engine.log.next_index == before
+    aged.engine.close()
+
+
+def test_the_later_of_two_chunks_is_right_whatever_their_times(tmp_path: Path, small: None) -> None:
+    """Chunks of one time stay apart where they are too large to become one."""
+    with Engine(str(tmp_path)) as engine:
+        part = engine.timeseries
+        for start in (100, 116, 132):
+            with engine.batch():
+                part.write({key(): columns([(time, 1.0) for time in range(start, start + 16)])})
+                while engine.sweep():
+                    pass
+        late = dict.fromkeys(range(90, 140, 3), 2.0)  # before the first chunk's start, and over all
+        with engine.batch():
+            part.write({key(): columns([*late.items()])})
+            while engine.sweep():
+                pass
+        found = part.store.by_key[key()]
+        first, second = found.chunks[0].summary, found.chunks[1].summary
+        assert not found.since and second.start < first.start < second.end, "the later chunk begins before the earlier one"
+        assert read(part, key()) == dict.fromkeys(range(100, 148), 1.0) | late
+
+
 def test_refusals(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engine_timeseries, "SERIES_MAX", 3)
     with Engine(str(tmp_path)) as engine:
