@@ -191,6 +191,8 @@ class Fill:
             many = [("SET", f"key-{number}", row) for number, row in enumerate(rows, self.count) for row in (row[::-1], row)]
         elif self.kind == "messages":
             many = [("QENQUEUE", "queue", row) for row in rows]
+        elif self.kind == "points":
+            many = [("TS.WRITE", self.lines(number)) for number in range(self.count, self.count + len(rows))]
         else:
             many = [("XADD", f"stream-{number % 3}", "*", "row", row) for number, row in enumerate(rows, self.count)]
         answers = client.pipeline(*many)
@@ -201,6 +203,11 @@ class Fill:
         self.count += refused // 2 if self.kind == "keys" else refused
         return refused == len(answers)
 
+    @staticmethod
+    def lines(number: int) -> str:
+        """50 points of one of 20 series."""
+        return "\n".join(f"m,host=h{number % 20} v={time / 8} {time}000000" for time in range(number * 50, number * 50 + 50))
+
     def delete_half(self, client: RespClient, make_room: Callable[[], None]) -> None:
         """Every other one; `make_room` is called where not even that fits."""
         for start in range(0, self.count, 200):
@@ -208,6 +215,8 @@ class Fill:
             for attempt in range(3):
                 if self.kind == "keys":
                     answer = client.command("DEL", *(f"key-{number}" for number in numbers))
+                elif self.kind == "points":
+                    return self.delete_series(client, make_room)
                 elif self.kind == "messages":
                     answer = client.command("QDEQUEUE", "queue", "COUNT", str(len(numbers)))
                     if not isinstance(answer, ReplyError):
