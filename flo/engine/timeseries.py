@@ -1,9 +1,9 @@
 """The time series of one namespace (SPEC section 3, "Time series").
 
 A write is one record with all its points. Points stay open, in memory, until their series has enough for a chunk, or until too many are
-open; then a chunk's record takes their place (flo.store.timeseries). A watermark drops the records of points that no start needs any more:
-those below the first that a series with open points still needs. So points cost memory only while they are open, and compaction remembers
-nothing of those that are sealed.
+open, or a start would have to read too many; then a chunk's record takes their place (flo.store.timeseries). A watermark drops the records
+of points that no start needs any more: those below the first that a series with open points still needs. So points cost memory only while
+they are open, and compaction remembers nothing of those that are sealed.
 
     points    container without a name, u64 own index; u32 series, for each its u64 number, for each its u32 points; i64 times, f64 values
     chunk     measurement's container, u64 series, u32 number; as flo.store.chunk
@@ -50,7 +50,9 @@ from flo.ual.record import (
 CHUNK_POINTS = 4096  # of a full chunk: 10 KB of a gauge; packing it takes 1 ms, reading it 0.3
 SMALL_POINTS = 1024  # a chunk with fewer is merged with those behind it, …
 SMALL_CHUNKS = 8  # … once so many follow each other: each point is then written two or three times
-OPEN_MIN, OPEN_EACH = 1_000_000, 40  # points that may be open: 18 MB, or so many for each series. A start reads them one by one
+OPEN_MIN, OPEN_EACH = 1_000_000, 40  # points that may be open: 18 MB, or so many for each series
+READ_SHARE = 2  # times the bound: points that a start reads one by one, from the first that is open on. As many as series of one pace have
+PASS_SHARE = 4  # a part of the bound: points that the watermark passes at once
 SERIES_MAX = 1_000_000  # of a namespace: a GB. More are mostly a mistake: a tag with a value of its own for each request
 NAME_BYTES_MAX = 32_000  # of a measurement
 WRITE_POINTS_MAX = 50_000  # in one request, which takes all or nothing: 20 ms
@@ -97,6 +99,7 @@ class TimeSeries(Part):
         self.store = TimeSeriesStore()
         self._full: dict[int, Series] = {}  # with enough open points for a chunk
         self._low = 0  # the watermark that was written last
+        self._low_points = 0  # how many points it has passed
         self._to_age: list[Series] = []  # whose ages are still to be looked at
         self._age_after = 0  # by the steady clock: when the next look at all ages begins
         self._low_wanted = 0  # chunks up to this record are to be deleted: the watermark must pass it first
@@ -234,22 +237,32 @@ class TimeSeries(Part):
             self.admit_frees(SIDE_BYTES)
             scope = bytes((FAMILY_TS_POINTS,)) + _POINTS_ENTITY
             self._write(WATERMARK, scope, U64.pack(low))
-            self._low = low
+            self._low, self._low_points = low, self.store.passed_points
 
     # -- time and background -----------------------------------------------------------------------
 
     @property
     def quiet(self) -> bool:
         """See `Part`."""
-        return not self._must_seal and not self.store.aging
+        return not self._must_write and not self.store.aging
+
+    @property
+    def _must_write(self) -> bool:
+        """Whether a series must be sealed, or the watermark must move."""
+        return bool(self._full) or self._must_seal or self._must_lower
 
     @property
     def _must_seal(self) -> bool:
-        return bool(self._full) or self.store.open_points > self._open_most
+        store, most = self.store, self._open_most
+        return store.open_points > most or store.written_points - store.passed_points > READ_SHARE * most
+
+    @property
+    def _must_lower(self) -> bool:
+        return self.store.passed_points - self._low_points > self._open_most // PASS_SHARE
 
     def next_due(self) -> int | None:
         """See `Part`."""
-        if self._must_seal or self._to_age:
+        if self._must_write or self._to_age:
             return 0
         if not self.store.aging:
             return None
@@ -259,8 +272,9 @@ class TimeSeries(Part):
         """See `Part`: seal one series, about a ms, or look at the ages of some."""
         if self._full:
             self._seal(next(iter(self._full.values())))
-        elif self.store.open_points > self._open_most or self.store.needed_from(self._low_wanted + 1) <= self._low_wanted:
+        elif self._must_seal or self.store.needed_from(self._low_wanted + 1) <= self._low_wanted:
             self._seal(next(iter(self.store.open.values())))
+        elif self._must_lower:
             self._lower()
         else:
             return self._age_slice()
@@ -377,6 +391,8 @@ class TimeSeries(Part):
                 if self.store.by_id.get(series.id) is series:
                     self._delete(series)
                     count += 1
+        if count:
+            self._lower()  # so that a compaction frees what the records of their points take, as far as no other series needs them
         if not equal and measurement.configured:
             self.admit_frees(SIDE_BYTES + len(name))
             self._write(TS_SETTINGS_GONE, container(name.encode(*TEXT)) + SETTINGS_MARK, b"", gone=True)
@@ -419,7 +435,7 @@ class TimeSeries(Part):
     def drop(self, below: int) -> list[Any]:
         """See `Part`."""
         store, self.store = self.store, TimeSeriesStore()
-        self._full = {}
+        self._full, self._low_points = {}, 0
         return [store.by_id, store.by_key, store.open, store.measurements]
 
     def finish_load(self) -> None:

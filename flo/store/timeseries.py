@@ -52,7 +52,7 @@ class Chunk:
 class Series:
     """One series."""
 
-    __slots__ = ("chunks", "field", "id", "key", "measurement", "since", "tags", "times", "values")
+    __slots__ = ("chunks", "field", "id", "key", "measurement", "since", "since_points", "tags", "times", "values")
 
     def __init__(self, identity: int, key: bytes, measurement: "Measurement", tags: Tags, field: str) -> None:
         self.id = identity
@@ -63,6 +63,7 @@ class Series:
         self.times = array("q")
         self.values = array("d")
         self.since = 0  # the first record that holds open points; 0 for none
+        self.since_points = 0  # points of all series that were written before it
         self.chunks: list[Chunk] = []  # by their numbers
 
     @property
@@ -106,6 +107,7 @@ class TimeSeriesStore:
         self.open: dict[int, Series] = {}  # the series with open points, by their numbers, in the order of `since`
         self.open_points = 0
         self.sealed_points = 0
+        self.written_points = 0  # ever, as far as the log knows
         self.chunks = 0
         self._name_bytes = 0
 
@@ -123,6 +125,11 @@ class TimeSeriesStore:
     def needed_from(self, next_index: int) -> int:
         """The first record of points that a start needs; `next_index` if it needs none."""
         return next(iter(self.open.values())).since if self.open else next_index
+
+    @property
+    def passed_points(self) -> int:
+        """How many of the written points no start needs any more, since they came before the first that one needs."""
+        return next(iter(self.open.values())).since_points if self.open else self.written_points
 
     # -- looking -----------------------------------------------------------------------------------
 
@@ -174,12 +181,13 @@ class TimeSeriesStore:
 
     def add(self, index: int, ids: Sequence[int], counts: Sequence[int], times: "array[int]", values: "array[float]") -> None:
         """Record `index` holds points: of the series ids[0] the first counts[0], and so on."""
-        by_id, is_open, at = self.by_id, self.open, 0
+        by_id, is_open, at, written = self.by_id, self.open, 0, self.written_points
+        self.written_points += len(times)
         for identity, count in zip(ids, counts, strict=True):
             series = by_id.get(identity)
             if series is not None:
                 if not series.since:
-                    series.since = index
+                    series.since, series.since_points = index, written
                     is_open[identity] = series
                 if count == 1:
                     series.times.append(times[at])
