@@ -21,6 +21,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Generator, Mapping, Sequence
 from functools import partial
 from itertools import takewhile
+from time import monotonic
 from typing import Any, ClassVar
 
 from flo.engine.part import Database, Part
@@ -60,7 +61,8 @@ SIDE_BYTES = HEADER_BYTES + 60  # a record about a series, without its names
 POINT_BYTES = 16
 DELETE_SLICE = 200  # series deleted in one slice: 20 us each
 AGES_MS = 10_000  # between two looks at the ages of all points
-AGE_SLICE = 200  # series looked at in one slice: 2 us each, and 20 for each chunk that is deleted
+AGE_SECONDS = 0.002  # of one slice of a look: a series takes 2 us, a chunk that is deleted 20, one that is sealed a ms
+AGE_CHUNKS = 100  # deleted of one series before the next look at the time
 TAGS_SHOWN = 100  # of a measurement: those with the most values
 SEALS_BEHIND = 2  # times the bound: past it, a write seals before it adds
 
@@ -290,25 +292,34 @@ class TimeSeries(Part):
                 self._lower()
             self._to_age = [series for name in store.aging for series in store.measurements[name].series.values()]
             self._age_after = engine.steady() + AGES_MS
-        for series in self._to_age[-AGE_SLICE:]:
-            if store.by_id.get(series.id) is series and series.measurement.max_age:
-                self._age(series, engine.now - series.measurement.max_age)
-        del self._to_age[-AGE_SLICE:]
+        until = monotonic() + AGE_SECONDS
+        while self._to_age and monotonic() < until:
+            series = self._to_age[-1]
+            max_age = series.measurement.max_age
+            if store.by_id.get(series.id) is not series or not max_age or not self._age(series, engine.now - max_age):
+                self._to_age.pop()
         return bool(self._to_age)
 
-    def _age(self, series: Series, oldest: int) -> None:
-        """Delete the chunks of a series whose points are all older, and the series itself if that was all."""
+    def _age(self, series: Series, oldest: int) -> bool:
+        """Delete some of the chunks of a series whose points are all older, and the series itself if that was all. Returns whether there
+        are more."""
         if series.since and max(series.times) < oldest:
             self._seal(series)
         head = container(series.measurement.name.encode(*TEXT))
-        for chunk in [chunk for chunk in series.chunks if chunk.summary.end < oldest]:
+        doomed: list[Chunk] = []
+        for chunk in series.chunks:
+            if chunk.summary.end >= oldest:
+                continue
             if chunk.index >= self._low:
-                self._low_wanted = max(self._low_wanted, chunk.index)
-                continue  # the next look deletes it
-            self.admit_frees(SIDE_BYTES + U64.size + len(head))
+                self._low_wanted = max(self._low_wanted, chunk.index)  # the next look deletes it
+            else:
+                doomed.append(chunk)
+        self.admit_frees((SIDE_BYTES + U64.size + len(head)) * min(len(doomed), AGE_CHUNKS))
+        for chunk in doomed[:AGE_CHUNKS]:
             self._write(TS_CHUNK_GONE, head + _CHUNK_ID.pack(series.id, chunk.number), b"", (chunk.index,), gone=True)
         if not series.chunks and not series.since:
             self._delete(series)
+        return len(doomed) > AGE_CHUNKS
 
     # -- settings ----------------------------------------------------------------------------------
 
@@ -383,14 +394,15 @@ class TimeSeries(Part):
             return 0
         count = 0
         doomed = list(self.store.select(measurement, equal))
-        for at in range(0, len(doomed), DELETE_SLICE):
-            if at:
-                yield
-                self.check_namespace()
-            for series in doomed[at : at + DELETE_SLICE]:
+        while doomed:
+            for _ in range(min(DELETE_SLICE, len(doomed))):
+                series = doomed.pop()  # so that it is freed in this slice
                 if self.store.by_id.get(series.id) is series:
                     self._delete(series)
                     count += 1
+            if doomed:
+                yield
+                self.check_namespace()
         if count:
             self._lower()  # so that a compaction frees what the records of their points take, as far as no other series needs them
         if not equal and measurement.configured:

@@ -23,7 +23,16 @@ from tests.support.totals import check_totals
 
 pytestmark = pytest.mark.computes
 
-SMALL = {"CHUNK_POINTS": 8, "SMALL_POINTS": 4, "SMALL_CHUNKS": 3, "OPEN_MIN": 12, "OPEN_EACH": 2, "AGE_SLICE": 2, "DELETE_SLICE": 2}
+SMALL = {
+    "CHUNK_POINTS": 8,
+    "SMALL_POINTS": 4,
+    "SMALL_CHUNKS": 3,
+    "OPEN_MIN": 12,
+    "OPEN_EACH": 2,
+    "AGE_SECONDS": 1e-5,
+    "AGE_CHUNKS": 2,
+    "DELETE_SLICE": 2,
+}
 HOSTS, FIELDS = ("a", "b", "c"), ("x", "y")
 NAMES = st.sampled_from(["cpu", "cpu", "mem"])
 TAGS = st.fixed_dictionaries({}, optional={"host": st.sampled_from([*HOSTS, ""]), "zone": st.sampled_from(["1", ""])})
