@@ -447,8 +447,10 @@ class TimeSeries(Part):
     def drop(self, below: int) -> list[Any]:
         """See `Part`."""
         store, self.store = self.store, TimeSeriesStore()
-        self._full, self._low_points = {}, 0
-        return [store.by_id, store.by_key, store.open, store.measurements]
+        self._full, self._low_points, self._to_age = {}, 0, []
+        found = store.measurements.values()
+        knowing = [*(each.series for each in found), *(each.by_tag for each in found)]  # series know their measurement: cycles
+        return [*knowing, store.by_id, store.by_key, store.open, store.measurements]
 
     def finish_load(self) -> None:
         """See `Part`."""
