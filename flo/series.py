@@ -207,9 +207,9 @@ def parse_key(key: bytes) -> Series:
     tags: list[tuple[bytes, bytes]] = []
     if key[at : at + 1] == b",":
         tags, at = read_tags(key, at + 1, len(key))
-    field, _ = read_name(key, at + 1, len(key), "a field's name")
+    plain_field, _ = read_name(key, at + 1, len(key), "a field's name")
     names = tuple((_text(name), _text(value)) for name, value in tags)
-    return Series(_text(_MEASUREMENT_ESCAPE.sub(rb"\1", match[0])), names, _text(field))
+    return Series(_text(_MEASUREMENT_ESCAPE.sub(rb"\1", match[0])), names, _text(plain_field))
 
 
 def write_key(series: Series) -> bytes:

@@ -1,9 +1,9 @@
 """The time series of one namespace (SPEC section 3, "Time series").
 
 A write is one record with all its points. Points stay open, in memory, until their series has enough for a chunk, or until too many are
-open; then a chunk's record takes their place (flo.store.timeseries). A watermark drops the records of points that no start needs any more:
-those below the first that a series with open points still needs. So points cost memory only while they are open, and compaction remembers
-nothing of those that are sealed.
+open, or a start would have to read too many; then a chunk's record takes their place (flo.store.timeseries). A watermark drops the records
+of points that no start needs any more: those below the first that a series with open points still needs. So points cost memory only while
+they are open, and compaction remembers nothing of those that are sealed.
 
     points    container without a name, u64 own index; for each point its series' u64 number, then i64 times, then f64 values
     chunk     measurement's container, u64 series, u32 number; as flo.store.chunk
@@ -12,7 +12,8 @@ nothing of those that are sealed.
     progress  measurement's container, "d", key of a rule of downsampling; i64 done, i64 late (flo.store.downsampling.Progress)
 
 A chunk whose record is gone must not leave its points behind: the records that brought them may still be there. So a chunk is deleted only
-when the watermark has passed its own record; a series is deleted at once, since its number means nothing after.
+when the watermark has passed its own record, and its deletion leans on it: while a compaction keeps the deletion, since it does not see
+what is older, the chunk stays too. A series is deleted at once, since its number means nothing after.
 """
 
 import struct
@@ -54,7 +55,9 @@ from flo.ual.record import (
 CHUNK_POINTS = 4096  # of a full chunk: 10 KB of a gauge; packing it takes 1 ms, reading it 0.3
 SMALL_POINTS = 1024  # a chunk with fewer is merged with those behind it, …
 SMALL_CHUNKS = 8  # … once so many follow each other: each point is then written two or three times
-OPEN_MIN, OPEN_EACH = 1_000_000, 40  # points that may be open: 18 MB, or so many for each series. A start reads them one by one
+OPEN_MIN, OPEN_EACH = 1_000_000, 40  # points that may be open: 18 MB, or so many for each series
+READ_SHARE = 2  # times the bound: points that a start reads one by one, from the first that is open on. As many as series of one pace have
+PASS_POINTS = 100_000  # that the watermark passes at once: 2.4 MB on disk
 SERIES_MAX = 1_000_000  # of a namespace: a GB. More are mostly a mistake: a tag with a value of its own for each request
 NAME_BYTES_MAX = 32_000  # of a measurement
 WRITE_POINTS_MAX = 50_000  # in one request, which takes all or nothing: 20 ms
@@ -63,12 +66,11 @@ POINT_BYTES = 24  # in the record of a write
 DELETE_SLICE = 200  # series deleted in one slice: 20 us each
 AGES_MS = 10_000  # between two looks at the ages of all points
 RULE_AGES = 3  # times the width of a rule's window that points must be kept: a window is over, as long past, and may have late points
-AGE_SLICE = 200  # series looked at in one slice: 2 us each, and 20 for each chunk that is deleted
+AGE_SECONDS = 0.002  # of one slice of a look: a series takes 2 us, a chunk that is deleted 20, one that is sealed a ms
+AGE_CHUNKS = 100  # deleted of one series before the next look at the time
 TAGS_SHOWN = 100  # of a measurement: those with the most values
 SEALS_BEHIND = 2  # times the bound: past it, a write seals before it adds
 SEAL_SECONDS = 0.004  # of sealing in one slice
-LOWER_POINTS = 100_000  # in records that nobody needs: 2.4 MB on disk, for which a watermark is written
-RECORDED_TIMES = 2  # times the bound of open points: past it, series with few points are sealed too, so that the watermark can pass
 IDLE_MS = 600_000  # without a write: all open points are sealed. They take 24 bytes each on disk, in chunks 2 to 4
 
 _POINTS_ENTITY = container(b"")
@@ -108,10 +110,11 @@ class TimeSeries(Part):
         self.store = TimeSeriesStore()
         self._full: dict[int, Series] = {}  # with enough open points for a chunk
         self._low = 0  # the watermark that was written last
+        self._low_points = 0  # how many points it has passed
         self._to_age: list[Series] = []  # whose ages are still to be looked at
         self._age_after = 0  # by the steady clock: when the next look at all ages begins
         self._downsampling = Downsampling(self)
-        self._low_wanted = 0  # the watermark is to pass this record: chunks up to it are to be deleted, or too many points recorded
+        self._low_wanted = 0  # chunks up to this record are to be deleted: the watermark must pass it first
         self._idle_after = 0  # by the steady clock: when all open points are sealed, unless more come
 
     # -- records -----------------------------------------------------------------------------------
@@ -143,11 +146,10 @@ class TimeSeries(Part):
 
     def apply_watermark(self, scope: bytes, below: int) -> None:
         """See `Part`. Points below it are open no longer."""
-        self.store.lower(below)
         self._low = max(self._low, below)
 
-    def _write(self, kind: int, entity: bytes, state: bytes, gone: bool = False) -> int:
-        return self.engine.write(Record(kind, self.namespace, self.engine.now, entity, state, gone=gone))
+    def _write(self, kind: int, entity: bytes, state: bytes, leans: tuple[int, ...] = (), gone: bool = False) -> int:
+        return self.engine.write(Record(kind, self.namespace, self.engine.now, entity, state, leans=leans, gone=gone))
 
     # -- writing -----------------------------------------------------------------------------------
 
@@ -261,28 +263,32 @@ class TimeSeries(Part):
             self.admit_frees(SIDE_BYTES)
             scope = bytes((FAMILY_TS_POINTS,)) + _POINTS_ENTITY
             self._write(WATERMARK, scope, U64.pack(low))
+        self._low_points = self.store.passed_points
 
     # -- time and background -----------------------------------------------------------------------
 
     @property
     def quiet(self) -> bool:
         """See `Part`."""
-        return not self.store.open and not self.store.aging and not self.store.ruled
+        return not self.store.open and not self.store.aging and not self.store.ruled and not self._must_lower
+
+    @property
+    def _must_write(self) -> bool:
+        """Whether a series must be sealed, or the watermark must move."""
+        return bool(self._full) or self._must_seal or self._must_lower
 
     @property
     def _must_seal(self) -> bool:
-        store = self.store
-        most = self._open_most
-        return bool(self._full) or store.open_points > most or store.recorded_points > RECORDED_TIMES * most or self._is_behind
+        store, most = self.store, self._open_most
+        return store.open_points > most or store.written_points - store.passed_points > READ_SHARE * most
 
     @property
-    def _is_behind(self) -> bool:
-        """Whether series must be sealed before the watermark can pass the record that it should."""
-        return self.store.needed_from(self._low_wanted + 1) <= self._low_wanted
+    def _must_lower(self) -> bool:
+        return self.store.passed_points - self._low_points >= PASS_POINTS
 
     def next_due(self) -> int | None:
         """See `Part`."""
-        if self._must_seal or self._to_age:
+        if self._must_write or self._to_age:
             return 0
         due = self._downsampling.next_due()
         if self.store.aging or self.store.open:
@@ -292,29 +298,26 @@ class TimeSeries(Part):
         return due
 
     def sweep_slice(self) -> bool:
-        """See `Part`: seal some series; or sum up some windows, and look at the ages of some series."""
-        if self._next_to_seal() is None:
-            summed = self._downsampling.slice()
-            return self._age_slice() or summed
-        until = monotonic() + SEAL_SECONDS
+        """See `Part`: seal some series, move the watermark; or sum up some windows, and look at the ages of some series."""
+        until, sealed = monotonic() + SEAL_SECONDS, False
         while monotonic() < until and (series := self._next_to_seal()) is not None:
             self._seal(series)
-        if self._low_wanted >= self._low or self.store.recorded_below(self.store.needed_from(self.engine.log.next_index)) >= LOWER_POINTS:
+            sealed = True
+        if self._must_lower:
             self._lower()
+        elif not sealed:
+            summed = self._downsampling.slice()
+            return self._age_slice() or summed
         return True
 
     def _next_to_seal(self) -> Series | None:
         """The series that is to be sealed next."""
-        store = self.store
         if self._full:
             return next(iter(self._full.values()))
-        if not store.open:
+        oldest = next(iter(self.store.open.values()), None)
+        if oldest is None or not (self._must_seal or oldest.since <= self._low_wanted or not self.engine.is_early(self._idle_after)):
             return None
-        most = self._open_most
-        if store.recorded_points > RECORDED_TIMES * most:
-            self._low_wanted = max(self._low_wanted, store.record_after(store.recorded_points - most))
-        is_idle = not self.engine.is_early(self._idle_after)
-        return next(iter(store.open.values())) if store.open_points > most or self._is_behind or is_idle else None
+        return oldest
 
     def _age_slice(self) -> bool:
         """Delete what is too old of some series; begins again every AGES_MS. Returns whether there is more. Raises `Overloaded`."""
@@ -322,28 +325,38 @@ class TimeSeries(Part):
         if not self._to_age:
             if engine.is_early(self._age_after) or not store.aging:
                 return False
-            self._lower()
+            if self._low <= self._low_wanted:
+                self._lower()
             self._to_age = [series for name in store.aging for series in store.measurements[name].series.values()]
             self._age_after = engine.steady() + AGES_MS
-        for series in self._to_age[-AGE_SLICE:]:
-            if store.by_id.get(series.id) is series and series.measurement.max_age:
-                self._age(series, engine.now - series.measurement.max_age)
-        del self._to_age[-AGE_SLICE:]
+        until = monotonic() + AGE_SECONDS
+        while self._to_age and monotonic() < until:
+            series = self._to_age[-1]
+            max_age = series.measurement.max_age
+            if store.by_id.get(series.id) is not series or not max_age or not self._age(series, engine.now - max_age):
+                self._to_age.pop()
         return bool(self._to_age)
 
-    def _age(self, series: Series, oldest: int) -> None:
-        """Delete the chunks of a series whose points are all older, and the series itself if that was all."""
+    def _age(self, series: Series, oldest: int) -> bool:
+        """Delete some of the chunks of a series whose points are all older, and the series itself if that was all. Returns whether there
+        are more."""
         if series.since and max(series.times) < oldest:
             self._seal(series)
         head = container(series.measurement.name.encode(*TEXT))
-        for chunk in [chunk for chunk in series.chunks if chunk.summary.end < oldest]:
+        doomed: list[Chunk] = []
+        for chunk in series.chunks:
+            if chunk.summary.end >= oldest:
+                continue
             if chunk.index >= self._low:
-                self._low_wanted = max(self._low_wanted, chunk.index)
-                continue  # the next look deletes it
-            self.admit_frees(SIDE_BYTES + len(head))
-            self._write(TS_CHUNK_GONE, head + _CHUNK_ID.pack(series.id, chunk.number), b"", gone=True)
+                self._low_wanted = max(self._low_wanted, chunk.index)  # the next look deletes it
+            else:
+                doomed.append(chunk)
+        self.admit_frees((SIDE_BYTES + U64.size + len(head)) * min(len(doomed), AGE_CHUNKS))
+        for chunk in doomed[:AGE_CHUNKS]:
+            self._write(TS_CHUNK_GONE, head + _CHUNK_ID.pack(series.id, chunk.number), b"", (chunk.index,), gone=True)
         if not series.chunks and not series.since:
             self._delete(series)
+        return len(doomed) > AGE_CHUNKS
 
     # -- settings ----------------------------------------------------------------------------------
 
@@ -364,7 +377,8 @@ class TimeSeries(Part):
             target = self.store.measurements.get(f"{name}:{rule.key}")
             if target is None or target.max_age != rule.max_age:
                 self._configure(f"{name}:{rule.key}", rule.max_age, target.rules if target is not None else "")
-        for key in self.store.measurement(name).progress.keys() - {rule.key for rule in parsed}:
+        measurement = self.store.measurements.get(name)
+        for key in measurement.progress.keys() - {rule.key for rule in parsed} if measurement is not None else ():
             self.advance(name, key, None)
         self._downsampling.forget(name)
         self._age_after = 0
@@ -446,14 +460,17 @@ class TimeSeries(Part):
             return 0
         count = 0
         doomed = list(self.store.select(measurement, equal))
-        for at in range(0, len(doomed), DELETE_SLICE):
-            if at:
-                yield
-                self.check_namespace()
-            for series in doomed[at : at + DELETE_SLICE]:
+        while doomed:
+            for _ in range(min(DELETE_SLICE, len(doomed))):
+                series = doomed.pop()  # so that it is freed in this slice
                 if self.store.by_id.get(series.id) is series:
                     self._delete(series)
                     count += 1
+            if doomed:
+                yield
+                self.check_namespace()
+        if count:
+            self._lower()  # so that a compaction frees what the records of their points take, as far as no other series needs them
         if not equal and measurement.configured:
             self.admit_frees((SIDE_BYTES + len(name)) * (1 + len(measurement.progress)))
             for key in tuple(measurement.progress):
@@ -499,9 +516,11 @@ class TimeSeries(Part):
     def drop(self, below: int) -> list[Any]:
         """See `Part`."""
         store, self.store = self.store, TimeSeriesStore()
-        self._full = {}
+        self._full, self._low, self._low_points, self._to_age = {}, 0, 0, []
         self._downsampling.forget()
-        return [store.by_id, store.by_key, store.open, store.measurements]
+        found = store.measurements.values()
+        knowing = [*(each.series for each in found), *(each.by_tag for each in found)]  # series know their measurement: cycles
+        return [*knowing, store.by_id, store.by_key, store.open, store.measurements]
 
     def finish_load(self) -> None:
         """See `Part`."""

@@ -16,9 +16,8 @@ A series' **key** is its measurement, tags and field as one text (flo.series). N
 """
 
 from array import array
-from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import islice, takewhile
+from itertools import islice
 from operator import lt
 
 from flo.store.chunk import SUMMARY_BYTES, Summary, summary_of
@@ -34,7 +33,6 @@ NAME_BYTES = 2  # for each byte of a series' key, which has its names once more
 OPEN_BYTES = 18  # a point: eight bytes in each of two arrays, which grow ahead
 CHUNK_BYTES = 300
 MEASUREMENT_BYTES = 1200
-RECORDED_EACH = 10_000  # points counted together
 
 
 class Chunk:
@@ -57,7 +55,7 @@ class Chunk:
 class Series:
     """One series."""
 
-    __slots__ = ("chunks", "field", "id", "key", "measurement", "since", "tags", "times", "values")
+    __slots__ = ("chunks", "field", "id", "key", "measurement", "since", "since_points", "tags", "times", "values")
 
     def __init__(self, identity: int, key: bytes, measurement: "Measurement", tags: Tags, field: str) -> None:
         self.id = identity
@@ -68,6 +66,7 @@ class Series:
         self.times = array("q")
         self.values = array("d")
         self.since = 0  # the first record that holds open points; 0 for none
+        self.since_points = 0  # points of all series that were written before it
         self.chunks: list[Chunk] = []  # by their numbers
 
     @property
@@ -112,10 +111,8 @@ class TimeSeriesStore:
         self.ruled: dict[str, tuple[Rule, ...]] = {}  # the measurements with rules of downsampling
         self.open: dict[int, Series] = {}  # the series with open points, by their numbers, in the order of `since`
         self.open_points = 0
-        # How many points are in records that the watermark has not passed: (a record's index, points up to it since the entry before)
-        self.recorded: deque[list[int]] = deque()
-        self.recorded_points = 0
         self.sealed_points = 0
+        self.written_points = 0  # ever, as far as the log knows
         self.chunks = 0
         self._name_bytes = 0
 
@@ -134,6 +131,11 @@ class TimeSeriesStore:
     def needed_from(self, next_index: int) -> int:
         """The first record of points that a start needs; `next_index` if it needs none."""
         return next(iter(self.open.values())).since if self.open else next_index
+
+    @property
+    def passed_points(self) -> int:
+        """How many of the written points no start needs any more, since they came before the first that one needs."""
+        return next(iter(self.open.values())).since_points if self.open else self.written_points
 
     # -- looking -----------------------------------------------------------------------------------
 
@@ -185,41 +187,19 @@ class TimeSeriesStore:
 
     def add(self, index: int, ids: Sequence[int], times: Sequence[int], values: Sequence[float]) -> None:
         """Record `index` holds points, each with the number of its series."""
-        get, is_open, missing = self.by_id.get, self.open, 0
+        get, is_open, missing, written = self.by_id.get, self.open, 0, self.written_points
         for identity, time, value in zip(ids, times, values, strict=True):
             series = get(identity)
             if series is None:
                 missing += 1
                 continue
             if not series.since:
-                series.since = index
+                series.since, series.since_points = index, written
                 is_open[identity] = series
             series.times.append(time)
             series.values.append(value)
+        self.written_points += len(ids)
         self.open_points += len(ids) - missing
-        self.recorded_points += len(ids)
-        if self.recorded and self.recorded[-1][1] < RECORDED_EACH:
-            self.recorded[-1][0] = index
-            self.recorded[-1][1] += len(ids)
-        else:
-            self.recorded.append([index, len(ids)])
-
-    def lower(self, below: int) -> None:
-        """The records of points below this one are dropped."""
-        while self.recorded and self.recorded[0][0] < below:
-            self.recorded_points -= self.recorded.popleft()[1]
-
-    def recorded_below(self, below: int) -> int:
-        """About how many points are in records below this one that are not dropped."""
-        return sum(points for index, points in takewhile(lambda entry: entry[0] < below, self.recorded))
-
-    def record_after(self, points: int) -> int:
-        """The record up to which about so many points are in the records that are not dropped."""
-        for index, count in self.recorded:
-            points -= count
-            if points <= 0:
-                return index
-        return 0
 
     def seal(self, index: int, identity: int, number: int, state: bytes) -> None:
         """Record `index` is a chunk of a series: all its open points, and those of the chunk with this number, if there was one."""

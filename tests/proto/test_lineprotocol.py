@@ -4,7 +4,7 @@ import re
 from unittest.mock import patch
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from flo import series
@@ -13,7 +13,7 @@ from flo.errors import BadRequest
 from flo.proto import lineprotocol
 from flo.proto.lineprotocol import Names, Points, decode, parse_number, parse_point
 from flo.series import Series, parse_key, parse_tags, series_key, write_key
-from tests.support.series import by_series
+from tests.support.points import by_series
 
 pytestmark = pytest.mark.computes
 
@@ -311,6 +311,7 @@ def facts(points: Points) -> tuple[object, ...]:
     return columns, len(points.keys), points.dropped, points.dropped_lines, points.bad_lines, points.errors
 
 
+@settings(deadline=None)
 @given(BATCH, st.sampled_from(["ns", "us", "ms", "s"]), st.integers(20, 200))
 @example(b"m f=1\n123 y=1 z=2 5\ny=1 f=1 5\n", "ns", 100)  # as many spaces as two good lines
 @example(b"m x=1=2,5 5\n1 2=3 6\n", "ns", 100)
@@ -347,6 +348,7 @@ def test_both_ways_have_the_same_result(data: bytes, unit: str, piece: int) -> N
 WRITABLE = NAME.filter(lambda name: not re.search(r"[\x00-\x1f]|\\\Z", name))
 
 
+@settings(deadline=None)
 @given(WRITABLE.filter(lambda name: name[0] != "#"), st.dictionaries(WRITABLE, WRITABLE, max_size=4), WRITABLE)
 def test_names_survive_their_key(measurement: str, tags: dict[str, str], field: str) -> None:
     """Through `parse_key`, and as a line."""

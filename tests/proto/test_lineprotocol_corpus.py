@@ -27,7 +27,7 @@ from flo.engine.operation import run_job
 from flo.errors import BadRequest
 from flo.proto.lineprotocol import INTEGER_MAX, Names, Points, decode
 from flo.series import Series, parse_key
-from tests.support.series import by_series
+from tests.support.points import by_series
 
 FOLDER = os.environ.get("FLO_LINE_CORPUS")
 UNITS = {"1ns": "ns", "1µs": "us", "1ms": "ms", "1s": "s"}
