@@ -18,6 +18,8 @@ def write_job(namespace: Namespace, lines: bytes, unit: str) -> Generator[None, 
     """Add the points of a text in line protocol, all or none; returns how many. Raises `BadRequest`. A job."""
     part = namespace.timeseries
     points: Points = yield from decode(lines, NAMES, part.engine.now, unit)
+    part.check_count(len(points.keys))
+    yield from part.declare_job(points.keys)
     part.check_namespace()
     return part.write(points.keys, points.times, points.values)
 

@@ -65,7 +65,14 @@ def settle(engine: Engine) -> None:
 
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    for name, value in {"CHUNK_POINTS": 16, "SMALL_POINTS": 8, "SMALL_CHUNKS": 3, "OPEN_MIN": 40, "OPEN_EACH": 2, "PASS_POINTS": 10}.items():
+    for name, value in {
+        "CHUNK_POINTS": 16,
+        "SMALL_POINTS": 8,
+        "SMALL_CHUNKS": 3,
+        "OPEN_MIN": 40,
+        "OPEN_EACH": 2,
+        "PASS_POINTS": 10,
+    }.items():
         monkeypatch.setattr(engine_timeseries, name, value)
     for name, value in {"WRITE_POINTS": 7, "SERIES_SLICE": 2, "LATE_WINDOWS_MAX": 12}.items():
         monkeypatch.setattr(engine_downsampling, name, value)

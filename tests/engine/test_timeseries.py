@@ -59,7 +59,14 @@ def check(engine: Engine, expected: Points) -> None:
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Chunks and bounds as small as a test can fill."""
-    for name, value in {"CHUNK_POINTS": 16, "SMALL_POINTS": 8, "SMALL_CHUNKS": 3, "OPEN_MIN": 40, "OPEN_EACH": 2, "PASS_POINTS": 10}.items():
+    for name, value in {
+        "CHUNK_POINTS": 16,
+        "SMALL_POINTS": 8,
+        "SMALL_CHUNKS": 3,
+        "OPEN_MIN": 40,
+        "OPEN_EACH": 2,
+        "PASS_POINTS": 10,
+    }.items():
         monkeypatch.setattr(engine_timeseries, name, value)
 
 

@@ -108,7 +108,9 @@ def lines(count: int, time: int) -> bytes:
 
 
 def test_lines_are_read_in_slices(turns: Turns) -> None:
-    """Of names that are known."""
+    """Of new names, and of those that are known."""
+    new = iter(range(100))
+    hold(turns, lambda: turns.job(write_job(turns.space, lines(SERIES, START).replace(b"cpu", b"cpu%d" % next(new)), "ms")))
     turns.job(write_job(turns.space, lines(SERIES, START), "ms"))
     hold(turns, lambda: turns.job(write_job(turns.space, lines(SERIES, START + 1), "ms")))
     one = b"\n".join(b"mem free=%d %d" % (number, number) for number in range(20_000))

@@ -181,8 +181,10 @@ class Model:
         self.index += 1
 
     def do_forget(self, now: int, space: str, measurement: bytes) -> None:
-        for name in [name for name in self.series[space] if name.startswith(measurement)]:
+        forgotten = [name for name in self.series[space] if name.startswith(measurement)]
+        for name in forgotten:
             self.index += 1 + len(self.series[space].pop(name).chunks)
+        self.index += bool(forgotten)  # the watermark: nobody's points are open
 
 
 def points_at(now: int, times: Sequence[int]) -> Points:
