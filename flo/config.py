@@ -236,6 +236,16 @@ class Settings:
         "Points of time series that one query may look at. Where a window covers a block of points, its summary counts as one.",
         name="max_points",
     )
+    actions_keep_age: int = setting(
+        86_400_000, parse_duration, "actions", "How long a run is kept after it has ended, with its output.", name="keep_age", shown="24h"
+    )
+    actions_keep_runs: int = setting(
+        100_000,
+        parse_int(0, 100_000_000),
+        "actions",
+        "How many runs that have ended are kept of a namespace; past it, the oldest are forgotten.",
+        name="keep_runs",
+    )
     segment_bytes: int = setting(
         SEGMENT_BYTES,
         parse_size(SEGMENT_BYTES_MIN),

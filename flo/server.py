@@ -639,7 +639,15 @@ def _share_descriptors(connections_max: int) -> tuple[int, int]:
 
 
 def _engine_settings(settings: Settings) -> EngineSettings:
-    return EngineSettings(settings.durability, settings.history_depth, settings.history_age, settings.max_memory, settings.segment_bytes)
+    return EngineSettings(
+        settings.durability,
+        settings.history_depth,
+        settings.history_age,
+        settings.actions_keep_age,
+        settings.actions_keep_runs,
+        settings.max_memory,
+        settings.segment_bytes,
+    )
 
 
 def _bind(settings: Settings) -> socket.socket:

@@ -1,49 +1,66 @@
 """The actions of one namespace and their runs (SPEC section 3, "Actions and workers"); flo.engine.worker hands the runs out.
 
-A run's id is the index of its first record, in decimal. Each step is a record that holds all that is known of the run but what it was
-invoked with, which is in its first record:
+A run's id is the index of its first record, in decimal. Each step of a run is a record that holds all that is known of it but what it was
+invoked with (flo.engine.run). The others:
 
-    invoked   action's container, u64 run; u8 priority, u64 not before, u16 lengths of labels, concurrency key, unique key and traceparent,
-              these, input
-    started   the same, on `invoked`; u32 attempt, u32 failures, i64 started at, i64 end of the lease, u16 lengths of worker and progress,
-              these, history
-    back      the same; u32 attempt, u32 failures, i64 started at, i64 not before, u16 lengths of concurrency key and unique key, these,
-              history. The keys are there if the run had ended
-    finished  the same; u8 kind, u32 attempt, u32 failures, i64 started at, i64 ended at, u16 length of worker, u32 length of history, these,
-              output or error
-    action    action's container, "a"; see `_ACTION`, labels, description
+    action    action's container, "a"; see `_ACTION`, then labels, description
     key       action's container, "i", idempotency key; u64 run, u64 until
-
-A **history** is the last attempts, the oldest first: u32 number, i64 started at, i64 ended at, u8 how, u16 lengths of worker and error, these.
 """
 
 import json
 import struct
 from collections.abc import Callable, Generator, Sequence
 from heapq import heappop
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
-from flo.engine.operation import operation
+from flo.engine.operation import in_program, operation
 from flo.engine.part import Database, Part
+from flo.engine.run import (
+    CANCEL,
+    ENDED,
+    ERROR_KEPT,
+    FAILURE,
+    HOW,
+    LAPSE,
+    STEP_BYTES,
+    Attempt,
+    First,
+    Step,
+    add_attempt,
+    attempts_in,
+    canonical,
+    first_of,
+    pack_back,
+    pack_finished,
+    pack_invoked,
+    parse_labels,
+    runs_labels,
+    step_of,
+    unpack_back,
+    unpack_finished,
+    unpack_invoked,
+    unpack_started,
+)
 from flo.engine.waiting import Watch, Watches
 from flo.engine.worker import Workers
 from flo.errors import BadRequest, Conflict, LogDamaged, NotFound
 from flo.limits import DEADLINE_MAX, NAME_BYTES_MAX, VALUE_BYTES_MAX
 from flo.store.action import (
+    ATTEMPTS_DEFAULT,
     CANCELLED,
     COMPLETED,
     DELAYED,
     FAILED,
     NAMES,
+    RETRY_DELAY_MS,
     RUNNING,
     SHOWN,
     STARTS_MAX,
     TIMED_OUT,
+    TIMEOUT_MS,
     Action,
     ActionStore,
     Holding,
-    Label,
-    Line,
     Settings,
     kind_of,
     last_of,
@@ -55,9 +72,7 @@ from flo.ual.record import (
     ACTION_GONE,
     ACTION_KEY,
     ACTION_KEY_GONE,
-    FAMILY_ACTION_SIDE,
     FAMILY_RUN,
-    HEADER_BYTES,
     RUN_BACK,
     RUN_FINISHED,
     RUN_GONE,
@@ -72,73 +87,26 @@ from flo.ual.record import (
 KEY_BYTES_MAX = 256  # of a concurrency key and a unique key: SPEC section 2.2
 IDEMPOTENCY_BYTES_MAX = 32_000  # with an action's name of NAME_BYTES_MAX, an entity still fits its 65,535 bytes
 IDEMPOTENT_MS = 86_400_000
-LABELS_BYTES_MAX = 4096
+DESCRIPTION_BYTES_MAX = 4096
 TRACEPARENT_BYTES_MAX = 1024  # W3C's have 55; later versions may be longer
-ERROR_KEPT = 1000  # bytes of an attempt's error in the history; the last error is kept whole
-ATTEMPTS_KEPT = 20
 BACK_OFF_MAX_MS = 3_600_000
 PRIORITY_MAX = 255
-STEP_BYTES = HEADER_BYTES + 500  # the record of a step, without its action's name, history and output
 DUE_SLICE = 100  # runs whose lease or delay has ended, in one slice: 30 us each
 KEPT_SLICE = 200  # finished runs forgotten in one slice: 10 us each
-LOOK_SLICE = 2000  # runs looked at in one slice of a list: 1 us each
+ROWS_SLICE = 100  # runs read from the log in one slice: 20 us each
 
-_INVOKED = struct.Struct("<BQHHHH")
-_STARTED = struct.Struct("<IIqqHH")
-_BACK = struct.Struct("<IIqqHH")
-_FINISHED = struct.Struct("<BIIqqHI")
-_ATTEMPT = struct.Struct("<IqqBHH")
-_ACTION = struct.Struct("<IQIIIII?qQI")  # version, timeout, retry delay, attempts, concurrency, starts, window, paused, created, since, labels
+# version, timeout, retry delay, attempts, concurrency, starts, window, paused, created, since, length of the labels
+_ACTION = struct.Struct("<IQIIIII?qQI")
 _KEY = struct.Struct("<QQ")
 ACTION_MARK, KEY_MARK = b"a", b"i"
-HOW = ("completed", "failed", "timed_out", "released", "cancelled")
-ENDED, FAILURE, LAPSE, RELEASE, CANCEL = range(5)
-
-
-class First(NamedTuple):
-    """What a run was invoked with."""
-
-    action: bytes
-    created_at: int
-    labels: bytes
-    key: bytes
-    unique: bytes
-    traceparent: bytes
-    input: bytes
-
-
-class Attempt(NamedTuple):
-    """An attempt that has ended."""
-
-    number: int
-    started_at: int
-    ended_at: int
-    how: int
-    worker: bytes
-    error: bytes
-
-
-class Step(NamedTuple):
-    """What the latest record of a run says."""
-
-    attempt: int = 0
-    failures: int = 0
-    started_at: int = 0
-    worker: bytes = b""
-    progress: bytes = b""
-    history: bytes = b""
-    output: bytes = b""
 
 
 class Actions(Part):
-    """The actions of one namespace and their runs. Names, inputs and outputs are bytes (a program may give str, as UTF-8); times are Unix ms,
-    timeouts and delays ms."""
+    """The actions of one namespace and their runs. Names, inputs and outputs are bytes (a program may give str, as UTF-8); times are Unix
+    ms, timeouts and delays ms."""
 
     name = "actions"
-    types = frozenset(
-        (RUN_INVOKED, RUN_STARTED, RUN_BACK, RUN_FINISHED, RUN_GONE, ACTION, ACTION_GONE, ACTION_KEY, ACTION_KEY_GONE)
-    )
-    scopes = frozenset((FAMILY_RUN, FAMILY_ACTION_SIDE))
+    types = frozenset((RUN_INVOKED, RUN_STARTED, RUN_BACK, RUN_FINISHED, RUN_GONE, ACTION, ACTION_GONE, ACTION_KEY, ACTION_KEY_GONE))
     nouns: ClassVar = {
         "actions": "Registered actions.",
         "pending_runs": "Runs of actions that no worker executes.",
@@ -155,7 +123,7 @@ class Actions(Part):
         super().__init__(engine, namespace)
         self.store = ActionStore()
         self.watches = Watches()
-        self.workers = Workers(self)
+        self.workers = (Workers if engine.manual else in_program(Workers))(self)
 
     @property
     def inner(self) -> Sequence[Part]:
@@ -172,35 +140,33 @@ class Actions(Part):
         if record.family == FAMILY_RUN:
             seq = int(U64.unpack(rest)[0])
             if kind == RUN_INVOKED:
-                priority, not_before, *sizes = _INVOKED.unpack_from(state)
-                labels, key, unique = _cut(state, _INVOKED.size, *sizes[:3])
+                priority, not_before, labels, key, unique = unpack_invoked(state)
                 store.invoke(index, name, priority, not_before, (labels, json.loads(labels)), key, unique)
             elif kind == RUN_STARTED:
-                step, deadline = _started(state)
+                step, deadline = unpack_started(state)
                 holding = Holding(step.worker, step.attempt, step.failures, step.started_at, step.progress, step.history)
                 store.start(index, seq, deadline, holding)
             elif kind == RUN_BACK:
-                attempt, _, started_at, not_before, *sizes = _BACK.unpack_from(state)
-                key, unique = _cut(state, _BACK.size, *sizes)
-                store.back(index, seq, attempt, started_at, not_before, (key, unique))
+                step, not_before, key, unique = unpack_back(state)
+                store.back(index, seq, step.attempt, step.started_at, not_before, (key, unique))
             elif kind == RUN_FINISHED:
-                how, attempt, _, started_at, finished_at, *_ = _FINISHED.unpack_from(state)
-                store.finish(index, seq, how, attempt, started_at, finished_at)
+                how, step, finished_at = unpack_finished(state)
+                store.finish(index, seq, how, step.attempt, step.started_at, finished_at)
             else:
                 store.remove(seq)
         elif kind == ACTION:
-            version, *numbers, paused, created_at, since, size = _ACTION.unpack_from(state)
+            version, timeout, retry_delay, attempts, concurrency, starts, window, paused, created_at, since, size = _ACTION.unpack_from(
+                state
+            )
             labels, description = state[_ACTION.size : _ACTION.size + size], state[_ACTION.size + size :]
-            store.configure(name, version, Settings(*numbers, labels, description), paused, created_at, since)
+            settings = Settings(timeout, retry_delay, attempts, concurrency, starts, window, labels, description)
+            store.configure(name, version, settings, paused, created_at, since)
         elif kind == ACTION_GONE:
             store.unregister(name)
         elif kind == ACTION_KEY:
             store.remember(name, rest[1:], *_KEY.unpack(state))
         else:
             store.forget_key(name, rest[1:])
-
-    def apply_watermark(self, scope: bytes, below: int) -> None:
-        """See `Part`. None is written for one action."""
 
     def write_step(self, kind: int, name: bytes, seq: int, state: bytes) -> None:
         """Write a step of a run; an empty state: it is forgotten."""
@@ -224,25 +190,11 @@ class Actions(Part):
 
     def first(self, seq: int) -> First:
         """What the run was invoked with. Raises `Damaged`."""
-        record = self._read(seq)
-        state = record.state
-        _, _, *sizes = _INVOKED.unpack_from(state)
-        labels, key, unique, traceparent, given = _cut(state, _INVOKED.size, *sizes, len(state))
-        return First(container_of(record.entity)[2:], record.time, labels, key, unique, traceparent, given)
+        return first_of(self._read(seq))
 
     def latest(self, state: int) -> Step:
         """What the latest record of the run with this state says. Raises `Damaged`."""
-        record = self._read(last_of(state))
-        if record.type == RUN_STARTED:
-            return _started(record.state)[0]
-        if record.type == RUN_BACK:
-            attempt, failures, _, _, *sizes = _BACK.unpack_from(record.state)
-            return Step(attempt, failures, history=record.state[_BACK.size + sum(sizes) :])
-        if record.type == RUN_FINISHED:
-            _, attempt, failures, started_at, _, *sizes = _FINISHED.unpack_from(record.state)
-            worker, history, output = _cut(record.state, _FINISHED.size, *sizes, len(record.state))
-            return Step(attempt, failures, started_at, worker, b"", history, output)
-        return Step()
+        return step_of(self._read(last_of(state)))
 
     def _read(self, index: int) -> Record:
         record = self.engine.log.read(index)
@@ -282,12 +234,19 @@ class Actions(Part):
         starts, window = rate or (0, 0)
         if rate is not None and (not starts or not window or starts > STARTS_MAX):
             raise BadRequest(f"the rate is {starts} starts in {window} ms; give 1 to {STARTS_MAX} starts, in 1 ms or more")
-        given = {"timeout": timeout, "retry_delay": retry_delay, "attempts": max_attempts, "concurrency": concurrency}
         text = canonical(parse_labels(labels))
-        if len(description) > LABELS_BYTES_MAX:
-            raise BadRequest(f"the description is {len(description)} bytes; at most {LABELS_BYTES_MAX} are allowed")
-        chosen = {setting: value for setting, value in given.items() if value is not None}
-        settings = Settings(**chosen, starts=starts, window=window, labels=text, description=description)
+        if len(description) > DESCRIPTION_BYTES_MAX:
+            raise BadRequest(f"the description is {len(description)} bytes; at most {DESCRIPTION_BYTES_MAX} are allowed")
+        settings = Settings(
+            TIMEOUT_MS if timeout is None else timeout,
+            RETRY_DELAY_MS if retry_delay is None else retry_delay,
+            ATTEMPTS_DEFAULT if max_attempts is None else max_attempts,
+            1 if concurrency is None else concurrency,
+            starts,
+            window,
+            text,
+            description,
+        )
         action = self.store.actions.get(name)
         known = action is not None and action.registered
         if action is not None and known and action.settings == settings:
@@ -356,12 +315,11 @@ class Actions(Part):
         self._check_invoke(input, priority, delay, unique_key, concurrency_key, traceparent)
         text = action.settings.labels
         if labels:
-            text = _added(text, labels)
+            text = runs_labels(text, labels)
         not_before = now + delay if delay else 0
         self.admit_adds(2 * STEP_BYTES + 2 * len(name) + len(text) + len(input) + len(idempotency_key))
         seq = self.engine.log.next_index
-        sizes = len(text), len(concurrency_key), len(unique_key), len(traceparent)
-        state = b"".join((_INVOKED.pack(priority, not_before, *sizes), text, concurrency_key, unique_key, traceparent, input))
+        state = pack_invoked(priority, not_before, text, concurrency_key, unique_key, traceparent, input)
         entity = container(name) + U64.pack(seq)
         self.engine.write(Record(RUN_INVOKED, self.namespace, now, entity, state))
         if not_before:
@@ -392,15 +350,14 @@ class Actions(Part):
         name, now = self.store.line_of(state).action.name, self.engine.now
         holding = self.store.running.get(seq)
         if holding is not None:
-            attempt, failures, started_at, worker = holding.attempt, holding.failures, holding.started_at, holding.worker
-            failures += how in (FAILURE, LAPSE)
-            history = add_attempt(holding.history, Attempt(attempt, started_at, now, how, worker, b"" if how == ENDED else output))
+            failures = holding.failures + (how in (FAILURE, LAPSE))
+            attempt = Attempt(holding.attempt, holding.started_at, now, how, holding.worker, b"" if how == ENDED else output)
+            history = add_attempt(holding.history, attempt)
+            step = Step(holding.attempt, failures, holding.started_at, holding.worker, history=history, output=output)
         else:
-            step = self.latest(state)
-            attempt, failures, started_at, worker, history = step.attempt, step.failures, 0, b"", step.history
-        self.admit_frees(STEP_BYTES + len(name) + len(history) + len(output))
-        packed = _FINISHED.pack(kind, attempt, failures, started_at, now, len(worker), len(history))
-        self.write_step(RUN_FINISHED, name, seq, b"".join((packed, worker, history, output)))
+            step = self.latest(state)._replace(output=output)
+        self.admit_frees(STEP_BYTES + len(name) + len(step.history) + len(output))
+        self.write_step(RUN_FINISHED, name, seq, pack_finished(kind, step, now))
         if self.watches and self.watches.change(b"%d" % seq):
             self.engine.changed.add(self)
 
@@ -411,8 +368,8 @@ class Actions(Part):
         attempt = Attempt(holding.attempt, holding.started_at, now, how, holding.worker, error)
         history = add_attempt(holding.history, attempt)
         self.admit_frees(STEP_BYTES + len(name) + len(history))
-        packed = _BACK.pack(holding.attempt, failures, holding.started_at, not_before, 0, 0)
-        self.write_step(RUN_BACK, name, seq, packed + history)
+        step = Step(holding.attempt, failures, holding.started_at, history=history)
+        self.write_step(RUN_BACK, name, seq, pack_back(step, not_before, b"", b""))
 
     def fail(self, seq: int, state: int, how: int, error: bytes, delay: int | None) -> int:
         """A running run has failed; it is pending again after `delay` ms (None: its back-off), or ends if its failures are spent. Returns
@@ -457,8 +414,7 @@ class Actions(Part):
         if first.unique in action.unique:
             return False
         self.admit_adds(STEP_BYTES + len(action.name) + len(step.history) + len(first.key) + len(first.unique))
-        packed = _BACK.pack(step.attempt, 0, step.started_at, 0, len(first.key), len(first.unique))
-        self.write_step(RUN_BACK, action.name, seq, b"".join((packed, first.key, first.unique, step.history)))
+        self.write_step(RUN_BACK, action.name, seq, pack_back(step._replace(failures=0), 0, first.key, first.unique))
         return True
 
     # -- looking -----------------------------------------------------------------------------------
@@ -710,6 +666,13 @@ class Actions(Part):
         settings = self.store.line_of(state).action.settings
         return not settings.starts or time_of(state) <= self.engine.now - settings.window
 
+    def finish_unreadable(self, seq: int, state: int) -> None:
+        """End a run whose records are damaged: else nothing behind it would start."""
+        name = self.store.line_of(state).action.name
+        error = b"what the run was invoked with is damaged on the disk"
+        self.admit_frees(STEP_BYTES + len(name) + len(error))
+        self.write_step(RUN_FINISHED, name, seq, pack_finished(FAILED, Step(output=error), self.engine.now))
+
     def _forget(self, seq: int) -> None:
         state = self.store.state(seq)
         if state is not None:
@@ -764,105 +727,3 @@ class Actions(Part):
         """See `Part`."""
         self.store.doom_strangers()
         self.store.more_ready.clear()
-
-
-ROWS_SLICE = 100  # runs read from the log in one slice: 20 us each
-
-
-# -- bytes -----------------------------------------------------------------------------------------
-
-
-def _cut(state: bytes, at: int, *sizes: int) -> list[bytes]:
-    """Pieces of these sizes, one after the other."""
-    found = []
-    for size in sizes:
-        found.append(state[at : at + size])
-        at += size
-    return found
-
-
-def pack_started(step: Step, deadline: int) -> bytes:
-    """The state of `started`."""
-    sizes = len(step.worker), len(step.progress)
-    packed = _STARTED.pack(step.attempt, step.failures, step.started_at, deadline, *sizes)
-    return b"".join((packed, step.worker, step.progress, step.history))
-
-
-def _started(state: bytes) -> tuple[Step, int]:
-    attempt, failures, started_at, deadline, *sizes = _STARTED.unpack_from(state)
-    worker, progress, history = _cut(state, _STARTED.size, *sizes, len(state))
-    return Step(attempt, failures, started_at, worker, progress, history), deadline
-
-
-def add_attempt(history: bytes, attempt: Attempt) -> bytes:
-    """The history with one attempt more, and without the oldest if they are too many."""
-    error = attempt.error[:ERROR_KEPT]
-    packed = _ATTEMPT.pack(*attempt[:4], len(attempt.worker), len(error)) + attempt.worker + error
-    if history:
-        ends = _ends_in(history)
-        if len(ends) >= ATTEMPTS_KEPT:
-            history = history[ends[-ATTEMPTS_KEPT] :]
-    return history + packed
-
-
-def _ends_in(history: bytes) -> list[int]:
-    ends, at = [], 0
-    while at < len(history):
-        *_, worker, error = _ATTEMPT.unpack_from(history, at)
-        at += _ATTEMPT.size + worker + error
-        ends.append(at)
-    return ends
-
-
-def attempts_in(history: bytes) -> list[Attempt]:
-    """The attempts of a history, the oldest first."""
-    found, at = [], 0
-    while at < len(history):
-        *facts, worker, error = _ATTEMPT.unpack_from(history, at)
-        at += _ATTEMPT.size
-        texts = _cut(history, at, worker, error)
-        at += worker + error
-        found.append(Attempt(*facts, *texts))
-    return found
-
-
-# -- labels ----------------------------------------------------------------------------------------
-
-
-def parse_labels(text: bytes) -> dict[str, Label]:
-    """The labels of a flat JSON object; none if it is empty. Raises `BadRequest`."""
-    if not text:
-        return {}
-    if len(text) > LABELS_BYTES_MAX:
-        raise BadRequest(f"the labels are {len(text)} bytes; at most {LABELS_BYTES_MAX} are allowed")
-    try:
-        labels = json.loads(text, parse_constant=_no_constant)
-    except (ValueError, RecursionError):
-        raise BadRequest('the labels are no JSON; give an object such as {"region": "eu"}') from None
-    if not isinstance(labels, dict):
-        raise BadRequest('the labels are no JSON object; give one such as {"region": "eu"}')
-    for name, value in labels.items():
-        if not isinstance(value, (str, int, float)):
-            raise BadRequest(f"the label {name[:40]!r} is neither a string, a number nor a boolean")
-    return labels
-
-
-def _no_constant(_: str) -> None:
-    raise ValueError
-
-
-def canonical(labels: dict[str, Label]) -> bytes:
-    """The labels as the log has them: equal ones have one text."""
-    return json.dumps(labels, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode("utf-8", "surrogatepass")
-
-
-def _added(text: bytes, more: bytes) -> bytes:
-    """An action's labels with those of a run."""
-    labels, added = json.loads(text), parse_labels(more)
-    for name, value in added.items():
-        if name in labels and (labels[name] != value or isinstance(labels[name], bool) != isinstance(value, bool)):
-            raise BadRequest(f"the label {name[:40]!r} of every run of the action is {labels[name]!r}; a run cannot have another value")
-    return canonical(labels | added)
-
-
-__all__ = ["Action", "Actions", "Line"]

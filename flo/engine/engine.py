@@ -70,6 +70,8 @@ class EngineSettings(NamedTuple):
     durability: str = SYNC
     history_depth: int = 64
     history_age: int = 24 * 3600 * 1000
+    keep_age: int = 24 * 3600 * 1000
+    keep_runs: int = 100_000
     max_memory: int = 0  # 0 for no bound
     segment_bytes: int = SEGMENT_BYTES
 

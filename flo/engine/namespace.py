@@ -3,6 +3,7 @@
 import re
 from typing import Any
 
+from flo.engine.action import Actions
 from flo.engine.kv import KeyValue
 from flo.engine.operation import in_program
 from flo.engine.part import Database, Part
@@ -12,7 +13,7 @@ from flo.engine.timeseries import TimeSeries
 from flo.errors import BadRequest
 from flo.limits import NAMESPACE_NAME_BYTES_MAX
 
-PARTS: tuple[type[Part], ...] = (KeyValue, Queues, Streams, TimeSeries)
+PARTS: tuple[type[Part], ...] = (KeyValue, Queues, Streams, TimeSeries, Actions)
 DEFAULT = "default"
 DEFAULT_ID = 0
 NAMESPACE_BYTES = 80_000  # by tracemalloc: the empty shards of its stores, and the empty tables of their deadlines
@@ -46,6 +47,7 @@ class Namespace:
     queues: Queues
     streams: Streams
     timeseries: TimeSeries
+    actions: Actions
 
     def __init__(self, engine: Database, name: str, identity: int) -> None:
         self.name = name

@@ -18,8 +18,8 @@ from flo.ual.record import Record
 SWEEP_RETRY_MS = 1000  # of the steady clock, until a part is swept again after the disk had no room for its records
 
 
-class History(Protocol):
-    """How much history is kept."""
+class Kept(Protocol):
+    """How much is kept of what is over."""
 
     @property
     def history_depth(self) -> int:
@@ -28,6 +28,14 @@ class History(Protocol):
     @property
     def history_age(self) -> int:
         """For how many ms a replaced version is kept."""
+
+    @property
+    def keep_age(self) -> int:
+        """For how many ms a run is kept that has ended."""
+
+    @property
+    def keep_runs(self) -> int:
+        """How many runs that have ended are kept of a namespace."""
 
 
 class Database(Protocol):
@@ -47,8 +55,8 @@ class Database(Protocol):
     steady: Callable[[], int]  # the steady clock, ms
 
     @property
-    def settings(self) -> History:
-        """The operator's settings for history."""
+    def settings(self) -> Kept:
+        """The operator's settings for what is kept."""
 
     @property
     def clock_ahead(self) -> int:

@@ -11,16 +11,17 @@ Whether a worker is there is not in the log: each request that names it tells, a
 
 import json
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 from weakref import proxy
 
 from flo.engine.operation import operation
 from flo.engine.part import Part
+from flo.engine.run import ENDED, FAILURE, RELEASE, STEP_BYTES, Step, canonical, pack_started, parse_labels
 from flo.engine.waiting import Taker, Takers
-from flo.errors import BadRequest, Conflict, NotFound, Overloaded
+from flo.errors import BadRequest, Conflict, Damaged, NotFound, Overloaded
 from flo.limits import DEADLINE_MAX
-from flo.store.action import CANCELLED, COMPLETED, RUNNING, Action, Holding, Line, Worker, kind_of, time_of
+from flo.store.action import CANCELLED, COMPLETED, FAILED, SHOWN, Action, Holding, Line, Worker, kind_of, time_of
 from flo.ual.record import HEADER_BYTES, RUN_STARTED, U16, WORKER, WORKER_GONE, Record, container
 
 if TYPE_CHECKING:
@@ -104,8 +105,9 @@ class Workers(Part):
     # -- workers -----------------------------------------------------------------------------------
 
     @operation
-    def register(self, identity: bytes, actions: list[bytes], *, labels: bytes = b"", concurrency: int = 1) -> None:
-        """Register a worker for these actions, or set all of one anew: it is draining no more, and keeps its runs."""
+    def register(self, identity: bytes, actions: Sequence[bytes], *, labels: bytes = b"", concurrency: int = 1) -> None:
+        """Register a worker for these actions, which need not be registered yet; or set all of one anew: it is draining no more, and keeps
+        its runs."""
         if not identity or len(identity) > WORKER_BYTES_MAX:
             raise BadRequest(f"the worker's id is {len(identity)} bytes; it is 1 to {WORKER_BYTES_MAX}")
         if not actions or len(actions) > ACTIONS_MAX:
@@ -115,12 +117,15 @@ class Workers(Part):
         store = self.actions.store
         if identity not in store.workers and len(store.workers) >= WORKERS_MAX:
             raise Overloaded(f"there are {WORKERS_MAX} workers; deregister those that are gone")
-        for name in actions:
-            self.actions.registered(name)
         names = tuple(dict.fromkeys(actions))
         worker = Worker(identity, names, parse_labels(labels), concurrency, False, self.engine.now)
         before = store.workers.get(identity)
-        if before is None or (before.actions, before.labels, before.concurrency, before.draining) != (names, worker.labels, concurrency, False):
+        if before is None or (before.actions, before.labels, before.concurrency, before.draining) != (
+            names,
+            worker.labels,
+            concurrency,
+            False,
+        ):
             self._write(worker)
         worker = self._seen(identity)
         waiting, self._open[identity] = self._open.get(identity, []), []
@@ -314,7 +319,7 @@ class Workers(Part):
         try:
             first = actions.first(seq)
             step = actions.latest(state)
-        except Exception:
+        except Damaged:
             actions.finish_unreadable(seq, state)
             raise
         now, lease = self.engine.now, action.settings.timeout
@@ -410,9 +415,7 @@ class Workers(Part):
         self.freed(worker_id)
 
     @operation
-    def fail(
-        self, run: bytes, error: bytes, *, worker_id: bytes, retry: bool = False, delay: int | None = None, attempt: int = 0
-    ) -> int:
+    def fail(self, run: bytes, error: bytes, *, worker_id: bytes, retry: bool = False, delay: int | None = None, attempt: int = 0) -> int:
         """The run has failed. With `retry`, it is pending again, after `delay` ms (None: its back-off), unless its failures are spent.
         Returns what clients see of it. Raises `Conflict` if the worker does not hold it any more."""
         if delay is not None and not retry:
@@ -438,9 +441,12 @@ class Workers(Part):
         self.freed(worker_id)
 
     @operation
-    def touch(self, run: bytes, *, worker_id: bytes, lease: int | None = None, progress: bytes | None = None, attempt: int = 0) -> tuple[int, bool]:
+    def touch(
+        self, run: bytes, *, worker_id: bytes, lease: int | None = None, progress: bytes | None = None, attempt: int = 0
+    ) -> tuple[int, bool]:
         """Extend the worker's lease to `lease` ms from now (None: the action's timeout), and say how far it is. Returns when the lease ends,
-        and whether the run was cancelled, which its last holder alone learns. Raises `Conflict` if the worker does not hold it any more."""
+        and whether the run was cancelled, which its last holder alone learns. Raises `Conflict` if the worker does not hold it any more.
+        """
         if progress is not None and len(progress) > PROGRESS_BYTES_MAX:
             raise BadRequest(f"the progress is {len(progress)} bytes; at most {PROGRESS_BYTES_MAX} are allowed")
         seq, state = self.actions.find(run)

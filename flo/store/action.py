@@ -19,8 +19,8 @@ A run with a concurrency key that has as many runs running as its action allows 
 and holds up no other run. When a run of the key ends, the key's next run is ready again. No record says so: whoever replays the log parks
 them anew. All else is in records.
 
-The runs of an action that was deleted are **doomed**: clients see them no more, and they are removed in slices. An action that is registered
-again under the name is another one: runs with a lower seq than its `since` are none of its own.
+The runs of an action that was deleted are **doomed**: clients see them no more, and they are removed in slices. An action that is
+registered again under the name is another one: runs with a lower seq than its `since` are none of its own.
 """
 
 from array import array

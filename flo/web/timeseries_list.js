@@ -30,7 +30,7 @@ const COLUMNS = [
   { title: "Series", class: "num", live: true, cell: (row) => count(row.series) },
   { title: "Fields", class: "num", live: true, cell: (row) => count(row.fields.length) },
   { title: "Tags, with their number of values", class: "text", live: true, cell: tagsOf },
-  { title: "Kept for", live: true, cell: (row) => (row.max_age_ms ? duration(row.max_age_ms) : h("span.soft", "ever")) },
+  { title: "Kept for", live: true, cell: (row) => [row.max_age_ms ? duration(row.max_age_ms) : h("span.soft", "ever"), row.problem && [" ", h("span.pill.warn", "a rule does not run")]] },
 ];
 
 export function openList(view) {

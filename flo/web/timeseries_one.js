@@ -3,7 +3,7 @@
 import { AnswerView } from "./timeseries_answer.js";
 import { endsOf, quoted } from "./timeseries_floql.js";
 import { tagText } from "./timeseries_line.js";
-import { isWide } from "./timeseries_list.js";
+import { isWide, linkTo } from "./timeseries_list.js";
 import { described, tsLine } from "./timeseries_read.js";
 import { attempt, confirm, count, dialog, done, duration, facts, field, fill, h, link, nameOf, table } from "./ui.js";
 
@@ -42,6 +42,7 @@ export function openMeasurement(view, name) {
 
   const fieldShown = () => (row.fields.includes(view.params.get("field")) ? view.params.get("field") : row.fields[0]);
   const query = () => firstQuery(row, fieldShown());
+  const summed = (rule) => `${name}:${rule.split(":").slice(0, 2).join(":")}`; // what a rule writes
   const isLarge = () => row.series / row.fields.length > DRAWN_SERIES;
 
   async function load() {
@@ -61,20 +62,20 @@ export function openMeasurement(view, name) {
     const tags = [
       { title: "Tag", class: "name", cell: (tag) => nameOf(tag.name, 80) },
       { title: "Values", class: "num", cell: (tag) => count(tag.values) },
+      { title: "Compared with the first", class: "text", cell: (tag) => [h("progress", { max: String(row.tags[0].values), value: tag.values, "aria-label": `Values of ${tag.name}` }), isWide(row, tag) && h("span.pill.warn", "makes the series many")] },
     ];
     const wide = row.tags.some((tag) => isWide(row, tag));
-    if (wide) tags.push({ title: "Remark", class: "text", cell: (tag) => isWide(row, tag) && h("span.pill.warn", "makes the series many") });
-    const rules = row.downsample;
     fill(known,
       facts(
         ["Series", h("span", count(row.series), row.fields.length > 1 && h("span.soft", `, about ${count(Math.round(row.series / row.fields.length))} of each field`))],
         ["Fields", h("span", row.fields.slice(0, 100).map((each, at) => [at ? ", " : "", nameOf(each, 80)]), row.fields.length > 100 && h("span.soft", ` and ${count(row.fields.length - 100)} more`))],
         ["Kept for", row.max_age_ms ? duration(row.max_age_ms) : h("span.soft", "ever")],
-        rules ? ["Downsampled", h("span.mono", rules)] : null),
+        row.downsample ? ["Downsampled", row.downsample.split(",").map((rule) => h("div", h("code", rule), " into ", h("a", { href: linkTo(summed(rule)) }, nameOf(summed(rule)))))] : null),
+      row.problem && h("p.warn", { role: "status" }, `A rule does not run: ${row.problem}`),
       row.tags.length ? table("Tags", tags, row.tags) : h("p.soft", "Its series have no tags."),
       wide && h("p", "A tag with a value for each request or user makes a series each time: about a kilobyte of memory each. Such a thing belongs into a field, or nowhere."));
     fill(chosen, row.fields.map((each) => h("option", { value: each }, each)));
-    if (view.canWrite) fill(buttons, h("button", { type: "button", onclick: keep }, "Keep for…"), row.tags.length > 0 && h("button.danger", { type: "button", onclick: removeSome }, "Delete series…"), h("button.danger", { type: "button", onclick: removeAll }, "Delete…"));
+    if (view.canWrite) fill(buttons, h("button", { type: "button", onclick: settings }, "Settings…"), row.tags.length > 0 && h("button.danger", { type: "button", onclick: removeSome }, "Delete series…"), h("button.danger", { type: "button", onclick: removeAll }, "Delete…"));
     drawChoice();
   }
 
@@ -97,26 +98,31 @@ export function openMeasurement(view, name) {
 
   // -- changing ------------------------------------------------------------------------------------------------------------------------
 
-  /** Settings are replaced as a whole: what else there is goes along. */
-  async function setAge(seconds) {
-    await view.run("ts_create_measurement", { key: name, max_age: seconds, ...(row.downsample ? { downsample: row.downsample } : {}) });
+  /** Settings are replaced as a whole. */
+  async function configure(seconds, rules) {
+    await view.run("ts_create_measurement", { key: name, max_age: seconds, downsample: rules });
     await load();
   }
 
-  function keep() {
-    const before = Math.round(row.max_age_ms / 1000);
-    const unit = unitOf(before);
-    const number = h("input", { type: "number", min: "0", step: "1", required: true, value: String(before / unit[1]) });
+  function settings() {
+    const before = { seconds: Math.round(row.max_age_ms / 1000), rules: row.downsample };
+    const unit = unitOf(before.seconds);
+    const number = h("input", { type: "number", min: "0", step: "1", required: true, value: String(before.seconds / unit[1]) });
     const units = h("select", { "aria-label": "Unit" }, UNITS.map(([, each, words]) => h("option", { value: String(each) }, words)));
     units.value = String(unit[1]);
+    const rules = h("input", { value: before.rules, placeholder: "1m:avg:30d,1h:max:0", autocomplete: "off", autocapitalize: "off", spellcheck: "false" });
     const submit = async () => {
       const seconds = Number(number.value) * Number(units.value);
-      await setAge(seconds);
-      const text = seconds ? `Points of ${name} are kept for ${duration(seconds * 1000)}.` : `Points of ${name} are kept for ever.`;
-      done(text, { command: tsLine(view, "retention", [], name, seconds ? ageText(seconds) : "none"), undo: () => setAge(before) });
+      const text = rules.value.replace(/\s/g, "");
+      await configure(seconds, text);
+      const aged = seconds ? `Points of ${name} are kept for ${duration(seconds * 1000)}.` : `Points of ${name} are kept for ever.`;
+      const changed = text === before.rules ? [] : ["--downsample", text || "none"];
+      const command = tsLine(view, "retention", changed, name, seconds ? ageText(seconds) : "none");
+      done(text === before.rules ? aged : `The settings of ${name} are replaced.`, { command, undo: () => configure(before.seconds, before.rules) });
     };
-    const text = h("p", "Points that are older are dropped, and cannot be brought back. 0 keeps them for ever.");
-    return dialog({ title: "How long points are kept", children: [text, h("div.row", field("Keep for", number), units)], submit });
+    const ages = h("p", "Older points are dropped, and cannot be brought back. 0 keeps them for ever.");
+    const sums = h("p.soft", "A rule such as ", h("code", "1m:avg:30d"), ` writes the mean of each minute into ${name}:1m:avg, which keeps it for 30 days.`);
+    return dialog({ title: "Settings", children: [ages, h("div.row", field("Keep for", number), units), field("Downsampling rules", rules), sums], submit });
   }
 
   async function removeAll() {

@@ -8,7 +8,7 @@ import { dashboard, settled, walk } from "./walk.mjs";
 const WCAG = { runOnly: ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"] };
 const TRANSFER_BYTES_MAX = 150_000;
 const CHANGING =
-  /^(new|create|add|delete|remove|purge|pause|resume|requeue|enqueue|append|trim|edit|save|put|set|expire|undo|duplicate|ack|acknowledge|give back|move|configure|clear|rename|restore|touch|persist|increment|drop|send|import|close|kill|change|write|keep)\b/i;
+  /^(new|create|add|delete|remove|purge|pause|resume|requeue|enqueue|append|trim|edit|save|put|set|expire|undo|duplicate|ack|acknowledge|give back|move|configure|clear|rename|restore|touch|persist|increment|drop|send|import|close|kill|change|write|settings)\b/i;
 
 const sleepless = (page) => page.evaluate(() => new Promise((resolve) => requestAnimationFrame(resolve)));
 const hash = (page) => page.evaluate(() => location.hash);

@@ -211,11 +211,21 @@ async function measurement(page) {
   await page.getByRole("combobox", { name: "Field" }).selectOption("usage");
   await see(page, "all cpu usage");
   await looksRight(page, "measurement");
-  await button(page, "Keep for…").click();
-  await page.getByLabel("Keep for").fill("30");
-  await page.getByRole("dialog").getByRole("button", { name: "Save" }).click();
-  const commands = [await said(page, "Points of cpu are kept for 30 d.")];
+  const save = async (label, text) => {
+    await button(page, "Settings…").click();
+    await page.getByLabel(label).fill(text);
+    await page.getByRole("dialog").getByRole("button", { name: "Save" }).click();
+  };
+  await save("Downsampling rules", "1m:mode:30d");
+  await page.getByRole("dialog").getByRole("alert").getByText("mode").waitFor();
+  await page.getByRole("dialog").getByRole("button", { name: "Cancel" }).click();
+  await save("Downsampling rules", "1m:avg:30d, 1h:max:0");
+  const commands = [await said(page, "The settings of cpu are replaced.")];
+  await page.getByRole("link", { name: "cpu:1h:max" }).waitFor();
+  await save("Keep for", "30"); // the rules stay
+  commands.push(await said(page, "Points of cpu are kept for 30 d."));
   await see(page, "30 d");
+  await page.getByRole("link", { name: "cpu:1h:max" }).waitFor();
   await button(page, "Delete series…").click();
   await page.getByRole("dialog").getByLabel("Tag").selectOption("zone");
   await page.getByRole("dialog").getByLabel("Value").fill("us");
