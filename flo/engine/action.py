@@ -41,6 +41,7 @@ from flo.engine.run import (
     unpack_invoked,
     unpack_started,
 )
+from flo.engine.schedule import Schedules
 from flo.engine.waiting import Watch, Watches
 from flo.engine.worker import Workers
 from flo.errors import BadRequest, Conflict, LogDamaged, NotFound
@@ -124,11 +125,12 @@ class Actions(Part):
         self.store = ActionStore()
         self.watches = Watches()
         self.workers = (Workers if engine.manual else in_program(Workers))(self)
+        self.schedules = (Schedules if engine.manual else in_program(Schedules))(self)
 
     @property
     def inner(self) -> Sequence[Part]:
         """See `Part`."""
-        return (self.workers,)
+        return (self.workers, self.schedules)
 
     # -- records -----------------------------------------------------------------------------------
 

@@ -16,7 +16,7 @@ these.
 
 import json
 import struct
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from flo.errors import BadRequest
 from flo.store.action import Label
@@ -199,12 +199,17 @@ def parse_labels(text: bytes) -> dict[str, Label]:
         labels = json.loads(text, parse_constant=_no_constant)
     except (ValueError, RecursionError):
         raise BadRequest('the labels are no JSON; give an object such as {"region": "eu"}') from None
-    if not isinstance(labels, dict):
+    return labels_of(labels)
+
+
+def labels_of(given: Any) -> dict[str, Label]:
+    """The labels in decoded JSON. Raises `BadRequest`."""
+    if not isinstance(given, dict):
         raise BadRequest('the labels are no JSON object; give one such as {"region": "eu"}')
-    for name, value in labels.items():
+    for name, value in given.items():
         if not isinstance(value, (str, int, float)):
             raise BadRequest(f"the label {name[:40]!r} is neither a string, a number nor a boolean")
-    return labels
+    return given
 
 
 def _no_constant(_: str) -> None:

@@ -444,7 +444,7 @@ class Workers(Part):
     def touch(
         self, run: bytes, *, worker_id: bytes, lease: int | None = None, progress: bytes | None = None, attempt: int = 0
     ) -> tuple[int, bool]:
-        """Extend the worker's lease to `lease` ms from now (None: the action's timeout), and say how far it is. Returns when the lease ends,
+        """Extend the lease to `lease` ms from now (None: the action's timeout), and say how far the run is. Returns when the lease ends,
         and whether the run was cancelled, which its last holder alone learns. Raises `Conflict` if the worker does not hold it any more.
         """
         if progress is not None and len(progress) > PROGRESS_BYTES_MAX:
