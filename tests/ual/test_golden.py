@@ -161,9 +161,31 @@ def test_rules_of_downsampling_open(tmp_path: Path) -> None:
         assert list(sums.times)[:2] == [minute, minute + 60_000] and store.measurements["cpu:1m:avg"].max_age == 30 * 86_400_000
 
 
+def test_actions_open(tmp_path: Path) -> None:
+    """Written over nearly a day: a run that completed, one that failed twice and was retried, a delayed one, one that is running, a deleted
+    action, workers, schedules, idempotency keys of which one is over."""
+    directory = str(shutil.copytree(GOLDEN / "format-5-actions", tmp_path / "actions"))
+    assert check(directory).damage == []
+    with Engine(directory, EngineSettings(segment_bytes=1 << 14), clock=lambda: START) as engine:
+        actions = engine.namespaces["default"].actions
+        assert actions.names() == [b"mail"] and actions.workers.names() == [b"w1", b"w2"] and actions.schedules.names() == [b"nightly"]
+        assert [actions.status(b"%d" % run)["status"] for run in (8, 13, 18, 19)] == ["completed", "pending", "pending", "running"]
+        assert actions.result(b"8") == (2, b"out") and actions.input(b"8") == b"\x00in"
+        attempts = actions.status(b"13")["attempts"]
+        assert [(each["number"], each["how"], each["error"]) for each in attempts] == [
+            (1, "failed", b"first error"),
+            (2, "failed", b"last error"),
+        ]
+        action = actions.store.actions[b"mail"]
+        assert action.paused and action.settings.starts == 50 and list(action.unique) == [b"u2"] and list(action.idempotent) == [b"i2"]
+        assert actions.store.held == {b"w1": {19}} and actions.workers.describe(b"w1")["labels"] == {"zone": "eu", "cpu": 4}
+        assert actions.workers.describe(b"w2")["status"] == "draining"
+        assert actions.schedules.describe(b"nightly")["next"] == START + 17_200_000
+
+
 def test_every_record_type_is_in_them(directory: str, tmp_path: Path) -> None:
     types: set[int] = set()
-    more = ("format-1-queues", "format-1-streams", "format-5-series", "format-5-rules")
+    more = ("format-1-queues", "format-1-streams", "format-5-series", "format-5-rules", "format-5-actions")
     for path in (directory, *(str(shutil.copytree(GOLDEN / name, tmp_path / name)) for name in more)):
         engine = Engine(path, clock=lambda: START)
         types |= {record.type for index in range(1, engine.log.next_index) if (record := engine.log.read(index))}
