@@ -21,7 +21,7 @@ from flo.engine.run import ENDED, FAILURE, RELEASE, STEP_BYTES, Step, canonical,
 from flo.engine.waiting import Taker, Takers
 from flo.errors import BadRequest, Conflict, Damaged, NotFound, Overloaded
 from flo.limits import DEADLINE_MAX
-from flo.store.action import CANCELLED, COMPLETED, FAILED, SHOWN, Action, Holding, Line, Worker, kind_of, time_of
+from flo.store.action import CANCELLED, COMPLETED, FAILED, SHOWN, Action, Holding, Line, Worker, kind_of, last_of, time_of
 from flo.ual.record import HEADER_BYTES, RUN_STARTED, U16, WORKER, WORKER_GONE, Record, container
 
 if TYPE_CHECKING:
@@ -318,7 +318,7 @@ class Workers(Part):
         assert state is not None
         try:
             first = actions.first(seq)
-            step = actions.latest(state)
+            step = Step() if last_of(state) == seq else actions.latest(state)
         except Damaged:
             actions.finish_unreadable(seq, state)
             raise
