@@ -184,7 +184,7 @@ class Actions(Part):
 
     def find(self, run: bytes) -> tuple[int, int]:
         """(seq, state) of the run with this id. Raises `NotFound`."""
-        seq = int(run) if run.isdigit() and len(run) <= 20 else 0
+        seq = int(run) if run.isdigit() and len(run) <= 20 and run[:1] != b"0" else 0
         state = self.store.state(seq)
         if state is None or not self.store.line_of(state).action.registered or seq < self.store.line_of(state).action.since:
             raise NotFound(f"there is no run {run[:64].decode('ascii', 'replace')!r}; it may be long over: see actions.keep_age")
@@ -359,7 +359,10 @@ class Actions(Part):
         else:
             step = self.latest(state)._replace(output=output)
         self.admit_frees(STEP_BYTES + len(name) + len(step.history) + len(output))
-        self.write_step(RUN_FINISHED, name, seq, pack_finished(kind, step, now))
+        self._write_end(name, seq, pack_finished(kind, step, now))
+
+    def _write_end(self, name: bytes, seq: int, state: bytes) -> None:
+        self.write_step(RUN_FINISHED, name, seq, state)
         if self.watches and self.watches.change(b"%d" % seq):
             self.engine.changed.add(self)
 
@@ -673,7 +676,7 @@ class Actions(Part):
         name = self.store.line_of(state).action.name
         error = b"what the run was invoked with is damaged on the disk"
         self.admit_frees(STEP_BYTES + len(name) + len(error))
-        self.write_step(RUN_FINISHED, name, seq, pack_finished(FAILED, Step(output=error), self.engine.now))
+        self._write_end(name, seq, pack_finished(FAILED, Step(output=error), self.engine.now))
 
     def _forget(self, seq: int) -> None:
         state = self.store.state(seq)

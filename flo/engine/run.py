@@ -209,6 +209,10 @@ def labels_of(given: Any) -> dict[str, Label]:
     for name, value in given.items():
         if not isinstance(value, (str, int, float)):
             raise BadRequest(f"the label {name[:40]!r} is neither a string, a number nor a boolean")
+    try:
+        json.dumps(given, allow_nan=False, ensure_ascii=False).encode()
+    except ValueError:
+        raise BadRequest("the labels have a lone surrogate or a number past the range of a double, which no JSON can hold") from None
     return given
 
 

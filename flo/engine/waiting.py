@@ -132,6 +132,13 @@ class Taker(Generic[K]):
         for key in self._keys:
             self._takers.leave(key, self)
 
+    def move(self, keys: Sequence[K]) -> None:
+        """Wait for these keys instead, behind the others."""
+        self.cancel()
+        self._keys = keys
+        for key in keys:
+            self._takers.enter(key, self)
+
 
 class Takers(Generic[K]):
     """The takers of one part, by the keys they wait for, in the order in which they came."""

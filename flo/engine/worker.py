@@ -128,12 +128,9 @@ class Workers(Part):
         ):
             self._write(worker)
         worker = self._seen(identity)
-        waiting, self._open[identity] = self._open.get(identity, []), []
-        for taker in waiting:  # they wait for other actions from now on
-            taker.cancel()
-            self.wait(identity, taker.deliver)
-        if not self._open[identity]:
-            del self._open[identity]
+        for taker in self._open.get(identity, ()):
+            taker.move(worker.actions)
+        self.freed(identity)
 
     def _seen(self, identity: bytes) -> Worker:
         """The worker of that name, which is there. Raises `BadRequest`."""
@@ -249,6 +246,9 @@ class Workers(Part):
             waiting.remove(taker)
             if not waiting:
                 del self._open[taker.consumer]
+            worker = self.actions.store.workers.get(taker.consumer)
+            if worker is not None:
+                worker.seen = self.engine.steady()  # until now its waiting request has told that it is there
 
     def _has_room(self, worker: Worker) -> bool:
         held = self.actions.store.held.get(worker.id)
@@ -278,7 +278,9 @@ class Workers(Part):
                     self._stop_search(line)
                     return None
                 continue
-            return self._start(line, best[1], worker)
+            found = self._start(line, best[1], worker)
+            if found is not None:
+                return found
 
     def _may_start(self, action: Action) -> bool:
         """Whether runs of the action are handed out now."""
@@ -311,8 +313,9 @@ class Workers(Part):
         self._unsearched = True
         self.engine.busy.add(self.namespace)
 
-    def _start(self, line: Line, seq: int, worker: Worker) -> Assignment:
-        """Let a worker hold a ready run. Raises `Damaged` and ends the run if what it was invoked with is damaged."""
+    def _start(self, line: Line, seq: int, worker: Worker) -> Assignment | None:
+        """Let a worker hold a ready run. If what the run was invoked with is damaged, it ends the run and returns None. Raises
+        `Overloaded` if the disk has no room."""
         actions, action = self.actions, line.action
         state = actions.store.state(seq)
         assert state is not None
@@ -321,7 +324,7 @@ class Workers(Part):
             step = Step() if last_of(state) == seq else actions.latest(state)
         except Damaged:
             actions.finish_unreadable(seq, state)
-            raise
+            return None
         now, lease = self.engine.now, action.settings.timeout
         self.admit_frees(STEP_BYTES + len(action.name) + len(step.history))
         started = Step(step.attempt + 1, step.failures, now, worker.id, b"", step.history)
@@ -330,7 +333,8 @@ class Workers(Part):
         return Assignment(b"%d" % seq, action.name, first.created_at, started.attempt, lease, first.traceparent, first.input)
 
     def serve(self) -> None:
-        """Hand out the runs that have become ready. Raises `Overloaded` if the disk has no room."""
+        """Hand out the runs that have become ready. If the disk has no room for that, they wait until it has: whoever made them ready is
+        not refused."""
         ready = self.actions.store.more_ready
         if not self.takers:
             ready.clear()
@@ -339,7 +343,11 @@ class Workers(Part):
         while ready:
             line = next(iter(ready))
             del ready[line]
-            self._serve_line(line)
+            try:
+                self._serve_line(line)
+            except Overloaded:
+                self._stop_search(line)
+                self.sweep_later()
             if self._unsearched:
                 return
 
@@ -357,11 +365,9 @@ class Workers(Part):
                     self._stop_search(line)
                     return
                 continue
-            try:
-                found = self._start(line, seq, self.actions.store.workers[taker.consumer])
-            except Overloaded:
-                self.actions.store.more_ready[line] = None
-                raise
+            found = self._start(line, seq, self.actions.store.workers[taker.consumer])
+            if found is None:
+                continue
             self.leave(taker)
             taker.deliver(found)
             waiting = self.takers.by_key.get(line.action.name)
@@ -377,9 +383,15 @@ class Workers(Part):
 
     def freed(self, identity: bytes) -> None:
         """A worker holds one run less: its own waiting requests, and runs of a concurrency key, may go on."""
-        worker = self.actions.store.workers.get(identity)
+        store = self.actions.store
+        worker = store.workers.get(identity)
         while worker is not None and (waiting := self._open.get(identity)):
-            found = self._give(worker)
+            try:
+                found = self._give(worker)
+            except Overloaded:  # the disk has no room: `serve` looks again once it has
+                found = None
+                actions = [action for name in worker.actions if (action := store.actions.get(name)) is not None]
+                store.more_ready.update(dict.fromkeys(line for action in actions for line in action.lines.values() if line.order))
             if found is None:
                 break
             taker = waiting[0]
