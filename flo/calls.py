@@ -9,6 +9,7 @@ numbers are ints, and anything else is a `TypeError`.
     version, entry = client.run_many([kv_put("a", b"1"), kv_get("a")])
 """
 
+from flo.operations.action import *  # noqa: F403
 from flo.operations.ids import *  # noqa: F403
 from flo.operations.kv import *  # noqa: F403
 from flo.operations.queue import *  # noqa: F403
@@ -17,3 +18,4 @@ from flo.operations.row import NotAnAnswer as NotAnAnswer
 from flo.operations.stream import *  # noqa: F403
 from flo.operations.system import *  # noqa: F403
 from flo.operations.timeseries import *  # noqa: F403
+from flo.operations.worker import *  # noqa: F403

@@ -14,8 +14,9 @@ import select
 import socket
 import threading
 from base64 import b64decode
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from time import monotonic
 from types import TracebackType
 from typing import Any, TypeVar
@@ -26,11 +27,13 @@ from flo.calls import Call, Id, NotAnAnswer, StreamId, StreamRecord
 from flo.errors import BadRequest, FloError, Refusal, Unauthorized
 from flo.given import Text, data, text, told
 from flo.limits import LIST_ITEMS_MAX, RESPONSE_BYTES_MAX
+from flo.operations.action import ActionOperations
 from flo.operations.kv import KeyOperations
 from flo.operations.queue import QueueOperations
 from flo.operations.stream import StreamOperations
 from flo.operations.system import NamespaceOperations
 from flo.operations.timeseries import TimeSeriesOperations
+from flo.operations.worker import WorkerOperations
 from flo.proto.binary import RESPONSE_BYTES, FrameReader, FramingLost, Response, namespace_hash, split_response
 
 T = TypeVar("T")
@@ -78,8 +81,8 @@ def _without_secret(url: str) -> str:
 
 
 class Client:
-    """A client of a server, in one namespace. `client.kv`, `.queues`, `.streams`, `.timeseries` and `.namespaces` have the operations.
-    Several threads may use one client. A forked child must open its own: its parent's client raises `Forked`."""
+    """A client of a server, in one namespace. `client.kv`, `.queues`, `.streams`, `.timeseries`, `.actions`, `.workers` and `.namespaces`
+    have the operations. Several threads may use one client. A forked child must open its own: its parent's client raises `Forked`."""
 
     def __init__(
         self,
@@ -118,6 +121,8 @@ class Client:
         self.queues = QueueCalls(self)
         self.streams = StreamCalls(self)
         self.timeseries = TimeSeriesCalls(self)
+        self.actions = ActionCalls(self)
+        self.workers = WorkerCalls(self)
         self.namespaces = NamespaceCalls(self)
 
     def __enter__(self) -> "Client":
@@ -389,13 +394,7 @@ class QueueCalls(QueueOperations):
 
     def list(self) -> Iterator[dict[str, Any]]:
         """Every queue with its stats."""
-        cursor = b""
-        while True:
-            page = self.list_page(LIST_ITEMS_MAX, cursor)
-            yield from page["queues"]
-            cursor = b64decode(page["cursor"])
-            if not cursor:
-                return
+        return _pages("queues", self.list_page)
 
 
 class StreamCalls(StreamOperations):
@@ -422,13 +421,7 @@ class StreamCalls(StreamOperations):
 
     def list(self) -> Iterator[dict[str, Any]]:
         """Every stream with its figures."""
-        cursor = b""
-        while True:
-            page = self.list_page(LIST_ITEMS_MAX, cursor)
-            yield from page["streams"]
-            cursor = b64decode(page["cursor"])
-            if not cursor:
-                return
+        return _pages("streams", self.list_page)
 
 
 class TimeSeriesCalls(TimeSeriesOperations):
@@ -436,13 +429,49 @@ class TimeSeriesCalls(TimeSeriesOperations):
 
     def list(self) -> Iterator[dict[str, Any]]:
         """Every measurement."""
-        cursor = b""
+        return _pages("measurements", self.list_page)
+
+
+class ActionCalls(ActionOperations):
+    """The operations on actions and their runs. A run is named by its id, which `invoke` returns."""
+
+    def list(self) -> Iterator[dict[str, Any]]:
+        """Every action."""
+        return _pages("actions", self.list_page)
+
+    def runs(self, action: Text = b"", *, state: str | None = None, labels: Text = b"") -> Iterator[dict[str, Any]]:
+        """Every run of an action, or of all, in this `state`, which has all the `labels` (a JSON object), the newest first."""
+        return _pages("runs", partial(self.runs_page, action, state=state, labels=labels))
+
+    def retry_many(self, action: Text, state: str, *, labels: Text = b"") -> int:
+        """Retry every run of an action in this `state` (`failed`, `cancelled` or `timed_out`) which has all the `labels` (a JSON object);
+        returns how many became pending."""
+        count, cursor = 0, b""
         while True:
-            page = self.list_page(limit=LIST_ITEMS_MAX, cursor=cursor)
-            yield from page["measurements"]
-            cursor = b64decode(page["cursor"])
+            page = self.retry_page(action, state, labels=labels, limit=LIST_ITEMS_MAX, cursor=cursor)
+            count, cursor = count + page.retried, page.cursor
             if not cursor:
-                return
+                return count
+
+
+class WorkerCalls(WorkerOperations):
+    """The operations of workers: take runs, and report on them. A report is refused as `Conflict` if the worker does not hold the run any
+    more; it changes nothing then."""
+
+    def list(self) -> Iterator[dict[str, Any]]:
+        """Every worker."""
+        return _pages("workers", self.list_page)
+
+
+def _pages(name: str, ask: Callable[..., dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """The items of every page that `ask` gives, under `name`."""
+    cursor = b""
+    while True:
+        page = ask(limit=LIST_ITEMS_MAX, cursor=cursor)
+        yield from page[name]
+        cursor = b64decode(page["cursor"])
+        if not cursor:
+            return
 
 
 NamespaceCalls = NamespaceOperations

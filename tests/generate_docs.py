@@ -95,6 +95,8 @@ def operation_tables() -> str:
         ("Queues", ("queue_",)),
         ("Streams", ("stream_",)),
         ("Time series", ("ts_",)),
+        ("Actions and their runs", ("action_",)),
+        ("Workers", ("worker_",)),
     )
     covered = 0
     for title, prefixes in groups:
@@ -302,9 +304,10 @@ def error_table() -> list[str]:
 
 def python_tables() -> str:
     """The generated part of docs/python.md."""
-    from flo.client import Client, KeyCalls, NamespaceCalls, QueueCalls, StreamCalls, TimeSeriesCalls
-    from flo.engine import Bounds, Engine, EngineSettings, Groups, KeyValue, Queues, Streams
+    from flo.client import ActionCalls, Client, KeyCalls, NamespaceCalls, QueueCalls, StreamCalls, TimeSeriesCalls, WorkerCalls
+    from flo.engine import Actions, Bounds, Engine, EngineSettings, Groups, KeyValue, Queues, Streams
     from flo.engine.operation import _OPERATIONS
+    from flo.engine.worker import Workers
 
     lines = ["## Methods of Client", "", f"`flo.Client{constructor_text(Client)}`: {plain(Client.__init__.__doc__)}", ""]
     lines += method_tables(
@@ -314,6 +317,8 @@ def python_tables() -> str:
             ("client.queues", QueueCalls, None),
             ("client.streams", StreamCalls, None),
             ("client.timeseries", TimeSeriesCalls, None),
+            ("client.actions", ActionCalls, None),
+            ("client.workers", WorkerCalls, None),
             ("client.namespaces", NamespaceCalls, None),
         ]
     )
@@ -327,6 +332,8 @@ def python_tables() -> str:
             ("db.queues", Queues, _OPERATIONS),
             ("db.streams", Streams, _OPERATIONS),
             ("db.streams.groups", Groups, _OPERATIONS),
+            ("db.actions", Actions, _OPERATIONS),
+            ("db.actions.workers", Workers, _OPERATIONS),
         ]
     )
     lines += ["## Exceptions", "", "`flo.errors` has all but the last two, which are in `flo.client`.", "", *error_table()]

@@ -20,6 +20,8 @@ GROUPS = {
     "queue": "put messages into queues, take and acknowledge them",
     "stream": "append records, read and follow them, in groups or alone",
     "ts": "write, read and query time series",
+    "action": "register and invoke actions, look at their runs",
+    "worker": "list and drain workers",
     "ns": "create, list and delete namespaces",
     "compact": "rewrite a log without the records that are no longer needed",
     "backup": "copy a data directory, also while a server is using it",

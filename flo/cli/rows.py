@@ -63,7 +63,7 @@ def add_arguments(parser: argparse.ArgumentParser, declared: Declared, shown: Co
 def _form(declared: Declared, name: str) -> dict[str, Any]:
     """How a key or a value is written."""
     if name == declared.key or not declared.row.layout:
-        return {"metavar": name.upper()}
+        return {"metavar": name.upper()} | ({} if name in declared.required else {"nargs": "?"})
     layout = shape(declared.row.value)
     if not layout.is_list:
         return {"metavar": "on|off", "type": _on_or_off} if layout.kinds == ["bool"] else {"metavar": name.upper(), "type": int}
@@ -82,6 +82,10 @@ def _option_form(declared: Declared, option: Option) -> dict[str, Any]:
         return form | {"type": stream_id_argument}
     if option.form == "bytes":
         return form
+    if option.form == "rate":
+        return form | {"type": rate_argument}
+    if option.words:
+        return form | {"choices": option.words}
     low, high = RANGES[option.form]
     return form | {"type": whole(1, declared.row.limits[1]) if option.name == "limit" else whole(max(low, option.least), high)}
 
@@ -98,6 +102,14 @@ def receipt_argument(text: str) -> tuple[int, int]:
     if not seq.isdigit() or (dash and not attempt.isdigit()):
         raise argparse.ArgumentTypeError(f"{text!r} is not a receipt: SEQ or SEQ-ATTEMPT is expected")
     return int(seq), int(attempt or 0)
+
+
+def rate_argument(text: str) -> tuple[int, int]:
+    """A rate: STARTS/MS."""
+    starts, slash, ms = text.partition("/")
+    if not (starts.isascii() and starts.isdigit() and slash and ms.isascii() and ms.isdigit()):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a rate: STARTS/MS, such as 10/1000, is expected")
+    return int(starts), int(ms)
 
 
 def stream_id_argument(text: str) -> tuple[int, int]:

@@ -8,6 +8,8 @@ from typing import Any
 from flo.engine import Engine
 from flo.engine.group import check_stream_name
 from flo.engine.namespace import PARTS
+from flo.engine.part import Part
+from flo.engine.worker import Workers
 from flo.errors import BadRequest
 from flo.limits import DEADLINE_MAX
 from flo.proto.row import Operation
@@ -32,6 +34,8 @@ CONVERTED: dict[str, tuple[str, Convert]] = {
     "keep_ttl": ("keep_deadline", lambda _, given: given),
     "max_age": ("max_age", lambda _, seconds: seconds * SECOND_MS),
 }
+# By the place in a namespace: the parts that have operations
+KINDS: dict[str, type[Part]] = {**{kind.name: kind for kind in PARTS}, "actions.workers": Workers}
 # By part: the check of the key, for parts whose methods do not all check it
 CHECKS: dict[str, Callable[[bytes], None]] = {"streams": check_stream_name}
 
@@ -39,8 +43,8 @@ CHECKS: dict[str, Callable[[bytes], None]] = {"streams": check_stream_name}
 def method_of(row: Operation) -> tuple[Callable[..., Any], Callable[..., Any], Callable[[bytes], None] | None]:
     """(a function from a namespace to its part that has the operation, the part's method, the check of the key). The check is None if the
     method checks the key."""
-    name, _, method = row.method.partition(".")
-    return attrgetter(name), getattr(next(kind for kind in PARTS if kind.name == name), method), CHECKS.get(name)
+    name, _, method = row.method.rpartition(".")
+    return attrgetter(name), getattr(KINDS[name], method), CHECKS.get(name)
 
 
 def arguments_of(row: Operation) -> Callable[[Engine, dict[str, Any]], dict[str, Any]]:

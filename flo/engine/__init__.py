@@ -1,5 +1,6 @@
 """The database without a network: log, stores and clock, with a method for each operation."""
 
+from flo.engine.action import Actions
 from flo.engine.engine import Engine, EngineSettings
 from flo.engine.group import Groups
 from flo.engine.kv import KeyValue
@@ -8,4 +9,4 @@ from flo.engine.part import Part
 from flo.engine.queue import Queues
 from flo.engine.stream import Bounds, Streams
 
-__all__ = ["Bounds", "Engine", "EngineSettings", "Groups", "KeyValue", "Namespace", "Part", "Queues", "Streams"]
+__all__ = ["Actions", "Bounds", "Engine", "EngineSettings", "Groups", "KeyValue", "Namespace", "Part", "Queues", "Streams"]

@@ -21,6 +21,7 @@ from time import monotonic
 from typing import Any, NamedTuple, TypeVar
 
 from flo import forks
+from flo.engine.action import Actions
 from flo.engine.background_load import BackgroundLoad
 from flo.engine.clock import steady_clock, wall_clock
 from flo.engine.kv import RECORD_MARGIN_BYTES, KeyValue
@@ -535,6 +536,11 @@ class Engine:
     def timeseries(self) -> TimeSeries:
         """The time series of the namespace `default`."""
         return self._by_id[DEFAULT_ID].timeseries
+
+    @property
+    def actions(self) -> Actions:
+        """The actions of the namespace `default`."""
+        return self._by_id[DEFAULT_ID].actions
 
     @property
     def kv(self) -> KeyValue:

@@ -23,7 +23,7 @@ from types import GenericAlias, UnionType
 from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar, cast, get_args
 
 from flo.errors import BadRequest, Conflict, FloError, NotFound, WrongKind
-from flo.given import RANGES, data, flag, ranged, several, told
+from flo.given import RANGES, data, flag, ranged, several, told, told_short
 from flo.limits import ATOMIC_ITEMS_MAX
 from flo.operations.ids import to_wire
 from flo.operations.options import BY_NAME as OPTION_BY_NAME
@@ -355,7 +355,25 @@ def _option_value(option: Option, given: Any, what: str) -> Any:
         return data(given, what)
     if option.form == "empty":
         return flag(given, what)
+    if option.form == "rate":
+        return _rate(given, what)
+    if option.words and isinstance(given, str):
+        return number_of(option, given)
     return to_wire(given) if option.form == "id" else ranged(given, what, *RANGES[option.form])
+
+
+def number_of(option: Option, word: str) -> int:
+    """The number that a word of an option stands for. Raises `BadRequest`."""
+    if word not in option.words:
+        raise BadRequest(f"the {option.called} is {told_short(word)}; it is one of {', '.join(option.words)}")
+    return option.words.index(word)
+
+
+def _rate(given: Any, what: str) -> tuple[int, ...]:
+    pair = several(given, what)
+    if len(pair) != 2:
+        raise TypeError(f"the {what} {told(given, what)}; give (starts, ms), such as (10, 1000)")
+    return tuple(ranged(each, what, *RANGES["u32"]) for each in pair)
 
 
 def _laid_out(row: Operation, given: Any, what: str, convert: Callable[[Any], Any] | None) -> bytes:

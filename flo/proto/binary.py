@@ -42,6 +42,7 @@ assert (REQUEST_BYTES, RESPONSE_BYTES) == (32, 24)
 OPTION = struct.Struct("<BH")
 OPTION_BYTES = OPTION.size
 ID_BYTES = 16
+RATE = struct.Struct("<II")  # starts, ms
 VERSION = struct.Struct("<Q")
 
 COMPRESSED = 1  # flag: the value (request) or the payload (response) is zlib-compressed
@@ -278,6 +279,8 @@ def decode_options(operation: Operation, data: bytes) -> dict[str, Any]:
             value = data[start:at]
         elif form == "id" and length == ID_BYTES:
             value = unpack_id(data, start)
+        elif form == "rate" and length == RATE.size:
+            value = RATE.unpack_from(data, start)
         elif form == "empty" and not length:
             value = True
         else:
@@ -344,6 +347,8 @@ def _encode_option(option: Option, value: Any) -> bytes:
     if option.form == "empty":
         return b""
     try:
+        if option.form == "rate":
+            return RATE.pack(*value)
         return pack_id(value) if option.form == "id" else NUMBERS[option.form].pack(value)
     except struct.error:
         raise BadRequest(f"{option.name} does not fit {option.form}: {value!r}") from None

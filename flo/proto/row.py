@@ -7,7 +7,7 @@ from flo.limits import ATOMIC_ITEMS_MAX
 
 
 class Option(NamedTuple):
-    """One type of option. `form`: u8, u32, u64, i64, empty, bytes, or id (flo.proto.shapes)."""
+    """One type of option. `form`: u8, u32, u64, i64, empty, bytes, id (flo.proto.shapes), or rate: u32 starts, u32 ms, as a pair."""
 
     code: int
     name: str
@@ -18,6 +18,7 @@ class Option(NamedTuple):
     waits: bool = False  # its value is the ms that the answer may be delayed
     absent: bytes | None = None  # a program's value that stands for an absent option
     metavar: str = ""  # the word for its argument on a command line, if that is not its name
+    words: tuple[str, ...] = ()  # the names of its numbers, from 0 on, which stand for them in programs, over HTTP and on a command line
 
     @property
     def called(self) -> str:

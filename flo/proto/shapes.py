@@ -17,6 +17,7 @@ neighbouring integers with one Struct, and so does `decode` if the data has no f
 import json
 import re
 import struct
+from base64 import b64encode
 from collections.abc import Callable
 from functools import cache
 from typing import Any
@@ -287,7 +288,15 @@ def _json(name: str, data: bytes) -> Any:
 
 
 def _json_text(value: object) -> bytes:
-    return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode()
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False, default=bytes_in_json).encode()
+
+
+def bytes_in_json(data: bytes) -> object:
+    """Bytes in JSON: a string if they are UTF-8, else {"base64": …}."""
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        return {"base64": b64encode(data).decode()}
 
 
 @cache

@@ -153,6 +153,7 @@ class Writer {
       case "id": return String(value).split("-").forEach((half) => this.write("u64", half));
       case "name": return this.sized("u16", bytesOf(value));
       case "blob": return this.sized("u32", bytesOf(value));
+      case "rate": return String(value).split("/").forEach((half) => this.write("u32", Number(half)));
       case "empty": return undefined;
       case "bytes":
       case "rest": return this.bytes(bytesOf(value));

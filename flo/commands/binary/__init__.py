@@ -13,6 +13,8 @@ HANDLERS = Modules(
     "flo.commands.binary.queue",
     "flo.commands.binary.stream",
     "flo.commands.binary.timeseries",
+    "flo.commands.actions",
+    "flo.commands.binary.action",
     "flo.commands.binary.system",
 )
 

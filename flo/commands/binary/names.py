@@ -1,25 +1,16 @@
 """JSON answers and pages of names, for the operations on queues and on streams."""
 
-import json
 from base64 import b64encode
 
 from flo.commands.binary.table import Options
 from flo.errors import BadRequest
+from flo.proto.shapes import bytes_in_json as json_text
+from flo.proto.shapes import shape
 
+__all__ = ["NAMESPACE_DELETED", "json_payload", "json_text", "page"]
+
+json_payload = shape("answer json").pack
 NAMESPACE_DELETED = "the namespace was deleted while the request waited"
-
-
-def json_text(data: bytes) -> object:
-    """Bytes in JSON: a string if they are UTF-8, else {"base64": …}."""
-    try:
-        return data.decode()
-    except UnicodeDecodeError:
-        return {"base64": b64encode(data).decode()}
-
-
-def json_payload(value: object) -> bytes:
-    """A JSON answer."""
-    return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode()
 
 
 def page(operation: str, options: Options, names: list[bytes], mark: bytes) -> tuple[list[bytes], str]:

@@ -14,10 +14,13 @@ from base64 import b64decode, b64encode, urlsafe_b64encode
 from binascii import Error as Base64Error
 from collections.abc import Callable, Generator, Mapping
 from typing import Any, NamedTuple
+from urllib.parse import quote
 
 from flo.errors import BadRequest
 from flo.limits import KEY_BYTES_MAX
 from flo.operations.ids import from_wire, to_wire
+from flo.operations.options import RUN_STATES
+from flo.operations.row import number_of
 from flo.proto import fields
 from flo.proto.binary import VERSION, check_request, decode_options, encode_options
 from flo.proto.row import Operation, Option
@@ -32,6 +35,8 @@ FLOAT_EXACT_MAX = 1 << 53  # up to here a float holds every whole number
 SLICE_BYTES = 512 << 10  # of JSON made in one go: 3 ms
 BASE64_SLICE_BYTES = SLICE_BYTES // 3 * 3  # base64 of a multiple of three bytes has no padding
 MISSING = object()  # in the place of a value that a JSON object does not have
+PRINTABLE = "".join(map(chr, range(33, 127))).replace("%", "")
+COMPLETED = RUN_STATES.index("completed")
 BLOCK_MS_MAX = 60_000  # of a request that waits: proxies close connections that are silent for longer
 
 _json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
@@ -46,6 +51,7 @@ class Answer(NamedTuple):
     body: bytes
     fields: tuple[tuple[bytes, bytes], ...]  # of the header: the media type, where there is a body, and others
     version: int | None = None  # of the key: the ETag
+    status: int = 0  # 0: 200, or 204 where there is no body
 
 
 # -- requests --------------------------------------------------------------------------------------
@@ -79,7 +85,19 @@ def _option(option: Option, text: bytes) -> Any:
         raise BadRequest(f"{option.name} is {_shown(text)}; it is true or false")
     if option.form == "id":
         return to_wire(_text(text, option.name))
+    if option.form == "rate":
+        return _rate(text, option.name)
+    if option.words:
+        return number_of(option, text.decode("utf-8", "replace"))
     return _whole_number(text, option.name, signed=option.form == "i64")
+
+
+def _rate(text: bytes, name: str) -> tuple[int, ...]:
+    """The starts and the ms of a rate."""
+    halves = text.split(b"/")
+    if len(halves) != 2:
+        raise BadRequest(f"{name} is {_shown(text)}; it is starts/ms, such as 10/1000")
+    return tuple(_whole_number(half, name) for half in halves)
 
 
 def _whole_number(text: bytes, name: str, signed: bool = False) -> int:
@@ -332,8 +350,23 @@ def _bare(names: list[str], values: tuple[Any, ...], media: tuple[bytes, bytes])
         if name == "version":
             version = value
         else:
-            fields.append((f"Flo-{name.replace('_', '-').title()}".encode(), str(value).encode()))
+            fields.append((f"Flo-{name.replace('_', '-').title()}".encode(), _field(name, value)))
+    if may_wait(names) and values[0] < COMPLETED:
+        return Answer(b"", tuple(fields[1:]), version, 202)
     return Answer(values[-1], tuple(fields), version)
+
+
+def may_wait(names: list[str]) -> bool:
+    """Whether an answer of these names tells of a run, which may not have ended: 202, and empty."""
+    return names == ["state", "output"]
+
+
+def _field(name: str, value: Any) -> bytes:
+    """A value as a field of the header. In bytes, % and all but printable ASCII is percent-encoded: a line's end would begin another
+    field."""
+    if isinstance(value, bytes):
+        return quote(value, PRINTABLE).encode()
+    return RUN_STATES[value].encode() if name == "state" else str(value).encode()
 
 
 def _list(group: Shape, items: list[Any]) -> list[Any]:

@@ -10,7 +10,7 @@ from zlib import crc32
 
 import flo
 from flo.commands.http.answers import PROBLEM
-from flo.commands.http.convert import BLOCK_MS_MAX, HEADER_OPTIONS, JSON, bounds, example_of, media_of
+from flo.commands.http.convert import BLOCK_MS_MAX, HEADER_OPTIONS, JSON, bounds, example_of, may_wait, media_of
 from flo.commands.http.routes import KEY, NAMESPACE, PAGES, PREFIX, PageRow
 from flo.limits import NAMESPACE_NAME_BYTES_MAX
 from flo.operations import OPERATIONS
@@ -24,6 +24,7 @@ ROOT = "/" + "/".join(word.decode() for word in PREFIX) + "/"
 EVERYWHERE = (400, 401, 403, 421, 429, 500, 503)  # statuses that any operation may answer
 STATUS_OF = {"NOT_FOUND": 404, "CONFLICT": 409, "UNAUTHORIZED": 401}  # by the words in a row's `refusals`
 ID = r"^[0-9]{1,19}(-[0-9]{1,19})?$"  # in a request; 20 digits could be over 64 bits
+RATE = r"^[0-9]{1,9}/[0-9]{1,9}$"
 ANSWERED_ID = r"^[0-9]{1,20}-[0-9]{1,20}$"
 BASE64 = "^([A-Za-z0-9+/]{4})*([A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$"
 BASE64URL = "^([A-Za-z0-9_-]{4})*([A-Za-z0-9_-]{2,3})?$"
@@ -113,6 +114,8 @@ def statuses_of(row: Operation) -> list[int]:
     words = {status for word, status in STATUS_OF.items() if word in row.refusals}
     versioned = "version" in shape(row.answer).names
     words.add(200 if row.answer else 204)
+    if may_wait(shape(row.answer).names):
+        words.add(202)
     if conditions_of([row]) and (409 in words or _reads(row)):
         words.add(412)
     if versioned and _reads(row):
@@ -221,6 +224,8 @@ def _option(option: Option, row: Operation, place: str, required: bool = False) 
         kind |= {"minimum": 1, "maximum": row.limits[1], "default": row.limits[0]}
     elif option.waits:
         kind |= {"minimum": 1, "maximum": BLOCK_MS_MAX}
+    elif option.words:
+        kind = {"type": "string", "enum": list(option.words)}
     elif option.form in NUMBERS:
         kind["minimum"] = max(kind["minimum"], option.least)
     elif option.name == "cursor":
@@ -242,6 +247,8 @@ def _number(form: str) -> Json:
         return {"type": "boolean"}
     if form == "id":
         return {"type": "string", "pattern": ID}
+    if form == "rate":
+        return {"type": "string", "pattern": RATE}
     if form not in NUMBERS:
         return {"type": "string"}
     least, most = bounds(form)

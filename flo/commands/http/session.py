@@ -320,10 +320,10 @@ class HttpSession(Session):
     def _of_payload(self, exchange: Exchange, payload: bytes) -> bytes:
         """The response for an OK answer's payload."""
         assert exchange.route is not None and exchange.route.answer is not None
-        body, answered, version = exchange.route.answer(payload)
+        body, answered, version, status = exchange.route.answer(payload)
         request = exchange.request
         fields = [*answered]
-        status = 200 if answered else 204
+        status = status or (200 if answered else 204)
         if version is None:
             return self.respond(exchange, status, fields, body)
         tag = etag(version)

@@ -5,6 +5,7 @@ from flo.commands.modules import Modules
 TABLE = Modules(
     "flo.commands.resp.connection",  # the first, for it has what clients begin with
     "flo.commands.resp.keys",
+    "flo.commands.resp.actions",
     "flo.commands.resp.admin",
     "flo.commands.resp.command_info",
     "flo.commands.resp.groups",

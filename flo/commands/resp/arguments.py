@@ -26,6 +26,19 @@ def integer(arg: bytes, low: int = I64_MIN, high: int = I64_MAX, message: str = 
     return value
 
 
+def word_pairs(args: list[bytes], *known: bytes) -> dict[bytes, bytes]:
+    """Pairs of a word and its value, each at most once."""
+    found: dict[bytes, bytes] = {}
+    if len(args) % 2:
+        raise syntax_error()
+    for at in range(0, len(args), 2):
+        word = args[at].upper()
+        if word not in known or word in found:
+            raise syntax_error()
+        found[word] = args[at + 1]
+    return found
+
+
 def deadline(arg: bytes, unit_ms: int, base: int, name: str) -> int:
     """The deadline, in Unix ms, of a time in `unit_ms` from `base` (0: an absolute time); it must be positive, as SET and its kin
     demand. `name` is the command's, for the error."""

@@ -5,7 +5,7 @@ RPOP and BRPOP lease, as every delivery does: QLAST tells the receipts. With CLI
 
 from collections.abc import Callable
 
-from flo.commands.resp.arguments import I64_MAX, integer, syntax_error
+from flo.commands.resp.arguments import I64_MAX, integer, word_pairs
 from flo.commands.resp.session import RespSession, wrong_arity
 from flo.commands.resp.table import Sub, command
 from flo.commands.runner import WAITING, Job, Reply
@@ -199,7 +199,7 @@ def _lrange(queues: Queues, name: bytes, first: int, last: int) -> Job:
 def qenqueue(session: RespSession, args: list[bytes]) -> Reply:
     priority = delay = 0
     dedup = None
-    for option, value in _options(args[3:], b"PRIORITY", b"DELAY", b"DEDUP").items():
+    for option, value in word_pairs(args[3:], b"PRIORITY", b"DELAY", b"DEDUP").items():
         if option == b"PRIORITY":
             priority = integer(value, 0, 255, "PRIORITY is 0 to 255, and lower goes first")
         elif option == b"DELAY":
@@ -207,19 +207,6 @@ def qenqueue(session: RespSession, args: list[bytes]) -> Reply:
         else:
             dedup = value
     return resp.integer(_queues(session).enqueue(args[1], args[2], priority=priority, delay=delay, dedup=dedup))
-
-
-def _options(args: list[bytes], *known: bytes) -> dict[bytes, bytes]:
-    """Pairs of a word and its value, each at most once."""
-    found: dict[bytes, bytes] = {}
-    if len(args) % 2:
-        raise syntax_error()
-    for at in range(0, len(args), 2):
-        word = args[at].upper()
-        if word not in known or word in found:
-            raise syntax_error()
-        found[word] = args[at + 1]
-    return found
 
 
 @command(
@@ -233,7 +220,7 @@ def _options(args: list[bytes], *known: bytes) -> dict[bytes, bytes]:
     flags="write blocking",
 )
 def qdequeue(session: RespSession, args: list[bytes]) -> Reply:
-    options = _options(args[2:], b"COUNT", b"LEASE", b"BLOCK")
+    options = word_pairs(args[2:], b"COUNT", b"LEASE", b"BLOCK")
     count = integer(options.get(b"COUNT", b"1"), 1, DEQUEUE_MAX, f"COUNT is 1 to {DEQUEUE_MAX}")
     lease = integer(options[b"LEASE"], 1, U32_MAX) if b"LEASE" in options else None
 
@@ -294,7 +281,7 @@ def qdlq(session: RespSession, args: list[bytes]) -> Reply:
     sub, name, rest = args[1].upper(), args[2], args[3:]
     queues = _queues(session)
     if sub == b"LIST":
-        count = integer(_options(rest, b"COUNT").get(b"COUNT", b"100"), 1, LIST_ITEMS_MAX, f"COUNT is 1 to {LIST_ITEMS_MAX}")
+        count = integer(word_pairs(rest, b"COUNT").get(b"COUNT", b"100"), 1, LIST_ITEMS_MAX, f"COUNT is 1 to {LIST_ITEMS_MAX}")
         return _shown(queues.dead_letters(name, count))
     if sub == b"REQUEUE":
         return resp.integer(queues.requeue(name, [receipt(arg)[0] for arg in rest]))
