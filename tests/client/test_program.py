@@ -12,7 +12,7 @@ import pytest
 
 import flo
 from flo import Client, calls
-from flo.client import Disconnected, KeyCalls, NamespaceCalls, QueueCalls, StreamCalls
+from flo.client import ActionCalls, Disconnected, KeyCalls, NamespaceCalls, QueueCalls, StreamCalls, WorkerCalls
 from flo.engine import EngineSettings, Groups, KeyValue, Queues, Streams
 from flo.engine.operation import _OPERATIONS
 from flo.engine.stream import Bounds
@@ -47,9 +47,11 @@ GOOD: dict[str, Any] = {
             "view",
             "pattern",
             "measurement",
+            *("action", "run_id", "worker", "worker_id"),
         ),
         "a",
     ),
+    "actions": ["a"],
     **dict.fromkeys(("value", "payload", "text", "fields"), "1"),
     "lines": "a value=1 1",
     "floql": "a",
@@ -80,9 +82,11 @@ NAMES = {
         "cursor",
         "dedup",
         *("view", "pattern", "measurement", "fields", "lines", "floql", "tags", "field"),
+        *("action", "run_id", "worker", "worker_id", "input", "output", "error", "description", "progress", "labels", "traceparent"),
+        *("idempotency_key", "unique_key", "concurrency_key"),
     )
 }
-LISTS = {"keys", "names", "payloads"}
+LISTS = {"keys", "names", "payloads", "actions"}
 COUNTS = {
     *("ttl", "cas", "version", "delta", "limit", "priority", "delay", "lease", "block", "max_attempts", "max_len", "max_age", "max_bytes"),
     *(
@@ -101,6 +105,7 @@ COUNTS = {
         "read",
     ),
     *("ms", "seq", "kind", "clip", "since", "until", "timestamp", "precision"),
+    *("timeout", "retry_delay", "concurrency", "attempt", "load"),
 }
 OPTIONAL = {"since", "until", "timestamp", "precision", "dedup", "cas", "known", "lease", "delay", "consumer", "max_attempts"}
 IDS = {"start", "end", "ids"}
@@ -278,6 +283,8 @@ def test_everything_a_client_can_be_called_with_is_checked() -> None:
         (client.kv, KeyCalls),
         (client.queues, QueueCalls),
         (client.streams, StreamCalls),
+        (client.actions, ActionCalls),
+        (client.workers, WorkerCalls),
         (client.namespaces, NamespaceCalls),
     ):
         bound += [

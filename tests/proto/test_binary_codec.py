@@ -44,6 +44,7 @@ FORMS: dict[str, st.SearchStrategy[Any]] = {
     "empty": st.just(True),
     "bytes": st.binary(max_size=40),
     "id": st.integers(0, 2**128 - 1),
+    "rate": st.tuples(st.integers(0, 2**32 - 1), st.integers(0, 2**32 - 1)),
 }
 KINDS: dict[str, st.SearchStrategy[Any]] = {
     "u8": FORMS["u8"],
