@@ -33,10 +33,11 @@ def add(commands: Any, summary: str) -> None:
     runs.add_argument("--state", choices=RUN_STATES, help="only runs in this state")
     runs.add_argument("--labels", metavar="JSON", default="", help="only runs that have all these labels")
     runs.add_argument("--limit", type=whole(1, LIST_ITEMS_MAX), default=100, help="how many. Default: 100")
-    many = command(group, "retry-many", retry_many, "make all runs of an action that have ended in a state pending again")
-    many.add_argument("action", metavar="ACTION")
-    many.add_argument("state", choices=RUN_STATES[3:], help="the state")
-    many.add_argument("--labels", metavar="JSON", default="", help="only runs that have all these labels")
+    again = command(group, "retry", retry, "make a run that has ended pending again, or all of an action that have ended so")
+    again.add_argument("run_id", metavar="RUN_ID", nargs="?")
+    again.add_argument("--action", metavar="ACTION", help="instead of one run, those of this action that are in the state --state")
+    again.add_argument("--state", choices=RUN_STATES[3:], help="how the runs of --action have ended")
+    again.add_argument("--labels", metavar="JSON", default="", help="only runs that have all these labels")
 
 
 def register(client: "Client", args: argparse.Namespace) -> int:
@@ -123,8 +124,14 @@ def list_runs(client: "Client", args: argparse.Namespace) -> int:
     return 0
 
 
-def retry_many(client: "Client", args: argparse.Namespace) -> int:
-    """Retry all that match."""
+def retry(client: "Client", args: argparse.Namespace) -> int:
+    """Retry one run, or all that match."""
+    if (args.run_id is None) == (args.action is None) or (args.action is None) != (args.state is None):
+        return fail("say what to retry: give RUN_ID, or --action and --state", 2)
+    if args.action is None:
+        client.actions.retry(argument(args.run_id))
+        print_facts(args, {"run_id": json_bytes(argument(args.run_id))}, None, "OK")
+        return 0
     count = client.actions.retry_many(argument(args.action), args.state, labels=argument(args.labels))
     print_facts(args, {"action": json_bytes(argument(args.action)), "count": count}, count, "retried {} runs")
     return 0

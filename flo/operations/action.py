@@ -225,7 +225,6 @@ class ActionOperations(Operations):
         "actions.retry",
         summary="Makes a run that has ended pending: its next attempt, with no failures.",
         refusals=f"{NO_RUN}; CONFLICT if it has not ended, or another one has its unique key",
-        command=Command("action retry", "make a run that has ended pending again", "done"),
         http=Http("POST runs/{ns}/{key}/retry"),
     )
     def retry(self, run_id: Text) -> None:

@@ -16,6 +16,7 @@ import pytest
 from flo.commands.http.openapi import EVERYWHERE, statuses_of
 from flo.operations import BY_NAME, OPERATIONS
 from flo.operations.ids import from_wire, to_wire
+from flo.operations.options import RUN_STATES
 from flo.proto import fields
 from flo.proto.binary import encode_request, namespace_hash
 from flo.proto.row import Operation
@@ -222,6 +223,105 @@ CALLS = (
     Do("ts_delete", "mem", b"", {"tags": "host=a"}),
     Do("ts_delete", "mem"),
     Do("ts_delete", "mem"),
+    # actions, runs, workers
+    Do(
+        "action_register",
+        "job",
+        b"",
+        {"timeout": 60_000, "retry_delay": 5, "max_attempts": 5, "concurrency": 2, "rate": "100/1000", "labels": '{"r": "eu"}'},
+    ),
+    Do("action_register", "job", b"", {"labels": '{"r": "eu"}', "rate": "100/1000", "description": "the job"}),
+    Do("action_register", "job", b"", {"rate": "0/1"}),
+    Do("action_register", "job", b"", {"labels": '{"r": null}'}),
+    Do("action_register", "job", b"", {"labels": '{"r": 1e999}'}),
+    Do("action_register", "other"),
+    Do("action_list", "job"),
+    Do("action_list", "missing"),
+    Do("action_list", "", b"", {"limit": 1}),
+    Do("action_list", "", b"", {"limit": 1, "cursor": "@cursor"}),
+    Do("action_list", "", b"", {"cursor": "AAAA"}),
+    Do("action_invoke", "missing", b"x"),
+    Do("action_invoke", "job", b"first\xff", {"idempotency_key": "i", "unique_key": "u", "concurrency_key": "c", "priority": 3}),
+    Do("action_invoke", "job", b"second", {"idempotency_key": "i"}),
+    Do("action_invoke", "job", b"second", {"unique_key": "u"}),
+    Do("action_invoke", "job", b"second", {"labels": '{"n": 1}', "traceparent": "00-a-b-01", "delay": 0}),
+    Do("action_invoke", "job", b"second", {"labels": '{"r": "us"}'}),
+    Do("action_invoke", "other", b"late", {"delay": 100_000}),
+    Do("action_status", "@run_id"),
+    Do("action_cancel", "@run_id"),
+    Do("action_cancel", "@run_id"),
+    Do("action_cancel", "0"),
+    Do("action_input", "@run_id"),
+    Do("action_runs", "job", b"", {"limit": 1}),
+    Do("action_runs", "job", b"", {"limit": 1, "cursor": "@cursor"}),
+    Do("action_runs", "", b"", {"state": "cancelled"}),
+    Do("action_runs", "", b"", {"cursor": "AAAA"}),
+    Do("action_runs", "missing"),
+    Do("action_runs", "job", b"", {"state": "pending", "labels": '{"n": 1}'}),
+    Do("action_result", "@run_id"),
+    Do("action_result", "@run_id", b"", {"block": 5}),
+    Do("action_result", "0"),
+    Do("worker_heartbeat", "w"),
+    Do("worker_await", "w"),
+    Do("worker_register", "w", ["job", "other"], {"labels": '{"r": "eu", "n": 1}', "concurrency": 3}),
+    Do("worker_register", "w", []),
+    Do("worker_register", "v", ["other"]),
+    Do("worker_list", "w"),
+    Do("worker_list", "missing"),
+    Do("worker_list", "", b"", {"limit": 1}),
+    Do("worker_list", "", b"", {"limit": 1, "cursor": "@cursor"}),
+    Do("worker_heartbeat", "w", b"", {"load": 7}),
+    Do("worker_await", "w"),
+    Do("action_input", "@run_id"),
+    Do("action_input", "@run_id", b"", {"clip": 3}),
+    Do("action_input", "0"),
+    Do("worker_touch", "@run_id", b"", {"worker_id": "w", "lease": 5000, "progress": "half", "attempt": 1}),
+    Do("worker_touch", "@run_id", b"", {"worker_id": "v"}),
+    Do("action_status", "@run_id"),
+    Do("action_status", "0"),
+    Do("worker_list", "w"),
+    Do("worker_release", "@run_id", b"", {"worker_id": "w", "attempt": 2}),
+    Do("worker_release", "@run_id", b"", {"worker_id": "w", "delay": 0, "attempt": 1}),
+    Do("worker_await", "w", b"", {"block": 5000}),
+    Do("worker_fail", "@run_id", b"no\xff", {"worker_id": "w", "delay": 0, "attempt": 2}),
+    Do("worker_fail", "@run_id", b"no\xff", {"worker_id": "w", "delay": 0, "attempt": 2, "retry": True}),
+    Do("worker_await", "w"),
+    Do("worker_fail", "@run_id", b"for good", {"worker_id": "w"}),
+    Do("action_result", "@run_id"),
+    Do("action_status", "@run_id"),
+    Do("action_retry", "@run_id"),
+    Do("action_retry", "@run_id"),
+    Do("action_retry", "0"),
+    Do("worker_await", "w"),
+    Do("worker_complete", "@run_id", b"\x00\xff", {"worker_id": "w", "attempt": 3}),
+    Do("worker_complete", "@run_id", b"\x00\xff", {"worker_id": "w", "attempt": 4}),
+    Do("worker_complete", "@run_id", b"\x00\xff", {"worker_id": "w", "attempt": 4}),
+    Do("action_result", "@run_id"),
+    Do("action_cancel", "@run_id"),
+    Do("worker_await", "w"),
+    Do("action_result", "@run_id"),
+    Do("action_cancel", "@run_id"),
+    Do("worker_touch", "@run_id", b"", {"worker_id": "w"}),
+    Do("action_retry_many", "job", b"", {"state": "completed"}),
+    Do("action_retry_many", "missing", b"", {"state": "failed"}),
+    Do("action_retry_many", "job", b"", {"state": "cancelled", "labels": '{"n": 2}'}),
+    Do("action_retry_many", "job", b"", {"state": "cancelled", "limit": 1}),
+    Do("action_retry_many", "job", b"", {"state": "cancelled", "limit": 1, "cursor": "@cursor"}),
+    Do("action_pause", "job", True),
+    Do("action_pause", "missing", True),
+    Do("worker_await", "w"),
+    Do("action_pause", "job", False),
+    Do("action_delete", "job"),
+    Do("action_cancel", "@run_id"),
+    Do("action_delete", "job"),
+    Do("action_delete", "job"),
+    Do("action_delete", "other"),
+    Do("worker_drain", "w"),
+    Do("worker_drain", "missing"),
+    Do("worker_await", "w", b"", {"block": 5000}),
+    Do("worker_deregister", "w"),
+    Do("worker_deregister", "w"),
+    Do("worker_deregister", "v"),
 )
 
 # Compared by their types: numbers of records, times, and what depends on them
@@ -244,6 +344,7 @@ VARIES = {
     ),
     "oldest_at",
     "died_at",
+    *("run_id", "created_at", "started_at", "finished_at", "ended_at", "lease_until", "not_before", "registered_at", "seen_at"),
 }
 
 
@@ -269,7 +370,7 @@ class Side:
             for name, value in answer.items():
                 if isinstance(value, list) and value:
                     self.learn(value[0])
-                elif name in ("version", "seq", "id", "cursor"):
+                elif name in ("version", "seq", "id", "cursor", "run_id"):
                     self.known[name] = value
 
 
@@ -308,7 +409,11 @@ class OverRest(Side):
             assert response.status == 204 and response.body == b"" and "content-length" not in response.headers
             return response, None
         if layout.kinds[-1] == "rest":
-            answer: Any = {"version": int(response.headers["etag"].strip('"')), "value": response.body.decode("latin-1")}
+            fields = {name: response.headers.get(f"flo-{name.replace('_', '-')}", "") for name in layout.names[:-1]}
+            if "version" in fields:
+                fields["version"] = response.headers["etag"].strip('"')
+            assert (response.status == 202) == (fields.get("state") in ("pending", "running"))
+            answer: Any = fields | {layout.names[-1]: response.body.decode("latin-1")}
         else:
             assert response.headers["content-type"] == "application/json"
             answer = response.json
@@ -379,6 +484,10 @@ def in_option(row: Operation, name: str, value: Any) -> Any:
         return value if isinstance(value, bytes) else unpadded(value)
     if form == "id":
         return to_wire(value)
+    if form == "rate":
+        return tuple(map(int, value.split("/")))
+    if name == "state":
+        return RUN_STATES.index(value)
     return value.encode() if isinstance(value, str) else value
 
 
@@ -398,7 +507,8 @@ def as_rest(row: Operation, payload: bytes) -> Any:
     if layout.kinds == ["json"]:
         return values[0]
     if layout.kinds[-1] == "rest":
-        return {"version": values[0], "value": values[1].decode("latin-1")}
+        shown = {name: in_header(name, value) for name, value in zip(layout.names, values[:-1], strict=False)}
+        return shown | {layout.names[-1]: values[-1].decode("latin-1")}
     assert row.http is not None
     answer: dict[str, Any] = {}
     for (name, kind, group), value in zip(layout.items, values, strict=True):
@@ -409,6 +519,11 @@ def as_rest(row: Operation, payload: bytes) -> Any:
         else:
             answer[row.http.items] = [record(dict(zip(group.names, item, strict=True)), group.kinds) for item in value]
     return answer
+
+
+def in_header(name: str, value: Any) -> str:
+    """A value in a field of the header."""
+    return RUN_STATES[value] if name == "state" else value.decode() if isinstance(value, bytes) else str(value)
 
 
 def record(item: dict[str, Any], kinds: list[str]) -> dict[str, Any]:
@@ -445,7 +560,8 @@ def outline(value: Any, name: str = "") -> Any:
     if isinstance(value, dict):
         return {each: type(inner).__name__ if each in VARIES else outline(inner, each) for each, inner in value.items()}
     if isinstance(value, list):
-        return [type(item).__name__ if name == "versions" else outline(item) for item in value]
+        numbers = name == "versions" or (name == "runs" and all(isinstance(item, str) for item in value))
+        return [type(item).__name__ if numbers else outline(item) for item in value]
     return plain(value) if isinstance(value, str) else value
 
 
