@@ -95,6 +95,7 @@ PRIORITY_MAX = 255
 DUE_SLICE = 100  # runs whose lease or delay has ended, in one slice: 30 us each
 KEPT_SLICE = 200  # finished runs forgotten in one slice: 10 us each
 ROWS_SLICE = 100  # runs read from the log in one slice: 20 us each
+READ_SLICE_BYTES = 1 << 20  # … or so many bytes
 
 # version, timeout, retry delay, attempts, concurrency, starts, window, paused, created, since, length of the labels
 _ACTION = struct.Struct("<IQIIIII?qQI")
@@ -124,6 +125,7 @@ class Actions(Part):
         super().__init__(engine, namespace)
         self.store = ActionStore()
         self.watches = Watches()
+        self._read_bytes = 0  # of the log, since a job's last pause
         self.workers = (Workers if engine.manual else in_program(Workers))(self)
         self.schedules = (Schedules if engine.manual else in_program(Schedules))(self)
 
@@ -202,7 +204,15 @@ class Actions(Part):
         record = self.engine.log.read(index)
         if record is None:
             raise LogDamaged(f"record {index} of a run is missing from the log")
+        self._read_bytes += len(record.state)
         return record
+
+    def _pauses(self, number: int) -> bool:
+        """Whether a job that reads runs makes a pause before the one with this number: a run's records may be large."""
+        if number % ROWS_SLICE != ROWS_SLICE - 1 and self._read_bytes < READ_SLICE_BYTES:
+            return False
+        self._read_bytes = 0
+        return True
 
     # -- registering -------------------------------------------------------------------------------
 
@@ -502,7 +512,7 @@ class Actions(Part):
                 break
         rows: list[dict[str, Any]] = []
         for number, seq in enumerate(found[:limit]):
-            if number % ROWS_SLICE == ROWS_SLICE - 1:
+            if self._pauses(number):
                 yield
                 self.check_namespace()
             state = self.store.state(seq)
@@ -559,7 +569,7 @@ class Actions(Part):
                 break
         count = 0
         for number, seq in enumerate(found):
-            if number % ROWS_SLICE == ROWS_SLICE - 1:
+            if self._pauses(number):
                 yield
                 self.check_namespace()
             state = self.store.state(seq)

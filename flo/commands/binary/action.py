@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from flo.commands.actions import LIST_MARK, described_job, retry_job, runs_job
-from flo.commands.binary.names import NAMESPACE_DELETED, json_payload, page
+from flo.commands.actions import LIST_MARK, described_job, json_job, retry_job, runs_job
+from flo.commands.binary.names import NAMESPACE_DELETED, page
 from flo.commands.binary.session import BinarySession
 from flo.commands.binary.table import Options, Result, handles, packs
 from flo.commands.runner import Job, Wait
@@ -42,7 +42,7 @@ def result(session: BinarySession, namespace: Namespace, run: bytes, _: bytes, o
 def runs(session: BinarySession, namespace: Namespace, name: bytes, _: bytes, options: Options) -> Job:
     labels, cursor = options.get("labels", b""), options.get("cursor", b"")
     found = yield from runs_job(namespace, name, options.get("state"), labels, options["limit"], cursor)
-    return json_payload(found)
+    return (yield from json_job("runs", found["runs"], found["cursor"]))
 
 
 @handles("action_retry_many")
@@ -67,7 +67,7 @@ def worker_list(session: BinarySession, namespace: Namespace, name: bytes, _: by
 def _listed(nouns: str, operation: str, part: Any, name: bytes, options: Options, mark: bytes) -> Job:
     """A page of all, or the one of this name. Raises `NotFound`."""
     names, following = ([name], "") if name else page(operation, options, part.names(), mark)
-    return json_payload({nouns: (yield from described_job(part, names)), "cursor": following})
+    return (yield from json_job(nouns, (yield from described_job(part, names)), following))
 
 
 # -- workers ---------------------------------------------------------------------------------------
