@@ -30,6 +30,7 @@ from flo.limits import LIST_ITEMS_MAX, RESPONSE_BYTES_MAX
 from flo.operations.action import ActionOperations
 from flo.operations.kv import KeyOperations
 from flo.operations.queue import QueueOperations
+from flo.operations.schedule import ScheduleOperations
 from flo.operations.stream import StreamOperations
 from flo.operations.system import NamespaceOperations
 from flo.operations.timeseries import TimeSeriesOperations
@@ -81,8 +82,9 @@ def _without_secret(url: str) -> str:
 
 
 class Client:
-    """A client of a server, in one namespace. `client.kv`, `.queues`, `.streams`, `.timeseries`, `.actions`, `.workers` and `.namespaces`
-    have the operations. Several threads may use one client. A forked child must open its own: its parent's client raises `Forked`."""
+    """A client of a server, in one namespace. `client.kv`, `.queues`, `.streams`, `.timeseries`, `.actions`, `.workers`, `.schedules` and
+    `.namespaces` have the operations. Several threads may use one client. A forked child must open its own: its parent's client raises
+    `Forked`."""
 
     def __init__(
         self,
@@ -123,6 +125,7 @@ class Client:
         self.timeseries = TimeSeriesCalls(self)
         self.actions = ActionCalls(self)
         self.workers = WorkerCalls(self)
+        self.schedules = ScheduleCalls(self)
         self.namespaces = NamespaceCalls(self)
 
     def __enter__(self) -> "Client":
@@ -461,6 +464,14 @@ class WorkerCalls(WorkerOperations):
     def list(self) -> Iterator[dict[str, Any]]:
         """Every worker."""
         return _pages("workers", self.list_page)
+
+
+class ScheduleCalls(ScheduleOperations):
+    """The operations on schedules, which invoke actions at their times."""
+
+    def list(self) -> Iterator[dict[str, Any]]:
+        """All schedules, by their names."""
+        return _pages("schedules", self.list_page)
 
 
 def _pages(name: str, ask: Callable[..., dict[str, Any]]) -> Iterator[dict[str, Any]]:

@@ -96,6 +96,7 @@ def operation_tables() -> str:
         ("Streams", ("stream_",)),
         ("Time series", ("ts_",)),
         ("Actions and their runs", ("action_",)),
+        ("Schedules", ("schedule_",)),
         ("Workers", ("worker_",)),
     )
     covered = 0
@@ -304,9 +305,20 @@ def error_table() -> list[str]:
 
 def python_tables() -> str:
     """The generated part of docs/python.md."""
-    from flo.client import ActionCalls, Client, KeyCalls, NamespaceCalls, QueueCalls, StreamCalls, TimeSeriesCalls, WorkerCalls
+    from flo.client import (
+        ActionCalls,
+        Client,
+        KeyCalls,
+        NamespaceCalls,
+        QueueCalls,
+        ScheduleCalls,
+        StreamCalls,
+        TimeSeriesCalls,
+        WorkerCalls,
+    )
     from flo.engine import Actions, Bounds, Engine, EngineSettings, Groups, KeyValue, Queues, Streams
     from flo.engine.operation import _OPERATIONS
+    from flo.engine.schedule import Schedules
     from flo.engine.worker import Workers
 
     lines = ["## Methods of Client", "", f"`flo.Client{constructor_text(Client)}`: {plain(Client.__init__.__doc__)}", ""]
@@ -319,6 +331,7 @@ def python_tables() -> str:
             ("client.timeseries", TimeSeriesCalls, None),
             ("client.actions", ActionCalls, None),
             ("client.workers", WorkerCalls, None),
+            ("client.schedules", ScheduleCalls, None),
             ("client.namespaces", NamespaceCalls, None),
         ]
     )
@@ -334,6 +347,7 @@ def python_tables() -> str:
             ("db.streams.groups", Groups, _OPERATIONS),
             ("db.actions", Actions, _OPERATIONS),
             ("db.actions.workers", Workers, _OPERATIONS),
+            ("db.actions.schedules", Schedules, _OPERATIONS),
         ]
     )
     lines += ["## Exceptions", "", "`flo.errors` has all but the last two, which are in `flo.client`.", "", *error_table()]

@@ -22,6 +22,7 @@ GROUPS = {
     "ts": "write, read and query time series",
     "action": "register and invoke actions, look at their runs",
     "worker": "list and drain workers",
+    "schedule": "put, list and delete schedules, which invoke actions at their times",
     "ns": "create, list and delete namespaces",
     "compact": "rewrite a log without the records that are no longer needed",
     "backup": "copy a data directory, also while a server is using it",

@@ -9,6 +9,7 @@ from flo.engine import Engine
 from flo.engine.group import check_stream_name
 from flo.engine.namespace import PARTS
 from flo.engine.part import Part
+from flo.engine.schedule import Schedules
 from flo.engine.worker import Workers
 from flo.errors import BadRequest
 from flo.limits import DEADLINE_MAX
@@ -35,7 +36,8 @@ CONVERTED: dict[str, tuple[str, Convert]] = {
     "max_age": ("max_age", lambda _, seconds: seconds * SECOND_MS),
 }
 # By the place in a namespace: the parts that have operations
-KINDS: dict[str, type[Part]] = {**{kind.name: kind for kind in PARTS}, "actions.workers": Workers}
+INNER: dict[str, type[Part]] = {"actions.workers": Workers, "actions.schedules": Schedules}
+KINDS: dict[str, type[Part]] = {**{kind.name: kind for kind in PARTS}, **INNER}
 # By part: the check of the key, for parts whose methods do not all check it
 CHECKS: dict[str, Callable[[bytes], None]] = {"streams": check_stream_name}
 

@@ -6,7 +6,7 @@ The server's dispatch and checks, the clients, docs/wire-protocol.md and flo-pro
 from flo.operations import system  # first: the manual lists the operations in the order of their declarations
 
 # isort: split
-from flo.operations import action, kv, queue, stream, timeseries, worker
+from flo.operations import action, kv, queue, schedule, stream, timeseries, worker
 from flo.operations.options import BY_NAME as OPTION_BY_NAME
 from flo.operations.options import OPTIONS
 from flo.operations.row import BY_CODE, BY_NAME, DECLARED, OPERATIONS
@@ -14,5 +14,5 @@ from flo.operations.row import BY_CODE, BY_NAME, DECLARED, OPERATIONS
 # fmt: off
 __all__ = [
     "BY_CODE", "BY_NAME", "DECLARED", "OPERATIONS", "OPTIONS", "OPTION_BY_NAME",
-    "action", "kv", "queue", "stream", "system", "timeseries", "worker",
+    "action", "kv", "queue", "schedule", "stream", "system", "timeseries", "worker",
 ]

@@ -13,7 +13,7 @@ from flo.errors import NotFound
 from flo.operations.options import RUN_STATES
 
 COMPLETED = RUN_STATES.index("completed")  # this state and the ones behind it are final
-WORKERS_MARK = b"w"  # of cursors
+WORKERS_MARK, SCHEDULES_MARK = b"w", b"h"  # of cursors
 
 _result, _assignment, _retried = packs("action_result"), packs("worker_await"), packs("action_retry_many")
 
@@ -62,6 +62,11 @@ def action_list(session: BinarySession, namespace: Namespace, name: bytes, _: by
 @handles("worker_list")
 def worker_list(session: BinarySession, namespace: Namespace, name: bytes, _: bytes, options: Options) -> Job:
     return _listed("workers", "worker_list", namespace.actions.workers, name, options, WORKERS_MARK)
+
+
+@handles("schedule_list")
+def schedule_list(session: BinarySession, namespace: Namespace, name: bytes, _: bytes, options: Options) -> Job:
+    return _listed("schedules", "schedule_list", namespace.actions.schedules, name, options, SCHEDULES_MARK)
 
 
 def _listed(nouns: str, operation: str, part: Any, name: bytes, options: Options, mark: bytes) -> Job:
