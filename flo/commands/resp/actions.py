@@ -15,10 +15,10 @@ from flo.limits import DEADLINE_MAX, LIST_ITEMS_MAX
 from flo.operations.options import RUN_STATES
 from flo.proto.resp import ONE, ZERO, array, bulk
 
-COUNT_DEFAULT = 100
+LIMIT_DEFAULT = 100
 COMPLETED = RUN_STATES.index("completed")  # this state and the ones behind it are final
 U32_MAX = (1 << 32) - 1
-KEYS = {b"IDEMPOTENCY": "idempotency_key", b"UNIQUE": "unique_key", b"CONCURRENCY": "concurrency_key"}
+KEYS = {b"IDEMPOTENCY": "idempotency_key", b"UNIQUE": "unique_key", b"KEY": "concurrency_key"}
 TEXTS = {**KEYS, b"LABELS": "labels", b"TRACEPARENT": "traceparent"}  # the words of options of INVOKE that are bytes
 
 
@@ -32,7 +32,7 @@ TEXTS = {**KEYS, b"LABELS": "labels", b"TRACEPARENT": "traceparent"}  # the word
     subcommands={
         "INVOKE": Sub(
             -4,
-            "action input [PRIORITY n] [DELAY ms] [IDEMPOTENCY key] [UNIQUE key] [CONCURRENCY key] [LABELS json] [TRACEPARENT text]",
+            "action input [PRIORITY n] [DELAY ms] [IDEMPOTENCY key] [UNIQUE key] [KEY key] [LABELS json] [TRACEPARENT text]",
             "Invoke an action; answers the id of its run.",
             "write denyoom",
         ),
@@ -45,11 +45,11 @@ TEXTS = {**KEYS, b"LABELS": "labels", b"TRACEPARENT": "traceparent"}  # the word
         ),
         "CANCEL": Sub(3, "run", "Cancel a run; 0 if there is no such run.", "write"),
         "RETRY": Sub(3, "run", "Make a run that has ended pending again; 0 if there is no such run.", "write denyoom"),
-        "LIST": Sub(-2, "[COUNT n] [CURSOR c]", "The next cursor, empty at the end, and actions by name, each in JSON.", "readonly"),
+        "LIST": Sub(-2, "[LIMIT n] [CURSOR c]", "The next cursor, empty at the end, and actions by name, each in JSON.", "readonly"),
         "RUNS": Sub(
-            -2,
-            f"[ACTION action] [STATE {' | '.join(RUN_STATES)}] [LABELS json] [COUNT n] [CURSOR c]",
-            "The next cursor, empty at the end, and runs, the newest first, each in JSON.",
+            -3,
+            f"action [STATE {' | '.join(RUN_STATES)}] [LABELS json] [LIMIT n] [CURSOR c]",
+            "The next cursor, empty at the end, and the runs of an action (empty: of all), the newest first, each in JSON.",
             "readonly",
         ),
     },
@@ -59,9 +59,9 @@ def action(session: RespSession, args: list[bytes]) -> Reply:
     if word == b"INVOKE":
         return _invoke(actions, args)
     if word == b"LIST":
-        return _list(session, word_pairs(args[2:], b"COUNT", b"CURSOR"))
+        return _list(session, word_pairs(args[2:], b"LIMIT", b"CURSOR"))
     if word == b"RUNS":
-        return _runs(session, word_pairs(args[2:], b"ACTION", b"STATE", b"LABELS", b"COUNT", b"CURSOR"))
+        return _runs(session, args[2], word_pairs(args[3:], b"STATE", b"LABELS", b"LIMIT", b"CURSOR"))
     try:
         if word == b"STATUS":
             return bulk(json_payload(actions.status(args[2])))
@@ -113,8 +113,8 @@ def _shown(state: int, output: bytes) -> bytes:
 # -- lists -----------------------------------------------------------------------------------------
 
 
-def _count(options: dict[bytes, bytes]) -> int:
-    return integer(options.get(b"COUNT", b"%d" % COUNT_DEFAULT), 1, LIST_ITEMS_MAX, f"COUNT is 1 to {LIST_ITEMS_MAX}")
+def _limit(options: dict[bytes, bytes]) -> int:
+    return integer(options.get(b"LIMIT", b"%d" % LIMIT_DEFAULT), 1, LIST_ITEMS_MAX, f"LIMIT is 1 to {LIST_ITEMS_MAX}")
 
 
 def _cursor(options: dict[bytes, bytes]) -> bytes:
@@ -126,17 +126,17 @@ def _cursor(options: dict[bytes, bytes]) -> bytes:
 
 def _list(session: RespSession, options: dict[bytes, bytes]) -> Job:
     actions = session.namespace.actions
-    names, following = page("ACTION LIST", {"limit": _count(options), "cursor": _cursor(options)}, actions.names(), LIST_MARK)
+    names, following = page("ACTION LIST", {"limit": _limit(options), "cursor": _cursor(options)}, actions.names(), LIST_MARK)
     return _page((yield from described_job(actions, names)), following)
 
 
-def _runs(session: RespSession, options: dict[bytes, bytes]) -> Job:
+def _runs(session: RespSession, name: bytes, options: dict[bytes, bytes]) -> Job:
     state = options.get(b"STATE", b"").decode("utf-8", "replace").lower()
     if state and state not in RUN_STATES:
         raise BadRequest(f"the STATE is {state[:40]!r}; it is one of {', '.join(RUN_STATES)}")
     number = RUN_STATES.index(state) if state else None
-    name, labels = options.get(b"ACTION", b""), options.get(b"LABELS", b"")
-    found = yield from runs_job(session.namespace, name, number, labels, _count(options), _cursor(options))
+    labels = options.get(b"LABELS", b"")
+    found = yield from runs_job(session.namespace, name, number, labels, _limit(options), _cursor(options))
     return _page(found["runs"], found["cursor"])
 
 
