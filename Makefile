@@ -6,13 +6,14 @@
 # make dist   dist/flo.pyz, the whole of Flo as one file
 # make install PREFIX=/usr/local   that file as PREFIX/bin/flo, and the manual pages
 # make bench  Flo beside Redis and the floor, on this machine, in eleven minutes; make bench-quick in one
+# make bench-ts  Flo's time series beside InfluxDB 1.x and VictoriaMetrics, in ten minutes
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 
-.PHONY: check test lint unit long soak bench bench-quick locust tools dist install docs clean
+.PHONY: check test lint unit long soak bench bench-quick bench-ts locust tools dist install docs clean
 
 test: lint unit
 
@@ -59,6 +60,9 @@ bench: tools
 
 bench-quick: tools
 	$(BIN)/python loadtest/compare.py --bench --quick --python $(BENCH_PYTHON)
+
+bench-ts: tools
+	$(BIN)/python loadtest/compare_ts.py --ten-million --python $(BENCH_PYTHON) --json bench-ts.json
 
 locust: tools
 	$(BIN)/locust -f loadtest/locustfile.py --headless --only-summary -u 50 -r 50 -t 20s

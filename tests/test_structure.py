@@ -46,6 +46,7 @@ ARROWS = {
     "commands": {
         *("series", "proto", "operations", "engine", "floql", "errors", "config", "session", "store", "ual", "waits", "operator_log"),
         "websocket",
+        "influxql",
     },
     "server": {
         *(

@@ -1,6 +1,6 @@
 """Queries of time series: what a namespace has, as flo.floql sees it, and the shape of the answer."""
 
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Collection, Generator, Iterable, Iterator, Sequence
 from time import monotonic
 from typing import Any
 
@@ -52,6 +52,21 @@ class NamespaceSource:
     def blocks(self, handle: Any, start: int, end: int) -> list[Block]:
         """See `Source`."""
         return self._part.blocks(handle, start, end)
+
+    def fields(self, measurement: str) -> Collection[str]:
+        """The fields of a measurement (as `tags` and `tag_values`, for flo.influxql.index)."""
+        found = self._part.store.measurements.get(measurement)
+        return found.fields if found else ()
+
+    def tags(self, measurement: str) -> Collection[str]:
+        """The names of its tags."""
+        found = self._part.store.measurements.get(measurement)
+        return found.by_tag if found else ()
+
+    def tag_values(self, measurement: str, tag: str) -> Collection[str]:
+        """The values of one of its tags."""
+        found = self._part.store.measurements.get(measurement)
+        return found.by_tag.get(tag, {}) if found else ()
 
 
 def query_job(part: TimeSeries, text: str, max_points: int) -> Generator[None, None, Answer]:

@@ -6,12 +6,12 @@ so that a stage may use their summaries; and over None, where the stage has work
 
 from array import array
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Iterator, Sequence
-from heapq import heapify, heappop, heappush
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from heapq import heapify, heappop, heappush, merge
 from itertools import chain, repeat
 from math import inf
 from operator import truediv
-from typing import Any
+from typing import Any, TypeVar
 
 from flo.errors import BadRequest
 from flo.floql.plan import Window
@@ -27,7 +27,11 @@ MERGE_NS = 300  # a merge by time
 ROW_NS = 1_000  # a window, a block's summary, or a series
 STEP_NS = 200  # a step of a regular expression
 
+SORT_NS = 4_000  # a series put in order
+SORTED_AT_ONCE = 1_000  # series
+
 Stream = Iterator[Columns | Block | None]
+Item = TypeVar("Item")
 
 
 class Meter:
@@ -57,6 +61,26 @@ class Meter:
             return False
         self._work = 0
         return True
+
+
+def in_order(items: Sequence[Item], key: Callable[[Item], Any], meter: Meter) -> Generator[None, None, list[Item]]:
+    """The items in the order of their keys: parts are sorted, then merged, so that 100,000 of them stop nobody."""
+    parts = []
+    for first in range(0, len(items), SORTED_AT_ONCE):
+        parts.append(sorted(items[first : first + SORTED_AT_ONCE], key=key))
+        meter.spend(len(parts[-1]) * SORT_NS)
+        if meter.due():
+            yield
+    if len(parts) == 1:
+        return parts[0]
+    found: list[Item] = []
+    for item in merge(*parts, key=key):
+        found.append(item)
+        if len(found) % SORTED_AT_ONCE == 0:
+            meter.spend(SORTED_AT_ONCE * SORT_NS)
+            if meter.due():
+                yield
+    return found
 
 
 # -- columns ---------------------------------------------------------------------------------------

@@ -13,7 +13,8 @@ from typing import NamedTuple
 
 from flo.errors import BadRequest
 from flo.floql import stages
-from flo.floql.columns import ROW_NS, STEP_NS, Meter, Stream, floats, merged, read
+from flo.floql.columns import POINT_NS, ROW_NS, STEP_NS, Meter, Stream, floats, in_order, merged, read
+from flo.floql.condition import fields_of, matchers_of, of_series
 from flo.floql.plan import (
     ANSWER_POINTS_MAX,
     Aggregate,
@@ -23,6 +24,7 @@ from flo.floql.plan import (
     GroupBy,
     Limit,
     Math,
+    Only,
     Pipeline,
     Plan,
     Rate,
@@ -31,10 +33,11 @@ from flo.floql.plan import (
     Top,
     Where,
 )
-from flo.floql.source import Columns, Source
+from flo.floql.source import Columns, Series, Source
 
 QUERY_POINTS_MAX = 10_000_000  # SPEC section 6, the default of query.max_points: a few seconds of work
 SERIES_MAX = 100_000  # of a query: about 100 MB while it runs; an answer has no more points
+FLOW_NS = 8_000  # a series that is run, without its points
 RANKED_POINTS_MAX = 2_000_000  # that topk and bottomk keep for their best series: about 70 MB
 
 
@@ -85,8 +88,11 @@ def evaluate(plan: Plan, source: Source, budget: Budget) -> Generator[None, None
     for number, pipeline in enumerate(plan.pipelines):
         flows = yield from _flows(pipeline, source, meter)
         for step in pipeline.steps:
-            flows = (yield from _ranked(flows, step, meter)) if isinstance(step, Top) else _apply(flows, step, pipeline, meter)
+            flows = yield from _ranked(flows, step, meter) if isinstance(step, Top) else _apply(flows, step, pipeline, meter)
         for flow in flows:
+            meter.spend(FLOW_NS)
+            if meter.due():
+                yield
             points: list[tuple[int, float]] = []
             for columns in merged(flow.parts, meter):
                 if columns is not None:
@@ -94,9 +100,10 @@ def evaluate(plan: Plan, source: Source, budget: Budget) -> Generator[None, None
                     if left < 0:
                         raise BadRequest(
                             f"The answer has more than {budget.max_answer:,} points. "
-                            "Ask for wider windows, a shorter range or fewer series, or put `| limit(n)` at the end."
+                            "Ask for wider windows, a shorter range or fewer series, or limit the points of each."
                         )
                     points += zip(columns.times, floats(columns).values, strict=True)
+                    meter.spend(len(columns.times) * POINT_NS)
                 if meter.due():
                     yield
             if points:
@@ -119,28 +126,72 @@ def _flows(pipeline: Pipeline, source: Source, meter: Meter) -> Generator[None, 
             meter.spend(ROW_NS + (pipeline.measurement.steps - before) * STEP_NS)
             if meter.due():
                 yield
+    asked = () if pipeline.condition is True or pipeline.fields is None else tuple(fields_of(pipeline.condition))
+    fields = None if pipeline.fields is None else (*pipeline.fields, *asked)
     flows: list[_Flow] = []
     for name in names:
-        for series in source.series(name, pipeline.matchers, pipeline.fields):
+        matched: list[Series] = []
+        for series in source.series(name, pipeline.matchers, fields):
             if series is None:
                 yield
                 continue
-            if len(flows) == SERIES_MAX:
+            if len(flows) + len(matched) == SERIES_MAX:
                 raise BadRequest(f"The query matches more than {SERIES_MAX:,} series: add matchers on tags, or `| field(name)`.")
-            points = read(source, series.handle, pipeline.start, pipeline.end, meter)
-            flows.append(_Flow(name, series.tags, series.field, [points]))
+            matched.append(series)
             meter.spend(ROW_NS * 5)
             if meter.due():
                 yield
-    flows.sort(key=_Flow.order)
+        if pipeline.condition is True:
+            flows += [_Flow(name, each.tags, each.field, [_points(each, pipeline, source, meter)]) for each in matched]
+        else:
+            flows += yield from _conditional(name, matched, pipeline, source, meter)
+    return (yield from in_order(flows, _Flow.order, meter))
+
+
+def _points(series: Series, pipeline: Pipeline, source: Source, meter: Meter) -> Stream:
+    return read(source, series.handle, pipeline.start, pipeline.end, meter)
+
+
+def _conditional(name: str, matched: list[Series], pipeline: Pipeline, source: Source, meter: Meter) -> Generator[None, None, list[_Flow]]:
+    """Flows of the points for which the pipeline's condition holds. The fields of one set of tags are looked at together."""
+    matchers = matchers_of(pipeline.condition)
+    together: dict[tuple[tuple[str, str], ...], dict[str, Series]] = {}
+    for series in matched:
+        together.setdefault(tuple(sorted(series.tags.items())), {})[series.field] = series
+    flows: list[_Flow] = []
+    for siblings in together.values():
+        before = sum(matcher.steps for matcher in matchers)
+        condition = of_series(pipeline.condition, next(iter(siblings.values())).tags)
+        asked = fields_of(condition)
+        meter.spend(ROW_NS * (5 + len(matchers)) + STEP_NS * (sum(matcher.steps for matcher in matchers) - before))
+        for field, series in siblings.items():
+            if condition is False or (pipeline.fields is not None and field not in pipeline.fields):
+                continue
+            points = _points(series, pipeline, source, meter)
+            if condition is not True:
+                others = {each: siblings.get(each) for each in asked if each != field}
+                streams = {each: iter(()) if other is None else _points(other, pipeline, source, meter) for each, other in others.items()}
+                points = stages.chosen(points, field, condition, streams, meter)
+            flows.append(_Flow(name, series.tags, field, [points]))
+        if meter.due():
+            yield
     return flows
 
 
-def _apply(flows: list[_Flow], step: Step, pipeline: Pipeline, meter: Meter) -> list[_Flow]:
+def _apply(flows: list[_Flow], step: Step, pipeline: Pipeline, meter: Meter) -> Generator[None, None, list[_Flow]]:
     """The flows behind a stage. Nothing is read yet."""
     if isinstance(step, GroupBy):
-        return _grouped(flows, step.tags)
-    return [_apply_one(flow, step, pipeline, meter) for flow in flows]
+        return (yield from _grouped(flows, step.tags, meter))
+    found: list[_Flow] = []
+    for flow in flows:
+        if not isinstance(step, Only):
+            found.append(_apply_one(flow, step, pipeline, meter))
+        elif (flow.name, tuple([flow.tags.get(tag, "") for tag in step.tags])) in step.chosen:
+            found.append(flow)
+        meter.spend(ROW_NS * 2)
+        if meter.due():
+            yield
+    return found
 
 
 def _apply_one(flow: _Flow, step: Step, pipeline: Pipeline, meter: Meter) -> _Flow:
@@ -167,14 +218,17 @@ def _apply_one(flow: _Flow, step: Step, pipeline: Pipeline, meter: Meter) -> _Fl
     return replace(flow, parts=parts)
 
 
-def _grouped(flows: list[_Flow], tags: tuple[str, ...]) -> list[_Flow]:
+def _grouped(flows: list[_Flow], tags: tuple[str, ...], meter: Meter) -> Generator[None, None, list[_Flow]]:
     """One flow for all of one name and field that agree in the tags, in order."""
     groups: dict[tuple[str, tuple[str, ...], str], _Flow] = {}
     for flow in flows:
         values = tuple([flow.tags.get(tag, "") for tag in tags])
         group = groups.setdefault((flow.name, values, flow.field), _Flow(flow.name, dict(zip(tags, values, strict=True)), flow.field, []))
         group.parts += flow.parts
-    return sorted(groups.values(), key=_Flow.order)
+        meter.spend(ROW_NS * 2)
+        if meter.due():
+            yield
+    return (yield from in_order(list(groups.values()), _Flow.order, meter))
 
 
 def _ranked(flows: list[_Flow], step: Top, meter: Meter) -> Generator[None, None, list[_Flow]]:
@@ -182,6 +236,7 @@ def _ranked(flows: list[_Flow], step: Top, meter: Meter) -> Generator[None, None
     best: list[tuple[float, tuple[str, list[tuple[str, str]], str], int, list[Columns]]] = []
     kept = 0
     for number, flow in enumerate(flows):
+        meter.spend(FLOW_NS)
         pieces: list[Columns] = []
         count, total = 0, 0.0
         for columns in merged(flow.parts, meter):

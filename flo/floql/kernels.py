@@ -5,8 +5,8 @@ from abc import ABC, abstractmethod
 from array import array
 from collections.abc import Generator, Sequence
 from itertools import islice, pairwise, repeat
-from math import floor, sqrt
-from operator import le, mul, sub
+from math import floor, nan, sqrt
+from operator import itemgetter, le, mul, sub
 from typing import Any, Generic, TypeVar
 
 from flo.floql.columns import Meter, scaled
@@ -156,6 +156,8 @@ class Selector(Kernel[tuple[int, float]]):
 
 
 class _First(Selector):
+    """Of several series' points at one time, the larger value: the order of series tells nothing."""
+
     def rows(self, columns: Columns, bounds: Sequence[int]) -> list[tuple[int, float]]:
         values = scaled([columns.values[index] for index in bounds[:-1]], columns.divisor)
         return list(zip([columns.times[index] for index in bounds[:-1]], values, strict=True))
@@ -164,10 +166,12 @@ class _First(Selector):
         return block.start, block.first
 
     def join(self, row: tuple[int, float], other: tuple[int, float]) -> tuple[int, float]:
-        return row if row[0] <= other[0] else other
+        return max(row, other, key=itemgetter(1)) if row[0] == other[0] else min(row, other)
 
 
 class _Last(Selector):
+    """See `_First`."""
+
     def rows(self, columns: Columns, bounds: Sequence[int]) -> list[tuple[int, float]]:
         values = scaled([columns.values[index - 1] for index in bounds[1:]], columns.divisor)
         return list(zip([columns.times[index - 1] for index in bounds[1:]], values, strict=True))
@@ -176,7 +180,7 @@ class _Last(Selector):
         return block.end, block.last
 
     def join(self, row: tuple[int, float], other: tuple[int, float]) -> tuple[int, float]:
-        return row if row[0] > other[0] else other
+        return max(row, other)
 
 
 class _TimedExtreme(Selector):
@@ -198,8 +202,45 @@ class _TimedExtreme(Selector):
         return row if (row[1] > other[1]) == self._largest else other
 
 
+class _Spread(Kernel[tuple[float, float]]):
+    """Rows are the least and the largest value."""
+
+    def rows(self, columns: Columns, bounds: Sequence[int]) -> list[tuple[float, float]]:
+        windows = _windows(columns.values, bounds)
+        return list(zip(scaled(map(min, windows), columns.divisor), scaled(map(max, windows), columns.divisor), strict=True))
+
+    def summary(self, block: Block) -> tuple[float, float]:
+        return block.minimum, block.maximum
+
+    def join(self, row: tuple[float, float], other: tuple[float, float]) -> tuple[float, float]:
+        return min(row[0], other[0]), max(row[1], other[1])
+
+    def finish(self, rows: list[tuple[float, float]], meter: Meter) -> Generator[None, None, Sequence[float | None]]:
+        yield
+        return [largest - least for least, largest in rows]
+
+
+class _Distinct(Kernel[set[float]]):
+    """Rows are the different values."""
+
+    def rows(self, columns: Columns, bounds: Sequence[int]) -> list[set[float]]:
+        return [set(scaled(window, columns.divisor)) for window in _windows(columns.values, bounds)]
+
+    def join(self, row: set[float], other: set[float]) -> set[float]:
+        row |= other
+        return row
+
+    def finish(self, rows: list[set[float]], meter: Meter) -> Generator[None, None, Sequence[float | None]]:
+        yield
+        return [float(len(row)) for row in rows]
+
+
 class _Deviation(Kernel[tuple[int, float, float]]):
-    """Rows are the count, the mean and the sum of the squared distances from it (Chan, Golub and LeVeque 1979 for the joining)."""
+    """Rows are the count, the mean and the sum of the squared distances from it (Chan, Golub and LeVeque 1979 for the joining). The
+    deviation of one point is `alone`."""
+
+    def __init__(self, alone: float | None) -> None:
+        self._alone = alone
 
     def rows(self, columns: Columns, bounds: Sequence[int]) -> list[tuple[int, float, float]]:
         windows = _windows(columns.values, bounds)
@@ -225,14 +266,16 @@ class _Deviation(Kernel[tuple[int, float, float]]):
 
     def finish(self, rows: list[tuple[int, float, float]], meter: Meter) -> Generator[None, None, Sequence[float | None]]:
         yield
-        return [sqrt(squares / (count - 1)) if count > 1 else None for count, _, squares in rows]
+        return [sqrt(squares / (count - 1)) if count > 1 else self._alone for count, _, squares in rows]
 
 
 class _Ranked(Kernel[tuple["array[float]", int]]):
-    """`percentile`, or `median` if `percent` is None. Rows are all values and their divisor."""
+    """`percentile`, or `median` if `percent` is None. Rows are all values and their divisor. `first_rank` False: a rank below the first is
+    no point."""
 
-    def __init__(self, percent: float | None) -> None:
+    def __init__(self, percent: float | None, first_rank: bool = True) -> None:
         self._percent = percent
+        self._first_rank = first_rank
 
     def rows(self, columns: Columns, bounds: Sequence[int]) -> list[tuple["array[float]", int]]:
         kind = "q" if columns.divisor else "d"
@@ -255,8 +298,11 @@ class _Ranked(Kernel[tuple["array[float]", int]]):
         for column, divisor in rows:
             count = len(column)
             if self._percent is not None:
-                rank = max(1, floor(count * self._percent / 100 + 0.5))
-                ranks = [rank]
+                rank = floor(count * self._percent / 100 + 0.5)
+                if not 1 <= rank <= count and not self._first_rank:
+                    values.append(None)
+                    continue
+                ranks = [max(1, rank)]
             else:
                 ranks = [(count + 1) // 2] if count % 2 else [count // 2, count // 2 + 1]
             if count <= SORTED_MAX:
@@ -270,6 +316,41 @@ class _Ranked(Kernel[tuple["array[float]", int]]):
                     found.append((yield from select(column, rank, meter)))
             values.append(sum(found) / (len(found) * (divisor or 1)))
         return values
+
+
+class _TimedPercentile(Kernel[Any]):
+    """`percentile` with the time of its point, the earliest of several. Rows are all values with their times; `finish` puts the time and
+    the value in their place, as `Selector` has them. A rank below the first is no point."""
+
+    def __init__(self, percent: float) -> None:
+        self._percent = percent
+
+    def rows(self, columns: Columns, bounds: Sequence[int]) -> list[Any]:
+        values = scaled(columns.values, columns.divisor)
+        return [(array("q", columns.times[first:last]), array("d", values[first:last])) for first, last in pairwise(bounds)]
+
+    def join(self, row: Any, other: Any) -> Any:
+        row[0].extend(other[0])
+        row[1].extend(other[1])
+        return row
+
+    def finish(self, rows: list[Any], meter: Meter) -> Generator[None, None, Sequence[float | None]]:
+        found: list[float | None] = []
+        for number, (times, values) in enumerate(rows):
+            rank = floor(len(values) * self._percent / 100 + 0.5)
+            if not 1 <= rank <= len(values):
+                found.append(None)
+                rows[number] = (times[0], None)
+                continue
+            value = yield from select(values, rank, meter)
+            at: list[int] = []
+            for first in range(0, len(values), SORTED_MAX):
+                piece = slice(first, first + SORTED_MAX)
+                at += [time for time, each in zip(times[piece], values[piece], strict=True) if each == value]
+                yield
+            found.append(value)
+            rows[number] = (min(at), value)
+        return found
 
 
 def kernel_of(step: Aggregate | Rate) -> Kernel[Any]:
@@ -291,8 +372,12 @@ def kernel_of(step: Aggregate | Rate) -> Kernel[Any]:
         case "last":
             return _Last()
         case "stddev":
-            return _Deviation()
+            return _Deviation(nan if step.undefined else None)
         case "median":
             return _Ranked(None)
         case "percentile":
-            return _Ranked(step.percent)
+            return _TimedPercentile(step.percent) if step.own_time else _Ranked(step.percent, first_rank=not step.undefined)
+        case "spread":
+            return _Spread()
+        case "distinct":
+            return _Distinct()

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Literal, cast
 
 from flo.errors import BadRequest
+from flo.floql.condition import Condition
 from flo.floql.lexer import fail
 from flo.floql.query import AGGREGATES, ArgumentValue, Comparison, Expression, FixedRange, Query, Stage
 from flo.floql.regex import Regex
@@ -17,7 +18,10 @@ from flo.floql.source import TagMatcher
 LAST_DEFAULT = 3_600_000  # ms, of a query without a range: SPEC section 6
 ANSWER_POINTS_MAX = 100_000  # SPEC section 6; about 2 MB of JSON. Also the windows of a range: each gives a point
 
-Function = Literal["avg", "sum", "count", "min", "max", "first", "last", "stddev", "median", "percentile"]
+Function = Literal["avg", "sum", "count", "min", "max", "first", "last", "stddev", "median", "percentile", "spread", "distinct"]
+
+
+SELECTORS = ("min", "max", "first", "last", "percentile")
 
 
 @dataclass(frozen=True)
@@ -38,16 +42,19 @@ class Window:
 
 @dataclass(frozen=True)
 class Aggregate:
-    """One point for each window, or one for all points at the range's start. With `own_time`, which `min`, `max`, `first` and `last` can
-    have, the chosen point stands at its own time instead: InfluxQL's lone selectors."""
+    """One point for each window, or one for all points at the range's start. `distinct` counts different values, `spread` is from the least
+    to the largest. With `own_time`, the point that a selector chooses stands at its own time instead: InfluxQL's lone selectors. With
+    `undefined`, as InfluxQL has it, the deviation of one point is NaN instead of no point, and the percentile below the first rank is no
+    point instead of the least."""
 
     function: Function
     percent: float = 0.0
     window: Window | None = None
     own_time: bool = False
+    undefined: bool = False
 
     def __post_init__(self) -> None:
-        assert not self.own_time or self.function in ("min", "max", "first", "last")
+        assert not self.own_time or self.function in SELECTORS
 
 
 @dataclass(frozen=True)
@@ -92,6 +99,14 @@ class GroupBy:
 
 
 @dataclass(frozen=True)
+class Only:
+    """The series whose measurement and values of these tags are among `chosen`."""
+
+    tags: tuple[str, ...]
+    chosen: frozenset[tuple[str, tuple[str, ...]]]
+
+
+@dataclass(frozen=True)
 class Top:
     """The series of the largest or smallest means."""
 
@@ -122,12 +137,13 @@ class Limit:
     from_end: bool = False
 
 
-Step = Aggregate | Rate | Delta | Where | Math | Rounding | GroupBy | Top | Alias | Fill | Limit
+Step = Aggregate | Rate | Delta | Where | Math | Rounding | GroupBy | Only | Top | Alias | Fill | Limit
 
 
 @dataclass(frozen=True)
 class Pipeline:
-    """The series to read, the range in ms with both ends included, and the steps. `fields` None: all."""
+    """The series to read, the range in ms with both ends included, and the steps. `fields` None: all. Of the series that match, the points
+    are read for which the condition holds."""
 
     measurement: str | Regex
     matchers: tuple[TagMatcher, ...]
@@ -136,6 +152,7 @@ class Pipeline:
     end: int
     steps: tuple[Step, ...]
     descending: bool = False
+    condition: Condition = True
 
 
 @dataclass(frozen=True)

@@ -32,14 +32,16 @@ class FixedRange:
 
 @dataclass(frozen=True)
 class Number:
-    """A number of a `math` expression."""
+    """A number."""
 
     value: float
 
 
 @dataclass(frozen=True)
 class Value:
-    """The word `value` in a `math` expression."""
+    """The value of the point: the word `value`. In a condition on several fields, that of the field."""
+
+    field: str = ""
 
 
 @dataclass(frozen=True)

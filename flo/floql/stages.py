@@ -3,25 +3,18 @@
 import operator
 from array import array
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from itertools import compress, repeat
-from math import ceil, floor, fmod, isfinite
+from math import ceil, floor, fmod, inf, isfinite, isnan
 from typing import Any
 
-from flo.floql.columns import POINT_NS, ROW_NS, Meter, Stream, cut, cut_at_windows, floats, open_block, opened, scaled
+from flo.floql.columns import PIECE_POINTS, POINT_NS, ROW_NS, Meter, Stream, cut, cut_at_windows, floats, open_block, opened, scaled
+from flo.floql.condition import COMPARE, Compare, Condition, Every, holds
 from flo.floql.kernels import Kernel, kernel_of
 from flo.floql.plan import Aggregate, Fill, Limit, Math, Rate, Rounding, Where, Window
-from flo.floql.query import Expression, Negative, Number, Operation, Value
+from flo.floql.query import Comparison, Expression, Negative, Number, Operation, Value
 from flo.floql.source import Block, Columns
 
-_COMPARE: dict[str, Callable[[float, float], bool]] = {
-    ">": operator.gt,
-    ">=": operator.ge,
-    "<": operator.lt,
-    "<=": operator.le,
-    "==": operator.eq,
-    "!=": operator.ne,
-}
 _CALCULATE: dict[str, Callable[[float, float], float]] = {
     "+": operator.add,
     "-": operator.sub,
@@ -36,7 +29,7 @@ _CALCULATE: dict[str, Callable[[float, float], float]] = {
 
 def where(stream: Stream, step: Where, meter: Meter) -> Stream:
     """The points whose values compare as asked. A block's extremes may tell that all of its points do, or none, without reading it."""
-    compare, number = _COMPARE[step.comparison.operator], step.comparison.number
+    compare, number = COMPARE[step.comparison.operator], step.comparison.number
     for item in stream:
         if item is not None and not isinstance(item, Columns):
             decided = _all_or_none(item, step.comparison.operator, number)
@@ -64,7 +57,7 @@ def _all_or_none(block: Block, comparison: str, number: float) -> bool | None:
         if low == high == number:
             return comparison == "=="
         return comparison == "!=" if not low <= number <= high else None
-    compare = _COMPARE[comparison]
+    compare = COMPARE[comparison]
     both = compare(low, number), compare(high, number)
     return both[0] if both[0] == both[1] else None
 
@@ -157,6 +150,72 @@ def rounded(stream: Stream, step: Rounding, meter: Meter) -> Stream:
         yield finite(Columns(columns.times, values))
 
 
+# -- conditions on several fields ------------------------------------------------------------------
+
+
+def chosen(stream: Stream, field: str, condition: Condition, others: Mapping[str, Stream], meter: Meter) -> Stream:
+    """The points of a field for which the condition holds. It asks of no tag any more; `others` are its other fields of the same series."""
+    steps = _on_itself(condition, field)
+    if steps is not None:
+        for step in steps:
+            stream = where(stream, step, meter)
+        yield from stream
+        return
+    beside = {name: _Beside(opened(other, meter)) for name, other in others.items()}
+    for columns in opened(stream, meter):
+        if columns is None or not columns.times:
+            yield None
+            continue
+        columns = floats(columns)
+        count = len(columns.times)
+        values: dict[str, Sequence[float | None]] = {field: columns.values}
+        for name, other in beside.items():
+            values[name] = yield from other.at(columns.times)
+        meter.spend(count * POINT_NS * 3 * (1 + len(others)))
+        yield _chosen(columns, holds(condition, values, count))
+
+
+def _on_itself(condition: Condition, field: str) -> list[Where] | None:
+    """A condition that only compares the field with numbers, as steps which know blocks' extremes; None for any other."""
+    match condition:
+        case Compare(sign, Value(name), Number(number)) if name == field:
+            return [Where(Comparison(sign, number))]
+        case Every(conditions):
+            found = [_on_itself(each, field) for each in conditions]
+            steps = [step for each in found if each is not None for step in each]
+            return steps if len(steps) == len(conditions) else None
+    return None
+
+
+class _Beside:
+    """The values of a stream at the times of another. It keeps only what may still be asked for."""
+
+    def __init__(self, stream: Iterator[Columns | None]) -> None:
+        self._stream = stream
+        self._ahead: dict[int, float] = {}
+        self._reach = -inf
+
+    def at(self, times: Sequence[int]) -> Generator[None, None, list[float | None]]:
+        """The values at these times, None where there is no point. The times of a later call are later."""
+        last, wanted = times[-1], set(times)
+        while self._reach < last:
+            columns = next(self._stream, _END)
+            if columns is _END:
+                self._reach = inf
+            elif columns is None:
+                yield
+            elif columns.times:
+                pairs = zip(columns.times, scaled(columns.values, columns.divisor), strict=True)
+                self._ahead.update((time, value) for time, value in pairs if time > last or time in wanted)
+                self._reach = columns.times[-1]
+        found = list(map(self._ahead.get, times))
+        self._ahead = {time: value for time, value in self._ahead.items() if time > last}
+        return found
+
+
+_END = Columns((), ())  # behind the last of a stream
+
+
 # -- delta, rate, aggregates -----------------------------------------------------------------------
 
 
@@ -189,18 +248,24 @@ def aggregate(parts: Sequence[Stream], step: Aggregate | Rate, start: int, meter
     for part in parts:
         starts, rows = yield from _rows(part, kernel, step.window, start, meter)
         if len(parts) > 1:
-            meter.spend(len(rows) * ROW_NS)
-            for at, row in zip(starts, rows, strict=True):
-                joined[at] = kernel.join(joined[at], row) if at in joined else row
-            yield None
+            for first in range(0, len(rows), PIECE_POINTS):
+                piece = rows[first : first + PIECE_POINTS]
+                for at, row in zip(starts[first : first + PIECE_POINTS], piece, strict=True):
+                    joined[at] = kernel.join(joined[at], row) if at in joined else row
+                meter.spend(len(piece) * ROW_NS)
+                yield None
     if len(parts) > 1:
         starts = sorted(joined)
         rows = [joined[at] for at in starts]
-    values = yield from kernel.finish(rows, meter)
-    if isinstance(step, Aggregate) and step.own_time:
-        starts = [time for time, _ in rows]
-    kept = [value is not None and isfinite(value) for value in values]
-    yield Columns(array("q", compress(starts, kept)), [value for value in values if value is not None and isfinite(value)])
+    for first in range(0, len(rows), PIECE_POINTS):
+        piece = rows[first : first + PIECE_POINTS]
+        values = yield from kernel.finish(piece, meter)
+        own_time = isinstance(step, Aggregate) and step.own_time
+        times = [time for time, _ in piece] if own_time else starts[first : first + PIECE_POINTS]
+        undefined = isinstance(step, Aggregate) and step.undefined
+        kept = [value is not None and (isfinite(value) or (undefined and isnan(value))) for value in values]
+        meter.spend(len(piece) * POINT_NS * 4)
+        yield Columns(array("q", compress(times, kept)), [value for value in compress(values, kept) if value is not None])
 
 
 def _rows(

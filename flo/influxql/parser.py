@@ -71,6 +71,7 @@ _SHOWN = {
     "continuous queries": (),
     "grants for": ("name",),
 }
+_BOOLEANS = {"true": 1.0, "false": 0.0}  # as line protocol's are kept
 _NEGATIVE_PATTERNS = ("=~", "!~")
 Item = TypeVar("Item")
 
@@ -233,7 +234,7 @@ class _Parser:
     def _select(self) -> Select:
         columns = self._list(self._column)
         self._need("from")
-        sources = self._list(self._source)
+        sources, database = self._sources()
         condition = self._expression() if self._take("where") else None
         windows: TimeWindows | None = None
         tags: tuple[str | Regex | Wildcard, ...] = ()
@@ -251,22 +252,31 @@ class _Parser:
         )
         if self._take("tz"):
             self._zone()
-        return Select(columns, sources, condition, windows, tags, fill, descending, limit, offset, series_limit, series_offset)
+        limits = limit, offset, series_limit, series_offset
+        return Select(columns, sources, condition, windows, tags, fill, descending, *limits, database)
 
     def _column(self) -> Column:
         expression = self._expression()
         return Column(expression, self._name("identifier") if self._take("as") else "")
 
-    def _source(self) -> str | Regex:
-        """A measurement, with a database and a retention policy in front of it or not."""
-        part: str | Regex = self._source_part()
-        for _ in range(2):
-            if not isinstance(part, str) or not self._text.startswith(".", self._at):
-                break
-            while self._text.startswith(".", self._at):
-                self._at += 1
-            part = self._source_part()
-        return part
+    def _sources(self) -> tuple[tuple[str | Regex, ...], str]:
+        """Measurements, and the database that all of them name."""
+        position = self._skip()
+        found = self._list(self._source)
+        databases = {database for database, _ in found}
+        if len(databases) > 1:
+            raise self._refuse(position, "found measurements of several databases, expected one database for all")
+        return tuple([measurement for _, measurement in found]), databases.pop()
+
+    def _source(self) -> tuple[str, str | Regex]:
+        """The database, or "", and the measurement: `m`, `rp.m`, `db.rp.m` or `db..m`."""
+        parts: list[str | Regex] = [self._source_part()]
+        while isinstance(parts[-1], str) and len(parts) < 3 and self._text.startswith(".", self._at):
+            self._at += 1
+            parts.append("" if len(parts) == 1 and self._text.startswith(".", self._at) else self._source_part())
+        database = parts[0] if len(parts) == 3 else ""
+        assert isinstance(database, str)
+        return database, parts[-1]
 
     def _source_part(self) -> str | Regex:
         if self._text.startswith("/", self._skip()):
@@ -344,11 +354,11 @@ class _Parser:
     def _shown(self, what: str, clauses: tuple[str, ...]) -> Show:
         if "name" in clauses:
             self._name("identifier")
-        if "on" in clauses and self._take("on"):
-            self._name("identifier")
+        database = self._name("identifier") if "on" in clauses and self._take("on") else ""
         sources: tuple[str | Regex, ...] = ()
         if "from" in clauses and self._take("from"):
-            sources = self._list(self._source)
+            sources, named = self._sources()
+            database = named or database
         with_ = None
         for words in ("with measurement", "with key"):
             if words in clauses and self._take_words(words):
@@ -357,7 +367,7 @@ class _Parser:
             raise self._unexpected("WITH KEY")
         condition = self._expression() if "where" in clauses and self._take("where") else None
         limit, offset = (self._integer() if word in clauses and self._take(word) else 0 for word in ("limit", "offset"))
-        return Show(what, sources, with_, condition, limit, offset)
+        return Show(what, sources, with_, condition, limit, offset, database)
 
     def _with(self) -> tuple[str, str | Regex | tuple[str, ...]]:
         operator = self._need("=~", "!~", "!=", "=", "in")
@@ -396,8 +406,10 @@ class _Parser:
         if opening:
             return self._nested(position, lambda: self._expression() if opening == "(" else self._operand(), opening)
         if self._take("*"):
-            return Wildcard()
+            return Wildcard(self._need("field", "tag") if self._take("::") else "")
         c = self._text[position : position + 1]
+        if c == "/":
+            return Pattern(self._pattern())
         if c == "'":
             return Text(self._quoted("'"))
         duration = self._duration()
@@ -406,6 +418,8 @@ class _Parser:
         if c and c in "0123456789.":
             return self._number("a number")
         name = self._name("identifier, string, number, bool")
+        if c != '"' and name.lower() in _BOOLEANS:
+            return Number(_BOOLEANS[name.lower()])
         if c != '"' and self._take("("):
             return self._nested(position, lambda: self._arguments(name), "")
         kind = self._need("field", "tag", "float", "integer", "string", "boolean") if self._take("::") else ""

@@ -1,8 +1,10 @@
-"""Statements of InfluxQL as the parser read them: immutable trees. Durations and times are in ns, InfluxQL's own unit."""
+"""Statements of InfluxQL as the parser read them: immutable trees. Durations and times are in ns, InfluxQL's own unit; so is a whole number
+without a unit where a time stands."""
 
 from dataclasses import dataclass
 from typing import Literal
 
+from flo.floql.query import Number as Number
 from flo.floql.regex import Regex
 
 
@@ -16,14 +18,9 @@ class Reference:
 
 @dataclass(frozen=True)
 class Wildcard:
-    """`*`."""
+    """`*`; `kind` is `field` or `tag` if it stands for these alone."""
 
-
-@dataclass(frozen=True)
-class Number:
-    """A number. A whole one without a unit is ns where it is a time."""
-
-    value: float | int
+    kind: str = ""
 
 
 @dataclass(frozen=True)
@@ -92,8 +89,8 @@ class TimeWindows:
 
 @dataclass(frozen=True)
 class Select:
-    """`SELECT`. `sources` are measurements; databases and retention policies in front of them are left out. `tags` are what it groups by: a
-    name, a pattern of names, or all. `fill` None is InfluxQL's default, `fill(null)`."""
+    """`SELECT`. `sources` are measurements; retention policies in front of them are left out, and so is a `database` that all of them name.
+    `tags` are what it groups by: a name, a pattern of names, or all. `fill` None is InfluxQL's default, `fill(null)`."""
 
     columns: tuple[Column, ...]
     sources: tuple[str | Regex, ...]
@@ -106,12 +103,13 @@ class Select:
     offset: int = 0
     series_limit: int = 0
     series_offset: int = 0
+    database: str = ""
 
 
 @dataclass(frozen=True)
 class Show:
     """`SHOW`. `what` is `databases`, `measurements`, `tag values` and so on. `with_` is the operator and operand behind WITH MEASUREMENT or
-    WITH KEY: a name, a pattern, or names."""
+    WITH KEY: a name, a pattern, or names. `database` is what stands behind ON."""
 
     what: str
     sources: tuple[str | Regex, ...] = ()
@@ -119,6 +117,7 @@ class Show:
     condition: Expression | None = None
     limit: int = 0
     offset: int = 0
+    database: str = ""
 
 
 @dataclass(frozen=True)

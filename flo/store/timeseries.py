@@ -147,7 +147,7 @@ class TimeSeriesStore:
 
     @staticmethod
     def select(measurement: Measurement, equal: Mapping[str, str]) -> Iterator[Series]:
-        """The series that have these tags; an empty value stands for a missing tag too."""
+        """The series that have these tags, as they are when the first is asked for; an empty value stands for a missing tag too."""
         found: set[Series] | None = None
         missing = []
         for tag, value in equal.items():
@@ -156,7 +156,7 @@ class TimeSeriesStore:
                 continue
             series = measurement.by_tag.get(tag, {}).get(value, set())
             found = series if found is None else found & series
-        for each in measurement.series.values() if found is None else found:
+        for each in list(measurement.series.values() if found is None else found):
             if not missing or not any(dict(each.tags).get(tag) for tag in missing):
                 yield each
 

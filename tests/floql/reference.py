@@ -102,6 +102,10 @@ def answer(query: Query, data: Data) -> list[Line]:
 
 def aggregated(points: Points, name: str, argument: object, width: int | None, start: int) -> Points:
     windows: dict[int, list[float]] = {}
+    if name == "first":
+        points = [(t, -v) for t, v in sorted([(t, -v) for t, v in points])]  # of those at one time, the largest first
+    elif name == "last":
+        points = sorted(points)
     for t, v in points:
         windows.setdefault(t // width * width if width else start, []).append(v)
     results = [(t, one_value(name, argument, values)) for t, values in sorted(windows.items())]

@@ -222,10 +222,11 @@ def test_one_point_has_no_deviation_and_no_rate() -> None:
         assert points(data, f"cpu[0..9] | {stage}") == []
 
 
-def test_of_points_at_one_time_the_series_decide_by_their_order() -> None:
-    data = {B: [(0, 2.0), (5, 20.0)], A: [(0, 1.0), (5, 10.0)]}
+def test_of_points_at_one_time_first_and_last_take_the_larger_and_a_merge_the_series_order() -> None:
+    data = {B: [(0, 2.0), (5, 10.0)], A: [(0, 1.0), (5, 20.0)]}
     assert points(data, "cpu[0..9] | group_by() | last()") == [[(0, 20.0)]]
-    assert points(data, "cpu[0..9] | group_by() | first()") == [[(0, 1.0)]]
+    assert points(data, "cpu[0..9] | group_by() | first()") == [[(0, 2.0)]]
+    data = {B: [(0, 2.0), (5, 20.0)], A: [(0, 1.0), (5, 10.0)]}
     assert points(data, "cpu[0..9] | group_by()") == [[(0, 1.0), (0, 2.0), (5, 10.0), (5, 20.0)]]
 
 

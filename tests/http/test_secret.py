@@ -36,7 +36,7 @@ def test_every_route_needs_the_secret_that_says_so(secured: FloProcess) -> None:
                     assert answer.status in (200, 204), path
                     continue
                 closed += 1
-                scheme = "Basic" if path in ("/write", "/api/v2/write") else "Bearer"
+                scheme = "Basic" if path in ("/write", "/api/v2/write", "/query") else "Bearer"
                 assert (answer.status, answer.headers["www-authenticate"]) == (401, f'{scheme} realm="flo"'), path
                 assert "Authorization: Bearer SECRET" in answer.sentence and "401" in operation["responses"]
         assert closed > 50

@@ -62,7 +62,7 @@ def test_what_grafanas_builder_sends() -> None:
 
 def test_every_clause_of_select() -> None:
     text = (
-        'select Max(value) / -2 as "top", * from /^cpu\\/[0-9]/, db..mem '
+        'select Max(value) / -2 as "top", * from /^cpu\\/[0-9]/, rp.mem '
         "where time > now() - 1h30m group by *, /h/, region, time(1m, -30s) "
         "fill(-1.5) order by time desc limit 5 offset 2 slimit 3 soffset 1 tz('utc')"
     )
@@ -81,11 +81,18 @@ def test_fill(text: str, fill: float | str | None) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "source"),
-    [("cpu", "cpu"), ('"c p\\"u"', 'c p"u'), ('"db"."rp"."cpu"', "cpu"), ('"db".."cpu"', "cpu"), ('"rp"./c/', Regex("c"))],
+    ("text", "source", "database"),
+    [
+        ("cpu", "cpu", ""),
+        ('"c p\\"u"', 'c p"u', ""),
+        ('"db"."rp"."cpu"', "cpu", "db"),
+        ('"db".."cpu"', "cpu", "db"),
+        ('"rp"."cpu"', "cpu", ""),
+        ('"rp"./c/', Regex("c"), ""),
+    ],
 )
-def test_a_source_is_the_measurement_whatever_stands_before_it(text: str, source: str | Regex) -> None:
-    assert one(f"SELECT mean(value) FROM {text}") == Select(MEAN, (source,))
+def test_a_source_is_the_measurement_and_maybe_its_database(text: str, source: str | Regex, database: str) -> None:
+    assert one(f"SELECT mean(value) FROM {text}") == Select(MEAN, (source,), database=database)
 
 
 @pytest.mark.parametrize(
@@ -117,11 +124,11 @@ def test_conditions(text: str, expected: Expression) -> None:
     ("text", "expected"),
     [
         ("SHOW DATABASES", Show("databases")),
-        ('SHOW RETENTION POLICIES ON "db"', Show("retention policies")),
+        ('SHOW RETENTION POLICIES ON "db"', Show("retention policies", database="db")),
         ("SHOW MEASUREMENTS WITH MEASUREMENT =~ /c/ LIMIT 100", Show("measurements", with_=("=~", Regex("c")), limit=100)),
         ('SHOW FIELD KEYS FROM "rp"."cpu"', Show("field keys", ("cpu",))),
         ("SHOW TAG KEYS FROM cpu WHERE host = 'a'", Show("tag keys", ("cpu",), None, Binary("=", HOST, Text("a")))),
-        ('SHOW TAG VALUES ON db FROM cpu WITH KEY = "host"', Show("tag values", ("cpu",), ("=", "host"))),
+        ('SHOW TAG VALUES ON db FROM cpu WITH KEY = "host"', Show("tag values", ("cpu",), ("=", "host"), database="db")),
         ("SHOW TAG VALUES WITH KEY IN (a, b) LIMIT 5 OFFSET 1", Show("tag values", (), ("in", ("a", "b")), None, 5, 1)),
         ("SHOW SERIES FROM cpu", Show("series", ("cpu",))),
         ("SHOW USERS", Show("users")),

@@ -5,6 +5,7 @@ import contextlib
 import json
 import os
 import re
+import shutil
 import signal
 import statistics
 import subprocess
@@ -209,3 +210,29 @@ def test_what_is_compared_with_another_commit_can_run_again(flags: dict[str, str
             restore()
             done, took = run(0.05)
             assert done > 0 and took > 0.01
+
+
+@pytest.mark.skipif(
+    shutil.which("influxd") is None or shutil.which("victoria-metrics") is None, reason="influxd or victoria-metrics is missing"
+)
+def test_time_series_are_compared(tmp_path: Path) -> None:
+    """Every row is there, with figures of all its servers; that the answers agree, the run itself sees to."""
+    told = tmp_path / "told.json"
+    sizes = ["--points", "5000", "--series", "50", "--many", "100", "--rounds", "1", "--ten-million"]
+    run = subprocess.run(
+        [sys.executable, str(ROOT / "loadtest" / "compare_ts.py"), *sizes, "--json", str(told)], capture_output=True, text=True, timeout=120
+    )
+    assert run.returncode == 0, run.stdout + run.stderr
+    rows = {row["title"]: row for row in json.loads(told.read_text())["rows"]}
+    assert list(rows) == [
+        "ingest, 50 series, 1 connection", "ingest, 50 series, 4 connections", "ingest, 50 series, 5 fields a line",
+        "100 new series", "ingest, 100 series",
+        "on disk, compacted", "Flo's heap", "window(1m) | avg() (90 values)", "window(1m) | percentile(99) (90 values)",
+        "window(1h) | avg() (10 values)", "last hour of 1 of 50 series (60 values)",
+        "50,000: on disk, compacted", "50,000: restart", "50,000: memory after a restart", "  window(1h) | avg(), all (150 values)",
+        "  window(1h) | percentile(99), all (150 values)", "  window(1m) | avg(), 1 h (3,000 values)",
+        "  window(1m) | percentile(99), 1 h (3,000 values)", "  last hour of 1 of 50 series (360 values)",
+    ]  # fmt: skip
+    for title, row in rows.items():
+        assert all(figure["value"] > 0 for figures in row["figures"].values() for figure in figures), title
+        assert not row["over"] or len(row["ratios"]) == 1, title

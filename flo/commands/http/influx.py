@@ -59,10 +59,10 @@ def _write(session: HttpSession, exchange: Exchange, database: bytes) -> Any:
     if unknown:
         raise HttpRefusal(400, f"this page does not take the parameter {min(unknown).decode('utf-8', 'replace')[:40]!r}")
     if unit not in UNITS:
-        return _error(400, f"invalid precision {unit[:20]!r} (use n, ns, u, us, ms, s, m or h)")
+        return error(400, f"invalid precision {unit[:20]!r} (use n, ns, u, us, ms, s, m or h)")
     namespace = session.host.engine.namespaces.get(name)
     if namespace is None:
-        return _error(404, f'database not found: "{name[:100]}"; create the namespace first')
+        return error(404, f'database not found: "{name[:100]}"; create the namespace first')
     return _write_job(namespace, exchange, unit)
 
 
@@ -89,7 +89,7 @@ def _write_job(namespace: Namespace, exchange: Exchange, unit: str) -> Job:
     part.check_namespace()
     part.write(slices)
     if points.bad_lines:
-        return _error(400, f"partial write: {'; '.join(points.errors)} dropped={points.bad_lines}")
+        return error(400, f"partial write: {'; '.join(points.errors)} dropped={points.bad_lines}")
     return 204, VERSION, b""
 
 
@@ -114,10 +114,10 @@ def _inflated(data: bytes) -> Generator[None, None, bytes]:
     return b"".join(pieces)
 
 
-def _error(status: int, sentence: str) -> tuple[int, Any, bytes]:
+def error(status: int, sentence: str) -> tuple[int, Any, bytes]:
     """A refusal in InfluxDB's form."""
     return (
         status,
         (*TYPE, (b"X-Influxdb-Error", sentence.replace("\n", " ")[:500].encode("latin-1", "replace"))),
-        json.dumps({"error": sentence}).encode(),
+        json.dumps({"error": sentence}, separators=(",", ":")).encode() + b"\n",
     )

@@ -1,7 +1,9 @@
 """The pages that are no operation: `/health`, `/ready` and the OpenAPI document."""
 
+import json
 from typing import Any
 
+import flo
 from flo.commands.http.answers import RETRY_AFTER, is_listed
 from flo.commands.http.convert import JSON
 from flo.commands.http.routes import page
@@ -10,10 +12,12 @@ from flo.commands.http.session import Exchange, HttpSession
 TEXT = ((b"Content-Type", b"text/plain; charset=utf-8"),)
 
 
-@page("GET", "health", open=True)
+@page("GET", "health", open=True, answers={200: JSON})
 def health(session: HttpSession, exchange: Exchange) -> Any:
-    """200: the process answers."""
-    return 200, TEXT, b"alive\n"
+    """200: the process answers. The body is InfluxDB's, for its clients."""
+    message = "the log is being read; /ready tells when requests are served" if session.host.loading else "ready for queries and writes"
+    body = {"name": "flo", "message": message, "status": "pass", "checks": [], "version": flo.__version__}
+    return 200, ((b"Content-Type", JSON.encode()),), json.dumps(body).encode() + b"\n"
 
 
 @page("GET", "ready", open=True, answers={200: "text/plain", 503: "text/plain"})
