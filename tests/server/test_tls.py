@@ -27,6 +27,7 @@ from flo.tls import server_context
 from flo.transport import PlainTransport
 from tests.server.test_together import Turns
 from tests.support.certificates import Authority, Files, environment
+from tests.support.examples import examples
 from tests.support.processes import FloProcess, encode, wait_until
 
 SECONDS = 20
@@ -368,7 +369,7 @@ def exchanging(authority: Authority, files: Files, together: bool, buffer: int =
         host.close()
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(
     sizes=st.lists(st.sampled_from([0, 1, 3, 200, 16_384, 20_000, 70_000, 200_000]), min_size=1, max_size=6),
     records=st.lists(st.sampled_from([1, 2, 100, 5000, 16_383, 16_384]), min_size=1, max_size=4),
