@@ -100,6 +100,7 @@ def test_windows_of_deleted_queues_are_forgotten(engine: Engine) -> None:
     assert queues.enqueue(b"1", b"x", dedup=b"k") == queues.peek(b"1")[0].seq
 
 
+@pytest.mark.slow
 def test_names_of_deleted_keys_are_bounded(engine: Engine) -> None:
     kv, size = engine.kv, 60_000
     for number in range(500):
@@ -133,6 +134,7 @@ def test_dead_keys_of_many_bytes_do_not_wait_for_idle_time(engine: Engine) -> No
     assert kv.scan() == ([b"live"], False)
 
 
+@pytest.mark.slow
 def test_tables_get_small_again(engine: Engine) -> None:
     kv = engine.kv
     with engine.batch():

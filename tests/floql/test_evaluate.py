@@ -153,6 +153,7 @@ def test_any_pipeline_gives_what_the_reference_gives(
     same(ask(MemorySource(data, cuts, divisor), text).series, answer(parse(text), data))
 
 
+@pytest.mark.slow
 @examples(60)
 @given(made_data(), CUTS, st.sampled_from([0, 8]))
 @pytest.mark.parametrize(

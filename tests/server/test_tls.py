@@ -215,6 +215,7 @@ def test_what_only_begins_like_tls_is_closed(server: FloProcess, data: bytes) ->
 # -- certificates ----------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_certificate_is_replaced_while_clients_run(tmp_path: Path) -> None:
     old, new = Authority(), Authority()
     files = old.issue(tmp_path)
@@ -400,6 +401,7 @@ def test_records_of_any_size_cut_anywhere(
         assert client.received == expected
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None)
 @given(
     sizes=st.lists(st.sampled_from([1, 5000, 16_384, 100_000, 400_000]), min_size=1, max_size=5),
