@@ -197,15 +197,19 @@ def parse_tags(text: bytes) -> list[tuple[bytes, bytes]]:
 
 def parse_key(key: bytes) -> Series:
     """The names in a series' key."""
+    if b"\\" not in key:  # most have no escapes
+        head, _, field = key.decode("utf-8", "surrogateescape").rpartition(" ")
+        measurement, *texts = head.split(",")
+        return Series(measurement, tuple([(name, value) for name, _, value in [text.partition("=") for text in texts]]), field)
     match = MEASUREMENT.match(key)
     assert match
     at = match.end()
     tags: list[tuple[bytes, bytes]] = []
     if key[at : at + 1] == b",":
         tags, at = read_tags(key, at + 1, len(key))
-    field, _ = read_name(key, at + 1, len(key), "a field's name")
+    plain_field, _ = read_name(key, at + 1, len(key), "a field's name")
     names = tuple((_text(name), _text(value)) for name, value in tags)
-    return Series(_text(_MEASUREMENT_ESCAPE.sub(rb"\1", match[0])), names, _text(field))
+    return Series(_text(_MEASUREMENT_ESCAPE.sub(rb"\1", match[0])), names, _text(plain_field))
 
 
 def write_key(series: Series) -> bytes:

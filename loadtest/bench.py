@@ -6,7 +6,8 @@ Starts redis-server (appendfsync always), Flo on each Python, the floor, and bea
 slices; and prints for each row the median of the rounds' ratios, their spread, and whether the goal is reached. Rounds in which more than
 5 % of the CPU was stolen are dropped. --quick does two rounds of the main rows, in a minute.
 
-    rates       redis-benchmark, 50 clients, a million keys; cycles.py for leases; generator.py for the binary protocol
+    rates       redis-benchmark, 50 clients, a million keys; cycles.py for leases; generator.py for the binary protocol; series.py for
+                line protocol and a query over windows, which nobody here is compared with
     waits       openloop.py at 10, 50 and 90 % of the rate that Redis reached with SET
     memory      resident bytes a key of 64 bytes, a message, a record, an idle connection
     curves      CPU a request against connections, size of a value, depth of the pipeline (not with --quick)
@@ -48,6 +49,7 @@ from loadtest.compare import (
 )
 from loadtest.curves import CURVES, curve, pour
 from loadtest.mix import compare_mixes
+from loadtest.series import average_points, fill_series, write_points
 from loadtest.work import beanstalkd, cycle, empty
 from loadtest.workload import MIXES
 from tests.support.processes import FloProcess, RedisProcess, RespClient, encode
@@ -154,6 +156,8 @@ def rows_of(seconds: float, quick: bool) -> list[Row]:
     for size, shown in ((64 << 10, "64 KiB"), (1 << 20, "1 MiB")):
         rows.append(Row(f"SET {shown}", 1, 0.8, sized("set", size)))
         rows.append(Row(f"GET {shown}", 1, 0.8, sized("get", size), fill_large(size)))
+    rows.append(Row("points written", 1, 0, write_points, against=()))  # of 1,000 series, 5,000 in each request
+    rows.append(Row("points averaged", 1, 0, average_points, fill_series, against=()))  # a million of 10 series, by the minute
     rows.append(Row("put, lease, ack", 1, 0, cycles("put,lease,ack", 1, seconds), empty, ("redis", "floor", "beanstalkd")))
     return rows
 

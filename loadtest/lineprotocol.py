@@ -125,7 +125,7 @@ def main() -> None:
                     next(job)
                 except StopIteration as end:
                     points: lineprotocol.Points = end.value
-                    return points.count
+                    return len(points.keys)
                 finally:
                     slice_max = max(slice_max, time.thread_time() - start)
 

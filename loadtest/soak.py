@@ -1,13 +1,14 @@
-"""Soak: mixed load on keys, queues and streams, with kills, stops, compactions and clock steps, checked against a model; stops by itself.
+"""Soak: mixed load on keys, queues, streams and time series, with kills, stops, compactions and clock steps, against a model.
 
     python3 loadtest/soak.py [--seconds 600] [--kills N] [--seed N] [--python PATH]
 
-Each worker is the only client of its keys, queue or stream, so it knows the state that the server must hold. A request that was under way
-when the server died must be done as a whole or not at all. Any difference ends the run with exit status 1 and the seed. With --kills the
-run ends after so many kills of the server.
+Each worker is the only client of its keys, queue, stream or measurement, so it knows the state that the server must hold. A request that
+was under way when the server died must be done as a whole or not at all. Any difference ends the run with exit status 1 and the seed. With
+--kills the run ends after so many kills of the server.
 """
 
 import argparse
+import json
 import mmap
 import random
 import shutil
@@ -24,6 +25,8 @@ from typing import Any
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
+from flo.client import Client  # noqa: E402
+from flo.errors import FloError  # noqa: E402
 from tests.support.processes import FloProcess, ReplyError, RespClient  # noqa: E402
 
 KEYS = 300  # of each worker
@@ -31,16 +34,19 @@ FAR_DEADLINE = 7_258_118_400  # the year 2200, in Unix seconds: no step of the c
 RECORDS_KEPT = 300  # of each stream
 LEASE_MS = 5_000
 HISTORY_PORTION = 500  # less than one reply of XREADGROUP holds, so that several portions are needed
+SERIES_HOSTS, SERIES_READ = 8, 1000  # series of each worker; ms of a query, in which there is one point a ms
 STEP_SECONDS = 3_600  # the largest step of the clock, forward or back
 LIFE_SECONDS = 0.6  # the mean life of a server
 Word = bytes | str | int
 
-# A server whose clock can be set, which leaves even few values on disk at a start, and which compacts the log or its tail on request.
+# A server whose clock can be set, which leaves even few values on disk at a start, which makes chunks of few points, and which compacts the
+# log or its tail on request.
 SERVER = """
 import mmap, random, struct, sys, time
 from flo import server
-from flo.engine import loading
+from flo.engine import loading, timeseries
 loading.LAZY_VALUES_MIN = 1
+timeseries.CHUNK_POINTS, timeseries.SMALL_POINTS, timeseries.SMALL_CHUNKS, timeseries.OPEN_MIN = 64, 16, 4, 300
 with open({clock!r}, "r+b") as file:
     offset = mmap.mmap(file.fileno(), 8)
 plain = server.Server
@@ -368,6 +374,95 @@ class StreamWorker(Worker):
         need(not missing, f"{len(missing)} records of {self.stream!r} were never delivered: {sorted(missing)[:3]}")
 
 
+class SeriesWorker(Worker):
+    """Points written in order, late, and again; read, counted; series deleted."""
+
+    def __init__(self, soak: "Soak", number: int) -> None:
+        super().__init__(soak, number)
+        self.measurement = f"m{number}"
+        self.series: dict[str, dict[int, float]] = {}  # by the tag `host`: time in ms -> value
+        self.under_way: dict[str, dict[int, float]] = {}  # what a write adds
+        self.deleting = ""  # the host
+        self.written = 0
+
+    def step(self) -> None:
+        kind = self.random.randrange(10)
+        if kind < 6:
+            hosts = self.random.sample([f"h{number}" for number in range(SERIES_HOSTS)], self.random.choice((1, 1, 4)))
+            self.write({host: self.points(self.random.choice((1, 1, 5, 40))) for host in hosts})
+        elif kind < 9:
+            self.look(self.random.randrange(self.written + 1))
+        elif self.random.random() < 0.2 and self.series:
+            self.delete(self.random.choice(sorted(self.series)))
+
+    def points(self, count: int) -> dict[int, float]:
+        """The next points; a quarter of them are late, or replace others."""
+        start = self.random.randrange(self.written + 1) if self.random.random() < 0.25 else self.written
+        self.written = max(self.written, start + count)
+        return {time: self.steps + time / 8 for time in range(start, start + count)}
+
+    def write(self, points: dict[str, dict[int, float]]) -> None:
+        self.under_way = points
+        rows = [
+            f"{self.measurement},host={host} v={value} {time * 1_000_000}"
+            for host, found in points.items()
+            for time, value in found.items()
+        ]
+        need(self.call("TS.WRITE", "\n".join(rows)) == len(rows), "TS.WRITE answered a wrong count")
+        self.take()
+
+    def take(self) -> None:
+        for host, points in self.under_way.items():
+            self.series.setdefault(host, {}).update(points)
+        self.under_way = {}
+
+    def delete(self, host: str) -> None:
+        """By the binary protocol: RESP has no such command."""
+        self.deleting = host
+        try:
+            with Client(f"flo://127.0.0.1:{self.soak.port}") as client:
+                count = client.timeseries.delete(self.measurement, tags=f"host={host}")
+        except (OSError, FloError) as e:
+            raise Gone from e
+        need(count == 1, f"the deletion of {host} answered {count}")
+        del self.series[host]
+        self.deleting = ""
+
+    def read(self, start: int, stage: str = "") -> dict[str, dict[int, float]]:
+        text = self.call("TS.QUERY", f"{self.measurement}[{start}..{start + SERIES_READ - 1}]{stage}")
+        return {each["tags"]["host"]: dict(each["points"]) for each in json.loads(text)["series"]}
+
+    def within(self, start: int) -> dict[str, dict[int, float]]:
+        cut = {host: {t: v for t, v in points.items() if start <= t < start + SERIES_READ} for host, points in self.series.items()}
+        return {host: points for host, points in cut.items() if points}
+
+    def look(self, start: int) -> None:
+        expected = self.within(start)
+        need(self.read(start) == expected, f"the points of {self.measurement} from {start} on are not those that were written")
+        counts = {host: {start: float(len(points))} for host, points in expected.items()}
+        need(self.read(start, " | count()") == counts, f"the counts of {self.measurement} from {start} on are wrong")
+
+    def resolve(self) -> None:
+        times = {at for points in self.under_way.values() for at in points}
+        if times and all(self.holds(host, points) for host, points in self.under_way.items()):
+            self.take()
+        if self.deleting and not any(self.deleting in self.read(start) for start in range(0, self.written + 1, SERIES_READ)):
+            self.series.pop(self.deleting, None)
+        self.under_way, self.deleting = {}, ""
+        for start in sorted({at - at % SERIES_READ for at in times}):
+            self.look(start)
+
+    def holds(self, host: str, points: dict[int, float]) -> bool:
+        start = min(points)
+        found = self.read(start).get(host, {})
+        return all(found.get(time) == value for time, value in points.items())
+
+    def finish(self) -> None:
+        self.resolve()
+        for start in range(0, self.written + 1, SERIES_READ):
+            self.look(start)
+
+
 class Soak:
     """The server, its lives, and the workers."""
 
@@ -387,7 +482,9 @@ class Soak:
         self.port = 0
         self.ends = {"killed": 0, "stopped": 0, "compactions": 0, "steps": 0}
         self.server = FloProcess(self.directory / "data", program=("-c", SERVER.format(clock=str(clock))), python=python, start=False)
-        self.workers: list[Worker] = [kind(self, number) for kind in (KeyWorker, QueueWorker, StreamWorker) for number in range(2)]
+        self.workers: list[Worker] = [
+            kind(self, number) for kind in (KeyWorker, QueueWorker, StreamWorker, SeriesWorker) for number in range(2)
+        ]
 
     def fail(self, worker: Worker, e: BaseException) -> None:
         """Note a failure and end the run."""

@@ -486,7 +486,7 @@ class Session(ABC):
         except StopIteration as end:
             reply = end.value
         except Refusal as e:
-            reply = e
+            reply = e.with_traceback(None)  # which has this frame, which has the reply: a cycle, and nothing collects those
         except Exception as e:
             self._end_job()
             self.peer.out.append(self.failed(e, request, appended))

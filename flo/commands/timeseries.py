@@ -10,6 +10,7 @@ from flo.proto.lineprotocol import Names, Points, decode
 
 NAMES = Names()  # the names that clients send, remembered over all connections
 POINTS_SLICE = 5000  # points made into JSON in one go: 4 ms
+SERIES_SLICE = 500  # series of few points: 4 ms
 PRECISIONS = ("ns", "us", "ms", "s")  # of the option
 
 
@@ -17,8 +18,10 @@ def write_job(namespace: Namespace, lines: bytes, unit: str) -> Generator[None, 
     """Add the points of a text in line protocol, all or none; returns how many. Raises `BadRequest`. A job."""
     part = namespace.timeseries
     points: Points = yield from decode(lines, NAMES, part.engine.now, unit)
+    part.check_count(len(points.keys))
+    yield from part.declare_job(points.keys)
     part.check_namespace()
-    return part.write(points.columns)
+    return part.write(points.keys, points.times, points.values)
 
 
 def json_job(answer: dict[str, Any]) -> Generator[None, None, bytes]:
@@ -34,7 +37,7 @@ def json_job(answer: dict[str, Any]) -> Generator[None, None, bytes]:
             if len(points) > POINTS_SLICE:
                 yield
         pieces.append("]}")
-        if number % POINTS_SLICE == POINTS_SLICE - 1:
+        if number % SERIES_SLICE == SERIES_SLICE - 1:
             yield
     rest = json.dumps({name: value for name, value in answer.items() if name != "series"}, separators=(",", ":"))
     pieces.append(f"],{rest[1:]}")

@@ -9,6 +9,7 @@ them, before the points' own record, so that a start does not forget them: it ta
 
 from array import array
 from collections.abc import Generator, Iterable, Iterator, Sequence
+from itertools import repeat
 from typing import Any, Protocol, cast
 
 from flo.engine.part import Database
@@ -29,7 +30,7 @@ SERIES_SLICE = 100  # series without anything to compute that are looked at in a
 BEGINNING = -(1 << 62)  # before all points: where a new rule begins, so that it sums up what is there
 NO_LIMIT = 1 << 62  # of points looked at: it is no client's request
 
-Points = dict[bytes, tuple["array[int]", "array[float]"]]
+Points = tuple[list[bytes], "array[int]", "array[float]"]  # keys of series, times, values
 
 
 class Owner(Protocol):
@@ -42,7 +43,7 @@ class Owner(Protocol):
         """The points of a series from `start` to `end`."""
         ...
 
-    def write(self, points: Points) -> int:
+    def write(self, keys: Sequence[bytes], times: "array[int]", values: "array[float]") -> int:
         """Add points. Raises `BadRequest`, `Overloaded`."""
         ...
 
@@ -131,20 +132,21 @@ class Downsampling:
             found = self._states[name, rule.key] = _State(saved, self._part.engine.now)
         return found
 
-    def note(self, points: Iterable[tuple[Series, "array[int]"]]) -> None:
-        """These points are about to be written: remember the windows that were written without them."""
-        ruled = self._part.store.ruled
-        for series, times in points:
+    def note(self, points: Iterable[tuple[Series, int]]) -> None:
+        """These points, each its series and its time, are about to be written: remember the windows that were written without them."""
+        ruled, found = self._part.store.ruled, dict[tuple[str, Rule], dict[Series, set[int]]]()
+        for series, time in points:
             name = series.measurement.name
             for rule in ruled.get(name, ()):
-                state = self._state(name, rule)
-                if min(times) < state.until:
-                    windows = {time - time % rule.width for time in times if time < state.until}
-                    state.note(series.id, windows, self._part.engine.now)
-                    self._due = None
-                    saved = series.measurement.progress.get(rule.key)
-                    if saved is not None and state.earliest < saved.late:
-                        self._part.advance(name, rule.key, Progress(saved.done, state.earliest))
+                if time < self._state(name, rule).until:
+                    found.setdefault((name, rule), {}).setdefault(series, set()).add(time - time % rule.width)
+        for (name, rule), late in found.items():
+            state, self._due = self._state(name, rule), None
+            for series, windows in late.items():
+                state.note(series.id, windows, self._part.engine.now)
+            saved = self._part.store.measurements[name].progress.get(rule.key)
+            if saved is not None and state.earliest < saved.late:
+                self._part.advance(name, rule.key, Progress(saved.done, state.earliest))
 
     # -- runs --------------------------------------------------------------------------------------
 
@@ -180,8 +182,8 @@ class Downsampling:
         wrote = 0
         try:
             for points in self._windows(measurement, rule, since, until, late):
-                if points:
-                    wrote += self._part.write(points)
+                if points is not None:
+                    wrote += self._part.write(*points)
                 yield
         except BaseException:  # a refusal, or no room: the next run computes them all again
             state.until, state.earliest = state.done, min(before, state.earliest)
@@ -201,8 +203,7 @@ class Downsampling:
         window = Window(rule.width)
         step = Aggregate(cast(Function, rule.function), 0.0, window)
         meter = Meter(NO_LIMIT)
-        points: Points = {}
-        count = 0
+        points: Points = ([], array("q"), array("d"))
         for number, series in enumerate(tuple(measurement.series.values())):
             if number % SERIES_SLICE == SERIES_SLICE - 1:
                 yield None
@@ -216,13 +217,12 @@ class Downsampling:
                 for columns in aggregate([read(part, series, max(start, oldest), end - 1, meter)], step, start, meter):
                     if isinstance(columns, Columns):
                         for times, values in _pieces(floats(columns)):
-                            mine = points.setdefault(key, (array("q"), array("d")))
-                            mine[0].extend(times)
-                            mine[1].extend(values)
-                            count += len(times)
-                            if count >= WRITE_POINTS:
+                            points[0].extend(repeat(key, len(times)))
+                            points[1].extend(times)
+                            points[2].extend(values)
+                            if len(points[0]) >= WRITE_POINTS:
                                 yield points
-                                points, count = {}, 0
+                                points = ([], array("q"), array("d"))
                     if meter.due():
                         yield None
         yield points

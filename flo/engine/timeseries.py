@@ -1,26 +1,28 @@
 """The time series of one namespace (SPEC section 3, "Time series").
 
 A write is one record with all its points. Points stay open, in memory, until their series has enough for a chunk, or until too many are
-open; then a chunk's record takes their place (flo.store.timeseries). A watermark drops the records of points that no start needs any more:
-those below the first that a series with open points still needs. So points cost memory only while they are open, and compaction remembers
-nothing of those that are sealed.
+open, or a start would have to read too many; then a chunk's record takes their place (flo.store.timeseries). A watermark drops the records
+of points that no start needs any more: those below the first that a series with open points still needs. So points cost memory only while
+they are open, and compaction remembers nothing of those that are sealed.
 
-    points    container without a name, u64 own index; u32 series, for each its u64 number, for each its u32 points; i64 times, f64 values
+    points    container without a name, u64 own index; for each point its series' u64 number, then i64 times, then f64 values
     chunk     measurement's container, u64 series, u32 number; as flo.store.chunk
     series    measurement's container, "s", u64 own index; its key (flo.series)
     settings  measurement's container, "m"; u64 most age in ms, rules
     progress  measurement's container, "d", key of a rule of downsampling; i64 done, i64 late (flo.store.downsampling.Progress)
 
 A chunk whose record is gone must not leave its points behind: the records that brought them may still be there. So a chunk is deleted only
-when the watermark has passed its own record; a series is deleted at once, since its number means nothing after.
+when the watermark has passed its own record, and its deletion leans on it: while a compaction keeps the deletion, since it does not see
+what is older, the chunk stays too. A series is deleted at once, since its number means nothing after.
 """
 
 import struct
 from array import array
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Sequence
 from functools import partial
 from itertools import takewhile
+from time import monotonic
 from typing import Any, ClassVar
 
 from flo.engine.downsampling import Downsampling
@@ -43,7 +45,6 @@ from flo.ual.record import (
     TS_SERIES_GONE,
     TS_SETTINGS,
     TS_SETTINGS_GONE,
-    U32,
     U64,
     WATERMARK,
     Record,
@@ -54,18 +55,24 @@ from flo.ual.record import (
 CHUNK_POINTS = 4096  # of a full chunk: 10 KB of a gauge; packing it takes 1 ms, reading it 0.3
 SMALL_POINTS = 1024  # a chunk with fewer is merged with those behind it, …
 SMALL_CHUNKS = 8  # … once so many follow each other: each point is then written two or three times
-OPEN_MIN, OPEN_EACH = 1_000_000, 40  # points that may be open: 18 MB, or so many for each series. A start reads them one by one
+OPEN_MIN, OPEN_EACH = 1_000_000, 40  # points that may be open: 18 MB, or so many for each series
+READ_SHARE = 2  # times the bound: points that a start reads one by one, from the first that is open on. As many as series of one pace have
+PASS_POINTS = 100_000  # that the watermark passes at once: 2.4 MB on disk
 SERIES_MAX = 1_000_000  # of a namespace: a GB. More are mostly a mistake: a tag with a value of its own for each request
 NAME_BYTES_MAX = 32_000  # of a measurement
 WRITE_POINTS_MAX = 50_000  # in one request, which takes all or nothing: 20 ms
 SIDE_BYTES = HEADER_BYTES + 60  # a record about a series, without its names
-POINT_BYTES = 16
+POINT_BYTES = 24  # in the record of a write
 DELETE_SLICE = 200  # series deleted in one slice: 20 us each
+DECLARE_SLICE = 500  # series made in one slice: 12 us each
 AGES_MS = 10_000  # between two looks at the ages of all points
 RULE_AGES = 3  # times the width of a rule's window that points must be kept: a window is over, as long past, and may have late points
-AGE_SLICE = 200  # series looked at in one slice: 2 us each, and 20 for each chunk that is deleted
+AGE_SECONDS = 0.002  # of one slice of a look: a series takes 2 us, a chunk that is deleted 20, one that is sealed a ms
+AGE_CHUNKS = 100  # deleted of one series before the next look at the time
 TAGS_SHOWN = 100  # of a measurement: those with the most values
 SEALS_BEHIND = 2  # times the bound: past it, a write seals before it adds
+SEAL_SECONDS = 0.004  # of sealing in one slice
+IDLE_MS = 600_000  # without a write: all open points are sealed. They take 24 bytes each on disk, in chunks 2 to 4
 
 _POINTS_ENTITY = container(b"")
 SERIES_MARK, SETTINGS_MARK, PROGRESS_MARK = b"s", b"m", b"d"
@@ -104,10 +111,12 @@ class TimeSeries(Part):
         self.store = TimeSeriesStore()
         self._full: dict[int, Series] = {}  # with enough open points for a chunk
         self._low = 0  # the watermark that was written last
+        self._low_points = 0  # how many points it has passed
         self._to_age: list[Series] = []  # whose ages are still to be looked at
         self._age_after = 0  # by the steady clock: when the next look at all ages begins
         self._downsampling = Downsampling(self)
         self._low_wanted = 0  # chunks up to this record are to be deleted: the watermark must pass it first
+        self._idle_after = 0  # by the steady clock: when all open points are sealed, unless more come
 
     # -- records -----------------------------------------------------------------------------------
 
@@ -137,53 +146,75 @@ class TimeSeries(Part):
             self.store.configure(head[2:].decode(*TEXT), 0, "")
 
     def apply_watermark(self, scope: bytes, below: int) -> None:
-        """See `Part`. Points below it are open no longer: nothing is left to do."""
+        """See `Part`. Points below it are open no longer."""
+        self._low = max(self._low, below)
 
-    def _write(self, kind: int, entity: bytes, state: bytes, gone: bool = False) -> int:
-        return self.engine.write(Record(kind, self.namespace, self.engine.now, entity, state, gone=gone))
+    def _write(self, kind: int, entity: bytes, state: bytes, leans: tuple[int, ...] = (), gone: bool = False) -> int:
+        return self.engine.write(Record(kind, self.namespace, self.engine.now, entity, state, leans=leans, gone=gone))
 
     # -- writing -----------------------------------------------------------------------------------
 
-    def write(self, points: Mapping[bytes, tuple["array[int]", "array[float]"]]) -> int:
-        """Add points: by the key of a series its times (ms) and values. Returns how many. Raises `BadRequest`, with nothing written, if
-        these are too many points, or would be too many series."""
-        store, log = self.store, self.engine.log
-        count = sum(len(times) for times, _ in points.values())
+    def write(self, keys: Sequence[bytes], times: "array[int]", values: "array[float]") -> int:
+        """Add points, each with the key of its series, its time (ms) and its value; of two at one time the later stays. Returns how many.
+        Raises `BadRequest`, with nothing written, if these are too many points, or would be too many series."""
+        store, log, count = self.store, self.engine.log, len(keys)
+        self.check_count(count)
+        known = store.by_key
+        new = self._new_among(keys)
+        self._admit_series(new)
+        self.admit_adds(POINT_BYTES * count + HEADER_BYTES)
+        while store.open_points > SEALS_BEHIND * self._open_most and store.open:
+            self._seal(next(iter(store.open.values())))
+        self._declare(new)
+        if not count:
+            return 0
+        found = [known[key] for key in keys]
+        if store.ruled:
+            self._downsampling.note(zip(found, times, strict=True))
+        ids = array("Q", [series.id for series in found])
+        self._write(TS_POINTS, _POINTS_ENTITY + U64.pack(log.next_index), b"".join((ids, times, values)))
+        for series in set(found):
+            if len(series.times) >= CHUNK_POINTS:
+                self._full[series.id] = series
+        self._idle_after = self.engine.steady() + IDLE_MS
+        self.engine.busy.add(self.namespace)
+        return count
+
+    @staticmethod
+    def check_count(count: int) -> None:
+        """Check that one write may have so many points. Raises `BadRequest`."""
         if count > WRITE_POINTS_MAX:
             raise BadRequest(f"the request has {count:,} points; at most {WRITE_POINTS_MAX:,} are allowed in one: send them in several")
-        new = [key for key in points if key not in store.by_key]
-        names = [(key, self._measurement_of(key)) for key in new]
-        if len(store.by_id) + len(new) > SERIES_MAX:
+
+    def declare_job(self, keys: Sequence[bytes]) -> Generator[None, None, None]:
+        """Make the series of these keys that are new, so that `write` need not, all in one turn. Raises `BadRequest` if they would be too
+        many, with none made. A job."""
+        new = self._new_among(keys)
+        self._admit_series(new)
+        for at in range(0, len(new), DECLARE_SLICE):
+            self.check_namespace()
+            self._declare([key for key in new[at : at + DECLARE_SLICE] if key not in self.store.by_key])
+            yield
+
+    def _new_among(self, keys: Sequence[bytes]) -> list[bytes]:
+        known = self.store.by_key
+        return list(dict.fromkeys([key for key in keys if key not in known]))
+
+    def _admit_series(self, new: Sequence[bytes]) -> None:
+        if len(self.store.by_id) + len(new) > SERIES_MAX:
             raise BadRequest(
                 f"{len(new):,} new series would be more than {SERIES_MAX:,}; look with ts_list which tag has so many values, and delete "
                 "what nobody needs"
             )
-        self.admit_adds((POINT_BYTES + U64.size + U32.size) * count + HEADER_BYTES + sum(2 * len(key) + SIDE_BYTES for key in new))
-        while store.open_points > SEALS_BEHIND * self._open_most and store.open:
-            self._seal(next(iter(store.open.values())))
-        for key, measurement in names:
-            self._write(TS_SERIES, container(measurement.encode(*TEXT)) + SERIES_MARK + U64.pack(log.next_index), key)
-        if not count:
-            return 0
-        found = [store.by_key[key] for key in points]
-        if store.ruled:
-            self._downsampling.note((series, times) for series, (times, _) in zip(found, points.values(), strict=True))
-        all_times, all_values = array("q"), array("d")
-        for times, values in points.values():
-            all_times += times
-            all_values += values
-        ids = array("Q", [series.id for series in found])
-        counts = array("I", [len(times) for times, _ in points.values()])
-        self._write(TS_POINTS, _POINTS_ENTITY + U64.pack(log.next_index), _pack_points(ids, counts, all_times, all_values))
-        self._full.update((series.id, series) for series in found if len(series.times) >= CHUNK_POINTS)
-        self.engine.busy.add(self.namespace)
-        return count
 
-    def _measurement_of(self, key: bytes) -> str:
-        """The measurement of a new series. Raises `BadRequest` if its name is too long."""
-        measurement = parse_key(key).measurement
-        self._admit_name(measurement)
-        return measurement
+    def _declare(self, new: Sequence[bytes]) -> None:
+        """Make series. Raises `BadRequest` if a measurement's name is too long."""
+        names = [(key, parse_key(key).measurement) for key in new]
+        for _, measurement in names:
+            self._admit_name(measurement)
+        self.admit_adds(sum([2 * len(key) + SIDE_BYTES for key in new]))
+        for key, measurement in names:
+            self._write(TS_SERIES, container(measurement.encode(*TEXT)) + SERIES_MARK + U64.pack(self.engine.log.next_index), key)
 
     @staticmethod
     def _admit_name(measurement: str) -> None:
@@ -256,40 +287,62 @@ class TimeSeries(Part):
             self.admit_frees(SIDE_BYTES)
             scope = bytes((FAMILY_TS_POINTS,)) + _POINTS_ENTITY
             self._write(WATERMARK, scope, U64.pack(low))
-            self._low = low
+        self._low_points = self.store.passed_points
 
     # -- time and background -----------------------------------------------------------------------
 
     @property
     def quiet(self) -> bool:
         """See `Part`."""
-        return not self._must_seal and not self.store.aging and not self.store.ruled
+        return not self.store.open and not self.store.aging and not self.store.ruled and not self._must_lower
+
+    @property
+    def _must_write(self) -> bool:
+        """Whether a series must be sealed, or the watermark must move."""
+        return bool(self._full) or self._must_seal or self._must_lower
 
     @property
     def _must_seal(self) -> bool:
-        return bool(self._full) or self.store.open_points > self._open_most
+        store, most = self.store, self._open_most
+        is_full = self.engine.memory_full and bool(store.open)  # a chunk takes less memory than its points
+        return is_full or store.open_points > most or store.written_points - store.passed_points > READ_SHARE * most
+
+    @property
+    def _must_lower(self) -> bool:
+        return self.store.passed_points - self._low_points >= PASS_POINTS
 
     def next_due(self) -> int | None:
         """See `Part`."""
-        if self._must_seal or self._to_age:
+        if self._must_write or self._to_age:
             return 0
         due = self._downsampling.next_due()
-        if self.store.aging:
-            age = self.engine.now + max(self._age_after - self.engine.steady(), 0)
-            due = age if due is None else min(age, due)
+        if self.store.aging or self.store.open:
+            after = min(([self._age_after] if self.store.aging else []) + ([self._idle_after] if self.store.open else []))
+            wait = self.engine.now + max(after - self.engine.steady(), 0)
+            due = wait if due is None else min(wait, due)
         return due
 
     def sweep_slice(self) -> bool:
-        """See `Part`: seal one series, about a ms; or sum up some windows, and look at the ages of some series."""
-        if self._full:
-            self._seal(next(iter(self._full.values())))
-        elif self.store.open_points > self._open_most or self.store.needed_from(self._low_wanted + 1) <= self._low_wanted:
-            self._seal(next(iter(self.store.open.values())))
+        """See `Part`: seal some series, move the watermark; or sum up some windows, and look at the ages of some series."""
+        until, sealed = monotonic() + SEAL_SECONDS, False
+        while monotonic() < until and (series := self._next_to_seal()) is not None:
+            self._seal(series)
+            sealed = True
+        if self._must_lower:
             self._lower()
-        else:
+        elif not sealed:
             summed = self._downsampling.slice()
             return self._age_slice() or summed
         return True
+
+    def _next_to_seal(self) -> Series | None:
+        """The series that is to be sealed next."""
+        if self._full:
+            return next(iter(self._full.values()))
+        oldest = next(iter(self.store.open.values()), None)
+        if oldest is None or not (self._must_seal or oldest.since <= self._low_wanted or not self.engine.is_early(self._idle_after)):
+            return None
+        return oldest
 
     def _age_slice(self) -> bool:
         """Delete what is too old of some series; begins again every AGES_MS. Returns whether there is more. Raises `Overloaded`."""
@@ -297,28 +350,38 @@ class TimeSeries(Part):
         if not self._to_age:
             if engine.is_early(self._age_after) or not store.aging:
                 return False
-            self._lower()
+            if self._low <= self._low_wanted:
+                self._lower()
             self._to_age = [series for name in store.aging for series in store.measurements[name].series.values()]
             self._age_after = engine.steady() + AGES_MS
-        for series in self._to_age[-AGE_SLICE:]:
-            if store.by_id.get(series.id) is series and series.measurement.max_age:
-                self._age(series, engine.now - series.measurement.max_age)
-        del self._to_age[-AGE_SLICE:]
+        until = monotonic() + AGE_SECONDS
+        while self._to_age and monotonic() < until:
+            series = self._to_age[-1]
+            max_age = series.measurement.max_age
+            if store.by_id.get(series.id) is not series or not max_age or not self._age(series, engine.now - max_age):
+                self._to_age.pop()
         return bool(self._to_age)
 
-    def _age(self, series: Series, oldest: int) -> None:
-        """Delete the chunks of a series whose points are all older, and the series itself if that was all."""
+    def _age(self, series: Series, oldest: int) -> bool:
+        """Delete some of the chunks of a series whose points are all older, and the series itself if that was all. Returns whether there
+        are more."""
         if series.since and max(series.times) < oldest:
             self._seal(series)
         head = container(series.measurement.name.encode(*TEXT))
-        for chunk in [chunk for chunk in series.chunks if chunk.summary.end < oldest]:
+        doomed: list[Chunk] = []
+        for chunk in series.chunks:
+            if chunk.summary.end >= oldest:
+                continue
             if chunk.index >= self._low:
-                self._low_wanted = max(self._low_wanted, chunk.index)
-                continue  # the next look deletes it
-            self.admit_frees(SIDE_BYTES + len(head))
-            self._write(TS_CHUNK_GONE, head + _CHUNK_ID.pack(series.id, chunk.number), b"", gone=True)
+                self._low_wanted = max(self._low_wanted, chunk.index)  # the next look deletes it
+            else:
+                doomed.append(chunk)
+        self.admit_frees((SIDE_BYTES + U64.size + len(head)) * min(len(doomed), AGE_CHUNKS))
+        for chunk in doomed[:AGE_CHUNKS]:
+            self._write(TS_CHUNK_GONE, head + _CHUNK_ID.pack(series.id, chunk.number), b"", (chunk.index,), gone=True)
         if not series.chunks and not series.since:
             self._delete(series)
+        return len(doomed) > AGE_CHUNKS
 
     # -- settings ----------------------------------------------------------------------------------
 
@@ -339,7 +402,8 @@ class TimeSeries(Part):
             target = self.store.measurements.get(f"{name}:{rule.key}")
             if target is None or target.max_age != rule.max_age:
                 self._configure(f"{name}:{rule.key}", rule.max_age, target.rules if target is not None else "")
-        for key in self.store.measurement(name).progress.keys() - {rule.key for rule in parsed}:
+        measurement = self.store.measurements.get(name)
+        for key in measurement.progress.keys() - {rule.key for rule in parsed} if measurement is not None else ():
             self.advance(name, key, None)
         self._downsampling.forget(name)
         self._age_after = 0
@@ -421,14 +485,17 @@ class TimeSeries(Part):
             return 0
         count = 0
         doomed = list(self.store.select(measurement, equal))
-        for at in range(0, len(doomed), DELETE_SLICE):
-            if at:
-                yield
-                self.check_namespace()
-            for series in doomed[at : at + DELETE_SLICE]:
+        while doomed:
+            for _ in range(min(DELETE_SLICE, len(doomed))):
+                series = doomed.pop()  # so that it is freed in this slice
                 if self.store.by_id.get(series.id) is series:
                     self._delete(series)
                     count += 1
+            if doomed:
+                yield
+                self.check_namespace()
+        if count:
+            self._lower()  # so that a compaction frees what the records of their points take, as far as no other series needs them
         if not equal and measurement.configured:
             self.admit_frees((SIDE_BYTES + len(name)) * (1 + len(measurement.progress)))
             for key in tuple(measurement.progress):
@@ -474,34 +541,28 @@ class TimeSeries(Part):
     def drop(self, below: int) -> list[Any]:
         """See `Part`."""
         store, self.store = self.store, TimeSeriesStore()
-        self._full = {}
+        self._full, self._low, self._low_points, self._to_age = {}, 0, 0, []
         self._downsampling.forget()
-        return [store.by_id, store.by_key, store.open, store.measurements]
+        found = store.measurements.values()
+        knowing = [*(each.series for each in found), *(each.by_tag for each in found)]  # series know their measurement: cycles
+        return [*knowing, store.by_id, store.by_key, store.open, store.measurements]
 
     def finish_load(self) -> None:
         """See `Part`."""
         self._full = {series.id: series for series in self.store.open.values() if len(series.times) >= CHUNK_POINTS}
+        self._idle_after = self.engine.steady() + IDLE_MS
 
 
 # -- bytes -----------------------------------------------------------------------------------------
 
 
-def _pack_points(ids: "array[int]", counts: "array[int]", times: "array[int]", values: "array[float]") -> bytes:
-    return b"".join((U32.pack(len(ids)), ids.tobytes(), counts.tobytes(), times.tobytes(), values.tobytes()))
-
-
-def _unpack_points(state: bytes) -> tuple["array[int]", "array[int]", "array[int]", "array[float]"]:
-    view, series = memoryview(state), U32.unpack_from(state)[0]
-    at = U32.size + U64.size * series
-    counts = array("I", view[at : at + U32.size * series].tobytes())
-    at += U32.size * series
-    middle = at + (len(state) - at) // 2
-    return (
-        array("Q", view[U32.size : U32.size + U64.size * series].tobytes()),
-        counts,
-        array("q", view[at:middle].tobytes()),
-        array("d", view[middle:].tobytes()),
-    )
+def _unpack_points(state: bytes) -> tuple["array[int]", "array[int]", "array[float]"]:
+    view, size = memoryview(state), len(state) // 3
+    ids, times, values = array("Q"), array("q"), array("d")
+    ids.frombytes(view[:size])
+    times.frombytes(view[size : 2 * size])
+    values.frombytes(view[2 * size :])
+    return ids, times, values
 
 
 # -- points ----------------------------------------------------------------------------------------

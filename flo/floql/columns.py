@@ -25,6 +25,7 @@ READ_NS = 60  # estimates for a point: reading a block
 POINT_NS = 100  # a stage that handles points by calls of C
 MERGE_NS = 300  # a merge by time
 ROW_NS = 1_000  # a window, a block's summary, or a series
+SERIES_NS = 15_000  # what a series takes besides its points: the streams of its stages
 STEP_NS = 200  # a step of a regular expression
 
 SORT_NS = 4_000  # a series put in order
@@ -187,6 +188,8 @@ def _merge(parts: Sequence[Stream], meter: Meter) -> Iterator[Columns | None]:
     while reach[0][0] < inf:
         number = reach[0][1]
         heappop(reach)
+        meter.spend(SERIES_NS // 2)  # a part of one point is read twice: for that, and for its end
+        yield None
         columns: Columns | None = None
         for columns in streams[number]:
             if columns is None:

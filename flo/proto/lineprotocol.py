@@ -19,7 +19,7 @@ Agents send the same series again and again, so there are two ways to read a pie
 import re
 from array import array
 from collections.abc import Generator, Iterable, Sequence
-from itertools import chain, compress, repeat
+from itertools import chain, compress, islice, repeat
 from math import isfinite
 from operator import sub
 
@@ -37,7 +37,7 @@ LINE_BYTES_MAX = 256 << 10  # a line is read in one slice; a string in InfluxDB 
 FIELDS_MAX = 2000  # of a line, which is read in one slice; each is a series, and a new one takes 5 us
 INTEGER_MAX = 1 << 53  # past it, doubles do not have every integer
 ERRORS_MAX = 20  # messages for bad lines that are kept: a whole body of them would say nothing more
-NAMES_BYTES_MAX = 64 << 20  # of the names that are remembered: those of 100,000 series
+NAMES_BYTES_MAX = 256 << 20  # of the names that are remembered: those of 250,000 series, which take more memory themselves
 HEAD_BYTES, FIELD_BYTES = 480, 180  # of a remembered head and a field, besides the text
 
 # Nanoseconds of the units of timestamps, as InfluxDB's precisions are named; its default is ns
@@ -67,23 +67,14 @@ _PLAIN_END = re.compile(rb" +([0-9]{1,19}+) *\r?\n")
 # In the columns, these stand for an escaped space, comma and `=`, so that a `split` finds the separators only. No name can have them.
 _SPACE, _COMMA, _EQUALS = b"\x00", b"\x01", b"\x02"
 
-Column = tuple["array[int]", "array[float]"]  # timestamps in ms, numbers
-
-
-class Columns(dict[bytes, Column]):
-    """The points of a body by the key of their series, in the order of the lines."""
-
-    def __missing__(self, key: bytes) -> Column:
-        column = self[key] = (array("q"), array("d"))
-        return column
-
 
 class Points:
-    """What a body has. In `strict` mode there is nothing but points."""
+    """What a body has, as columns in the order of its lines. In `strict` mode there is nothing but points."""
 
     def __init__(self) -> None:
-        self.columns = Columns()
-        self.count = 0  # points
+        self.keys: list[bytes] = []  # of the series
+        self.times = array("q")  # ms
+        self.values = array("d")
         self.dropped = 0  # fields left out: strings, and integers past 2^53
         self.dropped_lines = 0  # good lines that had no other fields
         self.bad_lines = 0
@@ -239,12 +230,10 @@ class _Reader:
             keys, times, values = self._split(piece, lines)
         except (_Unusual, Malformed, ValueError):
             return False
-        columns = self.points.columns
-        for key, time, value in zip(keys, times, values, strict=False):  # `times` can be endless
-            stamps, numbers = columns[key]
-            stamps.append(time)
-            numbers.append(value)
-        self.points.count += len(keys)
+        points = self.points
+        points.keys += keys
+        points.times.extend(islice(times, len(keys)))  # `times` can be endless
+        points.values.extend(values)
         self._line += lines
         self.at = stop
         return True
@@ -385,11 +374,10 @@ class _Reader:
             time, after = self._read_time(at, end)
         points = self.points
         for key, number in numbers:
-            stamps, column = points.columns[key]
-            stamps.append(time)
-            column.append(number)
+            points.keys.append(key)
+            points.times.append(time)
+            points.values.append(number)
         self._work += len(numbers) + dropped
-        points.count += len(numbers)
         points.dropped += dropped
         points.dropped_lines += not numbers
         return after

@@ -55,7 +55,7 @@ class Chunk:
 class Series:
     """One series."""
 
-    __slots__ = ("chunks", "field", "id", "key", "measurement", "since", "tags", "times", "values")
+    __slots__ = ("chunks", "field", "id", "key", "measurement", "since", "since_points", "tags", "times", "values")
 
     def __init__(self, identity: int, key: bytes, measurement: "Measurement", tags: Tags, field: str) -> None:
         self.id = identity
@@ -66,6 +66,7 @@ class Series:
         self.times = array("q")
         self.values = array("d")
         self.since = 0  # the first record that holds open points; 0 for none
+        self.since_points = 0  # points of all series that were written before it
         self.chunks: list[Chunk] = []  # by their numbers
 
     @property
@@ -111,6 +112,7 @@ class TimeSeriesStore:
         self.open: dict[int, Series] = {}  # the series with open points, by their numbers, in the order of `since`
         self.open_points = 0
         self.sealed_points = 0
+        self.written_points = 0  # ever, as far as the log knows
         self.chunks = 0
         self._name_bytes = 0
 
@@ -129,6 +131,11 @@ class TimeSeriesStore:
     def needed_from(self, next_index: int) -> int:
         """The first record of points that a start needs; `next_index` if it needs none."""
         return next(iter(self.open.values())).since if self.open else next_index
+
+    @property
+    def passed_points(self) -> int:
+        """How many of the written points no start needs any more, since they came before the first that one needs."""
+        return next(iter(self.open.values())).since_points if self.open else self.written_points
 
     # -- looking -----------------------------------------------------------------------------------
 
@@ -178,23 +185,21 @@ class TimeSeriesStore:
             measurement.by_tag.setdefault(tag, {}).setdefault(value, set()).add(made)
         self._name_bytes += NAME_BYTES * len(key)
 
-    def add(self, index: int, ids: Sequence[int], counts: Sequence[int], times: "array[int]", values: "array[float]") -> None:
-        """Record `index` holds points: of the series ids[0] the first counts[0], and so on."""
-        by_id, is_open, at = self.by_id, self.open, 0
-        for identity, count in zip(ids, counts, strict=True):
-            series = by_id.get(identity)
-            if series is not None:
-                if not series.since:
-                    series.since = index
-                    is_open[identity] = series
-                if count == 1:
-                    series.times.append(times[at])
-                    series.values.append(values[at])
-                else:
-                    series.times += times[at : at + count]
-                    series.values += values[at : at + count]
-                self.open_points += count
-            at += count
+    def add(self, index: int, ids: Sequence[int], times: Sequence[int], values: Sequence[float]) -> None:
+        """Record `index` holds points, each with the number of its series."""
+        get, is_open, missing, written = self.by_id.get, self.open, 0, self.written_points
+        for identity, time, value in zip(ids, times, values, strict=True):
+            series = get(identity)
+            if series is None:
+                missing += 1
+                continue
+            if not series.since:
+                series.since, series.since_points = index, written
+                is_open[identity] = series
+            series.times.append(time)
+            series.values.append(value)
+        self.written_points += len(ids)
+        self.open_points += len(ids) - missing
 
     def seal(self, index: int, identity: int, number: int, state: bytes) -> None:
         """Record `index` is a chunk of a series: all its open points, and those of the chunk with this number, if there was one."""

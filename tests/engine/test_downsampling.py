@@ -14,6 +14,7 @@ from flo.engine.operation import run_job
 from flo.errors import BadRequest
 from flo.store.downsampling import Rule, parse_rules
 from tests.engine.test_timeseries import columns, key, read
+from tests.support.points import write_columns
 
 MINUTE, HOUR = 60_000, 3_600_000
 START = 1_700_000_000_000
@@ -64,7 +65,14 @@ def settle(engine: Engine) -> None:
 
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    for name, value in {"CHUNK_POINTS": 16, "SMALL_POINTS": 8, "SMALL_CHUNKS": 3, "OPEN_MIN": 40, "OPEN_EACH": 2}.items():
+    for name, value in {
+        "CHUNK_POINTS": 16,
+        "SMALL_POINTS": 8,
+        "SMALL_CHUNKS": 3,
+        "OPEN_MIN": 40,
+        "OPEN_EACH": 2,
+        "PASS_POINTS": 10,
+    }.items():
         monkeypatch.setattr(engine_timeseries, name, value)
     for name, value in {"WRITE_POINTS": 7, "SERIES_SLICE": 2, "LATE_WINDOWS_MAX": 12}.items():
         monkeypatch.setattr(engine_downsampling, name, value)
@@ -91,7 +99,7 @@ def test_any_life_sums_up_what_is_there(tmp_path: Path, small: None, seed: int) 
             late = chance.choice((0, 0, 0, 1, 20)) * MINUTE
             time = clocks.wall - late - chance.randrange(1000)
             value = chance.randrange(1000) / 8
-            part.write({key(host=host): columns([(time, value)])})
+            write_columns(part, {key(host=host): columns([(time, value)])})
             points[host][time] = value
         turn = chance.random()
         if turn < 0.3:
@@ -120,19 +128,19 @@ def test_a_late_point_writes_its_window_again_and_only_that(tmp_path: Path) -> N
     part = engine.namespaces["default"].timeseries
     part.configure("cpu", 0, "1m:sum:30d")
     base = START - START % MINUTE
-    part.write({key(host=host): columns([(base + second * 1000, 1.0) for second in range(0, 600, 10)]) for host in "ab"})
+    write_columns(part, {key(host=host): columns([(base + second * 1000, 1.0) for second in range(0, 600, 10)]) for host in "ab"})
     clocks.forward(20 * MINUTE)
     settle(engine)
     assert read(part, key("cpu:1m:sum", host="a")) == {base + minute * MINUTE: 6.0 for minute in range(10)}
     before = part.store.by_key[key("cpu:1m:sum", host="b")].points
-    part.write({key(host="a"): columns([(base + 3 * MINUTE + 5, 10.0)])})
+    write_columns(part, {key(host="a"): columns([(base + 3 * MINUTE + 5, 10.0)])})
     engine.close()  # it must not be forgotten
     engine = opened(tmp_path, clocks)
     part = engine.namespaces["default"].timeseries
     clocks.forward(engine_downsampling.LATE_MS)
     settle(engine)
     assert read(part, key("cpu:1m:sum", host="a"))[base + 3 * MINUTE] == 16.0
-    part.write({key(host="a"): columns([(base + 4 * MINUTE + 5, 10.0)])})
+    write_columns(part, {key(host="a"): columns([(base + 4 * MINUTE + 5, 10.0)])})
     written = engine.log.next_index
     settle(engine)
     assert engine.log.next_index == written, "late points are collected for a while"
@@ -152,9 +160,10 @@ def test_idle_rules_write_nothing(tmp_path: Path) -> None:
     engine = opened(tmp_path, clocks)
     part = engine.namespaces["default"].timeseries
     part.configure("cpu", 0, "1m:sum:0")
-    part.write({key(): columns([(START, 1.0)])})
-    clocks.forward(5 * MINUTE)
-    settle(engine)
+    write_columns(part, {key(): columns([(START, 1.0)])})
+    for _ in range(2):
+        clocks.forward(engine_timeseries.IDLE_MS)  # what is open is sealed then: the points first, then their sums
+        settle(engine)
     written = engine.log.next_index
     for _ in range(20):
         clocks.forward(MINUTE)
@@ -168,7 +177,7 @@ def test_deleting_the_measurement_ends_its_rules_and_keeps_the_sums(tmp_path: Pa
     engine = opened(tmp_path, clocks)
     part = engine.namespaces["default"].timeseries
     part.configure("cpu", 0, "1m:sum:0")
-    part.write({key(): columns([(START, 1.0)])})
+    write_columns(part, {key(): columns([(START, 1.0)])})
     clocks.forward(5 * MINUTE)
     settle(engine)
     assert part.names() == ["cpu", "cpu:1m:sum"]
@@ -188,7 +197,7 @@ def test_a_run_that_is_refused_says_why_and_comes_again(tmp_path: Path, monkeypa
     engine = opened(tmp_path, clocks)
     part = engine.namespaces["default"].timeseries
     part.configure("cpu", 0, "1m:sum:0")
-    part.write({key(): columns([(START, 1.0)])})
+    write_columns(part, {key(): columns([(START, 1.0)])})
     monkeypatch.setattr(engine_timeseries, "SERIES_MAX", 1)
     clocks.forward(5 * MINUTE)
     settle(engine)

@@ -1,4 +1,4 @@
-"""The models of keys, queues and streams over a log that acknowledges late, with crashes that lose what was not acknowledged.
+"""The models of keys, queues, streams and time series over a log that acknowledges late, with crashes that lose what was not acknowledged.
 
 The engine is driven turn by turn, as a server drives it, and the reactor holds the replies back: several operations are in one batch, and
 turns go on while the answers to earlier batches are on their way or lost. A crash leaves on disk what was acknowledged, or more, up to any
@@ -25,6 +25,7 @@ from flo.loop import Reactor
 from tests.engine.test_engine_model import EngineModel
 from tests.engine.test_queue_model import QueueModel
 from tests.engine.test_stream_model import StreamModel
+from tests.engine.test_timeseries_model import SeriesModel
 from tests.support.faultfiles import MODES, SimFiles
 from tests.support.late import LateLog
 from tests.support.restarts import STEPS, RestartModel, one_of
@@ -277,16 +278,21 @@ class LateStreams(StreamModel, LateModel):
     MODEL: ClassVar = ["streams"]
 
 
+class LateSeries(SeriesModel, LateModel):
+    MODEL: ClassVar = ["points", "old", "ages"]
+
+
 def bounds(examples: int, steps: int) -> settings:
     return settings(max_examples=examples, stateful_step_count=steps, deadline=None, suppress_health_check=list(HealthCheck))
 
 
-TestLateKeys, TestLateQueues, TestLateStreams = LateKeys.TestCase, LateQueues.TestCase, LateStreams.TestCase
-TestLateKeys.settings = TestLateQueues.settings = TestLateStreams.settings = bounds(60, 40)
+TestLateKeys, TestLateQueues = LateKeys.TestCase, LateQueues.TestCase
+TestLateStreams, TestLateSeries = LateStreams.TestCase, LateSeries.TestCase
+TestLateKeys.settings = TestLateQueues.settings = TestLateStreams.settings = TestLateSeries.settings = bounds(60, 40)
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("model", [LateKeys, LateQueues, LateStreams])
+@pytest.mark.parametrize("model", [LateKeys, LateQueues, LateStreams, LateSeries])
 def test_the_same_for_longer(model: type[RuleBasedStateMachine]) -> None:
     run_state_machine_as_test(model, settings=bounds(1500, 60))
 
@@ -308,7 +314,7 @@ class HoldsWritesOnly(Host):
 
 
 @pytest.mark.parametrize("host", [ShowsWhatIsWritten, HoldsWritesOnly])
-@pytest.mark.parametrize("model", [LateKeys, LateQueues, LateStreams])
+@pytest.mark.parametrize("model", [LateKeys, LateQueues, LateStreams, LateSeries])
 def test_the_models_find_a_host_that_shows_too_early(model: type[LateModel], host: type[Host]) -> None:
     sabotaged: Any = type("Sabotaged", (model,), {"HOST": host})
     found = settings(bounds(200, 40), phases=[Phase.generate], database=None, derandomize=True)

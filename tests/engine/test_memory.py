@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from flo.engine import Engine, EngineSettings
-from tests.support.memory_shapes import LATER_MS, Clock, random_shapes
+from tests.support.memory_shapes import KINDS, LATER_MS, Clock, Kinds, Series, random_shapes
 from tests.support.processes import ROOT
 
 pytestmark = [pytest.mark.computes, pytest.mark.slow]
@@ -77,6 +77,7 @@ def test_accounted_and_resident_memory_agree(kind: str, size: int, tmp_path: Pat
 
 SHAPE_BYTES = 32 << 20
 SEEDS = [21, 47]  # quick ones, of every kind
+SEEDS_OF_SERIES = [1, 7, 8]  # quick ones: open points, chunks, late points
 SEEDS_LONG = sorted({*range(100)} - {*SEEDS})
 
 
@@ -105,12 +106,12 @@ class Measure:
         )
 
 
-def memory_of_shape(seed: int, directory: Path) -> None:
+def memory_of_shape(seed: int, directory: Path, kinds: Kinds = KINDS) -> None:
     """Grow a random shape, remove it, and compare all the while."""
     rng, clock = random.Random(seed), Clock()
     settings = EngineSettings(durability="ephemeral", history_depth=rng.choice([1, 64]), segment_bytes=4 << 20)
     engine = Engine(str(directory), settings, clock=clock)
-    shapes = random_shapes(engine, clock, rng)
+    shapes = random_shapes(engine, clock, rng, kinds)
     measure = Measure(engine, f"seed {seed}, history {settings.history_depth}, {shapes}")
     try:
         size, slices = 0, 0
@@ -140,6 +141,17 @@ def memory_of_shape(seed: int, directory: Path) -> None:
 def test_accounted_and_traced_memory_agree_for_random_shapes(seed: int, tmp_path: Path) -> None:
     """While it grows, and while it is removed."""
     memory_of_shape(seed, tmp_path)
+
+
+@pytest.mark.parametrize("seed", SEEDS_OF_SERIES)
+def test_accounted_and_traced_memory_agree_for_time_series(seed: int, tmp_path: Path) -> None:
+    memory_of_shape(seed, tmp_path, [Series])
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("seed", sorted({*range(40)} - {*SEEDS_OF_SERIES}))
+def test_accounted_and_traced_memory_agree_for_more_time_series(seed: int, tmp_path: Path) -> None:
+    memory_of_shape(seed, tmp_path, [Series])
 
 
 @pytest.mark.long

@@ -53,12 +53,17 @@ OPS: list[Op] = [
     ("touch", "default", b"m5", FAR),  # its value is in the segment before
     ("put", "default", b"m5", b"new"),
     ("incr", "default", b"count", -7),
+    ("points", "default", [b"cpu v", b"mem v"], range(0, 900, 9)),
+    ("seal", "default"),
+    ("points", "default", [b"cpu v"], range(600, 1200, 7)),
     ("put", "brief", b"k", b"v2"),
     ("delete", "brief", b"k"),
     ("drop", "brief"),
     ("compact",),
     ("put", "default", b"a", b"2"),
     ("delete", "default", b"m1"),
+    ("forget", "default", b"mem"),
+    ("seal", "default"),  # with the points that are in the base
     ("compact", "tail"),
     ("flush", ["other"]),
     ("delete", "default", b"m5"),

@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 
 import flo.ual.log as log_module
 from flo.engine import Engine, EngineSettings
+from flo.engine.operation import run_job
 from flo.errors import Damaged, DirectoryInUse, FloError, LogDamaged, LogFailed, Overloaded
 from flo.store.kv import COUNTER, JSON, STRING, Found
 from flo.ual import batch, manifest
@@ -32,6 +33,7 @@ from flo.ual.record import KV_STRING, Record, encode
 from flo.ual.repair import repair
 from flo.ual.segment import HEADER_BYTES, Segment, file_name
 from tests.support.faultfiles import AFTER, BEFORE, MODES, TORN, Plan, SimCrash, SimFiles, crash_points
+from tests.support.points import Points, read, seal_all, write
 
 pytestmark = [pytest.mark.computes, pytest.mark.slow]
 
@@ -41,24 +43,35 @@ START = 1_700_000_000_000
 STEP = 1_000  # ms of the clock for each operation
 
 Op = tuple[Any, ...]  # name of the operation, its arguments
-Snapshot = dict[str, dict[bytes, Found]]
+Snapshot = tuple[int, dict[str, dict[bytes, Found]], dict[str, dict[bytes, Points]]]  # the last index, keys, series
 Factory = Callable[[Plan | None], SimFiles]
 
 
 # -- the model -------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True)
+class Rows:
+    """A time series: its points, the times of its chunks, and of the points that are in none."""
+
+    points: Points
+    chunks: tuple[tuple[int, int], ...] = ()
+    open: tuple[int, ...] = ()
+
+
 class Model:
-    """What the database must hold: the keys of each namespace with their versions, and how many records there are."""
+    """What the database must hold: the keys of each namespace with their versions, its series, and how many records there are."""
 
     def __init__(self) -> None:
         self.index = 0
-        self.spaces: Snapshot = {"default": {}}
+        self.spaces: dict[str, dict[bytes, Found]] = {"default": {}}
+        self.series: dict[str, dict[bytes, Rows]] = {"default": {}}
 
     def copy(self) -> "Model":
         twin = Model()
         twin.index = self.index
         twin.spaces = {name: dict(keys) for name, keys in self.spaces.items()}
+        twin.series = {name: dict(series) for name, series in self.series.items()}
         return twin
 
     def after(self, op: Op, now: int) -> "Model":
@@ -134,17 +147,49 @@ class Model:
     def do_create(self, now: int, name: str) -> None:
         self.index += name not in self.spaces
         self.spaces.setdefault(name, {})
+        self.series.setdefault(name, {})
 
     def do_drop(self, now: int, name: str) -> None:
-        assert not self.spaces[name]
+        assert not self.spaces[name] and not self.series[name]
         self.index += 2
-        del self.spaces[name]
+        del self.spaces[name], self.series[name]
 
     def do_flush(self, now: int, names: Sequence[str]) -> None:
         for name in names:
             assert name in self.spaces
             self.index += 1
-            self.spaces[name] = {}
+            self.spaces[name], self.series[name] = {}, {}
+
+    def do_points(self, now: int, space: str, names: Sequence[bytes], times: Sequence[int]) -> None:
+        for name in names:
+            rows = self.series[space].get(name)
+            self.index += rows is None
+            rows = rows or Rows({})
+            self.series[space][name] = Rows(rows.points | points_at(now, times), rows.chunks, (*rows.open, *times))
+        self.index += 1
+
+    def do_seal(self, now: int, space: str) -> None:
+        for name, rows in self.series[space].items():
+            if rows.open:
+                start, end = min(rows.open), max(rows.open)
+                late = [chunk for chunk in rows.chunks if chunk[1] >= start and chunk[0] <= end]
+                assert late == [*rows.chunks[len(rows.chunks) - len(late) :]]
+                kept = rows.chunks[: len(rows.chunks) - len(late)]
+                times = [time for chunk in [*late, (start, end)] for time in chunk]
+                self.series[space][name] = Rows(rows.points, (*kept, (min(times), max(times))))
+                self.index += max(len(late), 1)
+        self.index += 1
+
+    def do_forget(self, now: int, space: str, measurement: bytes) -> None:
+        forgotten = [name for name in self.series[space] if name.startswith(measurement)]
+        for name in forgotten:
+            self.index += 1 + len(self.series[space].pop(name).chunks)
+        self.index += bool(forgotten)  # the watermark: nobody's points are open
+
+
+def points_at(now: int, times: Sequence[int]) -> Points:
+    """What an operation at `now` writes: no other writes such values."""
+    return {time: (now - START + at) / 8 for at, time in enumerate(times)}
 
 
 def perform(engine: Engine, op: Op) -> Any:
@@ -162,6 +207,9 @@ def perform(engine: Engine, op: Op) -> Any:
         return engine.run(engine.upkeep, idle=True)
     if name == "compact":
         return engine.compact(tail="tail" in args)
+    if name in ("points", "seal", "forget"):
+        with engine.batch():
+            return perform_series(engine, name, *args)
     kv = engine.namespace(args[0]).kv
     if name == "put":
         return kv.put(args[1], args[2], deadline=args[3] if len(args) > 3 else 0)
@@ -170,16 +218,31 @@ def perform(engine: Engine, op: Op) -> Any:
     return getattr(kv, name)(*args[1:])
 
 
-def held(engine: Engine) -> tuple[int, Snapshot]:
+def perform_series(engine: Engine, name: str, space: str, *args: Any) -> Any:
+    """The same operation on the engine's series."""
+    part = engine.namespace(space).timeseries
+    if name == "points":
+        return write(part, dict.fromkeys(args[0], points_at(engine.now, args[1])))
+    if name == "forget":
+        return run_job(part.delete_job(args[0].decode(), {}))
+    return seal_all(engine, part)
+
+
+def held(engine: Engine) -> Snapshot:
     """What the engine holds, to be compared with `expected`."""
-    return engine.log.next_index - 1, {
-        name: {key: found for shard in space.kv.store.shards for key in shard if (found := space.kv.store.find(key))}
-        for name, space in engine.namespaces.items()
-    }
+    return (
+        engine.log.next_index - 1,
+        {
+            name: {key: found for shard in space.kv.store.shards for key in shard if (found := space.kv.store.find(key))}
+            for name, space in engine.namespaces.items()
+        },
+        {name: {key: read(space.timeseries, key) for key in space.timeseries.store.by_key} for name, space in engine.namespaces.items()},
+    )
 
 
-def expected(model: Model) -> tuple[int, Snapshot]:
-    return model.index, model.spaces
+def expected(model: Model) -> Snapshot:
+    series = {name: {key: rows.points for key, rows in found.items()} for name, found in model.series.items()}
+    return model.index, model.spaces, series
 
 
 # -- lives -----------------------------------------------------------------------------------------
@@ -339,11 +402,16 @@ def workload() -> list[Op]:
         ("touch", "default", b"a", 0),
         ("upkeep",),
         ("put_many", "other", [(b"n%d" % i, bytes([i]) * 800, 0) for i in range(10)]),  # a roll in the middle of the room
+        ("points", "default", [b"cpu,host=a v", b"mem v"], range(0, 900, 9)),
+        ("seal", "default"),
+        ("points", "default", [b"cpu,host=a v", b"cpu,host=b v"], range(600, 1500, 7)),  # of the chunk's time, too
         ("delete_many", "other", [b"n1", b"n2", b"missing", b"n9"]),
         ("put", "default", b"short", b"-", START + 21 * STEP),
         ("put", "default", b"huge", b"H" * 20_000),  # more than a segment: the spare must grow
         ("json_set", "default", b"doc", b'{"a":"' + b"j" * 2500 + b'"}'),
         ("sweep",),
+        ("seal", "default"),
+        ("forget", "default", b"mem"),
         ("history", "default", b"doc"),
         ("flush", ["other"]),
         ("drop", "other"),

@@ -17,6 +17,7 @@ from flo.influxql.answer import chunked_job, json_job
 from flo.influxql.execute import execute, rfc3339
 from flo.influxql.parser import parse
 from flo.series import Series, write_key
+from tests.support.points import write_columns
 
 YEAR = 365 * 86_400_000
 START = 1_700_000_000_000
@@ -52,7 +53,7 @@ def write(engine: Engine, tags: dict[str, str], field: str, times: range, values
     part = engine.namespaces["default"].timeseries
     for at in range(0, len(times), 50_000):
         with engine.batch():
-            part.write({key(field, **tags): (array("q", times[at : at + 50_000]), array("d", values[at : at + 50_000]))})
+            write_columns(part, {key(field, **tags): (array("q", times[at : at + 50_000]), array("d", values[at : at + 50_000]))})
 
 
 def job_of(engine: Engine, text: str, max_points: int = 10_000_000, epoch: str = "ms") -> Generator[None, None, list[Any]]:
@@ -167,7 +168,7 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
             with engine.batch():
                 numbers = range(at, at + 5_000)
                 points = {key("v", "many", number=f"n{number}"): (array("q", [START]), array("d", [1.0])) for number in numbers}
-                engine.namespaces["default"].timeseries.write(points)
+                write_columns(engine.namespaces["default"].timeseries, points)
         while engine.sweep():
             pass  # full chunks are sealed
         yield engine

@@ -4,7 +4,7 @@ import re
 from unittest.mock import patch
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from flo import series
@@ -13,6 +13,7 @@ from flo.errors import BadRequest
 from flo.proto import lineprotocol
 from flo.proto.lineprotocol import Names, Points, decode, parse_number, parse_point
 from flo.series import Series, parse_key, parse_tags, series_key, write_key
+from tests.support.points import by_series
 
 pytestmark = pytest.mark.computes
 
@@ -27,8 +28,8 @@ def points_of(data: bytes, unit: str = "ns", strict: bool = True, names: Names |
 def read(data: bytes, unit: str = "ns", strict: bool = True) -> Read:
     """The points by the text of their series' key."""
     points = points_of(data, unit, strict)
-    columns = {key.decode(): list(zip(*column, strict=True)) for key, column in points.columns.items()}
-    assert points.count == sum(map(len, columns.values()))
+    columns = {key.decode(): list(zip(*column, strict=True)) for key, column in by_series(points).items()}
+    assert len(points.keys) == sum(map(len, columns.values()))
     return columns
 
 
@@ -111,7 +112,7 @@ def test_what_is_no_number_is_bad_in_both_modes(text: str) -> None:
         with pytest.raises(BadRequest, match=rf"line {around.count(b'f') + 1}, column 5: "):
             points_of(data)
         points = points_of(data, strict=False)
-        assert (points.bad_lines, points.dropped, points.count) == (1, 0, 2 * around.count(b"f"))
+        assert (points.bad_lines, points.dropped, len(points.keys)) == (1, 0, 2 * around.count(b"f"))
 
 
 @pytest.mark.parametrize(("text", "kept"), [("9007199254740992i", True), ("-9007199254740992i", True), ("9007199254740992u", True)])
@@ -128,8 +129,8 @@ def test_strings_and_large_integers_are_refused_or_left_out(text: str) -> None:
     with pytest.raises(BadRequest, match=r"^line 2, column 13: expected a number, found .*which Flo does not keep"):
         points_of(data)
     points = points_of(data, strict=False)
-    assert {key: column[1].tolist() for key, column in points.columns.items()} == {b"m f": [1, 4], b"m,t=x f": [2], b"m,t=x h": [3]}
-    assert (points.count, points.dropped, points.dropped_lines, points.bad_lines, points.errors) == (4, 2, 1, 0, [])
+    assert {key: column[1].tolist() for key, column in by_series(points).items()} == {b"m f": [1, 4], b"m,t=x f": [2], b"m,t=x h": [3]}
+    assert (len(points.keys), points.dropped, points.dropped_lines, points.bad_lines, points.errors) == (4, 2, 1, 0, [])
 
 
 # -- what is refused ---------------------------------------------------------------------------------
@@ -184,8 +185,8 @@ def test_bad_lines_are_refused_by_line_and_column(line: bytes, column: int, mess
     with pytest.raises(BadRequest, match=expected):
         points_of(good * 2 + line + b"\n" + good)
     points = points_of(good * 2 + line + b"\nbehind f=2 0\n" + line + b"\n", strict=False)
-    assert sorted(points.columns) == [b"before f", b"behind f"], "a bad line has left a point, or hidden a good line"
-    assert (points.count, points.bad_lines, len(points.errors)) == (3, 2, 2)
+    assert sorted(by_series(points)) == [b"before f", b"behind f"], "a bad line has left a point, or hidden a good line"
+    assert (len(points.keys), points.bad_lines, len(points.errors)) == (3, 2, 2)
     assert points.errors[1].startswith(f"line 5, column {column}: ")
 
 
@@ -194,7 +195,7 @@ def test_a_string_that_does_not_end_takes_the_rest() -> None:
     with pytest.raises(BadRequest, match=r"line 2, column 5: expected a quote that ends the string"):
         points_of(data)
     points = points_of(data, strict=False)
-    assert (points.count, points.bad_lines) == (1, 1)
+    assert (len(points.keys), points.bad_lines) == (1, 1)
 
 
 def test_lines_are_counted_through_strings_with_line_ends() -> None:
@@ -202,12 +203,12 @@ def test_lines_are_counted_through_strings_with_line_ends() -> None:
     assert points.errors == ["line 5, column 5: expected a field's value, found a space"]
     points = points_of(b'm f="a\nb",g=x 0\nm f=2 0\n', strict=False)
     assert points.errors == ["line 2, column 6: expected a number, 'true' or 'false', found 'x'"]
-    assert points.columns.keys() == {b"m f"}
+    assert by_series(points).keys() == {b"m f"}
 
 
 def test_messages_are_bounded_and_counted() -> None:
     points = points_of(b"bad\n" * 1000 + b"m f=1 0", strict=False)
-    assert (points.bad_lines, len(points.errors), points.count) == (1000, lineprotocol.ERRORS_MAX, 1)
+    assert (points.bad_lines, len(points.errors), len(points.keys)) == (1000, lineprotocol.ERRORS_MAX, 1)
 
 
 # -- slices, and the names that are remembered -------------------------------------------------------
@@ -224,7 +225,7 @@ def test_a_bad_line_at_the_end_of_a_strict_body_hands_nothing_out() -> None:
     data = b"m f=1 0\n" * 50_000
     with pytest.raises(BadRequest, match="line 50001, column 2"):
         points_of(data + b"=")
-    assert points_of(data).count == 50_000
+    assert len(points_of(data).keys) == 50_000
 
 
 def test_plain_batches_are_read_by_columns() -> None:
@@ -242,7 +243,7 @@ def test_plain_batches_are_read_by_columns() -> None:
     with patch.object(lineprotocol._Reader, "by_lines", side_effect=AssertionError("line by line")):
         for line in bodies.values():
             lines = b"".join(line % at if b"%d" in line else line for at in range(5000))
-            assert points_of(lines).count >= 5000
+            assert len(points_of(lines).keys) >= 5000
 
 
 def test_a_few_lines_with_strings_leave_the_others_by_columns() -> None:
@@ -256,7 +257,7 @@ def test_a_few_lines_with_strings_leave_the_others_by_columns() -> None:
         read_by_lines.append(self._line - before)
 
     with patch.object(lineprotocol._Reader, "by_lines", counted):
-        assert points_of(b"".join(lines), strict=False).count == 5000
+        assert len(points_of(b"".join(lines), strict=False).keys) == 5000
     assert sum(read_by_lines) == 100
 
 
@@ -265,16 +266,16 @@ def test_names_are_forgotten_when_they_are_too_many() -> None:
     with patch.object(lineprotocol, "NAMES_BYTES_MAX", 100_000):
         data = b"".join(b"m,host=h%d f%d=1 0\n" % (at, at) for at in range(5000))
         points = points_of(data, names=names)
-        assert points.count == len(points.columns) == 5000
+        assert len(points.keys) == len(by_series(points)) == 5000
         assert names.bytes <= 100_000
         points_of(b"m,host=new f=1 0\n", names=names)
         assert b"m,host=new" in names and len(names) < 500
-    assert points_of(data, names=names).columns == points.columns
+    assert by_series(points_of(data, names=names)) == by_series(points)
 
 
 def test_two_spellings_of_a_series_are_one() -> None:
     points = points_of(b"m,a=1,b=2 f=1 0\nm,b=2,a=1 f=2 1000000\nm,b=2,a=1  f=3 2000000\n")
-    assert {key: column[1].tolist() for key, column in points.columns.items()} == {b"m,a=1,b=2 f": [1, 2, 3]}
+    assert {key: column[1].tolist() for key, column in by_series(points).items()} == {b"m,a=1,b=2 f": [1, 2, 3]}
 
 
 # -- the two ways are one ------------------------------------------------------------------------------
@@ -306,10 +307,11 @@ BATCH = st.one_of(
 
 def facts(points: Points) -> tuple[object, ...]:
     """All that is known of points; minus zero is another number than zero."""
-    columns = {key: (times.tobytes(), numbers.tobytes()) for key, (times, numbers) in points.columns.items()}
-    return columns, points.count, points.dropped, points.dropped_lines, points.bad_lines, points.errors
+    columns = {key: (times.tobytes(), numbers.tobytes()) for key, (times, numbers) in by_series(points).items()}
+    return columns, len(points.keys), points.dropped, points.dropped_lines, points.bad_lines, points.errors
 
 
+@settings(deadline=None)
 @given(BATCH, st.sampled_from(["ns", "us", "ms", "s"]), st.integers(20, 200))
 @example(b"m f=1\n123 y=1 z=2 5\ny=1 f=1 5\n", "ns", 100)  # as many spaces as two good lines
 @example(b"m x=1=2,5 5\n1 2=3 6\n", "ns", 100)
@@ -346,6 +348,7 @@ def test_both_ways_have_the_same_result(data: bytes, unit: str, piece: int) -> N
 WRITABLE = NAME.filter(lambda name: not re.search(r"[\x00-\x1f]|\\\Z", name))
 
 
+@settings(deadline=None)
 @given(WRITABLE.filter(lambda name: name[0] != "#"), st.dictionaries(WRITABLE, WRITABLE, max_size=4), WRITABLE)
 def test_names_survive_their_key(measurement: str, tags: dict[str, str], field: str) -> None:
     """Through `parse_key`, and as a line."""

@@ -27,6 +27,7 @@ from flo.engine.operation import run_job
 from flo.errors import BadRequest
 from flo.proto.lineprotocol import INTEGER_MAX, Names, Points, decode
 from flo.series import Series, parse_key
+from tests.support.points import by_series
 
 FOLDER = os.environ.get("FLO_LINE_CORPUS")
 UNITS = {"1ns": "ns", "1µs": "us", "1ms": "ms", "1s": "s"}
@@ -70,7 +71,7 @@ def expected_of(points: list[dict[str, Any]]) -> tuple[Expected, int]:
 
 
 def read_of(points: Points) -> Expected:
-    return {parse_key(key): (times.tolist(), numbers.tolist()) for key, (times, numbers) in points.columns.items()}
+    return {parse_key(key): (times.tolist(), numbers.tolist()) for key, (times, numbers) in by_series(points).items()}
 
 
 def cases() -> Iterator[tuple[str, bytes, str, int, dict[str, Any]]]:
@@ -118,7 +119,7 @@ def test_a_bad_line_does_not_hide_the_good_lines_around_it() -> None:
             continue
         tried += 1
         points = run_job(decode(b"before v=1 5\n" + text + b"\nbehind v=2 6\n", names, now, unit, strict=False))
-        assert sorted(key for key in points.columns if key in (b"before v", b"behind v")) == [b"before v", b"behind v"], f"{key}: {text!r}"
-        assert points.bad_lines == 1 and points.count == 2, f"{key}: {text!r}"
+        assert sorted(key for key in points.keys if key in (b"before v", b"behind v")) == [b"before v", b"behind v"], f"{key}: {text!r}"
+        assert points.bad_lines == 1 and len(points.keys) == 2, f"{key}: {text!r}"
         assert points.errors[0].startswith("line 2, column "), points.errors
     assert tried > 100

@@ -2,6 +2,7 @@
 writes once there is room."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -23,6 +24,7 @@ def test_full_memory(full: FloProcess) -> None:
         client.command("QENQUEUE", "jobs", "one")
         client.command("XADD", "events", "*", "a", "1")
         client.command("JSON.SET", "parts", "$", '{"a": 1, "b": 2}')
+        client.command("TS.WRITE", "cpu,host=a v=1 1000000")
         count, reply = 0, None
         while not isinstance(reply, ReplyError):
             replies = client.pipeline(*(("SET", f"key-{count + i}", "v" * 1000) for i in range(100)))
@@ -33,12 +35,14 @@ def test_full_memory(full: FloProcess) -> None:
         for command in (
             ("SET", "new", "v"), ("MSET", "new", "v", "newer", "v"), ("INCR", "n"), ("APPEND", "key-1", "more"), ("LPUSH", "jobs", "two"),
             ("QENQUEUE", "jobs", "two"), ("XADD", "events", "*", "a", "2"), ("JSON.SET", "doc", "$", "{}"),
-            ("XGROUP", "CREATE", "events", "g", "0"),
+            ("XGROUP", "CREATE", "events", "g", "0"), ("TS.WRITE", "cpu,host=a v=2 2000000"), ("TS.WRITE", "cpu,host=b v=1"),
         ):  # fmt: skip
             refused = client.command(*command)
             assert isinstance(refused, ReplyError) and str(refused).startswith("OOM"), command
         with pytest.raises(Overloaded, match="max_memory"):
             binary.kv.put("new", "v")
+        with pytest.raises(Overloaded, match="max_memory"):
+            binary.timeseries.write("cpu", "1")
         # what keeps as much, or frees, is not refused
         for command, wanted in (
             (("EXPIRE", "key-500", "1000"), 1), (("PERSIST", "key-500"), 1), (("GETEX", "key-501", "EX", "1000"), b"v" * 1000),
@@ -50,6 +54,7 @@ def test_full_memory(full: FloProcess) -> None:
             assert client.command(*command) == wanted, command
         assert client.command("GET", "key-1") == b"v" * 1000
         assert client.command("XLEN", "events") == 1
+        assert binary.timeseries.query("cpu[0..10]")["series"][0]["points"] == [[1, 1.0]]
         seq, payload, attempts = client.command("QDEQUEUE", "jobs")[0]
         assert payload == b"one"
         assert client.command("QACK", "jobs", f"{seq}-{attempts}") == 1
@@ -63,6 +68,30 @@ def test_full_memory(full: FloProcess) -> None:
         assert isinstance(client.command("SET", "newest", "v"), ReplyError)
         assert client.command("FLUSHALL") == b"OK"
         wait_until(lambda: client.command("SET", "newest", "v") == b"OK", "room after a flush")
+
+
+def test_points_in_a_full_memory(full: FloProcess) -> None:
+    """Open points fill it, chunks do not: those of a series are sealed all the while; a deletion brings room."""
+    with full.start() as server, flo_package.Client(f"flo://127.0.0.1:{server.port}") as client:
+        series = client.timeseries
+        count = 0
+        with pytest.raises(Overloaded, match=r"max_memory.*raise max_memory"):
+            while count < 1_000_000:
+                rows = (b"m%d,host=h%d v=1 %d" % (at % 2, at % 200, time) for at, time in enumerate(range(count, count + 4000)))
+                dense = (b"dense v=2 %d" % time for time in range(count, count + 4000))
+                count += series.write_batch(b"\n".join([*rows, *dense]), precision=2)
+        assert 100_000 < count < 500_000
+        assert series.query("dense[0..1000000] | count()")["series"][0]["points"][0][1] == count // 2
+        assert series.delete("m1") == 100
+        wait_until(lambda: series_fits(series), "room after a deletion")
+
+
+def series_fits(series: Any) -> bool:
+    """Whether a point is accepted."""
+    try:
+        return bool(series.write("m2", "1") == 1)
+    except Overloaded:
+        return False
 
 
 @pytest.mark.slow

@@ -200,6 +200,10 @@ TIME
 LOLWUT
 WAIT 0 0
 PERSIST key
+TS.WRITE cpu,host=a,zone=1\\ 2 v=1.5,w=2i,x=t,y=3u
+TS.WRITE cpu,host=a v=1 1700000000000000000
+TS.QUERY cpu{host="a",zone!~"x*"}[0..2000000000000]|field(v)|window(1d)|percentile(99)|group_by(host)|topk(3)
+TS.QUERY /c.*/[1h]|where(value>1)|math(value*2+1)|fill(linear)|sort(-time)|limit(3)
 """
 TEMPLATES = [encode(*line.split()) for line in COMMANDS.strip().splitlines()] + [
     b"PING\r\n",
@@ -487,6 +491,20 @@ VISITS = {
     "HTTP": b"GET / HTTP/1.1\r\n\r\n",
     "nobody": b"\xff",
     "POST": b"POST /\r\n",
+    "series": encode("TS.WRITE", "cpu,host=a v=1,w=2\ncpu,host=b v=1") + encode("TS.QUERY", "cpu[1h] | avg(1m) | group_by(host)"),
+    "refused lines": encode("TS.WRITE", "cpu v=")
+    + encode("TS.WRITE", "cpu v=1\n" * 9999 + "cpu,a=b,a=c v=1")
+    + encode("TS.WRITE", "m" * 70_000),
+    "refused queries": b"".join(
+        encode("TS.QUERY", text) for text in ("", "cpu[", "cpu | what()", "cpu[9d] | window(1ms) | avg()", 'cpu{a=~"("}')
+    ),
+    "a regular expression": encode("TS.QUERY", 'cpu{host=~"(a|b)*(x+|c)?[0-9]*$"}[1h] | count()'),
+    "binary series": binary("ts_write", b"m", b"1")
+    + binary("ts_write_batch", b"", b"cpu v=")
+    + binary("ts_query", b"", b"cpu[")
+    + binary("ts_list")
+    + binary("ts_delete", b"m"),
+    "HTTP series": b"POST /write HTTP/1.1\r\nHost: localhost\r\nContent-Length: 6\r\n\r\ncpu v=" * 2,
     "FLUSHALL": encode("FLUSHALL"),
     "reports": encode("INFO", "everything") + encode("COMMAND") + encode("SLOWLOG", "GET") + encode("CONFIG", "GET", "*"),
 }

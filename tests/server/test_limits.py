@@ -1,6 +1,7 @@
 """Every limit under attack, three times over: nobody else waits long, and the third time takes no more memory or descriptors than the
 second. What a client gets that goes past a limit is in tests/server/test_hostile.py and tests/server/test_binary_server.py."""
 
+import gzip
 import resource
 import socket
 import subprocess
@@ -195,10 +196,49 @@ def http_pipelines(flo: Attacked) -> None:
             send_what_goes(sock, b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n" * 20)
 
 
+def http_gzip_bombs(flo: Attacked) -> None:
+    """At the door for line protocol: what inflates to too much, what ends too soon, what is no gzip, what is refused only at its end."""
+    bomb = gzip.compress(b"\n" * (40 << 20))
+    late = gzip.compress(b"\n".join(b"m v=%d" % number for number in range(30_000)) + b"\nm v=")
+    bodies = [bomb, bomb[:-9], bomb[: len(bomb) // 2], b"x" * 10_000, late]
+    for _ in range(3):
+        with ExitStack() as stack:
+            socks = [connect(flo, stack) for _ in bodies]
+            for sock, body in zip(socks, bodies, strict=True):
+                head = b"POST /write?precision=ms HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Encoding: gzip\r\n"
+                send_what_goes(sock, head + b"Content-Length: %d\r\n\r\n" % len(body) + body)
+            for sock in socks:
+                sock.settimeout(10)
+                with suppress(OSError):
+                    while sock.recv(1 << 20):
+                        pass
+    with flo.connect() as client:
+        client.command("FLUSHALL")
+
+
+def series_refused(flo: Attacked) -> None:
+    """Queries and lines that are wrong at their end, too deep, or too much; and a regular expression that makes other machines slow."""
+    with flo.connect() as client:
+        client.command("TS.WRITE", "\n".join(f"cpu,host={'a' * (number % 40)}{number} v=1" for number in range(2000)))
+        for _ in range(10):
+            client.pipeline(
+                ("TS.WRITE", "cpu v=1\n" * 20_000 + "cpu v="),
+                ("TS.WRITE", "cpu," + ",".join(f"t{number}=v" for number in range(20_000)) + " v=1"),
+                ("TS.WRITE", "m" * 200_000 + " v=1"),
+                ("TS.QUERY", "cpu[" + "9" * 50_000),
+                ("TS.QUERY", "cpu | math(" + "(" * 50_000),
+                ("TS.QUERY", "cpu" + " | abs()" * 20_000),
+                ("TS.QUERY", "cpu[3650d] | window(1ms) | avg()"),
+                ("TS.QUERY", 'cpu{host=~"(a|a|aa)*(a*)*b$"}[1h] | count()'),
+                ("TS.QUERY", 'cpu{host=~"' + "(" * 20_000 + '"}'),
+            )
+        client.command("FLUSHALL")
+
+
 ATTACKS: list[Attack] = [
     slow_headers, slow_bodies, slow_binary_payloads, readers_that_never_read, tiny_requests, false_lengths, nested_arrays,
     many_arguments, long_lines, churn, many_connections, large_values, many_waits, http_header_floods, http_slow_headers, http_slow_bodies,
-    http_tiny_chunks, http_large_lists, http_pipelines,
+    http_tiny_chunks, http_large_lists, http_pipelines, http_gzip_bombs, series_refused,
 ]  # fmt: skip
 
 

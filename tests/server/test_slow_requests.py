@@ -61,6 +61,13 @@ def repeated(server: Attacked, request: bytes, clients: int) -> Callable[[], Non
     return end
 
 
+HOSTS = 5000
+
+
+def lines(time: int) -> str:
+    return "\n".join(f"cpu,host=h{number} v={number} {time}" for number in range(HOSTS))
+
+
 MANY = [f"k{number}" for number in range(10_000)]
 # name: request, clients, whether redis-server has it, whether somebody watches by MONITOR
 ATTACKS = {
@@ -70,6 +77,14 @@ ATTACKS = {
     "MGET of 10,000 keys": (encode("MGET", *MANY), CLIENTS, True, False),
     "MONITOR beside 10,000 keys": (encode("EXISTS", *(key.ljust(1000) for key in MANY)), 3, True, True),
     "MONITOR beside a million arguments": (encode("EXISTS", *["k"] * 1_000_000), 2, True, True),
+    "50,000 points": (encode("TS.WRITE", "\n".join(map(lines, range(10**15, 10**15 + 10**10, 10**9)))), 8, False, False),
+    "a regular expression over all tags": (
+        encode("TS.QUERY", 'cpu{host=~"^(h|hh|h1)*([0-9]|[5-9]|1)*7$"}[0..2000000000000] | avg(1000d)'),
+        20,
+        False,
+        False,
+    ),
+    "a query of all points": (encode("TS.QUERY", "cpu[0..2000000000000] | percentile(99) | topk(2)"), 20, False, False),
     "16 MiB of empty blocks": (empty_blocks(), 4, False, False),
 }
 
@@ -79,6 +94,7 @@ def flo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FloProcess]:
     with FloProcess(tmp_path_factory.mktemp("slow") / "data", environment={"FLO_KV_HISTORY_DEPTH": "1"}) as flo:
         with flo.connect() as client:
             client.command("JSON.SET", "document", "$", document())
+            assert client.command("TS.WRITE", lines(10**14)) == HOSTS
         yield flo
 
 

@@ -6,7 +6,7 @@ import struct
 from array import array
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flo.store.chunk import SUMMARY_BYTES, pack, summary_of, unpack
@@ -20,6 +20,7 @@ def points(times: list[int], values: list[float]) -> tuple["array[int]", "array[
     return array("q", times), array("d", values)
 
 
+@settings(deadline=None)
 @given(st.lists(TIMES, min_size=1, max_size=60, unique=True), st.data())
 def test_round_trip(times: list[int], data: st.DataObject) -> None:
     times.sort()

@@ -9,7 +9,9 @@ from itertools import islice
 from typing import Any, Protocol
 
 from flo.engine import Engine, Namespace
+from flo.engine.operation import run_job
 from flo.engine.stream import Bounds
+from tests.support.points import key_of, write
 
 BATCH = 200
 LATER_MS = 25 * 3600 * 1000  # past every deadline but the far ones, and past the age of history
@@ -214,6 +216,49 @@ class Records:
             self.streams.delete_records(name, [ident for place, (ident, _) in enumerate(found) if place % 20])
 
 
+class Series:
+    """Time series: few or many, with long names or short, whose points are open, in chunks, or late."""
+
+    def __init__(self, engine: Engine, space: Namespace, clock: Clock, rng: random.Random) -> None:
+        self.engine, self.part, self.clock, self.rng = engine, space.timeseries, clock, rng
+        self.many = rng.choice([1, 30, 3000, 1_000_000])
+        self.name_bytes, self.tags = rng.choice([13, 200, 5000]), rng.choice([1, 1, 5])
+        self.measurements = rng.choice([1, 50])
+        self.points = rng.choice([1, 10, 40])  # at once
+        self.late = rng.random() < 0.3
+        self.seals = rng.choice([0, 0.1, 1])
+        self.made = 0
+
+    def __repr__(self) -> str:
+        parts = ["many", "name_bytes", "tags", "measurements", "points", "late", "seals"]
+        return "Series(" + ", ".join(f"{part}={getattr(self, part)}" for part in parts) + ")"
+
+    def _key(self, number: int) -> bytes:
+        tags = {f"tag{at}": (name_of(number, self.name_bytes) if not at else b"%d" % (number % 10**at)).decode() for at in range(self.tags)}
+        return key_of(f"m{number % self.measurements}", **tags)
+
+    def grow(self) -> None:
+        start = self.rng.randrange(self.made + 1) if self.late else self.made
+        points = {(start + at) * 10: self.rng.random() for at in range(self.points)}
+        count = min(BATCH // 5 if self.seals else BATCH, self.many)  # a seal takes as long as many points
+        write(self.part, {self._key(number % self.many): points for number in range(self.made, self.made + count)})
+        self.made += max(count, self.points)
+        while self.seals and len(self.part.store.open) > BATCH / self.seals:
+            self._seal()
+        if self.seals == 1:
+            self._seal()
+
+    def _seal(self) -> None:
+        self.part._seal(next(iter(self.part.store.open.values())))
+        self.part._lower()
+
+    def remove(self, part: float) -> None:
+        names = self.part.names()
+        for name in names[: len(names) - int(len(names) * part)]:
+            with self.engine.batch():
+                run_job(self.part.delete_job(name, {}))
+
+
 class Spaces:
     """Namespaces with a few keys each."""
 
@@ -242,9 +287,10 @@ class Spaces:
         self.first = first
 
 
-KINDS: Sequence[Callable[[Engine, Namespace, Clock, random.Random], Any]] = (Keys, Keys, Messages, Messages, Records, Records, Spaces)
+Kinds = Sequence[Callable[[Engine, Namespace, Clock, random.Random], Any]]
+KINDS: Kinds = (Keys, Keys, Messages, Messages, Records, Records, Spaces)
 
 
-def random_shapes(engine: Engine, clock: Clock, rng: random.Random) -> list[Shape]:
+def random_shapes(engine: Engine, clock: Clock, rng: random.Random, kinds: Kinds = KINDS) -> list[Shape]:
     """One to three shapes, each in a namespace of its own."""
-    return [rng.choice(KINDS)(engine, engine.create_namespace(f"space{at}"), clock, rng) for at in range(rng.choice([1, 1, 2, 3]))]
+    return [rng.choice(kinds)(engine, engine.create_namespace(f"space{at}"), clock, rng) for at in range(rng.choice([1, 1, 2, 3]))]

@@ -1,9 +1,12 @@
 """The totals that the stores keep, beside what a walk over everything finds."""
 
+from collections import Counter
+
 from flo.engine import Engine, Namespace
 from flo.store import group as group_store
 from flo.store import queue as queue_store
 from flo.store import stream as stream_store
+from flo.store import timeseries as series_store
 from flo.store.queue import DELAYED, LAPSED, LEASED, READY, kind_of, queue_of
 
 
@@ -57,6 +60,38 @@ def stream_bytes(store: stream_store.StreamStore) -> int:
     return size
 
 
+def check_series(store: series_store.TimeSeriesStore) -> None:
+    """Hold what `TimeSeriesStore` counts, and its indexes, against a walk."""
+    series = [each for measurement in store.measurements.values() for each in measurement.series.values()]
+    chunks = [chunk for each in series for chunk in each.chunks]
+    assert store.by_id == {each.id: each for each in series}
+    assert store.by_key == {each.key: each for each in series}
+    assert store.open_points == sum(len(each.times) for each in series)
+    assert (store.chunks, store.sealed_points) == (len(chunks), sum(chunk.summary.points for chunk in chunks))
+    is_open = [each for each in series if each.since]
+    assert all(len(each.times) == len(each.values) and bool(each.times) == bool(each.since) for each in series)
+    assert store.open == {each.id: each for each in is_open}
+    assert [each.since for each in store.open.values()] == sorted(each.since for each in is_open)
+    assert all([chunk.number for chunk in each.chunks] == sorted({chunk.number for chunk in each.chunks}) for each in series)
+    assert store.accounted == (
+        sum(series_store.SERIES_BYTES + series_store.NAME_BYTES * len(each.key) for each in series)
+        + series_store.OPEN_SERIES_BYTES * sum(1 for each in series if each.since)
+        + series_store.OPEN_BYTES * sum(len(each.times) for each in series)
+        + series_store.CHUNK_BYTES * len(chunks)
+        + series_store.MEASUREMENT_BYTES * len(store.measurements)
+    )
+    assert store.aging == {name for name, measurement in store.measurements.items() if measurement.max_age}
+    for measurement in store.measurements.values():
+        assert measurement.exists, "nothing is left of a measurement that is gone"
+        theirs = list(measurement.series.values())
+        assert measurement.fields == Counter(each.field for each in theirs)
+        by_tag: dict[str, dict[str, set[series_store.Series]]] = {}
+        for each in theirs:
+            for tag, value in each.tags:
+                by_tag.setdefault(tag, {}).setdefault(value, set()).add(each)
+        assert measurement.by_tag == by_tag
+
+
 def check_totals(engine: Engine) -> None:
     """Hold the totals of every namespace against a walk."""
     for namespace in engine.namespaces.values():
@@ -65,6 +100,7 @@ def check_totals(engine: Engine) -> None:
         assert found.keys() == {noun for part in namespace.parts for noun in part.nouns}
         assert namespace.queues.store.item_bytes == queue_bytes(namespace.queues.store)
         assert namespace.streams.store.item_bytes == stream_bytes(namespace.streams.store)
+        check_series(namespace.timeseries.store)
         for part in namespace.parts:
             for container in part.containers():
                 _, values = part.measure(container)

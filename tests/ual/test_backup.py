@@ -19,6 +19,7 @@ from flo.ual.files import Files
 from flo.ual.segment import Segment
 from tests.faults.test_log_faults import DIR, SEGMENT_BYTES, START, Clock
 from tests.support.faultfiles import Plan, SimCrash, SimFiles
+from tests.support.points import key_of, read, seal_all, write
 from tests.support.processes import ROOT, FloProcess, wait_until
 
 pytestmark = pytest.mark.computes
@@ -34,9 +35,14 @@ def filled() -> SimFiles:
     with open_at(files, DIR) as engine:
         for i in range(60):
             engine.kv.put(b"key-%d" % (i % 20), b"%d" % i * 30)
+        with engine.batch():
+            write(engine.timeseries, {key_of(): {time: time / 8 for time in range(300)}})
+        seal_all(engine, engine.timeseries)
         engine.compact()
         for i in range(120):
             engine.queues.enqueue(b"jobs", b"job %d" % i * 20)
+        with engine.batch():
+            write(engine.timeseries, {key_of(): dict.fromkeys(range(200, 400), -1.0)})
     return files
 
 
@@ -48,11 +54,12 @@ def shown(files: SimFiles, directory: str) -> object:
     """What clients would see."""
     with open_at(files, directory) as engine:
         keys, _ = engine.kv.scan()
-        return [engine.kv.get(key) for key in keys], [engine.kv.history(key) for key in keys], engine.queues.peek(b"jobs", 1000)
+        values = [engine.kv.get(key) for key in keys], [engine.kv.history(key) for key in keys]
+        return *values, engine.queues.peek(b"jobs", 1000), read(engine.timeseries, key_of())
 
 
 def test_a_copy_is_what_was_there() -> None:
-    """Values, history, messages; also after a power cut right behind it."""
+    """Values, history, messages, points; also after a power cut right behind it."""
     files = filled()
     before = shown(files, DIR)
     with open_at(files, DIR) as engine:

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from flo.engine import Engine, EngineSettings, bulk
 from flo.engine import engine as engine_module
 from flo.engine.clock import wall_clock
+from flo.engine.operation import run_job
 from flo.engine.stream import Bounds
 from flo.errors import LogDamaged
 from flo.store.kv import KvStore
@@ -49,6 +50,7 @@ from flo.ual.record import (
 from flo.ual.recovery import PlainLoader, recover
 from tests.support.examples import examples
 from tests.support.faultfiles import SimFiles
+from tests.support.points import key_of, read, seal_all, write
 from tests.support.processes import ROOT, wait_until
 
 MODULUS = 715_827_881  # a prime of 30 bits
@@ -238,8 +240,11 @@ def test_runs_are_judged_and_laid_out_as_their_records_are(log: list[Record], no
 # -- what is kept ----------------------------------------------------------------------------------
 
 
+SERIES = [key_of("gone"), *(key_of(host=f"h{number}") for number in range(3))]
+
+
 def fill(engine: Engine, rounds: int = 20) -> None:
-    """Keys overwritten and deleted, queues and streams worked through."""
+    """Keys overwritten and deleted, queues and streams worked through, points of series, late ones too, some of them sealed."""
     rng = Random(1)
     for number in range(rounds):
         with engine.batch():
@@ -252,6 +257,11 @@ def fill(engine: Engine, rounds: int = 20) -> None:
             engine.queues.ack(b"jobs", [(message.seq, message.attempts) for message in taken[:35]])
             for i in range(50):
                 engine.streams.append(b"events", b"event-%d-%d" % (number, i))
+            times = range(number * 400, number * 400 + 600, 20)
+            write(engine.timeseries, {series: {time: rng.randrange(1000) / 8 for time in times} for series in SERIES[number % 2 :]})
+            run_job(engine.timeseries.delete_job("gone", {}))
+        if number % 3 == 1:
+            seal_all(engine, engine.timeseries)
 
 
 def shown(engine: Engine) -> dict[str, object]:
@@ -263,6 +273,8 @@ def shown(engine: Engine) -> dict[str, object]:
         "ready": engine.queues.peek(b"jobs", 10_000),
         "stats": {name: value for name, value in engine.queues.stats(b"jobs").items() if name not in SINCE_THE_START},
         "events": engine.streams.read(b"events", 0, (1 << 128) - 1, 1000),
+        "series": {series: read(engine.timeseries, series) for series in SERIES},
+        "open": (engine.timeseries.store.open_points, [series.since for series in engine.timeseries.store.open.values()]),
     }
 
 
@@ -610,6 +622,7 @@ def memory_of(engine: Engine) -> list[object]:
                     )
                     for stream in streams.streams.values()
                 },
+                {key: read(space.timeseries, key) for key in space.timeseries.store.by_key},
             )
         )
     return found
@@ -777,8 +790,8 @@ def test_blocks_give_back_what_they_were_given() -> None:
     order = [*kept, *rng.sample(range(10_000), 500)]
     for index in order:
         assert opened.read(index) == kept.get(index)
-    values = sum(read.head.values for read in opened.blocks())
-    grouped = sum(len(group.columns[0]) for read in opened.blocks() for group in read.groups())
+    values = sum(each.head.values for each in opened.blocks())
+    grouped = sum(len(group.columns[0]) for each in opened.blocks() for group in each.groups())
     assert values > 50 and grouped > 100, "the short forms are used at all"
-    for read in opened.blocks():
-        assert block.read_pieces(read.data[read.head.values_at : read.head.others_at]) == read.pieces()
+    for each in opened.blocks():
+        assert block.read_pieces(each.data[each.head.values_at : each.head.others_at]) == each.pieces()

@@ -26,7 +26,8 @@ def write(session: BinarySession, namespace: Namespace, name: bytes, value: byte
     points = parse_point(name, options.get("tags", b""), value)
     part = namespace.timeseries
     time = options.get("timestamp", part.engine.now)
-    return _count(part.write({key: (array("q", [time]), array("d", [number])) for key, number in points}))
+    keys = [key for key, _ in points]
+    return _count(part.write(keys, array("q", [time] * len(keys)), array("d", [number for _, number in points])))
 
 
 @handles("ts_write_batch")

@@ -6,7 +6,6 @@ namespace is the database, or the bucket's name up to a slash.
 
 import json
 import zlib
-from array import array
 from collections.abc import Generator
 from typing import Any
 
@@ -27,7 +26,7 @@ VERSION = ((b"X-Influxdb-Version", f"flo-{flo.__version__}".encode()), (b"X-Infl
 TYPE = (*VERSION, (b"Content-Type", JSON.encode()))
 GZIP_WINDOW = 31
 INFLATE_SLICE = 256 << 10  # bytes of a body inflated in one go: 2 ms
-WRITE_SLICE = 5000  # points written in one go: 5 ms
+WRITE_SLICE = 20_000  # points written in one go: 8 ms
 IGNORED = {b"rp", b"consistency", b"org", b"orgID", b"u", b"p"}  # parameters that change nothing here; the secret is judged before
 
 
@@ -75,19 +74,13 @@ def _write_job(namespace: Namespace, exchange: Exchange, unit: str) -> Job:
         raise HttpRefusal(415, f"the Content-Encoding is {coding[:20].decode('latin-1')!r}; gzip and identity are taken")
     part = namespace.timeseries
     points: Points = yield from decode(body, NAMES, part.engine.now, unit, strict=False)
-    slices: dict[bytes, tuple[array[int], array[float]]] = {}
-    count = 0
-    for key, (times, values) in points.columns.items():
-        for at in range(0, len(times), WRITE_SLICE):
-            slices[key] = (times[at : at + WRITE_SLICE], values[at : at + WRITE_SLICE])
-            count += len(slices[key][0])
-            if count >= WRITE_SLICE:
-                part.check_namespace()
-                part.write(slices)
-                slices, count = {}, 0
-                yield
-    part.check_namespace()
-    part.write(slices)
+    yield from part.declare_job(points.keys)
+    for at in range(0, len(points.keys), WRITE_SLICE):
+        if at:
+            yield
+        part.check_namespace()
+        end = at + WRITE_SLICE
+        part.write(points.keys[at:end], points.times[at:end], points.values[at:end])
     if points.bad_lines:
         return error(400, f"partial write: {'; '.join(points.errors)} dropped={points.bad_lines}")
     return 204, VERSION, b""
