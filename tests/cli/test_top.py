@@ -90,6 +90,7 @@ def command(server: FloProcess, *words: str) -> list[str]:
     return [sys.executable, "-m", "flo", "top", "--port", str(server.port), *words]
 
 
+@pytest.mark.slow
 def test_without_a_terminal_each_view_is_printed(server: FloProcess) -> None:
     began = time.monotonic()
     done = subprocess.run(command(server, "--count", "2"), stdin=subprocess.DEVNULL, capture_output=True, text=True, cwd=ROOT, timeout=30)

@@ -161,6 +161,7 @@ def test_a_refused_query_shows_where(server: FloProcess) -> None:
     assert run(server, "query", "-", stdin=text.encode(), status=1)[1].splitlines() == refused, "from standard input"
 
 
+@pytest.mark.slow
 def test_wrong_usage_exits_2(server: FloProcess) -> None:
     for given, why in (
         (("write",), "give MEASUREMENT and FIELDS, or --file"),
@@ -427,6 +428,7 @@ def test_a_chart_is_of_braille_and_colours_where_the_terminal_has_them(server: F
     assert plain == bare
 
 
+@pytest.mark.slow
 def test_a_chart_elsewhere_is_without_colour(server: FloProcess, charted: str) -> None:
     braille, ascii_only = run(server, "query", charted, "--plot")[0], run(server, "query", charted, "--plot", LC_ALL="C")[0]
     assert "\x1b" not in braille and re.search("[\u2801-\u28ff]", braille)

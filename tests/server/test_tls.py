@@ -150,6 +150,7 @@ def test_no_plain_text_is_answered_where_tls_is_all(strict: FloProcess, data: by
         assert sock.recv(1000) == b""
 
 
+@pytest.mark.slow
 def test_one_who_says_nothing_owes_the_handshake(strict: FloProcess, authority: Authority) -> None:
     with dial(strict) as silent, dial(strict) as halfway, secured(strict, authority.client()) as quiet:
         halfway.sendall(b"\x16\x03\x01\x02\x00\x01")
@@ -158,6 +159,7 @@ def test_one_who_says_nothing_owes_the_handshake(strict: FloProcess, authority: 
         assert quiet.recv(100) == b"+PONG\r\n"
 
 
+@pytest.mark.slow
 def test_one_who_stops_in_the_handshake_is_closed_and_disturbs_nobody(server: FloProcess, authority: Authority) -> None:
     incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
     client = authority.client().wrap_bio(incoming, outgoing, server_hostname="localhost")
