@@ -348,7 +348,7 @@ def test_a_terminal_shows_the_progress(server: FloProcess, tmp_path: Path) -> No
     shown = on_terminal(server, "write", "--file", str(path), "--precision", "ms", only_errors=True, columns=100)
     drawn = re.findall(r"\r([^\r\x1b]+)\x1b\[K", shown)
     assert drawn and all(len(line) <= 99 for line in drawn)
-    assert re.fullmatch(r"\[#*-*\]  ?\d+% of \d\.\d MiB, [\d,]+ points, [\d,]+ /s, \d+ s left", drawn[0]), drawn
+    assert re.fullmatch(r"\[#*-*\] +\d+% of \d\.\d MiB, [\d,]+ points, [\d,]+ /s, \d+ s left", drawn[0]), drawn
     assert shown.endswith("\r\x1b[K"), "at the end it is gone"
     assert run(server, "write", "--file", str(path), "--precision", "ms")[1] == "", "elsewhere there is none"
 
