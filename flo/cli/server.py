@@ -73,7 +73,7 @@ def run_start(args: argparse.Namespace) -> int:
         """Print that the server listens, and what it holds."""
         engine = server.engine
         found = engine.counts()
-        counts = {noun: found[noun] for noun in ("keys", "queues", "streams")}
+        counts = {noun: found[noun] for noun in ("keys", "queues", "streams", "measurements")}
         unread = engine.background_load.remaining if engine.background_load is not None else 0  # some may belong to keys counted above
         to_read = f", {unread} values to be read while it serves" if unread else ""
         held = ", ".join(counted(count, nouns) for nouns, count in counts.items()) + to_read
