@@ -31,8 +31,10 @@ lint: tools
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# What only computes (marked `computes`) runs beside the rest, at the lowest priority, so that two cores are used.
+# What only computes (marked `computes`) runs beside the rest, at the lowest priority, so that two cores are used. Compiled before: a
+# server or a command of a test writes no byte code, and each of hundreds would compile Flo anew.
 define run_tests
+	@$(BIN)/python -m compileall -q flo loadtest tests
 	@log=$$(mktemp); nice -n 19 $(BIN)/python -m pytest -m "computes and $(1)" > $$log 2>&1 & beside=$$!; \
 	status=0; $(BIN)/python -m pytest -m "not computes and $(1)" || status=1; \
 	wait $$beside || status=1; cat $$log; rm -f $$log; exit $$status

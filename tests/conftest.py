@@ -6,12 +6,18 @@ from pathlib import Path
 
 import pytest
 
+from tests.support import examples
 from tests.support.processes import FloProcess, RedisProcess
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """`--long` runs the long versions too."""
     parser.addoption("--long", action="store_true", help="run the long versions as well")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Properties are shown all their examples with --long."""
+    examples.in_full = bool(config.getoption("--long"))
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

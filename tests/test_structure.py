@@ -4,6 +4,7 @@ import ast
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -88,9 +89,15 @@ LAYOUT_READERS = {
 }
 
 
+@cache
+def parsed(path: Path) -> ast.Module:
+    """A file, read once for all of the tests."""
+    return ast.parse(path.read_text())
+
+
 def imports(path: Path) -> Iterator[str]:
     """The modules a file imports, by full name."""
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(parsed(path)):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -161,7 +168,7 @@ def module_graph() -> tuple[dict[str, set[str]], set[tuple[str, str]]]:
                 yield name
 
     for module, path in modules.items():
-        for node in ast.parse(path.read_text()).body:
+        for node in parsed(path).body:
             if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test):
                 for_types |= {(module, name) for inner in node.body for name in targets(inner)}
             else:
@@ -197,7 +204,7 @@ def test_stores_protocols_and_queries_do_no_io_and_ask_no_clock() -> None:
 def test_no_function_is_long() -> None:
     """What does not fit a screen or two is several things."""
     for path in sources():
-        for node in ast.walk(ast.parse(path.read_text())):
+        for node in ast.walk(parsed(path)):
             if isinstance(node, ast.FunctionDef):
                 assert node.end_lineno is not None
                 lines = node.end_lineno - node.lineno + 1
@@ -206,14 +213,14 @@ def test_no_function_is_long() -> None:
 
 def test_every_file_says_what_it_owns() -> None:
     for path in sources():
-        text = ast.get_docstring(ast.parse(path.read_text()))
+        text = ast.get_docstring(parsed(path))
         assert text and len(text) > 15, f"{path} has no opening lines"
 
 
 def test_public_functions_have_docstrings() -> None:
     """Handlers in the table of commands have their summary there instead."""
     for path in sources():
-        for node in ast.walk(ast.parse(path.read_text())):
+        for node in ast.walk(parsed(path)):
             if not isinstance(node, (ast.FunctionDef, ast.ClassDef)) or node.name.startswith("_"):
                 continue
             decorated = any(isinstance(d, ast.Call) and getattr(d.func, "id", "") in ("command", "handles") for d in node.decorator_list)

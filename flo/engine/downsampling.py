@@ -11,6 +11,7 @@ from array import array
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from itertools import repeat
 from typing import Any, Protocol, cast
+from weakref import proxy
 
 from flo.engine.part import Database
 from flo.errors import BadRequest, OutOfMemory
@@ -92,7 +93,7 @@ class Downsampling:
     """The rules of one namespace's measurements at work."""
 
     def __init__(self, part: Owner) -> None:
-        self._part = part
+        self._part: Owner = proxy(part)  # a deleted namespace must not be in a cycle, since nothing collects cycles
         self._states: dict[tuple[str, str], _State] = {}  # by measurement and key of the rule
         self._run: Generator[None, None, None] | None = None
         self._running: tuple[str, str] = ("", "")  # whose run it is

@@ -27,7 +27,7 @@ from typing import Any, ClassVar
 
 from flo.engine.downsampling import Downsampling
 from flo.engine.part import Database, Part
-from flo.errors import BadRequest, LogDamaged
+from flo.errors import BadRequest, LogDamaged, Overloaded
 from flo.floql.source import Columns
 from flo.series import parse_key
 from flo.store.chunk import Summary, pack, unpack
@@ -188,12 +188,26 @@ class TimeSeries(Part):
 
     def declare_job(self, keys: Sequence[bytes]) -> Generator[None, None, None]:
         """Make the series of these keys that are new, so that `write` need not, all in one turn. Raises `BadRequest` if they would be too
-        many, with none made. A job."""
+        many, `Overloaded`; then none is made. A job."""
         new = self._new_among(keys)
         self._admit_series(new)
         for at in range(0, len(new), DECLARE_SLICE):
             self.check_namespace()
-            self._declare([key for key in new[at : at + DECLARE_SLICE] if key not in self.store.by_key])
+            try:
+                self._declare([key for key in new[at : at + DECLARE_SLICE] if key not in self.store.by_key])
+            except Overloaded:
+                yield from self._undeclare(new[:at])
+                raise
+            yield
+
+    def _undeclare(self, keys: Sequence[bytes]) -> Generator[None, None, None]:
+        """Delete those of these series that have no points. A job."""
+        for at in range(0, len(keys), DECLARE_SLICE):
+            self.check_namespace()
+            for key in keys[at : at + DECLARE_SLICE]:
+                series = self.store.by_key.get(key)
+                if series is not None and not series.since and not series.chunks:
+                    self._delete(series)
             yield
 
     def _new_among(self, keys: Sequence[bytes]) -> list[bytes]:

@@ -6,6 +6,7 @@ import { PHONE, accessibility, scenario, setDark } from "./harness.mjs";
 import { dashboard, settled, walk } from "./walk.mjs";
 
 const WCAG = { runOnly: ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"] };
+const CONTRAST = { runOnly: ["color-contrast"] };
 const TRANSFER_BYTES_MAX = 150_000;
 const CHANGING =
   /^(new|create|add|delete|remove|purge|pause|resume|requeue|enqueue|append|trim|edit|save|put|set|expire|undo|duplicate|ack|acknowledge|give back|move|configure|clear|rename|restore|touch|persist|increment|drop|send|import|close|kill|change|write|settings)\b/i;
@@ -14,6 +15,10 @@ const sleepless = (page) => page.evaluate(() => new Promise((resolve) => request
 const hash = (page) => page.evaluate(() => location.hash);
 const focused = (page) => page.evaluate(() => document.activeElement.textContent.trim());
 const theme = (page) => page.evaluate(() => document.documentElement.dataset.theme);
+const dark = async (page, wanted) => {
+  await setDark(page, wanted);
+  await page.waitForFunction((name) => document.documentElement.dataset.theme === name, wanted ? "dark" : "light");
+};
 const heading = (page, name) => page.getByRole("heading", { level: 1, name }).waitFor();
 
 /** The text of a number that moves, once it is another than `before`. */
@@ -211,16 +216,24 @@ const parts = {
   },
 
   async looks({ base, open, words: [mode] }) {
-    const page = await dashboard(open, base, "", mode === "phone" ? { viewport: PHONE } : { dark: mode === "dark" });
+    const page = await dashboard(open, base, "", mode === "phone" ? { viewport: PHONE } : {});
     const found = [];
+    const look = async (where) => {
+      const note = async (scheme, rules) => found.push(...(await accessibility(page, rules)).map((sentence) => `${where}, ${scheme}: ${sentence}`));
+      await note("light", WCAG);
+      if (mode === "phone") return;
+      await dark(page, true);
+      await note("dark", CONTRAST); // all else is as it was
+      await dark(page, false);
+    };
     const addresses = await walk(page, async (address) => {
-      found.push(...(await accessibility(page, WCAG)).map((sentence) => `${address}: ${sentence}`));
+      await look(address);
       const [wide, room] = await page.evaluate(() => [document.scrollingElement.scrollWidth, innerWidth]);
       if (wide > room) found.push(`${address}: the page is ${wide} wide, and has ${room}`);
     });
     await page.evaluate(() => (location.hash = "#/server?tab=namespaces"));
     await page.getByRole("button", { name: "New namespace" }).click();
-    found.push(...(await accessibility(page, WCAG)).map((sentence) => `a dialog: ${sentence}`));
+    await look("a dialog");
     assert.deepEqual(found, []);
     return addresses;
   },

@@ -104,7 +104,7 @@ export async function shot(page, name, options = {}) {
 /** What axe-core finds wrong on the page, a sentence for each element. Its source goes in by evaluation, which a CSP does not hinder. */
 export async function accessibility(page, options = {}) {
   if (!(await page.evaluate(() => "axe" in window))) await page.evaluate(readFileSync(require.resolve("axe-core/axe.min.js"), "utf8"));
-  const { violations } = await page.evaluate((given) => window.axe.run(document, given), options);
+  const { violations } = await page.evaluate((given) => window.axe.run(document, given), { resultTypes: ["violations"], preload: false, ...options });
   return violations.flatMap(({ id, nodes }) => nodes.map((node) => `${id}: ${node.target.join(" ")}: ${node.failureSummary}`));
 }
 

@@ -114,6 +114,7 @@ def test_a_path_is_the_last_argument_or_a_flag(run: Run) -> None:
     assert run("kv", "jget", "path").stdout == b"{}\n"
 
 
+@pytest.mark.slow
 def test_the_flags_of_a_server_stand_anywhere(server: FloProcess) -> None:
     port = str(server.port)
     assert flo("kv", "set", "anywhere", "a", "--port", port).returncode == 0
@@ -134,6 +135,7 @@ def test_the_flags_of_a_server_stand_anywhere(server: FloProcess) -> None:
         assert flo(*wrong).returncode == 2, wrong
 
 
+@pytest.mark.slow
 def test_list_and_ls_are_the_same_in_every_group(run: Run) -> None:
     run("kv", "set", "listed", "1")
     run("queue", "enqueue", "listed", "1")
@@ -151,6 +153,7 @@ def test_a_queue_is_configured(run: Run) -> None:
     assert nothing.returncode == 2 and b"--lease or --max-attempts" in nothing.stderr
 
 
+@pytest.mark.slow
 def test_to_acknowledge_or_delete_nothing_exits_1(run: Run) -> None:
     for number in range(3):
         run("queue", "enqueue", "nothing", str(number))
@@ -170,6 +173,7 @@ def test_to_acknowledge_or_delete_nothing_exits_1(run: Run) -> None:
     assert run("stream", "group", "ack", "nothing", "g", "1-1", "--format", "json").returncode == 1
 
 
+@pytest.mark.slow
 def test_conditions_and_time_to_live(run: Run) -> None:
     assert run("kv", "set", "once", "1", "--if-absent").returncode == 0
     again = run("kv", "set", "once", "2", "--if-absent")
@@ -204,6 +208,7 @@ def test_a_long_list_says_that_there_is_more(run: Run) -> None:
     assert run("kv", "list", "many:", "--limit", "0").stdout == b"many:000\nmany:035\nmany:070\n"
 
 
+@pytest.mark.slow
 def test_namespaces(run: Run) -> None:
     assert run("ns", "create", "jobs").stdout == b"namespace jobs exists; use it with -n\n"
     assert run("kv", "set", "k", "v", "-n", "jobs").returncode == 0
@@ -356,6 +361,7 @@ def test_output_to_a_closed_pipe_is_no_traceback(server: FloProcess) -> None:
     assert b"Traceback" not in result.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("columns", ["80"])
 def test_every_help_fits_the_terminal(columns: str) -> None:
     commands: list[list[str]] = [[]]

@@ -14,6 +14,8 @@ from contrib.build_pyz import build
 from flo.engine import EngineSettings
 from tests.support.processes import ROOT, FloProcess, wait_until
 
+pytestmark = pytest.mark.computes
+
 
 def start(*flags: str, environment: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
     """Start a server that cannot start."""

@@ -90,6 +90,7 @@ def command(server: FloProcess, *words: str) -> list[str]:
     return [sys.executable, "-m", "flo", "top", "--port", str(server.port), *words]
 
 
+@pytest.mark.slow
 def test_without_a_terminal_each_view_is_printed(server: FloProcess) -> None:
     began = time.monotonic()
     done = subprocess.run(command(server, "--count", "2"), stdin=subprocess.DEVNULL, capture_output=True, text=True, cwd=ROOT, timeout=30)
@@ -102,6 +103,7 @@ def test_without_a_terminal_each_view_is_printed(server: FloProcess) -> None:
     assert re.search(r"^server_stats \(binary\) +[01]\.\d ", done.stdout, re.MULTILINE)
 
 
+@pytest.mark.slow
 def test_json_is_a_line_each_second(server: FloProcess) -> None:
     done = subprocess.run(command(server, "--count", "2", "--format", "json"), stdin=subprocess.DEVNULL, capture_output=True, cwd=ROOT)
     first, second = map(json.loads, done.stdout.splitlines())
@@ -160,6 +162,7 @@ def test_the_terminal_is_left_as_it_was(server: FloProcess, end: str) -> None:
         assert "Traceback" not in shown
 
 
+@pytest.mark.slow
 def test_a_server_that_ends_leaves_the_terminal_as_it_was(tmp_path: Path) -> None:
     with FloProcess(tmp_path / "data") as flo, Terminal(flo) as terminal:
         wait_until(lambda: "requests " in terminal.read(), "a view")

@@ -161,6 +161,7 @@ def test_a_refused_query_shows_where(server: FloProcess) -> None:
     assert run(server, "query", "-", stdin=text.encode(), status=1)[1].splitlines() == refused, "from standard input"
 
 
+@pytest.mark.slow
 def test_wrong_usage_exits_2(server: FloProcess) -> None:
     for given, why in (
         (("write",), "give MEASUREMENT and FIELDS, or --file"),
@@ -347,7 +348,7 @@ def test_a_terminal_shows_the_progress(server: FloProcess, tmp_path: Path) -> No
     shown = on_terminal(server, "write", "--file", str(path), "--precision", "ms", only_errors=True, columns=100)
     drawn = re.findall(r"\r([^\r\x1b]+)\x1b\[K", shown)
     assert drawn and all(len(line) <= 99 for line in drawn)
-    assert re.fullmatch(r"\[#*-*\]  ?\d+% of \d\.\d MiB, [\d,]+ points, [\d,]+ /s, \d+ s left", drawn[0]), drawn
+    assert re.fullmatch(r"\[#*-*\] +\d+% of \d\.\d MiB, [\d,]+ points, [\d,]+ /s, \d+ s left", drawn[0]), drawn
     assert shown.endswith("\r\x1b[K"), "at the end it is gone"
     assert run(server, "write", "--file", str(path), "--precision", "ms")[1] == "", "elsewhere there is none"
 
@@ -427,6 +428,7 @@ def test_a_chart_is_of_braille_and_colours_where_the_terminal_has_them(server: F
     assert plain == bare
 
 
+@pytest.mark.slow
 def test_a_chart_elsewhere_is_without_colour(server: FloProcess, charted: str) -> None:
     braille, ascii_only = run(server, "query", charted, "--plot")[0], run(server, "query", charted, "--plot", LC_ALL="C")[0]
     assert "\x1b" not in braille and re.search("[\u2801-\u28ff]", braille)

@@ -20,6 +20,8 @@ from flo.errors import BadRequest, FloError, Forked, LogFailed
 from flo.ual.files import Files
 from tests.support.processes import FloProcess, wait_until
 
+pytestmark = pytest.mark.computes
+
 # `Engine` is Any here: what it takes from a program is wider than the types of the methods, which are the server's
 THREADS = 8
 Engine: Any = flo.Engine

@@ -5,7 +5,7 @@ import struct
 import tracemalloc
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from flo.commands.binary import load_handlers
@@ -15,6 +15,7 @@ from flo.operations import BY_NAME, OPERATIONS
 from flo.proto import binary
 from flo.proto.binary import FrameReader, Request, Response, encode_request, namespace_hash, split_response
 from tests.commands.test_decode import assert_alike, contents, log_of
+from tests.support.examples import examples
 from tests.support.fakes import FakeHost, FakePeer
 
 pytestmark = pytest.mark.computes
@@ -102,7 +103,7 @@ def one_request(draw: st.DrawFn) -> bytes:
     return encode_request(operation, draw(st.integers(0, 2**64 - 1)), namespace, draw(KEYS), value, options) * times
 
 
-@settings(max_examples=180, deadline=None)
+@examples(180)
 @example(turns=[([encode_request(BY_NAME["kv_incr"], 1, 0, b"a")] * 70, 0, [])])
 @given(
     st.lists(st.tuples(st.lists(one_request(), max_size=10), st.integers(0, 3000), st.lists(st.integers(1, 300), max_size=4)), max_size=4)

@@ -3,7 +3,7 @@
 from itertools import chain
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from flo.commands.resp.session import RespSession
@@ -13,6 +13,7 @@ from flo.store.kv import KvStore
 from flo.store.queue import QueueStore
 from flo.store.stream import ID_MAX, Stream
 from flo.ual.record import Record
+from tests.support.examples import examples
 from tests.support.fakes import FakeHost, feed, session
 from tests.support.processes import encode
 
@@ -115,7 +116,7 @@ def assert_alike(one: FakeHost, other: FakeHost) -> None:
     assert log_of(one) == log_of(other)
 
 
-@settings(max_examples=250, deadline=None)
+@examples(250)
 @example(turns=[([(b"GET", b"a"), (b"FLUSHALL",), (b"SET", b"a", b""), (b"KEYS", b"*")], 0, [24])])  # the flush in two pieces
 @given(turns=st.lists(st.tuples(PIPELINES, st.integers(0, 3000), st.lists(st.integers(1, 200), max_size=4)), max_size=5))
 def test_many_at_once_is_one_by_one(turns: list[tuple[list[tuple[bytes, ...]], int, list[int]]]) -> None:

@@ -18,6 +18,8 @@ from flo.engine.timeseries import AGES_MS, TimeSeries
 from flo.engine.timeseries_query import query_job
 from tests.support.points import key_of, write_columns
 
+pytestmark = pytest.mark.slow
+
 TURN_SECONDS = 0.02
 TRIES = 4
 START = 1_700_000_000_000

@@ -11,7 +11,7 @@ from random import Random
 from typing import Any
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from flo.engine import Engine, EngineSettings, background_load, loading
@@ -22,6 +22,7 @@ from flo.ual.check import check
 from flo.ual.compaction import Stopped
 from flo.ual.files import Files
 from flo.ual.repair import repair
+from tests.support.examples import examples
 from tests.support.old_bases import age
 from tests.support.processes import FloProcess, wait_until
 from tests.ual.test_compaction import SEGMENT_BYTES, START, Clock, memory_of
@@ -133,7 +134,7 @@ def make(directory: Path, clock: Clock, steps: list[Step]) -> None:
     engine.close()
 
 
-@settings(max_examples=250, deadline=None)
+@examples(250)
 @given(steps=st.lists(STEP, max_size=60), looks=st.lists(LOOK, max_size=25))
 @example(steps=[("put", 0, 1, 0), ("compact", 0, 0, 0), ("delete", 0, 0, 0)], looks=[("get", 0, 1, 0)])
 @example(steps=[("put", 0, 1, 0), ("delete", 0, 0, 0), ("put", 0, 2, 0), ("compact", 0, 0, 0)], looks=[("get", 0, 1, 0)])

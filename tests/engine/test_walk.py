@@ -5,13 +5,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from flo.engine import Engine
 from flo.engine.kv import CURSOR_MAX, CURSORS_MAX, KeyValue
 from flo.engine.operation import run_job
 from flo.store.ordered import LEAF_KEYS, OrderedKeys
+from tests.support.examples import examples
 
 pytestmark = pytest.mark.computes
 
@@ -67,7 +68,7 @@ CHANGES = st.lists(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(turns=st.lists(CHANGES, min_size=1, max_size=25), count=st.sampled_from([1, 3, 20]), prefix=st.sampled_from([b"", b"0", b"05"]))
 def test_what_is_there_throughout_is_visited_whatever_is_written(
     turns: list[list[tuple[str, int, int, int]]], count: int, prefix: bytes

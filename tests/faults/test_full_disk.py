@@ -110,6 +110,7 @@ def test_a_full_disk(disk: Disk) -> None:
         assert client.command("GET", "key-0") is None
 
 
+@pytest.mark.slow
 def test_what_is_dead_in_the_log_makes_room(disk: Disk) -> None:
     """A full disk begins a compaction: with room for one base, writes go on by themselves."""
     with FloProcess(disk.where / "data", wrapper=disk.wrapper, environment=SETTINGS) as flo, flo.connect() as client:

@@ -32,7 +32,7 @@ from flo.ual.log import ASYNC, EPHEMERAL, SYNC, Log
 from flo.ual.record import KV_STRING, Record, encode
 from flo.ual.repair import repair
 from flo.ual.segment import HEADER_BYTES, Segment, file_name
-from tests.support.faultfiles import AFTER, BEFORE, MODES, TORN, Plan, SimCrash, SimFiles
+from tests.support.faultfiles import AFTER, BEFORE, MODES, TORN, Plan, SimCrash, SimFiles, crash_points
 from tests.support.points import Points, read, seal_all, write
 
 pytestmark = [pytest.mark.computes, pytest.mark.slow]
@@ -447,12 +447,13 @@ def whole_life(factory: Factory = sim, durability: str = SYNC, close: bool = Tru
 
 
 def crash_suite(factory: Factory = sim, ops: Sequence[Op] = tuple(OPS), stride: int = 1, seeds: int = 3, first: int = 1) -> int:
-    """Crash at every `stride`-th call from the `first` and survive it in every mode. Returns how many crashes. Raises AssertionError."""
+    """Crash at every `stride`-th of the crash points from the `first` call and survive it in every mode. Returns how many crashes there
+    were. Raises AssertionError."""
     total = factory(None)
     life = live(total, ops)
     assert life.error is None, life.error
     crashes = 0
-    for at in range(first, total.calls + 1, stride):
+    for at in crash_points(total.trace, first, stride):
         for how in (BEFORE, TORN) if total.trace[at - 1].startswith("pwrite") else (BEFORE,):
             files = factory(Plan(crash_at=at, how=how, seed=at))
             life = live(files, ops)
@@ -513,7 +514,7 @@ def test_a_first_large_write_keeps_the_stamps(monkeypatch: pytest.MonkeyPatch, d
     engine.close()
     probe = base.crash(Random(0), "keep")
     assert live(probe, [HUGE], durability=durability).error is None
-    for at in range(1, probe.calls + 1):
+    for at in crash_points(probe.trace):
         files = base.crash(Random(0), "keep", Plan(crash_at=at))
         live(files, [HUGE], durability=durability)
         for mode in MODES:
@@ -521,16 +522,13 @@ def test_a_first_large_write_keeps_the_stamps(monkeypatch: pytest.MonkeyPatch, d
             assert engine.stamp_time >= late, f"crash at call {at} ({probe.trace[at - 1]}), {mode}: the clock went back"
 
 
-CHANGING = ("create", "pwrite", "sync", "sync_dir", "reserve", "truncate", "rename", "remove", "lock")
-
-
 def recovery_suite(ops: Sequence[Op], stride: int) -> int:
-    """Crash at every `stride`-th call, and again while recovery repairs what the first left. (Between two calls that change nothing, a
-    crash finds the same disk: only the others are crashed at.) Returns how many crashes there were."""
+    """Crash at every `stride`-th of the crash points, and again while recovery repairs what the first left. Returns how many crashes there
+    were."""
     total = sim()
     live(total, ops)
     tried = 0
-    for at in range(1, total.calls + 1, stride):
+    for at in crash_points(total.trace, stride=stride):
         files = sim(Plan(crash_at=at, how=TORN, seed=at))
         life = live(files, ops)
         for mode in ("keep", "reorder"):
@@ -538,9 +536,8 @@ def recovery_suite(ops: Sequence[Op], stride: int) -> int:
             image = files.crash(rng, mode)
             probe = image.crash(rng, "keep")
             open_engine(probe)
-            for call, name in enumerate(probe.trace, 1):
-                if not name.startswith(CHANGING):
-                    continue
+            for call in crash_points(probe.trace):
+                name = probe.trace[call - 1]
                 second = image.crash(rng, "keep", Plan(crash_at=call, how=rng.choice((BEFORE, TORN)), seed=call))
                 with pytest.raises(SimCrash):
                     open_engine(second)
@@ -553,7 +550,7 @@ def recovery_suite(ops: Sequence[Op], stride: int) -> int:
 
 def test_a_crash_at_every_call_of_recovery(long_run: bool) -> None:
     """Crashes while recovery works."""
-    assert recovery_suite(OPS, 1 if long_run else 31) > 40
+    assert recovery_suite(OPS, 1 if long_run else 23) > 40
 
 
 # -- (ii) async ------------------------------------------------------------------------------------
@@ -586,7 +583,7 @@ class StepSyncer:
 def async_suite(factory: Factory = sim, stride: int = 1, seeds: int = 3) -> None:
     """In `async`, a crash leaves a prefix of what was acknowledged, not shorter than what was known durable; kill -9 takes nothing."""
     total, _ = whole_life(factory, ASYNC)
-    for at in range(1, total.calls + 1, stride):
+    for at in crash_points(total.trace, stride=stride):
         files = factory(Plan(crash_at=at, how=TORN, seed=at))
         life = live(files, OPS, durability=ASYNC)
         everything = life.acknowledged + ([life.in_flight] if life.in_flight else [])
@@ -599,11 +596,11 @@ def async_suite(factory: Factory = sim, stride: int = 1, seeds: int = 3) -> None
 
 
 @pytest.mark.parametrize("every", [0, 5, pytest.param(1, marks=pytest.mark.long)])
-def test_async_loses_only_the_end(monkeypatch: pytest.MonkeyPatch, every: int) -> None:
+def test_async_loses_only_the_end(monkeypatch: pytest.MonkeyPatch, every: int, long_run: bool) -> None:
     """Never synced, synced at once, synced now and then."""
     monkeypatch.setattr(StepSyncer, "every", every)
     monkeypatch.setattr(log_module, "_Syncer", StepSyncer)
-    async_suite()
+    async_suite(seeds=3 if long_run else 1)
 
 
 def test_async_with_its_thread() -> None:
@@ -632,7 +629,7 @@ def test_ephemeral_is_empty_after_any_crash() -> None:
     for image, name in ((sim(), "new"), (killed, "killed"), (killed.crash(Random(0), "lose"), "lost")):
         probe = image.crash(Random(0), "keep")
         live(probe, OPS[:3], durability=EPHEMERAL)
-        for at in range(1, probe.calls + 1):
+        for at in crash_points(probe.trace):
             files = image.crash(Random(0), "keep", Plan(crash_at=at))
             assert isinstance(live(files, OPS[:3], durability=EPHEMERAL).error, SimCrash)
             for mode in MODES:
@@ -697,7 +694,7 @@ def broken_images() -> Iterator[tuple[str, SimFiles, Life]]:
 
 def test_a_failing_call_of_recovery(long_run: bool) -> None:
     """EIO at every call of recovery: the open is refused, and the next one recovers everything."""
-    for context, image, life in itertools.islice(broken_images(), 0, None, 1 if long_run else 2):
+    for context, image, life in itertools.islice(broken_images(), 0, None, 1 if long_run else 4):
         probe = image.crash(Random(0), "keep")
         open_engine(probe)
         for name in FAILING:
@@ -1172,7 +1169,7 @@ def copied_values(image: SimFiles) -> list[bytes]:
     return [log, content[spans[-1][0] : spans[-1][1]], log[-600:] + log, forged, bytes(472) + forged]
 
 
-def test_a_value_is_never_taken_for_a_batch() -> None:
+def test_a_value_is_never_taken_for_a_batch(long_run: bool) -> None:
     """Values that hold copies of the log's batches, torn at every sector: they neither come to life nor refuse the start."""
     base = sim()
     start = Model()
@@ -1184,10 +1181,8 @@ def test_a_value_is_never_taken_for_a_batch() -> None:
         ops: list[Op] = [("put", "default", b"copy", value), ("put", "default", b"copy2", value)]
         probe = base.crash(Random(0), "keep")
         assert live(probe, ops, start).error is None
-        for at in range(1, probe.calls + 1):
-            if not probe.trace[at - 1].startswith(CHANGING):
-                continue
-            for seed in range(6 if probe.trace[at - 1].startswith("pwrite") else 2):
+        for at in crash_points(probe.trace):
+            for seed in range((6 if long_run else 3) if probe.trace[at - 1].startswith("pwrite") else 2):
                 rng = Random(seed)
                 files = base.crash(rng, "keep", Plan(crash_at=at, how=TORN, seed=seed))
                 life = live(files, ops, start)
@@ -1237,7 +1232,7 @@ def without(method: str, caller: str = "", deep: bool = False) -> Factory:
 
 def test_taking_out_nothing_passes() -> None:
     """The control of those below."""
-    crash_suite(without("none"), stride=2, seeds=1)
+    crash_suite(without("none"), stride=4, seeds=1)
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ import math
 import sys
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from flo.errors import BadRequest
@@ -17,6 +17,7 @@ from flo.floql.regex import NESTING_MAX as REGEX_NESTING_MAX
 from flo.floql.source import Columns
 from tests.floql.memory import MemorySource, ask, run, run_plan
 from tests.floql.reference import Data, Key, Line, Points, answer
+from tests.support.examples import examples
 
 pytestmark = pytest.mark.computes
 
@@ -135,7 +136,7 @@ RANGES = st.sampled_from(["-6000..6000", "-3000..2000", "0..0", "-1..4999", "-43
 CUTS = st.lists(st.integers(1, 12), min_size=1, max_size=4)
 
 
-@settings(max_examples=600, deadline=None)
+@examples(600)
 @given(
     made_data(),
     st.sampled_from(["cpu", "~/^cpu/", 'cpu{host=""}', "cpu{host!=a}", "cpu{host=~b|c}"]),
@@ -152,7 +153,8 @@ def test_any_pipeline_gives_what_the_reference_gives(
     same(ask(MemorySource(data, cuts, divisor), text).series, answer(parse(text), data))
 
 
-@settings(max_examples=60, deadline=None)
+@pytest.mark.slow
+@examples(60)
 @given(made_data(), CUTS, st.sampled_from([0, 8]))
 @pytest.mark.parametrize(
     "stage",

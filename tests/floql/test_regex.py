@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from flo.errors import BadRequest
 from flo.floql.regex import CACHE_ENTRIES_MAX, NESTING_MAX, PATTERN_BYTES_MAX, SEARCH_STEPS_MAX, STATES_MAX, PatternError, Regex
+from tests.support.examples import examples
 
 pytestmark = pytest.mark.computes
 
@@ -57,7 +58,7 @@ def python(pattern: str) -> "re.Pattern[str] | None":
         return None
 
 
-@settings(max_examples=1500, deadline=None)
+@examples(1500)
 @given(PATTERNS, st.sampled_from(["", "(?i)"]), st.lists(TEXTS, min_size=1, max_size=8))
 def test_what_python_accepts_too_gives_the_same(pattern: str, flag: str, texts: list[str]) -> None:
     theirs = python(flag + pattern)

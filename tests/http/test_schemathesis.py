@@ -32,7 +32,7 @@ def run(port: int, directory: Path, *flags: str) -> str:
 
 
 def test_schemathesis_finds_nothing(shared_flo: FloProcess, tmp_path: Path, long_run: bool) -> None:
-    run(shared_flo.port, tmp_path, "--checks", "all", "--max-examples", "50" if long_run else "8")
+    run(shared_flo.port, tmp_path, "--checks", "all", "--max-examples", "50" if long_run else "4")
 
 
 def test_schemathesis_finds_no_way_around_the_secret(tmp_path: Path) -> None:

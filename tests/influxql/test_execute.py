@@ -97,6 +97,7 @@ def test_windows_that_are_too_many(engine: Engine) -> None:
     assert result["series"][0]["values"] == [[START, 5], [START + 5, 5]], "only windows with points"
 
 
+@pytest.mark.slow
 def test_answers_that_are_too_large(engine: Engine) -> None:
     count = ANSWER_POINTS_MAX // 2
     for host in "abc":

@@ -14,6 +14,7 @@ from flo.limits import INLINE_BYTES_MAX
 from flo.proto import resp
 from flo.proto.detect import detect
 from flo.proto.resp import ProtocolError, RequestParser, split_inline
+from tests.support.examples import examples
 from tests.support.processes import encode
 
 pytestmark = pytest.mark.computes
@@ -215,7 +216,7 @@ def split_or_none(line: bytes, arguments_max: int = resp.ARGUMENTS_MAX) -> list[
 INLINE_PIECES = st.sampled_from([b'"', b"'", b"\\", b"\\x", b"4", b"5c", b"1", b"n", b"a", b" ", b"\t", b"\n", b"\xe0", b"\x0b", b"\0"])
 
 
-@settings(max_examples=3000, deadline=None)
+@examples(3000)
 @given(st.lists(INLINE_PIECES | st.binary(max_size=2), max_size=14).map(b"".join))
 def test_inline_words_are_those_of_a_byte_at_a_time(line: bytes) -> None:
     expected = split_a_byte_at_a_time(line)

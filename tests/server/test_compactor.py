@@ -89,6 +89,7 @@ def test_a_log_that_grows_is_compacted(tmp_path: Path) -> None:
         kill_and_look(flo)
 
 
+@pytest.mark.slow
 def test_the_growth_that_begins_a_compaction_can_be_set(tmp_path: Path) -> None:
     """0: never by itself. What is set while it runs counts at once, by Flo's name or by Redis's."""
     with (
@@ -180,6 +181,7 @@ def gone(pid: int) -> bool:
         return True
 
 
+@pytest.mark.slow
 def test_the_process_that_compacts_is_killed(tmp_path: Path) -> None:
     """The server says so, keeps all, and another pass works."""
     with server(tmp_path) as flo:
@@ -206,6 +208,7 @@ def test_a_server_stops_in_the_middle_of_a_pass(tmp_path: Path) -> None:
         assert check(str(tmp_path)).damage == []
 
 
+@pytest.mark.slow
 def test_a_server_is_killed_in_the_middle_of_a_pass(tmp_path: Path) -> None:
     """The process that compacts ends by itself, and touches nothing of the next server's."""
     with server(tmp_path) as flo:

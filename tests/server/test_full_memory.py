@@ -71,18 +71,28 @@ def test_full_memory(full: FloProcess) -> None:
 
 
 def test_points_in_a_full_memory(full: FloProcess) -> None:
-    """Open points fill it, chunks do not: those of a series are sealed all the while; a deletion brings room."""
+    """Open points are sealed when they would fill it; series do fill it, and a deletion brings room."""
     with full.start() as server, flo_package.Client(f"flo://127.0.0.1:{server.port}") as client:
         series = client.timeseries
+
+        def write(start: int) -> int:
+            rows = (b"m%d,host=h%d v=1 %d" % (at % 2, at % 200, time) for at, time in enumerate(range(start, start + 4000)))
+            dense = (b"dense v=2 %d" % time for time in range(start, start + 4000))
+            return series.write_batch(b"\n".join([*rows, *dense]), precision=2)
+
         count = 0
-        with pytest.raises(Overloaded, match=r"max_memory.*raise max_memory"):
-            while count < 1_000_000:
-                rows = (b"m%d,host=h%d v=1 %d" % (at % 2, at % 200, time) for at, time in enumerate(range(count, count + 4000)))
-                dense = (b"dense v=2 %d" % time for time in range(count, count + 4000))
-                count += series.write_batch(b"\n".join([*rows, *dense]), precision=2)
-        assert 100_000 < count < 500_000
+        while count < 600_000:  # 18 bytes each if they were open: more than there is
+            try:
+                count += write(count)
+            except Overloaded:
+                wait_until(lambda: series_fits(series), "room after open points were sealed")
         assert series.query("dense[0..1000000] | count()")["series"][0]["points"][0][1] == count // 2
-        assert series.delete("m1") == 100
+        with pytest.raises(Overloaded, match=r"max_memory.*raise max_memory"):
+            for number in range(1_000_000):
+                names = range(number * 50, number * 50 + 50)
+                series.write_batch(b"\n".join(b"many,tag=%d v=1 0" % tag for tag in names), precision=2)
+        assert series.list_page("many")["measurements"][0]["series"] % 50 == 0, "all of a text or nothing"
+        assert series.delete("many") >= 50
         wait_until(lambda: series_fits(series), "room after a deletion")
 
 

@@ -65,6 +65,7 @@ def test_a_client_sees_what_it_would_see_of_any_log(flo: FloProcess) -> None:
         assert (client.command("GET", "n"), client.command("GET", "k")) == (b"3000", b"v")
 
 
+@pytest.mark.slow
 def test_nothing_leaves_for_a_batch_whose_answer_is_lost(flo: FloProcess, lose: Path) -> None:
     """Neither the writer's reply, nor a reader's who saw it, over either protocol; a later answer covers both."""
     with flo.connect() as writer, flo.connect() as reader, socket.create_connection(("127.0.0.1", flo.port)) as binary:

@@ -303,6 +303,7 @@ def test_promtool_finds_nothing_wrong_with_the_metrics(filled: tuple[FloProcess,
         assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
+@pytest.mark.slow
 def test_a_prometheus_scrapes_a_server(filled: tuple[FloProcess, Client], tmp_path: Path) -> None:
     flo, _ = filled
     config = tmp_path / "prometheus.yml"

@@ -148,8 +148,8 @@ def test_a_neighbour_waits_for_one_or_two_of_them(flo: FloProcess, name: str, tm
         if waits[-1] > allowed:
             allowed = max(allowed, REQUESTS_WAITED * takes_alone(flo, request))
     beside = 0.0
-    if redis_has_it:
+    if redis_has_it and min(waits) > allowed:
         with RedisProcess(tmp_path) as redis:
             beside = wait_beside(redis, request, clients, monitored)
-    print(f"{name}: {min(waits) * 1000:.0f} ms; redis-server {beside * 1000:.0f} ms")
+    print(f"{name}: {min(waits) * 1000:.0f} ms")
     assert min(waits) <= max(allowed, beside), f"{waits}, allowed {allowed}, at redis-server {beside}"

@@ -1,5 +1,5 @@
-"""What strangers may cost: clients that do not know the secret. Where redis-server has the feature, it is attacked beside Flo, and both
-waits are printed (pytest -s)."""
+"""What strangers may cost: clients that do not know the secret. A wait that is longer than it should be may be the machine's: redis-server
+is then attacked in the same way, and Flo's neighbours may wait as long as its. The waits are printed (pytest -s)."""
 
 import re
 import select
@@ -71,10 +71,12 @@ def test_quoted_inline_commands_of_strangers_delay_nobody_for_long(tmp_path: Pat
         for _ in range(3):  # a machine that is busy with something else is given another chance
             with Neighbour(flo, SECRET) as neighbour:
                 quoted_lines(flo, line)
+            print(f"the longest wait of a neighbour: {neighbour.longest:.3f} s")
+            if neighbour.longest < WAIT_SECONDS_MAX:
+                return
             with Neighbour(redis, SECRET) as other:
                 quoted_lines(redis, line)
-            print(f"the longest wait of a neighbour: {neighbour.longest:.3f} s at flo, {other.longest:.3f} s at redis-server")
-            if neighbour.longest < max(WAIT_SECONDS_MAX, 2 * other.longest):
+            if neighbour.longest < 2 * other.longest:
                 return
             longest.append(neighbour.longest)
     pytest.fail(f"established clients waited {longest} s")
@@ -144,7 +146,7 @@ def test_many_connections_of_one_address_make_few_guesses(tmp_path: Path) -> Non
 GUESSING = """
 import select, socket, sys, time
 port, source, count, seconds = int(sys.argv[1]), sys.argv[2], int(sys.argv[3]), float(sys.argv[4])
-number = answered = 0
+number = 0
 open_until = {}
 end = time.monotonic() + seconds
 while time.monotonic() < end:
@@ -154,20 +156,20 @@ while time.monotonic() < end:
         sock.sendall(b"AUTH guess-%d\\r\\n" % number)
         open_until[sock] = time.monotonic() + 0.05
     for sock in select.select(list(open_until), [], [], 0.01)[0]:
-        answered += sock.recv(100).startswith(b"-WRONGPASS")
+        sock.recv(100)
         del open_until[sock]
         sock.close()
     for sock in [sock for sock, until in open_until.items() if until < time.monotonic()]:
         del open_until[sock]
         sock.close()
-print(number, answered)
+print(number)
 """
 GUESSING_SECONDS = 3.0
 GUESSING_CONNECTIONS = 100
 
 
-def guess_beside(server: Attacked) -> tuple[int, int, float]:
-    """Guess for GUESSING_SECONDS; (guesses, those that were answered, the longest that another address waited for the right answer)."""
+def guess_beside(server: FloProcess) -> tuple[int, float]:
+    """Guess for GUESSING_SECONDS; (guesses, the longest that another address waited for the right answer)."""
     command = [sys.executable, "-c", GUESSING, str(server.port), GUESSER, str(GUESSING_CONNECTIONS), str(GUESSING_SECONDS)]
     guesser = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     longest = 0.0
@@ -178,24 +180,20 @@ def guess_beside(server: Attacked) -> tuple[int, int, float]:
             assert sock.recv(100) == b"+OK\r\n"
         longest = max(longest, time.monotonic() - started)
     assert guesser.stdout is not None
-    made, answered = map(int, guesser.stdout.read().split())
-    return made, answered, longest
+    return int(guesser.stdout.read()), longest
 
 
 @pytest.mark.slow
 def test_a_guesser_that_never_waits_makes_few_guesses_and_delays_nobody_else(tmp_path: Path) -> None:
-    """It closes each connection after 50 ms without an answer. At redis-server, which answers at once, all of its guesses count."""
-    (tmp_path / "redis").mkdir()
-    with guarded(tmp_path) as flo, RedisProcess(tmp_path / "redis", "--requirepass", SECRET) as redis:
-        made, _, longest = guess_beside(flo)
+    """It closes each connection after 50 ms without an answer."""
+    with guarded(tmp_path) as flo:
+        made, longest = guess_beside(flo)
         flo.stop()
-        _, answered_by_redis, longest_at_redis = guess_beside(redis)
         lines = re.findall(r"(\d+) more lines of this kind in 30 s, the last: a client gave a wrong secret", flo.output())
         compared = flo.output().count("warning a client gave a wrong secret") + sum(map(int, lines))
         print(
-            f"guesses compared a second: {compared / GUESSING_SECONDS:.0f} of {made / GUESSING_SECONDS:.0f} at flo, "
-            f"{answered_by_redis / GUESSING_SECONDS:.0f} at redis-server; the longest wait for the right answer: "
-            f"{longest * 1000:.0f} ms at flo, {longest_at_redis * 1000:.0f} ms at redis-server"
+            f"guesses compared a second: {compared / GUESSING_SECONDS:.0f} of {made / GUESSING_SECONDS:.0f}; "
+            f"the longest wait for the right answer: {longest * 1000:.0f} ms"
         )
         assert made > 2 * compared
         assert FAILURES_MAX <= compared <= FAILURES_MAX + COMPARED_MAX * (GUESSING_SECONDS + 2)
@@ -254,13 +252,12 @@ def test_pipelines_of_strangers_delay_nobody_for_long(tmp_path: Path, flood: Cal
         for _ in range(3):  # a machine that is busy with something else is given another chance
             with Neighbour(flo, *secret) as neighbour:
                 flood(flo)
+            print(f"a neighbour's waits: p99 {neighbour.p99 * 1000:.0f} ms, the longest {neighbour.longest * 1000:.0f} ms")
+            if neighbour.p99 < FLOOD_WAIT_SECONDS_MAX:
+                return
             with Neighbour(redis, *secret) as other:
                 flood(redis)
-            print(
-                f"a neighbour's waits: p99 {neighbour.p99 * 1000:.0f} ms, the longest {neighbour.longest * 1000:.0f} ms at flo; "
-                f"{other.p99 * 1000:.0f} and {other.longest * 1000:.0f} ms at redis-server"
-            )
-            if neighbour.p99 < max(FLOOD_WAIT_SECONDS_MAX, other.p99):
+            if neighbour.p99 < other.p99:
                 return
             waits.append(neighbour.p99)
     pytest.fail(f"99 in 100 requests of established clients waited up to {waits} s")

@@ -27,6 +27,7 @@ from flo.tls import server_context
 from flo.transport import PlainTransport
 from tests.server.test_together import Turns
 from tests.support.certificates import Authority, Files, environment
+from tests.support.examples import examples
 from tests.support.processes import FloProcess, encode, wait_until
 
 SECONDS = 20
@@ -149,6 +150,7 @@ def test_no_plain_text_is_answered_where_tls_is_all(strict: FloProcess, data: by
         assert sock.recv(1000) == b""
 
 
+@pytest.mark.slow
 def test_one_who_says_nothing_owes_the_handshake(strict: FloProcess, authority: Authority) -> None:
     with dial(strict) as silent, dial(strict) as halfway, secured(strict, authority.client()) as quiet:
         halfway.sendall(b"\x16\x03\x01\x02\x00\x01")
@@ -157,6 +159,7 @@ def test_one_who_says_nothing_owes_the_handshake(strict: FloProcess, authority: 
         assert quiet.recv(100) == b"+PONG\r\n"
 
 
+@pytest.mark.slow
 def test_one_who_stops_in_the_handshake_is_closed_and_disturbs_nobody(server: FloProcess, authority: Authority) -> None:
     incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
     client = authority.client().wrap_bio(incoming, outgoing, server_hostname="localhost")
@@ -214,6 +217,7 @@ def test_what_only_begins_like_tls_is_closed(server: FloProcess, data: bytes) ->
 # -- certificates ----------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_certificate_is_replaced_while_clients_run(tmp_path: Path) -> None:
     old, new = Authority(), Authority()
     files = old.issue(tmp_path)
@@ -368,7 +372,7 @@ def exchanging(authority: Authority, files: Files, together: bool, buffer: int =
         host.close()
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(
     sizes=st.lists(st.sampled_from([0, 1, 3, 200, 16_384, 20_000, 70_000, 200_000]), min_size=1, max_size=6),
     records=st.lists(st.sampled_from([1, 2, 100, 5000, 16_383, 16_384]), min_size=1, max_size=4),
@@ -399,6 +403,7 @@ def test_records_of_any_size_cut_anywhere(
         assert client.received == expected
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None)
 @given(
     sizes=st.lists(st.sampled_from([1, 5000, 16_384, 100_000, 400_000]), min_size=1, max_size=5),

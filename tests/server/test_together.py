@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from flo import conn
@@ -27,6 +27,7 @@ from flo.operations import BY_NAME
 from flo.proto.binary import INTERNAL_ERROR, OK, RESPONSE_BYTES, FrameReader, encode_request, namespace_hash
 from flo.transport import PlainTransport
 from tests.commands.test_decode import contents, queues_and_streams
+from tests.support.examples import examples
 from tests.support.fakes import FakeHost, FakeTimer
 from tests.support.processes import encode
 
@@ -240,7 +241,7 @@ ANSWERED = encode_request(BY_NAME["queue_dequeue"], 1, 0, b"q", b"", {"block": 0
 
 
 @pytest.mark.slow
-@settings(max_examples=150, deadline=None)
+@examples(150)
 @given(steps=st.lists(STEPS, max_size=25))
 @example(
     steps=[
@@ -564,7 +565,7 @@ CROWDS = st.lists(
 
 
 @pytest.mark.slow
-@settings(max_examples=80, deadline=None)
+@examples(80)
 @given(crowds=CROWDS)
 def test_a_crowd_of_binary_clients_as_each_alone(crowds: list[tuple[str, list[bytes], int, int, bool]]) -> None:
     """All send the same operation at one time, whether it comes in runs or not; answers, memory and counts are the same."""

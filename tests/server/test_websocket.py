@@ -133,6 +133,7 @@ def test_what_is_no_upgrade(shared_flo: FloProcess, changed: dict[str, str], sta
         assert refused.status == status and refused.sentence
 
 
+@pytest.mark.slow
 def test_the_secret_is_owed(tmp_path: Path) -> None:
     secret = tmp_path / "secret"
     secret.write_text("right")

@@ -14,6 +14,7 @@ from flo.engine import Engine
 from flo.engine.queue import peek_job
 from flo.store import queue as module
 from flo.store.queue import DELAYED, LEASED, READY, QueueStore, attempts_of, kind_of
+from tests.support.examples import examples
 
 pytestmark = pytest.mark.computes
 
@@ -143,7 +144,7 @@ class LaneModel(RuleBasedStateMachine):
         assert store.item_bytes == own + module.MESSAGE_BYTES * stated + module.TIMED_BYTES * len(self.leased)
 
 
-LaneModel.TestCase.settings = settings(max_examples=300, stateful_step_count=40, deadline=None)
+LaneModel.TestCase.settings = settings(examples(300), stateful_step_count=40)
 TestLane = LaneModel.TestCase
 
 

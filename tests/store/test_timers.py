@@ -1,11 +1,12 @@
 """Deadlines and timers: everything is given out once it is due, no sooner, and nothing stays behind, whichever way the clock goes."""
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from flo.store.deadlines import HOUR_SECONDS, SECOND_MS, Deadlines
 from flo.store.timers import Timers
+from tests.support.examples import examples
 
 pytestmark = [pytest.mark.computes, pytest.mark.slow]
 
@@ -14,7 +15,7 @@ HOUR_MS = HOUR_SECONDS * SECOND_MS
 TIMES = st.builds(lambda hour, ms: hour * HOUR_MS + ms, st.integers(1, 3), st.integers(-2100, 2100))
 
 
-@settings(max_examples=500, deadline=None)
+@examples(500)
 @given(items=st.dictionaries(st.integers(0, 30), TIMES), steps=st.lists(TIMES, min_size=1, max_size=8))
 def test_deadlines_give_out_what_is_due(items: dict[int, int], steps: list[int]) -> None:
     deadlines: Deadlines[int] = Deadlines()
@@ -33,7 +34,7 @@ def test_deadlines_give_out_what_is_due(items: dict[int, int], steps: list[int])
     assert deadlines.count == len(left)
 
 
-@settings(max_examples=500, deadline=None)
+@examples(500)
 @given(
     moves=st.lists(st.tuples(st.integers(0, 5), st.one_of(st.just(0), TIMES)), max_size=20),
     looks=st.lists(TIMES, min_size=1, max_size=8),

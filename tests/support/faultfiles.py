@@ -23,6 +23,7 @@ from flo.ual.files import Files
 
 SECTOR_BYTES = 512
 MODES = ("lose", "keep", "reorder")
+CHANGING = ("make_dir", "create", "pwrite", "sync", "sync_dir", "reserve", "truncate", "rename", "remove", "lock")  # methods
 BEFORE, TORN, AFTER = "before", "torn", "after"
 FIRST_DESCRIPTOR = 100
 
@@ -100,6 +101,13 @@ def _resize(data: bytearray, size: int) -> None:
         del data[size:]
     else:
         data.extend(bytes(size - len(data)))
+
+
+def crash_points(trace: Sequence[str], first: int = 1, stride: int = 1) -> list[int]:
+    """Every `stride`-th of the calls, from the `first`, before which a crash finds a disk of its own: the changing ones and the last. A
+    crash before another finds the disk, and what was acknowledged, as one before the next of them does."""
+    own = [at for at, call in enumerate(trace, 1) if at >= first and (call.startswith(CHANGING) or at == len(trace))]
+    return own[::stride]
 
 
 Change = tuple[tuple[str, Inode | None], ...]  # of directory entries, all at once: path -> file, None for no more
@@ -191,7 +199,7 @@ class SimFiles(Files):
             raise SimCrash
         self.calls += 1
         self.counts[name] += 1
-        self.trace.append(f"{name} {os.path.basename(path)}")
+        self.trace.append(f"{name} {path.rpartition('/')[2]}")
         if self.calls == self.plan.crash_at:
             self.dead = True
             if self.plan.how == BEFORE:

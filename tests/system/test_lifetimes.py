@@ -120,6 +120,7 @@ def test_deadlines_outlive_restarts_and_compaction(tmp_path: Path) -> None:
         assert engine.queues.names() == [b"b"] and engine.streams.deadline(b"a") == 0
 
 
+@pytest.mark.slow
 def test_many_deadlines_at_once(flo: FloProcess) -> None:
     with flo.connect() as client:
         client.pipeline(*[("LPUSH", f"q{number}", "m") for number in range(5000)])

@@ -240,6 +240,7 @@ def test_a_copy_that_was_cut_short_is_no_directory() -> None:
             Engine(OUT, files=image)
 
 
+@pytest.mark.slow
 def test_beside_a_server(tmp_path: Path) -> None:
     """Writers go on, the log rolls and compacts; each copy has everything that was acknowledged when it began, and opens."""
     with FloProcess(tmp_path / "data") as flo:

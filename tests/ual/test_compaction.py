@@ -10,7 +10,7 @@ from pathlib import Path
 from random import Random
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from flo.engine import Engine, EngineSettings, bulk
@@ -48,6 +48,7 @@ from flo.ual.record import (
     encode,
 )
 from flo.ual.recovery import PlainLoader, recover
+from tests.support.examples import examples
 from tests.support.faultfiles import SimFiles
 from tests.support.points import key_of, read, seal_all, write
 from tests.support.processes import ROOT, wait_until
@@ -109,7 +110,7 @@ def logs(draw: st.DrawFn) -> dict[int, Record]:
 
 
 @pytest.mark.slow
-@settings(max_examples=400, deadline=None)
+@examples(400)
 @given(log=logs(), now=st.integers(0, 60), depth=st.integers(1, 4), age=st.integers(0, 30))
 def test_the_judge_says_what_survivors_says(log: dict[int, Record], now: int, depth: int, age: int) -> None:
     """From the newest to the oldest, for any log."""
@@ -130,7 +131,7 @@ def test_the_judge_says_what_survivors_says(log: dict[int, Record], now: int, de
 
 
 @pytest.mark.slow
-@settings(max_examples=400, deadline=None)
+@examples(400)
 @given(log=logs(), now=st.integers(0, 60), depth=st.integers(1, 4), age=st.integers(0, 30), share=st.integers(0, 25))
 def test_a_judge_of_the_tail_says_the_same_and_keeps_deletions(log: dict[int, Record], now: int, depth: int, age: int, share: int) -> None:
     """What decides about a record is behind it, wherever a pass begins; a deletion may be of what is before that."""
@@ -187,7 +188,7 @@ def runs_of(draw: st.DrawFn) -> list[Record]:
     return log
 
 
-@settings(max_examples=400, deadline=None)
+@examples(400)
 @given(log=runs_of(), now=st.integers(0, 60), depth=st.integers(1, 3), age=st.integers(0, 30), tail=st.booleans())
 def test_runs_are_judged_and_laid_out_as_their_records_are(log: list[Record], now: int, depth: int, age: int, tail: bool) -> None:
     """`split`, `Judge.judge_span` and `Builder.add_span` against their plain twins, whatever is before, behind and between."""
@@ -691,7 +692,7 @@ RUN = st.tuples(
 
 
 @pytest.mark.slow
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @example([[("late", 150, True, b"a", "default"), ("turns", 650, True, b"a", "other"), ("add", 650, True, b"b", "other")]])
 @given(st.lists(st.lists(RUN, max_size=6), max_size=4))
 def test_runs_of_records_make_the_same_state(batches: list[list[tuple[str, int, bool, bytes, str]]]) -> None:
@@ -749,7 +750,7 @@ def test_runs_of_records_make_the_same_state(batches: list[list[tuple[str, int, 
             assert made[0] == made[1] == made[2]
 
 
-@settings(max_examples=200, deadline=None)
+@examples(200)
 @given(st.sampled_from("IQ"), st.integers(0, 1 << 31), st.integers(0, 1 << 18), st.integers(0, 40))
 @example("I", (1 << 31) - 1, 1 << 18, columns.COUNT_MAX)
 @example("Q", (1 << 63) - 1, 1, 2 * columns.COUNT_MAX + 1)
