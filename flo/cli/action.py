@@ -30,13 +30,15 @@ def add(commands: Any, summary: str) -> None:
     command(group, "list", list_actions, "list the actions and their runs")
     runs = command(group, "runs", list_runs, "list runs, the newest first")
     runs.add_argument("action", metavar="ACTION", nargs="?", help="only runs of this action")
-    runs.add_argument("--state", choices=RUN_STATES, help="only runs in this state")
+    runs.add_argument("--state", choices=RUN_STATES, metavar="STATE", help=f"only runs in this state: {', '.join(RUN_STATES)}")
     runs.add_argument("--labels", metavar="JSON", default="", help="only runs that have all these labels")
     runs.add_argument("--limit", type=whole(1, LIST_ITEMS_MAX), default=100, help="how many. Default: 100")
     again = command(group, "retry", retry, "make a run that has ended pending again, or all of an action that have ended so")
     again.add_argument("run_id", metavar="RUN_ID", nargs="?")
     again.add_argument("--action", metavar="ACTION", help="instead of one run, those of this action that are in the state --state")
-    again.add_argument("--state", choices=RUN_STATES[3:], help="how the runs of --action have ended")
+    again.add_argument(
+        "--state", choices=RUN_STATES[3:], metavar="STATE", help=f"how the runs of --action have ended: {', '.join(RUN_STATES[3:])}"
+    )
     again.add_argument("--labels", metavar="JSON", default="", help="only runs that have all these labels")
 
 

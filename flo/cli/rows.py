@@ -84,8 +84,6 @@ def _option_form(declared: Declared, option: Option) -> dict[str, Any]:
         return form
     if option.form == "rate":
         return form | {"type": rate_argument}
-    if option.words:
-        return form | {"choices": option.words}
     low, high = RANGES[option.form]
     return form | {"type": whole(1, declared.row.limits[1]) if option.name == "limit" else whole(max(low, option.least), high)}
 

@@ -18,7 +18,7 @@ class Option(NamedTuple):
     waits: bool = False  # its value is the ms that the answer may be delayed
     absent: bytes | None = None  # a program's value that stands for an absent option
     metavar: str = ""  # the word for its argument on a command line, if that is not its name
-    words: tuple[str, ...] = ()  # the names of its numbers, from 0 on, which stand for them in programs, over HTTP and on a command line
+    words: tuple[str, ...] = ()  # the names of its numbers, from 0 on, which stand for them in programs and over HTTP
 
     @property
     def called(self) -> str:

@@ -91,6 +91,11 @@ def filled(flo: FloProcess) -> Iterator[tuple[FloProcess, Client]]:
         client.streams.group_create("s", "g", start=(0, 0))
         assert len(client.streams.group_read("s", "g", "c", limit=1)) == 1
         client.timeseries.write_batch("cpu,host=a busy=1,idle=2\ncpu,host=b busy=3")
+        client.actions.register("send")
+        runs = [client.actions.invoke("send") for _ in range(6)]
+        client.workers.register("w", ["send"], concurrency=3)
+        assert all(client.workers.take("w") for _ in range(3))
+        client.workers.complete(runs[0], worker_id="w")
         yield flo, client
 
 
@@ -107,7 +112,8 @@ def test_a_scrape_is_read_by_another_parser(filled: tuple[FloProcess, Client]) -
     expected = {
         "keys": 2, "keys_with_deadline": 1, "queues": 6, "messages": 18, "ready_messages": 6, "delayed_messages": 6,
         "leased_messages": 6, "dead_messages": 0, "streams": 1, "records": 2, "groups": 1, "pending_records": 1, "dead_records": 0,
-        "measurements": 1, "series": 3, "points": 3,
+        "measurements": 1, "series": 3, "points": 3, "actions": 1, "pending_runs": 3, "running_runs": 2, "finished_runs": 1,
+        "workers": 1, "schedules": 0,
     }  # fmt: skip
     assert {noun: value(samples, f"flo_{noun}", **here) for noun in expected} == expected
     assert client.stats()["counts"] == expected
