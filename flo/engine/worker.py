@@ -123,12 +123,8 @@ class Workers(Part):
         names = tuple(dict.fromkeys(actions))
         worker = Worker(identity, names, parse_labels(labels), concurrency, False, self.engine.now)
         before = store.workers.get(identity)
-        if before is None or (before.actions, before.labels, before.concurrency, before.draining) != (
-            names,
-            worker.labels,
-            concurrency,
-            False,
-        ):
+        same = before is not None and (before.actions, before.concurrency, before.draining) == (names, concurrency, False)
+        if before is None or not same or canonical(dict(before.labels)) != canonical(dict(worker.labels)):  # true is not 1
             self._write(worker)
         self._seen(identity)
         for taker in self._open.get(identity, ()):

@@ -383,3 +383,12 @@ def test_takers_are_served_in_the_order_in_which_they_came(place: Place) -> None
     mine, _ = place.wait(b"w")
     place.workers.complete(first, b"", worker_id=b"w")
     assert (len(others), len(mine)) == (1, 0)
+
+
+def test_a_worker_that_registers_anew_has_its_new_labels(place: Place) -> None:
+    """True is not 1."""
+    place.actions.register(b"a", labels=b'{"gpu":true}')
+    place.workers.register(b"w", [b"a"], labels=b'{"gpu":true}')
+    place.workers.register(b"w", [b"a"], labels=b'{"gpu":1}')
+    place.actions.invoke(b"a", b"")
+    assert place.workers.take(b"w") is None
