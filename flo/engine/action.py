@@ -662,14 +662,12 @@ class Actions(Part):
             if seq:
                 self._forget(seq)
                 continue
-            heap: Any
             if store.counted and store.counted[0][0] <= now:
-                heap = store.counted
-            elif store.finished and (store.finished[0][0] <= now - self.engine.settings.keep_age or self._too_many()):
-                heap = store.finished
-            else:
+                heappush(store.finished, heappop(store.counted)[1:])
+                continue
+            if not store.finished or (store.finished[0][0] > now - self.engine.settings.keep_age and not self._too_many()):
                 return False
-            *_, ended, seq = heap[0]
+            ended, seq = store.finished[0]
             state = store.state(seq)
             until = 0
             if state is not None and kind_of(state) >= COMPLETED and time_of(state) == ended:
@@ -677,7 +675,7 @@ class Actions(Part):
                 until = ended + settings.window if settings.starts else 0
                 if until <= now:
                     self._forget(seq)
-            heappop(heap)
+            heappop(store.finished)
             if until > now:
                 heappush(store.counted, (until, ended, seq))
         return True
