@@ -11,7 +11,7 @@ from flo.engine.action import Actions
 from flo.engine.operation import run_job
 from flo.engine.waiting import Taker
 from flo.engine.worker import FORGET_MS, PARK_SLICE, SILENT_MS, Assignment, Workers
-from flo.errors import BadRequest, Conflict, NotFound
+from flo.errors import BadRequest, Conflict, Damaged, NotFound
 from tests.support.totals import check_totals
 
 pytestmark = pytest.mark.computes
@@ -669,3 +669,25 @@ def test_what_workers_refuse(place: Place) -> None:
         refused(BadRequest, "there is no worker 'none'; register it first", ask, b"none")
     for call in (workers.drain, workers.deregister, workers.describe):
         refused(NotFound, "there is no worker 'none'", call, b"none")
+
+
+def test_a_damaged_run_fails_and_holds_up_nobody(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither the request of another client nor the run behind it; and who waits for its result is told."""
+    place.actions.pause(b"a", True)
+    damaged, good = place.actions.invoke(b"a", b""), place.actions.invoke(b"a", b"")
+    got, _ = place.wait(b"w")
+    told: list[int] = []
+    with place.engine.batch():
+        place.actions.watch(damaged, lambda: told.append(1))
+    first = place.actions.first
+
+    def read(seq: int) -> Any:
+        if seq == int(damaged):
+            raise Damaged("the record is damaged")
+        return first(seq)
+
+    monkeypatch.setattr(place.actions, "first", read)
+    place.actions.pause(b"a", False)
+    assert [each.run for each in got if each] == [good]
+    assert place.actions.result(damaged) == (3, b"what the run was invoked with is damaged on the disk")
+    assert told == [1]
