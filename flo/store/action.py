@@ -50,6 +50,7 @@ NAMES = ("pending", "running", "completed", "failed", "cancelled", "timed_out")
 TIMEOUT_MS = 30_000
 ATTEMPTS_DEFAULT = 3
 RETRY_DELAY_MS = 1000
+MAY_TAKE_MAX = 1000  # lines of which a worker remembers whether it takes them: lines come and go
 STARTS_MAX = 100_000  # that a rate counts: 8 bytes each
 
 # By tracemalloc, over a million runs
@@ -203,6 +204,8 @@ class Worker:
         """Whether its labels satisfy those of the line."""
         known = self.may_take.get(line.number)
         if known is None:
+            if len(self.may_take) >= MAY_TAKE_MAX:
+                self.may_take.clear()
             known = self.may_take[line.number] = has_labels(self.labels, line.labels)
         return known
 

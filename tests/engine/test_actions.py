@@ -12,6 +12,7 @@ from flo.engine.operation import run_job
 from flo.engine.waiting import Taker
 from flo.engine.worker import FORGET_MS, PARK_SLICE, SILENT_MS, Assignment, Workers
 from flo.errors import BadRequest, Conflict, Damaged, NotFound
+from flo.store import action as action_store
 from tests.support.totals import check_totals
 
 pytestmark = pytest.mark.computes
@@ -563,6 +564,15 @@ def test_a_silent_worker_is_unhealthy_and_forgotten_after_a_day(place: Place) ->
     assert place.workers.describe(b"w")["status"] == "active"
     place.after(FORGET_MS)
     assert place.workers.names() == []
+
+
+def test_what_a_worker_remembers_of_labels_is_bounded(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(action_store, "MAY_TAKE_MAX", 3)
+    for number in range(10):
+        run = place.actions.invoke(b"a", b"", labels=b'{"order":%d}' % number)
+        assert place.workers.take(b"w") is None
+        place.actions.cancel(run)
+    assert len(place.actions.store.workers[b"w"].may_take) <= 3
 
 
 def test_a_draining_worker_gets_nothing_and_finishes(place: Place) -> None:
