@@ -10,7 +10,7 @@ invoked with (flo.engine.run). The others:
 import json
 import struct
 from collections.abc import Callable, Generator, Sequence
-from heapq import heappop
+from heapq import heappop, heappush
 from typing import Any, ClassVar
 
 from flo.engine.operation import in_program, operation
@@ -35,6 +35,7 @@ from flo.engine.run import (
     pack_invoked,
     parse_labels,
     runs_labels,
+    starts_of,
     step_of,
     unpack_back,
     unpack_finished,
@@ -63,6 +64,7 @@ from flo.store.action import (
     ActionStore,
     Holding,
     Settings,
+    attempt_of,
     kind_of,
     last_of,
     priority_of,
@@ -147,15 +149,15 @@ class Actions(Part):
                 priority, not_before, labels, key, unique = unpack_invoked(state)
                 store.invoke(index, name, priority, not_before, (labels, json.loads(labels)), key, unique)
             elif kind == RUN_STARTED:
-                step, deadline = unpack_started(state)
+                step, deadline, *keys = unpack_started(state)
                 holding = Holding(step.worker, step.attempt, step.failures, step.started_at, step.progress, step.history)
-                store.start(index, seq, deadline, holding)
+                store.start(index, seq, deadline, holding, (keys[0], keys[1]), starts_of(step, runs=True))
             elif kind == RUN_BACK:
                 step, not_before, key, unique = unpack_back(state)
-                store.back(index, seq, step.attempt, step.started_at, not_before, (key, unique))
+                store.back(index, seq, step.attempt, not_before, (key, unique), starts_of(step, runs=False))
             elif kind == RUN_FINISHED:
                 how, step, finished_at = unpack_finished(state)
-                store.finish(index, seq, how, step.attempt, step.started_at, finished_at)
+                store.finish(index, seq, how, step.attempt, finished_at, starts_of(step, runs=False))
             else:
                 store.remove(seq)
         elif kind == ACTION:
@@ -268,7 +270,7 @@ class Actions(Part):
         if action is not None and known:
             version, paused, created_at, since = action.version + 1, action.paused, action.created_at, action.since
         self._configure(name, version, settings, paused, created_at, since)
-        self.workers.serve()
+        self.workers.look_again(self.store.actions[name])
         return version
 
     def _configure(self, name: bytes, version: int, settings: Settings, paused: bool, created_at: int, since: int) -> None:
@@ -323,6 +325,9 @@ class Actions(Part):
         if unique_key:
             seq = action.unique.get(unique_key)
             if seq is not None:
+                if idempotency_key:
+                    self.admit_adds(STEP_BYTES + len(name) + len(idempotency_key))
+                    self._remember(name, idempotency_key, seq)
                 return b"%d" % seq
         self._check_invoke(input, priority, delay, unique_key, concurrency_key, traceparent)
         text = action.settings.labels
@@ -337,9 +342,12 @@ class Actions(Part):
         if not_before:
             self.engine.busy.add(self.namespace)
         if idempotency_key:
-            self._write_side(ACTION_KEY, name, KEY_MARK + idempotency_key, _KEY.pack(seq, now + IDEMPOTENT_MS))
+            self._remember(name, idempotency_key, seq)
         self.workers.serve()
         return b"%d" % seq
+
+    def _remember(self, name: bytes, idempotency_key: bytes, seq: int) -> None:
+        self._write_side(ACTION_KEY, name, KEY_MARK + idempotency_key, _KEY.pack(seq, self.engine.now + IDEMPOTENT_MS))
 
     @staticmethod
     def _check_invoke(given: bytes, priority: int, delay: int, unique_key: bytes, concurrency_key: bytes, traceparent: bytes) -> None:
@@ -369,10 +377,11 @@ class Actions(Part):
         else:
             step = self.latest(state)._replace(output=output)
         self.admit_frees(STEP_BYTES + len(name) + len(step.history) + len(output))
-        self._write_end(name, seq, pack_finished(kind, step, now))
+        self.write_step(RUN_FINISHED, name, seq, pack_finished(kind, step, now))
+        self._tell(seq)
 
-    def _write_end(self, name: bytes, seq: int, state: bytes) -> None:
-        self.write_step(RUN_FINISHED, name, seq, state)
+    def _tell(self, seq: int) -> None:
+        """Tell those that wait for the run's end."""
         if self.watches and self.watches.change(b"%d" % seq):
             self.engine.changed.add(self)
 
@@ -384,7 +393,7 @@ class Actions(Part):
         history = add_attempt(holding.history, attempt)
         self.admit_frees(STEP_BYTES + len(name) + len(history))
         step = Step(holding.attempt, failures, holding.started_at, history=history)
-        self.write_step(RUN_BACK, name, seq, pack_back(step, not_before, b"", b""))
+        self.write_step(RUN_BACK, name, seq, pack_back(step, not_before, *self.store.keys_of(seq, state)))
 
     def fail(self, seq: int, state: int, how: int, error: bytes, delay: int | None) -> int:
         """A running run has failed; it is pending again after `delay` ms (None: its back-off), or ends if its failures are spent. Returns
@@ -588,14 +597,15 @@ class Actions(Part):
     def next_due(self) -> int | None:
         """See `Part`."""
         store = self.store
-        if store.doomed or store.doomed_lines or self._too_many():
+        if store.doomed or store.doomed_lines or (store.finished and self._too_many()):
             return 0
         times = [] if store.timers.next_due() is None else [store.timers.next_due() or 0]
         if store.windows:
             times.append(store.windows[0][0])
         if store.finished:
-            state = store.state(store.finished[0])
-            times.append(time_of(state) + self.engine.settings.keep_age if state is not None and kind_of(state) >= COMPLETED else 0)
+            times.append(store.finished[0][0] + self.engine.settings.keep_age)
+        if store.counted:
+            times.append(store.counted[0][0])
         return min(times, default=None)
 
     def _too_many(self) -> bool:
@@ -656,37 +666,39 @@ class Actions(Part):
         return True
 
     def _sweep_finished(self) -> bool:
-        """Forget the doomed runs, and those that ended too long ago, or are too many."""
-        store, oldest = self.store, self.engine.now - self.engine.settings.keep_age
+        """Forget the doomed runs, and those that ended too long ago, or are too many. Those that their action's rate still counts are kept:
+        a start would not know them."""
+        store, now = self.store, self.engine.now
         for _ in range(KEPT_SLICE):
             seq = store.next_doomed()
-            if not seq:
-                if not store.finished:
-                    return False
-                seq = store.finished[0]
-                state = store.state(seq)
-                if state is not None and kind_of(state) >= COMPLETED:
-                    if not self._is_over(state, oldest):
-                        return False
-                    self._forget(seq)
-                store.finished.popleft()
-            else:
+            if seq:
                 self._forget(seq)
+                continue
+            if store.counted and store.counted[0][0] <= now:
+                heappush(store.finished, heappop(store.counted)[1:])
+                continue
+            if not store.finished or (store.finished[0][0] > now - self.engine.settings.keep_age and not self._too_many()):
+                return False
+            ended, seq = store.finished[0]
+            state = store.state(seq)
+            until = 0
+            if state is not None and kind_of(state) >= COMPLETED and time_of(state) == ended:
+                settings = store.line_of(state).action.settings
+                until = ended + settings.window if settings.starts else 0
+                if until <= now:
+                    self._forget(seq)
+            heappop(store.finished)
+            if until > now:
+                heappush(store.counted, (until, ended, seq))
         return True
-
-    def _is_over(self, state: int, oldest: int) -> bool:
-        """Whether a finished run is not kept any more. Those that an action's rate still counts are kept: a start would not know them."""
-        if time_of(state) > oldest and not self._too_many():
-            return False
-        settings = self.store.line_of(state).action.settings
-        return not settings.starts or time_of(state) <= self.engine.now - settings.window
 
     def finish_unreadable(self, seq: int, state: int) -> None:
         """End a run whose records are damaged: else nothing behind it would start."""
         name = self.store.line_of(state).action.name
         error = b"what the run was invoked with is damaged on the disk"
         self.admit_frees(STEP_BYTES + len(name) + len(error))
-        self._write_end(name, seq, pack_finished(FAILED, Step(output=error), self.engine.now))
+        self.write_step(RUN_FINISHED, name, seq, pack_finished(FAILED, Step(attempt_of(state), output=error), self.engine.now))
+        self._tell(seq)
 
     def _forget(self, seq: int) -> None:
         state = self.store.state(seq)

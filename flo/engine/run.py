@@ -3,10 +3,10 @@
 Behind the container of its action and its u64 number, a run's records hold:
 
     invoked   u8 priority, u64 not before, u16 lengths of labels, concurrency key, unique key and traceparent; these, then the input
-    started   leans on `invoked`; u32 attempt, u32 failures, i64 started at, i64 end of the lease, u16 lengths of worker and progress;
-              these, then the history
+    started   leans on `invoked`; u32 attempt, u32 failures, i64 started at, i64 end of the lease, u16 lengths of worker, progress,
+              concurrency key and unique key; these, then the history
     back      leans on `invoked`; u32 attempt, u32 failures, i64 started at, i64 not before, u16 lengths of concurrency key and unique key;
-              these (if the run had ended, else they are empty), then the history
+              these, then the history
     finished  leans on `invoked`; u8 kind, u32 attempt, u32 failures, i64 started at, i64 ended at, u16 length of worker, u32 length of the
               history; these, then the output or the error
 
@@ -16,6 +16,7 @@ these.
 
 import json
 import struct
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from flo.errors import BadRequest
@@ -25,12 +26,12 @@ from flo.ual.record import HEADER_BYTES, RUN_BACK, RUN_FINISHED, RUN_STARTED, Re
 LABELS_BYTES_MAX = 4096
 ERROR_KEPT = 1000  # bytes of an attempt's error in the history; the last error is kept whole
 ATTEMPTS_KEPT = 20  # SPEC section 2.3, action_status
-STEP_BYTES = HEADER_BYTES + 500  # the record of a step, without its action's name, history and output
+STEP_BYTES = HEADER_BYTES + 2000  # the record of a step, without its action's name, history and output
 HOW = ("completed", "failed", "timed_out", "released", "cancelled")
 ENDED, FAILURE, LAPSE, RELEASE, CANCEL = range(5)
 
 _INVOKED = struct.Struct("<BQHHHH")
-_STARTED = struct.Struct("<IIqqHH")
+_STARTED = struct.Struct("<IIqqHHHH")
 _BACK = struct.Struct("<IIqqHH")
 _FINISHED = struct.Struct("<BIIqqHI")
 _ATTEMPT = struct.Struct("<IqqBHH")
@@ -93,17 +94,18 @@ def first_of(record: Record) -> First:
     return First(container_of(record.entity)[2:], record.time, *cut(record.state, _INVOKED.size, *sizes, len(record.state)))
 
 
-def pack_started(step: Step, deadline: int) -> bytes:
+def pack_started(step: Step, deadline: int, key: bytes, unique: bytes) -> bytes:
     """The state of `started`."""
-    packed = _STARTED.pack(step.attempt, step.failures, step.started_at, deadline, len(step.worker), len(step.progress))
-    return b"".join((packed, step.worker, step.progress, step.history))
+    sizes = len(step.worker), len(step.progress), len(key), len(unique)
+    packed = _STARTED.pack(step.attempt, step.failures, step.started_at, deadline, *sizes)
+    return b"".join((packed, step.worker, step.progress, key, unique, step.history))
 
 
-def unpack_started(state: bytes) -> tuple[Step, int]:
-    """What `started` says, and the end of the lease."""
+def unpack_started(state: bytes) -> tuple[Step, int, bytes, bytes]:
+    """(what `started` says, the end of the lease, concurrency key, unique key)."""
     attempt, failures, started_at, deadline, *sizes = _STARTED.unpack_from(state)
-    worker, progress, history = cut(state, _STARTED.size, *sizes, len(state))
-    return Step(attempt, failures, started_at, worker, progress, history), deadline
+    worker, progress, key, unique, history = cut(state, _STARTED.size, *sizes, len(state))
+    return Step(attempt, failures, started_at, worker, progress, history), deadline, key, unique
 
 
 def pack_back(step: Step, not_before: int, key: bytes, unique: bytes) -> bytes:
@@ -172,6 +174,13 @@ def _ends_in(history: bytes) -> list[int]:
         at += _ATTEMPT.size + worker + error
         ends.append(at)
     return ends
+
+
+def starts_of(step: Step, runs: bool) -> Iterator[int]:
+    """When the attempts started that a step knows of, the oldest first. `runs`: the last of them is not in its history yet."""
+    yield from (each.started_at for each in attempts_in(step.history))
+    if runs:
+        yield step.started_at
 
 
 def attempts_in(history: bytes) -> list[Attempt]:

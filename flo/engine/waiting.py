@@ -127,17 +127,19 @@ class Taker(Generic[K]):
         for key in keys:
             takers.enter(key, self)
 
+    def move(self, keys: Sequence[K]) -> None:
+        """Wait for these keys from now on, behind the others that wait for those that are new to it."""
+        for key in self._keys:
+            if key not in keys:
+                self._takers.leave(key, self)
+        self._keys = keys
+        for key in keys:
+            self._takers.enter(key, self)
+
     def cancel(self) -> None:
         """Stop waiting. Does nothing if the taker was served or cancelled."""
         for key in self._keys:
             self._takers.leave(key, self)
-
-    def move(self, keys: Sequence[K]) -> None:
-        """Wait for these keys instead, behind the others."""
-        self.cancel()
-        self._keys = keys
-        for key in keys:
-            self._takers.enter(key, self)
 
 
 class Takers(Generic[K]):

@@ -11,7 +11,10 @@ Whether a worker is there is not in the log: each request that names it tells, a
 
 import json
 import struct
+from array import array
+from bisect import bisect_right
 from collections.abc import Callable, Sequence
+from heapq import heapify, heappop, heapreplace
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 from weakref import proxy
 
@@ -120,16 +123,12 @@ class Workers(Part):
         names = tuple(dict.fromkeys(actions))
         worker = Worker(identity, names, parse_labels(labels), concurrency, False, self.engine.now)
         before = store.workers.get(identity)
-        if before is None or (before.actions, before.labels, before.concurrency, before.draining) != (
-            names,
-            worker.labels,
-            concurrency,
-            False,
-        ):
+        same = before is not None and (before.actions, before.concurrency, before.draining) == (names, concurrency, False)
+        if before is None or not same or canonical(dict(before.labels)) != canonical(dict(worker.labels)):  # true is not 1
             self._write(worker)
-        worker = self._seen(identity)
+        self._seen(identity)
         for taker in self._open.get(identity, ()):
-            taker.move(worker.actions)
+            taker.move(names)
         self.freed(identity)
 
     def _seen(self, identity: bytes) -> Worker:
@@ -137,10 +136,7 @@ class Workers(Part):
         worker = self.actions.store.workers.get(identity)
         if worker is None:
             raise BadRequest(f"there is no worker {identity[:100].decode('utf-8', 'replace')!r}; register it first")
-        was_silent = self._is_silent(worker)
         worker.seen = self.engine.steady()
-        if was_silent and identity in self._open:
-            self.freed(identity)
         return worker
 
     def _is_silent(self, worker: Worker) -> bool:
@@ -267,8 +263,8 @@ class Workers(Part):
                 action = actions.get(name)
                 if action is None or not self._may_start(action):
                     continue
-                for each in action.lines.values():
-                    if each.order and worker.takes(each) and (best is None or each.first() < best):
+                for each in action.ready:
+                    if worker.takes(each) and (best is None or each.first() < best):
                         best, line = each.first(), each
             if best is None or line is None:
                 return None
@@ -291,10 +287,8 @@ class Workers(Part):
             return True
         starts = action.starts
         if starts and starts[-1] > now:  # the clock was put back: what lies ahead counts from now
-            for at in range(len(starts) - 1, -1, -1):
-                if starts[at] <= now:
-                    break
-                starts[at] = now
+            ahead = bisect_right(starts, now)
+            starts[ahead:] = array("q", [now]) * (len(starts) - ahead)
         if len(starts) < settings.starts or starts[-settings.starts] <= now - settings.window:
             return True
         self._throttled[action.name] = starts[-settings.starts] + settings.window
@@ -328,7 +322,8 @@ class Workers(Part):
         now, lease = self.engine.now, action.settings.timeout
         self.admit_frees(STEP_BYTES + len(action.name) + len(step.history))
         started = Step(step.attempt + 1, step.failures, now, worker.id, b"", step.history)
-        actions.write_step(RUN_STARTED, action.name, seq, pack_started(started, min(now + lease, DEADLINE_MAX)))
+        keys = actions.store.keys_of(seq, state)
+        actions.write_step(RUN_STARTED, action.name, seq, pack_started(started, min(now + lease, DEADLINE_MAX), *keys))
         action.started += 1
         return Assignment(b"%d" % seq, action.name, first.created_at, started.attempt, lease, first.traceparent, first.input)
 
@@ -336,41 +331,53 @@ class Workers(Part):
         """Hand out the runs that have become ready. If the disk has no room for that, they wait until it has: whoever made them ready is
         not refused."""
         ready = self.actions.store.more_ready
+        self._unsearched = False
         if not self.takers:
             ready.clear()
             return
-        self._unsearched = False
-        while ready:
-            line = next(iter(ready))
-            del ready[line]
-            try:
-                self._serve_line(line)
-            except Overloaded:
-                self._stop_search(line)
-                self.sweep_later()
-            if self._unsearched:
-                return
-
-    def _serve_line(self, line: Line) -> None:
         budget = PARK_SLICE
-        waiting = self.takers.by_key.get(line.action.name)
-        while waiting and line.order and self._may_start(line.action):
-            taker = next((each for each in waiting if self._can_take(each, line)), None)
-            if taker is None:
-                return
-            seq = line.first()[1]
-            if self._parks(line, seq):
-                budget -= 1
-                if not budget:
+        while ready:
+            order = [(*line.first(), line.number, line) for line in ready if line.order]
+            if len(order) < len(ready):
+                for line in [line for line in ready if not line.order]:
+                    del ready[line]
+            heapify(order)
+            while order:  # a line may have changed meanwhile
+                *first, _, line = order[0]
+                if line not in ready:
+                    heappop(order)
+                elif not line.order:
+                    del ready[line]
+                elif line.first() != tuple(first):
+                    heapreplace(order, (*line.first(), line.number, line))
+                elif (taker := self._taker_of(line)) is None:
+                    del ready[line]
+                elif not self._parks(line, first[1]):
+                    if not self._hand_out(line, first[1], taker):
+                        return
+                elif not (budget := budget - 1):
                     self._stop_search(line)
                     return
-                continue
+
+    def _taker_of(self, line: Line) -> Taker[bytes] | None:
+        """The first that waits for runs of the line and may have one now."""
+        waiting = self.takers.by_key.get(line.action.name)
+        if not waiting or not self._may_start(line.action):
+            return None
+        return next((each for each in waiting if self._can_take(each, line)), None)
+
+    def _hand_out(self, line: Line, seq: int, taker: Taker[bytes]) -> bool:
+        """Give a run to one that waits. Returns False if the disk has no room: then the search goes on later."""
+        try:
             found = self._start(line, seq, self.actions.store.workers[taker.consumer])
-            if found is None:
-                continue
+        except Overloaded:
+            self._stop_search(line)
+            self.sweep_later()
+            return False
+        if found is not None:  # else the run was damaged, and has ended
             self.leave(taker)
             taker.deliver(found)
-            waiting = self.takers.by_key.get(line.action.name)
+        return True
 
     def _can_take(self, taker: Taker[bytes], line: Line) -> bool:
         worker = self.actions.store.workers.get(taker.consumer)
@@ -378,25 +385,16 @@ class Workers(Part):
 
     def look_again(self, action: Action) -> None:
         """The action's runs may be handed out again."""
-        self.actions.store.more_ready.update(dict.fromkeys(line for line in action.lines.values() if line.order))
+        self.actions.store.more_ready.update(action.ready)
         self.serve()
 
     def freed(self, identity: bytes) -> None:
-        """A worker holds one run less: its own waiting requests, and runs of a concurrency key, may go on."""
+        """A worker holds one run less, or may take more: its own waiting requests, and runs of a concurrency key, may go on."""
         store = self.actions.store
         worker = store.workers.get(identity)
-        while worker is not None and (waiting := self._open.get(identity)):
-            try:
-                found = self._give(worker)
-            except Overloaded:  # the disk has no room: `serve` looks again once it has
-                found = None
-                actions = [action for name in worker.actions if (action := store.actions.get(name)) is not None]
-                store.more_ready.update(dict.fromkeys(line for action in actions for line in action.lines.values() if line.order))
-            if found is None:
-                break
-            taker = waiting[0]
-            self.leave(taker)
-            taker.deliver(found)
+        if worker is not None and identity in self._open and self._has_room(worker):
+            actions = [store.actions[name] for name in worker.actions if name in store.actions]
+            store.more_ready.update(dict.fromkeys(line for action in actions for line in action.ready if worker.takes(line)))
         self.serve()
 
     # -- reports -----------------------------------------------------------------------------------
@@ -472,7 +470,8 @@ class Workers(Part):
         shown = holding.progress if progress is None else progress
         step = Step(holding.attempt, holding.failures, holding.started_at, worker_id, shown, holding.history)
         self.admit_keeps(STEP_BYTES + len(action.name) + len(shown) + len(step.history))
-        self.actions.write_step(RUN_STARTED, action.name, seq, pack_started(step, deadline))
+        keys = self.actions.store.keys_of(seq, state)
+        self.actions.write_step(RUN_STARTED, action.name, seq, pack_started(step, deadline, *keys))
         return deadline, False
 
     # -- time and background -----------------------------------------------------------------------
@@ -486,15 +485,20 @@ class Workers(Part):
         """See `Part`."""
         if self._unsearched:
             return 0
-        times = list(self._throttled.values())
+        times = [min(until, self._throttled_until_max(name)) for name, until in self._throttled.items()]
         if self.actions.store.workers:
             times.append(self.engine.now + max(self._health_after - self.engine.steady(), 0))
         return min(times, default=None)
 
+    def _throttled_until_max(self, name: bytes) -> int:
+        """When an action may start runs again at the latest: a clock may have been put back since."""
+        action = self.actions.store.actions.get(name)
+        return self.engine.now + action.settings.window if action is not None else 0
+
     def sweep_slice(self) -> bool:
         """See `Part`: hand out what was throttled; forget workers."""
         store, now = self.actions.store, self.engine.now
-        for name in [name for name, until in self._throttled.items() if until <= now]:
+        for name in [name for name, until in self._throttled.items() if until <= now or until > self._throttled_until_max(name)]:
             del self._throttled[name]
             action = store.actions.get(name)
             if action is not None:

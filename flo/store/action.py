@@ -10,7 +10,8 @@ A run is known by the index of its first record, its seq. Its **state** is one i
     bits 3-10   priority
     bits 11-42  the number of its line
     bits 43-94  the index of its latest record
-    bits 95-    a time, ms: of DELAYED, not before; of RUNNING, the end of the lease; of a finished run, when it ended
+    bits 95-126 how often it was started
+    bits 127-   a time, ms: of DELAYED, not before; of RUNNING, the end of the lease; of a finished run, when it ended
 
 A **line** is the runs of one action with the same labels, as a worker must have them: which workers may take a run depends on its line
 alone. A line has its runs by what clients see of them, in order of seq, and its ready runs by priority.
@@ -24,9 +25,10 @@ registered again under the name is another one: runs with a lower seq than its `
 """
 
 from array import array
-from collections import deque
-from collections.abc import Iterator, Mapping
+from bisect import insort
+from collections.abc import Iterable, Iterator, Mapping
 from heapq import heappop, heappush, merge
+from itertools import takewhile
 from typing import Any, NamedTuple
 
 from flo.store.seqs import SEQ_BYTES, Seqs
@@ -37,7 +39,8 @@ KIND_MASK = 7
 PRIORITY_SHIFT, PRIORITY_MASK = 3, 0xFF
 LINE_SHIFT, LINE_MASK = 11, (1 << 32) - 1
 LAST_SHIFT, LAST_MASK = 43, (1 << 52) - 1
-TIME_SHIFT = 95
+ATTEMPT_SHIFT, ATTEMPT_MASK = 95, (1 << 32) - 1
+TIME_SHIFT = 127
 SHARDS = 251  # a prime: seqs in one shard then differ in their low bits, by which a dict finds its slots
 
 # What clients see (SPEC section 2.3, action_result), by kind
@@ -47,6 +50,7 @@ NAMES = ("pending", "running", "completed", "failed", "cancelled", "timed_out")
 TIMEOUT_MS = 30_000
 ATTEMPTS_DEFAULT = 3
 RETRY_DELAY_MS = 1000
+MAY_TAKE_MAX = 1000  # lines of which a worker remembers whether it takes them: lines come and go
 STARTS_MAX = 100_000  # that a rate counts: 8 bytes each
 
 # By tracemalloc, over a million runs
@@ -124,6 +128,7 @@ class Action:
         "lines",
         "name",
         "paused",
+        "ready",
         "registered",
         "settings",
         "since",
@@ -143,12 +148,13 @@ class Action:
         self.paused = False
         self.created_at = 0
         self.lines: dict[bytes, Line] = {}  # by the labels' text
+        self.ready: dict[Line, None] = {}  # those of its lines with ready runs
         self.keys: dict[bytes, Key] = {}
         self.key_of: dict[int, Key] = {}  # of the runs that are not finished
         self.unique: dict[bytes, int] = {}  # key -> the run that is not finished and has it
         self.unique_of: dict[int, bytes] = {}
         self.idempotent: dict[bytes, tuple[int, int]] = {}  # key -> (run, until)
-        self.starts = array("q")  # when its last runs started
+        self.starts = array("q")  # when its last runs started, in order of time
         self.started = self.done = self.failed = 0  # runs since this process has it; no records count
 
     def count(self, shown: int) -> int:
@@ -198,6 +204,8 @@ class Worker:
         """Whether its labels satisfy those of the line."""
         known = self.may_take.get(line.number)
         if known is None:
+            if len(self.may_take) >= MAY_TAKE_MAX:
+                self.may_take.clear()
             known = self.may_take[line.number] = has_labels(self.labels, line.labels)
         return known
 
@@ -224,6 +232,11 @@ def last_of(state: int) -> int:
     return state >> LAST_SHIFT & LAST_MASK
 
 
+def attempt_of(state: int) -> int:
+    """How often the run was started."""
+    return state >> ATTEMPT_SHIFT & ATTEMPT_MASK
+
+
 def time_of(state: int) -> int:
     """Not before, the end of the lease, or when the run ended, ms; 0 for none."""
     return state >> TIME_SHIFT
@@ -243,7 +256,8 @@ class ActionStore:
         self.workers: dict[bytes, Worker] = {}
         # not through self: a store dropped with its namespace must not be in a cycle
         self.timers = Timers(lambda seq: _deadline(shards[seq % SHARDS].get(seq, 0)))
-        self.finished: deque[int] = deque()  # in the order in which they ended; some are finished no more, or again
+        self.finished: list[tuple[int, int]] = []  # (when it ended, run): a heap; some are finished no more, or again
+        self.counted: list[tuple[int, int, int]] = []  # (until when, when it ended, run): a heap of the finished runs that a rate keeps
         self.counts = [0] * 8  # runs by kind
         self.windows: list[tuple[int, bytes, bytes]] = []  # (until, action, idempotency key): a heap
         self.more_ready: dict[Line, None] = {}  # lines that got ready runs since the last look
@@ -300,11 +314,10 @@ class ActionStore:
 
     # -- moving runs -------------------------------------------------------------------------------
 
-    def _enter(self, seq: int, kind: int, priority: int, line: Line, last: int, time: int) -> None:
+    def _enter(self, seq: int, kind: int, priority: int, line: Line, last: int, attempt: int, time: int) -> None:
         """Put a run where its kind belongs."""
-        self.shards[seq % SHARDS][seq] = (
-            kind | priority << PRIORITY_SHIFT | line.number << LINE_SHIFT | last << LAST_SHIFT | time << TIME_SHIFT
-        )
+        numbers = priority << PRIORITY_SHIFT | line.number << LINE_SHIFT | last << LAST_SHIFT | attempt << ATTEMPT_SHIFT
+        self.shards[seq % SHARDS][seq] = kind | numbers | time << TIME_SHIFT
         self.counts[kind] += 1
         shown = SHOWN[kind]
         group = line.shown.get(shown)
@@ -321,6 +334,7 @@ class ActionStore:
         if lane is None:
             lane = line.ready[priority] = Seqs()
             line.order = sorted(line.ready)
+            line.action.ready[line] = None
         lane.add(seq)
         self.more_ready[line] = None
 
@@ -330,6 +344,8 @@ class ActionStore:
         if not lane:
             del line.ready[priority]
             line.order.remove(priority)
+            if not line.order:
+                del line.action.ready[line]
 
     def _leave(self, seq: int, state: int) -> Line:
         """Take a run out of where its kind has put it."""
@@ -378,6 +394,12 @@ class ActionStore:
         self._rekind(seq, state, PARKED)
         heappush(key.parked, priority_of(state) << 64 | seq)
 
+    def keys_of(self, seq: int, state: int) -> tuple[bytes, bytes]:
+        """The concurrency key and the unique key of a run that is not finished."""
+        action = self.line_of(state).action
+        key = action.key_of.get(seq)
+        return b"" if key is None else key.name, action.unique_of.get(seq, b"")
+
     def unpark_all(self, action: Action) -> None:
         """An action's concurrency has grown: keys have room for more."""
         for key in list(action.keys.values()):
@@ -406,15 +428,16 @@ class ActionStore:
             self._keyed += 1
         if unique:
             self._claim(action, index, unique)
-        self._enter(index, DELAYED if not_before else READY, priority, self.line(action, *line), index, not_before)
+        self._enter(index, DELAYED if not_before else READY, priority, self.line(action, *line), index, 0, not_before)
 
     def _claim(self, action: Action, seq: int, unique: bytes) -> None:
         action.unique[unique] = seq
         action.unique_of[seq] = unique
         self._keyed += 1
 
-    def start(self, index: int, seq: int, deadline: int, holding: Holding) -> None:
-        """Record `index`: a worker executes the run, or has touched it."""
+    def start(self, index: int, seq: int, deadline: int, holding: Holding, keys: tuple[bytes, bytes], starts: Iterable[int]) -> None:
+        """Record `index`: a worker executes the run, or has touched it. `keys` are its concurrency key and its unique key; `starts` is when
+        its last attempts started."""
         state = self.state(seq)
         if state is None:
             return
@@ -422,44 +445,39 @@ class ActionStore:
         if before is not None and before.attempt == holding.attempt:
             self.timers.remove(time_of(state), seq)
             self.running[seq] = holding
-            kept = state & (1 << LAST_SHIFT) - 1
+            kept = state & ((1 << TIME_SHIFT) - 1 ^ LAST_MASK << LAST_SHIFT)
             self.shards[seq % SHARDS][seq] = kept | index << LAST_SHIFT | deadline << TIME_SHIFT
             self.timers.add(deadline, seq)
             return
-        self._count_start(self.line_of(state).action, holding.started_at)
-        line = self._leave(seq, state)
+        line = self._move(seq, state, holding.attempt, starts, keys)
         self.running[seq] = holding
         self.held.setdefault(holding.worker, set()).add(seq)
         key = line.action.key_of.get(seq)
         if key is not None:
             key.running += 1
-        self._enter(seq, RUNNING, priority_of(state), line, index, deadline)
+        self._enter(seq, RUNNING, priority_of(state), line, index, holding.attempt, deadline)
 
-    def back(self, index: int, seq: int, attempt: int, started_at: int, not_before: int, keys: tuple[bytes, bytes]) -> None:
-        """Record `index`: the run is pending again. `keys` are its concurrency key and its unique key, for a run that was finished."""
+    def back(self, index: int, seq: int, attempt: int, not_before: int, keys: tuple[bytes, bytes], starts: Iterable[int]) -> None:
+        """Record `index`: the run is pending again. `keys` and `starts` as for `start`."""
         state = self.state(seq)
         if state is None:
             return
-        action = self._note_start(seq, state, attempt, started_at)
+        line = self._move(seq, state, attempt, starts, keys)
+        self._enter(seq, DELAYED if not_before else READY, priority_of(state), line, index, attempt, not_before)
+
+    def _move(self, seq: int, state: int, attempt: int, starts: Iterable[int], keys: tuple[bytes, bytes] = (b"", b"")) -> Line:
+        """Take a run out of where it was, with what the records say that compaction may have dropped: its keys, if it was finished, and the
+        starts of its attempts up to `attempt`."""
+        action = self.line_of(state).action
+        more = attempt - attempt_of(state)
+        if more > 0:
+            for started_at in list(starts)[-more:]:
+                insort(action.starts, started_at)
+            if len(action.starts) > 2 * STARTS_MAX:
+                del action.starts[:-STARTS_MAX]
         if kind_of(state) >= COMPLETED:
             self._take_keys(action, seq, *keys)
-        line = self._leave(seq, state)
-        self._enter(seq, DELAYED if not_before else READY, priority_of(state), line, index, not_before)
-
-    def _note_start(self, seq: int, state: int, attempt: int, started_at: int) -> Action:
-        """Count a start whose own record compaction has dropped."""
-        action = self.line_of(state).action
-        before = self.running.get(seq)
-        if started_at and (before is None or before.attempt != attempt):
-            self._count_start(action, started_at)
-        return action
-
-    @staticmethod
-    def _count_start(action: Action, started_at: int) -> None:
-        starts = action.starts
-        starts.append(started_at)
-        if len(starts) > 2 * STARTS_MAX:
-            del starts[:-STARTS_MAX]
+        return self._leave(seq, state)
 
     def _take_keys(self, action: Action, seq: int, key: bytes, unique: bytes) -> None:
         if key:
@@ -473,16 +491,18 @@ class ActionStore:
         if unique:
             self._claim(action, seq, unique)
 
-    def finish(self, index: int, seq: int, kind: int, attempt: int, started_at: int, finished_at: int) -> None:
-        """Record `index`: the run has ended."""
+    def finish(self, index: int, seq: int, kind: int, attempt: int, finished_at: int, starts: Iterable[int]) -> None:
+        """Record `index`: the run has ended. `starts` as for `start`."""
         state = self.state(seq)
         if state is None:
             return
-        self._note_start(seq, state, attempt, started_at)
-        line = self._leave(seq, state)
+        line = self._move(seq, state, attempt, starts)
+        key = line.action.key_of.get(seq)
+        if key is not None and kind_of(state) == READY:
+            self._unpark(line.action, key)  # it was this run's turn
         self._give_keys(line.action, seq)
-        self._enter(seq, kind, priority_of(state), line, index, finished_at)
-        self.finished.append(seq)
+        self._enter(seq, kind, priority_of(state), line, index, attempt, finished_at)
+        heappush(self.finished, (finished_at, seq))
 
     def _give_keys(self, action: Action, seq: int) -> None:
         key = action.key_of.pop(seq, None)
@@ -527,6 +547,8 @@ class ActionStore:
         if action is not None:
             action.registered = False
             self._other_bytes -= ACTION_BYTES + 2 * len(name)
+            for key in tuple(action.idempotent):
+                self._forget_key(action, key)
             self.doomed_lines += action.lines.values()
 
     def doom_strangers(self) -> None:
@@ -539,7 +561,8 @@ class ActionStore:
                 for group in line.shown.values():
                     if group.first() < action.since:
                         self.doomed += list(group.before(action.since))
-            action.idempotent = {key: known for key, known in action.idempotent.items() if known[0] >= action.since}
+            for key in [key for key, known in action.idempotent.items() if known[0] < action.since]:
+                self._forget_key(action, key)
             if not action.settings.starts:
                 action.starts = array("q")
 
@@ -565,7 +588,11 @@ class ActionStore:
     def forget_key(self, name: bytes, key: bytes) -> None:
         """An idempotency key stands for nothing any more."""
         action = self.actions.get(name)
-        if action is not None and action.idempotent.pop(key, None) is not None:
+        if action is not None:
+            self._forget_key(action, key)
+
+    def _forget_key(self, action: Action, key: bytes) -> None:
+        if action.idempotent.pop(key, None) is not None:
             self._other_bytes -= KEYED_BYTES + 2 * len(key)
 
     def register(self, worker: Worker) -> None:
@@ -584,13 +611,13 @@ class ActionStore:
 
     def pieces(self) -> list[Any]:
         """The containers of the runs, so that they can be freed piece by piece."""
-        return [*self.shards, self.running, self.actions, self.lines, *self.timers.pieces()]
+        return [*self.shards, self.running, self.actions, self.lines, self.finished, *self.timers.pieces()]
 
     def runs(self, shown: int | None, actions: Iterator[Action], wanted: Labels, before: int) -> Iterator[int]:
         """The runs in this state (None: in any), of these actions, that have the wanted labels, with lower seqs than `before`, the highest
         first. Nothing may change meanwhile."""
         groups = [
-            group.before(before)
+            takewhile(action.since.__le__, group.before(before))  # after a start, runs of a deleted action with the name may be there
             for action in actions
             for line in action.lines.values()
             if has_labels(line.labels, wanted)

@@ -324,7 +324,7 @@ def test_resp(client: Client, shared_flo: FloProcess) -> None:
         assert "no action 'a'" in str(resp.command("ACTION", "INVOKE", "a", "x"))
         client.actions.register("a")
         client.workers.register("w", ["a"])
-        words = ("PRIORITY", "3", "IDEMPOTENCY", "i", "UNIQUE", "u", "CONCURRENCY", "c", "TRACEPARENT", "00-a")
+        words = ("PRIORITY", "3", "IDEMPOTENCY", "i", "UNIQUE", "u", "KEY", "c", "TRACEPARENT", "00-a")
         run = resp.command("ACTION", "INVOKE", "a", "in", *words, "LABELS", "{}", "DELAY", "0")
         assert resp.command("action", "invoke", "a", "in", "unique", "u") == run
         assert json.loads(resp.command("ACTION", "STATUS", run))["priority"] == 3
@@ -339,14 +339,14 @@ def test_resp(client: Client, shared_flo: FloProcess) -> None:
         assert resp.command("ACTION", "CANCEL", run) == 1
         assert [resp.command("ACTION", word, "0") for word in ("STATUS", "RESULT", "CANCEL", "RETRY")] == [None, None, 0, 0]
         client.actions.register("b")
-        cursor, (first,) = resp.command("ACTION", "LIST", "COUNT", "1")
+        cursor, (first,) = resp.command("ACTION", "LIST", "LIMIT", "1")
         assert json.loads(first)["name"] == "a"
         assert resp.command("ACTION", "LIST", "CURSOR", cursor)[0] == b""
         resp.command("ACTION", "INVOKE", "b", "x")
-        cursor, (first,) = resp.command("ACTION", "RUNS", "COUNT", "1")
+        cursor, (first,) = resp.command("ACTION", "RUNS", "LIMIT", "1")
         assert json.loads(first)["action"] == "b"
         cursor, rest = resp.command("ACTION", "RUNS", "STATE", "cancelled", "CURSOR", cursor)
         assert cursor == b"" and [json.loads(each)["run_id"].encode() for each in rest] == [run]
-        assert resp.command("ACTION", "RUNS", "ACTION", "a", "STATE", "failed", "LABELS", "{}") == [b"", []]
-        for wrong in (("COUNT", "0"), ("CURSOR", "?"), ("STATE", "gone"), ("COUNT",), ("WHAT", "1")):
+        assert resp.command("ACTION", "RUNS", "a", "STATE", "failed", "LABELS", "{}") == [b"", []]
+        for wrong in (("LIMIT", "0"), ("CURSOR", "?"), ("STATE", "gone"), ("LIMIT",), ("WHAT", "1")):
             assert isinstance(resp.command("ACTION", "RUNS", *wrong), Exception), wrong

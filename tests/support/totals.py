@@ -3,6 +3,7 @@
 from collections import Counter
 
 from flo.engine import Engine, Namespace
+from flo.store import action as action_store
 from flo.store import group as group_store
 from flo.store import queue as queue_store
 from flo.store import stream as stream_store
@@ -18,6 +19,7 @@ def walked(namespace: Namespace) -> dict[str, int]:
     dead = sum(len(queue.dead) for queue in queues.queues.values())
     kinds = [sum(kind_of(state) == kind for state in states) for kind in range(4)]
     groups = [group for stream in streams.streams.values() for group in stream.groups.values()]
+    runs = Counter(action_store.SHOWN[each & action_store.KIND_MASK] for shard in namespace.actions.store.shards for each in shard.values())
     return {
         "keys": sum(len(shard) for shard in namespace.kv.store.shards),
         "keys_with_deadline": namespace.kv.store.deadlines.count,
@@ -35,6 +37,12 @@ def walked(namespace: Namespace) -> dict[str, int]:
         "measurements": sum(each.exists for each in series.measurements.values()),
         "series": sum(len(each.series) for each in series.measurements.values()),
         "points": sum(each.points for each in series.by_id.values()),
+        "actions": len(namespace.actions.store.actions),
+        "pending_runs": runs[0],
+        "running_runs": runs[1],
+        "finished_runs": sum(runs.values()) - runs[0] - runs[1],
+        "workers": len(namespace.actions.store.workers),
+        "schedules": len(namespace.actions.schedules.by_name),
     }
 
 
@@ -92,6 +100,53 @@ def check_series(store: series_store.TimeSeriesStore) -> None:
         assert measurement.by_tag == by_tag
 
 
+def check_actions(store: action_store.ActionStore) -> None:
+    """Hold what `ActionStore` counts, and its indexes, against a walk."""
+    runs = {seq: state for shard in store.shards for seq, state in shard.items()}
+    kinds = Counter(map(action_store.kind_of, runs.values()))
+    assert store.counts == [kinds[kind] for kind in range(8)]
+    lines = list(store.lines.values())
+    for line in lines:
+        assert {seq: shown for shown, group in line.shown.items() for seq in group.after(0)} == {
+            seq: action_store.SHOWN[action_store.kind_of(state)] for seq, state in runs.items() if store.line_of(state) is line
+        }
+        lanes = {priority: list(lane.after(0)) for priority, lane in line.ready.items()}
+        ready = sorted(
+            (action_store.priority_of(state), seq)
+            for seq, state in runs.items()
+            if store.line_of(state) is line and action_store.kind_of(state) == action_store.READY
+        )
+        assert [(priority, seq) for priority in line.order for seq in lanes[priority]] == ready
+        assert sorted(lanes) == line.order
+        assert (line in line.action.ready) == bool(line.order)
+        assert line.action.lines[line.text] is line
+    actions = {line.action for line in lines} | set(store.actions.values())
+    assert sum(len(action.lines) for action in actions) == len(lines)
+    running = {seq for seq, state in runs.items() if action_store.kind_of(state) == action_store.RUNNING}
+    assert store.running.keys() == running == {seq for held in store.held.values() for seq in held}
+    assert all(store.running[seq].worker == worker for worker, held in store.held.items() for seq in held)
+    assert all(held for held in store.held.values())
+    size = 0
+    for action in actions:
+        live = {seq for seq in (*action.key_of, *action.unique_of) if action_store.kind_of(runs[seq]) < action_store.COMPLETED}
+        assert live == {*action.key_of, *action.unique_of}
+        assert action.unique == {key: seq for seq, key in action.unique_of.items()}
+        assert Counter(action.key_of.values()) == {key: key.runs for key in action.keys.values()}
+        for name, key in action.keys.items():
+            assert key.name == name
+            assert key.running == sum(action.key_of[seq] is key for seq in running if seq in action.key_of)
+            size += action_store.KEYED_BYTES + len(name)
+        size += sum(action_store.KEYED_BYTES + 2 * len(key) for key in action.idempotent)
+        assert list(action.starts) == sorted(action.starts)
+    for name in store.actions:
+        size += action_store.ACTION_BYTES + 2 * len(name)
+    size += sum(action_store.WORKER_BYTES + 2 * len(identity) for identity in store.workers)
+    size += action_store.RUN_BYTES * len(runs) + action_store.READY_BYTES * kinds[action_store.READY]
+    size += action_store.KEYED_BYTES * sum(len(action.key_of) + len(action.unique_of) for action in actions)
+    size += action_store.HOLDING_BYTES * len(running) + action_store.LINE_BYTES * len(lines) + store.timers.bytes
+    assert store.accounted == size
+
+
 def check_totals(engine: Engine) -> None:
     """Hold the totals of every namespace against a walk."""
     for namespace in engine.namespaces.values():
@@ -101,6 +156,7 @@ def check_totals(engine: Engine) -> None:
         assert namespace.queues.store.item_bytes == queue_bytes(namespace.queues.store)
         assert namespace.streams.store.item_bytes == stream_bytes(namespace.streams.store)
         check_series(namespace.timeseries.store)
+        check_actions(namespace.actions.store)
         for part in namespace.parts:
             for container in part.containers():
                 _, values = part.measure(container)
