@@ -237,6 +237,9 @@ class Workers(Part):
     def leave(self, taker: Taker[bytes]) -> None:
         """A taker waits no longer."""
         taker.cancel()
+        worker = self.actions.store.workers.get(taker.consumer)
+        if worker is not None:
+            worker.seen = self.engine.steady()  # it was there while it waited
         waiting = self._open.get(taker.consumer, [])
         if taker in waiting:
             waiting.remove(taker)

@@ -326,6 +326,7 @@ class ActionModel(RestartModel):
                 assert not any(self._may_take(each.worker, run) for each in before), "somebody has waited longer for it"
             self._assign(waiting.worker, found, strict)
             self.waiting.remove(waiting)
+            self.hands[waiting.worker].seen = self.true
 
     def _assign(self, identity: bytes, found: Assignment, strict: bool) -> None:
         seq = int(found.run)
@@ -625,12 +626,7 @@ class ActionModel(RestartModel):
         with self.engine.batch():
             self.workers.leave(waiting.taker)
         self.waiting.remove(waiting)
-        if not self._waits(waiting.worker):
-            self.hands[waiting.worker].seen = max(self.hands[waiting.worker].seen, self.seen_at_least(waiting.worker))
-
-    def seen_at_least(self, identity: bytes) -> int:
-        """When the engine has seen a worker whose request has waited."""
-        return self.actions.store.workers[identity].seen
+        self.hands[waiting.worker].seen = self.true
 
     @rule(what=st.sampled_from(["pause", "delete", "heartbeat", "dismiss"]), name=NAMES, identity=IDS, flag=st.booleans())
     def manage(self, what: str, name: bytes, identity: bytes, flag: bool) -> None:

@@ -566,6 +566,18 @@ def test_a_silent_worker_is_unhealthy_and_forgotten_after_a_day(place: Place) ->
     assert place.workers.names() == []
 
 
+@pytest.mark.parametrize("leaves", [False, True])
+def test_a_worker_was_there_while_it_waited(place: Place, leaves: bool) -> None:
+    got, taker = place.wait(b"w")
+    place.after(FORGET_MS)
+    if leaves:
+        place.leave(taker)
+    else:
+        place.actions.invoke(b"a", b"")
+        assert len(got) == 1
+    assert place.workers.describe(b"w")["status"] == ("idle" if leaves else "active")
+
+
 def test_what_a_worker_remembers_of_labels_is_bounded(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(action_store, "MAY_TAKE_MAX", 3)
     for number in range(10):
