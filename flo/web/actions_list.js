@@ -40,7 +40,7 @@ export function openList(view) {
     { title: "Cancelled", class: "num", live: true, cell: (row) => runsOf(row, "cancelled") },
     ...["Started /s", "Done /s", "Errors /s"].map((title, at) => ({ title, class: "num", live: true, cell: (row) => (row.rates ? rate(row.rates[GROWING[at]]) : "–") })),
     { title: "Workers", class: "num", live: true, cell: (row) => (row.workers ? count(row.workers) : zero()) },
-    view.canWrite && { title: "", cell: change },
+    view.canWrite && { title: "Do", cell: change },
   ].filter(Boolean);
   const rows = new Rows("Actions", columns, keyOf);
   const heading = h("h2.grow");

@@ -29,6 +29,7 @@ export function openAction(view) {
   const samples = []; // answers, with `at` and `rates`
   const last = () => samples.at(-1);
   const heading = h("h2.grow");
+  heading.style.minWidth = "min(200px, 100%)";
   const head = h("div.head");
   const health = h("ul.health", { "aria-label": "Health" });
   const tiles = h("div.tiles");

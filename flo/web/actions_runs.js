@@ -24,12 +24,11 @@ const asked = ({ state, action, labels }) => ({ key: action ?? "", state: state 
 /** How long a run took, or has been at it. */
 const took = (row) => (row.started_at ? duration(Math.max((row.finished_at || Date.now()) - row.started_at, 0)) : "–");
 
-/** What there is to say of a run in a line: why it failed, how far it is, when it starts. */
+/** What there is to say of a run in a line: how far it is, when it starts, why it failed, also the last time. */
 function noteOf(row) {
-  const error = bytesOf(row.error);
-  if (error.length && row.status !== "completed") return preview(error, true, 120);
-  if (row.not_before > Date.now()) return h("span.soft", "starts ", ago(row.not_before));
-  return row.status === "running" ? preview(bytesOf(row.progress), true, 120) : "";
+  const [error, progress] = [bytesOf(row.error), bytesOf(row.progress)];
+  if (row.status === "running" && progress.length) return preview(progress, true, 120);
+  return [row.not_before > Date.now() && h("span.soft", "starts ", ago(row.not_before), error.length > 0 && "; "), error.length > 0 && row.status !== "completed" && preview(error, true, 120)];
 }
 
 export function openRuns(view) {
@@ -112,7 +111,7 @@ export function openRuns(view) {
     if (refused) return [h("h2", "The server does not list these"), h("p", refused)];
     if (view.params.get("after")) return [h("p", "The list ends here. ", h("a", { href: link("actions", filterFor(filter())) }, "List from the newest"))];
     const { state, action: name, labels: wanted } = filter();
-    if (state || name || wanted) return [h("p", `No run ${state ? `is ${stateText(state)}` : "is here"}${name ? ` of ${called(name)}` : ""}${wanted ? " with these labels" : ""}.`)];
+    if (state || name || wanted) return [h("p", `No run${name ? ` of ${called(name)}` : ""}${wanted ? " with these labels" : ""} is ${state ? stateText(state) : "here"}.`)];
     return [emptyState("No run yet. Each invocation of an action makes one:", ...lessons(view))];
   }
 

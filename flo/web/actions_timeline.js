@@ -25,7 +25,7 @@ export function attemptsOf(run) {
   const end = Math.max(run.finished_at || now, ...all.map((each) => each.ended_at || now), begin + 1);
   const place = (ms) => (Math.min(Math.max(ms - begin, 0), end - begin) / (end - begin)) * (WIDTH - LEAST);
   const columns = [
-    { title: "", class: "num", cell: (each) => each.number },
+    { title: "No.", class: "num", cell: (each) => each.number },
     { title: `${duration(end - begin)} in all`, cell: (each) => bar(each, begin, now, place) },
     { title: "Took", class: "num", cell: (each) => tookText(Math.max((each.ended_at || now) - each.started_at, 0)) },
     { title: "How it ended", cell: (each) => h("span.pill", { class: levelOf(each.how) }, stateText(each.how)) },

@@ -24,7 +24,7 @@ export function openWorkers(view) {
     { title: "Seen", live: true, cell: (row) => ago(row.seen_at) },
     { title: "Takes", live: true, cell: (row) => some(row.actions, (name) => actionLink(name, nameOf(name, 40))) },
     { title: "Labels", live: true, cell: (row) => labelPills(row.labels) },
-    view.canWrite && { title: "", cell: change },
+    view.canWrite && { title: "Do", cell: change },
   ].filter(Boolean), keyOf);
   const heading = h("h2.grow");
   const steps = h("nav.row", { "aria-label": "Pages of the list" });
