@@ -12,7 +12,7 @@ const number = (value, attributes = {}) => h("input", { type: "number", value: S
 const ms = (control) => (control.value === "" ? undefined : Math.round(Number(control.value) * SECOND));
 const whole = (control) => (control.value === "" ? undefined : Number(control.value));
 
-/** The input of an action's newest run: { bytes, whole } of at most CLIP bytes; null if it has no run. */
+/** The input of an action's newest run: { run, bytes, whole } of at most CLIP bytes; null if it has no run. */
 export async function lastInput(view, action) {
   const { runs } = await view.run("action_runs", { key: action, limit: 1 });
   return runs.length ? inputOf(view, runs[0].run_id) : null;
@@ -21,10 +21,13 @@ export async function lastInput(view, action) {
 /** The input of a run, likewise. */
 export async function inputOf(view, run) {
   const { input: bytes } = await view.run("action_input", { key: run, clip: CLIP + 1 });
-  return { bytes: bytes.subarray(0, CLIP), whole: bytes.length <= CLIP };
+  return { run, bytes: bytes.subarray(0, CLIP), whole: bytes.length <= CLIP };
 }
 
-/** Ask for an input and invoke the action. `given` is an input to begin with; else it is the newest run's. Resolves with the run's id, or null. */
+/**
+ * Ask for an input and invoke the action. `given` is the input of a run that is done once more; without it the newest run's is there to begin
+ * with. Resolves with the run's id, or null.
+ */
 export async function invoke(view, action, given) {
   const last = given ?? (await lastInput(view, action).catch(() => null)); // a run may go meanwhile
   const begun = last?.whole ? textOf(last.bytes) : null;
@@ -36,15 +39,18 @@ export async function invoke(view, action, given) {
   const delay = number("", { step: "any", placeholder: "none" });
   const [unique, concurrency, idempotency, traceparent] = Array.from({ length: 4 }, () => box({ placeholder: "none" }));
   const labels = box({ placeholder: '{"region": "eu"}' });
-  const value = () => (begun !== null && input.value === before ? last.bytes : bytesOf(input.value));
-  const submit = () => {
-    if (isJson.checked) JSON.parse(input.value); // throws a sentence with the place
+  const copied = () => Boolean(given) && begun === null && input.value === ""; // what cannot stand in the box is sent all the same
+  let value = null;
+  const submit = async () => {
+    if (isJson.checked && !copied()) JSON.parse(input.value); // throws a sentence with the place
+    if (copied()) value = (await view.run("action_input", { key: given.run })).input;
+    else value = begun !== null && input.value === before ? last.bytes : bytesOf(input.value);
     return view.run("action_invoke", {
-      key: action, value: value(), priority: whole(priority) || undefined, delay: ms(delay), unique_key: unique.value || undefined, concurrency_key: concurrency.value || undefined,
+      key: action, value, priority: whole(priority) || undefined, delay: ms(delay), unique_key: unique.value || undefined, concurrency_key: concurrency.value || undefined,
       idempotency_key: idempotency.value || undefined, labels: labels.value || undefined, traceparent: traceparent.value || undefined,
     });
   };
-  const note = !last || !last.bytes.length ? null : begun !== null ? `This is the input of ${given ? "that" : "the newest"} run.` : `The input of ${given ? "that" : "the newest"} run is ${last.whole ? "no text" : "long"}, so it is not here.`;
+  const note = !last || !last.bytes.length ? null : begun !== null ? `This is the input of ${given ? "that" : "the newest"} run.` : `The input of ${given ? "that" : "the newest"} run is ${last.whole ? "no text" : "long"}, so it is not here.${given ? " It is sent as it is unless you write another." : ""}`;
   const answer = await dialog({
     title: `Invoke ${called(action)}`,
     wide: true,
@@ -61,12 +67,12 @@ export async function invoke(view, action, given) {
   });
   if (!answer) return null;
   const run = textOf(answer.run_id);
-  const sent = value();
-  const inline = sent.length <= COMMAND_BYTES && !sent.includes(0) && shown(sent) !== "-";
+  const inline = !copied() && value.length <= COMMAND_BYTES && !value.includes(0) && shown(value) !== "-";
   const flags = [["priority", whole(priority) || ""], ["delay", ms(delay)], ["unique-key", unique.value], ["concurrency-key", concurrency.value], ["idempotency-key", idempotency.value], ["labels", labels.value], ["traceparent", traceparent.value]];
-  const command = line(view, "action", "invoke", sent.length ? [action, inline ? sent : "-"] : [action], flags);
+  const command = line(view, "action", "invoke", value.length ? [action, inline ? value : "-"] : [action], flags);
+  const from = copied() ? `${line(view, "action", "input", [given.run], [["format", "raw"]])} | ${command}` : `${command} < input`;
   const keyed = unique.value || idempotency.value;
-  done([keyed ? "The run with this key is " : "The run is ", runLink(run), `, of ${called(action)}.`], { command: command && !inline ? `${command} < input` : command });
+  done([keyed ? "The run with this key is " : "The run is ", runLink(run), `, of ${called(action)}.`], { command: command && !inline ? from : command });
   return run;
 }
 
@@ -96,7 +102,7 @@ export async function register(view, row, changed) {
   const starts = number(row?.rate?.starts, { min: 1, placeholder: "no bound" });
   const window = number(row?.rate ? row.rate.ms / SECOND : 1, { min: 0.001, step: "any" });
   const labels = box({ value: row ? labelsText(row.labels) : "", placeholder: '{"region": "eu"}' });
-  const description = box({ value: row ? shown(bytesOf(row.description)) : "" });
+  const description = h("textarea.query", { value: row?.description ?? "" });
   const key = () => row?.name ?? name.value;
   const settings = () => ({
     timeout: ms(lease), max_attempts: whole(attempts), retry_delay: ms(pause), concurrency: whole(concurrency),

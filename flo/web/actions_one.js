@@ -36,7 +36,9 @@ export function openAction(view) {
   const flow = new Chart("Runs /s", ["started", "done", "errors"], rate, { least: 1, area: false });
   const depth = new Chart("Runs not ended", ["pending", "running"], count, { least: 10, area: false });
   const settings = h("section.card.stack");
-  fill(view.root, head, health, tiles, h("div.charts", flow.element, depth.element, settings));
+  const cards = h("div.charts", flow.element, depth.element, settings);
+  cards.style.alignItems = "start"; // a card is as high as what it holds
+  fill(view.root, head, health, tiles, cards);
   document.title = `${called(name)} · Actions · Flo`;
 
   const sample = view.every(SAMPLE_MS, async () => {

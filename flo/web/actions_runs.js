@@ -4,7 +4,7 @@ import { BAD_REQUEST, NOT_FOUND, bytesOf } from "./flo.js";
 import { PAGE, RETRIABLE, STATES, actionLink, called, cursorFor, cursorIn, labelPills, line, pages, runLink, stateText, statePill } from "./actions_words.js";
 import { lessons } from "./actions_change.js";
 import { Rows } from "./streams_rows.js";
-import { ago, attempt, bytesFor, bytesIn, confirm, count, done, duration, emptyState, field, fill, h, link, nameOf, plural, preview, shown } from "./ui.js";
+import { ago, attempt, bytesFor, bytesIn, count, dialog, done, duration, emptyState, field, fill, h, link, nameOf, plural, preview, shown } from "./ui.js";
 
 const LIST_MS = 5000;
 const SLICE = 500; // runs that one request looks at
@@ -122,8 +122,9 @@ export function openRuns(view) {
     const { key, state, labels: wanted } = asked(mine);
     const [{ runs }] = (await view.run("action_list", { key })).actions;
     const total = runs[mine.state];
-    const text = `The ${stateText(mine.state)} runs of ${called(mine.action)}${wanted ? " with these labels" : ""} become pending, each with all its attempts: ${wanted ? "at most " : ""}${count(total)}. One is left out while another has its unique key.`;
-    if (!total || !(await confirm("Retry all that match", text, wanted ? "Retry them" : `Retry ${plural(total, "run")}`))) return;
+    if (!total) return;
+    const text = `${wanted ? `Of the ${count(total)} ${stateText(mine.state)} runs of ${called(mine.action)} those with these labels become pending` : `The ${count(total)} ${stateText(mine.state)} runs of ${called(mine.action)} become pending`}, each with all its attempts. A run is left out if another one has its unique key.`;
+    if (!(await dialog({ title: "Retry all that match", children: [h("p", text)], action: wanted ? "Retry them" : `Retry ${plural(total, "run")}` }))) return;
     busy = true;
     await load();
     let [looked, retried, stopped] = [0, 0, false];
@@ -144,7 +145,7 @@ export function openRuns(view) {
     }); // what was done before a refusal is told all the same
     busy = false;
     fill(progress);
-    const command = line(view, "action", "retry", [], [["action", shown(mine.action)], ["state", mine.state], ["labels", mine.labels]]);
+    const command = line(view, "action", "retry", [], [["action", mine.action], ["state", mine.state], ["labels", mine.labels]]);
     done(`${plural(retried, "run")} of ${called(mine.action)} ${retried === 1 ? "is" : "are"} pending again.${stopped ? " The command does the rest." : ""}`, { command });
     if (!view.ended) reload();
   }

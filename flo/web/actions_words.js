@@ -48,14 +48,17 @@ export function labelPills(labels) {
 export const labelsText = (labels) => (Object.keys(labels).length ? JSON.stringify(labels) : "");
 
 /**
- * The line `flo GROUP VERB FLAGS WORDS`; flags are [name, value], left out where there is no value. Words that begin with a dash need `--`,
+ * The line `flo GROUP VERB FLAGS WORDS`; flags are [name, value], left out where there is no value. Words that begin with a dash and go on need `--`,
  * or they would be read as flags. It is empty where no shell can pass a word on: none can have a byte 0.
  */
 export function line(view, group, verb, words, flags = []) {
-  const given = flags.filter(([, value]) => value !== "" && value !== null && value !== undefined).flatMap(([name, value]) => (bytesOf(String(value))[0] === DASH ? [`--${name}=${value}`] : [`--${name}`, String(value)]));
+  const given = flags.filter(([, value]) => value !== "" && value !== null && value !== undefined).flatMap(([name, value]) => {
+    const bytes = bytesOf(typeof value === "number" ? String(value) : value);
+    return bytes[0] === DASH ? [Uint8Array.of(...bytesOf(`--${name}=`), ...bytes)] : [bytesOf(`--${name}`), bytes];
+  });
   const bytes = words.map(bytesOf);
-  if (bytes.some((word) => word.includes(0)) || given.some((word) => word.includes("\0"))) return "";
-  return commandLine(view.namespace, group, verb, ...given, ...(bytes.some((word) => word[0] === DASH) ? ["--"] : []), ...bytes);
+  if ([...given, ...bytes].some((word) => word.includes(0))) return "";
+  return commandLine(view.namespace, group, verb, ...given, ...(bytes.some((word) => word[0] === DASH && word.length > 1) ? ["--"] : []), ...bytes);
 }
 
 const escapedByte = (byte) => (/[\w.~-]/.test(String.fromCharCode(byte)) ? String.fromCharCode(byte) : `%${byte.toString(16).toUpperCase().padStart(2, "0")}`);

@@ -38,8 +38,10 @@ def test_a_person_handles_actions(play: Callable[..., Any], flo: FloProcess) -> 
         fail_runs(client, FAILED)
         client.actions.register("بريد 📮")
         client.actions.register(b"\xff\xfe")
+        client.actions.invoke(b"\xff\xfe", b"\x00\xff")
 
         assert play("actions", flo) == [
+            "flo action input --format raw RUN | flo action invoke $'\\xff\\xfe' -",
             """flo action invoke --priority 3 --labels '{"region": "eu"}' send-email '{"to": "bob"}'""",
             "flo action pause nightly off",
             "flo action register --lease 2500 --max-attempts 3 --retry-delay 1000 --concurrency 1 --rate 10/1000 -- -made",
@@ -50,6 +52,7 @@ def test_a_person_handles_actions(play: Callable[..., Any], flo: FloProcess) -> 
             "flo worker drain w1",
             f"curl -X DELETE http://127.0.0.1:{flo.port}/api/v1/workers/default/w1",
         ]
+        assert [client.actions.input(each["run_id"]) for each in client.actions.runs_page(b"\xff\xfe")["runs"]] == [b"\x00\xff"] * 2
         (email,) = client.actions.list_page("send-email")["actions"]
         assert email["runs"] == {"pending": FAILED, "running": 0, "completed": 1, "failed": 0, "cancelled": 1, "timed_out": 0}
         assert client.actions.list_page("nightly")["actions"][0]["paused"] is True
