@@ -3,6 +3,7 @@
 import { BAD_REQUEST, bytesOf } from "./flo.js";
 import { invoke, lessons, pause, register } from "./actions_change.js";
 import { PAGE, actionLink, buttonsOf, called, cursorFor, cursorIn, pages, stateText } from "./actions_words.js";
+import { keepFocus } from "./patch.js";
 import { ratesOf } from "./queues_words.js";
 import { Rows } from "./streams_rows.js";
 import { attempt, base64url, bytesFor, count, emptyState, fill, h, link, plural, rate } from "./ui.js";
@@ -77,7 +78,7 @@ export function openList(view) {
     const now = `${answer.actions.length > 0} ${after} ${next}`;
     if (now !== state) fill(place, answer.actions.length ? [head, rows.element, steps] : nothing(after));
     state = now;
-    rows.set(answer.actions);
+    keepFocus(place, () => rows.set(answer.actions));
     heading.textContent = after || next ? `${plural(answer.actions.length, "action")}${info.actions ? ` of ${count(info.actions)}` : ""}, by name` : plural(answer.actions.length, "action");
     fill(steps, pages(view, {}, next));
     for (const [key, button] of pausing) if (latest.has(key)) drawPausing(button, latest.get(key));

@@ -69,7 +69,7 @@ export function openRun(view) {
   function drawHead(over) {
     const button = (text, act, kind = "button") => h(kind, { type: "button", onclick: () => attempt(act) }, text);
     fill(head,
-      h("h2.grow", h("a", { href: back() }, "All runs"), ` / ${id} `, statePill(run.status)),
+      h("h2.grow", h("a", { href: back() }, "Runs"), ` / ${id} `, statePill(run.status)),
       h("div.row",
         view.canWrite && over && button("Retry", retry, "button.main"),
         view.canWrite && button("Invoke again", async () => {

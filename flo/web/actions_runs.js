@@ -3,6 +3,7 @@
 import { BAD_REQUEST, NOT_FOUND, bytesOf } from "./flo.js";
 import { PAGE, RETRIABLE, STATES, actionLink, called, cursorFor, cursorIn, labelPills, line, pages, runLink, stateText, statePill } from "./actions_words.js";
 import { lessons } from "./actions_change.js";
+import { keepFocus } from "./patch.js";
 import { Rows } from "./streams_rows.js";
 import { ago, attempt, bytesFor, bytesIn, count, dialog, done, duration, emptyState, field, fill, h, link, nameOf, plural, preview, shown } from "./ui.js";
 
@@ -96,7 +97,7 @@ export function openRuns(view) {
       fill(steps, pages(view, filterFor(filter()), next));
     }
     drawn = now;
-    rows.set(answer.runs);
+    keepFocus(place, () => rows.set(answer.runs));
     heading.textContent = `${plural(answer.runs.length, "run")}, the newest first${next ? "; older ones on the next page" : ""}`;
   }
 

@@ -2,6 +2,7 @@
 
 import { BAD_REQUEST, NOT_FOUND, bytesOf } from "./flo.js";
 import { PAGE, actionLink, buttonsOf, called, cursorFor, cursorIn, curl, labelPills, labelsText, line, pages, runLink } from "./actions_words.js";
+import { keepFocus } from "./patch.js";
 import { Rows } from "./streams_rows.js";
 import { ago, attempt, base64url, bytesIn, confirm, count, done, emptyState, fill, h, link, nameOf, plural } from "./ui.js";
 
@@ -79,7 +80,7 @@ export function openWorkers(view) {
     const now = JSON.stringify([found.length > 0, after, next, only && base64url(only)]);
     if (now !== state) fill(place, found.length ? [h("div.row", heading, only && h("a.button", { href: link("actions", { tab: "workers" }) }, "All workers")), rows.element, steps] : nothing(only, after));
     state = now;
-    rows.set(found);
+    keepFocus(place, () => rows.set(found));
     heading.textContent = `${plural(found.length, "worker")}${after || next ? " of this page, by id" : ""}`;
     fill(steps, pages(view, { tab: "workers" }, next));
     for (const [key, button] of drains) button.hidden = latest.get(key)?.status === "draining";
