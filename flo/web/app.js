@@ -13,6 +13,7 @@ const PAGES = [
   { path: "", title: "Overview", file: "page_overview.js", load: () => import("./page_overview.js") },
   { path: "keys", title: "Keys", file: "page_keys.js", load: () => import("./page_keys.js") },
   { path: "queues", title: "Queues", file: "page_queues.js", load: () => import("./page_queues.js") },
+  { path: "actions", title: "Actions", file: "page_actions.js", load: () => import("./page_actions.js") },
   { path: "streams", title: "Streams", file: "page_streams.js", load: () => import("./page_streams.js") },
   { path: "timeseries", title: "Time series", file: "page_timeseries.js", load: () => import("./page_timeseries.js") },
   { path: "server", title: "Server", file: "page_server.js", load: () => import("./page_server.js") },

@@ -8,10 +8,10 @@ const BEHIND_MS = 600_000; // one that waits although messages are taken
 const GROWING = ["enqueued", "delivered", "acknowledged"];
 
 /** By the second, from two answers of the server; null before the second one. A count that fell began again at 0. */
-export function ratesOf(before, now) {
+export function ratesOf(before, now, names = GROWING) {
   if (!before || now.at <= before.at) return null;
   const seconds = (now.at - before.at) / 1000;
-  return Object.fromEntries(GROWING.map((name) => [name, (now[name] >= before[name] ? now[name] - before[name] : now[name]) / seconds]));
+  return Object.fromEntries(names.map((name) => [name, (now[name] >= before[name] ? now[name] - before[name] : now[name]) / seconds]));
 }
 
 /** How old the oldest ready message is, ms; 0 if none is ready. */

@@ -9,7 +9,7 @@ const WCAG = { runOnly: ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]
 const CONTRAST = { runOnly: ["color-contrast"] };
 const TRANSFER_BYTES_MAX = 150_000;
 const CHANGING =
-  /^(new|create|add|delete|remove|purge|pause|resume|requeue|enqueue|append|trim|edit|save|put|set|expire|undo|duplicate|ack|acknowledge|give back|move|configure|clear|rename|restore|touch|persist|increment|drop|send|import|close|kill|change|write|settings)\b/i;
+  /^(new|create|add|delete|remove|purge|pause|resume|requeue|enqueue|append|trim|edit|save|put|set|expire|undo|duplicate|ack|acknowledge|give back|move|configure|clear|rename|restore|touch|persist|increment|drop|send|import|close|kill|change|write|settings|invoke|register|deregister|cancel the run|retry|drain)\b/i;
 
 const sleepless = (page) => page.evaluate(() => new Promise((resolve) => requestAnimationFrame(resolve)));
 const hash = (page) => page.evaluate(() => location.hash);
@@ -107,11 +107,11 @@ const parts = {
     await page.reload();
     await settled(page);
     const reached = [];
-    for (let at = 0; at < 8; at++) {
+    for (let at = 0; at < 9; at++) {
       await page.keyboard.press("Tab");
       reached.push(await focused(page));
     }
-    assert.deepEqual(reached, ["Skip to the content", "Flo", "Overview", "Keys", "Queues", "Streams", "Time series", "Server"]);
+    assert.deepEqual(reached, ["Skip to the content", "Flo", "Overview", "Keys", "Queues", "Actions", "Streams", "Time series", "Server"]);
     await page.keyboard.press("Shift+Tab");
     await page.keyboard.press("Enter");
     await page.waitForFunction(() => location.hash === "#/timeseries");

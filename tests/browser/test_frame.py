@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from flo import Client
 from tests.support.processes import FloProcess, RespClient, wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.computes]  # a Chromium takes a second or two to start
@@ -30,10 +31,24 @@ def fill(client: RespClient) -> None:
     client.command("TS.WRITE", "cpu,host=web-1 usage=12.5")
 
 
+def fill_actions(server: FloProcess, secret: str | None = None) -> None:
+    """An action with a run that has completed, one that has failed, and one that is running."""
+    with Client(f"flo://127.0.0.1:{server.port}", secret=secret) as client:
+        client.actions.register("send-email", labels='{"region": "eu"}')
+        client.workers.register("w1", ["send-email"], labels='{"region": "eu"}')
+        for report in (client.workers.complete, client.workers.fail, None):
+            client.actions.invoke("send-email", '{"to": "ada"}')
+            run = client.workers.take("w1")
+            assert run is not None
+            if report is not None:
+                report(run.run_id, "reported", worker_id="w1")
+
+
 @pytest.fixture(scope="module")
 def filled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FloProcess]:
     with FloProcess(tmp_path_factory.mktemp("filled") / "data") as server, server.connect() as client:
         fill(client)
+        fill_actions(server)
         yield server
 
 
@@ -49,6 +64,7 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FloProcess]:
     with FloProcess(directory / "data", environment=environment) as server, server.connect() as client:
         client.command("AUTH", SECRET)
         fill(client)
+        fill_actions(server, SECRET)
         yield server
 
 
@@ -99,4 +115,12 @@ def test_a_hidden_page_asks_for_nothing(play: Callable[..., Any], filled: FloPro
 def test_every_page_is_accessible(play: Callable[..., Any], filled: FloProcess, mode: str) -> None:
     """On a desktop in the light and in the dark, and on a phone."""
     addresses = play("frame", filled, "looks", mode)
-    assert {address.partition("?")[0] for address in addresses} == {"#/", "#/keys", "#/queues", "#/streams", "#/timeseries", "#/server"}
+    assert {address.partition("?")[0] for address in addresses} == {
+        "#/",
+        "#/keys",
+        "#/queues",
+        "#/actions",
+        "#/streams",
+        "#/timeseries",
+        "#/server",
+    }

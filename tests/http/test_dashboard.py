@@ -8,12 +8,14 @@ from pathlib import Path
 
 import pytest
 
+from flo.commands.http.dashboard import MADE
 from flo.floql.query import STAGES
 from flo.operations import OPERATIONS
 from tests.support.processes import ROOT, FloProcess
 from tests.support.rest import Rest
 
 WEB = ROOT / "flo" / "web"
+IMPORTED = r"""(?:from|import\()\s*"\./([\w.]+)\""""
 SECRET = "open sesame"
 
 
@@ -88,9 +90,22 @@ def test_the_stages_of_floql_are_a_module(rest: Rest) -> None:
     assert all(stage["summary"].endswith(".") for stage in table.values())
 
 
-def test_a_page_is_small() -> None:
-    size = sum(len(gzip.compress(path.read_bytes())) for path in WEB.iterdir() if path.suffix != ".md")
-    assert size < 150 << 10, "all files together, as they go over the network"
+def needed(name: str, pattern: str, found: dict[str, int]) -> dict[str, int]:
+    """The sizes of a module and of all that it imports, as they go over the network."""
+    data = MADE[name]().packed if name in MADE else gzip.compress((WEB / name).read_bytes())
+    found[name] = len(data)
+    for each in re.findall(pattern, "" if name in MADE else (WEB / name).read_text()):
+        if each not in found:
+            needed(each, IMPORTED, found)
+    return found
+
+
+@pytest.mark.parametrize("page", sorted(path.name for path in WEB.glob("page_*.js")))
+def test_a_page_is_small(page: str) -> None:
+    frame = {name: len(gzip.compress((WEB / name).read_bytes())) for name in ("index.html", "style.css", "icon.svg")}
+    found = needed(page, IMPORTED, needed("app.js", r"""from\s*"\./([\w.]+)\"""", frame))  # the frame imports each page when it is opened
+    assert "operations.js" in found
+    assert sum(found.values()) < 150_000, found
 
 
 def test_nothing_is_asked_of_another_server() -> None:
@@ -101,7 +116,7 @@ def test_nothing_is_asked_of_another_server() -> None:
 
 def test_every_module_that_is_imported_is_there(rest: Rest) -> None:
     for path in WEB.glob("*.js"):
-        for name in re.findall(r"""(?:from|import\()\s*"\./([\w.]+)\"""", path.read_text()):
+        for name in re.findall(IMPORTED, path.read_text()):
             assert name in ("operations.js", "stages.js", "imports.js") or (WEB / name).exists(), f"{path.name} imports {name}"
 
 
