@@ -195,12 +195,13 @@ def check_runs(client: Client, ids: list[str], told: Told, killed: dict[str, int
                 assert attempt["how"] == "timed_out", attempt
                 worker, began, ended = attempt["worker"], attempt["started_at"], attempt["ended_at"]
                 delivered = (run, attempt["number"], worker) in deliveries
-                outage = next(((at, back) for at, back in outages if began <= at <= ended), None)
+                dead_at = killed.get(worker, ended)
+                outage = next(((at, back) for at, back in outages if began <= at <= dead_at), None)
                 # a server that is killed cuts off answers to workers; reports of what was delivered before come when it is back in time
                 if outage is not None and (not delivered or outage[1] - began > SLACK_MS):
                     cut_by_server[worker, outage[0]] += 1
                 else:
-                    explained = began - SLACK_MS <= killed.get(worker, 0) <= ended
+                    explained = worker in killed and began - SLACK_MS <= dead_at <= ended
                     assert explained, f"no kill explains the end of the lease of {attempt} of the run {run}"
                     cut_by_worker[worker] += 1
     assert all(number <= HELD for number in [*cut_by_worker.values(), *cut_by_server.values()]), (cut_by_worker, cut_by_server)
