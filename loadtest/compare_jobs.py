@@ -186,17 +186,18 @@ class Flo(Processes):
 
 
 def work_for_flo(port: int, held: float | None) -> None:
-    """Be a worker process. It reports all that it did, and asks for as much again, in one write; it waits when it holds nothing."""
+    """Be a worker process. It reports all that it did, and asks for twice as much, up to what it may hold, in one write; it waits when it
+    holds nothing."""
     most, worker = int(held or HELD), f"worker-{os.getpid()}"
     client = Client(f"flo://127.0.0.1:{port}")
     client.workers.register(worker, ["nothing"], concurrency=most)
     print("ready", flush=True)
-    more = [calls.worker_take(worker)] * most if most > 1 else [calls.worker_take(worker, block=0)]
+    wait = calls.worker_take(worker, block=0)
+    take = calls.worker_take(worker) if most > 1 else wait
     done: list[Any] = []
     while True:
-        answers: list[Any] = client.run_many(done + more)
-        while not (runs := [answer for answer in answers if isinstance(answer, Assignment)]):
-            answers = [client.workers.take(worker, block=0)]
+        answers = client.run_many([*done, *[take] * min(2 * len(done), most)] or [wait])
+        runs = [answer for answer in answers if isinstance(answer, Assignment)]
         done = [calls.worker_complete(run.run_id, str(nothing()), worker_id=worker, attempt=run.attempt) for run in runs]
 
 
