@@ -2,18 +2,24 @@
 
     python3 -m venv .tools/jobs
     .tools/jobs/bin/pip install '.[jobs]'
-    .tools/jobs/bin/python loadtest/compare_jobs.py [--systems dramatiq,arq] [--jobs 20000] [--trips 200] [--rounds 3] [--json FILE]
+    .tools/jobs/bin/python loadtest/compare_jobs.py [--systems flo,dramatiq,arq] [--jobs 20000] [--trips 200] [--rounds 3] [--json FILE]
 
-The systems have an environment of their own because arq takes an older redis-py than the tests do. Each run has a redis-server of its own
-with `appendfsync always`, so that an enqueued job and a result are on disk, as they are with Flo's `sync`. The systems run one after the
-other, round by round; rounds in which more than 5 % of the CPU was stolen are dropped.
+The systems have an environment of their own because arq takes an older redis-py than the tests do. Each run has a server of its own: Flo
+with durability `sync`, Redis with `appendfsync always`. An enqueued job and a result are then on disk. The systems run one after the other,
+round by round; rounds in which more than 5 % of the CPU was stolen are dropped.
 
     jobs a second   from the first enqueue to the end of the last of --jobs jobs that do nothing, while the workers run. Results are kept.
     round trip      enqueue, then wait for the result by the system's own means; one job at a time, each right after the other. Dramatiq's
                     workers look less often the longer they found nothing: jobs that come seldom wait longer than this shows
+    server CPU      microseconds that the server used for a job, by the kernel's clock
 
-Each system runs as it is installed (8 threads or 10 jobs at a time in a process, by its default), and as `NAME-eager`: it looks for jobs,
-and arq's client for results, every 10 ms. By default Dramatiq's idle workers look every second or less, and arq's every half second.
+Dramatiq and arq run as they are installed (8 threads or 10 jobs at a time in a process, by default), and as `NAME-eager`: they look for
+jobs, and arq's client for results, every 10 ms. By default Dramatiq's idle workers look every second or less, and arq's every half second.
+
+Flo has no framework of workers: its workers are the loop that a user of `flo.Client` writes, one thread in a process. `Client.run_many`
+sends what was done and the requests for more in one write. As `flo` a worker holds up to 8 runs, as Dramatiq's does, and reports them
+together; as `flo-one` it holds one run. Threads invoke one run in a request, as with the others; as `flo-many`, `Client.run_many` invokes
+100 in one write. Idle workers wait in `worker_await`, and the client in `action_result`; nobody polls for runs.
 
 Faktory is not run here. Its FAQ tells of "over 5000 jobs/sec steadily", with one Go worker of 20 threads on a laptop
 (https://github.com/contribsys/faktory/wiki/FAQ); it does not say how often its Redis synced.
@@ -43,11 +49,14 @@ from typing import Any, Protocol
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
-from loadtest.compare import STOLEN_MAX, disturbed, stolen, sync_latency  # noqa: E402
-from tests.support.processes import RedisProcess, wait_until  # noqa: E402
+from flo import Client, calls  # noqa: E402
+from flo.operations.worker import Assignment  # noqa: E402
+from loadtest.compare import STOLEN_MAX, cpu_seconds, disturbed, stolen, sync_latency  # noqa: E402
+from tests.support.processes import FloProcess, RedisProcess, wait_until  # noqa: E402
 
 WORKERS = 8  # processes
 PRODUCERS = 8  # threads or tasks that enqueue at once: one alone would wait for each sync
+HELD = 8  # runs that a worker of Flo holds at once: as many as Dramatiq's has threads
 WARM_JOBS = 200  # before anything is measured: connections, scripts and imports are then there
 EAGER_SECONDS = 0.01
 RUN_SECONDS = 600  # a run that takes longer is stuck
@@ -56,6 +65,8 @@ FAKTORY = "Faktory, by its FAQ: over 5,000 jobs/s (one Go worker, 20 threads, a 
 
 class System(Protocol):
     """A job system with its server and its WORKERS processes, all below `directory`, on loopback."""
+
+    server: int  # its process id
 
     def __init__(self, directory: Path) -> None:
         """Keep the directory; start nothing."""
@@ -73,30 +84,30 @@ class System(Protocol):
         """End every process that was started, also after a `start` that failed halfway."""
 
 
-class OnRedis:
-    """What Dramatiq and arq share: a redis-server, and this file as the program of the workers."""
+class Processes:
+    """What the systems share: a server, and this file as the program of the workers."""
 
     name = ""
 
-    def __init__(self, directory: Path, poll_seconds: float | None = None) -> None:
-        """`poll_seconds`: how often idle workers look for jobs; None: as often as the system does by default."""
+    def __init__(self, directory: Path, setting: float | None = None) -> None:
+        """`setting` is given to the workers."""
         self.directory = directory
-        self.poll_seconds = poll_seconds
+        self.setting = setting
         self.stack = contextlib.ExitStack()
-        self.port = 0
+        self.port = self.server = 0
+
+    def start_server(self) -> None:
+        """Start a redis-server."""
+        redis = self.stack.enter_context(RedisProcess(self.directory))
+        self.port, self.server = redis.port, redis.process.pid
 
     def start(self) -> None:
         """Start all processes."""
         self.directory.mkdir()
-        self.port = self.stack.enter_context(RedisProcess(self.directory)).port
-        command = [
-            sys.executable,
-            __file__,
-            "--worker",
-            self.name,
-            str(self.port),
-            *([str(self.poll_seconds)] if self.poll_seconds else []),
-        ]
+        self.start_server()
+        command = [sys.executable, __file__, "--worker", self.name, str(self.port)]
+        if self.setting is not None:
+            command.append(str(self.setting))
         workers = []
         for _ in range(WORKERS):
             workers.append(subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE))
@@ -131,6 +142,65 @@ def nothing() -> int:
     return 1
 
 
+class Flo(Processes):
+    """Flo. `setting`: how many runs a worker holds; `together`: how many runs are invoked in one write."""
+
+    name = "flo"
+
+    def __init__(self, directory: Path, setting: float | None = None, together: int = 1) -> None:
+        """Keep the arguments."""
+        super().__init__(directory, setting)
+        self.together = together
+
+    def start_server(self) -> None:
+        """Start a server, with the action."""
+        flo = self.stack.enter_context(FloProcess(self.directory, "--durability", "sync"))
+        self.port, self.server = flo.port, flo.pid
+        self.client = self.stack.enter_context(Client(f"flo://127.0.0.1:{self.port}"))
+        self.client.actions.register("nothing")
+
+    def run_many(self, count: int) -> float:
+        """See `System`."""
+        shares = [min(self.together, count - at) for at in range(0, count, self.together)]
+        began = time.perf_counter()
+        with ThreadPoolExecutor(PRODUCERS) as pool:
+            for _ in pool.map(lambda share: self.client.run_many([calls.action_invoke("nothing")] * share), shares):
+                pass
+        wait_until(self.has_nothing_left, "the end of the runs", RUN_SECONDS)
+        return time.perf_counter() - began
+
+    def has_nothing_left(self) -> bool:
+        """Whether every run has ended."""
+        (action,) = self.client.actions.list_page("nothing")["actions"]
+        return not action["runs"]["pending"] and not action["runs"]["running"]
+
+    def round_trips(self, count: int) -> list[float]:
+        """See `System`. The client waits in `action_result`."""
+        trips = []
+        for _ in range(count):
+            began = time.perf_counter()
+            run = self.client.actions.invoke("nothing")
+            assert self.client.actions.result(run, block=10_000) == ("completed", b"1")
+            trips.append(time.perf_counter() - began)
+        return trips
+
+
+def work_for_flo(port: int, held: float | None) -> None:
+    """Be a worker process. It reports all that it did, and asks for twice as much, up to what it may hold, in one write; it waits when it
+    holds nothing."""
+    most, worker = int(held or HELD), f"worker-{os.getpid()}"
+    client = Client(f"flo://127.0.0.1:{port}")
+    client.workers.register(worker, ["nothing"], concurrency=most)
+    print("ready", flush=True)
+    wait = calls.worker_take(worker, block=0)
+    take = calls.worker_take(worker) if most > 1 else wait
+    done: list[Any] = []
+    while True:
+        answers = client.run_many([*done, *[take] * min(2 * len(done), most)] or [wait])
+        runs = [answer for answer in answers if isinstance(answer, Assignment)]
+        done = [calls.worker_complete(run.run_id, str(nothing()), worker_id=worker, attempt=run.attempt) for run in runs]
+
+
 def dramatiq_broker(port: int) -> tuple[Any, Any]:
     """(the broker, the actor of `nothing`)."""
     import dramatiq
@@ -144,8 +214,9 @@ def dramatiq_broker(port: int) -> tuple[Any, Any]:
     return broker, dramatiq.actor(nothing, store_results=True)
 
 
-class Dramatiq(OnRedis):
-    """Dramatiq. Its broker has no way to enqueue several jobs in one request, so threads enqueue."""
+class Dramatiq(Processes):
+    """Dramatiq. Its broker has no way to enqueue several jobs in one request, so threads enqueue. `setting`: seconds between two looks
+    for jobs; None: its own."""
 
     name = "dramatiq"
 
@@ -185,8 +256,8 @@ def work_for_dramatiq(port: int, poll_seconds: float | None) -> None:
     threading.Event().wait()
 
 
-class Arq(OnRedis):
-    """arq."""
+class Arq(Processes):
+    """arq. `setting`: seconds between two looks for jobs and results; None: its own."""
 
     name = "arq"
 
@@ -199,7 +270,7 @@ class Arq(OnRedis):
         self.runner = self.stack.enter_context(asyncio.Runner())
         self.pool: Any = self.runner.run(create_pool(RedisSettings(host="127.0.0.1", port=self.port)))
         self.stack.callback(lambda: self.runner.run(self.pool.aclose()))
-        self.poll = {} if self.poll_seconds is None else {"poll_delay": self.poll_seconds}
+        self.poll = {} if self.setting is None else {"poll_delay": self.setting}
 
     def run_many(self, count: int) -> float:
         """See `System`. A job leaves the queue's sorted set when its result is stored."""
@@ -250,23 +321,28 @@ def work_for_arq(port: int, poll_seconds: float | None) -> None:
 
 
 SYSTEMS: dict[str, Callable[[Path], System]] = {
+    "flo": Flo,
+    "flo-one": partial(Flo, setting=1),
+    "flo-many": partial(Flo, together=100),
     "dramatiq": Dramatiq,
-    "dramatiq-eager": partial(Dramatiq, poll_seconds=EAGER_SECONDS),
+    "dramatiq-eager": partial(Dramatiq, setting=EAGER_SECONDS),
     "arq": Arq,
-    "arq-eager": partial(Arq, poll_seconds=EAGER_SECONDS),
+    "arq-eager": partial(Arq, setting=EAGER_SECONDS),
 }
-WORK = {"dramatiq": work_for_dramatiq, "arq": work_for_arq}
+WORK = {"flo": work_for_flo, "dramatiq": work_for_dramatiq, "arq": work_for_arq}
 
 
-def measure(make: Callable[[Path], System], directory: Path, jobs: int, trips: int) -> tuple[float, list[float]]:
-    """(jobs a second, the seconds of each round trip) of one run of a system."""
+def measure(make: Callable[[Path], System], directory: Path, jobs: int, trips: int) -> tuple[float, float, list[float]]:
+    """(jobs a second, the server's CPU us of a job, the seconds of each round trip) of one run of a system."""
     system = make(directory)
     try:
         system.start()
         system.run_many(WARM_JOBS)
+        before = cpu_seconds(system.server)
         seconds = system.run_many(jobs)
+        used = (cpu_seconds(system.server) - before) / jobs * 1e6
         system.round_trips(1)
-        return jobs / seconds, system.round_trips(trips)
+        return jobs / seconds, used, system.round_trips(trips)
     finally:
         system.stop()
         shutil.rmtree(directory, ignore_errors=True)
@@ -275,6 +351,7 @@ def measure(make: Callable[[Path], System], directory: Path, jobs: int, trips: i
 def compare(names: list[str], args: argparse.Namespace) -> dict[str, object]:
     """Run the systems one after the other, round by round, and print."""
     rates: dict[str, list[float]] = {name: [] for name in names}
+    used: dict[str, list[float]] = {name: [] for name in names}
     waits: dict[str, list[float]] = {name: [] for name in names}
     dropped = 0
     with tempfile.TemporaryDirectory(prefix="flo-compare-", ignore_cleanup_errors=True) as directory:
@@ -286,17 +363,28 @@ def compare(names: list[str], args: argparse.Namespace) -> dict[str, object]:
             if disturbed(before):
                 dropped += 1
                 continue
-            for name, (rate, trips) in measured.items():
+            for name, (rate, server, trips) in measured.items():
                 rates[name].append(rate)
+                used[name].append(server)
                 waits[name] += trips
     for name in names:
         if rates[name]:
             trips = sorted(seconds * 1000 for seconds in waits[name])
             p50, p99 = statistics.median(trips), trips[len(trips) * 99 // 100]
             spread = f"[{min(rates[name]):,.0f}..{max(rates[name]):,.0f}]"
-            print(f"{name:<16}{statistics.median(rates[name]):>8,.0f} jobs/s {spread:<20} round trip {p50:8.2f} ms p50 {p99:8.2f} ms p99")
+            print(
+                f"{name:<16}{statistics.median(rates[name]):>8,.0f} jobs/s {spread:<20} round trip {p50:8.2f} ms p50 {p99:8.2f} ms p99 "
+                f"server CPU {statistics.median(used[name]):6.0f} us"
+            )
     print(f"{FAKTORY}\nrounds dropped for more than {STOLEN_MAX:.0%} stolen CPU: {dropped}")
-    return {"sync_us": [median, worst], "jobs": args.jobs, "rates": rates, "round_trip_seconds": waits, "dropped": dropped}
+    return {
+        "sync_us": [median, worst],
+        "jobs": args.jobs,
+        "rates": rates,
+        "server_us": used,
+        "round_trip_seconds": waits,
+        "dropped": dropped,
+    }
 
 
 def main() -> int:
@@ -306,7 +394,7 @@ def main() -> int:
         end_with_parent()
         WORK[name](int(port), float(poll[0]) if poll else None)
         return 0
-    parser = argparse.ArgumentParser(description="Compare job systems on a Redis that syncs each write.")
+    parser = argparse.ArgumentParser(description="Compare job systems; each enqueued job and result is on disk.")
     parser.add_argument("--systems", default=",".join(SYSTEMS), help=f"which, of {', '.join(SYSTEMS)} (default: all)")
     parser.add_argument("--jobs", type=int, default=20_000, help="jobs of a run (default: 20000)")
     parser.add_argument("--trips", type=int, default=200, help="round trips of a run (default: 200)")

@@ -4,6 +4,7 @@ Every wait polls a condition with a deadline. A server is always ended, by its p
 """
 
 import os
+import random
 import re
 import signal
 import socket
@@ -217,6 +218,17 @@ def free_port() -> int:
     """A port that was free a moment ago, for servers that cannot take the kernel's choice."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         return int(listener.getsockname()[1])
+
+
+def steady_port() -> int:
+    """A free port that no outgoing connection takes: a client that tries again and again while nobody listens would otherwise
+    connect to itself in the end."""
+    chance = random.Random()
+    while True:
+        port = chance.randrange(12_000, 32_000)
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 class ReplyError(Exception):

@@ -22,7 +22,7 @@ import redis
 
 from flo import Client, Engine, calls
 from flo.errors import BadRequest
-from tests.support.processes import ROOT, FloProcess, RedisProcess, ReplyError, encode, wait_until
+from tests.support.processes import ROOT, FloProcess, RedisProcess, ReplyError, encode, steady_port, wait_until
 
 
 @pytest.fixture
@@ -264,17 +264,6 @@ def work(port: int, path: str) -> None:
             client.close()
             if os.getppid() == 1:
                 return
-
-
-def steady_port() -> int:
-    """A free port that no outgoing connection takes: a client that tries again and again while nobody listens would otherwise
-    connect to itself in the end."""
-    chance = random.Random()
-    while True:
-        port = chance.randrange(12_000, 32_000)
-        with socket.socket() as probe, contextlib.suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            return port
 
 
 def stack_of(worker: Any, path: str, flo: FloProcess) -> str:
