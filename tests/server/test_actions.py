@@ -343,10 +343,10 @@ def test_resp(client: Client, shared_flo: FloProcess) -> None:
         assert json.loads(first)["name"] == "a"
         assert resp.command("ACTION", "LIST", "CURSOR", cursor)[0] == b""
         resp.command("ACTION", "INVOKE", "b", "x")
-        cursor, (first,) = resp.command("ACTION", "RUNS", "LIMIT", "1")
+        cursor, (first,) = resp.command("ACTION", "RUNS", "", "LIMIT", "1")
         assert json.loads(first)["action"] == "b"
-        cursor, rest = resp.command("ACTION", "RUNS", "STATE", "cancelled", "CURSOR", cursor)
+        cursor, rest = resp.command("ACTION", "RUNS", "", "STATE", "cancelled", "CURSOR", cursor)
         assert cursor == b"" and [json.loads(each)["run_id"].encode() for each in rest] == [run]
         assert resp.command("ACTION", "RUNS", "a", "STATE", "failed", "LABELS", "{}") == [b"", []]
         for wrong in (("LIMIT", "0"), ("CURSOR", "?"), ("STATE", "gone"), ("LIMIT",), ("WHAT", "1")):
-            assert isinstance(resp.command("ACTION", "RUNS", *wrong), Exception), wrong
+            assert isinstance(resp.command("ACTION", "RUNS", "a", *wrong), Exception), wrong
