@@ -79,7 +79,7 @@ export function openList(view) {
     if (now !== state) fill(place, answer.actions.length ? [head, rows.element, steps] : nothing(after));
     state = now;
     keepFocus(place, () => rows.set(answer.actions));
-    heading.textContent = after || next ? `${plural(answer.actions.length, "action")}${info.actions ? ` of ${count(info.actions)}` : ""}, by name` : plural(answer.actions.length, "action");
+    heading.textContent = after || next ? `${plural(answer.actions.length, "action")}${info.actions ? ` of ${count(info.actions)}` : ""}, by name` : answer.actions.length ? plural(answer.actions.length, "action") : "No action yet";
     fill(steps, pages(view, {}, next));
     for (const [key, button] of pausing) if (latest.has(key)) drawPausing(button, latest.get(key));
   }
@@ -93,7 +93,7 @@ export function openList(view) {
 
   function nothing(after) {
     if (after) return [h("p", "The list ends here. ", h("a", { href: link("actions") }, "List from the beginning"))];
-    return [head, emptyState("No action yet. An action is a name for work that is done somewhere else: whoever wants it done invokes it and gets the id of a run, and a worker takes the run, does it, and reports. Register one, and invoke it:", ...lessons(view))];
+    return [head, emptyState("An action is a name for work that is done somewhere else: whoever wants it done invokes it and gets the id of a run, and a worker takes the run, does it, and reports. Register one, and invoke it:", ...lessons(view))];
   }
 
   const reload = view.every(LIST_MS, load);

@@ -89,7 +89,7 @@ export function openWorkers(view) {
   function nothing(only, after) {
     if (only || after) return [h("p", only ? ["There is no worker ", nameOf(only), ": it was deregistered, or not seen for 24 hours. "] : "The list ends here. ", h("a", { href: link("actions", { tab: "workers" }) }, "All workers"))];
     return [emptyState("No worker. A worker registers for actions, awaits a run, does it, and reports. With curl:",
-      `${curl(view, ["-X", "PUT"], "workers", "me", "?concurrency=1")} -d '{"actions": ["send-email"]}'`,
+      `${curl(view, ["-X", "PUT", "-H", "content-type: application/json"], "workers", "me")} -d '{"actions": ["send-email"]}'`,
       curl(view, ["-i", "-X", "POST"], "workers", "me", "/await?block=30000"),
       `${curl(view, [], "runs", "RUN_ID", "/complete?worker_id=me")} -d 'done'`)];
   }
