@@ -1,10 +1,10 @@
-"""Soak: mixed load on keys, queues, streams and time series, with kills, stops, compactions and clock steps, against a model.
+"""Soak: mixed load on keys, queues, streams, time series and actions, with kills, stops, compactions and clock steps, against a model.
 
     python3 loadtest/soak.py [--seconds 600] [--kills N] [--seed N] [--python PATH]
 
-Each worker is the only client of its keys, queue, stream or measurement, so it knows the state that the server must hold. A request that
-was under way when the server died must be done as a whole or not at all. Any difference ends the run with exit status 1 and the seed. With
---kills the run ends after so many kills of the server.
+Each worker is the only client of its keys, queue, stream, measurement or action, so it knows the state that the server must hold. A request
+that was under way when the server died must be done as a whole or not at all. Any difference ends the run with exit status 1 and the seed.
+With --kills the run ends after so many kills of the server.
 """
 
 import argparse
@@ -25,12 +25,14 @@ from typing import Any
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
-from flo.client import Client  # noqa: E402
-from flo.errors import FloError  # noqa: E402
+from flo.client import Client, Disconnected  # noqa: E402
+from flo.errors import Conflict, FloError  # noqa: E402
+from flo.operations.worker import Assignment  # noqa: E402
 from tests.support.processes import FloProcess, ReplyError, RespClient  # noqa: E402
 
 KEYS = 300  # of each worker
 FAR_DEADLINE = 7_258_118_400  # the year 2200, in Unix seconds: no step of the clock reaches it
+RUNS_LIVE, RUNS_KNOWN = 1000, 5000  # of each action: runs that have not ended, and runs that have whose ends are checked
 RECORDS_KEPT = 300  # of each stream
 LEASE_MS = 5_000
 HISTORY_PORTION = 500  # less than one reply of XREADGROUP holds, so that several portions are needed
@@ -463,6 +465,130 @@ class SeriesWorker(Worker):
             self.look(start)
 
 
+class ActionWorker(Worker):
+    """Runs are invoked, executed, failed, given back and cancelled; each ends once, with the result that was reported."""
+
+    def __init__(self, soak: "Soak", number: int) -> None:
+        super().__init__(soak, number)
+        self.action = f"a{number}"
+        self.flo = Client()
+        self.invoked = 0
+        self.invoking = False
+        self.live: dict[str, int] = {}  # run -> its latest attempt
+        self.held: dict[str, int] = {}  # run -> the attempt
+        self.ended: dict[str, tuple[str, bytes]] = {}  # run -> its state and output
+        self.ending: dict[str, tuple[str, bytes]] = {}  # a run under way to its end
+
+    def connect(self) -> None:
+        super().connect()
+        self.flo.close()
+        self.flo = Client(f"flo://127.0.0.1:{self.soak.port}")
+
+    def step(self) -> None:
+        try:
+            self.request()
+        except Disconnected as e:
+            raise Gone from e
+
+    def request(self) -> None:
+        kind = self.random.randrange(10)
+        if kind < 3 and len(self.live) < RUNS_LIVE:
+            self.invoked += 1
+            self.invoking = True
+            self.invoke()
+        elif kind < 6:
+            self.take()
+        elif kind == 6 and self.ended:
+            self.check(self.random.choice(tuple(self.ended)))
+        elif kind == 7 and self.live and self.random.random() < 0.2:
+            run = self.random.choice(tuple(self.live))
+            self.ending[run] = "cancelled", b""
+            self.flo.actions.cancel(run)
+            self.end(run)
+        elif self.held:
+            self.report(self.random.choice(tuple(self.held)))
+
+    def invoke(self) -> None:
+        """Invoke, or find out the run of an invocation whose answer was lost."""
+        chance = random.Random(self.invoked)
+        key = f"{self.soak.seed}/{self.invoked}"
+        delay = chance.choice((None, None, 200))
+        run = self.flo.actions.invoke(self.action, key, idempotency_key=key, priority=chance.randrange(3), delay=delay)
+        need(run not in self.ended and run not in self.live, f"the run {run} is given to a new invocation")
+        self.live[run] = 0
+        self.invoking = False
+
+    def take(self) -> bool:
+        run = self.flo.workers.take(self.action)
+        if run is not None:
+            self.receive(run)
+        return run is not None
+
+    def receive(self, run: Assignment) -> None:
+        need(run.run_id not in self.ended, f"the run {run.run_id} has ended and is delivered again")
+        need(run.run_id in self.live, f"the run {run.run_id} was never invoked")
+        need(run.attempt > self.live[run.run_id], f"the run {run.run_id} has attempt {run.attempt} behind {self.live[run.run_id]}")
+        self.live[run.run_id] = self.held[run.run_id] = run.attempt
+
+    def report(self, run: str) -> None:
+        attempt, kind = self.held.pop(run), self.random.random()
+        output = b"%d" % attempt
+        try:
+            if kind < 0.1:
+                self.flo.workers.fail(run, output, worker_id=self.action, attempt=attempt, retry=True)
+            elif kind < 0.2:
+                self.flo.workers.release(run, worker_id=self.action, attempt=attempt)
+            elif kind < 0.3:
+                self.ending[run] = "failed", output
+                self.flo.workers.fail(run, output, worker_id=self.action, attempt=attempt)
+                self.end(run)
+            else:
+                self.ending[run] = "completed", output
+                self.flo.workers.complete(run, output, worker_id=self.action, attempt=attempt)
+                self.end(run)
+        except Conflict:  # the lease ran out, or the run was cancelled
+            self.ending.clear()
+
+    def end(self, run: str) -> None:
+        """The run has ended as it should."""
+        self.ended[run] = self.ending.pop(run)
+        del self.live[run]
+        self.held.pop(run, None)
+        if len(self.ended) > RUNS_KNOWN:
+            del self.ended[next(iter(self.ended))]
+
+    def check(self, run: str) -> None:
+        found = self.flo.actions.result(run)
+        need(found == self.ended[run], f"the run {run} ended as {self.ended[run]} and is {found}")
+
+    def resolve(self) -> None:
+        self.held = {}  # these runs come back when their leases run out
+        try:
+            self.flo.actions.register(self.action, timeout=LEASE_MS, max_attempts=0, retry_delay=0)
+            self.flo.workers.register(self.action, [self.action], concurrency=2 * RUNS_LIVE)
+            if self.invoking:
+                self.invoke()
+            for run in tuple(self.ending):
+                found = self.flo.actions.result(run)
+                if found == self.ending[run]:
+                    self.end(run)
+                else:
+                    wanted = self.ending.pop(run)
+                    need(found[0] in ("pending", "running"), f"the run {run} is {found}, not {wanted}")
+        except Disconnected as e:
+            raise Gone from e
+
+    def finish(self) -> None:
+        self.resolve()
+        while self.take():
+            pass
+        missing = self.live.keys() - self.held.keys()
+        need(not missing, f"{len(missing)} runs of {self.action!r} are not delivered: {sorted(missing)[:3]}")
+        for run in self.ended:
+            self.check(run)
+        self.flo.close()
+
+
 class Soak:
     """The server, its lives, and the workers."""
 
@@ -482,8 +608,9 @@ class Soak:
         self.port = 0
         self.ends = {"killed": 0, "stopped": 0, "compactions": 0, "steps": 0}
         self.server = FloProcess(self.directory / "data", program=("-c", SERVER.format(clock=str(clock))), python=python, start=False)
+        self.server.environment = {"FLO_ACTIONS_KEEP_AGE": "87600h"}  # steps of the clock forget no run
         self.workers: list[Worker] = [
-            kind(self, number) for kind in (KeyWorker, QueueWorker, StreamWorker, SeriesWorker) for number in range(2)
+            kind(self, number) for kind in (KeyWorker, QueueWorker, StreamWorker, SeriesWorker, ActionWorker) for number in range(2)
         ]
 
     def fail(self, worker: Worker, e: BaseException) -> None:
@@ -569,8 +696,8 @@ class Soak:
             for worker in self.workers:
                 worker.connect()
                 try:
-                    if last and isinstance(worker, QueueWorker):
-                        continue  # its messages are leased now
+                    if last and isinstance(worker, (QueueWorker, ActionWorker)):
+                        continue  # its messages or runs are leased now
                     worker.finish()
                 except (Wrong, Gone) as e:
                     self.fail(worker, e)
