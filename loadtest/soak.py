@@ -19,6 +19,7 @@ import sys
 import tempfile
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -528,7 +529,12 @@ class ActionWorker(Worker):
         need(run.run_id not in self.ended, f"the run {run.run_id} has ended and is delivered again")
         need(run.run_id in self.live, f"the run {run.run_id} was never invoked")
         need(run.attempt > self.live[run.run_id], f"the run {run.run_id} has attempt {run.attempt} behind {self.live[run.run_id]}")
+        stale = self.live[run.run_id]
         self.live[run.run_id] = self.held[run.run_id] = run.attempt
+        if stale:
+            with suppress(Conflict):
+                self.flo.workers.complete(run.run_id, b"stale", worker_id=self.action, attempt=stale)
+                raise Wrong(f"the run {run.run_id} took a report of attempt {stale} while it is at {run.attempt}")
 
     def report(self, run: str) -> None:
         attempt, kind = self.held.pop(run), self.random.random()
