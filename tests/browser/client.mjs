@@ -151,6 +151,38 @@ async function series(ask) {
   assert.deepEqual(await ask("ts_delete", { key: "cpu" }), { series: 2 });
 }
 
+async function actions(ask) {
+  assert.deepEqual(await ask("action_register", { key: "job", timeout: 60_000, rate: "100/1000", labels: '{"r":"eu"}' }), { version: 1 });
+  has((await ask("action_list", { key: "job" })).actions[0], { name: "job", version: 1, timeout_ms: 60_000 });
+  const { run_id: first } = await ask("action_invoke", { key: "job", value: "in", unique_key: "u" });
+  const { run_id: second } = await ask("action_invoke", { key: "job", value: "more" });
+  has(await ask("action_status", { key: first }), { status: "pending", action: "job" });
+  assert.equal((await ask("action_runs", { key: "job" })).runs.length, 2);
+  assert.deepEqual(await ask("action_pause", { key: "job", value: 0 }), undefined);
+  assert.deepEqual(await ask("worker_register", { key: "w", value: ["job"], labels: '{"r":"eu"}', concurrency: 3 }), undefined);
+  has((await ask("worker_list")).workers[0], { worker_id: "w", status: "idle" });
+  has(await ask("worker_await", { key: "w" }), { run_id: first, action: "job", attempt: 1, lease_ms: 60_000 });
+  has(await ask("worker_touch", { key: first, worker_id: "w", progress: "half" }), { cancelled: false });
+  assert.deepEqual(await ask("worker_complete", { key: first, value: "out", worker_id: "w" }), undefined);
+  has(await ask("action_result", { key: first }), { state: 2 });
+  await ask("worker_await", { key: "w" });
+  assert.deepEqual(await ask("worker_release", { key: second, worker_id: "w" }), undefined);
+  await ask("worker_await", { key: "w" });
+  assert.deepEqual(await ask("worker_fail", { key: second, value: "no", worker_id: "w" }), { state: 3 });
+  assert.deepEqual(await ask("action_retry", { key: second }), undefined);
+  assert.deepEqual(await ask("action_cancel", { key: second }), undefined);
+  has(await ask("action_retry_many", { key: "job", state: 4 }), { count: 1 });
+  assert.deepEqual(await ask("action_cancel", { key: second }), undefined);
+  has(await ask("action_input", { key: second }), {});
+  assert.deepEqual(await ask("worker_heartbeat", { key: "w", load: 1 }), { status: 1 });
+  assert.deepEqual(await ask("worker_drain", { key: "w" }), undefined);
+  assert.deepEqual(await ask("worker_deregister", { key: "w" }), undefined);
+  assert.equal(typeof (await ask("schedule_put", { key: "s", value: '{"action": "job", "cron": "0 3 * * *"}' })).next, "number");
+  has((await ask("schedule_list")).schedules[0], { name: "s", action: "job" });
+  assert.deepEqual(await ask("schedule_delete", { key: "s" }), undefined);
+  assert.deepEqual(await ask("action_delete", { key: "job" }), undefined);
+}
+
 /** A request that waits is rejected with its connection; the client connects again, and what is asked then is answered. */
 async function lost(ask, page, resp) {
   await page.evaluate(() => {
@@ -201,6 +233,7 @@ await scenario(async ({ base, open }) => {
   await queues(ask);
   await streams(ask, resp);
   await series(ask);
+  await actions(ask);
   await server(ask);
   await lost(ask, page, resp);
   called.delete("fieldsOfLast");
