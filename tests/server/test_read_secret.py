@@ -136,7 +136,8 @@ def test_resp(guarded: Guarded) -> None:
     with resp(guarded.server, READ) as client:
         assert client.command("GET", "k") == b"1"
         assert client.command("XLEN", "s") == 1
-        assert client.command("CONFIG", "GET", "port") and client.command("CLIENT", "LIST") and client.command("SLOWLOG", "GET")
+        assert client.command("CONFIG", "GET", "port") and client.command("CLIENT", "LIST")
+        assert isinstance(client.command("SLOWLOG", "GET"), list), "it is empty where no request was slow"
         for words in (
             ["SET", "k", "2"], ["DEL", "k"], ["LPUSH", "q", "m"], ["RPOP", "q"], ["XREADGROUP", "GROUP", "g", "c", "STREAMS", "s", ">"],
             ["MONITOR"], ["CONFIG", "SET", "slowlog-max-len", "1"], ["SHUTDOWN"], ["SLOWLOG", "RESET"], ["CLIENT", "KILL", "ID", "1"],
