@@ -36,6 +36,7 @@ FAR_DEADLINE = 7_258_118_400  # the year 2200, in Unix seconds: no step of the c
 RUNS_LIVE, RUNS_KNOWN = 1000, 5000  # of each action: runs that have not ended, and runs that have whose ends are checked
 RECORDS_KEPT = 300  # of each stream
 LEASE_MS = 5_000
+DELAY_MS = 200  # of some runs
 HISTORY_PORTION = 500  # less than one reply of XREADGROUP holds, so that several portions are needed
 SERIES_HOSTS, SERIES_READ = 8, 1000  # series of each worker; ms of a query, in which there is one point a ms
 STEP_SECONDS = 3_600  # the largest step of the clock, forward or back
@@ -513,14 +514,14 @@ class ActionWorker(Worker):
         """Invoke, or find out the run of an invocation whose answer was lost."""
         chance = random.Random(self.invoked)
         key = f"{self.soak.seed}/{self.invoked}"
-        delay = chance.choice((None, None, 200))
+        delay = chance.choice((None, None, DELAY_MS))
         run = self.flo.actions.invoke(self.action, key, idempotency_key=key, priority=chance.randrange(3), delay=delay)
         need(run not in self.ended and run not in self.live, f"the run {run} is given to a new invocation")
         self.live[run] = 0
         self.invoking = False
 
-    def take(self) -> bool:
-        run = self.flo.workers.take(self.action)
+    def take(self, block: int | None = None) -> bool:
+        run = self.flo.workers.take(self.action, block=block)
         if run is not None:
             self.receive(run)
         return run is not None
@@ -586,8 +587,9 @@ class ActionWorker(Worker):
 
     def finish(self) -> None:
         self.resolve()
-        while self.take():
+        while self.live.keys() - self.held.keys() and self.take(block=5 * DELAY_MS):  # one that was just invoked may be delayed
             pass
+        need(not self.take(), f"more runs of {self.action!r} are delivered than were invoked")
         missing = self.live.keys() - self.held.keys()
         need(not missing, f"{len(missing)} runs of {self.action!r} are not delivered: {sorted(missing)[:3]}")
         for run in self.ended:

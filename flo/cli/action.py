@@ -3,7 +3,7 @@
 import argparse
 from typing import TYPE_CHECKING, Any
 
-from flo.cli.output import fail, json_bytes, line, name_text, print_bytes, print_json, print_text, say, time_text
+from flo.cli.output import fail, json_bytes, line, name_text, print_bytes, print_json, print_list, print_text, say, time_text
 from flo.cli.remote import argument, command, whole
 from flo.cli.rows import add_rows, ask, print_facts
 from flo.limits import DEADLINE_MAX, LIST_ITEMS_MAX
@@ -115,15 +115,11 @@ def list_runs(client: "Client", args: argparse.Namespace) -> int:
     """Print runs."""
     name = argument(args.action or "")
     runs = client.actions.runs_page(name, state=args.state, labels=argument(args.labels), limit=args.limit)["runs"]
-    if args.format == "json":
-        print_json(runs)
-        return 0
-    for run in runs:
-        if args.format == "raw":
-            print(run["run_id"])
-        else:
-            say(f"{run['run_id']:<12}{run['status']:<11}{time_text(run['created_at'])}  {name_text(run['action'])}  {_text(run['error'])}")
-    return 0
+    return print_list(args.format, runs, "run_id", _run_line)
+
+
+def _run_line(run: dict[str, Any]) -> str:
+    return f"{run['run_id']:<12}{run['status']:<11}{time_text(run['created_at'])}  {name_text(run['action'])}  {_text(run['error'])}"
 
 
 def retry(client: "Client", args: argparse.Namespace) -> int:
@@ -144,15 +140,9 @@ def retry(client: "Client", args: argparse.Namespace) -> int:
 
 def list_actions(client: "Client", args: argparse.Namespace) -> int:
     """Print all actions."""
-    actions = list(client.actions.list())
-    if args.format == "json":
-        print_json(actions)
-        return 0
-    for each in actions:
-        name, runs = name_text(each["name"]), each["runs"]
-        if args.format == "raw":
-            print(name)
-        else:
-            counts = "  ".join(f"{runs[state]} {state}" for state in ("pending", "running", "completed", "failed"))
-            print(f"{name:<24}{counts}  {each['workers']} workers{'  paused' if each['paused'] else ''}")
-    return 0
+    return print_list(args.format, list(client.actions.list()), "name", _action_line)
+
+
+def _action_line(action: dict[str, Any]) -> str:
+    counts = "  ".join(f"{action['runs'][state]} {state}" for state in ("pending", "running", "completed", "failed"))
+    return f"{name_text(action['name']):<24}{counts}  {action['workers']} workers{'  paused' if action['paused'] else ''}"

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections.abc import Callable
 from typing import Any
 
 from flo.cli import EXIT_REFUSED
@@ -21,6 +22,16 @@ def json_bytes(data: bytes) -> Any:
 def print_json(value: Any) -> None:
     """Print one line of JSON, in UTF-8 whatever the terminal's encoding is."""
     print_bytes(json_text(value), b"\n")
+
+
+def print_list(form: str, items: list[dict[str, Any]], name: str, line_of: Callable[[dict[str, Any]], str]) -> int:
+    """Print what a list command found: JSON, or raw their names (the field `name`), or a line for each. Returns the exit status."""
+    if form == "json":
+        print_json(items)
+        return 0
+    for each in items:
+        say(name_text(each[name]) if form == "raw" else line_of(each))
+    return 0
 
 
 def json_text(value: Any) -> bytes:

@@ -3,7 +3,7 @@
 import argparse
 from typing import TYPE_CHECKING, Any
 
-from flo.cli.output import fail, json_bytes, name_text, print_json
+from flo.cli.output import fail, json_bytes, name_text, print_list
 from flo.cli.remote import U64, argument, command
 from flo.cli.rows import add_rows, ask, print_count, print_facts, print_messages, unless_missing
 
@@ -46,17 +46,12 @@ def configure(client: "Client", args: argparse.Namespace) -> int:
 
 def list_queues(client: "Client", args: argparse.Namespace) -> int:
     """Print all queues."""
-    queues = list(client.queues.list())
-    if args.format == "json":
-        print_json(queues)
-        return 0
-    for queue in queues:
-        name = name_text(queue["name"])
-        if args.format == "raw":
-            print(name)
-        else:
-            print(f"{name:<24}{queue['ready']:>10} ready {queue['delayed']:>8} delayed {queue['leased']:>8} leased {queue['dead']:>6} dead")
-    return 0
+    return print_list(args.format, list(client.queues.list()), "name", _queue_line)
+
+
+def _queue_line(queue: dict[str, Any]) -> str:
+    counts = f"{queue['ready']:>10} ready {queue['delayed']:>8} delayed {queue['leased']:>8} leased {queue['dead']:>6} dead"
+    return f"{name_text(queue['name']):<24}{counts}"
 
 
 def dead_letters(client: "Client", args: argparse.Namespace) -> int:

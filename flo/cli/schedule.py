@@ -3,7 +3,7 @@
 import argparse
 from typing import TYPE_CHECKING, Any
 
-from flo.cli.output import name_text, print_json, utc_text
+from flo.cli.output import name_text, print_list, utc_text
 from flo.cli.remote import command
 from flo.cli.rows import add_rows
 
@@ -22,15 +22,10 @@ def add(commands: Any, summary: str) -> None:
 
 def list_schedules(client: "Client", args: argparse.Namespace) -> int:
     """Print all schedules."""
-    schedules = list(client.schedules.list())
-    if args.format == "json":
-        print_json(schedules)
-        return 0
-    for each in schedules:
-        name = name_text(each["name"])
-        if args.format == "raw":
-            print(name)
-        else:
-            terms = f"every {each['every_ms']} ms" if "every_ms" in each else each["cron"]
-            print(f"{name:<24}{terms:<20}next {utc_text(each['next'])}  {name_text(each['action'])}, {each['runs']} runs")
-    return 0
+    return print_list(args.format, list(client.schedules.list()), "name", _schedule_line)
+
+
+def _schedule_line(schedule: dict[str, Any]) -> str:
+    terms = f"every {schedule['every_ms']} ms" if "every_ms" in schedule else schedule["cron"]
+    runs = f"{name_text(schedule['action'])}, {schedule['runs']} runs"
+    return f"{name_text(schedule['name']):<24}{terms:<20}next {utc_text(schedule['next'])}  {runs}"

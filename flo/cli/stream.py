@@ -3,7 +3,7 @@
 import argparse
 from typing import TYPE_CHECKING, Any
 
-from flo.cli.output import fail, json_bytes, name_text, print_json, say, size_text
+from flo.cli.output import fail, json_bytes, name_text, print_json, print_list, say, size_text
 from flo.cli.remote import U32, argument, command, whole
 from flo.cli.rows import add_rows, ask, print_count, print_record, print_records, stream_id_argument
 from flo.limits import LIST_ITEMS_MAX
@@ -84,18 +84,12 @@ def show_info(client: "Client", args: argparse.Namespace) -> int:
 
 def list_streams(client: "Client", args: argparse.Namespace) -> int:
     """Print all streams."""
-    streams = list(client.streams.list())
-    if args.format == "json":
-        print_json(streams)
-        return 0
-    for stream in streams:
-        name = name_text(stream["name"])
-        if args.format == "raw":
-            print(name)
-        else:
-            groups = len(stream["groups"])
-            print(f"{name:<24}{stream['count']:>10} records {size_text(stream['bytes']):>12} {groups:>4} groups  last {stream['last_id']}")
-    return 0
+    return print_list(args.format, list(client.streams.list()), "name", _stream_line)
+
+
+def _stream_line(stream: dict[str, Any]) -> str:
+    counts = f"{stream['count']:>10} records {size_text(stream['bytes']):>12} {len(stream['groups']):>4} groups"
+    return f"{name_text(stream['name']):<24}{counts}  last {stream['last_id']}"
 
 
 # -- groups ----------------------------------------------------------------------------------------

@@ -3,7 +3,7 @@
 import argparse
 from typing import TYPE_CHECKING, Any
 
-from flo.cli.output import duration_text, fail, json_bytes, line, name_text, print_json, say, warn
+from flo.cli.output import duration_text, fail, json_bytes, line, name_text, print_json, print_list, say, warn
 from flo.cli.remote import argument, command, time_argument
 from flo.cli.rows import add_rows, ask, print_facts
 from flo.limits import READ_POINTS_MAX
@@ -150,17 +150,12 @@ def list_measurements(client: "Client", args: argparse.Namespace) -> int:
     """Print all measurements, or describe one."""
     if args.measurement is not None:
         return _describe(args, _found(client, args.measurement))
-    found = list(client.timeseries.list())
-    if args.format == "json":
-        print_json(found)
-        return 0
-    for one in found:
-        if args.format == "raw":
-            say(name_text(one["name"]))
-        else:
-            facts = "  ".join(f"{name} {text}" for name, text in _facts(one).items() if name != "series")
-            say(f"{name_text(one['name']):<24}{one['series']:>10} series  {facts}")
-    return 0
+    return print_list(args.format, list(client.timeseries.list()), "name", _measurement_line)
+
+
+def _measurement_line(measurement: dict[str, Any]) -> str:
+    facts = "  ".join(f"{name} {text}" for name, text in _facts(measurement).items() if name != "series")
+    return f"{name_text(measurement['name']):<24}{measurement['series']:>10} series  {facts}"
 
 
 def _found(client: "Client", measurement: str) -> dict[str, Any] | None:

@@ -3,7 +3,7 @@
 import argparse
 from typing import TYPE_CHECKING, Any
 
-from flo.cli.output import name_text, print_json
+from flo.cli.output import name_text, print_list
 from flo.cli.remote import command
 from flo.cli.rows import add_rows
 
@@ -22,15 +22,9 @@ def add(commands: Any, summary: str) -> None:
 
 def list_workers(client: "Client", args: argparse.Namespace) -> int:
     """Print all workers."""
-    workers = list(client.workers.list())
-    if args.format == "json":
-        print_json(workers)
-        return 0
-    for each in workers:
-        name = name_text(each["worker_id"])
-        if args.format == "raw":
-            print(name)
-        else:
-            actions = ", ".join(map(name_text, each["actions"]))
-            print(f"{name:<24}{each['status']:<10}{len(each['runs']):>4} of {each['concurrency']} runs  {actions}")
-    return 0
+    return print_list(args.format, list(client.workers.list()), "worker_id", _worker_line)
+
+
+def _worker_line(worker: dict[str, Any]) -> str:
+    held = f"{len(worker['runs']):>4} of {worker['concurrency']} runs"
+    return f"{name_text(worker['worker_id']):<24}{worker['status']:<10}{held}  {', '.join(map(name_text, worker['actions']))}"

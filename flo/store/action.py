@@ -418,22 +418,8 @@ class ActionStore:
     ) -> None:
         """Record `index` is a new run, and the run's seq."""
         action = self.action(name)
-        if key:
-            found = action.keys.get(key)
-            if found is None:
-                found = action.keys[key] = Key(key)
-                self._other_bytes += KEYED_BYTES + len(key)
-            found.runs += 1
-            action.key_of[index] = found
-            self._keyed += 1
-        if unique:
-            self._claim(action, index, unique)
+        self._take_keys(action, index, key, unique)
         self._enter(index, DELAYED if not_before else READY, priority, self.line(action, *line), index, 0, not_before)
-
-    def _claim(self, action: Action, seq: int, unique: bytes) -> None:
-        action.unique[unique] = seq
-        action.unique_of[seq] = unique
-        self._keyed += 1
 
     def start(self, index: int, seq: int, deadline: int, holding: Holding, keys: tuple[bytes, bytes], starts: Iterable[int]) -> None:
         """Record `index`: a worker executes the run, or has touched it. `keys` are its concurrency key and its unique key; `starts` is when
@@ -489,7 +475,9 @@ class ActionStore:
             action.key_of[seq] = found
             self._keyed += 1
         if unique:
-            self._claim(action, seq, unique)
+            action.unique[unique] = seq
+            action.unique_of[seq] = unique
+            self._keyed += 1
 
     def finish(self, index: int, seq: int, kind: int, attempt: int, finished_at: int, starts: Iterable[int]) -> None:
         """Record `index`: the run has ended. `starts` as for `start`."""
