@@ -102,7 +102,7 @@ def test_a_counter_raced_by_eight_clients_ends_exact(flo: FloProcess, client: Re
             for _ in range(rounds):
                 while True:
                     pipe.watch("counter")
-                    value = int(pipe.get("counter") or 0)  # type: ignore[arg-type]
+                    value = int(pipe.get("counter") or 0)
                     pipe.multi()
                     pipe.set("counter", value + 1)
                     try:
@@ -292,7 +292,7 @@ def test_ends_hold_over_a_restart_and_a_compaction(tmp_path: Path) -> None:
                 process.stop(signal.SIGTERM)
                 from flo.engine import Engine
 
-                with Engine(process.directory) as engine:
+                with Engine(str(process.directory)) as engine:
                     engine.compact()
                 process.start()
             with process.connect() as client:
