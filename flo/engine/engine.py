@@ -48,8 +48,10 @@ from flo.ual.record import (
     U64,
     WATERMARK,
     Record,
+    decode,
     encode,
 )
+from flo.ual.replicated import ReplicatedLog
 from flo.ual.segment import OFFSET_BYTES
 
 NOTIFY_SLICE = 1000  # watches of one part told in one turn: 2 us each
@@ -97,14 +99,17 @@ class Engine:
         on_notice: Callable[[str], None] | None = None,
         on_progress: Callable[[int, int], None] | None = None,
         lazy: bool = False,
+        replicated: bool = False,
     ) -> None:
         """Open or create the database. Raises `DirectoryInUse`, `LogDamaged`, `LogFailed` or `OSError`.
 
-        With `lazy`, values may still be on disk when this returns (flo.engine.background_load): call `upkeep`, which reads them.
+        `replicated`: a majority of machines has each batch first (flo.ual.replicated); its owner sets what the log sends batches by. With
+        `lazy`, values may still be on disk when this returns (flo.engine.background_load): call `upkeep`, which reads them.
         `on_notice` gets a sentence about each unusual step of the start; `on_progress` gets how many bytes of the log are read, and of how
         many. `clock` gives Unix ms and may go forward or back; `steady` gives ms and only goes forward.
         """
         self._prepare(settings or EngineSettings(), manual, clock, steady)
+        self._replicated = replicated
         self._may_be_lazy = lazy and manual  # a program need not call `upkeep`, so nothing would read its values
         self.log = self._open_log(directory, files, on_notice, on_progress)
         self.guards = Guards(self.log)
@@ -141,7 +146,7 @@ class Engine:
         self._garbage: list[list[Any]] = []
         self.changed: set[Part] = set()  # parts whose `notify` must be called
         self.background_load: BackgroundLoad | None = None  # reads the values that are still on disk
-        self._may_be_lazy = False
+        self._may_be_lazy = self._replicated = False
         self._next_namespace_id = DEFAULT_ID + 1
         self.busy: set[int] = set()  # the ids of namespaces that may have due items or background work
         self.namespaces: dict[str, Namespace] = {}
@@ -160,7 +165,7 @@ class Engine:
         collects = gc.isenabled()
         gc.disable()  # a start makes no garbage: collecting would add half of its time
         try:
-            log = Log(
+            log = (ReplicatedLog if self._replicated else Log)(
                 directory,
                 self.apply,
                 loader=Loading(self.apply, self._find_loaded, self._begin_background_load if self._may_be_lazy else None),
@@ -230,6 +235,19 @@ class Engine:
                 self.guards.look()
             self.log.commit(self.stamp_time)
             self._look_ahead()
+
+    def adopt(self, records: list[bytes], time: int) -> None:
+        """Take over a batch of the replicated log, which comes behind everything here: write it, and apply it. Raises `LogFailed`."""
+        log, index = self.log, self.log.next_index
+        assert isinstance(log, ReplicatedLog) and log.out is None and not log.pending, "who leads has its own batches in memory"
+        log.next_index += len(records)
+        log.adopt_batch(records, time)
+        if self.guards.by_name:
+            self.guards.note(records)
+        for record in records:
+            self.apply(index, decode(record))
+            index += 1
+        self.stamp_time = max(self.stamp_time, time)
 
     @contextmanager
     def batch(self) -> Iterator[None]:

@@ -93,9 +93,13 @@ class Guards:
         log = self._log
         if self.by_name:
             fresh = log.next_index - max(self._next, log.next_index - len(log.pending))
-            for record in log.pending[len(log.pending) - fresh :]:
-                self._look_at(record)
+            self.note(log.pending[len(log.pending) - fresh :])
         self._next = log.next_index
+
+    def note(self, records: Iterable[bytes]) -> None:
+        """These records were written."""
+        for record in records:
+            self._look_at(record)
 
     def _look_at(self, record: bytes) -> None:
         _, kind, shape, entity_length, namespace = LIKE.unpack_from(record)

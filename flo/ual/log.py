@@ -227,13 +227,18 @@ class Log:
     def commit(self, time: int) -> None:
         """Write the open batch, stamped with the engine's `time` (an empty batch only stamps), and make it as durable as the mode asks.
         Raises `LogFailed` if that fails: the process must end then, since memory is ahead of the disk."""
+        records, self.pending, self.pending_bytes = self.pending, [], 0
+        assert self.next_index == self.written + 1 + len(records), "every index is in exactly one batch"
+        self._write(records, time)
+
+    def _write(self, records: list[bytes], time: int) -> None:
+        """Write the records behind the last written one as a batch. Raises `LogFailed`."""
         try:
-            self._commit(time)
+            self._write_batch(records, time)
         except OSError as e:
             raise LogFailed(f"the log in {self.directory} could not be written: {e}") from e
 
-    def _commit(self, time: int) -> None:
-        records = self.pending
+    def _write_batch(self, records: list[bytes], time: int) -> None:
         segment = self._open
         count = len(records)
         length = sum(map(len, records))
@@ -243,8 +248,7 @@ class Log:
                 return  # a stamp may not take the space that deletions have on a full disk
             self._roll(size + OFFSET_BYTES * count)
             segment = self._open
-        first = self.next_index - count
-        assert first == self.written + 1, "every index is in exactly one batch"
+        first = self.written + 1
         if length <= BATCH_BYTES:
             body = b"".join(records)
             header, crc = batch.pack_header([body], length, first, count, time, self.durable, segment.crc, segment.seed)
@@ -260,12 +264,10 @@ class Log:
             size, crc = self._write_group(records, first, time)
         segment.tail += size
         segment.crc = crc
-        segment.last = self.written = self.next_index - 1
+        segment.last = self.written = self.written + count
         self.time = time
         self.batches += 1
         self.bytes_written += size
-        self.pending = []
-        self.pending_bytes = 0
         if count:
             self._remember(records, first, length)
             self._written_at = clock.monotonic()
@@ -439,7 +441,7 @@ class Log:
         """Write an empty batch that says that everything before it is on disk."""
         if self._syncer is not None:
             self.durable = max(self.durable, self._syncer.synced)
-        self.commit(self.time)
+        self._write([], self.time)
         self.owes_claim = False  # also if a full disk has no room for it
 
     # -- compaction --------------------------------------------------------------------------------
@@ -509,8 +511,7 @@ class Log:
             self._reserve_spare()
 
     def roll(self) -> None:
-        """Begin a new segment, so that everything written so far is sealed. All must be committed. Raises `Overloaded`, `LogFailed`."""
-        assert not self.pending, "a roll comes between batches"
+        """Begin a new segment, so that everything written so far is sealed. Raises `Overloaded`, `LogFailed`."""
         if self._open.last < self._open.first:
             return
         self._reserve_at = 0.0
@@ -701,7 +702,7 @@ class Log:
             if self.durability != EPHEMERAL:
                 self._sync_now()
                 if self._open.room >= batch.HEADER_BYTES:
-                    self.commit(self.time)
+                    self._write([], self.time)
                     self._sync_now()
                 self._note_end()
         except OSError as e:

@@ -1,9 +1,11 @@
-"""The models of keys, queues, streams and time series over a log that acknowledges late, with crashes that lose what was not acknowledged.
+"""The models of keys, queues, streams and time series over a replicated log that acknowledges late, with crashes that lose what was not
+acknowledged.
 
 The engine is driven turn by turn, as a server drives it, and the reactor holds the replies back: several operations are in one batch, and
-turns go on while the answers to earlier batches are on their way or lost. A crash leaves on disk what was acknowledged, or more, up to any
-written batch. After the start the engine must show what the model had at that batch, and no client may have seen a reply, of a write or of
-a read, that was computed after it.
+turns go on while the answer to the batch that is out is on its way or lost. After a crash, the majority has what was acknowledged, and
+perhaps the batch that was out; the disk has less, for its segments are synced now and then. The start reads the rest from the replicated
+log. The engine must show what the model had at that batch, and no client may have seen a reply, of a write or of a read, that was computed
+after it.
 """
 
 import pickle
@@ -22,12 +24,14 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from flo.engine import Engine
 from flo.engine import engine as engine_module
 from flo.loop import Reactor
+from flo.ual import log as log_module
+from flo.ual.replicated import Outgoing
 from tests.engine.test_engine_model import EngineModel
 from tests.engine.test_queue_model import QueueModel
 from tests.engine.test_stream_model import StreamModel
 from tests.engine.test_timeseries_model import SeriesModel
 from tests.support.faultfiles import MODES, SimFiles
-from tests.support.late import LateLog
+from tests.support.late import LateLog, StepSyncer
 from tests.support.restarts import STEPS, RestartModel, one_of
 
 pytestmark = [pytest.mark.computes, pytest.mark.slow]
@@ -82,7 +86,7 @@ class Host:
     def begin(self, now: float) -> None:
         before = self.log.committed
         self.log.hear(self.loses)
-        assert before <= self.log.committed <= self.log.written
+        assert before <= self.log.committed <= self.log.next_index - 1
 
     def extend(self, deadline: float) -> None:
         """No request asks."""
@@ -123,10 +127,9 @@ LATE = st.integers(1, 9)
 
 
 class Cut(NamedTuple):
-    """A moment to which a crash may take the directory back: the end of a turn."""
+    """A moment to which a crash may take the log back: the end of a turn at which all was acknowledged or out."""
 
     last: int  # the log's last index
-    disk: SimFiles
     model: bytes  # what the model had, pickled
 
 
@@ -137,6 +140,7 @@ class LateModel(RestartModel):
     MODEL: ClassVar[list[str]]  # what of the model a crash takes back, by attribute
 
     files: SimFiles
+    replicated: list[Outgoing]  # what the majority has, of the time before the last start
     host: Host | None = None  # None while the engine is down
     log: LateLog
     cuts: deque[Cut]  # those that a crash may choose from
@@ -160,12 +164,16 @@ class LateModel(RestartModel):
 
     def begin(self) -> None:
         self.files = SimFiles()
+        self.replicated = []
         super().begin()
 
     def open_engine(self) -> Engine:
-        with patch.object(engine_module, "Log", LateLog):
-            engine = TurnEngine(self.directory, self.SETTINGS, manual=True, clock=lambda: self.wall, files=self.files)
-        assert isinstance(engine.log, LateLog)
+        with patch.object(engine_module, "ReplicatedLog", LateLog), patch.object(log_module, "_Syncer", StepSyncer):
+            engine = TurnEngine(self.directory, self.SETTINGS, manual=True, clock=lambda: self.wall, files=self.files, replicated=True)
+            assert isinstance(engine.log, LateLog)
+            for missing in self.replicated:
+                if missing.first == engine.log.next_index:  # else the segments have it
+                    engine.adopt(missing.records, missing.time)
         self.log = engine.log
         self.host = self.HOST(engine, self.log)
         self._tell_host()
@@ -189,13 +197,13 @@ class LateModel(RestartModel):
         assert self.host is not None
         self.host.end_turn()
         self.made = 0
-        index = self.log.written
-        assert self.log.next_index == index + 1, "the turn is in the log"
+        if self.log.pending:
+            return  # the turn waits for another batch
+        index = self.log.next_index - 1
         if self.cuts and self.cuts[-1].last == index:
             self.cuts.pop()  # only memory has changed, and may have been shown
-        model = pickle.dumps({name: getattr(self, name) for name in self.MODEL})
-        self.cuts.append(Cut(index, self.files.crash(Random(0), "keep"), model))
-        while self.cuts[0].last < self.log.acknowledged:
+        self.cuts.append(Cut(index, pickle.dumps({name: getattr(self, name) for name in self.MODEL})))
+        while self.cuts[0].last < self.log.committed:
             self.cuts.popleft()
 
     @initialize(each=EACH, late=LATE, loses=st.booleans())
@@ -227,7 +235,7 @@ class LateModel(RestartModel):
         self.end_turn()
         self.host.loses = False
         self.log.ask_again()
-        while self.log.unanswered:
+        while self.log.out is not None or self.log.pending:
             self.end_turn()
         self.host.loses = self.loses
         assert self.host.shown == self.log.committed == self.log.written, "all answers came, and all replies left"
@@ -235,7 +243,7 @@ class LateModel(RestartModel):
         assert self.snapshot(self.engine) == before
         self.end_turn()
 
-    @precondition(lambda self: bool(self.cuts) and self.log.acknowledged + 1 < self.log.next_index)
+    @precondition(lambda self: bool(self.cuts) and self.log.committed + 1 < self.log.next_index)
     @rule(
         kept=st.integers(0, 99),
         mode=st.sampled_from(MODES),
@@ -244,13 +252,14 @@ class LateModel(RestartModel):
         right=st.booleans(),
     )
     def restart(self, kept: int, mode: str, seed: int, step: int, right: bool) -> None:
-        """The machine stops within a turn, with something that is not acknowledged. Its disk has the batches up to the acknowledged one,
-        and perhaps of some turns more."""
+        """The machine stops within a turn, with something that is not acknowledged. The majority has the batches up to the acknowledged
+        one, and perhaps the one that was out; the segments have some of them."""
         cut = self.cuts[kept % len(self.cuts)]
         shown = self._end_host()
         assert shown <= cut.last, f"a client was shown index {shown}, and a crash took the log back to {cut.last}"
         self.engine.log.abandon()
-        self.files = cut.disk.crash(Random(seed), mode)
+        self.files = self.files.crash(Random(seed), mode)
+        self.replicated = [batch for batch in (*self.replicated, *self.log.replicated) if batch.first + len(batch.records) - 1 <= cut.last]
         for name, value in pickle.loads(cut.model).items():
             setattr(self, name, value)
         self.start_again(step, right)
@@ -301,7 +310,7 @@ class ShowsWhatIsWritten(Host):
     """Does not wait for the log's word."""
 
     def committed(self) -> int:
-        return self.log.written
+        return self.log.next_index - 1
 
 
 class HoldsWritesOnly(Host):

@@ -10,7 +10,7 @@ from flo.operations import BY_NAME
 from flo.proto.binary import RESPONSE_BYTES, encode_request
 from tests.support.processes import FloProcess, encode, wait_until
 
-# Where `LOSE` is a file, the log loses its answers: a later one covers them.
+# Where `LOSE` is a file, the log's answers are lost; once it is gone, the batch that is out is sent again.
 PROGRAM = """
 import os, sys
 import flo.engine.engine as engine
@@ -19,15 +19,19 @@ from tests.support.late import LateLog
 
 class LateServer(server.Server):
     def begin(self, now):
-        self.engine.log.hear(loses=os.path.exists(os.environ["LOSE"]))
+        loses = os.path.exists(os.environ["LOSE"])
+        if not loses and self.engine.log.answer_at is None:
+            self.engine.log.ask_again()
+        self.engine.log.hear(loses)
         super().begin(now)
     def commit(self):
         index = super().commit()
-        if self.engine.log.unanswered:
+        if self.engine.log.out is not None:
             self.reactor.call_later(0.002, lambda: None)  # the answer comes, and makes a turn
         return index
 
-engine.Log = LateLog
+engine.ReplicatedLog = LateLog
+server.Engine = lambda *args, **kwargs: engine.Engine(*args, **kwargs, replicated=True)
 server.Server = LateServer
 sys.argv[0] = "flo"
 from flo.cli import main
