@@ -1,0 +1,1 @@
+"""Several machines: the log replicated through etcd (docs/cluster.md)."""
