@@ -51,7 +51,7 @@ class Answer(NamedTuple):
     succeeded: bool
     revision: int
     found: list[list[KeyValue]]  # of each operation; empty for those that find nothing
-    more: bool  # a range had more than its limit
+    more: list[bool]  # of each: whether a range had more than its limit
 
 
 class Events(NamedTuple):
@@ -67,6 +67,11 @@ class Events(NamedTuple):
 def range_op(key: bytes, end: bytes = b"", limit: int = 0) -> bytes:
     """Read a key, or all from `key` up to `end`, ascending."""
     return nested(RANGE, pack(((1, key), (2, end), (3, limit))))
+
+
+def last_op(key: bytes, end: bytes) -> bytes:
+    """Read the last of all from `key` up to `end`."""
+    return nested(RANGE, pack(((1, key), (2, end), (3, 1), (5, 2))))
 
 
 def put_op(key: bytes, value: bytes) -> bytes:
@@ -95,11 +100,11 @@ def _key_values(fields: dict[int, list[int | bytes]]) -> list[KeyValue]:
 
 def _answer(message: bytes) -> Answer:
     fields = unpack(message)
-    found, more = [], False
+    found, more = [], []
     for each in messages(fields, 3):
         ranged = messages(each, RANGE)
         found.append(_key_values(ranged[0]) if ranged else [])
-        more = more or bool(ranged and number(ranged[0], 3))
+        more.append(bool(ranged and number(ranged[0], 3)))
     return Answer(bool(number(fields, 2)), number(unpack(text(fields, 1)), 3), found, more)
 
 

@@ -32,7 +32,7 @@ from flo.engine.part import Lost, Part
 from flo.engine.queue import Queues
 from flo.engine.stream import Streams
 from flo.engine.timeseries import TimeSeries
-from flo.errors import BadRequest, Conflict, LogDamaged, LogFailed, OutOfMemory
+from flo.errors import BadRequest, Conflict, LogDamaged, LogFailed, NotLeader, OutOfMemory
 from flo.given import text
 from flo.ual.compaction import compact, remove_replaced
 from flo.ual.files import Files
@@ -134,6 +134,8 @@ class Engine:
         # `log.pending_bytes` up to which no operation needs to call `admit`: for records that add, and for records that free
         self.adds_until = self.frees_until = 0
         self.swept = 0  # how many expired keys were buried
+        self.following = False  # a member of a cluster leads that is not this one; its batches come by `adopt`
+        self.leader = ""  # its address, as far as is known
         self.homeless = 0  # how many records were read whose namespace does not exist
         self.clock = clock
         self.steady = steady
@@ -208,10 +210,11 @@ class Engine:
 
     def tick(self) -> None:
         """Begin a turn: read the wall clock, once for all its operations."""
-        self.now = self.clock()
         self.turn += 1
-        if self.now > self.stamp_time:
-            self.stamp_time = self.now
+        if not self.following:
+            self.now = self.clock()
+            if self.now > self.stamp_time:
+                self.stamp_time = self.now
         if self.settings.max_memory:
             self.memory_full = self.memory_used() > self.settings.max_memory
         self._look_ahead()
@@ -219,6 +222,9 @@ class Engine:
     def _look_ahead(self) -> None:
         """Set how much may be appended without a call of `admit` for each record."""
         log = self.log
+        if self.following:
+            self.frees_until = self.adds_until = -1  # each operation that writes asks `admit`, which refuses it
+            return
         self.frees_until = log.pending_bytes + AHEAD_BYTES if log.holds(AHEAD_WITH_OFFSETS) else 0
         self.adds_until = 0 if self.memory_full else self.frees_until
 
@@ -235,6 +241,25 @@ class Engine:
                 self.guards.look()
             self.log.commit(self.stamp_time)
             self._look_ahead()
+
+    def follow(self) -> None:
+        """Write nothing by operations from here on: a member of the cluster leads. The wall clock is the leader's (`set_clock`)."""
+        self.following = True
+        self._look_ahead()
+
+    def lead(self) -> None:
+        """Write by operations from here on. Nobody has heard the clients of this member meanwhile: that is not their silence."""
+        self.following = False
+        self.tick()
+        for namespace in self.namespaces.values():
+            for part in namespace.parts:
+                part.finish_load()
+            self.busy.add(namespace.id)
+
+    def set_clock(self, wall: int) -> None:
+        """Of a follower: the leader's wall clock, ms."""
+        self.now = wall
+        self.turn += 1
 
     def adopt(self, records: list[bytes], time: int) -> None:
         """Take over a batch of the replicated log, which comes behind everything here: write it, and apply it. Raises `LogFailed`."""
@@ -460,7 +485,9 @@ class Engine:
 
     def admit(self, size: int, adds: bool, grows: bool = True) -> None:
         """Check that records of `size` bytes may be appended: `adds` says whether they add to the log, `grows` whether to memory too.
-        Raises `Overloaded` or `OutOfMemory`."""
+        Raises `Overloaded`, `OutOfMemory` or `NotLeader`."""
+        if self.following:
+            raise NotLeader(self.leader)
         if adds and grows and self.memory_full:
             raise OutOfMemory(
                 f"the {self.settings.max_memory} bytes of max_memory are used: writes that add are refused; "

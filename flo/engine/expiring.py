@@ -41,10 +41,13 @@ class Expiring(Part):
         deadline = self.lifetimes.by_name.get(name)
         return deadline is not None and deadline <= self.engine.now
 
-    def drop_if_over(self, name: bytes) -> None:
-        """Drop a container whose deadline has passed. Raises `Overloaded`."""
-        if self.is_over(name):
+    def drop_if_over(self, name: bytes) -> bool:
+        """Drop a container whose deadline has passed; returns whether it has. A follower leaves that to the leader, and shows it no more.
+        Raises `Overloaded`."""
+        over = self.is_over(name)
+        if over and not self.engine.following:
             self.remove(name)
+        return over
 
     @operation
     def expire_at(self, name: bytes, deadline: int) -> bool:

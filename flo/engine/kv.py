@@ -304,6 +304,8 @@ class KeyValue(Part):
     def _end(self, key: bytes) -> None:
         """Bury an expired key. If the disk has no room for the tombstone, memory remembers that the key is gone, and a sweep buries it once
         there is room: a read is never refused."""
+        if self.engine.following:
+            return  # the leader buries it
         try:
             self.admit_frees(RECORD_MARGIN_BYTES + len(key))
         except Overloaded:
@@ -332,8 +334,9 @@ class KeyValue(Part):
         """`get` for an answer that is made only when it is sent, after the turn's commit, when no record may be written. An expired key is
         marked as gone in memory, and the next turn's sweep buries it."""
         if self.is_over(key):
-            self.store.expire(key)
-            self.engine.guards.changed(self.namespace, key)
+            if not self.engine.following:
+                self.store.expire(key)
+                self.engine.guards.changed(self.namespace, key)
             return None
         return self.store.find(key)
 

@@ -50,6 +50,7 @@ class Database(Protocol):
     memory_full: bool
     adds_until: int  # `log.pending_bytes` up to which a record that adds need not ask `admit`
     frees_until: int  # the same for a record that frees
+    following: bool  # another member of the cluster leads: nothing is written by operations
     swept: int  # how many expired keys were buried
     busy: set[int]  # ids of the namespaces that may have due items or background work
     changed: "set[Part]"  # parts whose `notify` must be called
@@ -167,7 +168,7 @@ class Part:
     def sweep(self) -> bool:
         """`sweep_slice`, unless the disk had no room in the last SWEEP_RETRY_MS."""
         engine = self.engine
-        if engine.is_early(self.sweep_after):
+        if engine.following or engine.is_early(self.sweep_after):
             return False
         self.sweep_after = 0
         try:

@@ -268,8 +268,8 @@ class Queues(Expiring):
 
     def find(self, name: bytes) -> Queue | None:
         """The queue of that name; None if there is none, or its time is over."""
-        if self.store.lifetimes.by_name:
-            self.drop_if_over(name)
+        if self.store.lifetimes.by_name and self.drop_if_over(name):
+            return None
         return self.store.find(name)
 
     # -- putting in --------------------------------------------------------------------------------

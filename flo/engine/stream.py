@@ -177,8 +177,8 @@ class Streams(Expiring):
 
     def find(self, name: bytes) -> Stream | None:
         """The stream of that name, if clients see it; None if there is none, or its time is over."""
-        if self.store.lifetimes.by_name:
-            self.drop_if_over(name)
+        if self.store.lifetimes.by_name and self.drop_if_over(name):
+            return None
         return self.store.find(name)
 
     # -- appending ---------------------------------------------------------------------------------

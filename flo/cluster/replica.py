@@ -1,0 +1,429 @@
+"""The role of one member: follower, candidate or leader, as a state machine without sockets (docs/cluster.md).
+
+    STARTING ──▶ FOLLOWER ──nothing heard for SILENT_SECONDS──▶ CANDIDATE ──claimed──▶ LEADER
+       │            ▲  │                                          │                     │
+       ▼            │  └──the leader's key is deleted─────────────┤                     ▼
+     BEHIND         └────────────another has claimed──────────────┘                  DEPOSED
+
+    STARTING   reads the tail behind its own log
+    FOLLOWER   applies what the watch tells, and serves reads as long as that is fresh
+    CANDIDATE  asks etcd whether it answers, waits whether a leader speaks, and claims
+    LEADER     appends under its claim, and stamps when nothing is to be appended
+    BEHIND     the tail goes on behind what this member needs: it must fetch a copy
+    DEPOSED    another leads. What this one has in memory is ahead of the log, and cannot be taken back: the process starts again
+
+The *claim* is the revision at which the leader's key was written. Each append says "if the claim still stands", so etcd itself refuses a
+deposed leader, whatever any clock says; claiming is safe at any time, and the times below are only there so that nobody is deposed in vain.
+A claim reads the rest of the tail in the same transaction: it goes through etcd's own log, so nothing that was acknowledged can be missing.
+
+Reads need more: a deposed leader must not serve old values. A leader is *fresh* while its last acknowledged write was sent less than
+FRESH_SECONDS ago; nobody claims before SILENT_SECONDS after *receiving* that write. The owner looks at `fresh` behind executing, and holds
+the replies back until it is.
+"""
+
+import os
+from collections.abc import Callable
+from enum import Enum
+from typing import Protocol
+
+from flo.cluster.etcd import Answer, Call, EtcdRefused, Events, KeyValue, Watch, delete_op, end_of, last_op, put_op, range_op, unchanged
+from flo.cluster.tail import Assembler, Clock, Gap, Keys, Lead, Member, TailDamaged, last_index, parts_of
+from flo.engine import Engine
+from flo.loop import Timer
+from flo.ual.replicated import Outgoing, ReplicatedLog
+
+STAMP_SECONDS = 0.5  # after so long without a write, the leader stamps
+FRESH_SECONDS = 1.5
+SILENT_SECONDS = 2.0  # more than FRESH_SECONDS, by enough for clocks that run at rates a quarter apart
+PATIENCE_SECONDS = 1.0  # since etcd answers again: a leader that could not reach it either needs that long to stamp
+MEMBER_SECONDS = 2.0  # a member tells so often how far it is
+LOOK_SECONDS = 0.1  # the roles' times are looked at so often
+RANGE_LIMIT = 64  # parts of batches read at once: 64 MiB at most
+
+
+class Role(Enum):
+    """See the head of this file."""
+
+    STARTING = "starting"
+    FOLLOWER = "follower"
+    CANDIDATE = "candidate"
+    LEADER = "leader"
+    BEHIND = "behind"
+    DEPOSED = "deposed"
+
+
+class Store(Protocol):
+    """etcd, as a replica uses it: flo.cluster.etcd.Etcd, or a store of the tests. Calls are answered in the reactor's turns."""
+
+    def txn(
+        self,
+        compares: list[bytes],
+        success: list[bytes],
+        done: Callable[[Answer | EtcdRefused], None],
+        failure: list[bytes] = ...,
+    ) -> Call:
+        """See `Etcd.txn`."""
+
+    def watch(self, prefix: bytes, revision: int, on_events: Callable[[Events], None], on_gap: Callable[[], None]) -> Watch:
+        """See `Etcd.watch`."""
+
+
+class Times(Protocol):
+    """The clocks and timers of the owner."""
+
+    def steady(self) -> float:
+        """Seconds of a clock that goes on while the machine sleeps."""
+
+    def call_later(self, seconds: float, callback: Callable[[], None], /) -> Timer:
+        """Call back after that time."""
+
+
+class Replica:
+    """One member of a cluster."""
+
+    def __init__(
+        self,
+        store: Store,
+        times: Times,
+        engine: Engine,
+        *,
+        cluster: str,
+        node: str,
+        address: str,
+        on_role: Callable[[Role, str], None],
+    ) -> None:
+        """`on_role(role, why)` is called after each change. The engine's log must be a `ReplicatedLog`."""
+        assert isinstance(engine.log, ReplicatedLog), "the engine was opened with replicated=True"
+        self.role = Role.STARTING
+        self.node, self.address = node, address
+        self.lead: Lead | None = None  # who leads, as far as is known
+        self.members: dict[str, Member] = {}
+        self._store, self._times, self._engine, self._log = store, times, engine, engine.log
+        self._keys = Keys(cluster)
+        self._on_role = on_role
+        self._assembler = Assembler(self._keys, engine.log.next_index)
+        self._claim = 0  # the mod_revision of the leader's key, whoever wrote it; 0 if there is none
+        self._heard = times.steady()  # when something of the leader came last
+        self._sent = 0.0  # when the write was sent that was acknowledged last
+        self._sending = 0.0  # when the one that is out was sent
+        self._claiming: Lead | None = None  # what this member has asked to be written
+        self._asked: float | None = None  # of a candidate: since when etcd answers
+        self._chain = 0  # the checksum behind the batch that is out
+        self._parts: list[bytes] = []  # of the batch that is out, those that are not sent yet
+        self._part = 0  # the number of the one that is sent next
+        self._busy = False  # a transaction of the role is under way
+        self._handing_over: Callable[[], None] | None = None
+        self._watch: Watch | None = None
+        self._timer: Timer | None = None
+        self._member_at = 0.0
+        self._successor = ""  # who is to claim first
+        engine.follow()
+        self._look_later()
+        self._read_on()
+
+    # -- what the owner asks -----------------------------------------------------------------------
+
+    @property
+    def fresh(self) -> bool:
+        """Of a leader: whether no other can have claimed yet."""
+        return self.role is Role.LEADER and self._times.steady() - self._sent < FRESH_SECONDS
+
+    @property
+    def silence(self) -> float:
+        """For how many seconds nothing of the leader has come."""
+        return 0.0 if self.role is Role.LEADER else self._times.steady() - self._heard
+
+    @property
+    def term(self) -> int:
+        """How many claims there were."""
+        return self.lead.term if self.lead is not None else 0
+
+    def hand_over(self, done: Callable[[], None], successor: str = "") -> None:
+        """Of a leader: give the lead up once nothing is out, then call `done`. The others hear of it at once. Nothing more may be
+        appended."""
+        assert self.role is Role.LEADER, "only a leader has something to hand over"
+        self._handing_over = done
+        self._successor = successor
+        self._go_on()
+
+    def close(self) -> None:
+        """Do nothing any more."""
+        if self.role is not Role.DEPOSED:
+            self._become(Role.DEPOSED, "closed")
+
+    # -- reading the tail --------------------------------------------------------------------------
+
+    def _read_on(self) -> None:
+        """Read what comes behind this member's log."""
+        start = self._keys.batch(self._assembler.next_index)
+        reads = [range_op(self._keys.leader), range_op(self._keys.clock), range_op(start, end_of(self._keys.log), RANGE_LIMIT)]
+        rest = [range_op(self._keys.members, end_of(self._keys.members)), last_op(self._keys.log, end_of(self._keys.log))]
+        self._store.txn([], [*reads, *rest], self._read)
+
+    def _read(self, answer: Answer | EtcdRefused) -> None:
+        if self.role is not Role.STARTING:
+            return
+        if isinstance(answer, EtcdRefused):
+            self._become(Role.STARTING, str(answer))
+            self._times.call_later(1.0, self._read_on)
+            return
+        leads, clocks, parts, members, ends = answer.found
+        try:
+            for pair in (*leads, *members):
+                self._note(pair)
+            clock = Clock.decode(clocks[0].value or b"") if clocks else Clock(0, 0, 0, 0)
+            last = max([clock.last, *[last_index(pair.value or b"") for pair in ends]])
+            if last < self._log.next_index - 1:
+                raise TailDamaged(
+                    f"this member's log ends with index {self._log.next_index - 1}, and the replicated log with {last}: that was taken "
+                    "back, or is another cluster's. `flo cluster reseed` makes this member's log anew"
+                )
+            if not parts and last >= self._log.next_index:
+                raise Gap(f"index {self._log.next_index} is trimmed from the replicated log, which ends with {last}")
+            if self._assembler.chain is None and clock.last == self._log.next_index - 1:
+                self._assembler.chain = clock.chain
+            self._adopt(parts)
+        except Gap as e:
+            self._become(Role.BEHIND, str(e))
+            return
+        if answer.more[2]:
+            self._read_on()
+            return
+        self._heard = self._times.steady()
+        self._become(Role.FOLLOWER, f"index {self._log.written}")
+        self._watch = self._store.watch(self._keys.prefix, answer.revision + 1, self._hear, self._miss)
+
+    def _adopt(self, pairs: list[KeyValue]) -> None:
+        """Take over parts of batches. Raises `Gap`, `TailDamaged`."""
+        for pair in pairs:
+            batch = self._assembler.add(pair)
+            if batch is not None:
+                self._engine.set_clock(batch.wall)
+                self._engine.adopt(batch.records, batch.stamp)
+
+    def _hear(self, events: Events) -> None:
+        """The watch has seen changes."""
+        if self.role not in (Role.FOLLOWER, Role.CANDIDATE, Role.LEADER):
+            return
+        for pair in events.changes:
+            if pair.key.startswith(self._keys.log):
+                if self.role is not Role.LEADER and pair.value is not None:  # a leader has its own in memory; trimming is no news
+                    self._heard = self._times.steady()
+                    try:
+                        self._adopt([pair])
+                    except Gap as e:
+                        self._become(Role.BEHIND, str(e))
+                        return
+            else:
+                self._note(pair)
+
+    def _miss(self) -> None:
+        """etcd has forgotten what the watch was to tell next."""
+        if self.role in (Role.FOLLOWER, Role.CANDIDATE):
+            self._become(Role.STARTING, "etcd has forgotten what this member had not read yet")
+            self._read_on()
+
+    def _note(self, pair: KeyValue) -> None:
+        """A key besides the log has changed, or was read."""
+        if pair.key == self._keys.leader:
+            if pair.mod_revision <= self._claim:
+                return
+            if self.role is Role.LEADER:
+                self._become(Role.DEPOSED, "another has claimed the lead")
+                return
+            lead = Lead.decode(pair.value) if pair.value is not None else None
+            if lead is not None and lead == self._claiming:
+                return  # the answer to the claim is to come
+            self._heard = self._times.steady()
+            self._claim = pair.mod_revision if lead is not None else 0
+            self.lead = lead
+            if self.role is Role.CANDIDATE and lead is not None:
+                self._become(Role.FOLLOWER, f"{lead.node} leads")
+            elif self.role is Role.FOLLOWER and lead is None:
+                self._become(Role.CANDIDATE, "the lead was handed over")
+                self._asked = self._times.steady() - PATIENCE_SECONDS
+                self._claim_now()
+        elif pair.key == self._keys.clock and self.role is not Role.LEADER and pair.value is not None:
+            clock = Clock.decode(pair.value)
+            self._heard = self._times.steady()
+            self._engine.set_clock(clock.wall)
+        elif pair.key.startswith(self._keys.members):
+            node = pair.key[len(self._keys.members) :].decode("utf-8", "replace")
+            if pair.value is None:
+                self.members.pop(node, None)
+            else:
+                self.members[node] = Member.decode(pair.value)
+
+    # -- time --------------------------------------------------------------------------------------
+
+    def _look_later(self) -> None:
+        self._timer = self._times.call_later(LOOK_SECONDS, self._look)
+
+    def _look(self) -> None:
+        """The times of the roles."""
+        if self.role is Role.DEPOSED:
+            return
+        now = self._times.steady()
+        if self.role is Role.FOLLOWER and now - self._heard > SILENT_SECONDS:
+            self._become(Role.CANDIDATE, f"nothing was heard of a leader for {now - self._heard:.1f} s")
+            self._asked = None
+        if self.role is Role.CANDIDATE and not self._busy:
+            if self._asked is None:
+                self._ask()
+            elif self._heard > self._asked:
+                self._become(Role.FOLLOWER, "the leader speaks again")
+            elif now - self._asked >= PATIENCE_SECONDS:
+                self._claim_now()
+        if self.role is Role.LEADER:
+            self._go_on()
+        if now >= self._member_at and self.role is not Role.STARTING:
+            self._member_at = now + MEMBER_SECONDS
+            self._tell_member()
+        self._look_later()
+
+    def _tell_member(self) -> None:
+        member = Member(self.address, self._log.written, self._log.durable, self._engine.clock())
+        self.members[self.node] = member
+        self._store.txn([], [put_op(self._keys.member(self.node), member.encode())], lambda _: None)
+
+    # -- claiming ----------------------------------------------------------------------------------
+
+    def _ask(self) -> None:
+        """Find out whether etcd answers: while it does not, no leader can speak."""
+
+        def answered(answer: Answer | EtcdRefused) -> None:
+            self._busy = False
+            if self.role is Role.CANDIDATE and isinstance(answer, Answer):
+                self._asked = self._times.steady()
+
+        self._busy = True
+        self._store.txn([], [range_op(self._keys.leader)], answered)
+
+    def _claim_now(self) -> None:
+        """Take the lead, unless another has since this member last heard."""
+        self._busy = True
+        lead = self._claiming = Lead(self.node, self.address, self.term + 1, self._log.identity, os.urandom(8).hex())
+        start = self._keys.batch(self._assembler.next_index)
+        reads = [range_op(self._keys.leader), range_op(start, end_of(self._keys.log)), range_op(self._keys.clock)]
+        self._sending = self._times.steady()
+        self._store.txn(
+            [unchanged(self._keys.leader, self._claim)], [put_op(self._keys.leader, lead.encode()), *reads], self._claimed, reads
+        )
+
+    def _claimed(self, answer: Answer | EtcdRefused) -> None:
+        self._busy = False
+        lead, self._claiming = self._claiming, None
+        if self.role is not Role.CANDIDATE:
+            return
+        if isinstance(answer, EtcdRefused):
+            self._asked = None
+            return
+        leads, parts, clocks = answer.found[-3:]
+        if not leads or leads[0].value is None or Lead.decode(leads[0].value) != lead:
+            self._become(Role.FOLLOWER, "another has claimed the lead first")
+            for pair in leads:
+                self._note(pair)
+            return
+        # else it is this member's own, be it by this answer, or by an earlier one that was lost
+        claim = leads[0].mod_revision
+        try:
+            self._adopt(parts)
+        except Gap as e:  # the tail was trimmed beyond this member: it cannot lead
+            self._store.txn([unchanged(self._keys.leader, claim)], [delete_op(self._keys.leader)], lambda _: None)
+            self._become(Role.BEHIND, str(e))
+            return
+        if self._assembler.chain is None and clocks:
+            self._assembler.chain = Clock.decode(clocks[0].value or b"").chain
+        self._claim, self.lead = claim, lead
+        self._sent = self._sending
+        unfinished = [delete_op(key) for key in self._assembler.unfinished]
+        self._assembler.forget_unfinished()
+        self._chain = self._assembler.chain or 0
+        self._engine.lead()
+        self._log.send = self._send
+        self._become(Role.LEADER, f"term {lead.term}, index {self._log.written}")
+        self._stamp(unfinished)
+
+    # -- leading -----------------------------------------------------------------------------------
+
+    def _send(self, out: Outgoing) -> None:
+        """A batch is to be replicated (flo.ual.replicated)."""
+        self._parts, self._chain = parts_of(out.first, out.time, self._engine.now, out.records, self._chain)
+        self._part = 0
+        if not self._busy:
+            self._append()
+
+    def _append(self) -> None:
+        """Send the next part of the batch that is out."""
+        out = self._log.out
+        assert out is not None and self._parts, "something is out"
+        self._busy = True
+        self._sending = self._times.steady()
+        put = put_op(self._keys.part(out.first, self._part), self._parts[self._part])
+        self._store.txn([unchanged(self._keys.leader, self._claim)], [put], self._appended)
+
+    def _appended(self, answer: Answer | EtcdRefused) -> None:
+        self._busy = False
+        if not self._stands(answer):
+            return
+        self._part += 1
+        if self._part < len(self._parts):
+            self._append()
+            return
+        self._parts = []
+        self._assembler.next_index = self._log.next_index - len(self._log.pending)
+        self._assembler.chain = self._chain
+        self._log.acknowledged()
+        self._go_on()
+
+    def _stands(self, answer: Answer | EtcdRefused) -> bool:
+        """Whether the claim has stood when the write was executed; what follows if it has not."""
+        if self.role is not Role.LEADER:
+            return False
+        if isinstance(answer, EtcdRefused):
+            # nothing was executed. It may be that etcd is full: the write is made again, and clients wait or are refused
+            self._times.call_later(1.0, self._go_on)
+            return False
+        if not answer.succeeded:
+            self._become(Role.DEPOSED, "another has claimed the lead")
+            return False
+        self._sent = self._sending
+        return True
+
+    def _stamp(self, more: list[bytes]) -> None:
+        """Tell the clocks."""
+        self._busy = True
+        self._sending = self._times.steady()
+        clock = Clock(self._engine.stamp_time, self._engine.now, self._log.written, self._assembler.chain or 0)
+        self._store.txn([unchanged(self._keys.leader, self._claim)], [*more, put_op(self._keys.clock, clock.encode())], self._stamped)
+
+    def _stamped(self, answer: Answer | EtcdRefused) -> None:
+        self._busy = False
+        if self._stands(answer):
+            self._go_on()
+
+    def _go_on(self) -> None:
+        """Do what the leader has to do next."""
+        if self.role is not Role.LEADER or self._busy:
+            return
+        if self._parts:
+            self._append()
+        elif self._handing_over is not None and self._log.out is None:
+            done, self._handing_over = self._handing_over, None
+            self._busy = True
+            self._store.txn([unchanged(self._keys.leader, self._claim)], [delete_op(self._keys.leader)], lambda _: self._handed_over(done))
+        elif self._times.steady() - self._sent >= STAMP_SECONDS:
+            self._stamp([])
+
+    def _handed_over(self, done: Callable[[], None]) -> None:
+        self._become(Role.DEPOSED, "the lead was handed over")
+        done()
+
+    def _become(self, role: Role, why: str) -> None:
+        self.role = role
+        if role in (Role.DEPOSED, Role.BEHIND, Role.STARTING) and self._watch is not None:
+            self._watch.cancel()
+            self._watch = None
+        if role is Role.DEPOSED and self._timer is not None:
+            self._timer.cancel()
+        self._on_role(role, why)
