@@ -14,6 +14,7 @@ from flo.errors import ConfigError
 from flo.limits import OUTPUT_BYTES_MAX, REQUEST_BYTES_MAX
 from flo.ual.log import DURABILITIES, SEGMENT_BYTES
 
+CLUSTER_NAME = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ._-"  # the characters of a cluster's name
 PROFILES = ("flo", "redis")  # of RESP
 LOG_LEVELS = ("debug", "info", "warning", "error")
 LOG_FORMATS = ("text", "json")
@@ -125,6 +126,29 @@ def parse_names(value: Any) -> tuple[str, ...]:
     if not isinstance(names, (list, tuple)) or not all(isinstance(name, str) for name in names):
         raise ConfigError('a list of names is expected, such as ["flo.example.com"], or text with commas')
     return tuple(name.strip().lower() for name in names if name.strip())
+
+
+def parse_urls(value: Any) -> tuple[str, ...]:
+    """Addresses of etcd's members: a list, or text with commas."""
+    from flo.cluster.endpoint import Endpoint
+
+    urls = value.split(",") if isinstance(value, str) else value
+    if not isinstance(urls, (list, tuple)) or not all(isinstance(url, str) for url in urls):
+        raise ConfigError('a list of addresses is expected, such as ["http://10.0.0.1:2379"], or text with commas')
+    found = tuple(url.strip() for url in urls if url.strip())
+    for url in found:
+        try:
+            Endpoint.parse(url)
+        except ValueError as e:
+            raise ConfigError(str(e)) from None
+    return found
+
+
+def parse_name(value: Any) -> str:
+    """A name that may be part of a key."""
+    if not isinstance(value, str) or not value or not set(value) <= set(CLUSTER_NAME):
+        raise ConfigError("a name of letters, digits, `.`, `_` and `-` is expected")
+    return value
 
 
 class SettingRow(NamedTuple):
@@ -336,6 +360,46 @@ class Settings:
         name="client_ca_file",
     )
     tls_only: bool = setting(False, parse_bool, "tls", "Close connections that do not begin with TLS, without an answer.", name="only")
+    cluster_etcd: tuple[str, ...] = setting(
+        (),
+        parse_urls,
+        "cluster",
+        'The members of etcd that carry the log of a cluster: ["http://10.0.0.1:2379", …]. Empty: this server is alone. docs/cluster.md.',
+        name="etcd",
+    )
+    cluster_name: str = setting("flo", parse_name, "cluster", "The cluster's name: its keys in etcd begin with /flo/NAME/.", name="name")
+    cluster_node: str = setting(
+        "", parse_text, "cluster", "This member's name, which no other member has. It is the machine's name unless given.", name="node"
+    )
+    cluster_stale_reads: int = setting(
+        2000,
+        parse_duration,
+        "cluster",
+        "A follower serves reads as long as it has heard from the leader within this time.",
+        name="stale_reads",
+        shown="2s",
+    )
+    cluster_max_tail: int = setting(
+        1 << 30,
+        parse_size(64 << 20),
+        "cluster",
+        "The most of the log that etcd may hold. Past it, because too many members are behind, writes that add are refused.",
+        name="max_tail",
+        shown="1gb",
+    )
+    cluster_user: str = setting("", parse_text, "cluster", "The user of etcd; empty for none.", name="user")
+    cluster_password_file: str = setting(
+        "", parse_text, "cluster", "A file with the user's password, readable by its owner only.", name="password_file"
+    )
+    cluster_ca_file: str = setting(
+        "", parse_text, "cluster", "A file with the certificates of etcd's authorities, in PEM; empty for the system's.", name="ca_file"
+    )
+    cluster_cert_file: str = setting(
+        "", parse_text, "cluster", "A file with the certificate that is shown to etcd, in PEM; empty for none.", name="cert_file"
+    )
+    cluster_key_file: str = setting(
+        "", parse_text, "cluster", "A file with that certificate's key; empty where cert_file holds it.", name="key_file"
+    )
     slowlog_slower_than: int = setting(
         10_000,
         parse_int(-1, 10**12),

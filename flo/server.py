@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 import stat
+import sys
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from time import monotonic, time
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from flo.commands.binary import HANDLERS
 from flo.commands.guesses import Guesses
-from flo.commands.host import Counters, Peer, SlowEntry
+from flo.commands.host import EVERYTHING, LITTLE, READS, Counters, Peer, SlowEntry
 from flo.commands.progress import Progress
 from flo.commands.protocols import FirstBytes
 from flo.commands.resp import TABLE
@@ -38,6 +39,7 @@ from flo.ual.log import CLAIM_SECONDS, SEALED_OPEN_MAX, SYNC
 if TYPE_CHECKING:
     from ssl import SSLContext
 
+    from flo.cluster.member import Cluster
     from flo.commands.stats import Stats
 
 EXIT_LOG_FAILED = 74  # EX_IOERR: the log failed. The next start recovers exactly the durable data
@@ -99,6 +101,7 @@ class Server:
         self.latency: list[tuple[int, int]] = []
         self.run_id = os.urandom(20).hex()
         self.loading = False
+        self.serves = EVERYTHING
         self.progress = Progress()
         self._on_progress = on_progress
         # monotonic; the last time that clients were served while loading, or the first time to do so
@@ -123,6 +126,7 @@ class Server:
         self._next_id = 1
         self._started = monotonic()
         self._stopped_by = ""  # a signal's name
+        self._leaving = False  # a leader gives the lead to another before it stops
         self._listening = False
         self.descriptor_limit, self.connection_limit = _share_descriptors(settings.max_connections)
         self.on_stopping: Callable[[], None] = lambda: None  # called once, when the server begins to stop
@@ -141,8 +145,11 @@ class Server:
                 clock=clock,
                 steady=steady,
                 lazy=True,
+                replicated=bool(settings.cluster_etcd),
             )
-            self._create_databases()
+            self.cluster = self._join()
+            if self.cluster is None:
+                self._create_databases()
         except BaseException:
             for connection in list(self._connections.values()):
                 connection.kill()
@@ -167,6 +174,16 @@ class Server:
         self._wake_read, self._wake_write = socket.socketpair()
         for end in (self._wake_read, self._wake_write):
             end.setblocking(False)
+
+    def _join(self) -> "Cluster | None":
+        """Become a member of the cluster that the settings name; None where they name none. Raises `ConfigError`."""
+        if not self.settings.cluster_etcd:
+            return None
+        from flo.cluster.member import Cluster, check
+
+        check(self.settings)
+        self.serves = LITTLE
+        return Cluster(self, self.reactor)
 
     def _create_databases(self) -> None:
         """Create the missing namespaces of resp.databases. If one cannot be created, close the engine and raise `ConfigError`."""
@@ -265,6 +282,13 @@ class Server:
         self.operator_log.finish()
         os._exit(EXIT_LOG_FAILED)
 
+    def start_again(self) -> None:
+        """Replace the process by a new one of the same command, without sending the waiting replies: this member of a cluster is deposed,
+        and what it has in memory is ahead of the log."""
+        self.log("warning", "starting again as a follower")
+        self.operator_log.finish()
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+
     def _woken(self, _events: int) -> None:
         self._wake_read.recv(64)
 
@@ -310,13 +334,23 @@ class Server:
 
     def shutdown(self) -> None:
         """Finish the turn, sync, stop."""
-        if not self.reactor.stopping:
-            self.on_stopping()
+        if self.reactor.stopping or self._leaving:
+            return
+        self.on_stopping()
+        if self.cluster is None:
+            self.reactor.stopping = True
+        else:
+            self._leaving = True
+            self.cluster.stop(self._stop_now)
+
+    def _stop_now(self) -> None:
         self.reactor.stopping = True
 
     def _close(self) -> None:
         for connection in list(self._connections.values()):
             connection.kill()
+        if self.cluster is not None:
+            self.cluster.close()
         try:
             self.compactor.close()
             if self._control is not None:
@@ -338,7 +372,11 @@ class Server:
         self.tick_deadline = self.reactor.deadline
         engine = self.engine
         engine.tick()
+        if self.cluster is not None:
+            self._note_role()
         ahead = engine.now - now * 1000
+        if engine.following:
+            return  # the wall clock is the leader's
         jumped = abs(ahead - self._wall_ahead) > STEP_MS  # the clock was stepped, or the machine suspended: `Steps.look` tells which
         self._wall_ahead = ahead
         if now < self._clocks_at and not jumped:
@@ -348,6 +386,15 @@ class Server:
         if step:
             self.counters.clock_steps += 1
             self.log("warning", f"the wall clock was stepped {'forward' if step > 0 else 'back'} by {abs(step) / 1000:.3f} s")
+
+    def _note_role(self) -> None:
+        """Serve what this member's role allows."""
+        assert self.cluster is not None
+        serves = EVERYTHING if self.cluster.leads and not self._leaving else READS if self.cluster.reads_are_fresh else LITTLE
+        if serves != self.serves:
+            self.serves = serves
+            if serves == EVERYTHING:
+                self._create_databases()
 
     def extend(self, deadline: float) -> None:
         """See `Phases`."""
@@ -416,7 +463,7 @@ class Server:
 
     def committed(self) -> int:
         """The last index that the log has committed."""
-        return self.engine.log.committed
+        return self.engine.log.committed if self.cluster is None else self.cluster.committed()
 
     def next_due(self) -> float | None:
         """Seconds until the server must act by itself; None for never. A wall-clock deadline is checked every DUE_CHECK_SECONDS."""
@@ -431,7 +478,7 @@ class Server:
 
     def end(self, started: float) -> None:
         """Handle the compacting process's messages, add to the counts, and note a slow turn for LATENCY."""
-        if self._after_commit and not self.engine.log.pending:
+        if self._after_commit and self.engine.log.may_be_replaced:
             handlers, self._after_commit = self._after_commit, {}
             for handler in handlers:
                 try:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from flo.cluster import grpc
+from flo.cluster.endpoint import Endpoint
 from flo.cluster.grpc import Channel, Status
 from flo.cluster.http2 import ConnectionLost
 from flo.cluster.protobuf import NotProtobuf, messages, nested, number, pack, text, unpack
@@ -125,24 +126,6 @@ class Loop(Protocol):
 
     def call_later(self, seconds: float, callback: Callable[[], None], /) -> Timer:
         """Call back after that time."""
-
-
-class Endpoint(NamedTuple):
-    """The address of a member's clients."""
-
-    host: str
-    port: int
-    secure: bool
-
-    @classmethod
-    def parse(cls, url: str) -> "Endpoint":
-        """Of `http://host:port`. Raises `ValueError`."""
-        from urllib.parse import urlsplit
-
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname or parts.path.strip("/"):
-            raise ValueError(f"{url!r} is not the address of a member of etcd; http://host:2379 is expected")
-        return cls(parts.hostname, parts.port or 2379, parts.scheme == "https")
 
 
 class Call:

@@ -35,7 +35,8 @@ from flo.ual.replicated import Outgoing, ReplicatedLog
 STAMP_SECONDS = 0.5  # after so long without a write, the leader stamps
 FRESH_SECONDS = 1.5
 SILENT_SECONDS = 2.0  # more than FRESH_SECONDS, by enough for clocks that run at rates a quarter apart
-PATIENCE_SECONDS = 1.0  # since etcd answers again: a leader that could not reach it either needs that long to stamp
+DOUBT_SECONDS = 1.0  # after so long a follower asks whether etcd answers
+PATIENCE_SECONDS = 1.0  # since it has answered: a leader that could not reach it before needs that long to stamp
 MEMBER_SECONDS = 2.0  # a member tells so often how far it is
 LOOK_SECONDS = 0.1  # the roles' times are looked at so often
 RANGE_LIMIT = 64  # parts of batches read at once: 64 MiB at most
@@ -264,15 +265,17 @@ class Replica:
         if self.role is Role.DEPOSED:
             return
         now = self._times.steady()
-        if self.role is Role.FOLLOWER and now - self._heard > SILENT_SECONDS:
-            self._become(Role.CANDIDATE, f"nothing was heard of a leader for {now - self._heard:.1f} s")
-            self._asked = None
-        if self.role is Role.CANDIDATE and not self._busy:
-            if self._asked is None:
+        silence = now - self._heard
+        if self.role in (Role.FOLLOWER, Role.CANDIDATE):
+            if silence < DOUBT_SECONDS:
+                self._asked = None
+                if self.role is Role.CANDIDATE and not self._busy:
+                    self._become(Role.FOLLOWER, "the leader speaks again")
+            elif self._asked is None and not self._busy:
                 self._ask()
-            elif self._heard > self._asked:
-                self._become(Role.FOLLOWER, "the leader speaks again")
-            elif now - self._asked >= PATIENCE_SECONDS:
+            if self.role is Role.FOLLOWER and silence > SILENT_SECONDS:
+                self._become(Role.CANDIDATE, f"nothing was heard of a leader for {silence:.1f} s")
+            if self.role is Role.CANDIDATE and not self._busy and self._asked is not None and now - self._asked >= PATIENCE_SECONDS:
                 self._claim_now()
         if self.role is Role.LEADER:
             self._go_on()
@@ -293,7 +296,7 @@ class Replica:
 
         def answered(answer: Answer | EtcdRefused) -> None:
             self._busy = False
-            if self.role is Role.CANDIDATE and isinstance(answer, Answer):
+            if self.role in (Role.FOLLOWER, Role.CANDIDATE) and isinstance(answer, Answer):
                 self._asked = self._times.steady()
 
         self._busy = True
@@ -408,7 +411,7 @@ class Replica:
             return
         if self._parts:
             self._append()
-        elif self._handing_over is not None and self._log.out is None:
+        elif self._handing_over is not None and self._log.out is None and not self._log.pending:
             done, self._handing_over = self._handing_over, None
             self._busy = True
             self._store.txn([unchanged(self._keys.leader, self._claim)], [delete_op(self._keys.leader)], lambda _: self._handed_over(done))

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from flo.commands.stats import Stats
     from flo.websocket import WebSocketTransport
 
+# What a member of a cluster serves (`Host.serves`): a leader everything, a follower reads, one that has not heard of a leader for
+# cluster.stale_reads neither. What concerns only the connection, or the server itself, is always served
+LITTLE, READS, EVERYTHING = 0, 1, 2
 KEYS_AT_ONCE = 200  # a request of more is done in slices if keys may be on disk (10 us each) or expired (4 us each)
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
@@ -156,6 +159,7 @@ class Host(Protocol):
     port: int
     run_id: str
     loading: bool  # the log is being read
+    serves: int  # EVERYTHING, READS or LITTLE
     progress: Progress  # of reading the log
     monitors: set[Peer]
     slow: list[SlowEntry]  # newest last

@@ -15,9 +15,9 @@ from time import monotonic, time
 from types import GeneratorType
 from typing import Any, ClassVar, Final, NamedTuple
 
-from flo.commands.host import Host, Peer, SlowEntry
+from flo.commands.host import EVERYTHING, READS, Host, Peer, SlowEntry
 from flo.commands.tallies import Tally
-from flo.errors import Fatal, InternalError, LogFailed, NotFound, Overloaded, Refusal, trace_of
+from flo.errors import Fatal, InternalError, LogFailed, NotFound, NotLeader, Overloaded, Refusal, trace_of
 from flo.limits import OUTPUT_BYTES_MAX
 
 SLOW_SECONDS = 0.004  # of executing in one go: most of a turn, which one long request or a long pipeline takes
@@ -238,6 +238,12 @@ class Session(ABC):
     @abstractmethod
     def describe(self) -> str:
         """The line of CLIENT LIST."""
+
+    def check_served(self, reads: bool) -> None:
+        """Check that this member of a cluster serves a request, which only `reads`. Raises `NotLeader`."""
+        serves = self.host.serves
+        if serves != EVERYTHING and not (reads and serves == READS):
+            raise NotLeader(self.host.engine.leader)
 
     def note_settings(self) -> None:
         """Something about the session, or a namespace, has changed: work out again whether it is `ordinary`."""

@@ -416,6 +416,8 @@ class Engine:
 
     def next_due(self) -> int | None:
         """In how many ms there is something to sweep, by the clocks as they are now; 0 for at once, None for never."""
+        if self.following:
+            return None  # the leader sweeps
         found: list[tuple[int, int]] = []  # (due by the wall clock, not before by the steady clock)
         for identity in self.busy:
             for part in self._by_id[identity].parts:

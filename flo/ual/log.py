@@ -171,6 +171,11 @@ class Log:
         return self.durable if self.durability == SYNC else self.written
 
     @property
+    def may_be_replaced(self) -> bool:
+        """Whether files may be replaced by compacted ones now: nothing appended waits to be written behind them."""
+        return not self.pending
+
+    @property
     def segments(self) -> int:
         """The number of segments and bases."""
         return len(self._segments)

@@ -34,6 +34,11 @@ class ReplicatedLog(Log):
         self.out: Outgoing | None = None
         self._out_bytes = 0  # of its records, and their places in a footer
 
+    @property
+    def may_be_replaced(self) -> bool:
+        """See `Log`: what is written here is acknowledged, and comes behind what is compacted."""
+        return True
+
     def commit(self, time: int) -> None:
         """Give the open batch to the replicated log, unless another is out: then it waits for the next commit."""
         if self.out is not None:

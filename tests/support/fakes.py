@@ -7,7 +7,7 @@ from ssl import SSLContext
 from typing import Any
 
 from flo.commands.guesses import Guesses
-from flo.commands.host import Counters, Peer
+from flo.commands.host import EVERYTHING, Counters, Peer
 from flo.commands.progress import Progress
 from flo.commands.resp import load_table
 from flo.commands.resp.session import RespSession
@@ -78,6 +78,7 @@ class FakeHost:
         load_table()
         self.directory = directory or tempfile.mkdtemp(prefix="flo-fake-")
         self.time = NOW
+        self.serves = EVERYTHING
         self.engine = Engine(self.directory, EngineSettings(segment_bytes=1 << 22), manual=True, clock=lambda: self.time)
         self.settings = Settings(slowlog_slower_than=-1)
         self.counters = Counters()

@@ -2,20 +2,20 @@
 
 import struct
 
-from flo.commands.binary.table import SERVED
+from flo.commands.binary.table import Served
 from flo.commands.runner import Call, Decoded, Handler
 from flo.errors import Refusal
 from flo.proto.binary import REQUEST_BYTES, check_request, decode_options
 
-# The header of a request, with its magic, code and flags as one integer: one look in SERVED checks all three
+# The header of a request, with its magic, code and flags as one integer: one look in the table checks all three
 _HEADER = struct.Struct("<QQIQHH")
 
 
-def decode(data: bytes, refuse: Handler) -> Decoded:
-    """The whole, uncompressed requests in `data`, up to the first other request. `refuse` answers a request that its operation's row does
-    not allow. A request is a plain tuple of the fields of `Request`: making it takes half the time."""
+def decode(data: bytes, refuse: Handler, table: dict[int, Served]) -> Decoded:
+    """The whole, uncompressed requests in `data` whose operations are in `table`, up to the first other request. `refuse` answers a request
+    that its operation's row does not allow. A request is a plain tuple of the fields of `Request`: making it takes half the time."""
     size, at = len(data), 0
-    unpack, find = _HEADER.unpack_from, SERVED.get
+    unpack, find = _HEADER.unpack_from, table.get
     calls: list[Call] = []
     ends: list[int] = []
     while size - at >= REQUEST_BYTES:

@@ -7,8 +7,8 @@ from types import GeneratorType
 from typing import Any
 
 from flo.commands.binary import decode
-from flo.commands.binary.table import SERVED, head
-from flo.commands.host import Host, Peer, client_line
+from flo.commands.binary.table import DECODED, SERVED, head
+from flo.commands.host import EVERYTHING, Host, Peer, client_line
 from flo.commands.runner import Call, Decoded, Job, Reply, Session
 from flo.commands.secret import forbidden
 from flo.errors import Refusal, Unauthorized
@@ -48,7 +48,7 @@ class BinarySession(Session):
 
     def decode(self, data: bytes) -> Decoded:
         """See `Session`."""
-        return decode.decode(data, _refuse)
+        return decode.decode(data, _refuse, DECODED[self.host.serves])
 
     def parse(self, data: bytes, at: int) -> tuple[Call | None, int]:
         """See `Session`. Raises `FramingLost`."""
@@ -72,6 +72,8 @@ class BinarySession(Session):
             request = binary.split_request(frame, BY_CODE)
             if self.reads_only and not request.operation.reads:
                 raise forbidden(request.operation.name)
+            if self.host.serves != EVERYTHING and not request.operation.plain:
+                self.check_served(request.operation.reads)
             return BinarySession.attend, request
         except Refusal as e:
             req_id = int.from_bytes(frame.header[8:16], "little")

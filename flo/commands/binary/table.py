@@ -11,6 +11,7 @@ from collections.abc import Callable
 from types import GeneratorType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from flo.commands.host import EVERYTHING, LITTLE, READS
 from flo.commands.runner import WAITING, Job, Later, Reply, Wait
 from flo.engine import Namespace
 from flo.errors import Refusal
@@ -50,6 +51,8 @@ class Served(NamedTuple):
 
 
 SERVED: dict[int, Served] = {}  # by the first eight bytes of a request without flags, as an integer
+# … what may be decoded without a look at the session, by `Host.serves`
+DECODED: tuple[dict[int, Served], ...] = ({}, {}, SERVED)
 CLIP = "clip"  # the option
 HEAD = struct.Struct("<4sHH")  # magic, code, flags
 
@@ -64,7 +67,9 @@ def serve(row: Operation, answer: Answerer) -> None:
     key_most = -1 if row.required else KEY_BYTES_MAX if row.key else 0
     for code in row.codes:
         assert head(code) not in SERVED, f"{row.name} is handled twice"
-        SERVED[head(code)] = Served(row, answer, key_most, value_limit(row) if row.value else 0, row.defaults)
+        served = Served(row, answer, key_most, value_limit(row) if row.value else 0, row.defaults)
+        for level in range(LITTLE if row.plain else READS if row.reads else EVERYTHING, EVERYTHING + 1):
+            DECODED[level][head(code)] = served
 
 
 def add_handler(row: Operation, handler: Handler) -> None:

@@ -220,6 +220,8 @@ class HttpSession(Session):
         """The operation's own request, as the binary protocol has it. Raises `Forbidden`, `NotFound`."""
         if self.reads_only and not row.reads:
             raise forbidden(row.name)
+        if not row.plain:
+            self.check_served(row.reads)
         namespace = values.get(routes.NAMESPACE, b"").decode("utf-8", "replace")
         space = 0 if row.plain else self.host.engine.namespace(namespace).hash
         exchange.inner = (row, 0, 0, space, key, value, options)

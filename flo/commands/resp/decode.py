@@ -7,7 +7,7 @@ with CR LF inside, more arguments than COUNTS knows, a request that is not whole
 
 from typing import Any
 
-from flo.commands.resp.table import PLAIN
+from flo.commands.resp.table import Plain
 from flo.commands.runner import Call, Decoded, Handler
 
 CRLF = b"\r\n"
@@ -16,10 +16,10 @@ COUNTS = {b"*%d" % count: count for count in range(1, 65)}  # arguments of a req
 LARGE_BYTES = 2048  # input from here on may be one large value
 
 
-def decode(data: bytes, other: Handler) -> Decoded:
-    """The requests of `data` that are whole and framed as usual, up to the first that is not. `other` executes what is no plain command
-    with a right number of arguments."""
-    tokens, counts, plain = TOKENS, COUNTS, PLAIN
+def decode(data: bytes, other: Handler, plain: dict[bytes, Plain]) -> Decoded:
+    """The requests of `data` that are whole and framed as usual, up to the first that is not. `other` executes what is not in `plain`,
+    or has a wrong number of arguments."""
+    tokens, counts = TOKENS, COUNTS
     pieces = data.split(CRLF) if len(data) <= LARGE_BYTES else _pieces_of(data)
     last = len(pieces) - 1
     calls: list[Call] = []

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable
 from types import GeneratorType
 from typing import Any
 
-from flo.commands.host import KEYS_AT_ONCE, Host, Peer, client_line
+from flo.commands.host import EVERYTHING, KEYS_AT_ONCE, Host, Peer, client_line
 from flo.commands.resp import decode, load_table, table
 from flo.commands.resp.table import KEY_GROUPS
 from flo.commands.resp.transaction import Transaction
@@ -12,12 +12,13 @@ from flo.commands.runner import Call, Decoded, Job, Later, Reply, Session, Wait
 from flo.commands.secret import forbidden
 from flo.engine import Namespace
 from flo.engine.guard import Guard
-from flo.errors import BadRequest, Forbidden, InternalError, Refusal
+from flo.errors import BadRequest, Forbidden, InternalError, NotLeader, Refusal
 from flo.proto import resp
 from flo.proto.resp import ProtocolError, RequestParser
 
 NEED_NO_NAMESPACE = ("USE", "NAMESPACE", "INFO", "CONFIG", "FLUSHALL", "SHUTDOWN")
 IN_TRANSACTIONS = frozenset(("MULTI", "EXEC", "DISCARD", "WATCH", "RESET", "QUIT"))  # executed at once between MULTI and EXEC
+SERVED_ALWAYS = ("connection", "server", "cluster", "transactions")  # groups: by every member of a cluster, in any role
 WITH_SECRETS = ("ACL", "MIGRATE")  # what clients send to these may hold secrets of another server
 SECRET_SETTINGS = (b"requirepass", b"masterauth", b"tls-key-file-pass", b"tls-client-key-file-pass")  # Redis's; nobody is shown their value
 UNKNOWN_ARGUMENTS_SHOWN = 128  # bytes of arguments that the error for an unknown command repeats
@@ -85,7 +86,7 @@ class RespSession(Session):
 
     def decode(self, data: bytes) -> Decoded:
         """See `Session`."""
-        return decode.decode(data, RespSession.attend)
+        return decode.decode(data, RespSession.attend, table.PLAIN_BY_SERVED[self.host.serves])
 
     def parse(self, data: bytes, at: int) -> tuple[Call | None, int]:
         """See `Session`. Raises `ProtocolError`."""
@@ -159,6 +160,9 @@ class RespSession(Session):
         """See `Session`."""
         if self._is_unwanted(request):
             return b""
+        if type(e) is NotLeader:
+            where = f"the leader is at {e}" if str(e) else "no leader is known"
+            return resp.error(f"READONLY this member of the cluster follows; {where}")
         return resp.error("ERR internal error" if type(e) is InternalError else f"{e.code} {e}")
 
     def rejects(self, e: Refusal, request: Any) -> bool:
@@ -210,6 +214,8 @@ class RespSession(Session):
             return forbidden(f"the command {self.name_of(args).upper().replace('|', ' ')}")
         if self.refusing and command.name not in ("EXEC", "DISCARD", "RESET", "QUIT"):
             return Worded(f"ERR {MULTI_REFUSAL}", rejected=True)
+        if self.host.serves != EVERYTHING and (command.group not in SERVED_ALWAYS or "write" in command.flags):
+            self.check_served(command.reads(args))
         if command.redis_only and not self.redis_profile and command.group != "transactions":
             return BadRequest(f"{command.name} is not supported: {command.redis_only}")
         count = len(args)

@@ -7,6 +7,8 @@ yields between slices of a long piece of work and returns the reply as a list of
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
+from flo.commands.host import EVERYTHING
+from flo.commands.host import READS as SERVES_READS
 from flo.commands.resp import load_table
 from flo.commands.runner import Reply
 
@@ -65,7 +67,9 @@ class Command(NamedTuple):
 COMMANDS: dict[bytes, Command] = {}  # by upper-case name
 SPELLINGS: dict[bytes, Command] = {}  # by the spellings clients use, upper and lower case
 # Of these, the ones that a session may execute without a look at anything but the number of arguments: (handler, fewest, most, name)
-PLAIN: dict[bytes, tuple[Handler, int, int, str]] = {}
+Plain = tuple[Handler, int, int, str]
+PLAIN: dict[bytes, Plain] = {}
+PLAIN_BY_SERVED: tuple[dict[bytes, Plain], ...] = ({}, {}, PLAIN)  # by `Host.serves`
 REFUSED_SUBCOMMANDS: dict[tuple[bytes, bytes], str] = {}  # by command and word, upper-case: the sentence that refuses it
 READS = frozenset(("readonly", "reads", "no_auth"))  # flags of what only reads, or concerns nothing but the connection itself
 KEY_GROUPS = ("generic", "string", "json", "transactions")  # the groups of commands whose arguments are keys
@@ -107,7 +111,9 @@ def command(
         assert token not in COMMANDS, f"{name} is in the table twice"
         COMMANDS[token] = SPELLINGS[token] = SPELLINGS[token.lower()] = entry
         if not entry.resets and not entry.subcommands and not redis_only and entry.group != "connection":
-            PLAIN[token] = PLAIN[token.lower()] = (handler, abs(arity), arity if arity > 0 else MANY, name.lower())
+            plain = (handler, abs(arity), arity if arity > 0 else MANY, name.lower())
+            for level in range(SERVES_READS if "readonly" in words else EVERYTHING, EVERYTHING + 1):
+                PLAIN_BY_SERVED[level][token] = PLAIN_BY_SERVED[level][token.lower()] = plain
         return handler
 
     return add

@@ -1,0 +1,177 @@
+"""This server as a member of a cluster: its client of etcd, its replica, and what the server does with each role."""
+
+import platform
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Protocol
+
+from flo.cluster.endpoint import Endpoint
+from flo.cluster.etcd import Etcd, Loop
+from flo.cluster.replica import Replica, Role
+from flo.config import Settings, read_secret
+from flo.engine import Engine
+from flo.errors import ConfigError
+from flo.loop import Timer
+
+if TYPE_CHECKING:
+    from ssl import SSLContext
+
+HAND_OVER_SECONDS = 3.0  # that a leader which stops waits for etcd
+
+
+class Owner(Protocol):
+    """The server."""
+
+    settings: Settings
+    engine: Engine
+
+    def log(self, level: str, message: str, **details: object) -> None:
+        """Write a line to the operator's log."""
+
+    def start_again(self) -> None:
+        """Replace the process by a new one: what this one has in memory is ahead of the log."""
+
+
+def node_name(settings: Settings) -> str:
+    """The member's name."""
+    return settings.cluster_node or platform.node() or "flo"
+
+
+def check(settings: Settings) -> None:
+    """Check what a member needs besides. Raises `ConfigError`."""
+    if not settings.advertise:
+        raise ConfigError("cluster.etcd is set and server.advertise is not: other members, and their clients, could not reach this one.")
+    if not settings.secret_file and not settings.insecure:
+        raise ConfigError("cluster.etcd is set and server.secret_file is not: members of a cluster serve other machines.")
+    if settings.durability != "sync":
+        raise ConfigError(f"cluster.etcd is set and the durability is {settings.durability}: a cluster's is sync.")
+
+
+class Cluster:
+    """The member."""
+
+    def __init__(self, owner: Owner, loop: Loop) -> None:
+        """Begin: the replica reads the tail of the log, and follows. Raises `ConfigError`."""
+        settings = owner.settings
+        self._owner = owner
+        self._loop = loop
+        self.node = node_name(settings)
+        self._stopping = False
+        self._stale_seconds = settings.cluster_stale_reads / 1000
+        password = read_secret(settings.cluster_password_file) or b""
+        self.etcd = Etcd(
+            loop,
+            [Endpoint.parse(url) for url in settings.cluster_etcd],
+            user=settings.cluster_user,
+            password=password.decode(),
+            tls=_tls(settings),
+            on_note=lambda sentence: owner.log("warning", sentence),
+        )
+        self.replica = Replica(
+            self.etcd,
+            self,
+            owner.engine,
+            cluster=settings.cluster_name,
+            node=self.node,
+            address=settings.advertise,
+            on_role=self._on_role,
+        )
+
+    # -- Times (flo.cluster.replica) ---------------------------------------------------------------
+
+    def steady(self) -> float:
+        """Seconds of a clock that goes on while the machine sleeps: a leader that slept must not think that it is fresh."""
+        return time.clock_gettime(_CLOCK)
+
+    def call_later(self, seconds: float, callback: Callable[[], None], /) -> Timer:
+        """See `Times`."""
+        return self._loop.call_later(seconds, callback)
+
+    # -- what the server asks ----------------------------------------------------------------------
+
+    @property
+    def leads(self) -> bool:
+        """Whether this member leads."""
+        return self.replica.role is Role.LEADER
+
+    @property
+    def reads_are_fresh(self) -> bool:
+        """Of a follower: whether it may serve reads."""
+        return self.replica.role in (Role.FOLLOWER, Role.CANDIDATE) and self.replica.silence <= self._stale_seconds
+
+    def committed(self) -> int:
+        """The index up to which replies may leave now; none may while a leader cannot know whether another has claimed."""
+        if self.leads and not self.replica.fresh:
+            return -1
+        return self._owner.engine.log.committed
+
+    def describe(self) -> dict[str, Any]:
+        """The answer of cluster_status, as far as the replica knows it."""
+        replica, lead = self.replica, self.replica.lead
+        now = self._owner.engine.clock()
+        return {
+            "mode": replica.role.value,
+            "node": self.node,
+            "term": replica.term,
+            "leader": lead.address if lead is not None else "",
+            "leader_node": lead.node if lead is not None else "",
+            "silence_ms": int(replica.silence * 1000),
+            "members": [
+                {
+                    "node": node,
+                    "address": member.address,
+                    "applied": member.applied,
+                    "synced": member.synced,
+                    "behind_ms": max(now - member.at, 0) if node != self.node else int(replica.silence * 1000),
+                }
+                for node, member in sorted(replica.members.items())
+            ],
+            "engine": {"ok": self.etcd.channel is not None, "member": self.etcd.member, "trouble": self.etcd.trouble},
+        }
+
+    def stop(self, done: Callable[[], None]) -> None:
+        """Leave the lead to another, if this member has it; then call `done`."""
+        self._stopping = True
+        if not self.leads:
+            done()
+            return
+        calls = [done]
+
+        def once() -> None:
+            if calls:
+                calls.pop()()
+
+        self.call_later(HAND_OVER_SECONDS, once)
+        self.replica.hand_over(once)
+
+    def close(self) -> None:
+        """Tell nobody anything any more."""
+        self._stopping = True
+        self.replica.close()
+        self.etcd.close()
+
+    # -- roles -------------------------------------------------------------------------------------
+
+    def _on_role(self, role: Role, why: str) -> None:
+        lead = self.replica.lead if hasattr(self, "replica") else None
+        self._owner.engine.leader = lead.address if lead is not None and lead.node != self.node else ""
+        self._owner.log("warning" if role in (Role.DEPOSED, Role.BEHIND) else "info", f"cluster: {role.value}: {why}")
+        if role is Role.DEPOSED and not self._stopping:
+            self._owner.start_again()
+
+
+def _tls(settings: Settings) -> "SSLContext | None":
+    if not any(url.startswith("https:") for url in settings.cluster_etcd):
+        return None
+    import ssl
+
+    try:
+        context = ssl.create_default_context(cafile=settings.cluster_ca_file or None)
+        if settings.cluster_cert_file:
+            context.load_cert_chain(settings.cluster_cert_file, settings.cluster_key_file or None)
+    except (OSError, ssl.SSLError) as e:
+        raise ConfigError(f"cluster.ca_file, cluster.cert_file or cluster.key_file cannot be used: {e}.") from None
+    return context
+
+
+_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
