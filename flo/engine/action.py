@@ -302,7 +302,7 @@ class Actions(Part):
         """Delete an action with its finished runs. Raises `Conflict` if it has others."""
         action = self.registered(name)
         if action.live:
-            raise Conflict(f"the action has {action.live} runs that have not ended; cancel them, or let them end, first")
+            raise Conflict(f"runs of the action have not ended: {action.live}; cancel them, or let them end, first")
         self.admit_frees(STEP_BYTES + len(name))
         self._write_side(ACTION_GONE, name, ACTION_MARK, b"", gone=True)
 
