@@ -196,7 +196,10 @@ class Worker:
         self.log("started", run=run.id, attempt=run.attempt, action=run.action, traceparent=run.traceparent)
         toucher = threading.Thread(target=self.touch, args=(run,), daemon=True)
         toucher.start()
-        opcode, value, more = work(run)
+        try:
+            opcode, value, more = work(run)
+        except Exception as error:  # whatever the work may raise: another attempt may help
+            opcode, value, more = FAIL, str(error).encode(), ((O_RETRY, b""),)
         run.over.set()
         toucher.join()
         if run.stop.is_set():
