@@ -16,6 +16,7 @@ from flo.waits import Waits
 if TYPE_CHECKING:
     from ssl import SSLContext
 
+    from flo.commands.replication import ClusterMember
     from flo.commands.stats import Stats
     from flo.websocket import WebSocketTransport
 
@@ -171,6 +172,10 @@ class Host(Protocol):
     inflating: bool  # a compressed value is being inflated. One at a time: it can take far more memory than the client sent
     waits: Waits  # the histogram of all clients' waits, from readable to sent
     tick_deadline: float  # monotonic seconds; past it a connection gives way to the others
+
+    @property
+    def cluster(self) -> "ClusterMember | None":
+        """This server as a member of a cluster; None if it is alone."""
 
     @property
     def uptime_seconds(self) -> float:

@@ -79,6 +79,7 @@ class FakeHost:
         self.directory = directory or tempfile.mkdtemp(prefix="flo-fake-")
         self.time = NOW
         self.serves = EVERYTHING
+        self.cluster = None
         self.engine = Engine(self.directory, EngineSettings(segment_bytes=1 << 22), manual=True, clock=lambda: self.time)
         self.settings = Settings(slowlog_slower_than=-1)
         self.counters = Counters()

@@ -10,6 +10,7 @@ from flo.commands.binary.names import json_payload
 from flo.commands.binary.session import BinarySession
 from flo.commands.binary.table import Held, Options, Result, handles, packs
 from flo.commands.host import Host, resident_bytes
+from flo.commands.replication import address_of_leader
 from flo.commands.resp import namespaces
 from flo.commands.secret import judge
 from flo.commands.stats import Stats
@@ -99,8 +100,9 @@ def describe_server(host: Host, address: str) -> dict[str, object]:
     """The answer of cluster_status; `flo server status` prints it."""
     engine, log, counters = host.engine, host.engine.log, host.counters
     counts = engine.counts()
+    member = {"mode": "standalone"} if host.cluster is None else host.cluster.describe()
     return {
-        "mode": "standalone",
+        **member,
         "version": flo.__version__,
         "python": sys.version.split()[0],
         "pid": os.getpid(),
@@ -134,5 +136,10 @@ def describe_server(host: Host, address: str) -> dict[str, object]:
 
 @handles("cluster_partition_table")
 def cluster_partition_table(session: BinarySession, namespace: Namespace, name: bytes, value: bytes, options: Options) -> Result:
-    leader = session.host.settings.advertise or session.peer.local_address
-    return json_payload({"partitions": [{"id": 0, "leader": leader, "replicas": [leader]}]})
+    host = session.host
+    leader = address_of_leader(host, session.peer.local_address)
+    table: dict[str, object] = {"id": 0, "leader": leader, "replicas": [leader]}
+    if host.cluster is not None:
+        told = host.cluster.describe()
+        table |= {"epoch": told["term"], "replicas": [member["address"] for member in told["members"]]}
+    return json_payload({"partitions": [table]})

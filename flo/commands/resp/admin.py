@@ -8,6 +8,7 @@ from time import time_ns
 
 import flo
 from flo.commands.host import Host, resident_bytes
+from flo.commands.replication import address_of_leader, followers, replication_facts
 from flo.commands.resp.arguments import integer, syntax_error
 from flo.commands.resp.connection import DATABASES, REDIS_VERSION
 from flo.commands.resp.keys import refuse_other_kind
@@ -135,10 +136,6 @@ def _info_stats(host: Host) -> dict[str, object]:
     }
 
 
-def _info_replication(host: Host) -> dict[str, object]:
-    return {"role": "master", "connected_slaves": 0, "master_repl_offset": host.engine.log.written}
-
-
 def _info_cpu(host: Host) -> dict[str, object]:
     times = os.times()
     return {
@@ -196,7 +193,7 @@ INFO_SECTIONS = {
     "memory": _info_memory,
     "persistence": _info_persistence,
     "stats": _info_stats,
-    "replication": _info_replication,
+    "replication": replication_facts,
     "cpu": _info_cpu,
     "commandstats": _info_commandstats,
     "errorstats": _info_errorstats,
@@ -500,8 +497,9 @@ def key_slot(key: bytes) -> int:
     return crc_hqx(key, 0) % CLUSTER_SLOTS
 
 
-def _own_address(session: RespSession) -> tuple[str, int]:
-    text = session.host.settings.advertise or session.peer.local_address
+def _address(session: RespSession) -> tuple[str, int]:
+    """Where clients write: here, or at the leader of the cluster."""
+    text = address_of_leader(session.host, session.peer.local_address)
     name, _, port = text.rpartition(":")
     return name.strip("[]"), int(port)
 
@@ -525,7 +523,7 @@ def _own_address(session: RespSession) -> tuple[str, int]:
 def cluster(session: RespSession, args: list[bytes]) -> Reply:
     sub, v3 = args[1].upper(), session.v3
     node = session.host.engine.log.identity.ljust(NODE_ID_DIGITS, "0").encode()
-    name, port = _own_address(session)
+    name, port = _address(session)
     if sub == b"MYID":
         return bulk(node)
     if sub == b"INFO":
@@ -625,9 +623,27 @@ def waitaof(session: RespSession, args: list[bytes]) -> Reply:
     return array([resp.integer(int(durability == SYNC)), ZERO])
 
 
-@command("ROLE", 1, "", "The server's role: `master`, with no replicas.", group="server", since="2.8.12", flags="fast reads")
+@command(
+    "ROLE",
+    1,
+    "",
+    "The server's role: `master`; `slave` for one that follows.",
+    group="server",
+    since="2.8.12",
+    flags="fast reads",
+)
 def role(session: RespSession, args: list[bytes]) -> Reply:
-    return array([bulk(b"master"), resp.integer(session.host.engine.log.written), EMPTY_ARRAY])
+    host, written = session.host, session.host.engine.log.written
+    facts = replication_facts(host)
+    if facts["role"] == "slave":
+        name, port = _address(session)
+        state = b"connected" if facts["master_link_status"] == "up" else b"connect"
+        return array([bulk(b"slave"), bulk(name.encode()), resp.integer(port), bulk(state), resp.integer(written)])
+    replicas = []
+    for member in followers(host):
+        name_of, _, port_of = member["address"].rpartition(":")
+        replicas.append(bulk_array([name_of.encode(), port_of.encode(), b"%d" % member["applied"]]))
+    return array([bulk(b"master"), resp.integer(written), array(replicas)])
 
 
 @command(
