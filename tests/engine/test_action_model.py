@@ -304,12 +304,13 @@ class ActionModel(RestartModel):
         return run.action in hand.actions and satisfies(hand.labels, run.labels)
 
     def _sure(self, identity: bytes) -> list[tuple[int, int]]:
-        """What the worker must get sooner than what stands behind it: of a concurrency key, only the next in order."""
+        """What the worker must get sooner than what stands behind it: of a concurrency key and the same labels, only the next in order."""
         found, keys = [], set()
         for priority, seq in sorted((run.priority, seq) for seq, run in self.runs.items() if run.ready):
             run = self.runs[seq]
-            first = not run.key or (run.action, run.key) not in keys
-            keys.add((run.action, run.key))
+            place = run.action, run.key, json.dumps(run.labels, sort_keys=True)
+            first = not run.key or place not in keys
+            keys.add(place)
             if first and not (self.known[run.action].loose and self.known[run.action].settings["rate"]) and self._may_take(identity, run):
                 found.append((priority, seq))
         return found

@@ -484,6 +484,30 @@ def test_a_key_holds_up_no_other(place: Place) -> None:
     assert place.take().run == runs[1]
 
 
+def test_a_run_that_no_worker_can_take_holds_up_no_other_of_its_key(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where its labels are one of many."""
+    monkeypatch.setattr(action_store, "UNPARKED_LINES", 3)
+    place.workers.register(b"w", [b"a"], concurrency=9)
+    place.workers.register(b"x", [b"a"], labels=b'{"gpu":1,"cpu":1}', concurrency=9)
+
+    def invoke(labels: bytes = b"") -> bytes:
+        return place.actions.invoke(b"a", b"", concurrency_key=b"k", labels=labels)
+
+    runs = [invoke(), invoke(b'{"gpu":1}'), invoke(b'{"cpu":1}'), invoke(), invoke()]
+    assert place.take().run == runs[0]
+    assert place.workers.take(b"x") is None, "which parks them"
+    place.workers.deregister(b"x")
+    for run, following in ((runs[0], runs[3]), (runs[3], runs[4])):
+        place.workers.complete(run, b"", worker_id=b"w")
+        assert place.take().run == following
+    place.workers.complete(runs[4], b"", worker_id=b"w")
+    place.workers.register(b"x", [b"a"], labels=b'{"gpu":1,"cpu":1}', concurrency=9)
+    assert place.take(b"x").run == runs[1]
+    assert place.workers.take(b"x") is None
+    place.workers.complete(runs[1], b"", worker_id=b"x")
+    assert place.take(b"x").run == runs[2]
+
+
 def test_lower_priorities_go_first_then_older_runs(place: Place) -> None:
     place.workers.register(b"w", [b"a"], concurrency=9)
     runs = [place.actions.invoke(b"a", b"", priority=priority) for priority in (9, 0, 9, 3)]
