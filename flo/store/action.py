@@ -26,7 +26,7 @@ registered again under the name is another one: runs with a lower seq than its `
 
 from array import array
 from bisect import insort
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from heapq import heappop, heappush, merge
 from itertools import islice, takewhile
 from typing import Any, NamedTuple
@@ -259,6 +259,7 @@ class ActionStore:
         self.timers = Timers(lambda seq: _deadline(shards[seq % SHARDS].get(seq, 0)))
         self.finished: list[tuple[int, int]] = []  # (when it ended, run): a heap; some are finished no more, or again
         self.counted: list[tuple[int, int, int]] = []  # (until when, when it ended, run): a heap of the finished runs that a rate keeps
+        self.ahead: dict[int, int] = {}  # finished run -> its last start, where that lies behind its end: the clock was put back
         self.counts = [0] * 8  # runs by kind
         self.windows: list[tuple[int, bytes, bytes]] = []  # (until, action, idempotency key): a heap
         self.more_ready: dict[Line, None] = {}  # lines that got ready runs since the last look
@@ -357,6 +358,8 @@ class ActionStore:
             self._not_ready(seq, priority, line)
         elif kind in (DELAYED, RUNNING):
             self.timers.remove(time_of(state), seq)
+        elif kind >= COMPLETED:
+            self.ahead.pop(seq, None)
         if kind == RUNNING:
             holding = self.running.pop(seq)
             held = self.held[holding.worker]
@@ -427,7 +430,7 @@ class ActionStore:
         self._take_keys(action, index, key, unique)
         self._enter(index, DELAYED if not_before else READY, priority, self.line(action, *line), index, 0, not_before)
 
-    def start(self, index: int, seq: int, deadline: int, holding: Holding, keys: tuple[bytes, bytes], starts: Iterable[int]) -> None:
+    def start(self, index: int, seq: int, deadline: int, holding: Holding, keys: tuple[bytes, bytes], starts: Sequence[int]) -> None:
         """Record `index`: a worker executes the run, or has touched it. `keys` are its concurrency key and its unique key; `starts` is when
         its last attempts started."""
         state = self.state(seq)
@@ -449,7 +452,7 @@ class ActionStore:
             key.running += 1
         self._enter(seq, RUNNING, priority_of(state), line, index, holding.attempt, deadline)
 
-    def back(self, index: int, seq: int, attempt: int, not_before: int, keys: tuple[bytes, bytes], starts: Iterable[int]) -> None:
+    def back(self, index: int, seq: int, attempt: int, not_before: int, keys: tuple[bytes, bytes], starts: Sequence[int]) -> None:
         """Record `index`: the run is pending again. `keys` and `starts` as for `start`."""
         state = self.state(seq)
         if state is None:
@@ -457,13 +460,13 @@ class ActionStore:
         line = self._move(seq, state, attempt, starts, keys)
         self._enter(seq, DELAYED if not_before else READY, priority_of(state), line, index, attempt, not_before)
 
-    def _move(self, seq: int, state: int, attempt: int, starts: Iterable[int], keys: tuple[bytes, bytes] = (b"", b"")) -> Line:
+    def _move(self, seq: int, state: int, attempt: int, starts: Sequence[int], keys: tuple[bytes, bytes] = (b"", b"")) -> Line:
         """Take a run out of where it was, with what the records say that compaction may have dropped: its keys, if it was finished, and the
         starts of its attempts up to `attempt`."""
         action = self.line_of(state).action
         more = attempt - attempt_of(state)
         if more > 0:
-            for started_at in list(starts)[-more:]:
+            for started_at in starts[-more:]:
                 insort(action.starts, started_at)
             if len(action.starts) > 2 * STARTS_MAX:
                 del action.starts[:-STARTS_MAX]
@@ -485,7 +488,7 @@ class ActionStore:
             action.unique_of[seq] = unique
             self._keyed += 1
 
-    def finish(self, index: int, seq: int, kind: int, attempt: int, finished_at: int, starts: Iterable[int]) -> None:
+    def finish(self, index: int, seq: int, kind: int, attempt: int, finished_at: int, starts: Sequence[int]) -> None:
         """Record `index`: the run has ended. `starts` as for `start`."""
         state = self.state(seq)
         if state is None:
@@ -497,6 +500,8 @@ class ActionStore:
         self._give_keys(line.action, seq)
         self._enter(seq, kind, priority_of(state), line, index, attempt, finished_at)
         heappush(self.finished, (finished_at, seq))
+        if starts and max(starts) > finished_at:
+            self.ahead[seq] = max(starts)
 
     def _give_keys(self, action: Action, seq: int) -> None:
         key = action.key_of.pop(seq, None)

@@ -235,12 +235,13 @@ class ActionModel(RestartModel):
             if finished_at > self.wall - self.SETTINGS.keep_age and left <= self.SETTINGS.keep_runs:
                 break
             rate = self.known[run.action].settings["rate"]
-            run.counted_until = finished_at + rate[1] if rate else 0
+            latest = max(run.started_at, *(each["started_at"] for each in run.attempts), 0)
+            run.counted_until = max(finished_at, latest if latest <= self.wall else 0) + rate[1] if rate else 0
             if run.counted_until <= self.wall:
                 del self.runs[seq]
                 self.gone.add(seq)
                 left -= 1
-                if run.started_at > finished_at:  # the clock was put back in between: its start may count no more
+                if latest > self.wall:  # the clock was put back since: its start may count no more
                     action = self.known[run.action]
                     action.starts, action.loose = [each for each in action.starts if each[1] != seq], True
 

@@ -196,6 +196,73 @@ def test_a_rate_counts_every_start_after_compaction(place: Place) -> None:
     place.take()
 
 
+@pytest.mark.parametrize("count", [40, 130])
+@pytest.mark.parametrize("ends", [False, True])
+def test_a_rate_counts_all_starts_of_a_run_that_started_often(place: Place, count: int, ends: bool) -> None:
+    """Also those that its history does not show, and more than it keeps."""
+    place.actions.register(b"a", rate=(count + 2, 1_000_000), max_attempts=0, retry_delay=0)
+    run = place.actions.invoke(b"a", b"")
+    for _ in range(count):
+        place.take()
+        place.workers.fail(run, b"e" * 100, worker_id=b"w", retry=True)
+        place.after(1000)
+    place.take()
+    if ends:
+        place.workers.complete(run, b"", worker_id=b"w")
+        run = place.actions.invoke(b"a", b"")
+    else:
+        place.workers.release(run, worker_id=b"w")
+    place.restart("all")
+    assert ends or [each["number"] for each in place.actions.status(run)["attempts"]] == [*range(count - 18, count + 2)]
+    place.take()
+    place.workers.release(run, worker_id=b"w")
+    assert place.workers.take(b"w") is None
+    place.restart("all")
+    assert place.workers.take(b"w") is None
+    place.after(1_000_000 - count * 1000 - 1)
+    assert place.workers.take(b"w") is None
+    place.after(1)
+    if count == 40:  # exactly: the first start is over, the next one is not
+        place.take()
+        place.workers.release(run, worker_id=b"w")
+        assert place.workers.take(b"w") is None
+    place.after(60_000)
+    place.take()
+
+
+def test_what_a_history_keeps_of_early_starts_is_over_with_the_window(place: Place) -> None:
+    place.actions.register(b"a", rate=(9, 5000))
+    run = place.actions.invoke(b"a", b"")
+    for _ in range(60):
+        place.take()
+        place.workers.release(run, worker_id=b"w")
+        place.after(1000)
+    place.take()
+    assert len(place.actions.store.running[int(run)].history) < 20 * 40
+
+
+def test_a_rate_counts_a_start_of_a_moment_when_the_clock_was_ahead(place: Place) -> None:
+    """The run ended when the clock had been put back, and was forgotten; then the clock came to that time again."""
+    place.actions.register(b"a", rate=(1, 10_000))
+    place.restart(keep_runs=0)
+    run = place.actions.invoke(b"a", b"")
+    place.wall += 100_000
+    place.take()
+    place.workers.release(run, worker_id=b"w")
+    place.wall -= 100_000
+    place.actions.cancel(run)
+    place.wall += 102_000
+    place.sweep()
+    place.restart("all", keep_runs=0)
+    place.actions.invoke(b"a", b"")
+    place.after(7_999)
+    assert place.workers.take(b"w") is None
+    place.after(1)
+    place.take()
+    place.after(10_000)
+    assert not place.actions.store.ahead
+
+
 def test_a_rate_that_is_loosened_counts_at_once(place: Place) -> None:
     place.actions.register(b"a", rate=(1, 3_600_000))
     place.workers.register(b"w", [b"a"], concurrency=9)
