@@ -62,6 +62,7 @@ HOLDING_BYTES = 700
 LINE_BYTES = 1500
 ACTION_BYTES = 2500
 WORKER_BYTES = 2500
+WORKERS_ACTION_BYTES = 250
 
 Label = str | int | float | bool
 Labels = Mapping[str, Label]
@@ -201,6 +202,11 @@ class Worker:
         self.done = self.failed = 0  # runs since this process has it
         self.may_take: dict[int, bool] = {}  # by the number of a line: whether its labels do
 
+    @property
+    def bytes(self) -> int:
+        """Bytes of memory accounted to it."""
+        return WORKER_BYTES + 2 * len(self.id) + sum(WORKERS_ACTION_BYTES + len(name) for name in self.actions)
+
     def takes(self, line: Line) -> bool:
         """Whether its labels satisfy those of the line."""
         known = self.may_take.get(line.number)
@@ -255,6 +261,7 @@ class ActionStore:
         self.running: dict[int, Holding] = {}
         self.held: dict[bytes, set[int]] = {}  # worker -> the runs that it holds
         self.workers: dict[bytes, Worker] = {}
+        self.workers_of: dict[bytes, dict[bytes, Worker]] = {}  # action, registered or not -> its workers
         # not through self: a store dropped with its namespace must not be in a cycle
         self.timers = Timers(lambda seq: _deadline(shards[seq % SHARDS].get(seq, 0)))
         self.finished: list[tuple[int, int]] = []  # (when it ended, run): a heap; some are finished no more, or again
@@ -597,16 +604,25 @@ class ActionStore:
     def register(self, worker: Worker) -> None:
         """A worker is registered, or drained."""
         before = self.workers.get(worker.id)
-        if before is None:
-            self._other_bytes += WORKER_BYTES + 2 * len(worker.id)
-        else:
+        if before is not None:
             worker.seen, worker.load, worker.done, worker.failed = before.seen, before.load, before.done, before.failed
+            self.deregister(worker.id)
+        self._other_bytes += worker.bytes
         self.workers[worker.id] = worker
+        for name in worker.actions:
+            self.workers_of.setdefault(name, {})[worker.id] = worker
 
     def deregister(self, identity: bytes) -> None:
         """A worker is gone."""
-        if self.workers.pop(identity, None) is not None:
-            self._other_bytes -= WORKER_BYTES + 2 * len(identity)
+        worker = self.workers.pop(identity, None)
+        if worker is None:
+            return
+        self._other_bytes -= worker.bytes
+        for name in worker.actions:
+            theirs = self.workers_of[name]
+            del theirs[identity]
+            if not theirs:
+                del self.workers_of[name]
 
     def pieces(self) -> list[Any]:
         """The containers of the runs, so that they can be freed piece by piece."""

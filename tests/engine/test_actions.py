@@ -13,6 +13,7 @@ from flo.engine.waiting import Taker
 from flo.engine.worker import FORGET_MS, PARK_SLICE, SILENT_MS, Assignment, Workers
 from flo.errors import BadRequest, Conflict, Damaged, NotFound
 from flo.store import action as action_store
+from flo.store.action import Worker
 from tests.support.totals import check_totals
 
 pytestmark = pytest.mark.computes
@@ -692,6 +693,25 @@ def test_a_draining_worker_gets_nothing_and_finishes(place: Place) -> None:
     place.workers.complete(run, b"", worker_id=b"w")
     place.workers.register(b"w", [b"a"])
     place.take()
+
+
+def test_an_action_counts_its_own_workers_and_looks_at_no_others(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    place.workers.register(b"x", [b"b", b"a"])
+    for number in range(9):
+        place.workers.register(b"other %d" % number, [b"b"])
+    looks: list[bytes] = []
+    status_of = Workers.status_of
+
+    def look(self: Workers, worker: Worker) -> int:
+        looks.append(worker.id)
+        return status_of(self, worker)
+
+    monkeypatch.setattr(Workers, "status_of", look)
+    place.workers.drain(b"x")
+    assert place.actions.describe(b"a")["workers"] == 1 and len(looks) == 2
+    place.workers.register(b"x", [b"b"])
+    place.workers.deregister(b"w")
+    assert place.actions.describe(b"a")["workers"] == 0 and len(looks) == 2
 
 
 def test_a_worker_that_is_deregistered_keeps_its_leases_until_they_end(place: Place) -> None:

@@ -140,7 +140,10 @@ def check_actions(store: action_store.ActionStore) -> None:
         assert list(action.starts) == sorted(action.starts)
     for name in store.actions:
         size += action_store.ACTION_BYTES + 2 * len(name)
-    size += sum(action_store.WORKER_BYTES + 2 * len(identity) for identity in store.workers)
+    size += sum(worker.bytes for worker in store.workers.values())
+    assert {(name, each.id) for name, theirs in store.workers_of.items() for each in theirs.values()} == {
+        (name, each.id) for each in store.workers.values() for name in each.actions
+    }
     size += action_store.RUN_BYTES * len(runs) + action_store.READY_BYTES * kinds[action_store.READY]
     size += action_store.KEYED_BYTES * sum(len(action.key_of) + len(action.unique_of) for action in actions)
     size += action_store.HOLDING_BYTES * len(running) + action_store.LINE_BYTES * len(lines) + store.timers.bytes
