@@ -51,16 +51,19 @@ TIMEOUT_MS = 30_000
 ATTEMPTS_DEFAULT = 3
 RETRY_DELAY_MS = 1000
 MAY_TAKE_MAX = 1000  # lines of which a worker remembers whether it takes them: lines come and go
-STARTS_MAX = 100_000  # that a rate counts: 8 bytes each
+STARTS_MAX = 100_000  # that a rate counts
 UNPARKED_LINES = 500  # of which a concurrency key makes a run ready at once: 3 us each
 
 # By tracemalloc, over a million runs
 RUN_BYTES = 130  # its seq, its state, its place in a shard, and in its line
 READY_BYTES = SEQ_BYTES  # its place among the ready ones
+FINISHED_BYTES = 130  # its place among those that have ended
 KEYED_BYTES = 110  # its place with its concurrency key, or with its unique key
-HOLDING_BYTES = 700
+IDEMPOTENT_BYTES = 310  # an idempotency key
+HOLDING_BYTES = 250
 LINE_BYTES = 1500
-ACTION_BYTES = 2500
+ACTION_BYTES = 1400
+START_BYTES = 9  # of an action
 WORKER_BYTES = 2500
 WORKERS_ACTION_BYTES = 250
 
@@ -182,6 +185,11 @@ class Holding:
         self.progress = progress
         self.history = history  # of the attempts before, packed
 
+    @property
+    def bytes(self) -> int:
+        """Bytes of memory accounted to it."""
+        return HOLDING_BYTES + len(self.worker) + len(self.progress) + len(self.history)
+
 
 class Worker:
     """A registered worker."""
@@ -282,8 +290,8 @@ class ActionStore:
         return (
             RUN_BYTES * sum(self.counts)
             + READY_BYTES * self.counts[READY]
+            + FINISHED_BYTES * sum(self.counts[COMPLETED:])
             + KEYED_BYTES * self._keyed
-            + HOLDING_BYTES * len(self.running)
             + LINE_BYTES * len(self.lines)
             + self._other_bytes
             + self.timers.bytes
@@ -369,6 +377,7 @@ class ActionStore:
             self.ahead.pop(seq, None)
         if kind == RUNNING:
             holding = self.running.pop(seq)
+            self._other_bytes -= holding.bytes
             held = self.held[holding.worker]
             held.discard(seq)
             if not held:
@@ -446,6 +455,7 @@ class ActionStore:
         before = self.running.get(seq)
         if before is not None and before.attempt == holding.attempt:
             self.timers.remove(time_of(state), seq)
+            self._other_bytes += holding.bytes - before.bytes
             self.running[seq] = holding
             kept = state & ((1 << TIME_SHIFT) - 1 ^ LAST_MASK << LAST_SHIFT)
             self.shards[seq % SHARDS][seq] = kept | index << LAST_SHIFT | deadline << TIME_SHIFT
@@ -453,6 +463,7 @@ class ActionStore:
             return
         line = self._move(seq, state, holding.attempt, starts, keys)
         self.running[seq] = holding
+        self._other_bytes += holding.bytes
         self.held.setdefault(holding.worker, set()).add(seq)
         key = line.action.key_of.get(seq)
         if key is not None:
@@ -473,10 +484,12 @@ class ActionStore:
         action = self.line_of(state).action
         more = attempt - attempt_of(state)
         if more > 0:
+            before = len(action.starts)
             for started_at in starts[-more:]:
                 insort(action.starts, started_at)
             if len(action.starts) > 2 * STARTS_MAX:
                 del action.starts[:-STARTS_MAX]
+            self._other_bytes += START_BYTES * (len(action.starts) - before)
         if kind_of(state) >= COMPLETED:
             self._take_keys(action, seq, *keys)
         return self._leave(seq, state)
@@ -494,6 +507,7 @@ class ActionStore:
             action.unique[unique] = seq
             action.unique_of[seq] = unique
             self._keyed += 1
+            self._other_bytes += len(unique)
 
     def finish(self, index: int, seq: int, kind: int, attempt: int, finished_at: int, starts: Sequence[int]) -> None:
         """Record `index`: the run has ended. `starts` as for `start`."""
@@ -521,6 +535,7 @@ class ActionStore:
         unique = action.unique_of.pop(seq, None)
         if unique is not None:
             self._keyed -= 1
+            self._other_bytes -= len(unique)
             if action.unique.get(unique) == seq:
                 del action.unique[unique]
 
@@ -553,6 +568,7 @@ class ActionStore:
         if action is not None:
             action.registered = False
             self._other_bytes -= ACTION_BYTES + 2 * len(name)
+            self._forget_starts(action)
             for key in tuple(action.idempotent):
                 self._forget_key(action, key)
             self.doomed_lines += action.lines.values()
@@ -570,7 +586,11 @@ class ActionStore:
             for key in [key for key, known in action.idempotent.items() if known[0] < action.since]:
                 self._forget_key(action, key)
             if not action.settings.starts:
-                action.starts = array("q")
+                self._forget_starts(action)
+
+    def _forget_starts(self, action: Action) -> None:
+        self._other_bytes -= START_BYTES * len(action.starts)
+        action.starts = array("q")
 
     def next_doomed(self) -> int:
         """A doomed run; 0 if there is none."""
@@ -587,7 +607,7 @@ class ActionStore:
         """An idempotency key stands for a run until then."""
         action = self.action(name)
         if key not in action.idempotent:
-            self._other_bytes += KEYED_BYTES + 2 * len(key)
+            self._other_bytes += IDEMPOTENT_BYTES + len(key)
         action.idempotent[key] = seq, until
         heappush(self.windows, (until, name, key))
 
@@ -599,7 +619,7 @@ class ActionStore:
 
     def _forget_key(self, action: Action, key: bytes) -> None:
         if action.idempotent.pop(key, None) is not None:
-            self._other_bytes -= KEYED_BYTES + 2 * len(key)
+            self._other_bytes -= IDEMPOTENT_BYTES + len(key)
 
     def register(self, worker: Worker) -> None:
         """A worker is registered, or drained."""
