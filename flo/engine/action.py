@@ -667,7 +667,7 @@ class Actions(Part):
             if known is None or known[1] == until:
                 self.admit_frees(STEP_BYTES + len(name) + len(key))
                 self._write_side(ACTION_KEY_GONE, name, KEY_MARK + key, b"", gone=True)
-            heappop(windows)
+            self.store.end_window()
         return True
 
     def _sweep_finished(self) -> bool:

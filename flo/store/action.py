@@ -59,7 +59,7 @@ RUN_BYTES = 130  # its seq, its state, its place in a shard, and in its line
 READY_BYTES = SEQ_BYTES  # its place among the ready ones
 FINISHED_BYTES = 130  # its place among those that have ended
 KEYED_BYTES = 110  # its place with its concurrency key, or with its unique key
-IDEMPOTENT_BYTES = 310  # an idempotency key
+IDEMPOTENT_BYTES = 310  # an idempotency key, until its window is over
 HOLDING_BYTES = 250
 LINE_BYTES = 1500
 ACTION_BYTES = 1400
@@ -569,8 +569,7 @@ class ActionStore:
             action.registered = False
             self._other_bytes -= ACTION_BYTES + 2 * len(name)
             self._forget_starts(action)
-            for key in tuple(action.idempotent):
-                self._forget_key(action, key)
+            action.idempotent.clear()
             self.doomed_lines += action.lines.values()
 
     def doom_strangers(self) -> None:
@@ -584,7 +583,7 @@ class ActionStore:
                     if group.first() < action.since:
                         self.doomed += list(group.before(action.since))
             for key in [key for key, known in action.idempotent.items() if known[0] < action.since]:
-                self._forget_key(action, key)
+                del action.idempotent[key]
             if not action.settings.starts:
                 self._forget_starts(action)
 
@@ -606,20 +605,19 @@ class ActionStore:
     def remember(self, name: bytes, key: bytes, seq: int, until: int) -> None:
         """An idempotency key stands for a run until then."""
         action = self.action(name)
-        if key not in action.idempotent:
-            self._other_bytes += IDEMPOTENT_BYTES + len(key)
         action.idempotent[key] = seq, until
-        heappush(self.windows, (until, name, key))
+        heappush(self.windows, (until, action.name, key))
+        self._other_bytes += IDEMPOTENT_BYTES + len(key)
+
+    def end_window(self) -> None:
+        """The time of the first window has come."""
+        self._other_bytes -= IDEMPOTENT_BYTES + len(heappop(self.windows)[2])
 
     def forget_key(self, name: bytes, key: bytes) -> None:
         """An idempotency key stands for nothing any more."""
         action = self.actions.get(name)
         if action is not None:
-            self._forget_key(action, key)
-
-    def _forget_key(self, action: Action, key: bytes) -> None:
-        if action.idempotent.pop(key, None) is not None:
-            self._other_bytes -= IDEMPOTENT_BYTES + len(key)
+            action.idempotent.pop(key, None)
 
     def register(self, worker: Worker) -> None:
         """A worker is registered, or drained."""

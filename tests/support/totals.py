@@ -136,7 +136,7 @@ def check_actions(store: action_store.ActionStore) -> None:
             assert key.name == name
             assert key.running == sum(action.key_of[seq] is key for seq in running if seq in action.key_of)
             size += action_store.KEYED_BYTES + len(name)
-        size += sum(action_store.IDEMPOTENT_BYTES + len(key) for key in action.idempotent) + sum(map(len, action.unique_of.values()))
+        size += sum(map(len, action.unique_of.values()))
         assert list(action.starts) == sorted(action.starts)
     for name in store.actions:
         size += action_store.ACTION_BYTES + 2 * len(name)
@@ -148,6 +148,7 @@ def check_actions(store: action_store.ActionStore) -> None:
     size += action_store.KEYED_BYTES * sum(len(action.key_of) + len(action.unique_of) for action in actions)
     size += sum(each.bytes for each in store.running.values()) + action_store.START_BYTES * sum(len(each.starts) for each in actions)
     size += action_store.FINISHED_BYTES * sum(kinds[kind] for kind in range(action_store.COMPLETED, 8))
+    size += sum(action_store.IDEMPOTENT_BYTES + len(key) for _, _, key in store.windows)
     size += action_store.LINE_BYTES * len(lines) + store.timers.bytes
     assert store.accounted == size
 

@@ -45,8 +45,12 @@ class Work:
         return dict(self.runs), self.registered, self.paused, self.worker, self.schedule
 
     def step(self, name: str, now: int, index: int) -> None:
-        """Do one of the steps at this time; `index` is that of its first record."""
+        """Do one of the steps at this time; `index` is that of its first record. Raises `AssertionError` if what it needs is missing."""
         self.records = 1
+        assert self.registered or name in ("register", "worker", "drain", "deregister", "unschedule")
+        assert self.worker or name not in ("drain", "deregister")
+        assert self.schedule is not None or name != "unschedule"
+        assert name != "take" or (self.worker == "idle" and not self.paused)
         if name in ("register", "pause", "resume", "unregister"):
             assert name != "unregister" or not any(run.state in (PENDING, RUNNING) for run in self.runs.values())
             self.registered, self.paused = name != "unregister", name == "pause"
@@ -83,12 +87,14 @@ class Work:
             last, made = self.schedule[1], self.schedule[2]
             assert self.registered and now < last + EVERY_MS
             self.schedule = last, last + EVERY_MS, made + 1
-            self.runs[index] = Run(b"by itself")
+            self.runs[index + 1] = Run(b"by itself")
             self.records += 2
 
     def first(self, state: str) -> tuple[int, Run]:
         """The oldest run in this state."""
-        return next((seq, run) for seq, run in sorted(self.runs.items()) if run.state == state)
+        found = [(seq, run) for seq, run in sorted(self.runs.items()) if run.state == state]
+        assert found
+        return found[0]
 
 
 def input_of(seq: int) -> bytes:
