@@ -326,7 +326,7 @@ class ActionStore:
         found = self.actions.get(name)
         if found is None:
             found = self.actions[name] = Action(name)
-            self._other_bytes += ACTION_BYTES + 2 * len(name)
+            self._other_bytes += ACTION_BYTES + len(name)
         return found
 
     # -- moving runs -------------------------------------------------------------------------------
@@ -567,7 +567,7 @@ class ActionStore:
         action = self.actions.pop(name, None)
         if action is not None:
             action.registered = False
-            self._other_bytes -= ACTION_BYTES + 2 * len(name)
+            self._other_bytes -= ACTION_BYTES + len(name)
             self._forget_starts(action)
             action.idempotent.clear()
             self.doomed_lines += action.lines.values()

@@ -139,7 +139,7 @@ def check_actions(store: action_store.ActionStore) -> None:
         size += sum(map(len, action.unique_of.values()))
         assert list(action.starts) == sorted(action.starts)
     for name in store.actions:
-        size += action_store.ACTION_BYTES + 2 * len(name)
+        size += action_store.ACTION_BYTES + len(name)
     size += sum(worker.bytes for worker in store.workers.values())
     assert {(name, each.id) for name, theirs in store.workers_of.items() for each in theirs.values()} == {
         (name, each.id) for each in store.workers.values() for name in each.actions
