@@ -132,6 +132,10 @@ class Schedules(Part):
     name = "schedules"
     types = frozenset((SCHEDULE, SCHEDULE_GONE))
     nouns: ClassVar = {"schedules": "Schedules."}
+    events: ClassVar = {
+        "scheduled_runs": "Runs that schedules have invoked.",
+        "dropped_times": "Times of schedules that made no run because the action was gone or refused it.",
+    }
 
     def __init__(self, actions: "Actions") -> None:
         super().__init__(actions.engine, actions.namespace)
@@ -277,7 +281,9 @@ class Schedules(Part):
         self._write(schedule.name, last, following, schedule.made + 1, schedule.dropped, schedule.text)
         try:
             self.actions.invoke(terms.action, terms.input, priority=terms.priority, labels=terms.labels)
+            self.happened["scheduled_runs"] += 1
         except Refusal:  # its action is gone, or does not allow its labels
+            self.happened["dropped_times"] += 1
             self._write(schedule.name, last, following, schedule.made, schedule.dropped + 1, schedule.text)
 
     # -- contents ----------------------------------------------------------------------------------
