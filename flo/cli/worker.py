@@ -2,6 +2,7 @@
 
 import argparse
 import threading
+import time
 from typing import TYPE_CHECKING, Any
 
 from flo.cli.output import fail, name_text, print_list
@@ -71,7 +72,7 @@ def _run_reloading(args: argparse.Namespace) -> int:
     from flo.worker.reload import files_of, load, restart, wait_for_change
 
     log = logging.getLogger("flo.worker")
-    ended, changes = threading.Event(), list[str]()
+    ended, changes, began = threading.Event(), list[str](), time.time_ns()
     try:
         worker = load(args.worker)
     except FloError:
@@ -79,13 +80,13 @@ def _run_reloading(args: argparse.Namespace) -> int:
     except Exception as e:
         log.error("%s cannot be imported; this goes on when a file has changed", args.worker, exc_info=e)
         files = files_of(e, args.worker)
-        changes.append(wait_for_change(lambda: files, ended) or "")
+        changes.append(wait_for_change(lambda: files, began, ended) or "")
         finished = True
     else:
 
         def watch() -> None:
             """Stop the worker when a file has changed."""
-            path = wait_for_change(files_of, ended)
+            path = wait_for_change(files_of, began, ended)
             if path is not None:
                 changes.append(path)
                 worker.stop()

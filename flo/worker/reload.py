@@ -3,6 +3,7 @@
 import os
 import sys
 import sysconfig
+import time
 import traceback
 from collections.abc import Callable, Iterable
 from importlib import import_module
@@ -51,19 +52,20 @@ def files_of(error: BaseException | None = None, target: str = "") -> set[str]:
     return {path for path in found if path.endswith(".py") and not path.startswith(INSTALLED)}
 
 
-def wait_for_change(files: Callable[[], Iterable[str]], ended: Event) -> str | None:
-    """Look once a second until one of the files has another time; returns its name, or None once `ended` is set."""
+def wait_for_change(files: Callable[[], Iterable[str]], loaded_at: int, ended: Event) -> str | None:
+    """Look once a second until one of the files has changed since `loaded_at` (ns), when they began to be loaded; returns its name, or None
+    once `ended` is set."""
     times: dict[str, int] = {}
     while True:
         for path in files():
-            time = _time(path)
-            if times.setdefault(path, time) != time:
+            changed_at = _changed_at(path)
+            if times.setdefault(path, changed_at) != changed_at or loaded_at <= changed_at <= time.time_ns():
                 return path
         if ended.wait(LOOK_SECONDS):
             return None
 
 
-def _time(path: str) -> int:
+def _changed_at(path: str) -> int:
     try:
         return Path(path).stat().st_mtime_ns
     except OSError:

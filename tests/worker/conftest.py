@@ -1,15 +1,13 @@
 """Workers in threads of a test, over a server of the module."""
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
 
 from flo import Client, Worker
 from tests.support.processes import FloProcess, wait_until
-
-Running = Callable[..., "contextmanager[Worker]"]
 
 
 @contextmanager

@@ -96,9 +96,9 @@ def test_arguments_and_results_that_do_not_fit_fail_at_once(worker: Worker) -> N
 
     worker.register()
     with pytest.raises(TypeError, match=r"an argument of one\(\) cannot be carried: .*bytes.*JSON carries text"):
-        one.invoke(b"1")  # type: ignore[arg-type]
+        one.invoke(b"1")
     with pytest.raises(TypeError, match="missing a required argument"):
-        one.invoke()  # type: ignore[call-arg]
+        one.invoke()
     with running(worker):
         for given, sentence in (
             (b"[1]", "the input is a JSON list"),
