@@ -27,7 +27,7 @@ class Invocable(Generic[P, R]):
         self._runner = runner
         self._options: dict[str, Any] = {}
         self.__doc__ = function.__doc__
-        self.__name__ = function.__name__
+        self.__name__ = self.parameters.name
         self.__wrapped__ = function
 
     def options(

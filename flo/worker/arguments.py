@@ -24,7 +24,7 @@ class Parameters:
         """Raises `TypeError` for parameters that no JSON object can name."""
         hints = _hints(function)
         found = list(inspect.signature(function).parameters.values())
-        self.name = function.__name__
+        self.name = getattr(function, "__name__", type(function).__name__)
         self.takes_context = bool(found) and hints.get(found[0].name) in (Context, "Context", "flo.worker.Context", "worker.Context")
         self.signature = inspect.Signature(found[self.takes_context :])
         self.annotations = [hints.get(parameter.name) for parameter in self.signature.parameters.values()]
@@ -100,4 +100,4 @@ def _hints(function: Callable[..., Any]) -> dict[str, Any]:
     try:
         return typing.get_type_hints(function)
     except (NameError, TypeError, AttributeError):
-        return dict(function.__annotations__)
+        return dict(getattr(function, "__annotations__", {}))

@@ -6,6 +6,7 @@ from contextvars import ContextVar
 from flo.errors import FloError
 
 PROGRESS_BYTES_MAX = 4096  # the server's bound
+SNOOZE_SECONDS_MAX = 1e9
 
 
 class NonRetryable(FloError):
@@ -17,6 +18,9 @@ class Snooze(FloError):
     """Raise it in a handler to get the same work again after `seconds`. It is no failure."""
 
     def __init__(self, seconds: float) -> None:
+        """Raises `ValueError` for a negative time, and for one of over thirty years."""
+        if not 0 <= seconds <= SNOOZE_SECONDS_MAX:
+            raise ValueError(f"a snooze of {seconds} s; give 0 to {SNOOZE_SECONDS_MAX:g}")
         super().__init__(f"again in {seconds:g} s")
         self.seconds = seconds
 

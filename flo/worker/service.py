@@ -83,6 +83,7 @@ class Service:
         self._running = 0
         self._reports: deque[_Report] = deque()
         self._appetite = dict.fromkeys(sources, 0)  # how many deliveries the exchange asks for; 0: the source does not flow
+        self._order = deque(sources)  # who is asked first; it rotates, so that no source takes all that there is room for
         self._unsure = set[Source]()  # sources that may have deliveries which never came
         self._is_away = False
         self._stopping = threading.Event()  # nothing more is taken
@@ -199,7 +200,8 @@ class Service:
             try:
                 word = self._words.get(timeout=max(deadline - monotonic(), 0))
             except Empty:
-                return False
+                with self._lock:
+                    return not self._held
             if word == "stop" or isinstance(word, BaseException):
                 return False
             drained = drained or word == "drained"
@@ -321,6 +323,7 @@ class Service:
                     return
                 reports, asks = list(self._reports), self._asks()
                 self._reports.clear()
+                self._order.rotate()
             many = [report.call for report in reports]
             for source, count in asks.items():
                 many += source.asks(count)
@@ -348,9 +351,9 @@ class Service:
         """For how many deliveries the exchange asks each source now. The caller has the lock."""
         found: dict[Source, int] = {}
         room = 0 if self._stopping.is_set() else self._room()
-        for source, appetite in self._appetite.items():
-            if appetite and room > 0:
-                found[source] = min(appetite, room)
+        for source in self._order:
+            if self._appetite[source] and room > 0:
+                found[source] = min(self._appetite[source], room)
                 room -= found[source]
         return found
 

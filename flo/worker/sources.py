@@ -242,7 +242,9 @@ class Payloads(Source):
         self.retry_delay = retry_delay
         self.parameters = Parameters(function)
         if len(self.parameters.annotations) != 1:
-            raise TypeError(f"{function.__name__}{self.parameters.signature} is to take one argument: the payload, or the {item.__name__}")
+            raise TypeError(
+                f"{self.parameters.name}{self.parameters.signature} is to take one argument: the payload, or the {item.__name__}"
+            )
         self._form = self.parameters.annotations[0]
         self._is_whole = self._form in (item, item.__name__)
         self._is_raw = self._form in (None, bytes, "bytes")
@@ -377,6 +379,10 @@ class StreamSource(Payloads):
 
 def told(error: BaseException) -> str:
     """A sentence about the error, and its traceback."""
-    sentence = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    try:
+        said = str(error)
+    except Exception:  # of the program's own class
+        said = "its text cannot be shown"
+    sentence = f"{type(error).__name__}: {said}" if said else type(error).__name__
     trace = "".join(traceback.format_exception(error))
     return f"{sentence}\n\n{trace}"[:ERROR_CHARACTERS_MAX].encode("utf-8", "replace").decode()

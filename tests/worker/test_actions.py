@@ -123,8 +123,24 @@ def test_snooze_is_no_failure(worker: Worker) -> None:
             raise Snooze(0.2)
         return context().attempt
 
+    @worker.action("wrong", max_attempts=1)
+    def wrong(seconds: float) -> None:
+        raise Snooze(seconds)
+
+    @worker.action("silent", max_attempts=1)
+    def silent() -> None:
+        class Broken(Exception):
+            def __str__(self) -> str:
+                raise ValueError
+
+        raise Broken
+
     worker.register()
-    with running(worker):
+    with running(worker, concurrency=1):
+        with pytest.raises(RunFailed, match="a snooze of -1 s; give 0 to"):
+            wrong.invoke(-1).result(10)
+        with pytest.raises(RunFailed, match="Broken: its text cannot be shown"):
+            silent.invoke().result(10)
         run = later.invoke()
         assert run.result(10) == 3 and run.status()["failures"] == 0
     assert min(times[1] - times[0], times[2] - times[1]) >= 0.2

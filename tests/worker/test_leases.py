@@ -93,6 +93,26 @@ def test_the_concurrency_is_never_exceeded(worker: Worker, is_async: bool) -> No
     assert most == 3 and max(held) <= 3
 
 
+def test_two_sources_with_much_to_do_take_turns(worker: Worker) -> None:
+    order: list[str] = []
+
+    @worker.action("run")
+    def run() -> None:
+        order.append("run")
+
+    @worker.queue("messages")
+    def message(payload: bytes) -> None:
+        order.append("message")
+
+    worker.register()
+    for _ in range(40):
+        run.invoke()
+        worker.client.queues.enqueue("messages", "m")
+    with running(worker, concurrency=1):
+        wait_until(lambda: len(order) == 80, "80 deliveries")
+    assert 10 <= order[:40].count("run") <= 30, order
+
+
 def test_one_slot_serves_two_sources(worker: Worker) -> None:
     """An idle source does not keep the slot that another one needs."""
 

@@ -148,6 +148,23 @@ def test_a_held_run_is_reported_when_the_server_is_back(server: FloProcess, clie
     assert client.actions.result(run, block=20_000) == ("completed", b"1")
 
 
+def test_a_run_that_never_arrived_is_given_back(server: FloProcess, client: Client, tasks: Tasks) -> None:
+    """Its lease of a minute is not waited for, and no failure is counted."""
+    worker = tasks.start("--concurrency", "1")
+    wait_until(lambda: client.status()["waiting"] == 2, "a worker that waits for both of its sources")
+    client.actions.register("step", timeout=60_000, max_attempts=1)
+    worker.send_signal(signal.SIGSTOP)
+    server.kill()
+    server.start()
+    client.close()
+    run = client.actions.invoke("step", '{"n": 8}')
+    (found,) = client.workers.list()
+    assert client.workers.take(found["worker_id"]) is not None  # in the worker's name: an answer that it never reads
+    worker.send_signal(signal.SIGCONT)
+    assert client.actions.result(run, block=10_000) == ("completed", b"8")
+    assert client.actions.status(run)["failures"] == 0 and tasks.notes() == ["step 8 2"]
+
+
 def test_a_worker_waits_for_its_server(server: FloProcess, client: Client, tasks: Tasks) -> None:
     server.kill()
     worker = tasks.start()
