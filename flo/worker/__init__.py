@@ -5,6 +5,7 @@ action.py       the decorated function: call it, or invoke its action
 arguments.py    its arguments and result as JSON
 run.py          the invoker's side of a run
 context.py      the handler's side of it
+runner.py       what sends the calls: a client, or an engine in the program
 sources.py      where work comes from: actions, a queue, a stream's group
 execute.py      one delivery to its outcome; threads and an event loop for many
 service.py      a worker at work; leases.py extends its leases

@@ -6,10 +6,10 @@ from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, Concatenate, Generic, ParamSpec, Protocol, Self, TypeVar, overload
 
 from flo import calls
-from flo.operations.row import Runner
 from flo.worker.arguments import Parameters
 from flo.worker.context import Context, present
 from flo.worker.run import Run
+from flo.worker.runner import Runner
 
 P = ParamSpec("P")
 R = TypeVar("R")

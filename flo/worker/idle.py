@@ -3,27 +3,14 @@
 import asyncio
 from collections.abc import Sequence
 from functools import partial
-from typing import Any, Protocol, TypeVar
 
-from flo.calls import Call
 from flo.errors import Refusal
 from flo.worker.execute import FAILED, REFUSED, execute, execute_async
+from flo.worker.runner import Runner
 from flo.worker.sources import Delivery, Hold, Source
 
-T = TypeVar("T")
 
-
-class ManyRunner(Protocol):
-    """An object that sends calls, one or many: `flo.Client`, or an engine in this process."""
-
-    def run(self, call: Call[T]) -> T:
-        """The result of a call."""
-
-    def run_many(self, many: Sequence[Call[Any]]) -> list[Any]:
-        """The results of calls; a refusal is a result."""
-
-
-def run_until_idle(runner: ManyRunner, sources: Sequence[Source]) -> int:
+def run_until_idle(runner: Runner, sources: Sequence[Source]) -> int:
     """Execute deliveries, one at a time, until no source has one that is due; returns how many. A delayed one is not due. If a handler
     raises, that is reported as always, and the exception leaves here: the next call goes on. Raises refusals too."""
     for source in sources:
@@ -46,7 +33,7 @@ def run_until_idle(runner: ManyRunner, sources: Sequence[Source]) -> int:
     return count
 
 
-def _next(runner: ManyRunner, sources: Sequence[Source]) -> Delivery | None:
+def _next(runner: Runner, sources: Sequence[Source]) -> Delivery | None:
     """The next delivery that is due."""
     for source in sources:
         (call,) = source.asks(1)
@@ -55,7 +42,7 @@ def _next(runner: ManyRunner, sources: Sequence[Source]) -> Delivery | None:
     return None
 
 
-def _touch(runner: ManyRunner, delivery: Delivery) -> None:
+def _touch(runner: Runner, delivery: Delivery) -> None:
     """Send a handler's progress, and learn whether to stop."""
     (answer,) = runner.run_many([delivery.source.touch(delivery, delivery.context.take_progress())])
     delivery.context.cancelled = delivery.source.hold_after(answer) is not Hold.HELD

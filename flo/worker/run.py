@@ -7,7 +7,7 @@ from typing import Any, Generic, TypeVar
 
 from flo import calls
 from flo.errors import FloError
-from flo.operations.row import Runner
+from flo.worker.runner import Runner
 
 R = TypeVar("R")
 BLOCK_MS = 20_000  # one wait; a server that is gone is noticed after it

@@ -21,11 +21,11 @@ from typing import Any
 from flo import calls
 from flo.calls import Call, Message, StreamRecord
 from flo.errors import Conflict, NotFound
-from flo.operations.row import Runner
 from flo.operations.worker import Assignment, Touched
 from flo.worker.action import Invocable
 from flo.worker.arguments import Parameters
 from flo.worker.context import Context, NonRetryable
+from flo.worker.runner import Runner
 
 ERROR_CHARACTERS_MAX = 16_384
 BACK_OFF_MAX_MS = 3_600_000

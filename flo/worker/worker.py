@@ -7,15 +7,20 @@ import secrets
 import socket
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from typing import Any, TypeVar, cast
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from flo import forks
-from flo.client import DEFAULT_URL, Client
+from flo.client import Client
 from flo.errors import FloError
 from flo.given import Text
 from flo.worker.action import Action, ActionDecorator, AsyncAction, Invocable
+from flo.worker.runner import Runner
 from flo.worker.sources import ActionSource, QueueSource, Source, StreamSource
+
+if TYPE_CHECKING:
+    from flo.engine import Engine
+    from flo.worker.service import Service
 
 F = TypeVar("F", bound=Callable[..., Any])
 Labels = Mapping[str, str | int | float | bool]
@@ -38,7 +43,7 @@ class Worker:
 
     def __init__(
         self,
-        url: str = DEFAULT_URL,
+        url: str = "flo://127.0.0.1:9000",
         *,
         name: str = "worker",
         labels: Labels | None = None,
@@ -55,8 +60,8 @@ class Worker:
         self._others: dict[str, Callable[[str], Source]] = {}  # a function from the worker's id to its source, by what it is
         self._client: Client | None = None
         self._client_process = 0
-        self._instead: Any = None  # of the client, while `in_process`
-        self._service: Any = None
+        self._instead: Runner | None = None  # of the client, while `in_process`
+        self._service: Service | None = None
         self.counts: dict[str, int] = {}
         """What became of the deliveries of the present or last `run`: how many were done, failed, refused (`NonRetryable`), snoozed,
         given back (not finished in time), and lost (the lease was)."""
@@ -144,7 +149,7 @@ class Worker:
         return self._client
 
     @property
-    def _runner(self) -> Any:
+    def _runner(self) -> Runner:
         return self.client if self._instead is None else self._instead
 
     def _open(self) -> Client:
@@ -183,8 +188,7 @@ class Worker:
             raise ValueError(f"the concurrency is {concurrency}; it is 1 or more")
         self._service = Service(self._open, self._sources(), concurrency, grace)
         self.counts = self._service.counts
-        finished: bool = self._service.run()
-        return finished
+        return self._service.run()
 
     def stop(self) -> None:
         """As SIGTERM, for a `run` in another thread."""
@@ -194,35 +198,34 @@ class Worker:
     # -- testing -----------------------------------------------------------------------------------
 
     @contextmanager
-    def in_process(self, engine: Any = None) -> Iterator[Any]:
+    def in_process(self, engine: "Engine | None" = None) -> Iterator["Engine"]:
         """In the block, invoke and work over a `flo.Engine` in this process, without a server: the given one, or one that is gone at the
         end. Gives the engine; the actions are registered in its namespace `default`."""
         from flo.engine import Engine, EngineSettings
         from flo.worker.in_process import InProcess
 
-        with tempfile.TemporaryDirectory(prefix="flo-worker-") as directory:
-            mine = Engine(directory, EngineSettings(durability="ephemeral")) if engine is None else None
-            self._instead, before = InProcess(mine or engine), self._instead
-            try:
-                self.register()
-                yield mine or engine
-            finally:
-                self._instead = before
-                if mine is not None:
-                    mine.close()
+        with ExitStack() as stack:
+            if engine is None:
+                directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="flo-worker-"))
+                engine = stack.enter_context(Engine(directory, EngineSettings(durability="ephemeral")))
+            stack.enter_context(self._over(InProcess(engine)))
+            self.register()
+            yield engine
 
-    def run_until_idle(self, where: Any = None) -> int:
+    @contextmanager
+    def _over(self, runner: Runner) -> Iterator[None]:
+        self._instead, before = runner, self._instead
+        try:
+            yield
+        finally:
+            self._instead = before
+
+    def run_until_idle(self, where: "Engine | Client | None" = None) -> int:
         """Execute what is due, one at a time and in this thread, until nothing is: over a `flo.Engine` or a `flo.Client`, or where actions
         are invoked now. Returns how many deliveries there were. An exception of a handler is reported as always, and raised here."""
         from flo.worker.idle import run_until_idle
 
         if where is None:
             return run_until_idle(self._runner, self._sources())
-        if not isinstance(where, Client):
-            with self.in_process(where):
-                return run_until_idle(self._instead, self._sources())
-        self._instead, before = where, self._instead
-        try:
-            return run_until_idle(where, self._sources())
-        finally:
-            self._instead = before
+        with self._over(where) if isinstance(where, Client) else self.in_process(where):
+            return self.run_until_idle()

@@ -57,16 +57,16 @@ def test_without_a_server() -> None:
     with worker.in_process() as engine:
         directory = engine.log.directory
         run = chain.invoke(21)
-        engine.queues.enqueue("jobs", "m")
-        engine.queues.enqueue("jobs", "later")
-        engine.streams.append("events", "r")
+        engine.queues.enqueue(b"jobs", b"m")
+        engine.queues.enqueue(b"jobs", b"later")
+        engine.streams.append(b"events", b"r")
         with pytest.raises(TimeoutError, match="run_until_idle"):
             run.result(1)
         assert worker.run_until_idle() == 5
         inner = worker._actions["double"].run(run.result())
         assert inner.result() == 42 and inner.status()["status"] == "completed"
         assert seen[:2] == ["MainThread", False] and seen[2:] == [b"m", b"r"]
-        assert engine.queues.stats("jobs")["delayed"] == 1 and engine.actions.counts()["pending_runs"] == 0
+        assert engine.queues.stats(b"jobs")["delayed"] == 1 and engine.actions.counts()["pending_runs"] == 0
         assert not engine.streams.groups.need(b"events", b"g")[1].pending and worker.run_until_idle() == 0
         with pytest.raises(BadRequest, match="no operation of a worker"):
             worker._runner.run(kv_get("a"))
