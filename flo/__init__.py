@@ -1,8 +1,8 @@
 """Flo: key-value, queues, streams, time series and durable actions over one append-only log.
 
 `flo.Client(url)` speaks to a server; `flo.Engine(path)` is the database in-process, with none; `flo.Worker(url)` makes functions the
-handlers of actions, queues and streams. The names below are imported when first
-asked for, so that `python3 -m flo --help` does not pay for the engine.
+handlers of actions, queues and streams. The names below are imported when first asked for, so that `python3 -m flo --help` does not pay
+for the engine.
 """
 
 from typing import TYPE_CHECKING, Any

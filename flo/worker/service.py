@@ -69,7 +69,7 @@ class Service:
     def __init__(self, open_client: Callable[[], Client], sources: Sequence[Source], concurrency: int, grace: float) -> None:
         """`grace` is in seconds."""
         self._client = open_client()
-        self._waits = open_client()  # closed to end the waits, while the other one sends the last reports
+        self._waits = {source: open_client() for source in sources}  # closed to end the waits, while the other one sends the last reports
         self._sources = sources
         self._concurrency = concurrency
         self._grace = grace
@@ -108,8 +108,8 @@ class Service:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
-            self._client.close()
-            self._waits.close()
+            for client in (self._client, *self._waits.values()):
+                client.close()
 
     def _run(self) -> bool:
         if not self._prepare():
@@ -183,7 +183,8 @@ class Service:
                     with suppress(FloError):
                         self._client.run(calls.worker_drain(source.name))
             while any(waiter.is_alive() for waiter in waiters) and not self._ended.is_set():
-                self._waits.close()
+                for client in self._waits.values():
+                    client.close()
                 for waiter in waiters:
                     waiter.join(0.05)
             self._words.put("drained")
@@ -235,7 +236,7 @@ class Service:
             try:
                 if source in self._unsure:
                     self._recover(source)
-                answer = self._waits.run(source.awaits(BLOCK_MS))
+                answer = self._waits[source].run(source.awaits(BLOCK_MS))
             except FloError as e:
                 if self._stopping.is_set():
                     continue

@@ -40,9 +40,9 @@ def test_a_server_is_there_and_then_gone() -> None:
             client.kv.put("a", "b")
             status = client.status()
             assert status["durability"] == "ephemeral"
-            assert cpu_seconds(status["pid"]) < START_CPU_SECONDS
         with flo.Client(other) as client:
             assert client.kv.get("a") is None
+            assert cpu_seconds(client.status()["pid"]) < START_CPU_SECONDS  # the first one may have compiled Flo
     assert not alive(status["pid"]) and not Path(status["data_dir"]).parent.exists()
     with pytest.raises(Disconnected):
         client.ping()

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from flo import Client
+from flo import Client, calls
 from tests.support.processes import ROOT, FloProcess, steady_port, wait_until
 
 TASKS = """
@@ -117,23 +117,27 @@ def has_registered(client: Client) -> bool:
 
 
 @pytest.mark.slow
-def test_nothing_is_lost_when_workers_and_the_server_are_killed(server: FloProcess, client: Client, tasks: Tasks) -> None:
-    first = tasks.start("--log-level", "warning")
-    wait_until(lambda: has_registered(client), "the worker")
-    runs = [client.actions.invoke("step", f'{{"n": {n}}}') for n in range(150)]
-    for n in range(100):
-        client.queues.enqueue("jobs", str(n))
-    wait_until(lambda: len(tasks.notes()) > 30, "thirty deliveries")
-    first.kill()
-    tasks.start("--log-level", "warning")
-    wait_until(lambda: len(tasks.notes()) > 80, "fifty more")
-    server.kill()
-    server.start()
-    client.close()  # its connections were to the server that is gone
-    assert [client.actions.result(run, block=30_000) for run in runs] == [("completed", str(n).encode()) for n in range(150)]
+def test_nothing_is_lost_when_workers_and_the_server_are_killed(server: FloProcess, client: Client, tasks: Tasks, long_run: bool) -> None:
+    """Each run and each message is executed at least once, none is left, and each result is the run's own."""
+    rounds = 20 if long_run else 2
+    workers = [tasks.start("--log-level", "warning") for _ in range(2)]
+    wait_until(lambda: has_registered(client), "a worker")
+    runs: list[str] = []
+    for number in range(rounds):
+        numbers, noted = range(len(runs), len(runs) + 75), len(tasks.notes())
+        runs += client.run_many([calls.action_invoke("step", f'{{"n": {n}}}') for n in numbers])
+        client.run_many([calls.queue_enqueue("jobs", str(n)) for n in numbers])
+        wait_until(lambda: len(tasks.notes()) > noted + 20, "twenty deliveries")  # noqa: B023
+        workers.pop(0).kill()
+        if number % 2:
+            server.kill()
+            server.start()
+            client.close()
+        workers.append(tasks.start("--log-level", "warning"))
+    assert [client.actions.result(run, block=30_000) for run in runs] == [("completed", str(n).encode()) for n in range(len(runs))]
     wait_until(lambda: not any(client.queues.stats("jobs")[name] for name in ("ready", "delayed", "leased")), "the queue's end")
     done = Counter(line.split()[0] for line in {" ".join(line.split()[:2]) for line in tasks.notes()})
-    assert done == {"step": 150, "job": 100} and client.queues.stats("jobs")["dead"] == 0
+    assert done == {"step": len(runs), "job": len(runs)} and client.queues.stats("jobs")["dead"] == 0
 
 
 def test_a_held_run_is_reported_when_the_server_is_back(server: FloProcess, client: Client, tasks: Tasks) -> None:
