@@ -179,6 +179,22 @@ def test_a_worker_waits_for_its_server(server: FloProcess, client: Client, tasks
     wait_until(lambda: has_registered(client), "the worker")
 
 
+def test_a_server_that_has_forgotten_everything_is_told_again(tmp_path: Path) -> None:
+    directory = tmp_path / "tasks"
+    directory.mkdir()
+    with FloProcess(tmp_path / "data", "--durability", "ephemeral", "--port", str(steady_port())) as server:
+        tasks = Tasks(directory, server.port)
+        with tasks.stack, Client(f"flo://127.0.0.1:{server.port}") as client:
+            tasks.start()
+            wait_until(lambda: client.status()["waiting"] == 2, "a worker that waits")
+            server.kill()
+            server.start()
+            client.close()
+            wait_until(lambda: client.status()["waiting"] == 2, "the same, at the new server")
+            run = client.actions.invoke("step", '{"n": 1}')
+            assert client.actions.result(run, block=10_000) == ("completed", b"1")
+
+
 def test_sigterm_lets_finish_what_has_begun(client: Client, tasks: Tasks) -> None:
     worker = tasks.start("--concurrency", "2")
     wait_until(lambda: has_registered(client), "the worker")
@@ -243,6 +259,7 @@ def test_commands_that_name_no_worker(tasks: Tasks) -> None:
         assert ran.returncode == 1 and sentence in ran.stderr and "Traceback" not in ran.stderr, ran.stderr
 
 
+@pytest.mark.slow
 def test_reload_starts_anew_after_a_change(client: Client, tasks: Tasks) -> None:
     """Also after one that cannot be imported."""
     worker = tasks.start("--reload")
