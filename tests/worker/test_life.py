@@ -171,9 +171,12 @@ def test_a_run_that_never_arrived_is_given_back(server: FloProcess, client: Clie
 
 def test_a_worker_waits_for_its_server(server: FloProcess, client: Client, tasks: Tasks) -> None:
     server.kill()
-    worker = tasks.start()
-    assert worker.stderr is not None
-    assert "tries again and again" in worker.stderr.readline()
+    worker, stopped = tasks.start(), tasks.start()
+    for each in (worker, stopped):
+        assert each.stderr is not None
+        assert "tries again and again" in each.stderr.readline()
+    stopped.terminate()
+    assert stopped.wait(20) == 0
     server.start()
     client.close()
     wait_until(lambda: has_registered(client), "the worker")
