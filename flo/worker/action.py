@@ -102,7 +102,7 @@ class AsyncAction(Invocable[P, R]):
 class ActionDecorator(Protocol):
     """What `Worker.action(…)` returns: it makes an action of a function, without the context that the function takes first."""
 
-    # A coroutine function is a function too: the first two must stand before the others, and mypy need not know why.
+    # A coroutine function is a function too, so mypy says that the first two overlap with the others. The first that fits counts.
     @overload
     def __call__(  # type: ignore[overload-overlap]
         self, function: Callable[Concatenate[Context, P], Coroutine[Any, Any, R]], /

@@ -27,12 +27,14 @@ class Leases:
         self._held = held
         self._changed = threading.Condition(lock)
         self._ended = False
+        self._wakes_at = 0.0  # when the thread looks again by itself
 
     def add(self, delivery: Delivery) -> None:
         """A delivery has come; the caller has the lock."""
         delivery.touch_at = monotonic() + _third(delivery)
         delivery.context.on_progress = lambda: self._hurry(delivery)
-        self._changed.notify()
+        if delivery.touch_at < self._wakes_at:
+            self._changed.notify()
 
     def end(self) -> None:
         """End the thread; the caller has the lock."""
@@ -68,7 +70,8 @@ class Leases:
             due = [each for each in held if each.touch_at <= now]
             if due:
                 return due
-            self._changed.wait(min((each.touch_at for each in held), default=now + TOUCH_SECONDS_MAX) - now)
+            self._wakes_at = min((each.touch_at for each in held), default=now + TOUCH_SECONDS_MAX)
+            self._changed.wait(self._wakes_at - now)
         return []
 
     def _touched(self, delivery: Delivery, answer: Any) -> None:

@@ -273,16 +273,16 @@ class Service:
                 else:
                     self._ready.append(delivery)
             self._appetite[source] = min(max(2 * self._appetite[source], 1), self._concurrency) if len(deliveries) >= asked else 0
-            self._begin()
-            self._to_exchange.notify()
-            if self._room() > 0:
-                self._to_wait.notify_all()
+            self._go_on()
 
-    def _begin(self) -> None:
-        """Execute what is ready, as far as the concurrency allows. The caller has the lock."""
+    def _go_on(self) -> None:
+        """Execute what is ready, as far as the concurrency allows, and wake who has something to do. The caller has the lock."""
         while self._ready and self._running < self._concurrency:
             self._running += 1
             self._pool.begin(self._ready.popleft())
+        self._to_exchange.notify()
+        if self._room() > 0 and not all(self._appetite.values()):
+            self._to_wait.notify_all()
 
     # -- reporting ---------------------------------------------------------------------------------
 
@@ -294,13 +294,9 @@ class Service:
             delivery.is_over = True
             if delivery.hold is Hold.HELD:
                 self._reports.append(_Report(delivery, outcome.report, outcome.word))
-                self._to_exchange.notify()
             else:
                 self._forget(delivery)
-            if not self._stopping.is_set():
-                self._begin()
-                self._to_exchange.notify()
-                self._to_wait.notify_all()
+            self._go_on()
 
     @staticmethod
     def _tell(delivery: Delivery, outcome: Outcome) -> None:
