@@ -239,6 +239,7 @@ def signature_text(method: Callable[..., Any]) -> str:
         f"{method.__name__}{inspect.Signature(bare)}".replace(" = ", "=")
         .replace("b'$'", "'$'")
         .replace("b''", "''")
+        .replace("=Ellipsis", "=…")
         .replace(str((1 << 128) - 1), "…")
     )
 
@@ -251,10 +252,14 @@ def constructor_text(kind: type, only: Container[str] | None = None) -> str:
 
 def methods_of(kind: type, only: Container[Any] | None = None) -> Iterator[Callable[..., Any]]:
     """The public methods of a class, bases first."""
+    seen: set[str] = set()  # a client's method is in its rows, and in the class that has used it
     for each in reversed(kind.__mro__):
-        for name, method in vars(each).items():
-            if inspect.isfunction(method) and not name.startswith("_") and (only is None or method in only or name in only):
-                yield method
+        for name in list(vars(each)):
+            method = getattr(kind, name, None)
+            if inspect.isfunction(method) and not name.startswith("_") and name not in seen:
+                seen.add(name)
+                if only is None or method in only or name in only:
+                    yield method
 
 
 def results_of(methods: Iterable[Callable[..., Any]]) -> dict[str, Any]:
@@ -292,11 +297,10 @@ def method_tables(groups: Sequence[tuple[str, type, Container[Any] | None]]) -> 
 def error_table() -> list[str]:
     """The exceptions that a program may catch."""
     import flo.errors
-    from flo.client import Disconnected, TimedOut
 
     lines = ["| exception | is a | |", "|---|---|---|"]
     kinds = [kind for kind in vars(flo.errors).values() if isinstance(kind, type) and issubclass(kind, flo.errors.FloError)]
-    for kind in [*kinds, Disconnected, TimedOut]:
+    for kind in kinds:
         base = kind.__base__
         assert base is not None
         lines.append(f"| `{kind.__name__}` | `{base.__name__}` | {plain(kind.__doc__)} |")
@@ -328,7 +332,7 @@ def python_tables() -> str:
             ("client.kv", KeyCalls, None),
             ("client.queues", QueueCalls, None),
             ("client.streams", StreamCalls, None),
-            ("client.timeseries", TimeSeriesCalls, None),
+            ("client.ts", TimeSeriesCalls, None),
             ("client.actions", ActionCalls, None),
             ("client.workers", WorkerCalls, None),
             ("client.schedules", ScheduleCalls, None),
@@ -350,7 +354,7 @@ def python_tables() -> str:
             ("db.actions.schedules", Schedules, _OPERATIONS),
         ]
     )
-    lines += ["## Exceptions", "", "`flo.errors` has all but the last two, which are in `flo.client`.", "", *error_table()]
+    lines += ["## Exceptions", "", "They are in `flo.errors`.", "", *error_table()]
     return "\n".join(lines)
 
 

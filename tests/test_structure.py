@@ -27,6 +27,7 @@ ARROWS = {
     "operations": {"proto", "errors", "given"},
     "calls": {"operations"},
     "client": {"proto", "operations", "errors", "calls", "given", "forks"},
+    "aio": {"client"},
     "operator_log": set[str](),
     "proto": {"errors", "series"},
     "ual": {"errors"},
@@ -73,7 +74,7 @@ ARROWS = {
         *("operator_log", "series"),
     },
     "__main__": {"cli"},
-    "__init__": {"engine", "client"},
+    "__init__": {"engine", "client", "aio"},
 }
 # The exceptions inside `commands`: COMMAND LIST and KEYS match patterns, GET answers with the bytes of an entry, INFO shows the log's modes
 # and a key's cost, and XINFO what a stream and a group are.

@@ -5,7 +5,8 @@ from typing import Any
 
 from flo.given import Text
 from flo.limits import LIST_ITEMS_MAX
-from flo.operations.row import Operations, call, operation
+from flo.operations.method import Operations
+from flo.operations.row import call, operation
 from flo.proto.row import Command, Http
 
 NO_SCHEDULE = "NOT_FOUND if the schedule is missing"

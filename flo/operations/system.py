@@ -6,7 +6,8 @@ from typing import Any
 
 from flo.given import Text
 from flo.limits import LIST_ITEMS_MAX, NAMESPACE_NAME_BYTES_MAX
-from flo.operations.row import Operations, call, operation
+from flo.operations.method import Operations
+from flo.operations.row import call, operation
 from flo.proto.row import Command, Http
 
 VIEWS = ("clients", "slow", "log", "settings")  # of server_view
@@ -17,7 +18,7 @@ class ServerOperations(Operations):
 
     @operation("ping", 0x00, key="", value="anything", answer="value rest", summary="Echoes its value.", plain=True, reads=True)
     def ping(self, value: Text = b"") -> bytes:
-        """Echo."""
+        """The server's echo of `value`."""
 
     @operation(
         "auth",
@@ -71,6 +72,7 @@ class NamespaceOperations(Operations):
     @operation(
         "namespace_create",
         0x70,
+        repeats="same",
         key="its name",
         summary="Creates a namespace: binds its name to its hash. No error if it exists.",
         plain=True,

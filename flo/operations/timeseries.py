@@ -5,7 +5,8 @@ from typing import Any
 
 from flo.given import Text
 from flo.limits import LIST_ITEMS_MAX, READ_POINTS_MAX
-from flo.operations.row import Operations, call, operation
+from flo.operations.method import Operations
+from flo.operations.row import call, operation
 from flo.proto.row import Command, Http
 
 READ_POINTS = 1000  # of each series, unless the limit says another number
@@ -60,6 +61,7 @@ class TimeSeriesOperations(Operations):
     @operation(
         "ts_create_measurement",
         0x43,
+        repeats="same",
         summary="Creates a measurement, or replaces its settings. The first point makes one without settings.",
         http=Http("PUT timeseries/{ns}/measurements/{key}"),
     )

@@ -219,7 +219,7 @@ class Fill:
         if self.kind == "points":
             with Client(f"flo://127.0.0.1:{client.sock.getpeername()[1]}") as binary:
                 for number in range(0, SERIES, 2):
-                    assert binary.timeseries.delete("m", tags=f"host=h{number}") == 1
+                    assert binary.ts.delete("m", tags=f"host=h{number}") == 1
             return
         for start in range(0, self.count, 200):
             numbers = range(start, min(start + 200, self.count), 2)
