@@ -170,24 +170,27 @@ class Client(Settings, Asynchronous):
     async def _attempt(self, call: Call[T]) -> T:
         connection = await self._connected()
         (response,) = await connection.ask((call,))
-        return self._result(connection, call, response)
-
-    async def _attempt_many(self, many: Sequence[Call[Any]]) -> list[Any]:
-        connection = await self._connected()
-        results: list[Any] = []
-        for call, response in zip(many, await connection.ask(many), strict=True):
-            try:
-                results.append(self._result(connection, call, response))
-            except Refusal as e:
-                results.append(e)
-        return results
-
-    def _result(self, connection: "_Connection", call: Call[T], response: Response) -> T:
         try:
             return self.result(call, response)
         except Disconnected as e:
             connection.lose(e)
             raise
+
+    async def _attempt_many(self, many: Sequence[Call[Any]]) -> list[Any]:
+        connection = await self._connected()
+        responses = await connection.ask(many)
+        try:
+            return [self._outcome(call, response) for call, response in zip(many, responses, strict=True)]
+        except Disconnected as e:
+            connection.lose(e)
+            raise
+
+    def turn_to(self, place: tuple[str, int] | None) -> None:
+        """Go to this place, from the next call on."""
+        super().turn_to(place)
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.retire()
 
     async def _connected(self) -> "_Connection":
         """The connection, made if there is none. Raises `Forked`, `CannotConnect`, `Unauthorized`."""
@@ -273,6 +276,7 @@ class _Connection(asyncio.BufferedProtocol):
         self._writable = asyncio.Event()
         self._ended: asyncio.Future[None] = loop.create_future()
         self._error: FloError | None = None  # why it is of no use any more
+        self._retired = False  # gets no more requests
         self._received_at = loop.time()
         self._asked: dict[_Asked, None] = {}  # those with a deadline, in the order in which they were sent
         self._timer: asyncio.TimerHandle | None = None
@@ -309,6 +313,8 @@ class _Connection(asyncio.BufferedProtocol):
             asked.left -= 1
             if not asked.left:
                 self._answered(asked)
+        if self._retired:
+            self.retire()
 
     def eof_received(self) -> None:
         """The server has closed the connection."""
@@ -444,6 +450,12 @@ class _Connection(asyncio.BufferedProtocol):
             self.lose(Disconnected(f"{self._client.where} did not answer, and nothing else came from there"))
         elif self._asked:
             self._set_timer(min(asked.deadline for asked in self._asked))
+
+    def retire(self) -> None:
+        """Close the connection once the requests under way are answered."""
+        self._retired = True
+        if not self._exchange.waiting:
+            self.lose(Disconnected(CLOSED))
 
     def lose(self, error: FloError) -> None:
         """Close the connection; the calls under way end with this error."""

@@ -197,27 +197,27 @@ class Client(Settings, Blocking):
     def _attempt(self, call: Call[T]) -> T:
         connection = self._take()
         try:
-            response = connection.ask(call)
+            result = self.result(call, connection.ask(call))
+        except Refusal:
+            self._give_back(connection)
+            raise
         except BaseException as e:
             self._failed(connection, e)
             raise
         self._give_back(connection)
-        return self.result(call, response)
+        return result
 
     def _attempt_many(self, many: Sequence[Call[Any]]) -> list[Any]:
         connection = self._take()
         try:
-            responses = connection.ask_many(many)
+            results = [self._outcome(call, response) for call, response in zip(many, connection.ask_many(many), strict=True)]
+        except Refusal:
+            self._give_back(connection)
+            raise
         except BaseException as e:
             self._failed(connection, e)
             raise
         self._give_back(connection)
-        results: list[Any] = []
-        for call, response in zip(many, responses, strict=True):
-            try:
-                results.append(self.result(call, response))
-            except Refusal as e:
-                results.append(e)
         return results
 
     # -- the pool ----------------------------------------------------------------------------------
@@ -269,9 +269,9 @@ class Client(Settings, Blocking):
                 self._changed.notify()
 
     def _failed(self, connection: "_Connection", error: BaseException) -> None:
+        self._remove(connection)
         if isinstance(error, Disconnected) and not isinstance(error, TimedOut):
             self._drop_idle()  # they go to the same server, which may have been restarted
-        self._give_back(connection)
 
     def _remove(self, connection: "_Connection") -> None:
         connection.close()
@@ -286,11 +286,10 @@ class Client(Settings, Blocking):
             except IndexError:
                 return
 
-    def follow(self, error: Any) -> bool:
-        """Go to the leader that the error names; whether it names one."""
-        found = super().follow(error)
+    def turn_to(self, place: tuple[str, int] | None) -> None:
+        """Go to this place, from the next call on."""
+        super().turn_to(place)
         self._drop_idle()
-        return found
 
 
 class _Connection:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from flo import forks
 from flo.client.address import DEFAULT_URL, Address, place_of
-from flo.errors import BadRequest, Disconnected, NotLeader, Unauthorized
+from flo.errors import BadRequest, Disconnected, NotLeader, Refusal, Unauthorized
 from flo.given import Text, data, ranged, text, told
 from flo.operations.call import Call, NotAnAnswer
 from flo.operations.system import auth
@@ -69,21 +69,35 @@ class Settings:
         return auth(self.secret) if self.secret is not None else None
 
     def follow(self, error: NotLeader) -> bool:
-        """Go to the leader that the error names, from the next connection on; whether it names one."""
+        """Go to the leader that the error names; whether it names one."""
         try:
-            self._leader = place_of(str(error))
+            place = place_of(str(error))
         except ValueError:
             return False
+        if place != self._leader:
+            self.turn_to(place)
         return True
 
     def leave(self) -> None:
-        """Go to the address that the program gave, from the next connection on: the leader cannot be reached."""
-        self._leader = None
+        """Go to the address that the program gave: the leader cannot be reached."""
+        if self._leader is not None:
+            self.turn_to(None)
+
+    def turn_to(self, place: tuple[str, int] | None) -> None:
+        """Connect to this place (None: the address that the program gave) from the next connection on."""
+        self._leader = place
 
     def time_for(self, many: Iterable[Call[Any]]) -> float | None:
         """The seconds until the responses are late: the timeout, and the longest wait; None if one waits for ever."""
         waits = [call.waits for call in many if call.waits is not None]
         return None if 0 in waits else self.timeout + max(waits, default=0) / 1000
+
+    def _outcome(self, call: Call[Any], response: Response) -> Any:
+        """The result of a call, or its refusal. Raises `Disconnected` as `result` does."""
+        try:
+            return self.result(call, response)
+        except Refusal as e:
+            return e
 
     def late(self) -> str:
         """The sentence for a response that is late."""
