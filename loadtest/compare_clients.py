@@ -4,8 +4,8 @@
 
 Starts Flo (`sync`) and redis-server with `appendfsync always`. One thread, or one task, makes one call after another: the figure is what a
 program gets, client, kernel and server together. The CPU time is the client's alone, which tells more where the disk or others decide.
-`flo` is flo.Client beside redis.Redis, `aio` is flo.aio.Client beside redis.asyncio. Prints the medians, and the median of the rounds' ratios,
-Flo over Redis, with its bounds (compare.py's `middle_of`). redis-py with hiredis is the one to beat: `pip install redis hiredis`.
+`flo` is flo.Client beside redis.Redis, `aio` is flo.aio.Client beside redis.asyncio. Prints the medians, and the median of the rounds'
+ratios, Flo over Redis, with its bounds (compare.py's `middle_of`). redis-py is at its best with hiredis: `pip install redis hiredis`.
 """
 
 import argparse

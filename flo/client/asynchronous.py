@@ -271,7 +271,7 @@ class _Connection(asyncio.BufferedProtocol):
         self._loop = loop
         self._exchange: Exchange[tuple[_Asked, int]] = Exchange(client.where, client.hash, client.compress)
         self._transport: asyncio.Transport | None = None
-        self._buffer = bytearray(LARGE_RECEIVE_BYTES)
+        self._buffer = memoryview(bytearray(LARGE_RECEIVE_BYTES))  # asyncio's TLS puts the parts of a read into slices of it
         self._unsent: list[bytes] = []  # of this turn of the loop
         self._writable = asyncio.Event()
         self._ended: asyncio.Future[None] = loop.create_future()
@@ -293,7 +293,7 @@ class _Connection(asyncio.BufferedProtocol):
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._writable.set()
 
-    def get_buffer(self, sizehint: int) -> bytearray:
+    def get_buffer(self, sizehint: int) -> memoryview:
         """Where asyncio puts what it receives."""
         return self._buffer
 
@@ -301,7 +301,7 @@ class _Connection(asyncio.BufferedProtocol):
         """Asyncio has received so many bytes."""
         self._received_at = self._loop.time()
         try:
-            found = self._exchange.receive(bytes(memoryview(self._buffer)[:nbytes]))
+            found = self._exchange.receive(bytes(self._buffer[:nbytes]))
         except FramingLost as e:
             self.lose(self._exchange.lost(str(e)))
             return
