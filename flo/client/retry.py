@@ -74,7 +74,6 @@ class Attempts:
         elif isinstance(error, Disconnected):
             if isinstance(error, TimedOut) or not self._may_repeat():
                 raise error
-            self._client.leave()
             self._lost = error
         if not self._left or monotonic() > self._until:
             raise self._lost or error
