@@ -54,11 +54,11 @@ class Address:
         secure = parts.scheme == "flos"
         if parts.scheme not in ("flo", "flos") or not parts.hostname or (parts.query and not secure) or parts.fragment or "/" in path:
             raise BadRequest(f"{_without_secret(url)!r} is not the address of a server; {EXPECTED}")
-        self.host = parts.hostname
-        self.port = DEFAULT_PORT if port is None else port
-        self.namespace = unquote(path) or "default"
-        self.secret = unquote(parts.password) if parts.password else None
-        self.tls = _tls(parts.query) if secure else None
+        self.host: str = parts.hostname
+        self.port: int = DEFAULT_PORT if port is None else port
+        self.namespace: str = unquote(path) or "default"
+        self.secret: str | None = unquote(parts.password) if parts.password else None
+        self.tls: Tls | None = _tls(parts.query) if secure else None
 
 
 def _tls(query: str) -> Tls:

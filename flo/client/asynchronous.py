@@ -14,7 +14,7 @@ import asyncio
 import socket
 from collections.abc import Sequence
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from flo import forks
 from flo.client.exchange import LARGE_RECEIVE_BYTES, Exchange
@@ -95,14 +95,14 @@ class Client(Settings, Asynchronous):
         self._loop: asyncio.AbstractEventLoop | None = None  # of the connection
         self._connection: _Connection | None = None
         self._connecting: asyncio.Task[_Connection] | None = None
-        self.kv = KeyCalls(self)
-        self.queues = QueueCalls(self)
-        self.streams = StreamCalls(self)
-        self.ts = TimeSeriesCalls(self)
-        self.actions = ActionCalls(self)
-        self.workers = WorkerCalls(self)
-        self.schedules = ScheduleCalls(self)
-        self.namespaces = NamespaceCalls(self)
+        self.kv: Final = KeyCalls(self)
+        self.queues: Final = QueueCalls(self)
+        self.streams: Final = StreamCalls(self)
+        self.ts: Final = TimeSeriesCalls(self)
+        self.actions: Final = ActionCalls(self)
+        self.workers: Final = WorkerCalls(self)
+        self.schedules: Final = ScheduleCalls(self)
+        self.namespaces: Final = NamespaceCalls(self)
 
     async def __aenter__(self) -> "Client":
         return self
@@ -162,10 +162,10 @@ class Client(Settings, Asynchronous):
         """Connect now rather than with the first call, and send the secret. Raises `Disconnected`, `Unauthorized`."""
         await self._connected()
 
-    ping = ServerOperations.ping
-    status = ClusterOperations.status
-    stats = ServerOperations.stats
-    view = ServerOperations.view
+    ping: Final = ServerOperations.ping
+    status: Final = ClusterOperations.status
+    stats: Final = ServerOperations.stats
+    view: Final = ServerOperations.view
 
     async def _attempt(self, call: Call[T]) -> T:
         connection = await self._connected()

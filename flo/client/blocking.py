@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from time import monotonic, sleep
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from flo import forks
 from flo.client.exchange import LARGE_RECEIVE_BYTES, RECEIVE_BYTES, Exchange
@@ -109,20 +109,20 @@ class Client(Settings, Blocking):
         where that is safe. `compress` sends large values and accepts large answers zlib-compressed. Raises `BadRequest` for a wrong URL or
         timeout, `TypeError`."""
         super().__init__(url, namespace, secret, connect_timeout, timeout, retries, compress)
-        self.pool_timeout = seconds(pool_timeout, "pool_timeout")
-        self.max_connections = ranged(max_connections, "max_connections", 1, CONNECTIONS_MAX)
+        self.pool_timeout: float = seconds(pool_timeout, "pool_timeout")
+        self.max_connections: int = ranged(max_connections, "max_connections", 1, CONNECTIONS_MAX)
         self._idle: list[_Connection] = []  # the connection used last is at the end, and is used next. Its pop and append are atomic
         self._changed = threading.Condition()  # its lock guards the next two; never held while sending or receiving
         self._every: set[_Connection] = set()
         self._waiting = 0  # threads that wait for a connection
-        self.kv = KeyCalls(self)
-        self.queues = QueueCalls(self)
-        self.streams = StreamCalls(self)
-        self.ts = TimeSeriesCalls(self)
-        self.actions = ActionCalls(self)
-        self.workers = WorkerCalls(self)
-        self.schedules = ScheduleCalls(self)
-        self.namespaces = NamespaceCalls(self)
+        self.kv: Final = KeyCalls(self)
+        self.queues: Final = QueueCalls(self)
+        self.streams: Final = StreamCalls(self)
+        self.ts: Final = TimeSeriesCalls(self)
+        self.actions: Final = ActionCalls(self)
+        self.workers: Final = WorkerCalls(self)
+        self.schedules: Final = ScheduleCalls(self)
+        self.namespaces: Final = NamespaceCalls(self)
 
     def __enter__(self) -> "Client":
         return self
@@ -189,10 +189,10 @@ class Client(Settings, Blocking):
         finally:
             self._give_back(connection)
 
-    ping = ServerOperations.ping
-    status = ClusterOperations.status
-    stats = ServerOperations.stats
-    view = ServerOperations.view
+    ping: Final = ServerOperations.ping
+    status: Final = ClusterOperations.status
+    stats: Final = ServerOperations.stats
+    view: Final = ServerOperations.view
 
     def _attempt(self, call: Call[T]) -> T:
         connection = self._take()

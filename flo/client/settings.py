@@ -37,15 +37,16 @@ class Settings:
     ) -> None:
         """Raises `BadRequest`, `TypeError`."""
         address = Address(url)
-        self.host, self.port = address.host, address.port
-        self.namespace = text(namespace, "namespace") if namespace is not None else address.namespace
-        self.secret = data(secret, "secret") if secret is not None else address.secret
-        self.connect_timeout = seconds(connect_timeout, "connect_timeout")
-        self.timeout = seconds(timeout, "timeout")
-        self.retries = ranged(retries, "retries", 0, RETRIES_MAX)
-        self.compress = compress
+        self.host: str = address.host
+        self.port: int = address.port
+        self.namespace: str = text(namespace, "namespace") if namespace is not None else address.namespace
+        self.secret: bytes | str | None = data(secret, "secret") if secret is not None else address.secret
+        self.connect_timeout: float = seconds(connect_timeout, "connect_timeout")
+        self.timeout: float = seconds(timeout, "timeout")
+        self.retries: int = ranged(retries, "retries", 0, RETRIES_MAX)
+        self.compress: bool = compress
         try:
-            self.hash = 0 if self.namespace == "default" else namespace_hash(self.namespace)
+            self.hash: int = 0 if self.namespace == "default" else namespace_hash(self.namespace)
         except UnicodeError:
             raise BadRequest(f"the namespace {self.namespace!r} is not valid text") from None
         self._tls: ssl.SSLContext | None = address.tls.context() if address.tls is not None else None

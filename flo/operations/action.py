@@ -2,7 +2,7 @@
 """The rows of the operations on actions and their runs (SPEC section 2.3): each declaration is a row (flo.operations.row)."""
 
 from json import loads as _loads
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from flo.given import Text
 from flo.limits import LIST_ITEMS_MAX
@@ -272,15 +272,15 @@ class ActionOperations(Operations):
         """What a run was invoked with. `clip` is the most bytes of it. Raises `NotFound`."""
 
 
-action_register = call(ActionOperations.register)
-action_invoke = call(ActionOperations.invoke)
-action_status = call(ActionOperations.status)
-action_result = call(ActionOperations.result)
-action_list = call(ActionOperations.list_page)
-action_runs = call(ActionOperations.runs_page)
-action_cancel = call(ActionOperations.cancel)
-action_delete = call(ActionOperations.delete)
-action_pause = call(ActionOperations.pause)
-action_retry = call(ActionOperations.retry)
-action_retry_many = call(ActionOperations.retry_page)
-action_input = call(ActionOperations.input)
+action_register: Final = call(ActionOperations.register)
+action_invoke: Final = call(ActionOperations.invoke)
+action_status: Final = call(ActionOperations.status)
+action_result: Final = call(ActionOperations.result)
+action_list: Final = call(ActionOperations.list_page)
+action_runs: Final = call(ActionOperations.runs_page)
+action_cancel: Final = call(ActionOperations.cancel)
+action_delete: Final = call(ActionOperations.delete)
+action_pause: Final = call(ActionOperations.pause)
+action_retry: Final = call(ActionOperations.retry)
+action_retry_many: Final = call(ActionOperations.retry_page)
+action_input: Final = call(ActionOperations.input)

@@ -29,10 +29,10 @@ class Form(Generic[T]):
         missing: bool = False,
         undo: "Callable[[Call[Any], Any], Call[Any] | None] | None" = None,
     ) -> None:
-        self.operation = operation
-        self.decode = decode
-        self.missing = missing
-        self.undo = undo
+        self.operation: Operation = operation
+        self.decode: Callable[[bytes], T] = decode
+        self.missing: bool = missing
+        self.undo: Callable[[Call[Any], Any], Call[Any] | None] | None = undo
 
 
 class Call(Generic[T]):
@@ -46,7 +46,7 @@ class Call(Generic[T]):
         self._key = key
         self._value = value
         self._section = section
-        self.waits = waits
+        self.waits: int | None = waits
 
     @property
     def operation(self) -> Operation:

@@ -39,14 +39,15 @@ class Declared:
     ) -> None:
         self.row = row
         self.method = method
-        self.key, self.value = key, value  # their parameters, if there are any
+        self.key: str = key  # its parameter, if there is a key
+        self.value: str = value  # likewise
         self.options = options  # by parameter
-        self.parameters = Parameters(method)
-        self.names = [name for name in self.parameters.names if name != JSON]
-        self.defaults = self.parameters.defaults
-        self.required = required(self.parameters, value)
-        self.positional = self.parameters.positional
-        self.listed = self.parameters.listed
+        self.parameters: Parameters = Parameters(method)
+        self.names: list[str] = [name for name in self.parameters.names if name != JSON]
+        self.defaults: dict[str, Any] = self.parameters.defaults
+        self.required: set[str] = required(self.parameters, value)
+        self.positional: tuple[str, ...] = self.parameters.positional
+        self.listed: str = self.parameters.listed
         self._item = item
         self._decode = decode
         self._undo = undo

@@ -3,7 +3,7 @@
 
 from collections.abc import Iterable
 from json import loads as _loads
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from flo.given import Text, several
 from flo.limits import ATOMIC_ITEMS_MAX, LIST_BYTES_MAX, LIST_ITEMS_MAX
@@ -348,21 +348,21 @@ class KeyOperations(Operations):
         """Whether the key exists."""
 
 
-kv_get = call(KeyOperations.get)
-kv_wait = call(KeyOperations.wait)
-kv_changed = call(KeyOperations.changed)
-kv_put = call(KeyOperations.put)
-kv_delete = call(KeyOperations.delete)
-kv_scan = call(KeyOperations.scan_page)
-kv_batch_put = call(KeyOperations.batch_put)
-kv_history = call(KeyOperations.history)
-kv_cas = call(KeyOperations.cas)
-kv_info = call(KeyOperations.info)
-kv_mget = call(KeyOperations.mget)
-kv_incr = call(KeyOperations.incr)
-json_get = call(KeyOperations.json_get)
-json_set = call(KeyOperations.json_set)
-json_delete = call(KeyOperations.json_delete)
-kv_touch = call(KeyOperations.touch)
-kv_persist = call(KeyOperations.persist)
-kv_exists = call(KeyOperations.exists)
+kv_get: Final = call(KeyOperations.get)
+kv_wait: Final = call(KeyOperations.wait)
+kv_changed: Final = call(KeyOperations.changed)
+kv_put: Final = call(KeyOperations.put)
+kv_delete: Final = call(KeyOperations.delete)
+kv_scan: Final = call(KeyOperations.scan_page)
+kv_batch_put: Final = call(KeyOperations.batch_put)
+kv_history: Final = call(KeyOperations.history)
+kv_cas: Final = call(KeyOperations.cas)
+kv_info: Final = call(KeyOperations.info)
+kv_mget: Final = call(KeyOperations.mget)
+kv_incr: Final = call(KeyOperations.incr)
+json_get: Final = call(KeyOperations.json_get)
+json_set: Final = call(KeyOperations.json_set)
+json_delete: Final = call(KeyOperations.json_delete)
+kv_touch: Final = call(KeyOperations.touch)
+kv_persist: Final = call(KeyOperations.persist)
+kv_exists: Final = call(KeyOperations.exists)

@@ -60,7 +60,7 @@ class _Method:
     def __init__(self, method: Callable[..., Any]) -> None:
         self.method = method
         self.__doc__ = method.__doc__
-        self.__name__ = method.__name__
+        self.__name__: str = method.__name__
 
     def __get__(self, client: Any, kind: type) -> Any:
         if not issubclass(kind, (Blocking, Asynchronous)):

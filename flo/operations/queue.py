@@ -3,7 +3,7 @@
 
 from collections.abc import Iterable
 from json import loads as _loads
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from flo.errors import BadRequest
 from flo.given import Text, several, text, told
@@ -337,18 +337,18 @@ class QueueOperations(Operations):
         """Delete a queue with everything in it."""
 
 
-queue_enqueue = call(QueueOperations.enqueue)
-queue_delete = call(QueueOperations.delete)
-queue_dequeue = call(QueueOperations.dequeue)
-queue_peek = call(QueueOperations.peek)
-queue_dead_letters = call(QueueOperations.dead_letters)
-queue_requeue = call(QueueOperations.requeue)
-queue_delete_dead = call(QueueOperations.delete_dead)
-queue_stats = call(QueueOperations.stats)
-queue_purge = call(QueueOperations.purge)
-queue_list = call(QueueOperations.list_page)
-queue_configure = call(QueueOperations.configure)
-queue_pause = call(QueueOperations.pause)
+queue_enqueue: Final = call(QueueOperations.enqueue)
+queue_delete: Final = call(QueueOperations.delete)
+queue_dequeue: Final = call(QueueOperations.dequeue)
+queue_peek: Final = call(QueueOperations.peek)
+queue_dead_letters: Final = call(QueueOperations.dead_letters)
+queue_requeue: Final = call(QueueOperations.requeue)
+queue_delete_dead: Final = call(QueueOperations.delete_dead)
+queue_stats: Final = call(QueueOperations.stats)
+queue_purge: Final = call(QueueOperations.purge)
+queue_list: Final = call(QueueOperations.list_page)
+queue_configure: Final = call(QueueOperations.configure)
+queue_pause: Final = call(QueueOperations.pause)
 
 
 def queue_ack(queue: Text, receipts: Iterable[Receipt]) -> Call[int]:

@@ -16,12 +16,12 @@ class Parameters:
     def __init__(self, method: Callable[..., Any]) -> None:
         code, values = method.__code__, method.__defaults__ or ()
         count = code.co_argcount + code.co_kwonlyargcount
-        self.positional = code.co_varnames[1 : code.co_argcount]
-        self.named = code.co_varnames[code.co_argcount : count]  # by name alone
-        self.listed = code.co_varnames[count] if code.co_flags & VARARGS else ""  # takes any number of arguments
+        self.positional: tuple[str, ...] = code.co_varnames[1 : code.co_argcount]
+        self.named: tuple[str, ...] = code.co_varnames[code.co_argcount : count]  # by name alone
+        self.listed: str = code.co_varnames[count] if code.co_flags & VARARGS else ""  # takes any number of arguments
         first = len(self.positional) - len(values)
         self.defaults: dict[str, Any] = dict(zip(self.positional[first:], values, strict=True)) | (method.__kwdefaults__ or {})
-        self.names = [*self.positional, *([self.listed] if self.listed else ()), *self.named]
+        self.names: list[str] = [*self.positional, *([self.listed] if self.listed else ()), *self.named]
 
     def source(self) -> str:
         """The parameters as they stand in the source of a function."""

@@ -3,7 +3,7 @@
 
 from collections.abc import Iterable
 from json import loads as _loads
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from flo.given import Text, several
 from flo.limits import LIST_ITEMS_MAX
@@ -400,19 +400,19 @@ class StreamOperations(Operations):
         """Delete a stream with its groups."""
 
 
-stream_append = call(StreamOperations.append)
-stream_read = call(StreamOperations.read)
-stream_create = call(StreamOperations.create)
-stream_info = call(StreamOperations.info)
-stream_trim = call(StreamOperations.trim)
-stream_delete = call(StreamOperations.delete)
-stream_list = call(StreamOperations.list_page)
-group_create = call(StreamOperations.group_create)
-group_read = call(StreamOperations.group_read)
-group_claim = call(StreamOperations.claim)
-group_pending = call(StreamOperations.pending)
-group_info = call(StreamOperations.group_info)
-group_delete = call(StreamOperations.group_delete)
+stream_append: Final = call(StreamOperations.append)
+stream_read: Final = call(StreamOperations.read)
+stream_create: Final = call(StreamOperations.create)
+stream_info: Final = call(StreamOperations.info)
+stream_trim: Final = call(StreamOperations.trim)
+stream_delete: Final = call(StreamOperations.delete)
+stream_list: Final = call(StreamOperations.list_page)
+group_create: Final = call(StreamOperations.group_create)
+group_read: Final = call(StreamOperations.group_read)
+group_claim: Final = call(StreamOperations.claim)
+group_pending: Final = call(StreamOperations.pending)
+group_info: Final = call(StreamOperations.group_info)
+group_delete: Final = call(StreamOperations.group_delete)
 
 
 def group_ack(stream: Text, group: Text, ids: Iterable[Id | StreamRecord]) -> Call[int]:

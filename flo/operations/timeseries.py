@@ -1,7 +1,7 @@
 # mypy: disable-error-code="empty-body"
 """The rows of the operations on time series (SPEC section 2.3): each declaration is a row (flo.operations.row)."""
 
-from typing import Any
+from typing import Any, Final
 
 from flo.given import Text
 from flo.limits import LIST_ITEMS_MAX, READ_POINTS_MAX
@@ -132,10 +132,10 @@ class TimeSeriesOperations(Operations):
         """Delete the series that have all the `tags` (`k=v,k2=v2`), or the whole measurement; returns how many series there were."""
 
 
-ts_write = call(TimeSeriesOperations.write)
-ts_write_batch = call(TimeSeriesOperations.write_batch)
-ts_query = call(TimeSeriesOperations.query)
-ts_create_measurement = call(TimeSeriesOperations.create_measurement)
-ts_read = call(TimeSeriesOperations.read)
-ts_list = call(TimeSeriesOperations.list_page)
-ts_delete = call(TimeSeriesOperations.delete)
+ts_write: Final = call(TimeSeriesOperations.write)
+ts_write_batch: Final = call(TimeSeriesOperations.write_batch)
+ts_query: Final = call(TimeSeriesOperations.query)
+ts_create_measurement: Final = call(TimeSeriesOperations.create_measurement)
+ts_read: Final = call(TimeSeriesOperations.read)
+ts_list: Final = call(TimeSeriesOperations.list_page)
+ts_delete: Final = call(TimeSeriesOperations.delete)

@@ -3,7 +3,7 @@
 
 from collections.abc import Iterable
 from json import loads as _loads
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from flo.given import Text
 from flo.limits import LIST_ITEMS_MAX
@@ -192,13 +192,13 @@ class WorkerOperations(Operations):
         """Forget a worker. Its runs come back when their leases end. Raises `NotFound`."""
 
 
-worker_register = call(WorkerOperations.register)
-worker_take = call(WorkerOperations.take)
-worker_complete = call(WorkerOperations.complete)
-worker_fail = call(WorkerOperations.fail)
-worker_release = call(WorkerOperations.release)
-worker_heartbeat = call(WorkerOperations.heartbeat)
-worker_touch = call(WorkerOperations.touch)
-worker_list = call(WorkerOperations.list_page)
-worker_drain = call(WorkerOperations.drain)
-worker_deregister = call(WorkerOperations.deregister)
+worker_register: Final = call(WorkerOperations.register)
+worker_take: Final = call(WorkerOperations.take)
+worker_complete: Final = call(WorkerOperations.complete)
+worker_fail: Final = call(WorkerOperations.fail)
+worker_release: Final = call(WorkerOperations.release)
+worker_heartbeat: Final = call(WorkerOperations.heartbeat)
+worker_touch: Final = call(WorkerOperations.touch)
+worker_list: Final = call(WorkerOperations.list_page)
+worker_drain: Final = call(WorkerOperations.drain)
+worker_deregister: Final = call(WorkerOperations.deregister)

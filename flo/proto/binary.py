@@ -129,7 +129,7 @@ class FrameReader:
     def __init__(self, header_bytes: int, limit: int = REQUEST_BYTES_MAX) -> None:
         """`header_bytes` says which direction is read: REQUEST_BYTES or RESPONSE_BYTES. `limit` bounds a payload."""
         self._header_bytes = header_bytes
-        self.limit = limit
+        self.limit: int = limit
         self._header = b""  # of the message whose payload is being received
         self._body: bytearray | None = None
         self._length = 0
