@@ -29,6 +29,7 @@ ARROWS = {
     "client": {"proto", "operations", "errors", "calls", "given", "forks"},
     "worker": {"client", "calls", "engine", "operations", "proto", "errors", "given", "forks"},
     "testing": {"server", "config", "operator_log", "client", "errors"},
+    "aio": {"client"},
     "operator_log": set[str](),
     "proto": {"errors", "series"},
     "ual": {"errors"},
@@ -75,7 +76,7 @@ ARROWS = {
         *("operator_log", "series", "worker"),
     },
     "__main__": {"cli"},
-    "__init__": {"engine", "client", "worker"},
+    "__init__": {"engine", "client", "worker", "aio"},
 }
 # The exceptions inside `commands`: COMMAND LIST and KEYS match patterns, GET answers with the bytes of an entry, INFO shows the log's modes
 # and a key's cost, and XINFO what a stream and a group are.
