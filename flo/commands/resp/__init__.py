@@ -8,6 +8,7 @@ TABLE = Modules(
     "flo.commands.resp.actions",
     "flo.commands.resp.admin",
     "flo.commands.resp.command_info",
+    "flo.commands.resp.delete_if",
     "flo.commands.resp.groups",
     "flo.commands.resp.json",
     "flo.commands.resp.namespaces",

@@ -10,6 +10,7 @@ from typing import NamedTuple
 from flo.commands.resp import load_table, table
 from flo.commands.resp.arguments import syntax_error
 from flo.commands.resp.session import RespSession
+from flo.commands.resp.strings import COMPARISONS
 from flo.commands.resp.table import Command, Keys, Sub, command
 from flo.commands.runner import Reply
 from flo.errors import BadRequest
@@ -202,8 +203,9 @@ def _keys_of(words: list[bytes]) -> Iterator[tuple[bytes, list[str]]]:
     for each in _ranges(entry):
         last = each.first + each.last if each.last >= 0 else count + each.last
         access = each.access
-        if "variable_flags" in access:  # SET reads the old value only with GET
-            access = ["RW", "access", "update"] if b"GET" in map(bytes.upper, words[3:]) else ["OW", "update"]
+        if "variable_flags" in access:  # SET reads the old value only with these
+            looks = not {b"GET", *COMPARISONS}.isdisjoint(map(bytes.upper, words[3:]))
+            access = ["RW", "access", "update"] if looks else ["OW", "update"]
         yield from ((name, access) for name in words[each.first : last + 1 : each.step])
 
 
