@@ -71,7 +71,8 @@ def command_table() -> str:
     lines = ["## Commands", "", "| command | | different from Redis |", "|---|---|---|"]
     for entry in sorted(served, key=lambda e: (e.group, e.name)):
         syntax = f" {escaped(entry.syntax)}" if entry.syntax else ""
-        lines.append(f"| `{entry.name}{syntax}` | {entry.summary} | {escaped(entry.differs)} |")
+        differs = "; ".join(filter(None, ("in the profile `redis` only" if entry.redis_only else "", entry.differs)))
+        lines.append(f"| `{entry.name}{syntax}` | {entry.summary} | {escaped(differs)} |")
     lines += ["", "## Refused", "", "| commands | replacement |", "|---|---|"]
     for (_, sentence), names in refused.items():
         lines.append(f"| {' '.join(f'`{name}`' for name in names)} | {sentence} |")

@@ -1,8 +1,8 @@
 """Publish and subscribe: who has subscribed to which channels and patterns, and the messages on their way. All in memory.
 
-A message is published by a command, and pushed to its subscribers in that turn's upkeep, so behind the replies that the turn has given them,
-or in the turns after it: PUSHES_PER_TURN at a time, because each push is a `send`, 5 to 10 us, and others would wait for ten thousand of
-them. Its receivers are those of the moment it was published, less those that have unsubscribed since. Messages leave in the order they
+A message is published by a command, and pushed to its subscribers in that turn's upkeep, so behind the replies that the turn has given
+them, or in the turns after it: PUSHES_PER_TURN at a time, because each push is a `send`, 5 to 10 us, and others would wait for ten thousand
+of them. Its receivers are those of the moment it was published, less those that have unsubscribed since. Messages leave in the order they
 were published, so all subscribers see the same order. What a subscriber has not taken is bounded (flo.conn, PUSH_BACKLOG_BYTES_MAX): past
 that it is closed, and no publisher waits for it. A publisher waits only while too much is on its way (`full`).
 """
@@ -11,12 +11,11 @@ from collections import deque
 from collections.abc import Iterable
 from typing import Protocol
 
-from flo.commands.host import Peer
 from flo.errors import BadRequest, Overloaded
 from flo.proto.resp import bulk
 from flo.store.pattern import Pattern
 
-PUSHES_PER_TURN = 250  # 2 ms, with their sending
+PUSHES_PER_TURN = 100  # 1 ms, with their sending
 NAME_BYTES_MAX = 1024  # of a channel or a pattern: a channel is matched with every pattern, which takes up to 0.1 us a byte
 PATTERNS_MAX = 1000  # different ones: each PUBLISH looks at all, 0.3 us each
 SUBSCRIPTIONS_MAX = 1_000_000  # of all connections: up to 500 bytes each
@@ -40,6 +39,13 @@ class Subscriptions:
         return len(self.channels) + len(self.patterns)
 
 
+class Receiver(Protocol):
+    """A connection, as messages see it."""
+
+    def push(self, data: bytes) -> None:
+        """Send data that is no reply."""
+
+
 class Subscriber(Protocol):
     """A session that may subscribe."""
 
@@ -47,7 +53,7 @@ class Subscriber(Protocol):
     subscriptions: Subscriptions | None
 
     @property
-    def peer(self) -> Peer:
+    def peer(self) -> Receiver:
         """Its connection."""
 
 

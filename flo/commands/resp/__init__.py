@@ -12,6 +12,7 @@ TABLE = Modules(
     "flo.commands.resp.groups",
     "flo.commands.resp.json",
     "flo.commands.resp.namespaces",
+    "flo.commands.resp.pubsub",
     "flo.commands.resp.queues",
     "flo.commands.resp.refused",
     "flo.commands.resp.rows",

@@ -21,6 +21,7 @@ OWN_FLAGS = ("resets", "no_monitor", "reads")  # the server's own: no client kno
 GROUP_CATEGORIES = {  # Redis's ACL categories, as far as the group decides
     "string": "string", "list": "list", "stream": "stream", "connection": "connection", "cluster": "connection",
     "transactions": "transaction", "generic": "keyspace",
+    "pubsub": "pubsub",
 }  # fmt: skip
 OTHER_CATEGORIES = {  # … and where it does not
     "command": "connection", "wait": "connection", "cluster": "", "readonly": "connection", "readwrite": "connection",
@@ -72,10 +73,11 @@ def _find(words: list[bytes]) -> Entry | None:
     return None if sub is None else _sub_entry(found, words[1].upper(), sub)
 
 
-def _named(names: list[bytes]) -> list[Entry | None]:
-    """Those of these names, `xgroup|create` among them; all that are served where none is given."""
+def _named(session: RespSession, names: list[bytes]) -> list[Entry | None]:
+    """Those of these names, `xgroup|create` among them; all that the session may use where none is given."""
     if not names:
-        return [_entry(each) for each in table.COMMANDS.values() if not each.refused]
+        profile = session.redis_profile
+        return [_entry(each) for each in table.COMMANDS.values() if not each.refused and (profile or not each.redis_only)]
     found: list[Entry | None] = []
     for name in names:
         words = name.split(b"|", 1)
@@ -161,9 +163,9 @@ def _info(entry: Entry, v3: bool) -> bytes:
     )
 
 
-def _list(words: list[bytes]) -> bytes:
+def _list(session: RespSession, words: list[bytes]) -> bytes:
     """COMMAND LIST, with FILTERBY or without it."""
-    entries = [each for entry in _named([]) if entry is not None for each in (entry, *entry.subs)]
+    entries = [each for entry in _named(session, []) if entry is not None for each in (entry, *entry.subs)]
     if words:
         if len(words) != 3 or words[0].upper() != b"FILTERBY":
             raise syntax_error()
@@ -250,13 +252,13 @@ def command_(session: RespSession, args: list[bytes]) -> Reply:
     v3, sub, rest = session.v3, args[1].upper() if len(args) > 1 else b"INFO", args[2:]
     load_table()
     if sub == b"COUNT":
-        return integer(len(_named([])))
+        return integer(len(_named(session, [])))
     if sub == b"LIST":
-        return _list(rest)
+        return _list(session, rest)
     if sub == b"INFO":
-        return array([session.nil if entry is None else _info(entry, v3) for entry in _named(rest)])
+        return array([session.nil if entry is None else _info(entry, v3) for entry in _named(session, rest)])
     if sub == b"DOCS":
-        return mapping({entry.name.encode(): _docs(entry, v3) for entry in _named(rest) if entry}, v3)
+        return mapping({entry.name.encode(): _docs(entry, v3) for entry in _named(session, rest) if entry}, v3)
     keys = list(_keys_of(rest))
     if sub == b"GETKEYS":
         return bulk_array(name for name, _ in keys)
