@@ -75,7 +75,7 @@ ARROWS = {
     "__main__": {"cli"},
     "__init__": {"engine", "client"},
 }
-# The exceptions inside `commands`: COMMAND LIST, KEYS, PUBLISH match patterns, GET answers with an entry's bytes, INFO shows the log's modes
+# The exceptions inside `commands`: COMMAND, KEYS, PUBLISH match patterns, GET answers with an entry's bytes, INFO shows the log's modes
 # and a key's cost, and XINFO what a stream and a group are.
 LAYOUT_READERS = {
     "command_info.py": {"store"},
