@@ -304,6 +304,7 @@ class RespSession(Session):
         guard, self.guard = self.guard, None
         if guard is not None:
             guard.end()
+            self.note_unfinished()
 
     def end_transaction(self) -> None:
         """Forget the kept commands and the watched names."""
