@@ -11,7 +11,7 @@ import stat
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from time import monotonic, time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from flo.commands.binary import HANDLERS
 from flo.commands.channels import Channels
@@ -95,6 +95,7 @@ class Server:
         self.tallies = Tallies()
         self.monitors: set[Peer] = set()
         self.channels = Channels()
+        self.scripts: dict[bytes, Callable[[Any, list[bytes], list[bytes]], Any]] = {}
         self.slow: list[SlowEntry] = []
         self.slow_count = 0
         self.stats: Stats | None = None

@@ -12,6 +12,7 @@ from types import NoneType, UnionType
 from typing import Any, Union, get_args, get_origin
 
 from flo.commands.resp import load_table
+from flo.commands.resp.scripts import KNOWN
 from flo.commands.resp.table import COMMANDS
 from flo.config import setting_rows
 
@@ -76,6 +77,15 @@ def command_table() -> str:
     lines += ["", "## Refused", "", "| commands | replacement |", "|---|---|"]
     for (_, sentence), names in refused.items():
         lines.append(f"| {' '.join(f'`{name}`' for name in names)} | {sentence} |")
+    lines += [
+        "",
+        "## Scripts",
+        "",
+        "What `EVAL` and `EVALSHA` know in the profile `redis`, by the text without comments and white space:",
+        "",
+    ]
+    lines += ["| sent by | what it does | SHA-1 of that text |", "|---|---|---|"]
+    lines += [f"| {each.source} | {each.summary} | `{digest}` |" for digest, each in KNOWN.items()]
     return "\n".join([*lines, ""])
 
 

@@ -81,6 +81,7 @@ LAYOUT_READERS = {
     "command_info.py": {"store"},
     "channels.py": {"store"},
     "pubsub.py": {"store"},
+    "scripts.py": {"store"},
     "keys.py": {"store"},
     "strings.py": {"store"},
     "kv.py": {"store"},

@@ -165,6 +165,9 @@ class Host(Protocol):
     progress: Progress  # of reading the log
     monitors: set[Peer]
     channels: "Channels"
+    scripts: dict[
+        bytes, Callable[[Any, list[bytes], list[bytes]], Any]
+    ]  # that EVALSHA may name, by their SHA-1 (flo.commands.resp.scripts)
     slow: list[SlowEntry]  # newest last
     slow_count: int
     stats: "Stats | None"  # made for the first who waits for server_stats

@@ -94,6 +94,7 @@ class FakeHost:
         self.timers: list[FakeTimer] = []
         self.monitors: set[Peer] = set()
         self.channels = Channels()
+        self.scripts: dict[bytes, Callable[[Any, list[bytes], list[bytes]], Any]] = {}
         self.slow: list[Any] = []
         self.slow_count = 0
         self.stats: Any = None

@@ -16,6 +16,7 @@ TABLE = Modules(
     "flo.commands.resp.queues",
     "flo.commands.resp.refused",
     "flo.commands.resp.rows",
+    "flo.commands.resp.scripts",
     "flo.commands.resp.streams",
     "flo.commands.resp.strings",
     "flo.commands.resp.timeseries",

@@ -49,7 +49,7 @@ REFUSED: tuple[tuple[str, str, str], ...] = (
         "GEOADD GEODIST GEOHASH GEOPOS GEOSEARCH GEOSEARCHSTORE GEORADIUS GEORADIUS_RO GEORADIUSBYMEMBER GEORADIUSBYMEMBER_RO",
     ),
     ("pubsub", "Flo has no shards; use a stream, or SUBSCRIBE and PUBLISH in the profile `redis`", "SSUBSCRIBE SUNSUBSCRIBE SPUBLISH"),
-    ("scripting", _SCRIPTS, "EVAL EVALSHA EVAL_RO EVALSHA_RO SCRIPT FUNCTION FCALL FCALL_RO"),
+    ("scripting", _SCRIPTS, "EVAL_RO EVALSHA_RO FUNCTION FCALL FCALL_RO"),
     ("server", _DURABLE, "SAVE BGSAVE BGREWRITEAOF"),
     ("generic", "Flo has no internal encodings to show", "OBJECT"),
     (
@@ -67,7 +67,7 @@ REFUSED: tuple[tuple[str, str, str], ...] = (
         "REPLICAOF SLAVEOF FAILOVER REPLCONF PSYNC SYNC",
     ),
 )
-CONTAINERS = ("OBJECT", "SCRIPT", "FUNCTION")  # have subcommands in Redis, HELP among them
+CONTAINERS = ("OBJECT", "FUNCTION")  # have subcommands in Redis, HELP among them
 
 # Subcommands of commands that Flo has, by the command. Those of CLIENT are unknown: libraries try them, and go on by that error.
 SUBCOMMANDS: tuple[tuple[str, str, str], ...] = (
@@ -80,6 +80,7 @@ SUBCOMMANDS: tuple[tuple[str, str, str], ...] = (
     ("LATENCY", "LATENCY HISTORY tick shows long turns, and INFO stats has quantiles (flo_wait_…)", "GRAPH HISTOGRAM"),
     ("MEMORY", "INFO memory tells what is used", "MALLOC-STATS STATS PURGE"),
     ("PUBSUB", "Flo has no shards; CHANNELS and NUMSUB tell of all channels", "SHARDCHANNELS SHARDNUMSUB"),
+    ("SCRIPT", "no script runs long enough to be looked at", "DEBUG KILL"),
     ("MODULE", "Flo loads no modules", "LOADEX LOAD UNLOAD"),
 )  # fmt: skip
 
