@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.processes import FloProcess, RedisProcess, ReplyError, RespClient, encode, wait_until
-from tests.system.test_differential import raw_reply
+from tests.support.node import run_node
+from tests.support.processes import ROOT, FloProcess, RedisProcess, ReplyError, RespClient, encode, wait_until
+from tests.system.test_differential import facts, parsed, raw_reply
 
 REDIS_PROFILE = ("--resp-profile", "redis")
 
@@ -227,6 +228,26 @@ def test_redis_py_and_its_messages(server: FloProcess) -> None:
             assert protocol == 3 or listener.get_message(timeout=5)["type"] == "pong"  # in RESP3 it is a plain reply
             assert client.pubsub_channels() == ["news"] and client.pubsub_numsub("news") == [("news", 1)] and client.pubsub_numpat() == 1
         client.close()
+
+
+def test_ioredis_and_node_redis(server: FloProcess) -> None:
+    seen = run_node(ROOT / "tests" / "node" / "pubsub.mjs", server.port, packages=("ioredis", "redis"))
+    assert seen["ioredis"] == [["news", "hello"], ["log.*", "log.web", "line"], None]
+    assert seen["redis2"] == seen["redis3"] == [["news", "hello"], ["log.web", "line"]]
+
+
+def test_command_info_tells_what_redis_tells(redis_server: RedisProcess, server: FloProcess) -> None:
+    names = ("subscribe", "psubscribe", "unsubscribe", "punsubscribe", "publish", "pubsub")
+    rows = []
+    for connect in (redis_server.connect, server.connect):
+        with connect() as client:
+            client.send(encode("COMMAND", "INFO", *names))
+            rows.append([facts(row) for row in parsed(raw_reply(client))[1]])
+    for theirs, ours in zip(*rows, strict=True):
+        wanted, found = theirs.pop("subs"), ours.pop("subs")
+        assert ours == theirs
+        for name in (b"pubsub|channels", b"pubsub|numsub", b"pubsub|numpat"):
+            assert found.get(name) == wanted.get(name)
 
 
 def test_the_profile_flo_refuses_them_and_says_what_to_use(shared_flo: FloProcess) -> None:

@@ -21,7 +21,7 @@ OWN_FLAGS = ("resets", "no_monitor", "reads")  # the server's own: no client kno
 GROUP_CATEGORIES = {  # Redis's ACL categories, as far as the group decides
     "string": "string", "list": "list", "stream": "stream", "connection": "connection", "cluster": "connection",
     "transactions": "transaction", "generic": "keyspace",
-    "pubsub": "pubsub",
+    "pubsub": "pubsub", "scripting": "scripting",
 }  # fmt: skip
 OTHER_CATEGORIES = {  # … and where it does not
     "command": "connection", "wait": "connection", "cluster": "", "readonly": "connection", "readwrite": "connection",

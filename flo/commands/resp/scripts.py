@@ -222,7 +222,7 @@ def _perform(session: RespSession, run: Run, args: Words) -> Reply:
     "Does what a well-known script does.",
     group="scripting",
     since="2.6.0",
-    flags="write movablekeys",
+    flags="skip_monitor no_mandatory_keys movablekeys",
     redis_only=NOT_HERE,
     differs="only the scripts in the list below; every other is refused",
 )
@@ -238,7 +238,7 @@ def eval_(session: RespSession, args: list[bytes]) -> Reply:
     "Does what a script does that was loaded, or sent by EVAL.",
     group="scripting",
     since="2.6.0",
-    flags="write movablekeys",
+    flags="skip_monitor no_mandatory_keys movablekeys",
     redis_only=NOT_HERE,
     differs="a start forgets what was loaded",
 )
