@@ -8,7 +8,6 @@ that it is closed, and no publisher waits for it. A publisher waits only while t
 """
 
 from collections import deque
-from collections.abc import Iterable
 from typing import Protocol
 
 from flo.errors import BadRequest, Overloaded
@@ -70,11 +69,12 @@ class _Pattern:
 class _Message:
     """A message on its way to the subscribers of its channel, or of one pattern."""
 
-    __slots__ = ("at", "of", "parts", "receivers")
+    __slots__ = ("at", "frames", "of", "pattern", "receivers")
 
-    def __init__(self, parts: list[bytes], of: bytes, receivers: list[Subscriber]) -> None:
-        self.parts = parts
+    def __init__(self, parts: list[bytes], of: bytes, pattern: bool, receivers: list[Subscriber]) -> None:
+        self.frames = frame(False, parts), frame(True, parts)  # made once: what slow subscribers have not taken shares these bytes
         self.of = of  # the channel or the pattern that the receivers have subscribed to
+        self.pattern = pattern
         self.receivers = receivers
         self.at = 0  # how many of them have it
 
@@ -166,18 +166,18 @@ class Channels:
         count = 0
         members = self.channels.get(channel)
         if members:
-            count = self._send([bulk(b"message"), name, payload], channel, members)
+            count = self._send(_Message([bulk(b"message"), name, payload], channel, False, list(members)))
         for pattern, each in self.patterns.items():
             if each.pattern.matches(channel):
-                count += self._send([bulk(b"pmessage"), bulk(pattern), name, payload], pattern, each.subscribers)
+                parts = [bulk(b"pmessage"), bulk(pattern), name, payload]
+                count += self._send(_Message(parts, pattern, True, list(each.subscribers)))
         return count
 
-    def _send(self, parts: list[bytes], of: bytes, members: Iterable[Subscriber]) -> int:
-        sent = _Message(parts, of, list(members))
-        self._waiting.append(sent)
-        self._waiting_pushes += len(sent.receivers)
-        self._waiting_bytes += sum(map(len, parts))
-        return len(sent.receivers)
+    def _send(self, message: _Message) -> int:
+        self._waiting.append(message)
+        self._waiting_pushes += len(message.receivers)
+        self._waiting_bytes += sum(map(len, message.frames))
+        return len(message.receivers)
 
     @property
     def waiting(self) -> bool:
@@ -189,17 +189,15 @@ class Channels:
         room = PUSHES_PER_TURN
         while self._waiting and room > 0:
             message = self._waiting[0]
-            frames = [frame(v3, message.parts) for v3 in (False, True)]
-            pattern = len(message.parts) == 4
             batch = message.receivers[message.at : message.at + room]
             for each in batch:
                 own = each.subscriptions
-                if own is not None and message.of in (own.patterns if pattern else own.channels):  # else it has unsubscribed since
-                    each.peer.push(frames[each.v3])
+                if own is not None and message.of in (own.patterns if message.pattern else own.channels):  # else it has unsubscribed since
+                    each.peer.push(message.frames[each.v3])
             message.at += len(batch)
             room -= len(batch)
             self._waiting_pushes -= len(batch)
             if message.at == len(message.receivers):
                 self._waiting.popleft()
-                self._waiting_bytes -= sum(map(len, message.parts))
+                self._waiting_bytes -= sum(map(len, message.frames))
         return bool(self._waiting)

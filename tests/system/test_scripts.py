@@ -9,9 +9,9 @@ from hashlib import sha1
 import pytest
 
 from flo.commands.resp.scripts import KNOWN, canonical
-from tests.support.processes import FloProcess, RedisProcess, ReplyError
+from tests.support.processes import FloProcess, RedisProcess, ReplyError, encode
 from tests.support.programs import SCRIPTS, python
-from tests.system.test_differential import Pair, raw_reply
+from tests.system.test_differential import Pair, facts, parsed, raw_reply
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]  # the first to run installs the packages
 
@@ -83,6 +83,24 @@ def test_they_do_what_redis_does(redis_server: RedisProcess, server: FloProcess,
         else:
             assert same(redis, flo), (words, redis, flo)
     pair.close()
+
+
+def test_command_tells_of_them_what_redis_tells(redis_server: RedisProcess, server: FloProcess) -> None:
+    asked = [("COMMAND", "INFO", "eval", "evalsha", "script")]
+    for words in ("0", "1 k", "2 k l m", "2 k", "-1 k", "x k", "0 k", "99999999999999999999 k"):
+        asked += [("COMMAND", sub, "EVAL", "text", *words.split()) for sub in ("GETKEYS", "GETKEYSANDFLAGS")]
+    asked += [("COMMAND", "GETKEYS", "EVAL", "text"), ("COMMAND", "GETKEYS", "EVALSHA", "sha", "1", "k")]
+    answers = []
+    for connect in (redis_server.connect, server.connect):
+        with connect() as client:
+            client.send(b"".join(encode(*words) for words in asked))
+            answers.append([raw_reply(client) for _ in asked])
+    rows = [[facts(row) for row in parsed(each.pop(0))[1]] for each in answers]
+    assert answers[0] == answers[1]
+    for theirs, ours in zip(*rows, strict=True):
+        wanted, found = theirs.pop("subs"), ours.pop("subs")
+        assert ours == theirs
+        assert all(found[name] == wanted[name] for name in found)
 
 
 def test_a_namespace_is_cleared_in_slices(server: FloProcess, texts: Texts) -> None:

@@ -124,18 +124,21 @@ def _ranges(entry: Entry) -> list[_Range]:
 
 
 def _specifications(entry: Entry, v3: bool) -> bytes:
-    def found(access: list[str], begin: bytes, how: dict[bytes, bytes], find: dict[bytes, int]) -> bytes:
+    def found(access: list[str], begin: bytes, how: dict[bytes, bytes], find: dict[bytes, int], kind: bytes = b"range") -> bytes:
         numbers = {name: integer(value) for name, value in find.items()}
         return mapping(
             {
                 b"flags": unordered([simple(word) for word in access], v3),
                 b"begin_search": mapping({b"type": bulk(begin), b"spec": mapping(how, v3)}, v3),
-                b"find_keys": mapping({b"type": bulk(b"range"), b"spec": mapping(numbers, v3)}, v3),
+                b"find_keys": mapping({b"type": bulk(kind), b"spec": mapping(numbers, v3)}, v3),
             },
             v3,
         )
 
-    start = entry.command.streams_from
+    start, counted = entry.command.streams_from, entry.command.keys_counted_at
+    if counted:
+        find = {b"keynumidx": 0, b"firstkey": 1, b"keystep": 1}
+        return unordered([found(entry.access.split(), b"index", {b"index": integer(counted)}, find, b"keynum")], v3)
     if start:
         how = {b"keyword": bulk(b"STREAMS"), b"startfrom": integer(start)}
         return unordered([found(entry.access.split(), b"keyword", how, {b"lastkey": -1, b"keystep": 1, b"limit": 2})], v3)
@@ -190,8 +193,8 @@ def _keys_of(words: list[bytes]) -> Iterator[tuple[bytes, list[str]]]:
     entry = _find(words)
     if entry is None:
         raise BadRequest("Invalid command specified")
-    start = entry.command.streams_from
-    if not entry.keys[0] and not start:
+    start, counted = entry.command.streams_from, entry.command.keys_counted_at
+    if not entry.keys[0] and not start and not counted:
         raise BadRequest("The command has no key arguments")
     count = len(words)
     if count != entry.arity if entry.arity > 0 else count < -entry.arity:
@@ -202,6 +205,10 @@ def _keys_of(words: list[bytes]) -> Iterator[tuple[bytes, list[str]]]:
         if streams < 1:
             raise BadRequest("Invalid arguments specified for command")
         yield from ((name, entry.access.split()) for name in words[at : at + streams])
+    if counted:
+        keys = int(words[counted]) if words[counted].isdigit() and len(words[counted]) < 10 else 0
+        if keys < count - counted:  # else Redis shows none
+            yield from ((name, entry.access.split()) for name in words[counted + 1 : counted + 1 + keys])
     for each in _ranges(entry):
         last = each.first + each.last if each.last >= 0 else count + each.last
         access = each.access

@@ -223,6 +223,8 @@ def _perform(session: RespSession, run: Run, args: Words) -> Reply:
     group="scripting",
     since="2.6.0",
     flags="skip_monitor no_mandatory_keys movablekeys",
+    access="RW access update",
+    keys_counted_at=2,
     redis_only=NOT_HERE,
     differs="only the scripts in the list below; every other is refused",
 )
@@ -239,6 +241,8 @@ def eval_(session: RespSession, args: list[bytes]) -> Reply:
     group="scripting",
     since="2.6.0",
     flags="skip_monitor no_mandatory_keys movablekeys",
+    access="RW access update",
+    keys_counted_at=2,
     redis_only=NOT_HERE,
     differs="a start forgets what was loaded",
 )

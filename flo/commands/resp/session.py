@@ -198,7 +198,7 @@ class RespSession(Session):
             return found
         if self.transaction is not None and found.name not in IN_TRANSACTIONS:
             return self.transaction.add(found, args)
-        if self.namespace.deleted and found.group != "connection" and found.name not in NEED_NO_NAMESPACE:
+        if self.namespace.deleted and found.group not in ("connection", "pubsub") and found.name not in NEED_NO_NAMESPACE:
             self.find_namespace_again()
         if len(args) > KEYS_AT_ONCE and found.group in KEY_GROUPS and self.namespace.kv.needs_preparing:
             return self._once_prepared(found, args)
