@@ -111,7 +111,7 @@ def test_limits_are_answers(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_publisher_waits_only_while_too_much_is_on_its_way(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "WAITING_BYTES_MAX", 100)
+    monkeypatch.setattr(module, "WAITING_BYTES_MAX", 300)
     host = FakeHost()
     host.settings.profile = "redis"
     listener, publisher = session(host), session(host)

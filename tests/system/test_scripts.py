@@ -86,7 +86,7 @@ def test_they_do_what_redis_does(redis_server: RedisProcess, server: FloProcess,
 
 
 def test_command_tells_of_them_what_redis_tells(redis_server: RedisProcess, server: FloProcess) -> None:
-    asked = [("COMMAND", "INFO", "eval", "evalsha", "script")]
+    asked: list[tuple[str, ...]] = [("COMMAND", "INFO", "eval", "evalsha", "script")]
     for words in ("0", "1 k", "2 k l m", "2 k", "-1 k", "x k", "0 k", "99999999999999999999 k"):
         asked += [("COMMAND", sub, "EVAL", "text", *words.split()) for sub in ("GETKEYS", "GETKEYSANDFLAGS")]
     asked += [("COMMAND", "GETKEYS", "EVAL", "text"), ("COMMAND", "GETKEYS", "EVALSHA", "sha", "1", "k")]
