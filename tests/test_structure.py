@@ -78,10 +78,13 @@ ARROWS = {
     "__main__": {"cli"},
     "__init__": {"engine", "client", "worker", "aio"},
 }
-# The exceptions inside `commands`: COMMAND LIST and KEYS match patterns, GET answers with the bytes of an entry, INFO shows the log's modes
+# The exceptions inside `commands`: COMMAND, KEYS, PUBLISH match patterns, GET answers with an entry's bytes, INFO shows the log's modes
 # and a key's cost, and XINFO what a stream and a group are.
 LAYOUT_READERS = {
     "command_info.py": {"store"},
+    "channels.py": {"store"},
+    "pubsub.py": {"store"},
+    "scripts.py": {"store"},
     "keys.py": {"store"},
     "strings.py": {"store"},
     "kv.py": {"store"},
