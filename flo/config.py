@@ -130,7 +130,7 @@ def parse_names(value: Any) -> tuple[str, ...]:
 
 def parse_urls(value: Any) -> tuple[str, ...]:
     """Addresses of etcd's members: a list, or text with commas."""
-    from flo.cluster.endpoint import Endpoint
+    from flo.endpoint import Endpoint
 
     urls = value.split(",") if isinstance(value, str) else value
     if not isinstance(urls, (list, tuple)) or not all(isinstance(url, str) for url in urls):

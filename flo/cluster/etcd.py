@@ -12,10 +12,10 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from flo.cluster import grpc
-from flo.cluster.endpoint import Endpoint
 from flo.cluster.grpc import Channel, Status
 from flo.cluster.http2 import ConnectionLost
 from flo.cluster.protobuf import NotProtobuf, messages, nested, number, pack, text, unpack
+from flo.endpoint import Endpoint
 from flo.errors import FloError
 from flo.loop import GONE, READ, WRITE, Timer
 

@@ -5,10 +5,10 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
-from flo.cluster.endpoint import Endpoint
 from flo.cluster.etcd import Etcd, Loop
 from flo.cluster.replica import Replica, Role
 from flo.config import Settings, read_secret
+from flo.endpoint import Endpoint
 from flo.engine import Engine
 from flo.errors import ConfigError
 from flo.loop import Timer
@@ -75,6 +75,7 @@ class Cluster:
             node=self.node,
             address=settings.advertise,
             on_role=self._on_role,
+            max_tail=settings.cluster_max_tail,
         )
 
     # -- Times (flo.cluster.replica) ---------------------------------------------------------------

@@ -27,7 +27,7 @@ from enum import Enum
 from typing import Protocol
 
 from flo.cluster.etcd import Answer, Call, EtcdRefused, Events, KeyValue, Watch, delete_op, end_of, last_op, put_op, range_op, unchanged
-from flo.cluster.tail import Assembler, Clock, Gap, Keys, Lead, Member, TailDamaged, last_index, parts_of
+from flo.cluster.tail import Assembler, Clock, Extent, Gap, Keys, Lead, Member, TailDamaged, last_index, parts_of
 from flo.engine import Engine
 from flo.loop import Timer
 from flo.ual.replicated import Outgoing, ReplicatedLog
@@ -39,6 +39,7 @@ DOUBT_SECONDS = 1.0  # after so long a follower asks whether etcd answers
 PATIENCE_SECONDS = 1.0  # since it has answered: a leader that could not reach it before needs that long to stamp
 MEMBER_SECONDS = 2.0  # a member tells so often how far it is
 LOOK_SECONDS = 0.1  # the roles' times are looked at so often
+KEEP_BYTES = 64 << 20  # of the tail, for members that were away for a moment
 RANGE_LIMIT = 64  # parts of batches read at once: 64 MiB at most
 
 
@@ -68,6 +69,9 @@ class Store(Protocol):
     def watch(self, prefix: bytes, revision: int, on_events: Callable[[Events], None], on_gap: Callable[[], None]) -> Watch:
         """See `Etcd.watch`."""
 
+    def compact(self, revision: int, done: Callable[[EtcdRefused | None], None]) -> Call:
+        """See `Etcd.compact`."""
+
 
 class Times(Protocol):
     """The clocks and timers of the owner."""
@@ -92,8 +96,11 @@ class Replica:
         node: str,
         address: str,
         on_role: Callable[[Role, str], None],
+        keep_bytes: int = KEEP_BYTES,
+        max_tail: int = 1 << 30,
     ) -> None:
-        """`on_role(role, why)` is called after each change. The engine's log must be a `ReplicatedLog`."""
+        """`on_role(role, why)` is called after each change. `keep_bytes` of the log are always left in etcd, and `max_tail` at most. The
+        engine's log must be a `ReplicatedLog`."""
         assert isinstance(engine.log, ReplicatedLog), "the engine was opened with replicated=True"
         self.role = Role.STARTING
         self.node, self.address = node, address
@@ -117,6 +124,9 @@ class Replica:
         self._watch: Watch | None = None
         self._timer: Timer | None = None
         self._member_at = 0.0
+        self._extent = Extent()
+        self._keep_bytes, self._max_tail = keep_bytes, max_tail
+        self._trimmed = 0  # revision up to which etcd may forget
         self._successor = ""  # who is to claim first
         engine.follow()
         self._look_later()
@@ -199,6 +209,7 @@ class Replica:
         for pair in pairs:
             batch = self._assembler.add(pair)
             if batch is not None:
+                self._extent.add(batch.first, batch.records)
                 self._engine.set_clock(batch.wall)
                 self._engine.adopt(batch.records, batch.stamp)
 
@@ -374,6 +385,8 @@ class Replica:
             self._append()
             return
         self._parts = []
+        assert self._log.out is not None, "what was sent is out until it is acknowledged"
+        self._extent.add(self._log.out.first, self._log.out.records)
         self._assembler.next_index = self._log.next_index - len(self._log.pending)
         self._assembler.chain = self._chain
         self._log.acknowledged()
@@ -409,14 +422,40 @@ class Replica:
         """Do what the leader has to do next."""
         if self.role is not Role.LEADER or self._busy:
             return
+        full = self._extent.bytes > self._max_tail
+        if full != self._log.tail_is_full:
+            self._log.tail_is_full = full
         if self._parts:
             self._append()
         elif self._handing_over is not None and self._log.out is None and not self._log.pending:
             done, self._handing_over = self._handing_over, None
             self._busy = True
             self._store.txn([unchanged(self._keys.leader, self._claim)], [delete_op(self._keys.leader)], lambda _: self._handed_over(done))
+        elif (first := self._extent.trim(self._synced_by_majority, self._keep_bytes)) > 0:
+            self._trim(first)
         elif self._times.steady() - self._sent >= STAMP_SECONDS:
             self._stamp([])
+
+    @property
+    def _synced_by_majority(self) -> int:
+        """The index up to which a majority of the members has the log on its own disk."""
+        synced = sorted((member.synced for member in self.members.values()), reverse=True)
+        return synced[len(synced) // 2] if synced else 0
+
+    def _trim(self, first: int) -> None:
+        """Let etcd forget what comes before the batch of index `first`."""
+        self._busy = True
+        self._sending = self._times.steady()
+        gone = delete_op(self._keys.log, self._keys.batch(first))
+        self._store.txn([unchanged(self._keys.leader, self._claim)], [gone], self._trimmed_away)
+
+    def _trimmed_away(self, answer: Answer | EtcdRefused) -> None:
+        self._busy = False
+        if self._stands(answer) and isinstance(answer, Answer):
+            before, self._trimmed = self._trimmed, answer.revision
+            if before:  # watches that are a little behind still find what they need
+                self._store.compact(before, lambda _: None)
+            self._go_on()
 
     def _handed_over(self, done: Callable[[], None]) -> None:
         self._become(Role.DEPOSED, "the lead was handed over")

@@ -17,6 +17,7 @@ apart are noticed.
 
 import json
 import struct
+from collections import deque
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 from zlib import crc32
@@ -201,6 +202,30 @@ class Assembler:
         """The batch under way is complete, or was removed."""
         self._parts = []
         self._last_key = b""
+
+
+class Extent:
+    """How much of the log is in etcd: the batches that a member has seen since its start, and their bytes. What is older counts as nothing,
+    and goes with the first trim."""
+
+    def __init__(self) -> None:
+        self.bytes = 0
+        self._batches: deque[tuple[int, int, int]] = deque()  # first index, last index, bytes
+
+    def add(self, first: int, records: Sequence[bytes]) -> None:
+        """A batch was appended, or read."""
+        size = sum(map(len, records)) + _PART.size
+        self._batches.append((first, first + len(records) - 1, size))
+        self.bytes += size
+
+    def trim(self, synced: int, keep_bytes: int) -> int:
+        """Forget the oldest batches that end by index `synced`, as long as `keep_bytes` are left. Returns the first index that is left, 0 if
+        nothing was forgotten."""
+        first = 0
+        while len(self._batches) > 1 and self._batches[0][1] <= synced and self.bytes - self._batches[0][2] >= keep_bytes:
+            self.bytes -= self._batches.popleft()[2]
+            first = self._batches[0][0]
+        return first
 
 
 class Gap(FloError):

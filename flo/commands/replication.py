@@ -1,19 +1,8 @@
 """What clients are told about the cluster: who leads, who follows, and how far each member is."""
 
-from typing import Any, Protocol
+from typing import Any
 
 from flo.commands.host import Host
-
-
-class ClusterMember(Protocol):
-    """This server as a member of a cluster: flo.cluster.member.Cluster."""
-
-    @property
-    def leads(self) -> bool:
-        """Whether this server serves writes."""
-
-    def describe(self) -> dict[str, Any]:
-        """The part of cluster_status that is about the cluster."""
 
 
 def address_of_leader(host: Host, own: str) -> str:

@@ -12,6 +12,7 @@ leader that is told that it leads no longer ends its process, and starts again f
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from flo.errors import Overloaded
 from flo.ual.log import ASYNC, Log
 from flo.ual.segment import OFFSET_BYTES
 
@@ -33,6 +34,7 @@ class ReplicatedLog(Log):
         self.send: Callable[[Outgoing], None] | None = None
         self.out: Outgoing | None = None
         self._out_bytes = 0  # of its records, and their places in a footer
+        self.tail_is_full = False  # the replicated log has no room until members that are behind have caught up
 
     @property
     def may_be_replaced(self) -> bool:
@@ -76,15 +78,20 @@ class ReplicatedLog(Log):
 
     def admit(self, size: int, adds: bool) -> None:
         """See `Log`."""
+        if self.tail_is_full and adds:
+            raise Overloaded(
+                "the replicated log holds cluster.max_tail bytes, because too many members are behind: writes that add are refused until "
+                "they have caught up, or are removed from the cluster"
+            )
         super().admit(size + self._out_bytes, adds)
 
     def fits(self, size: int) -> bool:
         """See `Log`."""
-        return super().fits(size + self._out_bytes)
+        return not self.tail_is_full and super().fits(size + self._out_bytes)
 
     def holds(self, size: int) -> bool:
         """See `Log`."""
-        return super().holds(size + self._out_bytes)
+        return not self.tail_is_full and super().holds(size + self._out_bytes)
 
     def close(self) -> None:
         """See `Log`. What is not acknowledged is left to whoever leads next: it was either replicated, or it never was."""

@@ -20,6 +20,8 @@ class Cluster:
         self.world = World(seed)
         self.etcd = SimEtcd()
         self.nodes = [Node(self.world, self.etcd, name) for name in "abc"]
+        for node in self.nodes:
+            node.peers = self.nodes
         self.rng = Random(seed + 1)
         self.written = 0
         self.waiting: list[tuple[Node, int, int, int]] = []  # (member, its life, index of the reply, number)

@@ -55,6 +55,7 @@ class SimEtcd:
         self.revision = 1
         self.keys: dict[bytes, KeyValue] = {}
         self.history: list[KeyValue] = []
+        self.compacted = 0  # watches from before this revision find a gap
         self.watchers: list[tuple[bytes, Callable[[Events], None]]] = []
 
     def txn(self, compares: list[bytes], success: list[bytes], failure: list[bytes]) -> Answer:
@@ -128,6 +129,7 @@ class Node:
         self.engine: Engine | None = None
         self.roles: list[Role] = []
         self.wall_off = 0  # ms that its wall clock is wrong
+        self.peers: list[Node] = []
         self.start()
 
     # -- life --------------------------------------------------------------------------------------
@@ -137,7 +139,7 @@ class Node:
         self.life += 1
         with patch.object(log_module, "_Syncer", StepSyncer):
             self.engine = Engine(
-                f"/{self.name}",
+                "/node",
                 EngineSettings(segment_bytes=1 << 16),
                 manual=True,
                 clock=lambda: WALL + int(self.world.now * 1000) + self.wall_off,
@@ -145,7 +147,9 @@ class Node:
                 files=self.files,
                 replicated=True,
             )
-        self.replica = Replica(self, self, self.engine, cluster="sim", node=self.name, address=self.name, on_role=self._on_role)
+        self.replica = Replica(
+            self, self, self.engine, cluster="sim", node=self.name, address=self.name, on_role=self._on_role, keep_bytes=20_000
+        )
 
     def stop(self, mode: str) -> None:
         """The machine stops; `mode` says what its disk has of what was not synced."""
@@ -158,6 +162,9 @@ class Node:
 
     def _on_role(self, role: Role, why: str) -> None:
         self.roles.append(role)
+        if role is Role.BEHIND:
+            life = self.life
+            self.world.at(self.world.rng.uniform(0.5, 2), lambda: self._fetch() if self.life == life else None)
         if role is Role.DEPOSED:
             life = self.life
 
@@ -167,6 +174,17 @@ class Node:
                     self.start()
 
             self.world.at(0.05, again)
+
+    def _fetch(self) -> None:
+        """Take a copy of another member's directory, and start with it."""
+        sources = [node for node in self.peers if node is not self and node.engine is not None and node.replica is not None]
+        source = max(sources, key=lambda node: node.log.written, default=None)
+        if source is None or source.log.written <= self.log.written:
+            self.world.at(1.0, lambda life=self.life: self._fetch() if self.life == life else None)  # type: ignore[misc]
+            return
+        self.stop("keep")
+        self.files = source.files.crash(self.world.rng, "keep")
+        self.start()
 
     @property
     def leads(self) -> bool:
@@ -247,6 +265,18 @@ class Node:
 
         ask()
         return handle
+
+    def compact(self, revision: int, done: Callable[[EtcdRefused | None], None]) -> Any:
+        """See `Store`."""
+        life = self.life
+
+        def act() -> None:
+            self.etcd.compacted = max(self.etcd.compacted, revision)
+            if self.life == life:
+                done(None)
+
+        self.world.at(0.002, act)
+        return Handle()
 
     def watch(self, prefix: bytes, revision: int, on_events: Callable[[Events], None], on_gap: Callable[[], None]) -> Any:
         """See `Store`."""

@@ -4,10 +4,13 @@ import json
 from typing import Any
 
 import flo
+from flo.commands.host import LITTLE
 from flo.commands.http.answers import RETRY_AFTER, is_listed
 from flo.commands.http.convert import JSON
 from flo.commands.http.routes import page
 from flo.commands.http.session import Exchange, HttpSession
+from flo.commands.replication import is_leader
+from flo.proto.http import split_query
 
 TEXT = ((b"Content-Type", b"text/plain; charset=utf-8"),)
 
@@ -22,11 +25,16 @@ def health(session: HttpSession, exchange: Exchange) -> Any:
 
 @page("GET", "ready", open=True, answers={200: "text/plain", 503: "text/plain"})
 def ready(session: HttpSession, exchange: Exchange) -> Any:
-    """200 when requests are served, 503 while the log is read. Why is said to who may know."""
+    """200 when requests are served, 503 while the log is read; with `?leader`, 200 from a cluster's leader alone. Why is said to who may
+    know."""
     host = session.host
     if host.loading:
         told = host.progress.sentence() if host.secret is None else "loading"
         return 503, TEXT + RETRY_AFTER, told.encode() + b"\n"
+    if b"leader" in split_query(exchange.request.query) and not is_leader(host):
+        return 503, TEXT + RETRY_AFTER, b"this member of the cluster does not lead\n"
+    if host.serves == LITTLE:
+        return 503, TEXT + RETRY_AFTER, b"this member of the cluster has not heard of a leader\n"
     return 200, TEXT, b"ready\n"
 
 
