@@ -182,6 +182,21 @@ class ClusterOperations(Operations):
     def partition_table(self) -> dict[str, Any]:
         """One partition, on this server."""
 
+    @operation(
+        "cluster_fetch",
+        0xC6,
+        key="file of the log, or empty",
+        layout="offset u64",
+        answer="piece",
+        summary="Shows a piece of a file of the log from an offset on, for a member that copies it; without a name, JSON with the files.",
+        plain=True,
+        refusals="NOT_FOUND: compaction has replaced the file",
+        http=Http("POST cluster/fetch"),
+    )
+    def fetch(self, file: Text, offset: int) -> bytes:
+        """A piece of a file of the log, from `offset` on; empty at its end. Without a name, JSON: `files` (their names and sizes) and
+        `manifest` (base64)."""
+
 
 ping: Final = call(ServerOperations.ping)
 server_stats: Final = call(ServerOperations.stats)

@@ -64,7 +64,7 @@ def backup(
             files.copy(fd, os.path.join(out, name), copied)
             size += copied
             on_file(name, copied)
-        _lengthen(files, os.path.join(out, last), found.entries[-1].first)
+        lengthen(files, os.path.join(out, last), found.entries[-1].first)
         files.sync_dir(out)
         made += [manifest.NEW_NAME, manifest.NAME]
         manifest.write(files, out, found.id, found.entries, found.compacted, end)
@@ -103,8 +103,8 @@ def _end_of(files: Files, path: str, fd: int, found: Manifest, acknowledged: int
     return end, ending.sentence
 
 
-def _lengthen(files: Files, path: str, first: int) -> None:
-    """Make the copy of the open segment as long as its header says: zeros follow its batches."""
+def lengthen(files: Files, path: str, first: int) -> None:
+    """Make the copy of an open segment as long as its header says: zeros follow its batches."""
     segment = Segment.load(files, path, first, writable=True)
     try:
         files.truncate(segment.fd, segment.capacity)

@@ -19,7 +19,7 @@ from collections.abc import Callable, Sequence
 from itertools import accumulate
 from typing import NamedTuple
 
-from flo.errors import Damaged, LogDamaged, LogFailed, Overloaded
+from flo.errors import Damaged, LogDamaged, LogFailed, NotFound, Overloaded
 from flo.ual import batch, compaction_reserve, descriptors, manifest, next_segment, recovery
 from flo.ual.base import Base
 from flo.ual.batch import BATCH_BYTES
@@ -448,6 +448,29 @@ class Log:
             self.durable = max(self.durable, self._syncer.synced)
         self._write([], self.time)
         self.owes_claim = False  # also if a full disk has no room for it
+
+    # -- copying -----------------------------------------------------------------------------------
+
+    def listing(self) -> tuple[bytes, dict[str, int]]:
+        """(the manifest's bytes, the sizes of the files that it names, as far as they are written)."""
+        fd = self.files.open(os.path.join(self.directory, manifest.NAME))
+        try:
+            text = self.files.pread(fd, self.files.size(fd), 0)
+        finally:
+            self.files.close(fd)
+        sizes = {name: self.files.size_of(os.path.join(self.directory, name)) for entry in self._entries() for name in entry.files}
+        sizes[os.path.basename(self._open.path)] = self._open.tail
+        return text, sizes
+
+    def piece_of(self, name: str, offset: int, most: int) -> bytes:
+        """Up to `most` bytes of one of these files, from `offset` on. Raises `NotFound` for a file that is not there any more."""
+        if not any(name in entry.files for entry in self._entries()):
+            raise NotFound(f"the log has no file {name[:100]!r}; it may have been compacted")
+        fd = self.files.open(os.path.join(self.directory, name))
+        try:
+            return self.files.pread(fd, most, offset)
+        finally:
+            self.files.close(fd)
 
     # -- compaction --------------------------------------------------------------------------------
 

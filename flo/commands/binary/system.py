@@ -18,6 +18,7 @@ from flo.engine import Namespace
 from flo.errors import BadRequest
 from flo.operations.system import VIEWS
 
+FETCH_BYTES = 1 << 20  # of a file at once: 1 ms from a warm cache
 ALONE = "this is a standalone server: there is no cluster to join or leave"
 
 
@@ -143,3 +144,12 @@ def cluster_partition_table(session: BinarySession, namespace: Namespace, name: 
         told = host.cluster.describe()
         table |= {"epoch": told["term"], "replicas": [member["address"] for member in told["members"]]}
     return json_payload({"partitions": [table]})
+
+
+@handles("cluster_fetch")
+def cluster_fetch(session: BinarySession, namespace: Namespace, name: bytes, value: bytes, options: Options) -> Result:
+    log = session.host.engine.log
+    if not name:
+        text, sizes = log.listing()
+        return json_payload({"files": sizes, "manifest": b64encode(text).decode()})
+    return log.piece_of(name.decode("utf-8", "replace"), int(U64.unpack(value)[0]), FETCH_BYTES)
