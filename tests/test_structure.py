@@ -68,9 +68,10 @@ ARROWS = {
         ),
     },
     "systemd": {"errors"},
+    "importer": {"client", "errors"},
     "cli": {
         *("systemd", "server", "control", "client", "calls", "operations", "proto", "given", "engine", "ual", "config", "errors"),
-        *("operator_log", "series"),
+        *("operator_log", "series", "importer"),
     },
     "__main__": {"cli"},
     "__init__": {"engine", "client"},
