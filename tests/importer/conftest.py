@@ -28,6 +28,10 @@ class Sides(NamedTuple):
         with flo.Client(f"flo://127.0.0.1:{self.port}/{namespace}") as client:
             return Import(client, Source(self.url), Options(match, documents, dry_run)).run()
 
+    def connect(self) -> RespClient:
+        """Another client of the Flo."""
+        return RespClient(self.port, 30)
+
     def clear(self) -> None:
         """Empty both."""
         self.redis.command("FLUSHALL")

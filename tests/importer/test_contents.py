@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import statistics
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from flo.cli import import_redis, main
 from flo.importer import kinds, run
 from flo.importer.wire import Wire
 from tests.importer.conftest import Sides
@@ -326,6 +328,18 @@ def test_the_command_prints_its_report(sides: Sides) -> None:
     ]
     found = json.loads(command(sides.url, "--port", str(sides.port), "--format", "json", "--dry-run").stdout)
     assert found["done"]["messages"] == 2
+
+
+def test_the_progress_is_a_line_now_and_then_without_a_terminal(
+    sides: Sides, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sides.redis.pipeline(*[("SET", f"key:{at}", "v") for at in range(2000)])
+    monkeypatch.setattr(import_redis, "PLAIN_SECONDS", 0.0)
+    assert main(["import", sides.url, "--port", str(sides.port)]) == 0
+    lines = capsys.readouterr().err.splitlines()
+    assert all(re.fullmatch(r"\[#*-*\] +\d+% of 2,000 keys, [\d,]+ written, [\d,]+ /s", line) for line in lines), lines
+    assert len(lines) >= 4 and all(len(line) == 80 for line in lines)
+    assert "75% of 2,000 keys" in lines[-1]
 
 
 SECRET = "hun:ter/2@x"
