@@ -28,6 +28,7 @@ GROUPS = {
     "import": "copy the keys, lists and streams of a running Redis",
     "compact": "rewrite a log without the records that are no longer needed",
     "backup": "copy a data directory, also while a server is using it",
+    "completion": "print the script that completes commands in a shell",
     "check": "read a data directory and say whether it is whole",
 }
 MODULES = {"import": "import_redis"}  # where the name of the group is a word of Python

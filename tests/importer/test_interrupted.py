@@ -221,9 +221,7 @@ def test_it_gives_up_where_nothing_more_is_copied(sides: Sides, cut: Cut, monkey
 
 
 @pytest.mark.parametrize("command", [b"XADD", b"LPUSH"])
-def test_a_write_that_is_refused_in_a_pipeline_leaves_no_gap(
-    sides: Sides, cut: Cut, monkeypatch: pytest.MonkeyPatch, command: bytes
-) -> None:
+def test_a_refused_write_leaves_no_gap(sides: Sides, cut: Cut, monkeypatch: pytest.MonkeyPatch, command: bytes) -> None:
     """The first is refused for a full memory, and by the next one's turn there is room again."""
     fill_a_little(sides.redis)
     ask = Wire.ask
