@@ -342,6 +342,31 @@ def test_the_progress_is_a_line_now_and_then_without_a_terminal(
     assert "75% of 2,000 keys" in lines[-1]
 
 
+def test_the_examples_of_the_page_are_true(sides: Sides) -> None:
+    sides.redis.pipeline(
+        ("SET", "greeting", "hello"),
+        ("SET", "page:1", "<html></html>", "EX", 100),
+        ("SET", "counter", "1234"),
+        ("LPUSH", "jobs", "a", "b", "c"),
+        ("XADD", "events", "1-1", "a", "b"),
+        ("XADD", "events", "2-1", "a", "b"),
+        ("XGROUP", "CREATE", "events", "g", "0"),
+        ("XREADGROUP", "GROUP", "g", "c", "COUNT", "1", "STREAMS", "events", ">"),
+        ("HSET", "user:1", "name", "Ada"),
+        ("ZADD", "scores", "3", "ada"),
+    )
+    session = re.search(r"```\n(\$ flo import .*?)```", (ROOT / "docs" / "import.md").read_text(), re.DOTALL)
+    assert session
+    examples = re.split(r"^\$ flo import ", session[1].replace("localhost:6379", sides.url.removeprefix("redis://")), flags=re.MULTILINE)[
+        1:
+    ]
+    for example in examples:
+        words, _, expected = example.partition("\n")
+        assert command(*words.split(), "--port", str(sides.port)).stdout == expected
+    assert len(examples) == 2
+    assert sides.flo.command("JSON.GET", "user:1", "$.name") == b'"Ada"'
+
+
 SECRET = "hun:ter/2@x"
 QUOTED = "hun%3Ater%2F2%40x"
 
