@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, ClassVar, NamedTuple, Protocol
 
 from flo.engine.bulk import Bulk
+from flo.engine.guard import Guards
 from flo.errors import BadRequest, Overloaded
 from flo.store.tables import squeeze
 from flo.ual.log import Log
@@ -53,6 +54,7 @@ class Database(Protocol):
     busy: set[int]  # ids of the namespaces that may have due items or background work
     changed: "set[Part]"  # parts whose `notify` must be called
     steady: Callable[[], int]  # the steady clock, ms
+    guards: Guards  # who wants to know of changes of a name
 
     @property
     def settings(self) -> Kept:
