@@ -285,7 +285,7 @@ class Settings:
     )
     profile: str = setting(
         "flo",
-        parse_choice(PROFILES),
+        Choice(PROFILES),
         "resp",
         "redis: for programs that were written for Redis. MULTI, WATCH, publish and subscribe, RPUSH, LPOP and the well-known scripts of "
         "locks and caches; RPOP and BRPOP acknowledge as they deliver. A change holds for new connections. docs/redis.md tells more.",

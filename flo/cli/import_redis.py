@@ -33,6 +33,9 @@ def add(commands: Any, summary: str) -> None:
     )
     parser.add_argument("--match", metavar="PATTERN", default="", help="only keys that match, such as 'user:*'")
     parser.add_argument("--hashes", choices=("json",), help="copy hashes, sets and sorted sets too, as JSON documents")
+    parser.add_argument(
+        "--lpop", action="store_true", help="the workers take from these lists by LPOP, not RPOP; Flo's resp.profile must be redis"
+    )
     parser.add_argument("--dry-run", action="store_true", help="copy nothing; say what would be copied and what would be left")
 
 
@@ -58,7 +61,7 @@ def import_redis(client: "Client", args: argparse.Namespace) -> int:
     def show(reached: "Reached") -> None:
         progress.show(lambda columns: _progress_line(reached, monotonic() - began, columns))
 
-    options = Options(args.match, args.hashes is not None, args.dry_run)
+    options = Options(args.match, args.hashes is not None, args.lpop, args.dry_run)
     try:
         report = Import(client, args.source, options, show, tell).run()
     except KeyboardInterrupt:

@@ -58,11 +58,12 @@ class Key(NamedTuple):
 class Place:
     """Where the copies go: shared by all of them."""
 
-    def __init__(self, client: "Client", prefix: bytes, report: Report) -> None:
-        """`prefix` begins the names of the marks."""
+    def __init__(self, client: "Client", prefix: bytes, report: Report, lpop: bool) -> None:
+        """`prefix` begins the names of the marks. `lpop`: workers take from lists by LPOP."""
         self.client = client
         self.prefix = prefix
         self.report = report
+        self.lpop = lpop
         self.moved = 0  # things written so far: that it grows shows that trying again is worth it
         self.clock = 0.0  # Flo's time in ms, minus the steady clock's: deadlines are Flo's, whatever the other machines' clocks say
 
@@ -174,7 +175,7 @@ def _guarded(steps: Callable[Concatenate[Place, Key, Mark, P], Steps]) -> Callab
 
 
 def copy_list(place: Place, key: Key) -> Steps:
-    """Copy a list as a queue: the message that RPOP took from Redis is the one that RPOP takes from Flo."""
+    """Copy a list as a queue: the message that RPOP took from Redis is the one that RPOP takes from Flo; or LPOP, if `place.lpop`."""
     saved, stats = yield Ask(True, [(b"GET", place.mark_of(key.name)), (b"QSTATS", key.name)])
     mark = Mark(place, key, "list", good(saved))
     counts = pairs(good(stats))
@@ -182,7 +183,7 @@ def copy_list(place: Place, key: Key) -> Steps:
     if not mark.begun:
         if there + counts[b"dead"]:
             raise Left(THERE_BEFORE)
-        mark.facts["paused"] = bool(counts[b"paused"])
+        mark.facts |= {"paused": bool(counts[b"paused"]), "lpop": place.lpop}
     if mark.facts["state"] == "begun":
         yield from _fill_queue(place, key, mark, there)
     if mark.facts["state"] == "whole":
@@ -195,27 +196,29 @@ def copy_list(place: Place, key: Key) -> Steps:
 
 @_guarded
 def _fill_queue(place: Place, key: Key, mark: Mark, there: int) -> Steps:
-    """Read the list from its tail, and add what is read to the `there` messages that the queue has. Each write is acknowledged before the
-    next is sent: if one were refused and the next not, the number of messages would not say how far the copy came."""
+    """Read the list from the end that is taken from, and add what is read to the `there` messages that the queue has. A write is sent when
+    the one before is acknowledged: if one were refused and the next not, the number of messages would not say how far the copy came."""
     all_good((yield Ask(True, [mark.save()])))
     all_good((yield Ask(True, [(b"QPAUSE", key.name, b"ON")])))
     (length,) = yield Ask(False, [(b"LLEN", key.name)])
     items = piece_items(key.usage, good(length))
+    lpop = mark.facts["lpop"]
     while True:
-        at = there + mark.left + 1  # counted from the tail
-        (found,) = yield Ask(False, [(b"LRANGE", key.name, -(at + items - 1), -at)])
+        at = there + mark.left  # counted from the end that is taken from
+        span = (at, at + items - 1) if lpop else (-(at + items), -(at + 1))
+        (found,) = yield Ask(False, [(b"LRANGE", key.name, *span)])
         if isinstance(found, TooMuch) and items > 1:
             items //= 2
             continue
         if not good(found):
             break
         size = 0
-        for group in _groups(found[::-1]):
+        for group in _groups(found if lpop else found[::-1]):
             if isinstance(group, Oversized):
                 mark.leave(TOO_LARGE)
                 all_good((yield Ask(True, [mark.save()])))
                 continue
-            all_good((yield Ask(True, [(b"LPUSH", key.name, *group)])))
+            all_good((yield Ask(True, [(b"RPUSH" if lpop else b"LPUSH", key.name, *group)])))
             there += len(group)
             size += sum(map(len, group))
             place.moved += len(group)

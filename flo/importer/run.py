@@ -31,6 +31,9 @@ RETRY_SECONDS = 60.0  # without anything copied, before the import gives up
 RETRY_DELAYS = (0.1, 0.2, 0.5, 1.0, 2.0)  # the last one again and again
 CLEAN_KEYS = 1000
 TAKEN = "another flo import from this Redis into this namespace has taken over; let that one end"
+NO_LPOP = (
+    "--lpop needs RPUSH, which Flo has in the profile redis only: start it with FLO_RESP_PROFILE=redis, or CONFIG SET resp.profile redis"
+)
 NO_HASHES = "Flo has no {}; --hashes json copies them as JSON documents"
 COPIES: dict[bytes, Callable[[Place, Key], Steps]] = {b"string": kinds.copy_string, b"list": kinds.copy_list, b"stream": kinds.copy_stream}
 DOCUMENTS: dict[bytes, Callable[[Place, Key], Steps]] = {
@@ -43,10 +46,12 @@ LENGTHS = {b"list": ("LLEN", "lists", "messages"), b"stream": ("XLEN", "streams"
 
 
 class Options(NamedTuple):
-    """What to copy: keys that match the pattern (empty: all), hashes and the like as documents or not at all, or nothing: count only."""
+    """What to copy: keys that match the pattern (empty: all), hashes and the like as documents or not at all, lists for workers that take
+    by LPOP rather than RPOP; or nothing: count only."""
 
     match: str
     documents: bool
+    lpop: bool
     dry_run: bool
 
 
@@ -89,7 +94,7 @@ class Import:
         self._redis = Wire("Redis", source.host, source.port, client.timeout, source.tls)
         self._flo = Wire("Flo", client.host, client.port, client.timeout)
         self._name = b"flo-import:%b:" % sha256(source.name.encode()).hexdigest()[:16].encode()
-        self._place = Place(client, self._name, Report())
+        self._place = Place(client, self._name, Report(), options.lpop)
         self._owner = secrets.token_hex(8)
         self._version = 0  # of the state; 0 before this run has made the state its own
         self._state: dict[str, Any] = {}
@@ -138,6 +143,8 @@ class Import:
         if client.secret is not None:
             flo.need("AUTH", client.secret)
         flo.need("USE", client.namespace)
+        if self._options.lpop and flo.need("CONFIG", "GET", "resp.profile")[-1] != b"redis":
+            raise Stopped(NO_LPOP)
         if not self._options.dry_run:
             self._close_others()
 

@@ -23,10 +23,12 @@ class Sides(NamedTuple):
     url: str
     port: int
 
-    def copy(self, *, match: str = "", documents: bool = False, dry_run: bool = False, namespace: str = "default") -> Report:
+    def copy(
+        self, *, match: str = "", documents: bool = False, lpop: bool = False, dry_run: bool = False, namespace: str = "default"
+    ) -> Report:
         """Import in this process."""
         with flo.Client(f"flo://127.0.0.1:{self.port}/{namespace}") as client:
-            return Import(client, Source(self.url), Options(match, documents, dry_run)).run()
+            return Import(client, Source(self.url), Options(match, documents, lpop, dry_run)).run()
 
     def connect(self) -> RespClient:
         """Another client of the Flo."""

@@ -148,12 +148,38 @@ def test_workers_get_nothing_of_a_queue_before_it_is_whole(sides: Sides, cut: Cu
     assert sides.flo.command("RPOP", "long") == b"29"
 
 
+@pytest.mark.parametrize("lpop", [False, True])
+def test_lists_for_workers_of_either_end(sides: Sides, cut: Cut, lpop: bool) -> None:
+    """Cut off, too, and taken up by a run that was not told which end: what has begun ends as it was begun."""
+    sides.redis.command("RPUSH", "list", *range(20))
+    sides.flo.command("CONFIG", "SET", "resp.profile", "redis")
+    try:
+        for at in range(8, 60):
+            cut.left = at
+            with pytest.raises(Killed):
+                sides.copy(lpop=lpop)
+            if 0 < sides.flo.command("LLEN", "list") < 20:
+                break
+        sides.copy(lpop=not lpop)
+        with sides.connect() as worker:
+            pop = "LPOP" if lpop else "RPOP"
+            assert worker.command(pop, "list", 20) == sides.redis.command(pop, "list", 20)
+    finally:
+        sides.flo.command("CONFIG", "SET", "resp.profile", "flo")
+
+
+def test_lists_for_lpop_need_the_profile_of_redis(sides: Sides) -> None:
+    sides.redis.command("RPUSH", "list", *range(20))
+    with pytest.raises(Stopped, match="CONFIG SET resp.profile redis"):
+        sides.copy(lpop=True)
+
+
 def test_what_a_killed_importer_has_still_sent_is_not_executed(sides: Sides, cut: Cut) -> None:
     """Flo may execute requests of a connection after the process at its other end was killed. Here a second connection stands for it: it
     has the importer's name, and sends its messages after the next importer has begun."""
     sides.redis.command("RPUSH", "long", *range(5))
     with sides.connect() as ghost:
-        ghost.command("CLIENT", "SETNAME", Import(flo.Client(), Source(sides.url), Options("", False, False))._name.rstrip(b":"))
+        ghost.command("CLIENT", "SETNAME", Import(flo.Client(), Source(sides.url), Options("", False, False, False))._name.rstrip(b":"))
         copy(sides)
         with pytest.raises((ConnectionError, OSError)):
             ghost.send(encode("LPUSH", "long", "again"))
