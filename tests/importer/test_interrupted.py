@@ -170,7 +170,7 @@ def test_lists_for_workers_of_either_end(sides: Sides, cut: Cut, lpop: bool) -> 
 
 def test_lists_for_lpop_need_the_profile_of_redis(sides: Sides) -> None:
     sides.redis.command("RPUSH", "list", *range(20))
-    with pytest.raises(Stopped, match="CONFIG SET resp.profile redis"):
+    with pytest.raises(Stopped, match=r"CONFIG SET resp\.profile redis"):
         sides.copy(lpop=True)
 
 
