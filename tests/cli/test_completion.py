@@ -148,6 +148,7 @@ COMMANDS = [
 ]
 LIVE = [
     ("flo queue peek j", ["jobs"]),
+    ("flo queue peek l", []),  # what holds a line end cannot be typed
     ("flo stream read ", ["events"]),
     ("flo action invoke ", ["send-mail"]),
     ("flo action runs --state failed s", ["send-mail"]),
