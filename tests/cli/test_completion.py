@@ -12,7 +12,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -115,11 +115,20 @@ def _read(master: int, *wanted: str) -> str:
     return shown
 
 
+def eventually(ask: Callable[[], list[str]], expected: list[str]) -> list[str]:
+    """What `ask` gives, asked a few times more if it is not this: a server of a busy machine may take over 200 ms to answer."""
+    for _ in range(4):
+        found = ask()
+        if found == expected:
+            break
+    return found
+
+
 @pytest.fixture(scope="module")
 def shells(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shells]:
     with FloProcess(tmp_path_factory.mktemp("completion") / "data") as server:
         with flo.Client(f"flo://127.0.0.1:{server.port}") as client:
-            for name in ("jobs", "mail:in", "mail:out", "my queue", "line\nend"):
+            for name in ("jobs", "mail:in", "mail:out", "my queue", "zebra\nend"):
                 client.queues.enqueue(name, "")
             client.streams.append("events", "")
             client.actions.register("send-mail")
@@ -148,7 +157,7 @@ COMMANDS = [
 ]
 LIVE = [
     ("flo queue peek j", ["jobs"]),
-    ("flo queue peek l", []),  # what holds a line end cannot be typed
+    ("flo queue peek z", []),  # what holds a line end cannot be typed
     ("flo stream read ", ["events"]),
     ("flo action invoke ", ["send-mail"]),
     ("flo action runs --state failed s", ["send-mail"]),
@@ -169,7 +178,7 @@ def test_commands_flags_and_choices(shells: Shells, shell: str) -> None:
 @pytest.mark.parametrize("shell", SHELLS)
 def test_names_come_from_the_server(shells: Shells, shell: str) -> None:
     for line, expected in LIVE:
-        assert shells.candidates(shell, line) == expected, line
+        assert eventually(lambda: shells.candidates(shell, line), expected) == expected, line  # noqa: B023
 
 
 @pytest.mark.parametrize("shell", SHELLS)
@@ -203,7 +212,7 @@ def test_every_command_can_be_reached(shells: Shells, shell: str) -> None:
     ],
 )
 def test_at_a_terminal(shells: Shells, shell: str, keys: str, expected: list[str]) -> None:
-    assert shells.typed(shell, keys) == expected
+    assert eventually(lambda: shells.typed(shell, keys), expected) == expected
 
 
 def test_a_server_that_does_not_answer_is_not_waited_for(shells: Shells) -> None:
