@@ -181,6 +181,20 @@ def run_workers(script: str, server: FloProcess, directory: Path) -> None:
             worker.wait()
 
 
+def run_until_told(script: str, directory: Path) -> None:
+    """Run a `flo.Worker` until it has printed what it is to print; then SIGTERM ends it."""
+    output = directory / "worker"
+    with output.open("wb") as file:
+        process = subprocess.Popen([sys.executable, "-c", script], stdout=file, cwd=directory, env=os.environ | {"PYTHONPATH": str(ROOT)})
+    try:
+        wait_until(lambda: output.read_text().splitlines() == prints(script) or process.poll() is not None, "the worker's output")
+        process.terminate()
+        assert process.wait(30) == 0 and output.read_text().splitlines() == prints(script)
+    finally:
+        process.kill()
+        process.wait()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("page", [ROOT / "README.md", *sorted(DOCS.glob("*.md"))], ids=lambda path: path.name)
 def test_python_examples_run(page: Path, nine_thousand: tuple[FloProcess, Path]) -> None:
@@ -190,6 +204,9 @@ def test_python_examples_run(page: Path, nine_thousand: tuple[FloProcess, Path])
         script = block.replace(":9000", f":{server.port}").replace("port=9000", f"port={server.port}")
         if "while True:" in block and "break" not in block:
             run_workers(script, server, program.parent)
+            continue
+        if "worker.run(" in block:
+            run_until_told(script, program.parent)
             continue
         result = subprocess.run(
             [sys.executable, "-c", script],
