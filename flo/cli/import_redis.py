@@ -63,7 +63,8 @@ def import_redis(client: "Client", args: argparse.Namespace) -> int:
 
     options = Options(args.match, args.hashes is not None, args.lpop, args.dry_run)
     try:
-        report = Import(client, args.source, options, show, tell).run()
+        work = Import(client, args.source, options, show, tell)
+        report = work.run()
     except KeyboardInterrupt:
         tell("interrupted; run the same command again to go on")
         raise
@@ -73,6 +74,8 @@ def import_redis(client: "Client", args: argparse.Namespace) -> int:
         print_json(report.as_json())
     else:
         _print(report, args)
+    if not args.dry_run:
+        work.forget()
     return 0
 
 

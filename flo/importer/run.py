@@ -111,7 +111,7 @@ class Import:
                 self._connect()
                 begun = True
                 return walk()
-            except Lost as e:
+            except (Lost, Disconnected) as e:
                 if self._place.moved != moved:
                     moved, since, tries = self._place.moved, monotonic(), 0
                     if begun:
@@ -121,8 +121,12 @@ class Import:
                 sleep(RETRY_DELAYS[min(tries, len(RETRY_DELAYS) - 1)])
                 tries += 1
             finally:
-                self._redis.close()
-                self._flo.close()
+                for connection in (self._redis, self._flo, self._client):  # the client's too may be to a server that is gone
+                    connection.close()
+
+    def forget(self) -> None:
+        """Delete the state, once the report is told: until then, another run tells it again."""
+        self._client.kv.delete(self._name + b"state")
 
     # -- connections -------------------------------------------------------------------------------
 
@@ -165,11 +169,9 @@ class Import:
 
     # -- the state ---------------------------------------------------------------------------------
 
-    def _load(self) -> bool:
-        """Read the state, and make it this run's own; False if this run has deleted it, at its end, before it lost its connection."""
+    def _load(self) -> None:
+        """Read the state, and make it this run's own."""
         found = self._flo.need("GETV", self._name + b"state")
-        if found is None and self._state.get("cleaning"):
-            return False
         if self._version and (found is None or json.loads(found[1])["owner"] != self._owner):
             raise Stopped(TAKEN)
         self._version, state = (0, {}) if found is None else (found[0], json.loads(found[1]))
@@ -179,7 +181,6 @@ class Import:
         self._state |= {"walk": walk, "run_id": self._run_id, "owner": self._owner}
         self._place.report = Report(self._state["report"])
         self._save()
-        return True
 
     def _save(self) -> None:
         self._state["report"] = self._place.report.as_json()
@@ -197,8 +198,7 @@ class Import:
     # -- the walk ----------------------------------------------------------------------------------
 
     def _copy(self) -> Report:
-        if not self._load():
-            return self._place.report
+        self._load()
         empty = 0
         while not self._state["cleaning"]:
             cursor, keys = self._page(self._state["cursor"])
@@ -284,7 +284,7 @@ class Import:
     # -- the end -----------------------------------------------------------------------------------
 
     def _clean(self) -> None:
-        """Delete the marks and the state. A list or stream whose copy was begun by a run before this one, and that Redis does not have any
+        """Delete the marks. A list or stream whose copy was begun by a run before this one, and that Redis does not have any
         more, is deleted with its mark."""
         cursor = b"0"
         state = self._name + b"state"
@@ -299,7 +299,6 @@ class Import:
                 self._flo.need("DEL", *gone)
             if cursor == b"0":
                 break
-        self._flo.need("DEL", state)
 
     def _is_over(self, mark: dict[str, Any]) -> bool:
         """Whether a mark is not needed any more."""

@@ -28,7 +28,10 @@ class Sides(NamedTuple):
     ) -> Report:
         """Import in this process."""
         with flo.Client(f"flo://127.0.0.1:{self.port}/{namespace}") as client:
-            return Import(client, Source(self.url), Options(match, documents, lpop, dry_run)).run()
+            work = Import(client, Source(self.url), Options(match, documents, lpop, dry_run))
+            report = work.run()
+            work.forget()
+            return report
 
     def connect(self) -> RespClient:
         """Another client of the Flo."""
