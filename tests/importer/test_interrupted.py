@@ -119,6 +119,23 @@ def test_a_lost_connection_behind_each_request(sides: Sides, cut: Cut) -> None:
         is_copied(sides)
 
 
+def test_a_lost_connection_of_the_binary_protocol(sides: Sides, cut: Cut, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An empty stream is made over it."""
+    fill_a_little(sides.redis)
+    streams = type(flo.Client().streams)
+    create, lost = streams.create, [Disconnected("closed the connection")]
+
+    def once(self: Any, *names: Any, **options: Any) -> Any:
+        if lost:
+            raise lost.pop()
+        return create(self, *names, **options)
+
+    monkeypatch.setattr(streams, "create", once)
+    copy(sides)
+    assert not lost
+    is_copied(sides)
+
+
 def test_a_list_that_is_gone_from_redis_is_deleted_half_copied(sides: Sides, cut: Cut) -> None:
     sides.redis.command("RPUSH", "long", *range(30))
     sides.redis.pipeline(*[("XADD", "stream", f"{at + 1}-1", "field", at) for at in range(30)])
