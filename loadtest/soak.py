@@ -426,7 +426,7 @@ class SeriesWorker(Worker):
         self.deleting = host
         try:
             with Client(f"flo://127.0.0.1:{self.soak.port}") as client:
-                count = client.timeseries.delete(self.measurement, tags=f"host={host}")
+                count = client.ts.delete(self.measurement, tags=f"host={host}")
         except (OSError, FloError) as e:
             raise Gone from e
         need(count == 1, f"the deletion of {host} answered {count}")

@@ -24,6 +24,7 @@ from tests.generate_docs import DOCS, http_page, python_page, redis_page, settin
 from tests.generate_man import MAN, commands
 from tests.generate_man import page as man_page
 from tests.support.processes import ROOT, FloProcess, wait_until
+from tests.support.programs import BEGIN, END, PROGRAMS
 
 pytestmark = pytest.mark.computes
 
@@ -38,6 +39,15 @@ def test_tables_are_current() -> None:
     assert page == http_page(page), "run `make docs`"
     page = (DOCS / "python.md").read_text()
     assert page == python_page(page), "run `make docs`"
+
+
+def test_the_table_of_programs_has_every_program_that_is_tested() -> None:
+    """All but the versions, which are those of the last run that wrote it."""
+    rows = (DOCS / "redis.md").read_text().partition(BEGIN)[2].partition(END)[0].splitlines()[2:]
+    written = [(package, sentence) for _, package, _, sentence, _ in (re.split(r" *\| *", row) for row in rows)]
+    assert written == [(each.package, each.sentence) for each in PROGRAMS], (
+        "run pytest tests/system/test_redis_programs.py --programs-table"
+    )
 
 
 PAGES = sorted(MAN.glob("*.[1-9]"))

@@ -29,6 +29,7 @@ ARROWS = {
     "client": {"proto", "operations", "errors", "calls", "given", "forks"},
     "worker": {"client", "calls", "engine", "operations", "proto", "errors", "given", "forks"},
     "testing": {"server", "config", "operator_log", "client", "errors"},
+    "aio": {"client"},
     "operator_log": set[str](),
     "proto": {"errors", "series"},
     "ual": {"errors"},
@@ -76,12 +77,15 @@ ARROWS = {
         *("operator_log", "series", "importer", "worker"),
     },
     "__main__": {"cli"},
-    "__init__": {"engine", "client", "worker"},
+    "__init__": {"engine", "client", "worker", "aio"},
 }
-# The exceptions inside `commands`: COMMAND LIST and KEYS match patterns, GET answers with the bytes of an entry, INFO shows the log's modes
+# The exceptions inside `commands`: COMMAND, KEYS, PUBLISH match patterns, GET answers with an entry's bytes, INFO shows the log's modes
 # and a key's cost, and XINFO what a stream and a group are.
 LAYOUT_READERS = {
     "command_info.py": {"store"},
+    "channels.py": {"store"},
+    "pubsub.py": {"store"},
+    "scripts.py": {"store"},
     "keys.py": {"store"},
     "strings.py": {"store"},
     "kv.py": {"store"},

@@ -255,7 +255,7 @@ class Fill:
         if self.kind == "points":
             with self._binary(client) as binary:
                 for number in range(0, SERIES, 2):
-                    assert binary.timeseries.delete("m", tags=f"host=h{number}") == 1
+                    assert binary.ts.delete("m", tags=f"host=h{number}") == 1
             return
         if self.kind == "runs":  # a cancelled run is kept for a while, unless its action goes
             with self._binary(client) as binary:

@@ -238,7 +238,7 @@ def perform(engine: Engine, op: Op) -> Any:
 
 def perform_series(engine: Engine, name: str, space: str, *args: Any) -> Any:
     """The same operation on the engine's series."""
-    part = engine.namespace(space).timeseries
+    part = engine.namespace(space).ts
     if name == "points":
         return write(part, dict.fromkeys(args[0], points_at(engine.now, args[1])))
     if name == "forget":
@@ -254,7 +254,7 @@ def held(engine: Engine) -> Snapshot:
             name: {key: found for shard in space.kv.store.shards for key in shard if (found := space.kv.store.find(key))}
             for name, space in engine.namespaces.items()
         },
-        {name: {key: read(space.timeseries, key) for key in space.timeseries.store.by_key} for name, space in engine.namespaces.items()},
+        {name: {key: read(space.ts, key) for key in space.ts.store.by_key} for name, space in engine.namespaces.items()},
         {name: held_work(space.actions) for name, space in engine.namespaces.items()},
     )
 

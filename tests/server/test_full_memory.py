@@ -46,7 +46,7 @@ def test_full_memory(full: FloProcess) -> None:
         with pytest.raises(Overloaded, match="max_memory"):
             binary.kv.put("new", "v")
         with pytest.raises(Overloaded, match="max_memory"):
-            binary.timeseries.write("cpu", "1")
+            binary.ts.write("cpu", "1")
         for refuse in (
             lambda: binary.actions.invoke("job", b"more"), lambda: binary.actions.register("other"),
             lambda: binary.schedules.put("s", '{"action": "job", "every_ms": 60000}'),
@@ -65,7 +65,7 @@ def test_full_memory(full: FloProcess) -> None:
             assert client.command(*command) == wanted, command
         assert client.command("GET", "key-1") == b"v" * 1000
         assert client.command("XLEN", "events") == 1
-        assert binary.timeseries.query("cpu[0..10]")["series"][0]["points"] == [[1, 1.0]]
+        assert binary.ts.query("cpu[0..10]")["series"][0]["points"] == [[1, 1.0]]
         seq, payload, attempts = client.command("QDEQUEUE", "jobs")[0]
         assert payload == b"one"
         assert client.command("QACK", "jobs", f"{seq}-{attempts}") == 1
@@ -97,7 +97,7 @@ def test_full_memory(full: FloProcess) -> None:
 def test_points_in_a_full_memory(full: FloProcess) -> None:
     """Open points are sealed when they would fill it; series do fill it, and a deletion brings room."""
     with full.start() as server, flo_package.Client(f"flo://127.0.0.1:{server.port}") as client:
-        series = client.timeseries
+        series = client.ts
 
         def write(start: int) -> int:
             rows = (b"m%d,host=h%d v=1 %d" % (at % 2, at % 200, time) for at, time in enumerate(range(start, start + 4000)))

@@ -220,7 +220,7 @@ class Series:
     """Time series: few or many, with long names or short, whose points are open, in chunks, or late."""
 
     def __init__(self, engine: Engine, space: Namespace, clock: Clock, rng: random.Random) -> None:
-        self.engine, self.part, self.clock, self.rng = engine, space.timeseries, clock, rng
+        self.engine, self.part, self.clock, self.rng = engine, space.ts, clock, rng
         self.many = rng.choice([1, 30, 3000, 1_000_000])
         self.name_bytes, self.tags = rng.choice([13, 200, 5000]), rng.choice([1, 1, 5])
         self.measurements = rng.choice([1, 50])

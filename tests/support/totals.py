@@ -13,7 +13,7 @@ from flo.store.queue import DELAYED, LAPSED, LEASED, READY, kind_of, queue_of
 
 def walked(namespace: Namespace) -> dict[str, int]:
     """What `Namespace.counts` must give, counted one by one."""
-    queues, streams, series = namespace.queues.store, namespace.streams.store, namespace.timeseries.store
+    queues, streams, series = namespace.queues.store, namespace.streams.store, namespace.ts.store
     states = [state for shard in queues.shards for state in shard.values() if queue_of(state) in queues.numbers]
     fresh = sum(len(list(lane.seqs())) for queue in queues.queues.values() for lane in queue.lanes.values())
     dead = sum(len(queue.dead) for queue in queues.queues.values())
@@ -161,7 +161,7 @@ def check_totals(engine: Engine) -> None:
         assert found.keys() == {noun for part in namespace.parts for noun in part.nouns}
         assert namespace.queues.store.item_bytes == queue_bytes(namespace.queues.store)
         assert namespace.streams.store.item_bytes == stream_bytes(namespace.streams.store)
-        check_series(namespace.timeseries.store)
+        check_series(namespace.ts.store)
         check_actions(namespace.actions.store)
         for part in namespace.parts:
             for container in part.containers():

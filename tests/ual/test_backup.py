@@ -38,15 +38,15 @@ def filled() -> SimFiles:
         for i in range(60):
             engine.kv.put(b"key-%d" % (i % 20), b"%d" % i * 30)
         with engine.batch():
-            write(engine.timeseries, {key_of(): {time: time / 8 for time in range(300)}})
-        seal_all(engine, engine.timeseries)
+            write(engine.ts, {key_of(): {time: time / 8 for time in range(300)}})
+        seal_all(engine, engine.ts)
         for step in ("register", "worker", "schedule", "invoke", "invoke", "invoke", "take", "touch", "take", "complete"):
             do_step(engine.actions, step)
         engine.compact()
         for i in range(120):
             engine.queues.enqueue(b"jobs", b"job %d" % i * 20)
         with engine.batch():
-            write(engine.timeseries, {key_of(): dict.fromkeys(range(200, 400), -1.0)})
+            write(engine.ts, {key_of(): dict.fromkeys(range(200, 400), -1.0)})
         for step in ("fail", "invoke", "take", "cancel", "drain"):
             do_step(engine.actions, step)
     return files
@@ -61,7 +61,7 @@ def shown(files: SimFiles, directory: str) -> object:
     with open_at(files, directory) as engine:
         keys, _ = engine.kv.scan()
         values = [engine.kv.get(key) for key in keys], [engine.kv.history(key) for key in keys]
-        return *values, engine.queues.peek(b"jobs", 1000), read(engine.timeseries, key_of()), held_work(engine.actions)
+        return *values, engine.queues.peek(b"jobs", 1000), read(engine.ts, key_of()), held_work(engine.actions)
 
 
 def test_a_copy_is_what_was_there() -> None:

@@ -50,18 +50,18 @@ def filled() -> SimFiles:
             do_step(engine.actions, step)
         for start in range(0, 120, 40):
             with engine.batch():
-                write(engine.timeseries, {key_of(): point_range(start, start + 40), key_of(host="a"): point_range(start, start + 40)})
+                write(engine.ts, {key_of(): point_range(start, start + 40), key_of(host="a"): point_range(start, start + 40)})
             if not start:
-                seal_all(engine, engine.timeseries)
+                seal_all(engine, engine.ts)
         engine.compact()
         for i in range(60, 300):
             engine.kv.put(b"key-%d" % (i % 30), written(i))
             if i % 80 == 0:
                 for step in ("touch", "fail", "take", "complete", "schedule"):
                     do_step(engine.actions, step)
-                seal_all(engine, engine.timeseries)
+                seal_all(engine, engine.ts)
                 with engine.batch():
-                    write(engine.timeseries, {key_of(): point_range(i, i + 80)})
+                    write(engine.ts, {key_of(): point_range(i, i + 80)})
     return files
 
 
@@ -85,7 +85,7 @@ def holds(engine: Engine) -> tuple[int, int, int, int, int]:
     assert all(message.payload.startswith(b"job-") for message in messages)
     records = engine.streams.read(b"events", 0, (1 << 128) - 1, 1000)
     assert all(record.payload.startswith(b"event-") for record in records)
-    points = [read(engine.timeseries, key) for key in engine.timeseries.store.by_key]
+    points = [read(engine.ts, key) for key in engine.ts.store.by_key]
     assert all(value == time / 8 for found in points for time, value in found.items())
     runs = held_work(engine.actions)[0]
     for seq, run in runs.items():
