@@ -122,7 +122,7 @@ def test_a_lost_connection_behind_each_request(sides: Sides, cut: Cut) -> None:
 def test_a_lost_connection_of_the_binary_protocol(sides: Sides, cut: Cut, monkeypatch: pytest.MonkeyPatch) -> None:
     """An empty stream is made over it."""
     fill_a_little(sides.redis)
-    streams = type(flo.Client().streams)
+    streams: Any = type(flo.Client().streams)
     create, lost = streams.create, [Disconnected("closed the connection")]
 
     def once(self: Any, *names: Any, **options: Any) -> Any:
