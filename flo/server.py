@@ -35,6 +35,7 @@ from flo.loop import READ, Reactor, Timer
 from flo.operator_log import LEVELS, OperatorLog
 from flo.transport import PlainTransport
 from flo.ual import descriptors
+from flo.ual.files import Files
 from flo.ual.log import CLAIM_SECONDS, SEALED_OPEN_MAX, SYNC
 
 if TYPE_CHECKING:
@@ -170,6 +171,11 @@ class Server:
 
     def _open_engine(self, clock: Callable[[], int], steady: Callable[[], int]) -> Engine:
         settings = self.settings
+        if settings.cluster_etcd:
+            from flo.cluster.fetch import put_in_place
+
+            if put_in_place(Files(), settings.data_dir):
+                self.log("info", f"put the copy of another member's log in the place of {settings.data_dir}")
         return Engine(
             settings.data_dir,
             _engine_settings(settings),

@@ -54,7 +54,7 @@ ARROWS = {
         "websocket",
         "influxql",
     },
-    "cluster": {"errors", "loop", "engine", "ual", "config", "endpoint"},
+    "cluster": {"errors", "loop", "engine", "ual", "config", "endpoint", "client"},
     "server": {
         *(
             "cluster",

@@ -72,10 +72,14 @@ class NamespaceCalls(NamespaceOperations, Asynchronous):
     __doc__ = NamespaceOperations.__doc__
 
 
+class ClusterCalls(ClusterOperations, Asynchronous):
+    __doc__ = ClusterOperations.__doc__
+
+
 class Client(Settings, Asynchronous):
-    """A client of a server for asyncio, in one namespace. `client.kv`, `.queues`, `.streams`, `.ts`, `.actions`, `.workers`, `.schedules`
-    and `.namespaces` have the operations, as coroutines. All tasks of one event loop may use one client; after `close` another loop may. A
-    forked child must open its own: its parent's client raises `Forked`."""
+    """A client of a server for asyncio, in one namespace. `client.kv`, `.queues`, `.streams`, `.ts`, `.actions`, `.workers`, `.schedules`,
+    `.namespaces` and `.cluster` have the operations, as coroutines. All tasks of one event loop may use one client; after `close` another
+    loop may. A forked child must open its own: its parent's client raises `Forked`."""
 
     def __init__(
         self,
@@ -103,6 +107,7 @@ class Client(Settings, Asynchronous):
         self.workers: Final = WorkerCalls(self)
         self.schedules: Final = ScheduleCalls(self)
         self.namespaces: Final = NamespaceCalls(self)
+        self.cluster: Final = ClusterCalls(self)
 
     async def __aenter__(self) -> "Client":
         return self

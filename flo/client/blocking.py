@@ -86,10 +86,14 @@ class NamespaceCalls(NamespaceOperations, Blocking):
     __doc__ = NamespaceOperations.__doc__
 
 
+class ClusterCalls(ClusterOperations, Blocking):
+    __doc__ = ClusterOperations.__doc__
+
+
 class Client(Settings, Blocking):
-    """A client of a server, in one namespace. `client.kv`, `.queues`, `.streams`, `.ts`, `.actions`, `.workers`, `.schedules` and
-    `.namespaces` have the operations. Several threads may use one client. A forked child must open its own: its parent's client raises
-    `Forked`."""
+    """A client of a server, in one namespace. `client.kv`, `.queues`, `.streams`, `.ts`, `.actions`, `.workers`, `.schedules`,
+    `.namespaces` and `.cluster` have the operations. Several threads may use one client. A forked child must open its own: its parent's
+    client raises `Forked`."""
 
     def __init__(
         self,
@@ -123,6 +127,7 @@ class Client(Settings, Blocking):
         self.workers: Final = WorkerCalls(self)
         self.schedules: Final = ScheduleCalls(self)
         self.namespaces: Final = NamespaceCalls(self)
+        self.cluster: Final = ClusterCalls(self)
 
     def __enter__(self) -> "Client":
         return self

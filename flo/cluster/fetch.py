@@ -4,8 +4,8 @@ The member asks another for its manifest and for the files in it, a piece at a t
 data directory. Sealed files never change; of the open segment it takes what was written when the manifest was read. If a file is gone when
 it is asked for, compaction has replaced it: the member reads the manifest again, and keeps what it has of the files that are still in it.
 
-When the copy is whole and synced, a mark says so. The next start puts the copy in the place of the old log: the mark makes that a step which
-can be taken again, wherever it was interrupted.
+When the copy is whole and synced, a mark says so. The next start puts the copy in the place of the old log, as often as it takes: the mark
+goes last.
 """
 
 import json
@@ -114,8 +114,8 @@ def _finish(files: Files, out: str, text: bytes) -> int:
 
 
 def put_in_place(files: Files, directory: str) -> bool:
-    """Before a start: if there is a whole copy, put it in the place of the log; returns whether there was one. May be interrupted and called
-    again."""
+    """Before a start: if there is a whole copy, put it in the place of the log; returns whether there was one. It may be interrupted, and
+    called again."""
     out = os.path.join(directory, COPY)
     if not files.exists(os.path.join(out, MARK)):
         return False

@@ -1,6 +1,7 @@
 """This server as a member of a cluster: its client of etcd, its replica, and what the server does with each role."""
 
 import platform
+import threading
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
@@ -10,12 +11,14 @@ from flo.cluster.replica import Replica, Role
 from flo.config import Settings, read_secret
 from flo.endpoint import Endpoint
 from flo.engine import Engine
-from flo.errors import ConfigError
+from flo.errors import ConfigError, FloError
 from flo.loop import Timer
 
 if TYPE_CHECKING:
     from ssl import SSLContext
 
+FETCH_LOOK_SECONDS = 0.2
+FETCH_AGAIN_SECONDS = 2.0  # after no member could be copied
 HAND_OVER_SECONDS = 3.0  # that a leader which stops waits for etcd
 
 
@@ -24,6 +27,7 @@ class Owner(Protocol):
 
     settings: Settings
     engine: Engine
+    secret: bytes | None
 
     def log(self, level: str, message: str, **details: object) -> None:
         """Write a line to the operator's log."""
@@ -57,6 +61,7 @@ class Cluster:
         self._loop = loop
         self.node = node_name(settings)
         self._stopping = False
+        self._failed_copies: list[str] = []  # sentences, from the thread that copies
         self._stale_seconds = settings.cluster_stale_reads / 1000
         password = read_secret(settings.cluster_password_file) or b""
         self.etcd = Etcd(
@@ -157,8 +162,49 @@ class Cluster:
         lead = self.replica.lead if hasattr(self, "replica") else None
         self._owner.engine.leader = lead.address if lead is not None and lead.node != self.node else ""
         self._owner.log("warning" if role in (Role.DEPOSED, Role.BEHIND) else "info", f"cluster: {role.value}: {why}")
-        if role is Role.DEPOSED and not self._stopping:
+        if self._stopping:
+            return
+        if role is Role.DEPOSED:
             self._owner.start_again()
+        elif role is Role.BEHIND:
+            self.call_later(0, self._fetch)
+
+    def _fetch(self) -> None:
+        """Copy another member's log, in a thread: this member serves nothing meanwhile. Then start again with it."""
+        others = [member for node, member in self.replica.members.items() if node != self.node]
+        others.sort(key=lambda member: (self.replica.lead is not None and member.address == self.replica.lead.address, -member.applied))
+        addresses = [member.address for member in others if member.applied >= self._owner.engine.log.next_index]
+        done: list[str] = []
+        thread = threading.Thread(target=self._fetch_from, args=(addresses, done), name="flo-fetch", daemon=True)
+        thread.start()
+
+        def look() -> None:
+            while self._failed_copies:
+                self._owner.log("warning", self._failed_copies.pop(0))
+            if thread.is_alive():
+                self.call_later(FETCH_LOOK_SECONDS, look)
+            elif done:
+                self._owner.log("info", f"cluster: copied {done[0]}")
+                self._owner.start_again()
+            else:
+                self.call_later(FETCH_AGAIN_SECONDS, self._fetch)
+
+        self.call_later(FETCH_LOOK_SECONDS, look)
+
+    def _fetch_from(self, addresses: list[str], done: list[str]) -> None:
+        """Try one address after the other; `done` gets a sentence about the copy."""
+        from flo.client import Client
+        from flo.cluster.fetch import NotFetched, fetch
+
+        owner = self._owner
+        for address in addresses:
+            try:
+                with Client(f"flo://{address}", secret=owner.secret) as client:
+                    last = fetch(owner.engine.log.files, client, owner.settings.data_dir)
+                done.append(f"the log of {address} up to index {last}")
+                return
+            except (NotFetched, FloError, OSError) as e:
+                self._failed_copies.append(f"cluster: no copy of {address}: {e}")
 
 
 def _tls(settings: Settings) -> "SSLContext | None":

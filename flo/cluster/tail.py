@@ -219,8 +219,8 @@ class Extent:
         self.bytes += size
 
     def trim(self, synced: int, keep_bytes: int) -> int:
-        """Forget the oldest batches that end by index `synced`, as long as `keep_bytes` are left. Returns the first index that is left, 0 if
-        nothing was forgotten."""
+        """Forget the oldest batches that end by index `synced`, as long as `keep_bytes` are left. Returns the first index that is left; 0
+        if nothing was forgotten."""
         first = 0
         while len(self._batches) > 1 and self._batches[0][1] <= synced and self.bytes - self._batches[0][2] >= keep_bytes:
             self.bytes -= self._batches.popleft()[2]

@@ -187,7 +187,7 @@ class ClusterOperations(Operations):
         0xC6,
         key="file of the log, or empty",
         layout="offset u64",
-        answer="piece",
+        answer="piece rest",
         summary="Shows a piece of a file of the log from an offset on, for a member that copies it; without a name, JSON with the files.",
         plain=True,
         refusals="NOT_FOUND: compaction has replaced the file",

@@ -1,7 +1,9 @@
 """The handlers of the system, namespace and cluster operations (SPEC section 2.3)."""
 
 import os
+import struct
 import sys
+from base64 import b64encode
 from collections.abc import Generator
 
 import flo
@@ -18,6 +20,7 @@ from flo.engine import Namespace
 from flo.errors import BadRequest
 from flo.operations.system import VIEWS
 
+_OFFSET = struct.Struct("<Q")
 FETCH_BYTES = 1 << 20  # of a file at once: 1 ms from a warm cache
 ALONE = "this is a standalone server: there is no cluster to join or leave"
 
@@ -152,4 +155,4 @@ def cluster_fetch(session: BinarySession, namespace: Namespace, name: bytes, val
     if not name:
         text, sizes = log.listing()
         return json_payload({"files": sizes, "manifest": b64encode(text).decode()})
-    return log.piece_of(name.decode("utf-8", "replace"), int(U64.unpack(value)[0]), FETCH_BYTES)
+    return log.piece_of(name.decode("utf-8", "replace"), int(_OFFSET.unpack(value)[0]), FETCH_BYTES)
