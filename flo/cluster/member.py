@@ -11,7 +11,7 @@ from flo.cluster.replica import Replica, Role
 from flo.config import Settings, read_secret
 from flo.endpoint import Endpoint
 from flo.engine import Engine
-from flo.errors import ConfigError, FloError
+from flo.errors import BadRequest, ConfigError, FloError, NotFound
 from flo.loop import Timer
 
 if TYPE_CHECKING:
@@ -149,6 +149,21 @@ class Cluster:
 
         self.call_later(HAND_OVER_SECONDS, once)
         self.replica.hand_over(once)
+
+    def promote(self, node: str) -> None:
+        """Of a leader: give the lead to that member, and follow. Raises `NotFound` for a member that is not there."""
+        if node not in self.replica.members:
+            raise NotFound(f"the cluster has no member {node!r}; it has {', '.join(sorted(self.replica.members))}")
+        if node != self.node:
+            self.replica.hand_over(lambda: None, node)  # being deposed, this process starts again
+
+    def remove(self, node: str) -> None:
+        """Forget a member that will not come back, so that what a majority has is counted without it. Raises `NotFound`, `BadRequest`."""
+        if node not in self.replica.members:
+            raise NotFound(f"the cluster has no member {node!r}; it has {', '.join(sorted(self.replica.members))}")
+        if node == self.node:
+            raise BadRequest(f"{node!r} is this member, which runs: stop it first, then remove it at another")
+        self.replica.remove(node, lambda: None)
 
     def close(self) -> None:
         """Tell nobody anything any more."""

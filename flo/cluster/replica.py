@@ -105,6 +105,7 @@ class Replica:
         self.role = Role.STARTING
         self.node, self.address = node, address
         self.lead: Lead | None = None  # who leads, as far as is known
+        self.term = 0  # the last claim that is known; a later one is larger
         self.members: dict[str, Member] = {}
         self._store, self._times, self._engine, self._log = store, times, engine, engine.log
         self._keys = Keys(cluster)
@@ -127,7 +128,7 @@ class Replica:
         self._extent = Extent()
         self._keep_bytes, self._max_tail = keep_bytes, max_tail
         self._trimmed = 0  # revision up to which etcd may forget
-        self._successor = ""  # who is to claim first
+        self._successor = ""  # who is to claim next; empty for anybody
         engine.follow()
         self._look_later()
         self._read_on()
@@ -144,18 +145,18 @@ class Replica:
         """For how many seconds nothing of the leader has come."""
         return 0.0 if self.role is Role.LEADER else self._times.steady() - self._heard
 
-    @property
-    def term(self) -> int:
-        """How many claims there were."""
-        return self.lead.term if self.lead is not None else 0
-
     def hand_over(self, done: Callable[[], None], successor: str = "") -> None:
-        """Of a leader: give the lead up once nothing is out, then call `done`. The others hear of it at once. Nothing more may be
-        appended."""
+        """Of a leader: give the lead up once nothing is out, to the member `successor` if it is there, then call `done`. The others hear of
+        it at once. Nothing more may be appended."""
         assert self.role is Role.LEADER, "only a leader has something to hand over"
         self._handing_over = done
         self._successor = successor
         self._go_on()
+
+    def remove(self, node: str, done: Callable[[], None]) -> None:
+        """Forget a member: it does not count any more for what a majority has. It comes back when it runs."""
+        self.members.pop(node, None)
+        self._store.txn([], [delete_op(self._keys.member(node))], lambda _: done())
 
     def close(self) -> None:
         """Do nothing any more."""
@@ -249,12 +250,16 @@ class Replica:
             self._heard = self._times.steady()
             self._claim = pair.mod_revision if lead is not None else 0
             self.lead = lead
+            self.term = max(self.term, self._claim)
             if self.role is Role.CANDIDATE and lead is not None:
                 self._become(Role.FOLLOWER, f"{lead.node} leads")
             elif self.role is Role.FOLLOWER and lead is None:
                 self._become(Role.CANDIDATE, "the lead was handed over")
-                self._asked = self._times.steady() - PATIENCE_SECONDS
-                self._claim_now()
+                self._asked = self._times.steady()
+                if self._successor in ("", self.node):  # else that member goes first, if it is there
+                    self._claim_now()
+        elif pair.key == self._keys.next:
+            self._successor = (pair.value or b"").decode("utf-8", "replace")
         elif pair.key == self._keys.clock and self.role is not Role.LEADER and pair.value is not None:
             clock = Clock.decode(pair.value)
             self._heard = self._times.steady()
@@ -316,7 +321,7 @@ class Replica:
     def _claim_now(self) -> None:
         """Take the lead, unless another has since this member last heard."""
         self._busy = True
-        lead = self._claiming = Lead(self.node, self.address, self.term + 1, self._log.identity, os.urandom(8).hex())
+        lead = self._claiming = Lead(self.node, self.address, self._log.identity, os.urandom(8).hex())
         start = self._keys.batch(self._assembler.next_index)
         reads = [range_op(self._keys.leader), range_op(start, end_of(self._keys.log)), range_op(self._keys.clock)]
         self._sending = self._times.steady()
@@ -348,14 +353,14 @@ class Replica:
             return
         if self._assembler.chain is None and clocks:
             self._assembler.chain = Clock.decode(clocks[0].value or b"").chain
-        self._claim, self.lead = claim, lead
+        self._claim, self.lead, self.term = claim, lead, claim
         self._sent = self._sending
         unfinished = [delete_op(key) for key in self._assembler.unfinished]
         self._assembler.forget_unfinished()
         self._chain = self._assembler.chain or 0
         self._engine.lead()
         self._log.send = self._send
-        self._become(Role.LEADER, f"term {lead.term}, index {self._log.written}")
+        self._become(Role.LEADER, f"term {claim}, index {self._log.written}")
         self._stamp(unfinished)
 
     # -- leading -----------------------------------------------------------------------------------
@@ -430,7 +435,8 @@ class Replica:
         elif self._handing_over is not None and self._log.out is None and not self._log.pending:
             done, self._handing_over = self._handing_over, None
             self._busy = True
-            self._store.txn([unchanged(self._keys.leader, self._claim)], [delete_op(self._keys.leader)], lambda _: self._handed_over(done))
+            ops = [put_op(self._keys.next, self._successor.encode()), delete_op(self._keys.leader)]
+            self._store.txn([unchanged(self._keys.leader, self._claim)], ops, lambda _: self._handed_over(done))
         elif (first := self._extent.trim(self._synced_by_majority, self._keep_bytes)) > 0:
             self._trim(first)
         elif self._times.steady() - self._sent >= STAMP_SECONDS:

@@ -3,6 +3,7 @@
     /flo/NAME/0/leader          who leads (`Lead`). Its mod_revision is the *claim*: a leader's other writes say "if that is still mine"
     /flo/NAME/0/clock           the leader's clocks (`Clock`), at least every 500 ms: the heartbeat of a log to which nobody writes
     /flo/NAME/0/log/FIRST.PART  a batch, by the index of its first record, in parts of PART_BYTES, both in hex
+    /flo/NAME/0/next            the name of the member that is to lead next, where an operator has said so
     /flo/NAME/0/member/NODE     a member (`Member`), every 2 s
 
 A batch is cut because etcd takes 1.5 MiB in a request. It counts from its last part on; a new leader removes the parts of one that has no
@@ -42,6 +43,7 @@ class Keys:
         self.prefix = f"/flo/{name}/0/".encode()
         self.leader = self.prefix + b"leader"
         self.clock = self.prefix + b"clock"
+        self.next = self.prefix + b"next"
         self.log = self.prefix + b"log/"
         self.members = self.prefix + b"member/"
 
@@ -70,7 +72,6 @@ class Lead(NamedTuple):
 
     node: str
     address: str  # that clients reach
-    term: int  # grows with each claim
     directory: str  # the identity of its log
     attempt: str  # random: a member knows its own claim again, whose answer was lost
 

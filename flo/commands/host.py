@@ -161,6 +161,12 @@ class ClusterMember(Protocol):
     def describe(self) -> dict[str, Any]:
         """The part of cluster_status that is about the cluster."""
 
+    def promote(self, node: str) -> None:
+        """Give the lead to that member. Raises `NotFound`."""
+
+    def remove(self, node: str) -> None:
+        """Forget a member. Raises `NotFound`, `BadRequest`."""
+
 
 class Host(Protocol):
     """The server, as sessions use it."""
