@@ -97,8 +97,8 @@ class Cluster:
 
     @property
     def leads(self) -> bool:
-        """Whether this member leads."""
-        return self.replica.role is Role.LEADER
+        """Whether this member leads, and goes on to."""
+        return self.replica.role is Role.LEADER and not self.replica.hands_over
 
     @property
     def reads_are_fresh(self) -> bool:
@@ -107,7 +107,7 @@ class Cluster:
 
     def committed(self) -> int:
         """The index up to which replies may leave now; none may while a leader cannot know whether another has claimed."""
-        if self.leads and not self.replica.fresh:
+        if self.replica.role is Role.LEADER and not self.replica.fresh:
             return -1
         return self._owner.engine.log.committed
 
@@ -138,7 +138,7 @@ class Cluster:
     def stop(self, done: Callable[[], None]) -> None:
         """Leave the lead to another, if this member has it; then call `done`."""
         self._stopping = True
-        if not self.leads:
+        if self.replica.role is not Role.LEADER:
             done()
             return
         calls = [done]

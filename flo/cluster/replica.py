@@ -141,6 +141,11 @@ class Replica:
         return self.role is Role.LEADER and self._times.steady() - self._sent < FRESH_SECONDS
 
     @property
+    def hands_over(self) -> bool:
+        """Of a leader: whether it is about to give the lead up."""
+        return self._handing_over is not None
+
+    @property
     def silence(self) -> float:
         """For how many seconds nothing of the leader has come."""
         return 0.0 if self.role is Role.LEADER else self._times.steady() - self._heard
