@@ -46,6 +46,7 @@ ARROWS = {
     "tls": {"transport", "config", "errors"},
     "unsent": set[str](),
     "session": set[str](),
+    "forward": {"loop", "session", "unsent"},
     "conn": {"loop", "session", "transport", "tls", "unsent", "websocket"},
     "compactor": {"ual", "errors"},
     "control": {"errors"},
@@ -53,11 +54,13 @@ ARROWS = {
         *("series", "proto", "operations", "engine", "floql", "errors", "config", "session", "store", "ual", "waits", "operator_log"),
         "websocket",
         "influxql",
+        "forward",
     },
     "cluster": {"errors", "loop", "engine", "ual", "config", "endpoint", "client"},
     "server": {
         *(
             "cluster",
+            "forward",
             "loop",
             "transport",
             "tls",
