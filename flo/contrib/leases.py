@@ -19,6 +19,7 @@ from flo.errors import FloError, Overloaded
 
 T = TypeVar("T")
 AGAIN_SECONDS = 0.5  # until the next try while the server is away
+AWAY = (Disconnected, Overloaded)  # the errors behind which trying again helps
 LEASE_MS = 30_000  # of messages, unless a broker is told otherwise: also the default of Flo's queues
 log = logging.getLogger("flo.contrib")
 
@@ -71,13 +72,22 @@ class Leases:
         if messages:
             self._answer(calls.queue_nack(queue, messages, dead=dead), queue, messages)
 
-    def forget(self, queue: str, message: Message) -> None:
-        """Extend the message's lease no more: it comes back when the lease runs out."""
+    def forget(self, queue: str, messages: list[Message]) -> None:
+        """The messages were answered otherwise."""
         with self._lock:
-            self._held.discard((queue, *message.receipt))
+            self._held.difference_update((queue, *message.receipt) for message in messages)
+
+    def later(self, call: Call[Any], queue: str, messages: list[Message], error: FloError) -> None:
+        """Send the answer to these messages when the server, which failed with `error`, takes it; their leases are extended until then."""
+        log.warning("an answer on the queue %s is sent later: %s", queue, error)
+        with self._lock:
+            self._unsent.append((call, [(queue, *message.receipt) for message in messages]))
+            self._have_thread()
+        self._wake.set()
 
     def close(self) -> None:
-        """Send the answers that are still due, if the server is there, and end the thread. The next `take` begins anew."""
+        """If the server is there, send the answers that are still due, and give back all that was not answered. The next `take` begins
+        anew."""
         with self._lock:
             self._closed = True
             thread = self._thread
@@ -86,21 +96,18 @@ class Leases:
             thread.join()
         with suppress(FloError):
             self._send_unsent()
+            with self._lock:
+                held, self._held = self._by_queue(), set()
+            self._client.run_many([calls.queue_nack(queue, receipts) for queue, receipts in held.items()])
         self._closed = False
 
     def _answer(self, call: Call[Any], queue: str, messages: list[Message]) -> None:
-        ended = [(queue, *message.receipt) for message in messages]
         try:
             self._client.run(call)
-        except (Disconnected, Overloaded) as e:
-            log.warning("an answer on the queue %s is sent later: %s", queue, e)
-            with self._lock:
-                self._unsent.append((call, ended))
-                self._have_thread()
-            self._wake.set()
-            return
-        with self._lock:
-            self._held.difference_update(ended)
+        except AWAY as e:
+            self.later(call, queue, messages, e)
+        else:
+            self.forget(queue, messages)
 
     # -- the thread --------------------------------------------------------------------------------
 
@@ -111,7 +118,7 @@ class Leases:
 
     def _keep(self) -> None:
         """Send and extend until nothing is held. A lease that ran out meanwhile is not extended if another worker has the message."""
-        pause = self._lease / 3000
+        pause, away = self._lease / 3000, False
         while True:
             self._wake.wait(pause)
             self._wake.clear()
@@ -119,10 +126,11 @@ class Leases:
                 self._send_unsent()
                 self._extend()
             except FloError as e:
-                log.warning("the server is away, or refuses: %s", e)
-                pause = min(AGAIN_SECONDS, self._lease / 3000)
+                if not away:
+                    log.warning("leases are not extended until the server is back: %s", e)
+                pause, away = min(AGAIN_SECONDS, self._lease / 3000), True
             else:
-                pause = self._lease / 3000
+                pause, away = self._lease / 3000, False
             with self._lock:
                 if self._closed or not (self._held or self._unsent):
                     self._thread = None
@@ -146,9 +154,14 @@ class Leases:
 
     def _extend(self) -> None:
         with self._lock:
-            queues: dict[str, list[tuple[int, int]]] = {}
-            for queue, seq, attempt in self._held:
-                queues.setdefault(queue, []).append((seq, attempt))
-        for result in self._client.run_many([calls.queue_touch(queue, receipts, self._lease) for queue, receipts in queues.items()]):
+            held = self._by_queue()
+        for result in self._client.run_many([calls.queue_touch(queue, receipts, self._lease) for queue, receipts in held.items()]):
             if isinstance(result, FloError):
                 raise result
+
+    def _by_queue(self) -> dict[str, list[tuple[int, int]]]:
+        """The receipts of what is held, of each queue."""
+        queues: dict[str, list[tuple[int, int]]] = {}
+        for queue, seq, attempt in self._held:
+            queues.setdefault(queue, []).append((seq, attempt))
+        return queues
