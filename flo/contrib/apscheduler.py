@@ -1,19 +1,17 @@
 """APScheduler 3 on Flo: `FloJobStore` keeps each job in a key of its own.
 
-A value is the time of the job's next run (seconds since 1970 as a float, infinity for a paused job), then the job's state as a pickle. So a
-scan that asks for the first eight bytes of each value finds which jobs are due, and adding, changing and removing a job are one operation
+A value is the time of the job's next run (microseconds since 1970; the highest number for a paused job) and the job's state as a pickle. So
+a scan that asks for the first eight bytes of each value finds which jobs are due, and adding, changing and removing a job are one operation
 each.
 """
 
 import pickle
-from datetime import UTC, datetime
-from math import inf
+from datetime import UTC, datetime, timedelta
 from struct import Struct
 from typing import Any
 
 from apscheduler.job import Job
 from apscheduler.jobstores.base import BaseJobStore, ConflictingIdError, JobLookupError
-from apscheduler.util import datetime_to_utc_timestamp
 
 from flo import calls
 from flo.client import DEFAULT_URL, Client
@@ -21,7 +19,9 @@ from flo.contrib.leases import PerProcess
 from flo.errors import Conflict
 from flo.limits import LIST_ITEMS_MAX
 
-TIME = Struct("<d")
+TIME = Struct("<q")
+PAUSED = (1 << 63) - 1
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class FloJobStore(BaseJobStore):  # type: ignore[misc]
@@ -40,13 +40,12 @@ class FloJobStore(BaseJobStore):  # type: ignore[misc]
 
     def get_due_jobs(self, now: datetime) -> list[Job]:
         """The jobs whose time has come, the earliest first."""
-        end = now.timestamp()
-        return self._jobs([key for time, key in self._times() if time <= end])
+        return self._jobs([key for time, key in self._times() if time <= _microseconds(now)])
 
     def get_next_run_time(self) -> datetime | None:
         """The earliest time of a job; None if there is none, or all are paused."""
-        time = min((time for time, _ in self._times()), default=inf)
-        return None if time == inf else datetime.fromtimestamp(time, UTC)
+        time = min((time for time, _ in self._times()), default=PAUSED)
+        return None if time == PAUSED else EPOCH + timedelta(microseconds=time)
 
     def get_all_jobs(self) -> list[Job]:
         """All jobs, the earliest first, paused ones last."""
@@ -79,7 +78,7 @@ class FloJobStore(BaseJobStore):  # type: ignore[misc]
         """Close the connections."""
         self._client.get().close()
 
-    def _times(self) -> list[tuple[float, bytes]]:
+    def _times(self) -> list[tuple[int, bytes]]:
         """(the time of its next run, its key) of every job, the earliest first."""
         found, cursor = [], b""
         while True:
@@ -107,5 +106,9 @@ class FloJobStore(BaseJobStore):  # type: ignore[misc]
         return job
 
     def _value(self, job: Job) -> bytes:
-        time = datetime_to_utc_timestamp(job.next_run_time)
-        return TIME.pack(inf if time is None else time) + pickle.dumps(job.__getstate__(), pickle.HIGHEST_PROTOCOL)
+        time = PAUSED if job.next_run_time is None else _microseconds(job.next_run_time)
+        return TIME.pack(time) + pickle.dumps(job.__getstate__(), pickle.HIGHEST_PROTOCOL)
+
+
+def _microseconds(time: datetime) -> int:
+    return (time - EPOCH) // timedelta(microseconds=1)
