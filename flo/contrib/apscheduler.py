@@ -24,7 +24,7 @@ PAUSED = (1 << 63) - 1
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-class FloJobStore(BaseJobStore):  # type: ignore[misc]
+class FloJobStore(BaseJobStore):
     """A job store on Flo. As with every store of APScheduler 3, one scheduler runs its jobs."""
 
     def __init__(self, url: str = DEFAULT_URL, *, prefix: str = "apscheduler.jobs", **options: Any) -> None:

@@ -31,7 +31,7 @@ READ_MS = 1000  # how long a worker waits for a task before it looks whether it 
 DUE_MAX = 100  # tasks for later that are looked at together
 
 
-class FloStorage(BaseStorage):  # type: ignore[misc]
+class FloStorage(BaseStorage):
     """The storage interface of Huey. By itself, `dequeue` removes what it returns, as Huey's other storages do; `FloHuey` uses `lease`,
     `done` and `give_back` instead."""
 
@@ -249,7 +249,7 @@ def _microseconds(ts: datetime) -> int:
     return max(0, (ts - datetime(1970, 1, 1)) // timedelta(microseconds=1))
 
 
-class FloHuey(Huey):  # type: ignore[misc]
+class FloHuey(Huey):
     """A Huey whose tasks survive their workers: `FloHuey("name", url="flo://127.0.0.1:9000")`. Its arguments are those of Huey and of
     `FloStorage`."""
 

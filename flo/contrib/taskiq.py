@@ -111,7 +111,7 @@ class _Deliveries:
         self._client.close()
 
 
-class FloBroker(AsyncBroker):  # type: ignore[misc]
+class FloBroker(AsyncBroker):
     """A broker on Flo. Messages stay in the queue until they are acknowledged, so a killed worker or server loses none."""
 
     def __init__(
@@ -170,7 +170,7 @@ class FloBroker(AsyncBroker):  # type: ignore[misc]
         await loop.run_in_executor(None, self._sender.get().close)
 
 
-class FloResultBackend(AsyncResultBackend[Any]):  # type: ignore[misc]
+class FloResultBackend(AsyncResultBackend[Any]):
     """Results and progress as keys of Flo."""
 
     def __init__(
@@ -229,7 +229,7 @@ class FloResultBackend(AsyncResultBackend[Any]):  # type: ignore[misc]
         await asyncio.get_running_loop().run_in_executor(None, self._sender.get().close)
 
 
-class FloScheduleSource(ScheduleSource):  # type: ignore[misc]
+class FloScheduleSource(ScheduleSource):
     """Schedules as keys of Flo, `PREFIX:ID`. One for a time is deleted when its task was sent."""
 
     def __init__(self, url: str = DEFAULT_URL, *, prefix: str = "taskiq:schedule", **options: Any) -> None:

@@ -48,7 +48,7 @@ def huey_in_class(request: pytest.FixtureRequest, flo: FloProcess) -> Iterator[N
 
 
 @pytest.mark.usefixtures("huey_in_class")
-class TestStorage(StorageTests, base.BaseTestCase):  # type: ignore[misc]
+class TestStorage(StorageTests, base.BaseTestCase):
     """Huey's own tests of a storage."""
 
 

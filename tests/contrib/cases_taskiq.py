@@ -31,7 +31,9 @@ RESULT_SECONDS = 20
 def broker(flo: FloProcess) -> FloBroker:
     """A broker with results on a new server; leases are short."""
     url = f"flo://127.0.0.1:{flo.port}"
-    return FloBroker(url, lease=300).with_result_backend(FloResultBackend(url))
+    broker = FloBroker(url, lease=300)
+    broker.with_result_backend(FloResultBackend(url))
+    return broker
 
 
 @pytest.fixture
