@@ -105,6 +105,25 @@ def test_a_broker_may_run_in_one_loop_after_the_other(broker: FloBroker) -> None
     run(broker, work)
 
 
+def test_a_loop_that_ended_in_the_middle_of_a_call_disturbs_no_later_one(broker: FloBroker, client: Client) -> None:
+    @broker.task
+    async def nothing() -> None:
+        pass
+
+    async def leave() -> None:
+        task = asyncio.create_task(nothing.kiq())
+        while broker._sender.get()._task is None:
+            await asyncio.sleep(0)
+        assert not task.done()  # asyncio.run cancels it, and what sends for it
+
+    async def work() -> None:
+        await asyncio.wait_for(nothing.kiq(), RESULT_SECONDS)
+
+    asyncio.run(leave())
+    run(broker, work)
+    assert client.queues.stats("taskiq")["ready"] >= 1
+
+
 def test_results_are_kept_or_not(flo: FloProcess, broker: FloBroker, client: Client) -> None:
     backend = FloResultBackend(f"flo://127.0.0.1:{flo.port}", keep_results=False, expire_time=100, prefix="mine")
     broker.with_result_backend(backend)
