@@ -14,7 +14,8 @@ from apscheduler.job import Job
 from apscheduler.jobstores.base import BaseJobStore, ConflictingIdError, JobLookupError
 
 from flo import calls
-from flo.client import DEFAULT_URL, Client
+from flo.client import Client
+from flo.client.settings import DEFAULT_URL
 from flo.contrib.leases import PerProcess
 from flo.errors import Conflict
 from flo.limits import LIST_ITEMS_MAX

@@ -23,8 +23,9 @@ from dramatiq.results import Missing, ResultBackend, ResultMissing, ResultTimeou
 from dramatiq.results.backend import DEFAULT_TIMEOUT
 
 from flo import calls
-from flo.client import DEFAULT_URL, Client, Disconnected
-from flo.contrib.leases import LEASE_MS, Leases, PerProcess
+from flo.client import Client, Disconnected
+from flo.client.settings import DEFAULT_URL
+from flo.contrib.leases import LEASE_MS, POOL, Leases, PerProcess
 from flo.errors import Conflict
 from flo.limits import DEQUEUE_MAX
 
@@ -47,7 +48,7 @@ class FloBroker(Broker):
         answer a message becomes a dead letter (0: never); a message that a stopped worker gives back counts one, although it was not
         started. Other options are those of `flo.Client`."""
         super().__init__(middleware)
-        self._client = PerProcess(lambda: Client(url, **options))
+        self._client = PerProcess(lambda: Client(url, **POOL | options))
         self._leases = PerProcess(lambda: Leases(self._client.get(), lease))
         self._max_attempts = max_attempts
 
@@ -207,7 +208,7 @@ class FloBackend(ResultBackend):
         """`namespace` is the beginning of the keys, as Dramatiq's backends have it; Flo's own namespace is in the URL. Other options are
         those of `flo.Client`."""
         super().__init__(namespace=namespace, encoder=encoder, use_namespace_prefix_keys=use_namespace_prefix_keys)
-        self._client = PerProcess(lambda: Client(url, **options))
+        self._client = PerProcess(lambda: Client(url, **POOL | options))
 
     def get_result(self, message: Any, *, block: bool = False, timeout: int | None = None) -> Any:
         """The result of a message. With `block`, waits up to `timeout` ms for it (None: 10 s). Raises `ResultMissing`, `ResultTimeout`,
@@ -237,7 +238,7 @@ class FloRateLimiterBackend(RateLimiterBackend):
 
     def __init__(self, url: str = DEFAULT_URL, **options: Any) -> None:
         """The options are those of `flo.Client`."""
-        self._client = PerProcess(lambda: Client(url, **options))
+        self._client = PerProcess(lambda: Client(url, **POOL | options))
 
     def add(self, key: str, value: int, ttl: int) -> bool:
         """Set the key if it does not exist; returns whether it did not. `ttl` is in ms, here and below."""

@@ -19,8 +19,9 @@ from huey.storage import BaseStorage
 
 from flo import calls
 from flo.calls import Message
-from flo.client import DEFAULT_URL, Client
-from flo.contrib.leases import LEASE_MS, Leases, PerProcess
+from flo.client import Client
+from flo.client.settings import DEFAULT_URL
+from flo.contrib.leases import LEASE_MS, POOL, Leases, PerProcess
 from flo.errors import Conflict
 from flo.limits import LIST_ITEMS_MAX
 
@@ -54,7 +55,7 @@ class FloStorage(BaseStorage):
         a dead letter (0: never). `expire_time` is how many seconds a result is kept (0: until it is read). Other options are those of
         `flo.Client`."""
         super().__init__(name)
-        self._client = PerProcess(lambda: Client(url, **options))
+        self._client = PerProcess(lambda: Client(url, **POOL | options))
         self._leases = PerProcess(lambda: Leases(self._client.get(), lease))
         self._configured = PerProcess[set[str]](set)
         self._max_attempts = max_attempts

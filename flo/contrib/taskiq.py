@@ -21,7 +21,8 @@ from taskiq.serializers import JSONSerializer
 
 from flo import calls
 from flo.calls import Call, Message
-from flo.client import DEFAULT_URL, Client
+from flo.client import Client
+from flo.client.settings import DEFAULT_URL
 from flo.contrib.leases import AGAIN_SECONDS, AWAY, LEASE_MS, Leases, PerProcess, log
 from flo.errors import NotFound
 
