@@ -49,6 +49,7 @@ T = TypeVar("T")
 SEND_BYTES = 1 << 20  # passed to the kernel at once, before reading answers
 CONNECTIONS_MAX = 10_000
 POLL_SECONDS_MAX = 3600.0  # one poll; the kernel takes 24 days at most
+DONTWAIT = socket.MSG_DONTWAIT
 REST_SECONDS = 1.0  # a connection that was used this recently is used again without a look whether the server has closed it
 TIMEVAL = struct.Struct("ll")  # seconds, us: what SO_RCVTIMEO takes
 CLOSED = "the client was closed by another thread while this one waited for an answer"
@@ -316,7 +317,7 @@ class _Connection:
         if self.ended or self._sock is None:
             return not self.ended
         try:
-            self._sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+            self._sock.recv(1, socket.MSG_PEEK | DONTWAIT)
         except BlockingIOError:
             return True
         except OSError:
@@ -416,7 +417,10 @@ class _Connection:
                 self._set_timeout(sock, seconds)
             if self._tls is not None:
                 data = self._tls.seal(data)
-            sent = self._send(sock, data)
+            try:
+                sent = sock.send(data, DONTWAIT)
+            except OSError:
+                sent = self._send(sock, data)
             found: list[tuple[int, Response]] = []
             if sent == len(data):
                 found = self._received(sock.recv(RECEIVE_BYTES))
@@ -449,7 +453,7 @@ class _Connection:
             if not poller.poll(min(left, POLL_SECONDS_MAX) * 1000):
                 continue
             try:
-                received = sock.recv(LARGE_RECEIVE_BYTES, socket.MSG_DONTWAIT)
+                received = sock.recv(LARGE_RECEIVE_BYTES, DONTWAIT)
             except BlockingIOError:
                 continue
             found += self._received(received)
@@ -459,7 +463,7 @@ class _Connection:
     def _send(sock: socket.socket, data: bytes | memoryview) -> int:
         """How many bytes the kernel took: all, if the server has closed the connection, whose last answers are still to be read."""
         try:
-            return sock.send(data, socket.MSG_DONTWAIT)
+            return sock.send(data, DONTWAIT)
         except BlockingIOError:
             return 0
         except OSError:
