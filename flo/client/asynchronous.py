@@ -5,8 +5,8 @@
         await client.kv.cas("order:1", b"paid", version)
 
 A request leaves at once if no other is under way; else the requests that are made in one turn of the event loop leave in one write. A
-cancelled call leaves the connection usable: its response is dropped when it comes. If a dropped response gave something (a message, a run, a
-group's records), that is given back at once. A request that waits for such a thing stays with the server when its task is cancelled; the
+cancelled call leaves the connection usable: its response is dropped when it comes. If a dropped response gave something (a message, a run,
+a group's records), that is given back at once. A request that waits for such a thing stays with the server when its task is cancelled; the
 next task that asks the same takes its place, so that a loop of cancelled waits leaves no more than one.
 """
 
