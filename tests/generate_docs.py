@@ -12,6 +12,7 @@ from types import NoneType, UnionType
 from typing import Any, Union, get_args, get_origin
 
 from flo.commands.resp import load_table
+from flo.commands.resp.scripts import KNOWN
 from flo.commands.resp.table import COMMANDS
 from flo.config import setting_rows
 
@@ -71,10 +72,20 @@ def command_table() -> str:
     lines = ["## Commands", "", "| command | | different from Redis |", "|---|---|---|"]
     for entry in sorted(served, key=lambda e: (e.group, e.name)):
         syntax = f" {escaped(entry.syntax)}" if entry.syntax else ""
-        lines.append(f"| `{entry.name}{syntax}` | {entry.summary} | {escaped(entry.differs)} |")
+        differs = "; ".join(filter(None, ("in the profile `redis` only" if entry.redis_only else "", entry.differs)))
+        lines.append(f"| `{entry.name}{syntax}` | {entry.summary} | {escaped(differs)} |")
     lines += ["", "## Refused", "", "| commands | replacement |", "|---|---|"]
     for (_, sentence), names in refused.items():
         lines.append(f"| {' '.join(f'`{name}`' for name in names)} | {sentence} |")
+    lines += [
+        "",
+        "## Scripts",
+        "",
+        "What `EVAL` and `EVALSHA` know in the profile `redis`, by the text without comments and white space:",
+        "",
+    ]
+    lines += ["| sent by | what it does | SHA-1 of that text |", "|---|---|---|"]
+    lines += [f"| {each.source} | {each.summary} | `{digest}` |" for digest, each in KNOWN.items()]
     return "\n".join([*lines, ""])
 
 

@@ -7,6 +7,7 @@ import os
 import re
 import shlex
 import shutil
+import struct
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -23,6 +24,7 @@ from tests.generate_docs import DOCS, http_page, python_page, redis_page, settin
 from tests.generate_man import MAN, commands
 from tests.generate_man import page as man_page
 from tests.support.processes import ROOT, FloProcess, wait_until
+from tests.support.programs import BEGIN, END, PROGRAMS
 
 pytestmark = pytest.mark.computes
 
@@ -37,6 +39,15 @@ def test_tables_are_current() -> None:
     assert page == http_page(page), "run `make docs`"
     page = (DOCS / "python.md").read_text()
     assert page == python_page(page), "run `make docs`"
+
+
+def test_the_table_of_programs_has_every_program_that_is_tested() -> None:
+    """All but the versions, which are those of the last run that wrote it."""
+    rows = (DOCS / "redis.md").read_text().partition(BEGIN)[2].partition(END)[0].splitlines()[2:]
+    written = [(package, sentence) for _, package, _, sentence, _ in (re.split(r" *\| *", row) for row in rows)]
+    assert written == [(each.package, each.sentence) for each in PROGRAMS], (
+        "run pytest tests/system/test_redis_programs.py --programs-table"
+    )
 
 
 PAGES = sorted(MAN.glob("*.[1-9]"))
@@ -180,6 +191,20 @@ def run_workers(script: str, server: FloProcess, directory: Path) -> None:
             worker.wait()
 
 
+def run_until_told(script: str, directory: Path) -> None:
+    """Run a `flo.Worker` until it has printed what it is to print; then SIGTERM ends it."""
+    output = directory / "worker"
+    with output.open("wb") as file:
+        process = subprocess.Popen([sys.executable, "-c", script], stdout=file, cwd=directory, env=os.environ | {"PYTHONPATH": str(ROOT)})
+    try:
+        wait_until(lambda: output.read_text().splitlines() == prints(script) or process.poll() is not None, "the worker's output")
+        process.terminate()
+        assert process.wait(30) == 0 and output.read_text().splitlines() == prints(script)
+    finally:
+        process.kill()
+        process.wait()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("page", [ROOT / "README.md", *sorted(DOCS.glob("*.md"))], ids=lambda path: path.name)
 def test_python_examples_run(page: Path, nine_thousand: tuple[FloProcess, Path]) -> None:
@@ -189,6 +214,9 @@ def test_python_examples_run(page: Path, nine_thousand: tuple[FloProcess, Path])
         script = block.replace(":9000", f":{server.port}").replace("port=9000", f"port={server.port}")
         if "while True:" in block and "break" not in block:
             run_workers(script, server, program.parent)
+            continue
+        if "worker.run(" in block:
+            run_until_told(script, program.parent)
             continue
         result = subprocess.run(
             [sys.executable, "-c", script],
@@ -220,6 +248,27 @@ def test_the_examples_of_http_are_true(nine_thousand: tuple[FloProcess, Path], m
     monkeypatch.setenv("CURL_HOME", str(program.parent))
     sessions = re.findall(r"```\n(\$ curl .*?)```", (DOCS / "http.md").read_text(), re.DOTALL)
     assert run_session("".join(sessions).replace(":9000", f":{server.port}"), server, program) > 12
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not (shutil.which("curl") and shutil.which("redis-cli")), reason="curl or redis-cli is missing")
+def test_the_examples_of_actions_are_true(nine_thousand: tuple[FloProcess, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    """All of the page in one go: the ids of runs count on."""
+    server, program = nine_thousand
+    (program.parent / ".curlrc").write_text("silent\nshow-error\n")
+    monkeypatch.setenv("CURL_HOME", str(program.parent))
+    sessions = re.findall(r"```\n(\$ .*?)```", (DOCS / "actions.md").read_text(), re.DOTALL)
+    text = "".join(sessions).replace(":9000", f":{server.port}").replace("-p 9000", f"-p {server.port}")
+    assert run_session(text, server, program) > 40
+
+
+def test_the_hex_of_a_workers_exchange_is_true() -> None:
+    blocks = re.findall(r"```\n(46 4C.*?)\n```", (DOCS / "actions.md").read_text(), re.DOTALL)
+    wait, answer, report = (bytes.fromhex("".join(re.split(" {4,}[^ ]*[a-z]", line)[0] for line in block.splitlines())) for block in blocks)
+    assert wait == encode_request(BY_NAME["worker_await"], 2, 0, b"w1", b"", {"block": 20_000})
+    payload = struct.pack("<H3sH10sqIQH", 3, b"313", 10, b"send-email", 1_796_052_562_243, 1, 30_000, 0) + b"hi"
+    assert answer == encode_response(0, 2, payload)
+    assert report == encode_request(BY_NAME["worker_complete"], 4, 0, b"313", b"sent", {"worker_id": b"w1", "attempt": 1})
 
 
 @pytest.mark.skipif(shutil.which("redis-cli") is None, reason="redis-cli is missing: apt-get install redis-tools")

@@ -16,6 +16,7 @@ from typing import Any, ClassVar
 from flo.engine.operation import in_program, operation
 from flo.engine.part import Database, Part
 from flo.engine.run import (
+    ATTEMPTS_KEPT,
     CANCEL,
     ENDED,
     ERROR_KEPT,
@@ -116,6 +117,15 @@ class Actions(Part):
         "pending_runs": "Runs of actions that no worker executes.",
         "running_runs": "Runs of actions that a worker executes.",
         "finished_runs": "Runs of actions that have ended.",
+    }
+    events: ClassVar = {
+        "invoked_runs": "Runs that were invoked, those of schedules included.",
+        "completed_runs": "Runs that have ended as completed.",
+        "failed_runs": "Runs that have ended as failed.",
+        "timed_out_runs": "Runs that have ended as timed out.",
+        "cancelled_runs": "Runs that were cancelled.",
+        "retried_runs": "Runs that became pending again: after a failure, the end of a lease, or by action_retry.",
+        "expired_leases": "Leases of runs that ended without a report.",
     }
     container = "action"
     measures: ClassVar = {
@@ -293,7 +303,7 @@ class Actions(Part):
         """Delete an action with its finished runs. Raises `Conflict` if it has others."""
         action = self.registered(name)
         if action.live:
-            raise Conflict(f"the action has {action.live} runs that have not ended; cancel them, or let them end, first")
+            raise Conflict(f"runs of the action have not ended: {action.live}; cancel them, or let them end, first")
         self.admit_frees(STEP_BYTES + len(name))
         self._write_side(ACTION_GONE, name, ACTION_MARK, b"", gone=True)
 
@@ -339,6 +349,7 @@ class Actions(Part):
         state = pack_invoked(priority, not_before, text, concurrency_key, unique_key, traceparent, input)
         entity = container(name) + U64.pack(seq)
         self.engine.write(Record(RUN_INVOKED, self.namespace, now, entity, state))
+        self.happened["invoked_runs"] += 1
         if not_before:
             self.engine.busy.add(self.namespace)
         if idempotency_key:
@@ -367,33 +378,38 @@ class Actions(Part):
 
     def finish(self, seq: int, state: int, kind: int, how: int, output: bytes) -> None:
         """End a run that is not finished: it is COMPLETED and so on, and this is its output or error."""
-        name, now = self.store.line_of(state).action.name, self.engine.now
-        holding = self.store.running.get(seq)
+        action, now = self.store.line_of(state).action, self.engine.now
+        name, holding = action.name, self.store.running.get(seq)
         if holding is not None:
             failures = holding.failures + (how in (FAILURE, LAPSE))
             attempt = Attempt(holding.attempt, holding.started_at, now, how, holding.worker, b"" if how == ENDED else output)
-            history = add_attempt(holding.history, attempt)
+            history = add_attempt(holding.history, attempt, self._uncounted_until(action))
             step = Step(holding.attempt, failures, holding.started_at, holding.worker, history=history, output=output)
         else:
             step = self.latest(state)._replace(output=output)
         self.admit_frees(STEP_BYTES + len(name) + len(step.history) + len(output))
         self.write_step(RUN_FINISHED, name, seq, pack_finished(kind, step, now))
-        self._tell(seq)
+        self._tell(seq, kind)
 
-    def _tell(self, seq: int) -> None:
-        """Tell those that wait for the run's end."""
+    def _tell(self, seq: int, kind: int) -> None:
+        """Count the run's end, and tell those that wait for it."""
+        self.happened[f"{NAMES[SHOWN[kind]]}_runs"] += 1
         if self.watches and self.watches.change(b"%d" % seq):
             self.engine.changed.add(self)
 
     def give_back(self, seq: int, state: int, how: int, error: bytes, not_before: int) -> None:
         """A run that is running is pending again; `not_before` 0 is at once."""
-        name, now, holding = self.store.line_of(state).action.name, self.engine.now, self.store.running[seq]
+        action, now, holding = self.store.line_of(state).action, self.engine.now, self.store.running[seq]
         failures = holding.failures + (how in (FAILURE, LAPSE))
         attempt = Attempt(holding.attempt, holding.started_at, now, how, holding.worker, error)
-        history = add_attempt(holding.history, attempt)
-        self.admit_frees(STEP_BYTES + len(name) + len(history))
+        history = add_attempt(holding.history, attempt, self._uncounted_until(action))
+        self.admit_frees(STEP_BYTES + len(action.name) + len(history))
         step = Step(holding.attempt, failures, holding.started_at, history=history)
-        self.write_step(RUN_BACK, name, seq, pack_back(step, not_before, *self.store.keys_of(seq, state)))
+        self.write_step(RUN_BACK, action.name, seq, pack_back(step, not_before, *self.store.keys_of(seq, state)))
+
+    def _uncounted_until(self, action: Action) -> int:
+        """Starts up to this time are not counted by the action's rate."""
+        return self.engine.now - action.settings.window
 
     def fail(self, seq: int, state: int, how: int, error: bytes, delay: int | None) -> int:
         """A running run has failed; it is pending again after `delay` ms (None: its back-off), or ends if its failures are spent. Returns
@@ -406,6 +422,7 @@ class Actions(Part):
             return SHOWN[kind]
         wait = min(settings.retry_delay << min(failures - 1, 32), BACK_OFF_MAX_MS) if delay is None else delay
         self.give_back(seq, state, how, error, self.engine.now + wait if wait else 0)
+        self.happened["retried_runs"] += 1
         return 0
 
     @operation
@@ -439,6 +456,7 @@ class Actions(Part):
             return False
         self.admit_adds(STEP_BYTES + len(action.name) + len(step.history) + len(first.key) + len(first.unique))
         self.write_step(RUN_BACK, action.name, seq, pack_back(step._replace(failures=0), 0, first.key, first.unique))
+        self.happened["retried_runs"] += 1
         return True
 
     # -- looking -----------------------------------------------------------------------------------
@@ -504,7 +522,7 @@ class Actions(Part):
                     "how": HOW[each.how],
                     "error": each.error,
                 }
-                for each in attempts
+                for each in attempts[-ATTEMPTS_KEPT:]
             ]
         return shown
 
@@ -649,6 +667,7 @@ class Actions(Part):
         """The lease of a run has ended: that is a failure."""
         worker = self.store.running[seq].worker
         self.fail(seq, state, LAPSE, b"the lease ran out", None)
+        self.happened["expired_leases"] += 1
         self.workers.freed(worker)
 
     def _sweep_windows(self) -> bool:
@@ -662,7 +681,7 @@ class Actions(Part):
             if known is None or known[1] == until:
                 self.admit_frees(STEP_BYTES + len(name) + len(key))
                 self._write_side(ACTION_KEY_GONE, name, KEY_MARK + key, b"", gone=True)
-            heappop(windows)
+            self.store.end_window()
         return True
 
     def _sweep_finished(self) -> bool:
@@ -684,7 +703,8 @@ class Actions(Part):
             until = 0
             if state is not None and kind_of(state) >= COMPLETED and time_of(state) == ended:
                 settings = store.line_of(state).action.settings
-                until = ended + settings.window if settings.starts else 0
+                ahead = store.ahead.get(seq, 0)
+                until = max(ended, ahead if ahead <= now else 0) + settings.window if settings.starts else 0
                 if until <= now:
                     self._forget(seq)
             heappop(store.finished)
@@ -698,7 +718,7 @@ class Actions(Part):
         error = b"what the run was invoked with is damaged on the disk"
         self.admit_frees(STEP_BYTES + len(name) + len(error))
         self.write_step(RUN_FINISHED, name, seq, pack_finished(FAILED, Step(attempt_of(state), output=error), self.engine.now))
-        self._tell(seq)
+        self._tell(seq, FAILED)
 
     def _forget(self, seq: int) -> None:
         state = self.store.state(seq)

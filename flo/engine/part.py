@@ -98,6 +98,7 @@ class Part:
     bulk: ClassVar[type[Bulk] | None] = None  # what takes most of its records at a start, many at a time
     scopes: ClassVar[frozenset[int]] = frozenset()  # the families whose watermarks (not those of a whole namespace) this part applies
     nouns: ClassVar[dict[str, str]] = {}  # of `counts`, each with the sentence that explains it
+    events: ClassVar[dict[str, str]] = {}  # of `happened`, each with the sentence that explains it
     container: ClassVar[str] = ""  # what its containers are called, such as `queue`; empty if it has none
     measures: ClassVar[dict[str, str]] = {}  # of `measure`, each with the sentence that explains it
 
@@ -106,6 +107,7 @@ class Part:
         self.engine = engine
         self.namespace = namespace
         self.ended = False  # the namespace was deleted
+        self.happened = dict.fromkeys(self.events, 0)  # how often each of its `events` has come since the start, or CONFIG RESETSTAT
         self.sweep_after = 0  # no sweep before this time of the steady clock, ms; 0 if the disk had room
 
     @property
