@@ -27,7 +27,7 @@ from flo.client.iterators import (
     TimeSeriesMethods,
     WorkerMethods,
 )
-from flo.client.retry import RETRIED, Attempts
+from flo.client.retry import LEADERS_MAX, RETRIED, Attempts, to_lead
 from flo.client.settings import DEFAULT_URL, Settings
 from flo.errors import CannotConnect, Disconnected, FloError, Refusal, TimedOut
 from flo.given import Text, told
@@ -148,6 +148,17 @@ class Client(Settings, Asynchronous):
         for call in many:
             if not isinstance(call, Call):
                 raise TypeError(f"a call {told(call, 'call')}; give calls of flo.calls, such as kv_get('key')")
+        results = await self._run_all(many)
+        for _ in range(LEADERS_MAX):
+            places = to_lead(self, results)
+            if not places:
+                break
+            again = await self._run_all([many[place] for place in places])
+            for place, result in zip(places, again, strict=True):
+                results[place] = result
+        return results
+
+    async def _run_all(self, many: Sequence[Call[Any]]) -> list[Any]:
         if not many:
             return []
         attempts: Attempts | None = None

@@ -33,7 +33,7 @@ from flo.client.iterators import (
     TimeSeriesMethods,
     WorkerMethods,
 )
-from flo.client.retry import RETRIED, Attempts
+from flo.client.retry import LEADERS_MAX, RETRIED, Attempts, to_lead
 from flo.client.settings import DEFAULT_URL, Settings, seconds
 from flo.errors import CannotConnect, Disconnected, FloError, Refusal, TimedOut
 from flo.given import Text, ranged, told
@@ -172,6 +172,17 @@ class Client(Settings, Blocking):
         for call in many:
             if not isinstance(call, Call):
                 raise TypeError(f"a call {told(call, 'call')}; give calls of flo.calls, such as kv_get('key')")
+        results = self._run_all(many)
+        for _ in range(LEADERS_MAX):
+            places = to_lead(self, results)
+            if not places:
+                break
+            again = self._run_all([many[place] for place in places])
+            for place, result in zip(places, again, strict=True):
+                results[place] = result
+        return results
+
+    def _run_all(self, many: Sequence[Call[Any]]) -> list[Any]:
         if not many:
             return []
         attempts: Attempts | None = None
