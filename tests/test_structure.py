@@ -71,9 +71,10 @@ ARROWS = {
         ),
     },
     "systemd": {"errors"},
+    "importer": {"client", "errors"},
     "cli": {
         *("systemd", "server", "control", "client", "calls", "operations", "proto", "given", "engine", "ual", "config", "errors"),
-        *("operator_log", "series", "worker"),
+        *("operator_log", "series", "importer", "worker"),
     },
     "__main__": {"cli"},
     "__init__": {"engine", "client", "worker", "aio"},
