@@ -7,7 +7,6 @@ The broker is flo.contrib.kombu. A result is a key that expires; a client that w
 Chords count their parts with a counter.
 """
 
-import os
 from collections.abc import Callable, Iterable
 from time import monotonic
 from typing import Any
@@ -20,11 +19,11 @@ from celery.exceptions import TimeoutError
 import flo.contrib.kombu  # noqa: F401  makes the broker's URL known
 from flo.calls import kv_mget, kv_touch
 from flo.client import DEFAULT_URL, Client, Disconnected
+from flo.contrib.clients import shared_client
 from flo.errors import NotFound, Overloaded, Refusal
 
 MGET_MAX = 256  # of kv_mget
 WAIT_MS = 10_000  # in the server, for one change
-TTL_MAX = 2**63 // 1000
 
 backends.BACKEND_ALIASES["flo"] = "flo.contrib.celery:FloBackend"
 
@@ -39,14 +38,11 @@ class FloBackend(KeyValueStoreBackend):
     def __init__(self, app: Any = None, url: str | None = None, expires: Any = None, **kwargs: Any) -> None:
         super().__init__(app, url=url, expires_type=int, expires=expires, **kwargs)
         self.url = url or DEFAULT_URL
-        self._opened: tuple[int, Client] | None = None
 
     @property
     def client(self) -> Client:
         """This process's client: a pool's child cannot use its parent's."""
-        if self._opened is None or self._opened[0] != os.getpid():
-            self._opened = (os.getpid(), Client(self.url))
-        return self._opened[1]
+        return shared_client(self.url)
 
     def exception_safe_to_retry(self, error: BaseException) -> bool:
         """Whether repeating may help, for result_backend_always_retry."""
