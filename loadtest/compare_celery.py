@@ -21,8 +21,8 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from loadtest.compare_jobs import PRODUCERS, RUN_SECONDS, WORKERS, Processes, System, arguments, compare, end_with_parent, nothing  # noqa: E402
-from tests.support.processes import FloProcess, wait_until  # noqa: E402
+from loadtest.compare_jobs import PRODUCERS, RUN_SECONDS, WORKERS, Processes, System, arguments, compare, end_with_parent, nothing
+from tests.support.processes import FloProcess, wait_until
 
 LOOKED_AT = 256  # results in one request
 

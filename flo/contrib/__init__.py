@@ -1,1 +1,1 @@
-"""Flo under the frameworks of others: one module for each framework, named after it, which imports it. Nothing in Flo imports these."""
+"""Flo under the frameworks of others: a module for each, named after it, which imports it. docs/frameworks.md explains them."""

@@ -18,11 +18,10 @@ from collections.abc import Callable, Iterable
 from time import monotonic
 from typing import Any
 
-from flo.calls import Call, queue_ack, queue_nack, queue_touch
+from flo.calls import Call, Message, queue_ack, queue_nack, queue_touch
 from flo.client import Client, Disconnected
 from flo.errors import Overloaded, Refusal
 from flo.limits import ATOMIC_ITEMS_MAX, DEQUEUE_MAX
-from flo.operations.queue import Message
 
 BLOCK_MS = 500  # one request for messages; a thread sees within it that it is to end
 TURN_MS = 50  # instead, while other queues of the program wait for its place

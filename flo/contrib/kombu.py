@@ -34,11 +34,10 @@ from kombu.transport.base import to_rabbitmq_queue_arguments
 from kombu.utils.json import dumps, loads
 
 import flo
-from flo.calls import Call, kv_delete, kv_exists, kv_put, queue_configure, queue_delete, queue_enqueue
+from flo.calls import Call, Message, kv_delete, kv_exists, kv_put, queue_configure, queue_delete, queue_enqueue
 from flo.client import DEFAULT_PORT, Client, Disconnected
 from flo.contrib.feed import Arrival, Feed
 from flo.errors import NotFound, Refusal
-from flo.operations.queue import Message
 
 PREFIX = "kombu."
 LEASE_SECONDS = 30

@@ -79,10 +79,11 @@ class Shape:
         return [(name, kind) for name, kind, _ in group.items]
 
     def clip(self, data: bytes, most: int) -> bytes:
-        """What `data` encodes, with each blob and a last item that is all that is left cut to `most` bytes."""
+        """What `data` encodes, with each blob of a list, and a last item that is all that is left, cut to `most` bytes. A blob in no list
+        is a cursor."""
         values = list(self.decode(data))
         for at, (_, kind, group) in enumerate(self.items):
-            if kind in ("blob", "rest"):
+            if kind == "rest":
                 values[at] = values[at][:most]
             elif group is not None:
                 blobs = [place for place, (_, each, _) in enumerate(group.items) if each == "blob"]

@@ -1,6 +1,7 @@
-"""Celery on Flo: a worker with the default pool, results, chords, remote control, and tasks while workers and the server are killed. Runs in
-the frameworks' environment: tests/contrib/test_frameworks.py."""
+"""Celery on Flo: a worker with the default pool, results, chords, remote control, and tasks while workers and the server are killed. Runs
+in the frameworks' environment: tests/contrib/test_frameworks.py."""
 
+import importlib
 import multiprocessing
 import os
 import signal
@@ -19,7 +20,7 @@ import flo.contrib.celery  # noqa: F401  makes the URLs known
 from flo import Client
 from tests.contrib.kills import Work, run_through_kills
 from tests.contrib.worker import celery_program
-from tests.support.processes import ROOT, FloProcess, wait_until
+from tests.support.processes import FloProcess, wait_until
 
 APPLICATION = """
 import os
@@ -63,8 +64,7 @@ def app(shared_flo: FloProcess, tmp_path_factory: pytest.TempPathFactory) -> Ite
     (directory / "application.py").write_text(APPLICATION)
     os.environ["FLO_URL"] = f"flo://127.0.0.1:{shared_flo.port}"
     sys.path.insert(0, str(directory))
-    import application
-
+    application = importlib.import_module("application")
     log = (directory / "log").open("wb")
     worker = subprocess.Popen(
         [sys.executable, "-m", "celery", "-A", "application", "worker", "-c", "2", "-E", "-l", "INFO"],
@@ -152,7 +152,7 @@ def test_remote_control_and_events(app: Any) -> None:
     long = app.sleeps.apply_async((60,))
     wait_until(lambda: long.id in str(app.app.control.inspect(timeout=0.3).active()), "the start of the task")
     app.app.control.revoke(long.id, terminate=True, signal="SIGKILL")
-    with pytest.raises(Exception, match="terminated|revoked"):
+    with pytest.raises(Exception, match=r"terminated|revoked"):
         long.get(timeout=10)
 
 

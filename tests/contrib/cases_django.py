@@ -199,7 +199,7 @@ def test_a_session_expires(sessions: Callable[..., Any], url: str) -> None:
 
 def test_sessions_need_a_cache_of_flo() -> None:
     memory = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
-    with override_settings(CACHES=memory), pytest.raises(ImproperlyConfigured, match="'default' is a LocMemCache; .* needs a FloCache"):
+    with override_settings(CACHES=memory), pytest.raises(ImproperlyConfigured, match=r"'default' is a LocMemCache; .* needs a FloCache"):
         SessionStore("1" * 32).load()
 
 
