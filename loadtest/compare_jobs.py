@@ -39,7 +39,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from importlib.util import find_spec
@@ -88,8 +88,6 @@ class Processes:
     """What the systems share: a server, and this file as the program of the workers."""
 
     name = ""
-    program = __file__
-    workers = WORKERS
 
     def __init__(self, directory: Path, setting: float | None = None) -> None:
         """`setting` is given to the workers."""
@@ -107,11 +105,11 @@ class Processes:
         """Start all processes."""
         self.directory.mkdir()
         self.start_server()
-        command = [sys.executable, self.program, "--worker", self.name, str(self.port)]
+        command = [sys.executable, __file__, "--worker", self.name, str(self.port)]
         if self.setting is not None:
             command.append(str(self.setting))
         workers = []
-        for _ in range(self.workers):
+        for _ in range(WORKERS):
             workers.append(subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE))
             self.stack.callback(end_worker, workers[-1])
         for worker in workers:
@@ -350,7 +348,7 @@ def measure(make: Callable[[Path], System], directory: Path, jobs: int, trips: i
         shutil.rmtree(directory, ignore_errors=True)
 
 
-def compare(systems: dict[str, Callable[[Path], System]], names: list[str], args: argparse.Namespace) -> dict[str, object]:
+def compare(names: list[str], args: argparse.Namespace) -> dict[str, object]:
     """Run the systems one after the other, round by round, and print."""
     rates: dict[str, list[float]] = {name: [] for name in names}
     used: dict[str, list[float]] = {name: [] for name in names}
@@ -361,7 +359,7 @@ def compare(systems: dict[str, Callable[[Path], System]], names: list[str], args
         print(f"fdatasync of 4 KiB {median:.0f} us median, {worst:.0f} us p99; {WORKERS} workers, {args.jobs:,} jobs, {args.trips} trips")
         for _ in range(args.rounds):
             before = stolen()
-            measured = {name: measure(systems[name], Path(directory) / name, args.jobs, args.trips) for name in names}
+            measured = {name: measure(SYSTEMS[name], Path(directory) / name, args.jobs, args.trips) for name in names}
             if disturbed(before):
                 dropped += 1
                 continue
@@ -378,7 +376,7 @@ def compare(systems: dict[str, Callable[[Path], System]], names: list[str], args
                 f"{name:<16}{statistics.median(rates[name]):>8,.0f} jobs/s {spread:<20} round trip {p50:8.2f} ms p50 {p99:8.2f} ms p99 "
                 f"server CPU {statistics.median(used[name]):6.0f} us"
             )
-    print(f"rounds dropped for more than {STOLEN_MAX:.0%} stolen CPU: {dropped}")
+    print(f"{FAKTORY}\nrounds dropped for more than {STOLEN_MAX:.0%} stolen CPU: {dropped}")
     return {
         "sync_us": [median, worst],
         "jobs": args.jobs,
@@ -389,23 +387,6 @@ def compare(systems: dict[str, Callable[[Path], System]], names: list[str], args
     }
 
 
-def arguments(systems: Iterable[str], *, jobs: int) -> tuple[list[str], argparse.Namespace]:
-    """The systems to run, and the other arguments of the command line."""
-    known = list(systems)
-    parser = argparse.ArgumentParser(description="Compare job systems; each enqueued job and result is on disk.")
-    parser.add_argument("--systems", default=",".join(known), help=f"which, of {', '.join(known)} (default: all)")
-    parser.add_argument("--jobs", type=int, default=jobs, help=f"jobs of a run (default: {jobs})")
-    parser.add_argument("--trips", type=int, default=200, help="round trips of a run (default: 200)")
-    parser.add_argument("--rounds", type=int, default=3, help="runs of each system (default: 3)")
-    parser.add_argument("--json", help="write every figure to this file")
-    args = parser.parse_args()
-    names = args.systems.split(",")
-    unknown = [name for name in names if name not in known]
-    if unknown:
-        parser.error(f"no system is called {', '.join(unknown)}; give some of {', '.join(known)}")
-    return names, args
-
-
 def main() -> int:
     """Run the comparison, or be one of its workers."""
     if sys.argv[1:2] == ["--worker"]:
@@ -413,7 +394,17 @@ def main() -> int:
         end_with_parent()
         WORK[name](int(port), float(poll[0]) if poll else None)
         return 0
-    names, args = arguments(SYSTEMS, jobs=20_000)
+    parser = argparse.ArgumentParser(description="Compare job systems; each enqueued job and result is on disk.")
+    parser.add_argument("--systems", default=",".join(SYSTEMS), help=f"which, of {', '.join(SYSTEMS)} (default: all)")
+    parser.add_argument("--jobs", type=int, default=20_000, help="jobs of a run (default: 20000)")
+    parser.add_argument("--trips", type=int, default=200, help="round trips of a run (default: 200)")
+    parser.add_argument("--rounds", type=int, default=3, help="runs of each system (default: 3)")
+    parser.add_argument("--json", help="write every figure to this file")
+    args = parser.parse_args()
+    names = args.systems.split(",")
+    unknown = [name for name in names if name not in SYSTEMS]
+    if unknown:
+        parser.error(f"no system is called {', '.join(unknown)}; give some of {', '.join(SYSTEMS)}")
     missing = [name for name in ("dramatiq", "arq") if find_spec(name) is None]
     if missing:
         print(f"missing: {', '.join(missing)}. The head of loadtest/compare_jobs.py says how to install them", file=sys.stderr)
@@ -421,8 +412,7 @@ def main() -> int:
     if shutil.which("redis-server") is None:
         print("redis-server is needed: apt-get install redis-server", file=sys.stderr)
         return 1
-    figures = compare(SYSTEMS, names, args)
-    print(FAKTORY)
+    figures = compare(names, args)
     if args.json:
         Path(args.json).write_text(json.dumps(figures, indent=1))
     return 0
