@@ -1,7 +1,7 @@
 """Frameworks of workers on Flo, beside the same frameworks on Redis: jobs a second, and the time of one job from enqueue to result.
 
     make tools
-    .tools/frameworks/bin/python loadtest/compare_frameworks.py [--frameworks celery,dramatiq,huey,taskiq] [--jobs 5000] [--trips 100] [--rounds 3]
+    .tools/frameworks/bin/python loadtest/compare_frameworks.py [--frameworks celery,…] [--jobs 5000] [--trips 100] [--rounds 3]
 
 Measured as loadtest/compare_jobs.py does: Flo with durability `sync`, Redis with `appendfsync always`, four worker processes. On Redis,
 Dramatiq has its own broker and results, Huey its RedisHuey (which tells of results: `notify_result`), and taskiq has taskiq-redis: as
@@ -102,7 +102,7 @@ def celery_task(on: str, port: int) -> tuple[Any, Any]:
 
     url = f"{on.split('-')[1]}://127.0.0.1:{port}"
     app = Celery("compare", broker=url, backend=url)
-    app.conf.task_acks_late = on.endswith("-late")
+    app.conf.update(task_acks_late=on.endswith("-late"), worker_redirect_stdouts=False)
     return app, app.task(name="nothing")(nothing)
 
 
