@@ -9,6 +9,7 @@ scheduler that is killed in between neither loses nor doubles it. Results, locks
 import uuid
 from collections.abc import Iterator
 from datetime import datetime, timedelta
+from itertools import islice
 from typing import Any
 
 from huey import signals
@@ -104,7 +105,7 @@ class FloStorage(BaseStorage):
 
     def enqueued_items(self, limit: int | None = None) -> list[bytes]:
         """The next tasks, a thousand at most."""
-        return [message.payload for message in self._client.get().queues.peek(self.name, limit or LIST_ITEMS_MAX)]
+        return [message.payload for message in self._client.get().queues.peek(self.name, min(limit or LIST_ITEMS_MAX, LIST_ITEMS_MAX))]
 
     def flush_queue(self) -> None:
         """Remove every task; dead letters stay."""
@@ -147,9 +148,7 @@ class FloStorage(BaseStorage):
 
     def scheduled_items(self, limit: int | None = None) -> list[bytes]:
         """The tasks for later, the earliest first."""
-        if limit:
-            return [value for _, value in self._client.get().kv.scan_page(self._later, limit=limit).items]
-        return [value for _, value in self._client.get().kv.scan(self._later)]
+        return [value for _, value in islice(self._client.get().kv.scan(self._later), limit)]
 
     def flush_schedule(self) -> None:
         """Remove the tasks for later."""

@@ -23,7 +23,7 @@ from flo import calls
 from flo.calls import Call, Message
 from flo.client import DEFAULT_URL, Client
 from flo.contrib.leases import AGAIN_SECONDS, AWAY, LEASE_MS, Leases, PerProcess, log
-from flo.errors import FloError, NotFound
+from flo.errors import NotFound
 
 T = TypeVar("T")
 BLOCK_MS = 1000  # of one wait for messages: a worker that is to stop waits no longer
@@ -59,12 +59,12 @@ class _Sender:
             batch, self._waiting = self._waiting, []
             try:
                 results = await self.run_here(self._client.run_many, [call for call, _ in batch])
-            except FloError as e:
+            except Exception as e:  # whatever it is, each caller is to have it
                 results = [e] * len(batch)
             for (_, future), result in zip(batch, results, strict=True):
                 if future.cancelled():
                     continue
-                if isinstance(result, FloError):
+                if isinstance(result, Exception):
                     future.set_exception(result)
                 else:
                     future.set_result(result)

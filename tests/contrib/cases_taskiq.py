@@ -25,13 +25,14 @@ from tests.contrib.worker import taskiq_program
 from tests.support.processes import ROOT, FloProcess, wait_until
 
 RESULT_SECONDS = 20
+LEASE_MS = 1500  # two thirds of it are the room for a machine that is busy
 
 
 @pytest.fixture
 def broker(flo: FloProcess) -> FloBroker:
     """A broker with results on a new server; leases are short."""
     url = f"flo://127.0.0.1:{flo.port}"
-    broker = FloBroker(url, lease=300)
+    broker = FloBroker(url, lease=LEASE_MS)
     broker.with_result_backend(FloResultBackend(url))
     return broker
 
@@ -176,7 +177,7 @@ def test_the_lease_of_a_long_task_is_extended(broker: FloBroker, client: Client)
     @broker.task
     async def long() -> None:
         ran.append(1)
-        await asyncio.sleep(1.2)  # four times the lease
+        await asyncio.sleep(LEASE_MS * 2 / 1000)
 
     async def work() -> None:
         async with working(broker):
@@ -230,6 +231,26 @@ def test_a_server_that_is_away(flo: FloProcess, broker: FloBroker) -> None:
     async def work() -> None:
         with pytest.raises(SendTaskError):
             await nothing.kiq()
+
+    run(broker, work)
+
+
+def test_a_call_that_cannot_be_made_is_told(broker: FloBroker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever waits for it must not wait for ever."""
+
+    @broker.task
+    async def nothing() -> None:
+        pass
+
+    def defect(_: Any) -> None:
+        raise RuntimeError("a defect")
+
+    async def work() -> None:
+        with monkeypatch.context() as patch:
+            patch.setattr(broker._sender.get()._client, "run_many", defect)
+            with pytest.raises(SendTaskError):
+                await asyncio.wait_for(nothing.kiq(), RESULT_SECONDS)
+        await nothing.kiq()
 
     run(broker, work)
 

@@ -21,7 +21,7 @@ def needs(*modules: str) -> None:
 
 def run_cases(path: Path, *, long_run: bool) -> None:
     """Run a file of tests in the environment of the frameworks; its output is shown where one fails."""
-    command = [str(PYTHON), "-m", "pytest", "-p", "no:cacheprovider", *(["--long"] if long_run else []), str(path)]
+    command = [str(PYTHON), "-m", "pytest", "-p", "no:cacheprovider", *(["--long", "--timeout", "3600"] if long_run else []), str(path)]
     environment = os.environ | {"PYTHONPATH": str(ROOT), "HUEY_SLOW_TESTS": "1"}  # Huey's own tests leave some out unless told
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-20_000:] + done.stderr[-2000:]
