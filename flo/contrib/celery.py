@@ -4,7 +4,10 @@
     app = Celery(broker="flo://127.0.0.1:9000", backend="flo://127.0.0.1:9000")
 
 The broker is flo.contrib.kombu. A result is a key that expires; a client that waits for it waits in the server, which tells of each change.
-Chords count their parts with a counter.
+
+A chord's part that is done sets a key and then adds to a counter. A part that finds the counter at the chord's size or above, which counts
+parts done twice as well, counts the keys; if all are there, it claims the start of the callback for itself. If its worker is killed then,
+the part runs again, and its claim still holds.
 """
 
 from collections.abc import Callable, Iterable
@@ -17,12 +20,13 @@ from celery.backends.base import KeyValueStoreBackend
 from celery.exceptions import TimeoutError
 
 import flo.contrib.kombu  # noqa: F401  makes the broker's URL known
-from flo.calls import kv_mget, kv_touch
+from flo.calls import kv_delete, kv_get, kv_incr, kv_mget, kv_put, kv_touch
 from flo.client import DEFAULT_URL, Client, Disconnected
 from flo.contrib.clients import shared_client
-from flo.errors import NotFound, Overloaded, Refusal
+from flo.errors import Conflict, NotFound, Overloaded, Refusal
 
 MGET_MAX = 256  # of kv_mget
+DELETED_AT_ONCE = 1000
 WAIT_MS = 10_000  # in the server, for one change
 
 backends.BACKEND_ALIASES["flo"] = "flo.contrib.celery:FloBackend"
@@ -76,6 +80,36 @@ class FloBackend(KeyValueStoreBackend):
     def expire(self, key: bytes, value: Any) -> None:
         """Let a key expire after as many seconds; 0 or None: never."""
         self._run([kv_touch(key, int(value or 0))])
+
+    def set_chord_size(self, group_id: str, chord_size: int) -> None:
+        """Note how many parts a chord has. Celery calls this before it sends the last one."""
+        self.client.kv.put(self.get_key_for_group(group_id, ".size"), str(chord_size), ttl=self.chord_expires or None)
+
+    def on_chord_part_return(self, request: Any, state: str, result: Any, **kwargs: Any) -> None:
+        """A part of a chord is done; after the last one, start the callback."""
+        group = request.group
+        if not group:
+            return
+        size, count, claim, parts = (self.get_key_for_group(group, end) for end in (".size", ".count", ".claim", ".part."))
+        part = parts + str(request.id).encode()
+        ttl = self.chord_expires or None
+        counted = self._run([kv_put(part, "", ttl=ttl), kv_incr(count), kv_touch(count, ttl or 0), kv_get(size)])
+        expected = counted[3]
+        if expected is None or counted[1].value < int(expected.value):
+            return
+        if sum(1 for _ in self.client.kv.scan(parts, keys_only=True)) < int(expected.value):
+            return
+        try:
+            self.client.kv.put(claim, str(request.id), ttl=ttl, if_absent=True)
+        except Conflict:
+            if self.get(claim) != str(request.id).encode():
+                return
+        self.delete(self.get_key_for_chord(group))
+        request.chord["chord_size"] = 1  # so Celery's own method, which counts anew, starts the callback now
+        super().on_chord_part_return(request, state, result, **kwargs)
+        names = [size, count, claim, *(key for key, _ in self.client.kv.scan(parts, keys_only=True))]
+        for at in range(0, len(names), DELETED_AT_ONCE):
+            self._run([kv_delete(name) for name in names[at : at + DELETED_AT_ONCE]])
 
     def wait_for(
         self,

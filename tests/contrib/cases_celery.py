@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -100,6 +101,27 @@ def test_groups_and_chords(app: Any) -> None:
     several = group(app.add.s(number, number) for number in range(300))()
     assert several.get(timeout=30) == [2 * number for number in range(300)]
     assert chord([app.add.s(number, 1) for number in range(20)])(app.total.s()).get(timeout=20) == 210
+
+
+def test_a_chord_waits_for_nested_groups_and_counts_a_repeated_part_once(app: Any) -> None:
+    add = app.add
+    nested = chain(add.si(1, 0), group(add.si(1, 1), chain(add.si(1, 2), group(app.sleeps.si(0.6), add.si(1, 3)))), add.si(1, 9))
+    assert nested().get(timeout=20) == 10
+    backend, header = app.app.backend, group(app.sleeps.s(1.5), add.s(1, 1), add.s(1, 1))
+    result = chord(header)(app.total.s())
+    group_id = result.parent.id
+    done = result.parent.results[1]
+    done.get(timeout=10)
+    with Client(os.environ["FLO_URL"]) as client:
+        wait_until(lambda: client.kv.get(f"celery-taskset-meta-{group_id}.count"), "the first part")
+        for _ in range(3):  # as a part that runs again does
+            again = SimpleNamespace(group=group_id, id=done.id, chord={})
+            backend.on_chord_part_return(again, states.SUCCESS, 2)
+        assert result.state == states.PENDING
+        assert result.get(timeout=20) > 2
+        wait_until(lambda: not list(client.kv.scan(f"celery-taskset-meta-{group_id}")), "the end of the chord's keys")
+        backend.on_chord_part_return(again, states.SUCCESS, 2)  # and after the end
+        assert result.state == states.SUCCESS
 
 
 def test_a_waiting_client_is_told_at_once(app: Any) -> None:
