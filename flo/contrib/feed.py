@@ -121,11 +121,11 @@ class Feed:
             self._changed.wait_for(lambda: not self._settled or self._keeper is None, seconds)
 
     def close(self) -> None:
-        """Fetch no more, and give everything back that is not settled."""
+        """End the threads, when the server knows of everything that was settled. What is cancelled is given back; what is begun and not
+        settled comes back when its lease runs out."""
+        for queue in list(self._consumed):
+            self.cancel(queue)
         with self._changed:
-            self._consumed.clear()
-            for queue, receipt in [*self._waiting, *self._begun]:
-                self._settle(queue, receipt, "nack")
             self._closing = True
             self._changed.notify_all()
             keeper = self._keeper
