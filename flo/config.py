@@ -14,6 +14,7 @@ from flo.errors import ConfigError
 from flo.limits import OUTPUT_BYTES_MAX, REQUEST_BYTES_MAX
 from flo.ual.log import DURABILITIES, SEGMENT_BYTES
 
+PROFILES = ("flo", "redis")  # of RESP
 LOG_LEVELS = ("debug", "info", "warning", "error")
 LOG_FORMATS = ("text", "json")
 ALIKE = 0.75  # how much a wrong name has to have of a right one: all variables share FLO_
@@ -278,6 +279,14 @@ class Settings:
         "Compact the log's tail (written since the last compaction) when a core is idle, or when no log file was filled for so long. A "
         "start then has little to read. 0s: never compact the tail alone.",
         shown="10s",
+        live=True,
+    )
+    profile: str = setting(
+        "flo",
+        parse_choice(PROFILES),
+        "resp",
+        "redis: for programs that were written for Redis. MULTI, WATCH, publish and subscribe, RPUSH, LPOP and the well-known scripts of "
+        "locks and caches; RPOP and BRPOP acknowledge as they deliver. A change holds for new connections. docs/redis.md tells more.",
         live=True,
     )
     auto_ack: bool = setting(

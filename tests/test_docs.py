@@ -7,6 +7,7 @@ import os
 import re
 import shlex
 import shutil
+import struct
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -222,6 +223,27 @@ def test_the_examples_of_http_are_true(nine_thousand: tuple[FloProcess, Path], m
     monkeypatch.setenv("CURL_HOME", str(program.parent))
     sessions = re.findall(r"```\n(\$ curl .*?)```", (DOCS / "http.md").read_text(), re.DOTALL)
     assert run_session("".join(sessions).replace(":9000", f":{server.port}"), server, program) > 12
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not (shutil.which("curl") and shutil.which("redis-cli")), reason="curl or redis-cli is missing")
+def test_the_examples_of_actions_are_true(nine_thousand: tuple[FloProcess, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    """All of the page in one go: the ids of runs count on."""
+    server, program = nine_thousand
+    (program.parent / ".curlrc").write_text("silent\nshow-error\n")
+    monkeypatch.setenv("CURL_HOME", str(program.parent))
+    sessions = re.findall(r"```\n(\$ .*?)```", (DOCS / "actions.md").read_text(), re.DOTALL)
+    text = "".join(sessions).replace(":9000", f":{server.port}").replace("-p 9000", f"-p {server.port}")
+    assert run_session(text, server, program) > 40
+
+
+def test_the_hex_of_a_workers_exchange_is_true() -> None:
+    blocks = re.findall(r"```\n(46 4C.*?)\n```", (DOCS / "actions.md").read_text(), re.DOTALL)
+    wait, answer, report = (bytes.fromhex("".join(re.split(" {4,}[^ ]*[a-z]", line)[0] for line in block.splitlines())) for block in blocks)
+    assert wait == encode_request(BY_NAME["worker_await"], 2, 0, b"w1", b"", {"block": 20_000})
+    payload = struct.pack("<H3sH10sqIQH", 3, b"313", 10, b"send-email", 1_796_052_562_243, 1, 30_000, 0) + b"hi"
+    assert answer == encode_response(0, 2, payload)
+    assert report == encode_request(BY_NAME["worker_complete"], 4, 0, b"313", b"sent", {"worker_id": b"w1", "attempt": 1})
 
 
 @pytest.mark.skipif(shutil.which("redis-cli") is None, reason="redis-cli is missing: apt-get install redis-tools")

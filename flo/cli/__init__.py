@@ -8,6 +8,7 @@ import os
 import sys
 from importlib import import_module
 from io import TextIOWrapper
+from itertools import islice
 from typing import Any, NoReturn
 
 import flo
@@ -59,6 +60,29 @@ class _Parser(argparse.ArgumentParser):
     def _list_commands(self, _args: argparse.Namespace) -> int:
         self.print_help(sys.stderr)
         return EXIT_USAGE
+
+    def parse_known_args(self, words: Any = None, found: Any = None) -> Any:  # type: ignore[override]  # one for both overloads
+        """Parse. The flags of a command may stand between its arguments."""
+        return super().parse_known_args(words if self.commands is not None else self._flags_first(words), found)
+
+    def _flags_first(self, words: list[str]) -> list[str]:
+        """The words with the flags before the arguments: argparse takes an optional argument behind a flag for left out, and then does not
+        know what it is. Words that take more than a look are left as they are."""
+        flags: list[str] = []
+        others: list[str] = []
+        rest = iter(words)
+        for word in rest:
+            name, equals, _ = word.partition("=")
+            action = self._option_string_actions.get(name)
+            if word == "--":
+                others += ["--", *rest]
+            elif action is not None and action.nargs in (None, 0):
+                flags += [word] if equals or action.nargs == 0 else [word, *islice(rest, 1)]
+            elif word.startswith("-") and word != "-":
+                return words
+            else:
+                others.append(word)
+        return flags + others
 
     def error(self, message: str) -> NoReturn:
         """Say what is wrong with the words, which may hold anything."""

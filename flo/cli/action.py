@@ -19,14 +19,21 @@ TIMES = ("created_at", "started_at", "finished_at", "not_before", "lease_until")
 def add(commands: Any, summary: str) -> None:
     """Add the commands to the parser."""
     group = commands.add_parser(
-        "action", help=summary, description="Actions: functions that workers run, once asked, surely done."
+        "action",
+        help=summary,
+        description="Actions: names for work that workers do. Each invocation is a run, which is kept until it has ended.",
     ).add_subparsers(metavar="COMMAND")
     own = {"register": register, "invoke": invoke, "status": show_status, "result": print_result, "input": print_input}
     parsers = add_rows(group, "action", own)
     parsers["register"].add_argument(
-        "--lease", type=whole(1, DEADLINE_MAX), metavar="MS", help="how long a worker may hold a run without a touch. Default: 30000"
+        "--lease",
+        type=whole(1, DEADLINE_MAX),
+        metavar="MS",
+        help="how long a worker may hold a run without a touch: the action's timeout, for --timeout is this command's own. Default: 30000",
     )
-    parsers["invoke"].add_argument("--wait", action="store_true", help="wait until the run has ended and print its output instead")
+    parsers["invoke"].add_argument(
+        "--wait", action="store_true", help="wait until the run has ended and print its output instead; exit 1 if it did not complete"
+    )
     command(group, "list", list_actions, "list the actions and their runs")
     runs = command(group, "runs", list_runs, "list runs, the newest first")
     runs.add_argument("action", metavar="ACTION", nargs="?", help="only runs of this action")

@@ -3,9 +3,9 @@
 import argparse
 from typing import TYPE_CHECKING, Any
 
-from flo.cli.output import name_text, print_list, utc_text
-from flo.cli.remote import command
-from flo.cli.rows import add_rows
+from flo.cli.output import json_bytes, name_text, print_list, utc_text
+from flo.cli.remote import argument, command
+from flo.cli.rows import add_rows, ask, print_facts
 
 if TYPE_CHECKING:
     from flo.client import Client
@@ -16,8 +16,15 @@ def add(commands: Any, summary: str) -> None:
     group = commands.add_parser(
         "schedule", help=summary, description="Schedules: times, of cron or at intervals, at which actions are invoked."
     ).add_subparsers(metavar="COMMAND")
-    add_rows(group, "schedule")
+    add_rows(group, "schedule", {"put": put})
     command(group, "list", list_schedules, "list the schedules and their next times")
+
+
+def put(client: "Client", args: argparse.Namespace) -> int:
+    """Put a schedule, and print its first time: for programs in ms."""
+    first: int = ask(client, args, "schedule_put")
+    print_facts(args, {"schedule": json_bytes(argument(args.schedule)), "next": first}, first, f"OK, first at {utc_text(first)}")
+    return 0
 
 
 def list_schedules(client: "Client", args: argparse.Namespace) -> int:
@@ -28,4 +35,6 @@ def list_schedules(client: "Client", args: argparse.Namespace) -> int:
 def _schedule_line(schedule: dict[str, Any]) -> str:
     terms = f"every {schedule['every_ms']} ms" if "every_ms" in schedule else schedule["cron"]
     runs = f"{name_text(schedule['action'])}, {schedule['runs']} runs"
+    if schedule["dropped"]:
+        runs += f", {schedule['dropped']} dropped"
     return f"{name_text(schedule['name']):<24}{terms:<20}next {utc_text(schedule['next'])}  {runs}"

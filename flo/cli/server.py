@@ -37,13 +37,13 @@ def add(commands: Any, summary: str) -> None:
     )
     start.add_argument("--config", metavar="FILE", help="settings file (default: ./flo.toml, if there is one)")
     for row in setting_rows():
-        if row.section == "server":
+        if row.section == "server" or row.full_name == "resp.profile":
             _add_flag(start, row)
     start.set_defaults(run=run_start)
 
 
 def _add_flag(parser: argparse.ArgumentParser, row: SettingRow) -> None:
-    flag = "--" + row.name.replace("_", "-")
+    flag = "--" + (row.name if row.section == "server" else f"{row.section}-{row.name}").replace("_", "-")
     summary = f"{row.summary} Default: {row.shown or 'none'}.".replace("%", "%%")
     if row.shown in ("true", "false"):
         parser.add_argument(flag, dest=row.attribute, action="store_const", const="true", help=summary)

@@ -362,7 +362,7 @@ class Session(ABC):
                         tallies[handler] = tally
             done += 1
             if monitors:
-                self._tell_monitors(request)
+                self.tell_monitors(request)
             appended = log.next_index
             try:
                 reply = handler(self, request)
@@ -507,7 +507,8 @@ class Session(ABC):
         """Which of Redis's databases the connection uses, by resp.databases."""
         return 0
 
-    def _tell_monitors(self, request: Any) -> None:
+    def tell_monitors(self, request: Any) -> None:
+        """Show a request to those who asked for all."""
         words = self.words_of(request)
         if words is None:
             return

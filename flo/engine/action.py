@@ -117,6 +117,15 @@ class Actions(Part):
         "running_runs": "Runs of actions that a worker executes.",
         "finished_runs": "Runs of actions that have ended.",
     }
+    events: ClassVar = {
+        "invoked_runs": "Runs that were invoked, those of schedules included.",
+        "completed_runs": "Runs that have ended as completed.",
+        "failed_runs": "Runs that have ended as failed.",
+        "timed_out_runs": "Runs that have ended as timed out.",
+        "cancelled_runs": "Runs that were cancelled.",
+        "retried_runs": "Runs that became pending again: after a failure, the end of a lease, or by action_retry.",
+        "expired_leases": "Leases of runs that ended without a report.",
+    }
     container = "action"
     measures: ClassVar = {
         "runs": "Runs of the action that have not ended.",
@@ -293,7 +302,7 @@ class Actions(Part):
         """Delete an action with its finished runs. Raises `Conflict` if it has others."""
         action = self.registered(name)
         if action.live:
-            raise Conflict(f"the action has {action.live} runs that have not ended; cancel them, or let them end, first")
+            raise Conflict(f"runs of the action have not ended: {action.live}; cancel them, or let them end, first")
         self.admit_frees(STEP_BYTES + len(name))
         self._write_side(ACTION_GONE, name, ACTION_MARK, b"", gone=True)
 
@@ -339,6 +348,7 @@ class Actions(Part):
         state = pack_invoked(priority, not_before, text, concurrency_key, unique_key, traceparent, input)
         entity = container(name) + U64.pack(seq)
         self.engine.write(Record(RUN_INVOKED, self.namespace, now, entity, state))
+        self.happened["invoked_runs"] += 1
         if not_before:
             self.engine.busy.add(self.namespace)
         if idempotency_key:
@@ -378,10 +388,11 @@ class Actions(Part):
             step = self.latest(state)._replace(output=output)
         self.admit_frees(STEP_BYTES + len(name) + len(step.history) + len(output))
         self.write_step(RUN_FINISHED, name, seq, pack_finished(kind, step, now))
-        self._tell(seq)
+        self._tell(seq, kind)
 
-    def _tell(self, seq: int) -> None:
-        """Tell those that wait for the run's end."""
+    def _tell(self, seq: int, kind: int) -> None:
+        """Count the run's end, and tell those that wait for it."""
+        self.happened[f"{NAMES[SHOWN[kind]]}_runs"] += 1
         if self.watches and self.watches.change(b"%d" % seq):
             self.engine.changed.add(self)
 
@@ -406,6 +417,7 @@ class Actions(Part):
             return SHOWN[kind]
         wait = min(settings.retry_delay << min(failures - 1, 32), BACK_OFF_MAX_MS) if delay is None else delay
         self.give_back(seq, state, how, error, self.engine.now + wait if wait else 0)
+        self.happened["retried_runs"] += 1
         return 0
 
     @operation
@@ -439,6 +451,7 @@ class Actions(Part):
             return False
         self.admit_adds(STEP_BYTES + len(action.name) + len(step.history) + len(first.key) + len(first.unique))
         self.write_step(RUN_BACK, action.name, seq, pack_back(step._replace(failures=0), 0, first.key, first.unique))
+        self.happened["retried_runs"] += 1
         return True
 
     # -- looking -----------------------------------------------------------------------------------
@@ -649,6 +662,7 @@ class Actions(Part):
         """The lease of a run has ended: that is a failure."""
         worker = self.store.running[seq].worker
         self.fail(seq, state, LAPSE, b"the lease ran out", None)
+        self.happened["expired_leases"] += 1
         self.workers.freed(worker)
 
     def _sweep_windows(self) -> bool:
@@ -698,7 +712,7 @@ class Actions(Part):
         error = b"what the run was invoked with is damaged on the disk"
         self.admit_frees(STEP_BYTES + len(name) + len(error))
         self.write_step(RUN_FINISHED, name, seq, pack_finished(FAILED, Step(attempt_of(state), output=error), self.engine.now))
-        self._tell(seq)
+        self._tell(seq, FAILED)
 
     def _forget(self, seq: int) -> None:
         state = self.store.state(seq)

@@ -99,6 +99,10 @@ class Rows(Bulk):
         """Gather `count` records of `length` bytes from offset `at` on; their state is `middle` behind their start."""
         raise NotImplementedError
 
+    def order_of(self, kind: int) -> int:
+        """The order under which records of this type, out of batches, are gathered."""
+        return 0
+
     def may_run(self, first: int, body: bytes, at: int, middle: int) -> bool:
         """Whether a long run may begin with the record at offset `at`."""
         return True
@@ -121,7 +125,7 @@ class Rows(Bulk):
         if not self.may_run(first, body, at, middle):
             return 0
         count = count_alike(body, at, length, same, count)
-        if not self.enter(namespace, body[at + HEADER_BYTES + U16.size : at + middle - self.layout.id_bytes]):
+        if not self.enter(namespace, body[at + HEADER_BYTES + U16.size : at + middle - self.layout.id_bytes], self.order_of(kind)):
             return 0
         extend(self.columns[0], first, 1, count)
         self.gather_run(first, count, body, at, length, middle)

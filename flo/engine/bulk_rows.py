@@ -8,9 +8,11 @@ from typing import Any
 from flo.engine.bulk import Rows, column_bytes
 from flo.store.stream import SEQ_BITS
 from flo.ual.columns import extend, from_bytes
-from flo.ual.record import MESSAGE_STATE, QUEUE_MESSAGE, RECORD_STATE, STREAM_ID, STREAM_RECORD, U16, U64
+from flo.ual.layouts import Group
+from flo.ual.record import MESSAGE_STATE, QUEUE_MESSAGE, QUEUE_MESSAGE_RIGHT, RECORD_STATE, STREAM_ID, STREAM_RECORD, U16, U64
 
 AT_ONCE = bytes(MESSAGE_STATE.size)  # the state of a message of priority 0 and without a delay
+RIGHT = 256  # the order of messages that were put in at the right end; those of the others are their priorities
 
 _ID_AND_STATE = struct.Struct("<QQBQ")  # of a stream's record: ms, seq, kind, number among all
 assert _ID_AND_STATE.size == STREAM_ID.size + RECORD_STATE.size
@@ -20,12 +22,16 @@ class BulkMessages(Rows):
     """New messages of queues: those of priority 0, ready at once, out of batches; all that are ready, out of bases."""
 
     type = QUEUE_MESSAGE
-    types = frozenset((QUEUE_MESSAGE,))
+    types = frozenset((QUEUE_MESSAGE, QUEUE_MESSAGE_RIGHT))
+
+    def order_of(self, kind: int) -> int:
+        """See `Rows`."""
+        return RIGHT if kind == QUEUE_MESSAGE_RIGHT else 0
 
     def take(self, index: int, namespace: int, kind: int, body: bytes, start: int, middle: int, end: int) -> bool:
         """See `Bulk`."""
-        name = body[start + U16.size : middle - U64.size]
-        if not body.startswith(AT_ONCE, middle) or (self.whose != (namespace, name, 0) and not self.enter(namespace, name)):
+        name, order = body[start + U16.size : middle - U64.size], self.order_of(kind)
+        if not body.startswith(AT_ONCE, middle) or (self.whose != (namespace, name, order) and not self.enter(namespace, name, order)):
             return False
         self.columns[0].append(index)
         return True
@@ -43,14 +49,21 @@ class BulkMessages(Rows):
         count = len(containers)
         if containers.count(containers[0]) != count or states.count(AT_ONCE) != count or seqs[0] != U64.pack(first):
             return 0
-        if not self.enter(namespace, containers[0][U16.size :]):
+        if not self.enter(namespace, containers[0][U16.size :], self.order_of(kind)):
             return 0
         extend(self.columns[0], first, 1, count)
         return count
 
+    def group(self, group: Group) -> None:
+        """See `Bulk`."""
+        super().group(group._replace(order=RIGHT) if group.type == QUEUE_MESSAGE_RIGHT else group)
+
     def store_rows(self, part: Any, name: bytes, order: int, columns: Sequence["array[int]"], last: int) -> None:
         """See `Rows`."""
         (seqs,) = columns
+        if order == RIGHT:
+            part.store.open(name).right = None
+            order = 0
         if len(seqs) > 1:
             part.store.extend(name, order, seqs)
         else:

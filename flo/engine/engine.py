@@ -24,6 +24,7 @@ from flo import forks
 from flo.engine.action import Actions
 from flo.engine.background_load import BackgroundLoad
 from flo.engine.clock import steady_clock, wall_clock
+from flo.engine.guard import Guards
 from flo.engine.kv import RECORD_MARGIN_BYTES, KeyValue
 from flo.engine.loading import Loading
 from flo.engine.namespace import DEFAULT, DEFAULT_ID, Namespace, check_name, hash_name
@@ -106,6 +107,7 @@ class Engine:
         self._prepare(settings or EngineSettings(), manual, clock, steady)
         self._may_be_lazy = lazy and manual  # a program need not call `upkeep`, so nothing would read its values
         self.log = self._open_log(directory, files, on_notice, on_progress)
+        self.guards = Guards(self.log)
         self.stamp_time = self.log.time
         self.tick()
 
@@ -224,6 +226,8 @@ class Engine:
         """Make all changes since the last commit as durable as the settings say. Raises `LogFailed`."""
         if self.log.pending:
             self._check_process()
+            if self.guards.by_name:
+                self.guards.look()
             self.log.commit(self.stamp_time)
             self._look_ahead()
 

@@ -279,8 +279,15 @@ class KeyValue(Part):
                 return self.store.look(key)
         return entry
 
-    def _is_expired(self, key: bytes) -> bool:
+    def is_over(self, key: bytes) -> bool:
+        """Whether the key's deadline has passed, and the key is not buried yet."""
         return 0 < self.store.deadline(key) <= self.engine.now
+
+    def bury_expired(self, keys: Iterable[bytes]) -> None:
+        """Bury those of the keys that have expired."""
+        for key in keys:
+            if self.is_over(key):
+                self._end(key)
 
     def _live(self, key: bytes) -> Found | None:
         """The key's state, None if the key is missing or expired. Buries and raises as `entry` does."""
@@ -301,6 +308,7 @@ class KeyValue(Part):
             self.admit_frees(RECORD_MARGIN_BYTES + len(key))
         except Overloaded:
             self.store.expire(key)
+            self.engine.guards.changed(self.namespace, key)
         else:
             self._bury(key)
             self.engine.swept += 1
@@ -323,8 +331,9 @@ class KeyValue(Part):
     def get_after_commit(self, key: bytes) -> Found | None:
         """`get` for an answer that is made only when it is sent, after the turn's commit, when no record may be written. An expired key is
         marked as gone in memory, and the next turn's sweep buries it."""
-        if self._is_expired(key):
+        if self.is_over(key):
             self.store.expire(key)
+            self.engine.guards.changed(self.namespace, key)
             return None
         return self.store.find(key)
 
@@ -447,9 +456,7 @@ class KeyValue(Part):
         if not self.store.deadlines.count:
             return
         for at in range(0, len(keys), PREPARE_SLICE):
-            for key in keys[at : at + PREPARE_SLICE]:
-                if self._is_expired(key):
-                    self._end(key)
+            self.bury_expired(keys[at : at + PREPARE_SLICE])
             yield
 
     def _all_in_order(self) -> Generator[None, None, None]:
@@ -757,7 +764,7 @@ class KeyValue(Part):
     @operation
     def sweep_key(self, key: bytes) -> None:
         """Bury the key if its deadline has passed: used after a key was set with a deadline in the past."""
-        if self._is_expired(key):
+        if self.is_over(key):
             self._end(key)
 
     def sweep_at_once(self, limit: int) -> int:

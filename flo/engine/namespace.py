@@ -102,3 +102,12 @@ class Namespace:
     def counts(self) -> dict[str, int]:
         """The numbers of its items, by plural nouns such as `keys`."""
         return {noun: count for part in self.parts for noun, count in part.counts().items()}
+
+    def happened(self) -> dict[str, int]:
+        """How often what its parts count has come since the start, or CONFIG RESETSTAT, by names such as `invoked_runs`."""
+        return {event: count for part in self.parts for event, count in part.happened.items()}
+
+    def forget_happened(self) -> None:
+        """Count anew."""
+        for part in self.parts:
+            part.happened = dict.fromkeys(part.events, 0)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, ClassVar, NamedTuple, Protocol
 
 from flo.engine.bulk import Bulk
+from flo.engine.guard import Guards
 from flo.errors import BadRequest, Overloaded
 from flo.store.tables import squeeze
 from flo.ual.log import Log
@@ -53,6 +54,7 @@ class Database(Protocol):
     busy: set[int]  # ids of the namespaces that may have due items or background work
     changed: "set[Part]"  # parts whose `notify` must be called
     steady: Callable[[], int]  # the steady clock, ms
+    guards: Guards  # who wants to know of changes of a name
 
     @property
     def settings(self) -> Kept:
@@ -96,6 +98,7 @@ class Part:
     bulk: ClassVar[type[Bulk] | None] = None  # what takes most of its records at a start, many at a time
     scopes: ClassVar[frozenset[int]] = frozenset()  # the families whose watermarks (not those of a whole namespace) this part applies
     nouns: ClassVar[dict[str, str]] = {}  # of `counts`, each with the sentence that explains it
+    events: ClassVar[dict[str, str]] = {}  # of `happened`, each with the sentence that explains it
     container: ClassVar[str] = ""  # what its containers are called, such as `queue`; empty if it has none
     measures: ClassVar[dict[str, str]] = {}  # of `measure`, each with the sentence that explains it
 
@@ -104,6 +107,7 @@ class Part:
         self.engine = engine
         self.namespace = namespace
         self.ended = False  # the namespace was deleted
+        self.happened = dict.fromkeys(self.events, 0)  # how often each of its `events` has come since the start, or CONFIG RESETSTAT
         self.sweep_after = 0  # no sweep before this time of the steady clock, ms; 0 if the disk had room
 
     @property

@@ -17,6 +17,7 @@ from flo.engine.bulk_rows import BulkMessages
 from flo.engine.expiring import Expiring
 from flo.engine.operation import operation
 from flo.engine.part import Database, Lost
+from flo.engine.queue_ends import check_push, is_right, refuse_pop
 from flo.engine.waiting import Taker, Takers
 from flo.errors import BadRequest, Damaged, LogDamaged, Overloaded
 from flo.limits import (
@@ -70,6 +71,7 @@ from flo.ual.record import (
     QUEUE_GONE,
     QUEUE_LEASE,
     QUEUE_MESSAGE,
+    QUEUE_MESSAGE_RIGHT,
     TIME_AT,
     U64,
     WATERMARK,
@@ -165,7 +167,9 @@ class Queues(Expiring):
         name = head[2:]
         if record.family == FAMILY_QUEUE:
             seq = int(U64.unpack_from(entity, len(head))[0])
-            if kind == QUEUE_MESSAGE:
+            if kind in (QUEUE_MESSAGE, QUEUE_MESSAGE_RIGHT):
+                if kind == QUEUE_MESSAGE_RIGHT:
+                    store.open(name).right = None
                 store.message(seq, name, *MESSAGE_STATE.unpack_from(state))
             elif kind == QUEUE_LEASE:
                 store.lease(seq, name, *_unpack_transition(state))
@@ -241,7 +245,8 @@ class Queues(Expiring):
             self.check_namespace()
         seq = engine.log.next_index
         length = HEADER_BYTES + len(head) + 8 + MESSAGE_STATE.size + len(payload)
-        header = _HEADER(length, QUEUE_MESSAGE, 0, len(head) + 8, self.namespace, engine.now, 0)
+        kind = QUEUE_MESSAGE_RIGHT if queue.right else QUEUE_MESSAGE
+        header = _HEADER(length, kind, 0, len(head) + 8, self.namespace, engine.now, 0)
         state = MESSAGE_STATE.pack(priority, not_before) if priority or not_before else AT_ONCE
         engine.log.append(b"".join((header, head, _SEQ(seq), state, payload)))
         queue.enqueued += 1
@@ -300,6 +305,9 @@ class Queues(Expiring):
                 return known[0]
             # if the key's window is over, the record of the new window replaces it
             size += TRANSITION_BYTES + len(name) + len(dedup)
+        queue = self.store.queues.get(name)
+        if queue is not None and queue.right is not False:
+            check_push(queue, False, self.is_right(queue))
         self.admit_adds(size)
         seq = self._message(self.store.open(name), payload, priority, not_before)
         if dedup is not None:
@@ -309,8 +317,9 @@ class Queues(Expiring):
         return seq
 
     @operation
-    def enqueue_many(self, name: bytes, payloads: Sequence[bytes]) -> int:
-        """Put messages in, all or none; the first is delivered first. Returns how many messages are ready then."""
+    def enqueue_many(self, name: bytes, payloads: Sequence[bytes], right: bool = False) -> int:
+        """Put messages in, all or none; the first is delivered first. Returns how many messages are ready then. `right`: at the right end
+        (flo.engine.queue_ends)."""
         if len(payloads) > ATOMIC_ITEMS_MAX:
             raise BadRequest(f"the request has {len(payloads)} messages; at most {ATOMIC_ITEMS_MAX} are allowed in one")
         if self.store.lifetimes.by_name:
@@ -322,9 +331,12 @@ class Queues(Expiring):
         for payload in payloads:
             _check_payload(payload)
             size += len(payload)
+        if queue is not None and queue.right is not right:
+            check_push(queue, right, self.is_right(queue))
         self.admit_adds(size + len(payloads) * (TRANSITION_BYTES + len(name)))
         if queue is None:
             queue = self.store.open(name)
+            queue.right = right
         for payload in payloads:
             self._message(queue, payload, 0, 0)
         ready = queue.ready  # as Redis counts: before the takers are served
@@ -335,16 +347,38 @@ class Queues(Expiring):
     # -- taking out --------------------------------------------------------------------------------
 
     @operation
-    def dequeue(self, name: bytes, limit: int = 1, *, lease: int | None = None, acknowledge: bool = False) -> list[Message]:
+    def dequeue(
+        self, name: bytes, limit: int = 1, *, lease: int | None = None, acknowledge: bool = False, right: bool | None = None
+    ) -> list[Message]:
         """Lease up to `limit` messages for `lease` ms (None: the queue's own lease); each delivery counts as an attempt. With `acknowledge`
         the messages are removed at once: each is delivered at most once. Stops near 16 MiB, but gives at least one message. A message
-        whose payload is damaged on disk becomes a dead letter and raises `Damaged`; the next call goes on behind it."""
+        whose payload is damaged on disk becomes a dead letter and raises `Damaged`; the next call goes on behind it. `right`: from the
+        right end, or from the left one; None: from whichever has the next message."""
         if lease is not None:
             _deadline(self.engine.now, lease, "lease")
         self._settle()
         if name not in self.store.queues:
             check_name(name)
+        if right is not None and (refused := self._refuses(name, right)) is not None:
+            raise refused
         return self._take(name, limit, lease, acknowledge)
+
+    def is_right(self, queue: Queue) -> bool:
+        """Whether the queue is filled from the right end."""
+        return is_right(queue, self.store, self._type_of)
+
+    def _type_of(self, seq: int) -> int:
+        try:
+            return self._read(seq).type
+        except Damaged:
+            return QUEUE_MESSAGE
+
+    def _refuses(self, name: bytes, right: bool) -> BadRequest | None:
+        """The refusal of taking from this end of the queue; None if it may be taken from."""
+        queue = self.store.queues.get(name)
+        if queue is None or self.is_right(queue) != right:
+            return None
+        return refuse_pop(queue, right)
 
     def _settle(self) -> None:
         """Do the work that is due, before a read. A server does one slice here, and the rest in the next turns."""
@@ -411,21 +445,25 @@ class Queues(Expiring):
         self,
         names: Sequence[bytes],
         count: int,
-        deliver: Callable[[bytes, list[Message]], None],
+        deliver: Callable[[bytes, Any], None],
         *,
         lease: int | None = None,
         acknowledge: bool = False,
+        right: bool | None = None,
     ) -> Taker[bytes] | None:
         """Lease messages of the first queue of `names` that has any, `deliver` them now, and return None. If no queue has any, return a
-        taker that gets them as soon as one has; takers are served in the order in which they came."""
+        taker that gets them as soon as one has; takers are served in the order in which they came. `right` as in `dequeue`; a taker
+        that waits at the wrong end is delivered the refusal."""
         self._settle()
         for name in names:
             check_name(name)
+            if right is not None and (refused := self._refuses(name, right)) is not None:
+                raise refused
             found = self._take(name, count, lease, acknowledge)
             if found:
                 deliver(name, found)
                 return None
-        return self.takers.add(names, count, acknowledge, deliver, lease)
+        return self.takers.add(names, count, acknowledge, deliver, lease, right=right)
 
     def end(self) -> None:
         """See `Part`."""
@@ -437,6 +475,10 @@ class Queues(Expiring):
         queue = self.find(name)
         try:
             while queue is not None and not queue.paused and (taker := self.takers.first(name)) is not None and self.store.first(queue)[0]:
+                if taker.right is not None and (refused := self._refuses(name, taker.right)) is not None:
+                    taker.cancel()
+                    taker.deliver(name, refused)
+                    continue
                 try:
                     found = self._take(name, taker.count, taker.lease, taker.acknowledge)
                 except Damaged:

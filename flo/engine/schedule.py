@@ -132,6 +132,10 @@ class Schedules(Part):
     name = "schedules"
     types = frozenset((SCHEDULE, SCHEDULE_GONE))
     nouns: ClassVar = {"schedules": "Schedules."}
+    events: ClassVar = {
+        "scheduled_runs": "Runs that schedules have invoked.",
+        "dropped_times": "Times of schedules that made no run because the action was gone or refused it.",
+    }
 
     def __init__(self, actions: "Actions") -> None:
         super().__init__(actions.engine, actions.namespace)
@@ -272,10 +276,12 @@ class Schedules(Part):
             try:
                 self.actions.invoke(terms.action, terms.input, priority=terms.priority, labels=terms.labels)
                 made += 1
+                self.happened["scheduled_runs"] += 1
             except Overloaded:
                 raise
             except Refusal:  # its action is gone, or does not allow its labels
                 dropped += 1
+                self.happened["dropped_times"] += 1
         self.admit_keeps(HEADER_BYTES + len(schedule.name) + len(schedule.text) + _STATE.size)
         self._write(schedule.name, last, terms.after(last, last), made, dropped, schedule.text)
 

@@ -103,7 +103,7 @@ class Watches:
 class Taker(Generic[K]):
     """A request that waits to take items of one or several keys. Its part calls `deliver` once, unless `cancel` came first."""
 
-    __slots__ = ("_keys", "_takers", "acknowledge", "consumer", "count", "deliver", "lease")
+    __slots__ = ("_keys", "_takers", "acknowledge", "consumer", "count", "deliver", "lease", "right")
 
     def __init__(
         self,
@@ -114,9 +114,10 @@ class Taker(Generic[K]):
         deliver: Callable[..., None],
         lease: int | None = None,
         consumer: bytes = b"",
+        right: bool | None = None,
     ) -> None:
         """Take at most `count` items for `lease` ms, or for the usual time if None. With `acknowledge` they are acknowledged at once.
-        `consumer` is the name of the consumer that takes them."""
+        `consumer` is the name of the consumer that takes them. `right`: from the right end, or the left one; None: from either."""
         self._takers = takers
         self._keys = keys
         self.count = count
@@ -124,6 +125,7 @@ class Taker(Generic[K]):
         self.deliver = deliver
         self.lease = lease
         self.consumer = consumer
+        self.right = right
         for key in keys:
             takers.enter(key, self)
 
@@ -162,9 +164,10 @@ class Takers(Generic[K]):
         deliver: Callable[..., None],
         lease: int | None = None,
         consumer: bytes = b"",
+        right: bool | None = None,
     ) -> Taker[K]:
         """Make a taker, behind the waiting ones, which is served as soon as one of the keys has something."""
-        return Taker(self, list(dict.fromkeys(keys)), count, acknowledge, deliver, lease, consumer)
+        return Taker(self, list(dict.fromkeys(keys)), count, acknowledge, deliver, lease, consumer, right)
 
     def enter(self, key: K, taker: Taker[K]) -> None:
         """Put `taker` behind the others that wait for `key`."""

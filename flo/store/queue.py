@@ -241,6 +241,7 @@ class Queue:
         "number",
         "order",
         "paused",
+        "right",
         "shown",
     )
 
@@ -253,6 +254,7 @@ class Queue:
         self.dead: OrderedDict[int, Dead] = OrderedDict()  # oldest first
         self.evicted = 0
         self.dedup: dict[bytes, tuple[int, int]] = {}  # key -> (seq, until)
+        self.right: bool | None = False  # filled from the right end; None: not known since the start (flo.engine.queue_ends)
         self.shown = False  # the store counts it among those that exist
         self.enqueued = self.delivered = self.acknowledged = 0  # messages since this process has it; no records count, only operations
         self.start(number)

@@ -15,6 +15,7 @@ from flo.ual.record import (
     LIKE_BYTES,
     MESSAGE_STATE,
     QUEUE_MESSAGE,
+    QUEUE_MESSAGE_RIGHT,
     RECORD_STATE,
     STREAM_ID,
     STREAM_RECORD,
@@ -68,8 +69,10 @@ def _record_columns(rows: list[bytes], at: int) -> tuple[Columns, int]:
     return (halves[::2], halves[1::2], sizes), int(RECORD_STATE.unpack_from(rows[-1], state)[1])
 
 
+_MESSAGE = Layout(U64.size, MESSAGE_STATE.size, True, "", _message_order, _message_columns)
 LAYOUTS = {
-    QUEUE_MESSAGE: Layout(U64.size, MESSAGE_STATE.size, True, "", _message_order, _message_columns),
+    QUEUE_MESSAGE: _MESSAGE,
+    QUEUE_MESSAGE_RIGHT: _MESSAGE,
     STREAM_RECORD: Layout(STREAM_ID.size, RECORD_STATE.size, False, "QQI", _record_order, _record_columns),
 }
 

@@ -4,11 +4,11 @@ import { bytesOf, textOf } from "./flo.js";
 import { CLIP, called, labelsText, line, runLink } from "./actions_words.js";
 import { commandLine, confirm, count, dialog, done, field, h, nameOf, plural, shown } from "./ui.js";
 
-const COMMAND_BYTES = 1000; // a longer input is not put into a command
+export const COMMAND_BYTES = 1000; // a longer input is not put into a command
 const SECOND = 1000;
 
-const box = (attributes = {}) => h("input", { type: "text", spellcheck: "false", autocomplete: "off", autocapitalize: "off", ...attributes });
-const number = (value, attributes = {}) => h("input", { type: "number", value: String(value ?? ""), min: 0, step: 1, ...attributes });
+export const box = (attributes = {}) => h("input", { type: "text", spellcheck: "false", autocomplete: "off", autocapitalize: "off", ...attributes });
+export const number = (value, attributes = {}) => h("input", { type: "number", value: String(value ?? ""), min: 0, step: 1, ...attributes });
 const ms = (control) => (control.value === "" ? undefined : Math.round(Number(control.value) * SECOND));
 const whole = (control) => (control.value === "" ? undefined : Number(control.value));
 
@@ -168,10 +168,15 @@ export async function remove(view, action) {
   return true;
 }
 
-/** Commands for whoever has no action yet, of this server and namespace. */
-export function lessons(view, name = "send-email") {
+/** The flags of a command line that find this server. */
+export function hostFlags() {
   const here = ["localhost", "127.0.0.1"].includes(location.hostname);
   const port = location.port || "80";
-  const host = [...(here ? [] : ["--host", location.hostname]), ...(port === "9000" ? [] : ["--port", port])];
+  return [...(here ? [] : ["--host", location.hostname]), ...(port === "9000" ? [] : ["--port", port])];
+}
+
+/** Commands for whoever has no action yet, of this server and namespace. */
+export function lessons(view, name = "send-email") {
+  const host = hostFlags();
   return [commandLine(view.namespace, "action", "register", ...host, name), commandLine(view.namespace, "action", "invoke", ...host, name, '{"to": "ada@example.com"}')];
 }

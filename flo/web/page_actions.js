@@ -1,9 +1,10 @@
-// Actions: the actions of a namespace, or one of them, if the address names one; their runs, or one of these; and the workers.
+// Actions: the actions of a namespace, or one of them, if the address names one; their runs, or one of these; the workers; and the schedules.
 
 import { openList } from "./actions_list.js";
 import { openAction } from "./actions_one.js";
 import { openRun } from "./actions_run.js";
 import { openRuns } from "./actions_runs.js";
+import { openSchedules } from "./actions_schedules.js";
 import { openWorkers } from "./actions_workers.js";
 import { base64url, bytesIn, fill, h, link } from "./ui.js";
 
@@ -12,6 +13,7 @@ const TABS = [
   { tab: null, title: "Actions", open: openList, chosen: nameIn, one: openAction },
   { tab: "runs", title: "Runs", open: openRuns, chosen: (params) => params.get("run"), one: openRun },
   { tab: "workers", title: "Workers", open: openWorkers, chosen: () => null },
+  { tab: "schedules", title: "Schedules", open: openSchedules, chosen: () => null },
 ];
 
 function nameIn(params) {

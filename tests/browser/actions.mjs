@@ -1,4 +1,4 @@
-// The page of actions: the list, one action, runs and one of them with a worker at it, workers; with the word `reader`, as the read-only
+// The page of actions: the list, one action, runs and one of them with a worker at it, workers, schedules; with the word `reader`, as the read-only
 // secret sees it.
 import assert from "node:assert/strict";
 import { PHONE, accessibility, scenario, setDark, shot } from "./harness.mjs";
@@ -151,11 +151,45 @@ async function workers(page) {
   return [drained, gone];
 }
 
+async function schedules(page) {
+  await link(page, "Schedules").click();
+  await page.getByText("A schedule invokes an action by itself").waitFor();
+  await button(page, "Put a schedule").click();
+  await dialog(page).getByLabel("Name", { exact: true }).fill("report");
+  await dialog(page).getByLabel("Action", { exact: true }).fill("send-email");
+  const cron = dialog(page).getByLabel(/^Minute, hour/);
+  await cron.fill("0 25 * * *");
+  await button(page, "Put").click();
+  await dialog(page).getByRole("alert").getByText("25").waitFor(); // the server's sentence
+  await cron.fill("0 3 * * *");
+  await dialog(page).getByLabel("Input of each run").fill("all");
+  assert.deepEqual(await accessibility(page), [], "the dialog of a schedule");
+  await button(page, "Put").click();
+  const put = await said(page, "report runs first in");
+  const nightly = /^report send-email 0 3 \* \* \* .* 03:00:00 UTC, in .* none yet 0 0 one run all /;
+  await row(page, nightly).waitFor();
+  await looksRight(page, "schedules");
+  await button(page, "Change report").click();
+  await dialog(page).getByLabel("When").selectOption("at an interval");
+  await dialog(page).getByLabel(/^Seconds between/).fill("90");
+  await dialog(page).getByLabel(/^Times that are missed/).selectOption("make none");
+  await button(page, "Replace").click();
+  await row(page, /^report send-email every 1.5 min .* no run all/).waitFor();
+  const replaced = await said(page, "report runs first in", true);
+  await row(page, nightly).waitFor();
+  await button(page, "Delete report").click();
+  await button(page, "Delete the schedule").click();
+  await page.getByText("A schedule invokes an action by itself").waitFor();
+  const deleted = await said(page, "The schedule report is deleted.", true);
+  await row(page, nightly).waitFor();
+  return [put, replaced, deleted];
+}
+
 async function writer({ open }) {
   const page = await open(PAGE);
-  const commands = [...(await list(page)), ...(await one(page)), ...(await runs(page)), ...(await workers(page))];
+  const commands = [...(await list(page)), ...(await one(page)), ...(await runs(page)), ...(await workers(page)), ...(await schedules(page))];
   await page.setViewportSize(PHONE);
-  for (const hash of ["#/actions", "#/actions?action=send-email", "#/actions?tab=runs"]) {
+  for (const hash of ["#/actions", "#/actions?action=send-email", "#/actions?tab=runs", "#/actions?tab=schedules"]) {
     await go(page, hash);
     await page.getByText("send-email").first().waitFor();
     assert.ok(await page.evaluate(() => document.documentElement.scrollWidth <= innerWidth), `${hash} is wider than a phone`);
@@ -168,7 +202,7 @@ async function reader({ open, words }) {
   await page.getByRole("textbox", { name: "Secret" }).fill(words[1]);
   await button(page, "Enter").click();
   const buttons = [];
-  for (const [hash, text] of [["#/actions", "paused"], ["#/actions?action=nightly", "Paused."], ["#/actions?tab=runs&state=failed&action=send-email", "no route"], [`#/actions?tab=runs&run=${words[2]}`, "no route"], ["#/actions?tab=workers", "idle"]]) {
+  for (const [hash, text] of [["#/actions", "paused"], ["#/actions?action=nightly", "Paused."], ["#/actions?tab=runs&state=failed&action=send-email", "no route"], [`#/actions?tab=runs&run=${words[2]}`, "no route"], ["#/actions?tab=workers", "idle"], ["#/actions?tab=schedules", "beat"]]) {
     await go(page, hash);
     await page.getByRole("main").getByText(text).first().waitFor();
     buttons.push(...(await page.getByRole("main").getByRole("button").allTextContents()));

@@ -51,7 +51,12 @@ def test_a_person_handles_actions(play: Callable[..., Any], flo: FloProcess) -> 
             "flo action retry --action send-email --state failed",
             "flo worker drain w1",
             f"curl -X DELETE http://127.0.0.1:{flo.port}/api/v1/workers/default/w1",
+            """flo schedule put report '{"action":"send-email","cron":"0 3 * * *","input":"all"}'""",
+            """flo schedule put report '{"action":"send-email","every_ms":90000,"input":"all","missed":"skip"}'""",
+            "flo schedule delete report",
         ]
+        (schedule,) = client.schedules.list()
+        assert (schedule["name"], schedule["cron"], schedule["input"], schedule["missed"]) == ("report", "0 3 * * *", "all", "once")
         assert [client.actions.input(each["run_id"]) for each in client.actions.runs_page(b"\xff\xfe")["runs"]] == [b"\x00\xff"] * 2
         (email,) = client.actions.list_page("send-email")["actions"]
         assert email["runs"] == {"pending": FAILED, "running": 0, "completed": 1, "failed": 0, "cancelled": 1, "timed_out": 0}
@@ -71,5 +76,6 @@ def test_a_reader_sees_no_button_that_changes_something(play: Callable[..., Any]
     with FloProcess(tmp_path / "data", *flags) as server:
         with Client(f"flo://127.0.0.1:{server.port}", secret="the secret") as client:
             failed = fail_runs(client, 1)
+            client.schedules.put("beat", '{"action": "nightly", "every_ms": 1000}')
         buttons = play("actions", server, "reader", "the read-secret", failed)
     assert set(buttons) <= {"Show", "Copy", "Text", "JSON", "Hex", "Download"}

@@ -1,6 +1,7 @@
 """`flo action` and `flo worker`, as a person or a script uses them."""
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -78,3 +79,31 @@ def test_invoke_waits_for_the_output(client: Client) -> None:
             assert (process.returncode, out) == (0, b"what came of it\n")
         else:
             assert (process.returncode, out) == (1, b"") and b"is failed: what came of it" in error
+
+
+def test_an_input_may_stand_behind_flags(client: Client, run: Callable[..., Result]) -> None:
+    client.actions.register("flags")
+    for words in (
+        ("flags", "--delay", "60000", "x"),
+        ("--delay", "60000", "flags", "--", "-x"),
+        ("flags", "--delay=60000", "--", "--delay"),
+    ):
+        done = flo("action", "--port", str(client.port), "invoke", *words)
+        assert done.returncode == 0, done.stderr
+        assert client.actions.input(done.stdout.decode().strip()) == words[-1].encode()
+
+
+def test_a_schedule_tells_its_times_to_people_and_to_programs(client: Client, run: Callable[..., Result]) -> None:
+    client.actions.register("gone")
+    terms = '{"action": "gone", "cron": "0 0 1 1 *"}'
+    assert re.fullmatch(rb"OK, first at 20\d\d-01-01T00:00:00.000Z\n", run("schedule", "put", "yearly", terms).stdout)
+    first = client.schedules.put("yearly", terms)
+    assert run("schedule", "put", "yearly", "-", "--format", "raw", stdin=terms.encode()).stdout == b"%d\n" % first
+    assert json.loads(run("schedule", "put", "yearly", terms, "--format", "json").stdout) == {"schedule": "yearly", "next": first}
+    client.schedules.put("lost", '{"action": "gone", "every_ms": 100}')
+    client.actions.delete("gone")
+    wait_until(lambda: client.schedules.list_page("lost")["schedules"][0]["dropped"], "a time that is dropped")
+    assert re.search(rb"^lost .* gone, 0 runs, \d+ dropped$", run("schedule", "list").stdout, re.MULTILINE)
+    for name in ("lost", "yearly"):
+        assert run("schedule", "delete", name).stdout == b"OK\n"
+    assert run("schedule", "delete", "lost").returncode == 1

@@ -11,6 +11,7 @@ from apscheduler.schedulers.background import BackgroundScheduler
 
 from flo import Client
 from flo.contrib.apscheduler import FloJobStore
+from tests.contrib.kills import own_namespace
 from tests.support.processes import FloProcess, wait_until
 
 RAN: list[str] = []
@@ -23,8 +24,9 @@ def note(word: str) -> None:
 
 
 @pytest.fixture
-def url(flo: FloProcess) -> str:
-    return f"flo://127.0.0.1:{flo.port}"
+def url(shared_flo: FloProcess, request: pytest.FixtureRequest) -> str:
+    """A namespace of this test's own."""
+    return own_namespace(shared_flo, request)
 
 
 @pytest.fixture

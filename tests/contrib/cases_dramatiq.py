@@ -19,7 +19,7 @@ from dramatiq.results import ResultFailure, ResultMissing, Results, ResultTimeou
 
 from flo import Client
 from flo.contrib.dramatiq import FloBackend, FloBroker, FloRateLimiterBackend
-from tests.contrib.kills import run_through_kills
+from tests.contrib.kills import own_namespace, run_through_kills
 from tests.contrib.worker import dramatiq_program
 from tests.support.processes import ROOT, FloProcess, wait_until
 
@@ -28,19 +28,29 @@ LEASE_MS = 1500  # two thirds of it are the room for a machine that is busy
 
 
 @pytest.fixture
-def broker(flo: FloProcess) -> Iterator[FloBroker]:
-    """A broker with results, on a new server; leases are short."""
-    url = f"flo://127.0.0.1:{flo.port}"
-    broker = FloBroker(url, lease=LEASE_MS)
-    broker.add_middleware(Results(backend=FloBackend(url)))
-    dramatiq.set_broker(broker)
+def url(shared_flo: FloProcess, request: pytest.FixtureRequest) -> str:
+    """A namespace of this test's own."""
+    return own_namespace(shared_flo, request)
+
+
+@pytest.fixture
+def broker(url: str) -> Iterator[FloBroker]:
+    """A broker with results; leases are short."""
+    broker = broker_on(url)
     yield broker
     broker.close()
 
 
+def broker_on(url: str) -> FloBroker:
+    broker = FloBroker(url, lease=LEASE_MS)
+    broker.add_middleware(Results(backend=FloBackend(url)))
+    dramatiq.set_broker(broker)
+    return broker
+
+
 @pytest.fixture
-def client(flo: FloProcess) -> Iterator[Client]:
-    with Client(f"flo://127.0.0.1:{flo.port}") as client:
+def client(url: str) -> Iterator[Client]:
+    with Client(url) as client:
         yield client
 
 
@@ -194,7 +204,8 @@ def test_join_gives_up(broker: FloBroker) -> None:
         broker.join("default", interval=10, timeout=50)
 
 
-def test_a_server_that_is_away(flo: FloProcess, broker: FloBroker) -> None:
+def test_a_server_that_is_away(flo: FloProcess) -> None:
+    broker = broker_on(f"flo://127.0.0.1:{flo.port}")
     nothing = dramatiq.actor(lambda: None, actor_name="nothing")
     flo.stop()
     with pytest.raises(ConnectionClosed):
@@ -203,8 +214,8 @@ def test_a_server_that_is_away(flo: FloProcess, broker: FloBroker) -> None:
         next(broker.consume("default"))
 
 
-def test_a_rate_limit_and_a_barrier(flo: FloProcess) -> None:
-    backend = FloRateLimiterBackend(f"flo://127.0.0.1:{flo.port}")
+def test_a_rate_limit_and_a_barrier(url: str) -> None:
+    backend = FloRateLimiterBackend(url)
     limiter = ConcurrentRateLimiter(backend, "two at once", limit=2)
     with limiter.acquire(), limiter.acquire(), limiter.acquire(raise_on_failure=False) as third:
         assert not third
@@ -227,9 +238,9 @@ def test_a_rate_limit_and_a_barrier(flo: FloProcess) -> None:
     assert waited == [True]
 
 
-def test_numbers_are_limited_exactly(flo: FloProcess) -> None:
+def test_numbers_are_limited_exactly(url: str) -> None:
     """Threads that add at once: none passes the limit, none is lost."""
-    backend = FloRateLimiterBackend(f"flo://127.0.0.1:{flo.port}")
+    backend = FloRateLimiterBackend(url)
     added: list[bool] = []
     threads = [threading.Thread(target=lambda: added.extend(backend.incr("n", 1, 50, 60_000) for _ in range(20))) for _ in range(4)]
     for thread in threads:
@@ -240,9 +251,8 @@ def test_numbers_are_limited_exactly(flo: FloProcess) -> None:
     assert backend.decr("n", 50, 0, 60_000) and not backend.decr("n", 1, 0, 60_000)
 
 
-def test_the_command_line(flo: FloProcess, tmp_path: Path) -> None:
+def test_the_command_line(url: str, tmp_path: Path) -> None:
     """`dramatiq MODULE`, several processes, and SIGTERM."""
-    url = f"flo://127.0.0.1:{flo.port}"
     (tmp_path / "app.py").write_text(
         f"import dramatiq\nfrom tests.contrib.worker import dramatiq_program\nbroker, note = dramatiq_program({url!r})\n"
     )

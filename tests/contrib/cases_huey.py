@@ -17,33 +17,37 @@ from huey.tests.test_storage import StorageTests
 
 from flo import Client
 from flo.contrib.huey import FloHuey, FloStorage
-from tests.contrib.kills import run_through_kills
+from tests.contrib.kills import own_namespace, run_through_kills
 from tests.contrib.worker import huey_program
 from tests.support.processes import FloProcess, wait_until
-
-del StorageTests.tearDown  # it flushes, which `flo`, a new server each time, makes needless
 
 LEASE_MS = 1500  # two thirds of it are the room for a machine that is busy
 
 
 @pytest.fixture
-def huey(flo: FloProcess) -> Iterator[FloHuey]:
-    """A Huey with a short lease on a new server."""
-    huey = FloHuey("tasks", url=f"flo://127.0.0.1:{flo.port}", lease=LEASE_MS)
+def url(shared_flo: FloProcess, request: pytest.FixtureRequest) -> str:
+    """A namespace of this test's own."""
+    return own_namespace(shared_flo, request)
+
+
+@pytest.fixture
+def huey(url: str) -> Iterator[FloHuey]:
+    """A Huey with a short lease."""
+    huey = FloHuey("tasks", url=url, lease=LEASE_MS)
     yield huey
     huey.storage.close()
 
 
 @pytest.fixture
-def client(flo: FloProcess) -> Iterator[Client]:
-    with Client(f"flo://127.0.0.1:{flo.port}") as client:
+def client(url: str) -> Iterator[Client]:
+    with Client(url) as client:
         yield client
 
 
 @pytest.fixture
-def huey_in_class(request: pytest.FixtureRequest, flo: FloProcess) -> Iterator[None]:
+def huey_in_class(request: pytest.FixtureRequest, url: str) -> Iterator[None]:
     """Gives the test class its Huey."""
-    huey = FloHuey(utc=False, url=f"flo://127.0.0.1:{flo.port}")
+    huey = FloHuey(utc=False, url=url)
     request.cls.get_huey = lambda self: huey
     yield
     huey.storage.close()
@@ -213,8 +217,8 @@ def test_data_that_is_no_task_becomes_a_dead_letter(huey: FloHuey, client: Clien
     assert client.queues.stats("tasks")["dead"] == 1
 
 
-def test_a_lock_and_results_end_by_themselves(flo: FloProcess, client: Client) -> None:
-    huey = FloHuey("short", url=f"flo://127.0.0.1:{flo.port}", expire_time=100)
+def test_a_lock_and_results_end_by_themselves(url: str, client: Client) -> None:
+    huey = FloHuey("short", url=url, expire_time=100)
     with huey.lock_task("report", ttl=100):
         assert huey.is_locked("report")
     huey.put_result("a", 1)
@@ -255,8 +259,8 @@ def test_immediate_mode_needs_no_server() -> None:
     assert huey.dequeue() is None and huey.read_schedule() == []
 
 
-def test_a_plain_huey_on_the_storage_takes_a_task_as_from_redis(flo: FloProcess, client: Client) -> None:
-    huey = Huey("plain", storage_class=FloStorage, url=f"flo://127.0.0.1:{flo.port}")
+def test_a_plain_huey_on_the_storage_takes_a_task_as_from_redis(url: str, client: Client) -> None:
+    huey = Huey("plain", storage_class=FloStorage, url=url)
 
     @huey.task()
     def one() -> int:

@@ -20,7 +20,7 @@ from taskiq.exceptions import ResultGetError, SendTaskError
 
 from flo import Client
 from flo.contrib.taskiq import FloBroker, FloResultBackend, FloScheduleSource
-from tests.contrib.kills import run_through_kills
+from tests.contrib.kills import own_namespace, run_through_kills
 from tests.contrib.worker import taskiq_program
 from tests.support.processes import ROOT, FloProcess, wait_until
 
@@ -29,17 +29,26 @@ LEASE_MS = 1500  # two thirds of it are the room for a machine that is busy
 
 
 @pytest.fixture
-def broker(flo: FloProcess) -> FloBroker:
-    """A broker with results on a new server; leases are short."""
-    url = f"flo://127.0.0.1:{flo.port}"
+def url(shared_flo: FloProcess, request: pytest.FixtureRequest) -> str:
+    """A namespace of this test's own."""
+    return own_namespace(shared_flo, request)
+
+
+@pytest.fixture
+def broker(url: str) -> FloBroker:
+    """A broker with results; leases are short."""
+    return broker_on(url)
+
+
+def broker_on(url: str) -> FloBroker:
     broker = FloBroker(url, lease=LEASE_MS)
     broker.with_result_backend(FloResultBackend(url))
     return broker
 
 
 @pytest.fixture
-def client(flo: FloProcess) -> Iterator[Client]:
-    with Client(f"flo://127.0.0.1:{flo.port}") as client:
+def client(url: str) -> Iterator[Client]:
+    with Client(url) as client:
         yield client
 
 
@@ -105,8 +114,27 @@ def test_a_broker_may_run_in_one_loop_after_the_other(broker: FloBroker) -> None
     run(broker, work)
 
 
-def test_results_are_kept_or_not(flo: FloProcess, broker: FloBroker, client: Client) -> None:
-    backend = FloResultBackend(f"flo://127.0.0.1:{flo.port}", keep_results=False, expire_time=100, prefix="mine")
+def test_a_loop_that_ended_in_the_middle_of_a_call_disturbs_no_later_one(broker: FloBroker, client: Client) -> None:
+    @broker.task
+    async def nothing() -> None:
+        pass
+
+    async def leave() -> None:
+        task = asyncio.create_task(nothing.kiq())
+        while broker._sender.get()._task is None:
+            await asyncio.sleep(0)
+        assert not task.done()  # asyncio.run cancels it, and what sends for it
+
+    async def work() -> None:
+        await asyncio.wait_for(nothing.kiq(), RESULT_SECONDS)
+
+    asyncio.run(leave())
+    run(broker, work)
+    assert client.queues.stats("taskiq")["ready"] >= 1
+
+
+def test_results_are_kept_or_not(url: str, broker: FloBroker, client: Client) -> None:
+    backend = FloResultBackend(url, keep_results=False, expire_time=100, prefix="mine")
     broker.with_result_backend(backend)
 
     @broker.task
@@ -221,7 +249,9 @@ def test_a_manual_acknowledgement(broker: FloBroker, client: Client) -> None:
     run(broker, work)
 
 
-def test_a_server_that_is_away(flo: FloProcess, broker: FloBroker) -> None:
+def test_a_server_that_is_away(flo: FloProcess) -> None:
+    broker = broker_on(f"flo://127.0.0.1:{flo.port}")
+
     @broker.task
     async def nothing() -> None:
         pass
@@ -272,8 +302,8 @@ def test_a_cancelled_call_disturbs_no_other(broker: FloBroker, client: Client) -
     run(broker, work)
 
 
-def test_schedules(flo: FloProcess, broker: FloBroker, client: Client) -> None:
-    source = FloScheduleSource(f"flo://127.0.0.1:{flo.port}")
+def test_schedules(url: str, broker: FloBroker, client: Client) -> None:
+    source = FloScheduleSource(url)
     ran: list[int] = []
 
     @broker.task(task_name="note")
@@ -300,9 +330,8 @@ def test_schedules(flo: FloProcess, broker: FloBroker, client: Client) -> None:
     run(broker, work)
 
 
-def test_the_command_line(flo: FloProcess, tmp_path: Path) -> None:
+def test_the_command_line(url: str, tmp_path: Path) -> None:
     """`taskiq worker MODULE:broker`, several processes, and SIGTERM."""
-    url = f"flo://127.0.0.1:{flo.port}"
     (tmp_path / "app.py").write_text(f"from tests.contrib.worker import taskiq_program\nbroker, note = taskiq_program({url!r})\n")
     broker, note = taskiq_program(url)
     done = tmp_path / "done"

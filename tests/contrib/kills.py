@@ -2,11 +2,14 @@
 
 import os
 import random
+import re
 import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
+
+import pytest
 
 from flo import Client
 from flo.client import Disconnected
@@ -78,6 +81,14 @@ class Work:
         with Client(self.url) as client:
             stats = client.queues.stats(queue)
         return {state: stats[state] for state in ("ready", "delayed", "leased", "dead")}
+
+
+def own_namespace(server: FloProcess, request: pytest.FixtureRequest) -> str:
+    """The URL of a new namespace, named after the test."""
+    name = re.sub("[^a-z_]", "", request.node.name)
+    with Client(f"flo://127.0.0.1:{server.port}") as client:
+        client.namespaces.create(name)
+    return f"flo://127.0.0.1:{server.port}/{name}"
 
 
 def persist(send: Callable[[], object]) -> None:

@@ -662,7 +662,7 @@ def test_what_runs_refuse(place: Place) -> None:
             refused(NotFound, sentence, call, run)
     run = actions.invoke(b"a", b"")
     refused(Conflict, "the run is pending; only one that has ended can be retried", actions.retry, run)
-    refused(Conflict, "the action has 1 runs that have not ended; cancel them, or let them end, first", actions.delete, b"a")
+    refused(Conflict, "runs of the action have not ended: 1; cancel them, or let them end, first", actions.delete, b"a")
     place.take()
     lost = "the worker does not hold this attempt of the run any more: the report changes nothing"
     for worker, attempt in ((b"x", 0), (b"w", 2)):

@@ -128,6 +128,58 @@ def test_a_scrape_is_read_by_another_parser(filled: tuple[FloProcess, Client]) -
     assert not [name for name, _ in samples if name.startswith(("flo_queue_", "flo_stream_"))], "details were not asked for"
 
 
+def test_what_actions_have_done_is_counted(flo: FloProcess) -> None:
+    """Each counter in /metrics and in INFO, until CONFIG RESETSTAT."""
+    with Client(f"flo://127.0.0.1:{flo.port}") as client, flo.connect() as redis:
+        client.actions.register("work", retry_delay=0)
+        client.actions.register("quick", timeout=1, max_attempts=1)
+        client.workers.register("w", ["work", "quick"])
+
+        def take(action: str) -> str:
+            client.actions.invoke(action)
+            run = client.workers.take("w")
+            assert run is not None
+            return run.run_id
+
+        client.workers.complete(take("work"), worker_id="w")
+        failing = take("work")
+        client.workers.fail(failing, worker_id="w", retry=True)
+        assert client.workers.take("w")
+        client.workers.release(failing, worker_id="w")
+        assert client.workers.take("w")
+        client.workers.fail(failing, worker_id="w")
+        client.actions.cancel(client.actions.invoke("work"))
+        assert client.actions.result(take("quick"), block=20_000).state == "timed_out"
+        client.actions.retry(failing)
+        client.actions.register("ping")
+        client.actions.register("gone")
+        client.schedules.put("beat", '{"action": "ping", "every_ms": 100}')
+        client.schedules.put("lost", '{"action": "gone", "every_ms": 100}')
+        client.actions.delete("gone")
+        wait_until(lambda: all(each["runs"] + each["dropped"] for each in client.schedules.list()), "a time of each schedule")
+        for name in ("beat", "lost"):
+            client.schedules.delete(name)
+        (ping,) = client.actions.list_page("ping")["actions"]
+        scheduled = ping["runs"]["pending"]
+
+        expected = {
+            "invoked_runs": 4 + scheduled, "completed_runs": 1, "failed_runs": 1, "timed_out_runs": 1, "cancelled_runs": 1,
+            "retried_runs": 2, "expired_leases": 1, "scheduled_runs": scheduled,
+        }  # fmt: skip
+        samples, _ = parsed(get(flo.port)[2])
+        assert {event: value(samples, f"flo_{event}_total", namespace="default") for event in expected} == expected
+        expected["dropped_times"] = int(value(samples, "flo_dropped_times_total", namespace="default"))
+        assert expected["dropped_times"] >= 1
+
+        def info() -> dict[str, int]:
+            (line,) = re.findall(r"^flo_namespace_default:(.*)\r$", redis.command("INFO", "flo").decode(), re.MULTILINE)
+            return {name: int(number) for name, number in (each.split("=") for each in line.split(","))}
+
+        assert expected.items() <= info().items()
+        assert redis.command("CONFIG", "RESETSTAT") == b"OK"
+        assert dict.fromkeys(expected, 0).items() <= info().items()
+
+
 def test_details_have_escaped_names(filled: tuple[FloProcess, Client]) -> None:
     flo, client = filled
     client.queues.enqueue("plain", b"more")

@@ -173,14 +173,14 @@ DIFFERENCES: tuple[Difference, ...] = (
         ("MULTI",),
         r"multi",
         r"\+OK",
-        r"-ERR Flo has no MULTI: .*",
+        r"-ERR the profile `flo` has no MULTI: .*",
         "transactions are refused (seeds): CAS, one JSON document, or a plain pipeline",
     ),
     Difference(
         ("WATCH k",),
         r"watch .*",
         r"\+OK",
-        r"-ERR Flo has no MULTI: .*",
+        r"-ERR the profile `flo` has no MULTI: .*",
         "transactions are refused (seeds): CAS, one JSON document, or a plain pipeline",
     ),
     Difference(

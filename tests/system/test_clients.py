@@ -29,7 +29,7 @@ pytestmark = pytest.mark.slow
 
 CLIENT_SECONDS = 60
 THREADS = 8
-MULTI_REFUSED = "Flo has no MULTI"
+MULTI_REFUSED = "the profile `flo` has no MULTI"
 
 
 def program(name: str, package: str) -> str:

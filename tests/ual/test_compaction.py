@@ -38,6 +38,7 @@ from flo.ual.record import (
     QUEUE_GONE,
     QUEUE_LEASE,
     QUEUE_MESSAGE,
+    QUEUE_MESSAGE_RIGHT,
     RECORD_STATE,
     STREAM_ID,
     STREAM_RECORD,
@@ -93,7 +94,7 @@ def logs(draw: st.DrawFn) -> dict[int, Record]:
     for _ in range(draw(st.integers(0, 25))):
         index += draw(st.integers(1, 2))
         time += draw(st.integers(0, 3))
-        kind = draw(st.sampled_from([KV_STRING, KV_TOUCH, KV_GONE, QUEUE_MESSAGE, QUEUE_LEASE, QUEUE_GONE, WATERMARK]))
+        kind = draw(st.sampled_from([KV_STRING, KV_TOUCH, KV_GONE, QUEUE_MESSAGE, QUEUE_MESSAGE_RIGHT, QUEUE_LEASE, QUEUE_GONE, WATERMARK]))
         namespace = draw(st.integers(0, 1))
         before = sorted(log)
         points = st.sampled_from(before) if before else st.just(0)
@@ -161,7 +162,9 @@ def runs_of(draw: st.DrawFn) -> list[Record]:
     """A log without gaps: neighbours that are alike but for names and ids, with other records between them that lead to them."""
     log: list[Record] = []
     for _ in range(draw(st.integers(0, 8))):
-        kind = draw(st.sampled_from([KV_STRING, KV_STRING, QUEUE_MESSAGE, QUEUE_MESSAGE, STREAM_RECORD, KV_GONE, QUEUE_LEASE, WATERMARK]))
+        kind = draw(
+            st.sampled_from([KV_STRING, KV_STRING, QUEUE_MESSAGE, QUEUE_MESSAGE_RIGHT, STREAM_RECORD, KV_GONE, QUEUE_LEASE, WATERMARK])
+        )
         namespace, name = draw(st.integers(0, 1)), draw(st.sampled_from([b"a", b"b"]))
         steps = (
             draw(st.sampled_from([1, 2, 4])) if kind in (WATERMARK, QUEUE_LEASE, KV_GONE) else draw(st.sampled_from([1, 2, 3, 4, 9, 30]))
@@ -172,7 +175,7 @@ def runs_of(draw: st.DrawFn) -> list[Record]:
             if kind == WATERMARK:
                 scope = draw(st.sampled_from([b"", bytes((FAMILY_QUEUE,)), bytes((FAMILY_QUEUE,)) + container(b"a")]))
                 log.append(Record(kind, namespace, index, scope, U64.pack(draw(st.integers(0, index)))))
-            elif kind == QUEUE_MESSAGE:
+            elif kind in (QUEUE_MESSAGE, QUEUE_MESSAGE_RIGHT):
                 log.append(
                     Record(kind, namespace, index, container(name) + U64.pack(index), MESSAGE_STATE.pack(first_key % 3, delay) + b"p")
                 )

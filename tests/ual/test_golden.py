@@ -183,9 +183,22 @@ def test_actions_open(tmp_path: Path) -> None:
         assert actions.schedules.describe(b"nightly")["next"] == START + 17_200_000
 
 
+def test_ends_of_queues_open(tmp_path: Path) -> None:
+    """`right` and `new` were filled from the right end, `left` from the left; `turned` from the right, then, once it was empty, from the
+    left."""
+    directory = str(shutil.copytree(GOLDEN / "format-5-ends", tmp_path / "ends"))
+    assert check(directory).damage == []
+    with Engine(directory, EngineSettings(segment_bytes=1 << 14), clock=lambda: START) as engine:
+        queues = engine.queues
+        filled = {name: queues.is_right(queues.store.queues[name]) for name in (b"right", b"left", b"turned", b"new")}
+        assert filled == {b"right": True, b"left": False, b"turned": False, b"new": True}
+        assert [message.payload for message in queues.peek(b"right", 9)] == [b"one", b"two", b"three"]
+        assert [message.payload for message in queues.dequeue(b"new", 9, right=False)] == [b"a", b"b"]
+
+
 def test_every_record_type_is_in_them(directory: str, tmp_path: Path) -> None:
     types: set[int] = set()
-    more = ("format-1-queues", "format-1-streams", "format-5-series", "format-5-rules", "format-5-actions")
+    more = ("format-1-queues", "format-1-streams", "format-5-series", "format-5-rules", "format-5-actions", "format-5-ends")
     for path in (directory, *(str(shutil.copytree(GOLDEN / name, tmp_path / name)) for name in more)):
         engine = Engine(path, clock=lambda: START)
         types |= {record.type for index in range(1, engine.log.next_index) if (record := engine.log.read(index))}

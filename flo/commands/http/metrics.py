@@ -3,8 +3,8 @@
 https://prometheus.io/docs/instrumenting/exposition_formats/
 
 A plain scrape has sums for each namespace. `?detail=1` adds each queue, stream and so on by its name: the DETAILS_MAX largest of each kind.
-What the parts of a namespace count follows from their `nouns` and `measures`: `queues` is `flo_queues`, the `ready_messages` of a `queue`
-are `flo_queue_ready_messages`.
+What the parts of a namespace count follows from their `nouns`, `events` and `measures`: `queues` is `flo_queues`, `invoked_runs` is
+`flo_invoked_runs_total`, the `ready_messages` of a `queue` are `flo_queue_ready_messages`.
 
 `flo_wait_seconds` is one histogram for all protocols. The loop adds a turn's waits at once, by the number of connections that it has
 answered; to tell their protocols it would have to look at each of them, in each turn.
@@ -170,17 +170,18 @@ Families = list[tuple[str, str, str, list[Sample]]]
 
 def namespace_families(host: Host) -> Generator[None, None, Families]:
     """The sums of each namespace. A job."""
-    samples: dict[str, list[Sample]] = {noun: [] for part in parts(host) for noun in part.nouns}
+    samples: dict[str, list[Sample]] = {name: [] for part in parts(host) for name in (*part.nouns, *part.events)}
     memory: list[Sample] = []
     pause = Pause()
     for namespace in list(host.engine.namespaces.values()):
         labels = {"namespace": namespace.name}
-        for noun, count in namespace.counts().items():
-            samples[noun].append(("", labels, count))
+        for name, count in (*namespace.counts().items(), *namespace.happened().items()):
+            samples[name].append(("", labels, count))
         memory.append(("", labels, namespace.memory_bytes))
         if pause.due():
             yield
     found: Families = [(f"flo_{noun}", GAUGE, help, samples[noun]) for part in parts(host) for noun, help in part.nouns.items()]
+    found += [(f"flo_{event}_total", COUNTER, help, samples[event]) for part in parts(host) for event, help in part.events.items()]
     return [*found, ("flo_namespace_memory_bytes", GAUGE, "Memory accounted to the namespace.", memory)]
 
 

@@ -17,6 +17,7 @@ TABLE = Modules(
     "flo.commands.resp.streams",
     "flo.commands.resp.strings",
     "flo.commands.resp.timeseries",
+    "flo.commands.resp.transactions",
 )
 
 

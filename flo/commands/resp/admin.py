@@ -167,9 +167,9 @@ def _info_keyspace(host: Host) -> dict[str, object]:
 
 
 def _info_flo(host: Host) -> dict[str, object]:
-    """A line for each namespace: the numbers of its keys, queues, messages, streams …"""
+    """A line for each namespace: the numbers of its keys, queues, messages, streams …, and what it has counted"""
     return {
-        f"flo_namespace_{name}": ",".join(f"{noun}={count}" for noun, count in namespace.counts().items())
+        f"flo_namespace_{name}": ",".join(f"{noun}={count}" for noun, count in (namespace.counts() | namespace.happened()).items())
         for name, namespace in host.engine.namespaces.items()
     }
 
@@ -324,6 +324,8 @@ def config(session: RespSession, args: list[bytes]) -> Reply:
     session.host.tallies.reset()
     session.host.waits.clear()
     session.host.engine.swept = 0
+    for namespace in session.host.engine.namespaces.values():
+        namespace.forget_happened()
     return OK
 
 

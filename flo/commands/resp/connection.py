@@ -1,7 +1,7 @@
 """Commands about the connection: greeting, secret, name, namespace, and other clients."""
 
 from flo.commands.resp.arguments import integer, syntax_error
-from flo.commands.resp.session import MULTI_REFUSAL, RespSession, Worded, wrong_arity
+from flo.commands.resp.session import RespSession, Worded, wrong_arity
 from flo.commands.resp.table import Sub, command
 from flo.commands.runner import Later, Reply
 from flo.commands.secret import judge
@@ -50,8 +50,10 @@ def reset(session: RespSession, args: list[bytes]) -> Reply:
     session.set_protocol(False)
     session.namespace = session.host.engine.namespace("default")
     session.refusing = False
+    session.end_transaction()
+    session.take_settings()
     session.replies, session.skip_next = True, False
-    session.auto_ack, session.last_receipts = session.host.settings.auto_ack, []
+    session.last_receipts = []
     session.name = b""
     if session.monitoring:
         session.stop_monitoring()
@@ -337,41 +339,3 @@ def _client_list(session: RespSession, args: list[bytes]) -> bytes:
             wanted = set()
     lines = [other.describe() for other in session.host.sessions() if wanted is None or other.peer.id in wanted]
     return resp.verbatim("".join(line + "\n" for line in lines), session.v3)
-
-
-# -- MULTI and its kin: refused, until the client is past its transaction -------------------------
-
-
-@command("MULTI", 1, "", "Refused.", group="transactions", since="1.2.0", flags="resets", refused=True, differs=MULTI_REFUSAL)
-def multi(session: RespSession, args: list[bytes]) -> Reply:
-    session.refusing = True
-    session.note_settings()
-    return BadRequest(f"{MULTI_REFUSAL}")
-
-
-@command("EXEC", 1, "", "Refused.", group="transactions", since="1.2.0", flags="resets", refused=True, differs=MULTI_REFUSAL)
-def exec_(session: RespSession, args: list[bytes]) -> Reply:
-    if not session.refusing:
-        return BadRequest("EXEC without MULTI")
-    session.refusing = False
-    session.note_settings()
-    return Worded(f"EXECABORT Transaction discarded: {MULTI_REFUSAL}")
-
-
-@command("DISCARD", 1, "", "Refused.", group="transactions", since="2.0.0", flags="resets", refused=True, differs=MULTI_REFUSAL)
-def discard(session: RespSession, args: list[bytes]) -> Reply:
-    if not session.refusing:
-        return BadRequest("DISCARD without MULTI")
-    session.refusing = False
-    session.note_settings()
-    return OK
-
-
-@command("WATCH", -2, "key [key …]", "Refused.", group="transactions", since="2.2.0", refused=True, differs=MULTI_REFUSAL)
-def watch(session: RespSession, args: list[bytes]) -> Reply:
-    return BadRequest(f"{MULTI_REFUSAL}")
-
-
-@command("UNWATCH", 1, "", "Answers OK: nothing is ever watched.", group="transactions", since="2.2.0", flags="fast reads")
-def unwatch(session: RespSession, args: list[bytes]) -> Reply:
-    return OK

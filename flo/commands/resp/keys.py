@@ -305,10 +305,10 @@ def expire(session: RespSession, args: list[bytes]) -> Reply:
     since="2.6.0",
     keys=(1, 1, 1),
     flags="write fast",
-    differs="rounded down to whole seconds, but a positive time never to none",
+    differs="in the profile flo, rounded down to whole seconds, but a positive time never to none",
 )
 def pexpire(session: RespSession, args: list[bytes]) -> Reply:
-    return _expire(session, args, 1, absolute=False, floor=True)
+    return _expire(session, args, 1, absolute=False, floor=not session.redis_profile)
 
 
 @command(

@@ -18,7 +18,9 @@ from flo.proto.resp import EMPTY_ARRAY, NIL3, NIL_ARRAY2, array, bulk, bulk_arra
 
 POP_MAX = 1000  # messages of one RPOP, whatever its count says: each payload is read from the log
 U32_MAX = (1 << 32) - 1
-LEASES = "a message is leased, not removed, unless CLIENT AUTOACK is ON; see QACK"
+LEASES = "a message is leased, not removed, unless CLIENT AUTOACK is ON or resp.profile is redis; see QACK"
+LISTS = "Flo's lists are queues: LPUSH adds, RPOP takes"  # the refusal of list commands
+ENDS = "a list that is filled from one end is taken from the other"
 
 
 def _queues(session: RespSession) -> Queues:
@@ -56,6 +58,22 @@ def lpush(session: RespSession, args: list[bytes]) -> Reply:
 
 
 @command(
+    "RPUSH",
+    -3,
+    "queue message [message …]",
+    "Put messages into a queue from its other end, all or none; answers how many are ready.",
+    group="list",
+    keys=(1, 1, 1),
+    access="RW insert",
+    flags="write denyoom fast",
+    redis_only=LISTS,
+    differs=ENDS,
+)
+def rpush(session: RespSession, args: list[bytes]) -> Reply:
+    return resp.integer(_queues(session).enqueue_many(args[1], args[2:], right=True))
+
+
+@command(
     "RPOP",
     -2,
     "queue [count]",
@@ -67,12 +85,32 @@ def lpush(session: RespSession, args: list[bytes]) -> Reply:
     differs=f"{LEASES}; at most {POP_MAX:,} at a time",
 )
 def rpop(session: RespSession, args: list[bytes]) -> Reply:
+    return _pop(session, args, right=True)
+
+
+@command(
+    "LPOP",
+    -2,
+    "queue [count]",
+    "Take the next message of a queue that RPUSH fills, or several.",
+    group="list",
+    keys=(1, 1, 1),
+    access="RW access delete",
+    flags="write fast",
+    redis_only=LISTS,
+    differs=f"{ENDS}; at most {POP_MAX:,} at a time",
+)
+def lpop(session: RespSession, args: list[bytes]) -> Reply:
+    return _pop(session, args, right=False)
+
+
+def _pop(session: RespSession, args: list[bytes], right: bool) -> Reply:
     if len(args) > 3:
-        return wrong_arity("rpop")
+        return wrong_arity(args[0].decode("latin-1"))
     count = integer(args[2], 0, message="value is out of range, must be positive") if len(args) == 3 else 1
     if not count:
         return EMPTY_ARRAY if _queues(session).ready_count(args[1]) else _nil_array(session)
-    found = _queues(session).dequeue(args[1], min(count, POP_MAX), acknowledge=session.auto_ack)
+    found = _queues(session).dequeue(args[1], min(count, POP_MAX), acknowledge=session.auto_ack, right=right)
     _delivered(session, found)
     if len(args) == 2:
         return bulk(found[0].payload) if found else session.nil
@@ -107,13 +145,34 @@ def _timeout(arg: bytes) -> float:
     differs=LEASES,
 )
 def brpop(session: RespSession, args: list[bytes]) -> Reply:
+    return _blocking_pop(session, args, right=True)
+
+
+@command(
+    "BLPOP",
+    -3,
+    "queue [queue …] timeout",
+    "Take the next message of the first queue that has one and that RPUSH fills, waiting for it up to some seconds; 0 waits for ever.",
+    group="list",
+    since="2.0.0",
+    keys=(1, -2, 1),
+    access="RW access delete",
+    flags="write blocking",
+    redis_only=LISTS,
+    differs=ENDS,
+)
+def blpop(session: RespSession, args: list[bytes]) -> Reply:
+    return _blocking_pop(session, args, right=False)
+
+
+def _blocking_pop(session: RespSession, args: list[bytes], right: bool) -> Reply:
     seconds = _timeout(args[-1])
 
     def reply(name: bytes, messages: list[Message]) -> bytes:
         _delivered(session, messages)
         return array([bulk(name), bulk(messages[0].payload)]) if messages else _nil_array(session)
 
-    return take(session, args, args[1:-1], 1, seconds, None, session.auto_ack, reply)
+    return take(session, args, args[1:-1], 1, seconds, None, session.auto_ack, reply, right)
 
 
 def take(
@@ -125,18 +184,19 @@ def take(
     lease: int | None,
     acknowledge: bool,
     reply: Callable[[bytes, list[Message]], bytes],
+    right: bool | None = None,
 ) -> Reply:
     """Take messages now, or have the session blocked until there are some or the time is up."""
     at_once: list[bytes] = []
     block = None
 
-    def deliver(name: bytes, messages: list[Message]) -> None:
-        if block is None:
-            at_once.append(reply(name, messages))
-        else:
-            block.answer(reply(name, messages))
+    def deliver(name: bytes, found: list[Message] | BadRequest) -> None:
+        if block is not None:
+            block.answer(found if isinstance(found, BadRequest) else reply(name, found))
+        elif not isinstance(found, BadRequest):  # nobody is refused who does not wait
+            at_once.append(reply(name, found))
 
-    taker = _queues(session).take(names, count, deliver, lease=lease, acknowledge=acknowledge)
+    taker = _queues(session).take(names, count, deliver, lease=lease, acknowledge=acknowledge, right=right)
     if taker is None:
         return at_once[0]
     block = session.block(seconds, taker.cancel, lambda: reply(b"", []), args)
@@ -162,7 +222,7 @@ def llen(session: RespSession, args: list[bytes]) -> Reply:
     "LRANGE",
     4,
     "queue start stop",
-    "Show ready messages: 0 is the newest, -1 the next that RPOP takes.",
+    "Show ready messages: 0 is the newest, -1 the next that RPOP takes; the other way round in a queue that RPUSH fills.",
     group="list",
     keys=(1, 1, 1),
     flags="readonly",
@@ -175,12 +235,15 @@ def lrange(session: RespSession, args: list[bytes]) -> Reply:
     last = min(stop + count if stop < 0 else stop, count - 1)
     if first > last:
         return EMPTY_ARRAY
-    return _lrange(_queues(session), args[1], count - 1 - last, count - 1 - first)
+    queue = _queues(session).find(args[1])
+    if queue is not None and _queues(session).is_right(queue):
+        return _lrange(_queues(session), args[1], first, last, oldest_first=True)
+    return _lrange(_queues(session), args[1], count - 1 - last, count - 1 - first, oldest_first=False)
 
 
-def _lrange(queues: Queues, name: bytes, first: int, last: int) -> Job:
+def _lrange(queues: Queues, name: bytes, first: int, last: int, oldest_first: bool) -> Job:
     found = yield from peek_job(queues, name, first, last)
-    return [bulk_array(message.payload for message in reversed(found))]
+    return [bulk_array(message.payload for message in (found if oldest_first else reversed(found)))]
 
 
 # -- Flo's own -------------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 """What Flo does not do, each with a sentence that says what to use instead (SPEC section 4)."""
 
+from flo.commands.resp.queues import LISTS
 from flo.commands.resp.session import RespSession
 from flo.commands.resp.table import REFUSED_SUBCOMMANDS, command
 from flo.commands.runner import Reply
@@ -11,7 +12,6 @@ _STREAMS = "Flo has no publish and subscribe; use a stream"
 _SCRIPTS = "Flo runs no scripts; use CAS, one JSON document, or a plain pipeline"
 _DURABLE = "Flo is always durable: every write is in the log before it is answered, so there is nothing to save"
 _JSON = "get the part with JSON.GET, change it, and JSON.SET it; if several clients change it, keep a string, with GETV and CAS"
-_LISTS = "Flo's lists are queues: LPUSH adds, RPOP takes"
 
 REFUSED: tuple[tuple[str, str, str], ...] = (
     (
@@ -35,8 +35,8 @@ REFUSED: tuple[tuple[str, str, str], ...] = (
     ),
     (
         "list",
-        _LISTS,
-        "RPUSH LPUSHX RPUSHX LPOP BLPOP LINDEX LSET LINSERT LREM LTRIM LPOS LMOVE BLMOVE RPOPLPUSH BRPOPLPUSH LMPOP BLMPOP SORT SORT_RO",
+        LISTS,
+        "LPUSHX RPUSHX LINDEX LSET LINSERT LREM LTRIM LPOS LMOVE BLMOVE RPOPLPUSH BRPOPLPUSH LMPOP BLMPOP SORT SORT_RO",
     ),
     (
         "json",

@@ -1,27 +1,30 @@
 """A RESP connection's session: its settings, its parser, and what a command needs a look at besides its handler (flo.commands.runner)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from types import GeneratorType
 from typing import Any
 
 from flo.commands.host import KEYS_AT_ONCE, Host, Peer, client_line
 from flo.commands.resp import decode, load_table, table
+from flo.commands.resp.table import KEY_GROUPS
+from flo.commands.resp.transaction import Transaction
 from flo.commands.runner import Call, Decoded, Job, Later, Reply, Session, Wait
 from flo.commands.secret import forbidden
 from flo.engine import Namespace
+from flo.engine.guard import Guard
 from flo.errors import BadRequest, Forbidden, InternalError, Refusal
 from flo.proto import resp
 from flo.proto.resp import ProtocolError, RequestParser
 
 NEED_NO_NAMESPACE = ("USE", "NAMESPACE", "INFO", "CONFIG", "FLUSHALL", "SHUTDOWN")
-KEY_GROUPS = ("generic", "string", "json")  # the groups of commands whose arguments are keys
+IN_TRANSACTIONS = frozenset(("MULTI", "EXEC", "DISCARD", "WATCH", "RESET", "QUIT"))  # executed at once between MULTI and EXEC
 WITH_SECRETS = ("ACL", "MIGRATE")  # what clients send to these may hold secrets of another server
 SECRET_SETTINGS = (b"requirepass", b"masterauth", b"tls-key-file-pass", b"tls-client-key-file-pass")  # Redis's; nobody is shown their value
 UNKNOWN_ARGUMENTS_SHOWN = 128  # bytes of arguments that the error for an unknown command repeats
 
 MULTI_REFUSAL = (
-    "Flo has no MULTI: nothing of this transaction was or will be run. Use CAS, one JSON document, or a plain pipeline "
-    "(redis-py: pipeline(transaction=False))"
+    "the profile `flo` has no MULTI: nothing of this transaction was or will be run. Use CAS, one JSON document, or a plain pipeline "
+    "(redis-py: pipeline(transaction=False)); or set resp.profile to `redis`"
 )
 
 
@@ -43,13 +46,21 @@ class Worded(Refusal):
         self.rejected = rejected
 
 
+class Unblocked(Exception):
+    """A command would wait, within a transaction, where none does. `reply` is what it answers when its time is up."""
+
+    def __init__(self, reply: bytes) -> None:
+        self.reply = reply
+
+
 class RespSession(Session):
     """One RESP connection."""
 
     protocol = "resp"
     # fmt: off
     __slots__ = (
-        "auto_ack", "last_receipts", "library", "monitoring", "namespace", "nil", "parser", "refusing", "replies", "skip_next", "v3",
+        "auto_ack", "executing", "guard", "last_receipts", "library", "monitoring", "namespace", "nil", "parser", "redis_profile",
+        "refusing", "replies", "skip_next", "transaction", "v3",
     )
     # fmt: on
 
@@ -65,7 +76,10 @@ class RespSession(Session):
         self.skip_next = False  # CLIENT REPLY SKIP
         self.monitoring = False
         self.last_receipts: list[tuple[int, int]] = []  # of the messages this connection took last
-        self.auto_ack = host.settings.auto_ack
+        self.transaction: Transaction | None = None  # between MULTI and EXEC
+        self.executing = False  # a transaction, now
+        self.guard: Guard | None = None  # what WATCH watches
+        self.take_settings()
 
     # -- decoding ----------------------------------------------------------------------------------
 
@@ -106,6 +120,10 @@ class RespSession(Session):
         self.unfinished = not parser.idle
         self.length_known = parser.length_known
         self.held = parser.held
+        if self.transaction is not None:
+            self.held += self.transaction.held
+        if self.guard is not None:
+            self.held += self.guard.held
 
     def lose_framing(self, e: Exception) -> bool:
         """See `Session`."""
@@ -155,7 +173,10 @@ class RespSession(Session):
 
     def block(self, seconds: float, cancel: Callable[[], None], timed_out: Callable[[], bytes], args: list[bytes]) -> Wait:
         """Hold the connection until `answer` is called on what this returns, or for `seconds` (0: for ever), when the
-        reply is `timed_out()`. `cancel` takes back what was asked for. Raises `Overloaded`."""
+        reply is `timed_out()`. `cancel` takes back what was asked for. Raises `Overloaded`, and `Unblocked` within a transaction."""
+        if self.executing:
+            cancel()
+            raise Unblocked(timed_out())
         try:
             wait = Wait(self, args, seconds * 1000, timed_out)
         except BaseException:
@@ -165,6 +186,21 @@ class RespSession(Session):
         return wait
 
     def _dispatch(self, args: list[bytes]) -> Reply:
+        found = self._find(args)
+        if not isinstance(found, table.Command):
+            if self.transaction is not None:
+                self.transaction.aborted = True
+            return found
+        if self.transaction is not None and found.name not in IN_TRANSACTIONS:
+            return self.transaction.add(found, args)
+        if self.namespace.deleted and found.group != "connection" and found.name not in NEED_NO_NAMESPACE:
+            self.find_namespace_again()
+        if len(args) > KEYS_AT_ONCE and found.group in KEY_GROUPS and self.namespace.kv.needs_preparing:
+            return self._once_prepared(found, args)
+        return self.perform(found, args)
+
+    def _find(self, args: list[bytes]) -> table.Command | Refusal | bytes:
+        """The command, if these may be its arguments and the client may send it; else the reply."""
         command = table.find(args[0])
         if command is None:
             return self._unknown(args)
@@ -174,6 +210,8 @@ class RespSession(Session):
             return forbidden(f"the command {self.name_of(args).upper().replace('|', ' ')}")
         if self.refusing and command.name not in ("EXEC", "DISCARD", "RESET", "QUIT"):
             return Worded(f"ERR {MULTI_REFUSAL}", rejected=True)
+        if command.redis_only and not self.redis_profile and command.group != "transactions":
+            return BadRequest(f"{command.name} is not supported: {command.redis_only}")
         count = len(args)
         if count != command.arity if command.arity > 0 else count < -command.arity:
             return wrong_arity(command.name)
@@ -183,15 +221,15 @@ class RespSession(Session):
             if sub is None:
                 load_table()
                 sentence = table.REFUSED_SUBCOMMANDS.get((command.name.encode(), word))
-                raise BadRequest(sentence) if sentence else unknown_subcommand(args)
+                return BadRequest(sentence) if sentence else unknown_subcommand(args)
             if count != sub.arity if sub.arity > 0 else count < -sub.arity:
                 return wrong_arity(f"{command.name}|{word.decode()}")
-            if word == b"HELP":
-                return _help(command)
-        if self.namespace.deleted and command.group != "connection" and command.name not in NEED_NO_NAMESPACE:
-            self._find_namespace_again()
-        if count > KEYS_AT_ONCE and command.group in KEY_GROUPS and self.namespace.kv.needs_preparing:
-            return self._once_prepared(command, args)
+        return command
+
+    def perform(self, command: table.Command, args: list[bytes]) -> Reply:
+        """Execute a command whose arguments `_find` has seen."""
+        if command.subcommands and len(args) > 1 and args[1].upper() == b"HELP":
+            return _help(command)
         return command.handler(self, args)
 
     def _once_prepared(self, command: table.Command, args: list[bytes]) -> Job:
@@ -205,7 +243,7 @@ class RespSession(Session):
             return pieces
         return reply
 
-    def _unknown(self, args: list[bytes]) -> Reply:
+    def _unknown(self, args: list[bytes]) -> Refusal | bytes:
         if not self.authenticated:
             return Worded("NOAUTH Authentication required.", rejected=True)
         name = args[0]
@@ -224,15 +262,47 @@ class RespSession(Session):
             shown += f"'{_text(arg[: UNKNOWN_ARGUMENTS_SHOWN - len(shown)])}' "
         return Worded(f"ERR unknown command '{_text(name[:128])}', with args beginning with: {shown}", rejected=True)
 
-    def _find_namespace_again(self) -> None:
-        """The namespace was deleted while this connection used it. One of the same name may have been made since."""
+    def find_namespace_again(self) -> None:
+        """The namespace was deleted while this connection used it. One of the same name may have been made since. Raises `BadRequest`."""
         found = self.host.engine.namespaces.get(self.namespace.name)
         if found is None:
             raise BadRequest(f"the namespace {self.namespace.name!r} was deleted; choose another with USE")
         self.namespace = found
         self.note_settings()
 
+    def end(self) -> None:
+        """See `Session`."""
+        self.end_transaction()
+        super().end()
+
     # -- what commands change ----------------------------------------------------------------------
+
+    def take_settings(self) -> None:
+        """Take what the settings say about a new connection."""
+        settings = self.host.settings
+        self.redis_profile = settings.profile == "redis"
+        self.auto_ack = settings.auto_ack or self.redis_profile
+
+    def guard_names(self, names: Iterable[bytes]) -> None:
+        """WATCH. Raises `BadRequest`."""
+        if self.guard is None:
+            self.guard = self.host.engine.guards.new()
+        self.guard.add(self.namespace.id, names)
+        self.note_unfinished()
+
+    def unguard(self) -> None:
+        """Watch no name any more."""
+        guard, self.guard = self.guard, None
+        if guard is not None:
+            guard.end()
+            self.note_unfinished()
+
+    def end_transaction(self) -> None:
+        """Forget the kept commands and the watched names."""
+        self.transaction = None
+        self.unguard()
+        self.note_settings()
+        self.note_unfinished()
 
     def set_protocol(self, v3: bool) -> None:
         """HELLO 2 or 3."""
@@ -251,7 +321,7 @@ class RespSession(Session):
 
     def note_settings(self) -> None:
         """Work out again whether the session is `ordinary`."""
-        plain = self.replies and not self.skip_next and not self.refusing and not self.namespace.deleted
+        plain = self.replies and not self.skip_next and not self.refusing and self.transaction is None and not self.namespace.deleted
         self.ordinary = plain and self.authenticated and not self.reads_only
 
     def stop_monitoring(self) -> None:

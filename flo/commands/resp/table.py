@@ -47,6 +47,7 @@ class Command(NamedTuple):
     differs: str  # from Redis, and why; empty where it does not
     subcommands: dict[bytes, Sub]  # by upper-case name; what is none of them never comes to the handler, nor does a wrong arity
     refused: bool  # answers with a sentence that says what to use instead
+    redis_only: str = ""  # the sentence that refuses it outside of the profile `redis`; empty where every profile has it
 
     def reads(self, args: list[bytes]) -> bool:
         """Whether a client with the read-only secret may send it: it only reads, or concerns nothing but the connection itself."""
@@ -67,6 +68,7 @@ SPELLINGS: dict[bytes, Command] = {}  # by the spellings clients use, upper and 
 PLAIN: dict[bytes, tuple[Handler, int, int, str]] = {}
 REFUSED_SUBCOMMANDS: dict[tuple[bytes, bytes], str] = {}  # by command and word, upper-case: the sentence that refuses it
 READS = frozenset(("readonly", "reads", "no_auth"))  # flags of what only reads, or concerns nothing but the connection itself
+KEY_GROUPS = ("generic", "string", "json", "transactions")  # the groups of commands whose arguments are keys
 MANY = 1 << 30  # arguments: no bound
 
 
@@ -85,9 +87,11 @@ def command(
     differs: str = "",
     subcommands: dict[str, Sub] | None = None,
     refused: bool = False,
+    redis_only: str = "",
 ) -> Callable[[Handler], Handler]:
     """Add a handler to the table. `flags` are Redis's (write, readonly, denyoom, fast, admin, no_auth, …), `resets`, and `reads`. The
-    syntax of a command with subcommands is theirs; HELP comes by itself."""
+    syntax of a command with subcommands is theirs; HELP comes by itself. A command with `redis_only` is refused with that sentence in the
+    profile `flo`; the handlers of transactions do so themselves."""
 
     def add(handler: Handler) -> Handler:
         """Put the handler into the table."""
@@ -96,11 +100,13 @@ def command(
         if subs:
             subs[b"HELP"] = Sub(2, "", "Print this help.", "loading stale")
         words = tuple(flags.split())
-        entry = Command(name, handler, arity, shown, summary, group, since, words, keys, access, streams_from, differs, subs, refused)
+        entry = Command(
+            name, handler, arity, shown, summary, group, since, words, keys, access, streams_from, differs, subs, refused, redis_only
+        )
         token = name.encode()
         assert token not in COMMANDS, f"{name} is in the table twice"
         COMMANDS[token] = SPELLINGS[token] = SPELLINGS[token.lower()] = entry
-        if not entry.resets and not entry.subcommands and entry.group != "connection":
+        if not entry.resets and not entry.subcommands and not redis_only and entry.group != "connection":
             PLAIN[token] = PLAIN[token.lower()] = (handler, abs(arity), arity if arity > 0 else MANY, name.lower())
         return handler
 
