@@ -16,10 +16,10 @@ round by round; rounds in which more than 5 % of the CPU was stolen are dropped.
 Dramatiq and arq run as they are installed (8 threads or 10 jobs at a time in a process, by default), and as `NAME-eager`: they look for
 jobs, and arq's client for results, every 10 ms. By default Dramatiq's idle workers look every second or less, and arq's every half second.
 
-Flo has no framework of workers: its workers are the loop that a user of `flo.Client` writes, one thread in a process. `Client.run_many`
-sends what was done and the requests for more in one write. As `flo` a worker holds up to 8 runs, as Dramatiq's does, and reports them
-together; as `flo-one` it holds one run. Threads invoke one run in a request, as with the others; as `flo-many`, `Client.run_many` invokes
-100 in one write. Idle workers wait in `worker_await`, and the client in `action_result`; nobody polls for runs.
+As `flo`, Flo's workers are the loop that a user of `flo.Client` writes, one thread in a process. `Client.run_many` sends what was done and
+the requests for more in one write. A worker holds up to 8 runs, as Dramatiq's does, and reports them together; as `flo-one` it holds one
+run; as `flo-worker` it is a flo.Worker with 8 threads. Threads invoke one run in a request, as with the others; as `flo-many`,
+`Client.run_many` invokes 100 in one write. Idle workers wait in `worker_await`, and the client in `action_result`; nobody polls for runs.
 
 Faktory is not run here. Its FAQ tells of "over 5000 jobs/sec steadily", with one Go worker of 20 threads on a laptop
 (https://github.com/contribsys/faktory/wiki/FAQ); it does not say how often its Redis synced.
@@ -49,7 +49,7 @@ from typing import Any, Protocol
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
-from flo import Client, calls  # noqa: E402
+from flo import Client, Worker, calls  # noqa: E402
 from flo.operations.worker import Assignment  # noqa: E402
 from loadtest.compare import STOLEN_MAX, cpu_seconds, disturbed, stolen, sync_latency  # noqa: E402
 from tests.support.processes import FloProcess, RedisProcess, wait_until  # noqa: E402
@@ -203,6 +203,20 @@ def work_for_flo(port: int, held: float | None) -> None:
         done = [calls.worker_complete(run.run_id, str(nothing()), worker_id=worker, attempt=run.attempt) for run in runs]
 
 
+class FloWorker(Flo):
+    """Flo, with the workers of flo.Worker."""
+
+    name = "flo-worker"
+
+
+def work_for_flo_worker(port: int, _: float | None) -> None:
+    """Be a worker process."""
+    worker = Worker(f"flo://127.0.0.1:{port}")
+    worker.action("nothing")(nothing)
+    print("ready", flush=True)
+    worker.run(concurrency=HELD)
+
+
 def dramatiq_broker(port: int) -> tuple[Any, Any]:
     """(the broker, the actor of `nothing`)."""
     import dramatiq
@@ -324,6 +338,7 @@ def work_for_arq(port: int, poll_seconds: float | None) -> None:
 
 SYSTEMS: dict[str, Callable[[Path], System]] = {
     "flo": Flo,
+    "flo-worker": FloWorker,
     "flo-one": partial(Flo, setting=1),
     "flo-many": partial(Flo, together=100),
     "dramatiq": Dramatiq,
@@ -331,7 +346,7 @@ SYSTEMS: dict[str, Callable[[Path], System]] = {
     "arq": Arq,
     "arq-eager": partial(Arq, setting=EAGER_SECONDS),
 }
-WORK = {"flo": work_for_flo, "dramatiq": work_for_dramatiq, "arq": work_for_arq}
+WORK = {"flo": work_for_flo, "flo-worker": work_for_flo_worker, "dramatiq": work_for_dramatiq, "arq": work_for_arq}
 
 
 def measure(make: Callable[[Path], System], directory: Path, jobs: int, trips: int) -> tuple[float, float, list[float]]:

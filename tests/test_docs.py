@@ -24,6 +24,7 @@ from tests.generate_docs import DOCS, http_page, python_page, redis_page, settin
 from tests.generate_man import MAN, commands
 from tests.generate_man import page as man_page
 from tests.support.processes import ROOT, FloProcess, wait_until
+from tests.support.programs import BEGIN, END, PROGRAMS
 
 pytestmark = pytest.mark.computes
 
@@ -38,6 +39,15 @@ def test_tables_are_current() -> None:
     assert page == http_page(page), "run `make docs`"
     page = (DOCS / "python.md").read_text()
     assert page == python_page(page), "run `make docs`"
+
+
+def test_the_table_of_programs_has_every_program_that_is_tested() -> None:
+    """All but the versions, which are those of the last run that wrote it."""
+    rows = (DOCS / "redis.md").read_text().partition(BEGIN)[2].partition(END)[0].splitlines()[2:]
+    written = [(package, sentence) for _, package, _, sentence, _ in (re.split(r" *\| *", row) for row in rows)]
+    assert written == [(each.package, each.sentence) for each in PROGRAMS], (
+        "run pytest tests/system/test_redis_programs.py --programs-table"
+    )
 
 
 PAGES = sorted(MAN.glob("*.[1-9]"))
@@ -181,6 +191,20 @@ def run_workers(script: str, server: FloProcess, directory: Path) -> None:
             worker.wait()
 
 
+def run_until_told(script: str, directory: Path) -> None:
+    """Run a `flo.Worker` until it has printed what it is to print; then SIGTERM ends it."""
+    output = directory / "worker"
+    with output.open("wb") as file:
+        process = subprocess.Popen([sys.executable, "-c", script], stdout=file, cwd=directory, env=os.environ | {"PYTHONPATH": str(ROOT)})
+    try:
+        wait_until(lambda: output.read_text().splitlines() == prints(script) or process.poll() is not None, "the worker's output")
+        process.terminate()
+        assert process.wait(30) == 0 and output.read_text().splitlines() == prints(script)
+    finally:
+        process.kill()
+        process.wait()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "page", [ROOT / "README.md", *sorted(set(DOCS.glob("*.md")) - {DOCS / "frameworks.md"})], ids=lambda path: path.name
@@ -192,6 +216,9 @@ def test_python_examples_run(page: Path, nine_thousand: tuple[FloProcess, Path])
         script = block.replace(":9000", f":{server.port}").replace("port=9000", f"port={server.port}")
         if "while True:" in block and "break" not in block:
             run_workers(script, server, program.parent)
+            continue
+        if "worker.run(" in block:
+            run_until_told(script, program.parent)
             continue
         result = subprocess.run(
             [sys.executable, "-c", script],

@@ -22,7 +22,7 @@ GROUPS = {
     "stream": "append records, read and follow them, in groups or alone",
     "ts": "write, read and query time series",
     "action": "register and invoke actions, look at their runs",
-    "worker": "list and drain workers",
+    "worker": "list and drain workers, and run one of a Python program",
     "schedule": "put, list and delete schedules, which invoke actions at their times",
     "ns": "create, list and delete namespaces",
     "compact": "rewrite a log without the records that are no longer needed",

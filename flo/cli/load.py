@@ -76,14 +76,14 @@ def _send(client: "Client", batch: bytes, precision: int) -> int:
     from flo.errors import BadRequest
 
     try:
-        return client.timeseries.write_batch(batch, precision=precision)
+        return client.ts.write_batch(batch, precision=precision)
     except BadRequest as e:
         bad = BAD_LINE.fullmatch(str(e))
         if bad is None:
             raise
     before = int(bad[1]) - 1
     good = batch[: len(batch) - len(batch.split(b"\n", before)[-1])]
-    points = client.timeseries.write_batch(good, precision=precision) if good else 0
+    points = client.ts.write_batch(good, precision=precision) if good else 0
     raise _BadLine(bad[2], before, points)
 
 

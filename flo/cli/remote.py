@@ -156,7 +156,7 @@ def _client(args: argparse.Namespace) -> "Client":
     from flo.client import Client
     from flo.config import read_secret
 
-    client = Client(namespace=args.namespace, secret=read_secret(args.secret_file), timeout=args.timeout)
+    client = Client(namespace=args.namespace, secret=read_secret(args.secret_file), timeout=args.timeout, retries=0)
     client.host, client.port = args.host, args.port
     return client
 
