@@ -126,10 +126,11 @@ class FloBackend(KeyValueStoreBackend):
         version = 0
         while True:
             meta = self.get_task_meta(task_id)
-            if meta["status"] in states.READY_STATES:
+            ready = meta["status"] in states.READY_STATES
+            if on_interval and meta["status"] != states.SUCCESS:
+                on_interval()  # Celery's raises the error of the parent, if that is why this one failed: rather than a ChordError
+            if ready:
                 return meta
-            if on_interval:
-                on_interval()
             rest = WAIT_MS if deadline is None else min(WAIT_MS, int((deadline - monotonic()) * 1000))
             if rest <= 0:
                 raise TimeoutError("The operation timed out.")

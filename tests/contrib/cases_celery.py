@@ -103,6 +103,12 @@ def test_groups_and_chords(app: Any) -> None:
     assert chord([app.add.s(number, 1) for number in range(20)])(app.total.s()).get(timeout=20) == 210
 
 
+def test_the_error_of_a_chords_part_is_raised(app: Any) -> None:
+    for _ in range(5):
+        with pytest.raises(ValueError, match="no such luck"):
+            chord([app.add.s(1, 1), app.fails.s()])(app.total.s()).get(timeout=10)
+
+
 def test_a_chord_waits_for_nested_groups_and_counts_a_repeated_part_once(app: Any) -> None:
     add = app.add
     nested = chain(add.si(1, 0), group(add.si(1, 1), chain(add.si(1, 2), group(app.sleeps.si(0.6), add.si(1, 3)))), add.si(1, 9))
