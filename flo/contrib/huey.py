@@ -30,6 +30,7 @@ PRIORITY_MIDDLE = (
 PRIORITY_MAX = 255
 READ_MS = 1000  # how long a worker waits for a task before it looks whether it is to stop
 DUE_MAX = 100  # tasks for later that are looked at together
+MGET_MAX = 256  # keys of one request
 
 
 class FloStorage(BaseStorage):
@@ -167,8 +168,12 @@ class FloStorage(BaseStorage):
 
     def peek_many(self, keys: list[str | bytes]) -> dict[str | bytes, bytes]:
         """The values of the keys that exist."""
-        entries = self._client.get().run_many([calls.kv_get(self._name(key)) for key in keys])
-        return {key: entry.value for key, entry in zip(keys, entries, strict=True) if entry is not None}
+        found: dict[str | bytes, bytes] = {}
+        for at in range(0, len(keys), MGET_MAX):
+            some = keys[at : at + MGET_MAX]
+            entries = self._client.get().kv.mget([self._name(key) for key in some])
+            found.update((key, entry.value) for key, entry in zip(some, entries, strict=True) if entry is not None)
+        return found
 
     def pop_data(self, key: str | bytes) -> Any:
         """Take the key's value, or `EmptyData`: one of several that ask gets it."""

@@ -228,6 +228,12 @@ def test_a_lock_and_results_end_by_themselves(url: str, client: Client) -> None:
     huey.storage.close()
 
 
+def test_more_keys_than_one_request_takes(huey: FloHuey) -> None:
+    huey.storage.put_data("key-299", b"last")
+    assert huey.storage.peek_many([f"key-{number}" for number in range(300)]) == {"key-299": b"last"}
+    assert huey.storage.peek_many([]) == {}
+
+
 def test_workers_that_are_processes(huey: FloHuey, client: Client, tmp_path: Path) -> None:
     """They are forked, and one of them is killed."""
     path = tmp_path / "ran"
