@@ -71,9 +71,10 @@ ARROWS = {
         ),
     },
     "systemd": {"errors"},
+    "importer": {"client", "errors"},
     "cli": {
         *("systemd", "server", "control", "client", "calls", "operations", "proto", "given", "engine", "ual", "config", "errors"),
-        *("operator_log", "series", "worker"),
+        *("operator_log", "series", "importer", "worker"),
     },
     "contrib": {"client", "calls", "errors", "forks"},
     "__main__": {"cli"},
