@@ -268,7 +268,6 @@ def test_a_consumer_works_on_when_the_server_was_killed(tmp_path: Path) -> None:
             message.ack()
         with Client(f"flo://127.0.0.1:{port}") as client:
             wait_until(lambda: is_empty(client, "on"), "the acknowledgements")
-            assert client.queues.stats("on")["delivered"] == 2  # since the restart: the first one was not delivered again
 
 
 def _published(connection: Any, queue: Any, body: Any) -> bool:
