@@ -1,12 +1,13 @@
 """Frameworks of workers on Flo, beside the same frameworks on Redis: jobs a second, and the time of one job from enqueue to result.
 
     make tools
-    .tools/frameworks/bin/python loadtest/compare_frameworks.py [--frameworks dramatiq,huey,taskiq] [--jobs 5000] [--trips 100] [--rounds 3]
+    .tools/frameworks/bin/python loadtest/compare_frameworks.py [--frameworks celery,…] [--jobs 5000] [--trips 100] [--rounds 3]
 
 Measured as loadtest/compare_jobs.py does: Flo with durability `sync`, Redis with `appendfsync always`, four worker processes. On Redis,
 Dramatiq has its own broker and results, Huey its RedisHuey (which tells of results: `notify_result`), and taskiq has taskiq-redis: as
 `taskiq-redis` its stream broker, which acknowledges tasks as Flo's does, as `taskiq-redis-list` its list broker, which loses the tasks of a
-worker that is killed. So does RedisHuey. Jobs do nothing, and their results are kept.
+worker that is killed. So does RedisHuey. Celery has one worker with a pool of four processes; as `-late` it acknowledges a task when it
+is done. Jobs do nothing, and their results are kept.
 """
 
 import argparse
@@ -33,6 +34,7 @@ from tests.support.processes import FloProcess, wait_until  # noqa: E402
 WORKERS = 4  # processes, each as the framework runs it by default
 THREADS = 8  # of a worker of Dramatiq (its default) and of Huey
 TRIP_SECONDS = 10
+RESULTS_AT_ONCE = 256
 
 
 class Framework(Processes):
@@ -90,6 +92,73 @@ class Framework(Processes):
     def trip(self) -> None:
         """One job and its result."""
         raise NotImplementedError
+
+
+def celery_task(on: str, port: int) -> tuple[Any, Any]:
+    """(the application, the task of `nothing`)."""
+    from celery import Celery
+
+    import flo.contrib.celery  # noqa: F401  makes the URLs known
+
+    url = f"{on.split('-')[1]}://127.0.0.1:{port}"
+    app = Celery("compare", broker=url, backend=url)
+    app.conf.update(task_acks_late=on.endswith("-late"), worker_redirect_stdouts=False)
+    return app, app.task(name="nothing")(nothing)
+
+
+class CeleryWorker(Framework):
+    """Celery."""
+
+    workers = 1  # with a pool of WORKERS
+
+    def start_server(self) -> None:
+        """Start the server that the name says."""
+        if "-redis" in self.name:
+            Processes.start_server(self)
+        else:
+            flo = self.stack.enter_context(FloProcess(self.directory, "--durability", "sync"))
+            self.port, self.server = flo.port, flo.pid
+
+    def start(self) -> None:
+        """Start all processes, and connect."""
+        super().start()
+        self.app, self.task = celery_task(self.name, self.port)
+
+    def run_many(self, count: int) -> float:
+        """See `System`. The results are looked at in the order of the tasks, many in a request, until one is missing."""
+        backend = self.app.backend
+        began = time.perf_counter()
+        with ThreadPoolExecutor(PRODUCERS) as pool:
+            keys = list(pool.map(lambda _: backend.get_key_for_task(self.task.delay().id), range(count)))
+
+        def finished() -> bool:
+            while keys and all(backend.mget(keys[:RESULTS_AT_ONCE])):
+                del keys[:RESULTS_AT_ONCE]
+            return not keys
+
+        wait_until(finished, "the results of the tasks", RUN_SECONDS)
+        return time.perf_counter() - began
+
+    def trip(self) -> None:
+        """One job and its result."""
+        assert self.task.delay().get(timeout=TRIP_SECONDS) == 1
+
+
+def work_for_celery(on: str, port: int) -> None:
+    """Be a worker. The processes of its pool end with it: Celery's do not, if it is killed."""
+    from celery.signals import worker_process_init, worker_ready
+
+    parent = os.getpid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.2)
+        os._exit(0)
+
+    worker_process_init.connect(lambda **_: threading.Thread(target=watch, daemon=True).start(), weak=False)
+    worker_ready.connect(lambda **_: print("ready", flush=True), weak=False)
+    app, _ = celery_task(on, port)
+    app.worker_main(["worker", "--concurrency", str(WORKERS), "--loglevel", "WARNING"])
 
 
 def dramatiq_actor(on: str, port: int) -> tuple[Any, Any]:
@@ -265,7 +334,8 @@ def work_for_taskiq(on: str, port: int) -> None:
     asyncio.run(work())
 
 
-KINDS = {
+KINDS: dict[str, tuple[type[Framework], Callable[[str, int], None], tuple[str, ...]]] = {
+    "celery": (CeleryWorker, work_for_celery, ("celery-flo", "celery-redis", "celery-flo-late", "celery-redis-late")),
     "dramatiq": (Dramatiq, work_for_dramatiq, ("dramatiq-flo", "dramatiq-redis")),
     "huey": (Huey, work_for_huey, ("huey-flo", "huey-redis")),
     "taskiq": (Taskiq, work_for_taskiq, ("taskiq-flo", "taskiq-redis", "taskiq-redis-list")),

@@ -133,7 +133,7 @@ def end_with_parent() -> None:
     """End this process when its standard input ends: no worker outlives a comparison that was killed."""
 
     def watch() -> None:
-        sys.stdin.read()
+        os.read(0, 1)  # not sys.stdin.read(): it holds a lock, which a pool's forked child would wait for as it closes its copy
         os._exit(0)
 
     threading.Thread(target=watch, daemon=True).start()

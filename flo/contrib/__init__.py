@@ -1,1 +1,1 @@
-"""Frameworks of workers on Flo's queues and keys: one module for each, which imports its framework. docs/frameworks.md explains them."""
+"""Flo under the frameworks of others: a module for each, named after it, which imports it. docs/frameworks.md explains them."""

@@ -16,7 +16,7 @@ EXAMPLE_SECONDS = 60
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["apscheduler", "dramatiq", "huey", "taskiq"])
+@pytest.mark.parametrize("name", ["apscheduler", "celery", "django", "dramatiq", "huey", "kombu", "taskiq"])
 def test_framework(name: str, long_run: bool) -> None:
     needs(name)
     run_cases(HERE / f"cases_{name}.py", long_run=long_run)

@@ -23,6 +23,24 @@ def note(path: str, number: int) -> None:
         os.close(file)
 
 
+def celery_program(url: str) -> Program:
+    """The application and the task."""
+    from celery import Celery
+
+    import flo.contrib.celery  # noqa: F401  makes the URLs known
+
+    app = Celery("work", broker=url, backend=url)
+    app.conf.update(
+        broker_connection_max_retries=None,
+        broker_transport_options={"visibility_timeout": LEASE_MS / 1000},
+        result_backend_always_retry=True,
+        task_acks_late=True,
+        task_default_queue="work",
+        worker_cancel_long_running_tasks_on_connection_loss=False,
+    )
+    return app, app.task(name="note")(note)
+
+
 def dramatiq_program(url: str) -> Program:
     """The broker and the actor."""
     import dramatiq
@@ -48,6 +66,12 @@ def taskiq_program(url: str) -> Program:
 
     broker = FloBroker(url, "work", lease=LEASE_MS).with_result_backend(FloResultBackend(url))
     return broker, broker.task(task_name="note")(note)
+
+
+def work_for_celery(url: str) -> None:
+    """Be a worker."""
+    app, _ = celery_program(url)
+    app.worker_main(["worker", "-P", "threads", "-c", str(THREADS), "-l", "WARNING", "-n", f"{os.getpid()}@tests"])
 
 
 def work_for_dramatiq(url: str) -> None:
@@ -87,4 +111,4 @@ def end_with_parent() -> None:
 def main() -> None:
     """Be the worker that the arguments name."""
     end_with_parent()
-    {"dramatiq": work_for_dramatiq, "huey": work_for_huey, "taskiq": work_for_taskiq}[sys.argv[1]](sys.argv[2])
+    {"celery": work_for_celery, "dramatiq": work_for_dramatiq, "huey": work_for_huey, "taskiq": work_for_taskiq}[sys.argv[1]](sys.argv[2])
