@@ -404,6 +404,7 @@ class Server:
     def _note_role(self) -> None:
         """Serve what this member's role allows."""
         assert self.cluster is not None
+        self.engine.leader = self.cluster.leader
         serves = EVERYTHING if self.cluster.leads and not self._leaving else READS if self.cluster.reads_are_fresh else LITTLE
         if serves != self.serves:
             self.serves = serves
