@@ -1,0 +1,62 @@
+"""Each code block of the documents does what the page says: CONTRIBUTING.md, "Code blocks"."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.code_blocks import OTHERS, PARSERS, RUNNERS, Sandbox, blocks, missing_tool
+from tests.support.processes import ROOT
+
+pytestmark = pytest.mark.computes
+
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+BLOCKS = [block for page in PAGES for block in blocks(page)]
+MAN = (ROOT / "man" / "flo.1").read_text()
+
+
+@pytest.fixture
+def sandbox(tmp_path: Path) -> Iterator[Sandbox]:
+    sandbox = Sandbox(tmp_path)
+    with sandbox.server:
+        yield sandbox
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", sorted({block.page for block in BLOCKS}), ids=lambda path: path.name)
+def test_the_blocks_of_a_page_do_what_it_says(page: Path, sandbox: Sandbox) -> None:
+    if missing_tool(page):
+        pytest.skip(f"{missing_tool(page)} is missing: apt-get install curl redis-tools")
+    for block in blocks(page):
+        if block.kind not in OTHERS:
+            sandbox.run(block)
+
+
+def test_each_block_is_of_a_known_kind() -> None:
+    for block in BLOCKS:
+        if block.reason:
+            assert block.kind in PARSERS, f"{block.name}: a block that is not run is one of {', '.join(PARSERS)}"
+        else:
+            assert block.kind in RUNNERS or block.kind in OTHERS, f"{block.name}: say why it is not run: <!-- not run: REASON -->"
+
+
+def test_the_kinds_are_in_the_table() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text().partition("## Code blocks")[2].partition("\n## ")[0]
+    assert set(re.findall(r"`(\w+)`", text)) >= (RUNNERS.keys() | PARSERS.keys() | OTHERS) - {"session"}
+
+
+@pytest.mark.slow
+def test_the_examples_of_the_manual_are_true(sandbox: Sandbox) -> None:
+    sessions = re.findall(r"^\.Bd -literal.*?\n(.*?)^\.Ed", MAN, re.MULTILINE | re.DOTALL)
+    assert len(sessions) >= 3
+    ran = sandbox.run_session("".join(sessions), "flo.1")
+    one_liners = re.findall(r"^\.Dl (flo .*)$", MAN, re.MULTILINE)
+    assert one_liners
+    for line in one_liners:
+        command = line.replace("./data", str(sandbox.server.directory))
+        if "check" in line:
+            sandbox.server.stop()
+        assert sandbox.shell(command).returncode == 0, line
+        ran += 1
+    assert ran >= 10
