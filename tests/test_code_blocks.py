@@ -13,6 +13,8 @@ pytestmark = pytest.mark.computes
 
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 BLOCKS = [block for page in PAGES for block in blocks(page)]
+# Their blocks need more than one server, and are run by tests/contrib/test_frameworks.py and tests/importer/test_contents.py.
+ELSEWHERE = {"frameworks.md", "import.md"}
 MAN = (ROOT / "man" / "flo.1").read_text()
 
 
@@ -24,7 +26,7 @@ def sandbox(tmp_path: Path) -> Iterator[Sandbox]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("page", sorted({block.page for block in BLOCKS}), ids=lambda path: path.name)
+@pytest.mark.parametrize("page", sorted({block.page for block in BLOCKS if block.page.name not in ELSEWHERE}), ids=lambda path: path.name)
 def test_the_blocks_of_a_page_do_what_it_says(page: Path, sandbox: Sandbox) -> None:
     if missing_tool(page):
         pytest.skip(f"{missing_tool(page)} is missing: apt-get install curl redis-tools")
