@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.code_blocks import OTHERS, PARSERS, RUNNERS, Sandbox, blocks, missing_tool
-from tests.support.processes import ROOT
+from tests.support.processes import ROOT, FloProcess
 
 pytestmark = pytest.mark.computes
 
@@ -19,10 +19,18 @@ MAN = (ROOT / "man" / "flo.1").read_text()
 
 
 @pytest.fixture
-def sandbox(tmp_path: Path) -> Iterator[Sandbox]:
-    sandbox = Sandbox(tmp_path)
-    with sandbox.server:
+def server(tmp_path: Path) -> Iterator[FloProcess]:
+    with FloProcess(tmp_path / "server") as server:
+        yield server
+
+
+@pytest.fixture
+def sandbox(tmp_path: Path, server: FloProcess) -> Iterator[Sandbox]:
+    sandbox = Sandbox(tmp_path, server)
+    try:
         yield sandbox
+    finally:
+        sandbox.end()
 
 
 @pytest.mark.slow
@@ -49,16 +57,16 @@ def test_the_kinds_are_in_the_table() -> None:
 
 
 @pytest.mark.slow
-def test_the_examples_of_the_manual_are_true(sandbox: Sandbox) -> None:
+def test_the_examples_of_the_manual_are_true(sandbox: Sandbox, server: FloProcess) -> None:
     sessions = re.findall(r"^\.Bd -literal.*?\n(.*?)^\.Ed", MAN, re.MULTILINE | re.DOTALL)
     assert len(sessions) >= 3
     ran = sandbox.run_session("".join(sessions), "flo.1")
     one_liners = re.findall(r"^\.Dl (flo .*)$", MAN, re.MULTILINE)
     assert one_liners
     for line in one_liners:
-        command = line.replace("./data", str(sandbox.server.directory))
+        command = line.replace("./data", sandbox.data)
         if "check" in line:
-            sandbox.server.stop()
+            server.stop()
         assert sandbox.shell(command).returncode == 0, line
         ran += 1
     assert ran >= 10

@@ -25,7 +25,7 @@ from flo.config import load
 from tests.support.node import need
 from tests.support.processes import ROOT, FloProcess, wait_until
 
-SECONDS = 30
+SECONDS = 120  # of a command; pip takes ten
 MARK = re.compile(r"<!-- not run: (.+) -->")
 # Commands that work until they are told to stop: what they say when they are at work, and what a sandbox adds to them.
 SERVING = {"flo server start": ("listening on ", " --port 0"), "flo worker run": (" started: ", "")}
@@ -87,9 +87,12 @@ def prints(text: str) -> list[str]:
 class Sandbox:
     """See the module."""
 
-    def __init__(self, directory: Path) -> None:
-        self.server = FloProcess(directory / "server")
+    def __init__(self, directory: Path, server: FloProcess | None) -> None:
+        """Without a server, the first `flo server start` of a block becomes the one that the blocks speak to."""
+        self.data = str(server.directory) if server else ""
+        self.port = server.port if server else 0
         self.directory = directory / "sandbox"
+        self._serving: list[tuple[str, subprocess.Popen[bytes]]] = []
         self._bin = directory / "bin"
         (self.directory / "etc").mkdir(parents=True)
         self._bin.mkdir()
@@ -97,7 +100,7 @@ class Sandbox:
         self._program("python3", sys.executable)
         (directory / ".curlrc").write_text("silent\nshow-error\n")
         self.environment = os.environ | {
-            "FLO_PORT": str(self.server.port),
+            "FLO_PORT": str(self.port),
             "PYTHONPATH": str(ROOT),
             "PYTHONUNBUFFERED": "1",
             "TZ": "UTC",
@@ -120,8 +123,8 @@ class Sandbox:
 
     def here(self, text: str) -> str:
         """The text with this sandbox's port and places."""
-        text = re.sub(r"(?<=[: ]|=)9000\b", str(self.server.port), text)
-        text = text.replace("/var/lib/flo", str(self.server.directory))
+        text = re.sub(r"(?<=[: ]|=)9000\b", str(self.port), text)
+        text = text.replace("/var/lib/flo", self.data)
         for place, ours in PLACES.items():
             text = text.replace(place, ours if place[0] != "/" else str(self.directory / ours))
         return text
@@ -144,13 +147,45 @@ class Sandbox:
         """Each must succeed: `curl` and `redis-cli` too, which otherwise end well whatever the server says."""
         for command in commands(block.text):
             strict = re.sub(r"\bcurl ", "curl --fail ", re.sub(r"\bredis-cli ", "redis-cli -e ", command))
-            for name, (said, added) in SERVING.items():
-                if name in command:
-                    self.until(command.partition("  #")[0] + added, lambda output, said=said: said in output)  # type: ignore[misc]
-                    break
-            else:
-                done = self.shell(strict)
-                assert done.returncode == 0, f"{block.name}: {command}\n{done.stdout}"
+            serving = next((name for name in SERVING if name in command), None)
+            if serving is not None:
+                self.serve(command.partition("  #")[0], *SERVING[serving])
+                continue
+            done = self.shell(strict)
+            assert done.returncode == 0, f"{block.name}: {command}\n{done.stdout}"
+
+    def serve(self, command: str, said: str, added: str) -> None:
+        """Start a command that works until it is told, and wait until it says that it does. `end` ends it."""
+        output = self.directory / f"serving-{len(self._serving)}"
+        process = self._start(command + added, output)
+        self._serving.append((command, process))
+        wait_until(lambda: said in output.read_text() or process.poll() is not None, f"the start of {command}")
+        assert process.poll() is None, output.read_text()
+        port = re.search(r" is listening on \S+:(\d+)", output.read_text())
+        if port and not self.port:
+            self.port = int(port[1])
+            self.environment["FLO_PORT"] = port[1]
+
+    def _start(self, command: str, output: Path) -> subprocess.Popen[bytes]:
+        with output.open("wb") as file:
+            return subprocess.Popen(
+                ["sh", "-c", f"exec {self.here(command)}"],
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                cwd=self.directory,
+                env=self.environment,
+            )
+
+    def end(self) -> None:
+        """End what serves, the last one first, by SIGTERM. Each must end well."""
+        try:
+            for command, process in reversed(self._serving):
+                process.terminate()
+                assert process.wait(SECONDS) == 0, command
+        finally:
+            for _, process in self._serving:
+                process.kill()
+                process.wait()
 
     def run_session(self, text: str, name: str) -> int:
         """Run the lines that begin with `$ `, and compare what they print with the lines behind; returns how many there were."""
@@ -169,7 +204,7 @@ class Sandbox:
         """A session within redis-cli: what stands behind its prompts is typed."""
         for part in re.split(r"^127\.0\.0\.1:9000> ", text, flags=re.MULTILINE)[1:]:
             typed, _, expected = part.partition("\n")
-            command = ["redis-cli", "--no-raw", "-p", str(self.server.port)]
+            command = ["redis-cli", "--no-raw", "-p", str(self.port)]
             shown = subprocess.run(command, input=f"{typed}\n", capture_output=True, text=True, check=True, timeout=SECONDS).stdout
             assert shown.strip() == expected.strip(), typed
 
@@ -189,7 +224,7 @@ class Sandbox:
             assert self.until("python3 worker.py", lambda output: output.splitlines() == expected).splitlines() == expected
             return
         done = subprocess.run(
-            [sys.executable, "-c", script], capture_output=True, text=True, timeout=SECONDS, cwd=self.directory, env=self.environment
+            ["python3", "-c", script], capture_output=True, text=True, timeout=SECONDS, cwd=self.directory, env=self.environment
         )
         raises = re.search(r"# raises (\S+)", script)
         assert done.returncode == (1 if raises else 0) and (not raises or raises[1] in done.stderr), f"{block.name}: {done.stderr}"
@@ -199,14 +234,7 @@ class Sandbox:
         """Run a command that works until it is told: SIGTERM, when its output is enough. It must end with one of these statuses. Returns
         the output."""
         output = self.directory / "output"
-        with output.open("wb") as file:
-            process = subprocess.Popen(
-                ["sh", "-c", f"exec {self.here(command)}"],
-                stdout=file,
-                stderr=subprocess.STDOUT,
-                cwd=self.directory,
-                env=self.environment,
-            )
+        process = self._start(command, output)
         try:
             wait_until(lambda: enough(output.read_text()) or process.poll() is not None, f"the output of {command}")
             process.terminate()
@@ -220,13 +248,13 @@ class Sandbox:
         """Run a worker until it has printed what it is to print and waits for more; then start it once more, as a second one."""
         workers: list[subprocess.Popen[bytes]] = []
         try:
-            with flo.Client(f"flo://127.0.0.1:{self.server.port}") as client:
+            with flo.Client(f"flo://127.0.0.1:{self.port}") as client:
                 for number in (1, 2):
                     output = self.directory / f"worker-{number}"
                     with output.open("wb") as file:
                         workers.append(
                             subprocess.Popen(
-                                [sys.executable, "-c", script],
+                                ["python3", "-c", script],
                                 stdout=file,
                                 stderr=subprocess.STDOUT,
                                 cwd=self.directory,
@@ -247,10 +275,10 @@ class Sandbox:
     def run_js(self, block: Block) -> None:
         """A module for Node, which imports the server's own, until it has printed what it is to print. Node 20 needs the flag."""
         for name in ("flo.js", "operations.js"):
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.server.port}/dashboard/{name}", timeout=SECONDS) as answer:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/dashboard/{name}", timeout=SECONDS) as answer:
                 (self.directory / name).write_bytes(answer.read())
         (self.directory / "package.json").write_text('{"type": "module"}')
-        (self.directory / "block.js").write_text(self.here(block.text).replace(f"http://localhost:{self.server.port}/dashboard/", "./"))
+        (self.directory / "block.js").write_text(self.here(block.text).replace(f"http://localhost:{self.port}/dashboard/", "./"))
         command = f"{need()} --experimental-websocket --no-warnings block.js"
         expected = prints(block.text)
         assert self.until(command, lambda output: output.splitlines() == expected, (0, -SIGTERM)).splitlines() == expected
