@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.code_blocks import OTHERS, PARSERS, RUNNERS, Sandbox, blocks, missing_tool
+from flo.errors import ConfigError
+from tests.support.code_blocks import OTHERS, PARSERS, RUNNERS, Block, Sandbox, blocks, missing_tool
 from tests.support.processes import ROOT, FloProcess
 
 pytestmark = pytest.mark.computes
@@ -54,6 +55,31 @@ def test_each_block_is_of_a_known_kind() -> None:
 def test_the_kinds_are_in_the_table() -> None:
     text = (ROOT / "CONTRIBUTING.md").read_text().partition("## Code blocks")[2].partition("\n## ")[0]
     assert set(re.findall(r"`(\w+)`", text)) >= (RUNNERS.keys() | PARSERS.keys() | OTHERS) - {"session"}
+
+
+WRONG = [
+    ("sh", "flo kv get"),
+    ("sh", "redis-cli -p 9000 NOSUCH"),
+    ("sh", "curl localhost:9000/nosuch"),
+    ("session", "$ redis-cli -p 9000 PING\nPING"),
+    ("session", "$ redis-cli -p 9000\n127.0.0.1:9000> PING\nOK"),
+    ("python", "print(1)  # 2"),
+    ("python", "1 / 0"),
+    ("python", "1 / 1  # raises ZeroDivisionError"),
+    ("js", "console.log(1); // 2"),
+    ("toml", "[server]\nprot = 9000"),
+]
+
+
+@pytest.mark.slow
+def test_a_block_that_is_not_true_is_noticed(sandbox: Sandbox) -> None:
+    noticed = []
+    for kind, text in WRONG:
+        try:
+            sandbox.run(Block(Path("page"), 1, kind, f"{text}\n", "", ""))
+        except (AssertionError, ConfigError):
+            noticed.append((kind, text))
+    assert noticed == WRONG
 
 
 @pytest.mark.slow

@@ -81,7 +81,7 @@ def commands(text: str) -> list[str]:
 
 def prints(text: str) -> list[str]:
     """What a program prints, as the comments behind its calls of print or console.log say."""
-    return re.findall(r"^ *(?:print|console\.log)\(.*(?:  #|;  //) (.*)$", text, re.MULTILINE)
+    return re.findall(r"^ *(?:print|console\.log)\(.*(?:  #|; //) (.*)$", text, re.MULTILINE)
 
 
 class Sandbox:
