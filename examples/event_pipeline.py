@@ -5,8 +5,9 @@
     python3 event_pipeline.py totals           # what each customer owes
 
 Records come at least once: again after `ack_timeout` if a worker was killed with them. What a step does is named by the record's id, so
-that doing it twice is doing it once: the invoice is a key that is put if it is absent, the letter a message with `dedup`. The record is
-acknowledged when the handler returns, behind both. Other groups, such as one for statistics, read the same stream at their own pace.
+that doing it twice is doing it once: the invoice is a key that is put if it is absent, the letter a message with `dedup`. (Flo knows that
+for five minutes: if no worker is left for longer, right behind a letter and before its record is acknowledged, that letter comes twice.)
+Other groups, such as one for statistics, read the same stream at their own pace.
 """
 
 import json
