@@ -46,6 +46,8 @@ def cached(key: str, make: Callable[[], bytes]) -> tuple[bytes, str]:
                 client.kv.changed(f"making:{key}", LEASE * 1000, known=held.version)
                 continue
             try:
+                if entry := client.kv.get(key):  # made between the look above and the lease
+                    return entry.value, "hit"
                 value = make()
                 client.kv.put(key, value, ttl=TTL)
             finally:

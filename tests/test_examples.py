@@ -260,7 +260,7 @@ def test_the_email_sender(stage: Stage) -> None:
             thread.join()
 
 
-def test_the_cached_web(stage: Stage) -> None:
+def test_the_cached_web(stage: Stage, example: Callable[[str], ModuleType], monkeypatch: pytest.MonkeyPatch) -> None:
     process = stage.start("cached_web.py", "0")
     assert process.stdout
     address = process.stdout.readline().strip().removesuffix("/tea")
@@ -274,6 +274,12 @@ def test_the_cached_web(stage: Stage) -> None:
     with ThreadPoolExecutor(8) as pool:
         crowd = list(pool.map(lambda _: get("cake"), range(8)))
     assert sorted(cache for cache, _ in crowd) == ["hit"] * 7 + ["miss"] and len({page for _, page in crowd}) == 1
+    web = example("cached_web")
+    get_key, looks = web.client.kv.get, iter([None])
+    monkeypatch.setattr(web.client.kv, "get", lambda key: next(looks, get_key(key)))  # the page is made behind the first look
+    assert web.cached("page:/cake", lambda: b"once more") == (crowd[0][1].encode(), "hit")
+    assert stage.client.kv.get("making:page:/cake") is None
+    web.client.close()
     deadline = stage.client.kv.info("page:/tea")["deadline"]
     assert 0 < deadline - time.time() * 1000 <= 10_000
     stage.client.kv.put("making:page:/jam", "a process that has died", ttl=1, if_absent=True)
