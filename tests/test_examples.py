@@ -28,9 +28,9 @@ EXAMPLES = ROOT / "examples"
 class Stage:
     """A server, and processes of the examples that use it."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, server: FloProcess) -> None:
         self.directory = directory
-        self.server = FloProcess(directory / "data")
+        self.server = server
         self.url = f"flo://127.0.0.1:{self.server.port}"
         self.client = flo.Client(self.url)
         self.environment = os.environ | {"FLO_URL": self.url, "FLO_PORT": str(self.server.port), "PYTHONPATH": str(ROOT)}
@@ -65,16 +65,16 @@ class Stage:
             with process:
                 process.kill()
         self.client.close()
-        self.server.kill()
 
 
 @pytest.fixture
 def stage(tmp_path: Path) -> Iterator[Stage]:
-    stage = Stage(tmp_path)
-    try:
-        yield stage
-    finally:
-        stage.end()
+    with FloProcess(tmp_path / "data") as server:
+        stage = Stage(tmp_path, server)
+        try:
+            yield stage
+        finally:
+            stage.end()
 
 
 @pytest.fixture
