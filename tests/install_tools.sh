@@ -15,11 +15,13 @@ command -v wrk >/dev/null 2>&1 || missing="$missing wrk"
 command -v promtool >/dev/null 2>&1 || missing="$missing prometheus"
 command -v chromium >/dev/null 2>&1 || missing="$missing chromium fonts-noto-color-emoji"
 command -v influxd >/dev/null 2>&1 || missing="$missing influxdb"
+command -v etcd >/dev/null 2>&1 || missing="$missing etcd-server"
+command -v etcdctl >/dev/null 2>&1 || missing="$missing etcd-client"
 if [ -n "$missing" ]; then
     if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
         echo "installing$missing"
         export DEBIAN_FRONTEND=noninteractive
-        # The package of InfluxDB starts a service; the tests start their own, and this policy keeps services from starting
+        # The packages of InfluxDB and etcd start a service; the tests start their own, and this policy keeps services from starting
         policy=/usr/sbin/policy-rc.d
         if [ ! -e "$policy" ]; then
             printf '#!/bin/sh\nexit 101\n' >"$policy" && chmod +x "$policy" && trap 'rm -f "$policy"' EXIT

@@ -21,11 +21,10 @@ _HEADERS: list[Header] = [(b"content-type", b"application/grpc"), (b"te", b"trai
 
 
 class Status(NamedTuple):
-    """How a call has ended. `refused`: the server did nothing of it, so that it may be made again."""
+    """How a call has ended."""
 
     code: int
     message: str
-    refused: bool = False
 
 
 class _Call:
@@ -73,6 +72,10 @@ class Channel:
         if self._calls.pop(number, None) is not None:
             self.connection.cancel(number)
 
+    def ping(self) -> None:
+        """Ask the server whether it is there; any bytes are an answer."""
+        self.connection.ping()
+
     def take(self) -> bytes:
         """The bytes to be sent."""
         return self.connection.take()
@@ -89,7 +92,7 @@ class Channel:
             elif isinstance(event, http2.Headers):
                 call.status = _status_of(event.headers) or call.status
             else:
-                self._end(event.stream, Status(UNAVAILABLE, f"the server ended the call with error {event.code}", event.refused))
+                self._end(event.stream, Status(UNAVAILABLE, f"the server ended the call with error {event.code}"))
                 continue
             if event.ends:
                 self._end(event.stream, call.status or Status(UNKNOWN, "the server ended the call without a status"))

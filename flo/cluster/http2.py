@@ -30,7 +30,7 @@ WINDOW = 64 << 20  # that this client opens, for each stream and for all: etcd a
 BLOCK_BYTES_MAX = 256 << 10  # of one block of headers
 PRIORITY_BYTES = 5  # section 6.2
 PING_BYTES = 8  # section 6.7
-CANCEL, REFUSED_STREAM = 8, 7  # section 7
+CANCEL = 8  # section 7
 STREAM_ID_MAX = (1 << 31) - 1
 STREAM_LAST = STREAM_ID_MAX - (1 << 20)  # before the numbers are used up, the owner connects anew: after 40 days of 300 calls a second
 WINDOW_MAX = (1 << 31) - 1  # section 6.9.1
@@ -63,11 +63,10 @@ class Data(NamedTuple):
 
 
 class Reset(NamedTuple):
-    """The peer has ended a stream before its end; `code` of section 7. `refused`: it did nothing of it."""
+    """The peer has ended a stream before its end; `code` of section 7."""
 
     stream: int
     code: int
-    refused: bool
 
 
 Event = Headers | Data | Reset
@@ -213,13 +212,13 @@ class Connection:
         elif kind == RST_STREAM:
             code = _U32.unpack(payload)[0]
             if self._streams.pop(stream, None) is not None:
-                events.append(Reset(stream, code, code == REFUSED_STREAM))
+                events.append(Reset(stream, code))
         elif kind == GOAWAY:
             self._closing = True
             last, code = _U32.unpack_from(payload)[0] & STREAM_ID_MAX, _U32.unpack_from(payload, 4)[0]
             for each in [each for each in self._streams if each > last]:
                 del self._streams[each]
-                events.append(Reset(each, code, True))
+                events.append(Reset(each, code))
         elif kind == PUSH_PROMISE:
             raise ConnectionLost("the server pushed a stream, which the client had refused")
 

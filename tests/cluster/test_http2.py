@@ -217,7 +217,7 @@ def test_a_reset_ends_the_stream() -> None:
     server.h2.reset_stream(streams[0], 7)
     server.h2.reset_stream(streams[1], 2)
     server.talk()
-    assert server.events == [Reset(streams[0], 7, True), Reset(streams[1], 2, False)]
+    assert server.events == [Reset(streams[0], 7), Reset(streams[1], 2)]
     server.client.send(streams[0], b"late", ends=True)
     server.talk()
     assert server.received(streams[0]) == b""
@@ -245,7 +245,7 @@ def test_a_server_that_goes_away_ends_what_it_has_not_begun() -> None:
     server.talk()
     assert server.client.usable
     goaway = frame(http2.GOAWAY, 0, 0, struct.pack(">II", streams[1], 0) + b"going")
-    assert list(server.client.receive(goaway)) == [Reset(streams[2], 0, True)]
+    assert list(server.client.receive(goaway)) == [Reset(streams[2], 0)]
     assert not server.client.usable
     server.h2.send_headers(streams[0], OK, end_stream=True)
     server.talk()
