@@ -48,10 +48,9 @@ class MiniLoop:
         deadline = monotonic() + seconds
         while not condition():
             assert monotonic() < deadline, "the loop ran for too long"
-            while self._timers and self._timers[0][0] <= monotonic():
-                timer = heappop(self._timers)[2]
-                timer.callback()
             wait = min([deadline, *[at for at, _, _ in self._timers[:1]]]) - monotonic()
             for fd, events in self._poll.poll(max(wait, 0) * 1000 + 1):
                 if fd in self._handlers:
                     self._handlers[fd](events)
+            while self._timers and self._timers[0][0] <= monotonic():
+                heappop(self._timers)[2].callback()
