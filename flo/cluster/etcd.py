@@ -38,7 +38,7 @@ AGAIN = frozenset((grpc.UNAVAILABLE, grpc.DEADLINE_EXCEEDED, grpc.UNKNOWN))  # e
 
 KV, WATCH, AUTH = b"/etcdserverpb.KV/", b"/etcdserverpb.Watch/Watch", b"/etcdserverpb.Auth/Authenticate"
 STATUS, MEMBERS = b"/etcdserverpb.Maintenance/Status", b"/etcdserverpb.Cluster/MemberList"
-OLD_TOKEN = "auth: revision in header is old"  # etcd 3.4 has no code for it
+OLD_TOKEN = "etcdserver: revision of auth store is old"  # with the code of a wrong request: the users have changed since it was made
 
 
 class EtcdRefused(FloError):

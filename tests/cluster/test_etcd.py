@@ -13,6 +13,8 @@ from time import monotonic
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
 from flo.cluster import grpc
 from flo.cluster.endpoint import Endpoint
@@ -384,6 +386,23 @@ def test_a_user_whose_token_runs_out_gets_another(tmp_path: Path, use: Callable[
         assert "refused the user 'root'" in wrong.notes[0] and "secret" not in str(wrong.notes)
         nobody = use(cluster.endpoints)
         assert isinstance(nobody.txn([], [put_op(b"a", b"x")]), EtcdRefused)
+
+
+def test_a_token_from_before_a_change_of_the_users_is_renewed(tmp_path: Path, use: Callable[..., User]) -> None:
+    """etcd's tokens of the kind `jwt` say of which revision of the users they are."""
+    private, public = tmp_path / "jwt.key", tmp_path / "jwt.pub"
+    key = rsa.generate_private_key(65537, 2048)
+    private.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    public.write_bytes(key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
+    kind = f"jwt,pub-key={public},priv-key={private},sign-method=RS256,ttl=10m"
+    with EtcdCluster(tmp_path / "etcd", 1, "--auth-token", kind) as cluster:
+        for words in (["user", "add", "root:secret"], ["user", "grant-role", "root", "root"], ["auth", "enable"]):
+            cluster.ctl(*words)
+        user = use(cluster.endpoints, user="root", password="secret")
+        user.put(b"a")
+        cluster.ctl("user", "add", "other:x", user="root:secret")
+        user.put(b"a")
+        assert user.notes == ["the token of etcd has run out"]
 
 
 def test_tls_with_a_certificate_of_the_client(tmp_path: Path, use: Callable[..., User]) -> None:
