@@ -637,9 +637,8 @@ class _Link:
         """Send what the channel has to send, as far as the kernel takes it."""
         data = self.channel.take() if self.channel is not None else b""
         if self._tls is not None:
-            unwritten = memoryview(data)
-            while unwritten:  # it takes a record of 16 KiB at a time
-                unwritten = unwritten[self._tls.write(unwritten) :]
+            if data:
+                self._tls.write(data)
             data = self._outgoing.read()
         self._send(data)
 
