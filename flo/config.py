@@ -61,15 +61,17 @@ def parse_duration(value: Any) -> int:
     return int(match[1]) * _DURATION_UNITS[match[2].lower()]
 
 
-def parse_choice(choices: tuple[str, ...]) -> Callable[[Any], str]:
+class Choice:
     """A parser that accepts one of `choices`."""
 
-    def parse(value: Any) -> str:
-        if value not in choices:
-            raise ConfigError(f"one of {', '.join(choices)} is expected")
-        return str(value)
+    def __init__(self, choices: tuple[str, ...]) -> None:
+        self.choices = choices
 
-    return parse
+    def __call__(self, value: Any) -> str:
+        """The value. Raises `ConfigError`."""
+        if value not in self.choices:
+            raise ConfigError(f"one of {', '.join(self.choices)} is expected")
+        return str(value)
 
 
 def parse_bool(value: Any) -> bool:
@@ -209,7 +211,7 @@ class Settings:
     data_dir: str = setting("./data", parse_text, "server", "Where the log is kept. Locked while a server uses it.", redis="dir")
     durability: str = setting(
         "sync",
-        parse_choice(DURABILITIES),
+        Choice(DURABILITIES),
         "server",
         "sync: a write is answered once it is on disk. async: written at once, on disk within 100 ms. ephemeral: gone at stop.",
     )
@@ -243,13 +245,13 @@ class Settings:
     )
     log_level: str = setting(
         "info",
-        parse_choice(LOG_LEVELS),
+        Choice(LOG_LEVELS),
         "server",
         "The least important messages to print: debug, info, warning or error.",
         redis="loglevel",
         live=True,
     )
-    log_format: str = setting("text", parse_choice(LOG_FORMATS), "server", "text for people, json for collectors; both on standard error.")
+    log_format: str = setting("text", Choice(LOG_FORMATS), "server", "text for people, json for collectors; both on standard error.")
     history_depth: int = setting(
         64, parse_int(1, 1_000_000), "kv", "Versions of a key that HISTORY shows, the present one included; 1 keeps no history."
     )
@@ -307,7 +309,7 @@ class Settings:
     )
     profile: str = setting(
         "flo",
-        parse_choice(PROFILES),
+        Choice(PROFILES),
         "resp",
         "redis: for programs that were written for Redis. MULTI, WATCH, publish and subscribe, RPUSH, LPOP and the well-known scripts of "
         "locks and caches; RPOP and BRPOP acknowledge as they deliver. A change holds for new connections. docs/redis.md tells more.",

@@ -81,7 +81,7 @@ ANEW = -1  # in the place of a count of executed requests: the unfinished reques
 TOGETHER = 64  # connections served in one loop
 RESUME_BYTES = 128 << 10  # of kept input executed in a turn: more than any inline command, so that it always gets on
 LINGER_SECONDS = 2.0  # what a peer gets to read our last words and close
-PUSH_BACKLOG_BYTES_MAX = 32 << 20  # of what MONITOR shows to a client that does not read it
+PUSH_BACKLOG_BYTES_MAX = 32 << 20  # of messages of channels, or of what MONITOR shows, to a client that does not read them
 
 
 class Owner(Protocol):
@@ -95,6 +95,7 @@ class Owner(Protocol):
     stall_seconds: float
     bytes_in: int
     bytes_out: int
+    push_limit_disconnections: int
     timed: set["Connection"]  # those whose `check_time` is called every second, until it answers False
 
     def hold_input(self, change: int) -> bool:
@@ -210,13 +211,15 @@ class Connection:
         return self._unsent.bytes + sum(map(len, self.out))
 
     def push(self, data: bytes) -> None:
-        """Send something that answers no request. A client that does not read what it asked to be shown is dropped."""
+        """Send something that answers no request. A client that does not read what it asked to be sent is dropped, and counted."""
         if self.state >= CLOSING:
             return
         if self._unsent.bytes + self._pushed > PUSH_BACKLOG_BYTES_MAX:
+            self._owner.push_limit_disconnections += 1
             self.out.clear()
             self._unsent.clear()
             self.close_after_replies()
+            self._owner.reactor.call_later(0, self.kill)  # not now, this may be in the midst of its own `feed`; nothing more is said to it
             return
         self.out.append(data)
         self._pushed += len(data)

@@ -105,6 +105,18 @@ class OutOfMemory(Overloaded):
     code = "OOM"
 
 
+class Disconnected(FloError):
+    """The connection could not be made, or was lost. Requests under way may or may not have been executed."""
+
+
+class CannotConnect(Disconnected):
+    """The connection could not be made: nothing was sent."""
+
+
+class TimedOut(Disconnected):
+    """The answer did not come in time."""
+
+
 class Forked(FloError):
     """A forked child uses an engine or a client that its parent opened."""
 

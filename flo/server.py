@@ -12,9 +12,10 @@ import sys
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from time import monotonic, time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from flo.commands.binary import HANDLERS
+from flo.commands.channels import Channels
 from flo.commands.guesses import Guesses
 from flo.commands.host import EVERYTHING, LITTLE, READS, Counters, Peer, SlowEntry
 from flo.commands.progress import Progress
@@ -95,6 +96,8 @@ class Server:
         self.counters = Counters()
         self.tallies = Tallies()
         self.monitors: set[Peer] = set()
+        self.channels = Channels()
+        self.scripts: dict[bytes, Callable[[Any, list[bytes], list[bytes]], Any]] = {}
         self.slow: list[SlowEntry] = []
         self.slow_count = 0
         self.stats: Stats | None = None
@@ -115,7 +118,7 @@ class Server:
         self.input_limit = settings.connection_input_bytes
         self.header_seconds = settings.header_timeout / 1000
         self.stall_seconds = settings.stall_timeout / 1000
-        self.bytes_in = self.bytes_out = 0
+        self.bytes_in = self.bytes_out = self.push_limit_disconnections = 0
         self._input_held = 0
         self._connections: dict[int, Connection] = {}  # by their ids
         self._by_descriptor: dict[int, Connection] = {}
@@ -415,6 +418,8 @@ class Server:
                     self._compact()
             background = self.engine.background_load
             more = self.engine.upkeep(idle)
+            if self.channels.waiting:
+                more = self.channels.deliver() or more
             if background is not None and self.engine.background_load is None:
                 self.receive_view = memoryview(bytearray(RECEIVE_BYTES))
                 self.log("info", f"read the rest of the values, {monotonic() - self._started:.1f} s after the start")
@@ -490,7 +495,8 @@ class Server:
         counters = self.counters
         counters.bytes_in += self.bytes_in
         counters.bytes_out += self.bytes_out
-        self.bytes_in = self.bytes_out = 0
+        counters.push_limit_disconnections += self.push_limit_disconnections
+        self.bytes_in = self.bytes_out = self.push_limit_disconnections = 0
         took = int((monotonic() - started) * 1000)
         if took >= self.settings.latency_threshold > 0:
             self.latency.append((int(time()), took))

@@ -7,7 +7,7 @@ slices; and prints for each row the median of the rounds' ratios, their spread, 
 5 % of the CPU was stolen are dropped. --quick does two rounds of the main rows, in a minute.
 
     rates       redis-benchmark, 50 clients, a million keys; cycles.py for leases; generator.py for the binary protocol; series.py for
-                line protocol and a query over windows, which nobody here is compared with
+                line protocol and a query over windows, runs.py for actions, which nobody here is compared with
     waits       openloop.py at 10, 50 and 90 % of the rate that Redis reached with SET
     memory      resident bytes a key of 64 bytes, a message, a record, an idle connection
     curves      CPU a request against connections, size of a value, depth of the pipeline (not with --quick)
@@ -49,6 +49,7 @@ from loadtest.compare import (
 )
 from loadtest.curves import CURVES, curve, pour
 from loadtest.mix import compare_mixes
+from loadtest.runs import execute_runs, invoke_runs, register
 from loadtest.series import average_points, fill_series, write_points
 from loadtest.work import beanstalkd, cycle, empty
 from loadtest.workload import MIXES
@@ -135,6 +136,11 @@ def cycles(steps: str, depth: int, seconds: float) -> Slice:
     return lambda target, requests: run_one(target, depth, requests)
 
 
+def invocations(depth: int) -> Slice:
+    """Runs of an action without a worker."""
+    return lambda target, requests: invoke_runs(target, depth, requests)
+
+
 def rows_of(seconds: float, quick: bool) -> list[Row]:
     """The measured rows and their goals (issue 6)."""
     rows = []
@@ -158,6 +164,8 @@ def rows_of(seconds: float, quick: bool) -> list[Row]:
         rows.append(Row(f"GET {shown}", 1, 0.8, sized("get", size), fill_large(size)))
     rows.append(Row("points written", 1, 0, write_points, against=()))  # of 1,000 series, 5,000 in each request
     rows.append(Row("points averaged", 1, 0, average_points, fill_series, against=()))  # a million of 10 series, by the minute
+    rows += [Row("ACTION INVOKE", depth, 0, invocations(depth), register, against=()) for depth in (1, 16)]
+    rows.append(Row("runs executed", 1, 0, execute_runs, register, against=()))  # by one worker, which holds 8 at once
     rows.append(Row("put, lease, ack", 1, 0, cycles("put,lease,ack", 1, seconds), empty, ("redis", "floor", "beanstalkd")))
     return rows
 

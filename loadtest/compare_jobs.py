@@ -16,10 +16,10 @@ round by round; rounds in which more than 5 % of the CPU was stolen are dropped.
 Dramatiq and arq run as they are installed (8 threads or 10 jobs at a time in a process, by default), and as `NAME-eager`: they look for
 jobs, and arq's client for results, every 10 ms. By default Dramatiq's idle workers look every second or less, and arq's every half second.
 
-Flo has no framework of workers: its workers are the loop that a user of `flo.Client` writes, one thread in a process. `Client.run_many`
-sends what was done and the requests for more in one write. As `flo` a worker holds up to 8 runs, as Dramatiq's does, and reports them
-together; as `flo-one` it holds one run. Threads invoke one run in a request, as with the others; as `flo-many`, `Client.run_many` invokes
-100 in one write. Idle workers wait in `worker_await`, and the client in `action_result`; nobody polls for runs.
+As `flo`, Flo's workers are the loop that a user of `flo.Client` writes, one thread in a process. `Client.run_many` sends what was done and
+the requests for more in one write. A worker holds up to 8 runs, as Dramatiq's does, and reports them together; as `flo-one` it holds one
+run; as `flo-worker` it is a flo.Worker with 8 threads. Threads invoke one run in a request, as with the others; as `flo-many`,
+`Client.run_many` invokes 100 in one write. Idle workers wait in `worker_await`, and the client in `action_result`; nobody polls for runs.
 
 Faktory is not run here. Its FAQ tells of "over 5000 jobs/sec steadily", with one Go worker of 20 threads on a laptop
 (https://github.com/contribsys/faktory/wiki/FAQ); it does not say how often its Redis synced.
@@ -49,7 +49,7 @@ from typing import Any, Protocol
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
-from flo import Client, calls  # noqa: E402
+from flo import Client, Worker, calls  # noqa: E402
 from flo.operations.worker import Assignment  # noqa: E402
 from loadtest.compare import STOLEN_MAX, cpu_seconds, disturbed, stolen, sync_latency  # noqa: E402
 from tests.support.processes import FloProcess, RedisProcess, wait_until  # noqa: E402
@@ -85,9 +85,11 @@ class System(Protocol):
 
 
 class Processes:
-    """What the systems share: a server, and this file as the program of the workers."""
+    """What the systems share: a server, and a file as the program of the workers."""
 
     name = ""
+    program = __file__  # run with --worker NAME PORT [SETTING]
+    workers = WORKERS
 
     def __init__(self, directory: Path, setting: float | None = None) -> None:
         """`setting` is given to the workers."""
@@ -105,11 +107,11 @@ class Processes:
         """Start all processes."""
         self.directory.mkdir()
         self.start_server()
-        command = [sys.executable, __file__, "--worker", self.name, str(self.port)]
+        command = [sys.executable, self.program, "--worker", self.name, str(self.port)]
         if self.setting is not None:
             command.append(str(self.setting))
         workers = []
-        for _ in range(WORKERS):
+        for _ in range(self.workers):
             workers.append(subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE))
             self.stack.callback(end_worker, workers[-1])
         for worker in workers:
@@ -131,7 +133,7 @@ def end_with_parent() -> None:
     """End this process when its standard input ends: no worker outlives a comparison that was killed."""
 
     def watch() -> None:
-        sys.stdin.read()
+        os.read(0, 1)  # not sys.stdin.read(): it holds a lock, which a pool's forked child would wait for as it closes its copy
         os._exit(0)
 
     threading.Thread(target=watch, daemon=True).start()
@@ -199,6 +201,20 @@ def work_for_flo(port: int, held: float | None) -> None:
         answers = client.run_many([*done, *[take] * min(2 * len(done), most)] or [wait])
         runs = [answer for answer in answers if isinstance(answer, Assignment)]
         done = [calls.worker_complete(run.run_id, str(nothing()), worker_id=worker, attempt=run.attempt) for run in runs]
+
+
+class FloWorker(Flo):
+    """Flo, with the workers of flo.Worker."""
+
+    name = "flo-worker"
+
+
+def work_for_flo_worker(port: int, _: float | None) -> None:
+    """Be a worker process."""
+    worker = Worker(f"flo://127.0.0.1:{port}")
+    worker.action("nothing")(nothing)
+    print("ready", flush=True)
+    worker.run(concurrency=HELD)
 
 
 def dramatiq_broker(port: int) -> tuple[Any, Any]:
@@ -322,6 +338,7 @@ def work_for_arq(port: int, poll_seconds: float | None) -> None:
 
 SYSTEMS: dict[str, Callable[[Path], System]] = {
     "flo": Flo,
+    "flo-worker": FloWorker,
     "flo-one": partial(Flo, setting=1),
     "flo-many": partial(Flo, together=100),
     "dramatiq": Dramatiq,
@@ -329,7 +346,7 @@ SYSTEMS: dict[str, Callable[[Path], System]] = {
     "arq": Arq,
     "arq-eager": partial(Arq, setting=EAGER_SECONDS),
 }
-WORK = {"flo": work_for_flo, "dramatiq": work_for_dramatiq, "arq": work_for_arq}
+WORK = {"flo": work_for_flo, "flo-worker": work_for_flo_worker, "dramatiq": work_for_dramatiq, "arq": work_for_arq}
 
 
 def measure(make: Callable[[Path], System], directory: Path, jobs: int, trips: int) -> tuple[float, float, list[float]]:
@@ -348,18 +365,19 @@ def measure(make: Callable[[Path], System], directory: Path, jobs: int, trips: i
         shutil.rmtree(directory, ignore_errors=True)
 
 
-def compare(names: list[str], args: argparse.Namespace) -> dict[str, object]:
+def compare(systems: dict[str, Callable[[Path], System]], args: argparse.Namespace) -> dict[str, object]:
     """Run the systems one after the other, round by round, and print."""
+    names = list(systems)
     rates: dict[str, list[float]] = {name: [] for name in names}
     used: dict[str, list[float]] = {name: [] for name in names}
     waits: dict[str, list[float]] = {name: [] for name in names}
     dropped = 0
     with tempfile.TemporaryDirectory(prefix="flo-compare-", ignore_cleanup_errors=True) as directory:
         median, worst = sync_latency(directory)
-        print(f"fdatasync of 4 KiB {median:.0f} us median, {worst:.0f} us p99; {WORKERS} workers, {args.jobs:,} jobs, {args.trips} trips")
+        print(f"fdatasync of 4 KiB {median:.0f} us median, {worst:.0f} us p99; {args.jobs:,} jobs, {args.trips} trips")
         for _ in range(args.rounds):
             before = stolen()
-            measured = {name: measure(SYSTEMS[name], Path(directory) / name, args.jobs, args.trips) for name in names}
+            measured = {name: measure(systems[name], Path(directory) / name, args.jobs, args.trips) for name in names}
             if disturbed(before):
                 dropped += 1
                 continue
@@ -376,7 +394,7 @@ def compare(names: list[str], args: argparse.Namespace) -> dict[str, object]:
                 f"{name:<16}{statistics.median(rates[name]):>8,.0f} jobs/s {spread:<20} round trip {p50:8.2f} ms p50 {p99:8.2f} ms p99 "
                 f"server CPU {statistics.median(used[name]):6.0f} us"
             )
-    print(f"{FAKTORY}\nrounds dropped for more than {STOLEN_MAX:.0%} stolen CPU: {dropped}")
+    print(f"rounds dropped for more than {STOLEN_MAX:.0%} stolen CPU: {dropped}")
     return {
         "sync_us": [median, worst],
         "jobs": args.jobs,
@@ -412,7 +430,8 @@ def main() -> int:
     if shutil.which("redis-server") is None:
         print("redis-server is needed: apt-get install redis-server", file=sys.stderr)
         return 1
-    figures = compare(names, args)
+    figures = compare({name: SYSTEMS[name] for name in names}, args)
+    print(FAKTORY)
     if args.json:
         Path(args.json).write_text(json.dumps(figures, indent=1))
     return 0

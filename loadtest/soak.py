@@ -27,15 +27,16 @@ ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
 from flo.client import Client, Disconnected  # noqa: E402
-from flo.errors import Conflict, FloError  # noqa: E402
+from flo.errors import Conflict, FloError, NotFound  # noqa: E402
 from flo.operations.worker import Assignment  # noqa: E402
-from tests.support.processes import FloProcess, ReplyError, RespClient  # noqa: E402
+from tests.support.processes import FloProcess, ReplyError, RespClient, wait_until  # noqa: E402
 
 KEYS = 300  # of each worker
 FAR_DEADLINE = 7_258_118_400  # the year 2200, in Unix seconds: no step of the clock reaches it
 RUNS_LIVE, RUNS_KNOWN = 1000, 5000  # of each action: runs that have not ended, and runs that have whose ends are checked
 RECORDS_KEPT = 300  # of each stream
 LEASE_MS = 5_000
+EVERY_MS = 500  # of each schedule
 DELAY_MS = 200  # of some runs
 HISTORY_PORTION = 500  # less than one reply of XREADGROUP holds, so that several portions are needed
 SERIES_HOSTS, SERIES_READ = 8, 1000  # series of each worker; ms of a query, in which there is one point a ms
@@ -425,7 +426,7 @@ class SeriesWorker(Worker):
         self.deleting = host
         try:
             with Client(f"flo://127.0.0.1:{self.soak.port}") as client:
-                count = client.timeseries.delete(self.measurement, tags=f"host={host}")
+                count = client.ts.delete(self.measurement, tags=f"host={host}")
         except (OSError, FloError) as e:
             raise Gone from e
         need(count == 1, f"the deletion of {host} answered {count}")
@@ -468,11 +469,12 @@ class SeriesWorker(Worker):
 
 
 class ActionWorker(Worker):
-    """Runs are invoked, executed, failed, given back and cancelled; each ends once, with the result that was reported."""
+    """Runs are invoked, executed, failed, given back and cancelled; each ends once, with the result that was reported. A schedule makes
+    runs of another action, one for each of its times that it has dealt with."""
 
     def __init__(self, soak: "Soak", number: int) -> None:
         super().__init__(soak, number)
-        self.action = f"a{number}"
+        self.action, self.scheduled = f"a{number}", f"scheduled-{number}"
         self.flo = Client()
         self.invoked = 0
         self.invoking = False
@@ -500,6 +502,8 @@ class ActionWorker(Worker):
             self.invoke()
         elif kind < 6:
             self.take()
+        elif kind == 6 and self.random.random() < 0.05:
+            self.check_schedule()
         elif kind == 6 and self.ended:
             self.check(self.random.choice(tuple(self.ended)))
         elif kind == 7 and self.live and self.random.random() < 0.2:
@@ -568,11 +572,27 @@ class ActionWorker(Worker):
         found = self.flo.actions.result(run)
         need(found == self.ended[run], f"the run {run} ended as {self.ended[run]} and is {found}")
 
+    def check_schedule(self) -> None:
+        """What the schedule says it has made is there."""
+        before = self.made()
+        (action,) = self.flo.actions.list_page(self.scheduled)["actions"]
+        count = sum(action["runs"].values())
+        need(before <= count <= self.made(), f"the schedule has made {before} runs or a few more, and {count} are there")
+
+    def made(self) -> int:
+        (schedule,) = self.flo.schedules.list_page(self.scheduled)["schedules"]
+        return int(schedule["runs"])
+
     def resolve(self) -> None:
         self.held = {}  # these runs come back when their leases run out
         try:
             self.flo.actions.register(self.action, timeout=LEASE_MS, max_attempts=0, retry_delay=0)
             self.flo.workers.register(self.action, [self.action], concurrency=2 * RUNS_LIVE)
+            self.flo.actions.register(self.scheduled)
+            try:
+                self.check_schedule()
+            except NotFound:
+                self.flo.schedules.put(self.scheduled, json.dumps({"action": self.scheduled, "every_ms": EVERY_MS}))
             if self.invoking:
                 self.invoke()
             for run in tuple(self.ending):
@@ -594,6 +614,8 @@ class ActionWorker(Worker):
         need(not missing, f"{len(missing)} runs of {self.action!r} are not delivered: {sorted(missing)[:3]}")
         for run in self.ended:
             self.check(run)
+        wait_until(self.made, "a run of the schedule: the clock is ahead of all its times")
+        self.check_schedule()
         self.flo.close()
 
 

@@ -11,8 +11,9 @@ from tests.support.processes import FloProcess, RedisProcess
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """`--long` runs the long versions too."""
+    """`--long` runs the long versions too; `--programs-table` writes the table of programs in docs/redis.md."""
     parser.addoption("--long", action="store_true", help="run the long versions as well")
+    parser.addoption("--programs-table", action="store_true", help="write the table of programs in docs/redis.md")
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -12,6 +12,7 @@ from types import NoneType, UnionType
 from typing import Any, Union, get_args, get_origin
 
 from flo.commands.resp import load_table
+from flo.commands.resp.scripts import KNOWN
 from flo.commands.resp.table import COMMANDS
 from flo.config import setting_rows
 
@@ -71,10 +72,20 @@ def command_table() -> str:
     lines = ["## Commands", "", "| command | | different from Redis |", "|---|---|---|"]
     for entry in sorted(served, key=lambda e: (e.group, e.name)):
         syntax = f" {escaped(entry.syntax)}" if entry.syntax else ""
-        lines.append(f"| `{entry.name}{syntax}` | {entry.summary} | {escaped(entry.differs)} |")
+        differs = "; ".join(filter(None, ("in the profile `redis` only" if entry.redis_only else "", entry.differs)))
+        lines.append(f"| `{entry.name}{syntax}` | {entry.summary} | {escaped(differs)} |")
     lines += ["", "## Refused", "", "| commands | replacement |", "|---|---|"]
     for (_, sentence), names in refused.items():
         lines.append(f"| {' '.join(f'`{name}`' for name in names)} | {sentence} |")
+    lines += [
+        "",
+        "## Scripts",
+        "",
+        "What `EVAL` and `EVALSHA` know in the profile `redis`, by the text without comments and white space:",
+        "",
+    ]
+    lines += ["| sent by | what it does | SHA-1 of that text |", "|---|---|---|"]
+    lines += [f"| {each.source} | {each.summary} | `{digest}` |" for digest, each in KNOWN.items()]
     return "\n".join([*lines, ""])
 
 
@@ -124,7 +135,40 @@ def operation_tables() -> str:
         takers = ", ".join(o.name for o in OPERATIONS if option.name in o.options)
         lines.append(f"| {option.code:#04x} | {option.name} | {option.form} | {option.summary} | {takers} |")
     assert OPTION_BY_NAME
-    return "\n".join([*lines, ""])
+    return "\n".join([*lines, "", *repeat_table()])
+
+
+def repeat_table() -> list[str]:
+    """What may be sent again after a lost connection."""
+    from flo.client.retry import SAME_BY_OPTION
+    from flo.operations import OPERATIONS
+
+    def named(rows: Iterable[Any], suffix: str = "") -> str:
+        return ", ".join(f"`{row.name}`{suffix}" for row in rows)
+
+    same = [row for row in OPERATIONS if row.reads or row.repeats == "same"]
+    once = [row for row in OPERATIONS if row.repeats == "once"]
+    conditional = [row for row in OPERATIONS if "cas_version" in row.options and not row.reads]
+    by_option = "; ".join(f"{named(row for row in OPERATIONS if name in row.options)} with `{name}`" for name in SAME_BY_OPTION)
+    rest = [row for row in OPERATIONS if row not in same and row not in once]
+    return [
+        "## Sending a request again",
+        "",
+        "OVERLOADED and NOT_LEADER changed nothing: send the request again after a pause, or to the leader. A connection that is",
+        "lost leaves open whether the requests under way were executed. These may be sent again then:",
+        "",
+        "| requests | a second execution |",
+        "|---|---|",
+        f"| {named(same)} | leaves the same state and gives the same answer |",
+        f"| {by_option} | gives the first one's answer and adds nothing |",
+        f"| {named(once)}: where the request names the attempts, each over 0 (`stream_group_ack` names ids) | changes nothing, but a "
+        "CONFLICT, a NOT_FOUND or a lower count may come from it: it does not tell whether the first one was executed |",
+        f"| {named(conditional)} with a `cas_version` over 0 | is refused as CONFLICT or NOT_FOUND; likewise |",
+        "",
+        f"Do not send the others again: {named(rest)}. (`unique_key` does not help `action_invoke`: once its run has ended, another one "
+        "would start.)",
+        "",
+    ]
 
 
 OPERATIONS_BEGIN, OPERATIONS_END = "<!-- from the tables of operations: make docs -->\n", "<!-- end of the tables -->\n"
@@ -211,7 +255,7 @@ def http_page(current: str) -> str:
 METHODS_BEGIN, METHODS_END = "<!-- from the methods: make docs -->\n", "<!-- end of the methods -->\n"
 ENGINE_METHODS = ("batch", "namespace", "create_namespace", "delete_namespace", "compact", "memory_used", "close")
 ENGINE_ARGUMENTS = ("directory", "settings")  # the others are for tests and for the server
-CLIENT_METHODS = ("run_many", "ping", "status", "stats", "connect", "close")
+CLIENT_METHODS = ("run_many", "ping", "status", "stats", "view", "connect", "close")
 
 
 def plain(text: str | None) -> str:
@@ -239,6 +283,7 @@ def signature_text(method: Callable[..., Any]) -> str:
         f"{method.__name__}{inspect.Signature(bare)}".replace(" = ", "=")
         .replace("b'$'", "'$'")
         .replace("b''", "''")
+        .replace("=Ellipsis", "=…")
         .replace(str((1 << 128) - 1), "…")
     )
 
@@ -251,10 +296,14 @@ def constructor_text(kind: type, only: Container[str] | None = None) -> str:
 
 def methods_of(kind: type, only: Container[Any] | None = None) -> Iterator[Callable[..., Any]]:
     """The public methods of a class, bases first."""
+    seen: set[str] = set()  # a client's method is in its rows, and in the class that has used it
     for each in reversed(kind.__mro__):
-        for name, method in vars(each).items():
-            if inspect.isfunction(method) and not name.startswith("_") and (only is None or method in only or name in only):
-                yield method
+        for name in list(vars(each)):
+            method = getattr(kind, name, None)
+            if inspect.isfunction(method) and not name.startswith("_") and name not in seen:
+                seen.add(name)
+                if only is None or method in only or name in only:
+                    yield method
 
 
 def results_of(methods: Iterable[Callable[..., Any]]) -> dict[str, Any]:
@@ -292,11 +341,10 @@ def method_tables(groups: Sequence[tuple[str, type, Container[Any] | None]]) -> 
 def error_table() -> list[str]:
     """The exceptions that a program may catch."""
     import flo.errors
-    from flo.client import Disconnected, TimedOut
 
     lines = ["| exception | is a | |", "|---|---|---|"]
     kinds = [kind for kind in vars(flo.errors).values() if isinstance(kind, type) and issubclass(kind, flo.errors.FloError)]
-    for kind in [*kinds, Disconnected, TimedOut]:
+    for kind in kinds:
         base = kind.__base__
         assert base is not None
         lines.append(f"| `{kind.__name__}` | `{base.__name__}` | {plain(kind.__doc__)} |")
@@ -305,6 +353,7 @@ def error_table() -> list[str]:
 
 def python_tables() -> str:
     """The generated part of docs/python.md."""
+    from flo import aio
     from flo.client import (
         ActionCalls,
         Client,
@@ -322,13 +371,18 @@ def python_tables() -> str:
     from flo.engine.worker import Workers
 
     lines = ["## Methods of Client", "", f"`flo.Client{constructor_text(Client)}`: {plain(Client.__init__.__doc__)}", ""]
+    lines += [f"`flo.aio.Client{constructor_text(aio.Client)}`: {plain(aio.Client.__init__.__doc__)}", ""]
+    lines += [
+        "The methods below are those of `flo.Client`. `flo.aio.Client` has the same: `await` them; an iterator is for `async for`.",
+        "",
+    ]
     lines += method_tables(
         [
             ("client", Client, CLIENT_METHODS),
             ("client.kv", KeyCalls, None),
             ("client.queues", QueueCalls, None),
             ("client.streams", StreamCalls, None),
-            ("client.timeseries", TimeSeriesCalls, None),
+            ("client.ts", TimeSeriesCalls, None),
             ("client.actions", ActionCalls, None),
             ("client.workers", WorkerCalls, None),
             ("client.schedules", ScheduleCalls, None),
@@ -350,7 +404,7 @@ def python_tables() -> str:
             ("db.actions.schedules", Schedules, _OPERATIONS),
         ]
     )
-    lines += ["## Exceptions", "", "`flo.errors` has all but the last two, which are in `flo.client`.", "", *error_table()]
+    lines += ["## Exceptions", "", "They are in `flo.errors`.", "", *error_table()]
     return "\n".join(lines)
 
 

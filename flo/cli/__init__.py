@@ -5,6 +5,7 @@ Each group of commands is a module, imported only when one of its commands is ru
 
 import argparse
 import os
+import re
 import sys
 from importlib import import_module
 from io import TextIOWrapper
@@ -22,13 +23,17 @@ GROUPS = {
     "stream": "append records, read and follow them, in groups or alone",
     "ts": "write, read and query time series",
     "action": "register and invoke actions, look at their runs",
-    "worker": "list and drain workers",
+    "worker": "list and drain workers, and run one of a Python program",
     "schedule": "put, list and delete schedules, which invoke actions at their times",
     "ns": "create, list and delete namespaces",
+    "import": "copy the keys, lists and streams of a running Redis",
     "compact": "rewrite a log without the records that are no longer needed",
     "backup": "copy a data directory, also while a server is using it",
+    "completion": "print the script that completes commands in a shell",
     "check": "read a data directory and say whether it is whole",
 }
+MODULES = {"import": "import_redis"}  # where the name of the group is a word of Python
+SECRET_IN_URL = re.compile(r"://\S*@")
 EXIT_DONE, EXIT_REFUSED, EXIT_USAGE, EXIT_CANNOT_CONNECT, EXIT_INTERRUPTED = 0, 1, 2, 3, 130
 
 
@@ -85,10 +90,10 @@ class _Parser(argparse.ArgumentParser):
         return flags + others
 
     def error(self, message: str) -> NoReturn:
-        """Say what is wrong with the words, which may hold anything."""
+        """Say what is wrong with the words, which may hold anything, also a URL with a password."""
         from flo.operator_log import escaped
 
-        super().error(escaped(message))
+        super().error(escaped(SECRET_IN_URL.sub("://…@", message)))
 
 
 def build_parser(wanted: set[str] | None = None) -> _Parser:
@@ -102,7 +107,7 @@ def build_parser(wanted: set[str] | None = None) -> _Parser:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
     for name, summary in GROUPS.items():
         if wanted is None or name in wanted:
-            import_module(f"flo.cli.{name}").add(commands, summary)
+            import_module(f"flo.cli.{MODULES.get(name, name)}").add(commands, summary)
         else:
             commands.add_parser(name, help=summary)
     return parser

@@ -11,11 +11,13 @@ import stat
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
+from functools import partial
 from shlex import quote
 from time import monotonic
 from typing import TYPE_CHECKING, BinaryIO
 
 from flo.cli.output import counted, duration_text, fail, line, size_text, warn
+from flo.cli.progress import Progress, bar_line
 from flo.cli.remote import argument
 from flo.cli.rows import print_facts
 from flo.proto.lineprotocol import LINE_BYTES_MAX
@@ -25,8 +27,6 @@ if TYPE_CHECKING:
 
 BATCH_BYTES = 256 << 10  # of some 5,000 lines: larger ones are not faster, and the server takes the next request of others sooner
 BATCH_FIELDS = 20_000  # of the 50,000 points that a request may have; counted by `=`, so tags count as well
-SHOW_SECONDS = 0.1  # between two changes of the progress bar
-BAR_LEAST = 8  # characters
 BAD_LINE = re.compile(r"line (\d+), (column .*); nothing was written", re.DOTALL)
 
 
@@ -40,14 +40,15 @@ def load(client: "Client", args: argparse.Namespace, precision: int) -> int:
             file: BinaryIO = sys.stdin.buffer
         else:
             file = stack.enter_context(open(args.file, "rb"))
-        progress = Progress(_size(file))
+        progress = Progress()
+        size, taken, began = _size(file), 0, monotonic()
         stack.callback(progress.clear)
         try:
             for batch in _batches(file):
-                found = points
                 points += _send(client, batch, precision)
                 lines += batch.count(b"\n") + (not batch.endswith(b"\n"))
-                progress.show(len(batch), points - found)
+                taken += len(batch)
+                progress.show(partial(progress_line, taken, size, points, monotonic() - began))
         except _BadLine as e:
             progress.clear()
             lines, points = lines + e.before, points + e.points
@@ -76,14 +77,14 @@ def _send(client: "Client", batch: bytes, precision: int) -> int:
     from flo.errors import BadRequest
 
     try:
-        return client.timeseries.write_batch(batch, precision=precision)
+        return client.ts.write_batch(batch, precision=precision)
     except BadRequest as e:
         bad = BAD_LINE.fullmatch(str(e))
         if bad is None:
             raise
     before = int(bad[1]) - 1
     good = batch[: len(batch) - len(batch.split(b"\n", before)[-1])]
-    points = client.timeseries.write_batch(good, precision=precision) if good else 0
+    points = client.ts.write_batch(good, precision=precision) if good else 0
     raise _BadLine(bad[2], before, points)
 
 
@@ -130,47 +131,11 @@ def _cut(lines: bytes) -> Iterator[bytes]:
     yield lines
 
 
-# -- progress --------------------------------------------------------------------------------------
-
-
-class Progress:
-    """A line on standard error that is drawn over itself, if that is a terminal: bytes, points, points a second, time left. `size` is in
-    bytes, 0 if it is not known."""
-
-    def __init__(self, size: int) -> None:
-        self._size = size
-        self._on = sys.stderr is not None and sys.stderr.isatty()
-        self._bytes = self._points = 0
-        self._began = self._shown = monotonic()
-
-    def show(self, more_bytes: int, more_points: int) -> None:
-        """Draw the line anew, if the last drawing is old enough."""
-        self._bytes += more_bytes
-        self._points += more_points
-        now = monotonic()
-        if self._on and now >= self._shown + SHOW_SECONDS:
-            self._shown = now
-            columns = os.get_terminal_size(sys.stderr.fileno()).columns or 80
-            sys.stderr.write(f"\r{progress_line(self._bytes, self._size, self._points, now - self._began, columns - 1)}\x1b[K")
-            sys.stderr.flush()
-
-    def clear(self) -> None:
-        """Remove the line."""
-        if self._on:
-            sys.stderr.write("\r\x1b[K")
-            sys.stderr.flush()
-            self._on = False
-
-
 def progress_line(done: int, size: int, points: int, seconds: float, columns: int) -> str:
-    """The progress in so many columns. The bar takes the room that is left."""
+    """The progress in so many columns; `done` and `size` (0: not known) are in bytes."""
     made = f"{points:,} points, {points / max(seconds, 0.001):,.0f} /s"
     if not size:
         return f"{size_text(done)}, {made}"[:columns]
     share = min(done / size, 1)
-    text = f"{share:4.0%} of {size_text(size)}, {made}, {duration_text(round(seconds / share * (1 - share)))} left"
-    room = columns - len(text) - 3
-    if room >= BAR_LEAST:
-        full = int(share * room)
-        text = f"[{'#' * full}{'-' * (room - full)}] {text}"
-    return text[:columns]
+    left = duration_text(round(seconds / share * (1 - share)))
+    return bar_line(share, f"{share:4.0%} of {size_text(size)}, {made}, {left} left", columns)

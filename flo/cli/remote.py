@@ -132,7 +132,7 @@ def run(action: Action, args: argparse.Namespace) -> int:
     from flo.errors import FloError, Unauthorized
 
     try:
-        client = _client(args)
+        client = client_of(args)
         client.timeout = min(args.timeout, FIRST_ANSWER_SECONDS)
         try:
             client.connect()
@@ -152,11 +152,12 @@ def run(action: Action, args: argparse.Namespace) -> int:
         return fail(str(e))
 
 
-def _client(args: argparse.Namespace) -> "Client":
+def client_of(args: argparse.Namespace) -> "Client":
+    """The client that a server's flags stand for."""
     from flo.client import Client
     from flo.config import read_secret
 
-    client = Client(namespace=args.namespace, secret=read_secret(args.secret_file), timeout=args.timeout)
+    client = Client(namespace=args.namespace, secret=read_secret(args.secret_file), timeout=args.timeout, retries=0)
     client.host, client.port = args.host, args.port
     return client
 

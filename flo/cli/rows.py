@@ -11,7 +11,7 @@ from flo.cli.output import fail, json_bytes, line, print_bytes, print_json, say,
 from flo.cli.remote import Action, argument, command, value_argument, whole
 from flo.given import RANGES
 from flo.operations import DECLARED, OPERATIONS
-from flo.operations.row import Declared
+from flo.operations.declared import Declared
 from flo.proto.row import Command, Option
 from flo.proto.shapes import shape
 

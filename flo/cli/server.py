@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import flo
 from flo.cli.output import counted, duration_text, fail, print_json, say, size_text
 from flo.cli.remote import command
-from flo.config import SettingRow, load, setting_rows, unknown_variables
+from flo.config import Choice, SettingRow, load, setting_rows, unknown_variables
 from flo.errors import FloError
 from flo.operator_log import OperatorLog, escaped
 from flo.systemd import EXTEND_USEC, Notifier, activated_socket
@@ -48,7 +48,8 @@ def _add_flag(parser: argparse.ArgumentParser, row: SettingRow) -> None:
     if row.shown in ("true", "false"):
         parser.add_argument(flag, dest=row.attribute, action="store_const", const="true", help=summary)
     else:
-        parser.add_argument(flag, dest=row.attribute, metavar=row.name.rpartition("_")[2].upper(), help=summary)
+        metavar = "|".join(row.parse.choices) if isinstance(row.parse, Choice) else row.name.rpartition("_")[2].upper()
+        parser.add_argument(flag, dest=row.attribute, metavar=metavar, help=summary)
 
 
 def run_start(args: argparse.Namespace) -> int:

@@ -150,7 +150,7 @@ def list_measurements(client: "Client", args: argparse.Namespace) -> int:
     """Print all measurements, or describe one."""
     if args.measurement is not None:
         return _describe(args, _found(client, args.measurement))
-    return print_list(args.format, list(client.timeseries.list()), "name", _measurement_line)
+    return print_list(args.format, list(client.ts.list()), "name", _measurement_line)
 
 
 def _measurement_line(measurement: dict[str, Any]) -> str:
@@ -160,7 +160,7 @@ def _measurement_line(measurement: dict[str, Any]) -> str:
 
 def _found(client: "Client", measurement: str) -> dict[str, Any] | None:
     """What the server knows of a measurement; None if it is missing."""
-    page = client.timeseries.list_page(argument(measurement)) if measurement else {"measurements": []}
+    page = client.ts.list_page(argument(measurement)) if measurement else {"measurements": []}
     return page["measurements"][0] if page["measurements"] else None
 
 
@@ -201,7 +201,7 @@ def set_retention(client: "Client", args: argparse.Namespace) -> int:
     named = {setting: value for setting, value in {"max_age": args.age, "downsample": args.downsample}.items() if value is not None}
     if named:
         present = {"max_age": found["max_age_ms"] // SECOND_MS, "downsample": found["downsample"]} if found else {}
-        client.timeseries.create_measurement(argument(args.measurement), **(present | named))
+        client.ts.create_measurement(argument(args.measurement), **(present | named))
         # a measurement without settings and points is none
         found = _found(client, args.measurement) or {
             "name": json_bytes(argument(args.measurement)),

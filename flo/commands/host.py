@@ -16,6 +16,7 @@ from flo.waits import Waits
 if TYPE_CHECKING:
     from ssl import SSLContext
 
+    from flo.commands.channels import Channels
     from flo.commands.stats import Stats
     from flo.websocket import WebSocketTransport
 
@@ -104,6 +105,7 @@ class Counters:
         self.unknown_protocol = 0
         self.auth_failures = 0
         self.clock_steps = 0
+        self.push_limit_disconnections = 0
 
 
 class SlowEntry:
@@ -135,6 +137,10 @@ class ClientSession(Protocol):
     def peer(self) -> Peer:
         """Its connection."""
 
+    @property
+    def client_type(self) -> bytes:
+        """Its type in CLIENT LIST and CLIENT KILL: `normal` or `pubsub`."""
+
     protocol: ClassVar[str]
     name: bytes  # that the client gave itself
     last_command: str
@@ -162,6 +168,10 @@ class Host(Protocol):
     serves: int  # EVERYTHING, READS or LITTLE
     progress: Progress  # of reading the log
     monitors: set[Peer]
+    channels: "Channels"
+    scripts: dict[
+        bytes, Callable[[Any, list[bytes], list[bytes]], Any]
+    ]  # that EVALSHA may name, by their SHA-1 (flo.commands.resp.scripts)
     slow: list[SlowEntry]  # newest last
     slow_count: int
     stats: "Stats | None"  # made for the first who waits for server_stats
@@ -221,11 +231,13 @@ def client_line(
     library: tuple[str, str] = ("", ""),
     namespace: str = "",
     database: int = 0,
+    subscriptions: tuple[int, int] = (0, 0),
 ) -> str:
     """A connection's line in CLIENT LIST: Redis's fields, and Flo's field `namespace`."""
     return (
         f"id={peer.id} addr={peer.address} laddr={peer.local_address} fd={peer.descriptor} name={name} "
-        f"age={int(peer.age_seconds)} idle={int(peer.idle_seconds)} flags={flags} db={database} sub=0 psub=0 ssub=0 multi=-1 watch=0 "
+        f"age={int(peer.age_seconds)} idle={int(peer.idle_seconds)} flags={flags} db={database} "
+        f"sub={subscriptions[0]} psub={subscriptions[1]} ssub=0 multi=-1 watch=0 "
         f"qbuf={peer.input_bytes} qbuf-free=0 argv-mem={held} multi-mem=0 rbs=0 rbp=0 obl=0 oll=0 omem={peer.output_bytes} "
         f"tot-mem={peer.input_bytes + peer.output_bytes + held} events=r cmd={command or 'NULL'} user=default "
         f"redir=-1 resp={protocol} lib-name={library[0]} lib-ver={library[1]} namespace={namespace}"

@@ -509,6 +509,11 @@ class Session(ABC):
     # -- telling -----------------------------------------------------------------------------------
 
     @property
+    def client_type(self) -> bytes:
+        """The type in CLIENT LIST."""
+        return b"normal"
+
+    @property
     def database(self) -> int:
         """Which of Redis's databases the connection uses, by resp.databases."""
         return 0

@@ -103,6 +103,7 @@ def server_counts(host: Host) -> dict[str, Any]:
             "rejected": counters.connections_rejected,
             "unknown_protocol": counters.unknown_protocol,
             "wrong_secrets": counters.auth_failures,
+            "not_reading": counters.push_limit_disconnections,
             "bytes_in": counters.bytes_in,
             "bytes_out": counters.bytes_out,
         },

@@ -16,7 +16,7 @@ PRECISIONS = ("ns", "us", "ms", "s")  # of the option
 
 def write_job(namespace: Namespace, lines: bytes, unit: str) -> Generator[None, None, int]:
     """Add the points of a text in line protocol, all or none; returns how many. Raises `BadRequest`. A job."""
-    part = namespace.timeseries
+    part = namespace.ts
     points: Points = yield from decode(lines, NAMES, part.engine.now, unit)
     part.check_count(len(points.keys))
     yield from part.declare_job(points.keys)

@@ -16,6 +16,7 @@ from typing import Any, ClassVar
 from flo.engine.operation import in_program, operation
 from flo.engine.part import Database, Part
 from flo.engine.run import (
+    ATTEMPTS_KEPT,
     CANCEL,
     ENDED,
     ERROR_KEPT,
@@ -377,12 +378,12 @@ class Actions(Part):
 
     def finish(self, seq: int, state: int, kind: int, how: int, output: bytes) -> None:
         """End a run that is not finished: it is COMPLETED and so on, and this is its output or error."""
-        name, now = self.store.line_of(state).action.name, self.engine.now
-        holding = self.store.running.get(seq)
+        action, now = self.store.line_of(state).action, self.engine.now
+        name, holding = action.name, self.store.running.get(seq)
         if holding is not None:
             failures = holding.failures + (how in (FAILURE, LAPSE))
             attempt = Attempt(holding.attempt, holding.started_at, now, how, holding.worker, b"" if how == ENDED else output)
-            history = add_attempt(holding.history, attempt)
+            history = add_attempt(holding.history, attempt, self._uncounted_until(action))
             step = Step(holding.attempt, failures, holding.started_at, holding.worker, history=history, output=output)
         else:
             step = self.latest(state)._replace(output=output)
@@ -398,13 +399,17 @@ class Actions(Part):
 
     def give_back(self, seq: int, state: int, how: int, error: bytes, not_before: int) -> None:
         """A run that is running is pending again; `not_before` 0 is at once."""
-        name, now, holding = self.store.line_of(state).action.name, self.engine.now, self.store.running[seq]
+        action, now, holding = self.store.line_of(state).action, self.engine.now, self.store.running[seq]
         failures = holding.failures + (how in (FAILURE, LAPSE))
         attempt = Attempt(holding.attempt, holding.started_at, now, how, holding.worker, error)
-        history = add_attempt(holding.history, attempt)
-        self.admit_frees(STEP_BYTES + len(name) + len(history))
+        history = add_attempt(holding.history, attempt, self._uncounted_until(action))
+        self.admit_frees(STEP_BYTES + len(action.name) + len(history))
         step = Step(holding.attempt, failures, holding.started_at, history=history)
-        self.write_step(RUN_BACK, name, seq, pack_back(step, not_before, *self.store.keys_of(seq, state)))
+        self.write_step(RUN_BACK, action.name, seq, pack_back(step, not_before, *self.store.keys_of(seq, state)))
+
+    def _uncounted_until(self, action: Action) -> int:
+        """Starts up to this time are not counted by the action's rate."""
+        return self.engine.now - action.settings.window
 
     def fail(self, seq: int, state: int, how: int, error: bytes, delay: int | None) -> int:
         """A running run has failed; it is pending again after `delay` ms (None: its back-off), or ends if its failures are spent. Returns
@@ -517,7 +522,7 @@ class Actions(Part):
                     "how": HOW[each.how],
                     "error": each.error,
                 }
-                for each in attempts
+                for each in attempts[-ATTEMPTS_KEPT:]
             ]
         return shown
 
@@ -676,7 +681,7 @@ class Actions(Part):
             if known is None or known[1] == until:
                 self.admit_frees(STEP_BYTES + len(name) + len(key))
                 self._write_side(ACTION_KEY_GONE, name, KEY_MARK + key, b"", gone=True)
-            heappop(windows)
+            self.store.end_window()
         return True
 
     def _sweep_finished(self) -> bool:
@@ -698,7 +703,8 @@ class Actions(Part):
             until = 0
             if state is not None and kind_of(state) >= COMPLETED and time_of(state) == ended:
                 settings = store.line_of(state).action.settings
-                until = ended + settings.window if settings.starts else 0
+                ahead = store.ahead.get(seq, 0)
+                until = max(ended, ahead if ahead <= now else 0) + settings.window if settings.starts else 0
                 if until <= now:
                     self._forget(seq)
             heappop(store.finished)

@@ -584,9 +584,9 @@ class Engine:
         return self._by_id[DEFAULT_ID].streams
 
     @property
-    def timeseries(self) -> TimeSeries:
+    def ts(self) -> TimeSeries:
         """The time series of the namespace `default`."""
-        return self._by_id[DEFAULT_ID].timeseries
+        return self._by_id[DEFAULT_ID].ts
 
     @property
     def actions(self) -> Actions:

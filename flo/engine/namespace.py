@@ -40,13 +40,13 @@ def check_name(name: str) -> str:
 
 
 class Namespace:
-    """An isolated set of keys, queues, streams and time series. Each part is an attribute (`kv`, `queues`, `streams`, `timeseries`) and has
+    """An isolated set of keys, queues, streams and time series. Each part is an attribute (`kv`, `queues`, `streams`, `ts`) and has
     the operations."""
 
     kv: KeyValue
     queues: Queues
     streams: Streams
-    timeseries: TimeSeries
+    ts: TimeSeries
     actions: Actions
 
     def __init__(self, engine: Database, name: str, identity: int) -> None:

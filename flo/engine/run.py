@@ -10,22 +10,23 @@ Behind the container of its action and its u64 number, a run's records hold:
     finished  leans on `invoked`; u8 kind, u32 attempt, u32 failures, i64 started at, i64 ended at, u16 length of worker, u32 length of the
               history; these, then the output or the error
 
-A **history** is the last attempts, the oldest first: u32 number, i64 started at, i64 ended at, u8 how, u16 lengths of worker and error;
-these.
+A **history** is the last ATTEMPTS_KEPT attempts, the oldest first: u32 number, i64 started at, i64 ended at, u8 how, u16 lengths of worker
+and error; these. Before them are up to STARTS_KEPT earlier ones, without worker and error, that started within the window of the action's
+rate: a rate must count them when compaction has dropped their own records.
 """
 
 import json
 import struct
-from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from flo.errors import BadRequest
-from flo.store.action import Label
+from flo.store.action import STARTS_MAX, Label
 from flo.ual.record import HEADER_BYTES, RUN_BACK, RUN_FINISHED, RUN_STARTED, Record, container_of
 
 LABELS_BYTES_MAX = 4096
 ERROR_KEPT = 1000  # bytes of an attempt's error in the history; the last error is kept whole
 ATTEMPTS_KEPT = 20  # SPEC section 2.3, action_status
+STARTS_KEPT = 100  # 25 bytes each, in each step of a run that starts so often
 STEP_BYTES = HEADER_BYTES + 2000  # the record of a step, without its action's name, history and output
 HOW = ("completed", "failed", "timed_out", "released", "cancelled")
 ENDED, FAILURE, LAPSE, RELEASE, CANCEL = range(5)
@@ -156,31 +157,27 @@ def cut(state: bytes, at: int, *sizes: int) -> list[bytes]:
 # -- history ---------------------------------------------------------------------------------------
 
 
-def add_attempt(history: bytes, attempt: Attempt) -> bytes:
-    """The history with one attempt more, and without the oldest if they are too many."""
-    error = attempt.error[:ERROR_KEPT]
-    packed = _ATTEMPT.pack(*attempt[:4], len(attempt.worker), len(error)) + attempt.worker + error
-    if history:
-        ends = _ends_in(history)
-        if len(ends) >= ATTEMPTS_KEPT:
-            history = history[ends[-ATTEMPTS_KEPT] :]
-    return history + packed
+def add_attempt(history: bytes, attempt: Attempt, since: int) -> bytes:
+    """The history with one attempt more, and without the oldest if they are too many. A rate counts those that started after `since`."""
+    attempts = attempts_in(history)
+    if len(attempts) >= ATTEMPTS_KEPT:
+        early = [each._replace(worker=b"", error=b"") for each in attempts[: 1 - ATTEMPTS_KEPT] if each.started_at > since]
+        history = b"".join(map(_packed, (*early[-STARTS_KEPT:], *attempts[1 - ATTEMPTS_KEPT :])))
+    return history + _packed(attempt._replace(error=attempt.error[:ERROR_KEPT]))
 
 
-def _ends_in(history: bytes) -> list[int]:
-    ends, at = [], 0
-    while at < len(history):
-        *_, worker, error = _ATTEMPT.unpack_from(history, at)
-        at += _ATTEMPT.size + worker + error
-        ends.append(at)
-    return ends
+def _packed(attempt: Attempt) -> bytes:
+    *facts, worker, error = attempt
+    return _ATTEMPT.pack(*facts, len(worker), len(error)) + worker + error
 
 
-def starts_of(step: Step, runs: bool) -> Iterator[int]:
-    """When the attempts started that a step knows of, the oldest first. `runs`: the last of them is not in its history yet."""
-    yield from (each.started_at for each in attempts_in(step.history))
-    if runs:
-        yield step.started_at
+def starts_of(step: Step, runs: bool) -> list[int]:
+    """When the attempts started that a step knows of, the oldest first. `runs`: the last of them is not in its history yet. If there were
+    more than it may keep, the others are taken to have started with the oldest: a rate counts too many rather than too few."""
+    attempts = attempts_in(step.history)
+    others = attempts[0].number - 1 if len(attempts) == STARTS_KEPT + ATTEMPTS_KEPT else 0
+    starts = [each.started_at for each in attempts]
+    return starts[:1] * min(others, STARTS_MAX) + starts + [step.started_at] * runs
 
 
 def attempts_in(history: bytes) -> list[Attempt]:

@@ -19,8 +19,8 @@ from weakref import proxy
 from flo import cron
 from flo.engine.operation import operation
 from flo.engine.part import Part
-from flo.engine.run import canonical, labels_of
-from flo.errors import BadRequest, NotFound, Overloaded, Refusal
+from flo.engine.run import LABELS_BYTES_MAX, STEP_BYTES, canonical, labels_of
+from flo.errors import BadRequest, NotFound, Refusal
 from flo.limits import DEADLINE_MAX, NAME_BYTES_MAX, VALUE_BYTES_MAX
 from flo.ual.record import HEADER_BYTES, SCHEDULE, SCHEDULE_GONE, Record, container
 
@@ -271,19 +271,20 @@ class Schedules(Part):
         missed = last < border
         if missed:
             last = last + terms.every * ((border - 1 - last) // terms.every) if terms.every else border - 1
-        made, dropped = schedule.made, schedule.dropped
-        if not (missed and terms.skips):
-            try:
-                self.actions.invoke(terms.action, terms.input, priority=terms.priority, labels=terms.labels)
-                made += 1
-                self.happened["scheduled_runs"] += 1
-            except Overloaded:
-                raise
-            except Refusal:  # its action is gone, or does not allow its labels
-                dropped += 1
-                self.happened["dropped_times"] += 1
-        self.admit_keeps(HEADER_BYTES + len(schedule.name) + len(schedule.text) + _STATE.size)
-        self._write(schedule.name, last, terms.after(last, last), made, dropped, schedule.text)
+        following, size = terms.after(last, last), HEADER_BYTES + len(schedule.name) + len(schedule.text) + _STATE.size
+        if missed and terms.skips:
+            self.admit_keeps(size)
+            self._write(schedule.name, last, following, schedule.made, schedule.dropped, schedule.text)
+            return
+        # Room for both records or for neither, and the schedule's first: the run may go to a worker at once, which takes room too
+        self.admit_adds(2 * size + 2 * STEP_BYTES + 2 * len(terms.action) + LABELS_BYTES_MAX + len(terms.labels) + len(terms.input))
+        self._write(schedule.name, last, following, schedule.made + 1, schedule.dropped, schedule.text)
+        try:
+            self.actions.invoke(terms.action, terms.input, priority=terms.priority, labels=terms.labels)
+            self.happened["scheduled_runs"] += 1
+        except Refusal:  # its action is gone, or does not allow its labels
+            self.happened["dropped_times"] += 1
+            self._write(schedule.name, last, following, schedule.made, schedule.dropped + 1, schedule.text)
 
     # -- contents ----------------------------------------------------------------------------------
 

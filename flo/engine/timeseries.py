@@ -97,7 +97,7 @@ class Block:
 class TimeSeries(Part):
     """The time series of one namespace."""
 
-    name = "timeseries"
+    name = "ts"
     types = frozenset(
         (TS_POINTS, TS_CHUNK, TS_CHUNK_GONE, TS_SERIES, TS_SERIES_GONE, TS_SETTINGS, TS_SETTINGS_GONE, TS_PROGRESS, TS_PROGRESS_GONE)
     )

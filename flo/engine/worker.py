@@ -190,8 +190,8 @@ class Workers(Part):
 
     def count(self, name: bytes) -> int:
         """How many workers take runs of an action and are there."""
-        workers = self.actions.store.workers.values()
-        return sum(name in worker.actions and self.status_of(worker) in (ACTIVE, IDLE) for worker in workers)
+        workers = self.actions.store.workers_of.get(name, {}).values()
+        return sum(self.status_of(worker) in (ACTIVE, IDLE) for worker in workers)
 
     def describe(self, identity: bytes) -> dict[str, Any]:
         """A worker for people. Raises `NotFound`."""

@@ -1,12 +1,14 @@
 # mypy: disable-error-code="empty-body"
 """The rows of the operations on actions and their runs (SPEC section 2.3): each declaration is a row (flo.operations.row)."""
 
-from typing import Any, NamedTuple
+from json import loads as _loads
+from typing import Any, Final, NamedTuple
 
 from flo.given import Text
 from flo.limits import LIST_ITEMS_MAX
+from flo.operations.method import Operations
 from flo.operations.options import RUN_STATES
-from flo.operations.row import Operations, call, operation
+from flo.operations.row import call, operation
 from flo.proto.row import Command, Http
 
 NO_ACTION = "NOT_FOUND if the action is missing"
@@ -19,6 +21,10 @@ class RunResult(NamedTuple):
 
     state: str
     output: bytes
+
+    def json(self) -> Any:
+        """The output as JSON. Raises `ValueError` if it is none."""
+        return _loads(self.output)
 
 
 class Retried(NamedTuple):
@@ -43,6 +49,7 @@ class ActionOperations(Operations):
         "action_register",
         0x50,
         "actions.register",
+        repeats="same",
         answer="version u32",
         summary="Registers an action, or sets all of one anew. Answers its version, which grows where something differs. A pause stays.",
         command=Command(
@@ -107,6 +114,7 @@ class ActionOperations(Operations):
         action: Text,
         input: Text = b"",
         *,
+        json: Any = ...,
         priority: int | None = None,
         delay: int | None = None,
         idempotency_key: Text = b"",
@@ -115,7 +123,8 @@ class ActionOperations(Operations):
         labels: Text = b"",
         traceparent: Text = b"",
     ) -> str:
-        """Invoke an action; returns the run's id. `delay` is in ms; lower priorities go first; `labels` are a JSON object."""
+        """Invoke an action with `input`, or with the JSON text of `json`; returns the run's id. `delay` is in ms; lower priorities go
+        first; `labels` are a JSON object."""
 
     @operation(
         "action_status",
@@ -186,6 +195,7 @@ class ActionOperations(Operations):
         "action_cancel",
         0x56,
         "actions.cancel",
+        repeats="same",
         summary="Cancels a run. Its worker learns it by the next worker_touch.",
         refusals=f"{NO_RUN}; CONFLICT if it has ended otherwise",
         command=Command("action cancel", "cancel a run", "done"),
@@ -210,6 +220,7 @@ class ActionOperations(Operations):
         "action_pause",
         0x5B,
         "actions.pause",
+        repeats="same",
         layout="paused bool",
         summary="Stops or resumes the starts of an action's runs. A paused action is still invoked, and stays paused over a restart.",
         refusals=NO_ACTION,
@@ -261,15 +272,15 @@ class ActionOperations(Operations):
         """What a run was invoked with. `clip` is the most bytes of it. Raises `NotFound`."""
 
 
-action_register = call(ActionOperations.register)
-action_invoke = call(ActionOperations.invoke)
-action_status = call(ActionOperations.status)
-action_result = call(ActionOperations.result)
-action_list = call(ActionOperations.list_page)
-action_runs = call(ActionOperations.runs_page)
-action_cancel = call(ActionOperations.cancel)
-action_delete = call(ActionOperations.delete)
-action_pause = call(ActionOperations.pause)
-action_retry = call(ActionOperations.retry)
-action_retry_many = call(ActionOperations.retry_page)
-action_input = call(ActionOperations.input)
+action_register: Final = call(ActionOperations.register)
+action_invoke: Final = call(ActionOperations.invoke)
+action_status: Final = call(ActionOperations.status)
+action_result: Final = call(ActionOperations.result)
+action_list: Final = call(ActionOperations.list_page)
+action_runs: Final = call(ActionOperations.runs_page)
+action_cancel: Final = call(ActionOperations.cancel)
+action_delete: Final = call(ActionOperations.delete)
+action_pause: Final = call(ActionOperations.pause)
+action_retry: Final = call(ActionOperations.retry)
+action_retry_many: Final = call(ActionOperations.retry_page)
+action_input: Final = call(ActionOperations.input)

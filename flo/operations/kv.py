@@ -2,11 +2,13 @@
 """The rows of the operations on keys (SPEC section 2.3): each declaration is a row (flo.operations.row)."""
 
 from collections.abc import Iterable
-from typing import Any, NamedTuple
+from json import loads as _loads
+from typing import Any, Final, NamedTuple
 
 from flo.given import Text, several
 from flo.limits import ATOMIC_ITEMS_MAX, LIST_BYTES_MAX, LIST_ITEMS_MAX
-from flo.operations.row import Operations, another, call, operation
+from flo.operations.method import Operations
+from flo.operations.row import another, call, operation
 from flo.proto.row import Command, Http
 
 MGET_KEYS_MAX = 256
@@ -18,6 +20,10 @@ class Entry(NamedTuple):
 
     version: int
     value: bytes
+
+    def json(self) -> Any:
+        """The value as JSON. Raises `ValueError` if it is none."""
+        return _loads(self.value)
 
 
 class Page(NamedTuple):
@@ -34,6 +40,10 @@ class HistoryItem(NamedTuple):
     time: int
     tombstone: bool
     value: bytes
+
+    def json(self) -> Any:
+        """The value as JSON. Raises `ValueError` if it is none."""
+        return _loads(self.value)
 
 
 class Counter(NamedTuple):
@@ -113,16 +123,17 @@ class KeyOperations(Operations):
     def put(
         self,
         key: Text,
-        value: Text,
+        value: Text | None = None,
         *,
+        json: Any = ...,
         ttl: int | None = None,
         cas: int | None = None,
         if_absent: bool = False,
         if_present: bool = False,
         keep_ttl: bool = False,
     ) -> int:
-        """Set the key; returns its version. `ttl` is in seconds, 0 for never; `keep_ttl` keeps the key's deadline; `cas` is the expected
-        version, 0 for a missing key. Raises `Conflict` if a condition does not hold."""
+        """Set the key to `value`, or to the JSON text of `json`; returns its version. `ttl` is in seconds, 0 for never; `keep_ttl` keeps
+        the key's deadline; `cas` is the expected version, 0 for a missing key. Raises `Conflict` if a condition does not hold."""
 
     @operation(
         "kv_delete",
@@ -279,9 +290,9 @@ class KeyOperations(Operations):
         ),
         http=Http("PUT kv/{ns}/keys/{key}/json"),
     )
-    def json_set(self, key: Text, value: Text, path: Text = b"$", *, cas: int | None = None) -> int:
-        """Set the JSON text at the path; returns the document's version. Raises `NotFound` if the path's parent is missing, `WrongKind` if
-        the key holds no document, `Conflict` if it has another version than `cas`."""
+    def json_set(self, key: Text, value: Text | None = None, path: Text = b"$", *, json: Any = ..., cas: int | None = None) -> int:
+        """Set the JSON text `value`, or that of `json`, at the path; returns the document's version. Raises `NotFound` if the path's parent
+        is missing, `WrongKind` if the key holds no document, `Conflict` if it has another version than `cas`."""
 
     @operation(
         "kv_json_del",
@@ -337,21 +348,21 @@ class KeyOperations(Operations):
         """Whether the key exists."""
 
 
-kv_get = call(KeyOperations.get)
-kv_wait = call(KeyOperations.wait)
-kv_changed = call(KeyOperations.changed)
-kv_put = call(KeyOperations.put)
-kv_delete = call(KeyOperations.delete)
-kv_scan = call(KeyOperations.scan_page)
-kv_batch_put = call(KeyOperations.batch_put)
-kv_history = call(KeyOperations.history)
-kv_cas = call(KeyOperations.cas)
-kv_info = call(KeyOperations.info)
-kv_mget = call(KeyOperations.mget)
-kv_incr = call(KeyOperations.incr)
-json_get = call(KeyOperations.json_get)
-json_set = call(KeyOperations.json_set)
-json_delete = call(KeyOperations.json_delete)
-kv_touch = call(KeyOperations.touch)
-kv_persist = call(KeyOperations.persist)
-kv_exists = call(KeyOperations.exists)
+kv_get: Final = call(KeyOperations.get)
+kv_wait: Final = call(KeyOperations.wait)
+kv_changed: Final = call(KeyOperations.changed)
+kv_put: Final = call(KeyOperations.put)
+kv_delete: Final = call(KeyOperations.delete)
+kv_scan: Final = call(KeyOperations.scan_page)
+kv_batch_put: Final = call(KeyOperations.batch_put)
+kv_history: Final = call(KeyOperations.history)
+kv_cas: Final = call(KeyOperations.cas)
+kv_info: Final = call(KeyOperations.info)
+kv_mget: Final = call(KeyOperations.mget)
+kv_incr: Final = call(KeyOperations.incr)
+json_get: Final = call(KeyOperations.json_get)
+json_set: Final = call(KeyOperations.json_set)
+json_delete: Final = call(KeyOperations.json_delete)
+kv_touch: Final = call(KeyOperations.touch)
+kv_persist: Final = call(KeyOperations.persist)
+kv_exists: Final = call(KeyOperations.exists)

@@ -2,12 +2,15 @@
 """The rows of the operations on queues (SPEC section 2.3): each declaration is a row (flo.operations.row)."""
 
 from collections.abc import Iterable
-from typing import Any, NamedTuple
+from json import loads as _loads
+from typing import Any, Final, NamedTuple
 
 from flo.errors import BadRequest
 from flo.given import Text, several, text, told
 from flo.limits import DEQUEUE_MAX, LIST_ITEMS_MAX
-from flo.operations.row import Call, Operations, call, operation
+from flo.operations.call import Call
+from flo.operations.method import Operations
+from flo.operations.row import call, operation
 from flo.proto.row import Command, Http, Resp
 
 MESSAGES = "count u32, (seq u64, priority u8, attempts u32, time i64, payload blob)*"
@@ -29,6 +32,10 @@ class Message(NamedTuple):
         """The receipt of this delivery; it acknowledges no later one."""
         return self.seq, self.attempts
 
+    def json(self) -> Any:
+        """The payload as JSON. Raises `ValueError` if it is none."""
+        return _loads(self.payload)
+
 
 Receipt = Message | tuple[int, int] | str | bytes | int  # text is `seq-attempt`; a seq alone is the present lease, whoever holds it
 
@@ -48,6 +55,10 @@ def _receipt(receipt: Receipt) -> Any:
 
 def _seq(message: Message | int) -> int:
     return message.seq if isinstance(message, Message) else message
+
+
+def _give_back(taken: Call[Any], messages: list[Message]) -> Call[int] | None:
+    return call(QueueOperations.nack)(taken.key, *messages) if messages else None
 
 
 class QueueOperations(Operations):
@@ -75,9 +86,16 @@ class QueueOperations(Operations):
         http=Http("POST queues/{ns}/{key}/messages"),
     )
     def enqueue(
-        self, queue: Text, payload: Text, *, priority: int | None = None, delay: int | None = None, dedup: Text | None = None
+        self,
+        queue: Text,
+        payload: Text | None = None,
+        *,
+        json: Any = ...,
+        priority: int | None = None,
+        delay: int | None = None,
+        dedup: Text | None = None,
     ) -> int:
-        """Add a message; returns its seq. `delay` is in ms; lower priorities go first."""
+        """Add a message, `payload` or the JSON text of `json`; returns its seq. `delay` is in ms; lower priorities go first."""
 
     @operation(
         "queue_dequeue",
@@ -86,6 +104,7 @@ class QueueOperations(Operations):
         summary="Leases messages: lowest priority first, and lowest seq first within a priority. If none is ready, the count is 0.",
         limits=(1, DEQUEUE_MAX),
         waits=True,
+        undo=_give_back,
         command=Command(
             "queue dequeue",
             "lease messages and print them; exit 1 if none is ready",
@@ -107,6 +126,7 @@ class QueueOperations(Operations):
         "queues.ack",
         layout=RECEIPTS,
         answer="acked u32",
+        repeats="once",
         summary="Removes messages that the client has finished.",
         item=_receipt,
         command=Command("queue ack", "acknowledge messages, which removes them", "count", "removed {} messages"),
@@ -121,6 +141,7 @@ class QueueOperations(Operations):
         "queues.nack",
         layout=RECEIPTS,
         answer="given_back u32",
+        repeats="once",
         summary="Gives messages back to their place. They become dead letters with to_dlq, or if their attempts are spent.",
         item=_receipt,
         command=Command(
@@ -166,6 +187,7 @@ class QueueOperations(Operations):
         "queues.touch",
         layout=RECEIPTS,
         answer="touched u32",
+        repeats="once",
         summary="Extends leases.",
         item=_receipt,
         command=Command(
@@ -267,6 +289,7 @@ class QueueOperations(Operations):
         "queue_configure",
         0x2C,
         "queues.configure",
+        repeats="same",
         summary="Sets a queue's own lease, or its maximum of attempts.",
         command=Command(
             "queue configure",
@@ -292,6 +315,7 @@ class QueueOperations(Operations):
         "queue_pause",
         0x2D,
         "queues.pause",
+        repeats="same",
         layout="paused bool",
         summary="Stops or resumes a queue's deliveries. A paused queue still takes messages, and stays paused over a restart.",
         command=Command("queue pause", "stop a queue's deliveries (on), or resume them (off)", "done"),
@@ -313,18 +337,18 @@ class QueueOperations(Operations):
         """Delete a queue with everything in it."""
 
 
-queue_enqueue = call(QueueOperations.enqueue)
-queue_delete = call(QueueOperations.delete)
-queue_dequeue = call(QueueOperations.dequeue)
-queue_peek = call(QueueOperations.peek)
-queue_dead_letters = call(QueueOperations.dead_letters)
-queue_requeue = call(QueueOperations.requeue)
-queue_delete_dead = call(QueueOperations.delete_dead)
-queue_stats = call(QueueOperations.stats)
-queue_purge = call(QueueOperations.purge)
-queue_list = call(QueueOperations.list_page)
-queue_configure = call(QueueOperations.configure)
-queue_pause = call(QueueOperations.pause)
+queue_enqueue: Final = call(QueueOperations.enqueue)
+queue_delete: Final = call(QueueOperations.delete)
+queue_dequeue: Final = call(QueueOperations.dequeue)
+queue_peek: Final = call(QueueOperations.peek)
+queue_dead_letters: Final = call(QueueOperations.dead_letters)
+queue_requeue: Final = call(QueueOperations.requeue)
+queue_delete_dead: Final = call(QueueOperations.delete_dead)
+queue_stats: Final = call(QueueOperations.stats)
+queue_purge: Final = call(QueueOperations.purge)
+queue_list: Final = call(QueueOperations.list_page)
+queue_configure: Final = call(QueueOperations.configure)
+queue_pause: Final = call(QueueOperations.pause)
 
 
 def queue_ack(queue: Text, receipts: Iterable[Receipt]) -> Call[int]:

@@ -1,11 +1,12 @@
 # mypy: disable-error-code="empty-body"
 """The rows of the operations on schedules (SPEC section 2.3): each declaration is a row (flo.operations.row)."""
 
-from typing import Any
+from typing import Any, Final
 
 from flo.given import Text
 from flo.limits import LIST_ITEMS_MAX
-from flo.operations.row import Operations, call, operation
+from flo.operations.method import Operations
+from flo.operations.row import call, operation
 from flo.proto.row import Command, Http
 
 NO_SCHEDULE = "NOT_FOUND if the schedule is missing"
@@ -62,6 +63,6 @@ class ScheduleOperations(Operations):
         """The schedules, a page at a time, or the one named: docs/wire-protocol.md, "Actions and workers"."""
 
 
-schedule_put = call(ScheduleOperations.put)
-schedule_delete = call(ScheduleOperations.delete)
-schedule_list = call(ScheduleOperations.list_page)
+schedule_put: Final = call(ScheduleOperations.put)
+schedule_delete: Final = call(ScheduleOperations.delete)
+schedule_list: Final = call(ScheduleOperations.list_page)

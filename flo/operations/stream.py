@@ -2,12 +2,15 @@
 """The rows of the operations on streams and their groups (SPEC section 2.3): each declaration is a row (flo.operations.row)."""
 
 from collections.abc import Iterable
-from typing import Any, NamedTuple
+from json import loads as _loads
+from typing import Any, Final, NamedTuple
 
 from flo.given import Text, several
 from flo.limits import LIST_ITEMS_MAX
+from flo.operations.call import Call
 from flo.operations.ids import Id, StreamId, from_wire
-from flo.operations.row import Call, Operations, call, operation
+from flo.operations.method import Operations
+from flo.operations.row import call, operation
 from flo.proto import fields
 from flo.proto.row import Command, Http
 
@@ -32,6 +35,10 @@ class StreamRecord(NamedTuple):
             return [(b"data", self.payload)]
         items = fields.unpack(self.payload)
         return list(zip(items[::2], items[1::2], strict=True))
+
+    def json(self) -> Any:
+        """The payload as JSON. Raises `ValueError` if it is none."""
+        return _loads(self.payload)
 
 
 class StreamInfo(NamedTuple):
@@ -60,6 +67,13 @@ def _id(ident: Id | StreamRecord) -> Id:
     return ident.id if isinstance(ident, StreamRecord) else ident
 
 
+def _give_back(taken: Call[Any], records: list[StreamRecord]) -> Call[int] | None:
+    given = taken.options
+    if not records or "no_ack" in given:
+        return None
+    return call(StreamOperations.nack)(taken.key, given["group"], *records, consumer=given["consumer"])
+
+
 class StreamOperations(Operations):
     """The operations on streams and their groups. An id is a `StreamId`, (ms, seq), or the text `ms-seq`."""
 
@@ -75,8 +89,8 @@ class StreamOperations(Operations):
         ),
         http=Http("POST streams/{ns}/{key}/records"),
     )
-    def append(self, stream: Text, payload: Text) -> StreamId:
-        """Append a record; returns its id."""
+    def append(self, stream: Text, payload: Text | None = None, *, json: Any = ...) -> StreamId:
+        """Append a record, `payload` or the JSON text of `json`; returns its id."""
 
     @operation(
         "stream_read",
@@ -216,6 +230,7 @@ class StreamOperations(Operations):
         waits=True,
         refusals="NOT_FOUND if the group is deleted while the request waits",
         decode=_deliveries,
+        undo=_give_back,
         command=Command(
             "stream group read",
             "deliver records to a consumer; exit 1 if there is none",
@@ -247,6 +262,7 @@ class StreamOperations(Operations):
         0x37,
         layout=IDS,
         answer="acked u32",
+        repeats="once",
         summary="Acknowledges deliveries; deletes dead letters.",
         refusals=NO_GROUP,
         item=_id,
@@ -384,19 +400,19 @@ class StreamOperations(Operations):
         """Delete a stream with its groups."""
 
 
-stream_append = call(StreamOperations.append)
-stream_read = call(StreamOperations.read)
-stream_create = call(StreamOperations.create)
-stream_info = call(StreamOperations.info)
-stream_trim = call(StreamOperations.trim)
-stream_delete = call(StreamOperations.delete)
-stream_list = call(StreamOperations.list_page)
-group_create = call(StreamOperations.group_create)
-group_read = call(StreamOperations.group_read)
-group_claim = call(StreamOperations.claim)
-group_pending = call(StreamOperations.pending)
-group_info = call(StreamOperations.group_info)
-group_delete = call(StreamOperations.group_delete)
+stream_append: Final = call(StreamOperations.append)
+stream_read: Final = call(StreamOperations.read)
+stream_create: Final = call(StreamOperations.create)
+stream_info: Final = call(StreamOperations.info)
+stream_trim: Final = call(StreamOperations.trim)
+stream_delete: Final = call(StreamOperations.delete)
+stream_list: Final = call(StreamOperations.list_page)
+group_create: Final = call(StreamOperations.group_create)
+group_read: Final = call(StreamOperations.group_read)
+group_claim: Final = call(StreamOperations.claim)
+group_pending: Final = call(StreamOperations.pending)
+group_info: Final = call(StreamOperations.group_info)
+group_delete: Final = call(StreamOperations.group_delete)
 
 
 def group_ack(stream: Text, group: Text, ids: Iterable[Id | StreamRecord]) -> Call[int]:

@@ -2,11 +2,12 @@
 """The rows of the operations on the server, its namespaces and its cluster: each declaration is a row (flo.operations.row)."""
 
 import builtins  # for the type list: a method has this name
-from typing import Any
+from typing import Any, Final
 
 from flo.given import Text
 from flo.limits import LIST_ITEMS_MAX, NAMESPACE_NAME_BYTES_MAX
-from flo.operations.row import Operations, call, operation
+from flo.operations.method import Operations
+from flo.operations.row import call, operation
 from flo.proto.row import Command, Http
 
 VIEWS = ("clients", "slow", "log", "settings")  # of server_view
@@ -17,7 +18,7 @@ class ServerOperations(Operations):
 
     @operation("ping", 0x00, key="", value="anything", answer="value rest", summary="Echoes its value.", plain=True, reads=True)
     def ping(self, value: Text = b"") -> bytes:
-        """Echo."""
+        """The server's echo of `value`."""
 
     @operation(
         "auth",
@@ -71,6 +72,7 @@ class NamespaceOperations(Operations):
     @operation(
         "namespace_create",
         0x70,
+        repeats="same",
         key="its name",
         summary="Creates a namespace: binds its name to its hash. No error if it exists.",
         plain=True,
@@ -181,13 +183,13 @@ class ClusterOperations(Operations):
         """One partition, on this server."""
 
 
-ping = call(ServerOperations.ping)
-server_stats = call(ServerOperations.stats)
-server_view = call(ServerOperations.view)
-auth = call(ServerOperations.auth)
-namespace_create = call(NamespaceOperations.create)
-namespace_list = call(NamespaceOperations.list)
-namespace_delete = call(NamespaceOperations.delete)
-namespace_info = call(NamespaceOperations.info)
-status = call(ClusterOperations.status)
-partition_table = call(ClusterOperations.partition_table)
+ping: Final = call(ServerOperations.ping)
+server_stats: Final = call(ServerOperations.stats)
+server_view: Final = call(ServerOperations.view)
+auth: Final = call(ServerOperations.auth)
+namespace_create: Final = call(NamespaceOperations.create)
+namespace_list: Final = call(NamespaceOperations.list)
+namespace_delete: Final = call(NamespaceOperations.delete)
+namespace_info: Final = call(NamespaceOperations.info)
+status: Final = call(ClusterOperations.status)
+partition_table: Final = call(ClusterOperations.partition_table)

@@ -1,11 +1,12 @@
 # mypy: disable-error-code="empty-body"
 """The rows of the operations on time series (SPEC section 2.3): each declaration is a row (flo.operations.row)."""
 
-from typing import Any
+from typing import Any, Final
 
 from flo.given import Text
 from flo.limits import LIST_ITEMS_MAX, READ_POINTS_MAX
-from flo.operations.row import Operations, call, operation
+from flo.operations.method import Operations
+from flo.operations.row import call, operation
 from flo.proto.row import Command, Http
 
 READ_POINTS = 1000  # of each series, unless the limit says another number
@@ -60,6 +61,7 @@ class TimeSeriesOperations(Operations):
     @operation(
         "ts_create_measurement",
         0x43,
+        repeats="same",
         summary="Creates a measurement, or replaces its settings. The first point makes one without settings.",
         http=Http("PUT timeseries/{ns}/measurements/{key}"),
     )
@@ -130,10 +132,10 @@ class TimeSeriesOperations(Operations):
         """Delete the series that have all the `tags` (`k=v,k2=v2`), or the whole measurement; returns how many series there were."""
 
 
-ts_write = call(TimeSeriesOperations.write)
-ts_write_batch = call(TimeSeriesOperations.write_batch)
-ts_query = call(TimeSeriesOperations.query)
-ts_create_measurement = call(TimeSeriesOperations.create_measurement)
-ts_read = call(TimeSeriesOperations.read)
-ts_list = call(TimeSeriesOperations.list_page)
-ts_delete = call(TimeSeriesOperations.delete)
+ts_write: Final = call(TimeSeriesOperations.write)
+ts_write_batch: Final = call(TimeSeriesOperations.write_batch)
+ts_query: Final = call(TimeSeriesOperations.query)
+ts_create_measurement: Final = call(TimeSeriesOperations.create_measurement)
+ts_read: Final = call(TimeSeriesOperations.read)
+ts_list: Final = call(TimeSeriesOperations.list_page)
+ts_delete: Final = call(TimeSeriesOperations.delete)

@@ -2,12 +2,15 @@
 """The rows of the operations of workers (SPEC section 2.3): each declaration is a row (flo.operations.row)."""
 
 from collections.abc import Iterable
-from typing import Any, NamedTuple
+from json import loads as _loads
+from typing import Any, Final, NamedTuple
 
 from flo.given import Text
 from flo.limits import LIST_ITEMS_MAX
+from flo.operations.call import Call
+from flo.operations.method import Operations
 from flo.operations.options import RUN_STATES
-from flo.operations.row import Operations, call, operation
+from flo.operations.row import call, operation
 from flo.proto.row import Command, Http
 
 WORKER_STATUS = ("active", "idle", "draining", "unhealthy")  # in the order of their numbers
@@ -26,6 +29,10 @@ class Assignment(NamedTuple):
     traceparent: str
     input: bytes
 
+    def json(self) -> Any:
+        """The input as JSON. Raises `ValueError` if it is none."""
+        return _loads(self.input)
+
 
 class Touched(NamedTuple):
     """When the lease ends, Unix ms, and whether the run was cancelled: stop working on it then."""
@@ -38,6 +45,10 @@ def _assignment(run: bytes, action: bytes, created_at: int, attempt: int, lease:
     return Assignment(run.decode(), action, created_at, attempt, lease, traceparent.decode(), given)
 
 
+def _give_back(taken: Call[Any], run: Assignment | None) -> Call[None] | None:
+    return call(WorkerOperations.release)(run.run_id, worker_id=taken.key, attempt=run.attempt) if run is not None else None
+
+
 class WorkerOperations(Operations):
     """The operations of workers: take runs, and report on them. A report is refused as `Conflict` if the worker does not hold the run any
     more; it changes nothing then."""
@@ -46,6 +57,7 @@ class WorkerOperations(Operations):
         "worker_register",
         0x60,
         "actions.workers.register",
+        repeats="same",
         layout="count u16, (action name)*",
         summary="Registers a worker for actions, or sets all of one anew: it is draining no more, and keeps its runs.",
         http=Http("PUT workers/{ns}/{key}"),
@@ -62,6 +74,7 @@ class WorkerOperations(Operations):
         refusals="NOT_FOUND if there is none for it, or it is draining",
         waits=True,
         decode=_assignment,
+        undo=_give_back,
         http=Http("POST workers/{ns}/{key}/await"),
     )
     def take(self, worker: Text, *, block: int | None = None) -> Assignment | None:
@@ -72,17 +85,19 @@ class WorkerOperations(Operations):
         "worker_complete",
         0x62,
         "actions.workers.complete",
+        repeats="once",
         summary="Reports that the worker has executed a run.",
         refusals=LOST,
         http=Http("POST runs/{ns}/{key}/complete"),
     )
-    def complete(self, run_id: Text, output: Text = b"", *, worker_id: Text, attempt: int | None = None) -> None:
-        """Report that the worker has executed the run, with its output. Raises `NotFound`, `Conflict`."""
+    def complete(self, run_id: Text, output: Text = b"", *, json: Any = ..., worker_id: Text, attempt: int | None = None) -> None:
+        """Report that the worker has executed the run, with its `output`, or the JSON text of `json`. Raises `NotFound`, `Conflict`."""
 
     @operation(
         "worker_fail",
         0x63,
         "actions.workers.fail",
+        repeats="once",
         answer="state u8",
         summary="Reports that a run has failed. With `retry` it is tried again, after `delay` or its back-off, unless its failures are "
         "spent. Answers its state.",
@@ -100,6 +115,7 @@ class WorkerOperations(Operations):
         "worker_release",
         0x69,
         "actions.workers.release",
+        repeats="once",
         summary="Gives a run back, at once or after `delay`; no failure is counted.",
         refusals=LOST,
         http=Http("POST runs/{ns}/{key}/release"),
@@ -111,6 +127,7 @@ class WorkerOperations(Operations):
         "worker_heartbeat",
         0x64,
         "actions.workers.heartbeat",
+        repeats="same",
         answer="status u8",
         summary=f"Says that a worker is there. Answers its status: {', '.join(f'{at} {word}' for at, word in enumerate(WORKER_STATUS))}.",
         decode=WORKER_STATUS.__getitem__,
@@ -123,6 +140,7 @@ class WorkerOperations(Operations):
         "worker_touch",
         0x65,
         "actions.workers.touch",
+        repeats="once",
         answer="deadline i64, cancelled bool",
         summary="Extends the worker's lease of a run, and says how far it is. Answers when the lease ends, and whether the run was "
         "cancelled, which its last holder alone learns.",
@@ -153,6 +171,7 @@ class WorkerOperations(Operations):
         "worker_drain",
         0x67,
         "actions.workers.drain",
+        repeats="same",
         summary="Gives a worker no more runs; it finishes those it holds.",
         refusals=NO_WORKER,
         command=Command("worker drain", "give a worker no more runs; it finishes those it holds", "done"),
@@ -173,13 +192,13 @@ class WorkerOperations(Operations):
         """Forget a worker. Its runs come back when their leases end. Raises `NotFound`."""
 
 
-worker_register = call(WorkerOperations.register)
-worker_take = call(WorkerOperations.take)
-worker_complete = call(WorkerOperations.complete)
-worker_fail = call(WorkerOperations.fail)
-worker_release = call(WorkerOperations.release)
-worker_heartbeat = call(WorkerOperations.heartbeat)
-worker_touch = call(WorkerOperations.touch)
-worker_list = call(WorkerOperations.list_page)
-worker_drain = call(WorkerOperations.drain)
-worker_deregister = call(WorkerOperations.deregister)
+worker_register: Final = call(WorkerOperations.register)
+worker_take: Final = call(WorkerOperations.take)
+worker_complete: Final = call(WorkerOperations.complete)
+worker_fail: Final = call(WorkerOperations.fail)
+worker_release: Final = call(WorkerOperations.release)
+worker_heartbeat: Final = call(WorkerOperations.heartbeat)
+worker_touch: Final = call(WorkerOperations.touch)
+worker_list: Final = call(WorkerOperations.list_page)
+worker_drain: Final = call(WorkerOperations.drain)
+worker_deregister: Final = call(WorkerOperations.deregister)

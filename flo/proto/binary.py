@@ -129,7 +129,7 @@ class FrameReader:
     def __init__(self, header_bytes: int, limit: int = REQUEST_BYTES_MAX) -> None:
         """`header_bytes` says which direction is read: REQUEST_BYTES or RESPONSE_BYTES. `limit` bounds a payload."""
         self._header_bytes = header_bytes
-        self.limit = limit
+        self.limit: int = limit
         self._header = b""  # of the message whose payload is being received
         self._body: bytearray | None = None
         self._length = 0
@@ -333,15 +333,19 @@ def encode_options(operation: Operation, options: Mapping[str, Any]) -> bytes:
         if value is None or value is False:
             continue
         assert name in operation.options, f"{operation.name} takes no {name}"
-        option = operation.options[name]
-        data = _encode_option(option, value)
-        if len(data) > 0xFFFF:
-            raise BadRequest(f"the option {name} is {len(data)} bytes; at most 65,535 are allowed")
-        parts += (OPTION.pack(option.code, len(data)), data)
+        parts.append(encode_option(operation.options[name], value))
     return b"".join(parts)
 
 
-def _encode_option(option: Option, value: Any) -> bytes:
+def encode_option(option: Option, value: Any) -> bytes:
+    """The bytes of one option. Raises `BadRequest` for a value that does not fit."""
+    data = _option_value(option, value)
+    if len(data) > 0xFFFF:
+        raise BadRequest(f"the option {option.name} is {len(data)} bytes; at most 65,535 are allowed")
+    return OPTION.pack(option.code, len(data)) + data
+
+
+def _option_value(option: Option, value: Any) -> bytes:
     if option.form == "bytes":
         return bytes(value)
     if option.form == "empty":
@@ -367,18 +371,34 @@ def encode_request(
 ) -> bytes:
     """A request's bytes. `namespace` is the hash of its name. Raises `BadRequest` for a part that exceeds its limit."""
     section = encode_options(operation, options) if options else b""
-    if len(key) > KEY_BYTES_MAX:
-        raise BadRequest(f"the key is {len(key)} bytes; at most {KEY_BYTES_MAX} are allowed")
-    if len(section) > 0xFFFF:
-        raise BadRequest(f"the options are {len(section)} bytes; at most 65,535 are allowed")
+    return encode_parts(operation.code, req_id, namespace, key, value, section, compress, accept_compressed)
+
+
+def encode_parts(
+    code: int,
+    req_id: int,
+    namespace: int,
+    key: bytes,
+    value: bytes,
+    section: bytes,
+    compress: bool = False,
+    accept_compressed: bool = False,
+) -> bytes:
+    """A request's bytes, with its options encoded. Raises `BadRequest` for a part that exceeds its limit."""
+    flags = 0
     if compress:
-        value = zlib.compress(value)
-    size = len(key) + len(value) + len(section)
+        value, flags = zlib.compress(value), COMPRESSED
+    if accept_compressed:
+        flags |= ACCEPTS_COMPRESSED
+    key_bytes, section_bytes = len(key), len(section)
+    size = key_bytes + len(value) + section_bytes
+    if key_bytes > KEY_BYTES_MAX:
+        raise BadRequest(f"the key is {key_bytes} bytes; at most {KEY_BYTES_MAX} are allowed")
+    if section_bytes > 0xFFFF:
+        raise BadRequest(f"the options are {section_bytes} bytes; at most 65,535 are allowed")
     if size > REQUEST_BYTES_MAX:
         raise BadRequest(f"the request is {size} bytes; at most {REQUEST_BYTES_MAX} are allowed")
-    flags = (COMPRESSED if compress else 0) | (ACCEPTS_COMPRESSED if accept_compressed else 0)
-    head = REQUEST.pack(MAGIC, operation.code, flags, req_id, size, namespace, len(key), len(section))
-    return b"".join((head, key, value, section))
+    return b"".join((REQUEST.pack(MAGIC, code, flags, req_id, size, namespace, key_bytes, section_bytes), key, value, section))
 
 
 # -- responses -------------------------------------------------------------------------------------

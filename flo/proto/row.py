@@ -1,9 +1,13 @@
 """The types of the rows that describe options and operations. flo.operations has the rows; the codec needs only these types."""
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from flo.limits import ATOMIC_ITEMS_MAX
+
+# Whether a client may send a request again that may have been executed: "same" if a second execution leaves the same state and gives the
+# same answer; "once" if a second execution changes nothing, but its answer may tell only that; "" if it may not.
+Repeats = Literal["", "same", "once"]
 
 
 class Option(NamedTuple):
@@ -99,6 +103,7 @@ class Operation(NamedTuple):
     http: Http | None = None
     key_parameter: str = ""  # the key's name in a program
     value_parameter: str = ""  # the value's
+    repeats: Repeats = ""
 
     @property
     def codes(self) -> tuple[int, ...]:

@@ -17,8 +17,8 @@ A **line** is the runs of one action with the same labels, as a worker must have
 alone. A line has its runs by what clients see of them, in order of seq, and its ready runs by priority.
 
 A run with a concurrency key that has as many runs running as its action allows is **parked** when its turn comes: it waits with its key,
-and holds up no other run. When a run of the key ends, the key's next run is ready again. No record says so: whoever replays the log parks
-them anew. All else is in records.
+and holds up no other run. When a run of the key ends, the key's next run of each line is ready again: there may be no worker for one line.
+No record says so: whoever replays the log parks them anew. All else is in records.
 
 The runs of an action that was deleted are **doomed**: clients see them no more, and they are removed in slices. An action that is
 registered again under the name is another one: runs with a lower seq than its `since` are none of its own.
@@ -26,9 +26,9 @@ registered again under the name is another one: runs with a lower seq than its `
 
 from array import array
 from bisect import insort
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from heapq import heappop, heappush, merge
-from itertools import takewhile
+from itertools import islice, takewhile
 from typing import Any, NamedTuple
 
 from flo.store.seqs import SEQ_BYTES, Seqs
@@ -51,16 +51,21 @@ TIMEOUT_MS = 30_000
 ATTEMPTS_DEFAULT = 3
 RETRY_DELAY_MS = 1000
 MAY_TAKE_MAX = 1000  # lines of which a worker remembers whether it takes them: lines come and go
-STARTS_MAX = 100_000  # that a rate counts: 8 bytes each
+STARTS_MAX = 100_000  # that a rate counts
+UNPARKED_LINES = 500  # of which a concurrency key makes a run ready at once: 3 us each
 
 # By tracemalloc, over a million runs
 RUN_BYTES = 130  # its seq, its state, its place in a shard, and in its line
 READY_BYTES = SEQ_BYTES  # its place among the ready ones
+FINISHED_BYTES = 130  # its place among those that have ended
 KEYED_BYTES = 110  # its place with its concurrency key, or with its unique key
-HOLDING_BYTES = 700
+IDEMPOTENT_BYTES = 310  # an idempotency key, until its window is over
+HOLDING_BYTES = 250
 LINE_BYTES = 1500
-ACTION_BYTES = 2500
+ACTION_BYTES = 1400
+START_BYTES = 9  # of an action
 WORKER_BYTES = 2500
+WORKERS_ACTION_BYTES = 250
 
 Label = str | int | float | bool
 Labels = Mapping[str, Label]
@@ -88,7 +93,7 @@ class Key:
         self.name = name
         self.runs = 0  # that are not finished
         self.running = 0
-        self.parked: list[int] = []  # a heap of priority << 64 | seq; some may be parked no more
+        self.parked: dict[int, list[int]] = {}  # by the number of the line: a heap of priority << 64 | seq; some may be parked no more
 
 
 class Line:
@@ -180,6 +185,11 @@ class Holding:
         self.progress = progress
         self.history = history  # of the attempts before, packed
 
+    @property
+    def bytes(self) -> int:
+        """Bytes of memory accounted to it."""
+        return HOLDING_BYTES + len(self.worker) + len(self.progress) + len(self.history)
+
 
 class Worker:
     """A registered worker."""
@@ -199,6 +209,11 @@ class Worker:
         self.load = 0
         self.done = self.failed = 0  # runs since this process has it
         self.may_take: dict[int, bool] = {}  # by the number of a line: whether its labels do
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of memory accounted to it."""
+        return WORKER_BYTES + 2 * len(self.id) + sum(WORKERS_ACTION_BYTES + len(name) for name in self.actions)
 
     def takes(self, line: Line) -> bool:
         """Whether its labels satisfy those of the line."""
@@ -254,10 +269,12 @@ class ActionStore:
         self.running: dict[int, Holding] = {}
         self.held: dict[bytes, set[int]] = {}  # worker -> the runs that it holds
         self.workers: dict[bytes, Worker] = {}
+        self.workers_of: dict[bytes, dict[bytes, Worker]] = {}  # action, registered or not -> its workers
         # not through self: a store dropped with its namespace must not be in a cycle
         self.timers = Timers(lambda seq: _deadline(shards[seq % SHARDS].get(seq, 0)))
         self.finished: list[tuple[int, int]] = []  # (when it ended, run): a heap; some are finished no more, or again
         self.counted: list[tuple[int, int, int]] = []  # (until when, when it ended, run): a heap of the finished runs that a rate keeps
+        self.ahead: dict[int, int] = {}  # finished run -> its last start, where that lies behind its end: the clock was put back
         self.counts = [0] * 8  # runs by kind
         self.windows: list[tuple[int, bytes, bytes]] = []  # (until, action, idempotency key): a heap
         self.more_ready: dict[Line, None] = {}  # lines that got ready runs since the last look
@@ -273,8 +290,8 @@ class ActionStore:
         return (
             RUN_BYTES * sum(self.counts)
             + READY_BYTES * self.counts[READY]
+            + FINISHED_BYTES * sum(self.counts[COMPLETED:])
             + KEYED_BYTES * self._keyed
-            + HOLDING_BYTES * len(self.running)
             + LINE_BYTES * len(self.lines)
             + self._other_bytes
             + self.timers.bytes
@@ -309,7 +326,7 @@ class ActionStore:
         found = self.actions.get(name)
         if found is None:
             found = self.actions[name] = Action(name)
-            self._other_bytes += ACTION_BYTES + 2 * len(name)
+            self._other_bytes += ACTION_BYTES + len(name)
         return found
 
     # -- moving runs -------------------------------------------------------------------------------
@@ -356,8 +373,11 @@ class ActionStore:
             self._not_ready(seq, priority, line)
         elif kind in (DELAYED, RUNNING):
             self.timers.remove(time_of(state), seq)
+        elif kind >= COMPLETED:
+            self.ahead.pop(seq, None)
         if kind == RUNNING:
             holding = self.running.pop(seq)
+            self._other_bytes -= holding.bytes
             held = self.held[holding.worker]
             held.discard(seq)
             if not held:
@@ -369,16 +389,20 @@ class ActionStore:
         return line
 
     def _unpark(self, action: Action, key: Key) -> None:
-        """Make the key's next parked run ready, if the key has room for one more."""
+        """Make the key's next parked run of each line ready, if the key has room for one more. The lines take turns if they are many."""
         if key.running >= action.settings.concurrency:
             return
-        while key.parked:
-            seq = heappop(key.parked) & ((1 << 64) - 1)
-            state = self.state(seq)
-            if state is not None and kind_of(state) == PARKED and action.key_of.get(seq) is key:
-                self._rekind(seq, state, READY)
-                self._make_ready(seq, priority_of(state), self.line_of(state))
-                return
+        for number, parked in list(islice(key.parked.items(), UNPARKED_LINES)):
+            del key.parked[number]
+            while parked:
+                seq = heappop(parked) & ((1 << 64) - 1)
+                state = self.state(seq)
+                if state is not None and kind_of(state) == PARKED and action.key_of.get(seq) is key:
+                    self._rekind(seq, state, READY)
+                    self._make_ready(seq, priority_of(state), self.line_of(state))
+                    break
+            if parked:
+                key.parked[number] = parked
 
     def _rekind(self, seq: int, state: int, kind: int) -> None:
         self.shards[seq % SHARDS][seq] = (state & ~KIND_MASK & ((1 << TIME_SHIFT) - 1)) | kind
@@ -390,9 +414,10 @@ class ActionStore:
     def park(self, seq: int, key: Key) -> None:
         """A ready run waits for its concurrency key."""
         state = self.shards[seq % SHARDS][seq]
-        self._not_ready(seq, priority_of(state), self.line_of(state))
+        line = self.line_of(state)
+        self._not_ready(seq, priority_of(state), line)
         self._rekind(seq, state, PARKED)
-        heappush(key.parked, priority_of(state) << 64 | seq)
+        heappush(key.parked.setdefault(line.number, []), priority_of(state) << 64 | seq)
 
     def keys_of(self, seq: int, state: int) -> tuple[bytes, bytes]:
         """The concurrency key and the unique key of a run that is not finished."""
@@ -421,7 +446,7 @@ class ActionStore:
         self._take_keys(action, index, key, unique)
         self._enter(index, DELAYED if not_before else READY, priority, self.line(action, *line), index, 0, not_before)
 
-    def start(self, index: int, seq: int, deadline: int, holding: Holding, keys: tuple[bytes, bytes], starts: Iterable[int]) -> None:
+    def start(self, index: int, seq: int, deadline: int, holding: Holding, keys: tuple[bytes, bytes], starts: Sequence[int]) -> None:
         """Record `index`: a worker executes the run, or has touched it. `keys` are its concurrency key and its unique key; `starts` is when
         its last attempts started."""
         state = self.state(seq)
@@ -430,6 +455,7 @@ class ActionStore:
         before = self.running.get(seq)
         if before is not None and before.attempt == holding.attempt:
             self.timers.remove(time_of(state), seq)
+            self._other_bytes += holding.bytes - before.bytes
             self.running[seq] = holding
             kept = state & ((1 << TIME_SHIFT) - 1 ^ LAST_MASK << LAST_SHIFT)
             self.shards[seq % SHARDS][seq] = kept | index << LAST_SHIFT | deadline << TIME_SHIFT
@@ -437,13 +463,14 @@ class ActionStore:
             return
         line = self._move(seq, state, holding.attempt, starts, keys)
         self.running[seq] = holding
+        self._other_bytes += holding.bytes
         self.held.setdefault(holding.worker, set()).add(seq)
         key = line.action.key_of.get(seq)
         if key is not None:
             key.running += 1
         self._enter(seq, RUNNING, priority_of(state), line, index, holding.attempt, deadline)
 
-    def back(self, index: int, seq: int, attempt: int, not_before: int, keys: tuple[bytes, bytes], starts: Iterable[int]) -> None:
+    def back(self, index: int, seq: int, attempt: int, not_before: int, keys: tuple[bytes, bytes], starts: Sequence[int]) -> None:
         """Record `index`: the run is pending again. `keys` and `starts` as for `start`."""
         state = self.state(seq)
         if state is None:
@@ -451,16 +478,18 @@ class ActionStore:
         line = self._move(seq, state, attempt, starts, keys)
         self._enter(seq, DELAYED if not_before else READY, priority_of(state), line, index, attempt, not_before)
 
-    def _move(self, seq: int, state: int, attempt: int, starts: Iterable[int], keys: tuple[bytes, bytes] = (b"", b"")) -> Line:
+    def _move(self, seq: int, state: int, attempt: int, starts: Sequence[int], keys: tuple[bytes, bytes] = (b"", b"")) -> Line:
         """Take a run out of where it was, with what the records say that compaction may have dropped: its keys, if it was finished, and the
         starts of its attempts up to `attempt`."""
         action = self.line_of(state).action
         more = attempt - attempt_of(state)
         if more > 0:
-            for started_at in list(starts)[-more:]:
+            before = len(action.starts)
+            for started_at in starts[-more:]:
                 insort(action.starts, started_at)
             if len(action.starts) > 2 * STARTS_MAX:
                 del action.starts[:-STARTS_MAX]
+            self._other_bytes += START_BYTES * (len(action.starts) - before)
         if kind_of(state) >= COMPLETED:
             self._take_keys(action, seq, *keys)
         return self._leave(seq, state)
@@ -478,8 +507,9 @@ class ActionStore:
             action.unique[unique] = seq
             action.unique_of[seq] = unique
             self._keyed += 1
+            self._other_bytes += len(unique)
 
-    def finish(self, index: int, seq: int, kind: int, attempt: int, finished_at: int, starts: Iterable[int]) -> None:
+    def finish(self, index: int, seq: int, kind: int, attempt: int, finished_at: int, starts: Sequence[int]) -> None:
         """Record `index`: the run has ended. `starts` as for `start`."""
         state = self.state(seq)
         if state is None:
@@ -491,6 +521,8 @@ class ActionStore:
         self._give_keys(line.action, seq)
         self._enter(seq, kind, priority_of(state), line, index, attempt, finished_at)
         heappush(self.finished, (finished_at, seq))
+        if starts and max(starts) > finished_at:
+            self.ahead[seq] = max(starts)
 
     def _give_keys(self, action: Action, seq: int) -> None:
         key = action.key_of.pop(seq, None)
@@ -503,6 +535,7 @@ class ActionStore:
         unique = action.unique_of.pop(seq, None)
         if unique is not None:
             self._keyed -= 1
+            self._other_bytes -= len(unique)
             if action.unique.get(unique) == seq:
                 del action.unique[unique]
 
@@ -534,9 +567,9 @@ class ActionStore:
         action = self.actions.pop(name, None)
         if action is not None:
             action.registered = False
-            self._other_bytes -= ACTION_BYTES + 2 * len(name)
-            for key in tuple(action.idempotent):
-                self._forget_key(action, key)
+            self._other_bytes -= ACTION_BYTES + len(name)
+            self._forget_starts(action)
+            action.idempotent.clear()
             self.doomed_lines += action.lines.values()
 
     def doom_strangers(self) -> None:
@@ -550,9 +583,13 @@ class ActionStore:
                     if group.first() < action.since:
                         self.doomed += list(group.before(action.since))
             for key in [key for key, known in action.idempotent.items() if known[0] < action.since]:
-                self._forget_key(action, key)
+                del action.idempotent[key]
             if not action.settings.starts:
-                action.starts = array("q")
+                self._forget_starts(action)
+
+    def _forget_starts(self, action: Action) -> None:
+        self._other_bytes -= START_BYTES * len(action.starts)
+        action.starts = array("q")
 
     def next_doomed(self) -> int:
         """A doomed run; 0 if there is none."""
@@ -568,34 +605,42 @@ class ActionStore:
     def remember(self, name: bytes, key: bytes, seq: int, until: int) -> None:
         """An idempotency key stands for a run until then."""
         action = self.action(name)
-        if key not in action.idempotent:
-            self._other_bytes += KEYED_BYTES + 2 * len(key)
         action.idempotent[key] = seq, until
-        heappush(self.windows, (until, name, key))
+        heappush(self.windows, (until, action.name, key))
+        self._other_bytes += IDEMPOTENT_BYTES + len(key)
+
+    def end_window(self) -> None:
+        """The time of the first window has come."""
+        self._other_bytes -= IDEMPOTENT_BYTES + len(heappop(self.windows)[2])
 
     def forget_key(self, name: bytes, key: bytes) -> None:
         """An idempotency key stands for nothing any more."""
         action = self.actions.get(name)
         if action is not None:
-            self._forget_key(action, key)
-
-    def _forget_key(self, action: Action, key: bytes) -> None:
-        if action.idempotent.pop(key, None) is not None:
-            self._other_bytes -= KEYED_BYTES + 2 * len(key)
+            action.idempotent.pop(key, None)
 
     def register(self, worker: Worker) -> None:
         """A worker is registered, or drained."""
         before = self.workers.get(worker.id)
-        if before is None:
-            self._other_bytes += WORKER_BYTES + 2 * len(worker.id)
-        else:
+        if before is not None:
             worker.seen, worker.load, worker.done, worker.failed = before.seen, before.load, before.done, before.failed
+            self.deregister(worker.id)
+        self._other_bytes += worker.bytes
         self.workers[worker.id] = worker
+        for name in worker.actions:
+            self.workers_of.setdefault(name, {})[worker.id] = worker
 
     def deregister(self, identity: bytes) -> None:
         """A worker is gone."""
-        if self.workers.pop(identity, None) is not None:
-            self._other_bytes -= WORKER_BYTES + 2 * len(identity)
+        worker = self.workers.pop(identity, None)
+        if worker is None:
+            return
+        self._other_bytes -= worker.bytes
+        for name in worker.actions:
+            theirs = self.workers_of[name]
+            del theirs[identity]
+            if not theirs:
+                del self.workers_of[name]
 
     def pieces(self) -> list[Any]:
         """The containers of the runs, so that they can be freed piece by piece."""

@@ -27,9 +27,9 @@ def hour() -> str:
 
 def fill(client: Client) -> None:
     """Three measurements: of one point, of an hour, and of 1,200 series."""
-    client.timeseries.write("room, north", "celsius=21.5", tags="a\\=b=Zürich\\ 🌡")
-    client.timeseries.write_batch(hour(), precision=MS)
-    client.timeseries.write_batch("\n".join(f"wide,user=u{at} ms={at}" for at in range(1200)))
+    client.ts.write("room, north", "celsius=21.5", tags="a\\=b=Zürich\\ 🌡")
+    client.ts.write_batch(hour(), precision=MS)
+    client.ts.write_batch("\n".join(f"wide,user=u{at} ms={at}" for at in range(1200)))
 
 
 def test_a_person_writes_a_point_and_many_lines(play: Callable[..., Any], flo: FloProcess) -> None:
@@ -38,9 +38,9 @@ def test_a_person_writes_a_point_and_many_lines(play: Callable[..., Any], flo: F
         "flo ts write --file points.txt --precision ms",
     ]
     with Client(f"flo://127.0.0.1:{flo.port}") as client:
-        (series,) = client.timeseries.query('"room, north"[1h] | field(humidity)')["series"]
+        (series,) = client.ts.query('"room, north"[1h] | field(humidity)')["series"]
         assert (series["tags"], series["points"][0][1]) == ({"a=b": "Zürich 🌡"}, 40)
-        counted = client.timeseries.query("cpu[2h] | group_by() | count()")["series"]
+        counted = client.ts.query("cpu[2h] | group_by() | count()")["series"]
         assert [each["points"][0][1] for each in counted] == [240, 240]
 
 
@@ -59,7 +59,7 @@ def test_a_person_handles_measurements(play: Callable[..., Any], flo: FloProcess
             "flo ts delete --tags zone=us cpu",
             "flo ts delete cpu",
         ]
-        names = [each["name"] for each in client.timeseries.list()]
+        names = [each["name"] for each in client.ts.list()]
         assert "cpu" not in names and {"room, north", "wide"} <= set(names)
 
 
@@ -72,6 +72,6 @@ def test_a_reader_sees_no_button_that_changes_something(play: Callable[..., Any]
         flags += [f"--{flag}-file", str(path)]
     with FloProcess(tmp_path / "data", *flags) as server:
         with Client(f"flo://127.0.0.1:{server.port}", secret="the secret") as client:
-            client.timeseries.write("cpu", "usage=12.5", tags="host=web-1")
+            client.ts.write("cpu", "usage=12.5", tags="host=web-1")
         buttons = play("timeseries", server, "reader", "the read-secret")
         assert set(buttons) == {"Copy as CSV", "Copy as JSON", "Download CSV", "Another tag", "Another field", "Copy"}

@@ -113,7 +113,7 @@ def test_points_are_written_and_read(server: FloProcess) -> None:
 
 
 def test_reading_says_that_there_may_be_more(server: FloProcess, client: Client) -> None:
-    client.timeseries.write_batch("".join(f"long v=1 {START + at}\n" for at in range(1200)), precision=2)
+    client.ts.write_batch("".join(f"long v=1 {START + at}\n" for at in range(1200)), precision=2)
     since = ("--from", str(START), "--to", str(START + 5000), "--csv")
     out, err = run(server, "read", "long", *since)
     assert len(out.splitlines()) == 1001
@@ -123,16 +123,14 @@ def test_reading_says_that_there_may_be_more(server: FloProcess, client: Client)
 
 
 def test_decimal_points_are_below_each_other(server: FloProcess, client: Client) -> None:
-    client.timeseries.write_batch(
-        "".join(f"aligned v={v} {START + at}\n" for at, v in enumerate(("1", "-20.25", "1e300", "0.5"))), precision=2
-    )
+    client.ts.write_batch("".join(f"aligned v={v} {START + at}\n" for at, v in enumerate(("1", "-20.25", "1e300", "0.5"))), precision=2)
     rows = run(server, "query", f"aligned[{START}..{START + 9}]")[0].splitlines()[1:]
     assert [row[28:] for row in rows] == ["     1", "   -20.25", "1e+300", "     0.5"]
 
 
 def test_csv_is_of_rfc_4180(server: FloProcess, client: Client) -> None:
-    client.timeseries.write("odd name", "1.5", tags=r'a=x"y\,z,time=t', timestamp=START)
-    client.timeseries.write("odd name", "f=2", tags="b=ü", timestamp=START)
+    client.ts.write("odd name", "1.5", tags=r'a=x"y\,z,time=t', timestamp=START)
+    client.ts.write("odd name", "f=2", tags="b=ü", timestamp=START)
     text = run(server, "read", "odd name", "--from", str(START), "--csv", PYTHONIOENCODING="ascii")[0]
     assert text.count("\r\n") == text.count("\n") == 3
     assert list(csv.reader(io.StringIO(text, newline=""))) == [
@@ -143,13 +141,13 @@ def test_csv_is_of_rfc_4180(server: FloProcess, client: Client) -> None:
 
 
 def test_raw_is_line_protocol_that_can_be_written(server: FloProcess, client: Client) -> None:
-    client.timeseries.write(r"a b", "f=0.1,g=12", tags=r"k=v\,w,l=\=", timestamp=START)
+    client.ts.write(r"a b", "f=0.1,g=12", tags=r"k=v\,w,l=\=", timestamp=START)
     lines = run(server, "read", "a b", "--from", str(START), "--format", "raw")[0]
     assert lines == f"a\\ b,k=v\\,w,l=\\= f=0.1 {START * NS}\na\\ b,k=v\\,w,l=\\= g=12 {START * NS}\n"
-    before = client.timeseries.read("a b", since=START)["series"]
-    client.timeseries.delete("a b")
+    before = client.ts.read("a b", since=START)["series"]
+    client.ts.delete("a b")
     assert run(server, "write", "--file", "-", stdin=lines.encode())[0] == "wrote 2 points, from 2 lines.\n"
-    assert client.timeseries.read("a b", since=START)["series"] == before
+    assert client.ts.read("a b", since=START)["series"] == before
 
 
 def test_a_refused_query_shows_where(server: FloProcess) -> None:
@@ -213,13 +211,13 @@ def lines_of(count: int) -> list[bytes]:
 
 
 def written(client: Client, name: str = "file") -> int:
-    series = client.timeseries.query(f"{name}[0..{START * 2}] | count()")["series"]
+    series = client.ts.query(f"{name}[0..{START * 2}] | count()")["series"]
     return int(sum(one["points"][0][1] for one in series))
 
 
 @pytest.fixture
 def empty(client: Client) -> None:
-    client.timeseries.delete("file")
+    client.ts.delete("file")
 
 
 @pytest.mark.usefixtures("empty")
@@ -274,7 +272,7 @@ def test_lines_of_many_fields_stay_below_the_limit_of_points(server: FloProcess,
     (tmp_path / "points").write_bytes(data)
     assert run(server, "write", "--file", str(tmp_path / "points"), "--precision", "ms")[0] == "wrote 114000 points, from 60 lines.\n"
     assert written(client) == 114_000
-    client.timeseries.delete("file")
+    client.ts.delete("file")
 
 
 def test_a_line_without_an_end_is_refused_before_it_fills_the_memory(server: FloProcess) -> None:
@@ -369,7 +367,7 @@ def test_the_progress_fits() -> None:
 
 def test_measurements_are_listed_and_described(server: FloProcess, client: Client) -> None:
     for host in range(3):
-        client.timeseries.write("listed", "usage=1,idle=2", tags=f"host={host},zone=eu")
+        client.ts.write("listed", "usage=1,idle=2", tags=f"host={host},zone=eu")
     assert run(server, "ls", "listed")[0].splitlines() == [
         "name        listed",
         "series      6",
@@ -411,8 +409,8 @@ def test_retention_is_set_and_shown(server: FloProcess) -> None:
 def charted(client: Client) -> str:
     """A query of two series."""
     for at in range(40):
-        client.timeseries.write("charted", f"{at}", tags="host=up", timestamp=START + at * 60_000)
-        client.timeseries.write("charted", f"{40 - at}", tags="host=down", timestamp=START + at * 60_000)
+        client.ts.write("charted", f"{at}", tags="host=up", timestamp=START + at * 60_000)
+        client.ts.write("charted", f"{40 - at}", tags="host=down", timestamp=START + at * 60_000)
     return f"charted[{START}..{START + 3_600_000}]"
 
 
@@ -444,7 +442,7 @@ def test_a_chart_elsewhere_is_without_colour(server: FloProcess, charted: str) -
 @pytest.mark.slow
 def test_names_move_no_cursor(server: FloProcess, client: Client) -> None:
     name = "".join(character for character in EVIL if character not in BARE or ord(character) > 0x7F).replace("\n", "")
-    client.timeseries.write(name, f"{name}=1".replace(" ", ""), tags=f"{name}={name}", timestamp=START)
+    client.ts.write(name, f"{name}=1".replace(" ", ""), tags=f"{name}={name}", timestamp=START)
     quoted = '"' + EVIL.replace("\\", "\\\\").replace("\n", "\\n").replace("\r", "\\r") + '"'
     query = f'"{name}"[{START}..{START}] | alias({quoted})'
     for given in (("query", query), ("query", query, "--csv"), ("query", query, "--plot"), ("ls",), ("ls", name), ("query", EVIL)):

@@ -123,6 +123,8 @@ def arguments(function: Callable[..., Any], **changed: Any) -> tuple[list[Any], 
             continue
         if name in changed:
             value = changed[name]
+        elif name in ("value", "payload") and parameter.default is None:  # or `json`
+            value = GOOD[name]
         elif parameter.kind is parameter.VAR_POSITIONAL or parameter.default is not parameter.empty:
             continue
         elif name in GOOD and "bytes | None" not in str(parameter.annotation):

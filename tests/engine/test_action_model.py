@@ -1,7 +1,9 @@
-"""Actions, runs and workers against a plain model, with restarts, crashes, compaction and moved clocks.
+"""Actions, runs, workers and schedules against a plain model, with restarts, crashes, compaction and moved clocks.
 
 The engine chooses which worker gets which run; the model checks each choice: the worker may have the run, no better one stands before it,
 and nobody has waited longer for it. After each step nothing is left that a waiting worker may have.
+
+The times of a schedule are numbers with a step here. Each is dealt with once: it has a run, or one with all that were missed, or none.
 """
 
 import json
@@ -17,6 +19,7 @@ from hypothesis.stateful import initialize, precondition, rule
 from flo.engine import Engine, EngineSettings
 from flo.engine.action import IDEMPOTENT_MS, Actions
 from flo.engine.operation import run_job
+from flo.engine.schedule import BACK_MS, MISSED_MS, Schedules
 from flo.engine.waiting import Taker, Watch
 from flo.engine.worker import FORGET_MS, SILENT_MS, Assignment, Workers
 from flo.errors import BadRequest, Conflict, NotFound
@@ -31,6 +34,9 @@ IDS = st.sampled_from([b"w", b"x", b"y"])
 LABELS = st.sampled_from([b"", b"", b"", b'{"gpu":true}', b'{"region":"eu"}'])
 ENDED = ["completed", "failed", "cancelled", "timed_out"]
 SHOWN = ["pending", "running", *ENDED]
+SCHEDULES = st.sampled_from([b"s", b"t"])
+MINUTE = 60_000
+CRONS = {MINUTE: "* * * * *", 5 * MINUTE: "*/5 * * * *", HOUR: "0 * * * *", 24 * HOUR: "0 0 * * *"}
 BACK_OFF_MAX = 3_600_000
 
 
@@ -58,6 +64,7 @@ class Run:
     counted_until: int = 0  # when a rate first keeps it no longer
     output: bytes = b""
     attempts: list[dict[str, Any]] = field(default_factory=list)
+    traceparent: bytes = b""
 
     @property
     def live(self) -> bool:
@@ -99,6 +106,38 @@ class Hand:
 
 
 @dataclass
+class Planned:
+    """A schedule, as it should be."""
+
+    action: bytes
+    is_cron: bool
+    step: int  # of its times
+    phase: int  # they leave this when divided by the step
+    skips: bool
+    labels: dict[str, Any]
+    priority: int
+    last: int
+    runs: int = 0
+    dropped: int = 0
+
+    def after(self, time: int) -> int:
+        """Its first time behind this one."""
+        return time + self.step - (time - self.phase) % self.step
+
+    def due(self, border: int, now: int) -> list[tuple[int, bool]]:
+        """The times that are to be dealt with now, those that were missed as one; and whether that is for want of a server."""
+        found, time = [], self.after(self.last)
+        if time < border and time <= now:
+            found.append((time, True))
+            self.last = border - 1 if self.is_cron else self.after(border - 1) - self.step
+            time = self.after(self.last)
+        while time <= now:
+            found.append((time, False))
+            self.last, time = time, self.after(time)
+        return found
+
+
+@dataclass
 class Waiting:
     """A request of a worker that waits."""
 
@@ -136,7 +175,11 @@ def snapshot(engine: Engine) -> Any:
     workers = {
         name: (each.actions, dict(each.labels), each.concurrency, each.draining, each.registered_at) for name, each in store.workers.items()
     }
-    return runs, running, actions, workers
+    schedules = {
+        name: (each.last, each.next, each.made, each.dropped, each.text)
+        for name, each in engine.namespaces["default"].actions.schedules.by_name.items()
+    }
+    return runs, running, actions, workers, schedules
 
 
 class ActionModel(RestartModel):
@@ -153,6 +196,8 @@ class ActionModel(RestartModel):
         self.known: dict[bytes, Registered] = {}
         self.had_starts: set[bytes] = set()  # names of actions that have had starts
         self.hands: dict[bytes, Hand] = {}
+        self.plans: dict[bytes, Planned] = {}
+        self.opened_at: int | None = None  # when somebody first looked since the start
         self.waiting: list[Waiting] = []
         self.delivered: list[tuple[Waiting, Assignment | None]] = []
         self.watched: list[tuple[int, list[int], Watch]] = []
@@ -175,6 +220,10 @@ class ActionModel(RestartModel):
     def workers(self) -> Workers:
         return self.actions.workers
 
+    @property
+    def schedules(self) -> Schedules:
+        return self.actions.schedules
+
     # -- the model: time ---------------------------------------------------------------------------
 
     def _now(self) -> int:
@@ -190,6 +239,7 @@ class ActionModel(RestartModel):
                 run.recorded, run.not_before = run.not_before, 0
         for action in self.known.values():
             action.idempotent = {key: known for key, known in action.idempotent.items() if known[1] > self.wall}
+        events += self._run_schedules()
         self._settle(strict=not events)
         self._forget_finished()
         for identity, hand in list(self.hands.items()):
@@ -209,6 +259,36 @@ class ActionModel(RestartModel):
         else:
             with engine.batch():
                 sweep()
+
+    def _run_schedules(self) -> int:
+        """Do what the schedules have done; returns how many runs they have made."""
+        if self.opened_at is None:
+            self.opened_at = self.wall
+        for plan in self.plans.values():
+            if plan.last > self.wall + BACK_MS:
+                plan.last = self.wall
+                plan.phase = 0 if plan.is_cron else self.wall % plan.step
+        border = min(max(self.opened_at, self.wall - MISSED_MS), self.wall)
+        due = sorted((time, name, missed) for name, plan in self.plans.items() for time, missed in plan.due(border, self.wall))
+        store = self.actions.store
+        made = iter(sorted(seq for shard in store.shards for seq in shard if seq not in self.runs and seq not in self.gone))
+        count = 0
+        for _, name, missed in due:
+            plan = self.plans[name]
+            if missed and plan.skips:
+                continue
+            action = self.known.get(plan.action)
+            has = json.loads(action.settings["labels"] or b"{}") if action is not None else {}
+            if action is None or not satisfies(has | plan.labels, has):
+                plan.dropped += 1
+                continue
+            seq = next(made, None)
+            assert seq is not None, f"a time of {name!r} has no run"
+            self.runs[seq] = Run(plan.action, self.wall, b"by " + name, plan.priority, has | plan.labels, b"", b"", 0)
+            plan.runs += 1
+            count += 1
+        assert next(made, None) is None, "a run is there that nobody has invoked"
+        return count
 
     def _due(self) -> list[tuple[int, Run]]:
         found = [(run.lease_until if run.state == "running" else run.not_before, seq) for seq, run in self.runs.items() if run.live]
@@ -235,12 +315,13 @@ class ActionModel(RestartModel):
             if finished_at > self.wall - self.SETTINGS.keep_age and left <= self.SETTINGS.keep_runs:
                 break
             rate = self.known[run.action].settings["rate"]
-            run.counted_until = finished_at + rate[1] if rate else 0
+            latest = max(run.started_at, *(each["started_at"] for each in run.attempts), 0)
+            run.counted_until = max(finished_at, latest if latest <= self.wall else 0) + rate[1] if rate else 0
             if run.counted_until <= self.wall:
                 del self.runs[seq]
                 self.gone.add(seq)
                 left -= 1
-                if run.started_at > finished_at:  # the clock was put back in between: its start may count no more
+                if latest > self.wall:  # the clock was put back since: its start may count no more
                     action = self.known[run.action]
                     action.starts, action.loose = [each for each in action.starts if each[1] != seq], True
 
@@ -304,12 +385,13 @@ class ActionModel(RestartModel):
         return run.action in hand.actions and satisfies(hand.labels, run.labels)
 
     def _sure(self, identity: bytes) -> list[tuple[int, int]]:
-        """What the worker must get sooner than what stands behind it: of a concurrency key, only the next in order."""
+        """What the worker must get sooner than what stands behind it: of a concurrency key and the same labels, only the next in order."""
         found, keys = [], set()
         for priority, seq in sorted((run.priority, seq) for seq, run in self.runs.items() if run.ready):
             run = self.runs[seq]
-            first = not run.key or (run.action, run.key) not in keys
-            keys.add((run.action, run.key))
+            place = run.action, run.key, json.dumps(run.labels, sort_keys=True)
+            first = not run.key or place not in keys
+            keys.add(place)
             if first and not (self.known[run.action].loose and self.known[run.action].settings["rate"]) and self._may_take(identity, run):
                 found.append((priority, seq))
         return found
@@ -337,7 +419,7 @@ class ActionModel(RestartModel):
             best = min(self._sure(identity), default=(run.priority, seq))
             assert (run.priority, seq) <= best, f"{best} stands before {seq}: {self.runs} {self.actions.store.actions}"
         timeout = action.settings["timeout"]
-        assert found == Assignment(found.run, run.action, run.created_at, run.attempt + 1, timeout, b"00-%d" % run.created_at, run.input)
+        assert found == Assignment(found.run, run.action, run.created_at, run.attempt + 1, timeout, run.traceparent, run.input)
         run.state, run.worker, run.started_at, run.lease_until = "running", identity, self.wall, self.wall + timeout
         run.attempt += 1
         run.recorded = 0
@@ -438,7 +520,8 @@ class ActionModel(RestartModel):
                 return
             seq = call()
             assert seq not in self.runs and seq not in self.gone
-            self.runs[seq] = Run(name, now, b"in%d" % now, priority, has | more, key, unique, now + delay if delay else 0)
+            not_before, traceparent = now + delay if delay else 0, b"00-%d" % now
+            self.runs[seq] = Run(name, now, b"in%d" % now, priority, has | more, key, unique, not_before, traceparent=traceparent)
         else:
             seq = call()
             assert seq == known
@@ -640,6 +723,41 @@ class ActionModel(RestartModel):
         else:
             self.dismiss(identity, flag)
 
+    # -- schedules ---------------------------------------------------------------------------------
+
+    @rule(
+        name=SCHEDULES,
+        action=NAMES,
+        cron=st.sampled_from([*CRONS, None, None, None]),
+        every=st.sampled_from([20_000, 45_001, HOUR]),
+        skips=st.booleans(),
+        labels=st.sampled_from([{}, {}, {"gpu": 1}]),
+        priority=st.sampled_from([0, 0, 2]),
+    )
+    def put_schedule(
+        self, name: bytes, action: bytes, cron: int | None, every: int, skips: bool, labels: dict[str, Any], priority: int
+    ) -> None:
+        now = self._now()
+        times = {"every_ms": every} if cron is None else {"cron": CRONS[cron]}
+        given = {"action": action.decode(), "input": "by " + name.decode(), "labels": labels, "priority": priority} | times
+        terms = json.dumps(given | {"missed": "skip" if skips else "once"}).encode()
+        if action not in self.known:
+            with pytest.raises(NotFound):
+                self.schedules.put(name, terms)
+            return
+        plan = Planned(action, cron is not None, cron or every, 0 if cron else now % every, skips, labels, priority, now)
+        assert self.schedules.put(name, terms) == plan.after(now)
+        self.plans[name] = plan
+
+    @rule(name=SCHEDULES)
+    def delete_schedule(self, name: bytes) -> None:
+        self._now()
+        if self.plans.pop(name, None) is None:
+            with pytest.raises(NotFound):
+                self.schedules.delete(name)
+        else:
+            self.schedules.delete(name)
+
     # -- reports -----------------------------------------------------------------------------------
 
     @precondition(lambda self: bool(getattr(self, "receipts", None)))
@@ -762,7 +880,8 @@ class ActionModel(RestartModel):
         self.waiting.clear()
         self.delivered.clear()
         self.watched.clear()
-        return again or self.wall > wall
+        self.opened_at = None
+        return again or self.wall > wall or any(plan.last > self.wall + BACK_MS for plan in self.plans.values())
 
     # -- what must always hold ---------------------------------------------------------------------
 
@@ -791,6 +910,10 @@ class ActionModel(RestartModel):
             assert shown["runs"] == [str(seq) for seq in held]
             assert shown["waiting"] == self._waits(identity)
             assert shown["status"] == ("unhealthy" if silent else "draining" if hand.draining else "active" if held else "idle")
+        assert self.schedules.names() == sorted(self.plans)
+        for name, plan in self.plans.items():
+            shown = self.schedules.describe(name)
+            assert (shown["next"], shown["runs"], shown["dropped"]) == (plan.after(plan.last), plan.runs, plan.dropped)
         for seq, fired, _ in self.watched:
             assert len(fired) <= 1
             assert fired or self.runs[seq].live
@@ -816,7 +939,7 @@ class ActionModel(RestartModel):
             "labels": run.labels,
             "priority": run.priority,
             "progress": run.progress,
-            "traceparent": b"00-%d" % run.created_at,
+            "traceparent": run.traceparent,
             "attempts": run.attempts,
         }
         assert self.actions.result(b"%d" % seq) == (SHOWN.index(run.state), run.output)

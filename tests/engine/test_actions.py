@@ -13,6 +13,7 @@ from flo.engine.waiting import Taker
 from flo.engine.worker import FORGET_MS, PARK_SLICE, SILENT_MS, Assignment, Workers
 from flo.errors import BadRequest, Conflict, Damaged, NotFound
 from flo.store import action as action_store
+from flo.store.action import Worker
 from tests.support.totals import check_totals
 
 pytestmark = pytest.mark.computes
@@ -194,6 +195,73 @@ def test_a_rate_counts_every_start_after_compaction(place: Place) -> None:
     assert place.workers.take(b"w") is None
     place.after(1)
     place.take()
+
+
+@pytest.mark.parametrize("count", [40, 130])
+@pytest.mark.parametrize("ends", [False, True])
+def test_a_rate_counts_all_starts_of_a_run_that_started_often(place: Place, count: int, ends: bool) -> None:
+    """Also those that its history does not show, and more than it keeps."""
+    place.actions.register(b"a", rate=(count + 2, 1_000_000), max_attempts=0, retry_delay=0)
+    run = place.actions.invoke(b"a", b"")
+    for _ in range(count):
+        place.take()
+        place.workers.fail(run, b"e" * 100, worker_id=b"w", retry=True)
+        place.after(1000)
+    place.take()
+    if ends:
+        place.workers.complete(run, b"", worker_id=b"w")
+        run = place.actions.invoke(b"a", b"")
+    else:
+        place.workers.release(run, worker_id=b"w")
+    place.restart("all")
+    assert ends or [each["number"] for each in place.actions.status(run)["attempts"]] == [*range(count - 18, count + 2)]
+    place.take()
+    place.workers.release(run, worker_id=b"w")
+    assert place.workers.take(b"w") is None
+    place.restart("all")
+    assert place.workers.take(b"w") is None
+    place.after(1_000_000 - count * 1000 - 1)
+    assert place.workers.take(b"w") is None
+    place.after(1)
+    if count == 40:  # exactly: the first start is over, the next one is not
+        place.take()
+        place.workers.release(run, worker_id=b"w")
+        assert place.workers.take(b"w") is None
+    place.after(60_000)
+    place.take()
+
+
+def test_what_a_history_keeps_of_early_starts_is_over_with_the_window(place: Place) -> None:
+    place.actions.register(b"a", rate=(9, 5000))
+    run = place.actions.invoke(b"a", b"")
+    for _ in range(60):
+        place.take()
+        place.workers.release(run, worker_id=b"w")
+        place.after(1000)
+    place.take()
+    assert len(place.actions.store.running[int(run)].history) < 20 * 40
+
+
+def test_a_rate_counts_a_start_of_a_moment_when_the_clock_was_ahead(place: Place) -> None:
+    """The run ended when the clock had been put back, and was forgotten; then the clock came to that time again."""
+    place.actions.register(b"a", rate=(1, 10_000))
+    place.restart(keep_runs=0)
+    run = place.actions.invoke(b"a", b"")
+    place.wall += 100_000
+    place.take()
+    place.workers.release(run, worker_id=b"w")
+    place.wall -= 100_000
+    place.actions.cancel(run)
+    place.wall += 102_000
+    place.sweep()
+    place.restart("all", keep_runs=0)
+    place.actions.invoke(b"a", b"")
+    place.after(7_999)
+    assert place.workers.take(b"w") is None
+    place.after(1)
+    place.take()
+    place.after(10_000)
+    assert not place.actions.store.ahead
 
 
 def test_a_rate_that_is_loosened_counts_at_once(place: Place) -> None:
@@ -484,6 +552,30 @@ def test_a_key_holds_up_no_other(place: Place) -> None:
     assert place.take().run == runs[1]
 
 
+def test_a_run_that_no_worker_can_take_holds_up_no_other_of_its_key(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where its labels are one of many."""
+    monkeypatch.setattr(action_store, "UNPARKED_LINES", 3)
+    place.workers.register(b"w", [b"a"], concurrency=9)
+    place.workers.register(b"x", [b"a"], labels=b'{"gpu":1,"cpu":1}', concurrency=9)
+
+    def invoke(labels: bytes = b"") -> bytes:
+        return place.actions.invoke(b"a", b"", concurrency_key=b"k", labels=labels)
+
+    runs = [invoke(), invoke(b'{"gpu":1}'), invoke(b'{"cpu":1}'), invoke(), invoke()]
+    assert place.take().run == runs[0]
+    assert place.workers.take(b"x") is None, "which parks them"
+    place.workers.deregister(b"x")
+    for run, following in ((runs[0], runs[3]), (runs[3], runs[4])):
+        place.workers.complete(run, b"", worker_id=b"w")
+        assert place.take().run == following
+    place.workers.complete(runs[4], b"", worker_id=b"w")
+    place.workers.register(b"x", [b"a"], labels=b'{"gpu":1,"cpu":1}', concurrency=9)
+    assert place.take(b"x").run == runs[1]
+    assert place.workers.take(b"x") is None
+    place.workers.complete(runs[1], b"", worker_id=b"x")
+    assert place.take(b"x").run == runs[2]
+
+
 def test_lower_priorities_go_first_then_older_runs(place: Place) -> None:
     place.workers.register(b"w", [b"a"], concurrency=9)
     runs = [place.actions.invoke(b"a", b"", priority=priority) for priority in (9, 0, 9, 3)]
@@ -601,6 +693,25 @@ def test_a_draining_worker_gets_nothing_and_finishes(place: Place) -> None:
     place.workers.complete(run, b"", worker_id=b"w")
     place.workers.register(b"w", [b"a"])
     place.take()
+
+
+def test_an_action_counts_its_own_workers_and_looks_at_no_others(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    place.workers.register(b"x", [b"b", b"a"])
+    for number in range(9):
+        place.workers.register(b"other %d" % number, [b"b"])
+    looks: list[bytes] = []
+    status_of = Workers.status_of
+
+    def look(self: Workers, worker: Worker) -> int:
+        looks.append(worker.id)
+        return status_of(self, worker)
+
+    monkeypatch.setattr(Workers, "status_of", look)
+    place.workers.drain(b"x")
+    assert place.actions.describe(b"a")["workers"] == 1 and len(looks) == 2
+    place.workers.register(b"x", [b"b"])
+    place.workers.deregister(b"w")
+    assert place.actions.describe(b"a")["workers"] == 0 and len(looks) == 2
 
 
 def test_a_worker_that_is_deregistered_keeps_its_leases_until_they_end(place: Place) -> None:

@@ -91,7 +91,7 @@ def test_any_life_sums_up_what_is_there(tmp_path: Path, small: None, seed: int) 
     configured = False
     for step in range(150):
         clocks.forward(chance.randrange(1, 40_000))
-        part = engine.namespaces["default"].timeseries
+        part = engine.namespaces["default"].ts
         if not configured and step > 20:
             part.configure("cpu", 0, text)  # what was written before is summed up too
             configured = True
@@ -114,7 +114,7 @@ def test_any_life_sums_up_what_is_there(tmp_path: Path, small: None, seed: int) 
             engine.compact(tail=chance.random() < 0.5)
     clocks.forward(HOUR)
     settle(engine)
-    part = engine.namespaces["default"].timeseries
+    part = engine.namespaces["default"].ts
     for host in hosts:
         for rule, (width, function) in rules.items():
             made = read(part, key(f"cpu:{rule}", host=host))
@@ -125,7 +125,7 @@ def test_any_life_sums_up_what_is_there(tmp_path: Path, small: None, seed: int) 
 def test_a_late_point_writes_its_window_again_and_only_that(tmp_path: Path) -> None:
     clocks = Clocks()
     engine = opened(tmp_path, clocks)
-    part = engine.namespaces["default"].timeseries
+    part = engine.namespaces["default"].ts
     part.configure("cpu", 0, "1m:sum:30d")
     base = START - START % MINUTE
     write_columns(part, {key(host=host): columns([(base + second * 1000, 1.0) for second in range(0, 600, 10)]) for host in "ab"})
@@ -136,7 +136,7 @@ def test_a_late_point_writes_its_window_again_and_only_that(tmp_path: Path) -> N
     write_columns(part, {key(host="a"): columns([(base + 3 * MINUTE + 5, 10.0)])})
     engine.close()  # it must not be forgotten
     engine = opened(tmp_path, clocks)
-    part = engine.namespaces["default"].timeseries
+    part = engine.namespaces["default"].ts
     clocks.forward(engine_downsampling.LATE_MS)
     settle(engine)
     assert read(part, key("cpu:1m:sum", host="a"))[base + 3 * MINUTE] == 16.0
@@ -158,7 +158,7 @@ def test_a_late_point_writes_its_window_again_and_only_that(tmp_path: Path) -> N
 def test_idle_rules_write_nothing(tmp_path: Path) -> None:
     clocks = Clocks()
     engine = opened(tmp_path, clocks)
-    part = engine.namespaces["default"].timeseries
+    part = engine.namespaces["default"].ts
     part.configure("cpu", 0, "1m:sum:0")
     write_columns(part, {key(): columns([(START, 1.0)])})
     for _ in range(2):
@@ -175,7 +175,7 @@ def test_idle_rules_write_nothing(tmp_path: Path) -> None:
 def test_deleting_the_measurement_ends_its_rules_and_keeps_the_sums(tmp_path: Path) -> None:
     clocks = Clocks()
     engine = opened(tmp_path, clocks)
-    part = engine.namespaces["default"].timeseries
+    part = engine.namespaces["default"].ts
     part.configure("cpu", 0, "1m:sum:0")
     write_columns(part, {key(): columns([(START, 1.0)])})
     clocks.forward(5 * MINUTE)
@@ -187,7 +187,7 @@ def test_deleting_the_measurement_ends_its_rules_and_keeps_the_sums(tmp_path: Pa
     settle(engine)
     engine.close()
     engine = opened(tmp_path, clocks)
-    part = engine.namespaces["default"].timeseries
+    part = engine.namespaces["default"].ts
     assert part.names() == ["cpu:1m:sum"] and "cpu" not in part.store.measurements
     engine.close()
 
@@ -195,7 +195,7 @@ def test_deleting_the_measurement_ends_its_rules_and_keeps_the_sums(tmp_path: Pa
 def test_a_run_that_is_refused_says_why_and_comes_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clocks = Clocks()
     engine = opened(tmp_path, clocks)
-    part = engine.namespaces["default"].timeseries
+    part = engine.namespaces["default"].ts
     part.configure("cpu", 0, "1m:sum:0")
     write_columns(part, {key(): columns([(START, 1.0)])})
     monkeypatch.setattr(engine_timeseries, "SERIES_MAX", 1)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from flo.engine import Engine, EngineSettings
-from tests.support.memory_shapes import KINDS, LATER_MS, Clock, Kinds, Series, random_shapes
+from tests.support.memory_shapes import KINDS, LATER_MS, Clock, Kinds, Runs, Series, random_shapes
 from tests.support.processes import ROOT
 
 pytestmark = [pytest.mark.computes, pytest.mark.slow]
@@ -77,6 +77,8 @@ def test_accounted_and_resident_memory_agree(kind: str, size: int, tmp_path: Pat
 
 SHAPE_BYTES = 32 << 20
 SEEDS = [21, 47]  # quick ones, of every kind
+RUNS_BYTES = 8 << 20  # a run takes many steps: less than of the others
+SEEDS_OF_RUNS = [25]  # held, with histories and their errors
 SEEDS_OF_SERIES = [1, 7, 8]  # quick ones: open points, chunks, late points
 SEEDS_LONG = sorted({*range(100)} - {*SEEDS})
 
@@ -84,8 +86,8 @@ SEEDS_LONG = sorted({*range(100)} - {*SEEDS})
 class Measure:
     """How much memory there is of what came since."""
 
-    def __init__(self, engine: Engine, told: str) -> None:
-        self.engine, self.told = engine, told
+    def __init__(self, engine: Engine, told: str, least: int) -> None:
+        self.engine, self.told, self.least = engine, told, least
         gc.collect()
         tracemalloc.start()
         self._traced, self._accounted = tracemalloc.get_traced_memory()[0], engine.memory_used()
@@ -101,29 +103,29 @@ class Measure:
     def check(self, when: str) -> None:
         """Accounted and traced bytes agree within a quarter, or within a quarter of the smallest shape."""
         traced, accounted = self.settle(), self.engine.memory_used() - self._accounted
-        assert abs(accounted - traced) <= max(traced, SHAPE_BYTES) / 4, (
+        assert abs(accounted - traced) <= max(traced, self.least) / 4, (
             f"{when}, {accounted >> 10:,} KiB accounted and {traced >> 10:,} traced: {self.told}"
         )
 
 
-def memory_of_shape(seed: int, directory: Path, kinds: Kinds = KINDS) -> None:
-    """Grow a random shape, remove it, and compare all the while."""
+def memory_of_shape(seed: int, directory: Path, kinds: Kinds = KINDS, least: int = SHAPE_BYTES) -> None:
+    """Grow a random shape to `least` bytes and more, remove it, and compare all the while."""
     rng, clock = random.Random(seed), Clock()
     settings = EngineSettings(durability="ephemeral", history_depth=rng.choice([1, 64]), segment_bytes=4 << 20)
     engine = Engine(str(directory), settings, clock=clock)
     shapes = random_shapes(engine, clock, rng, kinds)
-    measure = Measure(engine, f"seed {seed}, history {settings.history_depth}, {shapes}")
+    measure = Measure(engine, f"seed {seed}, history {settings.history_depth}, {shapes}", least)
     try:
         size, slices = 0, 0
-        while size < SHAPE_BYTES * 5 // 4:
+        while size < least * 5 // 4:
             with engine.batch():
                 rng.choice(shapes).grow()
             slices += 1
             if slices % 16 == 0:
                 before, size = size, measure.settle()
-                if before < SHAPE_BYTES <= size:
+                if before < least <= size:
                     measure.check("grown to the least")
-                if slices > 600 and size < SHAPE_BYTES:
+                if slices > 600 and size < least:
                     break  # what keeps almost nothing, such as messages that are taken: that is looked at, too
         measure.check("grown")
         for part in (0.5, 0.02, 0):
@@ -146,6 +148,11 @@ def test_accounted_and_traced_memory_agree_for_random_shapes(seed: int, tmp_path
 @pytest.mark.parametrize("seed", SEEDS_OF_SERIES)
 def test_accounted_and_traced_memory_agree_for_time_series(seed: int, tmp_path: Path) -> None:
     memory_of_shape(seed, tmp_path, [Series])
+
+
+@pytest.mark.parametrize("seed", SEEDS_OF_RUNS)
+def test_accounted_and_traced_memory_agree_for_runs(seed: int, tmp_path: Path) -> None:
+    memory_of_shape(seed, tmp_path, [Runs], RUNS_BYTES)
 
 
 @pytest.mark.long

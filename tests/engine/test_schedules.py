@@ -8,7 +8,7 @@ import pytest
 
 from flo.engine import Engine, EngineSettings
 from flo.engine import schedule as engine_schedule
-from flo.errors import BadRequest, NotFound
+from flo.errors import BadRequest, NotFound, Overloaded
 
 START = 1_700_000_040_000  # a whole minute
 MINUTE, HOUR = 60_000, 3_600_000
@@ -123,6 +123,19 @@ def test_a_time_whose_action_is_gone_is_counted(life: Life) -> None:
     (run,) = [seq for shard in life.actions.store.shards for seq in shard]
     shown = life.actions.status(b"%d" % run)
     assert (shown["labels"], shown["priority"]) == ({"zone": "eu"}, 3) and life.actions.input(b"%d" % run) == b"x"
+
+
+def test_a_time_for_which_there_is_no_room_makes_one_run_once_there_is(life: Life, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_: int) -> None:
+        raise Overloaded("the disk is full")
+
+    life.put(every_ms=10_000)
+    with monkeypatch.context() as patch:
+        for method in ("admit_adds", "admit_keeps"):
+            patch.setattr(life.schedules, method, refuse)
+        life.forward(12_000, 1000)
+    life.forward(5_000, 1000)
+    assert len(life.runs) == 1
 
 
 def test_deleting_and_replacing(life: Life) -> None:

@@ -44,7 +44,7 @@ def read(part: TimeSeries, series: bytes, start: int = FOREVER[0], end: int = FO
 
 
 def check(engine: Engine, expected: Points) -> None:
-    part = engine.namespaces["default"].timeseries
+    part = engine.namespaces["default"].ts
     assert {series: read(part, series) for series in expected} == expected
     assert set(part.store.by_key) == {each.key for each in part.store.by_id.values()} == set(expected)
     store = part.store
@@ -83,7 +83,7 @@ def test_any_life_is_that_of_a_dictionary(tmp_path: Path, small: None, seed: int
     ]
     for step in range(120):
         wall[0] += 1000
-        part = engine.namespaces["default"].timeseries
+        part = engine.namespaces["default"].ts
         turn = chance.random()
         if turn < 0.75:
             batch = {}
@@ -123,7 +123,7 @@ def test_any_life_is_that_of_a_dictionary(tmp_path: Path, small: None, seed: int
 
 def test_ranges_read_no_more_than_they_must(tmp_path: Path, small: None) -> None:
     with Engine(str(tmp_path)) as engine:
-        part = engine.timeseries
+        part = engine.ts
         with engine.batch():
             for at in range(0, 1600, 16):
                 write_columns(part, {key(): columns([(time, float(time)) for time in range(at, at + 16)])})
@@ -138,7 +138,7 @@ def test_ranges_read_no_more_than_they_must(tmp_path: Path, small: None) -> None
 
 def test_what_is_sealed_costs_the_law_nothing(tmp_path: Path, small: None) -> None:
     with Engine(str(tmp_path), EngineSettings(segment_bytes=1 << 16)) as engine:
-        part = engine.timeseries
+        part = engine.ts
         for at in range(3000):
             with engine.batch():
                 write_columns(part, {key(host=f"h{at % 20}"): columns([(at, 1.0)])})
@@ -146,7 +146,7 @@ def test_what_is_sealed_costs_the_law_nothing(tmp_path: Path, small: None) -> No
                     pass
         engine.compact()
     with Engine(str(tmp_path)) as engine:
-        part = engine.timeseries
+        part = engine.ts
         assert part.counts()["points"] == 3000
         assert 0 < records_of_points(engine) < 200
 
@@ -161,7 +161,7 @@ def records_of_points(engine: Engine) -> int:
 def test_records_of_points_go_though_few_points_are_ever_open(tmp_path: Path, small: None) -> None:
     """A busy series whose points are in chunks soon, beside one that is slow."""
     with Engine(str(tmp_path), EngineSettings(segment_bytes=1 << 16)) as engine:
-        part = engine.timeseries
+        part = engine.ts
         for at in range(200):
             with engine.batch():
                 write_columns(part, {key(): columns([(time, 1.0) for time in range(at * 16, at * 16 + 16)])})
@@ -172,12 +172,12 @@ def test_records_of_points_go_though_few_points_are_ever_open(tmp_path: Path, sm
         assert part.store.open_points < 40 and len(read(part, key())) == 3200
         assert records_of_points(engine) < 5
     with Engine(str(tmp_path)) as engine:
-        assert len(read(engine.timeseries, key())) == 3200 and len(read(engine.timeseries, key(host="slow"))) == 1
+        assert len(read(engine.ts, key())) == 3200 and len(read(engine.ts, key(host="slow"))) == 1
 
 
 def test_a_deletion_frees_the_records_of_points(tmp_path: Path) -> None:
     with Engine(str(tmp_path), EngineSettings(segment_bytes=1 << 16)) as engine:
-        part = engine.timeseries
+        part = engine.ts
         for at in range(100):
             with engine.batch():
                 write_columns(part, {key(): columns([(at, 1.0)])})
@@ -202,7 +202,7 @@ def test_what_is_too_old_goes(tmp_path: Path, small: None) -> None:
     engine = Engine(str(tmp_path), clock=lambda: wall[0], steady=lambda: steady[0])
     expected: dict[int, float] = {}
     for step in range(60):
-        part = engine.timeseries
+        part = engine.ts
         if step == 0:
             with engine.batch():
                 part.configure("cpu", 300_000, "")
@@ -218,10 +218,10 @@ def test_what_is_too_old_goes(tmp_path: Path, small: None) -> None:
         if step % 20 == 19:
             engine.close()
             engine = Engine(str(tmp_path), clock=lambda: wall[0], steady=lambda: steady[0])
-            assert read(engine.timeseries, key()) == {time: value for time, value in expected.items() if time >= oldest}
+            assert read(engine.ts, key()) == {time: value for time, value in expected.items() if time >= oldest}
         if step == 30:
             engine.compact()
-    part = engine.timeseries
+    part = engine.ts
     assert part.store.by_key.get(key(host="gone")) is None, "a series goes with its last point"
     assert len(read(part, key("mem"))) == 60, "of another measurement"
     found = part.store.by_key.get(key())
@@ -244,7 +244,7 @@ class Aged:
 
     @property
     def part(self) -> TimeSeries:
-        return self.engine.timeseries
+        return self.engine.ts
 
     def write(self, series: bytes, count: int) -> None:
         """So many points, from now on, and the work that is due."""
@@ -314,7 +314,7 @@ def test_looks_at_ages_write_nothing_while_nothing_is_too_old(tmp_path: Path, sm
 def test_the_later_of_two_chunks_is_right_whatever_their_times(tmp_path: Path, small: None) -> None:
     """Chunks of one time stay apart where they are too large to become one."""
     with Engine(str(tmp_path)) as engine:
-        part = engine.timeseries
+        part = engine.ts
         for start in (100, 116, 132):
             with engine.batch():
                 write_columns(part, {key(): columns([(time, 1.0) for time in range(start, start + 16)])})
@@ -334,7 +334,7 @@ def test_the_later_of_two_chunks_is_right_whatever_their_times(tmp_path: Path, s
 def test_refusals(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engine_timeseries, "SERIES_MAX", 3)
     with Engine(str(tmp_path)) as engine:
-        part = engine.timeseries
+        part = engine.ts
         one = columns([(1, 1.0)])
         with engine.batch():
             write_columns(part, {key(host="a"): one, key(host="b"): one})

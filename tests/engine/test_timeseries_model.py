@@ -60,7 +60,7 @@ KEYS = st.sampled_from(ALL_KEYS)
 
 def snapshot(engine: Engine) -> Any:
     """Everything that must be the same after a rebuild."""
-    store = engine.timeseries.store
+    store = engine.ts.store
 
     def series(each: StoredSeries) -> Any:
         chunks = [(chunk.number, chunk.index, chunk.packed, chunk.size) for chunk in each.chunks]
@@ -153,13 +153,13 @@ class SeriesModel(RestartModel):
                     self.old.setdefault(key, {}).setdefault(time, set()).add(points[time])
                 points[time] = value
         with self.engine.batch():
-            assert write_columns(self.engine.timeseries, batch) == count * len(keys)
+            assert write_columns(self.engine.ts, batch) == count * len(keys)
 
     @rule(name=NAMES, age=st.sampled_from([0, 20_000, HOUR]))
     def configure(self, name: str, age: int) -> None:
         self._now()
         with self.engine.batch():
-            self.engine.timeseries.configure(name, age, "")
+            self.engine.ts.configure(name, age, "")
         self.ages[name] = age
 
     @rule(name=NAMES, tags=TAGS)
@@ -167,7 +167,7 @@ class SeriesModel(RestartModel):
         self._now()
         there = self._select(name, tags)
         with self.engine.batch():
-            run_job(self.engine.timeseries.delete_job(name, tags))
+            run_job(self.engine.ts.delete_job(name, tags))
         assert not self._select(name, tags)
         for key in there:
             self.points.pop(key, None)
@@ -177,7 +177,7 @@ class SeriesModel(RestartModel):
 
     def _select(self, name: str, tags: dict[str, str]) -> set[Key]:
         """The series that the engine has, selected the plain way."""
-        found = self.engine.timeseries.store.by_id.values()
+        found = self.engine.ts.store.by_id.values()
         keys = [(each.measurement.name, each.tags, each.field) for each in found]
         return {key for key in keys if key[0] == name and all(dict(key[1]).get(tag, "") == value for tag, value in tags.items())}
 
@@ -189,7 +189,7 @@ class SeriesModel(RestartModel):
         text = f"{name}{{{matchers}}}[{since}..{until}] | field({field})"
 
         def ask(stage: str) -> dict[Key, Points]:
-            answer = run_job(query_job(self.engine.timeseries, text + stage, 10**6))["series"]
+            answer = run_job(query_job(self.engine.ts, text + stage, 10**6))["series"]
             return {(name, tuple(sorted(each["tags"].items())), field): dict(map(tuple, each["points"])) for each in answer}
 
         plain = ask("")
@@ -211,7 +211,7 @@ class SeriesModel(RestartModel):
     @rule(count=st.integers(1, 3))
     def seal(self, count: int) -> None:
         """As if too many points were open."""
-        part = self.engine.timeseries
+        part = self.engine.ts
         with self.engine.batch():
             for series in list(part.store.open.values())[:count]:
                 part._seal(series)
@@ -236,7 +236,7 @@ class SeriesModel(RestartModel):
     def agree(self) -> None:
         self._now()
         check_totals(self.engine)
-        part = self.engine.timeseries
+        part = self.engine.ts
         for key in {*self.points, *self.old}:
             found = part.store.by_key.get(key_of(key))
             points: Points = {}

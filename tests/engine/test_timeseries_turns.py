@@ -40,7 +40,7 @@ class Turns:
 
     @property
     def part(self) -> TimeSeries:
-        return self.space.timeseries
+        return self.space.ts
 
     def end_turn(self, began: float) -> None:
         self.longest = max(self.longest, thread_time() - began)

@@ -45,6 +45,7 @@ OPS: list[Op] = [
     ("create", "other"),
     ("put_many", "default", [(b"m%d" % i, b"v" * (i * 60), FAR if i % 3 == 0 else 0) for i in range(8)]),
     ("touch", "default", b"a", FAR),
+    ("work", "default", "register", "worker", "invoke", "schedule", "invoke", "invoke", "invoke", "take", "touch"),
     ("create", "brief"),
     ("put", "brief", b"k", b"v"),
     ("put", "other", b"big", b"B" * 9000),
@@ -59,14 +60,19 @@ OPS: list[Op] = [
     ("put", "brief", b"k", b"v2"),
     ("delete", "brief", b"k"),
     ("drop", "brief"),
+    ("work", "default", "take", "fail", "take", "cancel", "pause"),
     ("compact",),
     ("put", "default", b"a", b"2"),
+    ("work", "default", "complete", "invoke", "resume", "take", "complete", "drain"),  # of runs that are in the base
     ("delete", "default", b"m1"),
     ("forget", "default", b"mem"),
     ("seal", "default"),  # with the points that are in the base
     ("compact", "tail"),
+    ("sweep",),  # the schedule makes a run
+    ("work", "default", "complete", "cancel", "cancel", "unschedule", "deregister", "unregister"),
     ("flush", ["other"]),
     ("delete", "default", b"m5"),
+    ("sweep",),  # the runs go
     ("compact",),  # of bases and a segment
     ("put", "other", b"behind", b"it"),
 ]

@@ -84,15 +84,29 @@ def write_until_refused(client: RespClient) -> tuple[dict[str, str], ReplyError]
 
 def test_a_full_disk(disk: Disk) -> None:
     """Refused, read, deleted, acknowledged; then there is room, and writes go on without a restart."""
-    with FloProcess(disk.where / "data", wrapper=disk.wrapper, environment=SETTINGS) as flo, flo.connect() as client:
+    with (
+        FloProcess(disk.where / "data", wrapper=disk.wrapper, environment=SETTINGS) as flo,
+        flo.connect() as client,
+        Client(f"flo://127.0.0.1:{flo.port}") as binary,
+    ):
         for i in range(50):
             client.command("QENQUEUE", "jobs", f"job-{i}")
         client.command("XADD", "events", "*", "a", "1")
+        binary.actions.register("job", retry_delay=0)
+        binary.workers.register("w", ["job"], concurrency=9)
+        runs = [binary.actions.invoke("job", "in") for _ in range(4)]
+        assert [binary.workers.take("w") is not None for _ in range(2)] == [True, True]
         # so little that the next segment cannot be reserved, nor a compaction be done
         filler = fill(disk.seen(flo), 1 << 20)
         held, refusal = write_until_refused(client)
         assert str(refusal).startswith("BUSY") and "full" in str(refusal) and "Free some space" in str(refusal)
-        for command in (("SET", "new", "x"), ("INCR", "n"), ("LPUSH", "jobs", "x"), ("XADD", "events", "*", "a", "2")):
+        for command in (
+            ("SET", "new", "x"),
+            ("INCR", "n"),
+            ("LPUSH", "jobs", "x"),
+            ("XADD", "events", "*", "a", "2"),
+            ("ACTION", "INVOKE", "job", "in"),
+        ):
             assert isinstance(client.command(*command), ReplyError), command
         for key, value in held.items():
             assert client.command("GET", key) == value.encode()
@@ -101,10 +115,18 @@ def test_a_full_disk(disk: Disk) -> None:
         taken = client.command("QDEQUEUE", "jobs", "COUNT", "10")
         if not isinstance(taken, ReplyError):
             assert client.command("QACK", "jobs", *(f"{seq}-{attempts}" for seq, _, attempts in taken)) == 10
+        binary.workers.complete(runs[0], "out", worker_id="w")
+        assert binary.workers.fail(runs[1], "oh", worker_id="w", retry=True) == "pending"
+        binary.actions.cancel(runs[2])
+        again = [binary.workers.take("w") for _ in range(2)]
+        assert [each.run_id for each in again if each] == [runs[1], runs[3]]
+        assert [binary.actions.result(run).state for run in runs] == ["completed", "running", "cancelled", "running"]
         assert "aof_last_write_status:err" in client.command("INFO").decode()
         assert "full" in flo.output()
         filler.unlink()
         wait_until(lambda: client.command("SET", "new", "x") == b"OK", "writes that are accepted again")
+        binary.actions.invoke("job", "in")
+        assert binary.actions.result(runs[0]) == ("completed", b"out")
         for key, value in held.items():
             assert client.command("GET", key) == value.encode()
         assert client.command("GET", "key-0") is None
@@ -179,6 +201,7 @@ def test_a_kill_on_a_full_disk(disk: Disk) -> None:
 
 
 SERIES = 20
+ACTIONS = 20
 
 
 class Fill:
@@ -187,7 +210,18 @@ class Fill:
     def __init__(self, kind: str) -> None:
         self.kind = kind
         self.count = 0
-        self.ids: list[str] = []  # of records
+        self.ids: list[str] = []  # of records and runs
+
+    def begin(self, client: RespClient) -> None:
+        """Register the actions."""
+        if self.kind == "runs":
+            with self._binary(client) as binary:
+                for number in range(ACTIONS):
+                    binary.actions.register(f"job-{number}")
+
+    @staticmethod
+    def _binary(client: RespClient) -> Client:
+        return Client(f"flo://127.0.0.1:{client.sock.getpeername()[1]}")
 
     def add(self, client: RespClient) -> bool:
         """Put a hundred in; False once one was refused."""
@@ -199,6 +233,8 @@ class Fill:
             many = [("QENQUEUE", "queue", row) for row in rows]
         elif self.kind == "points":
             many = [("TS.WRITE", self.lines(number)) for number in range(self.count, self.count + 20)]
+        elif self.kind == "runs":
+            many = [("ACTION", "INVOKE", f"job-{number % ACTIONS}", row) for number, row in enumerate(rows, self.count)]
         else:
             many = [("XADD", f"stream-{number % 3}", "*", "row", row) for number, row in enumerate(rows, self.count)]
         answers = client.pipeline(*many)
@@ -217,9 +253,16 @@ class Fill:
     def delete_half(self, client: RespClient, make_room: Callable[[], None]) -> None:
         """Every other one; `make_room` is called where not even that fits."""
         if self.kind == "points":
-            with Client(f"flo://127.0.0.1:{client.sock.getpeername()[1]}") as binary:
+            with self._binary(client) as binary:
                 for number in range(0, SERIES, 2):
-                    assert binary.timeseries.delete("m", tags=f"host=h{number}") == 1
+                    assert binary.ts.delete("m", tags=f"host=h{number}") == 1
+            return
+        if self.kind == "runs":  # a cancelled run is kept for a while, unless its action goes
+            with self._binary(client) as binary:
+                for number in range(0, ACTIONS, 2):
+                    for run in self.ids[number::ACTIONS]:
+                        binary.actions.cancel(run)
+                    binary.actions.delete(f"job-{number}")
             return
         for start in range(0, self.count, 200):
             numbers = range(start, min(start + 200, self.count), 2)
@@ -249,6 +292,12 @@ class Fill:
             for number in range(1, SERIES, 2):
                 answer = json.loads(client.command("TS.QUERY", f'm{{host="h{number}"}}[0..{self.count * 500}] | count()'))
                 assert answer["series"][0]["points"] == [[0, len(range(number, self.count, SERIES)) * 500]]
+        elif self.kind == "runs":
+            with self._binary(client) as binary:
+                for action in binary.actions.list_page(limit=ACTIONS)["actions"]:
+                    assert action["runs"]["pending"] == len(self.ids[int(action["name"].removeprefix("job-")) :: ACTIONS])
+                for number in range(1, len(self.ids), 98):
+                    assert binary.actions.input(self.ids[number]).startswith(b"%d:" % number)
         elif self.kind == "messages":
             flat_stats = client.command("QSTATS", "queue")
             stats = dict(zip(flat_stats[::2], flat_stats[1::2], strict=True))
@@ -260,7 +309,7 @@ class Fill:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("megabytes", (24, pytest.param(64, marks=pytest.mark.long), pytest.param(200, marks=pytest.mark.long)))
-@pytest.mark.parametrize("kind", ("keys", "messages", "records", "points"))
+@pytest.mark.parametrize("kind", ("keys", "messages", "records", "points", "runs"))
 def test_the_way_out_of_a_disk_full_of_flo(tmp_path: Path, megabytes: int, kind: str) -> None:
     """Filled until it refuses, with the settings as they are: half is deleted, `flo compact`, and writes are accepted, without a restart.
     docs/operations.md, "A disk that is full"."""
@@ -277,6 +326,7 @@ def test_the_way_out_of_a_disk_full_of_flo(tmp_path: Path, megabytes: int, kind:
                 assert done.returncode == 0, done.stderr
 
             filled = Fill(kind)
+            filled.begin(client)
             while filled.add(client):
                 pass
             size = int(info_of(client, "flo_log_size"))
@@ -291,6 +341,7 @@ def test_the_way_out_of_a_disk_full_of_flo(tmp_path: Path, megabytes: int, kind:
             flo.start()
             with flo.connect() as again:
                 filled.check(again)
+                filled.begin(again)
                 while filled.add(again):  # and again, up to the next time
                     pass
             assert flo.stop() == 0

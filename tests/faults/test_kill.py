@@ -2,9 +2,11 @@
 
 Eight writers keep pipelines in flight. Each knows the list of operations it sent and how many were acknowledged. After a
 restart, the state of its keys must be that after the first k of them, for one k between those two: nothing acknowledged
-is lost, nothing is reordered, no MSET is half there.
+is lost, nothing is reordered, no MSET is half there. Beside them one writes points of series, one invokes an action, and a worker
+completes the runs.
 """
 
+import json
 import os
 import random
 import signal
@@ -12,12 +14,16 @@ import stat
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from flo import Client, calls
+from flo.client import Disconnected
+from flo.errors import Refusal
+from flo.operations.worker import Assignment
 from tests.support.processes import ROOT, FloProcess, ReplyError, RespClient, encode, free_port, wait_until
 
 pytestmark = pytest.mark.slow
@@ -165,7 +171,148 @@ def read_state(client: RespClient, keys: list[bytes]) -> State:
     return state
 
 
-def load_until(server: FloProcess, writers: list[Writer], acknowledged: int, end: Callable[[], None]) -> None:
+class SeriesWriter:
+    """One client that writes texts in line protocol: each has points of all its series, at a time of their own."""
+
+    def __init__(self, number: int) -> None:
+        self.measurement = f"m{number}"
+        self.sent = self.acknowledged = 0  # in this round
+        self.before = 0  # texts
+        self.failure: str | None = None
+
+    def begin(self) -> None:
+        """A new round, on what the server holds."""
+        self.sent = self.acknowledged = 0
+
+    def run(self, port: int) -> None:
+        """Write until the server is gone."""
+        try:
+            with RespClient(port, 30) as client:
+                while True:
+                    numbers = range(self.before + self.sent, self.before + self.sent + 5)
+                    self.sent += len(numbers)
+                    client.send(b"".join(encode("TS.WRITE", self.text(number)) for number in numbers))
+                    for _ in numbers:
+                        reply = client.reply()
+                        if isinstance(reply, ReplyError):
+                            self.failure = f"a text was refused: {reply}"
+                            return
+                        self.acknowledged += 1
+        except OSError:
+            pass
+
+    def text(self, number: int) -> str:
+        return "\n".join(f"{self.measurement},host={host} v={number + host} {number}000000" for host in range(3))
+
+    def check(self, client: RespClient) -> None:
+        """The points are those of the first texts, of no less than were acknowledged."""
+        answer = json.loads(client.command("TS.QUERY", f"{self.measurement}[0..{self.before + self.sent}]"))
+        found = {each["tags"]["host"]: each["points"] for each in answer["series"]}
+        count = len(found.get("0", ()))
+        assert found == {str(host): [[at, at + host] for at in range(count)] for host in range(3) if count}, "a text is half there"
+        assert self.before + self.acknowledged <= count <= self.before + self.sent
+        self.before = count
+
+
+class Invoker:
+    """One client that invokes an action."""
+
+    def __init__(self, number: int) -> None:
+        self.action = f"a{number}"
+        self.ids: list[str] = []  # of the runs that are known
+        self.sent = self.acknowledged = 0  # in this round
+        self.failure: str | None = None
+
+    def begin(self, port: int) -> None:
+        """A new round."""
+        self.sent = self.acknowledged = 0
+        with Client(f"flo://127.0.0.1:{port}") as client:
+            client.actions.register(self.action, timeout=10**9)
+            client.workers.register(self.action, [self.action], concurrency=10**6)
+
+    def _calls(self, numbers: range) -> list[Any]:
+        return [calls.action_invoke(self.action, str(number), idempotency_key=str(number)) for number in numbers]
+
+    def run(self, port: int) -> None:
+        """Invoke until the server is gone."""
+        try:
+            with Client(f"flo://127.0.0.1:{port}") as client:
+                while True:
+                    numbers = range(len(self.ids), len(self.ids) + 10)
+                    self.sent += len(numbers)
+                    answers = client.run_many(self._calls(numbers))
+                    if refused := [answer for answer in answers if isinstance(answer, Refusal)]:
+                        self.failure = f"an invocation was refused: {refused[0]}"
+                        return
+                    self.ids += answers
+                    self.acknowledged += len(numbers)
+        except Disconnected:
+            pass
+
+    def check(self, port: int) -> None:
+        """Each acknowledged run is there once, and of the others the first ones."""
+        known = len(self.ids) - self.acknowledged
+        with Client(f"flo://127.0.0.1:{port}") as client:
+            (shown,) = client.actions.list_page(self.action)["actions"]
+            count = sum(shown["runs"].values())
+            assert known + self.acknowledged <= count <= known + self.sent
+            more = client.run_many(self._calls(range(known, known + self.sent)))  # the idempotency keys of those that are there give them
+            assert more[: self.acknowledged] == self.ids[known:]
+            assert more == sorted(more, key=int), "a later run is there, and an earlier one is not"
+            self.ids[known:] = more
+            for number in range(0, len(self.ids), 97):
+                assert client.actions.input(self.ids[number]) == b"%d" % number
+
+
+class Executor:
+    """The worker that completes the runs of an invoker."""
+
+    def __init__(self, invoker: Invoker) -> None:
+        self.invoker = invoker
+        self.completed: dict[str, bytes] = {}  # run -> its output
+        self.reported: dict[str, bytes] = {}  # whose answers are missing
+        self.acknowledged = 0  # in this round
+        self.failure: str | None = None
+
+    def begin(self) -> None:
+        """A new round."""
+        self.acknowledged = 0
+
+    def run(self, port: int) -> None:
+        """Take runs and complete them until the server is gone."""
+        worker = self.invoker.action
+        try:
+            with Client(f"flo://127.0.0.1:{port}") as client:
+                runs: list[Assignment] = []
+                while True:
+                    self.reported = {run.run_id: b"done %d" % run.attempt for run in runs}
+                    reports: list[Any] = [calls.worker_complete(run, output, worker_id=worker) for run, output in self.reported.items()]
+                    answers = client.run_many([*reports, *[calls.worker_take(worker)] * 8])
+                    if refused := [answer for answer in answers[: len(reports)] if isinstance(answer, Refusal)]:
+                        self.failure = f"a report was refused: {refused[0]}"
+                        return
+                    self.completed |= self.reported
+                    self.acknowledged += len(reports)
+                    runs = [answer for answer in answers[len(reports) :] if isinstance(answer, Assignment)]
+                    if not runs:
+                        found = client.workers.take(worker, block=50)
+                        runs = [found] if found is not None else []
+        except Disconnected:
+            pass
+
+    def check(self, port: int, ids: list[str]) -> None:
+        """What was acknowledged of these runs is completed with its output, and nothing is that was not reported."""
+        with Client(f"flo://127.0.0.1:{port}") as client:
+            for run, (state, output) in zip(ids, client.run_many([calls.action_result(run) for run in ids]), strict=True):
+                if run in self.completed or state == "completed":
+                    expected = (self.completed | self.reported)[run]
+                    assert (state, output) == ("completed", expected), run
+                    self.completed[run] = expected
+                else:
+                    assert state in ("pending", "running"), (run, state)
+
+
+def load_until(server: FloProcess, writers: Sequence[Any], acknowledged: int, end: Callable[[], None]) -> None:
     """Let the writers write until so much is acknowledged, then `end` the server."""
     threads = [threading.Thread(target=writer.run, args=(server.port,), daemon=True) for writer in writers]
     for thread in threads:
@@ -185,13 +332,24 @@ def test_kill_at_a_random_moment_loses_nothing_acknowledged(flo: FloProcess, lon
     chance = random.Random(seed)
     writers = [Writer(number, seed) for number in range(WRITERS)]
     states: list[State] = [{} for _ in writers]
+    series, invoker = SeriesWriter(0), Invoker(0)
+    executor = Executor(invoker)
     for _ in range(5 * ROUNDS if long_run else ROUNDS):
         for writer, state in zip(writers, states, strict=True):
             writer.begin(state)
-        load_until(flo, writers, chance.randint(1, ACKNOWLEDGED_MAX), flo.kill)
+        series.begin()
+        invoker.begin(flo.port)
+        executor.begin()
+        load_until(flo, [*writers, series, invoker, executor], chance.randint(1, ACKNOWLEDGED_MAX), flo.kill)
         flo.start()
         with flo.connect() as client:
             states = [writer.check(client) for writer in writers]
+            series.check(client)
+        invoker.check(flo.port)
+        executor.check(flo.port, [*invoker.ids[-1000:], *executor.reported])
+    executor.check(flo.port, invoker.ids)
+    print(f"{series.before} texts, {len(invoker.ids)} runs, {len(executor.completed)} completed")
+    assert series.before and executor.completed
     with flo.connect() as client:  # and what was written in earlier rounds is still there
         for state in states:
             assert read_state(client, sorted(state)) == state

@@ -34,6 +34,7 @@ from flo.ual.repair import repair
 from flo.ual.segment import HEADER_BYTES, Segment, file_name
 from tests.support.faultfiles import AFTER, BEFORE, MODES, TORN, Plan, SimCrash, SimFiles, crash_points
 from tests.support.points import Points, read, seal_all, write
+from tests.support.work import Work, do_step, held_work
 
 pytestmark = [pytest.mark.computes, pytest.mark.slow]
 
@@ -43,7 +44,8 @@ START = 1_700_000_000_000
 STEP = 1_000  # ms of the clock for each operation
 
 Op = tuple[Any, ...]  # name of the operation, its arguments
-Snapshot = tuple[int, dict[str, dict[bytes, Found]], dict[str, dict[bytes, Points]]]  # the last index, keys, series
+# the last index, keys, series, actions with all that is theirs
+Snapshot = tuple[int, dict[str, dict[bytes, Found]], dict[str, dict[bytes, Points]], dict[str, Any]]
 Factory = Callable[[Plan | None], SimFiles]
 
 
@@ -60,18 +62,20 @@ class Rows:
 
 
 class Model:
-    """What the database must hold: the keys of each namespace with their versions, its series, and how many records there are."""
+    """What the database must hold: the keys of each namespace with their versions, its series, its runs, and how many records there are."""
 
     def __init__(self) -> None:
         self.index = 0
         self.spaces: dict[str, dict[bytes, Found]] = {"default": {}}
         self.series: dict[str, dict[bytes, Rows]] = {"default": {}}
+        self.work: dict[str, Work] = {"default": Work()}
 
     def copy(self) -> "Model":
         twin = Model()
         twin.index = self.index
         twin.spaces = {name: dict(keys) for name, keys in self.spaces.items()}
         twin.series = {name: dict(series) for name, series in self.series.items()}
+        twin.work = {name: work.copy() for name, work in self.work.items()}
         return twin
 
     def after(self, op: Op, now: int) -> "Model":
@@ -135,12 +139,15 @@ class Model:
     def do_compact(self, now: int, _part: str = "") -> None:
         """Nothing that anybody can see."""
 
-    def do_sweep(self, now: int) -> None:
-        """A key is swept when the whole second of its deadline has passed."""
-        for keys in self.spaces.values():
+    def do_sweep(self, now: int, only: str = "") -> None:
+        """A key is swept when the whole second of its deadline has passed. `only` one part: the other had no room."""
+        for keys in self.spaces.values() if only != "work" else ():
             for key in [key for key, found in keys.items() if found.deadline and (found.deadline // 1000 + 1) * 1000 <= now]:
                 self.index += 1
                 del keys[key]
+        for work in self.work.values() if only != "keys" else ():
+            work.sweep(now, self.index + 1)
+            self.index += work.records
 
     do_upkeep = do_sweep
 
@@ -148,17 +155,18 @@ class Model:
         self.index += name not in self.spaces
         self.spaces.setdefault(name, {})
         self.series.setdefault(name, {})
+        self.work.setdefault(name, Work())
 
     def do_drop(self, now: int, name: str) -> None:
-        assert not self.spaces[name] and not self.series[name]
+        assert not self.spaces[name] and not self.series[name] and not self.work[name].runs
         self.index += 2
-        del self.spaces[name], self.series[name]
+        del self.spaces[name], self.series[name], self.work[name]
 
     def do_flush(self, now: int, names: Sequence[str]) -> None:
         for name in names:
             assert name in self.spaces
             self.index += 1
-            self.spaces[name], self.series[name] = {}, {}
+            self.spaces[name], self.series[name], self.work[name] = {}, {}, Work()
 
     def do_points(self, now: int, space: str, names: Sequence[bytes], times: Sequence[int]) -> None:
         for name in names:
@@ -179,6 +187,11 @@ class Model:
                 self.series[space][name] = Rows(rows.points, (*kept, (min(times), max(times))))
                 self.index += max(len(late), 1)
         self.index += 1
+
+    def do_work(self, now: int, space: str, *steps: str) -> None:
+        for step in steps:
+            self.work[space].step(step, now, self.index + 1)
+            self.index += self.work[space].records
 
     def do_forget(self, now: int, space: str, measurement: bytes) -> None:
         forgotten = [name for name in self.series[space] if name.startswith(measurement)]
@@ -210,6 +223,11 @@ def perform(engine: Engine, op: Op) -> Any:
     if name in ("points", "seal", "forget"):
         with engine.batch():
             return perform_series(engine, name, *args)
+    if name == "work":
+        with engine.batch():
+            for step in args[1:]:
+                do_step(engine.namespace(args[0]).actions, step)
+        return None
     kv = engine.namespace(args[0]).kv
     if name == "put":
         return kv.put(args[1], args[2], deadline=args[3] if len(args) > 3 else 0)
@@ -220,7 +238,7 @@ def perform(engine: Engine, op: Op) -> Any:
 
 def perform_series(engine: Engine, name: str, space: str, *args: Any) -> Any:
     """The same operation on the engine's series."""
-    part = engine.namespace(space).timeseries
+    part = engine.namespace(space).ts
     if name == "points":
         return write(part, dict.fromkeys(args[0], points_at(engine.now, args[1])))
     if name == "forget":
@@ -236,13 +254,14 @@ def held(engine: Engine) -> Snapshot:
             name: {key: found for shard in space.kv.store.shards for key in shard if (found := space.kv.store.find(key))}
             for name, space in engine.namespaces.items()
         },
-        {name: {key: read(space.timeseries, key) for key in space.timeseries.store.by_key} for name, space in engine.namespaces.items()},
+        {name: {key: read(space.ts, key) for key in space.ts.store.by_key} for name, space in engine.namespaces.items()},
+        {name: held_work(space.actions) for name, space in engine.namespaces.items()},
     )
 
 
 def expected(model: Model) -> Snapshot:
     series = {name: {key: rows.points for key, rows in found.items()} for name, found in model.series.items()}
-    return model.index, model.spaces, series
+    return model.index, model.spaces, series, {name: work.shown() for name, work in model.work.items()}
 
 
 # -- lives -----------------------------------------------------------------------------------------
@@ -387,7 +406,9 @@ def workload() -> list[Op]:
     ops: list[Op] = [
         ("put", "default", b"a", b"1"),
         ("create", "other"),
+        ("work", "default", "register", "worker", "invoke", "schedule", "invoke", "invoke"),
         ("put_many", "default", [(b"m%d" % i, b"v" * (i * 97), far if i % 3 == 0 else 0) for i in range(12)]),
+        ("work", "default", "take", "touch", "take", "fail"),
         ("incr", "default", b"count", 5),
         ("put", "other", b"doomed", b"soon gone", START + 9 * STEP),
         ("touch", "default", b"a", far),
@@ -397,6 +418,8 @@ def workload() -> list[Op]:
         ("incr", "default", b"count", -7),
         ("get", "other", b"doomed"),  # expired: that buries it
         ("history", "default", b"count"),
+        ("work", "default", "take", "complete", "cancel"),
+        ("work", "other", "register", "worker", "invoke", "take", "schedule"),
         ("put", "other", b"doomed", b"again"),
         ("put", "default", b"b", b"x" * 3000),
         ("touch", "default", b"a", 0),
@@ -409,6 +432,8 @@ def workload() -> list[Op]:
         ("put", "default", b"short", b"-", START + 21 * STEP),
         ("put", "default", b"huge", b"H" * 20_000),  # more than a segment: the spare must grow
         ("json_set", "default", b"doc", b'{"a":"' + b"j" * 2500 + b'"}'),
+        ("sweep",),  # a time of the schedule, too
+        ("work", "default", "cancel", "unschedule", "complete", "unregister", "drain"),
         ("sweep",),
         ("seal", "default"),
         ("forget", "default", b"mem"),
@@ -749,27 +774,35 @@ def doable(model: Model, op: Op, now: int) -> Model | None:
         return None
 
 
+def singly(op: Op) -> list[Op]:
+    """What of an operation may be refused by itself."""
+    return [("work", op[1], step) for step in op[2:]] if op[0] == "work" else [op]
+
+
 def fill(files: SimFiles, ops: Sequence[Op], context: str) -> tuple[Engine, Model, int]:
     """Do what is not refused; every refusal is `Overloaded` and changes nothing. (engine, model, how many refusals)."""
     clock, model, refused = Clock(), Model(), 0
     engine = open_engine(files, clock)
-    for op in ops:
+    for many in ops:
         clock.now += STEP
-        after = doable(model, op, clock.now)
-        if after is None:
-            continue
-        try:
-            perform(engine, op)
-            if op[0] not in ("sweep", "upkeep") or held(engine) == expected(after):  # a sweep waits where there is no room
-                model = after
-        except Overloaded:
-            refused += 1
-        except OSError as e:
-            assert op[0] == "compact" and e.errno == errno.ENOSPC, f"{context}: {op[0]} failed: {e}"
-            refused += 1
-        except LogFailed as e:
-            raise AssertionError(f"{context}: {op[0]} was accepted and then failed: {e}") from e
-        assert held(engine) == expected(model), f"{context}: {op[0]}"
+        for op in singly(many):
+            after = doable(model, op, clock.now)
+            if after is None:
+                continue
+            try:
+                perform(engine, op)
+                possible = [after]
+                if op[0] in ("sweep", "upkeep"):  # each part waits where there is no room
+                    possible += [model.after(("sweep", "keys"), clock.now), model.after(("sweep", "work"), clock.now), model]
+                model = next((each for each in possible if expected(each) == held(engine)), after)
+            except Overloaded:
+                refused += 1
+            except OSError as e:
+                assert op[0] == "compact" and e.errno == errno.ENOSPC, f"{context}: {op[0]} failed: {e}"
+                refused += 1
+            except LogFailed as e:
+                raise AssertionError(f"{context}: {op[0]} was accepted and then failed: {e}") from e
+            assert held(engine) == expected(model), f"{context}: {op[0]}"
     return engine, model, refused
 
 

@@ -41,7 +41,7 @@ def rest(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rest]:
             ]
             lines += [f"logins.count,hostname=server1 value={step} {FROM + 60_000 * step}" for step in range(5)]
             with_namespace = Client(f"flo://:all@127.0.0.1:{flo.port}/site")
-            with_namespace.timeseries.write_batch("\n".join(lines), precision=2)
+            with_namespace.ts.write_batch("\n".join(lines), precision=2)
             with_namespace.close()
         with Rest(flo.port) as rest:
             yield rest

@@ -29,7 +29,7 @@ def flo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FloProcess]:
 def client(flo: FloProcess) -> Iterator[Client]:
     with Client(f"flo://:{SECRET}@127.0.0.1:{flo.port}".replace(" ", "%20")) as client:
         yield client
-        client.timeseries.delete("cpu")
+        client.ts.delete("cpu")
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def rest(flo: FloProcess) -> Iterator[Rest]:
 
 
 def points(client: Client) -> dict[str, Any]:
-    return {series["field"]: series["points"] for series in client.timeseries.query(QUERY)["series"]}
+    return {series["field"]: series["points"] for series in client.ts.query(QUERY)["series"]}
 
 
 def test_good_lines_are_kept_and_bad_ones_said(rest: Rest, client: Client) -> None:
@@ -66,7 +66,7 @@ def test_many_points_in_gzip(rest: Rest, client: Client) -> None:
     body = gzip.compress(b"\n".join(b"cpu busy=%d %d" % (number, number) for number in range(120_000)))
     answer = rest.ask("POST", "/write?precision=ms", body, authorization=f"Bearer {SECRET}", content_encoding="gzip")
     assert answer.status == 204, answer
-    assert client.timeseries.query("cpu[0..200000] | count()")["series"][0]["points"] == [[0, 120_000.0]]
+    assert client.ts.query("cpu[0..200000] | count()")["series"][0]["points"] == [[0, 120_000.0]]
 
 
 @pytest.mark.parametrize(
@@ -132,7 +132,7 @@ def test_telegraf_writes(rest: Rest, client: Client, output: str) -> None:
     rest.connection.request("POST", path, iter([body[:50], body[50:]]) if chunked else body, fields, encode_chunked=chunked)
     response = rest.connection.getresponse()
     assert (response.status, response.read()) == (204, b"")
-    found = client.timeseries.query("~/./[1700000000000..1700000000000]")["series"]
+    found = client.ts.query("~/./[1700000000000..1700000000000]")["series"]
     assert {(one["name"], one["field"]): one["points"][0][1] for one in found} == {
         ("cpu", "usage_idle"): 97.5,
         ("cpu", "usage_user"): 2.5,
@@ -141,7 +141,7 @@ def test_telegraf_writes(rest: Rest, client: Client, output: str) -> None:
         ("system", "uptime"): 86400.0,
     }
     for name in ("disk", "system"):
-        client.timeseries.delete(name)
+        client.ts.delete(name)
 
 
 def test_telegraf_understands_that_the_database_is_missing(rest: Rest, client: Client) -> None:

@@ -27,7 +27,7 @@ def flo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FloProcess]:
             for at in range(0, 40_000, 20_000):
                 numbers = range(at, at + 20_000)
                 lines = [f"cpu,host=h{number % 50} usage={number % 97},idle={number % 13} {START + number}" for number in numbers]
-                client.timeseries.write_batch("\n".join(lines), precision=2)
+                client.ts.write_batch("\n".join(lines), precision=2)
         yield flo
 
 

@@ -27,7 +27,7 @@ class OneDatabase:
     """An engine's default namespace as the only database, `db`."""
 
     def __init__(self, engine: Engine) -> None:
-        self.source = NamespaceSource(engine.namespaces["default"].timeseries)
+        self.source = NamespaceSource(engine.namespaces["default"].ts)
 
     def names(self) -> list[str]:
         return ["db"]
@@ -50,7 +50,7 @@ def key(field: str, measurement: str = "cpu", **tags: str) -> bytes:
 
 
 def write(engine: Engine, tags: dict[str, str], field: str, times: range, values: list[float]) -> None:
-    part = engine.namespaces["default"].timeseries
+    part = engine.namespaces["default"].ts
     for at in range(0, len(times), 50_000):
         with engine.batch():
             write_columns(part, {key(field, **tags): (array("q", times[at : at + 50_000]), array("d", values[at : at + 50_000]))})
@@ -169,7 +169,7 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
             with engine.batch():
                 numbers = range(at, at + 5_000)
                 points = {key("v", "many", number=f"n{number}"): (array("q", [START]), array("d", [1.0])) for number in numbers}
-                write_columns(engine.namespaces["default"].timeseries, points)
+                write_columns(engine.namespaces["default"].ts, points)
         while engine.sweep():
             pass  # full chunks are sealed
         yield engine
@@ -226,5 +226,5 @@ def test_series_that_are_made_and_deleted_meanwhile(engine: Engine, text: str) -
         paused += 1
         write(engine, {"host": f"new{paused}", "region": "x"}, "usage", range(START, START + 1), [1.0])
         with engine.batch():
-            run_job(engine.namespaces["default"].timeseries.delete_job("cpu", {"host": f"h{paused}"}))
+            run_job(engine.namespaces["default"].ts.delete_job("cpu", {"host": f"h{paused}"}))
     assert paused > 1

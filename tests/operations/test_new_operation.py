@@ -10,6 +10,7 @@ import pytest
 
 from flo import cli
 from flo.cli import remote
+from flo.client import QueueCalls
 from flo.commands.binary import rows, table
 from flo.commands.binary.session import BinarySession
 from flo.commands.http import load_pages, routes
@@ -22,8 +23,8 @@ from flo.engine import Queues
 from flo.errors import BadRequest
 from flo.given import Text
 from flo.operations import row
-from flo.operations.queue import QueueOperations
-from flo.operations.row import Call, T, call, operation
+from flo.operations.call import Call, T
+from flo.operations.row import call, operation
 from flo.proto.binary import Response
 from flo.proto.row import Command, Http, Resp
 from tests.commands.test_binary_session import responses
@@ -83,7 +84,7 @@ def more(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Any, Local]]:
     load_pages()
     monkeypatch.setattr(Queues, "hold", hold, raising=False)
 
-    class More(QueueOperations):
+    class More(QueueCalls):
         @operation(
             "queue_hold",
             CODE,
@@ -126,7 +127,7 @@ def test_a_row_and_a_method_are_an_operation(more: tuple[Any, Local]) -> None:
     queues = kind(local)
     assert queues.hold("q", True) == (30_005, b"q")
     assert queues.hold(b"q", False, delay=2, dead=True, limit=7) == (71_002, b"")
-    made = call(kind.hold)
+    made: Any = call(kind.hold)
     assert local.run(made("q", True, delay=1)) == (30_001, b"q")
     assert local.respond(made("q", True)).payload == (30_005).to_bytes(8, "little") + b"q"
     with pytest.raises(BadRequest, match="not this one"):
@@ -164,7 +165,7 @@ def test_it_is_a_resp_command(more: tuple[Any, Local]) -> None:
 
 
 def test_the_command_line_has_it(more: tuple[Any, Local], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr(remote, "_client", lambda args: more[1])
+    monkeypatch.setattr(remote, "client_of", lambda args: more[1])
     assert cli.main(["queue", "hold", "q", "on", "--delay", "2", "--dead"]) == 0
     assert capsys.readouterr().out == "31002\n"
     assert cli.main(["queue", "hold", "refused", "off"]) == 1

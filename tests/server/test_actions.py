@@ -14,8 +14,10 @@ from flo.client import Client, TimedOut
 from flo.engine.worker import STATUS
 from flo.errors import BadRequest, Conflict, NotFound, Refusal
 from flo.operations import BY_NAME
+from flo.operations.call import Form
 from flo.operations.options import RUN_STATES
 from flo.operations.worker import WORKER_STATUS
+from flo.proto.binary import encode_options
 from flo.store.action import NAMES
 from tests.support.processes import FloProcess, wait_until
 from tests.support.rest import Raw, Rest, request
@@ -207,7 +209,13 @@ def test_a_namespace_is_deleted_while_requests_wait(shared_flo: FloProcess) -> N
         first.namespaces.create("going")
         with Client(f"flo://127.0.0.1:{shared_flo.port}/going") as client:
             client.workers.register("w", ["a"])
-            wait = Waiting(lambda: client.run(calls.Call(BY_NAME["worker_await"], lambda *_: None, b"w", b"", {"block": 0}, None, 0)))
+            wait = Waiting(
+                lambda: client.run(
+                    calls.Call(
+                        Form(BY_NAME["worker_await"], lambda _: None), b"w", b"", encode_options(BY_NAME["worker_await"], {"block": 0}), 0
+                    )
+                )
+            )
             waiting(first)
             first.namespaces.delete("going")
             assert isinstance(wait.join(), NotFound) and "namespace was deleted" in str(wait.result)
@@ -269,7 +277,7 @@ def test_cursors_and_states_of_others_are_refused(client: Client) -> None:
         ("action_retry_many", b"a", {"state": 1}),
     ):
         with pytest.raises(BadRequest, match=r"cursor of|the state is"):
-            client.run(calls.Call(BY_NAME[name], lambda *values: values, key, b"", options))
+            client.run(calls.Call(Form(BY_NAME[name], bytes), key, b"", encode_options(BY_NAME[name], options)))
 
 
 # -- other doors -----------------------------------------------------------------------------------

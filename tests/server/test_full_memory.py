@@ -25,6 +25,10 @@ def test_full_memory(full: FloProcess) -> None:
         client.command("XADD", "events", "*", "a", "1")
         client.command("JSON.SET", "parts", "$", '{"a": 1, "b": 2}')
         client.command("TS.WRITE", "cpu,host=a v=1 1000000")
+        binary.actions.register("job", max_attempts=2, retry_delay=0)
+        binary.workers.register("w", ["job"], concurrency=9)
+        runs = [binary.actions.invoke("job", b"in") for _ in range(4)]
+        held = [binary.workers.take("w") for _ in range(2)]
         count, reply = 0, None
         while not isinstance(reply, ReplyError):
             replies = client.pipeline(*(("SET", f"key-{count + i}", "v" * 1000) for i in range(100)))
@@ -42,7 +46,14 @@ def test_full_memory(full: FloProcess) -> None:
         with pytest.raises(Overloaded, match="max_memory"):
             binary.kv.put("new", "v")
         with pytest.raises(Overloaded, match="max_memory"):
-            binary.timeseries.write("cpu", "1")
+            binary.ts.write("cpu", "1")
+        for refuse in (
+            lambda: binary.actions.invoke("job", b"more"), lambda: binary.actions.register("other"),
+            lambda: binary.schedules.put("s", '{"action": "job", "every_ms": 60000}'),
+        ):  # fmt: skip
+            with pytest.raises(Overloaded, match="max_memory"):
+                refuse()
+        assert isinstance(client.command("ACTION", "INVOKE", "job", "in"), ReplyError)
         # what keeps as much, or frees, is not refused
         for command, wanted in (
             (("EXPIRE", "key-500", "1000"), 1), (("PERSIST", "key-500"), 1), (("GETEX", "key-501", "EX", "1000"), b"v" * 1000),
@@ -54,11 +65,24 @@ def test_full_memory(full: FloProcess) -> None:
             assert client.command(*command) == wanted, command
         assert client.command("GET", "key-1") == b"v" * 1000
         assert client.command("XLEN", "events") == 1
-        assert binary.timeseries.query("cpu[0..10]")["series"][0]["points"] == [[1, 1.0]]
+        assert binary.ts.query("cpu[0..10]")["series"][0]["points"] == [[1, 1.0]]
         seq, payload, attempts = client.command("QDEQUEUE", "jobs")[0]
         assert payload == b"one"
         assert client.command("QACK", "jobs", f"{seq}-{attempts}") == 1
+        binary.workers.complete(runs[0], b"out", worker_id="w")
+        assert binary.workers.fail(runs[1], b"oh", worker_id="w", retry=True) == "pending"
+        assert [each.run_id for each in held if each] == runs[:2]
+        again = [binary.workers.take("w") for _ in range(3)]
+        assert [each.run_id for each in again if each] == runs[1:]
+        assert not binary.workers.touch(runs[1], worker_id="w", progress="half").cancelled
+        binary.workers.release(runs[1], worker_id="w")
+        binary.actions.cancel(runs[2])
+        binary.workers.fail(runs[3], b"oh", worker_id="w")
+        assert [binary.actions.result(run).state for run in runs] == ["completed", "pending", "cancelled", "failed"]
+        binary.actions.pause("job", True)
+        binary.workers.drain("w")
         assert client.command("DEL", *(f"key-{i}" for i in range(100))) == 100
+        assert binary.actions.invoke("job", b"more") != runs[0]
         assert client.command("SET", "new", "v") == b"OK"
         while not isinstance(client.command("SET", f"key-{count}", "v" * 1000), ReplyError):
             count += 1
@@ -73,7 +97,7 @@ def test_full_memory(full: FloProcess) -> None:
 def test_points_in_a_full_memory(full: FloProcess) -> None:
     """Open points are sealed when they would fill it; series do fill it, and a deletion brings room."""
     with full.start() as server, flo_package.Client(f"flo://127.0.0.1:{server.port}") as client:
-        series = client.timeseries
+        series = client.ts
 
         def write(start: int) -> int:
             rows = (b"m%d,host=h%d v=1 %d" % (at % 2, at % 200, time) for at, time in enumerate(range(start, start + 4000)))

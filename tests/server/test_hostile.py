@@ -509,13 +509,29 @@ VISITS = {
     "reports": encode("INFO", "everything") + encode("COMMAND") + encode("SLOWLOG", "GET") + encode("CONFIG", "GET", "*"),
 }
 
+RELEASE = (
+    "if redis.call('get', KEYS[1]) == ARGV[1] then return redis.call('del', KEYS[1]) else return 0 end"  # as redlock-py and others send it
+)
+REDIS_VISITS = {
+    "subscriptions": encode("HELLO", 3) + encode("SUBSCRIBE", "a", "b") + encode("PSUBSCRIBE", "a*") + encode("PUBLISH", "a", "x") * 3,
+    "subscriptions that end": encode("SUBSCRIBE", "a", "b") + encode("PSUBSCRIBE", "*") + encode("UNSUBSCRIBE") + encode("PUNSUBSCRIBE"),
+    "a subscriber's refusals": encode("SUBSCRIBE", "a") + encode("GET", "k") + encode("RESET") + encode("PSUBSCRIBE", "x" * 2000),
+    "PUBSUB": encode("PUBSUB", "CHANNELS") + encode("PUBSUB", "NUMSUB", "a") + encode("PUBSUB", "NOPE"),
+    "a transaction that publishes": encode("MULTI") + encode("PUBLISH", "a", "x") + encode("SET", "k", "v") + encode("EXEC"),
+    "scripts": encode("EVAL", RELEASE, 1, "k", "v")
+    + encode("SCRIPT", "LOAD", RELEASE)
+    + encode("EVALSHA", "x", 0)
+    + encode("EVAL", "x", 0),
+}
 
-def test_serving_makes_no_cycles(tmp_path: Path) -> None:
+
+@pytest.mark.parametrize(("visits", "profile"), [(VISITS, "flo"), (REDIS_VISITS, "redis")], ids=["flo", "redis"])
+def test_serving_makes_no_cycles(tmp_path: Path, visits: dict[str, bytes], profile: str) -> None:
     """The server turns the garbage collector off; so whatever a client does, a collection must find nothing afterwards."""
-    collecting = Collecting(tmp_path, {})
+    collecting = Collecting(tmp_path, {"FLO_RESP_PROFILE": profile})
     with collecting.server as server:
         left = {}
-        for name, data in VISITS.items():
+        for name, data in visits.items():
             for _ in range(10):
                 with dial(server) as sock:
                     sock.sendall(data)

@@ -90,7 +90,7 @@ def filled(flo: FloProcess) -> Iterator[tuple[FloProcess, Client]]:
         client.streams.append("s", b"2")
         client.streams.group_create("s", "g", start=(0, 0))
         assert len(client.streams.group_read("s", "g", "c", limit=1)) == 1
-        client.timeseries.write_batch("cpu,host=a busy=1,idle=2\ncpu,host=b busy=3")
+        client.ts.write_batch("cpu,host=a busy=1,idle=2\ncpu,host=b busy=3")
         client.actions.register("send")
         runs = [client.actions.invoke("send") for _ in range(6)]
         client.workers.register("w", ["send"], concurrency=3)

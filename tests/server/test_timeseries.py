@@ -37,21 +37,21 @@ def test_every_door_and_kill_9(tmp_path: Path) -> None:
     }
     text = f"cpu[{START}..{START + 60_000}]"
     with FloProcess(tmp_path / "data") as flo, Client(f"flo://127.0.0.1:{flo.port}") as client:
-        assert client.timeseries.write_batch(lines(20, 50), precision=2) == 2000
+        assert client.ts.write_batch(lines(20, 50), precision=2) == 2000
         with flo.connect() as resp:
             assert resp.command("TS.WRITE", "mem free=1") == 1
             assert points(json.loads(resp.command("TS.QUERY", text))) == expected
             refused = str(resp.command("TS.QUERY", "cpu["))
             assert "Line 1, column 5" in refused and "\n" not in refused
-        assert points(client.timeseries.query(text)) == expected
+        assert points(client.ts.query(text)) == expected
         flo.kill()
     with FloProcess(tmp_path / "data") as flo, Client(f"flo://127.0.0.1:{flo.port}") as client:
-        assert points(client.timeseries.query(text)) == expected
-        means = client.timeseries.query(text + " | field(usage) | window(10s) | avg()")
+        assert points(client.ts.query(text)) == expected
+        means = client.ts.query(text + " | field(usage) | window(10s) | avg()")
         assert points(means)["h003", "usage"] == [[START + at * 10_000, 3 + (at * 10 + 4.5) / 8] for at in range(5)]
-        assert client.timeseries.delete("cpu", tags="region=eu") == 20
-        assert len(client.timeseries.query(text)["series"]) == 20
-        assert [each["name"] for each in client.timeseries.list()] == ["cpu", "mem"]
+        assert client.ts.delete("cpu", tags="region=eu") == 20
+        assert len(client.ts.query(text)["series"]) == 20
+        assert [each["name"] for each in client.ts.list()] == ["cpu", "mem"]
 
 
 def test_a_bad_line_writes_nothing(shared_flo: FloProcess) -> None:
@@ -59,10 +59,10 @@ def test_a_bad_line_writes_nothing(shared_flo: FloProcess) -> None:
         good = [b"bad,host=a v=1 %d" % time for time in range(20_000)]
         good[15_000] = b'bad,host=a v="text" 1'
         with pytest.raises(BadRequest, match="line 15001"):
-            client.timeseries.write_batch(b"\n".join(good))
+            client.ts.write_batch(b"\n".join(good))
         with pytest.raises(BadRequest, match="at most 50,000"):
-            client.timeseries.write_batch(b"\n".join(b"bad v=1 %d" % time for time in range(50_001)))
-        assert client.timeseries.list_page("bad")["measurements"] == []
+            client.ts.write_batch(b"\n".join(b"bad v=1 %d" % time for time in range(50_001)))
+        assert client.ts.list_page("bad")["measurements"] == []
 
 
 def test_many_points(tmp_path: Path) -> None:
@@ -70,16 +70,16 @@ def test_many_points(tmp_path: Path) -> None:
     with FloProcess(tmp_path / "data") as flo, Client(f"flo://127.0.0.1:{flo.port}") as client, flo.connect() as resp:
         for batch in range(5):
             data = b"\n".join(b"gauge v=%.3f %d" % (chance.random(), START + (batch * 40_000 + at) * 1000) for at in range(40_000))
-            assert client.timeseries.write_batch(data, precision=2) == 40_000
+            assert client.ts.write_batch(data, precision=2) == 40_000
         resp.command("CONFIG", "RESETSTAT")
         text = f"gauge[{START}..{START + 10**9}]"
-        answer = client.timeseries.query(text + " | window(1h) | avg()")
+        answer = client.ts.query(text + " | window(1h) | avg()")
         assert len(answer["series"][0]["points"]) == 56 and answer["scanned"] <= 200_000
-        assert client.timeseries.query(text + " | count()")["series"][0]["points"] == [[START, 200_000.0]]
+        assert client.ts.query(text + " | count()")["series"][0]["points"] == [[START, 200_000.0]]
         with pytest.raises(BadRequest, match="more than 100,000 points"):
-            client.timeseries.query(text)
+            client.ts.query(text)
         with pytest.raises(BadRequest, match="Windows of 1 ms"):
-            client.timeseries.query(text + " | window(1ms) | avg()")
+            client.ts.query(text + " | window(1ms) | avg()")
 
 
 REFUSED_QUERIES = {
@@ -118,8 +118,8 @@ def doors(shared_flo: FloProcess) -> Iterator[tuple[Client, RespClient, Rest]]:
     """Every way to a server, which is whole afterwards."""
     with Client(f"flo://127.0.0.1:{shared_flo.port}") as client, shared_flo.connect() as resp, Rest(shared_flo.port) as rest:
         yield client, resp, rest
-        client.timeseries.delete("cpu")  # good lines, which InfluxDB's doors keep
-        assert resp.command("PING") == b"PONG" and not list(client.timeseries.list())
+        client.ts.delete("cpu")  # good lines, which InfluxDB's doors keep
+        assert resp.command("PING") == b"PONG" and not list(client.ts.list())
     assert "Traceback" not in shared_flo.output()
 
 
@@ -133,7 +133,7 @@ def one_sentence(said: str) -> str:
 def test_malformed_queries_are_refused_at_every_door(doors: tuple[Client, RespClient, Rest], text: str) -> None:
     client, resp, rest = doors
     with pytest.raises(BadRequest) as refused:
-        client.timeseries.query(text)
+        client.ts.query(text)
     sentences = [str(refused.value), str(resp.command("TS.QUERY", text))]
     answer = rest.ask("POST", "/api/v1/timeseries/default/query", text.encode())
     assert answer.status == 400
@@ -146,10 +146,10 @@ def test_malformed_queries_are_refused_at_every_door(doors: tuple[Client, RespCl
 def test_malformed_lines_are_refused_at_every_door(doors: tuple[Client, RespClient, Rest], lines: bytes) -> None:
     client, resp, rest = doors
     with pytest.raises(BadRequest) as refused:
-        client.timeseries.write_batch(lines)
+        client.ts.write_batch(lines)
     sentences = [str(refused.value), str(resp.command("TS.WRITE", lines))]
     for path in ("/api/v1/timeseries/default/write", "/write?db=default", "/api/v2/write?bucket=default&org=o"):
-        assert not list(client.timeseries.list()) or "/v2/" in path
+        assert not list(client.ts.list()) or "/v2/" in path
         answer = rest.ask("POST", path, lines)
         assert answer.status == 400, path
         sentences.append(answer.body.decode())
@@ -161,7 +161,7 @@ def test_too_many_series_are_refused_and_the_rest_goes_on(tmp_path: Path) -> Non
     """A tag with a value of its own for each request; with a bound that a test can reach."""
     program = "import sys; from flo.engine import timeseries; timeseries.SERIES_MAX = 1000; from flo.cli import main; sys.exit(main())"
     with FloProcess(tmp_path / "data", program=("-c", program)) as flo, Client(f"flo://127.0.0.1:{flo.port}") as client:
-        series, refused = client.timeseries, 0
+        series, refused = client.ts, 0
         for batch in range(20):
             try:
                 series.write_batch(b"\n".join(b"cpu,request=%d v=1" % number for number in range(batch * 70, batch * 70 + 70)))

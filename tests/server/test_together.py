@@ -74,7 +74,7 @@ class Turns(FakeHost):
         self.receive_view = memoryview(bytearray(conn.RECEIVE_BYTES))
         self.output_limit, self.input_limit = OUTPUT_LIMIT, INPUT_LIMIT
         self.header_seconds = self.stall_seconds = 1e9
-        self.bytes_in = self.bytes_out = 0
+        self.bytes_in = self.bytes_out = self.push_limit_disconnections = 0
         self.held = 0
         self.by_descriptor: dict[int, Connection] = {}
         self.timed: set[Connection] = set()

@@ -6,6 +6,7 @@ from pathlib import Path
 from ssl import SSLContext
 from typing import Any
 
+from flo.commands.channels import Channels
 from flo.commands.guesses import Guesses
 from flo.commands.host import EVERYTHING, Counters, Peer
 from flo.commands.progress import Progress
@@ -93,6 +94,8 @@ class FakeHost:
         self.inflating = False
         self.timers: list[FakeTimer] = []
         self.monitors: set[Peer] = set()
+        self.channels = Channels()
+        self.scripts: dict[bytes, Callable[[Any, list[bytes], list[bytes]], Any]] = {}
         self.slow: list[Any] = []
         self.slow_count = 0
         self.stats: Any = None

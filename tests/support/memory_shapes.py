@@ -220,7 +220,7 @@ class Series:
     """Time series: few or many, with long names or short, whose points are open, in chunks, or late."""
 
     def __init__(self, engine: Engine, space: Namespace, clock: Clock, rng: random.Random) -> None:
-        self.engine, self.part, self.clock, self.rng = engine, space.timeseries, clock, rng
+        self.engine, self.part, self.clock, self.rng = engine, space.ts, clock, rng
         self.many = rng.choice([1, 30, 3000, 1_000_000])
         self.name_bytes, self.tags = rng.choice([13, 200, 5000]), rng.choice([1, 1, 5])
         self.measurements = rng.choice([1, 50])
@@ -257,6 +257,66 @@ class Series:
         for name in names[: len(names) - int(len(names) * part)]:
             with self.engine.batch():
                 run_job(self.part.delete_job(name, {}))
+
+
+class Runs:
+    """Actions: few or many, with keys and labels or without, whose runs wait, are held, came back, or have ended."""
+
+    def __init__(self, engine: Engine, space: Namespace, clock: Clock, rng: random.Random) -> None:
+        self.engine, self.actions, self.clock, self.rng = engine, space.actions, clock, rng
+        self.many = rng.choice([1, 1, 30, 3000])
+        self.name_bytes, self.key_bytes = rng.choice([13, 200, 5000]), rng.choice([13, 200])
+        self.key = rng.choice(["", "", "concurrency_key", "unique_key", "idempotency_key"])
+        self.keys = rng.choice([1, 50, 1 << 30])
+        self.delay = rng.choice([0, 0, HOUR_MS, 60 * HOUR_MS])
+        self.fate = rng.choice(["waits", "held", "held", "back", "ended", "ended"])
+        self.labels = rng.choice([1, 1, 50, 1 << 30]) if self.fate == "waits" else 1  # such that a worker may take them, else
+        self.attempts, self.error_bytes = rng.choice([1, 1, 3]), rng.choice([0, 800])
+        self.made = 0
+
+    def __repr__(self) -> str:
+        parts = ["many", "name_bytes", "key_bytes", "key", "keys", "labels", "delay", "fate", "attempts", "error_bytes"]
+        return "Runs(" + ", ".join(f"{part}={getattr(self, part)}" for part in parts) + ")"
+
+    def grow(self) -> None:
+        names: dict[int, bytes] = {}
+        for number in range(self.made, self.made + BATCH):
+            name = names.setdefault(number % self.many, name_of(number % self.many, self.name_bytes))
+            if number < self.many:
+                self.actions.register(name, timeout=60 * HOUR_MS, max_attempts=0, retry_delay=0, concurrency=1 << 30)
+            key = {self.key: name_of(number % self.keys, self.key_bytes)} if self.key else {}
+            labels = b'{"l":%d}' % (number % self.labels) if self.labels > 1 else b""
+            delay = self.delay if self.fate == "waits" else 0
+            self.actions.invoke(name, b"x", delay=delay and delay + number, labels=labels, **key)  # type: ignore[arg-type]
+        if self.fate != "waits":
+            self.actions.workers.register(b"w", list(names.values()), concurrency=1 << 30)
+            self._use()
+        self.made += BATCH
+
+    def _use(self) -> None:
+        """Have all that the worker may take come to their fate."""
+        for attempt in range(1, self.attempts + 1):
+            held = []
+            while (found := self.actions.workers.take(b"w")) is not None:
+                held.append(found.run)
+            for run in held:
+                if attempt < self.attempts or self.fate == "back":
+                    delay = HOUR_MS if attempt == self.attempts else None
+                    self.actions.workers.fail(run, b"e" * self.error_bytes, worker_id=b"w", retry=True, delay=delay)
+                elif self.fate == "ended":
+                    self.actions.workers.complete(run, b"", worker_id=b"w")
+
+    def remove(self, part: float) -> None:
+        names = self.actions.names()
+        for name in names[: len(names) - int(len(names) * part)]:
+            with self.engine.batch():
+                for line in list(self.actions.store.actions[name].lines.values()):
+                    for shown in (0, 1):
+                        for seq in list(line.shown[shown].after(0)) if shown in line.shown else []:
+                            self.actions.cancel(b"%d" % seq)
+                self.actions.delete(name)
+                while self.engine.sweep():
+                    pass
 
 
 class Spaces:

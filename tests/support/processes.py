@@ -184,8 +184,9 @@ class FloProcess:
 class RedisProcess:
     """A redis-server with an append-only file, for comparison: a context manager."""
 
-    def __init__(self, directory: Path, *flags: str) -> None:
-        self.port = free_port()
+    def __init__(self, directory: Path, *flags: str, port: int = 0) -> None:
+        """`port` is for one that is started again where it was."""
+        self.port = port or free_port()
         self.process = subprocess.Popen(
             [
                 "redis-server", "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(directory), "--save", "",

@@ -13,7 +13,7 @@ from flo.store.queue import DELAYED, LAPSED, LEASED, READY, kind_of, queue_of
 
 def walked(namespace: Namespace) -> dict[str, int]:
     """What `Namespace.counts` must give, counted one by one."""
-    queues, streams, series = namespace.queues.store, namespace.streams.store, namespace.timeseries.store
+    queues, streams, series = namespace.queues.store, namespace.streams.store, namespace.ts.store
     states = [state for shard in queues.shards for state in shard.values() if queue_of(state) in queues.numbers]
     fresh = sum(len(list(lane.seqs())) for queue in queues.queues.values() for lane in queue.lanes.values())
     dead = sum(len(queue.dead) for queue in queues.queues.values())
@@ -136,14 +136,20 @@ def check_actions(store: action_store.ActionStore) -> None:
             assert key.name == name
             assert key.running == sum(action.key_of[seq] is key for seq in running if seq in action.key_of)
             size += action_store.KEYED_BYTES + len(name)
-        size += sum(action_store.KEYED_BYTES + 2 * len(key) for key in action.idempotent)
+        size += sum(map(len, action.unique_of.values()))
         assert list(action.starts) == sorted(action.starts)
     for name in store.actions:
-        size += action_store.ACTION_BYTES + 2 * len(name)
-    size += sum(action_store.WORKER_BYTES + 2 * len(identity) for identity in store.workers)
+        size += action_store.ACTION_BYTES + len(name)
+    size += sum(worker.bytes for worker in store.workers.values())
+    assert {(name, each.id) for name, theirs in store.workers_of.items() for each in theirs.values()} == {
+        (name, each.id) for each in store.workers.values() for name in each.actions
+    }
     size += action_store.RUN_BYTES * len(runs) + action_store.READY_BYTES * kinds[action_store.READY]
     size += action_store.KEYED_BYTES * sum(len(action.key_of) + len(action.unique_of) for action in actions)
-    size += action_store.HOLDING_BYTES * len(running) + action_store.LINE_BYTES * len(lines) + store.timers.bytes
+    size += sum(each.bytes for each in store.running.values()) + action_store.START_BYTES * sum(len(each.starts) for each in actions)
+    size += action_store.FINISHED_BYTES * sum(kinds[kind] for kind in range(action_store.COMPLETED, 8))
+    size += sum(action_store.IDEMPOTENT_BYTES + len(key) for _, _, key in store.windows)
+    size += action_store.LINE_BYTES * len(lines) + store.timers.bytes
     assert store.accounted == size
 
 
@@ -155,7 +161,7 @@ def check_totals(engine: Engine) -> None:
         assert found.keys() == {noun for part in namespace.parts for noun in part.nouns}
         assert namespace.queues.store.item_bytes == queue_bytes(namespace.queues.store)
         assert namespace.streams.store.item_bytes == stream_bytes(namespace.streams.store)
-        check_series(namespace.timeseries.store)
+        check_series(namespace.ts.store)
         check_actions(namespace.actions.store)
         for part in namespace.parts:
             for container in part.containers():

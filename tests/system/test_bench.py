@@ -18,8 +18,10 @@ from pathlib import Path
 
 import pytest
 
-from loadtest import charts, paired, workload
+from flo import Client
+from loadtest import charts, paired, runs, workload
 from loadtest.bench import Row, rows_of
+from loadtest.compare import Target
 from loadtest.singles import Server
 from loadtest.workload import CLIENTS, KEYS, MIXES, QUEUED, REQUESTS, Clients, Draw, batches_of
 from tests.support.processes import ROOT, FloProcess, encode, wait_until
@@ -68,6 +70,20 @@ def test_a_stall_is_charged_to_all_who_were_due(flo: FloProcess) -> None:
     told = json.loads(output)
     assert told["p50"] < 200_000 < told["p99"], "a tenth and more were due in 0.6 s of 1.5"
     assert told["max"] > 400_000
+
+
+def test_runs_are_invoked_and_executed(flo: FloProcess) -> None:
+    target = Target("flo", flo.port, flo.pid)
+    runs.register(target)
+    for count in (1, 250):
+        rate, cpu = runs.execute_runs(target, count)
+        assert rate > 0 and cpu > 0
+    if shutil.which("redis-benchmark") is not None:
+        runs.invoke_runs(target, 4, 300)
+    with Client(f"flo://127.0.0.1:{flo.port}") as client:
+        counts = {each["name"]: each["runs"] for each in client.actions.list_page()["actions"]}
+    assert counts[runs.EXECUTED]["completed"] == sum(counts[runs.EXECUTED].values()) == 251
+    assert shutil.which("redis-benchmark") is None or counts[runs.INVOKED]["pending"] >= 300
 
 
 def test_what_is_asked_is_what_the_issue_says() -> None:

@@ -10,6 +10,7 @@ from random import Random
 
 import pytest
 
+from flo.client import Client
 from flo.engine import Engine, EngineSettings
 from flo.errors import LogDamaged
 from flo.ual import manifest
@@ -21,6 +22,7 @@ from tests.faults.test_log_faults import DIR, SEGMENT_BYTES, START, Clock
 from tests.support.faultfiles import Plan, SimCrash, SimFiles
 from tests.support.points import key_of, read, seal_all, write
 from tests.support.processes import ROOT, FloProcess, wait_until
+from tests.support.work import do_step, held_work
 
 pytestmark = pytest.mark.computes
 
@@ -36,13 +38,17 @@ def filled() -> SimFiles:
         for i in range(60):
             engine.kv.put(b"key-%d" % (i % 20), b"%d" % i * 30)
         with engine.batch():
-            write(engine.timeseries, {key_of(): {time: time / 8 for time in range(300)}})
-        seal_all(engine, engine.timeseries)
+            write(engine.ts, {key_of(): {time: time / 8 for time in range(300)}})
+        seal_all(engine, engine.ts)
+        for step in ("register", "worker", "schedule", "invoke", "invoke", "invoke", "take", "touch", "take", "complete"):
+            do_step(engine.actions, step)
         engine.compact()
         for i in range(120):
             engine.queues.enqueue(b"jobs", b"job %d" % i * 20)
         with engine.batch():
-            write(engine.timeseries, {key_of(): dict.fromkeys(range(200, 400), -1.0)})
+            write(engine.ts, {key_of(): dict.fromkeys(range(200, 400), -1.0)})
+        for step in ("fail", "invoke", "take", "cancel", "drain"):
+            do_step(engine.actions, step)
     return files
 
 
@@ -55,11 +61,11 @@ def shown(files: SimFiles, directory: str) -> object:
     with open_at(files, directory) as engine:
         keys, _ = engine.kv.scan()
         values = [engine.kv.get(key) for key in keys], [engine.kv.history(key) for key in keys]
-        return *values, engine.queues.peek(b"jobs", 1000), read(engine.timeseries, key_of())
+        return *values, engine.queues.peek(b"jobs", 1000), read(engine.ts, key_of()), held_work(engine.actions)
 
 
 def test_a_copy_is_what_was_there() -> None:
-    """Values, history, messages, points; also after a power cut right behind it."""
+    """Values, history, messages, points, runs; also after a power cut right behind it."""
     files = filled()
     before = shown(files, DIR)
     with open_at(files, DIR) as engine:
@@ -242,9 +248,12 @@ def test_a_copy_that_was_cut_short_is_no_directory() -> None:
 
 @pytest.mark.slow
 def test_beside_a_server(tmp_path: Path) -> None:
-    """Writers go on, the log rolls and compacts; each copy has everything that was acknowledged when it began, and opens."""
-    with FloProcess(tmp_path / "data") as flo:
-        acknowledged = [0, 0]
+    """Writers and a worker go on, the log rolls and compacts; each copy has everything that was acknowledged when it began, and opens."""
+    with FloProcess(tmp_path / "data") as flo, Client(f"flo://127.0.0.1:{flo.port}") as worker:
+        worker.actions.register("job")
+        worker.workers.register("w", ["job"])
+        acknowledged = [0, 0, 0]
+        runs = {0: ""}
         stop = threading.Event()
 
         def write(number: int) -> None:
@@ -255,7 +264,16 @@ def test_beside_a_server(tmp_path: Path) -> None:
                     client.command("LPUSH", f"q{number}", str(count))
                     acknowledged[number] = count
 
-        threads = [threading.Thread(target=write, args=(number,)) for number in range(2)]
+        def work() -> None:
+            while not stop.is_set():
+                count = acknowledged[2] + 1
+                runs[count] = worker.actions.invoke("job", str(count))
+                found = worker.workers.take("w")
+                assert found is not None and found.run_id == runs[count]
+                worker.workers.complete(found.run_id, str(count), worker_id="w")
+                acknowledged[2] = count
+
+        threads = [threading.Thread(target=write, args=(number,)) for number in range(2)] + [threading.Thread(target=work)]
         for thread in threads:
             thread.start()
         try:
@@ -274,6 +292,8 @@ def test_beside_a_server(tmp_path: Path) -> None:
                         found = engine.kv.get(b"%d:49" % number)
                         assert found is not None and int(found.value.split(b":")[0]) >= before[number]
                         assert int(str(engine.queues.stats(b"q%d" % number)["ready"])) >= before[number]
+                    for count in range(1, before[2] + 1):
+                        assert engine.actions.result(runs[count].encode()) == (2, b"%d" % count)
                 shutil.rmtree(out)
         finally:
             stop.set()

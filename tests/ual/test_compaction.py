@@ -53,6 +53,7 @@ from tests.support.examples import examples
 from tests.support.faultfiles import SimFiles
 from tests.support.points import key_of, read, seal_all, write
 from tests.support.processes import ROOT, wait_until
+from tests.support.work import do_step, held_work
 
 MODULUS = 715_827_881  # a prime of 30 bits
 
@@ -243,11 +244,14 @@ def test_runs_are_judged_and_laid_out_as_their_records_are(log: list[Record], no
 # -- what is kept ----------------------------------------------------------------------------------
 
 
+BEGIN = ["register", "worker"]
+STEPS = ["schedule", *["invoke"] * 4, "take", "touch", "take", "complete", "fail", "cancel", "take", "fail"]
 SERIES = [key_of("gone"), *(key_of(host=f"h{number}") for number in range(3))]
 
 
 def fill(engine: Engine, rounds: int = 20) -> None:
-    """Keys overwritten and deleted, queues and streams worked through, points of series, late ones too, some of them sealed."""
+    """Keys overwritten and deleted, queues and streams worked through, points of series, late ones too, some of them sealed; runs in all
+    states, and a schedule that is put again and again."""
     rng = Random(1)
     for number in range(rounds):
         with engine.batch():
@@ -261,10 +265,12 @@ def fill(engine: Engine, rounds: int = 20) -> None:
             for i in range(50):
                 engine.streams.append(b"events", b"event-%d-%d" % (number, i))
             times = range(number * 400, number * 400 + 600, 20)
-            write(engine.timeseries, {series: {time: rng.randrange(1000) / 8 for time in times} for series in SERIES[number % 2 :]})
-            run_job(engine.timeseries.delete_job("gone", {}))
+            write(engine.ts, {series: {time: rng.randrange(1000) / 8 for time in times} for series in SERIES[number % 2 :]})
+            run_job(engine.ts.delete_job("gone", {}))
+            for step in (*([] if engine.actions.names() else BEGIN), *STEPS):
+                do_step(engine.actions, step)
         if number % 3 == 1:
-            seal_all(engine, engine.timeseries)
+            seal_all(engine, engine.ts)
 
 
 def shown(engine: Engine) -> dict[str, object]:
@@ -276,8 +282,9 @@ def shown(engine: Engine) -> dict[str, object]:
         "ready": engine.queues.peek(b"jobs", 10_000),
         "stats": {name: value for name, value in engine.queues.stats(b"jobs").items() if name not in SINCE_THE_START},
         "events": engine.streams.read(b"events", 0, (1 << 128) - 1, 1000),
-        "series": {series: read(engine.timeseries, series) for series in SERIES},
-        "open": (engine.timeseries.store.open_points, [series.since for series in engine.timeseries.store.open.values()]),
+        "series": {series: read(engine.ts, series) for series in SERIES},
+        "open": (engine.ts.store.open_points, [series.since for series in engine.ts.store.open.values()]),
+        "work": held_work(engine.actions),
     }
 
 
@@ -625,7 +632,8 @@ def memory_of(engine: Engine) -> list[object]:
                     )
                     for stream in streams.streams.values()
                 },
-                {key: read(space.timeseries, key) for key in space.timeseries.store.by_key},
+                {key: read(space.ts, key) for key in space.ts.store.by_key},
+                (held_work(space.actions), space.actions.memory_bytes),
             )
         )
     return found

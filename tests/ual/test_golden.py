@@ -135,7 +135,7 @@ def test_series_open(tmp_path: Path) -> None:
     directory = str(shutil.copytree(GOLDEN / "format-5-series", tmp_path / "series"))
     assert check(directory).damage == []
     with Engine(directory, EngineSettings(segment_bytes=1 << 14), clock=lambda: START) as engine:
-        part = engine.timeseries
+        part = engine.ts
         assert part.names() == ["cpu"] and sorted(part.store.by_key) == [b"cpu,host=a usage", b"cpu,host=b usage"]
         assert part.store.measurements["cpu"].max_age == 0x7FFFFFFF
         first, second = (part.store.by_key[key] for key in sorted(part.store.by_key))
@@ -153,7 +153,7 @@ def test_rules_of_downsampling_open(tmp_path: Path) -> None:
     directory = str(shutil.copytree(GOLDEN / "format-5-rules", tmp_path / "rules"))
     assert check(directory).damage == []
     with Engine(directory, EngineSettings(segment_bytes=1 << 14), clock=lambda: START) as engine:
-        store = engine.timeseries.store
+        store = engine.ts.store
         assert store.names() == ["cpu", "cpu:1m:avg", "cpu:5m:max"] and list(store.ruled) == ["cpu"]
         minute = START - START % 60_000
         assert store.measurements["cpu"].progress == {"1m:avg": (minute + 19 * 60_000, minute + 60_000)}

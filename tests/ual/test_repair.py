@@ -18,6 +18,7 @@ from tests.faults.test_log_faults import DIR, SEGMENT_BYTES, START, Clock
 from tests.support.faultfiles import Plan, SimCrash, SimFiles, crash_points
 from tests.support.points import Points, key_of, read, seal_all, write
 from tests.support.processes import ROOT, FloProcess
+from tests.support.work import OUTPUT, PROGRESS, do_step, held_work, input_of
 
 pytestmark = [pytest.mark.computes, pytest.mark.slow]
 
@@ -34,7 +35,7 @@ def written(number: int) -> bytes:
 
 
 def filled() -> SimFiles:
-    """A base with history, values, messages, stream records and points, two sealed segments, an open one; all durable."""
+    """A base with history, values, messages, stream records, points and runs, two sealed segments, an open one; all durable."""
     files = SimFiles()
     files.make_dir("/")
     with open_at(files) as engine:
@@ -45,18 +46,22 @@ def filled() -> SimFiles:
         engine.queues.dequeue(b"jobs", 10)
         engine.kv.put(b"touched", b"v")
         engine.kv.touch(b"touched", START + 10**9)
+        for step in ("register", "worker", *["invoke"] * 6, *["take"] * 4, "touch", "complete"):
+            do_step(engine.actions, step)
         for start in range(0, 120, 40):
             with engine.batch():
-                write(engine.timeseries, {key_of(): point_range(start, start + 40), key_of(host="a"): point_range(start, start + 40)})
+                write(engine.ts, {key_of(): point_range(start, start + 40), key_of(host="a"): point_range(start, start + 40)})
             if not start:
-                seal_all(engine, engine.timeseries)
+                seal_all(engine, engine.ts)
         engine.compact()
         for i in range(60, 300):
             engine.kv.put(b"key-%d" % (i % 30), written(i))
             if i % 80 == 0:
-                seal_all(engine, engine.timeseries)
+                for step in ("touch", "fail", "take", "complete", "schedule"):
+                    do_step(engine.actions, step)
+                seal_all(engine, engine.ts)
                 with engine.batch():
-                    write(engine.timeseries, {key_of(): point_range(i, i + 80)})
+                    write(engine.ts, {key_of(): point_range(i, i + 80)})
     return files
 
 
@@ -64,8 +69,8 @@ def point_range(start: int, end: int) -> Points:
     return {time: time / 8 for time in range(start, end)}
 
 
-def holds(engine: Engine) -> tuple[int, int, int, int]:
-    """(keys, messages that can be taken, stream records that can be read, points); everything found must have been written."""
+def holds(engine: Engine) -> tuple[int, int, int, int, int]:
+    """(keys, messages that can be taken, stream records that can be read, points, runs); everything found must have been written."""
     keys, _ = engine.kv.scan()
     for key in keys:
         found = engine.kv.get(key)
@@ -80,12 +85,16 @@ def holds(engine: Engine) -> tuple[int, int, int, int]:
     assert all(message.payload.startswith(b"job-") for message in messages)
     records = engine.streams.read(b"events", 0, (1 << 128) - 1, 1000)
     assert all(record.payload.startswith(b"event-") for record in records)
-    points = [read(engine.timeseries, key) for key in engine.timeseries.store.by_key]
+    points = [read(engine.ts, key) for key in engine.ts.store.by_key]
     assert all(value == time / 8 for found in points for time, value in found.items())
-    return len(keys), len(messages), len(records), sum(map(len, points))
+    runs = held_work(engine.actions)[0]
+    for seq, run in runs.items():
+        expected = input_of(seq), OUTPUT if run.state == "completed" else b""
+        assert (run.input, run.output) == expected and run.progress in (b"", PROGRESS)
+    return len(keys), len(messages), len(records), sum(map(len, points)), len(runs)
 
 
-def mend(files: SimFiles) -> tuple[Repaired, tuple[int, int, int, int]]:
+def mend(files: SimFiles) -> tuple[Repaired, tuple[int, int, int, int, int]]:
     """Repair, check, open, look; a second repair finds nothing to do."""
     originals = {name: files.content(f"{DIR}/{name}") for name in files.names(DIR) if "." in name or name == manifest.NAME}
     done = repair(files, DIR, NOW)
@@ -119,7 +128,7 @@ def test_any_damage_can_be_repaired(long_run: bool) -> None:
     """A bit anywhere in any file, a file cut short anywhere, a file missing."""
     source = filled()
     whole = mend(source.crash(Random(0), "keep"))[1]
-    assert whole == (31, 60, 60, 440)
+    assert whole == (31, 60, 60, 440, 6)
     rng = Random(4)
     worst = list(whole)
     repaired = 0
@@ -180,7 +189,7 @@ def test_lost_payloads_are_acknowledged() -> None:
     for text in (b"job-5", b"job-40"):  # leased, so that a record leans on it; ready
         files = source.crash(Random(2), "keep")
         files.flip(f"{DIR}/{base}", data.index(text) + 2)
-        done, (_, messages, _, _) = mend(files)
+        done, (_, messages, *_) = mend(files)
         assert done.holes and messages < 60
     assert b"job-40" in data
 
@@ -402,7 +411,7 @@ def test_a_sector_of_zeros_among_payloads() -> None:
     at = files.content(path).index(b"event-30")
     files.patch(path, at - 600, bytes(1024))
     assert check(DIR, files).damage
-    done, (_, messages, records, _) = mend(files)
+    done, (_, messages, records, *_) = mend(files)
     assert done.holes and messages + records < 120
 
 
@@ -412,7 +421,7 @@ def test_one_bit_of_the_header_loses_nothing() -> None:
         files = filled()
         files.flip(base_of(files), at)
         assert check(DIR, files).damage
-        assert mend(files)[1] == (31, 60, 60, 440), f"byte {at}"
+        assert mend(files)[1] == (31, 60, 60, 440, 6), f"byte {at}"
 
 
 def test_a_repair_cut_short_is_finished_by_the_next(tmp_path: Path) -> None:

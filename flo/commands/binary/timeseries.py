@@ -24,7 +24,7 @@ _count = NUMBERS["u32"].pack
 @handles("ts_write")
 def write(session: BinarySession, namespace: Namespace, name: bytes, value: bytes, options: Options) -> Result:
     points = parse_point(name, options.get("tags", b""), value)
-    part = namespace.timeseries
+    part = namespace.ts
     time = options.get("timestamp", part.engine.now)
     keys = [key for key, _ in points]
     return _count(part.write(keys, array("q", [time] * len(keys)), array("d", [number for _, number in points])))
@@ -48,12 +48,12 @@ def query(session: BinarySession, namespace: Namespace, _: bytes, value: bytes, 
 
 
 def _queried(session: BinarySession, namespace: Namespace, text: str) -> Job:
-    return (yield from json_job((yield from query_job(namespace.timeseries, text, session.host.settings.query_max_points))))
+    return (yield from json_job((yield from query_job(namespace.ts, text, session.host.settings.query_max_points))))
 
 
 @handles("ts_read")
 def read(session: BinarySession, namespace: Namespace, name: bytes, _: bytes, options: Options) -> Result:
-    part = namespace.timeseries
+    part = namespace.ts
     end = options.get("to", 0) or part.engine.now
     start = options.get("from", end - HOUR_MS)
     if start > end:
@@ -67,12 +67,12 @@ def _read(
     session: BinarySession, namespace: Namespace, names: tuple[str, str], start: int, end: int, tags: list[tuple[str, str]], limit: int
 ) -> Job:
     most = session.host.settings.query_max_points
-    return (yield from json_job((yield from read_job(namespace.timeseries, names[0], start, end, names[1], tags, limit, most))))
+    return (yield from json_job((yield from read_job(namespace.ts, names[0], start, end, names[1], tags, limit, most))))
 
 
 @handles("ts_list")
 def list_page(session: BinarySession, namespace: Namespace, name: bytes, _: bytes, options: Options) -> Result:
-    part = namespace.timeseries
+    part = namespace.ts
     if name:
         found = part.describe(text_of(name, "measurement"))
         return json_payload({"measurements": [found] if found is not None else [], "cursor": ""})
@@ -83,7 +83,7 @@ def list_page(session: BinarySession, namespace: Namespace, name: bytes, _: byte
 @handles("ts_create_measurement")
 def create(session: BinarySession, namespace: Namespace, name: bytes, _: bytes, options: Options) -> Result:
     rules = text_of(options.get("downsample", b""), "downsample")
-    namespace.timeseries.configure(text_of(name, "measurement"), options.get("max_age", 0) * SECOND_MS, rules)
+    namespace.ts.configure(text_of(name, "measurement"), options.get("max_age", 0) * SECOND_MS, rules)
     return b""
 
 
@@ -94,4 +94,4 @@ def delete(session: BinarySession, namespace: Namespace, name: bytes, _: bytes, 
 
 
 def _deleted(namespace: Namespace, name: str, tags: dict[str, str]) -> Job:
-    return _count((yield from namespace.timeseries.delete_job(name, tags)))
+    return _count((yield from namespace.ts.delete_job(name, tags)))

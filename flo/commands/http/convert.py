@@ -18,9 +18,9 @@ from urllib.parse import quote
 
 from flo.errors import BadRequest
 from flo.limits import KEY_BYTES_MAX
+from flo.operations.declared import number_of
 from flo.operations.ids import from_wire, to_wire
 from flo.operations.options import RUN_STATES
-from flo.operations.row import number_of
 from flo.proto import fields
 from flo.proto.binary import VERSION, check_request, decode_options, encode_options
 from flo.proto.row import Operation, Option

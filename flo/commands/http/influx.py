@@ -72,7 +72,7 @@ def _write_job(namespace: Namespace, exchange: Exchange, unit: str) -> Job:
         body = yield from _inflated(body)
     elif coding != b"identity":
         raise HttpRefusal(415, f"the Content-Encoding is {coding[:20].decode('latin-1')!r}; gzip and identity are taken")
-    part = namespace.timeseries
+    part = namespace.ts
     points: Points = yield from decode(body, NAMES, part.engine.now, unit, strict=False)
     yield from part.declare_job(points.keys)
     for at in range(0, len(points.keys), WRITE_SLICE):

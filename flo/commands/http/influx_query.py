@@ -79,7 +79,7 @@ class _Namespaces:
     def index(self, name: str) -> NamespaceSource | None:
         """See `Databases`."""
         namespace = self._engine.namespaces.get(name)
-        return None if namespace is None else NamespaceSource(namespace.timeseries)
+        return None if namespace is None else NamespaceSource(namespace.ts)
 
     def create(self, name: str) -> None:
         """See `Databases`."""

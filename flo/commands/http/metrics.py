@@ -41,6 +41,12 @@ PLAIN = (
     ),
     ("flo_connections_unknown_protocol_total", COUNTER, "Connections whose protocol is unknown.", "clients unknown_protocol"),
     ("flo_wrong_secrets_total", COUNTER, "Wrong secrets that clients have given.", "clients wrong_secrets"),
+    (
+        "flo_connections_not_reading_total",
+        COUNTER,
+        "Connections that were closed because they did not read what channels or MONITOR sent them.",
+        "clients not_reading",
+    ),
     ("flo_waiting_requests", GAUGE, "Requests that wait for something.", "clients waiting"),
     ("flo_received_bytes_total", COUNTER, "Bytes received from clients.", "clients bytes_in"),
     ("flo_sent_bytes_total", COUNTER, "Bytes sent to clients.", "clients bytes_out"),

@@ -62,7 +62,7 @@ def _info_clients(host: Host) -> dict[str, object]:
         "maxclients": host.settings.max_connections,
         "blocked_clients": host.waiting,
         "tracking_clients": 0,
-        "pubsub_clients": 0,
+        "pubsub_clients": host.channels.subscribers,
     }
 
 
@@ -121,8 +121,9 @@ def _info_stats(host: Host) -> dict[str, object]:
         "evicted_keys": 0,
         "keyspace_hits": counters.hits,
         "keyspace_misses": counters.misses,
-        "pubsub_channels": 0,
-        "pubsub_patterns": 0,
+        "client_output_buffer_limit_disconnections": counters.push_limit_disconnections,
+        "pubsub_channels": len(host.channels.channels),
+        "pubsub_patterns": len(host.channels.patterns),
         "total_error_replies": host.tallies.error_count,
         "acl_access_denied_auth": counters.auth_failures,
         "flo_unknown_protocol_connections": counters.unknown_protocol,

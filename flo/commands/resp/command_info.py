@@ -10,6 +10,7 @@ from typing import NamedTuple
 from flo.commands.resp import load_table, table
 from flo.commands.resp.arguments import syntax_error
 from flo.commands.resp.session import RespSession
+from flo.commands.resp.strings import COMPARISONS
 from flo.commands.resp.table import Command, Keys, Sub, command
 from flo.commands.runner import Reply
 from flo.errors import BadRequest
@@ -20,6 +21,7 @@ OWN_FLAGS = ("resets", "no_monitor", "reads")  # the server's own: no client kno
 GROUP_CATEGORIES = {  # Redis's ACL categories, as far as the group decides
     "string": "string", "list": "list", "stream": "stream", "connection": "connection", "cluster": "connection",
     "transactions": "transaction", "generic": "keyspace",
+    "pubsub": "pubsub", "scripting": "scripting",
 }  # fmt: skip
 OTHER_CATEGORIES = {  # … and where it does not
     "command": "connection", "wait": "connection", "cluster": "", "readonly": "connection", "readwrite": "connection",
@@ -71,10 +73,11 @@ def _find(words: list[bytes]) -> Entry | None:
     return None if sub is None else _sub_entry(found, words[1].upper(), sub)
 
 
-def _named(names: list[bytes]) -> list[Entry | None]:
-    """Those of these names, `xgroup|create` among them; all that are served where none is given."""
+def _named(session: RespSession, names: list[bytes]) -> list[Entry | None]:
+    """Those of these names, `xgroup|create` among them; all that the session may use where none is given."""
     if not names:
-        return [_entry(each) for each in table.COMMANDS.values() if not each.refused]
+        profile = session.redis_profile
+        return [_entry(each) for each in table.COMMANDS.values() if not each.refused and (profile or not each.redis_only)]
     found: list[Entry | None] = []
     for name in names:
         words = name.split(b"|", 1)
@@ -121,18 +124,21 @@ def _ranges(entry: Entry) -> list[_Range]:
 
 
 def _specifications(entry: Entry, v3: bool) -> bytes:
-    def found(access: list[str], begin: bytes, how: dict[bytes, bytes], find: dict[bytes, int]) -> bytes:
+    def found(access: list[str], begin: bytes, how: dict[bytes, bytes], find: dict[bytes, int], kind: bytes = b"range") -> bytes:
         numbers = {name: integer(value) for name, value in find.items()}
         return mapping(
             {
                 b"flags": unordered([simple(word) for word in access], v3),
                 b"begin_search": mapping({b"type": bulk(begin), b"spec": mapping(how, v3)}, v3),
-                b"find_keys": mapping({b"type": bulk(b"range"), b"spec": mapping(numbers, v3)}, v3),
+                b"find_keys": mapping({b"type": bulk(kind), b"spec": mapping(numbers, v3)}, v3),
             },
             v3,
         )
 
-    start = entry.command.streams_from
+    start, counted = entry.command.streams_from, entry.command.keys_counted_at
+    if counted:
+        find = {b"keynumidx": 0, b"firstkey": 1, b"keystep": 1}
+        return unordered([found(entry.access.split(), b"index", {b"index": integer(counted)}, find, b"keynum")], v3)
     if start:
         how = {b"keyword": bulk(b"STREAMS"), b"startfrom": integer(start)}
         return unordered([found(entry.access.split(), b"keyword", how, {b"lastkey": -1, b"keystep": 1, b"limit": 2})], v3)
@@ -160,9 +166,9 @@ def _info(entry: Entry, v3: bool) -> bytes:
     )
 
 
-def _list(words: list[bytes]) -> bytes:
+def _list(session: RespSession, words: list[bytes]) -> bytes:
     """COMMAND LIST, with FILTERBY or without it."""
-    entries = [each for entry in _named([]) if entry is not None for each in (entry, *entry.subs)]
+    entries = [each for entry in _named(session, []) if entry is not None for each in (entry, *entry.subs)]
     if words:
         if len(words) != 3 or words[0].upper() != b"FILTERBY":
             raise syntax_error()
@@ -187,8 +193,8 @@ def _keys_of(words: list[bytes]) -> Iterator[tuple[bytes, list[str]]]:
     entry = _find(words)
     if entry is None:
         raise BadRequest("Invalid command specified")
-    start = entry.command.streams_from
-    if not entry.keys[0] and not start:
+    start, counted = entry.command.streams_from, entry.command.keys_counted_at
+    if not entry.keys[0] and not start and not counted:
         raise BadRequest("The command has no key arguments")
     count = len(words)
     if count != entry.arity if entry.arity > 0 else count < -entry.arity:
@@ -199,11 +205,16 @@ def _keys_of(words: list[bytes]) -> Iterator[tuple[bytes, list[str]]]:
         if streams < 1:
             raise BadRequest("Invalid arguments specified for command")
         yield from ((name, entry.access.split()) for name in words[at : at + streams])
+    if counted:
+        keys = int(words[counted]) if words[counted].isdigit() and len(words[counted]) < 10 else 0
+        if keys < count - counted:  # else Redis shows none
+            yield from ((name, entry.access.split()) for name in words[counted + 1 : counted + 1 + keys])
     for each in _ranges(entry):
         last = each.first + each.last if each.last >= 0 else count + each.last
         access = each.access
-        if "variable_flags" in access:  # SET reads the old value only with GET
-            access = ["RW", "access", "update"] if b"GET" in map(bytes.upper, words[3:]) else ["OW", "update"]
+        if "variable_flags" in access:  # SET reads the old value only with these
+            looks = not {b"GET", *COMPARISONS}.isdisjoint(map(bytes.upper, words[3:]))
+            access = ["RW", "access", "update"] if looks else ["OW", "update"]
         yield from ((name, access) for name in words[each.first : last + 1 : each.step])
 
 
@@ -248,13 +259,13 @@ def command_(session: RespSession, args: list[bytes]) -> Reply:
     v3, sub, rest = session.v3, args[1].upper() if len(args) > 1 else b"INFO", args[2:]
     load_table()
     if sub == b"COUNT":
-        return integer(len(_named([])))
+        return integer(len(_named(session, [])))
     if sub == b"LIST":
-        return _list(rest)
+        return _list(session, rest)
     if sub == b"INFO":
-        return array([session.nil if entry is None else _info(entry, v3) for entry in _named(rest)])
+        return array([session.nil if entry is None else _info(entry, v3) for entry in _named(session, rest)])
     if sub == b"DOCS":
-        return mapping({entry.name.encode(): _docs(entry, v3) for entry in _named(rest) if entry}, v3)
+        return mapping({entry.name.encode(): _docs(entry, v3) for entry in _named(session, rest) if entry}, v3)
     keys = list(_keys_of(rest))
     if sub == b"GETKEYS":
         return bulk_array(name for name, _ in keys)

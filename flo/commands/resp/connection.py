@@ -22,6 +22,8 @@ WRONG_PASSWORD = "WRONGPASS invalid username-password pair or user is disabled."
 def ping(session: RespSession, args: list[bytes]) -> Reply:
     if len(args) > 2:
         return wrong_arity("ping")
+    if session.subscriptions is not None and not session.v3:
+        return resp.array([bulk(b"pong"), bulk(args[1] if len(args) == 2 else b"")])  # a message's shape, which is all the client expects
     return bulk(args[1]) if len(args) == 2 else b"+PONG\r\n"
 
 
@@ -47,6 +49,7 @@ def quit_(session: RespSession, args: list[bytes]) -> Reply:
     flags="fast no_auth resets",
 )
 def reset(session: RespSession, args: list[bytes]) -> Reply:
+    session.host.channels.forget(session)
     session.set_protocol(False)
     session.namespace = session.host.engine.namespace("default")
     session.refusing = False
@@ -227,7 +230,7 @@ def _client_kill(session: RespSession, args: list[bytes]) -> Reply:
             b"LADDR": peer.local_address.encode(),
             b"ID": b"%d" % peer.id,
             b"USER": b"default",
-            b"TYPE": b"normal",
+            b"TYPE": other.client_type,
         }
         if any(facts[option] != value for option, value in wanted.items()):
             continue
@@ -329,13 +332,18 @@ def client(session: RespSession, args: list[bytes]) -> Reply:
 
 def _client_list(session: RespSession, args: list[bytes]) -> bytes:
     wanted: set[int] | None = None
+    kind = b""
     if len(args) > 2:
         option = args[2].upper()
         if option == b"ID" and len(args) > 3:
             wanted = {integer(arg, message="Invalid client ID") for arg in args[3:]}
         elif option != b"TYPE" or len(args) != 4 or args[3].lower() not in CLIENT_TYPES:
             raise syntax_error()
-        elif args[3].lower() != b"normal":
-            wanted = set()
-    lines = [other.describe() for other in session.host.sessions() if wanted is None or other.peer.id in wanted]
+        else:
+            kind = args[3].lower()
+    lines = [
+        other.describe()
+        for other in session.host.sessions()
+        if (wanted is None or other.peer.id in wanted) and kind in (b"", other.client_type)
+    ]
     return resp.verbatim("".join(line + "\n" for line in lines), session.v3)

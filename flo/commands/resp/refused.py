@@ -1,14 +1,11 @@
 """What Flo does not do, each with a sentence that says what to use instead (SPEC section 4)."""
 
 from flo.commands.resp.queues import LISTS
-from flo.commands.resp.session import RespSession
+from flo.commands.resp.session import RespSession, not_supported
 from flo.commands.resp.table import REFUSED_SUBCOMMANDS, command
 from flo.commands.runner import Reply
-from flo.errors import BadRequest
-from flo.proto.resp import array, simple
 
 _DOCUMENT = "use one JSON document (JSON.SET, JSON.GET), or keys under a prefix"
-_STREAMS = "Flo has no publish and subscribe; use a stream"
 _SCRIPTS = "Flo runs no scripts; use CAS, one JSON document, or a plain pipeline"
 _DURABLE = "Flo is always durable: every write is in the log before it is answered, so there is nothing to save"
 _JSON = "get the part with JSON.GET, change it, and JSON.SET it; if several clients change it, keep a string, with GETV and CAS"
@@ -51,12 +48,8 @@ REFUSED: tuple[tuple[str, str, str], ...] = (
         f"Flo has no geographic indexes; {_DOCUMENT}",
         "GEOADD GEODIST GEOHASH GEOPOS GEOSEARCH GEOSEARCHSTORE GEORADIUS GEORADIUS_RO GEORADIUSBYMEMBER GEORADIUSBYMEMBER_RO",
     ),
-    (
-        "pubsub",
-        _STREAMS,
-        "SUBSCRIBE UNSUBSCRIBE PSUBSCRIBE PUNSUBSCRIBE PUBLISH PUBSUB SSUBSCRIBE SUNSUBSCRIBE SPUBLISH",
-    ),
-    ("scripting", _SCRIPTS, "EVAL EVALSHA EVAL_RO EVALSHA_RO SCRIPT FUNCTION FCALL FCALL_RO"),
+    ("pubsub", "Flo has no shards; use a stream, or SUBSCRIBE and PUBLISH in the profile `redis`", "SSUBSCRIBE SUNSUBSCRIBE SPUBLISH"),
+    ("scripting", _SCRIPTS, "EVAL_RO EVALSHA_RO FUNCTION FCALL FCALL_RO"),
     ("server", _DURABLE, "SAVE BGSAVE BGREWRITEAOF"),
     ("generic", "Flo has no internal encodings to show", "OBJECT"),
     (
@@ -74,7 +67,7 @@ REFUSED: tuple[tuple[str, str, str], ...] = (
         "REPLICAOF SLAVEOF FAILOVER REPLCONF PSYNC SYNC",
     ),
 )
-CONTAINERS = ("OBJECT", "PUBSUB", "SCRIPT", "FUNCTION")  # have subcommands in Redis, HELP among them
+CONTAINERS = ("OBJECT", "FUNCTION")  # have subcommands in Redis, HELP among them
 
 # Subcommands of commands that Flo has, by the command. Those of CLIENT are unknown: libraries try them, and go on by that error.
 SUBCOMMANDS: tuple[tuple[str, str, str], ...] = (
@@ -86,6 +79,8 @@ SUBCOMMANDS: tuple[tuple[str, str, str], ...] = (
     ("CONFIG", "write the setting into flo.toml", "REWRITE"),
     ("LATENCY", "LATENCY HISTORY tick shows long turns, and INFO stats has quantiles (flo_wait_…)", "GRAPH HISTOGRAM"),
     ("MEMORY", "INFO memory tells what is used", "MALLOC-STATS STATS PURGE"),
+    ("PUBSUB", "Flo has no shards; CHANNELS and NUMSUB tell of all channels", "SHARDCHANNELS SHARDNUMSUB"),
+    ("SCRIPT", "no script runs long enough to be looked at", "DEBUG KILL"),
     ("MODULE", "Flo loads no modules", "LOADEX LOAD UNLOAD"),
 )  # fmt: skip
 
@@ -94,9 +89,7 @@ def _refuse(group: str, sentence: str, name: str) -> None:
     # the sentence is what helps, whatever the arguments: so any number of them is taken
     @command(name, -1, "…", "Refused.", group=group, refused=True, differs=sentence)
     def refuse(session: RespSession, args: list[bytes]) -> Reply:
-        if name in CONTAINERS and [arg.upper() for arg in args[1:]] == [b"HELP"]:
-            return array([simple(f"{name} is not supported: {sentence}")])
-        return BadRequest(f"{name} is not supported: {sentence}")
+        return not_supported(name, sentence, args if name in CONTAINERS else [])
 
 
 for _group, _sentence, _names in REFUSED:

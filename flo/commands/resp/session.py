@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable
 from types import GeneratorType
 from typing import Any
 
+from flo.commands.channels import Subscriptions
 from flo.commands.host import EVERYTHING, KEYS_AT_ONCE, Host, Peer, client_line
 from flo.commands.resp import decode, load_table, table
 from flo.commands.resp.table import KEY_GROUPS
@@ -17,6 +18,9 @@ from flo.proto import resp
 from flo.proto.resp import ProtocolError, RequestParser
 
 NEED_NO_NAMESPACE = ("USE", "NAMESPACE", "INFO", "CONFIG", "FLUSHALL", "SHUTDOWN")
+SUBSCRIBER_COMMANDS = frozenset(
+    ("SUBSCRIBE", "PSUBSCRIBE", "UNSUBSCRIBE", "PUNSUBSCRIBE", "SSUBSCRIBE", "SUNSUBSCRIBE", "PING", "QUIT", "RESET")
+)
 IN_TRANSACTIONS = frozenset(("MULTI", "EXEC", "DISCARD", "WATCH", "RESET", "QUIT"))  # executed at once between MULTI and EXEC
 SERVED_ALWAYS = ("connection", "server", "cluster", "transactions")  # groups: by every member of a cluster, in any role
 WITH_SECRETS = ("ACL", "MIGRATE")  # what clients send to these may hold secrets of another server
@@ -61,7 +65,7 @@ class RespSession(Session):
     # fmt: off
     __slots__ = (
         "auto_ack", "executing", "guard", "last_receipts", "library", "monitoring", "namespace", "nil", "parser", "redis_profile",
-        "refusing", "replies", "skip_next", "transaction", "v3",
+        "refusing", "replies", "skip_next", "subscriptions", "transaction", "v3",
     )
     # fmt: on
 
@@ -77,6 +81,7 @@ class RespSession(Session):
         self.skip_next = False  # CLIENT REPLY SKIP
         self.monitoring = False
         self.last_receipts: list[tuple[int, int]] = []  # of the messages this connection took last
+        self.subscriptions: Subscriptions | None = None  # None where there is none
         self.transaction: Transaction | None = None  # between MULTI and EXEC
         self.executing = False  # a transaction, now
         self.guard: Guard | None = None  # what WATCH watches
@@ -197,7 +202,7 @@ class RespSession(Session):
             return found
         if self.transaction is not None and found.name not in IN_TRANSACTIONS:
             return self.transaction.add(found, args)
-        if self.namespace.deleted and found.group != "connection" and found.name not in NEED_NO_NAMESPACE:
+        if self.namespace.deleted and found.group not in ("connection", "pubsub") and found.name not in NEED_NO_NAMESPACE:
             self.find_namespace_again()
         if len(args) > KEYS_AT_ONCE and found.group in KEY_GROUPS and self.namespace.kv.needs_preparing:
             return self._once_prepared(found, args)
@@ -210,14 +215,14 @@ class RespSession(Session):
             return self._unknown(args)
         if not self.authenticated and "no_auth" not in command.flags:
             return Worded("NOAUTH Authentication required.", rejected=True)
+        if command.redis_only and not self.redis_profile and command.group != "transactions":
+            return not_supported(command.name, command.redis_only, args if command.subcommands else [])
         if self.reads_only and not command.reads(args):
             return forbidden(f"the command {self.name_of(args).upper().replace('|', ' ')}")
         if self.refusing and command.name not in ("EXEC", "DISCARD", "RESET", "QUIT"):
             return Worded(f"ERR {MULTI_REFUSAL}", rejected=True)
         if self.host.serves != EVERYTHING and (command.group not in SERVED_ALWAYS or "write" in command.flags):
             self.check_served(command.reads(args))
-        if command.redis_only and not self.redis_profile and command.group != "transactions":
-            return BadRequest(f"{command.name} is not supported: {command.redis_only}")
         count = len(args)
         if count != command.arity if command.arity > 0 else count < -command.arity:
             return wrong_arity(command.name)
@@ -230,6 +235,9 @@ class RespSession(Session):
                 return BadRequest(sentence) if sentence else unknown_subcommand(args)
             if count != sub.arity if sub.arity > 0 else count < -sub.arity:
                 return wrong_arity(f"{command.name}|{word.decode()}")
+        if self.subscriptions is not None and not self.v3 and command.name not in SUBSCRIBER_COMMANDS:
+            allowed = "only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in this context"
+            return Worded(f"ERR Can't execute '{self.name_of(args)}': {allowed}", rejected=True)
         return command
 
     def perform(self, command: table.Command, args: list[bytes]) -> Reply:
@@ -278,6 +286,7 @@ class RespSession(Session):
 
     def end(self) -> None:
         """See `Session`."""
+        self.host.channels.forget(self)
         self.end_transaction()
         super().end()
 
@@ -314,6 +323,7 @@ class RespSession(Session):
         """HELLO 2 or 3."""
         self.v3 = v3
         self.nil = resp.NIL3 if v3 else resp.NIL2
+        self.note_settings()
 
     def set_authenticated(self, value: bool, reads_only: bool = False) -> None:
         """A secret was given, or is owed again."""
@@ -327,7 +337,8 @@ class RespSession(Session):
 
     def note_settings(self) -> None:
         """Work out again whether the session is `ordinary`."""
-        plain = self.replies and not self.skip_next and not self.refusing and self.transaction is None and not self.namespace.deleted
+        free = self.transaction is None and (self.v3 or self.subscriptions is None)
+        plain = self.replies and not self.skip_next and not self.refusing and free and not self.namespace.deleted
         self.ordinary = plain and self.authenticated and not self.reads_only
 
     def stop_monitoring(self) -> None:
@@ -355,6 +366,11 @@ class RespSession(Session):
         return request
 
     @property
+    def client_type(self) -> bytes:
+        """See `Session`."""
+        return b"normal" if self.subscriptions is None else b"pubsub"
+
+    @property
     def database(self) -> int:
         """Which of Redis's databases the namespace is, by resp.databases; 0 where it is none."""
         names, name = self.host.settings.databases, self.namespace.name
@@ -362,9 +378,10 @@ class RespSession(Session):
 
     def describe(self) -> str:
         """The line of CLIENT LIST and CLIENT INFO."""
+        own = self.subscriptions
         return client_line(
             self.peer,
-            flags="O" if self.monitoring else "N",
+            flags="O" * self.monitoring + "P" * (self.subscriptions is not None) or "N",
             held=self.held,
             command=self.last_command,
             protocol="3" if self.v3 else "2",
@@ -372,6 +389,7 @@ class RespSession(Session):
             library=(_text(self.library.get(b"LIB-NAME", b"")), _text(self.library.get(b"LIB-VER", b""))),
             namespace=self.namespace.name,
             database=self.database,
+            subscriptions=(len(own.channels), len(own.patterns)) if own is not None else (0, 0),
         )
 
     def overload(self) -> bytes:
@@ -385,6 +403,12 @@ RespSession.generic = frozenset((RespSession.attend,))
 def wrong_arity(name: str) -> Refusal:
     """The refusal of a wrong number of arguments."""
     return Worded(f"ERR wrong number of arguments for '{name.lower()}' command", rejected=True)
+
+
+def not_supported(name: str, sentence: str, args: list[bytes]) -> bytes | Refusal:
+    """The refusal of a command that is refused by name. HELP, if `args` are of a command with subcommands, is answered with it."""
+    text = f"{name} is not supported: {sentence}"
+    return resp.array([resp.simple(text)]) if [arg.upper() for arg in args[1:]] == [b"HELP"] else BadRequest(text)
 
 
 def unknown_subcommand(args: list[bytes]) -> BadRequest:

@@ -55,12 +55,14 @@ def get(session: RespSession, args: list[bytes]) -> Reply:
 @command(
     "SET",
     -3,
-    "key value [NX | XX] [GET] [EX seconds | PX milliseconds | EXAT unix-seconds | PXAT unix-milliseconds | KEEPTTL]",
-    "Set a key to a string.",
+    "key value [NX | XX | IFEQ value | IFNE value] [GET] "
+    "[EX seconds | PX milliseconds | EXAT unix-seconds | PXAT unix-milliseconds | KEEPTTL]",
+    "Set a key to a string; with IFEQ or IFNE only if it holds that value, or does not.",
     group="string",
     keys=(1, 1, 1),
     access="RW access update variable_flags",
     flags="write denyoom",
+    differs="IFEQ and IFNE are Redis 8.4's; IFDEQ and IFDNE, which compare digests, are refused",
 )
 def set_(session: RespSession, args: list[bytes]) -> Reply:
     kv = session.namespace.kv
@@ -76,7 +78,7 @@ def set_(session: RespSession, args: list[bytes]) -> Reply:
             kv.sweep_key(args[1])  # its time has passed already
         return OK
     absent = present = want_old = keep = False
-    expiry = amount = b""
+    expiry = amount = comparison = compared = b""
     at = 3
     while at < len(args):
         option = args[at] if args[at] in _EXPIRY_OPTIONS else args[at].upper()
@@ -84,10 +86,13 @@ def set_(session: RespSession, args: list[bytes]) -> Reply:
         if option in _EXPIRY_OPTIONS and at < len(args) and expiry in (b"", option) and not keep:
             expiry, amount = option, args[at]
             at += 1
-        elif option == b"NX" and not present:
+        elif option == b"NX" and not present and not comparison:
             absent = True
-        elif option == b"XX" and not absent:
+        elif option == b"XX" and not absent and not comparison:
             present = True
+        elif option in COMPARISONS and at < len(args) and not (absent or present or comparison):
+            comparison, compared = option, args[at]
+            at += 1
         elif option == b"GET":
             want_old = True
         elif option == b"KEEPTTL" and not expiry:
@@ -98,19 +103,30 @@ def set_(session: RespSession, args: list[bytes]) -> Reply:
     if expiry:
         unit, absolute = _EXPIRY_OPTIONS[expiry]
         deadline = arguments.deadline(amount, unit, 0 if absolute else now, "set")
-    old = live_text(session, args[1]) if want_old else None
+    old = live_text(session, args[1]) if want_old or comparison else None
+    shown = bulk_or_nil(old.value if old and want_old else None, session.v3)
+    if comparison and not holds(comparison, old, compared):
+        return shown
     try:
         kv.put(args[1], args[2], deadline=deadline, if_absent=absent, if_present=present, keep_deadline=keep)
     except Conflict:
-        return bulk(old.value) if old else session.nil
+        return shown
     if deadline and deadline <= now:
         kv.sweep_key(args[1])  # its time has passed already
-    if want_old:
-        return bulk_or_nil(old.value if old else None, session.v3)
-    return OK
+    return shown if want_old else OK
 
 
 _EXPIRY_OPTIONS = {b"EX": (1000, False), b"PX": (1, False), b"EXAT": (1000, True), b"PXAT": (1, True)}
+
+
+COMPARISONS = (b"IFEQ", b"IFNE", b"IFDEQ", b"IFDNE")
+
+
+def holds(comparison: bytes, found: Found | None, value: bytes) -> bool:
+    """Whether what a key holds is as one of COMPARISONS says; a missing key holds no value. Raises `BadRequest` for those of digests."""
+    if comparison in (b"IFDEQ", b"IFDNE"):
+        raise BadRequest("Flo computes no digests of values; compare the value itself, with IFEQ or IFNE")
+    return (found is not None and found.value == value) == (comparison == b"IFEQ")
 
 
 @command(

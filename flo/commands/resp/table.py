@@ -45,6 +45,7 @@ class Command(NamedTuple):
     flags: tuple[str, ...]
     keys: Keys
     access: str  # what it does to its keys, in Redis's words: "RO access"; "RW access delete, OW update" where its two keys differ
+    keys_counted_at: int  # the argument that says how many keys are behind it; 0 for no such command
     streams_from: int  # STREAMS is looked for from this argument on: the first half of what is behind it are keys; 0 for no such command
     differs: str  # from Redis, and why; empty where it does not
     subcommands: dict[bytes, Sub]  # by upper-case name; what is none of them never comes to the handler, nor does a wrong arity
@@ -87,6 +88,7 @@ def command(
     flags: str = "",
     keys: Keys = (0, 0, 0),
     access: str = "",
+    keys_counted_at: int = 0,
     streams_from: int = 0,
     differs: str = "",
     subcommands: dict[str, Sub] | None = None,
@@ -105,7 +107,22 @@ def command(
             subs[b"HELP"] = Sub(2, "", "Print this help.", "loading stale")
         words = tuple(flags.split())
         entry = Command(
-            name, handler, arity, shown, summary, group, since, words, keys, access, streams_from, differs, subs, refused, redis_only
+            name,
+            handler,
+            arity,
+            shown,
+            summary,
+            group,
+            since,
+            words,
+            keys,
+            access,
+            keys_counted_at,
+            streams_from,
+            differs,
+            subs,
+            refused,
+            redis_only,
         )
         token = name.encode()
         assert token not in COMMANDS, f"{name} is in the table twice"

@@ -32,5 +32,5 @@ def ts_query(session: RespSession, args: list[bytes]) -> Reply:
 
 
 def _queried(session: RespSession, text: str) -> Job:
-    answer = yield from query_job(session.namespace.timeseries, text, session.host.settings.query_max_points)
+    answer = yield from query_job(session.namespace.ts, text, session.host.settings.query_max_points)
     return bulk((yield from json_job(answer)))

@@ -1,0 +1,1 @@
+"""flo.testing: throw-away servers, and the fixtures of pytest."""

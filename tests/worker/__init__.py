@@ -1,0 +1,1 @@
+"""flo.Worker: its handlers, its life, and its tests without a server."""
