@@ -7,8 +7,8 @@
     /flo/NAME/0/member/NODE     a member (`Member`), every 2 s
 
 A batch is cut because etcd takes 1.5 MiB in a request. It counts from its last part on; the parts of one that has no last part, because
-its leader ended, are passed over: all parts of a batch begin with the same bytes. Nobody removes them: a deletion that was executed late, or
-twice, could meet what came after. The value of a part:
+its leader ended, are passed over: all parts of a batch begin with the same bytes. Nobody removes them: a deletion that was executed late
+could meet what came after. The value of a part:
 
     0  u64 first index | 8  u64 stamp, ms | 16 u64 the leader's wall clock, ms | 24 u32 records | 28 u32 chain
     32 u8 whether it is the last part | 33 a slice of the records, as they are in a segment

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from flo.cluster import endpoint
+from flo import endpoint
 from flo.endpoint import AddressBook, Endpoint
 
 

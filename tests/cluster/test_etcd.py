@@ -17,7 +17,6 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
 from flo.cluster import grpc
-from flo.endpoint import Endpoint
 from flo.cluster.etcd import (
     ANSWER_SECONDS,
     Answer,
@@ -32,6 +31,7 @@ from flo.cluster.etcd import (
     range_op,
     unchanged,
 )  # fmt: skip
+from flo.endpoint import Endpoint
 from tests.support.certificates import Authority
 from tests.support.etcd import MISSING, EtcdCluster, is_installed
 from tests.support.miniloop import MiniLoop

@@ -12,9 +12,9 @@ import h2.settings
 import pytest
 
 from flo.cluster import etcd as client
-from flo.endpoint import Endpoint
 from flo.cluster.etcd import Answer, Etcd, put_op
 from flo.cluster.protobuf import nested, pack
+from flo.endpoint import Endpoint
 from flo.loop import READ
 from tests.support.miniloop import MiniLoop
 
