@@ -327,12 +327,16 @@ class Replica:
         """Take the lead, unless another has since this member last heard."""
         self._busy = True
         lead = self._claiming = Lead(self.node, self.address, self._log.identity, os.urandom(8).hex())
-        start = self._keys.batch(self._assembler.next_index)
-        reads = [range_op(self._keys.leader), range_op(start, end_of(self._keys.log)), range_op(self._keys.clock)]
+        reads = self._reads_of_claim()
         self._sending = self._times.steady()
         self._store.txn(
             [unchanged(self._keys.leader, self._claim)], [put_op(self._keys.leader, lead.encode()), *reads], self._claimed, reads
         )
+
+    def _reads_of_claim(self) -> list[bytes]:
+        """Who leads, what this member has not read, and the clock."""
+        start = self._keys.batch(self._assembler.next_index)
+        return [range_op(self._keys.leader), range_op(start, end_of(self._keys.log), RANGE_LIMIT), range_op(self._keys.clock)]
 
     def _claimed(self, answer: Answer | EtcdRefused) -> None:
         self._busy = False
@@ -355,6 +359,11 @@ class Replica:
         except Gap as e:  # the tail was trimmed beyond this member: it cannot lead
             self._store.txn([unchanged(self._keys.leader, claim)], [delete_op(self._keys.leader)], lambda _: None)
             self._become(Role.BEHIND, str(e))
+            return
+        if answer.more[-2]:  # the claim stands, and nobody else can append: the rest is read before this member does
+            self._busy, self._claiming = True, lead
+            self._sending = self._times.steady()
+            self._store.txn([], self._reads_of_claim(), self._claimed)
             return
         if self._assembler.chain is None and clocks:
             self._assembler.chain = Clock.decode(clocks[0].value or b"").chain
