@@ -117,7 +117,7 @@ class Replica:
         self._sending = 0.0  # when the one that is out was sent
         self._claiming: Lead | None = None  # what this member has asked to be written
         self._asked: float | None = None  # of a candidate: since when etcd answers
-        self._chain = 0  # the checksum behind the batch that is out
+        self._chain: int | None = None  # behind the batch that is out; None before this leader's first
         self._parts: list[bytes] = []  # of the batch that is out, those that are not sent yet
         self._part = 0  # the number of the one that is sent next
         self._busy = False  # a transaction of the role is under way
@@ -334,9 +334,9 @@ class Replica:
         )
 
     def _reads_of_claim(self) -> list[bytes]:
-        """Who leads, what this member has not read, and the clock."""
+        """Who leads, and what this member has not read."""
         start = self._keys.batch(self._assembler.next_index)
-        return [range_op(self._keys.leader), range_op(start, end_of(self._keys.log), RANGE_LIMIT), range_op(self._keys.clock)]
+        return [range_op(self._keys.leader), range_op(start, end_of(self._keys.log), RANGE_LIMIT)]
 
     def _claimed(self, answer: Answer | EtcdRefused) -> None:
         self._busy = False
@@ -346,7 +346,7 @@ class Replica:
         if isinstance(answer, EtcdRefused):
             self._asked = None
             return
-        leads, parts, clocks = answer.found[-3:]
+        leads, parts = answer.found[-2:]
         if not leads or leads[0].value is None or Lead.decode(leads[0].value) != lead:
             self._become(Role.FOLLOWER, "another has claimed the lead first")
             for pair in leads:
@@ -360,16 +360,14 @@ class Replica:
             self._store.txn([unchanged(self._keys.leader, claim)], [delete_op(self._keys.leader)], lambda _: None)
             self._become(Role.BEHIND, str(e))
             return
-        if answer.more[-2]:  # the claim stands, and nobody else can append: the rest is read before this member does
+        if answer.more[-1]:  # the claim stands, and nobody else can append: the rest is read before this member does
             self._busy, self._claiming = True, lead
             self._sending = self._times.steady()
             self._store.txn([], self._reads_of_claim(), self._claimed)
             return
-        if self._assembler.chain is None and clocks:
-            self._assembler.chain = Clock.decode(clocks[0].value or b"").chain
         self._claim, self.lead, self.term = claim, lead, claim
         self._sent = self._sending
-        self._chain = self._assembler.chain or 0
+        self._chain = None
         self._engine.lead()
         self._log.send = self._send
         self._become(Role.LEADER, f"term {claim}, index {self._log.written}")

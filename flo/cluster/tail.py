@@ -11,10 +11,10 @@ its leader ended, are passed over: all parts of a batch begin with the same byte
 could meet what came after. The value of a part:
 
     0  u64 first index | 8  u64 stamp, ms | 16 u64 the leader's wall clock, ms | 24 u32 records | 28 u32 chain
-    32 u8 whether it is the last part | 33 a slice of the records, as they are in a segment
+    32 u8 flags: 1 the last part, 2 the chain begins here | 33 a slice of the records, as they are in a segment
 
-The *chain* is the crc-32 of all records of the replicated log up to the batch's end; who reads computes it too, so that logs that have come
-apart are noticed.
+The *chain* is the crc-32 of all records of the replicated log from where it begins up to the batch's end; who reads computes it too, so
+that logs that have come apart are noticed. A new leader begins it: it may have its log from its own disk, and not know the chain before.
 """
 
 import json
@@ -30,6 +30,7 @@ from flo.ual.record import U32
 
 PART_BYTES = 1 << 20
 _PART = struct.Struct("<QQQIIB")
+_LAST, _BEGINS = 1, 2
 _SAME_BYTES = _PART.size - 1  # that all parts of a batch begin with
 _CLOCK = struct.Struct("<QQQI")
 
@@ -126,7 +127,7 @@ class Clock(NamedTuple):
     stamp: int  # ms
     wall: int  # ms
     last: int  # index of the last record that was acknowledged to the leader
-    chain: int  # the checksum of the log up to there
+    chain: int  # of the log up to there
 
     def encode(self) -> bytes:
         """Its bytes."""
@@ -151,13 +152,14 @@ class Batch(NamedTuple):
     chain: int  # the checksum in it
 
 
-def parts_of(first: int, stamp: int, wall: int, records: Sequence[bytes], chain: int) -> tuple[list[bytes], int]:
-    """(the values of a batch's parts, the checksum behind it), where `chain` is the checksum before it."""
+def parts_of(first: int, stamp: int, wall: int, records: Sequence[bytes], before: int | None) -> tuple[list[bytes], int]:
+    """(the values of a batch's parts, the chain behind it), where `before` is the chain before it, and None begins one."""
     body = b"".join(records)
-    chain = crc32(body, chain)
+    chain = crc32(body, before or 0)
+    begins = 0 if before is not None else _BEGINS
     pieces = [body[at : at + PART_BYTES] for at in range(0, len(body), PART_BYTES)] or [b""]
     last = len(pieces) - 1
-    return [_PART.pack(first, stamp, wall, len(records), chain, at == last) + piece for at, piece in enumerate(pieces)], chain
+    return [_PART.pack(first, stamp, wall, len(records), chain, (at == last) | begins) + piece for at, piece in enumerate(pieces)], chain
 
 
 def last_index(value: bytes) -> int:
@@ -195,15 +197,16 @@ class Assembler:
         if not self._follows(part, pair.value, pair.mod_revision):
             return None
         self._parts.append(pair.value)
-        _, stamp, wall, count, chain, ends = _PART.unpack_from(pair.value)
-        if not ends:
+        _, stamp, wall, count, chain, flags = _PART.unpack_from(pair.value)
+        if not flags & _LAST:
             return None
         body = b"".join([part[_PART.size :] for part in self._parts])
         self._parts = []
         records = _split(body)
         if len(records) != count:
             raise TailDamaged(f"the batch of index {first} has {len(records)} records, and says {count}")
-        if self.chain is not None and crc32(body, self.chain) != chain:
+        before = 0 if flags & _BEGINS else self.chain
+        if before is not None and crc32(body, before) != chain:
             raise TailDamaged(f"the batch of index {first} does not follow the one before it: its checksum is another")
         self.chain = chain
         self.next_index += count

@@ -25,6 +25,7 @@ class Cluster:
             node.peers = self.nodes
         self.rng = Random(seed + 1)
         self.written = 0
+        self.hushed: set[Node] = set()  # whom nobody writes to
         self.waiting: list[tuple[Node, int, int, int]] = []  # (member, its life, index of the reply, number)
         self.acknowledged: list[int] = []  # numbers
         self.reads: list[tuple[int, int]] = []  # what a reader was shown, and the largest number acknowledged when it asked
@@ -45,7 +46,7 @@ class Cluster:
     def write(self) -> None:
         """One more number, to whoever says that it leads."""
         node = self.leader()
-        if node is None or len(node.log.pending) > 50 or (node.cut and self.rng.random() < 0.9):  # most of its clients are cut off as well
+        if node is None or len(node.log.pending) > 50 or node in self.hushed or (node.cut and self.rng.random() < 0.9):
             return
         self.written += 1
         number = self.written
@@ -85,12 +86,21 @@ class Cluster:
             node.stop(self.rng.choice(MODES))
             self.world.at(self.rng.uniform(0.1, 4), lambda: node.start() if node.engine is None else None)
         elif kind == "cut":
-            node.cut = True
-            self.world.at(self.rng.uniform(0.5, 6), lambda: setattr(node, "cut", False))
+            # most of its clients are cut off as well; or all who write, a little before, so that nothing is under way
+            hush = self.rng.random() < 0.5
+            if hush:
+                self.hushed.add(node)
+            self.world.at(0.3 if hush else 0.0, lambda: setattr(node, "cut", True))
+            self.world.at(self.rng.uniform(0.5, 6), lambda: self.join_again(node))
         elif kind == "pause":
             node.paused_until = self.world.now + self.rng.uniform(0.5, 5)
         elif kind == "clock":
             node.wall_off = self.rng.choice([0, -3_600_000, 3_600_000, 1000])
+
+    def join_again(self, node: Node) -> None:
+        """A member that was cut off is not any more."""
+        node.cut = False
+        self.hushed.discard(node)
 
     def run(self, seconds: float, faults: bool) -> None:
         """Let clients and faults act."""
@@ -111,6 +121,7 @@ class Cluster:
         """All is well again, and the members reach the same log."""
         for node in self.nodes:
             node.cut, node.paused_until = False, 0.0
+        self.hushed.clear()
         self.world.run(15)
         for node in self.nodes:
             if node.engine is None:

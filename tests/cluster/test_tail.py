@@ -26,7 +26,7 @@ class Log:
 
     revision: int = 1
     first: int = 1
-    chain: int = 0
+    chain: int | None = 0
     changes: list[KeyValue] = field(default_factory=list)
     batches: list[list[bytes]] = field(default_factory=list)
 
@@ -151,6 +151,16 @@ def test_a_missing_part_or_batch_is_a_gap() -> None:
             add_all(assembler(), log.changes[:missing] + log.changes[missing + 1 :])
     with pytest.raises(Gap, match="index 1 is missing"):
         add_all(assembler(), log.changes[3:])
+
+
+def test_a_new_leader_begins_the_chain() -> None:
+    log, reader = Log(chain=99), Assembler(KEYS, 1)
+    log.append(big(1))
+    log.chain = None  # the next leader has its log from its disk
+    log.append(big(2))
+    log.append(big(1))
+    assert add_all(reader, log.changes) == [big(1), big(2), big(1)]
+    assert reader.chain == log.chain
 
 
 def test_a_log_that_has_come_apart_is_noticed() -> None:
