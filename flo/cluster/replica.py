@@ -267,7 +267,7 @@ class Replica:
             self.lead = lead
             self.elections += self._claim > self.term
             self.term = max(self.term, self._claim)
-            if self.role is Role.CANDIDATE and lead is not None:
+            if self.role in (Role.FOLLOWER, Role.CANDIDATE) and lead is not None:
                 self._become(Role.FOLLOWER, f"{lead.node} leads")
             elif self.role is Role.FOLLOWER and lead is None:
                 self._become(Role.CANDIDATE, "the lead was handed over")

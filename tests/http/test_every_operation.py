@@ -53,6 +53,8 @@ CALLS = (
     Do("namespace_delete", "default"),
     Do("cluster_join", "", b"x"),
     Do("cluster_leave"),
+    Do("cluster_promote", "a"),
+    Do("cluster_remove", "a"),
     Do("cluster_status", live=True),
     Do("cluster_partition_table"),
     Do("server_stats", live=True),
