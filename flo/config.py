@@ -381,6 +381,13 @@ class Settings:
         name="stale_reads",
         shown="2s",
     )
+    cluster_forward: bool = setting(
+        True,
+        parse_bool,
+        "cluster",
+        "A follower passes a client's connection on to the leader from its first write on. False: it answers who leads.",
+        name="forward",
+    )
     cluster_max_tail: int = setting(
         1 << 30,
         parse_size(64 << 20),

@@ -335,6 +335,8 @@ class Connection:
     def _end_of_input(self) -> None:
         self._move(INPUT_ENDED)
         self._wait_for(self._events & ~READ)
+        if self.session.end_of_input():
+            return
         reactor = self._owner.reactor
         owes = self._unsent.bytes or self._awaiting or self.session.busy or self in reactor.touched or self in reactor.runnable
         if self.session.blocked or not owes:

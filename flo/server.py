@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 
     from flo.cluster.member import Cluster
     from flo.commands.stats import Stats
+    from flo.forward import Start
 
 EXIT_LOG_FAILED = 74  # EX_IOERR: the log failed. The next start recovers exactly the durable data
 # Linux allows no more by default. When a server restarts, all its clients connect at once; one that finds the backlog full waits a second
@@ -403,6 +404,7 @@ class Server:
     def _note_role(self) -> None:
         """Serve what this member's role allows."""
         assert self.cluster is not None
+        self.engine.leader = self.cluster.leader
         serves = EVERYTHING if self.cluster.leads and not self._leaving else READS if self.cluster.reads_are_fresh else LITTLE
         if serves != self.serves:
             self.serves = serves
@@ -659,6 +661,17 @@ class Server:
         """Tell all sessions that a namespace is deleted: they may use it."""
         for session in self.sessions():
             session.note_settings()
+
+    def forward(self, peer: Peer, start: "Start") -> bool:
+        """Let a connection go on at the leader of the cluster; returns whether that is begun."""
+        from flo.forward import Forwarded  # not at every start: few servers have a leader
+
+        host, _, port = self.engine.leader.rpartition(":")
+        try:
+            peer.session = Forwarded(self.reactor, peer, (host.strip("[]"), int(port)), start)
+        except (OSError, ValueError):
+            return False
+        return True
 
     def log(self, level: str, message: str, **details: object) -> None:
         """Write a line to the operator's log."""

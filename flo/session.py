@@ -43,6 +43,9 @@ class Session(Protocol):
     def resume(self) -> bool:
         """Do one more slice of the job; returns whether it has ended."""
 
+    def end_of_input(self) -> bool:
+        """The client sends nothing more; returns whether the session goes on all the same, and closes the connection itself."""
+
     def overload(self) -> bytes:
         """The last reply, where the unread input of all connections is at its limit."""
 
@@ -82,6 +85,10 @@ class SilentSession:
 
     def answer_due(self, output_room: int, /) -> None:
         """Nothing waits."""
+
+    def end_of_input(self) -> bool:
+        """Nothing goes on."""
+        return False
 
     def overload(self) -> bytes:
         """No reply."""

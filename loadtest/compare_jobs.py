@@ -85,9 +85,11 @@ class System(Protocol):
 
 
 class Processes:
-    """What the systems share: a server, and this file as the program of the workers."""
+    """What the systems share: a server, and a file as the program of the workers."""
 
     name = ""
+    program = __file__  # run with --worker NAME PORT [SETTING]
+    workers = WORKERS
 
     def __init__(self, directory: Path, setting: float | None = None) -> None:
         """`setting` is given to the workers."""
@@ -105,11 +107,11 @@ class Processes:
         """Start all processes."""
         self.directory.mkdir()
         self.start_server()
-        command = [sys.executable, __file__, "--worker", self.name, str(self.port)]
+        command = [sys.executable, self.program, "--worker", self.name, str(self.port)]
         if self.setting is not None:
             command.append(str(self.setting))
         workers = []
-        for _ in range(WORKERS):
+        for _ in range(self.workers):
             workers.append(subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE))
             self.stack.callback(end_worker, workers[-1])
         for worker in workers:
@@ -131,7 +133,7 @@ def end_with_parent() -> None:
     """End this process when its standard input ends: no worker outlives a comparison that was killed."""
 
     def watch() -> None:
-        sys.stdin.read()
+        os.read(0, 1)  # not sys.stdin.read(): it holds a lock, which a pool's forked child would wait for as it closes its copy
         os._exit(0)
 
     threading.Thread(target=watch, daemon=True).start()
@@ -363,18 +365,19 @@ def measure(make: Callable[[Path], System], directory: Path, jobs: int, trips: i
         shutil.rmtree(directory, ignore_errors=True)
 
 
-def compare(names: list[str], args: argparse.Namespace) -> dict[str, object]:
+def compare(systems: dict[str, Callable[[Path], System]], args: argparse.Namespace) -> dict[str, object]:
     """Run the systems one after the other, round by round, and print."""
+    names = list(systems)
     rates: dict[str, list[float]] = {name: [] for name in names}
     used: dict[str, list[float]] = {name: [] for name in names}
     waits: dict[str, list[float]] = {name: [] for name in names}
     dropped = 0
     with tempfile.TemporaryDirectory(prefix="flo-compare-", ignore_cleanup_errors=True) as directory:
         median, worst = sync_latency(directory)
-        print(f"fdatasync of 4 KiB {median:.0f} us median, {worst:.0f} us p99; {WORKERS} workers, {args.jobs:,} jobs, {args.trips} trips")
+        print(f"fdatasync of 4 KiB {median:.0f} us median, {worst:.0f} us p99; {args.jobs:,} jobs, {args.trips} trips")
         for _ in range(args.rounds):
             before = stolen()
-            measured = {name: measure(SYSTEMS[name], Path(directory) / name, args.jobs, args.trips) for name in names}
+            measured = {name: measure(systems[name], Path(directory) / name, args.jobs, args.trips) for name in names}
             if disturbed(before):
                 dropped += 1
                 continue
@@ -391,7 +394,7 @@ def compare(names: list[str], args: argparse.Namespace) -> dict[str, object]:
                 f"{name:<16}{statistics.median(rates[name]):>8,.0f} jobs/s {spread:<20} round trip {p50:8.2f} ms p50 {p99:8.2f} ms p99 "
                 f"server CPU {statistics.median(used[name]):6.0f} us"
             )
-    print(f"{FAKTORY}\nrounds dropped for more than {STOLEN_MAX:.0%} stolen CPU: {dropped}")
+    print(f"rounds dropped for more than {STOLEN_MAX:.0%} stolen CPU: {dropped}")
     return {
         "sync_us": [median, worst],
         "jobs": args.jobs,
@@ -427,7 +430,8 @@ def main() -> int:
     if shutil.which("redis-server") is None:
         print("redis-server is needed: apt-get install redis-server", file=sys.stderr)
         return 1
-    figures = compare(names, args)
+    figures = compare({name: SYSTEMS[name] for name in names}, args)
+    print(FAKTORY)
     if args.json:
         Path(args.json).write_text(json.dumps(figures, indent=1))
     return 0

@@ -38,4 +38,14 @@ if command -v npm >/dev/null 2>&1 && [ -f tests/node/package.json ] && [ -z "$(f
     (cd tests/node && npm install --silent --no-audit --no-fund --no-package-lock >/dev/null 2>&1 && touch node_modules/.package-lock.json) ||
         echo "npm install failed; the tests that need packages of Node will be skipped"
 fi
+# The frameworks that flo/contrib/ serves: some need other versions than the tests do, so they have an environment of their own
+frameworks=.tools/frameworks
+if [ -x .venv/bin/python ] && [ -z "$(find $frameworks/installed -newer pyproject.toml 2>/dev/null)" ]; then
+    echo "installing the frameworks in $frameworks"
+    .venv/bin/python -m venv $frameworks &&
+        .venv/bin/python -c "import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['project']['optional-dependencies']['frameworks'], sep='\n')" >$frameworks/requirements.txt &&
+        timeout 300 $frameworks/bin/pip install --quiet --disable-pip-version-check -r $frameworks/requirements.txt >/dev/null 2>&1 &&
+        touch $frameworks/installed ||
+        echo "pip install failed; the tests that need the frameworks will be skipped"
+fi
 exit 0

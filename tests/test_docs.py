@@ -206,9 +206,11 @@ def run_until_told(script: str, directory: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("page", [ROOT / "README.md", *sorted(DOCS.glob("*.md"))], ids=lambda path: path.name)
+@pytest.mark.parametrize(
+    "page", [ROOT / "README.md", *sorted(set(DOCS.glob("*.md")) - {DOCS / "frameworks.md"})], ids=lambda path: path.name
+)
 def test_python_examples_run(page: Path, nine_thousand: tuple[FloProcess, Path]) -> None:
-    """Every block of Python in the documents, against a server where it names one."""
+    """Every block of Python in the documents, against a server where it names one. tests/contrib/ runs those of frameworks.md."""
     server, program = nine_thousand
     for block in re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL):
         script = block.replace(":9000", f":{server.port}").replace("port=9000", f"port={server.port}")

@@ -4,6 +4,8 @@
 request is sent again, `iterators.py` what takes several requests. `blocking.py` and `asynchronous.py` move the bytes.
 """
 
+from flo.client.address import DEFAULT_PORT as DEFAULT_PORT
+from flo.client.address import DEFAULT_URL as DEFAULT_URL
 from flo.client.address import Address as Address
 from flo.client.blocking import ActionCalls as ActionCalls
 from flo.client.blocking import Client as Client

@@ -4,10 +4,10 @@
         version = await client.kv.put("order:1", b"new")
         await client.kv.cas("order:1", b"paid", version)
 
-The requests that are made in one turn of the event loop leave in one write. A cancelled call leaves the connection usable: its response is
-dropped when it comes. If a dropped response gave something (a message, a run, a group's records), that is given back at once. A request
-that waits for such a thing stays with the server when its task is cancelled; the next task that asks the same takes its place, so that a
-loop of cancelled waits leaves no more than one.
+A request leaves at once if no other is under way; else the requests that are made in one turn of the event loop leave in one write. A
+cancelled call leaves the connection usable: its response is dropped when it comes. If a dropped response gave something (a message, a run,
+a group's records), that is given back at once. A request that waits for such a thing stays with the server when its task is cancelled; the
+next task that asks the same takes its place, so that a loop of cancelled waits leaves no more than one.
 """
 
 import asyncio
@@ -27,7 +27,7 @@ from flo.client.iterators import (
     TimeSeriesMethods,
     WorkerMethods,
 )
-from flo.client.retry import RETRIED, Attempts
+from flo.client.retry import LEADERS_MAX, RETRIED, Attempts, to_lead
 from flo.client.settings import DEFAULT_URL, Settings
 from flo.errors import CannotConnect, Disconnected, FloError, Refusal, TimedOut
 from flo.given import Text, told
@@ -153,6 +153,17 @@ class Client(Settings, Asynchronous):
         for call in many:
             if not isinstance(call, Call):
                 raise TypeError(f"a call {told(call, 'call')}; give calls of flo.calls, such as kv_get('key')")
+        results = await self._run_all(many)
+        for _ in range(LEADERS_MAX):
+            places = to_lead(self, results)
+            if not places:
+                break
+            again = await self._run_all([many[place] for place in places])
+            for place, result in zip(places, again, strict=True):
+                results[place] = result
+        return results
+
+    async def _run_all(self, many: Sequence[Call[Any]]) -> list[Any]:
         if not many:
             return []
         attempts: Attempts | None = None
@@ -165,7 +176,8 @@ class Client(Settings, Asynchronous):
 
     async def connect(self) -> None:
         """Connect now rather than with the first call, and send the secret. Raises `Disconnected`, `Unauthorized`."""
-        await self._connected()
+        if self._ready() is None:
+            await self._connected()
 
     ping: Final = ServerOperations.ping
     status: Final = ClusterOperations.status
@@ -173,7 +185,7 @@ class Client(Settings, Asynchronous):
     view: Final = ServerOperations.view
 
     async def _attempt(self, call: Call[T]) -> T:
-        connection = await self._connected()
+        connection = self._ready() or await self._connected()
         (response,) = await connection.ask((call,))
         try:
             return self.result(call, response)
@@ -182,7 +194,7 @@ class Client(Settings, Asynchronous):
             raise
 
     async def _attempt_many(self, many: Sequence[Call[Any]]) -> list[Any]:
-        connection = await self._connected()
+        connection = self._ready() or await self._connected()
         responses = await connection.ask(many)
         try:
             return [self._outcome(call, response) for call, response in zip(many, responses, strict=True)]
@@ -197,8 +209,8 @@ class Client(Settings, Asynchronous):
         if connection is not None:
             connection.retire()
 
-    async def _connected(self) -> "_Connection":
-        """The connection, made if there is none. Raises `Forked`, `CannotConnect`, `Unauthorized`."""
+    def _ready(self) -> "_Connection | None":
+        """The connection, if there is one. Raises `Forked`."""
         if forks.process() != self._process:
             raise forks.refuse("client", self._process, "open your own flo.aio.Client in this process.")
         loop = asyncio.get_running_loop()
@@ -210,10 +222,13 @@ class Client(Settings, Asynchronous):
                 )
             self._loop = loop
         connection = self._connection
-        if connection is not None and connection.is_open:
-            return connection
+        return connection if connection is not None and connection.is_open else None
+
+    async def _connected(self) -> "_Connection":
+        """A new connection. Raises `CannotConnect`, `Unauthorized`."""
+        assert self._loop is not None
         if self._connecting is None:  # one task connects for all that want to: cancelling one of them must not end it
-            self._connecting = loop.create_task(self._connect(loop))
+            self._connecting = self._loop.create_task(self._connect(self._loop))
             self._connecting.add_done_callback(self._has_connected)
         return await asyncio.shield(self._connecting)
 
@@ -376,10 +391,14 @@ class _Connection(asyncio.BufferedProtocol):
     def _send(self, calls: Sequence[Call[Any]], future: "asyncio.Future[list[Response]] | None") -> _Asked:
         now, seconds = self._loop.time(), self._client.time_for(calls)
         asked = _Asked(calls, future, now, FOR_EVER if seconds is None else now + seconds)
+        is_alone = not self._exchange.waiting
         data = self._exchange.requests(calls, [(asked, place) for place in range(len(calls))])
-        if not self._unsent:
-            self._loop.call_soon(self._flush)
-        self._unsent.append(data)
+        if is_alone and not self._unsent and self._transport is not None:
+            self._transport.write(data)  # a turn of the loop earlier
+        else:
+            if not self._unsent:
+                self._loop.call_soon(self._flush)
+            self._unsent.append(data)
         if seconds is not None:
             self._asked[asked] = None
             if self._timer is None or asked.deadline < self._timer.when():

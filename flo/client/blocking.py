@@ -33,7 +33,7 @@ from flo.client.iterators import (
     TimeSeriesMethods,
     WorkerMethods,
 )
-from flo.client.retry import RETRIED, Attempts
+from flo.client.retry import LEADERS_MAX, RETRIED, Attempts, to_lead
 from flo.client.settings import DEFAULT_URL, Settings, seconds
 from flo.errors import CannotConnect, Disconnected, FloError, Refusal, TimedOut
 from flo.given import Text, ranged, told
@@ -49,6 +49,7 @@ T = TypeVar("T")
 SEND_BYTES = 1 << 20  # passed to the kernel at once, before reading answers
 CONNECTIONS_MAX = 10_000
 POLL_SECONDS_MAX = 3600.0  # one poll; the kernel takes 24 days at most
+DONTWAIT = socket.MSG_DONTWAIT
 REST_SECONDS = 1.0  # a connection that was used this recently is used again without a look whether the server has closed it
 TIMEVAL = struct.Struct("ll")  # seconds, us: what SO_RCVTIMEO takes
 CLOSED = "the client was closed by another thread while this one waited for an answer"
@@ -176,6 +177,17 @@ class Client(Settings, Blocking):
         for call in many:
             if not isinstance(call, Call):
                 raise TypeError(f"a call {told(call, 'call')}; give calls of flo.calls, such as kv_get('key')")
+        results = self._run_all(many)
+        for _ in range(LEADERS_MAX):
+            places = to_lead(self, results)
+            if not places:
+                break
+            again = self._run_all([many[place] for place in places])
+            for place, result in zip(places, again, strict=True):
+                results[place] = result
+        return results
+
+    def _run_all(self, many: Sequence[Call[Any]]) -> list[Any]:
         if not many:
             return []
         attempts: Attempts | None = None
@@ -321,7 +333,7 @@ class _Connection:
         if self.ended or self._sock is None:
             return not self.ended
         try:
-            self._sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+            self._sock.recv(1, socket.MSG_PEEK | DONTWAIT)
         except BlockingIOError:
             return True
         except OSError:
@@ -421,7 +433,10 @@ class _Connection:
                 self._set_timeout(sock, seconds)
             if self._tls is not None:
                 data = self._tls.seal(data)
-            sent = self._send(sock, data)
+            try:
+                sent = sock.send(data, DONTWAIT)
+            except OSError:
+                sent = self._send(sock, data)
             found: list[tuple[int, Response]] = []
             if sent == len(data):
                 found = self._received(sock.recv(RECEIVE_BYTES))
@@ -454,7 +469,7 @@ class _Connection:
             if not poller.poll(min(left, POLL_SECONDS_MAX) * 1000):
                 continue
             try:
-                received = sock.recv(LARGE_RECEIVE_BYTES, socket.MSG_DONTWAIT)
+                received = sock.recv(LARGE_RECEIVE_BYTES, DONTWAIT)
             except BlockingIOError:
                 continue
             found += self._received(received)
@@ -464,7 +479,7 @@ class _Connection:
     def _send(sock: socket.socket, data: bytes | memoryview) -> int:
         """How many bytes the kernel took: all, if the server has closed the connection, whose last answers are still to be read."""
         try:
-            return sock.send(data, socket.MSG_DONTWAIT)
+            return sock.send(data, DONTWAIT)
         except BlockingIOError:
             return 0
         except OSError:

@@ -39,6 +39,12 @@ def repeats(call: Call[Any]) -> Repeats:
     return row.repeats if _is_one_attempt(call, options) else ""
 
 
+def to_lead(client: Settings, results: Sequence[Any]) -> list[int]:
+    """The places of a pipeline's calls that are to be sent again, to the leader that their refusals name."""
+    refused = [place for place, result in enumerate(results) if isinstance(result, NotLeader)]
+    return refused if refused and client.follow(results[refused[0]]) else []
+
+
 def _is_one_attempt(call: Call[Any], options: dict[str, Any]) -> bool:
     """Whether the request names the attempts that it is about: of another one, nothing is changed."""
     row = call.operation

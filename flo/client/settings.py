@@ -91,7 +91,9 @@ class Settings:
     def time_for(self, many: Iterable[Call[Any]]) -> float | None:
         """The seconds until the responses are late: the timeout, and the longest wait; None if one waits for ever."""
         waits = [call.waits for call in many if call.waits is not None]
-        return None if 0 in waits else self.timeout + max(waits, default=0) / 1000
+        if not waits:
+            return self.timeout
+        return None if 0 in waits else self.timeout + max(waits) / 1000
 
     def _outcome(self, call: Call[Any], response: Response) -> Any:
         """The result of a call, or its refusal. Raises `Disconnected` as `result` does."""

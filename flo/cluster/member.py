@@ -106,6 +106,12 @@ class Cluster:
         return self.replica.role is Role.LEADER and not self.replica.hands_over
 
     @property
+    def leader(self) -> str:
+        """The address of the member that leads; empty if none is known, or this one leads."""
+        lead = self.replica.lead
+        return lead.address if lead is not None and lead.node != self.node else ""
+
+    @property
     def reads_are_fresh(self) -> bool:
         """Of a follower: whether it may serve reads."""
         return self.replica.role in (Role.FOLLOWER, Role.CANDIDATE) and self.replica.silence <= self._stale_seconds
@@ -213,8 +219,6 @@ class Cluster:
     # -- roles -------------------------------------------------------------------------------------
 
     def _on_role(self, role: Role, why: str) -> None:
-        lead = self.replica.lead if hasattr(self, "replica") else None
-        self._owner.engine.leader = lead.address if lead is not None and lead.node != self.node else ""
         self._owner.log("warning" if role in (Role.DEPOSED, Role.BEHIND) else "info", f"cluster: {role.value}: {why}")
         if self._stopping:
             return

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from flo.commands.channels import Channels
     from flo.commands.stats import Stats
+    from flo.forward import Start
     from flo.websocket import WebSocketTransport
 
 # What a member of a cluster serves (`Host.serves`): a leader everything, a follower reads, one that has not heard of a leader for
@@ -243,6 +244,9 @@ class Host(Protocol):
 
     def shutdown(self) -> None:
         """Finish the tick, sync, stop."""
+
+    def forward(self, peer: Peer, start: "Start") -> bool:
+        """Let a connection go on at the leader of the cluster; returns whether that is begun."""
 
     def log(self, level: str, message: str, **details: object) -> None:
         """Write a line to the operator's log."""

@@ -13,12 +13,15 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator
 from time import monotonic, time
 from types import GeneratorType
-from typing import Any, ClassVar, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple
 
 from flo.commands.host import EVERYTHING, READS, Host, Peer, SlowEntry
 from flo.commands.tallies import Tally
 from flo.errors import Fatal, InternalError, LogFailed, NotFound, NotLeader, Overloaded, Refusal, trace_of
 from flo.limits import OUTPUT_BYTES_MAX
+
+if TYPE_CHECKING:
+    from flo.forward import Start
 
 SLOW_SECONDS = 0.004  # of executing in one go: most of a turn, which one long request or a long pipeline takes
 MONITOR_ARGUMENT_BYTES_MAX = 1024  # quoting costs up to 0.03 us a byte, and everyone waits for it
@@ -412,10 +415,31 @@ class Session(ABC):
                 self.host.set_slow(self.peer, slow)
 
     def refused(self, e: Refusal, request: Any) -> bytes:
-        """The reply of a request that was refused."""
+        """The reply of a request that was refused; none if the leader of the cluster will give it."""
+        if type(e) is NotLeader and self._forwards(e, request):
+            return b""
         if type(e) is not NotFound:  # a miss is an answer
             self.count_error(e.code, request, self.rejects(e, request))
         return self.refusal(e, request)
+
+    def forward_start(self, request: Any, refusal: bytes) -> "Start | None":
+        """How the connection would begin at the leader of the cluster, with this request; None if it cannot go on there."""
+        return None
+
+    def _forwards(self, e: NotLeader, request: Any) -> bool:
+        """Let the connection go on at the leader, if that is known; returns whether it does."""
+        if not str(e) or self.waits or not self.host.settings.cluster_forward:
+            return False
+        start = self.forward_start(request, self.refusal(e, request))
+        if start is None or not self.host.forward(self.peer, start):
+            return False
+        self.halted = True  # what follows is not this session's any more
+        self.end()
+        return True
+
+    def end_of_input(self) -> bool:
+        """See `flo.session`: the requests that came are answered, and nothing else goes on."""
+        return False
 
     def count_error(self, code: str, request: Any, rejected: bool = False) -> None:
         """Count an error that is answered to a request, which was `rejected` before it reached its command."""

@@ -20,6 +20,7 @@ from flo.proto.binary import OPTION, encode_option
 from flo.proto.row import Operation, Option
 from flo.proto.shapes import NUMBERS, Shape, shape
 
+ITEMS_MAX = 1 << 32  # in an answer: its length bounds them
 JSON = "json"  # the parameter that stands for the value, as anything that JSON has
 
 
@@ -145,10 +146,10 @@ def result_of(kind: Any) -> Callable[..., Any]:
 
 def decoder(layout: Shape, decode: Callable[..., Any]) -> Callable[[bytes], Any]:
     """The function from an answer's payload to the result."""
-    values = layout.decode
+    values, at_once = layout.decode, layout.unpack
     if decode is _same and len(layout.names) == 1:
-        return lambda payload: values(payload)[0]
-    return lambda payload: decode(*values(payload))
+        return lambda payload: (at_once(payload, ITEMS_MAX) or values(payload))[0]
+    return lambda payload: decode(*(at_once(payload, ITEMS_MAX) or values(payload)))
 
 
 def _nothing(*values: Any) -> None:

@@ -11,7 +11,8 @@ often as the number before it says. This number is no value of its own: it is th
 values; a group of several items is a list of tuples.
 
 `encode` and `decode` check everything, item by item. `pack` is for values that are known to fit, such as the engine's. `pack` converts
-neighbouring integers with one Struct, and so does `decode` if the data has no fault: item by item it takes ten times as long.
+neighbouring integers with one Struct, and so does `unpack`, which gives None for data with a fault, or in an uncommon form. `decode` tries
+`unpack` first: item by item it takes ten times as long.
 """
 
 import json
@@ -54,7 +55,7 @@ class Shape:
             at = match.end()
         at_once = _at_once(self.items)
         self.pack: Pack = self.encode if at_once is None else at_once[0]
-        self._unpack: Unpack | None = None if at_once is None else at_once[1]
+        self.unpack: Unpack = (None if at_once is None else at_once[1]) or _never
 
     @property
     def names(self) -> list[str]:
@@ -79,10 +80,11 @@ class Shape:
         return [(name, kind) for name, kind, _ in group.items]
 
     def clip(self, data: bytes, most: int) -> bytes:
-        """What `data` encodes, with each blob and a last item that is all that is left cut to `most` bytes."""
+        """What `data` encodes, with each blob of a list, and a last item that is all that is left, cut to `most` bytes. A blob in no list
+        is a cursor."""
         values = list(self.decode(data))
         for at, (_, kind, group) in enumerate(self.items):
-            if kind in ("blob", "rest"):
+            if kind == "rest":
                 values[at] = values[at][:most]
             elif group is not None:
                 blobs = [place for place, (_, each, _) in enumerate(group.items) if each == "blob"]
@@ -117,7 +119,7 @@ class Shape:
 
     def decode(self, data: bytes, most: int = 1 << 32) -> tuple[Any, ...]:
         """The values in `data`. Raises `BadRequest` if it is too short or too long, is no JSON, or has a list of more than `most` items."""
-        values = self._unpack(data, most) if self._unpack is not None else None
+        values = self.unpack(data, most)
         if values is not None:
             return values
         values, at = self.decode_from(data, 0, most)
@@ -199,6 +201,10 @@ def _are_integers(columns: list[str]) -> bool:
 
 def _struct(kinds: list[str]) -> struct.Struct:
     return struct.Struct("<" + "".join(_CODES[kind] for kind in kinds))
+
+
+def _never(data: bytes, most: int) -> None:
+    return None
 
 
 def _same(value: bytes) -> bytes:

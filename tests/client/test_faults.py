@@ -318,6 +318,25 @@ def test_the_leader_is_followed(kind: str) -> None:
             assert client.kv.put("a", "1") == 7
 
 
+def test_what_a_follower_refuses_of_a_pipeline_goes_to_the_leader(kind: str) -> None:
+    taken: list[bytes] = []
+
+    def leads(peer: Peer) -> None:
+        while (asked := peer.take()) is not None:
+            taken.append(asked.key)
+            peer.answer(asked, VERSION)
+
+    def follows(peer: Peer) -> None:
+        while (asked := peer.take()) is not None:
+            reads = asked.name == "kv_get"
+            peer.answer(asked, VERSION + b"read" if reads else b"127.0.0.1:%d" % leader.port, 0 if reads else NOT_LEADER)
+
+    with ScriptedServer(leads) as leader, ScriptedServer(follows) as follower, opened(kind, follower.url) as client:
+        many = [calls.kv_get("a"), calls.kv_put("b", "1"), calls.kv_get("c"), calls.kv_put("d", "1")]
+        assert client.run_many(many) == [(7, b"read"), 7, (7, b"read"), 7]
+        assert taken == [b"b", b"d"]
+
+
 def test_two_that_send_to_each_other_are_not_followed_for_ever(kind: str) -> None:
     with ScriptedServer(lambda peer: answered(b"127.0.0.1:%d" % server.port, NOT_LEADER)(peer)) as server:
         with opened(kind, server.url, retries=1) as client, pytest.raises(NotLeader):

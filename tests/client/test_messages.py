@@ -43,6 +43,17 @@ def test_a_conflict_of_kind_is_no_conflict_of_versions(client: Client) -> None:
     assert isinstance(result, errors.WrongKind)
 
 
+def test_a_clip_does_not_cut_the_cursor(client: Client) -> None:
+    client.kv.batch_put([(f"clipped:{number}", "long value") for number in range(5)])
+    found, cursor = [], b""
+    for _ in range(3):
+        page = client.kv.scan_page("clipped:", limit=2, cursor=cursor, clip=4)
+        found += page.items
+        cursor = page.cursor
+    assert found == [(f"clipped:{number}".encode(), b"long") for number in range(5)]
+    assert cursor == b""
+
+
 def test_an_engine_tells_the_two_apart_as_well(tmp_path: Path) -> None:
     with flo.Engine(str(tmp_path / "data")) as db:
         db.kv.put("a", "many")  # type: ignore[arg-type]

@@ -126,6 +126,9 @@ class FakeHost:
     def namespace_deleted(self) -> None:
         """There are no other sessions."""
 
+    def forward(self, peer: Any, start: Any) -> bool:
+        raise AssertionError("a fake host is alone")
+
     def shutdown(self) -> None:
         """Nothing to stop."""
 

@@ -12,6 +12,7 @@ from flo.commands.host import EVERYTHING, Host, Peer, client_line
 from flo.commands.runner import Call, Decoded, Job, Reply, Session
 from flo.commands.secret import forbidden
 from flo.errors import Refusal, Unauthorized
+from flo.forward import Start
 from flo.limits import REQUEST_BYTES_MAX, UNAUTHENTICATED_BYTES_MAX
 from flo.operations import BY_CODE, BY_NAME
 from flo.proto import binary
@@ -19,18 +20,21 @@ from flo.proto.binary import (
     ACCEPTS_COMPRESSED,
     COMPRESSED,
     REQUEST_BYTES,
+    RESPONSE,
     RESPONSE_BYTES,
     Frame,
     FrameReader,
     FramingLost,
     Request,
     encode_refusal,
+    encode_request,
     encode_response,
 )
 
 BEFORE_AUTHENTICATION = tuple(BY_NAME[name].code.to_bytes(2, "little") for name in ("ping", "auth"))
 INPUT_FULL = "the unread input of all connections is at its limit; try again later"
 SECRET = BY_NAME["auth"]
+FRAME = "frame"  # the key of the frame in the options of a request that was refused as it came
 
 
 class BinarySession(Session):
@@ -77,7 +81,7 @@ class BinarySession(Session):
             return BinarySession.attend, request
         except Refusal as e:
             req_id = int.from_bytes(frame.header[8:16], "little")
-            return _refuse, Request(BY_NAME["ping"], 0, req_id, 0, b"", b"", {decode.REFUSAL: e.with_traceback(None)})
+            return _refuse, Request(BY_NAME["ping"], 0, req_id, 0, b"", b"", {decode.REFUSAL: e.with_traceback(None), FRAME: frame})
 
     def note_unfinished(self) -> None:
         """See `Session`."""
@@ -127,6 +131,22 @@ class BinarySession(Session):
         if isinstance(reply, bytes):
             return reply[RESPONSE_BYTES:]
         return (yield from reply) if isinstance(reply, GeneratorType) else reply
+
+    def forward_start(self, request: Request, refusal: bytes) -> Start | None:
+        """See `Session`."""
+        frame: Frame | None = request[-1].get(FRAME)
+        if frame is None:
+            return None
+        secret = self.host.secret
+        greeting = encode_request(SECRET, 0, 0, b"", secret) if secret is not None else b""
+
+        def answers(data: bytes) -> int | None:
+            if len(data) < RESPONSE_BYTES:
+                return None
+            whole = RESPONSE_BYTES + int(RESPONSE.unpack_from(data)[4])
+            return whole if len(data) >= whole else None
+
+        return Start(greeting, answers, frame.header + bytes(frame.payload), refusal)
 
     def refusal(self, e: Refusal, request: Request) -> bytes:
         """See `Session`."""

@@ -30,7 +30,8 @@ from flo.commands.http.convert import HEADER_OPTIONS, SLICE_BYTES, TYPE_JSON, an
 from flo.commands.http.security import SAFE, Common, check_host, check_origin, cors, secret_in, secret_in_query
 from flo.commands.runner import WAITING, Call, Decoded, Job, Later, Reply, Session
 from flo.commands.secret import forbidden, judge
-from flo.errors import BadRequest, Overloaded, Refusal
+from flo.errors import BadRequest, NotLeader, Overloaded, Refusal
+from flo.forward import Start
 from flo.limits import REQUEST_BYTES_MAX, UNAUTHENTICATED_BYTES_MAX
 from flo.proto import http
 from flo.proto.binary import RESPONSE_BYTES, check_request
@@ -56,7 +57,7 @@ class Exchange:
         self.request = request
         self.route: routes.Route | None = None  # None: it was refused before
         self.inner: Any = None  # the operation's request, as the binary protocol has it; for a page, the variables of its path
-        self.refusal: HttpRefusal | None = None
+        self.refusal: Refusal | None = None
         self.seconds = 0.0  # that the answer waits, where secrets are guessed
 
 
@@ -141,7 +142,8 @@ class HttpSession(Session):
         try:
             self._prepare(exchange)
         except (HttpError, Refusal) as e:
-            exchange.refusal = with_status(e, request).with_traceback(None)  # it knows the exchange: a cycle
+            kept = e if isinstance(e, NotLeader) else with_status(e, request)
+            exchange.refusal = kept.with_traceback(None)  # it knows the exchange: a cycle
         return HttpSession.attend, exchange
 
     def _prepare(self, exchange: Exchange) -> None:
@@ -375,6 +377,16 @@ class HttpSession(Session):
             return [self._of_payload(request, reply)]
         except HttpRefusal as e:  # a Range or If-Match that does not hold: nobody else catches what is raised where a wait or a job ends
             return [self.refused(e, request)]
+
+    def forward_start(self, request: Exchange, refusal: bytes) -> Start | None:
+        """See `Session`: each request brings its own secret and namespace."""
+        method, path, query, version, headers, body, _ = request.request
+        target = path + (b"?" + query if query else b"")
+        fields = [(name, value) for name, value in headers.items() if name not in (b"transfer-encoding", b"content-length", b"expect")]
+        if body or method not in ("GET", "HEAD", "DELETE"):
+            fields.append((b"content-length", b"%d" % len(body)))
+        head = b"%b %b HTTP/1.%d\r\n" % (method.encode(), target, version)
+        return Start(b"", len, head + b"".join(b"%b: %b\r\n" % field for field in fields) + b"\r\n" + body, refusal)
 
     def refusal(self, e: Refusal, request: Exchange) -> bytes:
         """See `Session`."""

@@ -1,5 +1,6 @@
 """A RESP connection's session: its settings, its parser, and what a command needs a look at besides its handler (flo.commands.runner)."""
 
+import os
 from collections.abc import Callable, Iterable
 from types import GeneratorType
 from typing import Any
@@ -13,7 +14,9 @@ from flo.commands.runner import Call, Decoded, Job, Later, Reply, Session, Wait
 from flo.commands.secret import forbidden
 from flo.engine import Namespace
 from flo.engine.guard import Guard
+from flo.engine.namespace import DEFAULT
 from flo.errors import BadRequest, Forbidden, InternalError, NotLeader, Refusal
+from flo.forward import Start
 from flo.proto import resp
 from flo.proto.resp import ProtocolError, RequestParser
 
@@ -22,7 +25,7 @@ SUBSCRIBER_COMMANDS = frozenset(
     ("SUBSCRIBE", "PSUBSCRIBE", "UNSUBSCRIBE", "PUNSUBSCRIBE", "SSUBSCRIBE", "SUNSUBSCRIBE", "PING", "QUIT", "RESET")
 )
 IN_TRANSACTIONS = frozenset(("MULTI", "EXEC", "DISCARD", "WATCH", "RESET", "QUIT"))  # executed at once between MULTI and EXEC
-SERVED_ALWAYS = ("connection", "server", "cluster", "transactions", "pubsub")  # groups: by every member of a cluster, in any role
+SERVED_ALWAYS = ("connection", "server", "cluster")  # groups: by every member of a cluster, in any role
 WITH_SECRETS = ("ACL", "MIGRATE")  # what clients send to these may hold secrets of another server
 SECRET_SETTINGS = (b"requirepass", b"masterauth", b"tls-key-file-pass", b"tls-client-key-file-pass")  # Redis's; nobody is shown their value
 UNKNOWN_ARGUMENTS_SHOWN = 128  # bytes of arguments that the error for an unknown command repeats
@@ -178,6 +181,29 @@ class RespSession(Session):
         if self._is_unwanted(request):
             return []
         return reply if isinstance(reply, list) else [reply]
+
+    def forward_start(self, request: list[bytes], refusal: bytes) -> Start | None:
+        """See `Session`."""
+        if not self.replies or self._is_unwanted(request):
+            return None
+        marker = os.urandom(8).hex().encode()
+        words: list[list[bytes]] = []
+        if self.host.secret is not None:
+            words.append([b"AUTH", self.host.secret])
+        if self.v3:
+            words.append([b"HELLO", b"3"])
+        if self.namespace.name != DEFAULT:
+            words.append([b"USE", self.namespace.name.encode()])
+        if self.name:
+            words.append([b"CLIENT", b"SETNAME", self.name])
+        words += [[b"CLIENT", b"AUTOACK", b"ON" if self.auto_ack else b"OFF"], [b"ECHO", marker]]
+        last = resp.bulk(marker)
+
+        def answers(data: bytes) -> int | None:
+            at = data.find(last)
+            return at + len(last) if at >= 0 else None
+
+        return Start(b"".join(map(resp.bulk_array, words)), answers, resp.bulk_array(request), refusal)
 
     def block(self, seconds: float, cancel: Callable[[], None], timed_out: Callable[[], bytes], args: list[bytes]) -> Wait:
         """Hold the connection until `answer` is called on what this returns, or for `seconds` (0: for ever), when the

@@ -1,0 +1,207 @@
+"""A connection of a follower that goes on at the leader: from its first write on, its bytes are passed on as they are, both ways.
+
+The first request is made anew from what was parsed. Before it goes the *greeting*: what the leader must know of the session, such as the
+secret, the namespace and the protocol. The client does not get its answers. What follows is not looked at any more, so order and
+read-your-writes are the leader's own. When either side ends, so does the other.
+"""
+
+import errno
+import socket
+from collections.abc import Callable
+from typing import NamedTuple, Protocol
+
+from flo.loop import GONE, READ, WRITE, Timer
+from flo.session import SilentSession
+from flo.unsent import Unsent
+
+RECEIVE_BYTES = 64 << 10
+BACKLOG_BYTES_MAX = 1 << 20  # unsent in one direction: then nothing more is taken from the other side
+LOOK_SECONDS = 0.01  # how often a full client is looked at
+CONNECT_SECONDS = 2.0
+
+
+class Start(NamedTuple):
+    """How a forwarded connection begins at the leader."""
+
+    greeting: bytes  # sent first
+    answers: Callable[[bytes], int | None]  # the length of the answers to it at the start of these bytes; None if they are not whole
+    request: bytes  # the first request
+    refusal: bytes  # for the client, if the leader cannot be reached
+
+
+class Client(Protocol):
+    """The client's connection (flo.conn.Connection)."""
+
+    @property
+    def output_bytes(self) -> int:
+        """Bytes that it has not taken yet."""
+
+    @property
+    def input_bytes(self) -> int:
+        """Bytes of it that are kept."""
+
+    def push(self, data: bytes) -> None:
+        """Send it bytes."""
+
+    def wake(self) -> None:
+        """Go on with its input."""
+
+    def close_after_replies(self) -> None:
+        """Close it once everything is sent."""
+
+
+class Loop(Protocol):
+    """What is needed of the reactor."""
+
+    def register(self, fd: int, events: int, handler: Callable[[int], None], /) -> None:
+        """Call `handler` when the descriptor is ready."""
+
+    def modify(self, fd: int, events: int, /) -> None:
+        """Wait for other events of it."""
+
+    def unregister(self, fd: int, /) -> None:
+        """Wait for it no longer."""
+
+    def call_later(self, seconds: float, callback: Callable[[], None], /) -> Timer:
+        """Call back after that time."""
+
+
+class Forwarded(SilentSession):
+    """The session of such a connection."""
+
+    def __init__(self, loop: Loop, client: Client, address: tuple[str, int], start: Start) -> None:
+        """Begin to connect to the leader. Raises `OSError`."""
+        super().__init__()
+        self.yielded = True  # what the client has sent behind the first request is still to be passed on
+        self._loop, self._client = loop, client
+        self._answers: Callable[[bytes], int | None] | None = start.answers if start.greeting else None
+        self._greeted = b""  # what came of the answers to the greeting
+        self._refusal = start.refusal
+        self._heard = False  # something of the leader's was passed on
+        self._unsent = Unsent()
+        self._unsent.add_all([piece for piece in (start.greeting, start.request) if piece])
+        self._ends = False  # the client sends nothing more
+        self._open = True
+        self._timer: Timer | None = loop.call_later(CONNECT_SECONDS, self._late)
+        family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+        self._sock = socket.socket(family, socket.SOCK_STREAM)
+        try:
+            self._sock.setblocking(False)
+            self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            failure = self._sock.connect_ex(address)
+            if failure not in (0, errno.EINPROGRESS):
+                raise OSError(failure, "the leader cannot be reached")
+        except OSError:
+            self._timer.cancel()
+            self._sock.close()
+            raise
+        self._fd = self._sock.fileno()
+        self._events = READ | WRITE
+        loop.register(self._fd, self._events, self._ready)
+
+    # -- from the client ---------------------------------------------------------------------------
+
+    def feed(self, data: bytes, output_room: int, /) -> int:
+        """See `Session`: pass the bytes on, unless too many wait."""
+        if not self._open:
+            return len(data)
+        if self._unsent.bytes > BACKLOG_BYTES_MAX:
+            return 0
+        self._unsent.add(data, 0)
+        self._send()
+        return len(data)
+
+    def end_of_input(self) -> bool:
+        """See `Session`: the leader is told, and its answers are still passed on."""
+        self._ends = True
+        self._send()
+        return self._open
+
+    def _send(self) -> None:
+        try:
+            if self._unsent.bytes:
+                self._unsent.send(self._sock.send)
+        except OSError as e:
+            if e.errno not in (errno.ENOTCONN, errno.EAGAIN):
+                self._lose()
+                return
+        if self._ends and not self._unsent.bytes and not self._client.input_bytes:
+            self._sock.shutdown(socket.SHUT_WR)
+            self._ends = False
+        self._wait_for((self._events & READ) | (WRITE if self._unsent.bytes else 0))
+
+    # -- from the leader ---------------------------------------------------------------------------
+
+    def _ready(self, events: int) -> None:
+        if events & WRITE:
+            if self._timer is not None:
+                self._timer.cancel()
+                self._timer = None
+            full = self._unsent.bytes > BACKLOG_BYTES_MAX
+            self._send()
+            if full and self._open and self._unsent.bytes <= BACKLOG_BYTES_MAX:
+                self._client.wake()
+        if self._open and events & (READ | GONE):
+            self._receive()
+
+    def _receive(self) -> None:
+        try:
+            data = self._sock.recv(RECEIVE_BYTES)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if not data:
+            self._lose()
+            return
+        if self._answers is not None:
+            self._greeted += data
+            length = self._answers(self._greeted)
+            if length is None:
+                return
+            data, self._greeted, self._answers = self._greeted[length:], b"", None
+        if data:
+            self._heard = True
+            self._client.push(data)
+        if self._client.output_bytes > BACKLOG_BYTES_MAX:
+            self._wait_for(self._events & ~READ)
+            self._loop.call_later(LOOK_SECONDS, self._look)
+
+    def _look(self) -> None:
+        """Receive again once the client has taken what there is."""
+        if not self._open:
+            return
+        if self._client.output_bytes > BACKLOG_BYTES_MAX:
+            self._loop.call_later(LOOK_SECONDS, self._look)
+        else:
+            self._wait_for(self._events | READ)
+
+    def _late(self) -> None:
+        self._timer = None
+        self._lose()
+
+    def _lose(self) -> None:
+        """The leader is gone, and the client with it: it connects again."""
+        if not self._open:
+            return
+        self.end()
+        if not self._heard:
+            self._client.push(self._refusal)
+        self._client.close_after_replies()
+
+    def _wait_for(self, events: int) -> None:
+        if self._open and events != self._events:
+            self._events = events
+            self._loop.modify(self._fd, events)
+
+    def end(self) -> None:
+        """See `Session`."""
+        if not self._open:
+            return
+        self._open = False
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._unsent.clear()
+        self._loop.unregister(self._fd)
+        self._sock.close()
