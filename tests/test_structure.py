@@ -80,7 +80,7 @@ ARROWS = {
     "importer": {"client", "errors"},
     "cli": {
         *("systemd", "server", "control", "client", "calls", "operations", "proto", "given", "engine", "ual", "config", "errors"),
-        *("operator_log", "series", "importer", "worker"),
+        *("operator_log", "series", "importer", "worker", "cluster"),
     },
     "contrib": {"client", "calls", "errors", "forks"},
     "__main__": {"cli"},

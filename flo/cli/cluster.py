@@ -61,7 +61,9 @@ def show_status(client: "Client", args: argparse.Namespace) -> int:
             "heard": f"{status['silence_ms'] / 1000:.1f} s ago",
             "index": status["index"],
             "etcd": f"{etcd}; at most {size_text(engine['tail_bytes'])} of the log in it",
-            "acknowledged": f"within {engine['ack_p50_ms']:.1f} ms (half of the batches), {engine['ack_p99_ms']:.1f} ms (99 %)",
+            "acknowledged": f"half of the batches within {engine['ack_p50_ms']:.1f} ms, 99 % within {engine['ack_p99_ms']:.1f} ms"
+            if engine["ack_p99_ms"]
+            else "nothing yet by this member",
         }
         for name, text in rows.items():
             say(f"{name}\t{text}" if args.format == "raw" else f"{name:<14}{text}")

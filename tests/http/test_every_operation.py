@@ -57,6 +57,8 @@ CALLS = (
     Do("cluster_remove", "a"),
     Do("cluster_status", live=True),
     Do("cluster_partition_table"),
+    Do("cluster_fetch", "00000000000000000001.seg", 0),
+    Do("cluster_fetch", "none.seg", 0),
     Do("server_stats", live=True),
     Do("server_stats", "", b"", {"block": 5000}, live=True),
     *(Do("server_view", "", view, live=True) for view in (b"clients", b"slow", b"log")),

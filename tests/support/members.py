@@ -2,7 +2,6 @@
 
 import os
 import signal
-import sys
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -23,15 +22,14 @@ SECRET = "a secret"
 class FloMember(FloProcess):
     """A server that is a member of a cluster. It keeps its port."""
 
-    def __init__(self, directory: Path, node: str, etcd: EtcdCluster, secret_file: Path, python: str = sys.executable) -> None:
+    def __init__(self, directory: Path, node: str, etcd: EtcdCluster, secret_file: Path, settings: dict[str, str]) -> None:
         self.node = node
         self.own_port = steady_port()
         self.address = f"127.0.0.1:{self.own_port}"
         super().__init__(
             directory,
             "--port", str(self.own_port), "--advertise", self.address, "--secret-file", str(secret_file),
-            python=python,
-            environment={"FLO_CLUSTER_ETCD": ",".join(member.url for member in etcd.members), "FLO_CLUSTER_NODE": node},
+            environment={"FLO_CLUSTER_ETCD": ",".join(member.url for member in etcd.members), "FLO_CLUSTER_NODE": node, **settings},
             start=False,
         )  # fmt: skip
 
@@ -62,11 +60,13 @@ class FloMember(FloProcess):
 class FloCluster:
     """Members over one etcd: a context manager."""
 
-    def __init__(self, directory: Path, etcd: EtcdCluster, nodes: str = "abc") -> None:
+    def __init__(self, directory: Path, etcd: EtcdCluster, **settings: str) -> None:
+        """`settings` are those of the section cluster."""
         self.secret_file = directory / "secret"
         self.secret_file.write_text(SECRET)
         self.secret_file.chmod(0o600)
-        self.members = {node: FloMember(directory / f"data-{node}", node, etcd, self.secret_file) for node in nodes}
+        environment = {f"FLO_CLUSTER_{name.upper()}": value for name, value in settings.items()}
+        self.members = {node: FloMember(directory / f"data-{node}", node, etcd, self.secret_file, environment) for node in "abc"}
 
     def start(self) -> "FloCluster":
         """Start all, and wait for a leader that all know."""
@@ -74,18 +74,6 @@ class FloCluster:
             member.start()
         self.settled()
         return self
-
-    def leader(self, *but: FloMember) -> FloMember:
-        """The member that leads now, which is none of `but`."""
-
-        def look() -> FloMember | None:
-            for member in self.members.values():
-                if member not in but and member.alive() and member.status().get("mode") == "leader":
-                    return member
-            return None
-
-        found: FloMember = wait_until(look, "a leader")
-        return found
 
     def settled(self) -> FloMember:
         """The leader, once all that run follow it."""
