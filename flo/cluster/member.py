@@ -7,7 +7,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
 from flo.cluster.etcd import Etcd, Loop
-from flo.cluster.replica import Replica, Role
+from flo.cluster.replica import MEMBER_SECONDS, Replica, Role
+from flo.cluster.tail import Member
 from flo.config import Settings, read_secret
 from flo.endpoint import Endpoint
 from flo.engine import Engine
@@ -18,6 +19,7 @@ from flo.waits import Waits
 if TYPE_CHECKING:
     from ssl import SSLContext
 
+AWAY_SECONDS = 5 * MEMBER_SECONDS  # a member that has told nothing for so long is stopped, or cut off
 FETCH_LOOK_SECONDS = 0.2
 FETCH_AGAIN_SECONDS = 2.0  # after no member could be copied
 HAND_OVER_SECONDS = 3.0  # that a member which stops waits for etcd
@@ -130,7 +132,6 @@ class Cluster:
     def describe(self) -> dict[str, Any]:
         """The answer of cluster_status, as far as the replica knows it."""
         replica, lead = self.replica, self.replica.lead
-        now = self._owner.engine.clock()
         return {
             "mode": replica.role.value,
             "node": self.node,
@@ -140,17 +141,7 @@ class Cluster:
             "silence_ms": int(replica.silence * 1000),
             "index": self._owner.engine.log.written,
             "elections": replica.elections,
-            "members": [
-                {
-                    "node": node,
-                    "address": member.address,
-                    "applied": member.applied,
-                    "synced": member.synced,
-                    "lag": replica.lags.get(node, 0),
-                    "behind_ms": max(now - member.at, 0) if node != self.node else int(replica.silence * 1000),
-                }
-                for node, member in sorted(replica.members.items())
-            ],
+            "members": [self._told_by(node, member) for node, member in sorted(replica.members.items())],
             "engine": {
                 "ok": self.etcd.channel is not None,
                 "member": self.etcd.member,
@@ -159,6 +150,22 @@ class Cluster:
                 "ack_p99_ms": replica.acks.quantile(0.99) / 1000,
                 "tail_bytes": replica.tail_bytes,
             },
+        }
+
+    def _told_by(self, node: str, member: Member) -> dict[str, Any]:
+        """A member in cluster_status."""
+        replica, log = self.replica, self._owner.engine.log
+        silence = int(replica.silence * 1000) if node == self.node else max(self._owner.engine.clock() - member.at, 0)
+        # what a member told is up to MEMBER_SECONDS old, so its lag is as of then; one that tells no more falls behind with each record
+        away = silence > AWAY_SECONDS * 1000
+        lag = max(log.written - member.applied, 0) if away else replica.lags.get(node, 0)
+        return {
+            "node": node,
+            "address": member.address,
+            "applied": member.applied,
+            "synced": member.synced,
+            "lag": lag,
+            "behind_ms": silence,
         }
 
     def stop(self, done: Callable[[], None]) -> None:

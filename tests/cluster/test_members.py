@@ -148,7 +148,9 @@ def test_metrics_of_a_member(cluster: FloCluster) -> None:
 
 def test_a_standalone_server_is_in_no_cluster(tmp_path: Path) -> None:
     with FloProcess(tmp_path / "data") as server, Client(f"flo://127.0.0.1:{server.port}") as client:
-        for call in (client.cluster.join, client.cluster.leave, lambda: client.cluster.promote("a"), lambda: client.cluster.remove("a")):
+        cluster = client.cluster
+        calls: list[Callable[[], None]] = [cluster.join, cluster.leave, lambda: cluster.promote("a"), lambda: cluster.remove("a")]
+        for call in calls:
             with pytest.raises(BadRequest, match="standalone"):
                 call()
         page = subprocess.run(

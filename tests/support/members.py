@@ -37,8 +37,8 @@ class FloMember(FloProcess):
         """A client of this member; it follows to the leader."""
         return Client(f"flo://{self.address}", secret=SECRET, **given)
 
-    def redis(self, **given: Any) -> redis.Redis:
-        """A client of redis-py, which does not try again."""
+    def redis(self, **given: Any) -> Any:
+        """A client of redis-py, which does not try again unless it is told to."""
         settings: dict[str, Any] = {"socket_timeout": 10, "retry": Retry(NoBackoff(), 0)} | given
         return redis.Redis(port=self.own_port, password=SECRET, **settings)
 
