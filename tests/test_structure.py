@@ -56,7 +56,7 @@ ARROWS = {
         "influxql",
         "forward",
     },
-    "cluster": {"errors", "loop", "engine", "ual", "config", "endpoint", "client"},
+    "cluster": {"errors", "loop", "engine", "ual", "config", "endpoint", "client", "waits"},
     "server": {
         *(
             "cluster",
