@@ -17,11 +17,13 @@ command -v chromium >/dev/null 2>&1 || missing="$missing chromium fonts-noto-col
 command -v zsh >/dev/null 2>&1 || missing="$missing zsh"
 command -v fish >/dev/null 2>&1 || missing="$missing fish"
 command -v influxd >/dev/null 2>&1 || missing="$missing influxdb"
+command -v etcd >/dev/null 2>&1 || missing="$missing etcd-server"
+command -v etcdctl >/dev/null 2>&1 || missing="$missing etcd-client"
 if [ -n "$missing" ]; then
     if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
         echo "installing$missing"
         export DEBIAN_FRONTEND=noninteractive
-        # The package of InfluxDB starts a service; the tests start their own, and this policy keeps services from starting
+        # The packages of InfluxDB and etcd start a service; the tests start their own, and this policy keeps services from starting
         policy=/usr/sbin/policy-rc.d
         if [ ! -e "$policy" ]; then
             printf '#!/bin/sh\nexit 101\n' >"$policy" && chmod +x "$policy" && trap 'rm -f "$policy"' EXIT

@@ -56,7 +56,7 @@ ARROWS = {
         "influxql",
         "forward",
     },
-    "cluster": {"errors", "loop", "engine", "ual", "config", "endpoint", "client", "waits"},
+    "cluster": {"errors", "loop", "engine", "ual", "config", "endpoint", "client", "waits", "unsent"},
     "server": {
         *(
             "cluster",

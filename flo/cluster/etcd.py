@@ -1,28 +1,34 @@
 """A client of etcd's v3 API inside the reactor: the few calls that a replica needs, none of which blocks.
 
 It keeps one connection to one of the cluster's members, and goes to the next one when that is lost or does not answer. A call is made again
-until it is answered or cancelled; so every call must be one that may be executed twice: a transaction that compares, a range, a deletion, a
-compaction, a put of the same value. A watch goes on from the revision it has reached.
+until it is answered or cancelled; so every call must be one that may be executed twice, the second time also after later calls: a
+transaction that compares, a range, a compaction, a put of the same value. A watch goes on from the revision it has reached.
+
+It knows the members that it is given, and asks each one that it connects to for the others.
 
 Messages are packed by the numbers of their fields in etcd's rpc.proto and kv.proto (API of 3.4; later ones only add).
 """
 
+import errno
 import socket
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from time import monotonic
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from flo.cluster import grpc
 from flo.cluster.grpc import Channel, Status
 from flo.cluster.http2 import ConnectionLost
 from flo.cluster.protobuf import NotProtobuf, messages, nested, number, pack, text, unpack
-from flo.endpoint import Endpoint
+from flo.endpoint import Address, AddressBook, Endpoint
 from flo.errors import FloError
 from flo.loop import GONE, READ, WRITE, Timer
+from flo.unsent import Unsent
 
 if TYPE_CHECKING:
     from ssl import SSLContext, SSLObject
 
 ANSWER_SECONDS = 2.0  # without an answer to a call, the next member is asked
+DOUBT_SECONDS = 0.5  # … a member is pinged; one that says nothing for as long again is dead, and the next one is asked
 CONNECT_SECONDS = 1.0
 PAUSE_SECONDS = 0.05  # before a call is made again, doubled up to …
 PAUSE_SECONDS_MAX = 1.0
@@ -31,7 +37,8 @@ RANGE, PUT, DELETE = 1, 2, 3  # the fields of a RequestOp, and of a ResponseOp
 AGAIN = frozenset((grpc.UNAVAILABLE, grpc.DEADLINE_EXCEEDED, grpc.UNKNOWN))  # etcd has no leader, or lost it meanwhile, or times out
 
 KV, WATCH, AUTH = b"/etcdserverpb.KV/", b"/etcdserverpb.Watch/Watch", b"/etcdserverpb.Auth/Authenticate"
-STATUS = b"/etcdserverpb.Maintenance/Status"
+STATUS, MEMBERS = b"/etcdserverpb.Maintenance/Status", b"/etcdserverpb.Cluster/MemberList"
+OLD_TOKEN = "etcdserver: revision of auth store is old"  # with the code of a wrong request: the users have changed since it was made
 
 
 class EtcdRefused(FloError):
@@ -131,12 +138,14 @@ class Loop(Protocol):
 class Call:
     """A call until it is answered or cancelled."""
 
-    __slots__ = ("_client", "_done", "_message", "_method", "_number", "_pause", "_timer")
+    __slots__ = ("_client", "_done", "_message", "_method", "_number", "_pause", "_read", "_timer")
 
-    def __init__(self, client: "Etcd", method: bytes, message: bytes, done: Callable[[bytes | EtcdRefused], None]) -> None:
+    def __init__(self, client: "Etcd", method: bytes, message: bytes, read: Callable[[bytes], Any], done: Callable[[Any], None]) -> None:
+        """`done` gets what `read` makes of the answer, or `EtcdRefused`."""
         self._client = client
         self._method = method
         self._message = message
+        self._read = read
         self._done = done
         self._number = 0  # in the channel
         self._pause = PAUSE_SECONDS
@@ -144,11 +153,11 @@ class Call:
 
     def make(self) -> None:
         """Make the call over the present connection; without one, it is made when there is one."""
-        channel = self._client.channel
+        channel = self._client.ready_channel()
         if channel is None:
             return
         self._number = channel.call(self._method, self._message, self._answered, self._ended, token=self._client.token)
-        self._time(ANSWER_SECONDS, self._late)
+        self._time(DOUBT_SECONDS, self._doubt)
         self._client.flush()
 
     def _time(self, seconds: float, callback: Callable[[], None]) -> None:
@@ -160,20 +169,30 @@ class Call:
             self._timer.cancel()
             self._timer = None
 
-    def _late(self) -> None:
-        self._timer = None
-        self._client.lose(f"{self._client.member} has not answered for {ANSWER_SECONDS:g} s")  # which ends this call too
+    def _doubt(self) -> None:
+        self._client.ping()
+        self._time(DOUBT_SECONDS, self._doubt_again)
+
+    def _doubt_again(self) -> None:
+        if self._client.is_silent:
+            self._late(2 * DOUBT_SECONDS)
+        else:
+            self._time(ANSWER_SECONDS - 2 * DOUBT_SECONDS, lambda: self._late(ANSWER_SECONDS))
+
+    def _late(self, seconds: float) -> None:
+        self._client.lose(f"{self._client.member} has not answered for {seconds:g} s")  # which ends this call too
 
     def _answered(self, message: bytes) -> None:
+        found = self._read(message)
         self._over()
-        self._done(message)
+        self._done(found)
 
     def _ended(self, status: Status) -> None:
         self._number = 0
         self._stop_timer()
         if self not in self._client.calls:
             return  # it was answered
-        if status.code == grpc.UNAUTHENTICATED and self._client.renew_token():
+        if (status.code == grpc.UNAUTHENTICATED or status.message == OLD_TOKEN) and self._client.renew_token():
             return  # it is made again with the new one
         if status.code not in AGAIN:
             self._over()
@@ -207,41 +226,47 @@ class Watch:
         self._on_events = on_events
         self._on_gap = on_gap
         self._number = 0
+        self._held: list[KeyValue] = []  # changes of the last revision, of which more are to come
 
     def make(self) -> None:
         """Begin, or go on, over the present connection."""
-        channel = self._client.channel
+        channel = self._client.ready_channel()
         if channel is None:
             return
-        create = pack(((1, self._prefix), (2, end_of(self._prefix)), (3, self._next)))
+        self._held = []
+        create = pack(((1, self._prefix), (2, end_of(self._prefix)), (3, self._next), (8, 1)))  # large answers come in fragments
         self._number = channel.call(WATCH, nested(1, create), self._received, self._ended, token=self._client.token, goes_on=True)
         self._client.flush()
 
     def _received(self, message: bytes) -> None:
         fields = unpack(message)
         if number(fields, 4):  # cancelled
-            self._number = 0
-            if number(fields, 5):
-                self._on_gap()  # what was asked for is compacted away
+            if number(fields, 5):  # what was asked for is compacted away
+                self.cancel()
+                self._on_gap()
             else:
                 self._client.lose(f"{self._client.member} ended a watch: {text(fields, 6).decode('utf-8', 'replace')}")
             return
-        changes = []
+        changes, self._held = self._held, []
         for event in messages(fields, 11):
             pair = unpack(text(event, 2))
             deleted = number(event, 1) == 1
             changes.append(KeyValue(text(pair, 1), None if deleted else text(pair, 5), number(pair, 3)))
         revision = number(unpack(text(fields, 1)), 3)
+        if number(fields, 7) and changes:  # a fragment: the next one may go on with the same revision
+            last = changes[-1].mod_revision
+            changes, self._held = (
+                [each for each in changes if each.mod_revision < last],
+                [each for each in changes if each.mod_revision == last],
+            )
         if changes:
             revision = changes[-1].mod_revision
             self._next = revision + 1
-        self._on_events(Events(revision, changes))
+            self._on_events(Events(revision, changes))
 
     def _ended(self, status: Status) -> None:
         self._number = 0
         if self._client.channel is not None and self in self._client.watches:
-            if status.code == grpc.UNAUTHENTICATED and self._client.renew_token():
-                return
             self._client.lose(f"{self._client.member} ended a watch: {status.message}")
 
     def cancel(self) -> None:
@@ -265,7 +290,8 @@ class Etcd:
         tls: "SSLContext | None" = None,
         on_note: Callable[[str], None] = lambda _: None,
     ) -> None:
-        """`tls` is the client's context for `https` endpoints. `on_note` gets a sentence about each lost connection."""
+        """`tls` is the client's context for `https` endpoints. `on_note` gets a sentence about each lost connection, but not the same one
+        again for a member that has not served meanwhile."""
         assert endpoints, "there is a member to begin with"
         self.loop = loop
         self.channel: Channel | None = None  # of the present connection, once it may be used
@@ -273,8 +299,12 @@ class Etcd:
         self.trouble = ""  # what etcd last said instead of answering
         self.calls: dict[Call, None] = {}
         self.watches: dict[Watch, None] = {}
-        self._endpoints = list(endpoints)
+        self._given = tuple(endpoints)
+        self.endpoints = list(endpoints)  # with those that etcd has told
         self._at = 0  # the endpoint in use
+        self._addresses = AddressBook()
+        self._said: dict[Endpoint, str] = {}  # the last note about it, if it has not served since
+        self._used = 0.0  # since when the connection may be used, monotonic
         self._credentials = (user, password)
         self._tls = tls
         self._note = on_note
@@ -286,7 +316,7 @@ class Etcd:
     @property
     def member(self) -> str:
         """The member that is asked now, for people."""
-        endpoint = self._endpoints[self._at]
+        endpoint = self.endpoints[self._at]
         return f"etcd at {endpoint.host}:{endpoint.port}"
 
     # -- calls -------------------------------------------------------------------------------------
@@ -298,18 +328,18 @@ class Etcd:
         done: Callable[[Answer | EtcdRefused], None],
         failure: Iterable[bytes] = (),
     ) -> Call:
-        """If all comparisons hold, execute `success`, else `failure`, in one step; then call `done`."""
+        """If all comparisons hold, execute `success`, else `failure`, in one step; then call `done`. Calls that are out together are
+        executed in any order."""
         message = b"".join(compares) + b"".join(nested(2, op) for op in success) + b"".join(nested(3, op) for op in failure)
-        return self._call(KV + b"Txn", message, lambda found: done(found if isinstance(found, EtcdRefused) else _answer(found)))
+        return self._call(KV + b"Txn", message, _answer, done)
 
     def compact(self, revision: int, done: Callable[[EtcdRefused | None], None]) -> Call:
         """Forget all revisions before this one."""
-        message = pack(((1, revision),))
-        return self._call(KV + b"Compact", message, lambda found: done(found if isinstance(found, EtcdRefused) else None))
+        return self._call(KV + b"Compact", pack(((1, revision),)), lambda _: None, done)
 
     def status(self, done: Callable[[int | EtcdRefused], None]) -> Call:
         """The bytes of the member's database."""
-        return self._call(STATUS, b"", lambda found: done(found if isinstance(found, EtcdRefused) else number(unpack(found), 3)))
+        return self._call(STATUS, b"", lambda found: number(unpack(found), 3), done)
 
     def watch(self, prefix: bytes, revision: int, on_events: Callable[[Events], None], on_gap: Callable[[], None]) -> Watch:
         """Tell every change of a key with this prefix, from `revision` on. `on_gap` is called instead where etcd has forgotten some."""
@@ -318,8 +348,8 @@ class Etcd:
         self._connect_or(made.make)
         return made
 
-    def _call(self, method: bytes, message: bytes, done: Callable[[bytes | EtcdRefused], None]) -> Call:
-        made = Call(self, method, message, done)
+    def _call(self, method: bytes, message: bytes, read: Callable[[bytes], Any], done: Callable[[Any], None]) -> Call:
+        made = Call(self, method, message, read, done)
         self.calls[made] = None
         self._connect_or(made.make)
         return made
@@ -336,9 +366,10 @@ class Etcd:
         self._timer = None
         if self._closed:
             return
-        endpoint = self._endpoints[self._at]
+        endpoint = self.endpoints[self._at]
         try:
-            self._link = _Link(self.loop, endpoint, self._tls, self._opened, self._received, self.lose)
+            address = self._addresses.find(endpoint)
+            self._link = _Link(self.loop, endpoint, address, self._tls, self._opened, self._received, self.lose)
         except OSError as e:
             self.lose(f"{self.member} cannot be reached: {e}")
 
@@ -352,17 +383,21 @@ class Etcd:
         if user:
             message = pack(((1, user.encode()), (2, password.encode())))
             channel.call(AUTH, message, self._take_token, self._refused_token)
+            self._timer = self.loop.call_later(
+                ANSWER_SECONDS, lambda: self.lose(f"{self.member} has not answered to the user {user!r} for {ANSWER_SECONDS:g} s")
+            )
             link.flush()
         else:
             self._use(channel)
 
     def _take_token(self, message: bytes) -> None:
         self.token = text(unpack(message), 2)
-        if self._link is not None and self._link.channel is not None:
-            self._use(self._link.channel)
+        self._stop_timer()
+        assert self._link is not None and self._link.channel is not None, "its channel has called"
+        self._use(self._link.channel)
 
     def _refused_token(self, status: Status) -> None:
-        if status.code != grpc.OK:
+        if status.code != grpc.OK and self._link is not None:  # else the connection is lost, which was told
             self.lose(f"{self.member} refused the user {self._credentials[0]!r}: {status.message}")
 
     def renew_token(self) -> bool:
@@ -374,11 +409,27 @@ class Etcd:
 
     def _use(self, channel: Channel) -> None:
         self.channel = channel
-        self._pause = PAUSE_SECONDS
+        self._used = monotonic()
+        channel.call(MEMBERS, b"", self._learn, lambda _: None, token=self.token)
         for call in tuple(self.calls):
             call.make()
         for watch in tuple(self.watches):
             watch.make()
+
+    def _learn(self, message: bytes) -> None:
+        """Who etcd's members are. A member that tells no address that others can use has told its own machine's, or an insecure one."""
+        now = self.endpoints[self._at]
+        told = list[Endpoint]()
+        for member in messages(unpack(message), 2):
+            for url in member.get(4, ()):
+                try:
+                    endpoint = Endpoint.parse(url.decode() if isinstance(url, bytes) else "")
+                except ValueError:
+                    continue
+                if endpoint.secure == now.secure and (now.is_local or not endpoint.is_local):
+                    told.append(endpoint)
+        self.endpoints = list(dict.fromkeys((*self._given, now, *told)))
+        self._at = self.endpoints.index(now)
 
     def _received(self, data: bytes) -> None:
         link = self._link
@@ -387,7 +438,32 @@ class Etcd:
             link.channel.receive(data)
         except (ConnectionLost, NotProtobuf) as e:
             self.lose(f"{self.member} does not speak as etcd does: {e}")
+        if link is self._link and not self.calls:
+            self.ready_channel()
         self.flush()
+
+    def ready_channel(self) -> Channel | None:
+        """The channel for a new call; None until there is one."""
+        if self.channel is not None and not self.channel.usable:
+            self.lose(f"{self.member} takes no more calls over this connection")
+        return self.channel
+
+    @property
+    def unsent_bytes(self) -> int:
+        """How many bytes the kernel has not taken yet."""
+        return self._link.unsent.bytes if self._link is not None else 0
+
+    @property
+    def is_silent(self) -> bool:
+        """Whether nothing has come from the member since it was pinged."""
+        return self._link is not None and self._link.heard < self._link.pinged
+
+    def ping(self) -> None:
+        """Ask the member whether it is there, unless that was asked just now: etcd ends the connections of those who ask often."""
+        if self._link is not None and self._link.channel is not None and monotonic() - self._link.pinged >= DOUBT_SECONDS:
+            self._link.pinged = monotonic()
+            self._link.channel.ping()
+            self.flush()
 
     def flush(self) -> None:
         """Send what the calls have to send."""
@@ -398,19 +474,31 @@ class Etcd:
         """The connection is of no use any more: go to the next member."""
         link, self._link = self._link, None
         channel = (link.channel if link is not None else None) or self.channel
+        used, self._used = self._used, 0.0
         self.channel = None
         self.trouble = sentence
+        self._stop_timer()
         if link is not None:
             link.close()
         if channel is not None:
             channel.lose(sentence)
         if self._closed:
             return
-        self._note(sentence)
-        self._at = (self._at + 1) % len(self._endpoints)
-        if self._timer is None:
-            self._timer = self.loop.call_later(self._pause, self._connect)
-            self._pause = min(2 * self._pause, PAUSE_SECONDS_MAX)
+        endpoint = self.endpoints[self._at]
+        if used and monotonic() - used > PAUSE_SECONDS_MAX:  # else it takes connections and ends them
+            self._pause = PAUSE_SECONDS
+            self._said.pop(endpoint, None)
+        if self._said.get(endpoint) != sentence:
+            self._said[endpoint] = sentence
+            self._note(sentence)
+        self._at = (self._at + 1) % len(self.endpoints)
+        self._timer = self.loop.call_later(self._pause, self._connect)
+        self._pause = min(2 * self._pause, PAUSE_SECONDS_MAX)
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
     def close(self) -> None:
         """End everything; nothing is called any more."""
@@ -419,8 +507,6 @@ class Etcd:
             call.cancel()
         for watch in tuple(self.watches):
             watch.cancel()
-        if self._timer is not None:
-            self._timer.cancel()
         self.lose("closed")
 
 
@@ -431,6 +517,7 @@ class _Link:
         self,
         loop: Loop,
         endpoint: Endpoint,
+        address: Address,
         tls: "SSLContext | None",
         opened: Callable[[], None],
         received: Callable[[bytes], None],
@@ -440,21 +527,22 @@ class _Link:
         self.authority = f"{endpoint.host}:{endpoint.port}".encode()
         self.secure = endpoint.secure
         self.channel: Channel | None = None
+        self.heard = monotonic()  # when bytes came last
+        self.pinged = 0.0  # monotonic
         self._loop, self._opened, self._received, self._lost = loop, opened, received, lost
         self._where = f"etcd at {endpoint.host}:{endpoint.port}"
-        self._unsent = b""
+        self.unsent = Unsent()
         self._connected = False
-        # an address, or a name: names are looked up here and now, so an address is better
-        family, kind, protocol, _, address = socket.getaddrinfo(endpoint.host, endpoint.port, type=socket.SOCK_STREAM)[0]
-        self._sock = socket.socket(family, kind, protocol)
+        self._closed = False
+        self._sock = socket.socket(address.family, socket.SOCK_STREAM)
         self._tls: SSLObject | None = None
         try:
             self._sock.setblocking(False)
             self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if endpoint.secure:
                 self._wrap(tls, endpoint.host)
-            failure = self._sock.connect_ex(address)
-            if failure not in (0, 115):  # EINPROGRESS
+            failure = self._sock.connect_ex(address.address)
+            if failure not in (0, errno.EINPROGRESS):
                 raise OSError(failure, "the connection was refused")
         except OSError:
             self._sock.close()
@@ -517,6 +605,7 @@ class _Link:
             return
         if not data:
             raise OSError("it closed the connection")
+        self.heard = monotonic()
         if self._tls is not None:
             data = self._decrypted(data)
         if data:
@@ -531,6 +620,8 @@ class _Link:
             if not self._shake():
                 return b""
             self._begin()
+            if self._closed:
+                return b""
         pieces: list[bytes] = []
         while True:
             try:
@@ -545,28 +636,26 @@ class _Link:
     def flush(self) -> None:
         """Send what the channel has to send, as far as the kernel takes it."""
         data = self.channel.take() if self.channel is not None else b""
-        if data and self._tls is not None:
-            self._tls.write(data)
+        if self._tls is not None:
+            if data:
+                self._tls.write(data)
             data = self._outgoing.read()
         self._send(data)
 
     def _send(self, data: bytes) -> None:
-        waited = bool(self._unsent)
-        self._unsent += data
-        while self._unsent:
-            try:
-                sent = self._sock.send(self._unsent)
-            except BlockingIOError:
-                break
-            except OSError:
-                self._unsent = b""  # the reading side finds it lost
-                break
-            self._unsent = self._unsent[sent:]
-        if self._connected and waited != bool(self._unsent):
-            self._loop.modify(self._fd, READ | WRITE if self._unsent else READ)
+        waited = bool(self.unsent.bytes)
+        if data:
+            self.unsent.add(data)
+        try:
+            self.unsent.send(self._sock.send)
+        except OSError:
+            self.unsent.clear()  # the reading side finds it lost
+        if self._connected and waited != bool(self.unsent.bytes):
+            self._loop.modify(self._fd, READ | WRITE if self.unsent.bytes else READ)
 
     def close(self) -> None:
         """Close the socket."""
+        self._closed = True
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

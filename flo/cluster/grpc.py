@@ -14,17 +14,17 @@ from flo.cluster.hpack import Header
 
 OK, UNKNOWN, INVALID_ARGUMENT, DEADLINE_EXCEEDED, NOT_FOUND = 0, 2, 3, 4, 5
 RESOURCE_EXHAUSTED, FAILED_PRECONDITION, OUT_OF_RANGE, UNAVAILABLE, UNAUTHENTICATED = 8, 9, 11, 14, 16
+CODE_DIGITS_MAX = 4
 MESSAGE_BYTES_MAX = 128 << 20  # of an answer: what etcd gives for a range is bounded by the caller's limit
 _PREFIX = struct.Struct(">BI")
 _HEADERS: list[Header] = [(b"content-type", b"application/grpc"), (b"te", b"trailers"), (b"user-agent", b"flo")]
 
 
 class Status(NamedTuple):
-    """How a call has ended. `refused`: the server did nothing of it, so that it may be made again."""
+    """How a call has ended."""
 
     code: int
     message: str
-    refused: bool = False
 
 
 class _Call:
@@ -43,6 +43,11 @@ class Channel:
     def __init__(self, authority: bytes, scheme: bytes = b"http") -> None:
         self.connection = http2.Connection(authority, scheme)
         self._calls: dict[int, _Call] = {}
+
+    @property
+    def usable(self) -> bool:
+        """Whether the server takes new calls over this connection."""
+        return self.connection.usable
 
     def call(
         self,
@@ -67,6 +72,10 @@ class Channel:
         if self._calls.pop(number, None) is not None:
             self.connection.cancel(number)
 
+    def ping(self) -> None:
+        """Ask the server whether it is there; any bytes are an answer."""
+        self.connection.ping()
+
     def take(self) -> bytes:
         """The bytes to be sent."""
         return self.connection.take()
@@ -79,11 +88,11 @@ class Channel:
                 continue
             if isinstance(event, http2.Data):
                 call.received += event.data
-                self._deliver(call)
+                self._deliver(event.stream, call)
             elif isinstance(event, http2.Headers):
                 call.status = _status_of(event.headers) or call.status
             else:
-                self._end(event.stream, Status(UNAVAILABLE, f"the server ended the call with error {event.code}", event.refused))
+                self._end(event.stream, Status(UNAVAILABLE, f"the server ended the call with error {event.code}"))
                 continue
             if event.ends:
                 self._end(event.stream, call.status or Status(UNKNOWN, "the server ended the call without a status"))
@@ -98,9 +107,9 @@ class Channel:
         if call is not None:
             call.on_end(status)
 
-    def _deliver(self, call: _Call) -> None:
+    def _deliver(self, number: int, call: _Call) -> None:
         received = call.received
-        while len(received) >= _PREFIX.size:
+        while number in self._calls and len(received) >= _PREFIX.size:  # a message may make its reader cancel the call
             compressed, length = _PREFIX.unpack_from(received)
             if compressed or length > MESSAGE_BYTES_MAX:
                 raise http2.ConnectionLost(f"the server sent a message of {length} bytes, or compressed, which was not asked for")
@@ -116,6 +125,6 @@ def _status_of(headers: dict[bytes, bytes]) -> Status | None:
     code = headers.get(b"grpc-status")
     if code is not None:
         text = unquote(headers.get(b"grpc-message", b"").decode("ascii", "replace"))
-        return Status(int(code) if code.isdigit() else UNKNOWN, text)
+        return Status(int(code) if code.isdigit() and len(code) <= CODE_DIGITS_MAX else UNKNOWN, text)
     http = headers.get(b":status", b"200")
     return None if http == b"200" else Status(UNAVAILABLE, f"the server answered with HTTP status {http.decode('ascii', 'replace')}")

@@ -104,16 +104,18 @@ def _integer(value: int, bits: int, first: int) -> bytes:
 
 
 def encode(headers: list[Header]) -> bytes:
-    """A block of headers."""
-    return b"".join(b"\0%b%b%b%b" % (_integer(len(name), 7, 0), name, _integer(len(value), 7, 0), value) for name, value in headers)
+    """A block of headers. It begins by giving up the table: a peer that has made its own smaller waits for that (section 4.2)."""
+    return b"\x20" + b"".join(
+        b"\0%b%b%b%b" % (_integer(len(name), 7, 0), name, _integer(len(value), 7, 0), value) for name, value in headers
+    )
 
 
 class Decoder:
     """The blocks of headers of one connection, in their order: each may change the table for the next."""
 
     def __init__(self) -> None:
+        self.table_bytes = 0
         self._table: deque[Header] = deque()  # the newest first
-        self._bytes = 0
         self._bytes_max = TABLE_BYTES_MAX
 
     def decode(self, block: bytes) -> list[Header]:
@@ -139,16 +141,16 @@ class Decoder:
                 headers.append((name, value))
                 if keeps:
                     self._table.appendleft((name, value))
-                    self._bytes += ENTRY_BYTES + len(name) + len(value)
+                    self.table_bytes += ENTRY_BYTES + len(name) + len(value)
                     self._evict()
             if len(headers) > HEADERS_MAX:
                 raise HpackError(f"a block has over {HEADERS_MAX} headers")
         return headers
 
     def _evict(self) -> None:
-        while self._bytes > self._bytes_max:
+        while self.table_bytes > self._bytes_max:
             name, value = self._table.pop()
-            self._bytes -= ENTRY_BYTES + len(name) + len(value)
+            self.table_bytes -= ENTRY_BYTES + len(name) + len(value)
 
     def _entry(self, index: int) -> Header:
         if 0 < index <= len(_STATIC):

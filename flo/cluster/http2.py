@@ -1,6 +1,6 @@
 """HTTP/2 (RFC 9113) as a client of gRPC needs it: streams of one connection to one server. No socket, no clock.
 
-`Connection.request` opens a stream, `send` adds to it; `take` gives the bytes to be sent, `receive` takes what came and returns events.
+`Connection.request` opens a stream, `send` adds to it; `take` gives the bytes to be sent, `receive` takes what came and gives events.
 There is no push (refused in the settings) and no priority. What the peer may send is bounded by its own frames' lengths, for it is etcd and
 the client needs all of what it asked for.
 
@@ -8,6 +8,7 @@ Layout of a frame (section 4.1), big-endian: u24 length, u8 type, u8 flags, u32 
 """
 
 import struct
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from flo.cluster import hpack
@@ -27,8 +28,14 @@ FRAME_PAYLOAD_MAX = 16384  # what every peer must take, and what this one takes:
 WINDOW_START = 65535  # section 6.9.2
 WINDOW = 64 << 20  # that this client opens, for each stream and for all: etcd answers with batches
 BLOCK_BYTES_MAX = 256 << 10  # of one block of headers
+PRIORITY_BYTES = 5  # section 6.2
+PING_BYTES = 8  # section 6.7
 CANCEL = 8  # section 7
 STREAM_ID_MAX = (1 << 31) - 1
+STREAM_LAST = STREAM_ID_MAX - (1 << 20)  # before the numbers are used up, the owner connects anew: after 40 days of 300 calls a second
+WINDOW_MAX = (1 << 31) - 1  # section 6.9.1
+FRAME_MAX = (1 << 24) - 1  # section 6.5.2
+FRAME_SENT_MAX = 1 << 20
 
 _FRAME = struct.Struct(">BHBBI")  # u8 and u16 of the length, type, flags, stream
 _SETTING = struct.Struct(">HI")
@@ -56,11 +63,10 @@ class Data(NamedTuple):
 
 
 class Reset(NamedTuple):
-    """The peer has ended a stream before its end; `code` of section 7. `refused`: it did nothing of it."""
+    """The peer has ended a stream before its end; `code` of section 7."""
 
     stream: int
     code: int
-    refused: bool
 
 
 Event = Headers | Data | Reset
@@ -102,8 +108,8 @@ class Connection:
 
     @property
     def usable(self) -> bool:
-        """Whether a new stream may be opened."""
-        return not self._closing and self._next_stream <= STREAM_ID_MAX
+        """Whether the peer takes new streams."""
+        return not self._closing and self._next_stream <= STREAM_LAST
 
     def request(self, path: bytes, headers: list[Header]) -> int:
         """Open a stream; returns its number."""
@@ -122,6 +128,8 @@ class Connection:
             return  # the peer has ended it; an event tells
         found.unsent += data
         found.ends = ends
+        if ends and not found.unsent:
+            self._out.append(_frame(DATA, END_STREAM, stream, b""))
         self._send_some(stream, found)
 
     def _send_some(self, stream: int, found: _Stream) -> None:
@@ -151,26 +159,29 @@ class Connection:
 
     # -- receiving ---------------------------------------------------------------------------------
 
-    def receive(self, data: bytes) -> list[Event]:
-        """What the received bytes say. Raises `ConnectionLost`; the streams are all over then."""
+    def receive(self, data: bytes) -> Iterator[Event]:
+        """What the received bytes say; all of it must be read. Raises `ConnectionLost` behind what came before the failure; the streams are
+        all over then."""
         self._in += data
-        events: list[Event] = []
         at = 0
-        while len(self._in) - at >= FRAME_BYTES:
-            high, low, kind, flags, stream = _FRAME.unpack_from(self._in, at)
-            length = high << 16 | low
-            if length > FRAME_PAYLOAD_MAX:
-                raise ConnectionLost(f"the server sent a frame of {length} bytes, and {FRAME_PAYLOAD_MAX} are allowed")
-            if len(self._in) - at < FRAME_BYTES + length:
-                break
-            payload = bytes(self._in[at + FRAME_BYTES : at + FRAME_BYTES + length])
-            at += FRAME_BYTES + length
-            try:
-                self._receive_frame(kind, flags, stream & STREAM_ID_MAX, payload, events)
-            except (struct.error, IndexError, hpack.HpackError) as e:
-                raise ConnectionLost(f"the server sent a frame of type {kind} that is wrong: {e}") from None
-        del self._in[:at]
-        return events
+        try:
+            while len(self._in) - at >= FRAME_BYTES:
+                high, low, kind, flags, stream = _FRAME.unpack_from(self._in, at)
+                length = high << 16 | low
+                if length > FRAME_PAYLOAD_MAX:
+                    raise ConnectionLost(f"the server sent a frame of {length} bytes, and {FRAME_PAYLOAD_MAX} are allowed")
+                if len(self._in) - at < FRAME_BYTES + length:
+                    break
+                payload = bytes(self._in[at + FRAME_BYTES : at + FRAME_BYTES + length])
+                at += FRAME_BYTES + length
+                events: list[Event] = []
+                try:
+                    self._receive_frame(kind, flags, stream & STREAM_ID_MAX, payload, events)
+                except (struct.error, IndexError, hpack.HpackError) as e:
+                    raise ConnectionLost(f"the server sent a frame of type {kind} that is wrong: {e}") from None
+                yield from events
+        finally:
+            del self._in[:at]  # also if the reader of an event fails
 
     def _receive_frame(self, kind: int, flags: int, stream: int, payload: bytes, events: list[Event]) -> None:
         if self._block is not None and (kind != CONTINUATION or stream != self._block[0]):
@@ -179,7 +190,9 @@ class Connection:
             self._receive_data(flags, stream, payload, events)
         elif kind == HEADERS:
             body = _unpadded(flags, payload)
-            self._block = (stream, flags, bytearray(body[5:] if flags & HAS_PRIORITY else body))
+            if flags & HAS_PRIORITY and len(body) < PRIORITY_BYTES:
+                raise ConnectionLost("the server sent headers that are shorter than their priority")
+            self._block = (stream, flags, bytearray(body[PRIORITY_BYTES:] if flags & HAS_PRIORITY else body))
             self._end_block(flags, events)
         elif kind == CONTINUATION:
             if self._block is None:
@@ -192,18 +205,20 @@ class Connection:
         elif kind == WINDOW_UPDATE:
             self._receive_window(stream, _U32.unpack(payload)[0] & STREAM_ID_MAX)
         elif kind == PING:
+            if len(payload) != PING_BYTES:
+                raise ConnectionLost(f"the server sent a ping of {len(payload)} bytes")
             if not flags & ACK:
                 self._out.append(_frame(PING, ACK, 0, payload))
         elif kind == RST_STREAM:
+            code = _U32.unpack(payload)[0]
             if self._streams.pop(stream, None) is not None:
-                code = _U32.unpack(payload)[0]
-                events.append(Reset(stream, code, code == 7))
+                events.append(Reset(stream, code))
         elif kind == GOAWAY:
             self._closing = True
-            last = _U32.unpack_from(payload)[0] & STREAM_ID_MAX
+            last, code = _U32.unpack_from(payload)[0] & STREAM_ID_MAX, _U32.unpack_from(payload, 4)[0]
             for each in [each for each in self._streams if each > last]:
                 del self._streams[each]
-                events.append(Reset(each, _U32.unpack_from(payload, 4)[0], True))
+                events.append(Reset(each, code))
         elif kind == PUSH_PROMISE:
             raise ConnectionLost("the server pushed a stream, which the client had refused")
 
@@ -237,21 +252,28 @@ class Connection:
     def _receive_settings(self, payload: bytes) -> None:
         for name, value in _SETTING.iter_unpack(payload):
             if name == INITIAL_WINDOW_SIZE:
+                if value > WINDOW_MAX:
+                    raise ConnectionLost(f"the server's settings have a window of {value} bytes")
                 change, self._window_start = value - self._window_start, value
                 for each in self._streams.values():
                     each.window += change
             elif name == MAX_FRAME_SIZE:
-                self._frame_max = min(value, 1 << 20)
+                if not FRAME_PAYLOAD_MAX <= value <= FRAME_MAX:
+                    raise ConnectionLost(f"the server's settings have frames of {value} bytes")
+                self._frame_max = min(value, FRAME_SENT_MAX)
         self._out.append(_frame(SETTINGS, ACK, 0, b""))
         self._send_all()
 
     def _receive_window(self, stream: int, more: int) -> None:
+        found = self._streams.get(stream)
         if not stream:
             self._window += more
             self._send_all()
-        elif stream in self._streams:
-            self._streams[stream].window += more
-            self._send_some(stream, self._streams[stream])
+        elif found is not None:
+            found.window += more
+            self._send_some(stream, found)
+        if self._window > WINDOW_MAX or (found is not None and found.window > WINDOW_MAX):
+            raise ConnectionLost("the server opened a window beyond its end")
 
     def _send_all(self) -> None:
         for stream, found in self._streams.items():

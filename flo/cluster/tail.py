@@ -7,7 +7,7 @@
     /flo/NAME/0/member/NODE     a member (`Member`), every 2 s
 
 A batch is cut because etcd takes 1.5 MiB in a request. It counts from its last part on; a new leader removes the parts of one that has no
-last part. The value of a part:
+last part, and until then the parts of that one are passed over: all parts of a batch begin with the same bytes. The value of a part:
 
     0  u64 first index | 8  u64 stamp, ms | 16 u64 the leader's wall clock, ms | 24 u32 records | 28 u32 chain
     32 u8 whether it is the last part | 33 a slice of the records, as they are in a segment
@@ -29,6 +29,7 @@ from flo.ual.record import U32
 
 PART_BYTES = 1 << 20
 _PART = struct.Struct("<QQQIIB")
+_SAME_BYTES = _PART.size - 1  # that all parts of a batch begin with
 _CLOCK = struct.Struct("<QQQI")
 
 
@@ -55,12 +56,16 @@ class Keys:
         """The beginning of the keys of that batch."""
         return self.log + b"%016x" % first
 
-    def first_of(self, key: bytes) -> int:
-        """The index in a part's key. Raises `TailDamaged`."""
+    def place_of(self, key: bytes) -> tuple[int, int]:
+        """(first index, part) in a part's key. Raises `TailDamaged`."""
+        first, _, part = key[len(self.log) :].partition(b".")
         try:
-            return int(key[len(self.log) :].partition(b".")[0], 16)
+            place = int(first, 16), int(part, 16)
         except ValueError:
-            raise TailDamaged(f"{key!r} is no key of a batch") from None
+            place = -1, -1
+        if min(place) < 0 or self.part(*place) != key:
+            raise TailDamaged(f"{key!r} is no key of a batch")
+        return place
 
     def member(self, node: str) -> bytes:
         """The key of a member."""
@@ -82,7 +87,7 @@ class Lead(NamedTuple):
     @classmethod
     def decode(cls, value: bytes) -> "Lead":
         """Raises `TailDamaged`."""
-        return cls(**_fields(value, cls._fields))
+        return cls(**_fields(value, cls.__annotations__))
 
 
 class Member(NamedTuple):
@@ -100,15 +105,18 @@ class Member(NamedTuple):
     @classmethod
     def decode(cls, value: bytes) -> "Member":
         """Raises `TailDamaged`."""
-        return cls(**_fields(value, cls._fields))
+        return cls(**_fields(value, cls.__annotations__))
 
 
-def _fields(value: bytes, names: Sequence[str]) -> dict[str, Any]:
+def _fields(value: bytes, kinds: dict[str, type]) -> dict[str, Any]:
     try:
-        found = json.loads(value)
-        return {name: found[name] for name in names}
-    except (ValueError, KeyError, TypeError):
-        raise TailDamaged(f"{value[:100]!r} in the replicated log has not the fields {', '.join(names)}") from None
+        read = json.loads(value)
+        found = {name: read[name] for name in kinds}
+    except (ValueError, KeyError, TypeError, RecursionError):
+        found = {}
+    if not all(isinstance(found.get(name), kind) for name, kind in kinds.items()):
+        raise TailDamaged(f"{value[:100]!r} in the replicated log has not the fields {', '.join(kinds)}")
+    return found
 
 
 class Clock(NamedTuple):
@@ -160,14 +168,19 @@ def last_index(value: bytes) -> int:
 
 
 class Assembler:
-    """Makes batches of parts, which come in order. A part may come again: after a claim, a watch tells what was read already."""
+    """Makes batches of parts, which come in order.
+
+    A part may come again: the leader puts it again if an answer was lost, and a watch may tell what was read already. A batch may begin
+    again: its leader ended within it, and the next leader's first batch has the same index. Parts of the old one may still lie behind the
+    first part of the new one.
+    """
 
     def __init__(self, keys: Keys, next_index: int) -> None:
         self.next_index = next_index  # of the record that comes next
         self.chain: int | None = None  # the checksum behind the last batch; None as long as that is not known
         self._keys = keys
         self._parts: list[bytes] = []  # of the batch under way
-        self._last_key = b""
+        self._begun = 0  # the revision at which its first part was written
 
     @property
     def unfinished(self) -> list[bytes]:
@@ -176,15 +189,16 @@ class Assembler:
 
     def add(self, pair: KeyValue) -> Batch | None:
         """Add a part; returns the batch that it ends. Raises `Gap` if parts before it are missing, `TailDamaged`."""
-        first = self._keys.first_of(pair.key)
-        if first < self.next_index or (first == self.next_index and pair.key <= self._last_key):
+        first, part = self._keys.place_of(pair.key)
+        if first < self.next_index:
             return None
-        if first > self.next_index or pair.key != self._keys.part(first, len(self._parts)):
+        if first > self.next_index:
             raise Gap(f"index {self.next_index} is missing in the replicated log, which goes on with {first}")
         if pair.value is None or len(pair.value) < _PART.size:
             raise TailDamaged(f"{pair.key!r} in the replicated log is no part of a batch")
+        if not self._follows(part, pair.value, pair.mod_revision):
+            return None
         self._parts.append(pair.value)
-        self._last_key = pair.key
         _, stamp, wall, count, chain, ends = _PART.unpack_from(pair.value)
         if not ends:
             return None
@@ -199,10 +213,21 @@ class Assembler:
         self.next_index += count
         return Batch(first, stamp, wall, records, chain)
 
+    def _follows(self, part: int, value: bytes, revision: int) -> bool:
+        """Whether a part is the next one of the batch under way, or the first of that which takes its place. Raises `Gap`."""
+        if part == 0:
+            if self._parts and (revision <= self._begun or value == self._parts[0]):
+                return False
+            self._parts, self._begun = [], revision
+        elif self._parts and value[:_SAME_BYTES] != self._parts[0][:_SAME_BYTES]:
+            return False  # of a batch whose leader ended within it
+        if part > len(self._parts):
+            raise Gap(f"part {len(self._parts)} of the batch of index {self.next_index} is missing in the replicated log")
+        return part == len(self._parts)
+
     def forget_unfinished(self) -> None:
         """The batch under way is complete, or was removed."""
         self._parts = []
-        self._last_key = b""
 
 
 class Extent:

@@ -38,14 +38,19 @@ class MiniLoop:
         heappush(self._timers, (monotonic() + seconds, self._count, timer))
         return timer
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing is waited for: no descriptor, no timer."""
+        return not self._handlers and all(timer.cancelled for _, _, timer in self._timers)
+
     def run_until(self, condition: Callable[[], object], seconds: float = 30.0) -> None:
         """Turn until the condition holds. Raises `AssertionError` if that takes too long."""
         deadline = monotonic() + seconds
         while not condition():
             assert monotonic() < deadline, "the loop ran for too long"
-            while self._timers and self._timers[0][0] <= monotonic():
-                heappop(self._timers)[2].callback()
             wait = min([deadline, *[at for at, _, _ in self._timers[:1]]]) - monotonic()
             for fd, events in self._poll.poll(max(wait, 0) * 1000 + 1):
                 if fd in self._handlers:
                     self._handlers[fd](events)
+            while self._timers and self._timers[0][0] <= monotonic():
+                heappop(self._timers)[2].callback()
