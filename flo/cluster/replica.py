@@ -377,13 +377,11 @@ class Replica:
         self._claim, self.lead, self.term = claim, lead, claim
         self.elections += 1
         self._sent = self._sending
-        unfinished = [delete_op(key) for key in self._assembler.unfinished]
-        self._assembler.forget_unfinished()
         self._chain = self._assembler.chain or 0
         self._engine.lead()
         self._log.send = self._send
         self._become(Role.LEADER, f"term {claim}, index {self._log.written}")
-        self._stamp(unfinished)
+        self._stamp()
 
     # -- leading -----------------------------------------------------------------------------------
 
@@ -435,12 +433,12 @@ class Replica:
         self._sent = self._sending
         return True
 
-    def _stamp(self, more: list[bytes]) -> None:
+    def _stamp(self) -> None:
         """Tell the clocks."""
         self._busy = True
         self._sending = self._times.steady()
         clock = Clock(self._engine.stamp_time, self._engine.now, self._log.written, self._assembler.chain or 0)
-        self._store.txn([unchanged(self._keys.leader, self._claim)], [*more, put_op(self._keys.clock, clock.encode())], self._stamped)
+        self._store.txn([unchanged(self._keys.leader, self._claim)], [put_op(self._keys.clock, clock.encode())], self._stamped)
 
     def _stamped(self, answer: Answer | EtcdRefused) -> None:
         self._busy = False
@@ -464,7 +462,7 @@ class Replica:
         elif (first := self._extent.trim(self._synced_by_majority, self._keep_bytes)) > 0:
             self._trim(first)
         elif self._times.steady() - self._sent >= STAMP_SECONDS:
-            self._stamp([])
+            self._stamp()
 
     @property
     def _synced_by_majority(self) -> int:

@@ -6,8 +6,9 @@
     /flo/NAME/0/next            the name of the member that is to lead next, where an operator has said so
     /flo/NAME/0/member/NODE     a member (`Member`), every 2 s
 
-A batch is cut because etcd takes 1.5 MiB in a request. It counts from its last part on; a new leader removes the parts of one that has no
-last part, and until then the parts of that one are passed over: all parts of a batch begin with the same bytes. The value of a part:
+A batch is cut because etcd takes 1.5 MiB in a request. It counts from its last part on; the parts of one that has no last part, because
+its leader ended, are passed over: all parts of a batch begin with the same bytes. Nobody removes them: a deletion that was executed late,
+or twice, could meet what came after. The value of a part:
 
     0  u64 first index | 8  u64 stamp, ms | 16 u64 the leader's wall clock, ms | 24 u32 records | 28 u32 chain
     32 u8 whether it is the last part | 33 a slice of the records, as they are in a segment
@@ -182,11 +183,6 @@ class Assembler:
         self._parts: list[bytes] = []  # of the batch under way
         self._begun = 0  # the revision at which its first part was written
 
-    @property
-    def unfinished(self) -> list[bytes]:
-        """The keys of a batch that has no last part yet."""
-        return [self._keys.part(self.next_index, at) for at in range(len(self._parts))]
-
     def add(self, pair: KeyValue) -> Batch | None:
         """Add a part; returns the batch that it ends. Raises `Gap` if parts before it are missing, `TailDamaged`."""
         first, part = self._keys.place_of(pair.key)
@@ -203,7 +199,7 @@ class Assembler:
         if not ends:
             return None
         body = b"".join([part[_PART.size :] for part in self._parts])
-        self.forget_unfinished()
+        self._parts = []
         records = _split(body)
         if len(records) != count:
             raise TailDamaged(f"the batch of index {first} has {len(records)} records, and says {count}")
@@ -224,10 +220,6 @@ class Assembler:
         if part > len(self._parts):
             raise Gap(f"part {len(self._parts)} of the batch of index {self.next_index} is missing in the replicated log")
         return part == len(self._parts)
-
-    def forget_unfinished(self) -> None:
-        """The batch under way is complete, or was removed."""
-        self._parts = []
 
 
 class Extent:
