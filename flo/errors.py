@@ -98,6 +98,12 @@ class NotLeader(Refusal):
 
     code = "CLUSTERDOWN"
 
+    @property
+    def sentence(self) -> str:
+        """The refusal for a person."""
+        where = f"the leader is at {self}" if str(self) else "no leader is known at the moment"
+        return f"this member of the cluster follows; {where}"
+
 
 class OutOfMemory(Overloaded):
     """Writes that add are refused until memory is freed."""

@@ -56,7 +56,7 @@ ARROWS = {
         "influxql",
         "forward",
     },
-    "cluster": {"errors", "loop", "engine", "ual", "config", "endpoint", "client"},
+    "cluster": {"errors", "loop", "engine", "ual", "config", "endpoint", "client", "waits", "unsent"},
     "server": {
         *(
             "cluster",
@@ -80,7 +80,7 @@ ARROWS = {
     "importer": {"client", "errors"},
     "cli": {
         *("systemd", "server", "control", "client", "calls", "operations", "proto", "given", "engine", "ual", "config", "errors"),
-        *("operator_log", "series", "importer", "worker"),
+        *("operator_log", "series", "importer", "worker", "cluster"),
     },
     "contrib": {"client", "calls", "errors", "forks"},
     "__main__": {"cli"},

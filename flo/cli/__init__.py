@@ -26,6 +26,7 @@ GROUPS = {
     "worker": "list and drain workers, and run one of a Python program",
     "schedule": "put, list and delete schedules, which invoke actions at their times",
     "ns": "create, list and delete namespaces",
+    "cluster": "show who leads and how far each member is; give the lead away, forget a member, make its log anew",
     "import": "copy the keys, lists and streams of a running Redis",
     "compact": "rewrite a log without the records that are no longer needed",
     "backup": "copy a data directory, also while a server is using it",

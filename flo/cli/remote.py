@@ -129,7 +129,7 @@ def command(commands: Any, name: str, action: Action, summary: str) -> argparse.
 def run(action: Action, args: argparse.Namespace) -> int:
     """Connect, act, and turn a failure into one line and an exit status."""
     from flo.client import Disconnected
-    from flo.errors import FloError, Unauthorized
+    from flo.errors import FloError, NotLeader, Unauthorized
 
     try:
         client = client_of(args)
@@ -148,6 +148,8 @@ def run(action: Action, args: argparse.Namespace) -> int:
         return fail(e if args.secret_file else "this server has a secret; name the file that holds it with --secret-file")
     except Disconnected as e:
         return fail(str(e), EXIT_CANNOT_CONNECT)
+    except NotLeader as e:
+        return fail(e.sentence)
     except FloError as e:
         return fail(str(e))
 

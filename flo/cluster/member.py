@@ -7,19 +7,22 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
 from flo.cluster.etcd import Etcd, Loop
-from flo.cluster.replica import Replica, Role
+from flo.cluster.replica import MEMBER_SECONDS, Replica, Role
+from flo.cluster.tail import Member
 from flo.config import Settings, read_secret
 from flo.endpoint import Endpoint
 from flo.engine import Engine
 from flo.errors import BadRequest, ConfigError, FloError, NotFound
 from flo.loop import Timer
+from flo.waits import Waits
 
 if TYPE_CHECKING:
     from ssl import SSLContext
 
+AWAY_SECONDS = 5 * MEMBER_SECONDS  # a member that has told nothing for so long is stopped, or cut off
 FETCH_LOOK_SECONDS = 0.2
 FETCH_AGAIN_SECONDS = 2.0  # after no member could be copied
-HAND_OVER_SECONDS = 3.0  # that a leader which stops waits for etcd
+HAND_OVER_SECONDS = 3.0  # that a member which stops waits for etcd
 
 
 class Owner(Protocol):
@@ -31,6 +34,9 @@ class Owner(Protocol):
 
     def log(self, level: str, message: str, **details: object) -> None:
         """Write a line to the operator's log."""
+
+    def shutdown(self) -> None:
+        """Stop; `Cluster.stop` is called meanwhile."""
 
     def start_again(self) -> None:
         """Replace the process by a new one: what this one has in memory is ahead of the log."""
@@ -61,6 +67,7 @@ class Cluster:
         self._loop = loop
         self.node = node_name(settings)
         self._stopping = False
+        self._leaving = False  # and to be no member any more
         self._failed_copies: list[str] = []  # sentences, from the thread that copies
         self._stale_seconds = settings.cluster_stale_reads / 1000
         password = read_secret(settings.cluster_password_file) or b""
@@ -111,6 +118,11 @@ class Cluster:
         """Of a follower: whether it may serve reads."""
         return self.replica.role in (Role.FOLLOWER, Role.CANDIDATE) and self.replica.silence <= self._stale_seconds
 
+    @property
+    def acks(self) -> Waits:
+        """How long the replicated log took to acknowledge this member's batches."""
+        return self.replica.acks
+
     def committed(self) -> int:
         """The index up to which replies may leave now; none may while a leader cannot know whether another has claimed."""
         if self.replica.role is Role.LEADER and not self.replica.fresh:
@@ -120,7 +132,6 @@ class Cluster:
     def describe(self) -> dict[str, Any]:
         """The answer of cluster_status, as far as the replica knows it."""
         replica, lead = self.replica, self.replica.lead
-        now = self._owner.engine.clock()
         return {
             "mode": replica.role.value,
             "node": self.node,
@@ -128,33 +139,68 @@ class Cluster:
             "leader": lead.address if lead is not None else "",
             "leader_node": lead.node if lead is not None else "",
             "silence_ms": int(replica.silence * 1000),
-            "members": [
-                {
-                    "node": node,
-                    "address": member.address,
-                    "applied": member.applied,
-                    "synced": member.synced,
-                    "behind_ms": max(now - member.at, 0) if node != self.node else int(replica.silence * 1000),
-                }
-                for node, member in sorted(replica.members.items())
-            ],
-            "engine": {"ok": self.etcd.channel is not None, "member": self.etcd.member, "trouble": self.etcd.trouble},
+            "index": self._owner.engine.log.written,
+            "elections": replica.elections,
+            "members": [self._told_by(node, member) for node, member in sorted(replica.members.items())],
+            "engine": {
+                "ok": self.etcd.channel is not None,
+                "member": self.etcd.member,
+                "trouble": self.etcd.trouble,
+                "ack_p50_ms": replica.acks.quantile(0.5) / 1000,
+                "ack_p99_ms": replica.acks.quantile(0.99) / 1000,
+                "tail_bytes": replica.tail_bytes,
+            },
+        }
+
+    def _told_by(self, node: str, member: Member) -> dict[str, Any]:
+        """A member in cluster_status."""
+        replica, log = self.replica, self._owner.engine.log
+        silence = int(replica.silence * 1000) if node == self.node else max(self._owner.engine.clock() - member.at, 0)
+        # what a member told is up to MEMBER_SECONDS old, so its lag is as of then; one that tells no more falls behind with each record
+        away = silence > AWAY_SECONDS * 1000
+        lag = max(log.written - member.applied, 0) if away else replica.lags.get(node, 0)
+        return {
+            "node": node,
+            "address": member.address,
+            "applied": member.applied,
+            "synced": member.synced,
+            "lag": lag,
+            "behind_ms": silence,
         }
 
     def stop(self, done: Callable[[], None]) -> None:
-        """Leave the lead to another, if this member has it; then call `done`."""
+        """Leave the lead to another, if this member has it, and the cluster, if it was told to; then call `done`."""
         self._stopping = True
-        if self.replica.role is not Role.LEADER:
-            done()
-            return
         calls = [done]
 
         def once() -> None:
             if calls:
                 calls.pop()()
 
-        self.call_later(HAND_OVER_SECONDS, once)
-        self.replica.hand_over(once)
+        def too_late() -> None:
+            if calls:
+                self._owner.log("warning", f"cluster: etcd has not answered for {HAND_OVER_SECONDS:g} s{still_there}")
+                once()
+
+        still_there = f": remove this member at another one, by `flo cluster remove {self.node}`" if self._leaving else ""
+        self.call_later(HAND_OVER_SECONDS, too_late)
+        if self.replica.role is Role.LEADER:
+            self.replica.hand_over(lambda: self._end(once))
+        else:
+            self._end(once)
+
+    def _end(self, done: Callable[[], None]) -> None:
+        """This member leads no longer."""
+        if not self._leaving:
+            done()
+            return
+        self.replica.close()  # it tells nothing more of itself
+        self.replica.remove(self.node, done)
+
+    def leave(self) -> None:
+        """Be no member any more: stop this server, and forget it. Started again, it is a member again."""
+        self._leaving = True
+        self._owner.shutdown()
 
     def promote(self, node: str) -> None:
         """Of a leader: give the lead to that member, and follow. Raises `NotFound` for a member that is not there."""

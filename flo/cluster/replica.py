@@ -31,6 +31,7 @@ from flo.cluster.tail import Assembler, Clock, Extent, Gap, Keys, Lead, Member, 
 from flo.engine import Engine
 from flo.loop import Timer
 from flo.ual.replicated import Outgoing, ReplicatedLog
+from flo.waits import Waits
 
 STAMP_SECONDS = 0.5  # after so long without a write, the leader stamps
 FRESH_SECONDS = 1.5
@@ -107,6 +108,9 @@ class Replica:
         self.lead: Lead | None = None  # who leads, as far as is known
         self.term = 0  # the last claim that is known; a later one is larger
         self.members: dict[str, Member] = {}
+        self.lags: dict[str, int] = {}  # records that a member was behind this one when it told how far it is
+        self.acks = Waits()  # how long batches were out
+        self.elections = 0  # claims that this member has seen since its start
         self._store, self._times, self._engine, self._log = store, times, engine, engine.log
         self._keys = Keys(cluster)
         self._on_role = on_role
@@ -115,6 +119,7 @@ class Replica:
         self._heard = times.steady()  # when something of the leader came last
         self._sent = 0.0  # when the write was sent that was acknowledged last
         self._sending = 0.0  # when the one that is out was sent
+        self._began = 0.0  # when the batch that is out was given to this member
         self._claiming: Lead | None = None  # what this member has asked to be written
         self._asked: float | None = None  # of a candidate: since when etcd answers
         self._chain: int | None = None  # behind the batch that is out; None before this leader's first
@@ -150,6 +155,11 @@ class Replica:
         """For how many seconds nothing of the leader has come."""
         return 0.0 if self.role is Role.LEADER else self._times.steady() - self._heard
 
+    @property
+    def tail_bytes(self) -> int:
+        """How much of the log is in etcd, as far as this member has seen it."""
+        return self._extent.bytes
+
     def hand_over(self, done: Callable[[], None], successor: str = "") -> None:
         """Of a leader: give the lead up once nothing is out, to the member `successor` if it is there, then call `done`. The others hear of
         it at once. Nothing more may be appended."""
@@ -160,7 +170,7 @@ class Replica:
 
     def remove(self, node: str, done: Callable[[], None]) -> None:
         """Forget a member: it does not count any more for what a majority has. It comes back when it runs."""
-        self.members.pop(node, None)
+        self._forget(node)
         self._store.txn([], [delete_op(self._keys.member(node))], lambda _: done())
 
     def close(self) -> None:
@@ -255,8 +265,9 @@ class Replica:
             self._heard = self._times.steady()
             self._claim = pair.mod_revision if lead is not None else 0
             self.lead = lead
+            self.elections += self._claim > self.term
             self.term = max(self.term, self._claim)
-            if self.role is Role.CANDIDATE and lead is not None:
+            if self.role in (Role.FOLLOWER, Role.CANDIDATE) and lead is not None:
                 self._become(Role.FOLLOWER, f"{lead.node} leads")
             elif self.role is Role.FOLLOWER and lead is None:
                 self._become(Role.CANDIDATE, "the lead was handed over")
@@ -272,9 +283,14 @@ class Replica:
         elif pair.key.startswith(self._keys.members):
             node = pair.key[len(self._keys.members) :].decode("utf-8", "replace")
             if pair.value is None:
-                self.members.pop(node, None)
+                self._forget(node)
             else:
-                self.members[node] = Member.decode(pair.value)
+                member = self.members[node] = Member.decode(pair.value)
+                self.lags[node] = max(self._log.written - member.applied, 0)
+
+    def _forget(self, node: str) -> None:
+        self.members.pop(node, None)
+        self.lags.pop(node, None)
 
     # -- time --------------------------------------------------------------------------------------
 
@@ -366,6 +382,7 @@ class Replica:
             self._store.txn([], self._reads_of_claim(), self._claimed)
             return
         self._claim, self.lead, self.term = claim, lead, claim
+        self.elections += 1
         self._sent = self._sending
         self._chain = None
         self._engine.lead()
@@ -379,6 +396,7 @@ class Replica:
         """A batch is to be replicated (flo.ual.replicated)."""
         self._parts, self._chain = parts_of(out.first, out.time, self._engine.now, out.records, self._chain)
         self._part = 0
+        self._began = self._times.steady()
         if not self._busy:
             self._append()
 
@@ -400,6 +418,7 @@ class Replica:
             self._append()
             return
         self._parts = []
+        self.acks.add(self._times.steady() - self._began, 1)
         assert self._log.out is not None, "what was sent is out until it is acknowledged"
         self._extent.add(self._log.out.first, self._log.out.records)
         self._assembler.next_index = self._log.next_index - len(self._log.pending)

@@ -159,6 +159,13 @@ class ClusterMember(Protocol):
     def leads(self) -> bool:
         """Whether this server serves writes."""
 
+    @property
+    def acks(self) -> Waits:
+        """How long the replicated log took to acknowledge this server's batches."""
+
+    def leave(self) -> None:
+        """Stop the server, and be no member any more."""
+
     def describe(self) -> dict[str, Any]:
         """The part of cluster_status that is about the cluster."""
 

@@ -51,4 +51,16 @@ def replication_facts(host: Host) -> dict[str, object]:
             "slave_read_only": 1,
             "connected_slaves": 0,
         }
-    return facts | {"master_repl_offset": written, "flo_cluster_mode": told["mode"], "flo_cluster_term": told["term"]}
+    engine = told["engine"]
+    return facts | {
+        "master_repl_offset": written,
+        "flo_cluster_node": told["node"],
+        "flo_cluster_mode": told["mode"],
+        "flo_cluster_term": told["term"],
+        "flo_cluster_elections": told["elections"],
+        "flo_cluster_silence_ms": told["silence_ms"],
+        "flo_cluster_etcd": "up" if engine["ok"] else "down",
+        "flo_cluster_tail_bytes": engine["tail_bytes"],
+        "flo_cluster_ack_p50_ms": engine["ack_p50_ms"],
+        "flo_cluster_ack_p99_ms": engine["ack_p99_ms"],
+    }

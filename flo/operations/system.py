@@ -135,28 +135,30 @@ class ClusterOperations(Operations):
     @operation(
         "cluster_join",
         0xC0,
+        repeats="same",
         key="",
         value="anything",
-        summary="Refused: this is a standalone server.",
+        summary="Does nothing on a member of a cluster: a server joins by its start with the settings of [cluster].",
         plain=True,
-        refusals="BAD_REQUEST always",
+        refusals="BAD_REQUEST on a standalone server",
         http=Http("POST cluster/join"),
     )
     def join(self, value: Text = b"") -> None:
-        """Join a cluster: always refused."""
+        """Does nothing on a member of a cluster, which joins by its start; refused by a standalone server."""
 
     @operation(
         "cluster_leave",
         0xC1,
         key="",
         value="anything",
-        summary="Refused: this is a standalone server.",
+        summary="Stops the member that is asked, for good: the lead goes to another, and the cluster forgets this one.",
         plain=True,
-        refusals="BAD_REQUEST always",
+        refusals="BAD_REQUEST on a standalone server",
         http=Http("POST cluster/leave"),
     )
     def leave(self, value: Text = b"") -> None:
-        """Leave a cluster: always refused."""
+        """Stop the member that is asked, for good: it gives the lead to another if it has it, is forgotten, and ends. Started again, it is
+        a member again."""
 
     @operation(
         "cluster_status",
@@ -174,13 +176,51 @@ class ClusterOperations(Operations):
         "cluster_partition_table",
         0xC3,
         answer="table json",
-        summary="One partition, held by this server.",
+        summary="One partition: who leads, and who has copies.",
         plain=True,
         reads=True,
         http=Http("GET cluster/partitions"),
     )
     def partition_table(self) -> dict[str, Any]:
-        """One partition, on this server."""
+        """One partition: its leader, the epoch, and the members that have copies."""
+
+    @operation(
+        "cluster_promote",
+        0xC4,
+        key="node",
+        summary="Gives the lead to that member, within about 50 ms. The one that had it starts again, and follows.",
+        plain=True,
+        refusals="NOT_FOUND: no member has that name; NOT_LEADER; BAD_REQUEST on a standalone server",
+        command=Command(
+            "cluster promote",
+            "give the lead to a member",
+            "done",
+            "the lead goes to {node}",
+            {"node": "the member's name, as `flo cluster status` shows it"},
+        ),
+        http=Http("POST cluster/members/{key}/promote"),
+    )
+    def promote(self, node: Text) -> None:
+        """Give the lead to the member `node`. The one that has it starts again as a follower, so connections to it are lost."""
+
+    @operation(
+        "cluster_remove",
+        0xC5,
+        key="node",
+        summary="Forgets a member that does not come back: the log is no longer kept for it. A member that runs comes back by itself.",
+        plain=True,
+        refusals="NOT_FOUND: no member has that name; BAD_REQUEST: that member leads, or the server is standalone; NOT_LEADER",
+        command=Command(
+            "cluster remove",
+            "forget a member that does not come back",
+            "done",
+            "{node} is forgotten",
+            {"node": "the member's name, as `flo cluster status` shows it"},
+        ),
+        http=Http("DELETE cluster/members/{key}"),
+    )
+    def remove(self, node: Text) -> None:
+        """Forget a member that does not come back: the log is no longer kept for it. One that runs comes back by itself within 2 s."""
 
     @operation(
         "cluster_fetch",

@@ -7,6 +7,7 @@ const TABS = [
   { name: "slow", title: "Slow", load: () => import("./server_slow.js") },
   { name: "log", title: "Log", load: () => import("./server_log.js") },
   { name: "storage", title: "Storage", load: () => import("./server_storage.js") },
+  { name: "cluster", title: "Cluster", load: () => import("./server_cluster.js") },
   { name: "settings", title: "Settings", load: () => import("./server_settings.js") },
   { name: "namespaces", title: "Namespaces", load: () => import("./server_spaces.js") },
 ];

@@ -133,8 +133,11 @@ async function server(ask) {
   has(await ask("kv_get", { key: "k", namespace: "other" }), { status: 2 });
   has(await ask("cluster_join", { value: "" }), { status: 2 });
   has(await ask("cluster_leave"), { status: 2 });
+  has(await ask("cluster_promote", { key: "a" }), { status: 2 });
+  has(await ask("cluster_remove", { key: "a" }), { status: 2 });
   has(await ask("cluster_status"), { mode: "standalone" });
   assert.equal((await ask("cluster_partition_table")).partitions.length, 1);
+  has(await ask("cluster_fetch", { key: "none.seg", value: 0 }), { status: 1 });
   has(await ask("kv_get", { key: "k", limit: 5 }), { error: "TypeError", message: "kv_get has no option limit; it has clip, wait, block, cas_version" });
 }
 

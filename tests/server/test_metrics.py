@@ -9,6 +9,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator
+from inspect import getsource
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from flo.client import Client
 from flo.commands.guesses import FAILURES_MAX
 from flo.commands.http import load_pages
-from flo.commands.http.metrics import DETAILS_MAX, label_text, scrape
+from flo.commands.http.metrics import DETAILS_MAX, cluster_families, label_text, scrape
 from flo.commands.http.session import HttpSession
 from tests.support.fakes import FakeHost, FakePeer
 from tests.support.processes import ROOT, FloProcess, free_port, wait_until
@@ -408,7 +409,8 @@ def dashboard() -> list[dict[str, Any]]:
 def test_rules_and_dashboard_name_only_metrics_that_exist(filled: tuple[FloProcess, Client]) -> None:
     flo, _ = filled
     names = set(re.findall(r"^# TYPE (\S+)", get(flo.port, "/metrics?detail=1")[2], re.MULTILINE))
-    names |= {f"flo_wait_seconds_{part}" for part in ("bucket", "sum", "count")}
+    names |= {f"{name}_{part}" for name in ("flo_wait_seconds", "flo_cluster_ack_seconds") for part in ("bucket", "sum", "count")}
+    names |= set(re.findall(r'yield "(flo_cluster_\w+)"', getsource(cluster_families)))  # tests/cluster sees them
     for path in ("flo.rules.yml", "grafana-dashboard.json"):
         used = set(re.findall(r"\bflo_\w+", (CONTRIB / path).read_text()))
         assert len(used) > 8
@@ -449,6 +451,9 @@ HEALTHY = {
     'flo_wait_seconds_bucket{le="+Inf"}': "0+1001x60", "flo_connections_rejected_total": "0x60", "flo_wrong_secrets_total": "0+1x60",
     'flo_ready_messages{namespace="a"}': "2000x60", 'flo_leased_messages{namespace="a"}': "1x60",
     'flo_dead_messages{namespace="a"}': "3x60", 'flo_dead_records{namespace="a"}': "0x60",
+    "flo_cluster_leads": "1x60", "flo_cluster_etcd_connected": "1x60", "flo_cluster_tail_bytes": "1000x60",
+    'flo_cluster_member_silence_seconds{member="b"}': "1x60", 'flo_cluster_member_lag_records{member="b"}': "10x60",
+    "flo_cluster_elections_total": "1x60",
 }  # fmt: skip  # a sample each minute: 1x60 is one for an hour, 0+60x60 grows by 60 each
 SICK = {
     "FloDown": {'up{job="flo"}': "0x60"},
@@ -462,6 +467,12 @@ SICK = {
     "FloWrongSecrets": {"flo_wrong_secrets_total": "0+100x60"},
     "FloQueuesNotConsumed": {'flo_leased_messages{namespace="a"}': "0x60"},
     "FloDeadLetters": {'flo_dead_messages{namespace="a"}': "3x50 4x10"},
+    "FloNoLeader": {"flo_cluster_leads": "0x60"},
+    "FloLostEtcd": {"flo_cluster_etcd_connected": "0x60"},
+    "FloMemberAway": {'flo_cluster_member_silence_seconds{member="b"}': "0+60x60"},
+    "FloMemberBehind": {'flo_cluster_member_lag_records{member="b"}': "200000x60"},
+    "FloTailGrows": {"flo_cluster_tail_bytes": "600000000x60"},
+    "FloManyFailOvers": {"flo_cluster_elections_total": "0+1x60"},
 }
 
 

@@ -66,6 +66,8 @@ class Op(IntEnum):
     CLUSTER_LEAVE = 0xC1
     CLUSTER_STATUS = 0xC2
     CLUSTER_PARTITION_TABLE = 0xC3
+    CLUSTER_PROMOTE = 0xC4
+    CLUSTER_REMOVE = 0xC5
     KV_INFO = 0x17
     KV_MGET = 0x102
     KV_INCR = 0x10B
@@ -632,13 +634,23 @@ def namespace_info(namespace: str | bytes) -> Call[Any]:
 
 
 def cluster_join(value: bytes = b"") -> Call[None]:
-    """Is always refused."""
+    """Is refused by a standalone server."""
     return Call(Op.CLUSTER_JOIN, read_empty, value=value)
 
 
 def cluster_leave(value: bytes = b"") -> Call[None]:
-    """Is always refused."""
+    """Is refused by a standalone server."""
     return Call(Op.CLUSTER_LEAVE, read_empty, value=value)
+
+
+def cluster_promote(node: bytes) -> Call[None]:
+    """Gives the lead to a member."""
+    return Call(Op.CLUSTER_PROMOTE, read_empty, key=node)
+
+
+def cluster_remove(node: bytes) -> Call[None]:
+    """Forgets a member."""
+    return Call(Op.CLUSTER_REMOVE, read_empty, key=node)
 
 
 def server_stats(*, block: int | None = None) -> Call[Any]:

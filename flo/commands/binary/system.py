@@ -11,18 +11,18 @@ from flo.commands import views
 from flo.commands.binary.names import json_payload
 from flo.commands.binary.session import BinarySession
 from flo.commands.binary.table import Held, Options, Result, handles, packs
-from flo.commands.host import Host, resident_bytes
+from flo.commands.host import ClusterMember, Host, resident_bytes
 from flo.commands.replication import address_of_leader
 from flo.commands.resp import namespaces
 from flo.commands.secret import judge
 from flo.commands.stats import Stats
 from flo.engine import Namespace
-from flo.errors import BadRequest
+from flo.errors import BadRequest, NotLeader
 from flo.operations.system import VIEWS
 
 _OFFSET = struct.Struct("<Q")
 FETCH_BYTES = 1 << 20  # of a file at once: 1 ms from a warm cache
-ALONE = "this is a standalone server: there is no cluster to join or leave"
+ALONE = "this is a standalone server: it is in no cluster (docs/cluster.md says how a server becomes a member)"
 
 
 @handles("ping")
@@ -89,10 +89,43 @@ def describe_namespace(namespace: Namespace) -> dict[str, object]:
     return {"name": namespace.name, "hash": f"{namespace.hash:#018x}", **namespace.counts(), "bytes": namespace.memory_bytes}
 
 
+def _member(host: Host) -> ClusterMember:
+    """This server as a member of a cluster. Raises `BadRequest`."""
+    if host.cluster is None:
+        raise BadRequest(ALONE)
+    return host.cluster
+
+
+def _leader(host: Host) -> ClusterMember:
+    """The same, of the member that leads. Raises `BadRequest`, `NotLeader`."""
+    member = _member(host)
+    if not member.leads:
+        raise NotLeader(host.engine.leader)
+    return member
+
+
 @handles("cluster_join")
-@handles("cluster_leave")
 def cluster_join(session: BinarySession, namespace: Namespace, name: bytes, value: bytes, options: Options) -> Result:
-    raise BadRequest(ALONE)
+    _member(session.host)  # to have been started is enough
+    return b""
+
+
+@handles("cluster_leave")
+def cluster_leave(session: BinarySession, namespace: Namespace, name: bytes, value: bytes, options: Options) -> Result:
+    _member(session.host).leave()
+    return b""
+
+
+@handles("cluster_promote")
+def cluster_promote(session: BinarySession, namespace: Namespace, name: bytes, value: bytes, options: Options) -> Result:
+    _leader(session.host).promote(name.decode("utf-8", "replace"))
+    return b""
+
+
+@handles("cluster_remove")
+def cluster_remove(session: BinarySession, namespace: Namespace, name: bytes, value: bytes, options: Options) -> Result:
+    _leader(session.host).remove(name.decode("utf-8", "replace"))
+    return b""
 
 
 @handles("cluster_status")

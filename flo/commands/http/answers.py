@@ -43,8 +43,8 @@ def with_status(e: Refusal | HttpError, request: Request) -> HttpRefusal:
     if isinstance(e, Conflict) and any(name in request.headers for name in CONDITIONS):
         status = 412
         fields = ((b"ETag", etag(e.version)),) if e.version else ()
-    if isinstance(e, NotLeader) and str(e):
-        fields += ((b"Flo-Leader", str(e).encode()),)
+    if isinstance(e, NotLeader):
+        return HttpRefusal(status, e.sentence, fields=fields + ((b"Flo-Leader", str(e).encode()),) * bool(str(e)))
     return HttpRefusal(status, str(e), fields=fields)
 
 

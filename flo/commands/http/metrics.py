@@ -130,7 +130,7 @@ def scrape(host: Host, detail: bool) -> Generator[None, None, Any]:
         for word in path.split():
             value = value[word]
         text += yield from family(name, kind, help, [("", {}, value)])
-    for each in server_families(stats):
+    for each in (*server_families(stats), *cluster_families(host)):
         text += yield from family(*each)
     for each in (yield from namespace_families(host)):
         text += yield from family(*each)
@@ -166,9 +166,38 @@ def server_families(stats: dict[str, Any]) -> Generator[tuple[str, str, str, lis
     errors = [("", {"code": code}, count) for code, count in stats["errors"].items()]
     yield "flo_errors_total", COUNTER, "Errors that were answered, by code.", errors
     waits = stats["waits"]
-    buckets: list[Sample] = [("_bucket", {"le": repr(usec / 1e6)}, count) for usec, count in waits["under"]]
-    buckets += [("_bucket", {"le": "+Inf"}, waits["count"]), ("_sum", {}, waits["seconds"]), ("_count", {}, waits["count"])]
-    yield "flo_wait_seconds", HISTOGRAM, "How long clients waited, from a request's arrival to its reply.", buckets
+    samples = histogram(waits["under"], waits["count"], waits["seconds"])
+    yield "flo_wait_seconds", HISTOGRAM, "How long clients waited, from a request's arrival to its reply.", samples
+
+
+def histogram(under: list[tuple[int, int]], count: int, seconds: float) -> list[Sample]:
+    """The samples of a histogram: `under` as `Waits.under` has it."""
+    buckets: list[Sample] = [("_bucket", {"le": repr(usec / 1e6)}, below) for usec, below in under]
+    return [*buckets, ("_bucket", {"le": "+Inf"}, count), ("_sum", {}, seconds), ("_count", {}, count)]
+
+
+def cluster_families(host: Host) -> Generator[tuple[str, str, str, list[Sample]], None, None]:
+    """The metrics of a member of a cluster."""
+    if host.cluster is None:
+        return
+    told, acks = host.cluster.describe(), host.cluster.acks
+    role = {"node": told["node"], "role": told["mode"]}
+    yield "flo_cluster_role", GAUGE, "Always 1; the labels tell this member's name and role.", [("", role, 1)]
+    yield "flo_cluster_leads", GAUGE, "1 while this member leads.", [("", {}, host.cluster.leads)]
+    yield "flo_cluster_term", GAUGE, "The last claim of the lead that this member knows; a later one is larger.", [("", {}, told["term"])]
+    yield "flo_cluster_elections_total", COUNTER, "Claims of the lead that this member has seen.", [("", {}, told["elections"])]
+    silence = told["silence_ms"] / 1000
+    yield "flo_cluster_silence_seconds", GAUGE, "Since this member has heard from the leader; 0 on the leader.", [("", {}, silence)]
+    yield "flo_cluster_etcd_connected", GAUGE, "1 while this member is connected to etcd.", [("", {}, told["engine"]["ok"])]
+    tail = told["engine"]["tail_bytes"]
+    yield "flo_cluster_tail_bytes", GAUGE, "Size of the part of the log that is in etcd, as far as this member knows.", [("", {}, tail)]
+    members = [({"member": member["node"]}, member) for member in told["members"]]
+    lags = [("", labels, member["lag"]) for labels, member in members]
+    yield "flo_cluster_member_lag_records", GAUGE, "Records that a member was behind this one when it last told.", lags
+    silences = [("", labels, member["behind_ms"] / 1000) for labels, member in members]
+    yield "flo_cluster_member_silence_seconds", GAUGE, "Since a member has last told how far it is, which it does every 2 s.", silences
+    samples = histogram(acks.under(), acks.count, acks.seconds)
+    yield "flo_cluster_ack_seconds", HISTOGRAM, "How long etcd took to acknowledge this member's batches, as a leader.", samples
 
 
 Families = list[tuple[str, str, str, list[Sample]]]

@@ -169,8 +169,7 @@ class RespSession(Session):
         if self._is_unwanted(request):
             return b""
         if type(e) is NotLeader:
-            where = f"the leader is at {e}" if str(e) else "no leader is known"
-            return resp.error(f"READONLY this member of the cluster follows; {where}")
+            return resp.error(f"READONLY {e.sentence}")
         return resp.error("ERR internal error" if type(e) is InternalError else f"{e.code} {e}")
 
     def rejects(self, e: Refusal, request: Any) -> bool:
