@@ -94,10 +94,11 @@ def is_linearizable(history: Iterable[Operation]) -> bool:
                 may_come.append(at)
                 limit = min(limit, answered[at].answered)
             at += 1
-        following = []
-        for at in sorted(may_come, key=lambda at: answered[at].answered):
-            if answered[at].invoked <= limit and (after := execute(cell, answered[at])) is not None:
-                following.append((taken | 1 << at, assumed, after))
+        following = [
+            (taken | 1 << at, assumed, after)
+            for at in sorted(may_come, key=lambda at: answered[at].answered)
+            if answered[at].invoked <= limit and (after := execute(cell, answered[at])) is not None
+        ]
         same = set()  # of operations that do the same, the first one stands for all
         for at, op in enumerate(lost):
             if not assumed >> at & 1 and op.invoked <= limit and (op.kind, op.argument) not in same:
@@ -113,7 +114,7 @@ def is_linearizable(history: Iterable[Operation]) -> bool:
 
 
 def _that_matter(lost: list[Operation], answered: list[Operation]) -> list[Operation]:
-    """Without writes that nobody has seen: if an order with such a one exists, so does one without, where a key is only written and read."""
+    """Without writes that nobody has seen, where a key is only written and read: what holds with such a write holds without it."""
     if any(op.kind not in ("set", "get") for op in (*lost, *answered)):
         return lost
     shown = {op.answer for op in answered if op.kind == "get"}
