@@ -2,7 +2,8 @@
 
 A client is a thread with one connection at a time, to any member. It never asks again: an answer that does not come is lost. Each operation
 is kept with the moments before it was sent and after its answer came, by one clock. Followers may serve reads that are a little old, so a
-client reads only where a write was answered before on the same connection: that is the leader, or a follower that passes it all on.
+client reads only where a write was answered before on the same connection: that is the leader, or a follower that passes it all on. Some
+clients only read then: a write that waits for its acknowledgement holds back all that comes behind it, reads of other clients too.
 """
 
 import threading
@@ -21,6 +22,9 @@ LEASE_MS = 1500
 SLACK_SECONDS = 0.25  # a lease begins with the turn, which may begin before the request is sent
 TIMEOUTS = (0.7, 2.0, 8.0)  # seconds that a client waits for an answer
 REFUSED = "refused"  # the answer of a write that certainly did not happen
+
+
+Address = tuple[str, int]
 
 
 class Push(NamedTuple):
@@ -153,13 +157,19 @@ class Broken(Exception):
 
 
 class Clients:
-    """Threads that write, until `stop`."""
+    """Threads that read and write, until `stop`. What is in `avoid` gets nothing but reads, on connections that are there."""
 
-    def __init__(self, addresses: Sequence[tuple[str, int]], secret: str, history: History, seed: int, count: int) -> None:
+    def __init__(self, addresses: Sequence[Address], secret: str, history: History, seed: int, count: int) -> None:
+        self.avoid: set[Address] = set()
         self._over = threading.Event()
-        self._threads = [_Client(addresses, secret, history, seed * 1000 + at, self._over) for at in range(count)]
+        self._threads = [_Client(addresses, secret, history, seed * 1000 + at, at % 4 == 0, self) for at in range(count)]
         for thread in self._threads:
             thread.start()
+
+    @property
+    def over(self) -> threading.Event:
+        """Set when they are to end."""
+        return self._over
 
     def stop(self) -> None:
         """End them."""
@@ -170,9 +180,11 @@ class Clients:
 
 
 class _Client(threading.Thread):
-    def __init__(self, addresses: Sequence[tuple[str, int]], secret: str, history: History, seed: int, over: threading.Event) -> None:
+    def __init__(self, addresses: Sequence[Address], secret: str, history: History, seed: int, only_reads: bool, clients: Clients) -> None:
         super().__init__(daemon=True)
-        self._addresses, self._secret, self._history, self._over = addresses, secret, history, over
+        self._addresses, self._secret, self._history = addresses, secret, history
+        self._avoid, self._over, self._only_reads = clients.avoid, clients.over, only_reads
+        self._address = addresses[0]
         self._rng = Random(seed)
         self._name = f"{seed}"
         self._count = 0
@@ -181,22 +193,27 @@ class _Client(threading.Thread):
         self._versions: dict[str, tuple[int, bytes | None]] = {}  # as this client last knew them
         self._held: list[Delivery] = []
         self._writes = [self._set, self._incr, self._cas, self._push, self._append]
-        self._all = [*self._writes, self._get, self._get, self._count_now, self._getv, self._take, self._ack, self._ack]
+        self._reads = [self._get, self._get, self._count_now, self._getv]
+        self._all = self._reads if only_reads else [*self._writes, *self._reads, self._take, self._ack, self._ack]
 
     def run(self) -> None:
         while not self._over.is_set():
             try:
+                if self._address in self._avoid and not (self._only_reads and self._at_leader):
+                    raise Broken
                 if self._connection is None:
                     self._connect()
                 self._rng.choice(self._all if self._at_leader else self._writes)()
-                if self._rng.random() < 0.03:
+                if self._rng.random() < (0.003 if self._only_reads else 0.03):
                     raise Broken
             except Broken:
                 if self._connection is not None:
                     self._connection.close()
                     self._connection = None
+                self._address = self._rng.choice(self._addresses)
                 if not self._at_leader:
                     self._over.wait(self._rng.uniform(0.01, 0.1))
+                self._at_leader = False
             except Exception as e:  # it is shown when the round ends
                 self._history.surprises.append(repr(e))
                 return
@@ -204,8 +221,7 @@ class _Client(threading.Thread):
             self._connection.close()
 
     def _connect(self) -> None:
-        self._at_leader = False
-        host, port = self._rng.choice(self._addresses)
+        host, port = self._address
         try:
             self._connection = RespClient(port, self._rng.choice(TIMEOUTS), host)
             if self._connection.command("AUTH", self._secret) != b"OK":
