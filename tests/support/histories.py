@@ -204,7 +204,9 @@ class _Client(threading.Thread):
                 if self._connection is None:
                     self._connect()
                 self._rng.choice(self._all if self._at_leader else self._writes)()
-                if self._rng.random() < (0.003 if self._only_reads else 0.03):
+                if self._only_reads:
+                    self._over.wait(0.003)  # reads of the leader's memory are fast, and there is one core for all
+                if self._rng.random() < (0.003 if self._only_reads else 0.03) and self._address not in self._avoid:
                     raise Broken
             except Broken:
                 if self._connection is not None:
