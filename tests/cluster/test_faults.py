@@ -50,6 +50,7 @@ class Round:
                 faults(self)
                 self.run_until(FAULT_SECONDS)
             finally:
+                ended = time.monotonic()
                 self.cluster.heal()
                 clients.stop()
             leader = self.cluster.settle(f"{self.seed}")
@@ -57,8 +58,8 @@ class Round:
         except (AssertionError, TimeoutError, TooHard) as e:
             raise AssertionError(f"seed {self.seed}, {', '.join(self.done)}: {e}") from e
         answers = self.history.answers
-        times = sorted(self.history.answered_at)
-        gap = max((b - a for a, b in pairwise(times)), default=0.0)
+        times = [began, *sorted(self.history.answered_at), ended]
+        gap = max((b - a for a, b in pairwise(times)))
         return (
             f"seed {self.seed}: {time.monotonic() - began:.1f} s, {answers['answered']} answers, {answers['lost']} lost, "
             f"{answers['refused']} refused, no write for {gap:.1f} s; {', '.join(self.done)}"
@@ -93,14 +94,15 @@ class Round:
 
     def _begin(self, kind: str, start: float, length: float, prefers_leader: bool, avoided: bool, at: int) -> None:
         cluster = self.cluster
-        leader = cluster.leader() if prefers_leader and kind.endswith("flo") else None
-        target = leader or (cluster.flos if kind.endswith("flo") else cluster.etcds)[at]
-        if avoided and kind in ("cut flo", "pause flo"):
+        leader = cluster.leader() if kind.endswith("flo") else None
+        target = (leader if prefers_leader else None) or (cluster.flos if kind.endswith("flo") else cluster.etcds)[at]
+        avoided = avoided and kind in ("cut flo", "pause flo")
+        if avoided:
             self.clients.avoid.add((target.host, target.port))
             self.at(start + length + 0.3, self.clients.avoid.clear)
             Event().wait(0.1)  # writes that are under way are answered
         self.done.append(
-            f"{kind} {target.name}{' (leads)' if leader else ''}{' (avoided)' if avoided else ''} at {start:.1f} for {length:.1f}"
+            f"{kind} {target.name}{' (leads)' if target is leader else ''}{' (avoided)' if avoided else ''} at {start:.1f} for {length:.1f}"
         )
         undo: Callable[[], None] = target.start
         if kind.startswith("kill"):
