@@ -81,9 +81,9 @@ class Round:
     def plan(self) -> None:
         """Two to four faults at random."""
         rng = self.rng
-        kinds = ["kill flo", "kill flo", "kill etcd", "pause flo", "pause flo", "pause etcd", "end flo"]
+        kinds = ["kill flo", "kill flo", "kill etcd", "pause flo", "pause flo", "pause etcd", "end flo", "pause and end flo"]
         if self.cluster.network.cuts:
-            kinds += ["cut flo", "cut flo", "cut etcd", "cut etcd from its peers"]
+            kinds += ["cut flo", "cut flo", "cut and end flo", "cut etcd", "cut etcd from its peers"]
         for _ in range(rng.randint(2, 4)):
             kind, start, length = rng.choice(kinds), rng.uniform(0.2, FAULT_SECONDS - 1.5), rng.uniform(0.2, 4)
             self.fault(kind, start, length, leader=rng.random() < 0.6, avoided=rng.random() < 0.5, at=rng.randrange(3))
@@ -96,7 +96,7 @@ class Round:
         cluster = self.cluster
         leader = cluster.leader() if kind.endswith("flo") else None
         target = (leader if prefers_leader else None) or (cluster.flos if kind.endswith("flo") else cluster.etcds)[at]
-        avoided = avoided and kind in ("cut flo", "pause flo")
+        avoided = avoided and kind in ("cut flo", "cut and end flo", "pause flo", "pause and end flo")
         if avoided:
             self.clients.avoid.add((target.host, target.port))
             self.at(start + length + 0.3, self.clients.avoid.clear)
@@ -108,6 +108,10 @@ class Round:
         if kind.startswith("kill"):
             target.resume()
             target.kill()
+        elif kind == "pause and end flo":
+            target.pause()
+            self._end_later(target, start + length)
+            undo = target.resume
         elif kind.startswith("pause"):
             target.pause()
             undo = target.resume
@@ -117,11 +121,17 @@ class Round:
             undo = lambda: self._start_again(target)  # noqa: E731
         else:
             undo = cluster.network.heal
-            if kind == "cut flo":
+            if kind == "cut and end flo":
+                self._end_later(target, start + length - 0.2)
+            if kind.endswith("flo"):
                 cluster.cut_from_etcd(target)
             else:
                 cluster.isolate(target, clients_too=kind == "cut etcd")
         self.at(start + length, undo)
+
+    def _end_later(self, flo: Program, at: float) -> None:
+        self.at(at, lambda: flo.signal(signal.SIGTERM))
+        self.at(at + 3.5, lambda: self._start_again(flo))
 
     def _start_again(self, flo: Program) -> None:
         flo.kill()  # if it has not ended by itself

@@ -225,7 +225,8 @@ class _Client(threading.Thread):
     def _connect(self) -> None:
         host, port = self._address
         try:
-            self._connection = RespClient(port, self._rng.choice(TIMEOUTS), host)
+            timeout = max(TIMEOUTS) if self._only_reads else self._rng.choice(TIMEOUTS)
+            self._connection = RespClient(port, timeout, host)
             if self._connection.command("AUTH", self._secret) != b"OK":
                 raise Broken
         except (OSError, ValueError):
