@@ -27,7 +27,7 @@ from enum import Enum
 from typing import Protocol
 
 from flo.cluster.etcd import Answer, Call, EtcdRefused, Events, KeyValue, Watch, delete_op, end_of, last_op, put_op, range_op, unchanged
-from flo.cluster.tail import Assembler, Clock, Extent, Gap, Keys, Lead, Member, TailDamaged, last_index, parts_of
+from flo.cluster.tail import Assembler, Clock, Extent, Gap, Keys, Lead, Member, TailDamaged, chain_behind, last_index, parts_of
 from flo.engine import Engine
 from flo.loop import Timer
 from flo.ual.replicated import Outgoing, ReplicatedLog
@@ -174,7 +174,11 @@ class Replica:
         """Read what comes behind this member's log."""
         start = self._keys.batch(self._assembler.next_index)
         reads = [range_op(self._keys.leader), range_op(self._keys.clock), range_op(start, end_of(self._keys.log), RANGE_LIMIT)]
-        rest = [range_op(self._keys.members, end_of(self._keys.members)), last_op(self._keys.log, end_of(self._keys.log))]
+        rest = [
+            range_op(self._keys.members, end_of(self._keys.members)),
+            last_op(self._keys.log, end_of(self._keys.log)),
+            last_op(self._keys.log, start),
+        ]
         self._store.txn([], [*reads, *rest], self._read)
 
     def _read(self, answer: Answer | EtcdRefused) -> None:
@@ -184,7 +188,7 @@ class Replica:
             self._become(Role.STARTING, str(answer))
             self._times.call_later(1.0, self._read_on)
             return
-        leads, clocks, parts, members, ends = answer.found
+        leads, clocks, parts, members, ends, before = answer.found
         try:
             for pair in (*leads, *members):
                 self._note(pair)
@@ -197,8 +201,8 @@ class Replica:
                 )
             if not parts and last >= self._log.next_index:
                 raise Gap(f"index {self._log.next_index} is trimmed from the replicated log, which ends with {last}")
-            if self._assembler.chain is None and clock.last == self._log.next_index - 1:
-                self._assembler.chain = clock.chain
+            if self._assembler.chain is None and before and last_index(before[0].value or b"") == self._log.next_index - 1:
+                self._assembler.chain = chain_behind(before[0].value or b"")
             self._adopt(parts)
         except Gap as e:
             self._become(Role.BEHIND, str(e))
@@ -328,7 +332,7 @@ class Replica:
         self._busy = True
         lead = self._claiming = Lead(self.node, self.address, self._log.identity, os.urandom(8).hex())
         start = self._keys.batch(self._assembler.next_index)
-        reads = [range_op(self._keys.leader), range_op(start, end_of(self._keys.log)), range_op(self._keys.clock)]
+        reads = [range_op(self._keys.leader), range_op(start, end_of(self._keys.log))]
         self._sending = self._times.steady()
         self._store.txn(
             [unchanged(self._keys.leader, self._claim)], [put_op(self._keys.leader, lead.encode()), *reads], self._claimed, reads
@@ -342,7 +346,7 @@ class Replica:
         if isinstance(answer, EtcdRefused):
             self._asked = None
             return
-        leads, parts, clocks = answer.found[-3:]
+        leads, parts = answer.found[-2:]
         if not leads or leads[0].value is None or Lead.decode(leads[0].value) != lead:
             self._become(Role.FOLLOWER, "another has claimed the lead first")
             for pair in leads:
@@ -356,13 +360,11 @@ class Replica:
             self._store.txn([unchanged(self._keys.leader, claim)], [delete_op(self._keys.leader)], lambda _: None)
             self._become(Role.BEHIND, str(e))
             return
-        if self._assembler.chain is None and clocks:
-            self._assembler.chain = Clock.decode(clocks[0].value or b"").chain
         self._claim, self.lead, self.term = claim, lead, claim
         self._sent = self._sending
         unfinished = [delete_op(key) for key in self._assembler.unfinished]
         self._assembler.forget_unfinished()
-        self._chain = self._assembler.chain or 0
+        self._chain = self._assembler.chain or 0  # the last batch is never trimmed, so there is none yet if its checksum is not known
         self._engine.lead()
         self._log.send = self._send
         self._become(Role.LEADER, f"term {claim}, index {self._log.written}")

@@ -153,10 +153,19 @@ def parts_of(first: int, stamp: int, wall: int, records: Sequence[bytes], chain:
 
 def last_index(value: bytes) -> int:
     """The last index of the batch that this part is of. Raises `TailDamaged`."""
+    first, _, _, count, _, _ = _head(value)
+    return int(first + count - 1)
+
+
+def chain_behind(value: bytes) -> int:
+    """The checksum behind the batch that this part is of. Raises `TailDamaged`."""
+    return int(_head(value)[4])
+
+
+def _head(value: bytes) -> tuple[int, ...]:
     if len(value) < _PART.size:
         raise TailDamaged(f"a part of a batch in the replicated log has {len(value)} bytes")
-    first, _, _, count, _, _ = _PART.unpack_from(value)
-    return int(first + count - 1)
+    return _PART.unpack_from(value)
 
 
 class Assembler:
