@@ -26,6 +26,7 @@ class Cluster:
         self.written = 0
         self.waiting: list[tuple[Node, int, int, int]] = []  # (member, its life, index of the reply, number)
         self.acknowledged: list[int] = []  # numbers
+        self.only_read: set[Node] = set()  # members that nobody writes to while they are cut off: no write then holds back their reads
         self.reads: list[tuple[int, int]] = []  # what a reader was shown, and the largest number acknowledged when it asked
 
     def leader(self) -> Node | None:
@@ -44,8 +45,8 @@ class Cluster:
     def write(self) -> None:
         """One more number, to whoever says that it leads."""
         node = self.leader()
-        if node is None or len(node.log.pending) > 50 or (node.cut and self.rng.random() < 0.9):  # most of its clients are cut off as well
-            return
+        if node is None or len(node.log.pending) > 50 or (node.cut and (node in self.only_read or self.rng.random() < 0.9)):
+            return  # most of its clients are cut off as well
         self.written += 1
         number = self.written
         _, index = node.turn(lambda engine: (engine.kv.put(b"last", b"%d" % number), engine.queues.enqueue(b"all", b"%d" % number)))
@@ -86,6 +87,7 @@ class Cluster:
         elif kind == "cut":
             node.cut = True
             self.world.at(self.rng.uniform(0.5, 6), lambda: setattr(node, "cut", False))
+            (self.only_read.add if self.rng.random() < 0.5 else self.only_read.discard)(node)
         elif kind == "pause":
             node.paused_until = self.world.now + self.rng.uniform(0.5, 5)
         elif kind == "clock":
