@@ -2,7 +2,6 @@
 
 import heapq
 import shutil
-import signal
 import time
 from collections.abc import Callable
 from itertools import pairwise
@@ -117,8 +116,7 @@ class Round:
             undo = target.resume
         elif kind == "end flo":
             target.resume()
-            target.signal(signal.SIGTERM)
-            undo = lambda: self._start_again(target)  # noqa: E731
+            target.end()
         else:
             undo = cluster.network.heal
             if kind == "cut and end flo":
@@ -130,12 +128,8 @@ class Round:
         self.at(start + length, undo)
 
     def _end_later(self, flo: Program, at: float) -> None:
-        self.at(at, lambda: flo.signal(signal.SIGTERM))
-        self.at(at + 3.5, lambda: self._start_again(flo))
-
-    def _start_again(self, flo: Program) -> None:
-        flo.kill()  # if it has not ended by itself
-        flo.start()
+        self.at(at, flo.end)
+        self.at(at + 1.0, flo.start)
 
     # -- what must hold ----------------------------------------------------------------------------
 

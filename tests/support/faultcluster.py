@@ -21,6 +21,7 @@ from tests.support.processes import ROOT, STOP_SECONDS, RespClient, steady_port,
 SECRET = "the secret of the tests"
 COUNT = 3
 PATIENCE_SECONDS = 60  # for all to be well again
+END_SECONDS = 10  # for a member that was told to end
 _numbers = itertools.count()
 
 
@@ -93,10 +94,15 @@ class Program:
         self.name, self.host, self.port = name, host, port
         self._command, self._log, self._environment = command, log, environment
         self._process: subprocess.Popen[bytes] | None = None
-        self.paused = False
+        self.paused = self.ends = False
 
     def start(self) -> None:
-        """Start it, unless it runs."""
+        """Start it, unless it runs; if it was told to end, wait for that first."""
+        if self.ends and self._process is not None:
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(END_SECONDS)
+            self.kill()
+        self.ends = False
         if not self.alive:
             with self._log.open("ab") as log:
                 self._process = subprocess.Popen(
@@ -122,6 +128,11 @@ class Program:
         """It goes on."""
         self.signal(signal.SIGCONT)
         self.paused = False
+
+    def end(self) -> None:
+        """Tell it to end; `start` waits for that."""
+        self.ends = True
+        self.signal(signal.SIGTERM)
 
     def kill(self) -> None:
         """kill -9, and wait for the end."""

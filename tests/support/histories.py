@@ -205,7 +205,8 @@ class _Client(threading.Thread):
                     self._connect()
                 self._rng.choice(self._all if self._at_leader else self._writes)()
                 if self._only_reads:
-                    self._over.wait(0.003)  # reads of the leader's memory are fast, and there is one core for all
+                    rests = self._rng.random() < 0.01  # then it asks when others have been held back for long
+                    self._over.wait(self._rng.uniform(0.5, 2.5) if rests else 0.003)  # reads are fast, and there are few cores for all
                 if self._rng.random() < (0.003 if self._only_reads else 0.03) and self._address not in self._avoid:
                     raise Broken
             except Broken:
