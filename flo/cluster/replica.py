@@ -122,6 +122,7 @@ class Replica:
         self._part = 0  # the number of the one that is sent next
         self._busy = False  # a transaction of the role is under way
         self._handing_over: Callable[[], None] | None = None
+        self.handed_over = False  # this member has given up the lead, and no other had claimed before
         self._watch: Watch | None = None
         self._timer: Timer | None = None
         self._member_at = 0.0
@@ -443,7 +444,7 @@ class Replica:
             done, self._handing_over = self._handing_over, None
             self._busy = True
             ops = [put_op(self._keys.next, self._successor.encode()), delete_op(self._keys.leader)]
-            self._store.txn([unchanged(self._keys.leader, self._claim)], ops, lambda _: self._handed_over(done))
+            self._store.txn([unchanged(self._keys.leader, self._claim)], ops, lambda answer: self._handed_over(answer, done))
         elif (first := self._extent.trim(self._synced_by_majority, self._keep_bytes)) > 0:
             self._trim(first)
         elif self._times.steady() - self._sent >= STAMP_SECONDS:
@@ -470,8 +471,10 @@ class Replica:
                 self._store.compact(before, lambda _: None)
             self._go_on()
 
-    def _handed_over(self, done: Callable[[], None]) -> None:
-        self._become(Role.DEPOSED, "the lead was handed over")
+    def _handed_over(self, answer: Answer | EtcdRefused, done: Callable[[], None]) -> None:
+        if self.role is Role.LEADER:
+            self.handed_over = isinstance(answer, Answer) and answer.succeeded
+            self._become(Role.DEPOSED, "the lead was handed over" if self.handed_over else "another has claimed the lead")
         done()
 
     def _become(self, role: Role, why: str) -> None:
