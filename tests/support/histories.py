@@ -10,7 +10,6 @@ import threading
 import time
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from contextlib import suppress
 from math import inf
 from random import Random
 from typing import Any, NamedTuple
@@ -346,7 +345,9 @@ def drain(connection: RespClient, history: History, queue: str, seconds: float) 
             before = time.monotonic()
             answer = connection.command("QACK", queue, f"{seq}-{attempt}")
             history.acks.append(Ack(queue, seq, attempt, payload, answer, before, time.monotonic()))
-        with suppress(TypeError):
-            dead = {payload for _, payload, _ in connection.command("QDLQ", "LIST", queue, "COUNT", 10_000)}
-    missing = history.unsettled(queue) - dead
-    assert not missing, f"acknowledged and lost in {queue}: {sorted(missing)[:5]}, {len(missing)} in all"
+        dead = {payload for _, payload, _ in connection.command("QDLQ", "LIST", queue, "COUNT", 1000)}
+    missing = sorted(history.unsettled(queue) - dead)
+    if missing:
+        records: list[Push | Delivery | Ack] = [*history.pushes, *history.deliveries, *history.acks]
+        known = [each for each in records if each.payload == missing[0]]
+        raise AssertionError(f"acknowledged and lost in {queue}: {len(missing)} messages, such as {missing[0]!r}: {known}")
