@@ -139,7 +139,7 @@ class Driven(_Method, Generic[P, T]):
 
     def _function(self, blocking: bool) -> Any:
         returns = get_args(self.method.__annotations__["return"])[2]
-        return _driver(self.method, "return" if blocking else "return await", _drive if blocking else _drive_later, returns)
+        return _driver(self.method, "return" if blocking else "return await", drive if blocking else drive_later, returns)
 
 
 def paged(method: Callable[Concatenate[Any, P], Steps[T]]) -> Paged[P, T]:
@@ -185,21 +185,23 @@ async def _items_later(run: Callable[[Call[Any]], Coroutine[Any, Any, Any]], ste
         result = await run(call)
 
 
-def _drive(run: Callable[[Call[Any]], Any], drive: Drive[T]) -> T:
+def drive(run: Callable[[Call[Any]], Any], steps: Drive[T]) -> T:
+    """The result of calls that are run one after the other."""
     result = None
     while True:
         try:
-            call = drive.send(result)
+            call = steps.send(result)
         except StopIteration as end:
             return end.value  # type: ignore[no-any-return]
         result = run(call)
 
 
-async def _drive_later(run: Callable[[Call[Any]], Coroutine[Any, Any, Any]], drive: Drive[T]) -> T:
+async def drive_later(run: Callable[[Call[Any]], Coroutine[Any, Any, Any]], steps: Drive[T]) -> T:
+    """As `drive`, for coroutines."""
     result = None
     while True:
         try:
-            call = drive.send(result)
+            call = steps.send(result)
         except StopIteration as end:
             return end.value  # type: ignore[no-any-return]
         result = await run(call)

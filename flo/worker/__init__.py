@@ -14,7 +14,19 @@ reload.py       starts a worker's process anew when its modules change
 """
 
 from flo.worker.context import Context, NonRetryable, Snooze, context
-from flo.worker.run import Run, RunCancelled, RunEnded, RunFailed, RunTimedOut
+from flo.worker.run import AsyncRun, Run, RunCancelled, RunEnded, RunFailed, RunTimedOut
 from flo.worker.worker import Worker
 
-__all__ = ["Context", "NonRetryable", "Run", "RunCancelled", "RunEnded", "RunFailed", "RunTimedOut", "Snooze", "Worker", "context"]
+__all__ = [
+    "AsyncRun",
+    "Context",
+    "NonRetryable",
+    "Run",
+    "RunCancelled",
+    "RunEnded",
+    "RunFailed",
+    "RunTimedOut",
+    "Snooze",
+    "Worker",
+    "context",
+]

@@ -6,9 +6,10 @@ from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, Concatenate, Generic, ParamSpec, Protocol, Self, TypeVar, overload
 
 from flo import calls
+from flo.operations.method import AsyncRunner
 from flo.worker.arguments import Parameters
 from flo.worker.context import Context, present
-from flo.worker.run import Run
+from flo.worker.run import AsyncRun, Run
 from flo.worker.runner import Runner
 
 P = ParamSpec("P")
@@ -58,16 +59,24 @@ class Invocable(Generic[P, R]):
     def invoke(self, *args: P.args, **kwargs: P.kwargs) -> Run[R]:
         """Invoke the action. In a handler, the run gets the handler's `traceparent`. Raises `TypeError` for arguments that do not fit or
         that JSON cannot carry, and the refusals of `action_invoke`: `NotFound` if no worker has registered the action yet."""
-        options = dict(self._options)
-        inside = present.get(None)
-        if inside is not None and inside.traceparent:
-            options.setdefault("traceparent", inside.traceparent)
         runner = self._runner()
-        return self._of(runner, runner.run(calls.action_invoke(self.name, self.parameters.pack(args, kwargs), **options)))
+        return self._of(runner, runner.run(self.invocation(args, kwargs)))
 
     def run(self, run_id: str) -> Run[R]:
         """The run of this action with this id; nothing is sent."""
         return self._of(self._runner(), run_id)
+
+    def via(self, client: AsyncRunner) -> "Via[P, R]":
+        """The same action for asyncio, invoked by a `flo.aio.Client`: `run = await send_email.via(client).invoke(to=…)`."""
+        return Via(self, client)
+
+    def invocation(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> calls.Call[str]:
+        """The call that invokes the action, with these arguments. Raises `TypeError`."""
+        options = dict(self._options)
+        inside = present.get(None)
+        if inside is not None and inside.traceparent:
+            options.setdefault("traceparent", inside.traceparent)
+        return calls.action_invoke(self.name, self.parameters.pack(args, kwargs), **options)
 
     def _of(self, runner: Runner, run_id: str) -> Run[R]:
         return Run(runner, run_id, self.parameters.unpack_result)
@@ -97,6 +106,22 @@ class AsyncAction(Invocable[P, R]):
         """Call the function; the caller awaits it. Its context is as that of `Action`."""
         result: Coroutine[Any, Any, R] = self._call(args, kwargs)
         return result
+
+
+class Via(Generic[P, R]):
+    """An action that an asynchronous client invokes."""
+
+    def __init__(self, action: Invocable[P, R], client: AsyncRunner) -> None:
+        self._action = action
+        self._client = client
+
+    async def invoke(self, *args: P.args, **kwargs: P.kwargs) -> AsyncRun[R]:
+        """As `Invocable.invoke`."""
+        return self.run(await self._client.run(self._action.invocation(args, kwargs)))
+
+    def run(self, run_id: str) -> AsyncRun[R]:
+        """The run of this action with this id; nothing is sent."""
+        return AsyncRun(self._client, run_id, self._action.parameters.unpack_result)
 
 
 class ActionDecorator(Protocol):

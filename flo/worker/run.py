@@ -7,6 +7,7 @@ from typing import Any, Generic, TypeVar
 
 from flo import calls
 from flo.errors import FloError
+from flo.operations.method import AsyncRunner, Drive, drive, drive_later
 from flo.worker.runner import Runner
 
 R = TypeVar("R")
@@ -53,22 +54,52 @@ class Run(Generic[R]):
     def result(self, timeout: float | None = None) -> R:
         """Wait up to `timeout` seconds (None: for ever) for its end, and return what the handler returned. Raises `RunFailed`,
         `RunCancelled`, `RunTimedOut`, `NotFound`, and `TimeoutError` if it has not ended in time."""
-        deadline = None if timeout is None else monotonic() + timeout
-        while True:
-            left = BLOCK_MS if deadline is None else min(BLOCK_MS, ceil((deadline - monotonic()) * 1000))
-            state, output = self._runner.run(calls.action_result(self.id, block=left if left > 0 else None))
-            if state not in PENDING:
-                break
-            if deadline is not None and monotonic() >= deadline:
-                raise TimeoutError(f"the run {self.id} is {state} after {timeout:g} s")
-        if state == "completed":
-            result: R = self._decode(output)
-            return result
-        if state == "cancelled":
-            raise RunCancelled(f"the run {self.id} was cancelled")
-        if state == "timed_out":
-            raise RunTimedOut(f"the run {self.id} has timed out: the lease of its last attempt ran out")
-        raise RunFailed(self.id, output.decode("utf-8", "replace"))
+        result: R = self._decode(drive(self._runner.run, _output(self.id, timeout)))
+        return result
 
     def __repr__(self) -> str:
         return f"Run({self.id})"
+
+
+class AsyncRun(Generic[R]):
+    """A run, as an invoker with a `flo.aio.Client` has it: `Run`, whose methods are coroutines."""
+
+    def __init__(self, runner: AsyncRunner, run_id: str, decode: Callable[[bytes], Any]) -> None:
+        self.id = run_id
+        self._runner = runner
+        self._decode = decode
+
+    async def status(self) -> dict[str, Any]:
+        """As `Run.status`."""
+        return await self._runner.run(calls.action_status(self.id))
+
+    async def cancel(self) -> None:
+        """As `Run.cancel`."""
+        await self._runner.run(calls.action_cancel(self.id))
+
+    async def result(self, timeout: float | None = None) -> R:
+        """As `Run.result`. If the task that waits is cancelled, the run goes on."""
+        result: R = self._decode(await drive_later(self._runner.run, _output(self.id, timeout)))
+        return result
+
+    def __repr__(self) -> str:
+        return f"AsyncRun({self.id})"
+
+
+def _output(run_id: str, timeout: float | None) -> Drive[bytes]:
+    """The output of the run, when it has completed; see `Run.result`."""
+    deadline = None if timeout is None else monotonic() + timeout
+    while True:
+        left = BLOCK_MS if deadline is None else min(BLOCK_MS, ceil((deadline - monotonic()) * 1000))
+        state, output = yield calls.action_result(run_id, block=left if left > 0 else None)
+        if state not in PENDING:
+            break
+        if deadline is not None and monotonic() >= deadline:
+            raise TimeoutError(f"the run {run_id} is {state} after {timeout:g} s")
+    if state == "completed":
+        return output  # type: ignore[no-any-return]
+    if state == "cancelled":
+        raise RunCancelled(f"the run {run_id} was cancelled")
+    if state == "timed_out":
+        raise RunTimedOut(f"the run {run_id} has timed out: the lease of its last attempt ran out")
+    raise RunFailed(run_id, output.decode("utf-8", "replace"))

@@ -111,7 +111,7 @@ def test_a_hidden_page_asks_for_nothing(play: Callable[..., Any], filled: FloPro
     play("frame", filled, "hidden")
 
 
-@pytest.mark.parametrize("mode", ["desktop", "phone"])
+@pytest.mark.parametrize("mode", ["desktop", pytest.param("phone", marks=pytest.mark.long)])
 def test_every_page_is_accessible(play: Callable[..., Any], filled: FloProcess, mode: str) -> None:
     """On a desktop in the light and in the dark, and on a phone."""
     addresses = play("frame", filled, "looks", mode)

@@ -35,7 +35,7 @@ def test_the_page_of_the_server(play: Callable[..., Any], flo: FloProcess, tmp_p
 
         # Each line that changes a setting is one that the server takes
         live = [shlex.split(line) for line in lines if line.startswith("redis-cli ")]
-        assert len(live) == 8
+        assert len(live) == 9
         for words in live:
             assert words[1:3] == ["-p", str(flo.port)]
             assert one.command(*words[3:]) == b"OK", words

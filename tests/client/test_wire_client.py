@@ -170,7 +170,7 @@ def test_the_tables_are_the_clients() -> None:
 
 
 def test_the_example(flo: FloProcess) -> None:
-    block = re.search(r"## Example\n.*?```\n(.*?)\n(.*?)\n```", PAGE, re.DOTALL)
+    block = re.search(r"## Example\n.*?```hex\n(.*?)\n(.*?)\n```", PAGE, re.DOTALL)
     assert block
     sent, answered = (bytes.fromhex(line) for line in block.groups())
     assert wire.request(wire.kv_put(b"hello", b"world"), 7) == sent

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.code_blocks import prints
 from tests.support.frameworks import PYTHON, needs, run_cases
 from tests.support.processes import ROOT, FloProcess
-from tests.test_docs import prints
 
 HERE = Path(__file__).parent
 EXAMPLE_SECONDS = 60

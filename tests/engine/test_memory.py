@@ -150,6 +150,7 @@ def test_accounted_and_traced_memory_agree_for_time_series(seed: int, tmp_path: 
     memory_of_shape(seed, tmp_path, [Series])
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("seed", SEEDS_OF_RUNS)
 def test_accounted_and_traced_memory_agree_for_runs(seed: int, tmp_path: Path) -> None:
     memory_of_shape(seed, tmp_path, [Runs], RUNS_BYTES)

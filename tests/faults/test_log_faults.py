@@ -507,7 +507,7 @@ def test_the_model_agrees_and_the_workload_rolls() -> None:
 
 def test_a_crash_at_every_call(long_run: bool) -> None:
     """Open, every operation, rolls, seals, close: whatever call is the last, what was acknowledged survives it."""
-    assert crash_suite(seeds=20 if long_run else 2) > 500
+    assert crash_suite(stride=1 if long_run else 3, seeds=20 if long_run else 2) > 300
 
 
 HUGE: Op = ("put", "default", b"huge", b"H" * 40_000)
@@ -516,7 +516,7 @@ HUGE: Op = ("put", "default", b"huge", b"H" * 40_000)
 def test_a_first_write_larger_than_the_segment(long_run: bool) -> None:
     """A roll from a segment without records: the next one begins at the same index, so it has the same name."""
     ops = [HUGE, ("put", "default", b"a", b"1"), ("put", "default", b"larger", b"H" * 70_000), ("delete", "default", b"huge")]
-    assert crash_suite(ops=ops, seeds=20 if long_run else 3) > 100
+    assert crash_suite(ops=ops, stride=1 if long_run else 2, seeds=20 if long_run else 2) > 50
     durable = sim()
     with open_engine(durable) as engine:
         perform(engine, HUGE)
@@ -575,7 +575,7 @@ def recovery_suite(ops: Sequence[Op], stride: int) -> int:
 
 def test_a_crash_at_every_call_of_recovery(long_run: bool) -> None:
     """Crashes while recovery works."""
-    assert recovery_suite(OPS, 1 if long_run else 23) > 40
+    assert recovery_suite(OPS, 1 if long_run else 67) > 20
 
 
 # -- (ii) async ------------------------------------------------------------------------------------
@@ -625,7 +625,7 @@ def test_async_loses_only_the_end(monkeypatch: pytest.MonkeyPatch, every: int, l
     """Never synced, synced at once, synced now and then."""
     monkeypatch.setattr(StepSyncer, "every", every)
     monkeypatch.setattr(log_module, "_Syncer", StepSyncer)
-    async_suite(seeds=3 if long_run else 1)
+    async_suite(stride=1 if long_run else 3, seeds=3 if long_run else 1)
 
 
 def test_async_with_its_thread() -> None:

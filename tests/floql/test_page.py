@@ -15,7 +15,7 @@ from tests.support.processes import ROOT
 pytestmark = pytest.mark.computes
 
 PAGE = (ROOT / "docs" / "floql.md").read_text()
-EXAMPLES = re.findall(r"```floql\n(.*?)\n```\n\n```\n(.*?)\n```", PAGE, re.DOTALL)
+EXAMPLES = re.findall(r"```floql\n(.*?)\n```\n\n```text\n(.*?)\n```", PAGE, re.DOTALL)
 
 
 def page_data() -> Data:
@@ -73,7 +73,7 @@ def test_the_manual_page_has_every_stage_and_example() -> None:
 
 
 def test_the_error_is_the_one_shown() -> None:
-    match = re.search(r"```error\n(.*?)\n```\n\n```\n(.*?)\n```", PAGE, re.DOTALL)
+    match = re.search(r"```error\n(.*?)\n```\n\n```text\n(.*?)\n```", PAGE, re.DOTALL)
     assert match
     with pytest.raises(BadRequest) as refusal:
         ask(MemorySource({}), match[1])

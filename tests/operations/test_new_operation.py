@@ -165,7 +165,7 @@ def test_it_is_a_resp_command(more: tuple[Any, Local]) -> None:
 
 
 def test_the_command_line_has_it(more: tuple[Any, Local], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr(remote, "_client", lambda args: more[1])
+    monkeypatch.setattr(remote, "client_of", lambda args: more[1])
     assert cli.main(["queue", "hold", "q", "on", "--delay", "2", "--dead"]) == 0
     assert capsys.readouterr().out == "31002\n"
     assert cli.main(["queue", "hold", "refused", "off"]) == 1

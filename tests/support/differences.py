@@ -201,14 +201,14 @@ DIFFERENCES: tuple[Difference, ...] = (
         ("PUBLISH channel message",),
         r"publish .*",
         r":\d+",
-        r"-ERR PUBLISH is not supported: .*use a stream",
+        r"-ERR PUBLISH is not supported: .*use a stream, .*",
         "streams do this, and keep what was said",
     ),
     Difference(
         ("EVAL 'return 1' 0",),
         r"eval .*",
         r":1",
-        r"-ERR EVAL is not supported: Flo runs no scripts; .*",
+        r"-ERR EVAL is not supported: Flo runs no scripts in the profile `flo`; .*",
         "no scripts (seeds)",
     ),
     Difference(

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+import flo.aio
 from flo import NonRetryable, Snooze, Worker
 from flo.errors import NotFound
 from flo.worker import Context, Run, RunCancelled, RunFailed, RunTimedOut, context
@@ -198,6 +199,61 @@ def test_progress_and_cancelled_are_seen(worker: Worker) -> None:
         release.set()
         wait_until(lambda: worker.counts["lost"] == 1, "a report that is dropped")
     assert run.status()["status"] == "cancelled" and worker.counts["done"] == 0
+
+
+def test_actions_are_invoked_from_asyncio(worker: Worker) -> None:
+    @worker.action("double")
+    def double(n: int) -> int:
+        return 2 * n
+
+    @worker.action("fail", max_attempts=1)
+    async def fail() -> None:
+        raise ValueError("as it is told")
+
+    @worker.action("outer")
+    async def outer(n: int) -> int:
+        """A handler that invokes, and waits without holding the event loop up."""
+        async with flo.aio.Client(worker.url) as client:
+            return await (await double.via(client).invoke(n)).result(10)
+
+    @worker.action("traced")
+    def traced() -> str:
+        return context().traceparent
+
+    parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+
+    @worker.action("tracing")
+    async def tracing() -> str:
+        async with flo.aio.Client(worker.url) as client:
+            return await (await traced.via(client).invoke()).result(10)
+
+    async def use() -> None:
+        async with flo.aio.Client(worker.url) as client:
+            runs = await asyncio.gather(*[double.via(client).invoke(n) for n in range(50)])
+            assert await asyncio.gather(*[run.result(10) for run in runs]) == [2 * n for n in range(50)]
+            assert await double.via(client).run(runs[7].id).result() == 14
+            once = double.options(idempotency_key="once").via(client)
+            assert (await once.invoke(1)).id == (await once.invoke(2)).id
+            with pytest.raises(RunFailed, match="as it is told"):
+                await (await fail.via(client).invoke()).result(10)
+            assert await (await outer.via(client).invoke(21)).result(10) == 42
+            assert await (await tracing.options(traceparent=parent).via(client).invoke()).result(10) == parent
+            with pytest.raises(TypeError):
+                await double.via(client).invoke("a", "b")  # type: ignore[call-arg, arg-type]
+            later = await double.options(delay=60_000).via(client).invoke(1)
+            with pytest.raises(TimeoutError, match=r"is pending after 0\.05 s"):
+                await later.result(0.05)
+            waiting = asyncio.create_task(later.result())
+            await asyncio.sleep(0)
+            waiting.cancel()
+            assert (await later.status())["status"] == "pending"
+            await later.cancel()
+            with pytest.raises(RunCancelled):
+                await later.result()
+
+    worker.register()
+    with running(worker, concurrency=2):
+        asyncio.run(use())
 
 
 def test_a_run_without_a_worker_times_out(worker: Worker) -> None:

@@ -12,6 +12,7 @@ from tests.support.processes import ROOT
 pytestmark = [pytest.mark.computes, pytest.mark.slow]
 
 MODULE = """
+import flo.aio
 from flo import Worker
 from flo.worker import Context
 
@@ -49,6 +50,9 @@ reveal_type(job)
 
 async def use() -> None:
     reveal_type(await fetch(url="x"))
+    async with flo.aio.Client() as client:
+        reveal_type(await send_email.via(client).invoke(to="a@b"))
+        reveal_type(await fetch.options(priority=1).via(client).run("17").result())
 
 
 send_email.invoke(to=1)
@@ -65,6 +69,8 @@ REVEALED = [
     "list[str]",
     "flo.worker.run.Run[list[str]]",
     "def (payload: dict[str, int])",
+    "bytes",
+    "flo.worker.run.AsyncRun[int]",
     "bytes",
 ]
 
