@@ -26,7 +26,7 @@ class Start(NamedTuple):
     greeting: bytes  # sent first
     answers: Callable[[bytes], int | None]  # the length of the answers to it at the start of these bytes; None if they are not whole
     request: bytes  # the first request
-    refusal: bytes  # for the client, if the leader cannot be reached
+    refusal: bytes  # for the client, if the leader cannot be reached and was sent nothing
 
 
 class Client(Protocol):
@@ -77,9 +77,9 @@ class Forwarded(SilentSession):
         self._answers: Callable[[bytes], int | None] | None = start.answers if start.greeting else None
         self._greeted = b""  # what came of the answers to the greeting
         self._refusal = start.refusal
-        self._heard = False  # something of the leader's was passed on
         self._unsent = Unsent()
         self._unsent.add_all([piece for piece in (start.greeting, start.request) if piece])
+        self._taken_bytes = self._unsent.bytes  # all that was to be sent
         self._ends = False  # the client sends nothing more
         self._open = True
         self._timer: Timer | None = loop.call_later(CONNECT_SECONDS, self._late)
@@ -108,6 +108,7 @@ class Forwarded(SilentSession):
         if self._unsent.bytes > BACKLOG_BYTES_MAX:
             return 0
         self._unsent.add(data, 0)
+        self._taken_bytes += len(data)
         self._send()
         return len(data)
 
@@ -161,7 +162,6 @@ class Forwarded(SilentSession):
                 return
             data, self._greeted, self._answers = self._greeted[length:], b"", None
         if data:
-            self._heard = True
             self._client.push(data)
         if self._client.output_bytes > BACKLOG_BYTES_MAX:
             self._wait_for(self._events & ~READ)
@@ -181,11 +181,13 @@ class Forwarded(SilentSession):
         self._lose()
 
     def _lose(self) -> None:
-        """The leader is gone, and the client with it: it connects again."""
+        """The leader is gone, and the client with it: it connects again. The request is refused only if nothing was sent: else the leader
+        may have executed it."""
         if not self._open:
             return
+        nothing_sent = self._unsent.bytes == self._taken_bytes
         self.end()
-        if not self._heard:
+        if nothing_sent:
             self._client.push(self._refusal)
         self._client.close_after_replies()
 

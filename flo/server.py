@@ -292,7 +292,9 @@ class Server:
     def die(self, e: BaseException) -> None:
         """End the process at once, without sending the waiting replies: memory and disk no longer agree."""
         detail = trace_of(e) if isinstance(e, Fatal) else ""
-        self.log("error", f"{e} The server ends now; start it again to recover exactly the data on disk.", traceback=detail)
+        self.log(
+            "error", f"{str(e).rstrip('.')}. The server ends now; start it again to recover exactly the data on disk.", traceback=detail
+        )
         self.operator_log.finish()
         os._exit(EXIT_LOG_FAILED)
 

@@ -124,8 +124,10 @@ class Cluster:
         return self.replica.acks
 
     def committed(self) -> int:
-        """The index up to which replies may leave now; none may while a leader cannot know whether another has claimed."""
-        if self.replica.role is Role.LEADER and not self.replica.fresh:
+        """The index up to which replies may leave now; none may while a leader cannot know whether another has claimed, or once one has:
+        what it read meanwhile may be old. A leader that stops lives on for a moment then."""
+        replica = self.replica
+        if (replica.role is Role.LEADER and not replica.fresh) or (replica.role is Role.DEPOSED and not replica.handed_over):
             return -1
         return self._owner.engine.log.committed
 

@@ -27,7 +27,7 @@ from enum import Enum
 from typing import Protocol
 
 from flo.cluster.etcd import Answer, Call, EtcdRefused, Events, KeyValue, Watch, delete_op, end_of, last_op, put_op, range_op, unchanged
-from flo.cluster.tail import Assembler, Clock, Extent, Gap, Keys, Lead, Member, TailDamaged, last_index, parts_of
+from flo.cluster.tail import Assembler, Clock, Extent, Gap, Keys, Lead, Member, TailDamaged, chain_behind, last_index, parts_of
 from flo.engine import Engine
 from flo.loop import Timer
 from flo.ual.replicated import Outgoing, ReplicatedLog
@@ -127,6 +127,7 @@ class Replica:
         self._part = 0  # the number of the one that is sent next
         self._busy = False  # a transaction of the role is under way
         self._handing_over: Callable[[], None] | None = None
+        self.handed_over = False  # this member has given up the lead, and no other had claimed before
         self._watch: Watch | None = None
         self._timer: Timer | None = None
         self._member_at = 0.0
@@ -184,7 +185,11 @@ class Replica:
         """Read what comes behind this member's log."""
         start = self._keys.batch(self._assembler.next_index)
         reads = [range_op(self._keys.leader), range_op(self._keys.clock), range_op(start, end_of(self._keys.log), RANGE_LIMIT)]
-        rest = [range_op(self._keys.members, end_of(self._keys.members)), last_op(self._keys.log, end_of(self._keys.log))]
+        rest = [
+            range_op(self._keys.members, end_of(self._keys.members)),
+            last_op(self._keys.log, end_of(self._keys.log)),
+            last_op(self._keys.log, start),
+        ]
         self._store.txn([], [*reads, *rest], self._read)
 
     def _read(self, answer: Answer | EtcdRefused) -> None:
@@ -194,7 +199,7 @@ class Replica:
             self._become(Role.STARTING, str(answer))
             self._times.call_later(1.0, self._read_on)
             return
-        leads, clocks, parts, members, ends = answer.found
+        leads, clocks, parts, members, ends, before = answer.found
         try:
             for pair in (*leads, *members):
                 self._note(pair)
@@ -207,8 +212,8 @@ class Replica:
                 )
             if not parts and last >= self._log.next_index:
                 raise Gap(f"index {self._log.next_index} is trimmed from the replicated log, which ends with {last}")
-            if self._assembler.chain is None and clock.last == self._log.next_index - 1:
-                self._assembler.chain = clock.chain
+            if self._assembler.chain is None and before and last_index(before[0].value or b"") == self._log.next_index - 1:
+                self._assembler.chain = chain_behind(before[0].value or b"")
             self._adopt(parts)
         except Gap as e:
             self._become(Role.BEHIND, str(e))
@@ -279,6 +284,8 @@ class Replica:
         elif pair.key == self._keys.clock and self.role is not Role.LEADER and pair.value is not None:
             clock = Clock.decode(pair.value)
             self._heard = self._times.steady()
+            if clock.chain and self._assembler.chain is not None and clock.last == self._log.next_index - 1:
+                self._compare(clock)
             self._engine.set_clock(clock.wall)
         elif pair.key.startswith(self._keys.members):
             node = pair.key[len(self._keys.members) :].decode("utf-8", "replace")
@@ -291,6 +298,15 @@ class Replica:
     def _forget(self, node: str) -> None:
         self.members.pop(node, None)
         self.lags.pop(node, None)
+
+    def _compare(self, clock: Clock) -> None:
+        """Each stamp shows whether this member has what its leader has. Raises `TailDamaged`."""
+        if clock.chain != self._assembler.chain:
+            raise TailDamaged(
+                f"this member's log and its leader's have come apart before index {clock.last}: the checksum here is "
+                f"{self._assembler.chain:#x}, and there {clock.chain:#x}. `flo cluster reseed` makes "
+                "this member's log anew"
+            )
 
     # -- time --------------------------------------------------------------------------------------
 
@@ -465,7 +481,7 @@ class Replica:
             done, self._handing_over = self._handing_over, None
             self._busy = True
             ops = [put_op(self._keys.next, self._successor.encode()), delete_op(self._keys.leader)]
-            self._store.txn([unchanged(self._keys.leader, self._claim)], ops, lambda _: self._handed_over(done))
+            self._store.txn([unchanged(self._keys.leader, self._claim)], ops, lambda answer: self._handed_over(answer, done))
         elif (first := self._extent.trim(self._synced_by_majority, self._keep_bytes)) > 0:
             self._trim(first)
         elif self._times.steady() - self._sent >= STAMP_SECONDS:
@@ -492,8 +508,10 @@ class Replica:
                 self._store.compact(before, lambda _: None)
             self._go_on()
 
-    def _handed_over(self, done: Callable[[], None]) -> None:
-        self._become(Role.DEPOSED, "the lead was handed over")
+    def _handed_over(self, answer: Answer | EtcdRefused, done: Callable[[], None]) -> None:
+        if self.role is Role.LEADER:
+            self.handed_over = isinstance(answer, Answer) and answer.succeeded
+            self._become(Role.DEPOSED, "the lead was handed over" if self.handed_over else "another has claimed the lead")
         done()
 
     def _become(self, role: Role, why: str) -> None:

@@ -25,7 +25,7 @@ from typing import Any, NamedTuple
 from zlib import crc32
 
 from flo.cluster.etcd import KeyValue
-from flo.errors import FloError
+from flo.errors import FloError, LogFailed
 from flo.ual.record import U32
 
 PART_BYTES = 1 << 20
@@ -35,8 +35,9 @@ _SAME_BYTES = _PART.size - 1  # that all parts of a batch begin with
 _CLOCK = struct.Struct("<QQQI")
 
 
-class TailDamaged(FloError):
-    """The replicated log does not read: somebody else has written it, or a later version of Flo."""
+class TailDamaged(LogFailed):
+    """The replicated log does not read, or this member's own has come apart from it: the process ends. Somebody else has written it, or a
+    later version of Flo, or a disk has changed."""
 
 
 class Keys:
@@ -127,7 +128,7 @@ class Clock(NamedTuple):
     stamp: int  # ms
     wall: int  # ms
     last: int  # index of the last record that was acknowledged to the leader
-    chain: int  # of the log up to there
+    chain: int  # of the log up to there; 0 if this leader does not know it
 
     def encode(self) -> bytes:
         """Its bytes."""
@@ -164,10 +165,20 @@ def parts_of(first: int, stamp: int, wall: int, records: Sequence[bytes], before
 
 def last_index(value: bytes) -> int:
     """The last index of the batch that this part is of. Raises `TailDamaged`."""
+    first, _, _, count, _, _ = _head(value)
+    return int(first + count - 1)
+
+
+def chain_behind(value: bytes) -> int | None:
+    """The chain behind the batch that this part ends; None if it does not end one. Raises `TailDamaged`."""
+    _, _, _, _, chain, flags = _head(value)
+    return chain if flags & _LAST else None
+
+
+def _head(value: bytes) -> tuple[int, ...]:
     if len(value) < _PART.size:
         raise TailDamaged(f"a part of a batch in the replicated log has {len(value)} bytes")
-    first, _, _, count, _, _ = _PART.unpack_from(value)
-    return int(first + count - 1)
+    return _PART.unpack_from(value)
 
 
 class Assembler:

@@ -307,9 +307,6 @@ def test_a_leader_without_etcd_still_tells_of_itself(tmp_path: Path) -> None:
         connection.close()
 
 
-@pytest.mark.xfail(
-    strict=True, reason="what the replica raises in a call's answer is logged as a defect, and the member stays in `starting`"
-)
 def test_a_member_that_is_ahead_of_the_replicated_log_ends_and_says_why(tmp_path: Path, etcd: EtcdCluster) -> None:
     with FloCluster(tmp_path, etcd, name="ahead") as cluster:
         member = cluster.members["a"]

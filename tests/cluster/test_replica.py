@@ -176,6 +176,26 @@ def test_a_dead_leader_is_followed_within_seconds() -> None:
     assert Role.CANDIDATE in next(node for node in cluster.nodes if node.leads).roles
 
 
+def test_a_leader_that_starts_again_at_the_end_of_the_log_goes_on_with_its_checksum() -> None:
+    """It has all batches, so it reads none, and the last stamp is older than they are. The others have heard all of it."""
+    cluster = Cluster(7)
+    cluster.run(8, faults=False)
+    leader = cluster.leader()
+    assert leader is not None
+    others = [node for node in cluster.nodes if node is not leader]
+    while leader.log.out is not None or leader.log.pending or any(node.log.written < leader.log.written for node in others):
+        cluster.world.run(0.01)
+        cluster.answer()
+    for node in others:
+        node.paused_until = cluster.world.now + 5
+    leader.stop("keep")
+    leader.start()
+    cluster.run(4, faults=False)
+    assert leader.leads
+    cluster.settle()
+    cluster.check()
+
+
 class WithoutClaim(Cluster):
     """A leader's writes do not say "if the claim still stands"."""
 

@@ -1,131 +1,121 @@
-"""Is a history linearizable? Registers, counters and compare-and-set, each key by itself, which is enough: linearizability is local.
+"""Whether a history of operations is linearizable: each operation may be given one moment between its invocation and its answer, so that
+executed in that order, one by one, all give the answers that they gave.
 
-The search is Wing and Gong's (1993), with Lowe's memory of what was tried. It looks for an order of a key's operations in which each one
-gives the answer that it gave. Two operations keep their order if the first was answered before the second was invoked. Not all orders need
-be tried: an operation that changes nothing, and whose answer fits now, can go first in any order that exists.
+Keys do not affect each other, so each is looked at alone. The search is that of Wing and Gong (Testing and Verifying Concurrent Objects,
+1993): take any operation that may come next, and go back where that leads nowhere; with Lowe's memory (Testing for Linearizability, 2017)
+of the sets of operations that were taken before with the same state behind them.
 
-An operation without an answer (`answered` is None) is indeterminate: it may have happened at any time since it was invoked, or never.
+An operation whose answer was lost may have happened at any time after its invocation, or never.
 """
 
+from collections import defaultdict
 from collections.abc import Iterable
-from typing import NamedTuple
+from math import inf
+from typing import Any, NamedTuple
 
-TRIED_MAX = 1_000_000  # of one key; 20 operations at once that nobody can tell apart are that many
-SHOWN = 5  # operations named in a verdict
-
-Value = bytes | None  # of a key; None: it does not exist
+LOST = "lost"  # the answer of an operation that has none
+STEPS_MAX = 2_000_000  # of the search of one key
 
 
 class Operation(NamedTuple):
-    """What one client did, and what it was told. Times are of one clock."""
+    """What a client did with a key."""
 
-    process: int
     key: str
-    name: str  # get, set, delete, incr or cas
-    argument: object  # set: the value; incr: the number added; cas: (expected value, new value)
+    kind: str  # set, get, incr, cas or getv
+    argument: Any  # set: a value. cas: (version, the value at that version, the new value). Values of set and cas are unique
+    answer: Any  # get: a value or None. incr: the sum. cas: the new version, or None if it was refused. getv: (version, value) or None
     invoked: float
-    answered: float | None  # None: the answer was lost
-    answer: object  # get: the value; delete: whether it was there; incr: the sum; cas: whether it was set
+    answered: float  # inf if the answer was lost
 
 
-class TooWide(Exception):
-    """Too many operations overlap for a verdict."""
+class Cell(NamedTuple):
+    """What a key holds."""
+
+    value: Any = None  # None: it is not there
+    version: int | None = 0  # None: some version that no client knows yet
 
 
-def failures(history: Iterable[Operation]) -> dict[str, str]:
-    """A sentence for each key whose operations are not linearizable. Keys begin as missing. Raises `TooWide`."""
-    keys: dict[str, list[Operation]] = {}
-    for operation in history:
-        if operation.answered is not None or operation.name != "get":  # a read without an answer says nothing
-            keys.setdefault(operation.key, []).append(operation)
-    found = {key: _failure(operations) for key, operations in keys.items()}
-    return {key: sentence for key, sentence in found.items() if sentence}
+class TooHard(Exception):
+    """The search was given up."""
 
 
-def _step(value: Value, operation: Operation) -> tuple[bool, Value]:
-    """(whether the answer fits if the key has this value, the value that it has then)."""
-    name, argument = operation.name, operation.argument
-    expected: object
-    if name == "get":
-        expected, after = value, value
-    elif name == "set":
-        assert isinstance(argument, bytes)
-        return True, argument
-    elif name == "delete":
-        expected, after = value is not None, None
-    elif name == "incr":
-        assert isinstance(argument, int)
-        total = int(value or b"0") + argument
-        expected, after = total, b"%d" % total
-    elif name == "cas":
-        assert isinstance(argument, tuple)
-        expected = value == argument[0]
-        after = argument[1] if expected else value
-    else:
-        raise ValueError(f"{name!r} is no operation of this checker")
-    return operation.answered is None or operation.answer == expected, after
+def execute(cell: Cell, op: Operation) -> Cell | None:
+    """What the key holds behind the operation; None if its answer cannot be that one."""
+    lost = op.answer is LOST
+    if op.kind == "set":
+        return Cell(op.argument, None)
+    if op.kind == "get":
+        return cell if lost or op.answer == cell.value else None
+    if op.kind == "incr":
+        total = int(cell.value or 0) + 1
+        return Cell(total, None) if lost or op.answer == total else None
+    if op.kind == "getv":
+        if lost:
+            return cell
+        version, value = op.answer if op.answer is not None else (0, None)
+        return Cell(value, version) if value == cell.value and cell.version in (None, version) else None
+    assert op.kind == "cas"
+    expected, value, new = op.argument
+    stands = cell.value == value and cell.version in (None, expected)
+    if lost:
+        return Cell(new, None) if stands else cell
+    if op.answer is None:
+        return None if stands else cell
+    return Cell(new, op.answer) if stands and op.answer > expected else None
 
 
-def _failure(operations: list[Operation]) -> str:
-    """Why there is no order; empty if there is one."""
-    operations = sorted(operations, key=lambda each: each.invoked)
-    ends = [float("inf") if each.answered is None else each.answered for each in operations]
-    answered = sum(1 << at for at, each in enumerate(operations) if each.answered is not None)
-    tried: set[tuple[int, Value]] = set()
-    todo: list[tuple[int, Value]] = [(0, None)]  # (which operations are in the order so far, one bit each; the value behind them)
-    most = -1
-    farthest: tuple[int, Value] = (0, None)
-    while todo:
-        done, value = todo.pop()
-        done = _with_reads(operations, ends, done, value)
-        if done & answered == answered:
-            return ""
-        if (done, value) in tried:
-            continue
-        tried.add((done, value))
-        if len(tried) > TRIED_MAX:
-            raise TooWide(f"the operations on {operations[0].key!r}: over {TRIED_MAX} orders were begun, and there is no verdict")
-        if (count := (done & answered).bit_count()) > most:
-            most, farthest = count, (done, value)
-        following: list[tuple[float, int, Value]] = []
-        lost: set[tuple[str, object]] = set()
-        for at in _next(operations, ends, done):
-            operation = operations[at]
-            if operation.answered is None:
-                if (operation.name, operation.argument) in lost:
-                    continue  # the one that was invoked first stands for all that are the same
-                lost.add((operation.name, operation.argument))
-            fits, after = _step(value, operation)
-            if fits:
-                following.append((ends[at], done | 1 << at, after))
-        following.sort(key=lambda each: -each[0])  # what was answered first is tried first
-        todo += [each[1:] for each in following]
-    done, value = farthest
-    stuck = [operations[at] for at in _next(operations, ends, done) if operations[at].answered is not None]
-    said = "; ".join(f"process {each.process}: {each.name} {each.argument!r} gave {each.answer!r}" for each in stuck[:SHOWN])
-    return f"behind {most} of {len(operations)} operations {operations[0].key!r} is {value!r}, and none of these can follow: {said}"
+def rejected(history: Iterable[Operation]) -> str | None:
+    """The first key whose operations are not linearizable; None if there is none. Raises `TooHard`."""
+    keys = defaultdict(list)
+    for op in history:
+        keys[op.key].append(op)
+    return next((key for key, ops in keys.items() if not is_linearizable(ops)), None)
 
 
-def _next(operations: list[Operation], ends: list[float], done: int) -> list[int]:
-    """The operations that may come next: none of the others had been answered when they were invoked."""
-    found: list[int] = []
-    at = (~done & done + 1).bit_length() - 1  # the first that is not in the order
-    first_end = float("inf")
-    while at < len(operations) and operations[at].invoked <= first_end:
-        if not done >> at & 1:
-            found.append(at)
-            first_end = min(first_end, ends[at])
-        at += 1
-    return [at for at in found if operations[at].invoked <= first_end]
+def is_linearizable(history: Iterable[Operation]) -> bool:
+    """Whether the operations of one key are. Raises `TooHard`."""
+    ops = sorted(history, key=lambda op: op.invoked)
+    answered = [op for op in ops if op.answer is not LOST]
+    lost = _that_matter([op for op in ops if op.answer is LOST and op.kind not in ("get", "getv")], answered)
+    everything = (1 << len(answered)) - 1
+    todo = [(0, 0, Cell())]  # which of `answered` were taken, which of `lost`, and the state behind them
+    seen = set(todo)
+    for _ in range(STEPS_MAX):
+        if not todo:
+            return False
+        taken, assumed, cell = todo.pop()
+        if taken == everything:
+            return True
+        limit = inf  # whatever comes next was invoked before this: the first answer that is still out
+        may_come = []
+        at = (~taken & (taken + 1)).bit_length() - 1  # the first that was not taken
+        while at < len(answered) and answered[at].invoked <= limit:
+            if not taken >> at & 1:
+                may_come.append(at)
+                limit = min(limit, answered[at].answered)
+            at += 1
+        following = [
+            (taken | 1 << at, assumed, after)
+            for at in sorted(may_come, key=lambda at: answered[at].answered)
+            if answered[at].invoked <= limit and (after := execute(cell, answered[at])) is not None
+        ]
+        same = set()  # of operations that do the same, the first one stands for all
+        for at, op in enumerate(lost):
+            if not assumed >> at & 1 and op.invoked <= limit and (op.kind, op.argument) not in same:
+                same.add((op.kind, op.argument))
+                after = execute(cell, op)
+                if after is not None and after != cell:
+                    following.append((taken, assumed | 1 << at, after))
+        for each in reversed(following):  # those whose answer came first are tried first, the lost ones last
+            if each not in seen:
+                seen.add(each)
+                todo.append(each)
+    raise TooHard(f"no order of {len(ops)} operations of {ops[0].key} was found, nor that there is none")
 
 
-def _with_reads(operations: list[Operation], ends: list[float], done: int, value: Value) -> int:
-    """The order, with all that may come next, fits, and changes nothing."""
-    while True:
-        more = 0
-        for at in _next(operations, ends, done):
-            if operations[at].answered is not None and _step(value, operations[at]) == (True, value):
-                more |= 1 << at
-        if not more:
-            return done
-        done |= more
+def _that_matter(lost: list[Operation], answered: list[Operation]) -> list[Operation]:
+    """Without writes that nobody has seen, where a key is only written and read: what holds with such a write holds without it."""
+    if any(op.kind not in ("set", "get") for op in (*lost, *answered)):
+        return lost
+    shown = {op.answer for op in answered if op.kind == "get"}
+    return [op for op in lost if op.argument in shown]

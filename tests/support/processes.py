@@ -252,8 +252,8 @@ class RespClient:
     """A blocking client with nothing hidden: bytes out, replies in. Errors come back as `ReplyError` values, maps as dicts,
     sets as frozensets, RESP2's simple strings as bytes."""
 
-    def __init__(self, port: int, timeout: float) -> None:
-        self.sock = socket.create_connection(("127.0.0.1", port), timeout)
+    def __init__(self, port: int, timeout: float, host: str = "127.0.0.1") -> None:
+        self.sock = socket.create_connection((host, port), timeout)
         self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.file = self.sock.makefile("rb")
 

@@ -1,0 +1,42 @@
+"""`python sabotaged.py ...` is `flo ...` as the tests of faults start it: with less of the log kept in etcd, or without one of the rules.
+
+TEST_SABOTAGE    claim: appends do not say "if the claim still stands"; fresh: a leader always takes itself for fresh; wait: replies do not
+                 wait for the acknowledgement
+TEST_KEEP_BYTES  how much of the log is always left in etcd
+"""
+
+import os
+import sys
+from functools import partialmethod
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parent.parent.parent))
+
+from flo.cli import main
+from flo.cluster import replica
+from flo.cluster.etcd import Etcd
+from flo.cluster.member import Cluster
+
+
+def take_out(rule: str) -> None:
+    """Take that rule out."""
+    if rule == "claim":
+        execute = Etcd.txn
+
+        def careless(self: Etcd, compares: list[bytes], success: list[bytes], *rest: Any) -> Any:
+            appends = len(success) == 1 and b"/log/" in success[0]
+            return execute(self, [] if appends else compares, success, *rest)
+
+        Etcd.txn = careless  # type: ignore[assignment]
+    elif rule == "fresh":
+        replica.Replica.fresh = property(lambda self: self.role is replica.Role.LEADER)  # type: ignore[assignment]
+    elif rule == "wait":
+        Cluster.committed = lambda self: self._owner.engine.log.next_index - 1  # type: ignore[method-assign]
+
+
+if __name__ == "__main__":
+    if "TEST_KEEP_BYTES" in os.environ:
+        replica.Replica.__init__ = partialmethod(replica.Replica.__init__, keep_bytes=int(os.environ["TEST_KEEP_BYTES"]))  # type: ignore[assignment]
+    take_out(os.environ["TEST_SABOTAGE"])
+    sys.exit(main())
