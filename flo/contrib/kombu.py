@@ -166,7 +166,10 @@ class Channel(virtual.Channel):
         return self.client.kv.exists(f"{PREFIX}queue.{queue}")
 
     def _queue_bind(self, exchange: str, routing_key: str, pattern: str | None, queue: str) -> None:
-        self.client.run(self._binding(exchange, routing_key, pattern, queue))
+        calls = [self._binding(exchange, routing_key, pattern, queue)]
+        if queue in self._expires:  # a binding that outlived its queue's `alive` would bring messages to a queue that is deleted
+            calls.append(self._alive(queue))
+        _run(self.client, calls)
 
     def _binding(self, exchange: str, routing_key: str, pattern: str | None, queue: str) -> Call[int]:
         ttl = self._ttl(queue) if queue in self._expires else None
@@ -262,7 +265,7 @@ class Channel(virtual.Channel):
     def _refresh(self) -> list[Call[Any]]:
         """The calls that keep the consumed queues with x-expires in use."""
         queues = [queue for queue in set(self._active_queues) if queue in self._expires]
-        return [call for queue in queues for call in (self._alive(queue), *self._bindings(queue))]
+        return [call for queue in queues for call in (*self._bindings(queue), self._alive(queue))]
 
     def _bindings(self, queue: str) -> list[Call[int]]:
         """The calls that make this connection's bindings of a queue."""

@@ -6,7 +6,7 @@ checks that the words are still there.
 
 # -- a later version has it ------------------------------------------------------------------------
 
-NO_MULTI = "Flo refuses `MULTI` and the commands sent with it"
+NO_MULTI = "it refuses `MULTI` and the commands sent with it"
 NO_RPUSH = "Flo's lists are queues: LPUSH adds, RPOP takes"
 WHOLE_SECONDS = "rounded down to whole seconds, but a positive time never to none"  # PEXPIRE; a later version can be told to be exact
 
