@@ -228,7 +228,8 @@ class Cluster:
     # -- roles -------------------------------------------------------------------------------------
 
     def _on_role(self, role: Role, why: str) -> None:
-        self._owner.log("warning" if role in (Role.DEPOSED, Role.BEHIND) else "info", f"cluster: {role.value}: {why}")
+        level = "warning" if role in (Role.DEPOSED, Role.BEHIND) and not self._stopping else "info"
+        self._owner.log(level, f"cluster: {role.value}: {why}")
         if self._stopping:
             return
         if role is Role.DEPOSED:

@@ -10,7 +10,8 @@
     CANDIDATE  asks etcd whether it answers, waits whether a leader speaks, and claims
     LEADER     appends under its claim, and stamps when nothing is to be appended
     BEHIND     the tail goes on behind what this member needs: it must fetch a copy
-    DEPOSED    another leads. What this one has in memory is ahead of the log, and cannot be taken back: the process starts again
+    DEPOSED    another leads, or etcd has not answered for ALONE_SECONDS. What this one has in memory is ahead of the log, and cannot be
+               taken back: the process starts again
 
 The *claim* is the revision at which the leader's key was written. Each append says "if the claim still stands", so etcd itself refuses a
 deposed leader, whatever any clock says; claiming is safe at any time, and the times below are only there so that nobody is deposed in vain.
@@ -37,6 +38,7 @@ STAMP_SECONDS = 0.5  # after so long without a write, the leader stamps
 FRESH_SECONDS = 1.5
 SILENT_SECONDS = 2.0  # more than FRESH_SECONDS, by enough for clocks that run at rates a quarter apart
 DOUBT_SECONDS = 1.0  # after so long a follower asks whether etcd answers
+ALONE_SECONDS = 5.0  # a leader that etcd does not hear gives up: it can answer nobody, and as a follower it says so
 PATIENCE_SECONDS = 1.0  # since it has answered: a leader that could not reach it before needs that long to stamp
 MEMBER_SECONDS = 2.0  # a member tells so often how far it is
 LOOK_SECONDS = 0.1  # the roles' times are looked at so often
@@ -330,6 +332,9 @@ class Replica:
                 self._become(Role.CANDIDATE, f"nothing was heard of a leader for {silence:.1f} s")
             if self.role is Role.CANDIDATE and not self._busy and self._asked is not None and now - self._asked >= PATIENCE_SECONDS:
                 self._claim_now()
+        if self.role is Role.LEADER and now - self._sent >= ALONE_SECONDS:
+            self._become(Role.DEPOSED, f"etcd has acknowledged nothing for {now - self._sent:.1f} s")
+            return
         if self.role is Role.LEADER:
             self._go_on()
         if now >= self._member_at and self.role is not Role.STARTING:
