@@ -31,6 +31,15 @@ def add(commands: Any, summary: str) -> None:
     command(group, "status", show_status, "show who leads, and how far each member is")
     add_rows(group, "cluster")
     command(group, "leave", leave, "stop the member that is asked, for good: the cluster forgets it")
+    begin = group.add_parser(
+        "begin",
+        help="have a cluster begin with the data of a directory",
+        description="Have a cluster begin with the data of a directory: of a server that was alone, or of a member whose etcd has lost its "
+        "data. Its next start begins the replicated log of [cluster] name, if that is empty; the other members then copy it. The server "
+        "must be stopped.",
+    )
+    begin.add_argument("directory", metavar="DIR", help="the data directory")
+    begin.set_defaults(run=run_begin)
     reseed = group.add_parser(
         "reseed",
         help="set a member's log aside, so that its next start copies another member's",
@@ -96,6 +105,30 @@ def leave(client: "Client", args: argparse.Namespace) -> int:
         print_json({})
     elif args.format == "text":
         say(f"the member at {client.where} leaves the cluster, and stops")
+    return 0
+
+
+def run_begin(args: argparse.Namespace) -> int:
+    """Leave the note that a member reads at its start. Exit 1 with one line if the directory has no log, or a server is using it."""
+    from flo.cluster.member import BEGIN
+    from flo.errors import FloError
+    from flo.ual.directory import holds_log
+    from flo.ual.files import Files
+    from flo.ual.lock import DirectoryLock
+
+    directory, files = args.directory, Files()
+    try:
+        if not os.path.isdir(directory) or not holds_log(files.names(directory)):
+            return fail(f"{directory} holds no log: a cluster of empty directories needs no command to begin.")
+        lock = DirectoryLock(files, directory)
+        with open(os.path.join(directory, BEGIN), "w") as file:
+            os.fsync(file.fileno())
+        files.sync_dir(directory)
+        lock.release()
+    except (FloError, OSError) as e:
+        return fail(e)
+    say(f"the next start of a member with {directory} begins the cluster, if its replicated log is empty")
+    say("Start this member first, and the others with empty directories.")
     return 0
 
 

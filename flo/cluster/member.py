@@ -1,9 +1,11 @@
 """This server as a member of a cluster: its client of etcd, its replica, and what the server does with each role."""
 
+import os
 import platform
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Protocol
 
 from flo.cluster.etcd import Etcd, Loop
@@ -23,6 +25,9 @@ AWAY_SECONDS = 5 * MEMBER_SECONDS  # a member that has told nothing for so long 
 FETCH_LOOK_SECONDS = 0.2
 FETCH_AGAIN_SECONDS = 2.0  # after no member could be copied
 HAND_OVER_SECONDS = 3.0  # that a member which stops waits for etcd
+
+
+BEGIN = "BEGIN-CLUSTER"  # a file in the data directory (`flo cluster begin`): the replicated log begins with this member's
 
 
 class Owner(Protocol):
@@ -70,6 +75,7 @@ class Cluster:
         self._leaving = False  # and to be no member any more
         self._failed_copies: list[str] = []  # sentences, from the thread that copies
         self._stale_seconds = settings.cluster_stale_reads / 1000
+        self._begin_file = os.path.join(settings.data_dir, BEGIN)
         password = read_secret(settings.cluster_password_file) or b""
         self.etcd = Etcd(
             loop,
@@ -87,6 +93,7 @@ class Cluster:
             node=self.node,
             address=settings.advertise,
             on_role=self._on_role,
+            begins=os.path.exists(self._begin_file),
             max_tail=settings.cluster_max_tail,
         )
 
@@ -232,6 +239,9 @@ class Cluster:
         self._owner.log(level, f"cluster: {role.value}: {why}")
         if self._stopping:
             return
+        if role is Role.FOLLOWER:
+            with suppress(FileNotFoundError):
+                os.unlink(self._begin_file)  # once: an etcd that is emptied later must not make it count again
         if role is Role.DEPOSED:
             self._owner.start_again()
         elif role is Role.BEHIND:

@@ -99,13 +99,15 @@ class Replica:
         node: str,
         address: str,
         on_role: Callable[[Role, str], None],
+        begins: bool = False,
         keep_bytes: int = KEEP_BYTES,
         max_tail: int = 1 << 30,
     ) -> None:
-        """`on_role(role, why)` is called after each change. `keep_bytes` of the log are always left in etcd, and `max_tail` at most. The
-        engine's log must be a `ReplicatedLog`."""
+        """`on_role(role, why)` is called after each change. `begins`: an empty replicated log begins behind this member's own.
+        `keep_bytes` of the log are always left in etcd, and `max_tail` at most. The engine's log must be a `ReplicatedLog`."""
         assert isinstance(engine.log, ReplicatedLog), "the engine was opened with replicated=True"
         self.role = Role.STARTING
+        self._begins = begins
         self.node, self.address = node, address
         self.lead: Lead | None = None  # who leads, as far as is known
         self.term = 0  # the last claim that is known; a later one is larger
@@ -206,6 +208,9 @@ class Replica:
             for pair in (*leads, *members):
                 self._note(pair)
             clock = Clock.decode(clocks[0].value or b"") if clocks else Clock(0, 0, 0, 0)
+            if self._begins and not leads and not clocks and not ends:
+                self._begin()
+                return
             last = max([clock.last, *[last_index(pair.value or b"") for pair in ends]])
             if last < self._log.next_index - 1:
                 raise TailDamaged(
@@ -226,6 +231,13 @@ class Replica:
         self._heard = self._times.steady()
         self._become(Role.FOLLOWER, f"index {self._log.written}")
         self._watch = self._store.watch(self._keys.prefix, answer.revision + 1, self._hear, self._miss)
+
+    def _begin(self) -> None:
+        """Begin the replicated log behind this member's own, which others then copy, unless somebody has begun it meanwhile."""
+        self._begins = False
+        clock = Clock(self._engine.stamp_time, self._engine.clock(), self._log.written, 0)
+        none_yet = [unchanged(self._keys.clock, 0), unchanged(self._keys.leader, 0)]
+        self._store.txn(none_yet, [put_op(self._keys.clock, clock.encode())], lambda _: self._read_on())
 
     def _adopt(self, pairs: list[KeyValue]) -> None:
         """Take over parts of batches. Raises `Gap`, `TailDamaged`."""
