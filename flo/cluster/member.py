@@ -242,8 +242,8 @@ class Cluster:
         if role is Role.FOLLOWER:
             with suppress(FileNotFoundError):
                 os.unlink(self._begin_file)  # once: an etcd that is emptied later must not make it count again
-        if role is Role.DEPOSED:
-            self._owner.start_again()
+        if role is Role.DEPOSED:  # behind this turn: whoever asked for a hand-over gets its answer
+            self.call_later(0, self._owner.start_again)
         elif role is Role.BEHIND:
             self.call_later(0, self._fetch)
 
