@@ -7,7 +7,7 @@ const POLL_MS = 5000;
 
 // Numbers come without their unit: bytes, or ms.
 const SIZE = /bytes$|\.max_memory$|\.compact_min$/;
-const TIME = /_age$|_timeout$|\.compact_quiet$/;
+const TIME = /_age$|_timeout$|_reads$|\.compact_quiet$/;
 const SIZES = [["gb", 2 ** 30], ["mb", 2 ** 20], ["kb", 2 ** 10], ["b", 1]];
 const TIMES = [["d", 86_400_000], ["h", 3_600_000], ["m", 60_000], ["s", 1000], ["ms", 1]];
 

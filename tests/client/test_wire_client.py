@@ -1271,6 +1271,9 @@ def every_call() -> dict[str, Call[Any]]:
         "namespace_info": wire.namespace_info("every-call"),
         "cluster_join": wire.cluster_join(),
         "cluster_leave": wire.cluster_leave(),
+        "cluster_promote": wire.cluster_promote(b"x"),
+        "cluster_remove": wire.cluster_remove(b"x"),
+        "cluster_fetch": wire.cluster_fetch(b"", 0),
         "cluster_status": wire.cluster_status(),
         "cluster_partition_table": wire.cluster_partition_table(),
     }

@@ -1271,7 +1271,7 @@ def test_taking_out_nothing_passes() -> None:
 @pytest.mark.parametrize(
     ("method", "caller"),
     [
-        ("sync", "_commit"),  # of each batch
+        ("sync", "_write_batch"),  # of each batch
         ("sync", "begin"),  # of a new segment's header before the manifest names it
         ("sync", "write"),  # of the new manifest before it is renamed
         ("sync", "_mend_tail"),  # of what recovery keeps, before it is shown

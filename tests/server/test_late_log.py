@@ -31,7 +31,7 @@ class LateServer(server.Server):
         return index
 
 engine.ReplicatedLog = LateLog
-server.Engine = lambda *args, **kwargs: engine.Engine(*args, **kwargs, replicated=True)
+server.Engine = lambda *args, **kwargs: engine.Engine(*args, **(kwargs | {"replicated": True}))
 server.Server = LateServer
 sys.argv[0] = "flo"
 from flo.cli import main

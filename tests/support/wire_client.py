@@ -68,6 +68,7 @@ class Op(IntEnum):
     CLUSTER_PARTITION_TABLE = 0xC3
     CLUSTER_PROMOTE = 0xC4
     CLUSTER_REMOVE = 0xC5
+    CLUSTER_FETCH = 0xC6
     KV_INFO = 0x17
     KV_MGET = 0x102
     KV_INCR = 0x10B
@@ -651,6 +652,11 @@ def cluster_promote(node: bytes) -> Call[None]:
 def cluster_remove(node: bytes) -> Call[None]:
     """Forgets a member."""
     return Call(Op.CLUSTER_REMOVE, read_empty, key=node)
+
+
+def cluster_fetch(file: bytes, offset: int) -> Call[bytes]:
+    """A piece of a file of the log."""
+    return Call(Op.CLUSTER_FETCH, read_rest, key=file, value=struct.pack("<Q", offset) if file else b"")
 
 
 def server_stats(*, block: int | None = None) -> Call[Any]:

@@ -228,6 +228,7 @@ def test_what_is_compared_with_another_commit_can_run_again(flags: dict[str, str
             assert done > 0 and took > 0.01
 
 
+@pytest.mark.long
 @pytest.mark.skipif(
     shutil.which("influxd") is None or shutil.which("victoria-metrics") is None, reason="influxd or victoria-metrics is missing"
 )

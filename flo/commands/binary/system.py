@@ -188,4 +188,6 @@ def cluster_fetch(session: BinarySession, namespace: Namespace, name: bytes, val
     if not name:
         text, sizes = log.listing()
         return json_payload({"files": sizes, "manifest": b64encode(text).decode()})
+    if len(value) != _OFFSET.size or value[-1] >= 0x80:
+        raise BadRequest(f"the value is {bytes(value[:16])!r}; it is the offset in the file: 8 bytes, little endian, below 2^63")
     return log.piece_of(name.decode("utf-8", "replace"), int(_OFFSET.unpack(value)[0]), FETCH_BYTES)
