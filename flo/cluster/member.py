@@ -27,6 +27,7 @@ FETCH_AGAIN_SECONDS = 2.0  # after no member could be copied
 HAND_OVER_SECONDS = 3.0  # that a member which stops waits for etcd
 
 
+LAST_REPLIES_SECONDS = 0.05  # who asked for a hand-over, or waited for its last batch, gets the answer before the process starts again
 BEGIN = "BEGIN-CLUSTER"  # a file in the data directory (`flo cluster begin`): the replicated log begins with this member's
 
 
@@ -242,8 +243,8 @@ class Cluster:
         if role is Role.FOLLOWER:
             with suppress(FileNotFoundError):
                 os.unlink(self._begin_file)  # once: an etcd that is emptied later must not make it count again
-        if role is Role.DEPOSED:  # behind this turn: whoever asked for a hand-over gets its answer
-            self.call_later(0, self._owner.start_again)
+        if role is Role.DEPOSED:
+            self.call_later(LAST_REPLIES_SECONDS if self.replica.handed_over else 0, self._owner.start_again)
         elif role is Role.BEHIND:
             self.call_later(0, self._fetch)
 

@@ -131,6 +131,9 @@ class Replica:
         self._part = 0  # the number of the one that is sent next
         self._busy = False  # a transaction of the role is under way
         self._handing_over: Callable[[], None] | None = None
+        self.hands_over = (
+            False  # it is about to give the lead up, or does: nothing may be executed any more, since another may lead at once
+        )
         self.handed_over = False  # this member has given up the lead, and no other had claimed before
         self._watch: Watch | None = None
         self._timer: Timer | None = None
@@ -151,11 +154,6 @@ class Replica:
         return self.role is Role.LEADER and self._times.steady() - self._sent < FRESH_SECONDS
 
     @property
-    def hands_over(self) -> bool:
-        """Of a leader: whether it is about to give the lead up."""
-        return self._handing_over is not None
-
-    @property
     def silence(self) -> float:
         """For how many seconds nothing of the leader has come."""
         return 0.0 if self.role is Role.LEADER else self._times.steady() - self._heard
@@ -169,8 +167,15 @@ class Replica:
         """Of a leader: give the lead up once nothing is out, to the member `successor` if it is there, then call `done`. The others hear of
         it at once. Nothing more may be appended."""
         assert self.role is Role.LEADER, "only a leader has something to hand over"
-        self._handing_over = done
+        self.hands_over = True
         self._successor = successor
+        self._times.call_later(0, lambda: self._hand_over_now(done))  # behind this turn: from the next one on nothing is executed
+
+    def _hand_over_now(self, done: Callable[[], None]) -> None:
+        if self.role is not Role.LEADER:
+            done()
+            return
+        self._handing_over = done
         self._go_on()
 
     def remove(self, node: str, done: Callable[[], None]) -> None:
@@ -275,8 +280,9 @@ class Replica:
         if pair.key == self._keys.leader:
             if pair.mod_revision <= self._claim:
                 return
-            if self.role is Role.LEADER:
-                self._become(Role.DEPOSED, "another has claimed the lead")
+            if self.role is Role.LEADER:  # a watch may tell of a hand-over before its answer comes
+                self.handed_over = self.hands_over and pair.value is None
+                self._become(Role.DEPOSED, "the lead was handed over" if self.handed_over else "another has claimed the lead")
                 return
             lead = Lead.decode(pair.value) if pair.value is not None else None
             if lead is not None and lead == self._claiming:
