@@ -184,6 +184,7 @@ class Call:
 
     def _answered(self, message: bytes) -> None:
         found = self._read(message)
+        self._client.answers = True
         self._over()
         self._done(found)
 
@@ -296,6 +297,7 @@ class Etcd:
         self.loop = loop
         self.channel: Channel | None = None  # of the present connection, once it may be used
         self.token = b""
+        self.answers = False  # over the present connection: a member without a majority takes connections, and answers nothing
         self.trouble = ""  # what etcd last said instead of answering
         self.calls: dict[Call, None] = {}
         self.watches: dict[Watch, None] = {}
@@ -475,7 +477,7 @@ class Etcd:
         link, self._link = self._link, None
         channel = (link.channel if link is not None else None) or self.channel
         used, self._used = self._used, 0.0
-        self.channel = None
+        self.channel, self.answers = None, False
         self.trouble = sentence
         self._stop_timer()
         if link is not None:

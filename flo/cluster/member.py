@@ -153,7 +153,7 @@ class Cluster:
             "elections": replica.elections,
             "members": [self._told_by(node, member) for node, member in sorted(replica.members.items())],
             "engine": {
-                "ok": self.etcd.channel is not None,
+                "ok": self.etcd.answers,
                 "member": self.etcd.member,
                 "trouble": self.etcd.trouble,
                 "ack_p50_ms": replica.acks.quantile(0.5) / 1000,

@@ -313,6 +313,7 @@ def test_a_leader_without_etcd_still_tells_of_itself(tmp_path: Path) -> None:
 
         wait_until(answers, "what it tells of itself", 20)
         assert leader.status()["mode"] == "starting"
+        wait_until(lambda: not leader.status()["engine"]["ok"], "that etcd does not answer")
         etcd.start(*etcd.members[:2])
         cluster.settled()
 

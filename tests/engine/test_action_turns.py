@@ -1,52 +1,36 @@
 """Actions in slices: no turn takes long, however many runs there are, and a pending run is small. Processor time counts, and the best of
 some tries: what else the machine does is not meant."""
 
-import gc
 import tracemalloc
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from time import thread_time
 
 import pytest
 
-from flo.engine import Engine, EngineSettings
 from flo.engine.action import Actions
 from flo.engine.worker import Assignment
 from flo.store.action import COMPLETED, DELAYED, PARKED, READY
 from flo.ual import record
+from tests.support.turns import Turns
 
-TURN_SECONDS = 0.02
-TRIES = 3
-START = 1_700_000_000_000
 DAY = 24 * 3600 * 1000
 SOME, MILLION = 20_000, 1_000_000
 SIZES = [SOME, pytest.param(MILLION, marks=pytest.mark.long)]
 RUN_BYTES_MAX = 200
 
 
-class Turns:
-    """An engine as a server runs it, and how long its turns take."""
+class ActionTurns(Turns):
+    """With an action and a worker."""
 
     def __init__(self, directory: Path) -> None:
-        self.wall = START
-        settings = EngineSettings(durability="ephemeral", keep_runs=10**9)
-        self.engine = Engine(str(directory), settings, manual=True, clock=lambda: self.wall, steady=lambda: self.wall)
-        self.longest = 0.0
+        super().__init__(directory)
         self.actions.register(b"a")
         self.actions.workers.register(b"w", [b"a"], concurrency=1 << 30)
 
     @property
     def actions(self) -> Actions:
         return self.engine.namespaces["default"].actions
-
-    def turn(self, do: Callable[[], object]) -> object:
-        """Do something as a turn that counts."""
-        began = thread_time()
-        found = do()
-        self.longest = max(self.longest, thread_time() - began)
-        self.engine.commit()
-        self.engine.tick()
-        return found
 
     def sweep(self) -> int:
         """Do what is due; returns in how many turns."""
@@ -63,47 +47,27 @@ class Turns:
                 self.engine.commit()
         self.engine.commit()
 
-    def pass_by(self, ms: int) -> None:
-        self.wall += ms
-        self.engine.tick()
-
 
 @pytest.fixture
-def turns(tmp_path: Path) -> Iterator[Turns]:
-    made = Turns(tmp_path)
-    gc.collect()
-    gc.disable()  # as a server does
-    yield made
-    gc.enable()
-    made.engine.close()
-
-
-def hold(turns: Turns, once: Callable[[], object], prepare: Callable[[], object]) -> None:
-    """No turn of it may take longer than TURN_SECONDS."""
-    took = []
-    for _ in range(TRIES):
-        prepare()
-        turns.longest = 0.0
-        once()
-        took.append(turns.longest)
-        if turns.longest <= TURN_SECONDS:
-            return
-    raise AssertionError(f"the longest turns took {[round(1000 * each, 1) for each in took]} ms")
+def turns(tmp_path: Path) -> Iterator[ActionTurns]:
+    made = ActionTurns(tmp_path)
+    with made.served():
+        yield made
 
 
 @pytest.mark.parametrize("count", SIZES)
-def test_runs_delayed_to_one_moment_become_ready_in_slices(turns: Turns, count: int) -> None:
+def test_runs_delayed_to_one_moment_become_ready_in_slices(turns: ActionTurns, count: int) -> None:
     def become_ready() -> None:
         turns.pass_by(10_000)
         assert turns.sweep() > count // 1000
 
-    hold(turns, become_ready, lambda: turns.invoke(count, delay=10_000))
+    turns.hold(become_ready, lambda: turns.invoke(count, delay=10_000))
     counts = turns.actions.store.counts
     assert counts[DELAYED] == 0 and counts[READY] >= count
 
 
 @pytest.mark.parametrize("count", [SOME, pytest.param(100_000, marks=pytest.mark.long)])
-def test_finished_runs_expire_in_slices(turns: Turns, count: int) -> None:
+def test_finished_runs_expire_in_slices(turns: ActionTurns, count: int) -> None:
     def finish() -> None:
         turns.invoke(count)
         for _ in range(count):
@@ -116,13 +80,13 @@ def test_finished_runs_expire_in_slices(turns: Turns, count: int) -> None:
         turns.pass_by(DAY)
         assert turns.sweep() > count // 1000
 
-    hold(turns, expire, finish)
+    turns.hold(expire, finish)
     assert turns.actions.store.counts[COMPLETED] == 0
     assert not turns.actions.store.finished
 
 
 @pytest.mark.parametrize("count", SIZES)
-def test_runs_of_one_key_are_parked_in_slices(turns: Turns, count: int) -> None:
+def test_runs_of_one_key_are_parked_in_slices(turns: ActionTurns, count: int) -> None:
     """A worker that waits gets the run behind them."""
     got: list[Assignment | None] = []
     held: list[bytes] = []
@@ -143,12 +107,12 @@ def test_runs_of_one_key_are_parked_in_slices(turns: Turns, count: int) -> None:
         turns.turn(lambda: turns.actions.workers.wait(b"w", got.append))
         turns.sweep()
 
-    hold(turns, wait, prepare)
+    turns.hold(wait, prepare)
     assert len(got) == 1 and got[0] is not None
     assert turns.actions.store.counts[PARKED] >= count - 1
 
 
-def test_a_worker_finds_its_run_among_many_lines(turns: Turns) -> None:
+def test_a_worker_finds_its_run_among_many_lines(turns: ActionTurns) -> None:
     """Each finished run has labels of its own."""
 
     def prepare() -> None:
@@ -166,7 +130,7 @@ def test_a_worker_finds_its_run_among_many_lines(turns: Turns) -> None:
         assert turns.actions.workers.take(b"w") is not None
         assert thread_time() - began < began_worst
 
-    hold(turns, take, prepare)
+    turns.hold(take, prepare)
 
 
 def traced() -> int:
@@ -176,7 +140,7 @@ def traced() -> int:
 
 
 @pytest.mark.parametrize("count", SIZES)
-def test_a_pending_run_is_small(turns: Turns, count: int) -> None:
+def test_a_pending_run_is_small(turns: ActionTurns, count: int) -> None:
     tracemalloc.start()
     try:
         before, was = traced(), turns.actions.memory_bytes

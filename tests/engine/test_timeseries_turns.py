@@ -1,10 +1,10 @@
 """Time series in slices: no turn takes long, however much there is to do. Processor time counts, and the best of some tries: what else the
 machine does is not meant."""
 
-import gc
+import itertools
 import random
 from array import array
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Generator, Iterator
 from functools import partial
 from pathlib import Path
 from time import thread_time
@@ -13,39 +13,28 @@ from typing import Any
 import pytest
 
 from flo.commands.timeseries import json_job, write_job
-from flo.engine import Engine, EngineSettings
 from flo.engine.timeseries import AGES_MS, TimeSeries
 from flo.engine.timeseries_query import query_job
 from tests.support.points import key_of, write_columns
+from tests.support.turns import START, Turns
 
 pytestmark = pytest.mark.slow
 
-TURN_SECONDS = 0.02
-TRIES = 4
-START = 1_700_000_000_000
 RANGE = f"[{START - 2 * 10**8}..{START + 1000}]"
 SERIES = 5_000
 SERIES_LONG = 100_000
 
 
-class Turns:
-    """An engine as a server runs it, and how long its turns take."""
+class SeriesTurns(Turns):
+    """With a namespace's time series."""
 
     def __init__(self, directory: Path) -> None:
-        self.wall, self.steady = START, 0
-        settings = EngineSettings(durability="ephemeral")
-        self.engine = Engine(str(directory), settings, manual=True, clock=lambda: self.wall, steady=lambda: self.steady)
+        super().__init__(directory)
         self.space = self.engine.namespaces["default"]
-        self.longest = 0.0
 
     @property
     def part(self) -> TimeSeries:
         return self.space.ts
-
-    def end_turn(self, began: float) -> None:
-        self.longest = max(self.longest, thread_time() - began)
-        self.engine.commit()
-        self.engine.tick()
 
     def job(self, job: Generator[None, None, Any]) -> Any:
         """Run it; its slices count."""
@@ -83,57 +72,41 @@ class Turns:
 
 
 @pytest.fixture
-def turns(tmp_path: Path) -> Iterator[Turns]:
-    made = Turns(tmp_path)
-    gc.collect()
-    gc.disable()  # as a server does
-    yield made
-    gc.enable()
-    made.engine.close()
-
-
-def hold(turns: Turns, once: Callable[[], object], prepare: Callable[[], object] = lambda: None, tries: int = TRIES) -> None:
-    """No turn of it may take longer than TURN_SECONDS."""
-    took = []
-    for _ in range(tries):
-        prepare()
-        turns.longest = 0.0
-        once()
-        took.append(turns.longest)
-        if turns.longest <= TURN_SECONDS:
-            return
-    raise AssertionError(f"the longest turns took {[round(1000 * each, 1) for each in took]} ms")
+def turns(tmp_path: Path) -> Iterator[SeriesTurns]:
+    made = SeriesTurns(tmp_path)
+    with made.served():
+        yield made
 
 
 def lines(count: int, time: int) -> bytes:
     return b"\n".join(b"cpu,host=h%d,region=r%d usage=%d.5 %d" % (number, number % 10, number, time) for number in range(count))
 
 
-def test_lines_are_read_in_slices(turns: Turns) -> None:
+def test_lines_are_read_in_slices(turns: SeriesTurns) -> None:
     """Of new names, and of those that are known."""
     new = iter(range(100))
-    hold(turns, lambda: turns.job(write_job(turns.space, lines(SERIES, START).replace(b"cpu", b"cpu%d" % next(new)), "ms")))
+    turns.hold(lambda: turns.job(write_job(turns.space, lines(SERIES, START).replace(b"cpu", b"cpu%d" % next(new)), "ms")))
     turns.job(write_job(turns.space, lines(SERIES, START), "ms"))
-    hold(turns, lambda: turns.job(write_job(turns.space, lines(SERIES, START + 1), "ms")))
+    turns.hold(lambda: turns.job(write_job(turns.space, lines(SERIES, START + 1), "ms")))
     one = b"\n".join(b"mem free=%d %d" % (number, number) for number in range(20_000))
-    hold(turns, lambda: turns.job(write_job(turns.space, one, "ms")))
+    turns.hold(lambda: turns.job(write_job(turns.space, one, "ms")))
 
 
-def test_many_series_are_sealed_one_a_turn(turns: Turns) -> None:
+def test_many_series_are_sealed_one_a_turn(turns: SeriesTurns) -> None:
     def prepare() -> None:
         for number in range(60):
             values = array("d", [float(at) for at in range(4096)])
             write_columns(turns.part, {key_of("cpu", host=f"h{number}"): (array("q", range(4096)), values)})
         turns.engine.commit()
 
-    hold(turns, turns.sweep, prepare)
+    turns.hold(turns.sweep, prepare)
     assert turns.part.store.open_points == 0
 
 
 @pytest.mark.parametrize("points", [3, 3000], ids=["chunks", "open points"])
-def test_what_is_too_old_goes_in_slices(turns: Turns, points: int) -> None:
+def test_what_is_too_old_goes_in_slices(turns: SeriesTurns, points: int) -> None:
     """Chunks of one series, chunks of many, and series whose open points must be sealed first."""
-    names = iter(range(TRIES))
+    names = itertools.count()
 
     def prepare() -> None:
         name = f"m{next(names)}"
@@ -151,7 +124,7 @@ def test_what_is_too_old_goes_in_slices(turns: Turns, points: int) -> None:
             turns.steady += AGES_MS + 1
             turns.sweep()
 
-    hold(turns, age, prepare)
+    turns.hold(age, prepare)
     assert turns.part.counts()["points"] == 0 == turns.part.counts()["series"]
 
 
@@ -168,49 +141,49 @@ QUERIES = [
 
 
 @pytest.mark.parametrize("stages", QUERIES)
-def test_queries_run_in_slices(turns: Turns, stages: str) -> None:
+def test_queries_run_in_slices(turns: SeriesTurns, stages: str) -> None:
     turns.grow(10, 10_000 if not stages else 40_000)
     answer: list[Any] = []
 
     def ask() -> None:
         answer[:] = [turns.job(query_job(turns.part, f"m{RANGE}{stages}", 10**9))]
 
-    hold(turns, ask)
-    hold(turns, lambda: turns.job(json_job(answer[0])))
+    turns.hold(ask)
+    turns.hold(lambda: turns.job(json_job(answer[0])))
     assert answer[0]["series"]
 
 
-def test_tags_are_looked_at_in_slices(turns: Turns) -> None:
+def test_tags_are_looked_at_in_slices(turns: SeriesTurns) -> None:
     """By a plain regular expression, and by one that takes as many steps as it can."""
     turns.job(write_job(turns.space, lines(4 * SERIES, START), "ms"))
     answers: list[Any] = []
     for pattern in ("h.*99$", "^(h|hh|h1|1h)*([0-9]|[0-4]|[5-9])*([0-9]?[0-9]?)*99$"):
         job = partial(query_job, turns.part, f'cpu{{host=~"{pattern}"}}{RANGE}', 10**9)
-        hold(turns, lambda job=job: answers.append(turns.job(job())))  # type: ignore[misc]
+        turns.hold(lambda job=job: answers.append(turns.job(job())))  # type: ignore[misc]
         assert len(answers[-1]["series"]) == 4 * SERIES // 100
 
 
 @pytest.mark.parametrize("stages", ["| count()", "| sum() | group_by(region)", "| avg(1h) | topk(3)"])
-def test_queries_of_many_series_run_in_slices(turns: Turns, stages: str) -> None:
+def test_queries_of_many_series_run_in_slices(turns: SeriesTurns, stages: str) -> None:
     turns.job(write_job(turns.space, lines(4 * SERIES, START), "ms"))
-    hold(turns, lambda: turns.job(query_job(turns.part, f"cpu{RANGE}{stages}", 10**9)), tries=2)
+    turns.hold(lambda: turns.job(query_job(turns.part, f"cpu{RANGE}{stages}", 10**9)), tries=2)
 
 
-def test_an_answer_of_many_series_is_written_in_slices(turns: Turns) -> None:
+def test_an_answer_of_many_series_is_written_in_slices(turns: SeriesTurns) -> None:
     series = [{"name": "m", "tags": {"host": f"h{at}"}, "field": "v", "points": [(at, 1.5)]} for at in range(20_000)]
-    hold(turns, lambda: turns.job(json_job({"series": series, "scanned": 1, "elapsed_ms": 0.5})))
+    turns.hold(lambda: turns.job(json_job({"series": series, "scanned": 1, "elapsed_ms": 0.5})))
 
 
-def test_series_are_deleted_in_slices(turns: Turns) -> None:
+def test_series_are_deleted_in_slices(turns: SeriesTurns) -> None:
     def prepare() -> None:
         turns.job(write_job(turns.space, lines(2 * SERIES, START), "ms"))
 
-    hold(turns, lambda: turns.job(turns.part.delete_job("cpu", {})), prepare)
-    hold(turns, lambda: turns.job(turns.part.delete_job("cpu", {"region": "r1"})), prepare)
+    turns.hold(lambda: turns.job(turns.part.delete_job("cpu", {})), prepare)
+    turns.hold(lambda: turns.job(turns.part.delete_job("cpu", {"region": "r1"})), prepare)
     assert turns.part.counts()["series"] == 2 * SERIES - 2 * SERIES // 10
 
 
-def test_a_measurement_with_large_tags_is_described_in_a_turn(turns: Turns) -> None:
+def test_a_measurement_with_large_tags_is_described_in_a_turn(turns: SeriesTurns) -> None:
     """A hundred tags of a thousand bytes, of a thousand values each."""
     for at in range(1000):
         tags = {f"tag{number:03}" + "n" * 200: f"{at}" + "v" * 100 for number in range(100)}
@@ -221,7 +194,7 @@ def test_a_measurement_with_large_tags_is_described_in_a_turn(turns: Turns) -> N
         assert len(turns.part.describe("wide")["tags"]) == 100  # type: ignore[index, arg-type]
         turns.end_turn(began)
 
-    hold(turns, describe)
+    turns.hold(describe)
 
 
 MEDIAN = "| median()"
@@ -235,22 +208,22 @@ JOINS_AT_ONCE = pytest.mark.xfail(
 
 @pytest.mark.long
 @pytest.mark.parametrize("stages", [stages for stages in QUERIES[1:] if stages != MEDIAN] + [pytest.param(MEDIAN, marks=JOINS_AT_ONCE)])
-def test_a_query_of_ten_million_points_runs_in_slices(turns: Turns, stages: str) -> None:
+def test_a_query_of_ten_million_points_runs_in_slices(turns: SeriesTurns, stages: str) -> None:
     turns.grow(10, 1_000_000)
-    hold(turns, lambda: turns.job(query_job(turns.part, f"m{RANGE}{stages}", 10**9)))
+    turns.hold(lambda: turns.job(query_job(turns.part, f"m{RANGE}{stages}", 10**9)))
 
 
 @pytest.mark.long
-def test_a_hundred_thousand_series_are_deleted_in_slices(turns: Turns) -> None:
+def test_a_hundred_thousand_series_are_deleted_in_slices(turns: SeriesTurns) -> None:
     def prepare() -> None:
         for half in range(2):
             turns.job(write_job(turns.space, lines(SERIES_LONG // 2, START).replace(b"host=h", b"host=%d-" % half), "ms"))
 
-    hold(turns, lambda: turns.job(turns.part.delete_job("cpu", {})), prepare)
+    turns.hold(lambda: turns.job(turns.part.delete_job("cpu", {})), prepare)
 
 
 @pytest.mark.long
-def test_retention_of_a_million_points_runs_in_slices(turns: Turns) -> None:
+def test_retention_of_a_million_points_runs_in_slices(turns: SeriesTurns) -> None:
     turns.grow(250, 4096)
     turns.wall += 10**10
     turns.engine.tick()
@@ -261,5 +234,5 @@ def test_retention_of_a_million_points_runs_in_slices(turns: Turns) -> None:
             turns.steady += AGES_MS + 1
             turns.sweep()
 
-    hold(turns, age, tries=1)
+    turns.hold(age, tries=1)
     assert turns.part.counts()["points"] == 0
