@@ -31,13 +31,17 @@ lint: tools
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# What only computes (marked `computes`) runs beside the rest, at the lowest priority, so that two cores are used. Compiled before: a
-# server or a command of a test writes no byte code, and each of hundreds would compile Flo anew.
+# Three at once, so that two cores are used: what waits for programs of others (`waits`), what only computes (`computes`, at the lowest
+# priority), and the rest. Compiled before: a server or a command of a test writes no byte code, and each of hundreds would compile Flo anew.
 define run_tests
 	@$(BIN)/python -m compileall -q flo loadtest tests
-	@log=$$(mktemp); nice -n 19 $(BIN)/python -m pytest -m "computes and $(1)" > $$log 2>&1 & beside=$$!; \
-	status=0; $(BIN)/python -m pytest -m "not computes and $(1)" || status=1; \
-	wait $$beside || status=1; cat $$log; rm -f $$log; exit $$status
+	@logs=$$(mktemp -d); status=0; \
+	nice -n 19 $(BIN)/python -m pytest -m "computes and $(1)" > $$logs/computes 2>&1 & computes=$$!; \
+	nice -n 5 $(BIN)/python -m pytest -m "waits and $(1)" > $$logs/waits 2>&1 & waits=$$!; \
+	$(BIN)/python -m pytest -m "not computes and not waits and $(1)" || status=1; \
+	wait $$waits || status=1; cat $$logs/waits; \
+	wait $$computes || status=1; cat $$logs/computes; \
+	rm -rf $$logs; exit $$status
 endef
 
 unit: tools

@@ -21,8 +21,15 @@ def pytest_configure(config: pytest.Config) -> None:
     examples.in_full = bool(config.getoption("--long"))
 
 
+WAITING = ("browser", "cluster", "contrib")  # for Chromium, for etcd and fail-overs, for frameworks
+
+
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Without --long, leave the long tests out."""
+    """Mark the tests of the rooms that wait for programs of others; without --long, leave the long tests out."""
+    for item in items:
+        if item.path.parent.name in WAITING and "computes" not in item.keywords:
+            item.add_marker(pytest.mark.waits)
     if not config.getoption("--long"):
         skip = pytest.mark.skip(reason="a long version: make long")
         for item in items:

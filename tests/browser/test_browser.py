@@ -9,7 +9,7 @@ import pytest
 
 from tests.support.processes import FloProcess
 
-pytestmark = [pytest.mark.slow, pytest.mark.computes]  # a Chromium takes a second or two to start
+pytestmark = pytest.mark.slow  # a Chromium takes a second or two to start
 
 
 def test_chromium_speaks_the_binary_protocol(play: Callable[..., Any], shared_flo: FloProcess) -> None:

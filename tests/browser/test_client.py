@@ -7,7 +7,7 @@ import pytest
 
 from tests.support.processes import FloProcess
 
-pytestmark = [pytest.mark.slow, pytest.mark.computes]  # a Chromium takes a second or two to start
+pytestmark = pytest.mark.slow  # a Chromium takes a second or two to start
 
 
 def test_every_operation_of_the_javascript_client(play: Callable[..., Any], flo: FloProcess) -> None:

@@ -9,7 +9,7 @@ import pytest
 import flo
 from tests.support.processes import FloProcess
 
-pytestmark = [pytest.mark.slow, pytest.mark.computes]  # a Chromium takes a second or two to start
+pytestmark = pytest.mark.slow  # a Chromium takes a second or two to start
 
 
 def test_a_person_searches_edits_and_deletes(play: Callable[..., Any], shared_flo: FloProcess) -> None:

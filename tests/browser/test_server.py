@@ -11,7 +11,7 @@ import pytest
 from flo.config import load
 from tests.support.processes import FloProcess
 
-pytestmark = [pytest.mark.slow, pytest.mark.computes]  # a Chromium takes a second or two to start
+pytestmark = pytest.mark.slow  # a Chromium takes a second or two to start
 
 CONNECTIONS = 120
 

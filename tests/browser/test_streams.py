@@ -9,7 +9,7 @@ import pytest
 
 from tests.support.processes import FloProcess, wait_until
 
-pytestmark = [pytest.mark.slow, pytest.mark.computes]
+pytestmark = pytest.mark.slow
 
 
 def test_streams(play: Callable[..., Any], tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 from flo import Client
 from tests.support.processes import FloProcess
 
-pytestmark = [pytest.mark.slow, pytest.mark.computes]  # a Chromium takes a second or two to start
+pytestmark = pytest.mark.slow  # a Chromium takes a second or two to start
 
 MS = 2  # the option `precision`
 
