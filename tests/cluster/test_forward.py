@@ -1,10 +1,15 @@
 """A connection that a follower passes on: what its client is told when the leader is gone."""
 
 import socket
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
 
 from flo.forward import Forwarded, Start
 from tests.support.miniloop import MiniLoop
-from tests.support.processes import steady_port
+from tests.support.processes import FloProcess, encode, steady_port
 
 REFUSAL = b"-READONLY the leader cannot be reached\r\n"
 START = Start(b"", lambda _: 0, b"INCR n\r\n", REFUSAL)
@@ -57,3 +62,73 @@ def test_a_request_that_cannot_be_sent_is_refused() -> None:
     Forwarded(loop, client, ("127.0.0.1", steady_port()), START)
     loop.run_until(lambda: client.closed)
     assert client.sent == REFUSAL
+
+
+# A server that always follows the one at LEADER.
+PROGRAM = """
+import os, sys
+import flo.server as server
+from flo.commands.host import READS
+
+class Follower(server.Server):
+    def begin(self, now):
+        self.engine.follow()
+        self.engine.leader = os.environ["LEADER"]
+        super().begin(now)
+        self.serves = READS
+
+server.Server = Follower
+sys.argv[0] = "flo"
+from flo.cli import main
+sys.exit(main())
+"""
+
+
+@pytest.fixture
+def pair(tmp_path: Path) -> Iterator[tuple[FloProcess, FloProcess]]:
+    """A leader, and who follows it."""
+    with FloProcess(tmp_path / "leader") as leader:
+        address = {"LEADER": f"127.0.0.1:{leader.port}", "FLO_RESP_DATABASES": "default,orders"}
+        with FloProcess(tmp_path / "follower", program=["-c", PROGRAM], environment=address) as follower:
+            yield leader, follower
+
+
+def all_of(sock: socket.socket) -> bytes:
+    """What comes until the other side ends."""
+    sock.settimeout(10)
+    pieces = []
+    while piece := sock.recv(1 << 20):
+        pieces.append(piece)
+    return b"".join(pieces)
+
+
+def test_a_client_that_has_sent_all_gets_every_answer(pair: tuple[FloProcess, FloProcess]) -> None:
+    """The leader's answers come in many pieces; the first ones end nothing."""
+    leader, follower = pair
+    with leader.connect() as client:
+        client.command("SET", "large", "x" * 8_000_000)
+    with socket.create_connection(("127.0.0.1", follower.port)) as client:
+        client.sendall(encode("INCR", "n") + encode("GET", "large") * 3)
+        client.shutdown(socket.SHUT_WR)
+        assert len(all_of(client)) == len(b":1\r\n") + 3 * (8_000_000 + len(b"$8000000\r\n\r\n"))
+
+
+def test_a_client_that_has_sent_much_and_all_is_told_the_end(pair: tuple[FloProcess, FloProcess]) -> None:
+    """What it sent last is kept at the follower for a while."""
+    _, follower = pair
+    with socket.create_connection(("127.0.0.1", follower.port)) as client:
+        sender = threading.Thread(target=lambda: (client.sendall(encode("INCR", "n") * 400_000), client.shutdown(socket.SHUT_WR)))
+        sender.start()
+        answers = all_of(client)
+        sender.join()
+    assert answers.count(b"\r\n") == 400_000 and answers.endswith(b":400000\r\n")
+
+
+def test_a_namespace_that_the_leader_does_not_have_is_not_another(pair: tuple[FloProcess, FloProcess]) -> None:
+    """It was deleted there, and the follower has not heard of that."""
+    leader, follower = pair
+    with follower.connect() as client:
+        client.command("USE", "orders")
+        assert "no namespace" in str(client.command("SET", "k", "v"))
+    with leader.connect() as client:
+        assert client.command("GET", "k") is None
