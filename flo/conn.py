@@ -569,7 +569,7 @@ class Connection:
         if self._unsent.bytes or self.out or self._awaiting:
             return
         if self.state == ENDING:
-            if not self.session.busy and self not in self._owner.reactor.runnable:
+            if not (self.session.busy or self.session.lasts or self in self._owner.reactor.runnable):
                 self.kill()
         else:
             self._linger()

@@ -1,8 +1,9 @@
 """A connection of a follower that goes on at the leader: from its first write on, its bytes are passed on as they are, both ways.
 
 The first request is made anew from what was parsed. Before it goes the *greeting*: what the leader must know of the session, such as the
-secret, the namespace and the protocol. The client does not get its answers. What follows is not looked at any more, so order and
-read-your-writes are the leader's own. When either side ends, so does the other.
+secret, the namespace and the protocol. The client does not get its answers. The request is sent once they have come without a refusal, for
+without its namespace it would write to another one. What follows is not looked at any more, so order and read-your-writes are the leader's
+own. When the leader ends, so does the client; a client that sends nothing more still gets its answers.
 """
 
 import errno
@@ -24,9 +25,11 @@ class Start(NamedTuple):
     """How a forwarded connection begins at the leader."""
 
     greeting: bytes  # sent first
-    answers: Callable[[bytes], int | None]  # the length of the answers to it at the start of these bytes; None if they are not whole
+    # of the answers to it at the start of these bytes: their length, and the refusal among them for the client, empty if there is none;
+    # None if they are not whole
+    answers: Callable[[bytes], tuple[int, bytes] | None]
     request: bytes  # the first request
-    refusal: bytes  # for the client, if the leader cannot be reached and was sent nothing
+    refusal: bytes  # for the client, if the leader cannot be reached and was not sent the request
 
 
 class Client(Protocol):
@@ -74,11 +77,11 @@ class Forwarded(SilentSession):
         super().__init__()
         self.yielded = True  # what the client has sent behind the first request is still to be passed on
         self._loop, self._client = loop, client
-        self._answers: Callable[[bytes], int | None] | None = start.answers if start.greeting else None
+        self._answers = start.answers if start.greeting else None  # None once the leader has granted the greeting
         self._greeted = b""  # what came of the answers to the greeting
-        self._refusal = start.refusal
+        self._request, self._refusal = start.request, start.refusal
         self._unsent = Unsent()
-        self._unsent.add_all([piece for piece in (start.greeting, start.request) if piece])
+        self._unsent.add(start.greeting or start.request)
         self._taken_bytes = self._unsent.bytes  # all that was to be sent
         self._ends = False  # the client sends nothing more
         self._open = True
@@ -102,23 +105,24 @@ class Forwarded(SilentSession):
     # -- from the client ---------------------------------------------------------------------------
 
     def feed(self, data: bytes, output_room: int, /) -> int:
-        """See `Session`: pass the bytes on, unless too many wait."""
+        """See `Session`: pass the bytes on, unless too many wait, or the greeting is not answered."""
         if not self._open:
             return len(data)
-        if self._unsent.bytes > BACKLOG_BYTES_MAX:
+        if self._answers is not None or self._unsent.bytes > BACKLOG_BYTES_MAX:
             return 0
         self._unsent.add(data, 0)
         self._taken_bytes += len(data)
-        self._send()
+        self._send(taking=len(data) if self._ends else 0)
         return len(data)
 
     def end_of_input(self) -> bool:
         """See `Session`: the leader is told, and its answers are still passed on."""
-        self._ends = True
+        self._ends = self.lasts = True
         self._send()
         return self._open
 
-    def _send(self) -> None:
+    def _send(self, taking: int = 0) -> None:
+        """Send what there is; `taking` bytes of it the client counts as input still."""
         try:
             if self._unsent.bytes:
                 self._unsent.send(self._sock.send)
@@ -126,7 +130,7 @@ class Forwarded(SilentSession):
             if e.errno not in (errno.ENOTCONN, errno.EAGAIN):
                 self._lose()
                 return
-        if self._ends and not self._unsent.bytes and not self._client.input_bytes:
+        if self._ends and self._answers is None and not self._unsent.bytes and self._client.input_bytes == taking:
             self._sock.shutdown(socket.SHUT_WR)
             self._ends = False
         self._wait_for((self._events & READ) | (WRITE if self._unsent.bytes else 0))
@@ -157,10 +161,21 @@ class Forwarded(SilentSession):
             return
         if self._answers is not None:
             self._greeted += data
-            length = self._answers(self._greeted)
-            if length is None:
+            found = self._answers(self._greeted)
+            if found is None:
+                return
+            length, refusal = found
+            if refusal:
+                self._refusal = refusal
+                self._lose()
                 return
             data, self._greeted, self._answers = self._greeted[length:], b"", None
+            self._unsent.add(self._request)
+            self._taken_bytes += len(self._request)
+            self._send()
+            self._client.wake()
+            if not self._open:
+                return
         if data:
             self._client.push(data)
         if self._client.output_bytes > BACKLOG_BYTES_MAX:
@@ -181,13 +196,13 @@ class Forwarded(SilentSession):
         self._lose()
 
     def _lose(self) -> None:
-        """The leader is gone, and the client with it: it connects again. The request is refused only if nothing was sent: else the leader
+        """The leader is gone, and the client with it: it connects again. The request is refused only if it was not sent: else the leader
         may have executed it."""
         if not self._open:
             return
-        nothing_sent = self._unsent.bytes == self._taken_bytes
+        was_sent = self._answers is None and self._unsent.bytes != self._taken_bytes
         self.end()
-        if nothing_sent:
+        if not was_sent:
             self._client.push(self._refusal)
         self._client.close_after_replies()
 
@@ -200,7 +215,7 @@ class Forwarded(SilentSession):
         """See `Session`."""
         if not self._open:
             return
-        self._open = False
+        self._open = self.lasts = False
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

@@ -17,6 +17,10 @@ class Session(Protocol):
     length_known: bool  # … and knows the length of what is missing
 
     @property
+    def lasts(self) -> bool:
+        """Whether the session goes on behind the end of the input, and closes the connection itself."""
+
+    @property
     def job(self) -> object:
         """A piece of work to be resumed in slices, or None."""
 
@@ -44,7 +48,7 @@ class Session(Protocol):
         """Do one more slice of the job; returns whether it has ended."""
 
     def end_of_input(self) -> bool:
-        """The client sends nothing more; returns whether the session goes on all the same, and closes the connection itself."""
+        """The client sends nothing more; returns whether the session `lasts` all the same."""
 
     def overload(self) -> bytes:
         """The last reply, where the unread input of all connections is at its limit."""
@@ -59,7 +63,7 @@ class Session(Protocol):
 class SilentSession:
     """A session without requests that take long, wait, or are listed. By itself it is the session of a closed connection."""
 
-    ordinary = blocked = False
+    ordinary = blocked = lasts = False
 
     def __init__(self, authenticated: bool = True) -> None:
         """`authenticated`: no secret is owed."""

@@ -152,6 +152,7 @@ class Session(ABC):
     """One connection's requests. A protocol's session adds `decode`, `parse`, and the looks of replies."""
 
     protocol: ClassVar[str]  # for counts
+    lasts: ClassVar[bool] = False  # behind the end of the input
     in_order: ClassVar[bool] = True  # replies come in the order of the requests: behind one that waits, the others wait too
     generic: ClassVar[frozenset[Handler]]  # handlers that execute more than one command
 

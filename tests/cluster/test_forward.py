@@ -12,7 +12,7 @@ from tests.support.miniloop import MiniLoop
 from tests.support.processes import FloProcess, encode, steady_port
 
 REFUSAL = b"-READONLY the leader cannot be reached\r\n"
-START = Start(b"", lambda _: 0, b"INCR n\r\n", REFUSAL)
+START = Start(b"", lambda _: None, b"INCR n\r\n", REFUSAL)
 
 
 class Client:
@@ -117,7 +117,12 @@ def test_a_client_that_has_sent_much_and_all_is_told_the_end(pair: tuple[FloProc
     """What it sent last is kept at the follower for a while."""
     _, follower = pair
     with socket.create_connection(("127.0.0.1", follower.port)) as client:
-        sender = threading.Thread(target=lambda: (client.sendall(encode("INCR", "n") * 400_000), client.shutdown(socket.SHUT_WR)))
+
+        def send() -> None:
+            client.sendall(encode("INCR", "n") * 400_000)
+            client.shutdown(socket.SHUT_WR)
+
+        sender = threading.Thread(target=send)
         sender.start()
         answers = all_of(client)
         sender.join()

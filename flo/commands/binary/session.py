@@ -137,14 +137,14 @@ class BinarySession(Session):
         frame: Frame | None = request[-1].get(FRAME)
         if frame is None:
             return None
-        secret = self.host.secret
+        secret = self.host.read_secret if self.reads_only else self.host.secret
         greeting = encode_request(SECRET, 0, 0, b"", secret) if secret is not None else b""
 
-        def answers(data: bytes) -> int | None:
+        def answers(data: bytes) -> tuple[int, bytes] | None:
             if len(data) < RESPONSE_BYTES:
                 return None
             whole = RESPONSE_BYTES + int(RESPONSE.unpack_from(data)[4])
-            return whole if len(data) >= whole else None
+            return (whole, b"") if len(data) >= whole else None  # a wrong secret is answered to the request that follows
 
         return Start(greeting, answers, frame.header + bytes(frame.payload), refusal)
 

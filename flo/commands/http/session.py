@@ -386,7 +386,7 @@ class HttpSession(Session):
         if body or method not in ("GET", "HEAD", "DELETE"):
             fields.append((b"content-length", b"%d" % len(body)))
         head = b"%b %b HTTP/1.%d\r\n" % (method.encode(), target, version)
-        return Start(b"", len, head + b"".join(b"%b: %b\r\n" % field for field in fields) + b"\r\n" + body, refusal)
+        return Start(b"", _no_answers, head + b"".join(b"%b: %b\r\n" % field for field in fields) + b"\r\n" + body, refusal)
 
     def refusal(self, e: Refusal, request: Exchange) -> bytes:
         """See `Session`."""
@@ -450,6 +450,10 @@ def _common(now: int, more: Common) -> bytes:
 def _options(node: routes.Node, session: HttpSession, exchange: Exchange) -> Any:
     """What OPTIONS is answered."""
     return 204, node.allow, b""
+
+
+def _no_answers(data: bytes) -> None:
+    """Nothing is asked before the request."""
 
 
 def _none(count: int) -> int:

@@ -26,6 +26,9 @@ SUBSCRIBER_COMMANDS = frozenset(
 )
 IN_TRANSACTIONS = frozenset(("MULTI", "EXEC", "DISCARD", "WATCH", "RESET", "QUIT"))  # executed at once between MULTI and EXEC
 SERVED_ALWAYS = ("connection", "server", "cluster")  # groups: by every member of a cluster, in any role
+# groups whose state is not in the log: a transaction's writes go to the leader, so what it watches and keeps must be there; what is
+# published goes there too, so those who listen must be there
+OF_THE_LEADER = ("transactions", "pubsub")
 WITH_SECRETS = ("ACL", "MIGRATE")  # what clients send to these may hold secrets of another server
 SECRET_SETTINGS = (b"requirepass", b"masterauth", b"tls-key-file-pass", b"tls-client-key-file-pass")  # Redis's; nobody is shown their value
 UNKNOWN_ARGUMENTS_SHOWN = 128  # bytes of arguments that the error for an unknown command repeats
@@ -184,12 +187,13 @@ class RespSession(Session):
 
     def forward_start(self, request: list[bytes], refusal: bytes) -> Start | None:
         """See `Session`."""
-        if not self.replies or self._is_unwanted(request):
+        if not self.replies or self._is_unwanted(request) or self.namespace.deleted:
             return None
         marker = os.urandom(8).hex().encode()
         words: list[list[bytes]] = []
-        if self.host.secret is not None:
-            words.append([b"AUTH", self.host.secret])
+        secret = self.host.read_secret if self.reads_only else self.host.secret
+        if secret is not None:
+            words.append([b"AUTH", secret])
         if self.v3:
             words.append([b"HELLO", b"3"])
         if self.namespace.name != DEFAULT:
@@ -199,9 +203,12 @@ class RespSession(Session):
         words += [[b"CLIENT", b"AUTOACK", b"ON" if self.auto_ack else b"OFF"], [b"ECHO", marker]]
         last = resp.bulk(marker)
 
-        def answers(data: bytes) -> int | None:
+        def answers(data: bytes) -> tuple[int, bytes] | None:
             at = data.find(last)
-            return at + len(last) if at >= 0 else None
+            if at < 0:
+                return None
+            refused = [line for line in data[:at].split(b"\r\n") if line[:1] == b"-"]
+            return at + len(last), refused[0] + b"\r\n" if refused else b""
 
         return Start(b"".join(map(resp.bulk_array, words)), answers, resp.bulk_array(request), refusal)
 
@@ -227,11 +234,15 @@ class RespSession(Session):
             return found
         if self.transaction is not None and found.name not in IN_TRANSACTIONS:
             return self.transaction.add(found, args)
-        if self.namespace.deleted and found.group not in ("connection", "pubsub") and found.name not in NEED_NO_NAMESPACE:
-            self.find_namespace_again()
+        self._find_namespace_for(found)
         if len(args) > KEYS_AT_ONCE and found.group in KEY_GROUPS and self.namespace.kv.needs_preparing:
             return self._once_prepared(found, args)
         return self.perform(found, args)
+
+    def _find_namespace_for(self, command: table.Command) -> None:
+        """Raise `BadRequest` if the command needs the namespace, and that was deleted."""
+        if self.namespace.deleted and command.group not in ("connection", "pubsub") and command.name not in NEED_NO_NAMESPACE:
+            self.find_namespace_again()
 
     def _find(self, args: list[bytes]) -> table.Command | Refusal | bytes:
         """The command, if these may be its arguments and the client may send it; else the reply."""
@@ -247,7 +258,8 @@ class RespSession(Session):
         if self.refusing and command.name not in ("EXEC", "DISCARD", "RESET", "QUIT"):
             return Worded(f"ERR {MULTI_REFUSAL}", rejected=True)
         if self.host.serves != EVERYTHING and (command.group not in SERVED_ALWAYS or "write" in command.flags):
-            self.check_served(command.reads(args))
+            self._find_namespace_for(command)  # the leader would be asked for one that is gone
+            self.check_served(command.reads(args) and not (self.redis_profile and command.group in OF_THE_LEADER))
         count = len(args)
         if count != command.arity if command.arity > 0 else count < -command.arity:
             return wrong_arity(command.name)
