@@ -28,7 +28,20 @@ from enum import Enum
 from typing import Protocol
 
 from flo.cluster.etcd import Answer, Call, EtcdRefused, Events, KeyValue, Watch, delete_op, end_of, last_op, put_op, range_op, unchanged
-from flo.cluster.tail import Assembler, Clock, Extent, Gap, Keys, Lead, Member, TailDamaged, chain_behind, last_index, parts_of
+from flo.cluster.tail import (
+    Assembler,
+    Clock,
+    Extent,
+    Gap,
+    Keys,
+    Lead,
+    Member,
+    TailDamaged,
+    chain_behind,
+    last_index,
+    last_whole_index,
+    parts_of,
+)
 from flo.engine import Engine
 from flo.loop import Timer
 from flo.ual.replicated import Outgoing, ReplicatedLog
@@ -130,6 +143,9 @@ class Replica:
         self._parts: list[bytes] = []  # of the batch that is out, those that are not sent yet
         self._part = 0  # the number of the one that is sent next
         self._busy = False  # a transaction of the role is under way
+        self._asking: Call | None = None  # the question whether etcd answers
+        self._telling: Call | None = None  # how far this member is
+        self._read_at = 0  # the revision of the first of the answers that give the tail; 0 before that
         self._handing_over: Callable[[], None] | None = None
         self.hands_over = (
             False  # it is about to give the lead up, or does: nothing may be executed any more, since another may lead at once
@@ -190,16 +206,21 @@ class Replica:
 
     # -- reading the tail --------------------------------------------------------------------------
 
-    def _read_on(self) -> None:
-        """Read what comes behind this member's log."""
+    def _read_on(self, after: bytes = b"") -> None:
+        """Read what comes behind this member's log: behind the key `after`, where an answer before gave up to that one."""
         start = self._keys.batch(self._assembler.next_index)
-        reads = [range_op(self._keys.leader), range_op(self._keys.clock), range_op(start, end_of(self._keys.log), RANGE_LIMIT)]
+        reads = [range_op(self._keys.leader), range_op(self._keys.clock), self._range_of_tail(after)]
         rest = [
             range_op(self._keys.members, end_of(self._keys.members)),
             last_op(self._keys.log, end_of(self._keys.log)),
             last_op(self._keys.log, start),
         ]
         self._store.txn([], [*reads, *rest], self._read)
+
+    def _range_of_tail(self, after: bytes) -> bytes:
+        """Read parts of batches. A batch may have more of them than one answer gives."""
+        start = after + b"\0" if after else self._keys.batch(self._assembler.next_index)
+        return range_op(start, end_of(self._keys.log), RANGE_LIMIT)
 
     def _read(self, answer: Answer | EtcdRefused) -> None:
         if self.role is not Role.STARTING:
@@ -217,25 +238,32 @@ class Replica:
                 self._begin()
                 return
             last = max([clock.last, *[last_index(pair.value or b"") for pair in ends]])
+            whole = max([clock.last, *[last_whole_index(pair.value or b"") for pair in ends]])
             if last < self._log.next_index - 1:
                 raise TailDamaged(
                     f"this member's log ends with index {self._log.next_index - 1}, and the replicated log with {last}: that was taken "
                     "back, or is another cluster's. `flo cluster reseed` makes this member's log anew"
                 )
-            if not parts and last >= self._log.next_index:
-                raise Gap(f"index {self._log.next_index} is trimmed from the replicated log, which ends with {last}")
+            if not parts and whole >= self._log.next_index:
+                raise Gap(f"index {self._log.next_index} is trimmed from the replicated log, which ends with {whole}")
             if self._assembler.chain is None and before and last_index(before[0].value or b"") == self._log.next_index - 1:
                 self._assembler.chain = chain_behind(before[0].value or b"")
             self._adopt(parts)
         except Gap as e:
-            self._become(Role.BEHIND, str(e))
+            if self._read_at:  # a leader may have begun a batch anew between two answers
+                self._read_at = 0
+                self._read_on()
+            else:
+                self._become(Role.BEHIND, str(e))
             return
+        self._read_at = self._read_at or answer.revision
         if answer.more[2]:
-            self._read_on()
+            self._read_on(parts[-1].key)
             return
+        since, self._read_at = self._read_at, 0
         self._heard = self._times.steady()
         self._become(Role.FOLLOWER, f"index {self._log.written}")
-        self._watch = self._store.watch(self._keys.prefix, answer.revision + 1, self._hear, self._miss)
+        self._watch = self._store.watch(self._keys.prefix, since + 1, self._hear, self._miss)
 
     def _begin(self) -> None:
         """Begin the replicated log behind this member's own, which others then copy, unless somebody has begun it meanwhile."""
@@ -363,7 +391,9 @@ class Replica:
     def _tell_member(self) -> None:
         member = Member(self.address, self._log.written, self._log.durable, self._engine.clock())
         self.members[self.node] = member
-        self._store.txn([], [put_op(self._keys.member(self.node), member.encode())], lambda _: None)
+        if self._telling is not None:
+            self._telling.cancel()  # else those that etcd does not answer would grow in number
+        self._telling = self._store.txn([], [put_op(self._keys.member(self.node), member.encode())], lambda _: None)
 
     # -- claiming ----------------------------------------------------------------------------------
 
@@ -376,10 +406,12 @@ class Replica:
                 self._asked = self._times.steady()
 
         self._busy = True
-        self._store.txn([], [range_op(self._keys.leader)], answered)
+        self._asking = self._store.txn([], [range_op(self._keys.leader)], answered)
 
     def _claim_now(self) -> None:
         """Take the lead, unless another has since this member last heard."""
+        if self._asking is not None:
+            self._asking.cancel()  # its answer would end the claim's, or a later write's, being under way
         self._busy = True
         lead = self._claiming = Lead(self.node, self.address, self._log.identity, os.urandom(8).hex())
         reads = self._reads_of_claim()
@@ -388,10 +420,9 @@ class Replica:
             [unchanged(self._keys.leader, self._claim)], [put_op(self._keys.leader, lead.encode()), *reads], self._claimed, reads
         )
 
-    def _reads_of_claim(self) -> list[bytes]:
+    def _reads_of_claim(self, after: bytes = b"") -> list[bytes]:
         """Who leads, and what this member has not read."""
-        start = self._keys.batch(self._assembler.next_index)
-        return [range_op(self._keys.leader), range_op(start, end_of(self._keys.log), RANGE_LIMIT)]
+        return [range_op(self._keys.leader), self._range_of_tail(after)]
 
     def _claimed(self, answer: Answer | EtcdRefused) -> None:
         self._busy = False
@@ -418,7 +449,7 @@ class Replica:
         if answer.more[-1]:  # the claim stands, and nobody else can append: the rest is read before this member does
             self._busy, self._claiming = True, lead
             self._sending = self._times.steady()
-            self._store.txn([], self._reads_of_claim(), self._claimed)
+            self._store.txn([], self._reads_of_claim(parts[-1].key), self._claimed)
             return
         self._claim, self.lead, self.term = claim, lead, claim
         self.elections += 1

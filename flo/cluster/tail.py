@@ -169,6 +169,13 @@ def last_index(value: bytes) -> int:
     return int(first + count - 1)
 
 
+def last_whole_index(value: bytes) -> int:
+    """The last index of the batches up to this part that are known to be whole: without its last part, a batch may never have been. Raises
+    `TailDamaged`."""
+    first, _, _, count, _, flags = _head(value)
+    return int(first + count - 1 if flags & _LAST else first - 1)
+
+
 def chain_behind(value: bytes) -> int | None:
     """The chain behind the batch that this part ends; None if it does not end one. Raises `TailDamaged`."""
     _, _, _, _, chain, flags = _head(value)

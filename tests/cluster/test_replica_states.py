@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from flo.cluster import replica, tail
-from flo.cluster.etcd import KeyValue
+from flo.cluster.etcd import KeyValue, delete_op
 from flo.cluster.replica import Role
 from flo.cluster.tail import Keys, parts_of
 from tests.support.simcluster import Handle, Node, SimEtcd, World
@@ -116,7 +116,7 @@ def test_a_question_that_is_answered_late_is_no_answer_to_a_write() -> None:
     node.by_hand = True
     until(world, lambda: node.sent)  # it has heard nothing for a second: it asks
     asked = node.sent.pop()
-    etcd.txn([], [replica.delete_op(KEYS.leader)], [])
+    etcd.txn([], [delete_op(KEYS.leader)], [])
     until(world, lambda: node.sent)
     node.answer()  # its claim
     assert node.leads
@@ -148,7 +148,7 @@ def test_a_member_that_etcd_does_not_hear_asks_no_more_each_time() -> None:
         handles.append(make(*args))
         return handles[-1]
 
-    follower.txn = txn  # type: ignore[method-assign]
+    follower.txn = txn  # type: ignore[method-assign, assignment]
     follower.cut = True
     world.run(100)
     assert sum(not handle.over for handle in handles) < 5
