@@ -24,6 +24,7 @@ the replies back until it is.
 
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from enum import Enum
 from typing import Protocol
 
@@ -38,11 +39,13 @@ from flo.cluster.tail import (
     Member,
     TailDamaged,
     chain_behind,
+    ends_with,
     last_index,
     last_whole_index,
     parts_of,
 )
 from flo.engine import Engine
+from flo.errors import Damaged
 from flo.loop import Timer
 from flo.ual.replicated import Outgoing, ReplicatedLog
 from flo.waits import Waits
@@ -247,6 +250,7 @@ class Replica:
             if not parts and whole >= self._log.next_index:
                 raise Gap(f"index {self._log.next_index} is trimmed from the replicated log, which ends with {whole}")
             if self._assembler.chain is None and before and last_index(before[0].value or b"") == self._log.next_index - 1:
+                self._check_origin(before[0].value or b"")
                 self._assembler.chain = chain_behind(before[0].value or b"")
             self._adopt(parts)
         except Gap as e:
@@ -264,6 +268,17 @@ class Replica:
         self._heard = self._times.steady()
         self._become(Role.FOLLOWER, f"index {self._log.written}")
         self._watch = self._store.watch(self._keys.prefix, since + 1, self._hear, self._miss)
+
+    def _check_origin(self, part: bytes) -> None:
+        """Check that this member's last record is that of the replicated log, whose batch this part ends. Raises `TailDamaged`."""
+        record, index = b"", self._log.next_index - 1
+        with suppress(Damaged):  # whoever needs the record will be told
+            record = self._log.read_bytes(index) or b""  # it may be compacted away
+        if not ends_with(part, record):
+            raise TailDamaged(
+                f"this member's log has another record at index {index} than the replicated log: it is another cluster's, or of a server "
+                "that was alone. `flo cluster reseed` makes this member's log anew"
+            )
 
     def _begin(self) -> None:
         """Begin the replicated log behind this member's own, which others then copy, unless somebody has begun it meanwhile."""

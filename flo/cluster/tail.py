@@ -182,6 +182,12 @@ def chain_behind(value: bytes) -> int | None:
     return chain if flags & _LAST else None
 
 
+def ends_with(value: bytes, record: bytes) -> bool:
+    """Whether the batch of which this is a part may end with this record; its last part may have only the record's end."""
+    count = min(len(record), len(value) - _PART.size)
+    return chain_behind(value) is None or value[len(value) - count :] == record[len(record) - count :]
+
+
 def _head(value: bytes) -> tuple[int, ...]:
     if len(value) < _PART.size:
         raise TailDamaged(f"a part of a batch in the replicated log has {len(value)} bytes")
