@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 from flo.systemd import Notifier, activated_socket
-from tests.support.processes import ROOT, FloProcess
+from tests.support.processes import ROOT, FloProcess, wait_until
 
 # Has the socket of descriptor argv[1] as descriptor 3, as sd_listen_fds wants it, in the process that becomes the server.
 ACTIVATE = """
@@ -107,3 +107,69 @@ def test_sockets_that_are_not_understood(tmp_path: Path) -> None:
                 cwd=ROOT, pass_fds=(listener.fileno(),), capture_output=True,
             )  # fmt: skip
             assert done.returncode == 1 and sentence in done.stderr and b"Traceback" not in done.stderr
+
+
+# Starts again in place once, as a deposed leader does, when AGAIN is a file.
+STARTS_AGAIN = """
+import os, sys
+import flo.server as server
+
+class Deposed(server.Server):
+    def begin(self, now):
+        super().begin(now)
+        if os.path.exists(os.environ["AGAIN"]):
+            os.unlink(os.environ["AGAIN"])
+            self.start_again()
+
+server.Server = Deposed
+sys.argv[0] = "flo"
+from flo.cli import main
+sys.exit(main())
+"""
+
+
+def test_a_server_that_starts_again_in_place_is_still_watched_and_still_reports(tmp_path: Path) -> None:
+    """Else the manager ends it WatchdogSec later."""
+    manager, again = Manager(tmp_path / "notify"), tmp_path / "again"
+    told = {"NOTIFY_SOCKET": manager.path, "WATCHDOG_USEC": "200000", "AGAIN": str(again)}
+    with FloProcess(tmp_path / "data", program=["-c", STARTS_AGAIN], environment=told) as flo:
+        assert manager.heard()[0] == "READY=1"
+        again.touch()
+        while manager.heard() == ["WATCHDOG=1"]:
+            pass  # until READY again
+        assert manager.heard() == ["WATCHDOG=1"]
+        assert flo.stop() == 0
+
+
+def test_a_server_that_starts_again_in_place_keeps_the_socket_it_was_passed(tmp_path: Path) -> None:
+    again = tmp_path / "again"
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        os.set_inheritable(listener.fileno(), True)
+        process = subprocess.Popen(
+            [
+                sys.executable, "-c", ACTIVATE, str(listener.fileno()), "1", sys.executable, "-c", STARTS_AGAIN, "server", "start",
+                "--data-dir", str(tmp_path / "data"), "--port", "0",
+            ],
+            cwd=ROOT, pass_fds=(listener.fileno(),), stderr=subprocess.PIPE, env=os.environ | {"AGAIN": str(again)},
+        )  # fmt: skip
+        try:
+            for _ in range(2):
+                with socket.create_connection(listener.getsockname(), timeout=20) as client:
+                    client.sendall(b"PING\r\n")
+                    assert client.recv(100) == b"+PONG\r\n"
+                again.touch()
+                wait_until(lambda: not again.exists(), "the start")
+        finally:
+            process.terminate()
+            process.communicate(timeout=20)
+
+
+def test_a_server_that_cannot_start_again_ends(tmp_path: Path) -> None:
+    """Its Python was replaced meanwhile. It may not go on: what it has in memory is ahead of the log."""
+    again = tmp_path / "again"
+    program = ["-c", STARTS_AGAIN.replace("import flo.server", "sys.executable = '/gone'\nimport flo.server", 1)]
+    with FloProcess(tmp_path / "data", program=program, environment={"AGAIN": str(again)}) as flo:
+        again.touch()
+        flo.connect().close()
+        assert flo.process is not None and flo.process.wait(20) == 74
+        assert "/gone" in flo.output()
