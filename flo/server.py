@@ -9,7 +9,7 @@ import signal
 import socket
 import stat
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from time import monotonic, time
 from typing import TYPE_CHECKING, Any
@@ -130,6 +130,7 @@ class Server:
         self._times_checked = 0.0  # monotonic; the last time that these were checked
         self._next_id = 1
         self._started = monotonic()
+        self.environment: Mapping[str, str] = os.environ  # with which the process starts again
         self._stopped_by = ""  # a signal's name
         self._leaving = False  # a leader gives the lead to another before it stops
         self._listening = False
@@ -303,7 +304,12 @@ class Server:
         and what it has in memory is ahead of the log."""
         self.log("warning", "starting again as a follower")
         self.operator_log.finish()
-        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+        if self.environment.get("LISTEN_PID") == str(os.getpid()):
+            os.set_inheritable(self._listener.fileno(), True)  # the service manager's: it listens for this process
+        try:
+            os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], self.environment)
+        except OSError as e:
+            self.die(LogFailed(f"the process cannot be started again: {sys.executable}: {e}"))
 
     def _woken(self, _events: int) -> None:
         self._wake_read.recv(64)

@@ -56,6 +56,7 @@ def run_start(args: argparse.Namespace) -> int:
     """Serve until told to stop. Exit 1 with one line if the server cannot start."""
     from flo.server import Server, address_text
 
+    environment = dict(os.environ)  # with what the service manager says, of which the next lines take out what is read
     manager = Notifier(os.environ)
     try:
         listener = activated_socket(os.environ)
@@ -66,6 +67,7 @@ def run_start(args: argparse.Namespace) -> int:
         began = time.monotonic()
         teller = _Teller(operator_log, sys.stderr.isatty() and settings.log_format != "json", manager)
         server = Server(settings, operator_log, on_progress=teller.tell, listener=listener)
+        server.environment = environment
     except (FloError, OSError) as e:
         return fail(e)
     took = time.monotonic() - began
