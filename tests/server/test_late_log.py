@@ -103,3 +103,13 @@ def test_a_client_that_waits_for_the_log_and_leaves_is_forgotten(flo: FloProcess
     with flo.connect() as client:
         assert client.command("SET", "k2", "v") == b"OK"
         wait_until(lambda: b"connected_clients:1\r" in client.command("INFO"), "the other to be gone")
+
+
+def test_a_client_whose_wait_ends_without_a_reply_is_read_on(flo: FloProcess) -> None:
+    """It wants none."""
+    with flo.connect() as client, flo.connect() as quiet:
+        quiet.sock.sendall(encode("CLIENT", "REPLY", "OFF") + encode("BRPOP", "q", "0"))
+        wait_until(lambda: b"blocked_clients:1" in client.command("INFO"), "the wait")
+        assert client.command("LPUSH", "q", "m") == 1
+        quiet.sock.settimeout(5)
+        assert quiet.command("CLIENT", "REPLY", "ON") == b"OK"
