@@ -472,9 +472,9 @@ class Connection:
         awaiting, replies = self._awaiting, []
         while awaiting and awaiting[0][0] <= committed:
             replies += awaiting.pop(0)[1]
-        if self.state == CLOSED or not replies:
+        if self.state == CLOSED:
             return
-        self._send_replies(replies)
+        self._send_replies(replies)  # also if there are none: what waited for their end goes on
         if len(self._input) < self._owner.input_limit:
             self._read_on()
 
