@@ -3,6 +3,7 @@
 The member asks another for its manifest and for the files in it, a piece at a time (`cluster_fetch`), into a directory of its own below its
 data directory. Sealed files never change; of the open segment it takes what was written when the manifest was read. If a file is gone when
 it is asked for, compaction has replaced it: the member reads the manifest again, and keeps what it has of the files that are still in it.
+Files of another member have the same names and other bytes, so a copy goes on only with the member that it was begun with.
 
 When the copy is whole and synced, a mark says so. The next start puts the copy in the place of the old log, as often as it takes: the mark
 goes last.
@@ -23,6 +24,7 @@ from flo.ual.manifest import CleanEnd
 from flo.ual.segment import Segment
 
 COPY = "FETCHED"  # the directory of the copy
+SOURCE = "SOURCE"  # in it; it holds the address of the member that it is a copy of
 MARK = "COMPLETE"  # in it; it holds the names of the copy's files, as JSON
 NEW_MARK = MARK + ".new"
 ATTEMPTS = 100  # the source's compaction may replace files while they are read
@@ -39,22 +41,43 @@ def fetch(files: Files, client: Client, directory: str, on_bytes: Callable[[int]
     out = os.path.join(directory, COPY)
     files.make_dir(out)
     files.discard(os.path.join(out, MARK))
+    _note_source(files, out, f"{client.host}:{client.port}".encode())
     try:
         for _ in range(ATTEMPTS):
             told = json.loads(client.cluster.fetch("", 0))
             wanted: dict[str, int] = dict(told["files"])
             for name in files.names(out):
-                if name not in wanted:  # of an earlier copy
+                if name not in wanted and name != SOURCE:  # of an earlier copy
                     files.remove(os.path.join(out, name))
             try:
                 for name, size in wanted.items():
                     _fetch_file(files, client, out, name, size, on_bytes)
             except NotFound:
                 continue
+            files.remove(os.path.join(out, SOURCE))
             return _finish(files, out, b64decode(told["manifest"]))
     except (Disconnected, ValueError, KeyError, TypeError) as e:
         raise NotFetched(f"the copy of {client.host}:{client.port} failed: {e}") from None
     raise NotFetched(f"the log of {client.host}:{client.port} changed {ATTEMPTS} times while it was copied")
+
+
+def _note_source(files: Files, out: str, source: bytes) -> None:
+    """Keep what an earlier attempt has copied only if that was from the same member."""
+    path = os.path.join(out, SOURCE)
+    if files.exists(path):
+        fd = files.open(path)
+        try:
+            if files.pread(fd, files.size(fd), 0) == source:
+                return
+        finally:
+            files.close(fd)
+    for name in files.names(out):
+        files.remove(os.path.join(out, name))
+    fd = files.create(path)
+    try:
+        files.pwrite(fd, [source], 0)
+    finally:
+        files.close(fd)
 
 
 def _fetch_file(files: Files, client: Client, out: str, name: str, size: int, on_bytes: Callable[[int], None]) -> None:

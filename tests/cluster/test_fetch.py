@@ -24,7 +24,7 @@ class Source:
         self.left = 1 << 30  # pieces until it ends
         self.cluster = self
         for number in range(12):
-            self.engine.kv.put(f"{number}", bytes([number]) * 200_000)
+            self.engine.kv.put(b"%d" % number, bytes([number]) * 200_000)
 
     def fetch(self, name: str, offset: int) -> Any:
         """See cluster_fetch."""
@@ -48,6 +48,8 @@ def test_a_copy_goes_on_at_another_member(tmp_path: Path) -> None:
     fetch(Files(), second, str(own))  # type: ignore[arg-type]
     assert put_in_place(Files(), str(own))
     with Engine(str(own)) as engine:
-        assert [entry and entry.value for entry in engine.kv.mget([f"{n}" for n in range(12)])] == [bytes([n]) * 200_000 for n in range(12)]
+        assert [entry and entry.value for entry in engine.kv.mget([b"%d" % n for n in range(12)])] == [
+            bytes([n]) * 200_000 for n in range(12)
+        ]
     for source in (first, second):
         source.engine.close()
