@@ -190,3 +190,16 @@ def test_a_follower_that_reads_old_news_is_not_fresh() -> None:
         if found is not None and follower.replica.role in (Role.FOLLOWER, Role.CANDIDATE) and follower.replica.silence <= 2:
             stale = max(stale, world.now - float(found.value))
     assert stale < 3, f"it shows what is {stale:.1f} s old"
+
+
+def test_a_follower_without_room_on_its_disk_lives_on() -> None:
+    """As docs/cluster.md has it: its `synced` stands still, and it goes on once there is room."""
+    world, etcd = World(1), SimEtcd()
+    leader = leader_of(world, Node(world, etcd, "a"))
+    follower = Node(world, etcd, "b")
+    until(world, lambda: follower.replica and follower.replica.role is Role.FOLLOWER)
+    follower.files.capacity = follower.files.used + 40_000
+    for number in range(40):
+        write(world, leader, b"%d" % number, b"v" * 5000)
+    follower.files.capacity = None
+    until(world, lambda: follower.log.written == leader.log.written)
