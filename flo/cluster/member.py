@@ -59,6 +59,10 @@ def check(settings: Settings) -> None:
         raise ConfigError("cluster.etcd is set and server.advertise is not: other members, and their clients, could not reach this one.")
     if not settings.secret_file and not settings.insecure:
         raise ConfigError("cluster.etcd is set and server.secret_file is not: members of a cluster serve other machines.")
+    if settings.tls_only:
+        raise ConfigError(
+            "cluster.etcd is set and tls.only is: the members of a cluster reach each other without TLS, and would be refused."
+        )
     if settings.durability != "sync":
         raise ConfigError(f"cluster.etcd is set and the durability is {settings.durability}: a cluster's is sync.")
 

@@ -45,9 +45,10 @@ from flo.cluster.tail import (
     parts_of,
 )
 from flo.engine import Engine
-from flo.errors import Damaged
+from flo.errors import Damaged, Overloaded
 from flo.loop import Timer
 from flo.ual.replicated import Outgoing, ReplicatedLog
+from flo.ual.segment import OFFSET_BYTES
 from flo.waits import Waits
 
 STAMP_SECONDS = 0.5  # after so long without a write, the leader stamps
@@ -260,6 +261,9 @@ class Replica:
             else:
                 self._become(Role.BEHIND, str(e))
             return
+        except Overloaded as e:
+            self._start_later(e)
+            return
         self._read_at = self._read_at or answer.revision
         if answer.more[2]:
             self._read_on(parts[-1].key)
@@ -268,6 +272,12 @@ class Replica:
         self._heard = self._times.steady()
         self._become(Role.FOLLOWER, f"index {self._log.written}")
         self._watch = self._store.watch(self._keys.prefix, since + 1, self._hear, self._miss)
+
+    def _start_later(self, e: Overloaded) -> None:
+        """The disk has no room for what was read: read it again a little later."""
+        self._assembler, self._read_at = Assembler(self._keys, self._log.next_index), 0
+        self._become(Role.STARTING, str(e))
+        self._times.call_later(1.0, self._read_on)
 
     def _check_origin(self, part: bytes) -> None:
         """Check that this member's last record is that of the replicated log, whose batch this part ends. Raises `TailDamaged`."""
@@ -288,10 +298,11 @@ class Replica:
         self._store.txn(none_yet, [put_op(self._keys.clock, clock.encode())], lambda _: self._read_on())
 
     def _adopt(self, pairs: list[KeyValue]) -> None:
-        """Take over parts of batches. Raises `Gap`, `TailDamaged`."""
+        """Take over parts of batches. Raises `Gap`, `TailDamaged`, `Overloaded`."""
         for pair in pairs:
             batch = self._assembler.add(pair)
             if batch is not None:
+                self._log.admit(sum(map(len, batch.records)) + OFFSET_BYTES * len(batch.records), adds=False)
                 self._extent.add(batch.first, batch.records)
                 self._engine.set_clock(batch.wall)
                 self._engine.adopt(batch.records, batch.stamp)
@@ -308,6 +319,9 @@ class Replica:
                         self._adopt([pair])
                     except Gap as e:
                         self._become(Role.BEHIND, str(e))
+                        return
+                    except Overloaded as e:
+                        self._start_later(e)
                         return
             else:
                 self._note(pair)
@@ -457,9 +471,12 @@ class Replica:
         claim = leads[0].mod_revision
         try:
             self._adopt(parts)
-        except Gap as e:  # the tail was trimmed beyond this member: it cannot lead
+        except (Gap, Overloaded) as e:  # the tail was trimmed beyond this member, or its disk is full: it cannot lead
             self._store.txn([unchanged(self._keys.leader, claim)], [delete_op(self._keys.leader)], lambda _: None)
-            self._become(Role.BEHIND, str(e))
+            if isinstance(e, Gap):
+                self._become(Role.BEHIND, str(e))
+            else:
+                self._start_later(e)
             return
         if answer.more[-1]:  # the claim stands, and nobody else can append: the rest is read before this member does
             self._busy, self._claiming = True, lead

@@ -9,6 +9,7 @@ from flo.cluster import replica, tail
 from flo.cluster.etcd import KeyValue, delete_op
 from flo.cluster.replica import Role
 from flo.cluster.tail import Keys, parts_of
+from flo.ual import log
 from tests.support.simcluster import Handle, Node, SimEtcd, World
 
 KEYS = Keys("sim")
@@ -192,8 +193,9 @@ def test_a_follower_that_reads_old_news_is_not_fresh() -> None:
     assert stale < 3, f"it shows what is {stale:.1f} s old"
 
 
-def test_a_follower_without_room_on_its_disk_lives_on() -> None:
+def test_a_follower_without_room_on_its_disk_lives_on(monkeypatch: pytest.MonkeyPatch) -> None:
     """As docs/cluster.md has it: its `synced` stands still, and it goes on once there is room."""
+    monkeypatch.setattr(log, "RESERVE_RETRY_SECONDS", 0.0)  # of a clock that does not stand still here
     world, etcd = World(1), SimEtcd()
     leader = leader_of(world, Node(world, etcd, "a"))
     follower = Node(world, etcd, "b")
