@@ -205,3 +205,20 @@ def test_a_follower_without_room_on_its_disk_lives_on(monkeypatch: pytest.Monkey
         write(world, leader, b"%d" % number, b"v" * 5000)
     follower.files.capacity = None
     until(world, lambda: follower.log.written == leader.log.written)
+
+
+def test_a_member_that_was_removed_while_nothing_was_heard_is_forgotten() -> None:
+    """Else it is counted for what a majority has, by whoever reads the log again and leads later."""
+    world, etcd = World(1), SimEtcd()
+    key = KEYS.member("gone")
+    etcd.keys[key] = KeyValue(key, tail.Member("gone", 1, 1, 1).encode(), 1)
+    node = Node(world, etcd, "a")
+    leader_of(world, node)
+    follower = Node(world, etcd, "b")
+    until(world, lambda: follower.replica and "gone" in follower.replica.members)
+    assert follower.replica is not None
+    etcd.watchers.pop()
+    etcd.txn([], [delete_op(key)], [])
+    follower.replica._miss()  # etcd has forgotten what the watch was to tell
+    until(world, lambda: follower.replica and follower.replica.role is Role.FOLLOWER)
+    assert "gone" not in follower.replica.members
