@@ -270,7 +270,7 @@ class Cluster:
                 self._owner.log("info", f"cluster: copied {done[0]}")
                 self._owner.start_again()
             else:
-                self.call_later(FETCH_AGAIN_SECONDS, self._fetch)
+                self.call_later(FETCH_AGAIN_SECONDS, self.replica.read_again)
 
         self.call_later(FETCH_LOOK_SECONDS, look)
 

@@ -203,6 +203,12 @@ class Replica:
         self._forget(node)
         self._store.txn([], [delete_op(self._keys.member(node))], lambda _: done())
 
+    def read_again(self) -> None:
+        """Of a member that is behind, and could copy nobody: read who there is now, and what the log has."""
+        if self.role is Role.BEHIND:
+            self._become(Role.STARTING, "no member could be copied")
+            self._read_on()
+
     def close(self) -> None:
         """Do nothing any more."""
         if self.role is not Role.DEPOSED:
@@ -234,6 +240,8 @@ class Replica:
             self._times.call_later(1.0, self._read_on)
             return
         leads, clocks, parts, members, ends, before = answer.found
+        self.members.clear()
+        self.lags.clear()
         try:
             for pair in (*leads, *members):
                 self._note(pair)
