@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+import flo
 from flo import calls
 from flo.errors import BadRequest, CannotConnect, Conflict, Disconnected, NotLeader, Overloaded, TimedOut
 from flo.proto.binary import BAD_REQUEST, COMPRESSED, CONFLICT, MAGIC, NOT_FOUND, NOT_LEADER, OVERLOADED, RESPONSE, encode_response
@@ -408,3 +409,22 @@ def test_a_server_that_is_killed_in_a_pipeline_and_comes_back(kind: str, tmp_pat
             client.kv.get("a")
         server.start()
         assert client.kv.get("a").value == b"1"
+
+
+def test_a_connection_of_another_thread_does_not_keep_a_client_at_a_follower() -> None:
+    """That thread has read over it while this one went to the leader; then it is the next that this one gets."""
+    with ScriptedServer(lambda peer: peer.serve()) as leader:
+
+        def follow(peer: Peer) -> None:
+            while (asked := peer.take()) is not None:
+                if asked.name == "kv_get":
+                    peer.answer(asked, VERSION + b"read")
+                else:
+                    peer.answer(asked, b"127.0.0.1:%d" % leader.port, NOT_LEADER)
+
+        with ScriptedServer(follow) as follower, flo.Client(follower.url) as client:
+            client.kv.get("k")
+            other = client._take()
+            assert client.kv.put("k", b"v") == 7  # at the leader
+            client._give_back(other)
+            assert client.kv.put("k", b"v") == 7
