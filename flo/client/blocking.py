@@ -277,7 +277,7 @@ class Client(Settings, Blocking):
                 self._waiting -= 1
 
     def _give_back(self, connection: "_Connection") -> None:
-        if not connection.is_open or connection.ended:
+        if not connection.is_open or connection.ended or connection.place != self.place:  # the client goes elsewhere since
             self._remove(connection)
             return
         self._idle.append(connection)
@@ -312,7 +312,7 @@ class Client(Settings, Blocking):
 class _Connection:
     """One connection of a client, made when first needed. One thread uses it at a time."""
 
-    __slots__ = ("_client", "_exchange", "_seconds", "_sock", "_tls", "ended", "used")
+    __slots__ = ("_client", "_exchange", "_seconds", "_sock", "_tls", "ended", "place", "used")
 
     def __init__(self, client: Client) -> None:
         self._client = client
@@ -321,6 +321,7 @@ class _Connection:
         self._exchange: Exchange[int] = Exchange("", 0, False)
         self._seconds: float | None = None  # the socket's timeout
         self.ended = False  # set by another thread
+        self.place = client.place  # where it goes
         self.used = monotonic()  # the beginning of the last call
 
     @property
@@ -378,7 +379,7 @@ class _Connection:
         if self._sock is not None:
             return
         client = self._client
-        host, port = client.place
+        host, port = self.place = client.place
         try:
             sock = socket.create_connection((host, port), client.connect_timeout)
         except (OSError, UnicodeError) as e:
