@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from flo.cluster import replica, tail
-from flo.cluster.etcd import KeyValue, delete_op
+from flo.cluster.etcd import EtcdRefused, KeyValue, delete_op, put_op
 from flo.cluster.replica import Role
 from flo.cluster.tail import Keys, parts_of
 from flo.ual import log
@@ -222,3 +222,29 @@ def test_a_member_that_was_removed_while_nothing_was_heard_is_forgotten() -> Non
     follower.replica._miss()  # etcd has forgotten what the watch was to tell
     until(world, lambda: follower.replica and follower.replica.role is Role.FOLLOWER)
     assert "gone" not in follower.replica.members
+
+
+def test_why_etcd_takes_no_writes_is_told() -> None:
+    """It has no space left, or the user may not write. It answers all else, so nothing else says why no member leads."""
+    world, etcd = World(1), SimEtcd()
+    node = Node(world, etcd, "a")
+    leader_of(world, node)
+    whys: list[str] = []
+    assert node.replica is not None
+    node.replica._on_role = lambda role, why: whys.append(f"{role.value}: {why}")
+    execute, full = etcd.txn, EtcdRefused("etcd refused it: database space exceeded")
+    puts = put_op(b"", b"")[:1]
+
+    def refuse(compares: list[bytes], success: list[bytes], failure: list[bytes]) -> Any:
+        return full if any(op.startswith(puts) for op in success) else execute(compares, success, failure)
+
+    etcd.txn = refuse  # type: ignore[method-assign]
+    world.run(7)
+    assert "deposed: etcd has acknowledged nothing for 5." in "".join(whys) and "space exceeded" in whys[0]
+    other = Node(world, etcd, "b")
+    assert other.replica is not None
+    other.replica._on_role = lambda role, why: whys.append(f"{role.value}: {why}")
+    world.run(10)
+    assert "space exceeded" in whys[-1]
+    etcd.txn = execute  # type: ignore[method-assign]
+    leader_of(world, other)
