@@ -148,6 +148,7 @@ class Replica:
         self._part = 0  # the number of the one that is sent next
         self._busy = False  # a transaction of the role is under way
         self._asking: Call | None = None  # the question whether etcd answers
+        self._refusal = ""  # why etcd refuses this leader's writes
         self._telling: Call | None = None  # how far this member is
         self._read_at = 0  # the revision of the first of the answers that give the tail; 0 before that
         self._handing_over: Callable[[], None] | None = None
@@ -416,7 +417,8 @@ class Replica:
             if self.role is Role.CANDIDATE and not self._busy and self._asked is not None and now - self._asked >= PATIENCE_SECONDS:
                 self._claim_now()
         if self.role is Role.LEADER and now - self._sent >= ALONE_SECONDS:
-            self._become(Role.DEPOSED, f"etcd has acknowledged nothing for {now - self._sent:.1f} s")
+            why = f": {self._refusal}" if self._refusal else ""
+            self._become(Role.DEPOSED, f"etcd has acknowledged nothing for {now - self._sent:.1f} s{why}")
             return
         if self.role is Role.LEADER:
             self._go_on()
@@ -468,6 +470,7 @@ class Replica:
             return
         if isinstance(answer, EtcdRefused):
             self._asked = None
+            self._become(Role.CANDIDATE, str(answer))
             return
         leads, parts = answer.found[-2:]
         if not leads or leads[0].value is None or Lead.decode(leads[0].value) != lead:
@@ -542,12 +545,13 @@ class Replica:
             return False
         if isinstance(answer, EtcdRefused):
             # nothing was executed. It may be that etcd is full: the write is made again, and clients wait or are refused
+            self._refusal = str(answer)
             self._times.call_later(1.0, self._go_on)
             return False
         if not answer.succeeded:
             self._become(Role.DEPOSED, "another has claimed the lead")
             return False
-        self._sent = self._sending
+        self._sent, self._refusal = self._sending, ""
         return True
 
     def _stamp(self) -> None:
