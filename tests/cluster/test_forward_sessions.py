@@ -1,15 +1,18 @@
 """What of a client's session a follower takes to the leader, and what it keeps."""
 
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from flo.commands.binary.session import BinarySession
 from flo.commands.host import LITTLE, READS
+from flo.commands.http.security import check_host
 from flo.forward import Start
 from flo.operations import BY_NAME
 from flo.proto.binary import encode_request
+from flo.proto.http import HttpError
 from tests.support.fakes import FakeHost, FakePeer, feed, session
 from tests.support.processes import encode
 
@@ -92,3 +95,14 @@ def test_a_namespace_that_was_deleted_is_not_taken_to_the_leader(host: Follower)
     host.follow()
     assert b"was deleted" in feed(client, encode("SET", "k", "v"))
     assert host.starts == []
+
+
+def test_a_members_name_is_known_to_the_leader(host: Follower) -> None:
+    """What a follower passes on over HTTP has the Host that its client has reached: the follower's name."""
+    host.settings.advertise = "flo-a.test:9000"
+    with pytest.raises(HttpError):
+        check_host(host, b"flo-b.test:9000")
+    host.cluster = SimpleNamespace(  # type: ignore[assignment]
+        describe=lambda: {"members": [{"node": "b", "address": "flo-b.test:9000"}]}
+    )
+    check_host(host, b"flo-b.test:9000")
