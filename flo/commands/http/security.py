@@ -102,7 +102,10 @@ def secret_in_query(request: Request) -> bytes | None:
 
 
 def _own_names(host: Host) -> tuple[str, ...]:
-    return (*host.settings.http_hosts, _name(host.settings.advertise.lower()))
+    # a follower passes requests on as they are, so a leader hears the names of all members
+    members = host.cluster.describe()["members"] if host.cluster is not None else ()
+    addresses = (host.settings.advertise, *(member["address"] for member in members))
+    return (*host.settings.http_hosts, *(_name(address.lower()) for address in addresses))
 
 
 def _name(authority: str) -> str:
