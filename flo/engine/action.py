@@ -168,8 +168,10 @@ class Actions(Part):
             elif kind == RUN_FINISHED:
                 how, step, finished_at = unpack_finished(state)
                 store.finish(index, seq, how, step.attempt, finished_at, starts_of(step, runs=False))
+                self._note_end(seq)
             else:
                 store.remove(seq)
+                self._note_end(seq)
         elif kind == ACTION:
             version, timeout, retry_delay, attempts, concurrency, starts, window, paused, created_at, since, size = _ACTION.unpack_from(
                 state
@@ -394,6 +396,10 @@ class Actions(Part):
     def _tell(self, seq: int, kind: int) -> None:
         """Count the run's end, and tell those that wait for it."""
         self.happened[f"{NAMES[SHOWN[kind]]}_runs"] += 1
+        self._note_end(seq)
+
+    def _note_end(self, seq: int) -> None:
+        """The run has ended, here or at the leader: have those told that wait for it."""
         if self.watches and self.watches.change(b"%d" % seq):
             self.engine.changed.add(self)
 

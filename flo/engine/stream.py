@@ -121,6 +121,8 @@ class Streams(Expiring):
             ms, seq = STREAM_ID.unpack_from(entity, len(head))
             _, added = RECORD_STATE.unpack_from(record.state)
             self.store.append(index, name, ms << SEQ_BITS | seq, added, len(record.state) - RECORD_STATE.size)
+            if self.watches.by_name:
+                self._tell(name)
         elif kind == STREAM_RECORD_GONE:
             ms, seq = STREAM_ID.unpack_from(entity, len(head))
             self.store.remove(name, ms << SEQ_BITS | seq)
@@ -130,6 +132,11 @@ class Streams(Expiring):
             last, deleted = last_ms << SEQ_BITS | last_seq, deleted_ms << SEQ_BITS | deleted_seq
             deadline = U64.unpack(state[_STATE.size :])[0] if len(state) > _STATE.size else 0
             self.store.declare(name, last, added, deleted, max_len, max_age, max_bytes, deadline)
+
+    def _tell(self, name: bytes) -> None:
+        """The stream has a new record, written here or by the leader: have its watches told."""
+        if self.watches.change(name):
+            self.engine.changed.add(self)
 
     def apply_watermark(self, scope: bytes, below: int) -> None:
         """Remove a stream's records below an index, or everything but its records."""
@@ -230,8 +237,8 @@ class Streams(Expiring):
         if stream.max_len or stream.max_bytes or stream.max_age:
             engine.busy.add(self.namespace)  # its age must be checked
             self._trim_to_own_bounds(stream)
-        if self.watches.by_name and self.watches.change(name):
-            engine.changed.add(self)
+        if self.watches.by_name:
+            self._tell(name)
         if self.groups.takers.by_key:
             self.groups.serve(name)
         return ident
