@@ -74,3 +74,9 @@ def test_look_ups_that_fail_take_little_of_the_time(monkeypatch: pytest.MonkeyPa
     assert names.asked == 1
     names.answer, names.now = ["10.0.0.1"], names.now + 11
     assert book.find(member).address == ("10.0.0.1", 1)
+
+
+def test_a_name_that_no_name_can_be_is_an_error_like_any_other() -> None:
+    """etcd's members may tell any: the client goes to the next one."""
+    with pytest.raises(OSError, match="looked up"):
+        AddressBook().find(Endpoint("a..b", 2379, False))

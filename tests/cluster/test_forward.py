@@ -66,9 +66,17 @@ def test_a_request_that_cannot_be_sent_is_refused() -> None:
 
 # A server that always follows the one at LEADER.
 PROGRAM = """
-import os, sys
+import os, socket, sys
 import flo.server as server
 from flo.commands.host import READS
+
+really = socket.getaddrinfo
+
+def look_up(host, *given, **more):
+    print("looks up", host, file=sys.stderr, flush=True)
+    return really("127.0.0.1", *given, **more)
+
+socket.getaddrinfo = look_up
 
 class Follower(server.Server):
     def begin(self, now):
@@ -88,7 +96,7 @@ sys.exit(main())
 def pair(tmp_path: Path) -> Iterator[tuple[FloProcess, FloProcess]]:
     """A leader, and who follows it."""
     with FloProcess(tmp_path / "leader") as leader:
-        address = {"LEADER": f"127.0.0.1:{leader.port}", "FLO_RESP_DATABASES": "default,orders"}
+        address = {"LEADER": f"flo-a.test:{leader.port}", "FLO_RESP_DATABASES": "default,orders"}
         with FloProcess(tmp_path / "follower", program=["-c", PROGRAM], environment=address) as follower:
             yield leader, follower
 
@@ -137,3 +145,12 @@ def test_a_namespace_that_the_leader_does_not_have_is_not_another(pair: tuple[Fl
         assert "no namespace" in str(client.command("SET", "k", "v"))
     with leader.connect() as client:
         assert client.command("GET", "k") is None
+
+
+def test_the_name_of_the_leader_is_not_looked_up_for_each_connection(pair: tuple[FloProcess, FloProcess]) -> None:
+    """Nothing else is done meanwhile: for seconds, where names cannot be looked up."""
+    _, follower = pair
+    for number in range(1, 4):
+        with follower.connect() as client:
+            assert client.command("INCR", "n") == number
+    assert follower.output().count("looks up flo-a.test") == 1
