@@ -1,4 +1,4 @@
-"""The address of a member of etcd, as the settings have it, and as sockets take it."""
+"""The address of a member, of etcd or of Flo, as the settings have it, and as sockets take it."""
 
 import socket
 from collections import deque
@@ -54,7 +54,7 @@ class AddressBook:
                 found = socket.getaddrinfo(endpoint.host, endpoint.port, type=socket.SOCK_STREAM)
                 self._known[endpoint] = deque(Address(each[0], each[4]) for each in found)
                 self._next[endpoint] = now + LOOK_UP_SECONDS
-            except OSError as e:
+            except (OSError, UnicodeError) as e:  # the second for what no name can be
                 self._failures[endpoint] = str(e)
                 self._next[endpoint] = now + min((monotonic() - now) / FAILED_SHARE, LOOK_UP_SECONDS)
         if endpoint not in self._known:

@@ -11,6 +11,7 @@ import socket
 from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
+from flo.endpoint import Address
 from flo.loop import GONE, READ, WRITE, Timer
 from flo.session import SilentSession
 from flo.unsent import Unsent
@@ -72,7 +73,7 @@ class Loop(Protocol):
 class Forwarded(SilentSession):
     """The session of such a connection."""
 
-    def __init__(self, loop: Loop, client: Client, address: tuple[str, int], start: Start) -> None:
+    def __init__(self, loop: Loop, client: Client, address: Address, start: Start) -> None:
         """Begin to connect to the leader. Raises `OSError`."""
         super().__init__()
         self.yielded = True  # what the client has sent behind the first request is still to be passed on
@@ -86,12 +87,11 @@ class Forwarded(SilentSession):
         self._ends = False  # the client sends nothing more
         self._open = True
         self._timer: Timer | None = loop.call_later(CONNECT_SECONDS, self._late)
-        family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
-        self._sock = socket.socket(family, socket.SOCK_STREAM)
+        self._sock = socket.socket(address.family, socket.SOCK_STREAM)
         try:
             self._sock.setblocking(False)
             self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            failure = self._sock.connect_ex(address)
+            failure = self._sock.connect_ex(address.address)
             if failure not in (0, errno.EINPROGRESS):
                 raise OSError(failure, "the leader cannot be reached")
         except OSError:

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 
     from flo.cluster.member import Cluster
     from flo.commands.stats import Stats
+    from flo.endpoint import AddressBook
     from flo.forward import Start
 
 EXIT_LOG_FAILED = 74  # EX_IOERR: the log failed. The next start recovers exactly the durable data
@@ -131,6 +132,7 @@ class Server:
         self._next_id = 1
         self._started = monotonic()
         self.environment: Mapping[str, str] = os.environ  # with which the process starts again
+        self._addresses: AddressBook | None = None  # of leaders
         self._stopped_by = ""  # a signal's name
         self._leaving = False  # a leader gives the lead to another before it stops
         self._listening = False
@@ -672,11 +674,14 @@ class Server:
 
     def forward(self, peer: Peer, start: "Start") -> bool:
         """Let a connection go on at the leader of the cluster; returns whether that is begun."""
-        from flo.forward import Forwarded  # not at every start: few servers have a leader
+        from flo.endpoint import AddressBook, Endpoint  # not at every start: few servers have a leader
+        from flo.forward import Forwarded
 
+        self._addresses = self._addresses or AddressBook()
         host, _, port = self.engine.leader.rpartition(":")
         try:
-            peer.session = Forwarded(self.reactor, peer, (host.strip("[]"), int(port)), start)
+            leader = self._addresses.find(Endpoint(host.strip("[]"), int(port), False))
+            peer.session = Forwarded(self.reactor, peer, leader, start)
         except (OSError, ValueError):
             return False
         return True

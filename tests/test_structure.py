@@ -46,7 +46,7 @@ ARROWS = {
     "tls": {"transport", "config", "errors"},
     "unsent": set[str](),
     "session": set[str](),
-    "forward": {"loop", "session", "unsent"},
+    "forward": {"endpoint", "loop", "session", "unsent"},
     "conn": {"loop", "session", "transport", "tls", "unsent", "websocket"},
     "compactor": {"ual", "errors"},
     "control": {"errors"},
@@ -60,6 +60,7 @@ ARROWS = {
     "server": {
         *(
             "cluster",
+            "endpoint",
             "forward",
             "loop",
             "transport",

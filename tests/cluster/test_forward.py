@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from flo.endpoint import Address
 from flo.forward import Forwarded, Start
 from tests.support.miniloop import MiniLoop
 from tests.support.processes import FloProcess, encode, steady_port
@@ -38,7 +39,7 @@ def test_a_request_that_was_sent_is_not_refused() -> None:
     """The leader may have executed it."""
     loop, client = MiniLoop(), Client()
     with socket.create_server(("127.0.0.1", 0)) as leader:
-        Forwarded(loop, client, leader.getsockname(), START)
+        Forwarded(loop, client, Address(socket.AF_INET, leader.getsockname()), START)
         accepted, _ = leader.accept()
         with accepted:
             accepted.setblocking(False)
@@ -59,7 +60,7 @@ def test_a_request_that_was_sent_is_not_refused() -> None:
 
 def test_a_request_that_cannot_be_sent_is_refused() -> None:
     loop, client = MiniLoop(), Client()
-    Forwarded(loop, client, ("127.0.0.1", steady_port()), START)
+    Forwarded(loop, client, Address(socket.AF_INET, ("127.0.0.1", steady_port())), START)
     loop.run_until(lambda: client.closed)
     assert client.sent == REFUSAL
 
