@@ -149,10 +149,9 @@ class Round:
             target.slow_disk(self.rng.uniform(0.02, 0.3))
             return target.resume_disk
         if kind == "clock of flo":
-            ahead = self.rng.randrange(-CLOCK_MS, CLOCK_MS)
-            self.history.clock_jumps |= ahead > 0
+            self.history.clock_jumps = True
             before = cluster.ahead_ms
-            cluster.set_clock(target, before + ahead)
+            cluster.set_clock(target, before + self.rng.randrange(-CLOCK_MS, CLOCK_MS))
             return lambda: cluster.set_clock(target, before)
         if kind == "end flo":
             target.resume()

@@ -7,6 +7,7 @@ on the loopback interface, and nothing is cut.
 import itertools
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -251,6 +252,12 @@ class FaultCluster:
                     return flo
         return None
 
+    def offset(self, flo: Program) -> int:
+        """The last index in that member's log; 0 if it does not say. A member that is behind may pass reads on, so they do not tell."""
+        told = self.ask(flo, "INFO", "replication")
+        found = re.search(rb"master_repl_offset:(\d+)", told) if isinstance(told, bytes) else None
+        return int(found[1]) if found else 0
+
     def leader_of_etcd(self) -> Program:
         """The member of etcd that leads; any, if none says so."""
         for etcd in self.etcds:
@@ -301,8 +308,10 @@ class FaultCluster:
             return leader if leader is not None and self.ask(leader, "SET", "marker", marker) == b"OK" else None
 
         leader: Program = wait_until(written, "a leader", PATIENCE_SECONDS)
+        reached = self.offset(leader)
         for flo in self.flos:
             what = f"{flo.name}'s agreement: {flo.output()[-1500:]}"
+            wait_until(lambda flo=flo: self.offset(flo) >= reached, what, PATIENCE_SECONDS)  # type: ignore[misc]
             wait_until(lambda flo=flo: self.ask(flo, "GET", "marker") == marker.encode(), what, PATIENCE_SECONDS)  # type: ignore[misc]
         return leader
 

@@ -101,7 +101,7 @@ class History:
         self.answers: Counter[str] = Counter()
         self.answered_at: list[float] = []  # when writes were answered
         self.surprises: list[str] = []  # answers that no client expects
-        self.clock_jumps = False  # a wall clock was set forward: leases end with it, and two may hold a message
+        self.clock_jumps = False  # a wall clock was set forward, or right again: leases end with it, and two may hold a message
 
     def check(self) -> None:
         """Assert what holds of the clients' answers alone."""
