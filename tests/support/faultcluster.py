@@ -5,6 +5,7 @@ on the loopback interface, and nothing is cut.
 """
 
 import itertools
+import json
 import os
 import shutil
 import signal
@@ -28,12 +29,12 @@ _numbers = itertools.count()
 class Network:
     """An address for each process. `cuts`: whether two can be cut off from each other."""
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, count: int, namespaces: bool) -> None:
         number = (os.getpid() * 7 + next(_numbers)) % 250
         self._bridge = f"flo-test{number}"
         self.hosts = [f"198.18.{number}.{at + 1}" for at in range(count)]  # of the addresses for benchmarks of networks
         self.spaces = [f"{self._bridge}-{at + 1}" for at in range(count)]
-        self.cuts = os.geteuid() == 0 and shutil.which("ip") is not None
+        self.cuts = namespaces and os.geteuid() == 0 and shutil.which("ip") is not None
         if self.cuts:
             try:
                 self._make(f"198.18.{number}.254/24")
@@ -98,11 +99,8 @@ class Program:
 
     def start(self) -> None:
         """Start it, unless it runs; if it was told to end, wait for that first."""
-        if self.ends and self._process is not None:
-            with suppress(subprocess.TimeoutExpired):
-                self._process.wait(END_SECONDS)
-            self.kill()
-        self.ends = False
+        if self.ends:
+            self.wait()
         if not self.alive:
             with self._log.open("ab") as log:
                 self._process = subprocess.Popen(
@@ -113,6 +111,12 @@ class Program:
     def alive(self) -> bool:
         """Whether it runs."""
         return self._process is not None and self._process.poll() is None
+
+    @property
+    def pid(self) -> int:
+        """Its process id; where it has a network namespace, that of `ip`."""
+        assert self._process is not None
+        return self._process.pid
 
     def signal(self, number: int) -> None:
         """Send it a signal."""
@@ -130,9 +134,17 @@ class Program:
         self.paused = False
 
     def end(self) -> None:
-        """Tell it to end; `start` waits for that."""
+        """Tell it to end; `wait` and `start` wait for that."""
         self.ends = True
         self.signal(signal.SIGTERM)
+
+    def wait(self) -> None:
+        """Wait until it has ended, as it was told to."""
+        if self._process is not None:
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(END_SECONDS)
+            self.kill()
+        self.ends = False
 
     def kill(self) -> None:
         """kill -9, and wait for the end."""
@@ -148,14 +160,25 @@ class Program:
 class FaultCluster:
     """The cluster: a context manager."""
 
-    def __init__(self, directory: Path, *, forward: bool, keep_bytes: int = 0, sabotage: str = "") -> None:
-        """With `keep_bytes`, so little of the log is kept in etcd. `sabotage`: see tests/support/sabotaged.py."""
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        forward: bool,
+        keep_bytes: int = 0,
+        sabotage: str = "",
+        plain: bool = False,
+        etcd_flags: Sequence[str] = (),
+    ) -> None:
+        """With `keep_bytes`, so little of the log is kept in etcd. `sabotage`: see tests/support/sabotaged.py. `plain`, for measuring: all
+        on the loopback interface, without a secret, and with segments of the ordinary size."""
         self.directory = directory
         directory.mkdir(parents=True, exist_ok=True)
+        self.secret = "" if plain else SECRET
         secret = directory / "secret"
         secret.write_text(SECRET)
         secret.chmod(0o600)
-        self.network = Network(2 * COUNT)
+        self.network = Network(2 * COUNT, namespaces=not plain)
         hosts = self.network.hosts
         clients, peers = [steady_port() for _ in range(COUNT)], [steady_port() for _ in range(COUNT)]
         initial = ",".join(f"e{at}=http://{hosts[at]}:{peers[at]}" for at in range(COUNT))
@@ -166,16 +189,17 @@ class FaultCluster:
                 *self.network.inside(at), "etcd", "--name", f"e{at}", "--data-dir", str(directory / f"e{at}"),
                 "--listen-client-urls", serves, "--advertise-client-urls", serves,
                 "--listen-peer-urls", speaks, "--initial-advertise-peer-urls", speaks,
-                "--initial-cluster", initial, "--initial-cluster-token", f"{directory.name}{os.getpid()}",
+                "--initial-cluster", initial, "--initial-cluster-token", f"{directory.name}{os.getpid()}", *etcd_flags,
             ]  # fmt: skip
             self.etcds.append(Program(f"e{at}", hosts[at], clients[at], command, directory / f"e{at}.log", dict(os.environ)))
         environment = os.environ | {
             "PYTHONDONTWRITEBYTECODE": "1",
             "FLO_CLUSTER_ETCD": ",".join(f"http://{etcd.host}:{etcd.port}" for etcd in self.etcds),
             "FLO_CLUSTER_FORWARD": str(forward).lower(),
-            "FLO_LOG_SEGMENT_BYTES": "4mb",
             "TEST_SABOTAGE": sabotage,
         }
+        if not plain:
+            environment["FLO_LOG_SEGMENT_BYTES"] = "4mb"
         if keep_bytes:
             environment["TEST_KEEP_BYTES"] = str(keep_bytes)
         self.flos = []
@@ -184,7 +208,7 @@ class FaultCluster:
             command = [
                 *self.network.inside(COUNT + at), sys.executable, str(ROOT / "tests" / "support" / "sabotaged.py"), "server", "start",
                 "--port", str(port), "--bind", host, "--advertise", f"{host}:{port}",
-                "--data-dir", str(directory / name), "--secret-file", str(secret),
+                "--data-dir", str(directory / name), *(["--insecure"] if plain else ["--secret-file", str(secret)]),
             ]  # fmt: skip
             own = environment | {"FLO_CLUSTER_NODE": name}
             self.flos.append(Program(name, host, port, command, directory / f"{name}.log", own))
@@ -197,7 +221,7 @@ class FaultCluster:
     def connect(self, flo: Program, timeout: float = 5) -> RespClient:
         """A client of one member. Raises `OSError`."""
         connection = RespClient(flo.port, timeout, flo.host)
-        if connection.command("AUTH", SECRET) != b"OK":
+        if self.secret and connection.command("AUTH", self.secret) != b"OK":
             raise ConnectionError(f"{flo.name} does not take the secret")
         return connection
 
@@ -215,6 +239,22 @@ class FaultCluster:
                 if isinstance(role, list) and role[0] == b"master":
                     return flo
         return None
+
+    def etcd_status(self) -> list[dict[str, Any]]:
+        """What each member of etcd that answers says of itself: `etcdctl endpoint status`."""
+        endpoints = ",".join(f"http://{etcd.host}:{etcd.port}" for etcd in self.etcds)
+        command = ["etcdctl", "--endpoints", endpoints, "endpoint", "status", "-w", "json"]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=30, env=os.environ | {"ETCDCTL_API": "3"})
+        told: list[dict[str, Any]] = json.loads(done.stdout or "[]")
+        return told
+
+    def etcd_leader(self) -> Program | None:
+        """The member of etcd that all others say leads."""
+        statuses = [(each["Endpoint"], each["Status"]) for each in self.etcd_status()]
+        leads = [endpoint for endpoint, status in statuses if status["leader"] == status["header"]["member_id"]]
+        if len(statuses) < COUNT or len({status["leader"] for _, status in statuses}) > 1 or not leads:
+            return None
+        return next(etcd for etcd in self.etcds if leads[0].endswith(f":{etcd.port}"))
 
     def cut_from_etcd(self, flo: Program) -> None:
         """Let nothing through between that member of Flo and etcd."""
