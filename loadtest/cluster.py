@@ -264,12 +264,12 @@ def catchup(cluster: FaultCluster, sizes: Sizes) -> Figures:
             load.run(time.perf_counter() + LOOK_SECONDS)
             if load.overrun:
                 raise RuntimeError(f"the leader has stopped reading: {OPEN_RATE} SETs a second are too many for it")
-        meanwhile, serves_seconds = sorted(load.waits), served.result() - began
+        meanwhile, serves_seconds, said = sorted(load.waits), served.result() - began, follower.output()[before:]
         load.run(time.perf_counter() + openloop.DRAIN_SECONDS, sending=False)
     wait_until(lambda: lag_of(cluster, leader, follower) == 0, f"the end of {follower.name}'s lag", PATIENCE_SECONDS)
     told = {
         "written": written,
-        "copied_bytes": copied if "cluster: copied the log" in follower.output()[before:] else 0,
+        "copied_bytes": copied if "cluster: copied the log" in said else 0,
         "serves_seconds": serves_seconds,
         "lag_0_seconds": time.perf_counter() - began,
         "calm_p99_ms": quantile(calm, 0.99) * 1000,
@@ -282,7 +282,7 @@ def catchup(cluster: FaultCluster, sizes: Sizes) -> Figures:
 
 def serves_last(cluster: FaultCluster, follower: Program, deadline: float) -> float:
     """When that member first served the last key. Raises `TimeoutError`."""
-    while cluster.ask(follower, "GET", "last") != b"key":
+    while not cluster.shows(follower, "last", "key"):
         if time.perf_counter() > deadline:
             raise TimeoutError(f"{follower.name} has not caught up in {COPY_SECONDS} s: {follower.output()[-1000:]}")
         time.sleep(LOOK_SECONDS)

@@ -12,7 +12,8 @@ import signal
 import subprocess
 import sys
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
+from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -240,6 +241,13 @@ class FaultCluster:
                     return flo
         return None
 
+    def serves(self, flo: Program) -> bool:
+        """Whether that member serves reads itself. One that cannot may pass them on to the leader, so that its answers show nothing."""
+        with suppress(OSError, HTTPException), closing(HTTPConnection(flo.host, flo.port, timeout=1)) as connection:
+            connection.request("GET", "/ready")
+            return connection.getresponse().status == 200
+        return False
+
     def etcd_status(self) -> list[dict[str, Any]]:
         """What each member of etcd that answers says of itself: `etcdctl endpoint status`."""
         endpoints = ",".join(f"http://{etcd.host}:{etcd.port}" for etcd in self.etcds)
@@ -289,8 +297,12 @@ class FaultCluster:
         leader: Program = wait_until(written, "a leader", PATIENCE_SECONDS)
         for flo in self.flos:
             what = f"{flo.name}'s agreement: {flo.output()[-1500:]}"
-            wait_until(lambda flo=flo: self.ask(flo, "GET", "marker") == marker.encode(), what, PATIENCE_SECONDS)  # type: ignore[misc]
+            wait_until(lambda flo=flo: self.shows(flo, "marker", marker), what, PATIENCE_SECONDS)  # type: ignore[misc]
         return leader
+
+    def shows(self, flo: Program, key: str, value: str) -> bool:
+        """Whether that member itself has this value of the key."""
+        return self.serves(flo) and self.ask(flo, "GET", key) == value.encode()
 
     def copies(self, into: Path) -> list[Path]:
         """The directories of the three members of Flo as they are at one moment, as a crash would leave them."""
