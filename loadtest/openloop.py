@@ -77,7 +77,8 @@ class Load:
         clients, count = len(socks), len(requests)
         now = clock()
         while now < until and not self.overrun and (sending or any(self.due.values())):
-            wanted, before = min(int((now - began) * rate), self.sent + BURST) if sending else 0, self.sent
+            due = int((now - began) * rate) + 1  # request n is due at n / rate, the first at once
+            wanted, before = min(due, self.sent + BURST) if sending else 0, self.sent
             while self.sent < wanted:
                 sock = socks[self.sent % clients]
                 self.due[sock.fileno()].append(began + self.sent / rate)
