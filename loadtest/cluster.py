@@ -2,9 +2,9 @@
 
     python3 loadtest/cluster.py [--only throughput,failover,catchup,memory,reads] [--minutes 10] [--rounds 5] [--quick] [--json FILE]
 
-Each part has a cluster of its own, in a temporary directory. With --quick one cluster serves all, and everything is small: that tries the
-tool, and its figures mean nothing. A median is followed by its bounds (compare.py's `middle_of`). Nine processes share the processors and
-the disk here, so a cluster on machines of its own is faster.
+Each part has a cluster of its own, in a temporary directory. With --quick one cluster serves all parts, which are small: that shows that
+the tool works, and its figures mean nothing. A median is followed by its bounds (compare.py's `middle_of`). All processes share the
+processors and the disk of this machine, with this program.
 
     throughput  SET of 64 bytes by 50 connections at the leader, 1 and 16 deep, in a closed loop, beside a Redis with two replicas
                 (`appendfsync always` on all three). Redis's clients send SET, 1 or 16 of them, and WAIT 1 0 in one write; a request counts
@@ -15,11 +15,12 @@ the disk here, so a cluster on machines of its own is faster.
                 member must show every acknowledged write
     catchup     a follower is stopped, and 1,000,000 keys are written: more than etcd keeps, so the follower copies another's log. An
                 open loop (openloop.py) of 500 SETs a second at the leader shows the waits without it, and from its start until it serves
-                the last key. Its sleeps add up to a millisecond to a wait
+                the last key itself. Its sleeps add up to a millisecond to a wait. Members tell their lag every 2 s; it is looked at when
+                the load has ended
     memory      20 connections, 4 deep, write 100 bytes to 100,000 keys as fast as they can. Each 10 s: the size of etcd's file, resident
                 memory and Flo's directories, of the largest of three. Then the maximum of the second half over that of the first
-    reads       CPU us of a GET: a follower, while nobody writes but the leader its clock, beside a server that is alone, in pairs of
-                slices
+    reads       CPU us of a GET: a follower, while the leader writes its clock and nothing else, beside a server that is alone, in pairs
+                of slices
 """
 
 import argparse
