@@ -45,7 +45,7 @@ def test_the_figures_of_a_cluster_that_stays(tmp_path: Path) -> None:
     assert [each["seconds"] for each in samples] == sorted({each["seconds"] for each in samples}) and len(samples) > 1
     assert all(each["writes"] > 0 and each["etcd_db"] > 4096 for each in samples)
     assert all(each[name] > 1 << 20 for each in samples for name in ("etcd_rss", "flo_rss", "flo_disk"))
-    assert all(growth > 0 for growth in told["memory"]["growth"].values()) and len(told["memory"]["growth"]) == 4
+    assert all(growth > 0 for growth in told["memory"]["growth"].values()) and len(told["memory"]["growth"]) == 5
     for row in told["reads"]:
         assert all(0 < pair[name] < 1000 for pair in row["pairs"] for name in ("follower", "alone"))
     for row in told["throughput"] + told["reads"]:
