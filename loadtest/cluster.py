@@ -188,7 +188,7 @@ def failover(cluster: FaultCluster, sizes: Sizes) -> Figures:
 
 def recover(cluster: FaultCluster) -> None:
     """Wait until all members of etcd and of Flo are well, and have everything."""
-    wait_until(cluster.etcd_leader, "one leader of etcd", PATIENCE_SECONDS)
+    wait_until(cluster.etcd_is_well, "one leader of etcd", PATIENCE_SECONDS)
     cluster.settle(f"{time.monotonic()}")
 
 
@@ -199,8 +199,7 @@ def kill_leader(cluster: FaultCluster, writers: Writers) -> float:
 
 def kill_both(cluster: FaultCluster, writers: Writers) -> float:
     """The same, and of etcd's leader."""
-    etcd: Program = wait_until(cluster.etcd_leader, "one leader of etcd", PATIENCE_SECONDS)
-    return kill(writers, leader_of(cluster), etcd)
+    return kill(writers, leader_of(cluster), cluster.leader_of_etcd())
 
 
 def kill(writers: Writers, *programs: Program) -> float:
