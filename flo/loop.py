@@ -128,7 +128,7 @@ class Timer:
     def __init__(self, callback: Callable[[], None], stale: list[int]) -> None:
         """`stale[0]` counts the cancelled timers that are still in the heap."""
         self.callback = callback
-        self.cancelled = False
+        self.cancelled: bool = False
         self._stale = stale
 
     def cancel(self) -> None:
@@ -203,7 +203,7 @@ class Reactor:
     def __init__(self, phases: Phases) -> None:
         # to be flushed after this turn's commit; True where sending the replies is all there is to do
         self.touched: dict[Flushable, bool] = {}
-        self.deadline = 0.0  # of this turn's executing, monotonic
+        self.deadline: float = 0.0  # of this turn's executing, monotonic
         self.stopping = False
         self.waits = Waits()  # from readable (at the earliest) to sent; for a blocked request, from the event that answered it
         self._phases = phases

@@ -104,22 +104,22 @@ class Server:
         self.slow_count = 0
         self.stats: Stats | None = None
         self.latency: list[tuple[int, int]] = []
-        self.run_id = os.urandom(20).hex()
-        self.loading = False
-        self.serves = EVERYTHING
+        self.run_id: str = os.urandom(20).hex()
+        self.loading: bool = False
+        self.serves: int = EVERYTHING
         self.progress = Progress()
         self._on_progress = on_progress
         # monotonic; the last time that clients were served while loading, or the first time to do so
         self._served_at = self.progress.began + LOADING_SECONDS
         self.waiting = 0
         self.inflating = False
-        self.tick_deadline = 0.0
+        self.tick_deadline: float = 0.0
         self._handlers_missing = True  # some are not imported yet
         self.receive_view = memoryview(bytearray(RECEIVE_BYTES))
-        self.output_limit = settings.output_bytes
-        self.input_limit = settings.connection_input_bytes
-        self.header_seconds = settings.header_timeout / 1000
-        self.stall_seconds = settings.stall_timeout / 1000
+        self.output_limit: int = settings.output_bytes
+        self.input_limit: int = settings.connection_input_bytes
+        self.header_seconds: float = settings.header_timeout / 1000
+        self.stall_seconds: float = settings.stall_timeout / 1000
         self.bytes_in = self.bytes_out = self.push_limit_disconnections = 0
         self._input_held = 0
         self._connections: dict[int, Connection] = {}  # by their ids

@@ -124,7 +124,7 @@ class PlainTransport:
 
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
-        self.descriptor = sock.fileno()
+        self.descriptor: int = sock.fileno()
         self.receive = sock.recv
         self.receive_into = sock.recv_into
         self.send = sock.send

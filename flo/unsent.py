@@ -15,7 +15,7 @@ class Unsent:
 
     def __init__(self) -> None:
         self._pieces = NOTHING
-        self.bytes = 0
+        self.bytes: int = 0
 
     def add(self, data: bytes, start: int = 0) -> None:
         """Keep `data` from offset `start` on."""

@@ -71,7 +71,7 @@ class Cluster:
         settings = owner.settings
         self._owner = owner
         self._loop = loop
-        self.node = node_name(settings)
+        self.node: str = node_name(settings)
         self._stopping = False
         self._leaving = False  # and to be no member any more
         self._failed_copies: list[str] = []  # sentences, from the thread that copies

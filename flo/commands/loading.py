@@ -27,7 +27,7 @@ class _LoadingSession(SilentSession, ABC):
         self.peer = peer
         self.progress = progress
         self._proceed = proceed
-        self.closing = False
+        self.closing: bool = False
 
     def _close(self) -> None:
         self.closing = True

@@ -167,25 +167,25 @@ class Session(ABC):
         self.host = host
         self.peer = peer
         self.counters = host.counters
-        self.authenticated = host.secret is None
-        self.reads_only = False  # it gave the read-only secret last
-        self.ordinary = self.authenticated  # whether `decode` may be used: nothing about the session asks for a look at each request
-        self.last_command = ""
-        self.name = b""  # that the client gave itself
-        self.halted = False  # execution stops here for this turn
-        self.yielded = False  # … because others wait; there is more to execute
-        self.busy = False  # a job, a held reply's timer, or a wait must end before the next request may start
+        self.authenticated: bool = host.secret is None
+        self.reads_only: bool = False  # it gave the read-only secret last
+        self.ordinary: bool = self.authenticated  # whether `decode` may be used: nothing about the session asks for a look at each request
+        self.last_command: str = ""
+        self.name: bytes = b""  # that the client gave itself
+        self.halted: bool = False  # execution stops here for this turn
+        self.yielded: bool = False  # … because others wait; there is more to execute
+        self.busy: bool = False  # a job, a held reply's timer, or a wait must end before the next request may start
         self.job: Job | None = None
         self._job_request: Any = None
         self._job_seconds = 0.0  # of its slices so far
         self.waits: dict[Wait, None] = {}
         self.due: list[Wait] = []  # to be answered. A list, for each connection has one: an empty deque takes 760 bytes
-        self.output_room = OUTPUT_BYTES_MAX
-        self.executed = 0
-        self.slow = False  # its last requests took long
-        self.unfinished = False  # whether the start of a request is kept
-        self.length_known = False  # … and the length of what is missing
-        self.held = 0  # bytes of memory it keeps
+        self.output_room: int = OUTPUT_BYTES_MAX
+        self.executed: int = 0
+        self.slow: bool = False  # its last requests took long
+        self.unfinished: bool = False  # whether the start of a request is kept
+        self.length_known: bool = False  # … and the length of what is missing
+        self.held: int = 0  # bytes of memory it keeps
 
     # -- what a protocol adds ----------------------------------------------------------------------
 

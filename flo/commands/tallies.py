@@ -9,8 +9,8 @@ class Tally:
     __slots__ = ("calls", "failed", "name", "protocol", "rejected", "seconds")
 
     def __init__(self, protocol: str, name: str) -> None:
-        self.protocol = protocol
-        self.name = name
+        self.protocol: str = protocol
+        self.name: str = name
         self.clear()
 
     def clear(self) -> None:

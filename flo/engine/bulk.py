@@ -85,7 +85,7 @@ class Rows(Bulk):
         self._codes = "Q" + self.layout.codes
         self.whose: tuple[int, bytes, int] | None = None  # namespace, container, order
         self._part: Any = None  # … and the part there
-        self.last = 0  # as a group's
+        self.last: int = 0  # as a group's
         self._renew()
 
     def _renew(self) -> None:

@@ -113,7 +113,7 @@ class Engine:
         self._may_be_lazy = lazy and manual  # a program need not call `upkeep`, so nothing would read its values
         self.log = self._open_log(directory, files, on_notice, on_progress)
         self.guards = Guards(self.log)
-        self.stamp_time = self.log.time
+        self.stamp_time: int = self.log.time
         self.tick()
 
     @classmethod

@@ -52,7 +52,7 @@ class Namespace:
     def __init__(self, engine: Database, name: str, identity: int) -> None:
         self.name = name
         self.id = identity
-        self.hash = hash_name(name)
+        self.hash: int = hash_name(name)
         self.deleted = False
         self._engine = engine
         self._tidied_at = 0  # the log's index at the last look for unused memory

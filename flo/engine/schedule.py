@@ -65,13 +65,13 @@ class Schedule:
     __slots__ = ("dropped", "last", "made", "name", "next", "terms", "text")
 
     def __init__(self, name: bytes, last: int, following: int, made: int, dropped: int, text: bytes) -> None:
-        self.name = name
-        self.text = text
+        self.name: bytes = name
+        self.text: bytes = text
         self.terms = read_terms(text)
-        self.last = last
-        self.next = following
-        self.made = made  # runs
-        self.dropped = dropped  # times whose action was gone
+        self.last: int = last
+        self.next: int = following
+        self.made: int = made  # runs
+        self.dropped: int = dropped  # times whose action was gone
 
 
 @cache

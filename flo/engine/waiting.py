@@ -120,11 +120,11 @@ class Taker(Generic[K]):
         `consumer` is the name of the consumer that takes them. `right`: from the right end, or the left one; None: from either."""
         self._takers = takers
         self._keys = keys
-        self.count = count
-        self.acknowledge = acknowledge
+        self.count: int = count
+        self.acknowledge: bool = acknowledge
         self.deliver = deliver
         self.lease = lease
-        self.consumer = consumer
+        self.consumer: bytes = consumer
         self.right = right
         for key in keys:
             takers.enter(key, self)

@@ -95,8 +95,8 @@ class Columns:
         self._select = select
         self.tags = frozenset(tags)
         self.sources: list[Points | Reference] = []
-        self.time = "time"
-        self.is_raw = not _check(select)
+        self.time: str = "time"
+        self.is_raw: bool = not _check(select)
         columns: list[tuple[str, str, Callable[[Row], Cell]]] = []  # alias, name without one, cell
         for column in select.columns:
             if isinstance(column.expression, Reference) and column.expression.name == "time":

@@ -88,7 +88,7 @@ class Fields(dict[bytes, bytes]):
 
     def __init__(self, names: "Names", head: bytes) -> None:
         self.names = names
-        self.head = head
+        self.head: bytes = head
 
     def __missing__(self, raw: bytes) -> bytes:
         if _PLAIN_TEXT.fullmatch(raw):
@@ -115,8 +115,8 @@ class Names(dict[bytes, Fields]):
     """The heads of lines, `measurement,tags`, as they are sent. A server has one for all that writes to it."""
 
     def __init__(self) -> None:
-        self.bytes = 0
-        self.remembered = 0  # bytes that were counted so far: a measure of work
+        self.bytes: int = 0
+        self.remembered: int = 0  # bytes that were counted so far: a measure of work
 
     def __missing__(self, raw: bytes) -> Fields:
         text = raw.replace(_SPACE, b"\\ ")

@@ -90,9 +90,9 @@ class Key:
     __slots__ = ("name", "parked", "running", "runs")
 
     def __init__(self, name: bytes) -> None:
-        self.name = name
-        self.runs = 0  # that are not finished
-        self.running = 0
+        self.name: bytes = name
+        self.runs: int = 0  # that are not finished
+        self.running: int = 0
         self.parked: dict[int, list[int]] = {}  # by the number of the line: a heap of priority << 64 | seq; some may be parked no more
 
 
@@ -102,9 +102,9 @@ class Line:
     __slots__ = ("action", "labels", "number", "order", "ready", "shown", "text")
 
     def __init__(self, number: int, action: "Action", text: bytes, labels: Labels) -> None:
-        self.number = number
+        self.number: int = number
         self.action = action
-        self.text = text
+        self.text: bytes = text
         self.labels = labels
         self.shown: dict[int, Seqs] = {}  # its runs, by what clients see
         self.ready: dict[int, Seqs] = {}  # its ready runs by priority
@@ -145,13 +145,13 @@ class Action:
     )
 
     def __init__(self, name: bytes) -> None:
-        self.name = name
-        self.registered = False
-        self.since = 0  # the index of the record that registered it first
-        self.version = 0
+        self.name: bytes = name
+        self.registered: bool = False
+        self.since: int = 0  # the index of the record that registered it first
+        self.version: int = 0
         self.settings = Settings()
-        self.paused = False
-        self.created_at = 0
+        self.paused: bool = False
+        self.created_at: int = 0
         self.lines: dict[bytes, Line] = {}  # by the labels' text
         self.ready: dict[Line, None] = {}  # those of its lines with ready runs
         self.keys: dict[bytes, Key] = {}
@@ -178,12 +178,12 @@ class Holding:
     __slots__ = ("attempt", "failures", "history", "progress", "started_at", "worker")
 
     def __init__(self, worker: bytes, attempt: int, failures: int, started_at: int, progress: bytes, history: bytes) -> None:
-        self.worker = worker
-        self.attempt = attempt
-        self.failures = failures
-        self.started_at = started_at
-        self.progress = progress
-        self.history = history  # of the attempts before, packed
+        self.worker: bytes = worker
+        self.attempt: int = attempt
+        self.failures: int = failures
+        self.started_at: int = started_at
+        self.progress: bytes = progress
+        self.history: bytes = history  # of the attempts before, packed
 
     @property
     def bytes(self) -> int:
@@ -199,14 +199,14 @@ class Worker:
     def __init__(
         self, identity: bytes, actions: tuple[bytes, ...], labels: Labels, concurrency: int, draining: bool, registered_at: int
     ) -> None:
-        self.id = identity
+        self.id: bytes = identity
         self.actions = actions
         self.labels = labels
-        self.concurrency = concurrency
-        self.draining = draining
-        self.registered_at = registered_at
-        self.seen = 0  # by the steady clock; not in any record
-        self.load = 0
+        self.concurrency: int = concurrency
+        self.draining: bool = draining
+        self.registered_at: int = registered_at
+        self.seen: int = 0  # by the steady clock; not in any record
+        self.load: int = 0
         self.done = self.failed = 0  # runs since this process has it
         self.may_take: dict[int, bool] = {}  # by the number of a line: whether its labels do
 
@@ -275,7 +275,7 @@ class ActionStore:
         self.finished: list[tuple[int, int]] = []  # (when it ended, run): a heap; some are finished no more, or again
         self.counted: list[tuple[int, int, int]] = []  # (until when, when it ended, run): a heap of the finished runs that a rate keeps
         self.ahead: dict[int, int] = {}  # finished run -> its last start, where that lies behind its end: the clock was put back
-        self.counts = [0] * 8  # runs by kind
+        self.counts: list[int] = [0] * 8  # runs by kind
         self.windows: list[tuple[int, bytes, bytes]] = []  # (until, action, idempotency key): a heap
         self.more_ready: dict[Line, None] = {}  # lines that got ready runs since the last look
         self.doomed_lines: list[Line] = []

@@ -57,7 +57,7 @@ class SortedIds:
 
     def __init__(self) -> None:
         self._chunks: list[list[int]] = []
-        self.count = 0
+        self.count: int = 0
 
     def __len__(self) -> int:
         return self.count
@@ -124,10 +124,10 @@ class Consumer:
     __slots__ = ("active", "name", "order", "seen")
 
     def __init__(self, name: bytes, time: int) -> None:
-        self.name = name
+        self.name: bytes = name
         self.order = SortedIds()  # of the ids pending with it
-        self.seen = time  # when it last sent a request, ms
-        self.active = -1  # when it last got a record, ms; -1 for never
+        self.seen: int = time  # when it last sent a request, ms
+        self.active: int = -1  # when it last got a record, ms; -1 for never
 
 
 class Group:
@@ -143,21 +143,21 @@ class Group:
     def __init__(self, stream: bytes, name: bytes, number: int) -> None:
         self.stream = stream  # its name
         self.name = name
-        self.number = number
-        self.declared = False  # the group's own record has been applied
-        self.gone = False  # to be freed in slices
-        self.own = False  # made by Flo's own operations: the group redelivers by itself
-        self.last = 0  # the cursor: the highest id delivered
-        self.read = 0  # the number of records of the stream before the cursor, or NOT_COUNTED
-        self.ack_timeout = 0  # ms; 0 for never
-        self.max_deliver = 0  # 0 for no bound
-        self.evicted = 0  # dead letters that fell off
+        self.number: int = number
+        self.declared: bool = False  # the group's own record has been applied
+        self.gone: bool = False  # to be freed in slices
+        self.own: bool = False  # made by Flo's own operations: the group redelivers by itself
+        self.last: int = 0  # the cursor: the highest id delivered
+        self.read: int = 0  # the number of records of the stream before the cursor, or NOT_COUNTED
+        self.ack_timeout: int = 0  # ms; 0 for never
+        self.max_deliver: int = 0  # 0 for no bound
+        self.evicted: int = 0  # dead letters that fell off
         self.pending: dict[int, Pending] = {}
         self.order = SortedIds()
         self.lapsed = SortedIds()
         self.dead: OrderedDict[int, Dead] = OrderedDict()
         self.consumers: dict[bytes, Consumer] = {}
-        self.bytes = 0
+        self.bytes: int = 0
 
     def declare(self, last: int, read: int, own: bool, ack_timeout: int, max_deliver: int, evicted: int) -> None:
         """Apply the group's own record."""

@@ -39,7 +39,7 @@ class Chunk:
         self.seqs = array("Q")
         self.indexes = array("Q")
         self.sizes = array("I")
-        self.bytes = 0  # of payloads
+        self.bytes: int = 0  # of payloads
 
     def __len__(self) -> int:
         return len(self.ms)
@@ -95,14 +95,14 @@ class Stream:
         self.name = name
         self.head = len(name).to_bytes(2, "little") + name  # the first bytes of its entities in the log
         self.chunks: list[Chunk] = []
-        self.count = 0
-        self.bytes = 0  # of payloads
-        self.last = 0  # the highest id that the stream ever had
-        self.added = 0  # the number of records that the stream ever had
-        self.max_deleted = 0  # the highest id that was deleted singly; 0 for none
-        self.declared = False  # the stream exists without records too
+        self.count: int = 0
+        self.bytes: int = 0  # of payloads
+        self.last: int = 0  # the highest id that the stream ever had
+        self.added: int = 0  # the number of records that the stream ever had
+        self.max_deleted: int = 0  # the highest id that was deleted singly; 0 for none
+        self.declared: bool = False  # the stream exists without records too
         self.max_len = self.max_age = self.max_bytes = 0  # the bounds; 0 for no bound; the age in ms
-        self.age_due = 0  # when its age is checked next; 0 for never
+        self.age_due: int = 0  # when its age is checked next; 0 for never
         self.groups: dict[bytes, Group] = {}
 
     @property
@@ -302,9 +302,9 @@ class StreamStore:
         self.lifetimes = Lifetimes()
         self.garbage: list[Group] = []  # to be freed in slices
         # Totals over the streams and groups, kept so that a report need not walk them. The records' bytes follow from theirs.
-        self.records = 0
-        self.pending = 0  # deliveries that are not acknowledged
-        self.dead = 0  # dead letters of groups
+        self.records: int = 0
+        self.pending: int = 0  # deliveries that are not acknowledged
+        self.dead: int = 0  # dead letters of groups
         self._other_bytes = 0  # of all but records
         self._next_number = 1
 

@@ -114,15 +114,15 @@ class BaseWriter:
         self._modulus = modulus
         self._keys = None if history else KeyIndexWriter()
         self.path = path
-        self.records = 0
-        self.size = HEADER_BYTES
+        self.records: int = 0
+        self.size: int = HEADER_BYTES
         self._blocks = array("Q")  # three numbers a block, as in the footer
         self._builder = Builder()
         self._unsynced = 0
         self._identity = identity = os.urandom(16)
-        self.id = identity[:ID_BYTES].hex()
+        self.id: str = identity[:ID_BYTES].hex()
         self._seed = crc32(identity)
-        self.fd = files.create(path)
+        self.fd: int = files.create(path)
         head = _HEADER.pack(MAGIC, identity, first, last, time)
         try:
             files.pwrite(self.fd, [(head + U32.pack(crc32(head))).ljust(HEADER_BYTES, b"\0")], 0)
@@ -213,12 +213,12 @@ class BaseFile:
         self._ahead, self._ahead_at = b"", 0  # bytes read ahead, and their offset
         self._read_end = 0  # the end of the last record that was read
         try:
-            self.fd = files.open(path)
+            self.fd: int = files.open(path)
         except FileNotFoundError:
             raise LogDamaged(f"{path} is missing, though the manifest lists it. {RESTORE}") from None
         try:
             self._read_ends(first, last)
-            self.id = check_id(path, expected, self._identity)
+            self.id: str = check_id(path, expected, self._identity)
         except BaseException:
             files.close(self.fd)
             raise
@@ -438,7 +438,7 @@ class Base:
         """Open both files. Raises `LogDamaged`, `OSError`."""
         file, first, last, history, file_id, history_id = entry
         self.files = files
-        self.path = os.path.join(directory, file)
+        self.path: str = os.path.join(directory, file)
         self.first = first
         self.last = last
         self.live = BaseFile(files, self.path, first, last, file_id)

@@ -75,8 +75,8 @@ class Verdicts:
 
     def __init__(self) -> None:
         self.column = bytearray()
-        self.bytes = [0, 0, 0, 0]  # by verdict
-        self.counts = [0, 0, 0, 0]
+        self.bytes: list[int] = [0, 0, 0, 0]  # by verdict
+        self.counts: list[int] = [0, 0, 0, 0]
         self.tombstones = 0  # deletions that are history
 
     @property

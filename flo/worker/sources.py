@@ -48,7 +48,7 @@ class Delivery:
         self.item = item
         self.context = context
         self.function = function
-        self.is_async = inspect.iscoroutinefunction(function)
+        self.is_async: bool = inspect.iscoroutinefunction(function)
         self.lease_ms = lease_ms
         self.hold = Hold.HELD
         self.is_over = False  # its handler has ended

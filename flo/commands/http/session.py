@@ -58,7 +58,7 @@ class Exchange:
         self.route: routes.Route | None = None  # None: it was refused before
         self.inner: Any = None  # the operation's request, as the binary protocol has it; for a page, the variables of its path
         self.refusal: Refusal | None = None
-        self.seconds = 0.0  # that the answer waits, where secrets are guessed
+        self.seconds: float = 0.0  # that the answer waits, where secrets are guessed
 
 
 class HttpSession(Session):

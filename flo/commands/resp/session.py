@@ -76,17 +76,17 @@ class RespSession(Session):
         super().__init__(host, peer)
         self.namespace: Namespace = host.engine.namespace("default")
         self.parser = RequestParser(self.authenticated)
-        self.v3 = False
-        self.nil = resp.NIL2
+        self.v3: bool = False
+        self.nil: bytes = resp.NIL2
         self.library: dict[bytes, bytes] = {}
-        self.refusing = False  # between a refused MULTI and its EXEC, DISCARD or RESET
-        self.replies = True  # CLIENT REPLY OFF
-        self.skip_next = False  # CLIENT REPLY SKIP
-        self.monitoring = False
+        self.refusing: bool = False  # between a refused MULTI and its EXEC, DISCARD or RESET
+        self.replies: bool = True  # CLIENT REPLY OFF
+        self.skip_next: bool = False  # CLIENT REPLY SKIP
+        self.monitoring: bool = False
         self.last_receipts: list[tuple[int, int]] = []  # of the messages this connection took last
         self.subscriptions: Subscriptions | None = None  # None where there is none
         self.transaction: Transaction | None = None  # between MULTI and EXEC
-        self.executing = False  # a transaction, now
+        self.executing: bool = False  # a transaction, now
         self.guard: Guard | None = None  # what WATCH watches
         self.take_settings()
 
