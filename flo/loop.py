@@ -127,7 +127,7 @@ class Timer:
 
     def __init__(self, callback: Callable[[], None], stale: list[int]) -> None:
         """`stale[0]` counts the cancelled timers that are still in the heap."""
-        self.callback = callback
+        self.callback: Callable[[], None] = callback
         self.cancelled: bool = False
         self._stale = stale
 
@@ -205,12 +205,12 @@ class Reactor:
         self.touched: dict[Flushable, bool] = {}
         self.deadline: float = 0.0  # of this turn's executing, monotonic
         self.stopping = False
-        self.waits = Waits()  # from readable (at the earliest) to sent; for a blocked request, from the event that answered it
+        self.waits: Waits = Waits()  # from readable (at the earliest) to sent; for a blocked request, from the event that answered it
         self._phases = phases
         self._poller = select.epoll() if hasattr(select, "epoll") else SelectorPoller()
         self._handlers: dict[int, Handler] = {}
         self._low: set[int] = set()
-        self.runnable = Runnables(self._low)  # to be run in the next turn
+        self.runnable: Runnables = Runnables(self._low)  # to be run in the next turn
         self._unregistered: set[int] = set()  # since the last poll: its events for them must not reach a new owner of the number
         self._timers: list[tuple[float, int, Timer]] = []
         self._timer_count = 0

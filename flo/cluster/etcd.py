@@ -302,7 +302,7 @@ class Etcd:
         self.calls: dict[Call, None] = {}
         self.watches: dict[Watch, None] = {}
         self._given = tuple(endpoints)
-        self.endpoints = list(endpoints)  # with those that etcd has told
+        self.endpoints: list[Endpoint] = list(endpoints)  # with those that etcd has told
         self._at = 0  # the endpoint in use
         self._addresses = AddressBook()
         self._said: dict[Endpoint, str] = {}  # the last note about it, if it has not served since

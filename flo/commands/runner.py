@@ -15,7 +15,7 @@ from time import monotonic, time
 from types import GeneratorType
 from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple
 
-from flo.commands.host import EVERYTHING, READS, Host, Peer, SlowEntry
+from flo.commands.host import EVERYTHING, READS, Counters, Host, Peer, SlowEntry
 from flo.commands.tallies import Tally
 from flo.errors import Fatal, InternalError, LogFailed, NotFound, NotLeader, Overloaded, Refusal, trace_of
 from flo.limits import OUTPUT_BYTES_MAX
@@ -72,7 +72,7 @@ class Wait:
                 f"{len(session.waits)} requests of this connection wait already, which is limits.connection_waiters; open another"
             )
         self._session = session
-        self.request = request
+        self.request: Any = request
         self._answer = answer
         self._change: Callable[[Any], Any] | None = None
         self._holds = session.in_order
@@ -164,9 +164,9 @@ class Session(ABC):
     # fmt: on
 
     def __init__(self, host: Host, peer: Peer) -> None:
-        self.host = host
-        self.peer = peer
-        self.counters = host.counters
+        self.host: Host = host
+        self.peer: Peer = peer
+        self.counters: Counters = host.counters
         self.authenticated: bool = host.secret is None
         self.reads_only: bool = False  # it gave the read-only secret last
         self.ordinary: bool = self.authenticated  # whether `decode` may be used: nothing about the session asks for a look at each request

@@ -95,7 +95,7 @@ class Channel(virtual.Channel):
     def __init__(self, connection: "Transport", **kwargs: Any) -> None:
         super().__init__(connection, **kwargs)
         self.client: Client = connection.flo
-        self.feed = Feed(connection.connect, int(self.visibility_timeout * 1000), self._arrived)
+        self.feed: Feed = Feed(connection.connect, int(self.visibility_timeout * 1000), self._arrived)
         self.feed.refresh = self._refresh
         self._expires: dict[str, int] = {}  # ms, by queue
         self._auto_delete: set[str] = set()
@@ -296,7 +296,7 @@ class Transport(virtual.Transport):
 
     def __init__(self, client: Any, **kwargs: Any) -> None:
         super().__init__(client, **kwargs)
-        self.flo = self.connect()
+        self.flo: Client = self.connect()
         self._lock = threading.Lock()
         self._arrived: deque[tuple[_Channel, str, Arrival]] = deque()
         self._bell, self._ringer = socket.socketpair()  # has a byte while something has arrived

@@ -63,8 +63,8 @@ class Namespace:
             part = (kind if engine.manual else in_program(kind))(engine, identity)
             setattr(self, kind.name, part)
             self.parts += (part, *part.inner)
-        self.by_type = {number: part for part in self.parts for number in part.types}
-        self.by_scope = {family: part for part in self.parts for family in part.scopes}
+        self.by_type: dict[int, Part] = {number: part for part in self.parts for number in part.types}
+        self.by_scope: dict[int, Part] = {family: part for part in self.parts for family in part.scopes}
 
     @property
     def quiet(self) -> bool:

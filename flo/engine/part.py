@@ -108,7 +108,8 @@ class Part:
         self.engine = engine
         self.namespace = namespace
         self.ended: bool = False  # the namespace was deleted
-        self.happened = dict.fromkeys(self.events, 0)  # how often each of its `events` has come since the start, or CONFIG RESETSTAT
+        # how often each of its `events` has come since the start, or CONFIG RESETSTAT
+        self.happened: dict[str, int] = dict.fromkeys(self.events, 0)
         self.sweep_after: int = 0  # no sweep before this time of the steady clock, ms; 0 if the disk had room
 
     @property

@@ -122,10 +122,10 @@ class Taker(Generic[K]):
         self._keys = keys
         self.count: int = count
         self.acknowledge: bool = acknowledge
-        self.deliver = deliver
-        self.lease = lease
+        self.deliver: Callable[..., None] = deliver
+        self.lease: int | None = lease
         self.consumer: bytes = consumer
-        self.right = right
+        self.right: bool | None = right
         for key in keys:
             takers.enter(key, self)
 

@@ -73,8 +73,8 @@ class Points:
 
     def __init__(self) -> None:
         self.keys: list[bytes] = []  # of the series
-        self.times = array("q")  # ms
-        self.values = array("d")
+        self.times: array[int] = array("q")  # ms
+        self.values: array[float] = array("d")
         self.dropped = 0  # fields left out: strings, and integers past 2^53
         self.dropped_lines = 0  # good lines that had no other fields
         self.bad_lines = 0
@@ -87,7 +87,7 @@ class Fields(dict[bytes, bytes]):
     __slots__ = ("head", "names")
 
     def __init__(self, names: "Names", head: bytes) -> None:
-        self.names = names
+        self.names: Names = names
         self.head: bytes = head
 
     def __missing__(self, raw: bytes) -> bytes:

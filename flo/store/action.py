@@ -103,9 +103,9 @@ class Line:
 
     def __init__(self, number: int, action: "Action", text: bytes, labels: Labels) -> None:
         self.number: int = number
-        self.action = action
+        self.action: Action = action
         self.text: bytes = text
-        self.labels = labels
+        self.labels: Labels = labels
         self.shown: dict[int, Seqs] = {}  # its runs, by what clients see
         self.ready: dict[int, Seqs] = {}  # its ready runs by priority
         self.order: list[int] = []  # the priorities with ready runs, lowest first
@@ -144,12 +144,16 @@ class Action:
         "version",
     )
 
+    started: int  # runs since this process has it; no records count
+    done: int  # … those of them that ended well
+    failed: int
+
     def __init__(self, name: bytes) -> None:
         self.name: bytes = name
         self.registered: bool = False
         self.since: int = 0  # the index of the record that registered it first
         self.version: int = 0
-        self.settings = Settings()
+        self.settings: Settings = Settings()
         self.paused: bool = False
         self.created_at: int = 0
         self.lines: dict[bytes, Line] = {}  # by the labels' text
@@ -159,8 +163,8 @@ class Action:
         self.unique: dict[bytes, int] = {}  # key -> the run that is not finished and has it
         self.unique_of: dict[int, bytes] = {}
         self.idempotent: dict[bytes, tuple[int, int]] = {}  # key -> (run, until)
-        self.starts = array("q")  # when its last runs started, in order of time
-        self.started = self.done = self.failed = 0  # runs since this process has it; no records count
+        self.starts: array[int] = array("q")  # when its last runs started, in order of time
+        self.started = self.done = self.failed = 0
 
     def count(self, shown: int) -> int:
         """How many of its runs clients see in this state."""
@@ -196,18 +200,21 @@ class Worker:
 
     __slots__ = ("actions", "concurrency", "done", "draining", "failed", "id", "labels", "load", "may_take", "registered_at", "seen")
 
+    done: int  # runs since this process has it, that ended well
+    failed: int
+
     def __init__(
         self, identity: bytes, actions: tuple[bytes, ...], labels: Labels, concurrency: int, draining: bool, registered_at: int
     ) -> None:
         self.id: bytes = identity
-        self.actions = actions
-        self.labels = labels
+        self.actions: tuple[bytes, ...] = actions
+        self.labels: Labels = labels
         self.concurrency: int = concurrency
         self.draining: bool = draining
         self.registered_at: int = registered_at
         self.seen: int = 0  # by the steady clock; not in any record
         self.load: int = 0
-        self.done = self.failed = 0  # runs since this process has it
+        self.done = self.failed = 0
         self.may_take: dict[int, bool] = {}  # by the number of a line: whether its labels do
 
     @property
@@ -271,7 +278,7 @@ class ActionStore:
         self.workers: dict[bytes, Worker] = {}
         self.workers_of: dict[bytes, dict[bytes, Worker]] = {}  # action, registered or not -> its workers
         # not through self: a store dropped with its namespace must not be in a cycle
-        self.timers = Timers(lambda seq: _deadline(shards[seq % SHARDS].get(seq, 0)))
+        self.timers: Timers = Timers(lambda seq: _deadline(shards[seq % SHARDS].get(seq, 0)))
         self.finished: list[tuple[int, int]] = []  # (when it ended, run): a heap; some are finished no more, or again
         self.counted: list[tuple[int, int, int]] = []  # (until when, when it ended, run): a heap of the finished runs that a rate keeps
         self.ahead: dict[int, int] = {}  # finished run -> its last start, where that lies behind its end: the clock was put back

@@ -64,7 +64,7 @@ class LazyShard(dict[bytes, bytes]):
 
     def __init__(self, lazy: LazyValues) -> None:
         super().__init__()
-        self.lazy = lazy
+        self.lazy: LazyValues = lazy
 
     def get(self, key: bytes, default: Any = None) -> Any:
         """As `dict.get`."""

@@ -60,11 +60,11 @@ class Series:
     def __init__(self, identity: int, key: bytes, measurement: "Measurement", tags: Tags, field: str) -> None:
         self.id: int = identity
         self.key: bytes = key
-        self.measurement = measurement
-        self.tags = tags
+        self.measurement: Measurement = measurement
+        self.tags: Tags = tags
         self.field: str = field
-        self.times = array("q")
-        self.values = array("d")
+        self.times: array[int] = array("q")
+        self.values: array[float] = array("d")
         self.since: int = 0  # the first record that holds open points; 0 for none
         self.since_points: int = 0  # points of all series that were written before it
         self.chunks: list[Chunk] = []  # by their numbers

@@ -205,6 +205,10 @@ class _Page(NamedTuple):
 class BaseFile:
     """One file of a base, open for reading."""
 
+    time: int  # of its newest batch, ms
+    records: int
+    footer_at: int  # offset of the footer
+
     def __init__(self, files: Files, path: str, first: int, last: int, expected: str = "") -> None:
         """Open it. Raises `LogDamaged` if its header or footer is damaged, or has another range or another id than `expected`."""
         self.files = files
@@ -235,13 +239,13 @@ class BaseFile:
             raise LogDamaged(f"{self.path} is damaged at byte 0: its header does not hold. {RESTORE}")
         _, identity, said_first, said_last, self.time = _HEADER.unpack_from(head)
         self._identity = identity
-        self.has_index = head[:8] != MAGIC_2
+        self.has_index: bool = head[:8] != MAGIC_2
         self._word_bytes = WORD_BYTES + CHECK_BYTES if head[:8] in (MAGIC, MAGIC_4) else WORD_BYTES
         self._index_end = 2 * U32.size if head[:8] == MAGIC else U32.size if self.has_index else 0  # the bytes behind words and checks
         self.last = last
         if (said_first, said_last) != (first, last):
             raise LogDamaged(f"{self.path} says it holds {said_first} to {said_last}, the manifest says {first} to {last}.")
-        self.seed = crc32(identity)
+        self.seed: int = crc32(identity)
         trailer = files.pread(self.fd, TRAILER_BYTES, max(size - TRAILER_BYTES, 0))
         sentence = f"{self.path} is damaged at byte {size}: its footer does not hold. {RESTORE}"
         if len(trailer) < TRAILER_BYTES or trailer[:4] != FOOTER_MAGIC:
@@ -441,7 +445,7 @@ class Base:
         self.path: str = os.path.join(directory, file)
         self.first = first
         self.last = last
-        self.live = BaseFile(files, self.path, first, last, file_id)
+        self.live: BaseFile = BaseFile(files, self.path, first, last, file_id)
         self.history: BaseFile | None = None
         if history:
             try:
@@ -453,7 +457,7 @@ class Base:
             self.close()
             raise LogDamaged(f"{self.history.path} is no file of history: it has an index of keys. {RESTORE}")
         self.time: int = self.live.time
-        self.entry = entry._replace(id=self.live.id, history_id=self.history.id if self.history is not None else "")
+        self.entry: ManifestEntry = entry._replace(id=self.live.id, history_id=self.history.id if self.history is not None else "")
 
     @property
     def fd(self) -> int:

@@ -102,6 +102,9 @@ class KeyIndex:
     """The values of one file of a base by key, while they are on disk only. It has its own descriptor, so compaction may remove the file
     meanwhile."""
 
+    words: "array[int]"
+    modulus: int
+
     def __init__(self, file: "BaseFile") -> None:
         """`file` is open; `close` closes it. Raises `LogDamaged`."""
         self.words, self._checks, self.modulus = file.keys()

@@ -91,6 +91,10 @@ class Log:
     """An open log. Not safe for several threads. A hot path may append to `pending` directly if it also advances `next_index` and
     `pending_bytes`."""
 
+    files: Files
+    written: int  # the last index that was written
+    durable: int  # the last index that is on disk
+
     def __init__(
         self,
         directory: str,

@@ -24,10 +24,10 @@ class Parameters:
         """Raises `TypeError` for parameters that no JSON object can name."""
         hints = _hints(function)
         found = list(inspect.signature(function).parameters.values())
-        self.name = getattr(function, "__name__", type(function).__name__)
+        self.name: str = getattr(function, "__name__", type(function).__name__)
         self.takes_context: bool = bool(found) and hints.get(found[0].name) in (Context, "Context", "flo.worker.Context", "worker.Context")
-        self.signature = inspect.Signature(found[self.takes_context :])
-        self.annotations = [hints.get(parameter.name) for parameter in self.signature.parameters.values()]
+        self.signature: inspect.Signature = inspect.Signature(found[self.takes_context :])
+        self.annotations: list[Any] = [hints.get(parameter.name) for parameter in self.signature.parameters.values()]
         self.returns_bytes: bool = hints.get("return") in (bytes, "bytes")
         for parameter in self.signature.parameters.values():
             if parameter.kind in (parameter.VAR_POSITIONAL, parameter.POSITIONAL_ONLY):
