@@ -28,7 +28,7 @@ from heapq import heapify, heappop, heappush
 from time import monotonic
 from typing import Any, Protocol
 
-from flo.waits import Waits
+from flo.waits import Waits as Waits  # exported: the type of `Reactor.waits`
 
 READ, WRITE, GONE = 1, 4, 24  # epoll's EPOLLIN, EPOLLOUT, EPOLLERR | EPOLLHUP; the other pollers are mapped onto them
 TICK_SECONDS = 0.005  # of executing in one turn, without its commit: about 5,000 requests

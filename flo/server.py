@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from flo.cluster.member import Cluster
     from flo.commands.stats import Stats
     from flo.forward import Start
-    from flo.waits import Waits
+    from flo.loop import Waits
 
 EXIT_LOG_FAILED = 74  # EX_IOERR: the log failed. The next start recovers exactly the durable data
 # Linux allows no more by default. When a server restarts, all its clients connect at once; one that finds the backlog full waits a second
