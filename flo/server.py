@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from flo.commands.stats import Stats
     from flo.endpoint import AddressBook
     from flo.forward import Start
+    from flo.loop import Waits
 
 EXIT_LOG_FAILED = 74  # EX_IOERR: the log failed. The next start recovers exactly the durable data
 # Linux allows no more by default. When a server restarts, all its clients connect at once; one that finds the backlog full waits a second
@@ -61,6 +62,7 @@ TIME_CHECK_SECONDS = 1.0
 LOG_CHECK_SECONDS = 0.5  # until lines that wait to be logged are tried again
 DUE_CHECK_SECONDS = 1.0  # the longest poll while anything is due by the wall clock, which may be stepped forward during a poll
 CLOCKS_LOOK_SECONDS = 0.05  # how often the wall clock is compared with the steady one: that takes 0.5 us of a turn
+UPKEEP_SECONDS = 0.001  # between two upkeeps, if nothing was written
 LOADED_SECONDS = 1.0  # after a start: from then on a busy server imports its handlers too, because an installed package may be replaced
 LOADING_SECONDS = 1.0  # a start that takes longer accepts clients meanwhile
 SERVE_ASIDE_SECONDS = 0.05  # how often such a start serves its clients
@@ -75,6 +77,13 @@ FULL = b"-ERR max number of clients reached\r\n"
 
 class Server:
     """One server, one directory, one port."""
+
+    _addresses: "AddressBook | None" = None  # of leaders, once a connection was passed on
+
+    secret: bytes | None
+    read_secret: bytes | None
+    descriptor_limit: int  # how many file descriptors the process may open
+    connection_limit: int  # … and how many of them clients may take
 
     def __init__(
         self,
@@ -95,33 +104,35 @@ class Server:
         self.operator_log = operator_log
         self.secret, self.read_secret = read_secrets(settings)
         self.tls = _tls_context(settings)
-        self.guesses = Guesses()
-        self.counters = Counters()
-        self.tallies = Tallies()
+        self.guesses: Guesses = Guesses()
+        self.counters: Counters = Counters()
+        self.tallies: Tallies = Tallies()
         self.monitors: set[Peer] = set()
-        self.channels = Channels()
+        self.channels: Channels = Channels()
         self.scripts: dict[bytes, Callable[[Any, list[bytes], list[bytes]], Any]] = {}
         self.slow: list[SlowEntry] = []
         self.slow_count = 0
         self.stats: Stats | None = None
         self.latency: list[tuple[int, int]] = []
-        self.run_id = os.urandom(20).hex()
-        self.loading = False
-        self.serves = EVERYTHING
-        self.progress = Progress()
+        self.run_id: str = os.urandom(20).hex()
+        self.loading: bool = False
+        self.serves: int = EVERYTHING
+        self.progress: Progress = Progress()
         self._on_progress = on_progress
         # monotonic; the last time that clients were served while loading, or the first time to do so
         self._served_at = self.progress.began + LOADING_SECONDS
         self.waiting = 0
         self.inflating = False
-        self.tick_deadline = 0.0
+        self.tick_deadline: float = 0.0
         self._handlers_missing = True  # some are not imported yet
-        self.receive_view = memoryview(bytearray(RECEIVE_BYTES))
-        self.output_limit = settings.output_bytes
-        self.input_limit = settings.connection_input_bytes
-        self.header_seconds = settings.header_timeout / 1000
-        self.stall_seconds = settings.stall_timeout / 1000
-        self.bytes_in = self.bytes_out = self.push_limit_disconnections = 0
+        self.receive_view: memoryview = memoryview(bytearray(RECEIVE_BYTES))
+        self.output_limit: int = settings.output_bytes
+        self.input_limit: int = settings.connection_input_bytes
+        self.header_seconds: float = settings.header_timeout / 1000
+        self.stall_seconds: float = settings.stall_timeout / 1000
+        self.bytes_in: int = 0
+        self.bytes_out: int = 0
+        self.push_limit_disconnections: int = 0
         self._input_held = 0
         self._connections: dict[int, Connection] = {}  # by their ids
         self._by_descriptor: dict[int, Connection] = {}
@@ -132,7 +143,6 @@ class Server:
         self._next_id = 1
         self._started = monotonic()
         self.environment: Mapping[str, str] = os.environ  # with which the process starts again
-        self._addresses: AddressBook | None = None  # of leaders
         self._stopped_by = ""  # a signal's name
         self._leaving = False  # a leader gives the lead to another before it stops
         self._listening = False
@@ -140,12 +150,12 @@ class Server:
         self.on_stopping: Callable[[], None] = lambda: None  # called once, when the server begins to stop
         self._listener = listener or _bind(settings)
         self.port: int = self._listener.getsockname()[1]
-        self.reactor = Reactor(self)
-        self.waits = self.reactor.waits
+        self.reactor: Reactor = Reactor(self)
+        self.waits: Waits = self.reactor.waits
         self._reserve = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
         try:
-            self.engine = self._open_engine(clock, steady)
-            self.cluster = self._join()
+            self.engine: Engine = self._open_engine(clock, steady)
+            self.cluster: Cluster | None = self._join()
             if self.cluster is None:
                 self._create_databases()
         except BaseException:
@@ -162,11 +172,14 @@ class Server:
             self.log("warning", f"the wall clock is {ahead / 1000:.3f} s behind the last write's time: it was ahead then, or is wrong now")
         if self.engine.background_load is not None:
             self.receive_view = self.receive_view[:LAZY_RECEIVE_BYTES]
-        self.compactor = Compactor(self.engine.log, settings, self, self.log)
+        self.compactor: Compactor = Compactor(self.engine.log, settings, self, self.log)
         self._clocks_at = 0.0  # monotonic; the next comparison of the clocks
         self._wall_ahead = 0.0  # ms that the wall clock is ahead of the monotonic clock
         self._compaction_asked: list[Answer] = []
         self._compaction_wanted = self._reload_wanted = False
+        self._began = 0.0  # monotonic; this turn's beginning
+        self._upkept, self._upkept_index = 0.0, 0  # the last upkeep: when, and the log's next index then
+        self._more_upkeep = True  # it had more to do
         self._control: Control | None = None
         self._after_commit: dict[Callable[[int], None], None] = {}
         self._wake_read, self._wake_write = socket.socketpair()
@@ -394,6 +407,7 @@ class Server:
     def begin(self, now: float) -> None:
         """Read the clocks once for the turn."""
         self.tick_deadline = self.reactor.deadline
+        self._began = now
         engine = self.engine
         engine.tick()
         if self.cluster is not None:
@@ -427,7 +441,17 @@ class Server:
 
     def upkeep(self, idle: bool) -> bool:
         """Do a slice of background work; returns whether there is more. A defect in it ends the process: it belongs to no connection that
-        could be closed."""
+        could be closed. What is due is due by the ms, so turns within one that write nothing leave it out: of a lone read's turn it is a
+        tenth."""
+        wanted = idle or self._more_upkeep or self._compaction_wanted or self._reload_wanted or self.channels.waiting
+        index = self.engine.log.next_index
+        if not wanted and index == self._upkept_index and self._began < self._upkept + UPKEEP_SECONDS:
+            return False
+        self._upkept, self._upkept_index = self._began, index
+        self._more_upkeep = self._upkeep(idle)
+        return self._more_upkeep
+
+    def _upkeep(self, idle: bool) -> bool:
         try:
             if self.compactor.consider(self.engine.now):
                 self._compaction_wanted = True

@@ -5,13 +5,16 @@ on the loopback interface, and nothing is cut.
 """
 
 import itertools
+import json
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
+from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -28,12 +31,12 @@ _numbers = itertools.count()
 class Network:
     """An address for each process. `cuts`: whether two can be cut off from each other."""
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, count: int, namespaces: bool) -> None:
         number = (os.getpid() * 7 + next(_numbers)) % 250
         self._bridge = f"flo-test{number}"
         self.hosts = [f"198.18.{number}.{at + 1}" for at in range(count)]  # of the addresses for benchmarks of networks
         self.spaces = [f"{self._bridge}-{at + 1}" for at in range(count)]
-        self.cuts = os.geteuid() == 0 and shutil.which("ip") is not None
+        self.cuts = namespaces and os.geteuid() == 0 and shutil.which("ip") is not None
         if self.cuts:
             try:
                 self._make(f"198.18.{number}.254/24")
@@ -62,8 +65,12 @@ class Network:
 
     def cut(self, one: int, other: int) -> None:
         """Let nothing through between the two."""
-        for here, there in ((one, other), (other, one)):
-            ip("-n", self.spaces[here], "route", "replace", "blackhole", f"{self.hosts[there]}/32")
+        self.cut_way(one, other)
+        self.cut_way(other, one)
+
+    def cut_way(self, here: int, there: int) -> None:
+        """Let nothing through from here to there; what comes from there arrives."""
+        ip("-n", self.spaces[here], "route", "replace", "blackhole", f"{self.hosts[there]}/32")
 
     def heal(self) -> None:
         """Let everything through."""
@@ -94,15 +101,13 @@ class Program:
         self.name, self.host, self.port = name, host, port
         self._command, self._log, self._environment = command, log, environment
         self._process: subprocess.Popen[bytes] | None = None
+        self._slowed: subprocess.Popen[bytes] | None = None
         self.paused = self.ends = False
 
     def start(self) -> None:
         """Start it, unless it runs; if it was told to end, wait for that first."""
-        if self.ends and self._process is not None:
-            with suppress(subprocess.TimeoutExpired):
-                self._process.wait(END_SECONDS)
-            self.kill()
-        self.ends = False
+        if self.ends:
+            self.wait()
         if not self.alive:
             with self._log.open("ab") as log:
                 self._process = subprocess.Popen(
@@ -113,6 +118,12 @@ class Program:
     def alive(self) -> bool:
         """Whether it runs."""
         return self._process is not None and self._process.poll() is None
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        assert self._process is not None
+        return self._process.pid
 
     def signal(self, number: int) -> None:
         """Send it a signal."""
@@ -129,13 +140,40 @@ class Program:
         self.signal(signal.SIGCONT)
         self.paused = False
 
+    def slow_disk(self, seconds: float) -> None:
+        """Each sync takes so much longer, until `resume_disk`."""
+        self.resume_disk()
+        if self._process is not None and self.alive:
+            syncs, delay = "fsync,fdatasync", int(seconds * 1e6)
+            self._slowed = subprocess.Popen(
+                ["strace", "-f", "-qqq", "-o", os.devnull, "-e", f"trace={syncs}", "-e", f"inject={syncs}:delay_enter={delay}",
+                 "-p", str(self._process.pid)],
+                stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            )  # fmt: skip
+
+    def resume_disk(self) -> None:
+        """Its disk is as fast as it was."""
+        if self._slowed is not None:
+            self._slowed.terminate()
+            self._slowed.wait(STOP_SECONDS)
+            self._slowed = None
+
     def end(self) -> None:
-        """Tell it to end; `start` waits for that."""
+        """Tell it to end; `wait` and `start` wait for that."""
         self.ends = True
         self.signal(signal.SIGTERM)
 
+    def wait(self) -> None:
+        """Wait until it has ended, as it was told to."""
+        if self._process is not None:
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(END_SECONDS)
+            self.kill()
+        self.ends = False
+
     def kill(self) -> None:
         """kill -9, and wait for the end."""
+        self.resume_disk()
         self.signal(signal.SIGKILL)
         if self._process is not None:
             self._process.wait(STOP_SECONDS)
@@ -148,14 +186,25 @@ class Program:
 class FaultCluster:
     """The cluster: a context manager."""
 
-    def __init__(self, directory: Path, *, forward: bool, keep_bytes: int = 0, sabotage: str = "") -> None:
-        """With `keep_bytes`, so little of the log is kept in etcd. `sabotage`: see tests/support/sabotaged.py."""
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        forward: bool,
+        keep_bytes: int = 0,
+        sabotage: str = "",
+        plain: bool = False,
+        etcd_flags: Sequence[str] = (),
+    ) -> None:
+        """With `keep_bytes`, so little of the log is kept in etcd. `sabotage`: see tests/support/sabotaged.py. `plain`, for measuring: all
+        are on the loopback interface, without a secret, and have the ordinary clock and segments of the ordinary size."""
         self.directory = directory
         directory.mkdir(parents=True, exist_ok=True)
+        self.secret = "" if plain else SECRET
         secret = directory / "secret"
         secret.write_text(SECRET)
         secret.chmod(0o600)
-        self.network = Network(2 * COUNT)
+        self.network = Network(2 * COUNT, namespaces=not plain)
         hosts = self.network.hosts
         clients, peers = [steady_port() for _ in range(COUNT)], [steady_port() for _ in range(COUNT)]
         initial = ",".join(f"e{at}=http://{hosts[at]}:{peers[at]}" for at in range(COUNT))
@@ -166,28 +215,39 @@ class FaultCluster:
                 *self.network.inside(at), "etcd", "--name", f"e{at}", "--data-dir", str(directory / f"e{at}"),
                 "--listen-client-urls", serves, "--advertise-client-urls", serves,
                 "--listen-peer-urls", speaks, "--initial-advertise-peer-urls", speaks,
-                "--initial-cluster", initial, "--initial-cluster-token", f"{directory.name}{os.getpid()}",
+                "--initial-cluster", initial, "--initial-cluster-token", f"{directory.name}{os.getpid()}", *etcd_flags,
             ]  # fmt: skip
             self.etcds.append(Program(f"e{at}", hosts[at], clients[at], command, directory / f"e{at}.log", dict(os.environ)))
         environment = os.environ | {
             "PYTHONDONTWRITEBYTECODE": "1",
             "FLO_CLUSTER_ETCD": ",".join(f"http://{etcd.host}:{etcd.port}" for etcd in self.etcds),
             "FLO_CLUSTER_FORWARD": str(forward).lower(),
-            "FLO_LOG_SEGMENT_BYTES": "4mb",
             "TEST_SABOTAGE": sabotage,
         }
+        if not plain:
+            environment["FLO_LOG_SEGMENT_BYTES"] = "4mb"
         if keep_bytes:
             environment["TEST_KEEP_BYTES"] = str(keep_bytes)
+        self.ahead_ms = 0  # how far the wall clocks of Flo's members are ahead when all is well: the log's clock never goes back
         self.flos = []
         for at in range(COUNT):
             host, port, name = hosts[COUNT + at], steady_port(), f"f{at}"
             command = [
                 *self.network.inside(COUNT + at), sys.executable, str(ROOT / "tests" / "support" / "sabotaged.py"), "server", "start",
                 "--port", str(port), "--bind", host, "--advertise", f"{host}:{port}",
-                "--data-dir", str(directory / name), "--secret-file", str(secret),
+                "--data-dir", str(directory / name), *(["--insecure"] if plain else ["--secret-file", str(secret)]),
             ]  # fmt: skip
-            own = environment | {"FLO_CLUSTER_NODE": name}
+            own = environment | {"FLO_CLUSTER_NODE": name} | ({} if plain else {"TEST_CLOCK": str(self._clock(name))})
             self.flos.append(Program(name, host, port, command, directory / f"{name}.log", own))
+
+    def _clock(self, name: str) -> Path:
+        return self.directory / f"{name}.clock"
+
+    def set_clock(self, flo: Program, ms: int) -> None:
+        """That member's wall clock is so far ahead of this machine's, or behind it."""
+        self.ahead_ms = max(self.ahead_ms, ms)
+        with self._clock(flo.name).open("r+b" if self._clock(flo.name).exists() else "wb") as file:
+            file.write(ms.to_bytes(8, "little", signed=True))
 
     @property
     def addresses(self) -> list[tuple[str, int]]:
@@ -197,7 +257,7 @@ class FaultCluster:
     def connect(self, flo: Program, timeout: float = 5) -> RespClient:
         """A client of one member. Raises `OSError`."""
         connection = RespClient(flo.port, timeout, flo.host)
-        if connection.command("AUTH", SECRET) != b"OK":
+        if self.secret and connection.command("AUTH", self.secret) != b"OK":
             raise ConnectionError(f"{flo.name} does not take the secret")
         return connection
 
@@ -216,10 +276,52 @@ class FaultCluster:
                     return flo
         return None
 
-    def cut_from_etcd(self, flo: Program) -> None:
-        """Let nothing through between that member of Flo and etcd."""
+    def serves(self, flo: Program) -> bool:
+        """Whether that member serves reads itself. One that cannot may pass them on to the leader, so that its answers show nothing."""
+        with suppress(OSError, HTTPException), closing(HTTPConnection(flo.host, flo.port, timeout=1)) as connection:
+            connection.request("GET", "/ready")
+            return connection.getresponse().status == 200
+        return False
+
+    def etcd_status(self) -> list[dict[str, Any]]:
+        """What each member of etcd that answers says of itself: `etcdctl endpoint status`."""
+        endpoints = ",".join(f"http://{etcd.host}:{etcd.port}" for etcd in self.etcds)
+        command = ["etcdctl", "--endpoints", endpoints, "endpoint", "status", "-w", "json"]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=30, env=os.environ | {"ETCDCTL_API": "3"})
+        told: list[dict[str, Any]] = json.loads(done.stdout or "[]")
+        return told
+
+    def etcd_is_well(self) -> bool:
+        """Whether all members of etcd answer, and know one leader."""
+        leaders = [each["Status"]["leader"] for each in self.etcd_status()]
+        return len(leaders) == COUNT and len({*leaders}) == 1 and leaders[0] != 0
+
+    def offset(self, flo: Program) -> int:
+        """The last index in that member's log; 0 if it does not say. A member that is behind may pass reads on, so they do not tell."""
+        told = self.ask(flo, "INFO", "replication")
+        found = re.search(rb"master_repl_offset:(\d+)", told) if isinstance(told, bytes) else None
+        return int(found[1]) if found else 0
+
+    def leader_of_etcd(self) -> Program:
+        """The member of etcd that leads; any, if none says so."""
+        for etcd in self.etcds:
+            command = ["etcdctl", "--endpoints", f"http://{etcd.host}:{etcd.port}", "--command-timeout", "500ms", "endpoint", "status"]
+            environment = os.environ | {"ETCDCTL_API": "3"}
+            told = subprocess.run([*command, "-w", "json"], capture_output=True, env=environment, check=False)
+            with suppress(ValueError, LookupError):
+                status = json.loads(told.stdout)[0]["Status"]
+                if status["leader"] == status["header"]["member_id"]:
+                    return etcd
+        return self.etcds[0]
+
+    def cut_from_etcd(self, flo: Program, way: str = "both") -> None:
+        """Let nothing through between that member of Flo and etcd, or only nothing "there", or nothing "back"."""
+        here = COUNT + self.flos.index(flo)
         for at in range(COUNT):
-            self.network.cut(COUNT + self.flos.index(flo), at)
+            if way != "back":
+                self.network.cut_way(here, at)
+            if way != "there":
+                self.network.cut_way(at, here)
 
     def isolate(self, etcd: Program, clients_too: bool) -> None:
         """Let nothing through between that member of etcd and its peers, and Flo as well."""
@@ -229,9 +331,12 @@ class FaultCluster:
                 self.network.cut(here, at)
 
     def heal(self) -> None:
-        """Nothing is cut off, all go on, and what has ended is started."""
+        """Nothing is cut off, all go on, what has ended is started, and the wall clocks agree."""
         self.network.heal()
+        for flo in self.flos:
+            self.set_clock(flo, self.ahead_ms)
         for program in (*self.etcds, *self.flos):
+            program.resume_disk()
             program.resume()
             program.start()
 
@@ -247,10 +352,16 @@ class FaultCluster:
             return leader if leader is not None and self.ask(leader, "SET", "marker", marker) == b"OK" else None
 
         leader: Program = wait_until(written, "a leader", PATIENCE_SECONDS)
+        reached = self.offset(leader)
         for flo in self.flos:
             what = f"{flo.name}'s agreement: {flo.output()[-1500:]}"
-            wait_until(lambda flo=flo: self.ask(flo, "GET", "marker") == marker.encode(), what, PATIENCE_SECONDS)  # type: ignore[misc]
+            wait_until(lambda flo=flo: self.offset(flo) >= reached, what, PATIENCE_SECONDS)  # type: ignore[misc]
+            wait_until(lambda flo=flo: self.shows(flo, "marker", marker), what, PATIENCE_SECONDS)  # type: ignore[misc]
         return leader
+
+    def shows(self, flo: Program, key: str, value: str) -> bool:
+        """Whether that member itself has this value of the key."""
+        return self.serves(flo) and self.ask(flo, "GET", key) == value.encode()
 
     def copies(self, into: Path) -> list[Path]:
         """The directories of the three members of Flo as they are at one moment, as a crash would leave them."""
