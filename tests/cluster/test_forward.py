@@ -1,8 +1,12 @@
 """A connection that a follower passes on: what its client is told when the leader is gone."""
 
+import os
+import signal
 import socket
 import threading
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -155,3 +159,26 @@ def test_the_name_of_the_leader_is_not_looked_up_for_each_connection(pair: tuple
         with follower.connect() as client:
             assert client.command("INCR", "n") == number
     assert follower.output().count("looks up flo-a.test") == 1
+
+
+@pytest.mark.slow
+def test_a_leader_that_stands_still_costs_the_follower_nothing(pair: tuple[FloProcess, FloProcess]) -> None:
+    """The client goes on sending: its bytes are kept, and nothing is tried again and again."""
+    leader, follower = pair
+    with socket.create_connection(("127.0.0.1", follower.port)) as client, follower.connect() as other:
+        client.sendall(encode("INCR", "n"))
+        assert client.recv(100) == b":1\r\n"
+        os.kill(leader.pid, signal.SIGSTOP)
+        try:
+            client.setblocking(False)
+            sent, deadline = 0, time.monotonic() + 20
+            while sent < 8_000_000 and time.monotonic() < deadline:
+                with suppress(BlockingIOError):
+                    sent += client.send(encode("INCR", "n") * 10_000)
+                assert other.command("PING") == b"PONG"
+            assert sent >= 8_000_000
+            before = follower.cpu_seconds()
+            time.sleep(1)
+            assert follower.cpu_seconds() - before < 0.5
+        finally:
+            os.kill(leader.pid, signal.SIGCONT)
