@@ -367,7 +367,7 @@ class Connection:
             self._move(INPUT)
             taken = self.session.feed(data, self._output_room())
             del self._input[:taken]
-            if not whole and not self.session.yielded:
+            if taken and not whole and not self.session.yielded:  # a session that takes nothing says when it goes on
                 self._queue()
         self._executed_some()
 

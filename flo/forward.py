@@ -9,6 +9,7 @@ own. When the leader ends, so does the client; a client that sends nothing more 
 import errno
 import socket
 from collections.abc import Callable
+from contextlib import suppress
 from typing import NamedTuple, Protocol
 
 from flo.endpoint import Address
@@ -84,6 +85,7 @@ class Forwarded(SilentSession):
         self._unsent = Unsent()
         self._unsent.add(start.greeting or start.request)
         self._taken_bytes = self._unsent.bytes  # all that was to be sent
+        self._refuses = False  # the client has bytes that were not taken, and is to be told when they are
         self._ends = False  # the client sends nothing more
         self._open = True
         self._timer: Timer | None = loop.call_later(CONNECT_SECONDS, self._late)
@@ -108,7 +110,8 @@ class Forwarded(SilentSession):
         """See `Session`: pass the bytes on, unless too many wait, or the greeting is not answered."""
         if not self._open:
             return len(data)
-        if self._answers is not None or self._unsent.bytes > BACKLOG_BYTES_MAX:
+        self._refuses = self._answers is not None or self._unsent.bytes > BACKLOG_BYTES_MAX
+        if self._refuses:
             return 0
         self._unsent.add(data, 0)
         self._taken_bytes += len(data)
@@ -131,9 +134,13 @@ class Forwarded(SilentSession):
                 self._lose()
                 return
         if self._ends and self._answers is None and not self._unsent.bytes and self._client.input_bytes == taking:
-            self._sock.shutdown(socket.SHUT_WR)
+            with suppress(OSError):  # the leader is gone, as an event tells
+                self._sock.shutdown(socket.SHUT_WR)
             self._ends = False
         self._wait_for((self._events & READ) | (WRITE if self._unsent.bytes else 0))
+        if self._refuses and self._answers is None and self._unsent.bytes <= BACKLOG_BYTES_MAX:
+            self._refuses = False
+            self._client.wake()
 
     # -- from the leader ---------------------------------------------------------------------------
 
@@ -142,10 +149,7 @@ class Forwarded(SilentSession):
             if self._timer is not None:
                 self._timer.cancel()
                 self._timer = None
-            full = self._unsent.bytes > BACKLOG_BYTES_MAX
             self._send()
-            if full and self._open and self._unsent.bytes <= BACKLOG_BYTES_MAX:
-                self._client.wake()
         if self._open and events & (READ | GONE):
             self._receive()
 
@@ -173,7 +177,6 @@ class Forwarded(SilentSession):
             self._unsent.add(self._request)
             self._taken_bytes += len(self._request)
             self._send()
-            self._client.wake()
             if not self._open:
                 return
         if data:
