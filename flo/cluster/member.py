@@ -128,7 +128,7 @@ class Cluster:
     @property
     def reads_are_fresh(self) -> bool:
         """Of a follower: whether it may serve reads."""
-        return self.replica.role in (Role.FOLLOWER, Role.CANDIDATE) and self.replica.silence <= self._stale_seconds
+        return self.replica.role in (Role.FOLLOWER, Role.CANDIDATE) and self.replica.age <= self._stale_seconds
 
     @property
     def acks(self) -> Waits:

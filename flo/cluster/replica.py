@@ -151,6 +151,11 @@ class Replica:
         self._asking: Call | None = None  # the question whether etcd answers
         self._refusal = ""  # why etcd refuses this leader's writes
         self._telling: Call | None = None  # how far this member is
+        self._as_of = times.steady()  # what a follower has is at least as new as the log was then
+        self._watched = 0  # the revision up to which it has heard everything
+        self._looking: Call | None = None  # the question which revision there is
+        self._looked = 0.0  # when that was asked last
+        self._seen: tuple[int, float] | None = None  # its answer, and when it was asked, until that much was heard
         self._read_at = 0  # the revision of the first of the answers that give the tail; 0 before that
         self._handing_over: Callable[[], None] | None = None
         self.hands_over: bool = (
@@ -179,6 +184,11 @@ class Replica:
     def silence(self) -> float:
         """For how many seconds nothing of the leader has come."""
         return 0.0 if self.role is Role.LEADER else self._times.steady() - self._heard
+
+    @property
+    def age(self) -> float:
+        """Of a follower: how many seconds old what it has may be. It may hear much that was said long ago, after it stood still."""
+        return self._times.steady() - self._as_of
 
     @property
     def tail_bytes(self) -> int:
@@ -220,6 +230,7 @@ class Replica:
 
     def _read_on(self, after: bytes = b"") -> None:
         """Read what comes behind this member's log: behind the key `after`, where an answer before gave up to that one."""
+        self._looked = self._times.steady()
         start = self._keys.batch(self._assembler.next_index)
         reads = [range_op(self._keys.leader), range_op(self._keys.clock), self._range_of_tail(after)]
         rest = [
@@ -280,6 +291,7 @@ class Replica:
             return
         since, self._read_at = self._read_at, 0
         self._heard = self._times.steady()
+        self._as_of, self._watched = self._looked, answer.revision
         self._become(Role.FOLLOWER, f"index {self._log.written}")
         self._watch = self._store.watch(self._keys.prefix, since + 1, self._hear, self._miss)
 
@@ -335,6 +347,24 @@ class Replica:
                         return
             else:
                 self._note(pair)
+        self._watched = max(self._watched, events.revision)
+        self._note_age()
+
+    def _look_at_age(self) -> None:
+        """Ask which revision there is now: once the watch has told all up to it, this member has what there was."""
+        asked = self._looked = self._times.steady()
+
+        def answered(answer: Answer | EtcdRefused) -> None:
+            self._looking = None
+            if isinstance(answer, Answer):
+                self._seen = answer.revision, asked
+                self._note_age()
+
+        self._looking = self._store.txn([], [range_op(self._keys.leader)], answered)
+
+    def _note_age(self) -> None:
+        if self._seen is not None and self._watched >= self._seen[0]:
+            self._as_of, self._seen = max(self._as_of, self._seen[1]), None
 
     def _miss(self) -> None:
         """etcd has forgotten what the watch was to tell next."""
@@ -407,6 +437,8 @@ class Replica:
         now = self._times.steady()
         silence = now - self._heard
         if self.role in (Role.FOLLOWER, Role.CANDIDATE):
+            if self._looking is None and self._seen is None and now - self._looked >= STAMP_SECONDS:
+                self._look_at_age()
             if silence < DOUBT_SECONDS:
                 self._asked = None
                 if self.role is Role.CANDIDATE and not self._busy:

@@ -188,7 +188,7 @@ def test_a_follower_that_reads_old_news_is_not_fresh() -> None:
         world.run(0.1)
         assert follower.engine is not None and follower.replica is not None
         found = follower.engine.kv.get(b"key")
-        if found is not None and follower.replica.role in (Role.FOLLOWER, Role.CANDIDATE) and follower.replica.silence <= 2:
+        if found is not None and follower.replica.role in (Role.FOLLOWER, Role.CANDIDATE) and follower.replica.age <= 2:
             stale = max(stale, world.now - float(found.value))
     assert stale < 3, f"it shows what is {stale:.1f} s old"
 
