@@ -11,6 +11,7 @@ import random
 import struct
 import time
 from collections.abc import Callable, Iterator
+from functools import cache
 from typing import Any
 
 import pytest
@@ -144,6 +145,7 @@ def now() -> int:
     return time.time_ns() // 1_000_000
 
 
+@cache
 def table(heading: str) -> list[list[str]]:
     """The cells of the first table below a heading of the page."""
     lines = PAGE[PAGE.index(f"\n{heading}\n") :].split("\n")
@@ -152,6 +154,7 @@ def table(heading: str) -> list[list[str]]:
     return [[cell.strip() for cell in row.strip("|").split("|")] for row in rows]
 
 
+@cache
 def operations() -> dict[str, dict[str, str]]:
     """The rows of the table of operations on streams."""
     names = ["operation", "code", "key", "value", "options", "answer", "refused as"]
@@ -162,11 +165,13 @@ def operations() -> dict[str, dict[str, str]]:
 SIZES = {"u64": 8, "u32": 4, "u8": 1, "i64": 8, "empty": 0, "id": 16}
 
 
+@cache
 def forms() -> dict[str, tuple[int, int | None]]:
     """All options of the page: type, and length where it is fixed."""
     return {cells[1]: (int(cells[0], 16), SIZES.get(cells[2])) for cells in table("## Options")}
 
 
+@cache
 def taken_by(name: str) -> dict[str, bool]:
     """The options that an operation's row names, and whether it requires them."""
     words = [word.split(" ") for word in operations()[name]["options"].split(", ")]

@@ -225,9 +225,9 @@ class AnswersAtOnce(Cluster):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("careless", [WithoutClaim, ReadsAnyTime, AnswersAtOnce])
-def test_each_rule_is_missed_when_it_is_taken_out(careless: type[Cluster]) -> None:
-    for seed in range(40):
+@pytest.mark.parametrize(("careless", "first"), [(WithoutClaim, 18), (ReadsAnyTime, 6), (AnswersAtOnce, 0)])  # the first seed that shows it
+def test_each_rule_is_missed_when_it_is_taken_out(careless: type[Cluster], first: int) -> None:
+    for seed in range(first, first + 40):
         cluster = careless(seed)
         try:
             cluster.run(46, faults=True)
