@@ -123,8 +123,8 @@ def tidy(files: SimFiles) -> bool:
 
 @pytest.mark.parametrize("error", [errno.EIO, errno.ENOSPC])
 def test_a_failing_call(error: int, long_run: bool) -> None:
-    """EIO at every call, ENOSPC at every one that may need room (in the short run, at every sixth and every third): the pass is given up and the engine goes
-    on as if there had been none, or, where what is on disk cannot be known, it ends; nothing is lost either way."""
+    """EIO at every call, ENOSPC at every one that may need room (every sixth and every third in the short run): the pass is given up and
+    the engine goes on as if there had been none, or, where what is on disk cannot be known, it ends; nothing is lost either way."""
     files, engine, _ = prepared()
     before = dict(files.counts)
     engine.compact()

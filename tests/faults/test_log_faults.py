@@ -672,8 +672,8 @@ FAILING = ("create", "open", "pread", "pwrite", "sync", "sync_dir", "reserve", "
 
 
 def test_a_failing_call_ends_the_engine_and_loses_nothing(long_run: bool) -> None:
-    """EIO at every call (every third in the short run): `LogFailed` (or the open is refused), the engine does nothing more, and what was acknowledged is
-    there when the directory is opened again, in the same process or after a power cut."""
+    """EIO at every call (every third in the short run): `LogFailed` (or the open is refused), the engine does nothing more, and what was
+    acknowledged is there when the directory is opened again, in the same process or after a power cut."""
     total, _ = whole_life()
     for name in FAILING:
         for n in range(1, total.counts[name] + 1, 1 if long_run else 3):
