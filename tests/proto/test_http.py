@@ -177,6 +177,7 @@ def written_requests(draw: st.DrawFn) -> tuple[bytes, Request]:
     return head(*lines) + wire, Request(method, path, query, 1, Headers(headers.items()), body, keep_alive)
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(written=st.lists(written_requests(), min_size=1, max_size=4), data=st.data())
 def test_what_is_written_is_read(written: list[tuple[bytes, Request]], data: st.DataObject) -> None:

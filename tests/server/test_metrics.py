@@ -476,6 +476,7 @@ SICK = {
 }
 
 
+@pytest.mark.slow
 def test_each_alert_fires_for_its_trouble_and_none_for_a_healthy_server(tmp_path: Path) -> None:
     rules = tmp_path / "flo.rules.yml"
     rules.write_text((CONTRIB / "flo.rules.yml").read_text())

@@ -523,6 +523,7 @@ def test_nothing_is_left_to_be_synced_in_what_is_compacted_away(tmp_path: Path) 
 # -- damage ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_every_flipped_bit_of_a_base_is_found(tmp_path: Path) -> None:
     """By `flo check`, and by recovery where it reads: the header's padding alone means nothing."""
     source = tmp_path / "source"
@@ -577,6 +578,7 @@ def test_missing_and_cut_bases_are_found(tmp_path: Path) -> None:
 # -- the command -----------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_flo_compact(tmp_path: Path) -> None:
     """`flo compact DIR`, and what it says where it cannot."""
     clock, directory = Clock(), tmp_path / "data"
