@@ -60,6 +60,7 @@ TIME_CHECK_SECONDS = 1.0
 LOG_CHECK_SECONDS = 0.5  # until lines that wait to be logged are tried again
 DUE_CHECK_SECONDS = 1.0  # the longest poll while anything is due by the wall clock, which may be stepped forward during a poll
 CLOCKS_LOOK_SECONDS = 0.05  # how often the wall clock is compared with the steady one: that takes 0.5 us of a turn
+UPKEEP_SECONDS = 0.001  # between two upkeeps, if nothing was written
 LOADED_SECONDS = 1.0  # after a start: from then on a busy server imports its handlers too, because an installed package may be replaced
 LOADING_SECONDS = 1.0  # a start that takes longer accepts clients meanwhile
 SERVE_ASIDE_SECONDS = 0.05  # how often such a start serves its clients
@@ -164,6 +165,9 @@ class Server:
         self._wall_ahead = 0.0  # ms that the wall clock is ahead of the monotonic clock
         self._compaction_asked: list[Answer] = []
         self._compaction_wanted = self._reload_wanted = False
+        self._began = 0.0  # monotonic; this turn's beginning
+        self._upkept, self._upkept_index = 0.0, 0  # the last upkeep: when, and the log's next index then
+        self._more_upkeep = True  # it had more to do
         self._control: Control | None = None
         self._after_commit: dict[Callable[[int], None], None] = {}
         self._wake_read, self._wake_write = socket.socketpair()
@@ -386,6 +390,7 @@ class Server:
     def begin(self, now: float) -> None:
         """Read the clocks once for the turn."""
         self.tick_deadline = self.reactor.deadline
+        self._began = now
         engine = self.engine
         engine.tick()
         if self.cluster is not None:
@@ -419,7 +424,17 @@ class Server:
 
     def upkeep(self, idle: bool) -> bool:
         """Do a slice of background work; returns whether there is more. A defect in it ends the process: it belongs to no connection that
-        could be closed."""
+        could be closed. What is due is due by the ms, so turns within one that write nothing leave it out: of a lone read's turn it is a
+        tenth."""
+        wanted = idle or self._more_upkeep or self._compaction_wanted or self._reload_wanted or self.channels.waiting
+        index = self.engine.log.next_index
+        if not wanted and index == self._upkept_index and self._began < self._upkept + UPKEEP_SECONDS:
+            return False
+        self._upkept, self._upkept_index = self._began, index
+        self._more_upkeep = self._upkeep(idle)
+        return self._more_upkeep
+
+    def _upkeep(self, idle: bool) -> bool:
         try:
             if self.compactor.consider(self.engine.now):
                 self._compaction_wanted = True

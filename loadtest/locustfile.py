@@ -185,7 +185,8 @@ class RespUser(Checked):
     protocol = "resp"
 
     def connect(self) -> None:
-        self.client = redis.Redis(self.address.host, self.address.port, password=self.address.secret)
+        host, port = self.address.places[0]
+        self.client = redis.Redis(host, port, password=self.address.secret)
 
     def get(self, key: str) -> bytes | None:
         found: bytes | None = self.client.get(key)  # type: ignore[assignment]

@@ -160,7 +160,7 @@ def client_of(args: argparse.Namespace) -> "Client":
     from flo.config import read_secret
 
     client = Client(namespace=args.namespace, secret=read_secret(args.secret_file), timeout=args.timeout, retries=0)
-    client.host, client.port = args.host, args.port
+    client.places = [(args.host, args.port)]
     return client
 
 

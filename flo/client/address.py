@@ -1,4 +1,5 @@
-"""The address of a server as a URL: `flo://[:secret@]host[:port][/namespace]`, or `flos://` with TLS."""
+"""The address of a server as a URL: `flo://[:secret@]host[:port][/namespace]`, or `flos://` with TLS. The members of a cluster are named
+with commas between them: `flo://a,b:9001,c/orders`."""
 
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import parse_qsl, unquote, urlsplit
@@ -10,7 +11,7 @@ if TYPE_CHECKING:
 
 DEFAULT_URL = "flo://127.0.0.1:9000/default"
 DEFAULT_PORT = 9000
-EXPECTED = "flo://[:secret@]host[:port][/namespace] is expected, or flos://… for TLS"
+EXPECTED = "flo://[:secret@]host[:port][/namespace] is expected, or flos://… for TLS, and commas between the members of a cluster"
 TLS_WORDS = ("ca", "cert", "key", "verify")
 
 
@@ -47,15 +48,14 @@ class Address:
         """Raises `BadRequest` for any other URL."""
         try:
             parts = urlsplit(url)
-            port = parts.port
+            places = [place_of(text) for text in parts.netloc.rpartition("@")[2].split(",")]
         except ValueError:
             raise BadRequest(f"{_without_secret(url)!r} is not the address of a server: its host or port is wrong; {EXPECTED}") from None
         path = parts.path.strip("/")
         secure = parts.scheme == "flos"
-        if parts.scheme not in ("flo", "flos") or not parts.hostname or (parts.query and not secure) or parts.fragment or "/" in path:
+        if parts.scheme not in ("flo", "flos") or (parts.query and not secure) or parts.fragment or "/" in path:
             raise BadRequest(f"{_without_secret(url)!r} is not the address of a server; {EXPECTED}")
-        self.host: str = parts.hostname
-        self.port: int = DEFAULT_PORT if port is None else port
+        self.places: list[tuple[str, int]] = places  # (host, port) of each server
         self.namespace: str = unquote(path) or "default"
         self.secret: str | None = unquote(parts.password) if parts.password else None
         self.tls: Tls | None = _tls(parts.query) if secure else None
@@ -80,6 +80,6 @@ def _without_secret(url: str) -> str:
 def place_of(text: str) -> tuple[str, int]:
     """(host, port) of `host:port`, as a server names another one. Raises `ValueError`."""
     parts = urlsplit(f"//{text}")
-    if not parts.hostname:
+    if not parts.hostname or parts.netloc != text:
         raise ValueError(text)
-    return parts.hostname, parts.port or DEFAULT_PORT
+    return parts.hostname, DEFAULT_PORT if parts.port is None else parts.port

@@ -29,7 +29,7 @@ from flo.client.iterators import (
 )
 from flo.client.retry import LEADERS_MAX, RETRIED, Attempts, to_lead
 from flo.client.settings import DEFAULT_URL, Settings
-from flo.errors import CannotConnect, Disconnected, FloError, Refusal, TimedOut
+from flo.errors import Disconnected, FloError, Refusal, TimedOut
 from flo.given import Text, told
 from flo.operations.call import Call
 from flo.operations.method import Asynchronous
@@ -89,12 +89,13 @@ class Client(Settings, Asynchronous):
         secret: Text | None = None,
         connect_timeout: float = 5.0,
         timeout: float = 30.0,
-        retries: int = 3,
+        retries: int | None = None,
         compress: bool = False,
     ) -> None:
         """`namespace` and `secret` win over the URL's. `timeout`, in seconds, bounds each call (a call that waits gets it in addition to
-        its wait). A call is sent again up to `retries` times where that is safe. `compress` sends large values and accepts large answers
-        zlib-compressed. Raises `BadRequest` for a wrong URL or timeout, `TypeError`."""
+        its wait). A call is sent again up to `retries` times where that is safe: 3, or 10 if the URL names the members of a cluster.
+        `compress` sends large values and accepts large answers zlib-compressed. Raises `BadRequest` for a wrong URL or timeout,
+        `TypeError`."""
         super().__init__(url, namespace, secret, connect_timeout, timeout, retries, compress)
         self._loop: asyncio.AbstractEventLoop | None = None  # of the connection
         self._connection: _Connection | None = None
@@ -250,12 +251,12 @@ class Client(Settings, Asynchronous):
                     lambda: _Connection(self, loop), host, port, ssl=self._tls, server_hostname=name
                 )
         except TimeoutError:
-            raise CannotConnect(f"cannot connect to {self.where}: no answer within {self.connect_timeout:g} s") from None
+            raise self.cannot_connect((host, port), f": no answer within {self.connect_timeout:g} s") from None
         except (OSError, UnicodeError) as e:
-            raise CannotConnect(f"cannot connect to {self.where}: {e}") from None
+            raise self.cannot_connect((host, port), f": {e}") from None
         if connection.is_own_end:
             connection.lose(Disconnected(CLOSED))
-            raise CannotConnect(f"cannot connect to {self.where}: no server listens there")
+            raise self.cannot_connect((host, port), ": no server listens there")
         if self.opening is not None:
             try:
                 (response,) = await connection.ask((self.opening,))

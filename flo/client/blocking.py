@@ -35,7 +35,7 @@ from flo.client.iterators import (
 )
 from flo.client.retry import LEADERS_MAX, RETRIED, Attempts, to_lead
 from flo.client.settings import DEFAULT_URL, Settings, seconds
-from flo.errors import CannotConnect, Disconnected, FloError, Refusal, TimedOut
+from flo.errors import Disconnected, FloError, Refusal, TimedOut
 from flo.given import Text, ranged, told
 from flo.operations.call import Call
 from flo.operations.method import Blocking
@@ -106,13 +106,13 @@ class Client(Settings, Blocking):
         timeout: float = 30.0,
         pool_timeout: float = 5.0,
         max_connections: int = 16,
-        retries: int = 3,
+        retries: int | None = None,
         compress: bool = False,
     ) -> None:
         """`namespace` and `secret` win over the URL's. `timeout`, in seconds, bounds each call (a call that waits gets it in addition to
         its wait). A call that finds `max_connections` in use waits up to `pool_timeout` for one. A call is sent again up to `retries` times
-        where that is safe. `compress` sends large values and accepts large answers zlib-compressed. Raises `BadRequest` for a wrong URL or
-        timeout, `TypeError`."""
+        where that is safe: 3, or 10 if the URL names the members of a cluster. `compress` sends large values and accepts large answers
+        zlib-compressed. Raises `BadRequest` for a wrong URL or timeout, `TypeError`."""
         super().__init__(url, namespace, secret, connect_timeout, timeout, retries, compress)
         self.pool_timeout: float = seconds(pool_timeout, "pool_timeout")
         self.max_connections: int = ranged(max_connections, "max_connections", 1, CONNECTIONS_MAX)
@@ -382,17 +382,17 @@ class _Connection:
         try:
             sock = socket.create_connection((host, port), client.connect_timeout)
         except (OSError, UnicodeError) as e:
-            raise CannotConnect(f"cannot connect to {client.where}: {e}") from None
+            raise client.cannot_connect((host, port), f": {e}") from None
         if sock.getsockname() == sock.getpeername():
             # if no server listens and the kernel chooses the same port for our end, TCP connects the socket to itself
             sock.close()
-            raise CannotConnect(f"cannot connect to {client.where}: no server listens there")
+            raise client.cannot_connect((host, port), ": no server listens there")
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._sock, self._tls, self._seconds = sock, None, None
         self._exchange = Exchange(client.where, client.hash, client.compress)
         try:
             if client._tls is not None:
-                self._shake_hands(sock, host)
+                self._shake_hands(sock, (host, port))
             sock.settimeout(None)
             if self.ended:
                 raise Disconnected("the client was closed by another thread while this one connected")
@@ -402,14 +402,14 @@ class _Connection:
             self.close()
             raise
 
-    def _shake_hands(self, sock: socket.socket, host: str) -> None:
+    def _shake_hands(self, sock: socket.socket, place: tuple[str, int]) -> None:
         """Begin TLS. Raises `CannotConnect`."""
         from flo.client.tls import HANDSHAKE_BYTES, Tls
 
         client = self._client
         assert client._tls is not None
         try:
-            tls = Tls(client._tls, host)
+            tls = Tls(client._tls, place[0])
             sock.sendall(tls.hello())
             done = False
             while not done:
@@ -419,7 +419,7 @@ class _Connection:
                 done = tls.shake(received)
                 sock.sendall(tls.pending())
         except OSError as e:  # ssl.SSLError is one
-            raise CannotConnect(f"cannot connect to {client.where} with TLS: {e}") from None
+            raise client.cannot_connect(place, f" with TLS: {e}") from None
         self._tls = tls
 
     # -- moving bytes ------------------------------------------------------------------------------

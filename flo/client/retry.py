@@ -1,7 +1,7 @@
 """When a request is sent again, and after which pause.
 
 - OVERLOADED and NOT_LEADER: always. A refused request changed nothing. NOT_LEADER names where to go.
-- A connection that could not be made: always. Nothing was sent.
+- A connection that could not be made: always. Nothing was sent. If the program gave several addresses, the others are tried at once.
 - A connection that was lost: the request may have been executed, so only where a second execution does no harm. The operation's row knows
   (`Operation.reads`, `.repeats`), or an option of the request does (`SAME_BY_OPTION`, and `cas_version`).
 - A response that is late: never. The time is up.
@@ -65,6 +65,7 @@ class Attempts:
         self._calls = calls
         self._left = client.retries
         self._leaders = LEADERS_MAX
+        self._others = len(client.places) - 1  # addresses to try before the next pause
         self._made = 0
         self._until = monotonic() + client.timeout  # no attempt begins later
         self._lost: Disconnected | None = None  # an attempt may have been executed
@@ -75,8 +76,11 @@ class Attempts:
             if self._leaders and self._client.follow(error):
                 self._leaders -= 1
                 return 0.0 if self._leaders == LEADERS_MAX - 1 else self._next_pause()
+            self._client.leave(self._client.place)  # it knows no leader: another may
         elif isinstance(error, CannotConnect):
-            self._client.leave()
+            if self._others > 0:
+                self._others -= 1
+                return 0.0
         elif isinstance(error, Disconnected):
             if isinstance(error, TimedOut) or not self._may_repeat():
                 raise error
@@ -105,5 +109,6 @@ class Attempts:
         from random import random  # takes 5 ms, and few need it
 
         self._made += 1
+        self._others = len(self._client.places) - 1
         longest: float = min(PAUSE_SECONDS * 2 ** (self._made - 1), PAUSE_SECONDS_MAX)
         return longest * (0.5 + random() / 2)

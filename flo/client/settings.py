@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from flo import forks
 from flo.client.address import DEFAULT_URL, Address, place_of
-from flo.errors import BadRequest, Disconnected, NotLeader, Refusal, Unauthorized
+from flo.errors import BadRequest, CannotConnect, Disconnected, NotLeader, Refusal, Unauthorized
 from flo.given import Text, data, ranged, text, told
 from flo.operations.call import Call, NotAnAnswer
 from flo.operations.system import auth
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 TIMEOUT_MAX = 1e9  # seconds: thirty years
 RETRIES_MAX = 100
+RETRIES = 3
+RETRIES_OF_CLUSTER = 10  # the pauses between them are 7 s or more in all, and a fail-over takes 3 to 5 s
 NO_SECRET = "this server has a secret; give it as flo.Client(secret=…), or in the URL: flo://:SECRET@host"
 
 __all__ = ["DEFAULT_URL", "Settings", "seconds"]
@@ -32,18 +34,19 @@ class Settings:
         secret: Text | None,
         connect_timeout: float,
         timeout: float,
-        retries: int,
+        retries: int | None,
         compress: bool,
     ) -> None:
         """Raises `BadRequest`, `TypeError`."""
         address = Address(url)
-        self.host: str = address.host
-        self.port: int = address.port
+        self.places: list[tuple[str, int]] = address.places  # where the program said that servers are
+        self._at = 0  # the one of them to connect to, if no leader is known
         self.namespace: str = text(namespace, "namespace") if namespace is not None else address.namespace
         self.secret: bytes | str | None = data(secret, "secret") if secret is not None else address.secret
         self.connect_timeout: float = seconds(connect_timeout, "connect_timeout")
         self.timeout: float = seconds(timeout, "timeout")
-        self.retries: int = ranged(retries, "retries", 0, RETRIES_MAX)
+        usual = RETRIES if len(self.places) == 1 else RETRIES_OF_CLUSTER
+        self.retries: int = usual if retries is None else ranged(retries, "retries", 0, RETRIES_MAX)
         self.compress: bool = compress
         try:
             self.hash: int = 0 if self.namespace == "default" else namespace_hash(self.namespace)
@@ -56,13 +59,22 @@ class Settings:
     @property
     def place(self) -> tuple[str, int]:
         """(host, port) to connect to."""
-        return self._leader or (self.host, self.port)
+        return self._leader or self.places[self._at]
+
+    @property
+    def host(self) -> str:
+        """The host to connect to."""
+        return self.place[0]
+
+    @property
+    def port(self) -> int:
+        """The port to connect to."""
+        return self.place[1]
 
     @property
     def where(self) -> str:
         """`place`, for errors."""
-        host, port = self.place
-        return f"{host} port {port}"
+        return f"{self.host} port {self.port}"
 
     @property
     def opening(self) -> Call[None] | None:
@@ -79,13 +91,21 @@ class Settings:
             self.turn_to(place)
         return True
 
-    def leave(self) -> None:
-        """Go to the address that the program gave: the leader cannot be reached."""
-        if self._leader is not None:
+    def leave(self, place: tuple[str, int]) -> None:
+        """Go elsewhere if this is where the client goes: to an address that the program gave, or to the next of them."""
+        if place == self.place:
+            if self._leader is None:
+                self._at = (self._at + 1) % len(self.places)
             self.turn_to(None)
 
+    def cannot_connect(self, place: tuple[str, int], why: str) -> CannotConnect:
+        """The error for a server that cannot be reached; the next connection goes elsewhere."""
+        self.leave(place)
+        host, port = place
+        return CannotConnect(f"cannot connect to {host} port {port}{why}")
+
     def turn_to(self, place: tuple[str, int] | None) -> None:
-        """Connect to this place (None: the address that the program gave) from the next connection on."""
+        """Connect to this place (None: an address that the program gave) from the next connection on."""
         self._leader = place
 
     def time_for(self, many: Iterable[Call[Any]]) -> float | None:

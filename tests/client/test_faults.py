@@ -189,6 +189,35 @@ def test_nobody_listens(kind: str) -> None:
         client.ping()
 
 
+def test_of_several_addresses_one_that_answers_is_taken(kind: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    dead = f"127.0.0.1:{port}"
+    with ScriptedServer(answered()) as second, ScriptedServer(answered()) as third:
+        url = f"flo://{dead},127.0.0.1:{second.port},127.0.0.1:{third.port}"
+        with opened(kind, url, retries=0) as client:  # the others are tried without a retry
+            assert client.kv.put("a", "1") == 7
+            assert client.kv.put("a", "1") == 7
+            assert (second.connections, third.connections) == (1, 0)
+            second.close()
+            with pytest.raises(Disconnected):
+                client.kv.put("a", "1")
+            assert client.kv.put("a", "1") == 7
+            assert third.connections == 1
+    with opened(kind, f"flo://{dead},{dead}", retries=1) as client, pytest.raises(CannotConnect, match="cannot connect to"):
+        client.ping()
+
+
+def test_a_member_that_knows_no_leader_is_left_for_the_next(kind: str) -> None:
+    with (
+        ScriptedServer(answered(b"", NOT_LEADER)) as lost,
+        ScriptedServer(answered()) as leader,
+        opened(kind, f"flo://127.0.0.1:{lost.port},127.0.0.1:{leader.port}", retries=1) as client,
+    ):
+        assert client.kv.put("a", "1") == 7
+        assert lost.connections == 1
+
+
 SAFE = [
     calls.kv_get("a"),
     calls.kv_mget(["a"]),

@@ -87,7 +87,9 @@ def test_wrong_settings() -> None:
 
 def test_the_parts_of_a_url() -> None:
     address = Address("flos://:s%40cret@[::1]:9443/jobs?ca=%2Ftmp%2Fca.pem&cert=c.pem&key=k.pem&verify=off")
-    assert (address.host, address.port, address.namespace, address.secret) == ("::1", 9443, "jobs", "s@cret")
+    assert (address.places, address.namespace, address.secret) == ([("::1", 9443)], "jobs", "s@cret")
+    members = Address("flo://:s,%40@a,b:9001,[::1]:9002/jobs")
+    assert (members.places, members.secret) == ([("a", 9000), ("b", 9001), ("::1", 9002)], "s,@")
     assert address.tls == ("/tmp/ca.pem", "c.pem", "k.pem", False)
     assert Address("flo://host").tls is None and Address("flos://host").tls == ("", "", "", True)
     for wrong, says in (

@@ -101,12 +101,10 @@ class Writer(threading.Thread):
 
 
 def puts_by_flo_client(cluster: FloCluster) -> list[Callable[[str], object]]:
-    """A client of each member."""
-
-    def put_by(client: Client) -> Callable[[str], object]:
-        return lambda key: client.kv.put(key, key)
-
-    return [put_by(member.client(timeout=5)) for member in cluster.members.values()]
+    """One client, which knows the addresses of all members."""
+    addresses = ",".join(member.address for member in cluster.members.values())
+    client = Client(f"flo://{addresses}", secret=SECRET, timeout=5)
+    return [lambda key: client.kv.put(key, key)]
 
 
 def test_a_follower_names_the_leader_over_each_protocol(tmp_path: Path, etcd: EtcdCluster) -> None:

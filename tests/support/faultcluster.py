@@ -5,7 +5,9 @@ on the loopback interface, and nothing is cut.
 """
 
 import itertools
+import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -62,8 +64,12 @@ class Network:
 
     def cut(self, one: int, other: int) -> None:
         """Let nothing through between the two."""
-        for here, there in ((one, other), (other, one)):
-            ip("-n", self.spaces[here], "route", "replace", "blackhole", f"{self.hosts[there]}/32")
+        self.cut_way(one, other)
+        self.cut_way(other, one)
+
+    def cut_way(self, here: int, there: int) -> None:
+        """Let nothing through from here to there; what comes from there arrives."""
+        ip("-n", self.spaces[here], "route", "replace", "blackhole", f"{self.hosts[there]}/32")
 
     def heal(self) -> None:
         """Let everything through."""
@@ -94,6 +100,7 @@ class Program:
         self.name, self.host, self.port = name, host, port
         self._command, self._log, self._environment = command, log, environment
         self._process: subprocess.Popen[bytes] | None = None
+        self._slowed: subprocess.Popen[bytes] | None = None
         self.paused = self.ends = False
 
     def start(self) -> None:
@@ -129,6 +136,24 @@ class Program:
         self.signal(signal.SIGCONT)
         self.paused = False
 
+    def slow_disk(self, seconds: float) -> None:
+        """Each sync takes so much longer, until `resume_disk`."""
+        self.resume_disk()
+        if self._process is not None and self.alive:
+            syncs, delay = "fsync,fdatasync", int(seconds * 1e6)
+            self._slowed = subprocess.Popen(
+                ["strace", "-f", "-qqq", "-o", os.devnull, "-e", f"trace={syncs}", "-e", f"inject={syncs}:delay_enter={delay}",
+                 "-p", str(self._process.pid)],
+                stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            )  # fmt: skip
+
+    def resume_disk(self) -> None:
+        """Its disk is as fast as it was."""
+        if self._slowed is not None:
+            self._slowed.terminate()
+            self._slowed.wait(STOP_SECONDS)
+            self._slowed = None
+
     def end(self) -> None:
         """Tell it to end; `start` waits for that."""
         self.ends = True
@@ -136,6 +161,7 @@ class Program:
 
     def kill(self) -> None:
         """kill -9, and wait for the end."""
+        self.resume_disk()
         self.signal(signal.SIGKILL)
         if self._process is not None:
             self._process.wait(STOP_SECONDS)
@@ -178,6 +204,7 @@ class FaultCluster:
         }
         if keep_bytes:
             environment["TEST_KEEP_BYTES"] = str(keep_bytes)
+        self.ahead_ms = 0  # how far the wall clocks of Flo's members are ahead when all is well: the log's clock never goes back
         self.flos = []
         for at in range(COUNT):
             host, port, name = hosts[COUNT + at], steady_port(), f"f{at}"
@@ -186,8 +213,17 @@ class FaultCluster:
                 "--port", str(port), "--bind", host, "--advertise", f"{host}:{port}",
                 "--data-dir", str(directory / name), "--secret-file", str(secret),
             ]  # fmt: skip
-            own = environment | {"FLO_CLUSTER_NODE": name}
+            own = environment | {"FLO_CLUSTER_NODE": name, "TEST_CLOCK": str(self._clock(name))}
             self.flos.append(Program(name, host, port, command, directory / f"{name}.log", own))
+
+    def _clock(self, name: str) -> Path:
+        return self.directory / f"{name}.clock"
+
+    def set_clock(self, flo: Program, ms: int) -> None:
+        """That member's wall clock is so far ahead of this machine's, or behind it."""
+        self.ahead_ms = max(self.ahead_ms, ms)
+        with self._clock(flo.name).open("r+b" if self._clock(flo.name).exists() else "wb") as file:
+            file.write(ms.to_bytes(8, "little", signed=True))
 
     @property
     def addresses(self) -> list[tuple[str, int]]:
@@ -216,10 +252,32 @@ class FaultCluster:
                     return flo
         return None
 
-    def cut_from_etcd(self, flo: Program) -> None:
-        """Let nothing through between that member of Flo and etcd."""
+    def offset(self, flo: Program) -> int:
+        """The last index in that member's log; 0 if it does not say. A member that is behind may pass reads on, so they do not tell."""
+        told = self.ask(flo, "INFO", "replication")
+        found = re.search(rb"master_repl_offset:(\d+)", told) if isinstance(told, bytes) else None
+        return int(found[1]) if found else 0
+
+    def leader_of_etcd(self) -> Program:
+        """The member of etcd that leads; any, if none says so."""
+        for etcd in self.etcds:
+            command = ["etcdctl", "--endpoints", f"http://{etcd.host}:{etcd.port}", "--command-timeout", "500ms", "endpoint", "status"]
+            environment = os.environ | {"ETCDCTL_API": "3"}
+            told = subprocess.run([*command, "-w", "json"], capture_output=True, env=environment, check=False)
+            with suppress(ValueError, LookupError):
+                status = json.loads(told.stdout)[0]["Status"]
+                if status["leader"] == status["header"]["member_id"]:
+                    return etcd
+        return self.etcds[0]
+
+    def cut_from_etcd(self, flo: Program, way: str = "both") -> None:
+        """Let nothing through between that member of Flo and etcd, or only nothing "there", or nothing "back"."""
+        here = COUNT + self.flos.index(flo)
         for at in range(COUNT):
-            self.network.cut(COUNT + self.flos.index(flo), at)
+            if way != "back":
+                self.network.cut_way(here, at)
+            if way != "there":
+                self.network.cut_way(at, here)
 
     def isolate(self, etcd: Program, clients_too: bool) -> None:
         """Let nothing through between that member of etcd and its peers, and Flo as well."""
@@ -229,9 +287,12 @@ class FaultCluster:
                 self.network.cut(here, at)
 
     def heal(self) -> None:
-        """Nothing is cut off, all go on, and what has ended is started."""
+        """Nothing is cut off, all go on, what has ended is started, and the wall clocks agree."""
         self.network.heal()
+        for flo in self.flos:
+            self.set_clock(flo, self.ahead_ms)
         for program in (*self.etcds, *self.flos):
+            program.resume_disk()
             program.resume()
             program.start()
 
@@ -247,8 +308,10 @@ class FaultCluster:
             return leader if leader is not None and self.ask(leader, "SET", "marker", marker) == b"OK" else None
 
         leader: Program = wait_until(written, "a leader", PATIENCE_SECONDS)
+        reached = self.offset(leader)
         for flo in self.flos:
             what = f"{flo.name}'s agreement: {flo.output()[-1500:]}"
+            wait_until(lambda flo=flo: self.offset(flo) >= reached, what, PATIENCE_SECONDS)  # type: ignore[misc]
             wait_until(lambda flo=flo: self.ask(flo, "GET", "marker") == marker.encode(), what, PATIENCE_SECONDS)  # type: ignore[misc]
         return leader
 
