@@ -219,6 +219,7 @@ def as_h11(found: Request) -> OfH11:
     return found.method, found.path, found.query, headers, found.body
 
 
+@pytest.mark.slow
 @settings(max_examples=200, deadline=None)
 @given(written_requests())
 def test_h11_reads_the_same(written: tuple[bytes, Request]) -> None:

@@ -318,6 +318,7 @@ def queues_of(count: int) -> FakeHost:
     return host
 
 
+@pytest.mark.slow
 def test_ten_thousand_queues_cost_a_scrape_no_more_than_fifty() -> None:
     few, many = queues_of(50), queues_of(10_000)
     try:

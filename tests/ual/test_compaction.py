@@ -442,6 +442,7 @@ def test_dead_records_are_gone_and_their_bytes_too(tmp_path: Path) -> None:
         assert engine.log.recovered_records == 500
 
 
+@pytest.mark.slow
 def test_many_passes_do_not_make_many_files(tmp_path: Path) -> None:
     """Small bases are merged, though nothing in them is dead."""
     with open_engine(tmp_path, depth=1) as engine:
@@ -491,6 +492,7 @@ def test_stamps_do_not_go_back_over_a_compaction(tmp_path: Path) -> None:
         assert engine.kv.get(b"short") is None
 
 
+@pytest.mark.slow
 def test_a_pass_that_is_stopped_leaves_all_as_it_was(tmp_path: Path) -> None:
     """At any point."""
     with open_engine(tmp_path) as engine:
