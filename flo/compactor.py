@@ -83,7 +83,7 @@ class Compactor:
         self._full_at = 0  # the log's next index at the last such pass: until more is written, another would free nothing
         self._last = 0  # the last index of the pass
         self._asked: list[Callable[[str], None]] = []  # callbacks for the result of the pass
-        self.passes = 0  # how many were completed
+        self.passes: int = 0  # how many were completed
 
     @property
     def busy(self) -> bool:

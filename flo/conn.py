@@ -120,10 +120,10 @@ class Connection:
     # fmt: on
 
     def __init__(self, owner: Owner, transport: Transport, identity: int, address: str, local_address: str) -> None:
-        self.id = identity
-        self.address = address
-        self.local_address = local_address
-        self.state = IDLE
+        self.id: int = identity
+        self.address: str = address
+        self.local_address: str = local_address
+        self.state: int = IDLE
         self.out: list[bytes] = []  # this turn's replies
         self.session: Session
         self._owner = owner

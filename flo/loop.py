@@ -28,7 +28,7 @@ from heapq import heapify, heappop, heappush
 from time import monotonic
 from typing import Any, Protocol
 
-from flo.waits import Waits
+from flo.waits import Waits as Waits  # exported: the type of `Reactor.waits`
 
 READ, WRITE, GONE = 1, 4, 24  # epoll's EPOLLIN, EPOLLOUT, EPOLLERR | EPOLLHUP; the other pollers are mapped onto them
 TICK_SECONDS = 0.005  # of executing in one turn, without its commit: about 5,000 requests
@@ -127,8 +127,8 @@ class Timer:
 
     def __init__(self, callback: Callable[[], None], stale: list[int]) -> None:
         """`stale[0]` counts the cancelled timers that are still in the heap."""
-        self.callback = callback
-        self.cancelled = False
+        self.callback: Callable[[], None] = callback
+        self.cancelled: bool = False
         self._stale = stale
 
     def cancel(self) -> None:
@@ -203,14 +203,14 @@ class Reactor:
     def __init__(self, phases: Phases) -> None:
         # to be flushed after this turn's commit; True where sending the replies is all there is to do
         self.touched: dict[Flushable, bool] = {}
-        self.deadline = 0.0  # of this turn's executing, monotonic
+        self.deadline: float = 0.0  # of this turn's executing, monotonic
         self.stopping = False
-        self.waits = Waits()  # from readable (at the earliest) to sent; for a blocked request, from the event that answered it
+        self.waits: Waits = Waits()  # from readable (at the earliest) to sent; for a blocked request, from the event that answered it
         self._phases = phases
         self._poller = select.epoll() if hasattr(select, "epoll") else SelectorPoller()
         self._handlers: dict[int, Handler] = {}
         self._low: set[int] = set()
-        self.runnable = Runnables(self._low)  # to be run in the next turn
+        self.runnable: Runnables = Runnables(self._low)  # to be run in the next turn
         self._unregistered: set[int] = set()  # since the last poll: its events for them must not reach a new owner of the number
         self._timers: list[tuple[float, int, Timer]] = []
         self._timer_count = 0

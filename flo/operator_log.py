@@ -73,7 +73,7 @@ class OperatorLog:
         self, level: str = "info", form: str = "text", descriptor: int | None = None, clock: Callable[[], float] = monotonic
     ) -> None:
         """Writes to `descriptor`, or to standard error if there is one. `clock` is a steady one, in seconds."""
-        self.threshold = LEVELS[level]
+        self.threshold: int = LEVELS[level]
         self._json = form == "json"
         self._clock = clock
         self._kinds: dict[str, _Kind] = {}  # the one that began longest ago first

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from flo.cluster.member import Cluster
     from flo.commands.stats import Stats
     from flo.forward import Start
+    from flo.loop import Waits
 
 EXIT_LOG_FAILED = 74  # EX_IOERR: the log failed. The next start recovers exactly the durable data
 # Linux allows no more by default. When a server restarts, all its clients connect at once; one that finds the backlog full waits a second
@@ -76,6 +77,11 @@ FULL = b"-ERR max number of clients reached\r\n"
 class Server:
     """One server, one directory, one port."""
 
+    secret: bytes | None
+    read_secret: bytes | None
+    descriptor_limit: int  # how many file descriptors the process may open
+    connection_limit: int  # … and how many of them clients may take
+
     def __init__(
         self,
         settings: Settings,
@@ -95,33 +101,35 @@ class Server:
         self.operator_log = operator_log
         self.secret, self.read_secret = read_secrets(settings)
         self.tls = _tls_context(settings)
-        self.guesses = Guesses()
-        self.counters = Counters()
-        self.tallies = Tallies()
+        self.guesses: Guesses = Guesses()
+        self.counters: Counters = Counters()
+        self.tallies: Tallies = Tallies()
         self.monitors: set[Peer] = set()
-        self.channels = Channels()
+        self.channels: Channels = Channels()
         self.scripts: dict[bytes, Callable[[Any, list[bytes], list[bytes]], Any]] = {}
         self.slow: list[SlowEntry] = []
         self.slow_count = 0
         self.stats: Stats | None = None
         self.latency: list[tuple[int, int]] = []
-        self.run_id = os.urandom(20).hex()
-        self.loading = False
-        self.serves = EVERYTHING
-        self.progress = Progress()
+        self.run_id: str = os.urandom(20).hex()
+        self.loading: bool = False
+        self.serves: int = EVERYTHING
+        self.progress: Progress = Progress()
         self._on_progress = on_progress
         # monotonic; the last time that clients were served while loading, or the first time to do so
         self._served_at = self.progress.began + LOADING_SECONDS
         self.waiting = 0
         self.inflating = False
-        self.tick_deadline = 0.0
+        self.tick_deadline: float = 0.0
         self._handlers_missing = True  # some are not imported yet
-        self.receive_view = memoryview(bytearray(RECEIVE_BYTES))
-        self.output_limit = settings.output_bytes
-        self.input_limit = settings.connection_input_bytes
-        self.header_seconds = settings.header_timeout / 1000
-        self.stall_seconds = settings.stall_timeout / 1000
-        self.bytes_in = self.bytes_out = self.push_limit_disconnections = 0
+        self.receive_view: memoryview = memoryview(bytearray(RECEIVE_BYTES))
+        self.output_limit: int = settings.output_bytes
+        self.input_limit: int = settings.connection_input_bytes
+        self.header_seconds: float = settings.header_timeout / 1000
+        self.stall_seconds: float = settings.stall_timeout / 1000
+        self.bytes_in: int = 0
+        self.bytes_out: int = 0
+        self.push_limit_disconnections: int = 0
         self._input_held = 0
         self._connections: dict[int, Connection] = {}  # by their ids
         self._by_descriptor: dict[int, Connection] = {}
@@ -138,12 +146,12 @@ class Server:
         self.on_stopping: Callable[[], None] = lambda: None  # called once, when the server begins to stop
         self._listener = listener or _bind(settings)
         self.port: int = self._listener.getsockname()[1]
-        self.reactor = Reactor(self)
-        self.waits = self.reactor.waits
+        self.reactor: Reactor = Reactor(self)
+        self.waits: Waits = self.reactor.waits
         self._reserve = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
         try:
-            self.engine = self._open_engine(clock, steady)
-            self.cluster = self._join()
+            self.engine: Engine = self._open_engine(clock, steady)
+            self.cluster: Cluster | None = self._join()
             if self.cluster is None:
                 self._create_databases()
         except BaseException:
@@ -160,7 +168,7 @@ class Server:
             self.log("warning", f"the wall clock is {ahead / 1000:.3f} s behind the last write's time: it was ahead then, or is wrong now")
         if self.engine.background_load is not None:
             self.receive_view = self.receive_view[:LAZY_RECEIVE_BYTES]
-        self.compactor = Compactor(self.engine.log, settings, self, self.log)
+        self.compactor: Compactor = Compactor(self.engine.log, settings, self, self.log)
         self._clocks_at = 0.0  # monotonic; the next comparison of the clocks
         self._wall_ahead = 0.0  # ms that the wall clock is ahead of the monotonic clock
         self._compaction_asked: list[Answer] = []

@@ -59,7 +59,17 @@ class Session(Protocol):
 class SilentSession:
     """A session without requests that take long, wait, or are listed. By itself it is the session of a closed connection."""
 
-    ordinary = blocked = False
+    ordinary: bool = False
+    blocked: bool = False
+    halted: bool
+    yielded: bool
+    executed: int
+    busy: bool
+    held: int
+    unfinished: bool
+    length_known: bool
+    job: object
+    due: object
 
     def __init__(self, authenticated: bool = True) -> None:
         """`authenticated`: no secret is owed."""

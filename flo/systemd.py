@@ -22,7 +22,7 @@ class Notifier:
         address = environment.pop("NOTIFY_SOCKET", "")
         watched = environment.pop("WATCHDOG_USEC", "")
         watched_pid = environment.pop("WATCHDOG_PID", str(os.getpid()))
-        self.watchdog_seconds = int(watched) / 1e6 if watched.isdigit() and watched_pid == str(os.getpid()) else 0.0
+        self.watchdog_seconds: float = int(watched) / 1e6 if watched.isdigit() and watched_pid == str(os.getpid()) else 0.0
         self._socket: socket.socket | None = None
         if address:
             self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)

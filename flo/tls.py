@@ -79,13 +79,13 @@ class TlsTransport(Encoding):
         """`received` are the first bytes from the client. `opened()` is called once the handshake has ended well."""
         super().__init__()
         self._sock = sock
-        self.descriptor = sock.fileno()
+        self.descriptor: int = sock.fileno()
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
         self._incoming.write(received)
         self._opened = opened
         self._is_open = self._is_over = False
-        self.readable = True  # whether a call without an event may find something
+        self.readable: bool = True  # whether a call without an event may find something
 
     # -- receiving ---------------------------------------------------------------------------------
 

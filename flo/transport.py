@@ -10,7 +10,10 @@ import sys
 from abc import ABC, abstractmethod
 from contextlib import suppress
 from termios import TIOCOUTQ
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 ENCODED_AT_ONCE = 128 << 10  # bytes of one `send`; the kernel takes about so much
 # What may wait to be sent while the peer sends and does not read: a handshake's answers are 8 KiB at most. Only a peer that makes the layer
@@ -123,11 +126,11 @@ class PlainTransport:
     readable = False
 
     def __init__(self, sock: socket.socket) -> None:
-        self.sock = sock
-        self.descriptor = sock.fileno()
-        self.receive = sock.recv
-        self.receive_into = sock.recv_into
-        self.send = sock.send
+        self.sock: socket.socket = sock
+        self.descriptor: int = sock.fileno()
+        self.receive: Callable[[int], bytes] = sock.recv
+        self.receive_into: Callable[[memoryview], int] = sock.recv_into
+        self.send: Callable[[bytes | memoryview], int] = sock.send
 
     def unacknowledged(self) -> int:
         """See `Transport`."""

@@ -6,6 +6,7 @@ from collections.abc import Callable
 SEND_BYTES = 256 << 10  # sent to one connection in a turn: up to 2 ms, because the kernel copies it to the reader
 JOIN_BYTES = 64 << 10  # smaller replies are joined and sent together
 NOTHING: deque[memoryview] = deque()  # of every connection that owes nothing, never added to: an empty deque takes 760 bytes
+Bytes = bytes  # for signatures in the class: to type checkers, `bytes` is its attribute there
 
 
 class Unsent:
@@ -15,16 +16,16 @@ class Unsent:
 
     def __init__(self) -> None:
         self._pieces = NOTHING
-        self.bytes = 0
+        self.bytes: int = 0
 
-    def add(self, data: bytes, start: int = 0) -> None:
+    def add(self, data: Bytes, start: int = 0) -> None:
         """Keep `data` from offset `start` on."""
         if self._pieces is NOTHING:
             self._pieces = deque()
         self._pieces.append(memoryview(data)[start:])
         self.bytes += len(data) - start
 
-    def add_all(self, replies: list[bytes]) -> None:
+    def add_all(self, replies: list[Bytes]) -> None:
         """Keep many replies; small neighbours are joined."""
         small: list[bytes] = []
         gathered = 0

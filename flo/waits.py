@@ -24,8 +24,8 @@ class Waits:
 
     def clear(self) -> None:
         """Forget everything: CONFIG RESETSTAT."""
-        self.fine = [0] * FINE_BUCKETS
-        self.counts = [0] * BUCKETS
+        self.fine: list[int] = [0] * FINE_BUCKETS
+        self.counts: list[int] = [0] * BUCKETS
         self._longest = 0.0  # seconds
 
     def add(self, seconds: float, count: int) -> None:

@@ -45,7 +45,7 @@ class WebSocketTransport(Encoding):
         """The next `plain` bytes that are sent are no frames yet: the answer to the upgrade. `limit` bounds a message."""
         super().__init__()
         self._below = below
-        self.descriptor = below.descriptor
+        self.descriptor: int = below.descriptor
         self._plain = plain
         self._reader = FrameReader(limit)
         self._payload = b""  # received and taken out of its frames, and not asked for yet
@@ -56,7 +56,7 @@ class WebSocketTransport(Encoding):
         self._head = b""  # of the response under way, as far as it was sent
         self._left = 0  # bytes of its payload
         self._begun = False  # some of its message was sent
-        self.heard_at = monotonic()  # when the last frame came
+        self.heard_at: float = monotonic()  # when the last frame came
 
     @property
     def readable(self) -> bool:

@@ -20,7 +20,7 @@ import sys
 import time
 from array import array
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
@@ -37,11 +37,18 @@ DRAIN_SECONDS = 2.0
 RECEIVE_BYTES = 64 << 10
 
 
+def quantile(ordered: Sequence[float], share: float) -> float:
+    """The value below which that share of them lies; 0 of none."""
+    return ordered[min(int(share * len(ordered)), len(ordered) - 1)] if ordered else 0.0
+
+
 class Load:
     """The requests under way, and the waits of the answered ones."""
 
-    def __init__(self, port: int, requests: list[bytes], lines: int, rate: float, clients: int) -> None:
-        """`lines`: the number of lines in an answer."""
+    def __init__(self, port: int, requests: list[bytes], lines: int, rate: float, clients: int, sleep_seconds: float = 0.0) -> None:
+        """`lines`: the number of lines in an answer. `sleep_seconds`: the longest sleep while nothing is due, which leaves the core to the
+        servers; it counts as the server's time, as does any wait for the processor."""
+        self.sleep_seconds = sleep_seconds
         self.requests = requests
         self.lines = lines
         self.rate = rate
@@ -70,7 +77,8 @@ class Load:
         clients, count = len(socks), len(requests)
         now = clock()
         while now < until and not self.overrun and (sending or any(self.due.values())):
-            wanted, before = min(int((now - began) * rate), self.sent + BURST) if sending else 0, self.sent
+            due = int((now - began) * rate) + 1  # request n is due at n / rate, the first at once
+            wanted, before = min(due, self.sent + BURST) if sending else 0, self.sent
             while self.sent < wanted:
                 sock = socks[self.sent % clients]
                 self.due[sock.fileno()].append(began + self.sent / rate)
@@ -83,7 +91,7 @@ class Load:
                     self.overrun = True
                     return
                 self.sent += 1
-            ready = self.poller.poll(0)  # without sleeping: a sleep would count as the server's time
+            ready = self.poller.poll(self.sleep_seconds)
             for fd, _ in ready:
                 self._receive(fd, clock)
             then, now = now, clock()
@@ -126,9 +134,7 @@ def measure(port: int, command: str, rate: float, seconds: float, clients: int, 
     ordered = sorted(load.waits)
 
     def at(share: float) -> float:
-        if not ordered:
-            return 0.0
-        return round(ordered[min(int(share * len(ordered)), len(ordered) - 1)] * 1e6, 1)
+        return round(quantile(ordered, share) * 1e6, 1)
 
     void = busy > NEAR_CEILING or reached < KEPT * rate or not answered or load.overrun
     waits = {"p50": at(0.5), "p99": at(0.99), "p999": at(0.999), "max": at(1.0)}

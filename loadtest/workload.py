@@ -20,6 +20,7 @@ import select
 import socket
 import sys
 import time
+from array import array
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -185,7 +186,8 @@ def batches_of(requests: list[Request], depth: int) -> Batches:
 
 @dataclass
 class Clients:
-    """Connections that send batches. With `once`, a client that has gone through its part waits for the next run."""
+    """Connections that send batches. With `once`, a client that has gone through its part waits for the next run. `waits`, if given, gets
+    the seconds from each batch's send to its last answer."""
 
     port: int
     batches: Batches
@@ -193,6 +195,7 @@ class Clients:
     count: int = CLIENTS
     once: bool = False
     put_back: Callable[[], None] | None = None
+    waits: "array[float] | None" = None
     socks: dict[int, socket.socket] = field(default_factory=dict)
     poller: select.epoll = field(default_factory=select.epoll)
     parts: dict[int, Iterator[tuple[bytes, int]]] = field(default_factory=dict)
@@ -226,17 +229,20 @@ class Clients:
 
     def run(self, seconds: float) -> tuple[int, float]:
         """(requests answered, seconds that took): sends for so long, then waits for what is under way."""
-        poll, depth, parts = self.poller.poll, self.depth, self.parts
+        poll, depth, parts, waits, clock = self.poller.poll, self.depth, self.parts, self.waits, time.perf_counter
         receive = {fd: sock.recv for fd, sock in self.socks.items()}
         send = {fd: sock.sendall for fd, sock in self.socks.items()}
         owed: dict[int, int] = {}
         broken: dict[int, bytes] = {}  # an answer whose last line has not come as a whole
+        sent: dict[int, float] = {}  # with `waits`: when
         began = now = time.perf_counter()
         end = began + seconds
         done = 0
         for fd, part in parts.items():
             batch = next(part, None)
             if batch is not None:
+                if waits is not None:
+                    sent[fd] = clock()
                 send[fd](batch[0])
                 owed[fd] = batch[1]
         while owed:
@@ -263,6 +269,9 @@ class Clients:
                     raise SystemExit(f"more answers than requests: {data[:200]!r}")
                 done += depth
                 batch = next(parts[fd], None) if now < end else None
+                if waits is not None:
+                    then, sent[fd] = sent[fd], clock()
+                    waits.append(sent[fd] - then)
                 if batch is None:
                     del owed[fd]
                 else:

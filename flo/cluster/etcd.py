@@ -296,13 +296,13 @@ class Etcd:
         assert endpoints, "there is a member to begin with"
         self.loop = loop
         self.channel: Channel | None = None  # of the present connection, once it may be used
-        self.token = b""
-        self.answers = False  # over the present connection: a member without a majority takes connections, and answers nothing
-        self.trouble = ""  # what etcd last said instead of answering
+        self.token: bytes = b""
+        self.answers: bool = False  # over the present connection: a member without a majority takes connections, and answers nothing
+        self.trouble: str = ""  # what etcd last said instead of answering
         self.calls: dict[Call, None] = {}
         self.watches: dict[Watch, None] = {}
         self._given = tuple(endpoints)
-        self.endpoints = list(endpoints)  # with those that etcd has told
+        self.endpoints: list[Endpoint] = list(endpoints)  # with those that etcd has told
         self._at = 0  # the endpoint in use
         self._addresses = AddressBook()
         self._said: dict[Endpoint, str] = {}  # the last note about it, if it has not served since

@@ -41,7 +41,7 @@ class Channel:
     """The calls of one connection. The owner moves the bytes: `take` after each call and each `receive`."""
 
     def __init__(self, authority: bytes, scheme: bytes = b"http") -> None:
-        self.connection = http2.Connection(authority, scheme)
+        self.connection: http2.Connection = http2.Connection(authority, scheme)
         self._calls: dict[int, _Call] = {}
 
     @property

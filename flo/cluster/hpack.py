@@ -114,7 +114,7 @@ class Decoder:
     """The blocks of headers of one connection, in their order: each may change the table for the next."""
 
     def __init__(self) -> None:
-        self.table_bytes = 0
+        self.table_bytes: int = 0
         self._table: deque[Header] = deque()  # the newest first
         self._bytes_max = TABLE_BYTES_MAX
 

@@ -71,14 +71,14 @@ class Cluster:
         settings = owner.settings
         self._owner = owner
         self._loop = loop
-        self.node = node_name(settings)
+        self.node: str = node_name(settings)
         self._stopping = False
         self._leaving = False  # and to be no member any more
         self._failed_copies: list[str] = []  # sentences, from the thread that copies
         self._stale_seconds = settings.cluster_stale_reads / 1000
         self._begin_file = os.path.join(settings.data_dir, BEGIN)
         password = read_secret(settings.cluster_password_file) or b""
-        self.etcd = Etcd(
+        self.etcd: Etcd = Etcd(
             loop,
             [Endpoint.parse(url) for url in settings.cluster_etcd],
             user=settings.cluster_user,
@@ -86,7 +86,7 @@ class Cluster:
             tls=_tls(settings),
             on_note=lambda sentence: owner.log("warning", sentence),
         )
-        self.replica = Replica(
+        self.replica: Replica = Replica(
             self.etcd,
             self,
             owner.engine,

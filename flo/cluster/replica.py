@@ -106,15 +106,16 @@ class Replica:
         """`on_role(role, why)` is called after each change. `begins`: an empty replicated log begins behind this member's own.
         `keep_bytes` of the log are always left in etcd, and `max_tail` at most. The engine's log must be a `ReplicatedLog`."""
         assert isinstance(engine.log, ReplicatedLog), "the engine was opened with replicated=True"
-        self.role = Role.STARTING
+        self.role: Role = Role.STARTING
         self._begins = begins
-        self.node, self.address = node, address
+        self.node: str = node
+        self.address: str = address
         self.lead: Lead | None = None  # who leads, as far as is known
-        self.term = 0  # the last claim that is known; a later one is larger
+        self.term: int = 0  # the last claim that is known; a later one is larger
         self.members: dict[str, Member] = {}
         self.lags: dict[str, int] = {}  # records that a member was behind this one when it told how far it is
-        self.acks = Waits()  # how long batches were out
-        self.elections = 0  # claims that this member has seen since its start
+        self.acks: Waits = Waits()  # how long batches were out
+        self.elections: int = 0  # claims that this member has seen since its start
         self._store, self._times, self._engine, self._log = store, times, engine, engine.log
         self._keys = Keys(cluster)
         self._on_role = on_role
@@ -131,10 +132,10 @@ class Replica:
         self._part = 0  # the number of the one that is sent next
         self._busy = False  # a transaction of the role is under way
         self._handing_over: Callable[[], None] | None = None
-        self.hands_over = (
+        self.hands_over: bool = (
             False  # it is about to give the lead up, or does: nothing may be executed any more, since another may lead at once
         )
-        self.handed_over = False  # this member has given up the lead, and no other had claimed before
+        self.handed_over: bool = False  # this member has given up the lead, and no other had claimed before
         self._watch: Watch | None = None
         self._timer: Timer | None = None
         self._member_at = 0.0

@@ -44,12 +44,12 @@ class Keys:
     """The keys of one cluster's log."""
 
     def __init__(self, name: str) -> None:
-        self.prefix = f"/flo/{name}/0/".encode()
-        self.leader = self.prefix + b"leader"
-        self.clock = self.prefix + b"clock"
-        self.next = self.prefix + b"next"
-        self.log = self.prefix + b"log/"
-        self.members = self.prefix + b"member/"
+        self.prefix: bytes = f"/flo/{name}/0/".encode()
+        self.leader: bytes = self.prefix + b"leader"
+        self.clock: bytes = self.prefix + b"clock"
+        self.next: bytes = self.prefix + b"next"
+        self.log: bytes = self.prefix + b"log/"
+        self.members: bytes = self.prefix + b"member/"
 
     def part(self, first: int, part: int) -> bytes:
         """The key of a part of the batch that begins with this index."""
@@ -190,7 +190,7 @@ class Assembler:
     """
 
     def __init__(self, keys: Keys, next_index: int) -> None:
-        self.next_index = next_index  # of the record that comes next
+        self.next_index: int = next_index  # of the record that comes next
         self.chain: int | None = None  # the checksum behind the last batch; None as long as that is not known
         self._keys = keys
         self._parts: list[bytes] = []  # of the batch under way
@@ -241,7 +241,7 @@ class Extent:
     and goes with the first trim."""
 
     def __init__(self) -> None:
-        self.bytes = 0
+        self.bytes: int = 0
         self._batches: deque[tuple[int, int, int]] = deque()  # first index, last index, bytes
 
     def add(self, first: int, records: Sequence[bytes]) -> None:

@@ -90,8 +90,8 @@ class Channels:
     def __init__(self) -> None:
         self.channels: dict[bytes, dict[Subscriber, None]] = {}
         self.patterns: dict[bytes, _Pattern] = {}
-        self.subscribers = 0  # connections
-        self.subscriptions = 0
+        self.subscribers: int = 0  # connections
+        self.subscriptions: int = 0
         self._waiting: deque[_Message] = deque()
         self._waiting_pushes = self._waiting_bytes = 0
 

@@ -21,13 +21,15 @@ from flo.session import SilentSession
 class _LoadingSession(SilentSession, ABC):
     """The part that both protocols share."""
 
+    executed: int
+
     def __init__(self, peer: Peer, progress: Progress, authenticated: bool, proceed: Callable[[], Any]) -> None:
         """`proceed` gives the connection its ordinary session and returns it; None while the log is still being read."""
         super().__init__(authenticated)
         self.peer = peer
         self.progress = progress
         self._proceed = proceed
-        self.closing = False
+        self.closing: bool = False
 
     def _close(self) -> None:
         self.closing = True
@@ -49,7 +51,7 @@ class _LoadingSession(SilentSession, ABC):
             output_room -= len(answer)
             self.peer.out.append(answer)
             self._note_unfinished()
-        self.yielded = output_room < 0
+        self.yielded: bool = output_room < 0
         self._note_unfinished()
         return len(data) if self.closing else at
 
@@ -92,7 +94,9 @@ class RespLoading(_LoadingSession):
 
     def _note_unfinished(self) -> None:
         parser = self._parser
-        self.unfinished, self.length_known, self.held = not parser.idle, parser.length_known, parser.held
+        self.unfinished: bool = not parser.idle
+        self.length_known: bool = parser.length_known
+        self.held: int = parser.held
 
     def body_room(self) -> memoryview | None:
         """Where to receive the bytes of a large argument."""
@@ -128,8 +132,9 @@ class BinaryLoading(_LoadingSession):
         return encode_response(binary.OVERLOADED, int.from_bytes(header[8:16], "little"), self.progress.sentence().encode())
 
     def _note_unfinished(self) -> None:
-        self.unfinished = self.length_known = not self._reader.idle
-        self.held = self._reader.held
+        self.unfinished: bool = not self._reader.idle
+        self.length_known: bool = self.unfinished
+        self.held: int = self._reader.held
 
     def body_room(self) -> memoryview | None:
         """Where to receive the bytes of a payload."""

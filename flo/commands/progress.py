@@ -9,8 +9,8 @@ class Progress:
     """How much of the log a start has read."""
 
     def __init__(self) -> None:
-        self.began = monotonic()
-        self.began_at = int(time())
+        self.began: float = monotonic()
+        self.began_at: int = int(time())
         self.done = 0  # bytes of the log that are read
         self.total = 0
 

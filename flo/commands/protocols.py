@@ -94,7 +94,9 @@ class FirstBytes(SilentSession):
     def __init__(self, host: Host, peer: Peer, encrypted: bool = False) -> None:
         """`encrypted`: the bytes come out of TLS already."""
         super().__init__(host.secret is None and (encrypted or not host.settings.tls_only))
-        self._host, self.peer, self._encrypted = host, peer, encrypted
+        self._host = host
+        self.peer: Peer = peer
+        self._encrypted = encrypted
 
     def feed(self, data: bytes, output_room: int) -> int:
         """Detect the protocol from the first bytes. Until it is known, only blank lines are taken."""
@@ -131,6 +133,7 @@ class FirstBytes(SilentSession):
 
     def _opened(self) -> None:
         """The handshake has ended well: what is within TLS is told apart by its first bytes too."""
-        self._encrypted, self.authenticated = True, self._host.secret is None
+        self._encrypted = True
+        self.authenticated: bool = self._host.secret is None
         if not self.authenticated:
             self.peer.owe_secret()

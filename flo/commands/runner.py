@@ -15,7 +15,7 @@ from time import monotonic, time
 from types import GeneratorType
 from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple
 
-from flo.commands.host import EVERYTHING, READS, Host, Peer, SlowEntry
+from flo.commands.host import EVERYTHING, READS, Counters, Host, Peer, SlowEntry
 from flo.commands.tallies import Tally
 from flo.errors import Fatal, InternalError, LogFailed, NotFound, NotLeader, Overloaded, Refusal, trace_of
 from flo.limits import OUTPUT_BYTES_MAX
@@ -72,7 +72,7 @@ class Wait:
                 f"{len(session.waits)} requests of this connection wait already, which is limits.connection_waiters; open another"
             )
         self._session = session
-        self.request = request
+        self.request: Any = request
         self._answer = answer
         self._change: Callable[[Any], Any] | None = None
         self._holds = session.in_order
@@ -164,28 +164,28 @@ class Session(ABC):
     # fmt: on
 
     def __init__(self, host: Host, peer: Peer) -> None:
-        self.host = host
-        self.peer = peer
-        self.counters = host.counters
-        self.authenticated = host.secret is None
-        self.reads_only = False  # it gave the read-only secret last
-        self.ordinary = self.authenticated  # whether `decode` may be used: nothing about the session asks for a look at each request
-        self.last_command = ""
-        self.name = b""  # that the client gave itself
-        self.halted = False  # execution stops here for this turn
-        self.yielded = False  # … because others wait; there is more to execute
-        self.busy = False  # a job, a held reply's timer, or a wait must end before the next request may start
+        self.host: Host = host
+        self.peer: Peer = peer
+        self.counters: Counters = host.counters
+        self.authenticated: bool = host.secret is None
+        self.reads_only: bool = False  # it gave the read-only secret last
+        self.ordinary: bool = self.authenticated  # whether `decode` may be used: nothing about the session asks for a look at each request
+        self.last_command: str = ""
+        self.name: bytes = b""  # that the client gave itself
+        self.halted: bool = False  # execution stops here for this turn
+        self.yielded: bool = False  # … because others wait; there is more to execute
+        self.busy: bool = False  # a job, a held reply's timer, or a wait must end before the next request may start
         self.job: Job | None = None
         self._job_request: Any = None
         self._job_seconds = 0.0  # of its slices so far
         self.waits: dict[Wait, None] = {}
         self.due: list[Wait] = []  # to be answered. A list, for each connection has one: an empty deque takes 760 bytes
-        self.output_room = OUTPUT_BYTES_MAX
-        self.executed = 0
-        self.slow = False  # its last requests took long
-        self.unfinished = False  # whether the start of a request is kept
-        self.length_known = False  # … and the length of what is missing
-        self.held = 0  # bytes of memory it keeps
+        self.output_room: int = OUTPUT_BYTES_MAX
+        self.executed: int = 0
+        self.slow: bool = False  # its last requests took long
+        self.unfinished: bool = False  # whether the start of a request is kept
+        self.length_known: bool = False  # … and the length of what is missing
+        self.held: int = 0  # bytes of memory it keeps
 
     # -- what a protocol adds ----------------------------------------------------------------------
 

@@ -9,16 +9,16 @@ class Tally:
     __slots__ = ("calls", "failed", "name", "protocol", "rejected", "seconds")
 
     def __init__(self, protocol: str, name: str) -> None:
-        self.protocol = protocol
-        self.name = name
+        self.protocol: str = protocol
+        self.name: str = name
         self.clear()
 
     def clear(self) -> None:
         """Count from 0 again."""
-        self.calls = 0  # requests that reached the command, the failed ones included
-        self.seconds = 0.0  # of executing, all slices of a long request included, waits not
-        self.failed = 0  # … that it refused
-        self.rejected = 0  # requests that did not reach it: a wrong number of arguments, no secret given
+        self.calls: int = 0  # requests that reached the command, the failed ones included
+        self.seconds: float = 0.0  # of executing, all slices of a long request included, waits not
+        self.failed: int = 0  # … that it refused
+        self.rejected: int = 0  # requests that did not reach it: a wrong number of arguments, no secret given
 
 
 class Tallies:

@@ -41,7 +41,7 @@ class FloBackend(KeyValueStoreBackend):
 
     def __init__(self, app: Any = None, url: str | None = None, expires: Any = None, **kwargs: Any) -> None:
         super().__init__(app, url=url, expires_type=int, expires=expires, **kwargs)
-        self.url = url or DEFAULT_URL
+        self.url: str = url or DEFAULT_URL
 
     @property
     def client(self) -> Client:

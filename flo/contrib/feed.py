@@ -44,7 +44,7 @@ class Feed:
         self.connect = connect
         self.lease_ms = lease_ms
         self.arrive = arrive
-        self.beat_seconds = lease_ms / 3000
+        self.beat_seconds: float = lease_ms / 3000
         self.refresh: Callable[[], Iterable[Call[Any]]] = lambda: ()  # more calls to make with each beat
         self._changed = threading.Condition()  # guards everything below
         self._prefetch = 0

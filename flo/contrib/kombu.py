@@ -86,16 +86,16 @@ class Channel(virtual.Channel):
 
     QoS = QoS
     supports_fanout = True
-    exchange_types: ClassVar = {**virtual.Channel.exchange_types, "topic": TopicExchange, "fanout": FanoutExchange}
+    exchange_types: ClassVar[dict[str, Any]] = {**virtual.Channel.exchange_types, "topic": TopicExchange, "fanout": FanoutExchange}
     max_priority = 255
     visibility_timeout = LEASE_SECONDS
     max_attempts = 0
-    from_transport_options = (*virtual.Channel.from_transport_options, "visibility_timeout", "max_attempts")
+    from_transport_options: tuple[str, ...] = (*virtual.Channel.from_transport_options, "visibility_timeout", "max_attempts")
 
     def __init__(self, connection: "Transport", **kwargs: Any) -> None:
         super().__init__(connection, **kwargs)
         self.client: Client = connection.flo
-        self.feed = Feed(connection.connect, int(self.visibility_timeout * 1000), self._arrived)
+        self.feed: Feed = Feed(connection.connect, int(self.visibility_timeout * 1000), self._arrived)
         self.feed.refresh = self._refresh
         self._expires: dict[str, int] = {}  # ms, by queue
         self._auto_delete: set[str] = set()
@@ -290,13 +290,13 @@ class Transport(virtual.Transport):
     Channel = Channel
     default_port = DEFAULT_PORT
     driver_type = driver_name = "flo"
-    connection_errors = (*virtual.Transport.connection_errors, Disconnected)
-    channel_errors = (*virtual.Transport.channel_errors, Refusal)
-    implements = virtual.Transport.implements.extend(asynchronous=True, exchange_type=frozenset(["direct", "topic", "fanout"]))
+    connection_errors: tuple[type[BaseException], ...] = (*virtual.Transport.connection_errors, Disconnected)
+    channel_errors: tuple[type[BaseException], ...] = (*virtual.Transport.channel_errors, Refusal)
+    implements: Any = virtual.Transport.implements.extend(asynchronous=True, exchange_type=frozenset(["direct", "topic", "fanout"]))
 
     def __init__(self, client: Any, **kwargs: Any) -> None:
         super().__init__(client, **kwargs)
-        self.flo = self.connect()
+        self.flo: Client = self.connect()
         self._lock = threading.Lock()
         self._arrived: deque[tuple[_Channel, str, Arrival]] = deque()
         self._bell, self._ringer = socket.socketpair()  # has a byte while something has arrived

@@ -22,7 +22,7 @@ AGAIN_SECONDS = 0.5  # until the next try while the server is away
 AWAY = (Disconnected, Overloaded)  # the errors behind which trying again helps
 LEASE_MS = 30_000  # of messages, unless a broker is told otherwise: also the default of Flo's queues
 POOL: dict[str, Any] = {"max_connections": 1000}  # of a client whose threads may all wait at once: for messages, or for results
-log = logging.getLogger("flo.contrib")
+log: logging.Logger = logging.getLogger("flo.contrib")
 
 
 class PerProcess(Generic[T]):

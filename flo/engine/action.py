@@ -111,14 +111,16 @@ class Actions(Part):
     ms, timeouts and delays ms."""
 
     name = "actions"
-    types = frozenset((RUN_INVOKED, RUN_STARTED, RUN_BACK, RUN_FINISHED, RUN_GONE, ACTION, ACTION_GONE, ACTION_KEY, ACTION_KEY_GONE))
-    nouns: ClassVar = {
+    types: ClassVar[frozenset[int]] = frozenset(
+        (RUN_INVOKED, RUN_STARTED, RUN_BACK, RUN_FINISHED, RUN_GONE, ACTION, ACTION_GONE, ACTION_KEY, ACTION_KEY_GONE)
+    )
+    nouns: ClassVar[dict[str, str]] = {
         "actions": "Registered actions.",
         "pending_runs": "Runs of actions that no worker executes.",
         "running_runs": "Runs of actions that a worker executes.",
         "finished_runs": "Runs of actions that have ended.",
     }
-    events: ClassVar = {
+    events: ClassVar[dict[str, str]] = {
         "invoked_runs": "Runs that were invoked, those of schedules included.",
         "completed_runs": "Runs that have ended as completed.",
         "failed_runs": "Runs that have ended as failed.",
@@ -128,18 +130,18 @@ class Actions(Part):
         "expired_leases": "Leases of runs that ended without a report.",
     }
     container = "action"
-    measures: ClassVar = {
+    measures: ClassVar[dict[str, str]] = {
         "runs": "Runs of the action that have not ended.",
         "running_runs": "Runs of the action that a worker executes.",
     }
 
     def __init__(self, engine: Database, namespace: int) -> None:
         super().__init__(engine, namespace)
-        self.store = ActionStore()
-        self.watches = Watches()
+        self.store: ActionStore = ActionStore()
+        self.watches: Watches = Watches()
         self._read_bytes = 0  # of the log, since a job's last pause
-        self.workers = (Workers if engine.manual else in_program(Workers))(self)
-        self.schedules = (Schedules if engine.manual else in_program(Schedules))(self)
+        self.workers: Workers = (Workers if engine.manual else in_program(Workers))(self)
+        self.schedules: Schedules = (Schedules if engine.manual else in_program(Schedules))(self)
 
     @property
     def inner(self) -> Sequence[Part]:

@@ -42,9 +42,9 @@ class BackgroundLoad:
         self._next = 0.0  # monotonic
         self._looked = 0  # how often `is_newer` was asked
         self._hashes: dict[int, bytearray] = {}  # by modulus, by hash: whether any key has it
-        self.last = sources[-1].last
+        self.last: int = sources[-1].last
         self.awaited = False  # a request waits for the end: do a slice in every turn
-        self.remaining = sum(len(source.words) for source in sources)  # values not read yet
+        self.remaining: int = sum(len(source.words) for source in sources)  # values not read yet
 
     def attach(self, namespace: Namespace) -> None:
         """Connect the store of a new namespace to this, if values of that namespace are on disk."""

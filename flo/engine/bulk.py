@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Protocol
 
 from flo.ual.columns import extend
-from flo.ual.layouts import LAYOUTS, Group, alike_places
+from flo.ual.layouts import LAYOUTS, Group, Layout, alike_places
 from flo.ual.record import HEADER_BYTES, LIKE, U16, Record
 from flo.ual.uniform_spans import count_alike
 
@@ -81,15 +81,15 @@ class Rows(Bulk):
 
     def __init__(self, find: Find) -> None:
         super().__init__(find)
-        self.layout = LAYOUTS[self.type]
+        self.layout: Layout = LAYOUTS[self.type]
         self._codes = "Q" + self.layout.codes
         self.whose: tuple[int, bytes, int] | None = None  # namespace, container, order
         self._part: Any = None  # … and the part there
-        self.last = 0  # as a group's
+        self.last: int = 0  # as a group's
         self._renew()
 
     def _renew(self) -> None:
-        self.columns = [array(code) for code in self._codes]
+        self.columns: list[array[Any]] = [array(code) for code in self._codes]
 
     def store_rows(self, part: Any, name: bytes, order: int, columns: Sequence["array[int]"], last: int) -> None:
         """Give rows to the store of the part."""

@@ -5,6 +5,7 @@ has. The store's order of keys and its accounted bytes are not kept meanwhile; `
 """
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 from flo.engine.bulk import Background, Bulk, Find
 from flo.store.kv import FLAGS_SHIFT, KIND_MASK, NOTED, SHARD_MASK, VERSION
@@ -19,7 +20,7 @@ _FLAGS = {kind: (kind & KIND_MASK) << FLAGS_SHIFT for kind in (KV_STRING, KV_COU
 class BulkValues(Bulk):
     """Values of keys."""
 
-    types = frozenset(_FLAGS)
+    types: ClassVar[frozenset[int]] = frozenset(_FLAGS)
 
     def __init__(self, find: Find) -> None:
         super().__init__(find)

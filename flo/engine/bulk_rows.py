@@ -3,7 +3,7 @@
 import struct
 from array import array
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from flo.engine.bulk import Rows, column_bytes
 from flo.store.stream import SEQ_BITS
@@ -22,7 +22,7 @@ class BulkMessages(Rows):
     """New messages of queues: those of priority 0, ready at once, out of batches; all that are ready, out of bases."""
 
     type = QUEUE_MESSAGE
-    types = frozenset((QUEUE_MESSAGE, QUEUE_MESSAGE_RIGHT))
+    types: ClassVar[frozenset[int]] = frozenset((QUEUE_MESSAGE, QUEUE_MESSAGE_RIGHT))
 
     def order_of(self, kind: int) -> int:
         """See `Rows`."""
@@ -74,7 +74,7 @@ class BulkRecords(Rows):
     """Records of streams."""
 
     type = STREAM_RECORD
-    types = frozenset((STREAM_RECORD,))
+    types: ClassVar[frozenset[int]] = frozenset((STREAM_RECORD,))
 
     def take(self, index: int, namespace: int, kind: int, body: bytes, start: int, middle: int, end: int) -> bool:
         """See `Bulk`."""
@@ -111,7 +111,7 @@ class BulkRecords(Rows):
         ms += halves[::2]
         seqs += halves[1::2]
         sizes += array("I", (size,)) * (len(halves) // 2)
-        self.last = last
+        self.last: int = last
 
     def store_rows(self, part: Any, name: bytes, order: int, columns: Sequence["array[int]"], last: int) -> None:
         """See `Rows`."""

@@ -87,6 +87,10 @@ class Engine:
     runs at a time. A process forked from the one that opened the engine may not use it: its calls raise `Forked`.
     """
 
+    # `log.pending_bytes` up to which no operation needs to call `admit`
+    adds_until: int  # for records that add
+    frees_until: int  # for records that free
+
     def __init__(
         self,
         directory: str,
@@ -111,9 +115,9 @@ class Engine:
         self._prepare(settings or EngineSettings(), manual, clock, steady)
         self._replicated = replicated
         self._may_be_lazy = lazy and manual  # a program need not call `upkeep`, so nothing would read its values
-        self.log = self._open_log(directory, files, on_notice, on_progress)
-        self.guards = Guards(self.log)
-        self.stamp_time = self.log.time
+        self.log: Log = self._open_log(directory, files, on_notice, on_progress)
+        self.guards: Guards = Guards(self.log)
+        self.stamp_time: int = self.log.time
         self.tick()
 
     @classmethod
@@ -125,18 +129,17 @@ class Engine:
 
     def _prepare(self, settings: EngineSettings, manual: bool, clock: Callable[[], int], steady: Callable[[], int]) -> None:
         """Set every attribute but the log, to those of an empty database."""
-        self.settings = settings
+        self.settings: EngineSettings = settings
         self.manual = manual
-        self.now = 0
+        self.now: int = 0
         self.stamp_time = 0
-        self.turn = 0  # how often the clock was read: facts about `now` hold until this changes
-        self.memory_full = False
-        # `log.pending_bytes` up to which no operation needs to call `admit`: for records that add, and for records that free
+        self.turn: int = 0  # how often the clock was read: facts about `now` hold until this changes
+        self.memory_full: bool = False
         self.adds_until = self.frees_until = 0
         self.swept = 0  # how many expired keys were buried
-        self.following = False  # a member of a cluster leads that is not this one; its batches come by `adopt`
+        self.following: bool = False  # a member of a cluster leads that is not this one; its batches come by `adopt`
         self.leader = ""  # its address, as far as is known
-        self.homeless = 0  # how many records were read whose namespace does not exist
+        self.homeless: int = 0  # how many records were read whose namespace does not exist
         self.clock = clock
         self.steady = steady
         self._process = forks.process()

@@ -77,11 +77,11 @@ class Groups(Part):
     """The groups of one namespace's streams. Names are bytes (a program may give str, as UTF-8), ids ints, times ms."""
 
     name = "groups"
-    types = frozenset(
+    types: ClassVar[frozenset[int]] = frozenset(
         (STREAM_GROUP, STREAM_GROUP_GONE, STREAM_CONSUMER, STREAM_CONSUMER_GONE, STREAM_PENDING, STREAM_PENDING_GONE, STREAM_DEAD)
     )
-    scopes = frozenset((FAMILY_STREAM_GROUP,))
-    nouns: ClassVar = {
+    scopes: ClassVar[frozenset[int]] = frozenset((FAMILY_STREAM_GROUP,))
+    nouns: ClassVar[dict[str, str]] = {
         "groups": "Consumer groups.",
         "pending_records": "Deliveries to consumer groups that are not acknowledged.",
         "dead_records": "Dead letters of consumer groups.",

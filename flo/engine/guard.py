@@ -33,7 +33,7 @@ class Guard:
         self._guards = guards
         self._names: set[tuple[int, bytes]] = set()
         self._broken = False
-        self.held = 0  # bytes of memory
+        self.held: int = 0  # bytes of memory
 
     def add(self, namespace: int, names: Iterable[bytes]) -> None:
         """Guard the names of a namespace from now on. Raises `BadRequest` past ATOMIC_ITEMS_MAX names."""

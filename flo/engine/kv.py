@@ -143,9 +143,9 @@ class KeyValue(Part):
     are log indexes."""
 
     name = "kv"
-    types = frozenset(kind for kind in KNOWN_TYPES if kind & FAMILY_MASK == FAMILY_KV)
-    bulk = BulkValues
-    nouns: ClassVar = {
+    types: ClassVar[frozenset[int]] = frozenset(kind for kind in KNOWN_TYPES if kind & FAMILY_MASK == FAMILY_KV)
+    bulk: ClassVar[type[BulkValues]] = BulkValues
+    nouns: ClassVar[dict[str, str]] = {
         "keys": "Keys, expired keys that were not swept yet included.",
         "keys_with_deadline": "Keys with a deadline, expired keys that were not swept yet included.",
     }
@@ -153,9 +153,9 @@ class KeyValue(Part):
     def __init__(self, engine: Database, namespace: int) -> None:
         super().__init__(engine, namespace)
         settings = engine.settings
-        self.store = KvStore(settings.history_age if settings.history_depth > 1 else 0)
-        self.watches = Watches()
-        self.cursors = Cursors()
+        self.store: KvStore = KvStore(settings.history_age if settings.history_depth > 1 else 0)
+        self.watches: Watches = Watches()
+        self.cursors: Cursors = Cursors()
 
     # -- records -----------------------------------------------------------------------------------
 

@@ -52,7 +52,7 @@ class Namespace:
     def __init__(self, engine: Database, name: str, identity: int) -> None:
         self.name = name
         self.id = identity
-        self.hash = hash_name(name)
+        self.hash: int = hash_name(name)
         self.deleted = False
         self._engine = engine
         self._tidied_at = 0  # the log's index at the last look for unused memory
@@ -63,8 +63,8 @@ class Namespace:
             part = (kind if engine.manual else in_program(kind))(engine, identity)
             setattr(self, kind.name, part)
             self.parts += (part, *part.inner)
-        self.by_type = {number: part for part in self.parts for number in part.types}
-        self.by_scope = {family: part for part in self.parts for family in part.scopes}
+        self.by_type: dict[int, Part] = {number: part for part in self.parts for number in part.types}
+        self.by_scope: dict[int, Part] = {family: part for part in self.parts for family in part.scopes}
 
     @property
     def quiet(self) -> bool:

@@ -107,9 +107,10 @@ class Part:
         """`namespace` is the id of its namespace."""
         self.engine = engine
         self.namespace = namespace
-        self.ended = False  # the namespace was deleted
-        self.happened = dict.fromkeys(self.events, 0)  # how often each of its `events` has come since the start, or CONFIG RESETSTAT
-        self.sweep_after = 0  # no sweep before this time of the steady clock, ms; 0 if the disk had room
+        self.ended: bool = False  # the namespace was deleted
+        # how often each of its `events` has come since the start, or CONFIG RESETSTAT
+        self.happened: dict[str, int] = dict.fromkeys(self.events, 0)
+        self.sweep_after: int = 0  # no sweep before this time of the steady clock, ms; 0 if the disk had room
 
     @property
     def inner(self) -> "Sequence[Part]":

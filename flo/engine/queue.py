@@ -132,10 +132,10 @@ class Queues(Expiring):
     delays ms."""
 
     name = "queues"
-    types = frozenset(kind for kind in KNOWN_TYPES if kind & FAMILY_MASK in (FAMILY_QUEUE, FAMILY_QUEUE_SIDE))
-    bulk = BulkMessages
-    scopes = frozenset((FAMILY_QUEUE, FAMILY_QUEUE_SIDE))
-    nouns: ClassVar = {
+    types: ClassVar[frozenset[int]] = frozenset(kind for kind in KNOWN_TYPES if kind & FAMILY_MASK in (FAMILY_QUEUE, FAMILY_QUEUE_SIDE))
+    bulk: ClassVar[type[BulkMessages]] = BulkMessages
+    scopes: ClassVar[frozenset[int]] = frozenset((FAMILY_QUEUE, FAMILY_QUEUE_SIDE))
+    nouns: ClassVar[dict[str, str]] = {
         "queues": "Queues that have messages or are configured.",
         "messages": "Messages, dead letters included.",
         "ready_messages": "Messages that can be delivered.",
@@ -144,7 +144,7 @@ class Queues(Expiring):
         "dead_messages": "Dead letters of queues.",
     }
     container = "queue"
-    measures: ClassVar = {
+    measures: ClassVar[dict[str, str]] = {
         "messages": "Messages of the queue, dead letters included.",
         "ready_messages": "Messages of the queue that can be delivered.",
         "delayed_messages": "Messages of the queue whose delay has not ended.",
@@ -154,7 +154,7 @@ class Queues(Expiring):
 
     def __init__(self, engine: Database, namespace: int) -> None:
         super().__init__(engine, namespace)
-        self.store = QueueStore()
+        self.store: QueueStore = QueueStore()
         self.takers: Takers[bytes] = Takers()
         self._quiet_turn = -1  # the engine's turn in which nothing was due; messages added in that turn are due later
 

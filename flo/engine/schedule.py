@@ -65,13 +65,13 @@ class Schedule:
     __slots__ = ("dropped", "last", "made", "name", "next", "terms", "text")
 
     def __init__(self, name: bytes, last: int, following: int, made: int, dropped: int, text: bytes) -> None:
-        self.name = name
-        self.text = text
-        self.terms = read_terms(text)
-        self.last = last
-        self.next = following
-        self.made = made  # runs
-        self.dropped = dropped  # times whose action was gone
+        self.name: bytes = name
+        self.text: bytes = text
+        self.terms: Terms = read_terms(text)
+        self.last: int = last
+        self.next: int = following
+        self.made: int = made  # runs
+        self.dropped: int = dropped  # times whose action was gone
 
 
 @cache
@@ -130,9 +130,9 @@ class Schedules(Part):
     """The schedules of one namespace. Names are bytes (a program may give str, as UTF-8)."""
 
     name = "schedules"
-    types = frozenset((SCHEDULE, SCHEDULE_GONE))
-    nouns: ClassVar = {"schedules": "Schedules."}
-    events: ClassVar = {
+    types: ClassVar[frozenset[int]] = frozenset((SCHEDULE, SCHEDULE_GONE))
+    nouns: ClassVar[dict[str, str]] = {"schedules": "Schedules."}
+    events: ClassVar[dict[str, str]] = {
         "scheduled_runs": "Runs that schedules have invoked.",
         "dropped_times": "Times of schedules that made no run because the action was gone or refused it.",
     }

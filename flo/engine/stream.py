@@ -86,12 +86,12 @@ class Streams(Expiring):
     """The streams of one namespace. Names and payloads are bytes (a program may give str, as UTF-8); ids are ints (flo.store.stream)."""
 
     name = "streams"
-    types = frozenset((STREAM_RECORD, STREAM_RECORD_GONE, STREAM_STATE))
-    bulk = BulkRecords
-    scopes = frozenset((FAMILY_STREAM, FAMILY_STREAM_SIDE))
-    nouns: ClassVar = {"streams": "Streams.", "records": "Records of streams."}
+    types: ClassVar[frozenset[int]] = frozenset((STREAM_RECORD, STREAM_RECORD_GONE, STREAM_STATE))
+    bulk: ClassVar[type[BulkRecords]] = BulkRecords
+    scopes: ClassVar[frozenset[int]] = frozenset((FAMILY_STREAM, FAMILY_STREAM_SIDE))
+    nouns: ClassVar[dict[str, str]] = {"streams": "Streams.", "records": "Records of streams."}
     container = "stream"
-    measures: ClassVar = {
+    measures: ClassVar[dict[str, str]] = {
         "records": "Records of the stream.",
         "record_bytes": "Bytes of the payloads of the stream's records.",
         "groups": "Consumer groups of the stream.",
@@ -99,9 +99,9 @@ class Streams(Expiring):
 
     def __init__(self, engine: Database, namespace: int) -> None:
         super().__init__(engine, namespace)
-        self.store = StreamStore()
+        self.store: StreamStore = StreamStore()
         self.groups: Groups = (Groups if engine.manual else in_program(Groups))(self)
-        self.watches = Watches()
+        self.watches: Watches = Watches()
         self._ages_ahead: list[bytes] = []  # streams that `_look_at_ages_ahead` still has to check
         self._ages_after = 0  # by the steady clock: when the next check of all streams begins
 

@@ -85,6 +85,15 @@ class Block:
 
     __slots__ = ("_read", "count", "end", "first", "last", "maximum", "minimum", "start", "sum")
 
+    start: int
+    end: int
+    count: int
+    sum: float
+    minimum: float
+    maximum: float
+    first: float
+    last: float
+
     def __init__(self, summary: Summary, read: Callable[[], Columns]) -> None:
         self.start, self.end, self.count, self.sum, self.minimum, self.maximum, self.first, self.last = summary
         self._read = read
@@ -98,17 +107,17 @@ class TimeSeries(Part):
     """The time series of one namespace."""
 
     name = "ts"
-    types = frozenset(
+    types: ClassVar[frozenset[int]] = frozenset(
         (TS_POINTS, TS_CHUNK, TS_CHUNK_GONE, TS_SERIES, TS_SERIES_GONE, TS_SETTINGS, TS_SETTINGS_GONE, TS_PROGRESS, TS_PROGRESS_GONE)
     )
-    scopes = frozenset((FAMILY_TS_POINTS,))
-    nouns: ClassVar = {"measurements": "Measurements.", "series": "Series of measurements.", "points": "Points of series."}
+    scopes: ClassVar[frozenset[int]] = frozenset((FAMILY_TS_POINTS,))
+    nouns: ClassVar[dict[str, str]] = {"measurements": "Measurements.", "series": "Series of measurements.", "points": "Points of series."}
     container = "measurement"
-    measures: ClassVar = {"series": "Series of the measurement."}
+    measures: ClassVar[dict[str, str]] = {"series": "Series of the measurement."}
 
     def __init__(self, engine: Database, namespace: int) -> None:
         super().__init__(engine, namespace)
-        self.store = TimeSeriesStore()
+        self.store: TimeSeriesStore = TimeSeriesStore()
         self._full: dict[int, Series] = {}  # with enough open points for a chunk
         self._low = 0  # the watermark that was written last
         self._low_points = 0  # how many points it has passed

@@ -120,12 +120,12 @@ class Taker(Generic[K]):
         `consumer` is the name of the consumer that takes them. `right`: from the right end, or the left one; None: from either."""
         self._takers = takers
         self._keys = keys
-        self.count = count
-        self.acknowledge = acknowledge
-        self.deliver = deliver
-        self.lease = lease
-        self.consumer = consumer
-        self.right = right
+        self.count: int = count
+        self.acknowledge: bool = acknowledge
+        self.deliver: Callable[..., None] = deliver
+        self.lease: int | None = lease
+        self.consumer: bytes = consumer
+        self.right: bool | None = right
         for key in keys:
             takers.enter(key, self)
 

@@ -64,8 +64,8 @@ class Workers(Part):
     """The workers of one namespace. Ids and outputs are bytes (a program may give str, as UTF-8)."""
 
     name = "workers"
-    types = frozenset((WORKER, WORKER_GONE))
-    nouns: ClassVar = {"workers": "Registered workers."}
+    types: ClassVar[frozenset[int]] = frozenset((WORKER, WORKER_GONE))
+    nouns: ClassVar[dict[str, str]] = {"workers": "Registered workers."}
 
     def __init__(self, actions: "Actions") -> None:
         super().__init__(actions.engine, actions.namespace)

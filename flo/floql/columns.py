@@ -39,7 +39,7 @@ class Meter:
     """What an evaluation has cost: the points it looked at, which are limited, and the work since its last pause."""
 
     def __init__(self, max_points: int) -> None:
-        self.scanned = 0
+        self.scanned: int = 0
         self._max_points = max_points
         self._work = 0
 

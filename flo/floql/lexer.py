@@ -50,7 +50,7 @@ class Lexer:
         if len(text) > QUERY_CHARS_MAX:
             raise BadRequest(f"A query has at most {QUERY_CHARS_MAX:,} characters; this one has {len(text):,}.")
         self.text = text
-        self.position = 0
+        self.position: int = 0
         self._states = 0
 
     def skip(self) -> int:

@@ -65,7 +65,7 @@ class Place:
         self.report = report
         self.lpop = lpop
         self.moved = 0  # things written so far: that it grows shows that trying again is worth it
-        self.clock = 0.0  # Flo's time in ms, minus the steady clock's: deadlines are Flo's, whatever the other machines' clocks say
+        self.clock: float = 0.0  # Flo's time in ms, minus the steady clock's: deadlines are Flo's, whatever the other machines' clocks say
 
     def deadline(self, ttl: int) -> int | None:
         """Flo's time when a key that has this TTL of Redis (ms) just now runs out; None for never."""
@@ -124,7 +124,7 @@ class Mark:
         self._place = place
         self._name = key.name
         self._key = place.mark_of(key.name)
-        self.begun = saved is not None
+        self.begun: bool = saved is not None
         self.facts: dict[str, Any] = json.loads(saved) if saved is not None else {
             "kind": kind, "name": key.name.decode("latin-1"), "state": "begun", "paused": False, "behind": "0-0", "left": {}, "counts": {},
         }  # fmt: skip

@@ -73,12 +73,12 @@ class Source:
             raise BadRequest(f"the address of the Redis is wrong; {EXPECTED}")
         if path and not (path.isascii() and path.isdigit()):
             raise BadRequest("the database in the address of the Redis is not a number, such as the 0 in redis://localhost:6379/0")
-        self.tls = parts.scheme == "rediss"
-        self.host = parts.hostname
-        self.port = DEFAULT_PORT if port is None else port
-        self.database = int(path or 0)
-        self.user = unquote(parts.username or "")
-        self.password = unquote(parts.password or "") or os.environ.get("REDISCLI_AUTH", "")
+        self.tls: bool = parts.scheme == "rediss"
+        self.host: str = parts.hostname
+        self.port: int = DEFAULT_PORT if port is None else port
+        self.database: int = int(path or 0)
+        self.user: str = unquote(parts.username or "")
+        self.password: str = unquote(parts.password or "") or os.environ.get("REDISCLI_AUTH", "")
 
     @property
     def name(self) -> str:

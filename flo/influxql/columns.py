@@ -93,10 +93,10 @@ class Columns:
     def __init__(self, select: Select, fields: Sequence[str], tags: Sequence[str], shown: Sequence[str]) -> None:
         """`fields` and `tags` are the names of all measurements, in order; `shown` are the tags that `*` stands for. Raise `BadRequest`."""
         self._select = select
-        self.tags = frozenset(tags)
+        self.tags: frozenset[str] = frozenset(tags)
         self.sources: list[Points | Reference] = []
-        self.time = "time"
-        self.is_raw = not _check(select)
+        self.time: str = "time"
+        self.is_raw: bool = not _check(select)
         columns: list[tuple[str, str, Callable[[Row], Cell]]] = []  # alias, name without one, cell
         for column in select.columns:
             if isinstance(column.expression, Reference) and column.expression.name == "time":
@@ -104,8 +104,8 @@ class Columns:
                 continue
             expanded = _expanded(column, fields, shown)
             columns += [(each.alias, _name_of(each.expression), self._cell(each.expression)) for each in expanded]
-        self.names = [self.time, *_different([(alias, name) for alias, name, _ in columns])]
-        self.cells = [cell for _, _, cell in columns]
+        self.names: list[str] = [self.time, *_different([(alias, name) for alias, name, _ in columns])]
+        self.cells: list[Callable[[Row], Cell]] = [cell for _, _, cell in columns]
 
     def _cell(self, expression: Expression) -> Callable[[Row], Cell]:
         """What computes the column's value from those of the sources."""

@@ -32,8 +32,8 @@ class Room:
     """How many values an answer may still have."""
 
     def __init__(self, points: int) -> None:
-        self.points = points
-        self.cells = CELLS_MAX
+        self.points: int = points
+        self.cells: int = CELLS_MAX
 
     def take(self, points: int, cells: int) -> None:
         """Count a row. Raise `BadRequest` past the limit."""

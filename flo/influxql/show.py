@@ -5,6 +5,7 @@ What has more than `SHOWN_MAX` names is refused, and names are put in order in s
 
 from collections.abc import Collection, Iterator
 from itertools import islice
+from typing import Any
 
 from flo.errors import BadRequest
 from flo.floql.columns import ROW_NS, Meter, in_order
@@ -17,7 +18,7 @@ from flo.influxql.statement import Binary, Expression, Pattern, Reference, Show,
 from flo.influxql.where import condition_of, matchers_and_rest, split
 
 SHOWN_MAX = ANSWER_POINTS_MAX  # names in one answer
-POLICY = ["autogen", "0s", "168h0m0s", 1, True]  # the only retention policy, under InfluxDB's name for it
+POLICY: list[Any] = ["autogen", "0s", "168h0m0s", 1, True]  # the only retention policy, under InfluxDB's name for it
 
 
 def show(statement: Show, databases: Databases, index: Index | None, meter: Meter) -> Job[list[Series]]:

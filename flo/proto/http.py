@@ -79,7 +79,7 @@ class Headers(dict[bytes, bytes]):
 
     def __init__(self, fields: Iterable[tuple[bytes, bytes]] = ()) -> None:
         super().__init__(fields)
-        self.plain = TELLING.isdisjoint(self)  # nothing in it but Host and the body's length says how to answer
+        self.plain: bool = TELLING.isdisjoint(self)  # nothing in it but Host and the body's length says how to answer
 
 
 class Request(NamedTuple):
@@ -115,7 +115,7 @@ class RequestReader:
 
     def __init__(self, body_limit: Callable[[Request], int]) -> None:
         self._body_limit = body_limit
-        self.continue_due = False
+        self.continue_due: bool = False
         self._empty_line = False  # was skipped before the request
         self._searched = 0  # bytes of an unfinished head or line that were searched already
         self._head: Request | None = None  # of the request whose body is under way

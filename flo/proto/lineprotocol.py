@@ -73,8 +73,8 @@ class Points:
 
     def __init__(self) -> None:
         self.keys: list[bytes] = []  # of the series
-        self.times = array("q")  # ms
-        self.values = array("d")
+        self.times: array[int] = array("q")  # ms
+        self.values: array[float] = array("d")
         self.dropped = 0  # fields left out: strings, and integers past 2^53
         self.dropped_lines = 0  # good lines that had no other fields
         self.bad_lines = 0
@@ -87,8 +87,8 @@ class Fields(dict[bytes, bytes]):
     __slots__ = ("head", "names")
 
     def __init__(self, names: "Names", head: bytes) -> None:
-        self.names = names
-        self.head = head
+        self.names: Names = names
+        self.head: bytes = head
 
     def __missing__(self, raw: bytes) -> bytes:
         if _PLAIN_TEXT.fullmatch(raw):
@@ -115,8 +115,8 @@ class Names(dict[bytes, Fields]):
     """The heads of lines, `measurement,tags`, as they are sent. A server has one for all that writes to it."""
 
     def __init__(self) -> None:
-        self.bytes = 0
-        self.remembered = 0  # bytes that were counted so far: a measure of work
+        self.bytes: int = 0
+        self.remembered: int = 0  # bytes that were counted so far: a measure of work
 
     def __missing__(self, raw: bytes) -> Fields:
         text = raw.replace(_SPACE, b"\\ ")

@@ -43,15 +43,15 @@ class RequestParser:
     __slots__ = ("_args", "_body", "_filled", "_length", "_missing", "_size", "authenticated", "passed_empty", "searched")
 
     def __init__(self, authenticated: bool = True) -> None:
-        self.authenticated = authenticated
+        self.authenticated: bool = authenticated
         self._args: list[bytes] = []
         self._missing = 0  # the number of arguments of the request under way that are still to come
         self._length = -1  # of the argument under way; -1 before its `$` line
         self._size = 0  # bytes of the request under way, as declared so far
         self._body: bytearray | None = None  # a large argument under way; includes its CRLF
         self._filled = 0
-        self.searched = 0  # bytes of an unfinished line that were searched already
-        self.passed_empty = False  # a request without arguments (an empty line, `*0`) was passed since a user last cleared this
+        self.searched: int = 0  # bytes of an unfinished line that were searched already
+        self.passed_empty: bool = False  # a request without arguments (an empty line, `*0`) was passed since a user last cleared this
 
     @property
     def idle(self) -> bool:

@@ -92,7 +92,7 @@ class FrameReader:
     __slots__ = ("_control", "_decoder", "_head", "_last", "_left", "_mask", "_message", "_opcode", "_phase", "_size", "limit")
 
     def __init__(self, limit: int) -> None:
-        self.limit = limit
+        self.limit: int = limit
         self._head = b""  # of the frame under way, as far as it has come
         self._left = 0  # bytes of the payload that are to come
         self._mask = b""

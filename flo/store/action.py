@@ -90,9 +90,9 @@ class Key:
     __slots__ = ("name", "parked", "running", "runs")
 
     def __init__(self, name: bytes) -> None:
-        self.name = name
-        self.runs = 0  # that are not finished
-        self.running = 0
+        self.name: bytes = name
+        self.runs: int = 0  # that are not finished
+        self.running: int = 0
         self.parked: dict[int, list[int]] = {}  # by the number of the line: a heap of priority << 64 | seq; some may be parked no more
 
 
@@ -102,10 +102,10 @@ class Line:
     __slots__ = ("action", "labels", "number", "order", "ready", "shown", "text")
 
     def __init__(self, number: int, action: "Action", text: bytes, labels: Labels) -> None:
-        self.number = number
-        self.action = action
-        self.text = text
-        self.labels = labels
+        self.number: int = number
+        self.action: Action = action
+        self.text: bytes = text
+        self.labels: Labels = labels
         self.shown: dict[int, Seqs] = {}  # its runs, by what clients see
         self.ready: dict[int, Seqs] = {}  # its ready runs by priority
         self.order: list[int] = []  # the priorities with ready runs, lowest first
@@ -144,14 +144,18 @@ class Action:
         "version",
     )
 
+    started: int  # runs since this process has it; no records count
+    done: int  # … those of them that ended well
+    failed: int
+
     def __init__(self, name: bytes) -> None:
-        self.name = name
-        self.registered = False
-        self.since = 0  # the index of the record that registered it first
-        self.version = 0
-        self.settings = Settings()
-        self.paused = False
-        self.created_at = 0
+        self.name: bytes = name
+        self.registered: bool = False
+        self.since: int = 0  # the index of the record that registered it first
+        self.version: int = 0
+        self.settings: Settings = Settings()
+        self.paused: bool = False
+        self.created_at: int = 0
         self.lines: dict[bytes, Line] = {}  # by the labels' text
         self.ready: dict[Line, None] = {}  # those of its lines with ready runs
         self.keys: dict[bytes, Key] = {}
@@ -159,8 +163,8 @@ class Action:
         self.unique: dict[bytes, int] = {}  # key -> the run that is not finished and has it
         self.unique_of: dict[int, bytes] = {}
         self.idempotent: dict[bytes, tuple[int, int]] = {}  # key -> (run, until)
-        self.starts = array("q")  # when its last runs started, in order of time
-        self.started = self.done = self.failed = 0  # runs since this process has it; no records count
+        self.starts: array[int] = array("q")  # when its last runs started, in order of time
+        self.started = self.done = self.failed = 0
 
     def count(self, shown: int) -> int:
         """How many of its runs clients see in this state."""
@@ -178,12 +182,12 @@ class Holding:
     __slots__ = ("attempt", "failures", "history", "progress", "started_at", "worker")
 
     def __init__(self, worker: bytes, attempt: int, failures: int, started_at: int, progress: bytes, history: bytes) -> None:
-        self.worker = worker
-        self.attempt = attempt
-        self.failures = failures
-        self.started_at = started_at
-        self.progress = progress
-        self.history = history  # of the attempts before, packed
+        self.worker: bytes = worker
+        self.attempt: int = attempt
+        self.failures: int = failures
+        self.started_at: int = started_at
+        self.progress: bytes = progress
+        self.history: bytes = history  # of the attempts before, packed
 
     @property
     def bytes(self) -> int:
@@ -196,18 +200,21 @@ class Worker:
 
     __slots__ = ("actions", "concurrency", "done", "draining", "failed", "id", "labels", "load", "may_take", "registered_at", "seen")
 
+    done: int  # runs since this process has it, that ended well
+    failed: int
+
     def __init__(
         self, identity: bytes, actions: tuple[bytes, ...], labels: Labels, concurrency: int, draining: bool, registered_at: int
     ) -> None:
-        self.id = identity
-        self.actions = actions
-        self.labels = labels
-        self.concurrency = concurrency
-        self.draining = draining
-        self.registered_at = registered_at
-        self.seen = 0  # by the steady clock; not in any record
-        self.load = 0
-        self.done = self.failed = 0  # runs since this process has it
+        self.id: bytes = identity
+        self.actions: tuple[bytes, ...] = actions
+        self.labels: Labels = labels
+        self.concurrency: int = concurrency
+        self.draining: bool = draining
+        self.registered_at: int = registered_at
+        self.seen: int = 0  # by the steady clock; not in any record
+        self.load: int = 0
+        self.done = self.failed = 0
         self.may_take: dict[int, bool] = {}  # by the number of a line: whether its labels do
 
     @property
@@ -271,11 +278,11 @@ class ActionStore:
         self.workers: dict[bytes, Worker] = {}
         self.workers_of: dict[bytes, dict[bytes, Worker]] = {}  # action, registered or not -> its workers
         # not through self: a store dropped with its namespace must not be in a cycle
-        self.timers = Timers(lambda seq: _deadline(shards[seq % SHARDS].get(seq, 0)))
+        self.timers: Timers = Timers(lambda seq: _deadline(shards[seq % SHARDS].get(seq, 0)))
         self.finished: list[tuple[int, int]] = []  # (when it ended, run): a heap; some are finished no more, or again
         self.counted: list[tuple[int, int, int]] = []  # (until when, when it ended, run): a heap of the finished runs that a rate keeps
         self.ahead: dict[int, int] = {}  # finished run -> its last start, where that lies behind its end: the clock was put back
-        self.counts = [0] * 8  # runs by kind
+        self.counts: list[int] = [0] * 8  # runs by kind
         self.windows: list[tuple[int, bytes, bytes]] = []  # (until, action, idempotency key): a heap
         self.more_ready: dict[Line, None] = {}  # lines that got ready runs since the last look
         self.doomed_lines: list[Line] = []

@@ -37,7 +37,7 @@ class Deadlines(Generic[T]):
         self._next: int | None = None
         self._next_known = True  # whether `_next` is what `next_due` answers; the loop asks it every turn
         self._seconds = 0  # how many seconds have items
-        self.count = 0
+        self.count: int = 0
 
     @property
     def bytes(self) -> int:

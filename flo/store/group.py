@@ -17,6 +17,7 @@ from flo.store.tables import squeeze
 
 ACK_TIMEOUT_MS = 30_000
 DELIVERIES_DEFAULT = 10
+Bytes = bytes  # for the signatures of classes that have an attribute `bytes`: that is the word's meaning there to type checkers
 NOT_COUNTED = -1  # of `Group.read`: the number of records before the cursor is not known
 IDS_CHUNK = 512
 SQUEEZE_EACH = 1024  # a power of two: the table of pending records is checked each time their number is a multiple of it
@@ -57,7 +58,7 @@ class SortedIds:
 
     def __init__(self) -> None:
         self._chunks: list[list[int]] = []
-        self.count = 0
+        self.count: int = 0
 
     def __len__(self) -> int:
         return self.count
@@ -124,10 +125,10 @@ class Consumer:
     __slots__ = ("active", "name", "order", "seen")
 
     def __init__(self, name: bytes, time: int) -> None:
-        self.name = name
-        self.order = SortedIds()  # of the ids pending with it
-        self.seen = time  # when it last sent a request, ms
-        self.active = -1  # when it last got a record, ms; -1 for never
+        self.name: bytes = name
+        self.order: SortedIds = SortedIds()  # of the ids pending with it
+        self.seen: int = time  # when it last sent a request, ms
+        self.active: int = -1  # when it last got a record, ms; -1 for never
 
 
 class Group:
@@ -140,24 +141,24 @@ class Group:
     )
     # fmt: on
 
-    def __init__(self, stream: bytes, name: bytes, number: int) -> None:
-        self.stream = stream  # its name
-        self.name = name
-        self.number = number
-        self.declared = False  # the group's own record has been applied
-        self.gone = False  # to be freed in slices
-        self.own = False  # made by Flo's own operations: the group redelivers by itself
-        self.last = 0  # the cursor: the highest id delivered
-        self.read = 0  # the number of records of the stream before the cursor, or NOT_COUNTED
-        self.ack_timeout = 0  # ms; 0 for never
-        self.max_deliver = 0  # 0 for no bound
-        self.evicted = 0  # dead letters that fell off
+    def __init__(self, stream: Bytes, name: Bytes, number: int) -> None:
+        self.stream: bytes = stream  # its name
+        self.name: bytes = name
+        self.number: int = number
+        self.declared: bool = False  # the group's own record has been applied
+        self.gone: bool = False  # to be freed in slices
+        self.own: bool = False  # made by Flo's own operations: the group redelivers by itself
+        self.last: int = 0  # the cursor: the highest id delivered
+        self.read: int = 0  # the number of records of the stream before the cursor, or NOT_COUNTED
+        self.ack_timeout: int = 0  # ms; 0 for never
+        self.max_deliver: int = 0  # 0 for no bound
+        self.evicted: int = 0  # dead letters that fell off
         self.pending: dict[int, Pending] = {}
-        self.order = SortedIds()
-        self.lapsed = SortedIds()
+        self.order: SortedIds = SortedIds()
+        self.lapsed: SortedIds = SortedIds()
         self.dead: OrderedDict[int, Dead] = OrderedDict()
         self.consumers: dict[bytes, Consumer] = {}
-        self.bytes = 0
+        self.bytes: int = 0
 
     def declare(self, last: int, read: int, own: bool, ack_timeout: int, max_deliver: int, evicted: int) -> None:
         """Apply the group's own record."""
@@ -209,7 +210,7 @@ class Group:
         self.dead[ident] = dead
         return self._grow(DEAD_BYTES)
 
-    def consume(self, name: bytes, time: int) -> int:
+    def consume(self, name: Bytes, time: int) -> int:
         """A new consumer of this name exists. If there is an older one, it was dismissed in between."""
         there = self.consumers.get(name)
         if there is not None:
@@ -218,7 +219,7 @@ class Group:
         self.consumers[name] = Consumer(name, time)
         return self._grow(CONSUMER_BYTES + len(name))
 
-    def dismiss(self, name: bytes) -> int:
+    def dismiss(self, name: Bytes) -> int:
         """No consumer of this name exists any more."""
         if self.consumers.pop(name, None) is None:
             return 0

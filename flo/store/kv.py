@@ -135,9 +135,9 @@ class KvStore:
         # deleted key -> (index, time) of its deletion, oldest first; a plain dict is slow to find its first item after deletions
         self.buried: OrderedDict[bytes, tuple[int, int]] = OrderedDict()
         self.deadlines: Deadlines[bytes] = Deadlines()
-        self.ordered = self._new_order()
+        self.ordered: OrderedKeys = self._new_order()
         self._buried_bytes = 0
-        self.bytes = 0  # of memory accounted to keys and buried keys
+        self.bytes: int = 0  # of memory accounted to keys and buried keys
         return old
 
     def _new_shards(self) -> list[dict[bytes, bytes]]:

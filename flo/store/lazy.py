@@ -31,7 +31,7 @@ class LazyValues:
         self._find = find
         self._store = ref(store)  # weak: a store must not be in a cycle, since nothing collects cycles
         self._last = last
-        self.below = below
+        self.below: int = below
         self.gone: set[bytes] = set()
 
     def dropped(self, store: Any, below: int) -> "LazyValues | None":
@@ -64,7 +64,7 @@ class LazyShard(dict[bytes, bytes]):
 
     def __init__(self, lazy: LazyValues) -> None:
         super().__init__()
-        self.lazy = lazy
+        self.lazy: LazyValues = lazy
 
     def get(self, key: bytes, default: Any = None) -> Any:
         """As `dict.get`."""

@@ -68,8 +68,8 @@ class OrderedKeys:
     def __init__(self, alive: Callable[[bytes], bool]) -> None:
         self._alive = alive
         self.fresh: list[bytes] = []  # the store appends here; may hold deleted keys, or a key twice
-        self.dead = 0  # keys deleted since the last sweep …
-        self.dead_bytes = 0  # … and their accounted bytes; the store counts both
+        self.dead: int = 0  # keys deleted since the last sweep …
+        self.dead_bytes: int = 0  # … and their accounted bytes; the store counts both
         self._backlog: list[bytes] = []  # an earlier `fresh`, reversed, which is being folded
         self._folded = 0
         self._firsts: list[bytes] = [b""]  # the lowest key each leaf may hold

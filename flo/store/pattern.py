@@ -92,10 +92,10 @@ class Pattern:
                 pieces.append([])
         first = pieces[0]
         known = next((place for place, element in enumerate(first) if not _is_literal(element)), len(first))
-        self.prefix = b"".join([bytes(members) for _, members in first[:known]])
+        self.prefix: bytes = b"".join([bytes(members) for _, members in first[:known]])
         stars = len(pieces) > 1
-        self.exact = not stars and known == len(first)  # only `prefix` itself matches
-        self.whole_prefix = len(pieces) == 2 and known == len(first) and not pieces[1]  # whatever begins with it matches
+        self.exact: bool = not stars and known == len(first)  # only `prefix` itself matches
+        self.whole_prefix: bool = len(pieces) == 2 and known == len(first) and not pieces[1]  # whatever begins with it matches
         self._first = _Piece(first)
         self._middle = [_Piece(piece) for piece in pieces[1:-1]]
         self._last = _Piece(pieces[-1]) if stars else None

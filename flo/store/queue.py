@@ -106,9 +106,9 @@ class Lane:
 
     def __init__(self, plain: int) -> None:
         """`plain` is the state that every fresh message here would have."""
-        self.plain = plain
-        self.fresh = array("Q")  # seqs of the fresh messages, from offset `at` on …
-        self.at = 0
+        self.plain: int = plain
+        self.fresh: array[int] = array("Q")  # seqs of the fresh messages, from offset `at` on …
+        self.at: int = 0
         self.taken: set[int] = _NOTHING  # … without these
         self.back: list[int] = []  # a heap of the messages that came back, each once …
         self.stale: set[int] = _NOTHING  # … and those of them that are not ready any more
@@ -245,25 +245,29 @@ class Queue:
         "shown",
     )
 
+    enqueued: int  # messages since this process has it; no records count, only operations
+    delivered: int
+    acknowledged: int
+
     def __init__(self, name: bytes, number: int) -> None:
-        self.name = name
-        self.head = len(name).to_bytes(2, "little") + name  # the first bytes of its entities in the log
-        self.lease = UNSET
-        self.attempts_max = UNSET
-        self.paused = False  # it hands nothing out
+        self.name: bytes = name
+        self.head: bytes = len(name).to_bytes(2, "little") + name  # the first bytes of its entities in the log
+        self.lease: int = UNSET
+        self.attempts_max: int = UNSET
+        self.paused: bool = False  # it hands nothing out
         self.dead: OrderedDict[int, Dead] = OrderedDict()  # oldest first
-        self.evicted = 0
+        self.evicted: int = 0
         self.dedup: dict[bytes, tuple[int, int]] = {}  # key -> (seq, until)
         self.right: bool | None = False  # filled from the right end; None: not known since the start (flo.engine.queue_ends)
-        self.shown = False  # the store counts it among those that exist
-        self.enqueued = self.delivered = self.acknowledged = 0  # messages since this process has it; no records count, only operations
+        self.shown: bool = False  # the store counts it among those that exist
+        self.enqueued = self.delivered = self.acknowledged = 0
         self.start(number)
 
     def start(self, number: int) -> "list[Lane]":
         """Drop all messages and take a new number; returns the old lanes."""
         old = list(getattr(self, "lanes", {}).values())
-        self.number = number
-        self.counts = [0, 0, 0, 0]  # by kind
+        self.number: int = number
+        self.counts: list[int] = [0, 0, 0, 0]  # by kind
         self.lanes: dict[int, Lane] = {}
         self.order: list[int] = []  # priorities that have a lane, lowest first
         self.bases: dict[int, int] = {}  # seq -> attempts at its last return from the dead letters
@@ -337,9 +341,9 @@ class QueueStore:
         self.queues: dict[bytes, Queue] = {}
         self.numbers: dict[int, Queue] = {}
         # not through self: a store dropped with its namespace must not be in a cycle, since nothing collects cycles
-        self.timers = Timers(lambda seq: shards[seq % SHARDS].get(seq, 0) >> DEADLINE_SHIFT)
+        self.timers: Timers = Timers(lambda seq: shards[seq % SHARDS].get(seq, 0) >> DEADLINE_SHIFT)
         self.garbage: list[list[int] | dict[int, int]] = []  # seqs of purged messages, whose states are freed in slices
-        self.purged = False  # since the last look for unused memory
+        self.purged: bool = False  # since the last look for unused memory
         self._walk_at, self._walk_left = 0, 0  # the shard searched next for states of purged messages, and how many remain
         # (until, queue, dedup key): a heap, since windows opened before the clock was put back may end last
         self.windows: list[tuple[int, bytes, bytes]] = []
@@ -349,10 +353,10 @@ class QueueStore:
         # Queues counted there that may be empty by now. They are looked at when somebody asks: a look after each message would slow down
         # the queues that are empty between any two messages.
         self._doubtful: set[Queue] = set()
-        self.fresh = 0  # messages without a state
-        self.held = [0, 0, 0, 0]  # messages with a state, by kind
-        self.dead = 0  # dead letters
-        self.lifetimes = Lifetimes()
+        self.fresh: int = 0  # messages without a state
+        self.held: list[int] = [0, 0, 0, 0]  # messages with a state, by kind
+        self.dead: int = 0  # dead letters
+        self.lifetimes: Lifetimes = Lifetimes()
         self._other_bytes = 0  # of all but messages and dead letters
         self._next_number = 1
 

@@ -23,7 +23,7 @@ class Seqs:
         self._blocks: list[array[int]] = []  # none is empty
         self._lasts: list[int] = []  # the last index of each block
         self._at = 0  # how many indexes at the front of the first block are taken out
-        self.count = 0
+        self.count: int = 0
 
     def __len__(self) -> int:
         return self.count

@@ -14,7 +14,7 @@ from bisect import bisect_left, bisect_right
 from typing import Any
 
 from flo.store.deadlines import Deadlines
-from flo.store.group import GROUP_BYTES, Dead, Group, Pending
+from flo.store.group import GROUP_BYTES, Bytes, Dead, Group, Pending
 from flo.store.lifetimes import Lifetimes
 from flo.store.timers import Timers
 
@@ -35,11 +35,11 @@ class Chunk:
     __slots__ = ("bytes", "indexes", "ms", "seqs", "sizes")
 
     def __init__(self) -> None:
-        self.ms = array("Q")
-        self.seqs = array("Q")
-        self.indexes = array("Q")
-        self.sizes = array("I")
-        self.bytes = 0  # of payloads
+        self.ms: array[int] = array("Q")
+        self.seqs: array[int] = array("Q")
+        self.indexes: array[int] = array("Q")
+        self.sizes: array[int] = array("I")
+        self.bytes: int = 0  # of payloads
 
     def __len__(self) -> int:
         return len(self.ms)
@@ -91,18 +91,22 @@ class Stream:
     )
     # fmt: on
 
-    def __init__(self, name: bytes) -> None:
-        self.name = name
-        self.head = len(name).to_bytes(2, "little") + name  # the first bytes of its entities in the log
+    max_len: int  # a bound; 0 for no bound, as below
+    max_age: int  # ms
+    max_bytes: int
+
+    def __init__(self, name: Bytes) -> None:
+        self.name: bytes = name
+        self.head: bytes = len(name).to_bytes(2, "little") + name  # the first bytes of its entities in the log
         self.chunks: list[Chunk] = []
-        self.count = 0
-        self.bytes = 0  # of payloads
-        self.last = 0  # the highest id that the stream ever had
-        self.added = 0  # the number of records that the stream ever had
-        self.max_deleted = 0  # the highest id that was deleted singly; 0 for none
-        self.declared = False  # the stream exists without records too
-        self.max_len = self.max_age = self.max_bytes = 0  # the bounds; 0 for no bound; the age in ms
-        self.age_due = 0  # when its age is checked next; 0 for never
+        self.count: int = 0
+        self.bytes: int = 0  # of payloads
+        self.last: int = 0  # the highest id that the stream ever had
+        self.added: int = 0  # the number of records that the stream ever had
+        self.max_deleted: int = 0  # the highest id that was deleted singly; 0 for none
+        self.declared: bool = False  # the stream exists without records too
+        self.max_len = self.max_age = self.max_bytes = 0
+        self.age_due: int = 0  # when its age is checked next; 0 for never
         self.groups: dict[bytes, Group] = {}
 
     @property
@@ -120,7 +124,7 @@ class Stream:
         """The lowest id; 0 if the stream is empty."""
         return self.chunks[0].first() if self.chunks else 0
 
-    def group(self, name: bytes) -> Group | None:
+    def group(self, name: Bytes) -> Group | None:
         """The group of that name; None if there is none."""
         found = self.groups.get(name)
         return found if found is not None and found.declared else None
@@ -297,14 +301,14 @@ class StreamStore:
         self.streams: dict[bytes, Stream] = {}
         self.numbers = numbers  # groups by number, with those that are gone and not freed yet
         # not through self: a store dropped with its namespace must not be in a cycle, since nothing collects cycles
-        self.timers = Timers(lambda item: _deadline(numbers, item))
+        self.timers: Timers = Timers(lambda item: _deadline(numbers, item))
         self.ages: Deadlines[bytes] = Deadlines()  # streams with a bound on age, by the time when their oldest record exceeds it
-        self.lifetimes = Lifetimes()
+        self.lifetimes: Lifetimes = Lifetimes()
         self.garbage: list[Group] = []  # to be freed in slices
         # Totals over the streams and groups, kept so that a report need not walk them. The records' bytes follow from theirs.
-        self.records = 0
-        self.pending = 0  # deliveries that are not acknowledged
-        self.dead = 0  # dead letters of groups
+        self.records: int = 0
+        self.pending: int = 0  # deliveries that are not acknowledged
+        self.dead: int = 0  # dead letters of groups
         self._other_bytes = 0  # of all but records
         self._next_number = 1
 

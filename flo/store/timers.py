@@ -23,7 +23,7 @@ class Timers:
     def __init__(self, deadline_of: Callable[[int], int]) -> None:
         """`deadline_of(item)` gives the item's present deadline, 0 if it has none any more."""
         self._far: Deadlines[int] = Deadlines()
-        self.add = self._far.add  # put an item in: (deadline, item)
+        self.add: Callable[[int, int], None] = self._far.add  # put an item in: (deadline, item)
         self._near: list[tuple[int, int]] = []
         self._deadline_of = deadline_of
 

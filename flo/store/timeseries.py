@@ -41,10 +41,10 @@ class Chunk:
     __slots__ = ("index", "number", "packed", "size")
 
     def __init__(self, index: int, number: int, state: bytes) -> None:
-        self.index = index  # of its record
-        self.number = number
-        self.packed = state[:SUMMARY_BYTES]
-        self.size = len(state)
+        self.index: int = index  # of its record
+        self.number: int = number
+        self.packed: bytes = state[:SUMMARY_BYTES]
+        self.size: int = len(state)
 
     @property
     def summary(self) -> Summary:
@@ -58,15 +58,15 @@ class Series:
     __slots__ = ("chunks", "field", "id", "key", "measurement", "since", "since_points", "tags", "times", "values")
 
     def __init__(self, identity: int, key: bytes, measurement: "Measurement", tags: Tags, field: str) -> None:
-        self.id = identity
-        self.key = key
-        self.measurement = measurement
-        self.tags = tags
-        self.field = field
-        self.times = array("q")
-        self.values = array("d")
-        self.since = 0  # the first record that holds open points; 0 for none
-        self.since_points = 0  # points of all series that were written before it
+        self.id: int = identity
+        self.key: bytes = key
+        self.measurement: Measurement = measurement
+        self.tags: Tags = tags
+        self.field: str = field
+        self.times: array[int] = array("q")
+        self.values: array[float] = array("d")
+        self.since: int = 0  # the first record that holds open points; 0 for none
+        self.since_points: int = 0  # points of all series that were written before it
         self.chunks: list[Chunk] = []  # by their numbers
 
     @property
@@ -81,12 +81,12 @@ class Measurement:
     __slots__ = ("by_tag", "fields", "max_age", "name", "progress", "rules", "series")
 
     def __init__(self, name: str) -> None:
-        self.name = name
+        self.name: str = name
         self.series: dict[int, Series] = {}  # by their numbers
         self.by_tag: dict[str, dict[str, set[Series]]] = {}  # tag -> value -> its series
         self.fields: dict[str, int] = {}  # how many series each has
-        self.max_age = 0  # ms; 0 for ever
-        self.rules = ""  # of downsampling, as they were given
+        self.max_age: int = 0  # ms; 0 for ever
+        self.rules: str = ""  # of downsampling, as they were given
         self.progress: dict[str, Progress] = {}  # of the rules, by their keys
 
     @property
@@ -110,10 +110,10 @@ class TimeSeriesStore:
         self.aging: set[str] = set()  # the measurements with a most age
         self.ruled: dict[str, tuple[Rule, ...]] = {}  # the measurements with rules of downsampling
         self.open: dict[int, Series] = {}  # the series with open points, by their numbers, in the order of `since`
-        self.open_points = 0
-        self.sealed_points = 0
-        self.written_points = 0  # ever, as far as the log knows
-        self.chunks = 0
+        self.open_points: int = 0
+        self.sealed_points: int = 0
+        self.written_points: int = 0  # ever, as far as the log knows
+        self.chunks: int = 0
         self._name_bytes = 0
 
     @property

@@ -114,15 +114,15 @@ class BaseWriter:
         self._modulus = modulus
         self._keys = None if history else KeyIndexWriter()
         self.path = path
-        self.records = 0
-        self.size = HEADER_BYTES
+        self.records: int = 0
+        self.size: int = HEADER_BYTES
         self._blocks = array("Q")  # three numbers a block, as in the footer
         self._builder = Builder()
         self._unsynced = 0
         self._identity = identity = os.urandom(16)
-        self.id = identity[:ID_BYTES].hex()
+        self.id: str = identity[:ID_BYTES].hex()
         self._seed = crc32(identity)
-        self.fd = files.create(path)
+        self.fd: int = files.create(path)
         head = _HEADER.pack(MAGIC, identity, first, last, time)
         try:
             files.pwrite(self.fd, [(head + U32.pack(crc32(head))).ljust(HEADER_BYTES, b"\0")], 0)
@@ -205,6 +205,10 @@ class _Page(NamedTuple):
 class BaseFile:
     """One file of a base, open for reading."""
 
+    time: int  # of its newest batch, ms
+    records: int
+    footer_at: int  # offset of the footer
+
     def __init__(self, files: Files, path: str, first: int, last: int, expected: str = "") -> None:
         """Open it. Raises `LogDamaged` if its header or footer is damaged, or has another range or another id than `expected`."""
         self.files = files
@@ -213,12 +217,12 @@ class BaseFile:
         self._ahead, self._ahead_at = b"", 0  # bytes read ahead, and their offset
         self._read_end = 0  # the end of the last record that was read
         try:
-            self.fd = files.open(path)
+            self.fd: int = files.open(path)
         except FileNotFoundError:
             raise LogDamaged(f"{path} is missing, though the manifest lists it. {RESTORE}") from None
         try:
             self._read_ends(first, last)
-            self.id = check_id(path, expected, self._identity)
+            self.id: str = check_id(path, expected, self._identity)
         except BaseException:
             files.close(self.fd)
             raise
@@ -235,13 +239,13 @@ class BaseFile:
             raise LogDamaged(f"{self.path} is damaged at byte 0: its header does not hold. {RESTORE}")
         _, identity, said_first, said_last, self.time = _HEADER.unpack_from(head)
         self._identity = identity
-        self.has_index = head[:8] != MAGIC_2
+        self.has_index: bool = head[:8] != MAGIC_2
         self._word_bytes = WORD_BYTES + CHECK_BYTES if head[:8] in (MAGIC, MAGIC_4) else WORD_BYTES
         self._index_end = 2 * U32.size if head[:8] == MAGIC else U32.size if self.has_index else 0  # the bytes behind words and checks
         self.last = last
         if (said_first, said_last) != (first, last):
             raise LogDamaged(f"{self.path} says it holds {said_first} to {said_last}, the manifest says {first} to {last}.")
-        self.seed = crc32(identity)
+        self.seed: int = crc32(identity)
         trailer = files.pread(self.fd, TRAILER_BYTES, max(size - TRAILER_BYTES, 0))
         sentence = f"{self.path} is damaged at byte {size}: its footer does not hold. {RESTORE}"
         if len(trailer) < TRAILER_BYTES or trailer[:4] != FOOTER_MAGIC:
@@ -438,10 +442,10 @@ class Base:
         """Open both files. Raises `LogDamaged`, `OSError`."""
         file, first, last, history, file_id, history_id = entry
         self.files = files
-        self.path = os.path.join(directory, file)
+        self.path: str = os.path.join(directory, file)
         self.first = first
         self.last = last
-        self.live = BaseFile(files, self.path, first, last, file_id)
+        self.live: BaseFile = BaseFile(files, self.path, first, last, file_id)
         self.history: BaseFile | None = None
         if history:
             try:
@@ -453,7 +457,7 @@ class Base:
             self.close()
             raise LogDamaged(f"{self.history.path} is no file of history: it has an index of keys. {RESTORE}")
         self.time: int = self.live.time
-        self.entry = entry._replace(id=self.live.id, history_id=self.history.id if self.history is not None else "")
+        self.entry: ManifestEntry = entry._replace(id=self.live.id, history_id=self.history.id if self.history is not None else "")
 
     @property
     def fd(self) -> int:

@@ -92,6 +92,8 @@ def read_head(data: bytes, path: str, at: int) -> Head:
 class Block:
     """A block, without the part that a start does not read. Its other parts are decoded on demand."""
 
+    head: Head
+
     def __init__(self, data: bytes, seed: int, path: str, at: int) -> None:
         """`data` is from offset `at` of the file. Raises `LogDamaged` if its checksum does not hold."""
         self.data = data
@@ -230,6 +232,10 @@ class _Rows:
 
 class Builder:
     """Collects the records of one block."""
+
+    count: int  # of records
+    loaded_bytes: int  # of the records that a start reads
+    grouped_bytes: int  # of the others
 
     def __init__(self) -> None:
         self._clear()

@@ -74,9 +74,9 @@ class Verdicts:
     """The verdicts on a source's records, and the bytes of records by verdict."""
 
     def __init__(self) -> None:
-        self.column = bytearray()
-        self.bytes = [0, 0, 0, 0]  # by verdict
-        self.counts = [0, 0, 0, 0]
+        self.column: bytearray = bytearray()
+        self.bytes: list[int] = [0, 0, 0, 0]  # by verdict
+        self.counts: list[int] = [0, 0, 0, 0]
         self.tombstones = 0  # deletions that are history
 
     @property

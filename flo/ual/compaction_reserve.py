@@ -17,8 +17,8 @@ class CompactionReserve:
     def __init__(self, files: Files, directory: str) -> None:
         """Nothing is kept yet. A file of an earlier process is used again."""
         self.files = files
-        self.path = os.path.join(directory, NAME)
-        self.size = 0
+        self.path: str = os.path.join(directory, NAME)
+        self.size: int = 0
 
     def resize(self, size: int) -> None:
         """Keep `size` bytes. Raises `OSError` (ENOSPC on a full disk); the space kept before stays kept."""

@@ -102,11 +102,14 @@ class KeyIndex:
     """The values of one file of a base by key, while they are on disk only. It has its own descriptor, so compaction may remove the file
     meanwhile."""
 
+    words: "array[int]"
+    modulus: int
+
     def __init__(self, file: "BaseFile") -> None:
         """`file` is open; `close` closes it. Raises `LogDamaged`."""
         self.words, self._checks, self.modulus = file.keys()
         self._file = file
-        self.last = file.last
+        self.last: int = file.last
 
     def find(self, namespace: int, key: bytes, low: int, at: int) -> bytes | None:
         """The entry of a key; None if it is not in the file. `low` is the key's word without a place; `words[at]` is the first word that is

@@ -91,6 +91,10 @@ class Log:
     """An open log. Not safe for several threads. A hot path may append to `pending` directly if it also advances `next_index` and
     `pending_bytes`."""
 
+    files: Files
+    written: int  # the last index that was written
+    durable: int  # the last index that is on disk
+
     def __init__(
         self,
         directory: str,
@@ -114,15 +118,15 @@ class Log:
         self.durability = durability
         self.files = files = files or Files()
         self.pending: list[bytes] = []
-        self.pending_bytes = 0
+        self.pending_bytes: int = 0
         # what `_remember` keeps: turns without a gap between their indexes, up to the last one written
         self._recent_firsts: list[int] = []
         self._recent: list[tuple[list[bytes], int]] = []  # (records, their bytes)
         self._recent_bytes = 0
-        self.batches = 0
-        self.bytes_written = 0
-        self.syncs = 0
-        self.damage_met = 0  # reads that failed because of damage
+        self.batches: int = 0
+        self.bytes_written: int = 0
+        self.syncs: int = 0
+        self.damage_met: int = 0  # reads that failed because of damage
         self._damaged: set[str] = set()  # the damage that the operator was told of
         self._segment_bytes = segment_bytes
         self._notice = on_notice or (lambda _: None)
@@ -133,7 +137,7 @@ class Log:
         self._kept = -1  # a descriptor that `_free_descriptor` gives back
         self._reserve_at = 0.0
         self._syncer: _Syncer | None = None
-        self.owes_claim = False  # the last batch has records: CLAIM_SECONDS later an empty batch is to say that they are on disk
+        self.owes_claim: bool = False  # the last batch has records: CLAIM_SECONDS later an empty batch is to say that they are on disk
         self._written_at = 0.0  # when that batch was written, monotonic
         files.make_dir(directory)
         self._lock = DirectoryLock(files, directory)
@@ -143,8 +147,8 @@ class Log:
             if is_new(files, directory):
                 recovery.create(files, directory, min(segment_bytes, FIRST_SEGMENT_BYTES))
             found = recovery.recover(files, directory, loader or recovery.PlainLoader(apply), on_progress)
-            self.identity = found.identity
-            self.compacted_bytes = found.compacted
+            self.identity: str = found.identity
+            self.compacted_bytes: int = found.compacted
             self._segments = [*found.sealed, found.open]
             self._open = found.open
             self._sealed_open_max = descriptors.share(SEALED_OPEN_MAX)
@@ -156,9 +160,9 @@ class Log:
             raise
         if found.sentence:
             self._notice(found.sentence)
-        self.time = found.time
-        self.recovered_records = found.records
-        self.next_index = self._open.last + 1
+        self.time: int = found.time
+        self.recovered_records: int = found.records
+        self.next_index: int = self._open.last + 1
         self.written = self.durable = self._open.last
         if durability == ASYNC:
             self._syncer = _Syncer(files)

@@ -18,10 +18,10 @@ class NextSegment:
     def __init__(self, files: Files, directory: str, capacity: int) -> None:
         """Reserve the space. Raises `OSError` (ENOSPC on a full disk) and removes the file then."""
         self.files = files
-        self.path = os.path.join(directory, NAME)
-        self.capacity = capacity
-        self.zeroed = 0
-        self.fd = files.create(self.path)
+        self.path: str = os.path.join(directory, NAME)
+        self.capacity: int = capacity
+        self.zeroed: int = 0
+        self.fd: int = files.create(self.path)
         try:
             files.reserve(self.fd, capacity)
         except OSError:

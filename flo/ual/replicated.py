@@ -28,6 +28,10 @@ class Outgoing(NamedTuple):
 class ReplicatedLog(Log):
     """The log of a member of a cluster. `send` is set by the replica that leads; a follower calls `adopt_batch` alone."""
 
+    pending: list[bytes]
+    pending_bytes: int
+    next_index: int
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         """As `Log`. The durability is that of the segments, which are synced in the background."""
         super().__init__(*args, **(kwargs | {"durability": ASYNC}))

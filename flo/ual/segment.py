@@ -83,12 +83,12 @@ class Segment:
         self.first = first
         self.capacity = capacity
         self.identity = identity
-        self.seed = crc32(identity)
+        self.seed: int = crc32(identity)
         self.offsets: array[int] | None = array("I")
-        self.tail = HEADER_BYTES
-        self.crc = self.seed
-        self.last = first - 1
-        self.unclaimed_from = HEADER_BYTES  # after a scan: no batch says that the bytes from here on are on disk
+        self.tail: int = HEADER_BYTES
+        self.crc: int = self.seed
+        self.last: int = first - 1
+        self.unclaimed_from: int = HEADER_BYTES  # after a scan: no batch says that the bytes from here on are on disk
         self._fd = fd
         self._footer_at = 0
         self._page: array[int] = array("I")  # of a sealed segment: the offsets that were read last

@@ -23,12 +23,12 @@ class Invocable(Generic[P, R]):
         """`runner` gives the client that invokes; `settings` are the arguments of `action_register` that the decorator was given."""
         self.name = name
         self.function = function
-        self.parameters = Parameters(function)
+        self.parameters: Parameters = Parameters(function)
         self.settings = settings
         self._runner = runner
         self._options: dict[str, Any] = {}
         self.__doc__ = function.__doc__
-        self.__name__ = self.parameters.name
+        self.__name__: str = self.parameters.name
         self.__wrapped__ = function
 
     def options(

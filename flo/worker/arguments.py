@@ -24,16 +24,16 @@ class Parameters:
         """Raises `TypeError` for parameters that no JSON object can name."""
         hints = _hints(function)
         found = list(inspect.signature(function).parameters.values())
-        self.name = getattr(function, "__name__", type(function).__name__)
-        self.takes_context = bool(found) and hints.get(found[0].name) in (Context, "Context", "flo.worker.Context", "worker.Context")
-        self.signature = inspect.Signature(found[self.takes_context :])
-        self.annotations = [hints.get(parameter.name) for parameter in self.signature.parameters.values()]
-        self.returns_bytes = hints.get("return") in (bytes, "bytes")
+        self.name: str = getattr(function, "__name__", type(function).__name__)
+        self.takes_context: bool = bool(found) and hints.get(found[0].name) in (Context, "Context", "flo.worker.Context", "worker.Context")
+        self.signature: inspect.Signature = inspect.Signature(found[self.takes_context :])
+        self.annotations: list[Any] = [hints.get(parameter.name) for parameter in self.signature.parameters.values()]
+        self.returns_bytes: bool = hints.get("return") in (bytes, "bytes")
         for parameter in self.signature.parameters.values():
             if parameter.kind in (parameter.VAR_POSITIONAL, parameter.POSITIONAL_ONLY):
                 raise TypeError(f"{self.name}() has the parameter {parameter}, which cannot be given by its name; a handler's must all be")
         names = list(self.signature.parameters)
-        self.raw = names == ["input"] and self.annotations[0] in (bytes, "bytes")
+        self.raw: bool = names == ["input"] and self.annotations[0] in (bytes, "bytes")
 
     def pack(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
         """The input that carries these arguments. Raises `TypeError`."""

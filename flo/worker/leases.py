@@ -15,7 +15,7 @@ from flo.worker.sources import Delivery, Hold
 TOUCH_SECONDS_MAX = 30.0  # a touch is a heartbeat too; after 90 s without one the server takes a worker for lost
 PROGRESS_SECONDS = 0.5  # between two touches of one delivery: each is a record in the log
 AGAIN_SECONDS = 1.0  # after a touch that did not reach the server
-log = logging.getLogger("flo.worker")
+log: logging.Logger = logging.getLogger("flo.worker")
 
 
 class Leases:

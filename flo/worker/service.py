@@ -37,7 +37,7 @@ DRAINED_SECONDS = 5.0  # between two looks of a worker that an operator has drai
 PAUSE_SECONDS, PAUSE_SECONDS_MAX = 0.1, 5.0  # after the first failure, and after many
 GIVEN_BACK, LOST = "given back", "lost"  # besides the words of outcomes
 LEVELS = {DONE: logging.INFO, FAILED: logging.WARNING, REFUSED: logging.ERROR}
-log = logging.getLogger("flo.worker")
+log: logging.Logger = logging.getLogger("flo.worker")
 
 
 class Pauses:
@@ -73,7 +73,7 @@ class Service:
         self._sources = sources
         self._concurrency = concurrency
         self._grace = grace
-        self.counts = dict.fromkeys((DONE, FAILED, REFUSED, SNOOZED, GIVEN_BACK, LOST), 0)
+        self.counts: dict[str, int] = dict.fromkeys((DONE, FAILED, REFUSED, SNOOZED, GIVEN_BACK, LOST), 0)
         self._words: SimpleQueue[str | BaseException] = SimpleQueue()  # to the main thread: its `put` may be called in a signal handler
         self._lock = threading.Lock()  # guards all below
         self._to_exchange = threading.Condition(self._lock)

@@ -48,11 +48,12 @@ class Delivery:
         self.item = item
         self.context = context
         self.function = function
-        self.is_async = inspect.iscoroutinefunction(function)
+        self.is_async: bool = inspect.iscoroutinefunction(function)
         self.lease_ms = lease_ms
         self.hold = Hold.HELD
         self.is_over = False  # its handler has ended
-        self.touch_at = self.touched_at = 0.0  # when to extend the lease, and when that was done, by the monotonic clock
+        self.touch_at: float = 0.0  # when to extend the lease, by the monotonic clock
+        self.touched_at: float = 0.0  # … and when that was done
 
     @property
     def key(self) -> tuple[int, str]:
@@ -240,7 +241,7 @@ class Payloads(Source):
         self.name = name
         self.function = function
         self.retry_delay = retry_delay
-        self.parameters = Parameters(function)
+        self.parameters: Parameters = Parameters(function)
         if len(self.parameters.annotations) != 1:
             raise TypeError(
                 f"{self.parameters.name}{self.parameters.signature} is to take one argument: the payload, or the {item.__name__}"

@@ -54,7 +54,7 @@ class Worker:
         are all among its `labels`."""
         self.url = url
         self.name = name
-        self.labels = dict(labels or {})
+        self.labels: dict[str, str | int | float | bool] = dict(labels or {})
         self._client_settings: dict[str, Any] = {"namespace": namespace, "secret": secret}
         self._actions: dict[str, Invocable[..., Any]] = {}
         self._others: dict[str, Callable[[str], Source]] = {}  # a function from the worker's id to its source, by what it is

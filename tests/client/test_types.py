@@ -1,4 +1,4 @@
-"""The types of the clients, as other people's type checkers see them."""
+"""Flo's types, as other people's type checkers see them."""
 
 import os
 import re
@@ -13,8 +13,10 @@ from tests.support.processes import ROOT
 
 pytestmark = [pytest.mark.computes, pytest.mark.slow]
 
-# The modules that a program with a client imports names from, and those that these names are made of.
-MODULES = re.compile(r"^flo\.(client|aio|calls|errors|given|forks|operations|proto\.(binary|row|shapes|fields))\b")
+# The classes of these modules have bases from frameworks that are not in this environment. So pyright does not know the bases, nor the
+# parameters and answers of the frameworks' types. It must know the types of all attributes.
+FRAMEWORKS = re.compile(r"flo\.contrib\.(apscheduler|celery|django|django_sessions|dramatiq|huey|kombu|taskiq)\.")
+UNKNOWN_THERE = re.compile(r"error: (Type of|Return type is) .*unknown$")
 PROGRAM = """
 from collections.abc import AsyncIterator, Iterator
 from typing import assert_type
@@ -79,8 +81,13 @@ def test_a_program_is_checked_by_pyright(program: Path, pyright: tuple[str, dict
     assert sorted({int(line) for line in re.findall(r"program\.py:(\d+):\d+ - error", result.stdout)}) == WRONG, result.stdout
 
 
-def test_every_public_name_of_the_clients_has_a_known_type(pyright: tuple[str, dict[str, str]], tmp_path: Path) -> None:
+def test_every_public_name_has_a_known_type(pyright: tuple[str, dict[str, str]], tmp_path: Path) -> None:
     command = [pyright[0], "--verifytypes", "flo", "--ignoreexternal"]
     shown = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=pyright[1]).stdout
     assert re.search(r"With known type: \d{3,}", shown), shown[-2000:]
-    assert not [block for block in re.split(r"\n(?=flo\.)", shown) if MODULES.match(block)]
+    assert not [block for block in re.split(r"\n(?=flo\.)", shown)[1:] if not _lacks_a_framework(block)]
+
+
+def _lacks_a_framework(block: str) -> bool:
+    """Whether all errors of a symbol come from a framework that is not here."""
+    return bool(FRAMEWORKS.match(block)) and all(UNKNOWN_THERE.search(line) for line in block.splitlines() if " error: " in line)

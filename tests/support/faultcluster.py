@@ -13,7 +13,8 @@ import signal
 import subprocess
 import sys
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
+from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -30,12 +31,12 @@ _numbers = itertools.count()
 class Network:
     """An address for each process. `cuts`: whether two can be cut off from each other."""
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, count: int, namespaces: bool) -> None:
         number = (os.getpid() * 7 + next(_numbers)) % 250
         self._bridge = f"flo-test{number}"
         self.hosts = [f"198.18.{number}.{at + 1}" for at in range(count)]  # of the addresses for benchmarks of networks
         self.spaces = [f"{self._bridge}-{at + 1}" for at in range(count)]
-        self.cuts = os.geteuid() == 0 and shutil.which("ip") is not None
+        self.cuts = namespaces and os.geteuid() == 0 and shutil.which("ip") is not None
         if self.cuts:
             try:
                 self._make(f"198.18.{number}.254/24")
@@ -105,11 +106,8 @@ class Program:
 
     def start(self) -> None:
         """Start it, unless it runs; if it was told to end, wait for that first."""
-        if self.ends and self._process is not None:
-            with suppress(subprocess.TimeoutExpired):
-                self._process.wait(END_SECONDS)
-            self.kill()
-        self.ends = False
+        if self.ends:
+            self.wait()
         if not self.alive:
             with self._log.open("ab") as log:
                 self._process = subprocess.Popen(
@@ -120,6 +118,12 @@ class Program:
     def alive(self) -> bool:
         """Whether it runs."""
         return self._process is not None and self._process.poll() is None
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        assert self._process is not None
+        return self._process.pid
 
     def signal(self, number: int) -> None:
         """Send it a signal."""
@@ -155,9 +159,17 @@ class Program:
             self._slowed = None
 
     def end(self) -> None:
-        """Tell it to end; `start` waits for that."""
+        """Tell it to end; `wait` and `start` wait for that."""
         self.ends = True
         self.signal(signal.SIGTERM)
+
+    def wait(self) -> None:
+        """Wait until it has ended, as it was told to."""
+        if self._process is not None:
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(END_SECONDS)
+            self.kill()
+        self.ends = False
 
     def kill(self) -> None:
         """kill -9, and wait for the end."""
@@ -174,14 +186,25 @@ class Program:
 class FaultCluster:
     """The cluster: a context manager."""
 
-    def __init__(self, directory: Path, *, forward: bool, keep_bytes: int = 0, sabotage: str = "") -> None:
-        """With `keep_bytes`, so little of the log is kept in etcd. `sabotage`: see tests/support/sabotaged.py."""
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        forward: bool,
+        keep_bytes: int = 0,
+        sabotage: str = "",
+        plain: bool = False,
+        etcd_flags: Sequence[str] = (),
+    ) -> None:
+        """With `keep_bytes`, so little of the log is kept in etcd. `sabotage`: see tests/support/sabotaged.py. `plain`, for measuring: all
+        are on the loopback interface, without a secret, and have the ordinary clock and segments of the ordinary size."""
         self.directory = directory
         directory.mkdir(parents=True, exist_ok=True)
+        self.secret = "" if plain else SECRET
         secret = directory / "secret"
         secret.write_text(SECRET)
         secret.chmod(0o600)
-        self.network = Network(2 * COUNT)
+        self.network = Network(2 * COUNT, namespaces=not plain)
         hosts = self.network.hosts
         clients, peers = [steady_port() for _ in range(COUNT)], [steady_port() for _ in range(COUNT)]
         initial = ",".join(f"e{at}=http://{hosts[at]}:{peers[at]}" for at in range(COUNT))
@@ -192,16 +215,17 @@ class FaultCluster:
                 *self.network.inside(at), "etcd", "--name", f"e{at}", "--data-dir", str(directory / f"e{at}"),
                 "--listen-client-urls", serves, "--advertise-client-urls", serves,
                 "--listen-peer-urls", speaks, "--initial-advertise-peer-urls", speaks,
-                "--initial-cluster", initial, "--initial-cluster-token", f"{directory.name}{os.getpid()}",
+                "--initial-cluster", initial, "--initial-cluster-token", f"{directory.name}{os.getpid()}", *etcd_flags,
             ]  # fmt: skip
             self.etcds.append(Program(f"e{at}", hosts[at], clients[at], command, directory / f"e{at}.log", dict(os.environ)))
         environment = os.environ | {
             "PYTHONDONTWRITEBYTECODE": "1",
             "FLO_CLUSTER_ETCD": ",".join(f"http://{etcd.host}:{etcd.port}" for etcd in self.etcds),
             "FLO_CLUSTER_FORWARD": str(forward).lower(),
-            "FLO_LOG_SEGMENT_BYTES": "4mb",
             "TEST_SABOTAGE": sabotage,
         }
+        if not plain:
+            environment["FLO_LOG_SEGMENT_BYTES"] = "4mb"
         if keep_bytes:
             environment["TEST_KEEP_BYTES"] = str(keep_bytes)
         self.ahead_ms = 0  # how far the wall clocks of Flo's members are ahead when all is well: the log's clock never goes back
@@ -211,9 +235,9 @@ class FaultCluster:
             command = [
                 *self.network.inside(COUNT + at), sys.executable, str(ROOT / "tests" / "support" / "sabotaged.py"), "server", "start",
                 "--port", str(port), "--bind", host, "--advertise", f"{host}:{port}",
-                "--data-dir", str(directory / name), "--secret-file", str(secret),
+                "--data-dir", str(directory / name), *(["--insecure"] if plain else ["--secret-file", str(secret)]),
             ]  # fmt: skip
-            own = environment | {"FLO_CLUSTER_NODE": name, "TEST_CLOCK": str(self._clock(name))}
+            own = environment | {"FLO_CLUSTER_NODE": name} | ({} if plain else {"TEST_CLOCK": str(self._clock(name))})
             self.flos.append(Program(name, host, port, command, directory / f"{name}.log", own))
 
     def _clock(self, name: str) -> Path:
@@ -233,7 +257,7 @@ class FaultCluster:
     def connect(self, flo: Program, timeout: float = 5) -> RespClient:
         """A client of one member. Raises `OSError`."""
         connection = RespClient(flo.port, timeout, flo.host)
-        if connection.command("AUTH", SECRET) != b"OK":
+        if self.secret and connection.command("AUTH", self.secret) != b"OK":
             raise ConnectionError(f"{flo.name} does not take the secret")
         return connection
 
@@ -251,6 +275,26 @@ class FaultCluster:
                 if isinstance(role, list) and role[0] == b"master":
                     return flo
         return None
+
+    def serves(self, flo: Program) -> bool:
+        """Whether that member serves reads itself. One that cannot may pass them on to the leader, so that its answers show nothing."""
+        with suppress(OSError, HTTPException), closing(HTTPConnection(flo.host, flo.port, timeout=1)) as connection:
+            connection.request("GET", "/ready")
+            return connection.getresponse().status == 200
+        return False
+
+    def etcd_status(self) -> list[dict[str, Any]]:
+        """What each member of etcd that answers says of itself: `etcdctl endpoint status`."""
+        endpoints = ",".join(f"http://{etcd.host}:{etcd.port}" for etcd in self.etcds)
+        command = ["etcdctl", "--endpoints", endpoints, "endpoint", "status", "-w", "json"]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=30, env=os.environ | {"ETCDCTL_API": "3"})
+        told: list[dict[str, Any]] = json.loads(done.stdout or "[]")
+        return told
+
+    def etcd_is_well(self) -> bool:
+        """Whether all members of etcd answer, and know one leader."""
+        leaders = [each["Status"]["leader"] for each in self.etcd_status()]
+        return len(leaders) == COUNT and len({*leaders}) == 1 and leaders[0] != 0
 
     def offset(self, flo: Program) -> int:
         """The last index in that member's log; 0 if it does not say. A member that is behind may pass reads on, so they do not tell."""
@@ -312,8 +356,12 @@ class FaultCluster:
         for flo in self.flos:
             what = f"{flo.name}'s agreement: {flo.output()[-1500:]}"
             wait_until(lambda flo=flo: self.offset(flo) >= reached, what, PATIENCE_SECONDS)  # type: ignore[misc]
-            wait_until(lambda flo=flo: self.ask(flo, "GET", "marker") == marker.encode(), what, PATIENCE_SECONDS)  # type: ignore[misc]
+            wait_until(lambda flo=flo: self.shows(flo, "marker", marker), what, PATIENCE_SECONDS)  # type: ignore[misc]
         return leader
+
+    def shows(self, flo: Program, key: str, value: str) -> bool:
+        """Whether that member itself has this value of the key."""
+        return self.serves(flo) and self.ask(flo, "GET", key) == value.encode()
 
     def copies(self, into: Path) -> list[Path]:
         """The directories of the three members of Flo as they are at one moment, as a crash would leave them."""

@@ -46,6 +46,11 @@ def test_the_open_loop_keeps_its_rate_and_orders_its_waits(shared_flo: FloProces
     assert told["ceiling"] > told["rate"]
 
 
+def test_a_request_is_sent_when_it_is_due(shared_flo: FloProcess) -> None:
+    told = open_loop(shared_flo.port, "--rate", "10", "--seconds", "1", "--clients", "2", "--keys", "50")
+    assert told["p50"] < 90_000, "not when the next is due, 100 ms later"
+
+
 def test_a_rate_it_cannot_keep_is_void(shared_flo: FloProcess) -> None:
     told = open_loop(shared_flo.port, "--rate", "5000000", "--seconds", "0.5", "--clients", "4")
     assert told["void"] is True

@@ -4,12 +4,12 @@ from base64 import b64encode
 
 from flo.commands.binary.table import Options
 from flo.errors import BadRequest
+from flo.proto.shapes import Pack, shape
 from flo.proto.shapes import bytes_in_json as json_text
-from flo.proto.shapes import shape
 
 __all__ = ["NAMESPACE_DELETED", "json_payload", "json_text", "page"]
 
-json_payload = shape("answer json").pack
+json_payload: Pack = shape("answer json").pack
 NAMESPACE_DELETED = "the namespace was deleted while the request waited"
 
 

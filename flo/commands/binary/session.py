@@ -44,9 +44,14 @@ class BinarySession(Session):
     in_order = False
     __slots__ = ("reader",)
 
+    authenticated: bool
+    reads_only: bool
+    unfinished: bool
+    length_known: bool
+
     def __init__(self, host: Host, peer: Peer) -> None:
         super().__init__(host, peer)
-        self.reader = FrameReader(REQUEST_BYTES, REQUEST_BYTES_MAX if self.authenticated else UNAUTHENTICATED_BYTES_MAX)
+        self.reader: FrameReader = FrameReader(REQUEST_BYTES, REQUEST_BYTES_MAX if self.authenticated else UNAUTHENTICATED_BYTES_MAX)
 
     # -- decoding ----------------------------------------------------------------------------------
 
@@ -86,7 +91,7 @@ class BinarySession(Session):
     def note_unfinished(self) -> None:
         """See `Session`."""
         self.unfinished = self.length_known = not self.reader.idle
-        self.held = self.reader.held
+        self.held: int = self.reader.held
 
     def lose_framing(self, e: Exception) -> bool:
         """See `Session`."""

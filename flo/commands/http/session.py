@@ -54,11 +54,11 @@ class Exchange:
     __slots__ = ("inner", "refusal", "request", "route", "seconds")
 
     def __init__(self, request: Request) -> None:
-        self.request = request
+        self.request: Request = request
         self.route: routes.Route | None = None  # None: it was refused before
         self.inner: Any = None  # the operation's request, as the binary protocol has it; for a page, the variables of its path
         self.refusal: Refusal | None = None
-        self.seconds = 0.0  # that the answer waits, where secrets are guessed
+        self.seconds: float = 0.0  # that the answer waits, where secrets are guessed
 
 
 class HttpSession(Session):
@@ -67,11 +67,14 @@ class HttpSession(Session):
     protocol = "http"
     __slots__ = ("__weakref__", "_host", "_right", "reader")
 
+    authenticated: bool
+    reads_only: bool
+    executed: int
+
     def __init__(self, host: Host, peer: Peer) -> None:
         super().__init__(host, peer)
-        self.reader = RequestReader(
-            partial(HttpSession._body_limit, proxy(self))
-        )  # a session must not be in a cycle: nothing collects those
+        # a session must not be in a cycle: nothing collects those
+        self.reader: RequestReader = RequestReader(partial(HttpSession._body_limit, proxy(self)))
         self._host = b""  # that was right last
         self._right = b""  # the Authorization that was right last
 
@@ -84,7 +87,7 @@ class HttpSession(Session):
 
     def note_settings(self) -> None:
         """See `Session`. Each request brings its own secret, which may only read."""
-        self.ordinary = self.authenticated
+        self.ordinary: bool = self.authenticated
 
     def parse(self, data: bytes, at: int) -> tuple[Call | None, int]:
         """See `Session`. Raises `HttpError`."""
@@ -107,16 +110,16 @@ class HttpSession(Session):
 
     def note_unfinished(self) -> None:
         """See `Session`."""
-        self.unfinished = not self.reader.idle
-        self.length_known = self.reader.length_known
-        self.held = self.reader.held
+        self.unfinished: bool = not self.reader.idle
+        self.length_known: bool = self.reader.length_known
+        self.held: int = self.reader.held
 
     def lose_framing(self, e: Exception) -> bool:
         """See `Session`."""
         if not isinstance(e, HttpError):
             return False
         self.host.tallies.count_error("ERR")
-        self.halted = True
+        self.halted: bool = True
         self.peer.out.append(self._problem(HttpRefusal(e.status, str(e), close=True), None))
         self.peer.close_after_replies()
         return True

@@ -48,6 +48,8 @@ class Worded(Refusal):
 
     `rejected`: the request did not reach its command."""
 
+    code: str
+
     def __init__(self, text: str, rejected: bool = False) -> None:
         self.code, _, message = text.partition(" ")
         super().__init__(message)
@@ -75,18 +77,18 @@ class RespSession(Session):
     def __init__(self, host: Host, peer: Peer) -> None:
         super().__init__(host, peer)
         self.namespace: Namespace = host.engine.namespace("default")
-        self.parser = RequestParser(self.authenticated)
-        self.v3 = False
-        self.nil = resp.NIL2
+        self.parser: RequestParser = RequestParser(self.authenticated)
+        self.v3: bool = False
+        self.nil: bytes = resp.NIL2
         self.library: dict[bytes, bytes] = {}
-        self.refusing = False  # between a refused MULTI and its EXEC, DISCARD or RESET
-        self.replies = True  # CLIENT REPLY OFF
-        self.skip_next = False  # CLIENT REPLY SKIP
-        self.monitoring = False
+        self.refusing: bool = False  # between a refused MULTI and its EXEC, DISCARD or RESET
+        self.replies: bool = True  # CLIENT REPLY OFF
+        self.skip_next: bool = False  # CLIENT REPLY SKIP
+        self.monitoring: bool = False
         self.last_receipts: list[tuple[int, int]] = []  # of the messages this connection took last
         self.subscriptions: Subscriptions | None = None  # None where there is none
         self.transaction: Transaction | None = None  # between MULTI and EXEC
-        self.executing = False  # a transaction, now
+        self.executing: bool = False  # a transaction, now
         self.guard: Guard | None = None  # what WATCH watches
         self.take_settings()
 
@@ -126,9 +128,9 @@ class RespSession(Session):
     def note_unfinished(self) -> None:
         """See `Session`."""
         parser = self.parser
-        self.unfinished = not parser.idle
-        self.length_known = parser.length_known
-        self.held = parser.held
+        self.unfinished: bool = not parser.idle
+        self.length_known: bool = parser.length_known
+        self.held: int = parser.held
         if self.transaction is not None:
             self.held += self.transaction.held
         if self.guard is not None:
@@ -140,7 +142,7 @@ class RespSession(Session):
             return False
         self.host.tallies.count_error("ERR")
         self.peer.out.append(resp.error(f"ERR Protocol error: {e}"))
-        self.halted = True
+        self.halted: bool = True
         self.peer.close_after_replies()
         return True
 
@@ -320,8 +322,8 @@ class RespSession(Session):
     def take_settings(self) -> None:
         """Take what the settings say about a new connection."""
         settings = self.host.settings
-        self.redis_profile = settings.profile == "redis"
-        self.auto_ack = settings.auto_ack or self.redis_profile
+        self.redis_profile: bool = settings.profile == "redis"
+        self.auto_ack: bool = settings.auto_ack or self.redis_profile
 
     def guard_names(self, names: Iterable[bytes]) -> None:
         """WATCH. Raises `BadRequest`."""
@@ -364,7 +366,7 @@ class RespSession(Session):
         """Work out again whether the session is `ordinary`."""
         free = self.transaction is None and (self.v3 or self.subscriptions is None)
         plain = self.replies and not self.skip_next and not self.refusing and free and not self.namespace.deleted
-        self.ordinary = plain and self.authenticated and not self.reads_only
+        self.ordinary: bool = plain and self.authenticated and not self.reads_only
 
     def stop_monitoring(self) -> None:
         """Show this connection no requests of others any more."""

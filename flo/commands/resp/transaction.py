@@ -27,9 +27,9 @@ class Transaction:
 
     def __init__(self) -> None:
         self.queued: list[tuple[Command, list[bytes]]] = []
-        self.aborted = False  # one of its commands was refused: EXEC executes none
-        self.arguments = 0
-        self.held = 0  # bytes of memory
+        self.aborted: bool = False  # one of its commands was refused: EXEC executes none
+        self.arguments: int = 0
+        self.held: int = 0  # bytes of memory
 
     def add(self, found: Command, args: list[bytes]) -> Reply:
         """Keep a command that was found right."""
