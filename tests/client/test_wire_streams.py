@@ -1192,12 +1192,12 @@ def test_ack_of_what_was_given_back(client: Client) -> None:
 
 
 def test_what_is_not_acknowledged_in_time_goes_to_whoever_reads_next(client: Client) -> None:
-    client.run(wire.stream_group_create(S, G, ack_timeout=200))
+    client.run(wire.stream_group_create(S, G, ack_timeout=800))
     appended = fill(client, S, 3)
     began = time.monotonic()
     assert counts(client.run(wire.stream_group_read(S, G, b"slow", limit=2))) == [(at, 1) for at in appended[:2]]
     assert client.run(wire.stream_group_ack(S, G, appended[:1])) == 1
-    [again] = until(lambda: client.run(wire.stream_group_read(S, G, b"quick", limit=1)) if time.monotonic() - began > 0.25 else [])
+    [again] = until(lambda: client.run(wire.stream_group_read(S, G, b"quick", limit=1)) if time.monotonic() - began > 0.85 else [])
     assert (again.id, again.deliveries) == (appended[1], 2)
     item = pending(client)[str(appended[1])]
     assert (item["consumer"], item["deliveries"]) == ("quick", 2)
