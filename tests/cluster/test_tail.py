@@ -205,6 +205,7 @@ def test_a_damaged_batch_is_refused_or_the_same(records: list[bytes], seed: int)
         assert found in ([], [records])
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(NAMES, NAMES, NAMES, NAMES)
 def test_a_lead_is_read_as_written(node: str, address: str, directory: str, attempt: str) -> None:
