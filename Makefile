@@ -12,6 +12,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
+# Wherever this is set: pytest keeps what it compiles
+export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: check test lint unit long soak bench bench-quick bench-ts locust tools dist install docs clean
 
@@ -26,17 +28,19 @@ $(STAMP): pyproject.toml
 tools: $(STAMP)
 	@sh tests/install_tools.sh
 
+# While mypy checks, the other core has pytest compile the tests: each of its processes would do that anew
 lint: tools
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy
+	@$(BIN)/python -m pytest --collect-only > /dev/null & compiles=$$!; $(BIN)/mypy; status=$$?; wait $$compiles; exit $$status
 
-# Three at once, so that two cores are used: what waits for programs of others (`waits`), what only computes (`computes`, at the lowest
-# priority), and the rest. Compiled before: a server or a command of a test writes no byte code, and each of hundreds would compile Flo anew.
+# Three at once, so that two cores are used: what only computes (`computes`, at the lowest priority, so that it takes what the others leave, and
+# in two processes, so that it takes both cores when the others have ended), what waits for programs of others (`waits`), and the rest.
+# Compiled before: a server or a command of a test writes no byte code, and each of hundreds would compile Flo anew.
 define run_tests
 	@$(BIN)/python -m compileall -q flo loadtest tests
 	@logs=$$(mktemp -d); status=0; \
-	nice -n 19 $(BIN)/python -m pytest -m "computes and $(1)" > $$logs/computes 2>&1 & computes=$$!; \
+	nice -n 19 $(BIN)/python -m pytest -n 2 --dist loadfile -m "computes and $(1)" > $$logs/computes 2>&1 & computes=$$!; \
 	nice -n 5 $(BIN)/python -m pytest -m "waits and $(1)" > $$logs/waits 2>&1 & waits=$$!; \
 	$(BIN)/python -m pytest -m "not computes and not waits and $(1)" || status=1; \
 	wait $$waits || status=1; cat $$logs/waits; \

@@ -27,6 +27,7 @@ from hypothesis import strategies as st
 
 from flo.cron import CRON_CHARS_MAX, FIELDS, MACROS, Cron, Field, date_of, parse
 from flo.errors import BadRequest
+from tests.support.examples import examples
 
 pytestmark = pytest.mark.computes
 
@@ -107,7 +108,7 @@ EXPRESSIONS = st.tuples(*map(fields, FIELDS)).map(" ".join)
 
 
 @pytest.mark.slow
-@settings(max_examples=800, deadline=None)
+@examples(800)
 @given(EXPRESSIONS, YEARS)
 @example("0 0 31 2,4,6,9,11 *", EPOCH)
 @example("0 0 30 2 */3", EPOCH)
@@ -126,7 +127,7 @@ def test_as_cronsim_and_croniter(text: str, after: datetime) -> None:
         assert times(parse(text), after) == expected
 
 
-@settings(max_examples=800, deadline=None)
+@examples(800)
 @given(st.one_of(st.text("0123456789*,-/ ", max_size=25), st.text("059*,-/ JANSUNL#?@", max_size=15).map("0 0 {}".format)))
 @example("5/10 * * * *")
 @example("0 0 1-3/2/2 * *")

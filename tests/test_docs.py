@@ -129,6 +129,7 @@ def said_to_operators() -> set[str]:
     return found
 
 
+@pytest.mark.slow
 def test_every_line_of_the_log_is_explained() -> None:
     page = re.sub(r"^```.*?^```$", "", (ROOT / "docs" / "operations.md").read_text(), flags=re.DOTALL | re.MULTILINE)
     known = re.findall(r"`([^`]+)`", page)

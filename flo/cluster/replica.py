@@ -165,8 +165,8 @@ class Replica:
         self._watch: Watch | None = None
         self._timer: Timer | None = None
         self._member_at = 0.0
-        self._extent = Extent()
-        self._keep_bytes, self._max_tail = keep_bytes, max_tail
+        self._extent = Extent(min(keep_bytes, max_tail // 2))
+        self._max_tail = max_tail
         self._trimmed = 0  # revision up to which etcd may forget
         self._successor = ""  # who is to claim next; empty for anybody
         engine.follow()
@@ -335,16 +335,20 @@ class Replica:
             return
         for pair in events.changes:
             if pair.key.startswith(self._keys.log):
-                if self.role is not Role.LEADER and pair.value is not None:  # a leader has its own in memory; trimming is no news
-                    self._heard = self._times.steady()
-                    try:
-                        self._adopt([pair])
-                    except Gap as e:
-                        self._become(Role.BEHIND, str(e))
-                        return
-                    except Overloaded as e:
-                        self._start_later(e)
-                        return
+                if self.role is Role.LEADER:
+                    continue  # it has its own in memory
+                if pair.value is None:
+                    self._extent.forget(self._keys.place_of(pair.key)[0])
+                    continue
+                self._heard = self._times.steady()
+                try:
+                    self._adopt([pair])
+                except Gap as e:
+                    self._become(Role.BEHIND, str(e))
+                    return
+                except Overloaded as e:
+                    self._start_later(e)
+                    return
             else:
                 self._note(pair)
         self._watched = max(self._watched, events.revision)
@@ -613,7 +617,7 @@ class Replica:
             self._busy = True
             ops = [put_op(self._keys.next, self._successor.encode()), delete_op(self._keys.leader)]
             self._store.txn([unchanged(self._keys.leader, self._claim)], ops, lambda answer: self._handed_over(answer, done))
-        elif (first := self._extent.trim(self._synced_by_majority, self._keep_bytes)) > 0:
+        elif (first := self._extent.trim(self._synced_by_majority)) > 0:
             self._trim(first)
         elif self._times.steady() - self._sent >= STAMP_SECONDS:
             self._stamp()

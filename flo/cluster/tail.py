@@ -31,6 +31,8 @@ from flo.ual.record import U32
 PART_BYTES = 1 << 20
 _PART = struct.Struct("<QQQIIB")
 _LAST, _BEGINS = 1, 2
+GROUP_BATCHES = 256  # deleted by one transaction: a follower takes 3 ms to hear of them
+GROUPS_KEPT = 16  # of large batches
 _SAME_BYTES = _PART.size - 1  # that all parts of a batch begin with
 _CLOCK = struct.Struct("<QQQI")
 
@@ -251,26 +253,40 @@ class Assembler:
 
 class Extent:
     """How much of the log is in etcd: the batches that a member has seen since its start, and their bytes. What is older counts as nothing,
-    and goes with the first trim."""
+    and goes with the first trim. Batches are trimmed by groups: a transaction for each would cost as much as the batch's own, and for very
+    many at once their deletions would keep the followers, who are told of each, from serving."""
 
-    def __init__(self) -> None:
+    def __init__(self, keep_bytes: int) -> None:
+        """So much is always left."""
         self.bytes: int = 0
-        self._batches: deque[tuple[int, int, int]] = deque()  # first index, last index, bytes
+        self._keep_bytes = keep_bytes
+        self._group_bytes = keep_bytes // GROUPS_KEPT
+        self._groups: deque[list[int]] = deque()  # first index, last index, bytes, batches
 
     def add(self, first: int, records: Sequence[bytes]) -> None:
         """A batch was appended, or read."""
         size = sum(map(len, records)) + _PART.size
-        self._batches.append((first, first + len(records) - 1, size))
+        last = first + len(records) - 1
+        group = self._groups[-1] if self._groups else None
+        if group is None or group[2] >= self._group_bytes or group[3] >= GROUP_BATCHES:
+            self._groups.append([first, last, size, 1])
+        else:
+            group[1:] = last, group[2] + size, group[3] + 1
         self.bytes += size
 
-    def trim(self, synced: int, keep_bytes: int) -> int:
-        """Forget the oldest batches that end by index `synced`, as long as `keep_bytes` are left. Returns the first index that is left; 0
-        if nothing was forgotten."""
-        first = 0
-        while len(self._batches) > 1 and self._batches[0][1] <= synced and self.bytes - self._batches[0][2] >= keep_bytes:
-            self.bytes -= self._batches.popleft()[2]
-            first = self._batches[0][0]
-        return first
+    def trim(self, synced: int) -> int:
+        """Forget the oldest group, if it ends by index `synced` and enough is left. Returns the first index that is left; 0 if nothing was
+        forgotten."""
+        groups = self._groups
+        if len(groups) < 2 or groups[0][1] > synced or self.bytes - groups[0][2] < self._keep_bytes:
+            return 0
+        self.bytes -= groups.popleft()[2]
+        return groups[0][0]
+
+    def forget(self, first: int) -> None:
+        """The leader has trimmed the batch that begins with this index: forget the groups before it."""
+        while self._groups and self._groups[0][1] < first:
+            self.bytes -= self._groups.popleft()[2]
 
 
 class Gap(FloError):

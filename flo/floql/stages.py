@@ -181,9 +181,13 @@ def _on_itself(condition: Condition, field: str) -> list[Where] | None:
         case Compare(sign, Value(name), Number(number)) if name == field:
             return [Where(Comparison(sign, number))]
         case Every(conditions):
-            found = [_on_itself(each, field) for each in conditions]
-            steps = [step for each in found if each is not None for step in each]
-            return steps if len(steps) == len(conditions) else None
+            steps: list[Where] = []
+            for each in conditions:
+                found = _on_itself(each, field)
+                if found is None:
+                    return None
+                steps += found
+            return steps
     return None
 
 

@@ -27,6 +27,7 @@ def run(client: Client) -> Callable[..., Result]:
     return lambda *args, **kwargs: flo(*args, "--port", str(client.port), **kwargs)
 
 
+@pytest.mark.slow
 def test_the_life_of_a_run(client: Client, run: Callable[..., Result]) -> None:
     missing = run("action", "invoke", "send", "x")
     assert missing.returncode == 1 and b"there is no action 'send'" in missing.stderr

@@ -86,6 +86,7 @@ def test_raw_output_is_the_bytes(run: Run) -> None:
     assert run("kv", "exists", "raw", "--format", "raw").stdout == b"1\n"
 
 
+@pytest.mark.slow
 def test_large_values_by_standard_input(run: Run) -> None:
     value = os.urandom(1 << 20) * 16
     assert run("kv", "set", "large", "-", stdin=value).returncode == 0
@@ -94,6 +95,7 @@ def test_large_values_by_standard_input(run: Run) -> None:
     assert refused.returncode == 1 and b"more than 16777216 bytes" in refused.stderr
 
 
+@pytest.mark.slow
 def test_documents(run: Run) -> None:
     assert run("kv", "jset", "doc", '{"items": [1, 2]}').returncode == 0
     assert run("kv", "jset", "doc", "-", "--path", "$.items[1]", stdin=b'"two"').returncode == 0
@@ -105,6 +107,7 @@ def test_documents(run: Run) -> None:
     assert (missing.returncode, missing.stdout) == (1, b"")
 
 
+@pytest.mark.slow
 def test_a_path_is_the_last_argument_or_a_flag(run: Run) -> None:
     assert run("kv", "jset", "path", '{"a": [1]}').returncode == 0
     assert run("kv", "jset", "path", "2", "$.a[0]").returncode == 0
@@ -189,6 +192,7 @@ def test_conditions_and_time_to_live(run: Run) -> None:
     assert run("kv", "set", "expiring", "1", "--ttl", "100").returncode == 0
 
 
+@pytest.mark.slow
 def test_what_is_missing_exits_1(run: Run) -> None:
     for args in (("get", "gone"), ("delete", "gone"), ("history", "gone"), ("jget", "gone")):
         result = run("kv", *args)
@@ -199,6 +203,7 @@ def test_what_is_missing_exits_1(run: Run) -> None:
     assert run("kv", "mget", "gone").returncode == 1
 
 
+@pytest.mark.slow
 def test_a_long_list_says_that_there_is_more(run: Run) -> None:
     for number in range(105):
         run("kv", "set", f"many:{number:03}", "x") if number % 35 == 0 else None

@@ -14,7 +14,7 @@ from contrib.build_pyz import build
 from flo.engine import EngineSettings
 from tests.support.processes import ROOT, FloProcess, wait_until
 
-pytestmark = pytest.mark.computes
+pytestmark = [pytest.mark.computes, pytest.mark.slow]
 
 
 def start(*flags: str, environment: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:

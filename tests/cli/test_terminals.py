@@ -72,12 +72,39 @@ def printed(*words: str) -> str:
     return result.stdout.decode()
 
 
+ONE_BY_ONE = """
+import json, os, sys
+from contextlib import suppress
+from flo.cli import main
+out = os.dup(1)
+for words in json.load(sys.stdin):
+    with suppress(SystemExit):
+        main(words)
+    os.dup2(out, 1)  # a command that fails at its connection closes it
+    print(end="\\0", flush=True)
+"""
+
+
+def printed_by_each(commands: list[tuple[str, ...]]) -> list[str]:
+    """What each of many commands prints, one after the other in one process."""
+    result = subprocess.run(
+        [sys.executable, "-uc", ONE_BY_ONE],
+        input=json.dumps(commands).encode(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        timeout=60,
+        cwd=ROOT,
+    )
+    assert b"Traceback" not in result.stdout, result.stdout
+    return result.stdout.decode().split("\0")[:-1]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("form", ["text", "json"])
 def test_no_command_prints_what_moves_a_terminals_cursor(port: str, form: str) -> None:
     seen = 0
-    for words in SHOWN + REFUSED:
-        said = printed("--port", port, "--format", form, *words)
+    said_by_each = printed_by_each([("--port", port, "--format", form, *words) for words in SHOWN + REFUSED])
+    for words, said in zip(SHOWN + REFUSED, said_by_each, strict=True):
         assert said, words
         assert not [character for character in BARE if character in said], (words, said)
         seen += "\\x1b[2J" in said or "\\u001b[2J" in said

@@ -113,6 +113,7 @@ def test_the_requests_of_one_turn_leave_in_one_write(monkeypatch: pytest.MonkeyP
     assert [len(piece) for piece in pieces] in ([33 * 100], [33, 33 * 99])  # the first need not wait for the others
 
 
+@pytest.mark.slow
 def test_a_full_socket_holds_new_requests_back(flo: FloProcess) -> None:
     async def main() -> None:
         async with connected(flo) as client:

@@ -24,6 +24,7 @@ THREADS = 100
 SECRET = "open sesame"
 
 
+@pytest.mark.slow
 def test_a_hundred_threads_share_sixteen_connections(flo: FloProcess) -> None:
     with Client(f"flo://127.0.0.1:{flo.port}", pool_timeout=60) as client, flo.connect() as control:
 

@@ -16,6 +16,7 @@ import threading
 import time
 import zlib
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -139,6 +140,7 @@ def raw(client: Client, header: tuple[Any, ...], payload: bytes = b"") -> wire.R
     return client.response(header[3])
 
 
+@cache
 def table(heading: str) -> list[list[str]]:
     """The cells of the first table below a heading of the page."""
     lines = PAGE[PAGE.index(f"\n{heading}\n") :].split("\n")
@@ -147,6 +149,7 @@ def table(heading: str) -> list[list[str]]:
     return [[cell.strip() for cell in row.strip("|").split("|")] for row in rows]
 
 
+@cache
 def operations() -> dict[str, dict[str, str]]:
     """The rows of the tables of operations."""
     names = ["operation", "code", "key", "value", "options", "answer", "refused as"]
@@ -154,6 +157,7 @@ def operations() -> dict[str, dict[str, str]]:
     return {row["operation"].strip("`"): row for row in rows}
 
 
+@cache
 def its_options() -> list[list[str]]:
     """The rows of the table of options that the operations of this client take: it leaves the queues to others."""
     return [cells for cells in table("## Options") if set(cells[4].split(", ")) & set(operations())]
@@ -1282,11 +1286,13 @@ def every_call() -> dict[str, Call[Any]]:
 SIZES = {"u64": 8, "u32": 4, "i64": 8, "empty": 0}
 
 
+@cache
 def forms() -> dict[str, tuple[int, int | None]]:
     """The options of the page: type, and length where it is fixed."""
     return {cells[1]: (int(cells[0], 16), SIZES.get(cells[2])) for cells in its_options()}
 
 
+@cache
 def taken_by(name: str) -> set[str]:
     """The options that the page's row of an operation names."""
     return {word.split(" ")[0] for word in operations()[name]["options"].split(", ")} & set(forms())

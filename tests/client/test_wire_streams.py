@@ -11,6 +11,7 @@ import random
 import struct
 import time
 from collections.abc import Callable, Iterator
+from functools import cache
 from typing import Any
 
 import pytest
@@ -144,6 +145,7 @@ def now() -> int:
     return time.time_ns() // 1_000_000
 
 
+@cache
 def table(heading: str) -> list[list[str]]:
     """The cells of the first table below a heading of the page."""
     lines = PAGE[PAGE.index(f"\n{heading}\n") :].split("\n")
@@ -152,6 +154,7 @@ def table(heading: str) -> list[list[str]]:
     return [[cell.strip() for cell in row.strip("|").split("|")] for row in rows]
 
 
+@cache
 def operations() -> dict[str, dict[str, str]]:
     """The rows of the table of operations on streams."""
     names = ["operation", "code", "key", "value", "options", "answer", "refused as"]
@@ -162,11 +165,13 @@ def operations() -> dict[str, dict[str, str]]:
 SIZES = {"u64": 8, "u32": 4, "u8": 1, "i64": 8, "empty": 0, "id": 16}
 
 
+@cache
 def forms() -> dict[str, tuple[int, int | None]]:
     """All options of the page: type, and length where it is fixed."""
     return {cells[1]: (int(cells[0], 16), SIZES.get(cells[2])) for cells in table("## Options")}
 
 
+@cache
 def taken_by(name: str) -> dict[str, bool]:
     """The options that an operation's row names, and whether it requires them."""
     words = [word.split(" ") for word in operations()[name]["options"].split(", ")]
@@ -1187,12 +1192,12 @@ def test_ack_of_what_was_given_back(client: Client) -> None:
 
 
 def test_what_is_not_acknowledged_in_time_goes_to_whoever_reads_next(client: Client) -> None:
-    client.run(wire.stream_group_create(S, G, ack_timeout=200))
+    client.run(wire.stream_group_create(S, G, ack_timeout=800))
     appended = fill(client, S, 3)
     began = time.monotonic()
     assert counts(client.run(wire.stream_group_read(S, G, b"slow", limit=2))) == [(at, 1) for at in appended[:2]]
     assert client.run(wire.stream_group_ack(S, G, appended[:1])) == 1
-    [again] = until(lambda: client.run(wire.stream_group_read(S, G, b"quick", limit=1)) if time.monotonic() - began > 0.25 else [])
+    [again] = until(lambda: client.run(wire.stream_group_read(S, G, b"quick", limit=1)) if time.monotonic() - began > 0.85 else [])
     assert (again.id, again.deliveries) == (appended[1], 2)
     item = pending(client)[str(appended[1])]
     assert (item["consumer"], item["deliveries"]) == ("quick", 2)

@@ -355,6 +355,7 @@ def until_lost(connection: Connection, data: Iterable[bytes]) -> tuple[list[Even
     return events, False
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(st.lists(st.integers(0, 1 << 20), max_size=12), st.data())
 def test_wherever_the_bytes_are_cut_the_events_are_the_same(cuts: list[int], data: st.DataObject) -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from flo.cluster import tail
 from flo.cluster.etcd import KeyValue
-from flo.cluster.tail import Assembler, Batch, Clock, Gap, Keys, Lead, Member, TailDamaged, last_index, parts_of
+from flo.cluster.tail import Assembler, Batch, Clock, Extent, Gap, Keys, Lead, Member, TailDamaged, last_index, parts_of
 
 pytestmark = pytest.mark.computes
 
@@ -205,6 +205,7 @@ def test_a_damaged_batch_is_refused_or_the_same(records: list[bytes], seed: int)
         assert found in ([], [records])
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(NAMES, NAMES, NAMES, NAMES)
 def test_a_lead_is_read_as_written(node: str, address: str, directory: str, attempt: str) -> None:
@@ -246,3 +247,35 @@ def test_keys_sort_as_the_log() -> None:
     for wrong in (b"x.0000", b"1.0", b"", b"0000000000000001", b"000000000000000_1.0000", b"-000000000000001.0000"):
         with pytest.raises(TailDamaged, match="no key of a batch"):
             KEYS.place_of(KEYS.log + wrong)
+
+
+def test_the_log_is_trimmed_by_groups_and_never_below_what_is_kept() -> None:
+    """Of many small batches, so many at once that the transaction is worth it, and so few that their deletions take nobody long."""
+    leader, follower = Extent(100_000), Extent(100_000)
+    first = last = trims = 1
+    for index in range(1, 20_001):
+        for extent in (leader, follower):
+            extent.add(index, [b"r" * 10])
+        last = index
+        trimmed = leader.trim(last)
+        if trimmed:
+            assert trimmed - first <= tail.GROUP_BATCHES
+            for gone in range(first, trimmed):
+                follower.forget(gone)
+            first, trims = trimmed, trims + 1
+        assert leader.bytes >= 100_000 or not trimmed
+    assert trims > 50 and last - first > trims
+    assert leader.bytes < 120_000 and follower.bytes - leader.bytes < 20_000
+    assert len(follower._groups) < 20, "a follower keeps nothing of what is trimmed"
+    assert Extent(10).trim(100) == 0 and Extent(10).bytes == 0
+
+
+def test_large_batches_are_trimmed_soon_and_unsynced_ones_never() -> None:
+    extent = Extent(1000)
+    for index in range(1, 11):
+        extent.add(index, [b"r" * 400])
+    assert extent.trim(0) == 0
+    assert [extent.trim(3) for _ in range(4)] == [2, 3, 4, 0]
+    while extent.trim(10):
+        assert extent.bytes >= 1000
+    assert 1000 <= extent.bytes < 1500

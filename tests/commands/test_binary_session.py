@@ -103,6 +103,7 @@ def one_request(draw: st.DrawFn) -> bytes:
     return encode_request(operation, draw(st.integers(0, 2**64 - 1)), namespace, draw(KEYS), value, options) * times
 
 
+@pytest.mark.slow
 @examples(180)
 @example(turns=[([encode_request(BY_NAME["kv_incr"], 1, 0, b"a")] * 70, 0, [])])
 @given(

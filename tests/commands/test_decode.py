@@ -116,6 +116,7 @@ def assert_alike(one: FakeHost, other: FakeHost) -> None:
     assert log_of(one) == log_of(other)
 
 
+@pytest.mark.slow
 @examples(250)
 @example(turns=[([(b"GET", b"a"), (b"FLUSHALL",), (b"SET", b"a", b""), (b"KEYS", b"*")], 0, [24])])  # the flush in two pieces
 @given(turns=st.lists(st.tuples(PIPELINES, st.integers(0, 3000), st.lists(st.integers(1, 200), max_size=4)), max_size=5))

@@ -3,6 +3,7 @@
 No released package of these servers is at hand, so the model below is what they are compared with.
 """
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -69,6 +70,7 @@ requests = st.one_of(
 )
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(st.lists(requests, max_size=30))
 def test_every_sequence_is_answered_as_the_model_says(sequence: list[tuple[str, str, list[str]]]) -> None:

@@ -16,7 +16,7 @@ from flo.client import Disconnected
 from tests.support.processes import ROOT, FloProcess, steady_port, wait_until
 
 WORKERS = 2
-TASKS = 500
+TASKS = 300
 TASKS_LONG = 10_000
 KILLS_EACH = 75  # a kill each time that about so many more tasks are done
 SECONDS_MAX = 120

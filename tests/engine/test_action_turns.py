@@ -66,6 +66,7 @@ def test_runs_delayed_to_one_moment_become_ready_in_slices(turns: ActionTurns, c
     assert counts[DELAYED] == 0 and counts[READY] >= count
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [SOME, pytest.param(100_000, marks=pytest.mark.long)])
 def test_finished_runs_expire_in_slices(turns: ActionTurns, count: int) -> None:
     def finish() -> None:
@@ -112,6 +113,7 @@ def test_runs_of_one_key_are_parked_in_slices(turns: ActionTurns, count: int) ->
     assert turns.actions.store.counts[PARKED] >= count - 1
 
 
+@pytest.mark.slow
 def test_a_worker_finds_its_run_among_many_lines(turns: ActionTurns) -> None:
     """Each finished run has labels of its own."""
 
@@ -139,6 +141,7 @@ def traced() -> int:
     return sum(each.size for each in found.traces)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", SIZES)
 def test_a_pending_run_is_small(turns: ActionTurns, count: int) -> None:
     tracemalloc.start()

@@ -297,7 +297,7 @@ def bounds(examples: int, steps: int) -> settings:
 
 TestLateKeys, TestLateQueues = LateKeys.TestCase, LateQueues.TestCase
 TestLateStreams, TestLateSeries = LateStreams.TestCase, LateSeries.TestCase
-TestLateKeys.settings = TestLateQueues.settings = TestLateStreams.settings = TestLateSeries.settings = bounds(60, 40)
+TestLateKeys.settings = TestLateQueues.settings = TestLateStreams.settings = TestLateSeries.settings = bounds(30, 40)
 
 
 @pytest.mark.long

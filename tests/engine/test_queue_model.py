@@ -357,7 +357,7 @@ class QueueModel(RestartModel):
 
 
 TestQueueModel = pytest.mark.slow(QueueModel.TestCase)
-TestQueueModel.settings = settings(max_examples=60, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck))
+TestQueueModel.settings = settings(max_examples=30, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck))
 
 
 @pytest.mark.long

@@ -138,6 +138,7 @@ def test_a_time_for_which_there_is_no_room_makes_one_run_once_there_is(life: Lif
     assert len(life.runs) == 1
 
 
+@pytest.mark.slow
 def test_deleting_and_replacing(life: Life) -> None:
     life.put(every_ms=1000)
     life.put(every_ms=10_000)

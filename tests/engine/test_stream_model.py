@@ -506,7 +506,7 @@ class StreamModel(RestartModel):
 
 
 TestStreamModel = pytest.mark.slow(StreamModel.TestCase)
-TestStreamModel.settings = settings(max_examples=60, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck))
+TestStreamModel.settings = settings(max_examples=30, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck))
 
 
 @pytest.mark.long

@@ -136,6 +136,7 @@ def test_ranges_read_no_more_than_they_must(tmp_path: Path, small: None) -> None
         assert part.blocks(found, 5000, 6000) == []
 
 
+@pytest.mark.slow
 def test_what_is_sealed_costs_the_law_nothing(tmp_path: Path, small: None) -> None:
     with Engine(str(tmp_path), EngineSettings(segment_bytes=1 << 16)) as engine:
         part = engine.ts

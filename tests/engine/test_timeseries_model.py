@@ -253,7 +253,7 @@ class SeriesModel(RestartModel):
 
 
 TestSeriesModel = pytest.mark.slow(SeriesModel.TestCase)
-TestSeriesModel.settings = settings(max_examples=60, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck))
+TestSeriesModel.settings = settings(max_examples=30, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck))
 
 
 @pytest.mark.long

@@ -88,12 +88,12 @@ def a_group_a_file(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_crash_at_every_call(long_run: bool) -> None:
     """Whatever call is the last, what was acknowledged survives it."""
-    assert crash_suite(ops=OPS, stride=1 if long_run else 3, seeds=20 if long_run else 1, first=1 if long_run else begun()) > 200
+    assert crash_suite(ops=OPS, stride=1 if long_run else 4, seeds=20 if long_run else 1, first=1 if long_run else begun()) > 200
 
 
 def test_a_crash_at_every_call_of_recovery_after_one(long_run: bool) -> None:
     """What a compaction that was cut short has left is tidied away by a recovery that may be cut short too."""
-    assert recovery_suite(OPS, 1 if long_run else 67) > 50
+    assert recovery_suite(OPS, 1 if long_run else 131) > 50
 
 
 def prepared() -> tuple[SimFiles, Engine, Model]:
@@ -123,15 +123,15 @@ def tidy(files: SimFiles) -> bool:
 
 @pytest.mark.parametrize("error", [errno.EIO, errno.ENOSPC])
 def test_a_failing_call(error: int, long_run: bool) -> None:
-    """EIO at every call (every third in the short run), ENOSPC at every one that may need room: the pass is given up and the engine goes
-    on as if there had been none, or, where what is on disk cannot be known, it ends; nothing is lost either way."""
+    """EIO at every call, ENOSPC at every one that may need room (every sixth and every third in the short run): the pass is given up and
+    the engine goes on as if there had been none, or, where what is on disk cannot be known, it ends; nothing is lost either way."""
     files, engine, _ = prepared()
     before = dict(files.counts)
     engine.compact()
     counts = dict(files.counts)
     given_up = ended = 0
     for name in CALLS if long_run or error == errno.EIO else [call for call in CALLS if call not in READING]:
-        for n in range(before.get(name, 0) + 1, counts.get(name, 0) + 1, 3 if error == errno.EIO and not long_run else 1):
+        for n in range(before.get(name, 0) + 1, counts.get(name, 0) + 1, 1 if long_run else 6 if error == errno.EIO else 3):
             context = f"{errno.errorcode[error]} at {name} {n}"
             files, engine, model = prepared()
             files.plan = Plan(fail={(name, n): error})
@@ -239,7 +239,7 @@ def test_a_fault_at_every_call_of_the_way_out(monkeypatch: pytest.MonkeyPatch, l
 
 def test_taking_out_nothing_passes() -> None:
     """The control of those below."""
-    crash_suite(without("none"), ops=OPS, stride=5, seeds=1)
+    crash_suite(without("none"), ops=OPS, stride=12, seeds=1)
 
 
 @pytest.mark.parametrize(

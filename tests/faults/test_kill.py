@@ -29,7 +29,7 @@ from tests.support.processes import ROOT, FloProcess, ReplyError, RespClient, en
 pytestmark = pytest.mark.slow
 
 WRITERS = 8
-ROUNDS = 20
+ROUNDS, ROUNDS_LONG = 8, 100
 KEYS = 200  # of one writer; the rest of its keys are unique to an operation
 PIPELINE_MAX = 24
 ACKNOWLEDGED_MAX = 3000  # of all writers, until the kill
@@ -334,7 +334,7 @@ def test_kill_at_a_random_moment_loses_nothing_acknowledged(flo: FloProcess, lon
     states: list[State] = [{} for _ in writers]
     series, invoker = SeriesWriter(0), Invoker(0)
     executor = Executor(invoker)
-    for _ in range(5 * ROUNDS if long_run else ROUNDS):
+    for _ in range(ROUNDS_LONG if long_run else ROUNDS):
         for writer, state in zip(writers, states, strict=True):
             writer.begin(state)
         series.begin()

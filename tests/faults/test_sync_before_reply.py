@@ -24,7 +24,7 @@ import pytest
 from flo.ual.next_segment import SLICE_BYTES
 from tests.support.processes import ROOT, FloProcess, RespClient, encode, wait_until
 
-pytestmark = pytest.mark.computes
+pytestmark = [pytest.mark.computes, pytest.mark.slow]
 
 CALLS = "fdatasync,fsync,pwritev,pwritev2,pwrite64,sendto,sendmsg,write,writev,recvfrom,recvmsg,read"
 WRITES = (b"SET", b"INCR", b"DEL", b"MSET", b"EXPIRE", b"APPEND")

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from flo.floql.condition import Compare, Condition, Every, Some, fields_of, matchers_of, of_series
@@ -79,6 +79,10 @@ def is_true(condition: Condition, tags: Mapping[str, str], row: Mapping[str, flo
             return any(is_true(each, tags, row) for each in conditions)
 
 
+USAGE, IDLE = Compare("<", Value("usage"), Number(1.0)), Compare("<", Value("idle"), Number(1.0))
+
+
+@example({("cpu", (), "usage"): [(0, 0.5)]}, Every((IDLE, Every((USAGE, USAGE)))), [1], "usage")  # as many steps as parts, one part missing
 @given(DATA, CONDITIONS, st.sampled_from([[1], [2, 5], [100]]), st.sampled_from(["usage", "idle", None]))
 def test_a_condition_chooses_points_by_all_fields_of_their_series(
     data: Data, condition: Condition, cuts: list[int], field: str | None

@@ -136,6 +136,7 @@ RANGES = st.sampled_from(["-6000..6000", "-3000..2000", "0..0", "-1..4999", "-43
 CUTS = st.lists(st.integers(1, 12), min_size=1, max_size=4)
 
 
+@pytest.mark.slow
 @examples(600)
 @given(
     made_data(),

@@ -141,6 +141,7 @@ RANGES = (
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=500, deadline=None)
 @given(TEXT | REGEXES, st.lists(MATCHERS.map(lambda parts: TagMatcher(*parts)), max_size=3), RANGES, st.lists(stages(), max_size=4))
 def test_a_printed_query_is_read_as_it_was(

@@ -58,6 +58,7 @@ def python(pattern: str) -> "re.Pattern[str] | None":
         return None
 
 
+@pytest.mark.slow
 @examples(1500)
 @given(PATTERNS, st.sampled_from(["", "(?i)"]), st.lists(TEXTS, min_size=1, max_size=8))
 def test_what_python_accepts_too_gives_the_same(pattern: str, flag: str, texts: list[str]) -> None:

@@ -21,6 +21,8 @@ from tests.importer.conftest import Sides
 from tests.support.processes import ROOT, FloProcess, RedisProcess, RespClient, encode, steady_port, wait_until
 from tests.support.redis_contents import contents, pairs
 
+pytestmark = pytest.mark.slow
+
 
 class Killed(Exception):
     """The importer's process ends here."""
@@ -86,7 +88,6 @@ def copy(sides: Sides) -> Any:
     return sides.copy(documents=True).as_json()
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("times", [1, 2])
 def test_a_kill_behind_each_request(sides: Sides, cut: Cut, times: int, long_run: bool) -> None:
     """Once, and then again while it goes on."""
@@ -107,7 +108,6 @@ def test_a_kill_behind_each_request(sides: Sides, cut: Cut, times: int, long_run
         is_copied(sides)
 
 
-@pytest.mark.slow
 def test_a_lost_connection_behind_each_request(sides: Sides, cut: Cut) -> None:
     fill_a_little(sides.redis)
     whole = copy(sides)
@@ -315,7 +315,6 @@ def has_begun(client: RespClient, importer: "subprocess.Popen[str]", written: in
     wait_until(lambda: importer.poll() is not None or client.command("DBSIZE") > written, "the first keys")
 
 
-@pytest.mark.slow
 def test_kill_9_at_random_moments(sides: Sides, long_run: bool) -> None:
     fill_much(sides.redis)
     chance = random.Random()
@@ -353,7 +352,6 @@ def fixed(tmp_path: Path) -> Iterator[tuple[RedisProcess, FloProcess]]:
         yield redis, server
 
 
-@pytest.mark.slow
 def test_a_redis_that_is_restarted_in_the_middle(tmp_path: Path, fixed: tuple[RedisProcess, FloProcess]) -> None:
     redis, server = fixed
     with redis.connect() as source:
@@ -371,7 +369,6 @@ def test_a_redis_that_is_restarted_in_the_middle(tmp_path: Path, fixed: tuple[Re
             assert "left" not in out, out
 
 
-@pytest.mark.slow
 def test_a_flo_that_is_killed_in_the_middle(fixed: tuple[RedisProcess, FloProcess]) -> None:
     redis, server = fixed
     with redis.connect() as source:

@@ -172,6 +172,7 @@ def test_a_refusal_names_the_word_and_its_place(text: str, sentence: str) -> Non
         parse(text)
 
 
+@pytest.mark.slow
 @settings(max_examples=1000, deadline=None)
 @given(
     st.text(st.characters(), max_size=30)

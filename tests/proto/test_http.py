@@ -177,6 +177,7 @@ def written_requests(draw: st.DrawFn) -> tuple[bytes, Request]:
     return head(*lines) + wire, Request(method, path, query, 1, Headers(headers.items()), body, keep_alive)
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(written=st.lists(written_requests(), min_size=1, max_size=4), data=st.data())
 def test_what_is_written_is_read(written: list[tuple[bytes, Request]], data: st.DataObject) -> None:
@@ -218,6 +219,7 @@ def as_h11(found: Request) -> OfH11:
     return found.method, found.path, found.query, headers, found.body
 
 
+@pytest.mark.slow
 @settings(max_examples=200, deadline=None)
 @given(written_requests())
 def test_h11_reads_the_same(written: tuple[bytes, Request]) -> None:

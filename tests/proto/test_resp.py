@@ -216,6 +216,7 @@ def split_or_none(line: bytes, arguments_max: int = resp.ARGUMENTS_MAX) -> list[
 INLINE_PIECES = st.sampled_from([b'"', b"'", b"\\", b"\\x", b"4", b"5c", b"1", b"n", b"a", b" ", b"\t", b"\n", b"\xe0", b"\x0b", b"\0"])
 
 
+@pytest.mark.slow
 @examples(3000)
 @given(st.lists(INLINE_PIECES | st.binary(max_size=2), max_size=14).map(b"".join))
 def test_inline_words_are_those_of_a_byte_at_a_time(line: bytes) -> None:

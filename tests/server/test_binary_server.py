@@ -100,6 +100,7 @@ def test_a_namespace_that_goes_while_large_answers_are_owed(flo: FloProcess, cli
     assert flo.alive() and client.namespaces.list() == ["default"]
 
 
+@pytest.mark.slow
 def test_waits_of_one_connection_are_bounded_and_end_quickly(flo: FloProcess, client: Client) -> None:
     with socket.create_connection(("127.0.0.1", flo.port), 60) as sock:
         sock.sendall(b"".join(request("kv_get", number, b"k", wait=600_000) for number in range(5001)))

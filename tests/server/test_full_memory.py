@@ -94,6 +94,7 @@ def test_full_memory(full: FloProcess) -> None:
         wait_until(lambda: client.command("SET", "newest", "v") == b"OK", "room after a flush")
 
 
+@pytest.mark.slow
 def test_points_in_a_full_memory(full: FloProcess) -> None:
     """Open points are sealed when they would fill it; series do fill it, and a deletion brings room."""
     with full.start() as server, flo_package.Client(f"flo://127.0.0.1:{server.port}") as client:

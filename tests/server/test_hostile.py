@@ -351,7 +351,7 @@ def test_random_and_mutated_input_kills_and_hangs_nothing(flo: FloProcess, make:
     seed = random.SystemRandom().randrange(1 << 32) if long_run else 20_240
     print(f"seed {seed}")
     fuzzer = Fuzzer(flo, seed)
-    fuzzer.run(1_000_000 if long_run else 40_000, make)
+    fuzzer.run(1_000_000 if long_run else 20_000, make)
     assert fuzzer.closed_by_server > 100, "the strings did not get far enough to be wrong"
     assert internal_errors(flo) == []
     with flo.connect() as client:

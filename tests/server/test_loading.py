@@ -20,6 +20,8 @@ from flo.proto.binary import FrameReader, Response, encode_request, split_respon
 from tests.support.processes import FloProcess, encode, free_port, wait_until
 from tests.support.rest import Rest
 
+pytestmark = pytest.mark.slow
+
 # A start holds where it is, and goes on serving, until the test's file is there.
 HELD = """
 import os, sys, time
@@ -99,7 +101,6 @@ def read_until(sock: socket.socket, end: bytes) -> bytes:
     return data
 
 
-@pytest.mark.slow
 def test_resp_clients_are_told_and_then_served(held: Held) -> None:
     """Each request has its -LOADING; the one that was half there when the start ended, too; the next is served."""
     with held.connect() as sock:

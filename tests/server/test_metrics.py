@@ -318,6 +318,7 @@ def queues_of(count: int) -> FakeHost:
     return host
 
 
+@pytest.mark.slow
 def test_ten_thousand_queues_cost_a_scrape_no_more_than_fifty() -> None:
     few, many = queues_of(50), queues_of(10_000)
     try:
@@ -476,6 +477,7 @@ SICK = {
 }
 
 
+@pytest.mark.slow
 def test_each_alert_fires_for_its_trouble_and_none_for_a_healthy_server(tmp_path: Path) -> None:
     rules = tmp_path / "flo.rules.yml"
     rules.write_text((CONTRIB / "flo.rules.yml").read_text())

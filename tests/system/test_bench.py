@@ -222,7 +222,15 @@ def test_what_a_run_uses_up_is_put_back(flo: FloProcess) -> None:
             load.close()
 
 
-@pytest.mark.parametrize("flags", [{"command": "set"}, {"command": "get"}, {"command": "RPOP"}, {"command": "DEL", "mix": "events"}])
+@pytest.mark.parametrize(
+    "flags",
+    [
+        {"command": "set"},
+        pytest.param({"command": "get"}, marks=pytest.mark.long),
+        {"command": "RPOP"},
+        {"command": "DEL", "mix": "events"},
+    ],
+)
 def test_what_is_compared_with_another_commit_can_run_again(flags: dict[str, str], flo: FloProcess) -> None:
     args = argparse.Namespace(**{"mix": None, "depth": 16, "protocol": "resp"} | flags)
     with contextlib.ExitStack() as stack:

@@ -1438,6 +1438,7 @@ REPLY_COMMANDS: list[tuple[str, ...]] = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("in_one_write", [True, False])
 def test_client_reply_in_every_order(redis_server: RedisProcess, shared_flo: FloProcess, in_one_write: bool) -> None:
     orders = [list(order) for order in product(REPLY_MODES, REPLY_COMMANDS, REPLY_MODES, REPLY_COMMANDS)]
@@ -1499,6 +1500,7 @@ PATTERN_PARTS = ["*", "?", "[", "]", "^", "-", "\\", "a", "b", "c", "ab", "[a-b]
 PATTERN_KEYS = st.lists(st.sampled_from(["a", "b", "c", "]", "-", "\\", "*", "^", "\xe9"]), min_size=1, max_size=6).map("".join)
 
 
+@pytest.mark.slow
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(names=st.sets(PATTERN_KEYS, max_size=20), patterns=st.lists(st.lists(st.sampled_from(PATTERN_PARTS), max_size=9), max_size=10))
 def test_a_pattern_finds_the_same_keys_in_both(pair: Pair, names: set[str], patterns: list[list[str]]) -> None:

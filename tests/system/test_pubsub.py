@@ -230,6 +230,7 @@ def test_redis_py_and_its_messages(server: FloProcess) -> None:
         client.close()
 
 
+@pytest.mark.slow
 def test_ioredis_and_node_redis(server: FloProcess) -> None:
     seen = run_node(ROOT / "tests" / "node" / "pubsub.mjs", server.port, packages=("ioredis", "redis"))
     assert seen["ioredis"] == [["news", "hello"], ["log.*", "log.web", "line"], None]

@@ -302,6 +302,7 @@ def test_ends_hold_over_a_restart_and_a_compaction(tmp_path: Path) -> None:
                 assert client.command("LRANGE", "l", "-2", "-1") == [b"1", b"0"]
 
 
+@pytest.mark.slow
 def test_a_kill_leaves_whole_transactions(tmp_path: Path) -> None:
     """Each transaction writes a key, its twin, and a message with the same number; a kill may come at any moment."""
     with FloProcess(tmp_path, "--resp-profile", "redis") as process:

@@ -79,6 +79,7 @@ def test_a_copy_is_what_was_there() -> None:
         assert shown(image, OUT) == before
 
 
+@pytest.mark.slow
 def test_a_crash_at_every_call() -> None:
     """There is no copy, or a whole one; the source is what it was."""
     files = filled()

@@ -442,6 +442,7 @@ def test_dead_records_are_gone_and_their_bytes_too(tmp_path: Path) -> None:
         assert engine.log.recovered_records == 500
 
 
+@pytest.mark.slow
 def test_many_passes_do_not_make_many_files(tmp_path: Path) -> None:
     """Small bases are merged, though nothing in them is dead."""
     with open_engine(tmp_path, depth=1) as engine:
@@ -491,6 +492,7 @@ def test_stamps_do_not_go_back_over_a_compaction(tmp_path: Path) -> None:
         assert engine.kv.get(b"short") is None
 
 
+@pytest.mark.slow
 def test_a_pass_that_is_stopped_leaves_all_as_it_was(tmp_path: Path) -> None:
     """At any point."""
     with open_engine(tmp_path) as engine:
@@ -523,6 +525,7 @@ def test_nothing_is_left_to_be_synced_in_what_is_compacted_away(tmp_path: Path) 
 # -- damage ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_every_flipped_bit_of_a_base_is_found(tmp_path: Path) -> None:
     """By `flo check`, and by recovery where it reads: the header's padding alone means nothing."""
     source = tmp_path / "source"
@@ -577,6 +580,7 @@ def test_missing_and_cut_bases_are_found(tmp_path: Path) -> None:
 # -- the command -----------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_flo_compact(tmp_path: Path) -> None:
     """`flo compact DIR`, and what it says where it cannot."""
     clock, directory = Clock(), tmp_path / "data"

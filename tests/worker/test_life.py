@@ -14,6 +14,8 @@ import pytest
 from flo import Client, calls
 from tests.support.processes import ROOT, FloProcess, steady_port, wait_until
 
+pytestmark = pytest.mark.slow
+
 TASKS = """
 import os
 import threading
@@ -116,7 +118,6 @@ def has_registered(client: Client) -> bool:
     return any("gate" in worker["actions"] for worker in client.workers.list())
 
 
-@pytest.mark.slow
 def test_nothing_is_lost_when_workers_and_the_server_are_killed(server: FloProcess, client: Client, tasks: Tasks, long_run: bool) -> None:
     """Each run and each message is executed at least once, none is left, and each result is the run's own."""
     rounds = 20 if long_run else 2
@@ -262,7 +263,6 @@ def test_commands_that_name_no_worker(tasks: Tasks) -> None:
         assert ran.returncode == 1 and sentence in ran.stderr and "Traceback" not in ran.stderr, ran.stderr
 
 
-@pytest.mark.slow
 def test_reload_starts_anew_after_a_change(client: Client, tasks: Tasks) -> None:
     """Also after one that cannot be imported."""
     worker = tasks.start("--reload")
