@@ -377,7 +377,7 @@ class Settings:
         2000,
         parse_duration,
         "cluster",
-        "A follower serves reads as long as it has heard from the leader within this time.",
+        "A follower serves reads while what it has is at most this old. Past it, it passes them on to the leader, or refuses them.",
         name="stale_reads",
         shown="2s",
     )

@@ -1,6 +1,7 @@
 """A log of which a majority of machines has a batch before this one writes it (docs/cluster.md).
 
 A commit gives the open batch to the *replicated log*, and returns. One batch is out at a time; turns go on meanwhile and fill the next one.
+If those have filled much, the next batch has only the first of them: a follower takes a batch over in one go, and serves nobody meanwhile.
 When the replicated log has acknowledged the batch, it is written to the local segments, by the same function that a follower uses for what
 it has read; so the local log is always a beginning of the replicated one. It is synced in the background: what a crash of the machine takes
 from the segments is read from the replicated log again.
@@ -15,6 +16,10 @@ from typing import Any, NamedTuple
 from flo.errors import Overloaded
 from flo.ual.log import ASYNC, Log
 from flo.ual.segment import OFFSET_BYTES
+
+# A batch of more is of one turn
+BATCH_BYTES = 1 << 20  # one part of etcd's
+BATCH_RECORDS = 4096  # which a follower takes over in 16 ms
 
 
 class Outgoing(NamedTuple):
@@ -38,6 +43,7 @@ class ReplicatedLog(Log):
         self.send: Callable[[Outgoing], None] | None = None
         self.out: Outgoing | None = None
         self._out_bytes = 0  # of its records, and their places in a footer
+        self._turns: list[tuple[int, int]] = []  # for each turn that waits: how many records wait up to its end, and their bytes
         self.tail_is_full = False  # the replicated log has no room until members that are behind have caught up
 
     @property
@@ -47,13 +53,24 @@ class ReplicatedLog(Log):
 
     def commit(self, time: int) -> None:
         """Give the open batch to the replicated log, unless another is out: then it waits for the next commit."""
+        if self.pending and (not self._turns or self._turns[-1][0] < len(self.pending)):
+            self._turns.append((len(self.pending), self.pending_bytes))
         if self.out is not None:
             return
         assert self.send is not None, "a follower's engine writes nothing"
-        records, self.pending, self.pending_bytes = self.pending, [], 0
+        records = self._take_turns()
         self.out = Outgoing(self.written + 1, time, records)
         self._out_bytes = sum(map(len, records)) + OFFSET_BYTES * len(records)
         self.send(self.out)
+
+    def _take_turns(self) -> list[bytes]:
+        """The records of the first turns that wait: as many as a batch may have, or those of the first."""
+        fitting = [turn for turn in self._turns if turn[0] <= BATCH_RECORDS and turn[1] <= BATCH_BYTES] or self._turns[:1]
+        count, size = fitting[-1] if fitting else (0, 0)
+        records, self.pending = self.pending[:count], self.pending[count:]
+        self.pending_bytes -= size
+        self._turns = [(turn - count, bytes_ - size) for turn, bytes_ in self._turns[len(fitting) :]]
+        return records
 
     def acknowledged(self) -> None:
         """A majority has the batch that is out: write it here too. Raises `LogFailed`."""
@@ -99,6 +116,6 @@ class ReplicatedLog(Log):
 
     def close(self) -> None:
         """See `Log`. What is not acknowledged is left to whoever leads next: it was either replicated, or it never was."""
-        self.out, self.pending, self.pending_bytes = None, [], 0
+        self.out, self.pending, self.pending_bytes, self._turns = None, [], 0, []
         self.next_index = self.written + 1
         super().close()

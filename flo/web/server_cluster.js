@@ -96,7 +96,7 @@ function saidOf(status) {
   return [
     !engine.ok && ["bad", `This member is not connected to etcd${engine.trouble ? `: ${engine.trouble}` : "."}`],
     !status.leader && ["bad", "No leader is known: nothing is written until one is. A majority of etcd must answer."],
-    status.leader && status.silence_ms > LATE_MS && ["bad", `Nothing was heard of the leader for ${duration(status.silence_ms)}: reads are refused here.`],
+    status.leader && status.silence_ms > LATE_MS && ["bad", `Nothing was heard of the leader for ${duration(status.silence_ms)}: this member serves no reads.`],
     ...away.map((member) => ["warn", `${member.node} has told nothing for ${duration(member.behind_ms)}: it is stopped, or cut off.`]),
     members.length < 3 && ["warn", `The cluster has ${plural(members.length, "member")}. With three, one may fail and two are left.`],
     [status.leader ? "good" : "warn", ROLES[status.mode]],

@@ -25,6 +25,7 @@ from flo.engine import Engine
 from flo.engine import engine as engine_module
 from flo.loop import Reactor
 from flo.ual import log as log_module
+from flo.ual import replicated
 from flo.ual.replicated import Outgoing
 from tests.engine.test_engine_model import EngineModel
 from tests.engine.test_queue_model import QueueModel
@@ -35,6 +36,12 @@ from tests.support.late import LateLog, StepSyncer
 from tests.support.restarts import STEPS, RestartModel, one_of
 
 pytestmark = [pytest.mark.computes, pytest.mark.slow]
+
+
+@pytest.fixture(autouse=True)
+def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What waits while a batch is out is more than one batch."""
+    monkeypatch.setattr(replicated, "BATCH_RECORDS", 6)
 
 
 class TurnEngine(Engine):
