@@ -74,6 +74,8 @@ class Loop(Protocol):
 class Forwarded(SilentSession):
     """The session of such a connection."""
 
+    lasts: bool
+
     def __init__(self, loop: Loop, client: Client, address: Address, start: Start) -> None:
         """Begin to connect to the leader. Raises `OSError`."""
         super().__init__()

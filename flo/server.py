@@ -116,6 +116,7 @@ class Server:
         self.latency: list[tuple[int, int]] = []
         self.run_id: str = os.urandom(20).hex()
         self.loading: bool = False
+        self.cluster: Cluster | None = None  # and while the log is read
         self.serves: int = EVERYTHING
         self.progress: Progress = Progress()
         self._on_progress = on_progress
@@ -155,7 +156,7 @@ class Server:
         self._reserve = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
         try:
             self.engine: Engine = self._open_engine(clock, steady)
-            self.cluster: Cluster | None = self._join()
+            self.cluster = self._join()
             if self.cluster is None:
                 self._create_databases()
         except BaseException:

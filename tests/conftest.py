@@ -21,7 +21,8 @@ def pytest_configure(config: pytest.Config) -> None:
     examples.in_full = bool(config.getoption("--long"))
 
 
-WAITING = ("browser", "cluster", "contrib")  # for Chromium, for etcd and fail-overs, for frameworks
+# For Chromium, for etcd and fail-overs, for frameworks, for influxd, for redis-server; and workers, for their own processes
+WAITING = ("browser", "cluster", "contrib", "influxql", "importer", "worker")
 
 
 @pytest.hookimpl(tryfirst=True)

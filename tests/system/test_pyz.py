@@ -19,7 +19,7 @@ from flo.operations import BY_NAME
 from flo.proto.binary import encode_request
 from tests.support.processes import ROOT, FloProcess, wait_until
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.waits]
 
 
 def pythons() -> list[str]:

@@ -11,7 +11,7 @@ import pytest
 from tests.support.processes import ROOT, FloProcess
 from tests.support.programs import BEGIN, END, PROGRAMS, Program, table
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]  # the first to run installs the packages
+pytestmark = [pytest.mark.slow, pytest.mark.waits, pytest.mark.timeout(600)]  # the first to run installs the packages
 
 PROGRAM_SECONDS = 120
 ran: dict[str, str] = {}  # versions, by package
