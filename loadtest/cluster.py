@@ -64,7 +64,10 @@ OPEN_SLEEP_SECONDS = 0.001
 LOOK_SECONDS = 0.05
 COPY_SECONDS = 600  # that a catch-up may take
 MIB = 1 << 20
-ETCD_FLAGS = ("--quota-backend-bytes", "4294967296", "--auto-compaction-mode", "periodic", "--auto-compaction-retention", "1h")
+ETCD_FLAGS = (
+    "--quota-backend-bytes", "4294967296", "--auto-compaction-mode", "periodic", "--auto-compaction-retention", "1h",
+    "--snapshot-count", "10000",
+)  # fmt: skip
 
 Figures = dict[str, Any]
 
