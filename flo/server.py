@@ -178,9 +178,8 @@ class Server:
         self._wall_ahead = 0.0  # ms that the wall clock is ahead of the monotonic clock
         self._compaction_asked: list[Answer] = []
         self._compaction_wanted = self._reload_wanted = False
-        self._began = 0.0  # monotonic; this turn's beginning
-        self._upkept, self._upkept_index = 0.0, 0  # the last upkeep: when, and the log's next index then
-        self._more_upkeep = True  # it had more to do
+        self._began = self._upkept = 0.0  # monotonic: when this turn began, and when the one with the last upkeep did
+        self._upkept_index, self._more_upkeep = 0, True  # then: the log's next index, and whether there was more to do
         self._control: Control | None = None
         self._after_commit: dict[Callable[[int], None], None] = {}
         self._wake_read, self._wake_write = socket.socketpair()
