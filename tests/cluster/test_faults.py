@@ -226,7 +226,7 @@ def records_of(directory: Path) -> dict[int, Record]:
 @pytest.mark.parametrize(("forward", "keep_bytes"), [(True, 0), (False, 100_000)])
 def test_what_was_acknowledged_survives_faults(tmp_path: Path, forward: bool, keep_bytes: int, long_run: bool) -> None:
     with FaultCluster(tmp_path / "cluster", forward=forward, keep_bytes=keep_bytes) as cluster:
-        for number in range(100 if long_run else 1):
+        for number in range(100 if long_run else 4):
             line = Round(cluster, SEED + 1000 * forward + number).run(Round.plan)
             if long_run:
                 print(line, flush=True)
