@@ -12,7 +12,7 @@ from flo.client import Client
 from tests.cli.test_cli import Result, flo
 from tests.support.processes import ROOT, FloProcess, wait_until
 
-pytestmark = pytest.mark.computes
+pytestmark = [pytest.mark.slow, pytest.mark.computes]
 
 
 @pytest.fixture(scope="module")

@@ -21,6 +21,8 @@ from flo.cli.top import ENTER, LEAVE, lines, view_of, wait_quantile
 from flo.client import Client
 from tests.support.processes import ROOT, FloProcess, wait_until
 
+pytestmark = pytest.mark.slow
+
 EVIL = "jobs\x1b[2J\x07\nnext"
 
 

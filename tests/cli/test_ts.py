@@ -27,7 +27,7 @@ from flo.client import Client
 from tests.cli.test_terminals import EVIL
 from tests.support.processes import ROOT, FloProcess, wait_until
 
-pytestmark = pytest.mark.computes
+pytestmark = [pytest.mark.slow, pytest.mark.computes]
 
 START = 1_700_000_000_000
 NS = 1_000_000

@@ -26,7 +26,7 @@ from tests.support import wire_client as wire
 from tests.support.processes import ROOT, FloProcess, wait_until
 from tests.support.wire_client import Call, Client, Op, Opt, Status, WireError
 
-pytestmark = pytest.mark.computes
+pytestmark = [pytest.mark.slow, pytest.mark.computes]
 
 PAGE = (ROOT / "docs" / "wire-protocol.md").read_text()
 SECRET = b"correct horse battery staple"

@@ -20,7 +20,7 @@ from tests.support import wire_client as wire
 from tests.support.processes import ROOT, FloProcess, RespClient, wait_until
 from tests.support.wire_client import Call, Client, Delivery, Id, Opt, Record, Status, StreamInfo, StreamOp, StreamOpt, WireError
 
-pytestmark = pytest.mark.computes
+pytestmark = [pytest.mark.slow, pytest.mark.computes]
 
 PAGE = (ROOT / "docs" / "wire-protocol.md").read_text()
 MIB = 1024 * 1024

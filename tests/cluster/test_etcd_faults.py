@@ -18,6 +18,8 @@ from flo.endpoint import Endpoint
 from flo.loop import READ
 from tests.support.miniloop import MiniLoop
 
+pytestmark = pytest.mark.slow
+
 WINDOW = 32 << 20
 YES = nested(1, pack([(3, 7)])) + pack([(2, 1)])  # the answer of a transaction that succeeded, at revision 7
 

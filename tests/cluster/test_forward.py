@@ -16,6 +16,8 @@ from flo.forward import Forwarded, Start
 from tests.support.miniloop import MiniLoop
 from tests.support.processes import FloProcess, encode, steady_port
 
+pytestmark = pytest.mark.slow
+
 REFUSAL = b"-READONLY the leader cannot be reached\r\n"
 START = Start(b"", lambda _: None, b"INCR n\r\n", REFUSAL)
 

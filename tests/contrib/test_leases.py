@@ -11,6 +11,8 @@ from flo import Client
 from flo.contrib.leases import Leases, PerProcess
 from tests.support.processes import FloProcess, steady_port, wait_until
 
+pytestmark = pytest.mark.slow
+
 LEASE_MS = 900
 
 

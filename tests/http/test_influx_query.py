@@ -11,6 +11,8 @@ from flo.client import Client
 from tests.support.processes import FloProcess
 from tests.support.rest import Answer, Rest
 
+pytestmark = pytest.mark.slow
+
 SECRET, READS = "open sesame", "only looking"
 START = 1_700_000_000_000
 

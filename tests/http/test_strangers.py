@@ -11,7 +11,7 @@ from tests.proto.http_corpus import REFUSED, Refused
 from tests.support.processes import FloProcess, encode
 from tests.support.rest import Rest
 
-pytestmark = pytest.mark.computes
+pytestmark = [pytest.mark.slow, pytest.mark.computes]
 K = "/api/v1/kv/default/keys/k"
 SECONDS = 5
 LISTED = "https://app.example.com"

@@ -21,6 +21,8 @@ from tests.support.certificates import Authority
 from tests.support.processes import ROOT, RedisProcess, free_port
 from tests.support.redis_contents import contents, pending
 
+pytestmark = pytest.mark.slow
+
 MIB = 1 << 20
 
 names = st.binary(max_size=6)

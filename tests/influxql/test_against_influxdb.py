@@ -26,7 +26,7 @@ from hypothesis import strategies as st
 from tests.support.influxdb import MISSING, InfluxDoor, InfluxProcess, is_installed
 from tests.support.processes import FloProcess
 
-pytestmark = pytest.mark.skipif(not is_installed(), reason=MISSING)
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(not is_installed(), reason=MISSING)]
 
 START = 1_500_000_000_000  # all points are in one of InfluxDB's shards, a week long
 SPAN = 600_000

@@ -31,6 +31,8 @@ from flo.operator_log import (
 )
 from tests.support.processes import ROOT, RespClient
 
+pytestmark = pytest.mark.slow
+
 Ends = Callable[[ExitStack], tuple[int, int]]  # to read from; to write to
 
 

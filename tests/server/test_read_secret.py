@@ -16,6 +16,8 @@ from flo.proto.row import Operation
 from tests.support.processes import FloProcess, RespClient
 from tests.support.rest import Rest
 
+pytestmark = pytest.mark.slow
+
 ALL, READ = "the secret for everything", "the secret for reading"
 ARGUMENTS = ["k", "1", "2"]  # of a command that is tried: words that many commands take
 

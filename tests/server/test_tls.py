@@ -30,6 +30,8 @@ from tests.support.certificates import Authority, Files, environment
 from tests.support.examples import examples
 from tests.support.processes import FloProcess, encode, wait_until
 
+pytestmark = pytest.mark.slow
+
 SECONDS = 20
 HEADER_MS = 1500
 SHORT = {"FLO_LIMITS_HEADER_TIMEOUT": f"{HEADER_MS}ms", "FLO_LIMITS_STALL_TIMEOUT": "1500ms"}

@@ -8,6 +8,8 @@ import pytest
 from flo.engine import Engine, EngineSettings
 from tests.support.processes import FloProcess, RedisProcess, wait_until
 
+pytestmark = pytest.mark.slow
+
 COMMANDS = """
     TTL q
     EXPIRE q 100

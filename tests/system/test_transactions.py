@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from tests.support.processes import FloProcess, RedisProcess, ReplyError, RespClient
 
-pytestmark = pytest.mark.computes
+pytestmark = [pytest.mark.slow, pytest.mark.computes]
 
 KEYS, LEFT_LISTS, RIGHT_LISTS = ("k1", "k2", "k3"), ("l1", "l2"), ("r1",)
 

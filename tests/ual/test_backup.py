@@ -24,7 +24,7 @@ from tests.support.points import key_of, read, seal_all, write
 from tests.support.processes import ROOT, FloProcess, wait_until
 from tests.support.work import do_step, held_work
 
-pytestmark = pytest.mark.computes
+pytestmark = [pytest.mark.slow, pytest.mark.computes]
 
 OUT = "/copy"
 CALLS = ("create", "open", "pread", "pwrite", "sync", "sync_dir", "truncate", "rename", "size", "close", "make_dir", "names", "exists")

@@ -11,6 +11,8 @@ from flo.worker import Context
 from tests.support.processes import wait_until
 from tests.worker.conftest import running
 
+pytestmark = pytest.mark.slow
+
 
 def test_a_run_three_times_as_long_as_its_lease_has_one_attempt(worker: Worker) -> None:
     @worker.action("long", timeout=400)
